@@ -1,0 +1,1 @@
+"""Checkpoints of a run: find them, order them, read them, fit them to a model."""

@@ -1,0 +1,37 @@
+"""The one error that a user's mistake raises, and what it must say."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """A problem in what the user gave; never a bug in the tool.
+
+    Args:
+        what: One line: what is wrong.
+        found: The value and the place where it was found.
+        expected: The rule, and who imposes it.
+        fix: Something to type.
+    """
+
+    def __init__(self, what: str, *, found: str, expected: str, fix: str) -> None:
+        super().__init__(what)
+        self.what = what
+        self.found = found
+        self.expected = expected
+        self.fix = fix
+
+    def __str__(self) -> str:
+        facts = {"found": self.found, "expected": self.expected, "to fix": self.fix}
+        lines = [self.what]
+        lines += [f"  {label + ':':<10}{fact}" for label, fact in facts.items()]
+        return "\n".join(lines)
+
+
+class CheckpointError(InputError):
+    """One checkpoint is at fault; the others may be measured without it."""
+
+
+def listed(items: list[str], limit: int = 12) -> str:
+    """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
+    shown = ", ".join(items[:limit])
+    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"

@@ -1,0 +1,1 @@
+"""The engine: exact per-example gradients of any model; the only place with autograd."""

@@ -1,0 +1,43 @@
+"""Running statistics of batch norm: as saved in a checkpoint, or recomputed from the probes.
+
+As saved they lag behind the weights, and in mid-training m-coherence is largely an artefact of
+that lag; recomputed is the default.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from analyze.gradients.replica import Inputs, Replica
+
+EXAMPLES_PER_BATCH = 128
+
+
+def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norm layers that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def recompute_statistics(replica: Replica, inputs: Inputs, order: np.ndarray) -> None:
+    """Set the running statistics by one forward pass in training mode of batch norm alone.
+
+    The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
+    equal size, whatever the batch size of the measurement, so that the numbers do not depend on
+    it. The statistics become the average over the batches of their means and unbiased variances
+    (``momentum=None``). All other layers stay in eval mode.
+
+    Cost: one forward pass.
+    """
+    layers = layers_with_statistics(replica.model)
+    if not layers or not len(order):
+        return
+    batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
+    for layer in layers:
+        layer.reset_running_stats()
+    with torch.no_grad():
+        for rows in batches:
+            replica(inputs.take(torch.from_numpy(rows)), layers, training=True, momentum=None)
+    replica.forget()

@@ -1,0 +1,335 @@
+"""The engine: calibrate, refuse what mixes, prove, run.
+
+One engine serves one probe set, loss and setting; ``prepare`` makes a proven plan from one or
+more checkpoints, ``measure`` gives the sufficient statistics of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analyze.errors import CheckpointError, InputError
+from analyze.gradients.batch import BatchResult, ForwardChanged, measure_batch
+from analyze.gradients.batch_norm import layers_with_statistics, recompute_statistics
+from analyze.gradients.calibration import calibrate
+from analyze.gradients.losses import Loss
+from analyze.gradients.measurement import Measurement, Settings
+from analyze.gradients.plan import VMAP, Plan
+from analyze.gradients.proof import Proof, prove
+from analyze.gradients.refusal import refuse_mixing
+from analyze.gradients.replica import Inputs, Replica, exact_arithmetic
+from analyze.probes import Cells, ProbeSet
+from analyze.probes.cells import mixed
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
+RECHECKED_EXAMPLES = 2  # and at every checkpoint
+FORWARD_BATCH = 256
+ACTIVATION_BYTES = {"cpu": 256 << 20, "cuda": 8 << 30, "mps": 2 << 30}
+LARGEST_BATCH = {"cpu": 64, "cuda": 1024, "mps": 256}
+
+
+class Engine:
+    """Measures models on one probe set.
+
+    Args:
+        probes: The probe set.
+        loss: Of one example.
+        settings: Device, precision, batch norm, batch size, folds.
+    """
+
+    def __init__(self, probes: ProbeSet, loss: Loss, settings: Settings) -> None:
+        self.probes = probes
+        self.loss = loss
+        self.settings = settings
+        self.cells = Cells.of(probes, settings.folds)
+        self.device = resolve_device(settings.device)
+        self.dtype = DTYPES[settings.precision]
+        self.plan: Plan | None = None
+        self.proof = Proof()
+        self.batch_size = 0
+        scale = [None if v is None else torch.tensor(v) for v in (probes.mean, probes.std)]
+        tensors = {name: torch.from_numpy(values) for name, values in probes.inputs.items()}
+        self._inputs = Inputs(tensors, *scale)
+        self._targets = torch.from_numpy(probes.targets)
+        by_hash = np.argsort(mixed(probes.id), kind="stable")
+        self._statistics_rows = by_hash[np.isin(by_hash, probes.training)]
+
+    def prepare(self, models: Iterable[nn.Module]) -> None:
+        """Make the plan on the first model and prove it on all of them.
+
+        Args:
+            models: Of one architecture, best the first, middle and last checkpoint of a run:
+                what is zero at the start is proven later. Each is taken over.
+
+        Raises:
+            InputError: the model cannot take the probes, mixes examples, is not deterministic, or
+                has a parameter that no method measures exactly.
+        """
+        with exact_arithmetic():
+            for model in models:
+                replica = self._replica(model)
+                if self.plan is None:
+                    self._check_fit(replica)
+                    refuse_mixing(self._reference(replica), self._take(self._spread(3)))
+                    self.plan = calibrate(replica, self._take(self._spread(5)))
+                    self.batch_size = self._choose_batch_size(replica)
+                    self._choose_algorithms(replica)
+                self._prove(replica, self._spread(PROVEN_EXAMPLES))
+
+    def measure(
+        self, model: nn.Module, progress: Callable[[int], None] = lambda examples: None
+    ) -> Measurement:
+        """The sufficient statistics of one model, which is taken over.
+
+        Args:
+            model: Of the architecture that was prepared.
+            progress: Told how many examples each batch had.
+
+        Raises:
+            CheckpointError: a loss or gradient is not finite.
+
+        Cost: one forward and backward pass over the probes and what the rules add, one forward
+        pass for the batch norm statistics and one for the loss with the saved ones.
+        """
+        assert self.plan is not None, "prepare comes first"
+        with exact_arithmetic():
+            replica = self._replica(model, recompute=False)
+            saved = recomputed = None
+            if layers_with_statistics(replica.model):
+                before = {k: v.clone() for k, v in replica.model.state_dict().items()}
+                saved = self._losses(replica)
+                recompute_statistics(replica, self._inputs, self._statistics_rows)
+                if self.settings.batch_norm == "saved":
+                    recomputed = self._losses(replica)
+                    replica.model.load_state_dict(before)
+            self._prove(replica, self._random_rows(saved))
+            while True:
+                try:
+                    measured = self._accumulate(replica, progress)
+                    break
+                except ForwardChanged:
+                    self.plan = self.plan.demoted(set(self.plan.by_rule))
+                except torch.OutOfMemoryError:
+                    if self.batch_size == 1:
+                        raise
+                    self.batch_size //= 2
+        if saved is not None and recomputed is None:
+            recomputed = measured.loss
+        return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
+
+    def _accumulate(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
+        """Every cell's gradient sum and squared norms, then the Gram matrix of the sums."""
+        assert self.plan is not None
+        names = [n for n in self.plan.order if n in replica.parameters]
+        row = {name: k for k, name in enumerate(names)}
+        cells, count = len(self.cells), len(self.probes)
+        squared = np.zeros((len(names), cells))
+        reached = np.zeros(len(names), dtype=bool)
+        examples = np.zeros((len(names), count)) if self.settings.examples else None
+        loss, accuracy = np.empty(count), np.empty(count)
+        sums: dict[str, Tensor] = {}
+        for cell, rows in self._cell_rows():
+            running: dict[str, Tensor] = {}
+            for part in np.array_split(rows, -(-len(rows) // self.batch_size)):
+                result = self._batch(replica, part)
+                loss[part], accuracy[part] = result.losses.numpy(), result.accuracy.numpy()
+                for name, summary in result.gradients.items():
+                    norms = summary.squared_norms.cpu().numpy()
+                    squared[row[name], cell] += norms.sum()
+                    reached[row[name]] = True
+                    if examples is not None:
+                        examples[row[name], part] = norms
+                    total = summary.total.flatten()
+                    running[name] = running[name].add_(total) if name in running else total
+                progress(len(part))
+            for name, total in running.items():
+                if name not in sums:
+                    sums[name] = torch.zeros(cells, len(total), dtype=self.dtype, device=total.device)
+                sums[name][cell] = total.to(self.dtype)
+        gram = np.full((len(names), cells, cells), np.nan)
+        for name, stacked in sums.items():
+            gram[row[name]] = gram_matrix(stacked)
+        squared[~reached] = np.nan
+        self._check_finite(loss, squared[reached])
+        return Measurement(tuple(names), gram, squared, loss, accuracy, examples)
+
+    def _batch(self, replica: Replica, rows: np.ndarray) -> BatchResult:
+        assert self.plan is not None
+        picked = torch.from_numpy(rows)
+        return measure_batch(
+            replica, self._inputs.take(picked), self._targets[picked], self.loss, self.plan
+        )
+
+    def _cell_rows(self) -> Iterator[tuple[int, np.ndarray]]:
+        for cell in range(len(self.cells)):
+            rows = self.cells.rows(cell)
+            if len(rows):
+                yield cell, rows
+
+    def _check_finite(self, loss: np.ndarray, squared: np.ndarray) -> None:
+        bad = np.flatnonzero(~np.isfinite(loss))
+        if len(bad):
+            raise CheckpointError(
+                "the loss is not finite",
+                found=f"{loss[bad[0]]} for probe {bad[0]}, {len(bad)} such probes of {len(loss)}",
+                expected="finite losses: no coherence exists otherwise",
+                fix="leave the checkpoint out: --checkpoints GLOB",
+            )
+        if not np.isfinite(squared).all():
+            raise CheckpointError(
+                "a gradient is not finite",
+                found="NaN or infinity in the squared norms of per-example gradients",
+                expected="finite gradients",
+                fix="try --precision float64, or leave the checkpoint out: --checkpoints GLOB",
+            )
+
+    def _losses(self, replica: Replica) -> np.ndarray:
+        """The loss of every probe, ``[N]``, without gradients."""
+        losses = []
+        with torch.no_grad():
+            for rows in torch.arange(len(self.probes)).split(FORWARD_BATCH):
+                output = replica(self._inputs.take(rows))
+                losses.append(self.loss.per_example(output, self._targets[rows].to(output.device)))
+        return torch.cat(losses).double().cpu().numpy()
+
+    def _prove(self, replica: Replica, rows: np.ndarray) -> None:
+        """Bring plan and proof up to date on some probes of one model."""
+        assert self.plan is not None
+        inputs, targets = self._take(rows), self._targets[torch.from_numpy(rows)]
+        self.plan = prove(
+            self._reference(replica), inputs, targets, self.loss, self.plan, self.proof
+        )
+
+    def _replica(self, model: nn.Module, recompute: bool = True) -> Replica:
+        replica = Replica(model, self.device, self.dtype)
+        if recompute and self.settings.batch_norm == "recomputed":
+            recompute_statistics(replica, self._inputs, self._statistics_rows)
+        return replica
+
+    def _reference(self, replica: Replica) -> Replica:
+        """The replica in float64 where the model runs in it, else a copy as it is."""
+        exact = replica.as_dtype(torch.float64)
+        try:
+            with torch.no_grad():
+                exact(self._take(self._spread(1)))
+        except RuntimeError:  # a model that makes float32 tensors of its own
+            return replica.as_dtype(self.dtype)
+        return exact
+
+    def _check_fit(self, replica: Replica) -> None:
+        """The model takes the probes, and its output the targets."""
+        probes = self._take(self._spread(2))
+        try:
+            with torch.no_grad():
+                output = replica(probes)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a model's forward raises on inputs it cannot take
+            shapes = {k or "inputs": list(t.shape[1:]) for k, t in self._inputs.tensors.items()}
+            raise InputError(
+                "the model cannot take the probe inputs",
+                found=f"probes of shape {shapes}; the model says: {_first_line(error)}",
+                expected=f"inputs that {type(replica.model).__name__}.forward takes",
+                fix="give the probes the model was trained on: --probes FILE",
+            ) from error
+        if output.shape[:1] != (len(probes),):
+            raise InputError(
+                "the model's output has no axis of examples",
+                found=f"an output {list(output.shape)} for {len(probes)} probes",
+                expected="an output [N, ...], one row per example",
+                fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+            )
+        shape = (len(self._targets), *output.shape[1:])
+        self.loss.check(output.new_empty(()).expand(shape), self._targets)
+
+    def _choose_batch_size(self, replica: Replica) -> int:
+        """As given, or what fits the activations of one example into a share of the memory."""
+        if self.settings.batch_size != "auto":
+            return int(self.settings.batch_size)
+        kind = self.device.type
+        per_example = _activation_bytes(replica, self._take(self._spread(1)))
+        fits = ACTIVATION_BYTES.get(kind, ACTIVATION_BYTES["cpu"]) // max(1, per_example)
+        return int(max(1, min(LARGEST_BATCH.get(kind, 64), fits)))
+
+    def _choose_algorithms(self, replica: Replica) -> None:
+        """Time the algorithms on a full batch, so that the proof uses what the run will."""
+        largest = self.cells.rows(int(np.argmax(self.cells.counts)))
+        assert self.plan is not None
+        try:
+            self._batch(replica, largest[: self.batch_size])
+        except ForwardChanged:
+            pass  # the proof finds it out and demotes
+        except Exception:
+            if not self.plan.by_fallback(VMAP):
+                raise  # else vmap cannot follow the model; the proof demotes
+
+    def _take(self, rows: np.ndarray) -> Inputs:
+        return self._inputs.take(torch.from_numpy(rows))
+
+    def _spread(self, count: int) -> np.ndarray:
+        """Rows of a few probes, spread over the file and so over the subsets."""
+        return np.unique(np.linspace(0, len(self.probes) - 1, count).astype(np.int64))
+
+    def _random_rows(self, salt: np.ndarray | None) -> np.ndarray:
+        """Other probes at every checkpoint, the same when the run is repeated."""
+        seed = 0 if salt is None else int(abs(float(np.nansum(salt))) * 1e6) % (1 << 32)
+        count = min(RECHECKED_EXAMPLES, len(self.probes))
+        return np.sort(np.random.default_rng(seed).choice(len(self.probes), count, replace=False))
+
+
+def gram_matrix(sums: Tensor) -> np.ndarray:
+    """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``."""
+    sums = sums.cpu() if sums.device.type == "mps" else sums
+    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=sums.device)
+    for part in sums.split(1 << 18, dim=1):
+        part = part.double()
+        gram += part @ part.T
+    return gram.cpu().numpy()
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device a name means; ``auto`` is CUDA, else MPS, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available += ["cuda", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if name == "auto":
+        return torch.device(next((d for d in ("cuda", "mps") if d in available), "cpu"))
+    if name not in available:
+        raise InputError(
+            "there is no such device",
+            found=f"device {name!r}",
+            expected=f"auto, or one of {', '.join(available)} on this machine",
+            fix="--device auto",
+        )
+    return torch.device(name)
+
+
+def _activation_bytes(replica: Replica, example: Inputs) -> int:
+    """Bytes that autograd keeps for the backward pass of one example."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        replica(example)
+    weights = {p.data_ptr() for p in replica.parameters.values()}
+    return sum(size for pointer, size in kept.items() if pointer not in weights)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+

@@ -1,0 +1,86 @@
+"""Exact fallbacks for parameters that no rule measures: the model runs once more for them.
+
+``vmap(grad)`` holds the gradients of a few examples at a time; one example at a time needs nothing
+but autograd. Both take the seed of the ordinary backward pass, so the loss is treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from analyze.gradients.forms import CHUNK_BYTES, Summary, squared_norms
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
+from analyze.gradients.replica import Inputs, Replica, logits_of
+
+Fallback = Callable[[Replica, Inputs, Tensor, list[str]], dict[str, Summary]]
+
+
+def vmap_grad(
+    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str]
+) -> dict[str, Summary]:
+    """Per-example gradients of ``names`` by ``torch.func.vmap(grad)``, a chunk at a time.
+
+    Raises:
+        RuntimeError: the model does something that vmap cannot follow.
+    """
+    replica.forget()
+    parameters = {name: replica.parameters[name].detach() for name in names}
+    others = {n: p.detach() for n, p in replica.parameters.items() if n not in parameters}
+    buffers = dict(replica.model.named_buffers())
+    tensors = inputs.to(replica.device, replica.dtype).tensors
+
+    def objective(wanted: dict[str, Tensor], example: dict[str, Tensor], delta: Tensor) -> Tensor:
+        batch = {name: tensor[None] for name, tensor in example.items()}
+        args = (batch.pop(""),) if "" in batch else ()
+        output = functional_call(replica.model, (wanted, others, buffers), args, batch)
+        return (logits_of(output)[0] * delta).sum()
+
+    per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
+    size = sum(p.numel() * p.element_size() for p in parameters.values())
+    step = max(1, 16 * CHUNK_BYTES.get(replica.device.type, CHUNK_BYTES["cpu"]) // max(1, size))
+    summaries: dict[str, list[Summary]] = {name: [] for name in names}
+    for start in range(0, len(inputs), step):
+        part = slice(start, start + step)
+        grads = per_example(parameters, {k: t[part] for k, t in tensors.items()}, seed[part])
+        for name, values in grads.items():
+            summaries[name].append(Summary(values.detach().sum(0), squared_norms(values.detach())))
+    replica.forget()
+    return {name: _joined(parts) for name, parts in summaries.items()}
+
+
+def one_at_a_time(
+    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str]
+) -> dict[str, Summary]:
+    """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
+
+    A parameter that no example's output depends on is left out.
+    """
+    for name, parameter in replica.parameters.items():
+        parameter.requires_grad_(name in names)
+    wanted = [replica.parameters[name] for name in names]
+    summaries: dict[str, list[Summary]] = {name: [] for name in names}
+    reached: set[str] = set()
+    for k in range(len(inputs)):
+        output = replica(inputs.take(torch.tensor([k])))
+        grads: tuple[Tensor | None, ...] = (None,) * len(names)
+        if output.requires_grad:
+            grads = torch.autograd.grad(output, wanted, seed[k : k + 1], allow_unused=True)
+        for name, parameter, values in zip(names, wanted, grads, strict=True):
+            if values is not None:
+                reached.add(name)
+            values = torch.zeros_like(parameter) if values is None else values
+            summaries[name].append(Summary(values, squared_norms(values[None])))
+    return {name: _joined(parts) for name, parts in summaries.items() if name in reached}
+
+
+FALLBACK_METHODS: dict[str, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
+
+
+def _joined(parts: list[Summary]) -> Summary:
+    """One summary of several groups of examples."""
+    totals, norms = zip(*parts, strict=True)
+    return Summary(torch.stack(totals).sum(0), torch.cat(norms))

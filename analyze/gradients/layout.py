@@ -1,0 +1,75 @@
+"""Which entries of a tensor belong to which example, found by value.
+
+A batch axis of size N is the common case. Elsewhere the examples lie along another axis
+(time-major sequences), or share one with something else: attention windows and time steps folded
+into the batch give an axis of size ``before * N * after``. The size alone does not tell the order:
+Swin's rows of example 1 of two are 4 to 7, those of an attention output projection 1, 3, 5, 7. So
+one example is exchanged for another and what changes is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# A change below this share of the largest entry may be rounding; a change missed costs nothing.
+CHANGED = 1e-5
+
+
+@dataclass(frozen=True)
+class ExampleLayout:
+    """Examples along ``axis``, whose size is ``before * N * after``, read in this order."""
+
+    axis: int
+    before: int = 1
+    after: int = 1
+
+    def count(self, tensor: Tensor) -> int:
+        """N, the number of examples in ``tensor``."""
+        return tensor.shape[self.axis] // (self.before * self.after)
+
+    def examples_first(self, tensor: Tensor) -> Tensor:
+        """``tensor`` as ``[N, positions, ...]``: the axis split, its other parts at position 1.
+
+        The remaining axes keep their order, so ``[T, N, D]`` with the examples along axis 1 gives
+        ``[N, 1, T, D]``.
+        """
+        split = tensor.unflatten(self.axis, (self.before, -1, self.after))
+        return split.movedim((self.axis + 1, self.axis, self.axis + 2), (0, 1, 2)).flatten(1, 2)
+
+
+def possible_layouts(sizes: dict[int, torch.Size]) -> list[ExampleLayout]:
+    """Layouts whose axis grows with the batch: ``sizes`` maps batch sizes to the tensor's shapes."""
+    batch, shape = next(iter(sizes.items()))
+    if any(len(s) != len(shape) for s in sizes.values()):
+        return []
+    found = []
+    for axis in range(len(shape)):
+        others = {s[:axis] + s[axis + 1 :] for s in sizes.values()}
+        factors = {s[axis] / n for n, s in sizes.items()}
+        if len(others) != 1 or len(factors) != 1 or not (factor := factors.pop()).is_integer():
+            continue
+        found += [ExampleLayout(axis, a, int(factor) // a) for a in _divisors(int(factor))]
+    return found
+
+
+def agrees(layout: ExampleLayout, changed: Tensor, example: int) -> bool:
+    """Whether nothing outside ``example`` changed, when only that example was exchanged."""
+    rows = layout.examples_first(changed).flatten(1).any(1)  # [N]
+    rows[example] = False
+    return not bool(rows.any())
+
+
+def changed_entries(before: Tensor, after: Tensor) -> Tensor:
+    """Where two tensors of one shape differ by more than rounding, as booleans."""
+    if not before.is_floating_point():
+        return before != after
+    scale = max(float(before.abs().amax()), float(after.abs().amax())) if before.numel() else 0.0
+    return (before - after).abs() > CHANGED * scale
+
+
+def _divisors(number: int) -> Iterator[int]:
+    return (a for a in range(1, number + 1) if number % a == 0)

@@ -1,0 +1,186 @@
+"""Prove the plan: the engine against plain autograd, one example at a time, in float64.
+
+Every parameter's per-example squared norms and sum are compared on real probes. What disagrees is
+measured by the next method; what cannot be measured exactly is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from analyze.errors import InputError, listed
+from analyze.gradients.batch import ForwardChanged, measure_batch
+from analyze.gradients.forms import Summary
+from analyze.gradients.losses import Loss
+from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, VMAP, Plan
+from analyze.gradients.replica import Inputs, Replica
+
+RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-3}
+ZERO_TO_ROUNDING = 64  # a gradient below this many eps of the network's is rounding
+
+
+@dataclass
+class Proof:
+    """What was compared so far, over all checkpoints.
+
+    Args:
+        errors: Largest relative error of each proven parameter's squared norms.
+        rounding: Parameters whose gradient was never more than rounding, but not always zero.
+        dtype: Precision of the comparison.
+        examples: How many examples were compared.
+    """
+
+    errors: dict[str, float] = field(default_factory=dict)
+    rounding: set[str] = field(default_factory=set)
+    dtype: str = "float64"
+    examples: int = 0
+
+    def unproven(self, plan: Plan) -> set[str]:
+        """Parameters in use whose reference gradient was never more than zero or rounding."""
+        return {n for n, m in plan.methods.items() if m != NEVER_USED and n not in self.errors}
+
+    @property
+    def zero_to_rounding(self) -> set[str]:
+        """Parameters that showed rounding and nothing else."""
+        return self.rounding - set(self.errors)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Plain autograd, one example at a time."""
+
+    squared_norms: dict[str, Tensor]  # [N] each; parameters without any gradient are missing
+    totals: dict[str, Tensor]
+    network: Tensor  # [N], squared norm of the whole gradient
+
+
+def prove(
+    replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss, plan: Plan, proof: Proof
+) -> Plan:
+    """The plan, with every parameter that disagreed demoted until all agree.
+
+    A parameter agrees when ``|q - q_ref| <= rtol * q_ref + (64 eps)^2 * |network gradient|^2`` for
+    each example and ``|S - S_ref|`` is as small; it is proven once a reference gradient is above
+    that floor. ``proof`` is brought up to date.
+
+    Args:
+        replica: In float64 where the model can; it fixes rtol (1e-9, or 1e-3 in float32).
+        inputs: A few probes.
+        targets: ``[N, ...]``.
+        loss: As for the run.
+        plan: With the algorithms as chosen for full batches, where it has run on one.
+        proof: What earlier checkpoints showed.
+
+    Raises:
+        InputError: a parameter disagrees even one example at a time, or the loss's seed is wrong.
+
+    Cost: a forward and backward pass per example, and a batch for every round of demotions.
+    """
+    _check_seed(replica, inputs, targets, loss)
+    reference = _reference(replica, inputs, targets, loss)
+    while True:
+        try:
+            result = measure_batch(replica, inputs, targets, loss, plan).gradients
+        except ForwardChanged:
+            plan = plan.demoted(set(plan.by_rule))
+            continue
+        except Exception:
+            if not plan.by_fallback(VMAP):  # the model cannot be followed by vmap: any exception
+                raise
+            plan = plan.demoted(set(plan.by_fallback(VMAP)))
+            continue
+        wrong = _disagreeing(reference, result, replica.dtype, plan)
+        if not wrong:
+            break
+        hopeless = {name for name in wrong if plan.methods[name] == ONE_AT_A_TIME}
+        if hopeless:
+            raise InputError(
+                "some parameters cannot be measured exactly",
+                found=f"{listed(sorted(hopeless))}: another gradient each time it is computed",
+                expected="gradients that depend on the weights and one example alone",
+                fix="give a factory that builds the model without caches: --model FILE.py:FACTORY",
+            )
+        plan = plan.demoted(wrong)
+    _update(proof, reference, result, replica.dtype, plan)
+    return plan
+
+
+def _check_seed(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) -> None:
+    """The seed that the engine uses must be the gradient of the loss that it reports."""
+    with torch.no_grad():
+        output = replica(inputs)
+    output = output.detach().requires_grad_(True)
+    target = targets.to(output.device)
+    (expected,) = torch.autograd.grad(loss.per_example(output, target).sum(), output)
+    seed = loss.seed(output.detach(), target)
+    if not torch.allclose(seed, expected, rtol=RELATIVE[replica.dtype], atol=1e-6):
+        raise AssertionError("the seed is not the gradient of the loss")
+
+
+def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) -> _Reference:
+    """Gradients by autograd, one example at a time, from the same stable seed."""
+    for parameter in replica.parameters.values():
+        parameter.requires_grad_(True)
+    names, parameters = list(replica.parameters), list(replica.parameters.values())
+    norms: dict[str, Tensor] = {}
+    totals: dict[str, Tensor] = {}
+    for k in range(len(inputs)):
+        output = replica(inputs.take(torch.tensor([k])))
+        seed = loss.seed(output.detach(), targets[k : k + 1].to(output.device))
+        grads = torch.autograd.grad(output, parameters, seed, allow_unused=True)
+        for name, g in zip(names, grads, strict=True):
+            if g is None:
+                continue
+            norms.setdefault(name, torch.zeros(len(inputs), dtype=torch.float64))
+            norms[name][k] = float(g.double().square().sum())
+            totals[name] = totals[name] + g if name in totals else g
+    network = torch.stack([*norms.values()]).sum(0) if norms else torch.zeros(len(inputs))
+    return _Reference(norms, totals, network)
+
+
+def _disagreeing(
+    reference: _Reference, result: Mapping[str, Summary], dtype: torch.dtype, plan: Plan
+) -> set[str]:
+    """Parameters whose squared norms or sum are not those of the reference."""
+    rtol, floor = RELATIVE[dtype], _floor(dtype) * reference.network
+    wrong = set()
+    for name in plan.methods:
+        expected = reference.squared_norms.get(name, torch.zeros_like(floor))
+        norms, difference = torch.zeros_like(floor), reference.totals.get(name)
+        if name in result:
+            norms, total = result[name].squared_norms.cpu(), result[name].total.cpu()
+            difference = total if difference is None else total - difference.cpu()
+        q_off = (norms - expected).abs() > rtol * expected + floor
+        s_off = difference is not None and float(difference.double().square().sum()) > (
+            rtol**2 * len(floor) * expected.sum() + len(floor) * floor.sum()
+        )
+        if bool(q_off.any()) or bool(s_off) or not bool(norms.isfinite().all()):
+            wrong.add(name)
+    return wrong
+
+
+def _update(
+    proof: Proof, reference: _Reference, result: Mapping[str, Summary], dtype: torch.dtype, plan: Plan
+) -> None:
+    """Record what was proven, and what showed only rounding."""
+    proof.examples += len(reference.network)
+    proof.dtype = str(dtype).removeprefix("torch.")
+    floor = _floor(dtype) * reference.network
+    for name, expected in reference.squared_norms.items():
+        above = expected > floor
+        if bool(above.any()) and name in result:
+            found = result[name].squared_norms.cpu()
+            error = float(((found - expected).abs() / expected)[above].max())
+            proof.errors[name] = max(error, proof.errors.get(name, 0.0))
+        elif bool((expected > 0).any()):
+            proof.rounding.add(name)
+
+
+def _floor(dtype: torch.dtype) -> float:
+    """Share of the network's squared gradient norm below which a parameter's is rounding."""
+    return (ZERO_TO_ROUNDING * torch.finfo(dtype).eps) ** 2
+

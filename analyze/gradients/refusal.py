@@ -1,0 +1,122 @@
+"""Refuse what has no per-example gradient: models that mix examples, or are not deterministic.
+
+Before any gradient is measured. The same batch twice must give the same output, and an example
+alone, and beside other mates, must give the same output too. One example at a time could not be
+the judge of this: it never sees a mate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analyze.errors import InputError, listed
+from analyze.gradients.replica import Inputs, Replica
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+
+
+def refuse_mixing(replica: Replica, probes: Inputs) -> None:
+    """Raise unless each example's output depends on that example alone, and on nothing else.
+
+    Args:
+        replica: Best in float64, where the tolerance is 1e-9 of the output's norm (1e-4 in
+            float32).
+        probes: A few probes; three or more.
+
+    Raises:
+        InputError: naming the first module whose output differs.
+
+    Cost: four forward passes, and two more to name the module.
+    """
+    _refuse_frequency_scaling(replica.model)
+    rows = torch.arange(3) % len(probes)
+    first = probes.take(rows[[0, 1]])
+    other = probes.take(rows[[0, 2]])
+    alone = probes.take(rows[[0]])
+    with torch.no_grad():
+        reference = replica(first)
+        if _differ(reference, replica(first), replica.dtype):
+            raise InputError(
+                "the model is not deterministic, so its gradients have no fixed value",
+                found=f"{_culprit(replica, first, first)} gives another output for the same batch",
+                expected="the same output for the same input: dropout and other noise off in eval "
+                "mode",
+                fix="make the module follow model.eval(), or give a factory that turns it off: "
+                "--model FILE.py:FACTORY",
+            )
+        for batch, example in ((other, slice(0, 1)), (alone, slice(0, 1))):
+            if _differ(reference[:1], replica(batch)[example], replica.dtype):
+                raise InputError(
+                    "the model mixes the examples of a batch, so no example has a gradient of "
+                    "its own",
+                    found=f"{_culprit(replica, first, other)} gives one example another output "
+                    "when its batch mates change",
+                    expected="outputs that depend on one example each: per-example gradients are "
+                    "not defined otherwise",
+                    fix="use statistics that are kept (track_running_stats=True), or give a "
+                    "factory with a layer that treats examples apart: --model FILE.py:FACTORY",
+                )
+
+
+def _refuse_frequency_scaling(model: nn.Module) -> None:
+    scaled = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.scale_grad_by_freq
+    ]
+    if scaled:
+        raise InputError(
+            "an embedding scales its gradient by how often a row occurs in the batch",
+            found=f"scale_grad_by_freq=True in {listed(scaled)}",
+            expected="gradients that depend on one example each",
+            fix="give a factory that builds the model with scale_grad_by_freq=False: "
+            "--model FILE.py:FACTORY",
+        )
+
+
+def _differ(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two outputs differ beyond rounding; non-finite outputs are another matter."""
+    scale = float(torch.maximum(a.norm(), b.norm()))
+    return bool(float((a - b).norm()) > TOLERANCE[dtype] * scale)
+
+
+def _culprit(replica: Replica, first: Inputs, second: Inputs) -> str:
+    """The first module, innermost first, whose output for example 0 differs between the batches."""
+    a, b = _leaf_outputs(replica, first), _leaf_outputs(replica, second)
+    for (name, kind, left), (_, _, right) in zip(a, b, strict=False):
+        if left.shape != right.shape:
+            return f"{name} ({kind})"
+        whole = first is second
+        views = [(left, right)] if whole else _slices_of_first_example(left, right)
+        if all(_differ(x, y, replica.dtype) for x, y in views):
+            return f"{name} ({kind})"
+    return "a part of the model that belongs to no module"
+
+
+def _slices_of_first_example(a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What may be example 0's part: index 0 of each axis, as the batch axis is not known."""
+    return [(a.select(k, 0), b.select(k, 0)) for k in range(a.dim())] or [(a, b)]
+
+
+def _leaf_outputs(replica: Replica, batch: Inputs) -> list[tuple[str, str, Tensor]]:
+    """Path, type and output of each module in the order in which they finish."""
+    outputs: list[tuple[str, str, Tensor]] = []
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(module: nn.Module, args: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point():
+                outputs.append((name or "the root", type(module).__name__, output.detach().clone()))
+
+        return record
+
+    hooks = [m.register_forward_hook(hook(name)) for name, m in replica.model.named_modules()]
+    try:
+        replica(batch)
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return outputs

@@ -1,0 +1,204 @@
+"""A private copy of a model that can be measured without leaving a trace on the original."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analyze.errors import InputError
+
+# Attributes that torch keeps on every module; all others are the model's own.
+_TORCH_STATE = frozenset(nn.Module().__dict__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model is called with: one positional tensor, or tensors by keyword.
+
+    Args:
+        tensors: By keyword; the positional one has the name ``""``.
+        mean: Per channel; with ``std`` it turns uint8 images into ``(x / 255 - mean) / std``.
+        std: Per channel.
+    """
+
+    tensors: Mapping[str, Tensor]
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def take(self, rows: Tensor) -> Inputs:
+        """The examples at ``rows``, in that order."""
+        taken = {name: tensor[rows] for name, tensor in self.tensors.items()}
+        return Inputs(taken, self.mean, self.std)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Inputs:
+        """As the model takes them: on ``device``, images scaled, floating point as ``dtype``."""
+        return Inputs({name: self._decoded(t.to(device), dtype) for name, t in self.tensors.items()})
+
+    def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        if tensor.is_floating_point():
+            return tensor.to(dtype)
+        if tensor.dtype != torch.uint8 or self.mean is None or self.std is None:
+            return tensor.long()
+        per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
+        mean, std = (v.to(tensor.device, dtype).view(per_channel) for v in (self.mean, self.std))
+        return (tensor.to(dtype) / 255 - mean) / std
+
+
+class Replica:
+    """A copy of ``model`` in eval mode that forgets what its forward passes leave behind.
+
+    Some models keep tensors made from parameters between eval calls (timm's LeViT its attention
+    biases): a later pass would see stale weights, or a graph that is gone. Before every pass the
+    modules' own attributes are set back to what they were at first, and ``train()`` then
+    ``eval()`` lets models drop what they keep elsewhere.
+
+    Args:
+        model: Taken over and changed; ``copy_of`` leaves it alone. Its parameters all count,
+            whatever their ``requires_grad``.
+        device: Where the replica lives.
+        dtype: Of its floating point parameters and buffers.
+
+    Raises:
+        InputError: the model is compiled to TorchScript, whose calls cannot be seen.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        _refuse_torchscript(model)
+        self.device = device
+        self.dtype = dtype
+        self.model = model.to(device=device, dtype=dtype)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        self.model.train()
+        self.model.eval()
+        self.parameters: dict[str, nn.Parameter] = dict(self.model.named_parameters())
+        self._attributes = [
+            (module, {k: _shallow(v) for k, v in vars(module).items() if k not in _TORCH_STATE})
+            for module in self.model.modules()
+        ]
+
+    @classmethod
+    def copy_of(cls, model: nn.Module, device: torch.device, dtype: torch.dtype) -> Replica:
+        """A replica that leaves ``model`` as it is.
+
+        Raises:
+            InputError: the model cannot be copied, or is compiled to TorchScript.
+        """
+        _refuse_torchscript(model)
+        return cls(copied(model), device, dtype)
+
+    def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:
+        """The model's output for a batch, the logits where it gives several things.
+
+        For this pass alone the modules ``altered`` have the attributes ``state``.
+        """
+        self.forget()
+        for module in altered:
+            vars(module).update(state)
+        tensors = inputs.to(self.device, self.dtype).tensors
+        with torch.autocast(self.device.type, enabled=False):
+            if "" in tensors:
+                return logits_of(self.model(tensors[""]))
+            return logits_of(self.model(**tensors))
+
+    def forget(self) -> None:
+        """Undo what forward passes left on the modules."""
+        for module, attributes in self._attributes:
+            current = vars(module)
+            for name in [k for k in current if k not in _TORCH_STATE and k not in attributes]:
+                del current[name]
+            for name, value in attributes.items():
+                current[name] = _shallow(value)
+        self.model.train()
+        self.model.eval()
+
+    def as_dtype(self, dtype: torch.dtype) -> Replica:
+        """A further copy, in another precision and on a device that has it."""
+        self.forget()
+        lacks_it = self.device.type == "mps" and dtype == torch.float64
+        device = torch.device("cpu") if lacks_it else self.device
+        return Replica.copy_of(self.model, device, dtype)
+
+
+def aliases(model: nn.Module) -> dict[str, list[str]]:
+    """Each parameter's first name to its further ones: tied weights have several."""
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first:
+            names[first[id(parameter)]].append(name)
+        else:
+            first[id(parameter)] = name
+            names[name] = []
+    return names
+
+
+def logits_of(output: Any) -> Tensor:
+    """The tensor a loss is taken of: the output itself, or its ``logits``.
+
+    Raises:
+        InputError: neither a tensor nor something with logits.
+    """
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    raise InputError(
+        "the model's output is not understood",
+        found=f"an output of type {type(output).__name__}",
+        expected="a tensor, or a dictionary or dataclass with the tensor `logits`",
+        fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+    )
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Full float32 products: no TF32 and no bfloat16 shortcuts, restored on leaving."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # whatever a model's own __deepcopy__ or a cached tensor raises
+        raise InputError(
+            "the model cannot be copied, and measuring would change it",
+            found=f"{type(model).__name__}: {error}",
+            expected="a model that copy.deepcopy copies; tensors with a graph are in the way",
+            fix="call model.train() then model.eval() first, or give a freshly built model",
+        ) from error
+
+
+def _refuse_torchscript(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                "the model holds TorchScript, whose use of parameters cannot be seen",
+                found=f"a {type(module).__name__} at {name or 'the root'}",
+                expected="modules that run in Python",
+                fix="give the model before torch.jit.script or torch.jit.trace was applied",
+            )
+
+
+def _shallow(value: Any) -> Any:
+    """Plain containers are copied, so that what is put into them later can be undone."""
+    return copy.copy(value) if type(value) in (dict, list, set) else value

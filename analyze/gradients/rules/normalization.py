@@ -1,0 +1,115 @@
+"""Batch (in eval mode), layer, group and RMS norm: ``y = normalised(x) * weight + bias``.
+
+With ``z`` the input normalised without scale and shift, each example's gradient is
+``weight[n] = sum_t dy[n, t] z[n, t]`` and ``bias[n] = sum_t dy[n, t]``, the sum over the positions
+that share an entry of the parameter. ``z`` is the same functional, called without its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from analyze.gradients.forms import Explicit, Form
+from analyze.gradients.layout import ExampleLayout
+from analyze.gradients.rules.rule import Rule
+
+Reduce = Callable[[Tensor, ExampleLayout, Tensor], Tensor]
+
+
+def norm_forms(
+    function: Callable[..., Tensor],
+    reduce: Reduce,
+    arguments: dict[str, Any],
+    dy: Tensor,
+    layout: ExampleLayout,
+    wanted: set[str],
+) -> dict[str, Form]:
+    """Scale and shift of a norm layer, each small enough to hold as ``[N, *shape]``.
+
+    Cost: one more normalisation and one product of the size of the input.
+    """
+    found: dict[str, Form] = {}
+    if "weight" in wanted:
+        bare = {**arguments, "weight": None}
+        if "bias" in bare:
+            bare["bias"] = None
+        found["weight"] = Explicit(reduce(function(**bare) * dy, layout, arguments["weight"]))
+    if "bias" in wanted:
+        found["bias"] = Explicit(reduce(dy, layout, arguments["bias"]))
+    return found
+
+
+def _over_channels(values: Tensor, layout: ExampleLayout, parameter: Tensor) -> Tensor:
+    """``[rows, C, *positions]`` to ``[N, C]``."""
+    by_example = layout.examples_first(values)  # [N, rows, C, *positions]
+    return by_example.transpose(1, 2).flatten(2).sum(2)
+
+
+def _over_trailing_axes(values: Tensor, layout: ExampleLayout, parameter: Tensor) -> Tensor:
+    """``[*positions, *shape]`` to ``[N, *shape]``."""
+    by_example = layout.examples_first(values)  # [N, 1, *positions, *shape]
+    return by_example.flatten(1, -1 - parameter.dim()).sum(1)
+
+
+def _in_eval_mode(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+    """Statistics of the batch would mix its examples: batch norm in training mode."""
+    return layout.axis == 0 and not arguments["training"]
+
+
+def _on_the_batch_axis(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+    return layout.axis == 0
+
+
+def _before_the_normalised_axes(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+    """Examples along an axis that the parameters do not span."""
+    return layout.axis < arguments["input"].dim() - len(arguments["normalized_shape"])
+
+
+def _rule(
+    function: Callable[..., Tensor],
+    arguments: dict[str, Any],
+    reduce: Reduce,
+    accepts: Callable[[dict[str, Any], ExampleLayout], bool],
+) -> Rule:
+    def forms(
+        bound: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
+    ) -> dict[str, Form]:
+        return norm_forms(function, reduce, bound, dy, layout, wanted)
+
+    weights = tuple(name for name in ("weight", "bias") if name in arguments)
+    return Rule(function, function.__name__, arguments, weights, forms, accepts)
+
+
+NORMALIZATIONS = (
+    _rule(
+        F.batch_norm,
+        {
+            "input": None, "running_mean": None, "running_var": None, "weight": None,
+            "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5,
+        },
+        _over_channels,
+        _in_eval_mode,
+    ),
+    _rule(
+        F.group_norm,
+        {"input": None, "num_groups": 1, "weight": None, "bias": None, "eps": 1e-5},
+        _over_channels,
+        _on_the_batch_axis,
+    ),
+    _rule(
+        F.layer_norm,
+        {"input": None, "normalized_shape": None, "weight": None, "bias": None, "eps": 1e-5},
+        _over_trailing_axes,
+        _before_the_normalised_axes,
+    ),
+    _rule(
+        F.rms_norm,
+        {"input": None, "normalized_shape": None, "weight": None, "eps": None},
+        _over_trailing_axes,
+        _before_the_normalised_axes,
+    ),
+)  # fmt: skip

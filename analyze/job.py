@@ -1,0 +1,132 @@
+"""What is to be measured: run card and options resolved into one job."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from analyze.checkpoints.discovery import Checkpoint, find_checkpoints, select
+from analyze.errors import InputError
+from analyze.gradients.losses import LOSSES, Loss, build_loss
+from analyze.gradients.measurement import Settings
+from analyze.models.specs import FORMS, ModelSpec
+from analyze.probes import ProbeSet, read_probes
+from analyze.probes.cells import mixed
+from analyze.run_card import NAME, read_run_card
+from analyze.specs import Spec
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose; None where the run card or the default decides.
+
+    Args:
+        model: A model spec; it may name Python code.
+        probes: A probe file, or a probe set in memory.
+        loss: A loss spec.
+        checkpoints: A glob or slice.
+        max_probes: Measure only this many probes, drawn by a hash of their ids.
+        settings: Device, precision, batch norm, batch size, folds.
+        examples: ``auto``, ``on`` or ``off``.
+        on_error: ``skip`` or ``fail``.
+    """
+
+    model: str | None = None
+    probes: str | Path | ProbeSet | None = None
+    loss: str | None = None
+    checkpoints: str | None = None
+    max_probes: int | None = None
+    settings: Settings = field(default_factory=Settings)
+    examples: str = "auto"
+    on_error: str = "skip"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run with everything that is needed to measure it."""
+
+    run: Path
+    name: str
+    model: ModelSpec
+    loss_spec: str
+    loss: Loss
+    probes: ProbeSet
+    probes_source: dict[str, str]
+    checkpoints: list[Checkpoint]
+    options: Options
+
+
+def resolve(run: str | Path, options: Options) -> Job:
+    """Read the run card, find the checkpoints, read the probes.
+
+    Raises:
+        InputError: something is missing, or the card names what a card may not.
+    """
+    run = Path(run)
+    folder = run if run.is_dir() else run.parent
+    card = read_run_card(folder)
+    card_path = str(folder / NAME)
+    model = _model(options, card.model, card_path)
+    loss_spec = _loss(options, card.loss, card_path)
+    probe_path = None if card.probes is None else folder / card.probes
+    if isinstance(options.probes, str | Path):
+        probe_path = Path(options.probes)
+    checkpoints = find_checkpoints(run, [] if probe_path is None else [probe_path])
+    if options.checkpoints is not None:
+        checkpoints = select(checkpoints, options.checkpoints)
+    if isinstance(options.probes, ProbeSet):
+        probes, source = options.probes, {"path": "in memory"}
+    elif probe_path is None:
+        raise _missing("probes", card_path, "the probe file", "--probes FILE")
+    else:
+        probes = read_probes(probe_path)
+        source = {"path": str(probe_path), "sha256": sha256(probe_path)}
+    if options.max_probes is not None and options.max_probes < len(probes):
+        rows = np.argsort(mixed(probes.id), kind="stable")[: options.max_probes]
+        probes = probes.take(np.sort(rows))
+    name = card.name or run.resolve().name
+    loss = build_loss(loss_spec)
+    return Job(run, name, model, loss_spec, loss, probes, source, checkpoints, options)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:
+    if options.model is not None:
+        return ModelSpec.parse(options.model)
+    if from_card is None:
+        raise _missing("model", card_path, FORMS, "--model SPEC")
+    spec = ModelSpec.parse(from_card)
+    spec.refuse_code(card_path)
+    return spec
+
+
+def _loss(options: Options, from_card: str | None, card_path: str) -> str:
+    if options.loss is not None:
+        return options.loss
+    spec = from_card or "cross_entropy"
+    if Spec.parse(spec).name not in LOSSES:
+        raise InputError(
+            "the run card names a loss that is not one of the program's own",
+            found=f"loss = {spec!r} in {card_path}",
+            expected=f"one of {', '.join(LOSSES)}: a run card is data",
+            fix="--loss cross_entropy",
+        )
+    return spec
+
+
+def _missing(key: str, card_path: str, what: str, option: str) -> InputError:
+    there = "has none" if Path(card_path).is_file() else "does not exist"
+    return InputError(
+        f"the {key} of the run {'are' if key.endswith('s') else 'is'} not known",
+        found=f"no {option.split()[0]}, and the run card {card_path} {there}",
+        expected=f"{what}, from the run card or the command line",
+        fix=f'{option}, or a run card with [run] and {key} = "..."',
+    )

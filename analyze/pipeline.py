@@ -1,0 +1,390 @@
+"""The main job: checkpoints + probes -> engine -> sufficient statistics -> results."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from analyze import results, store
+from analyze.checkpoints.discovery import Checkpoint
+from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.reading import read_weights
+from analyze.errors import CheckpointError, InputError, listed
+from analyze.gradients.engine import Engine
+from analyze.gradients.layers import parameter_rows
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Measurement, ParameterRow, Settings
+from analyze.gradients.replica import copied
+from analyze.job import Job, Options, resolve, sha256
+from analyze.models.building import build_model
+from analyze.probes import ProbeSet
+from analyze.progress import Progress, Silent
+from analyze.results import OK, Row
+
+LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
+
+
+def measure(
+    model: nn.Module,
+    probes: ProbeSet,
+    *,
+    loss: str = "cross_entropy",
+    device: str = "auto",
+    batch_size: int | str = "auto",
+    folds: int = 10,
+    precision: str = "float32",
+    batch_norm: str = "recomputed",
+) -> xr.DataTree:
+    """M-coherence of a model in memory, per layer and subset.
+
+    ``m_coherence(S) = |sum_{i in S} g_i|^2 / sum_{i in S} |g_i|^2`` over the gradients ``g_i`` of
+    each example's own loss: 1 when they are orthogonal, |S| when they are equal.
+
+    Args:
+        model: Left as it was: mode, requires_grad, grads, buffers, device. A copy is measured, in
+            eval mode; all its parameters count, frozen ones as well.
+        probes: The examples.
+        loss: A loss spec; an example's loss is the sum over its positions, never a mean.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``.
+        batch_size: Examples at a time.
+        folds: Random blocks of each subset, for standard errors; 1 gives NaN for them.
+        precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
+        batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
+            held out; ``saved`` takes the model's own.
+
+    Returns:
+        The tree of a results file with one checkpoint, called ``model``.
+
+    Raises:
+        InputError: the model cannot take the probes, mixes examples, or cannot be measured
+            exactly.
+
+    Cost: a few plain forward and backward passes over the probes, and some over four of them in
+    float64 for the proof.
+    """
+    settings = Settings(device, precision, batch_norm, batch_size, folds)
+    check_settings(settings)
+    engine = Engine(probes, build_loss(loss), settings)
+    engine.prepare([copied(model)])
+    measured = engine.measure(copied(model))
+    parameters = _parameter_rows(model, engine)
+    row = Row("model", float("nan"), float("nan"), OK, _without_rounding(measured, engine))
+    provenance = {
+        **_circumstances(engine, loss),
+        "model": {"class": type(model).__name__},
+        "warnings": _lagging([row], engine),
+    }
+    return results.build_tree(
+        [row], parameters, probes, engine.cells, provenance, examples=True
+    )
+
+
+def run(
+    run: str | Path,
+    *,
+    model: str | None = None,
+    probes: str | Path | ProbeSet | None = None,
+    loss: str | None = None,
+    output: str | Path | None = None,
+    device: str = "auto",
+    batch_size: int | str = "auto",
+    precision: str = "float32",
+    batch_norm: str = "recomputed",
+    folds: int = 10,
+    max_probes: int | None = None,
+    examples: str = "auto",
+    checkpoints: str | None = None,
+    on_error: str = "skip",
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """Measure every checkpoint of a run and write the results file.
+
+    Args:
+        run: The directory of checkpoints.
+        model: A model spec; without it the run card's.
+        probes: A probe file or probe set; without it the run card's.
+        loss: A loss spec; without it the run card's, or ``cross_entropy``.
+        output: Of the results file; without it the directory's name with ``.h5``, here.
+        device: As for ``measure``, and so ``batch_size``, ``precision``, ``batch_norm``, ``folds``.
+        batch_size: See above.
+        precision: See above.
+        batch_norm: See above.
+        folds: See above.
+        max_probes: Measure only this many probes, drawn by a hash of their ids.
+        examples: ``on`` keeps every example's squared norms, ``auto`` up to 256 MiB of them.
+        checkpoints: A glob on names, or a slice such as ``::2``.
+        on_error: ``skip`` leaves out a checkpoint that cannot be measured and says why in its
+            ``status``; ``fail`` stops at it.
+        progress: Told what happens.
+
+    Returns:
+        The tree that was written.
+
+    Raises:
+        InputError: nothing could be measured, or the first problem with ``on_error="fail"``.
+    """
+    settings = Settings(device, precision, batch_norm, batch_size, folds)
+    options = Options(model, probes, loss, checkpoints, max_probes, settings, examples, on_error)
+    check_settings(settings)
+    _check_choice("examples", examples, ("auto", "on", "off"))
+    _check_choice("on_error", on_error, ("skip", "fail"))
+    target = Path(output) if output is not None else Path(f"{Path(run).resolve().name}.h5")
+    store.check_writable(target)
+    job = resolve(run, options)
+    progress = progress or Silent()
+    tree = _run_job(job, progress)
+    store.write_results(tree, target)
+    return tree
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job with a proven engine."""
+
+    engine: Engine
+    parameters: list[ParameterRow]
+    problems: dict[str, CheckpointError]  # by name of the checkpoint
+
+
+def prepare(job: Job) -> Prepared:
+    """Plan and proof on the first, middle and last checkpoint that can be read.
+
+    Raises:
+        InputError: no checkpoint can be, or the model cannot be measured.
+    """
+    model = build_model(job.model)
+    problems: dict[str, CheckpointError] = {}
+    readable: list[Checkpoint] = []
+    for checkpoint in job.checkpoints:
+        try:
+            _load(checkpoint, model, job.model.text)
+            readable.append(checkpoint)
+        except CheckpointError as problem:
+            if job.options.on_error == "fail":
+                raise
+            problems[checkpoint.name] = problem
+    if not readable:
+        raise next(iter(problems.values()))
+    settings = job.options.settings
+    layers = len(list(model.named_parameters()))
+    wanted = job.options.examples == "on" or (
+        job.options.examples == "auto"
+        and results.examples_fit(len(job.checkpoints), layers, len(job.probes))
+    )
+    engine = Engine(job.probes, job.loss, replace(settings, examples=wanted))
+    ends = dict.fromkeys((0, len(readable) // 2, len(readable) - 1))
+    engine.prepare(loaded_model(job, readable[k]) for k in ends)
+    return Prepared(engine, _parameter_rows(model, engine), problems)
+
+
+def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
+    """A freshly built model with a checkpoint's weights.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+    """
+    model = build_model(job.model)
+    _load(checkpoint, model, job.model.text)
+    return model
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that mean nothing.
+
+    Raises:
+        InputError: saying which.
+    """
+    _check_choice("precision", settings.precision, ("float32", "float64"))
+    _check_choice("batch_norm", settings.batch_norm, ("recomputed", "saved"))
+    size = settings.batch_size
+    if size != "auto" and not (isinstance(size, int) and size >= 1):
+        raise _bad_choice("batch_size", size, "auto, or a positive number")
+    if settings.folds < 1:
+        raise _bad_choice("folds", settings.folds, "a positive number")
+
+
+def _run_job(job: Job, progress: Progress) -> xr.DataTree:
+    prepared = prepare(job)
+    engine = prepared.engine
+    rows = []
+    records = []
+    progress.start(len(job.checkpoints), len(job.probes))
+    try:
+        for checkpoint in job.checkpoints:
+            progress.checkpoint(checkpoint.name)
+            row, record = _measure_checkpoint(job, prepared, checkpoint, progress)
+            rows.append(row)
+            records.append(record)
+    finally:
+        progress.finish()
+    if all(row.measurement is None for row in rows):
+        raise next(iter(prepared.problems.values()))
+    rows = [
+        replace(row, measurement=_without_rounding(row.measurement, engine))
+        if row.measurement is not None
+        else row
+        for row in rows
+    ]
+    warnings = _lagging(rows, engine)
+    for warning in warnings:
+        progress.note(f"Warning: {warning}")
+    methods = engine.plan.methods if engine.plan is not None else {}
+    parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
+    provenance = {
+        **_circumstances(engine, job.loss_spec),
+        "run": {"name": job.name, "path": str(job.run)},
+        "model": {"spec": job.model.text},
+        "probes": job.probes_source,
+        "checkpoints": records,
+        "warnings": warnings,
+    }
+    return results.build_tree(
+        rows, parameters, job.probes, engine.cells, provenance,
+        examples=engine.settings.examples,
+    )  # fmt: skip
+
+
+def _measure_checkpoint(
+    job: Job, prepared: Prepared, checkpoint: Checkpoint, progress: Progress
+) -> tuple[Row, dict[str, Any]]:
+    """One row of the results, and how the checkpoint was read."""
+    record: dict[str, Any] = {
+        "checkpoint": checkpoint.name,
+        "format": checkpoint.format,
+        "step_rule": checkpoint.step_rule,
+        "weights_key": checkpoint.weights_key,
+        "prefix": "",
+    }
+    problem = prepared.problems.get(checkpoint.name)
+    measured = None
+    if problem is None:
+        try:
+            model = build_model(job.model)
+            record["prefix"] = _load(checkpoint, model, job.model.text)
+            record["sha256"] = sha256(checkpoint.path)
+            measured = prepared.engine.measure(model, progress.advance)
+        except CheckpointError as error:
+            if job.options.on_error == "fail":
+                raise
+            problem = prepared.problems[checkpoint.name] = error
+    if problem is not None:
+        progress.note(f"Skipped {checkpoint.name}: {problem}")
+    status = OK if problem is None else f"{problem.what}: {problem.found}"
+    return Row(checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured), record
+
+
+def _load(checkpoint: Checkpoint, model: nn.Module, model_name: str) -> str:
+    if checkpoint.problem is not None:
+        raise checkpoint.problem
+    return fit(model, read_weights(checkpoint.path), checkpoint.name, model_name)
+
+
+def _parameter_rows(model: nn.Module, engine: Engine) -> list[ParameterRow]:
+    assert engine.plan is not None
+    return parameter_rows(model, engine.plan)
+
+
+def _without_rounding(measured: Measurement, engine: Engine) -> Measurement:
+    """Parameters whose gradient is nothing but rounding have gradient 0 in the results."""
+    rounding = np.array([name in engine.proof.zero_to_rounding for name in measured.parameters])
+    if not rounding.any():
+        return measured
+    examples = None if measured.examples is None else measured.examples.copy()
+    if examples is not None:
+        examples[rounding] = 0.0
+    gram, squared = measured.gram.copy(), measured.squared_norms.copy()
+    gram[rounding], squared[rounding] = 0.0, 0.0
+    return replace(measured, gram=gram, squared_norms=squared, examples=examples)
+
+
+def _lagging(rows: list[Row], engine: Engine) -> list[str]:
+    """A warning where the loss depends on which batch norm statistics are used."""
+    training = engine.probes.training
+    lagging = []
+    for row in rows:
+        measured = row.measurement
+        if measured is None or measured.loss_saved is None or measured.loss_recomputed is None:
+            continue
+        saved, again = (v[training].mean() for v in (measured.loss_saved, measured.loss_recomputed))
+        if abs(saved - again) > LAGGING * max(saved, again):
+            lagging.append(f"{row.checkpoint} ({saved:.3g} saved, {again:.3g} recomputed)")
+    if not lagging:
+        return []
+    used = engine.settings.batch_norm
+    return [
+        f"the batch norm statistics saved in {len(lagging)} of {len(rows)} checkpoints lag behind "
+        f"the weights: the loss differs by more than {LAGGING:.0%} from that with recomputed ones; "
+        f"measured with {used} statistics. {listed(lagging, 3)}"
+    ]
+
+
+def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
+    """How, with what and on what the numbers were made."""
+    plan, proof, settings = engine.plan, engine.proof, engine.settings
+    assert plan is not None
+    packages = ("gradient-coherence", "torch", "numpy", "xarray", "h5netcdf", "safetensors")
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "device": str(engine.device),
+        "device_name": _device_name(engine.device),
+        "precision": settings.precision,
+        "batch_norm": settings.batch_norm,
+        "batch_size": engine.batch_size,
+        "folds": settings.folds,
+        "loss": loss,
+        "held_out": list(engine.probes.held_out),
+        "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
+        "proof": {
+            "precision": proof.dtype,
+            "examples": proof.examples,
+            "relative_errors": proof.errors,
+            "zero_to_rounding": sorted(proof.zero_to_rounding),
+            "unproven": sorted(proof.unproven(plan)),
+        },
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise _bad_choice(name, value, f"one of {', '.join(allowed)}")
+
+
+def _bad_choice(name: str, value: object, expected: str) -> InputError:
+    flag = "--" + name.replace("_", "-")
+    return InputError(
+        f"{name} has a value that it cannot have",
+        found=repr(value),
+        expected=expected,
+        fix=f"leave {flag} out for the default",
+    )
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that some work takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+__all__ = ["Job", "Options", "check_settings", "measure", "prepare", "resolve", "run"]

@@ -1,0 +1,118 @@
+"""The frozen probe file: safetensors with named subsets in its metadata."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from analyze.errors import InputError, listed
+from analyze.probes.probe_set import Column, ProbeSet
+
+REQUIRED = ("targets", "subset")
+
+
+def read_probes(path: Path) -> ProbeSet:
+    """The probe set in a file.
+
+    Args:
+        path: safetensors with ``inputs`` (or several ``inputs.NAME``), ``targets``, ``subset``,
+            and perhaps ``id`` and ``column.NAME``; ``subset_names`` in its metadata.
+
+    Raises:
+        InputError: the file is missing, unreadable, or not a probe file.
+    """
+    arrays, metadata = _read(path)
+    inputs = {k.removeprefix("inputs."): v for k, v in arrays.items() if k.startswith("inputs.")}
+    missing = [name for name in REQUIRED if name not in arrays]
+    if "inputs" not in arrays and not inputs:
+        missing.append("inputs")
+    if missing or "subset_names" not in metadata:
+        missing += [] if "subset_names" in metadata else ["the metadata subset_names"]
+        raise _broken(path, f"{listed(missing)} missing; tensors: {listed(sorted(arrays))}")
+    names = _json_list(path, metadata, "subset_names")
+    codes = arrays["subset"]
+    if codes.ndim != 1 or codes.dtype.kind not in "iu" or (len(codes) and not (
+        0 <= codes.min() and codes.max() < len(names)
+    )):  # fmt: skip
+        raise _broken(path, f"subset codes that are not integers from 0 to {len(names) - 1}")
+    columns = {
+        k.removeprefix("column."): Column(v, _column_names(path, metadata, k, v))
+        for k, v in arrays.items()
+        if k.startswith("column.")
+    }
+    return ProbeSet(
+        arrays["inputs"] if "inputs" in arrays else inputs,
+        arrays["targets"],
+        [names[code] for code in codes],
+        arrays.get("id"),
+        held_out=_json_list(path, metadata, "held_out") if "held_out" in metadata else None,
+        columns=columns,
+        mean=_json_list(path, metadata, "mean") if "mean" in metadata else None,
+        std=_json_list(path, metadata, "std") if "std" in metadata else None,
+        subset_names=names,
+    )
+
+
+def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
+    """Freeze a probe set; ``notes`` go into the file's metadata."""
+    arrays = {f"inputs.{k}" if k else "inputs": v for k, v in probes.inputs.items()}
+    arrays |= {"targets": probes.targets, "subset": probes.subset, "id": probes.id}
+    metadata: dict[str, Any] = {
+        "subset_names": json.dumps(probes.subset_names),
+        "held_out": json.dumps(probes.held_out),
+    }
+    if probes.mean is not None and probes.std is not None:
+        metadata |= {"mean": json.dumps(probes.mean), "std": json.dumps(probes.std)}
+    for name, column in probes.columns.items():
+        arrays[f"column.{name}"] = column.codes
+        metadata[f"column_names.{name}"] = json.dumps(column.names)
+    contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
+    save_file(contiguous, path, metadata | notes)
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    if not path.is_file():
+        raise InputError(
+            "the probe file is missing",
+            found=f"no file {path}",
+            expected="a safetensors file of probes, as the run card or --probes names it",
+            fix="--probes FILE",
+        )
+    try:
+        with safe_open(path, framework="np") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError) as error:
+        raise _broken(path, str(error)) from error
+
+
+def _broken(path: Path, found: str) -> InputError:
+    return InputError(
+        "this is not a probe file",
+        found=f"{path}: {found}",
+        expected="safetensors with inputs, targets and subset, and subset_names in its metadata",
+        fix="write it with analyze.probes.write_probes(path, analyze.ProbeSet(...))",
+    )
+
+
+def _json_list(path: Path, metadata: dict[str, str], key: str) -> list[Any]:
+    try:
+        values = json.loads(metadata[key])
+    except ValueError:
+        values = None
+    if not isinstance(values, list):
+        raise _broken(path, f"the metadata {key} is not a JSON list: {metadata[key]!r}")
+    return values
+
+
+def _column_names(
+    path: Path, metadata: dict[str, str], key: str, codes: np.ndarray
+) -> tuple[str, ...]:
+    names = f"column_names.{key.removeprefix('column.')}"
+    if names not in metadata:
+        return tuple(str(code) for code in range(int(codes.max(initial=-1)) + 1))
+    return tuple(map(str, _json_list(path, metadata, names)))

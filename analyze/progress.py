@@ -1,0 +1,124 @@
+"""Progress of a run on stderr: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What a run tells while it works."""
+
+    def start(self, checkpoints: int, examples: int) -> None:
+        """So many checkpoints, with so many examples each."""
+
+    def checkpoint(self, name: str) -> None:
+        """The next checkpoint."""
+
+    def advance(self, examples: int) -> None:
+        """So many examples were measured."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know."""
+
+    def finish(self) -> None:
+        """No more will come."""
+
+
+class Silent:
+    """Says nothing: what the Python functions use unless told otherwise."""
+
+    def start(self, checkpoints: int, examples: int) -> None: ...
+    def checkpoint(self, name: str) -> None: ...
+    def advance(self, examples: int) -> None: ...
+    def note(self, text: str) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Lines:
+    """A line for each checkpoint, with rate and time left: for logs."""
+
+    def __init__(self) -> None:
+        self._checkpoints = self._examples = self._done = self._seen = 0
+        self._started = time.monotonic()
+
+    def start(self, checkpoints: int, examples: int) -> None:
+        self._checkpoints, self._examples = checkpoints, examples
+        self._started = time.monotonic()
+
+    def checkpoint(self, name: str) -> None:
+        self._seen += 1
+        print(f"[{self._seen}/{self._checkpoints}] {name}{self._pace()}", file=sys.stderr, flush=True)
+
+    def advance(self, examples: int) -> None:
+        self._done += examples
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def finish(self) -> None: ...
+
+    def _pace(self) -> str:
+        elapsed = time.monotonic() - self._started
+        if not self._done or elapsed <= 0:
+            return ""
+        left = (self._checkpoints * self._examples - self._done) * elapsed / self._done
+        return f"  {self._done / elapsed:.0f} examples/s, {duration(left)} left"
+
+
+class Bar:
+    """One bar over all checkpoints, with rate and time left: for terminals."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = None
+        self._checkpoints = self._seen = 0
+
+    def start(self, checkpoints: int, examples: int) -> None:
+        self._checkpoints = checkpoints
+        self._bar.start()
+        self._task = self._bar.add_task("", total=checkpoints * examples, rate="")
+
+    def checkpoint(self, name: str) -> None:
+        self._seen += 1
+        if self._task is not None:
+            label = f"[{self._seen}/{self._checkpoints}] {name}".replace("[", r"\[")
+            self._bar.update(self._task, description=label)
+
+    def advance(self, examples: int) -> None:
+        if self._task is not None:
+            speed = self._bar.tasks[0].speed
+            rate = f"{speed:.0f} examples/s" if speed else ""
+            self._bar.update(self._task, advance=examples, rate=rate)
+
+    def note(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
+
+    def finish(self) -> None:
+        self._bar.stop()
+
+
+def for_stderr() -> Progress:
+    """A bar when stderr is a terminal, lines otherwise."""
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+def duration(seconds: float) -> str:
+    """``75`` as ``1 min 15 s``."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, seconds_left = divmod(rest, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds_left} s" if minutes else f"{seconds_left} s"
