@@ -5,8 +5,6 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -378,13 +376,3 @@ def _bad_choice(name: str, value: object, expected: str) -> InputError:
         expected=expected,
         fix=f"leave {flag} out for the default",
     )
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that some work takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-__all__ = ["Job", "Options", "check_settings", "measure", "prepare", "resolve", "run"]

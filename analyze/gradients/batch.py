@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -46,8 +47,8 @@ class AlgorithmChoice:
         if len(form.algorithms) == 1:
             return form.summarise(form.algorithms[0])
         if form.key not in self.chosen:
-            seconds = {a: _seconds(lambda a=a: form.summarise(a)) for a in form.algorithms}
-            self.chosen[form.key] = min(seconds, key=seconds.__getitem__)
+            taken = {a: seconds(partial(form.summarise, a)) for a in form.algorithms}
+            self.chosen[form.key] = min(taken, key=taken.__getitem__)
         algorithm = self.chosen[form.key]
         return form.summarise(algorithm)
 
@@ -180,17 +181,17 @@ def _unscaled(summary: Summary, scale: float) -> Summary:
     return Summary(total / scale, summary.squared_norms / scale**2)
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    """The faster of two runs; the first may allocate."""
-    return min(_seconds_once(run) for _ in range(2))
+def seconds(work: Callable[[], object]) -> float:
+    """Seconds that some work takes: the faster of two runs, as the first may allocate."""
 
+    def once() -> float:
+        _synchronise()
+        start = time.perf_counter()
+        work()
+        _synchronise()
+        return time.perf_counter() - start
 
-def _seconds_once(run: Callable[[], object]) -> float:
-    _synchronise()
-    start = time.perf_counter()
-    run()
-    _synchronise()
-    return time.perf_counter() - start
+    return min(once() for _ in range(2))
 
 
 def _synchronise() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from analyze.errors import CheckpointError, InputError
-from analyze.gradients.batch import BatchResult, ForwardChanged, measure_batch
+from analyze.gradients.batch import BatchResult, ForwardChanged, measure_batch, seconds
 from analyze.gradients.batch_norm import layers_with_statistics, recompute_statistics
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.losses import Loss
@@ -122,6 +122,20 @@ class Engine:
         if saved is not None and recomputed is None:
             recomputed = measured.loss
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
+
+    def seconds_per_checkpoint(self, model: nn.Module) -> float:
+        """An estimate of what ``measure`` takes, from one batch and one forward pass of a model."""
+        with exact_arithmetic():
+            replica = self._replica(model)
+            rows = self.cells.rows(int(np.argmax(self.cells.counts)))[: self.batch_size]
+            self._batch(replica, rows)  # the first may allocate
+            batch = seconds(lambda: self._batch(replica, rows)) / len(rows)
+            with torch.no_grad():
+                forward = seconds(lambda: replica(self._take(rows))) / len(rows)
+        passes = len(self.probes) + len(self._statistics_rows)
+        if not layers_with_statistics(replica.model):
+            passes = 0
+        return batch * len(self.probes) + forward * passes
 
     def _accumulate(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
         """Every cell's gradient sum and squared norms, then the Gram matrix of the sums."""

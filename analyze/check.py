@@ -1,0 +1,113 @@
+"""Everything short of the run: the model fits, the plan and its proof, sizes and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyze.gradients.plan import NEVER_USED, Plan
+from analyze.gradients.proof import Proof
+from analyze.job import Job, Options, resolve
+from analyze.pipeline import Prepared, check_settings, loaded_model, prepare
+
+LARGE_GRAM = 1 << 30  # bytes of Gram matrices from which a warning is given
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a run would do.
+
+    Args:
+        parameters: One dictionary for each parameter: its name, layer, size, method, and the
+            relative error of the proof (None where nothing was proven, and why).
+        report: Counts, sizes in bytes and seconds, by name.
+        warnings: What the user should know before the run.
+        skipped: Checkpoints that would be left out, and why.
+    """
+
+    parameters: list[dict[str, object]]
+    report: dict[str, object]
+    warnings: list[str]
+    skipped: dict[str, str]
+
+
+def check(run: str | Path, options: Options | None = None) -> Check:
+    """Calibrate and prove on the first, middle and last checkpoint; measure nothing.
+
+    Raises:
+        InputError: whatever would stop the run.
+
+    Cost: the proof, and two batches.
+    """
+    options = options or Options()
+    check_settings(options.settings)
+    job = resolve(run, options)
+    prepared = prepare(job)
+    engine = prepared.engine
+    assert engine.plan is not None
+    good = [c for c in job.checkpoints if c.name not in prepared.problems]
+    per_checkpoint = engine.seconds_per_checkpoint(loaded_model(job, good[-1]))
+    report = _report(job, prepared, per_checkpoint, len(good))
+    gram = int(str(report["gram_bytes"]))
+    warnings = []
+    if gram > LARGE_GRAM:
+        warnings.append(
+            f"the Gram matrices take {gram / 2**30:.1f} GiB: they grow with the square of the "
+            f"{len(engine.cells)} cells; fewer --folds make them smaller"
+        )
+    return Check(
+        [_parameter(p.name, p.layer, p.size, engine.plan, engine.proof) for p in prepared.parameters],
+        report,
+        warnings,
+        {name: f"{p.what}: {p.found}" for name, p in prepared.problems.items()},
+    )
+
+
+def _report(job: Job, prepared: Prepared, seconds: float, measured: int) -> dict[str, object]:
+    engine = prepared.engine
+    cells, checkpoints = len(engine.cells), len(job.checkpoints)
+    size = 4 if engine.settings.precision == "float32" else 8
+    values = sum(p.size for p in prepared.parameters)
+    layers = len({p.layer for p in prepared.parameters})
+    gram = 8 * checkpoints * len(prepared.parameters) * cells**2
+    examples = 4 * checkpoints * layers * len(job.probes) if engine.settings.examples else 0
+    return {
+        "run": job.name,
+        "model": job.model.text,
+        "loss": job.loss_spec,
+        "checkpoints": checkpoints,
+        "checkpoints_to_measure": measured,
+        "probes": len(job.probes),
+        "subsets": list(job.probes.subset_names),
+        "folds": engine.settings.folds,
+        "cells": cells,
+        "parameters": len(prepared.parameters),
+        "layers": layers,
+        "device": str(engine.device),
+        "batch_size": engine.batch_size,
+        "algorithms": engine.plan.algorithms if engine.plan is not None else {},
+        "proof_precision": engine.proof.dtype,
+        "proof_examples": engine.proof.examples,
+        "cell_sum_bytes": size * cells * values,
+        "gram_bytes": gram,
+        "file_bytes": gram + examples,
+        "seconds": seconds * measured,
+    }
+
+
+def _parameter(name: str, layer: str, size: int, plan: Plan, proof: Proof) -> dict[str, object]:
+    error = proof.errors.get(name)
+    if error is not None:
+        verdict = "proven"
+    elif plan.methods[name] == NEVER_USED:
+        verdict = NEVER_USED
+    else:
+        verdict = "zero to rounding" if name in proof.rounding else "zero: unproven"
+    return {
+        "parameter": name,
+        "layer": layer,
+        "size": size,
+        "method": plan.methods[name],
+        "error": error,
+        "verdict": verdict,
+    }

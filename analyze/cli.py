@@ -1,0 +1,276 @@
+"""The command line: parse, call one function, print. Torch is imported by the commands only."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analyze.errors import InputError
+
+EXIT_INPUT = 3
+EXIT_SKIPPED = 4
+
+
+class Command(click.Command):
+    """A command that turns an InputError into a message and exit code 3, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(EXIT_INPUT)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def _shared(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Several options as one decorator, shown in the order given."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.reduce(lambda f, option: option(f), reversed(options), function)
+
+    return decorate
+
+
+class BatchSize(click.ParamType):
+    """``auto`` or a positive number."""
+
+    name = "auto|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """The number, or ``auto``."""
+        if value == "auto":
+            return "auto"
+        try:
+            size = int(value)
+        except ValueError:
+            size = 0
+        if size < 1:
+            self.fail(f"{value!r} is neither auto nor a positive number", param, ctx)
+        return size
+
+
+run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+results_argument = click.argument("results", type=click.Path(path_type=Path), metavar="OUT.h5")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+measuring_options = _shared(
+    click.option("--model", metavar="SPEC", help="Such as torchvision:resnet18?num_classes=10."),
+    click.option("--probes", type=click.Path(path_type=Path), help="The probe file."),
+    click.option("--loss", metavar="SPEC", help="Such as cross_entropy?label_smoothing=0.1."),
+    click.option(
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]|mps",
+        help="Where to compute.",
+    ),
+    click.option(
+        "--batch-size", type=BatchSize(), default="auto", show_default=True,
+        help="Examples at a time.",
+    ),
+    click.option(
+        "--precision", type=click.Choice(["float32", "float64"]), default="float32",
+        show_default=True, help="Of weights and activations; sums are float64.",
+    ),
+    click.option(
+        "--batch-norm", type=click.Choice(["recomputed", "saved"]), default="recomputed",
+        show_default=True, help="Statistics from the probes, or as saved in the checkpoint.",
+    ),
+    click.option(
+        "--folds", type=click.IntRange(min=1), default=10, show_default=True,
+        help="Random blocks of each subset, for standard errors.",
+    ),
+    click.option(
+        "--max-probes", type=click.IntRange(min=1), metavar="N", help="Measure only N probes."
+    ),
+    click.option(
+        "--examples", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+        help="Keep every example's norms; auto up to 256 MiB.",
+    ),
+    click.option(
+        "--checkpoints", metavar="GLOB|SLICE", help="Which ones: '*epoch*', or a slice like ::2."
+    ),
+)  # fmt: skip
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gradient-coherence", prog_name="analyze")
+def main() -> None:
+    """When, in which layer and for which examples do the gradients of a network agree?
+
+    Point it at a directory of checkpoints: analyze run RUN, then analyze report OUT.h5.
+    """
+
+
+@main.command()
+@run_argument
+@json_option
+def scan(run: Path, as_json: bool) -> None:
+    """Show what is there: checkpoints, steps, formats, keys and prefixes.
+
+    Example: analyze scan sample_checkpoints/half_noise
+    """
+    from analyze.scan import scan as scan_run
+    from analyze.tables import print_table
+
+    found = scan_run(run)
+    rows = found.as_rows()
+    if as_json:
+        click.echo(json.dumps({"checkpoints": rows}, indent=2))
+        return
+    columns = [*rows[0]][:-1]
+    print_table(
+        f"{len(rows)} checkpoints in {run}",
+        columns,
+        [[row[c] for c in columns] for row in rows],
+        numbers=("step", "epoch", "tensors"),
+    )
+    for row in rows:
+        if row["problem"] is not None:
+            click.echo(f"{row['checkpoint']}: {row['problem']}")
+
+
+@main.command()
+@run_argument
+@measuring_options
+@json_option
+def check(run: Path, as_json: bool, **options: Any) -> None:
+    """Do everything short of the run: fit, plan, proof, sizes and time.
+
+    Example: analyze check sample_checkpoints/half_noise
+    """
+    from analyze.check import check as check_run
+    from analyze.progress import duration
+    from analyze.tables import print_table, size_text
+
+    found = check_run(run, _options(**options))
+    if as_json:
+        content = {"report": found.report, "parameters": found.parameters}
+        click.echo(json.dumps(content | {"warnings": found.warnings, "skipped": found.skipped}))
+        return
+    columns = ["parameter", "size", "method", "verdict", "error"]
+    print_table(
+        "Plan and proof",
+        columns,
+        [[row[c] for c in columns] for row in found.parameters],
+        numbers=("size", "error"),
+    )
+    report = dict(found.report)
+    report["seconds"] = duration(float(str(report["seconds"])))
+    for key in ("cell_sum_bytes", "gram_bytes", "file_bytes"):
+        report[key] = size_text(float(str(report[key])))
+    click.echo()
+    print_table("The run", ["", " "], [[k.replace("_", " "), v] for k, v in report.items()])
+    for name, reason in found.skipped.items():
+        click.echo(f"Would skip {name}: {reason}")
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}")
+
+
+@main.command()
+@run_argument
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="OUT.h5",
+    help="The results file; by default the run's name with .h5, here.",
+)  # fmt: skip
+@measuring_options
+@click.option(
+    "--on-error", type=click.Choice(["skip", "fail"]), default="skip", show_default=True,
+    help="A checkpoint that cannot be measured is skipped, or stops the run.",
+)  # fmt: skip
+def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
+    """Measure every checkpoint of a run and write the results file.
+
+    Exits with 4 when some checkpoints were skipped; the file has the others.
+
+    Example: analyze run sample_checkpoints/half_noise --output half_noise.h5
+    """
+    from analyze.pipeline import run as run_job
+    from analyze.progress import for_stderr
+
+    tree = run_job(run, output=output, on_error=on_error, progress=for_stderr(), **options)
+    skipped = int((tree["status"].values != "ok").sum())
+    click.echo(f"Wrote {output or Path(f'{run.resolve().name}.h5')}")
+    if skipped:
+        click.echo(f"{skipped} of {tree.sizes['checkpoint']} checkpoints were skipped", err=True)
+        sys.exit(EXIT_SKIPPED)
+
+
+@main.command()
+@results_argument
+@click.option("--layers", is_flag=True, help="Every layer at one checkpoint.")
+@click.option("--checkpoint", metavar="NAME", help="With --layers: which one; by default the last.")
+@json_option
+def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> None:
+    """Print the numbers as a table: m-coherence with its standard error.
+
+    Example: analyze show half_noise.h5 --layers
+    """
+    from analyze.show import layer_rows, network_rows
+    from analyze.store import open_results
+    from analyze.tables import print_table, with_error
+
+    if checkpoint is not None and not layers:
+        raise click.UsageError("--checkpoint goes with --layers")
+    tree = open_results(results)
+    rows = layer_rows(tree, checkpoint) if layers else network_rows(tree)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    keys = ["layer", "layer_type", "parameters"] if layers else ["checkpoint", "step", "epoch"]
+    subsets = list(dict.fromkeys(str(row["subset"]) for row in rows))
+    table: dict[tuple[object, ...], list[object]] = {}
+    for row in rows:
+        line = table.setdefault(tuple(row[k] for k in keys), [])
+        line.append(with_error(row["m_coherence"], row["m_coherence_stderr"]))
+    counts = {str(row["subset"]): row["probes"] for row in rows}
+    columns = [*keys, *(f"{s} (m={counts[s]})" for s in subsets)]
+    title = f"m-coherence at {rows[0]['checkpoint']}" if layers else "m-coherence of the network"
+    print_table(title, columns, [[*k, *v] for k, v in table.items()], columns[1:])
+    for name, status in zip(tree["checkpoint"].values, tree["status"].values, strict=True):
+        if status != "ok":
+            click.echo(f"Skipped {name}: {status}")
+
+
+@main.command()
+@results_argument
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR",
+    help="Where the page goes; by default the results file's name with _report, here.",
+)  # fmt: skip
+def report(results: Path, output: Path | None) -> None:
+    """Write a page with figures: DIR/index.html and DIR/figures.
+
+    Example: analyze report half_noise.h5 --output half_noise_report
+    """
+    from analyze.report import write_report
+    from analyze.store import open_results
+
+    page = write_report(open_results(results), output or Path(f"{results.stem}_report"))
+    click.echo(f"Wrote {page}")
+
+
+def _options(
+    model: str | None,
+    probes: Path | None,
+    loss: str | None,
+    checkpoints: str | None,
+    max_probes: int | None,
+    examples: str,
+    **settings: Any,
+) -> Any:
+    from analyze.gradients.measurement import Settings
+    from analyze.job import Options
+
+    chosen = Settings(**settings)
+    return Options(model, probes, loss, checkpoints, max_probes, chosen, examples)

@@ -1,0 +1,81 @@
+"""The numbers of a results file as plain rows, for the terminal and for JSON."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import xarray as xr
+
+from analyze.errors import InputError, listed
+
+
+def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
+    """M-coherence of the whole network, a row for each checkpoint and subset."""
+    return _rows(results, results["network"].to_dataset(), {})
+
+
+def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict[str, object]]:
+    """M-coherence of every layer at one checkpoint, the last measured one by default.
+
+    Raises:
+        InputError: no such checkpoint.
+    """
+    names = [str(name) for name in results["checkpoint"].values]
+    if checkpoint is None:
+        measured = np.flatnonzero(results["status"].values == "ok")
+        checkpoint = names[measured[-1] if len(measured) else -1]
+    if checkpoint not in names:
+        raise InputError(
+            "no such checkpoint in the results",
+            found=repr(checkpoint),
+            expected=f"one of {listed(names)}",
+            fix="leave --checkpoint out for the last one",
+        )
+    layers = results["layers"].to_dataset().isel(checkpoint=[names.index(checkpoint)])
+    rows = []
+    for layer in layers["layer"].values:
+        one = layers.sel(layer=layer)
+        extra = {
+            "layer": str(layer),
+            "layer_type": str(one["layer_type"].item()),
+            "parameters": int(one["parameter_count"].item()),
+        }
+        rows += _rows(results, one, extra)
+    return rows
+
+
+def _rows(
+    results: xr.DataTree, dataset: xr.Dataset, extra: dict[str, object]
+) -> list[dict[str, object]]:
+    counts = results["probe_count"]
+    rows = []
+    for checkpoint in dataset["checkpoint"].values:
+        at = dataset.sel(checkpoint=checkpoint)
+        root = results.to_dataset().sel(checkpoint=checkpoint)
+        for subset in dataset["subset"].values:
+            one = at.sel(subset=subset)
+            rows.append(
+                {
+                    "checkpoint": str(checkpoint),
+                    "step": _number(root["step"]),
+                    "epoch": _number(root["epoch"]),
+                    **extra,
+                    "subset": str(subset),
+                    "probes": int(counts.sel(subset=subset)),
+                    "m_coherence": _number(one["m_coherence"]),
+                    "m_coherence_stderr": _number(one["m_coherence_stderr"]),
+                    "alpha_unbiased": _number(one["alpha_unbiased"]),
+                    "norm_of_mean_gradient": _number(one["norm_of_mean_gradient"]),
+                    "loss": _number(root["loss"].sel(subset=subset)),
+                    "accuracy": _number(root["accuracy"].sel(subset=subset)),
+                    "status": str(root["status"].item()),
+                }
+            )
+    return rows
+
+
+def _number(value: xr.DataArray) -> float | None:
+    """A float, or None for NaN: JSON has no NaN."""
+    number = float(value)
+    return None if math.isnan(number) else number

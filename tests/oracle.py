@@ -1,0 +1,173 @@
+"""The only reference for numbers: plain autograd, one example at a time.
+
+Shares nothing with ``analyze``: neither its gradients, nor its sums, nor its folds. Obviously
+right, and slow.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Inputs = Tensor | dict[str, Tensor]
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """The summed cross-entropy of one example, classes on the last axis of the output."""
+    return nn.functional.cross_entropy(
+        output.reshape(-1, output.shape[-1]), target.reshape(-1), reduction="sum"
+    )
+
+
+def fold_of(identifier: int, folds: int) -> int:
+    """The fold of an id, by SplitMix64 in plain integers."""
+    mask = (1 << 64) - 1
+    z = (identifier + 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) % folds
+
+
+def hash_order(identifiers: Sequence[int]) -> list[int]:
+    """Positions in the order of the ids' hashes."""
+    return sorted(range(len(identifiers)), key=lambda k: fold_of(int(identifiers[k]), 1 << 64))
+
+
+def example(inputs: Inputs, k: int) -> Inputs:
+    """Example k as a batch of one."""
+    if isinstance(inputs, dict):
+        return {name: tensor[k : k + 1] for name, tensor in inputs.items()}
+    return inputs[k : k + 1]
+
+
+def call(model: nn.Module, inputs: Inputs) -> Tensor:
+    """The logits."""
+    output = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    return output["logits"] if isinstance(output, dict) else output
+
+
+def as_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    def cast(tensor: Tensor) -> Tensor:
+        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+    return {k: cast(v) for k, v in inputs.items()} if isinstance(inputs, dict) else cast(inputs)
+
+
+def recompute_batch_norm(model: nn.Module, inputs: Tensor, order: Sequence[int]) -> None:
+    """Statistics from the examples in ``order``, in nearly equal batches of at most 128."""
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    batches = np.array_split(np.array(order), -(-len(order) // 128))
+    means = {layer: [] for layer in layers}
+    variances = {layer: [] for layer in layers}
+
+    def watch(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        axes = [k for k in range(args[0].dim()) if k != 1]
+        means[layer].append(args[0].mean(axes))
+        variances[layer].append(args[0].var(axes))
+
+    hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
+    model.eval()
+    for layer in layers:
+        layer.train()
+    with torch.no_grad():
+        for rows in batches:
+            model(inputs[torch.from_numpy(rows)])
+    for hook in hooks:
+        hook.remove()
+    model.eval()
+    for layer in layers:
+        layer.running_mean.copy_(torch.stack(means[layer]).mean(0))
+        layer.running_var.copy_(torch.stack(variances[layer]).mean(0))
+
+
+@dataclass
+class Statistics:
+    """Per parameter: Gram matrix of the cells' gradient sums, and the cells' squared norms."""
+
+    gram: dict[str, np.ndarray]
+    squared_norms: dict[str, np.ndarray]
+    per_example: dict[str, np.ndarray]
+    loss: np.ndarray
+
+
+def statistics(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Tensor,
+    cell: Sequence[int],
+    cells: int,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    dtype: torch.dtype = torch.float64,
+    between: Callable[[nn.Module], None] = lambda model: None,
+) -> Statistics:
+    """One backward pass per example, in eval mode, on a copy of the model.
+
+    Args:
+        model: Left alone.
+        inputs: ``[N, ...]``.
+        targets: ``[N, ...]``.
+        cell: The cell of each example.
+        cells: Their number.
+        loss: Of the output and target of one example.
+        dtype: Precision of the model; sums are kept in float64.
+        between: Called before each example, for models that keep things between calls.
+    """
+    model = copy.deepcopy(model).to(dtype).eval()
+    inputs = as_dtype(inputs, dtype)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    named = dict(model.named_parameters())
+    sums = {n: torch.zeros(cells, p.numel(), dtype=torch.float64) for n, p in named.items()}
+    squares = {n: np.zeros(cells) for n in named}
+    per_example = {n: np.full(len(targets), np.nan) for n in named}
+    losses = np.zeros(len(targets))
+    for k in range(len(targets)):
+        between(model)
+        model.zero_grad(set_to_none=True)
+        value = loss(call(model, example(inputs, k)), targets[k : k + 1])
+        value.backward()
+        losses[k] = value.item()
+        for name, parameter in named.items():
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.detach().double().flatten()
+            sums[name][cell[k]] += gradient
+            squared = float(gradient @ gradient)
+            squares[name][cell[k]] += squared
+            per_example[name][k] = squared
+    gram = {n: (s @ s.T).numpy() for n, s in sums.items()}
+    unused = [n for n in named if np.isnan(per_example[n]).all()]
+    for name in unused:
+        gram[name][:] = np.nan
+        squares[name][:] = np.nan
+    return Statistics(gram, squares, per_example, losses)
+
+
+def scaled_gram_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest error of a Gram entry, in units of ``sqrt(G_ii G_jj)``; NaN must meet NaN."""
+    if np.isnan(expected).any() or np.isnan(found).any():
+        return 0.0 if np.isnan(expected).all() and np.isnan(found).all() else float("inf")
+    norms = np.sqrt(np.diagonal(expected))
+    scale = norms[:, None] * norms[None, :]
+    difference = np.abs(found - expected)
+    if (difference[scale == 0] > 0).any():
+        return float("inf")
+    return float((difference[scale > 0] / scale[scale > 0]).max(initial=0.0))
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest relative error; NaN must meet NaN, zero must meet zero."""
+    found, expected = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
+    if (np.isnan(found) != np.isnan(expected)).any():
+        return float("inf")
+    known = ~np.isnan(expected)
+    difference, size = np.abs(found - expected)[known], np.abs(expected)[known]
+    if (difference[size == 0] > 0).any():
+        return float("inf")
+    return float((difference[size > 0] / size[size > 0]).max(initial=0.0))

@@ -1,0 +1,152 @@
+"""The engine against the oracle, over the list of cases, and identities that need no oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import analyze
+from tests import oracle
+from tests.cases import CASES, Case, settled
+
+TIGHT = 1e-9  # float64: only the order of rounding may differ
+FOLDS = 2
+SUBSETS = ["clean", "corrupted", "held_out"]
+
+
+def measured(case: Case, **options):
+    """The case's tree in float64, and what the oracle says of it."""
+    model, inputs, targets = settled(case)
+    subset = [SUBSETS[k % 3] for k in range(len(targets))]
+    probes = analyze.ProbeSet(inputs, targets, subset)
+    settings = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "device": "cpu"}
+    tree = analyze.measure(model, probes, **(settings | options))
+    cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
+    reset = _reset if case.name == "caching" else (lambda model: None)
+    expected = oracle.statistics(
+        model, inputs, targets, cell, 3 * FOLDS, between=reset
+    )
+    return tree, expected
+
+
+def _reset(model) -> None:
+    model.kept = None
+    model.by_device.clear()
+
+
+@pytest.mark.parametrize("batch_size", [3, "auto"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_agrees_with_one_example_at_a_time(case, batch_size):
+    tree, expected = measured(case, batch_size=batch_size)
+    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
+    zero = set(zero_to_rounding(tree))
+    assert set(parameters["parameter"].values) == set(expected.gram)
+    for name in expected.gram:
+        at = parameters.sel(parameter=name)
+        if name in zero:
+            assert (at["gradient_gram"] == 0).all()
+            assert (at["gradient_sqnorm"] == 0).all()
+            continue
+        gram = oracle.scaled_gram_error(at["gradient_gram"].values, expected.gram[name])
+        norms = oracle.relative_error(at["gradient_sqnorm"].values, expected.squared_norms[name])
+        assert max(gram, norms) < TIGHT, f"{name} by {at['method'].item()}: {gram:.1e}, {norms:.1e}"
+
+
+def zero_to_rounding(tree) -> list[str]:
+    import json
+
+    return json.loads(tree.attrs["provenance"])["proof"]["zero_to_rounding"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_chooses_the_expected_method(case):
+    tree, _ = measured(case)
+    methods = dict(
+        zip(
+            tree["parameters"]["parameter"].values,
+            tree["parameters"]["method"].values,
+            strict=True,
+        )
+    )
+    assert {name: methods[name] for name in case.methods} == case.methods
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_examples_and_losses(case):
+    tree, expected = measured(case)
+    examples = tree["examples"].to_dataset().isel(checkpoint=0)
+    np.testing.assert_allclose(examples["loss"], expected.loss, rtol=TIGHT, atol=1e-12)
+    zero = set(zero_to_rounding(tree))
+    total = np.nansum(
+        [v for name, v in expected.per_example.items() if name not in zero], axis=0
+    )
+    np.testing.assert_allclose(examples["gradient_sqnorm"].sum("layer"), total, rtol=1e-6)
+
+
+def test_rounding_is_not_gradient():
+    tree, _ = measured(next(c for c in CASES if c.name == "unused"))
+    assert "inner.bias" in zero_to_rounding(tree)
+    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
+    assert np.isnan(parameters["gradient_sqnorm"].sel(parameter="spare.weight")).all()
+    layers = tree["layers"].to_dataset().isel(checkpoint=0).sel(subset="all")
+    assert np.isnan(layers["norm_of_mean_gradient"].sel(layer="spare"))
+    assert np.isnan(layers["m_coherence"].sel(layer="spare"))
+
+
+def test_sums_to_the_batch_gradient():
+    """The norm of the mean gradient of ``all`` is that of one ordinary backward pass."""
+    for case in CASES:
+        if case.name in ("caching",):
+            continue
+        model, inputs, targets = settled(case)
+        tree = analyze.measure(
+            model, analyze.ProbeSet(inputs, targets), precision="float64", device="cpu",
+            batch_norm="saved", folds=1,
+        )  # fmt: skip
+        model = model.double()
+        model.zero_grad(set_to_none=True)
+        oracle.cross_entropy(
+            oracle.call(model, oracle.as_dtype(inputs, torch.float64)), targets
+        ).backward()
+        grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        expected = float(torch.cat(grads).norm()) / len(targets)
+        found = float(tree["network"]["norm_of_mean_gradient"].sel(subset="all").item())
+        assert found == pytest.approx(expected, rel=TIGHT), case.name
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_identical_and_orthogonal_examples(precision):
+    """All equal: m. Orthogonal: 1, also with unequal norms."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(6, 3, bias=False)
+    same = torch.randn(1, 6).expand(5, 6).clone()
+    orthogonal = torch.diag(torch.arange(1.0, 7.0))[:5]
+    targets = torch.ones(5, dtype=torch.int64)
+    for inputs, expected in ((same, 5.0), (orthogonal, 1.0)):
+        tree = analyze.measure(
+            model, analyze.ProbeSet(inputs, targets), precision=precision, device="cpu"
+        )
+        found = float(tree["network"]["m_coherence"].sel(subset="all").item())
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_fold_gives_no_standard_error():
+    tree, _ = measured(CASES[0], folds=1)
+    assert np.isnan(tree["network"]["m_coherence_stderr"]).all()
+    assert np.isfinite(tree["network"]["m_coherence"]).all()
+
+
+def test_the_model_is_left_as_it_was():
+    model, inputs, targets = settled(next(c for c in CASES if c.name == "called-twice"))
+    model.train()
+    model.norm.eval()
+    model.inner.weight.requires_grad_(False)
+    model.head.weight.grad = torch.ones_like(model.head.weight)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    analyze.measure(model, analyze.ProbeSet(inputs, targets), device="cpu")
+    assert model.training
+    assert not model.norm.training
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["inner.weight"]
+    assert [n for n, p in model.named_parameters() if p.grad is not None] == ["head.weight"]
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
