@@ -56,7 +56,10 @@ def check(run: str | Path, options: Options | None = None) -> Check:
             f"{len(engine.cells)} cells; fewer --folds make them smaller"
         )
     return Check(
-        [_parameter(p.name, p.layer, p.size, engine.plan, engine.proof) for p in prepared.parameters],
+        [
+            _parameter(p.name, p.layer, p.size, engine.plan, engine.proof)
+            for p in prepared.parameters
+        ],
         report,
         warnings,
         {name: f"{p.what}: {p.found}" for name, p in prepared.problems.items()},

@@ -106,7 +106,7 @@ measuring_options = _shared(
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gradient-coherence", prog_name="analyze")
 def main() -> None:
-    """When, in which layer and for which examples do the gradients of a network agree?
+    """When, in which layer and for which examples the gradients of a network agree.
 
     Point it at a directory of checkpoints: analyze run RUN, then analyze report OUT.h5.
     """
@@ -197,12 +197,13 @@ def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
     """
     from analyze.pipeline import run as run_job
     from analyze.progress import for_stderr
+    from analyze.show import skipped
 
     tree = run_job(run, output=output, on_error=on_error, progress=for_stderr(), **options)
-    skipped = int((tree["status"].values != "ok").sum())
     click.echo(f"Wrote {output or Path(f'{run.resolve().name}.h5')}")
-    if skipped:
-        click.echo(f"{skipped} of {tree.sizes['checkpoint']} checkpoints were skipped", err=True)
+    if left_out := skipped(tree):
+        total = tree.sizes["checkpoint"]
+        click.echo(f"{len(left_out)} of {total} checkpoints were skipped", err=True)
         sys.exit(EXIT_SKIPPED)
 
 
@@ -216,7 +217,7 @@ def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> 
 
     Example: analyze show half_noise.h5 --layers
     """
-    from analyze.show import layer_rows, network_rows
+    from analyze.show import layer_rows, network_rows, skipped
     from analyze.store import open_results
     from analyze.tables import print_table, with_error
 
@@ -237,9 +238,8 @@ def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> 
     columns = [*keys, *(f"{s} (m={counts[s]})" for s in subsets)]
     title = f"m-coherence at {rows[0]['checkpoint']}" if layers else "m-coherence of the network"
     print_table(title, columns, [[*k, *v] for k, v in table.items()], columns[1:])
-    for name, status in zip(tree["checkpoint"].values, tree["status"].values, strict=True):
-        if status != "ok":
-            click.echo(f"Skipped {name}: {status}")
+    for name, status in skipped(tree).items():
+        click.echo(f"Skipped {name}: {status}")
 
 
 @main.command()

@@ -126,7 +126,7 @@ def _missing(key: str, card_path: str, what: str, option: str) -> InputError:
     there = "has none" if Path(card_path).is_file() else "does not exist"
     return InputError(
         f"the {key} of the run {'are' if key.endswith('s') else 'is'} not known",
-        found=f"no {option.split()[0]}, and the run card {card_path} {there}",
+        found=f"no {option.partition(' ')[0]}, and the run card {card_path} {there}",
         expected=f"{what}, from the run card or the command line",
         fix=f'{option}, or a run card with [run] and {key} = "..."',
     )

@@ -85,9 +85,7 @@ def measure(
         "model": {"class": type(model).__name__},
         "warnings": _lagging([row], engine),
     }
-    return results.build_tree(
-        [row], parameters, probes, engine.cells, provenance, examples=True
-    )
+    return results.build_tree([row], parameters, probes, engine.cells, provenance, examples=True)
 
 
 def run(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 class Progress(Protocol):
@@ -49,7 +52,9 @@ class Lines:
 
     def checkpoint(self, name: str) -> None:
         self._seen += 1
-        print(f"[{self._seen}/{self._checkpoints}] {name}{self._pace()}", file=sys.stderr, flush=True)
+        print(
+            f"[{self._seen}/{self._checkpoints}] {name}{self._pace()}", file=sys.stderr, flush=True
+        )
 
     def advance(self, examples: int) -> None:
         self._done += examples
@@ -82,7 +87,7 @@ class Bar:
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = None
+        self._task: TaskID | None = None
         self._checkpoints = self._seen = 0
 
     def start(self, checkpoints: int, examples: int) -> None:

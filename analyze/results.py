@@ -58,7 +58,7 @@ def build_tree(
     by_layer = labelled.summed_over(sums, "layer")
     layers = labelled.coherence(by_layer, members).assign_coords(_layer_coordinates(parameters))
     groups = {
-        "/": _root(rows, probes, members, along),
+        "/": _root(rows, probes, along),
         "/network": labelled.coherence(labelled.summed_over_network(sums), members),
         "/layers": layers,
         "/parameters": sums,
@@ -85,9 +85,7 @@ def _checkpoint_coordinates(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _root(
-    rows: Sequence[Row], probes: ProbeSet, members: xr.DataArray, along: Mapping[str, Any]
-) -> xr.Dataset:
+def _root(rows: Sequence[Row], probes: ProbeSet, along: Mapping[str, Any]) -> xr.Dataset:
     """Loss and accuracy of each subset, and how many probes it has."""
     names = [*probes.subset_names, ALL]
     held = [probes.subset_names.index(name) for name in probes.held_out]
@@ -191,7 +189,10 @@ def _layer_coordinates(parameters: Sequence[ParameterRow]) -> dict[str, Any]:
 
 
 def _examples(
-    rows: Sequence[Row], parameters: Sequence[ParameterRow], probes: ProbeSet, along: Mapping[str, Any]
+    rows: Sequence[Row],
+    parameters: Sequence[ParameterRow],
+    probes: ProbeSet,
+    along: Mapping[str, Any],
 ) -> xr.Dataset:
     """Every example's squared norm in every layer, and its loss."""
     layers = list(dict.fromkeys(p.layer for p in parameters))

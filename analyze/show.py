@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
+from analyze.results import OK
 
 
 def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
@@ -21,10 +21,10 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
     Raises:
         InputError: no such checkpoint.
     """
-    names = [str(name) for name in results["checkpoint"].values]
+    names = [str(name) for name in results.to_dataset()["checkpoint"].values]
     if checkpoint is None:
-        measured = np.flatnonzero(results["status"].values == "ok")
-        checkpoint = names[measured[-1] if len(measured) else -1]
+        left_out = skipped(results)
+        checkpoint = [name for name in names if name not in left_out][-1]
     if checkpoint not in names:
         raise InputError(
             "no such checkpoint in the results",
@@ -43,6 +43,13 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
         }
         rows += _rows(results, one, extra)
     return rows
+
+
+def skipped(results: xr.DataTree) -> dict[str, str]:
+    """The checkpoints that were not measured, and why."""
+    root = results.to_dataset()
+    pairs = zip(root["checkpoint"].values, root["status"].values, strict=True)
+    return {str(name): str(status) for name, status in pairs if status != OK}
 
 
 def _rows(

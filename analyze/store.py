@@ -34,13 +34,11 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
         raise _cannot_write(path, error) from error
     os.close(descriptor)
     try:
-        tree.to_netcdf(
-            temporary, engine="h5netcdf", encoding=encoding, write_inherited_coords=True
-        )
+        tree.to_netcdf(temporary, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp lets only the owner read
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
+        Path(temporary).replace(path)
     except OSError as error:
         raise _cannot_write(path, error) from error
     finally:

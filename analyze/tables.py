@@ -11,7 +11,10 @@ from rich.text import Text
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    numbers: Iterable[str] = (),
 ) -> None:
     """Print a table to stdout; columns in ``numbers`` are aligned to the right.
 
@@ -20,8 +23,11 @@ def print_table(
     right = set(numbers)
     table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     for column in columns:
-        side = "right" if column in right else "left"
-        table.add_column(Text(column, style="bold"), justify=side, overflow="fold")
+        table.add_column(
+            Text(column, style="bold"),
+            justify="right" if column in right else "left",
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(Text(cell_text(value)) for value in row))
     console = Console()

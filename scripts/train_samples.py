@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from analyze.models.builtin import SmallResNet
+from analyze.probes import ProbeSet, write_probes
+from analyze.probes.probe_set import Column
 
 SEED = 2020
 TRAINING_IMAGES = 4000
@@ -35,8 +36,8 @@ MOMENTUM = 0.9
 SAVED_STEPS = (0, 4, 8, 16, 32, 64, 128, 256, 448, 640, 960, EPOCHS * STEPS_PER_EPOCH)
 TEST_ID_OFFSET = 60_000  # ids of the test images follow those of the 60,000 training images
 CLASSES = (
-    "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag".replace(" ", ",").split(",")
-    + ["Ankle boot"]
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def read_fashion_mnist(folder: Path, part: str, id_offset: int) -> Images:
 
 
 def redraw(labels: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """A ``share`` of the labels redrawn uniformly over all classes, so a tenth of those stay true."""
+    """A ``share`` of the labels redrawn uniformly over all classes: a tenth of those stay true."""
     selected = generator.permutation(len(labels))[: round(share * len(labels))]
     given = labels.copy()
     given[selected] = generator.integers(0, len(CLASSES), len(selected))
@@ -102,7 +103,9 @@ def train(
         optimizer.step()
         schedule.step()
         if step % STEPS_PER_EPOCH == STEPS_PER_EPOCH - 1:
-            print(f"  epoch {step // STEPS_PER_EPOCH + 1:3d}  last batch loss {loss:.4f}", flush=True)
+            print(
+                f"  epoch {step // STEPS_PER_EPOCH + 1:3d}  last batch loss {loss:.4f}", flush=True
+            )
     model.eval()
     with torch.no_grad():
         accuracy = (model(x).argmax(1) == y).float().mean().item()
@@ -137,29 +140,37 @@ def save_lightning_layout(folder: Path, saved: dict[int, dict[str, torch.Tensor]
         torch.save(content, folder / "checkpoints" / f"epoch={epoch}-step={step}.ckpt")
 
 
-def write_probes(
+def freeze_probes(
     path: Path, probes: Images, given: np.ndarray, held_out: Images, mean: float, std: float
 ) -> None:
     """The frozen probe file of a run; the test images come last, with their true labels."""
     corrupted = given != probes.labels
-    names = ["clean", *(["corrupted"] if corrupted.any() else []), "held_out"]
-    subset = np.concatenate([corrupted, np.full(len(held_out.ids), len(names) - 1)])
-    arrays = {
-        "inputs": np.concatenate([probes.pixels, held_out.pixels]),
-        "targets": np.concatenate([given, held_out.labels]),
-        "subset": subset.astype(np.int64),
-        "id": np.concatenate([probes.ids, held_out.ids]),
-        "column.true_class": np.concatenate([probes.labels, held_out.labels]),
-    }
-    metadata = {
-        "mean": json.dumps([mean]),
-        "std": json.dumps([std]),
-        "subset_names": json.dumps(names),
-        "held_out": json.dumps(["held_out"]),
-        "column_names.true_class": json.dumps(list(CLASSES)),
-        "source": "Fashion-MNIST, (c) 2017 Zalando SE, MIT licence",
-    }
-    save_file({k: torch.from_numpy(v) for k, v in arrays.items()}, path, metadata)
+    subset = ["corrupted" if wrong else "clean" for wrong in corrupted]
+    true_class = np.concatenate([probes.labels, held_out.labels])
+    frozen = ProbeSet(
+        np.concatenate([probes.pixels, held_out.pixels]),
+        np.concatenate([given, held_out.labels]),
+        subset + ["held_out"] * len(held_out.ids),
+        np.concatenate([probes.ids, held_out.ids]),
+        held_out=["held_out"],
+        columns={"true_class": Column(true_class, CLASSES)},
+        mean=[mean],
+        std=[std],
+        subset_names=["clean", "corrupted", "held_out"],
+    )
+    write_probes(path, frozen, source="Fashion-MNIST, (c) 2017 Zalando SE, MIT licence")
+
+
+def write_run_card(folder: Path, name: str) -> None:
+    """``run.toml``, so that ``analyze run`` needs nothing else."""
+    (folder / "run.toml").write_text(
+        f"""[run]
+name = "{name.replace("_", " ")}"
+model = "builtin:small_resnet?num_classes=10"
+probes = "../{name}_probes.safetensors"
+loss = "cross_entropy"
+"""
+    )
 
 
 RUNS = {
@@ -170,7 +181,7 @@ RUNS = {
 
 
 def choose_probes(true: np.ndarray, given: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of the training images: as many clean as corrupted ones under ``given``, in row order."""
+    """Rows of the training images: as many clean as corrupted under ``given``, in row order."""
     generator = np.random.default_rng(seed)
     halves = [np.flatnonzero(given == true), np.flatnonzero(given != true)]
     return np.sort(
@@ -179,7 +190,9 @@ def choose_probes(true: np.ndarray, given: np.ndarray, seed: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("sample_checkpoints"))
     parser.add_argument("--only", choices=RUNS)
@@ -208,7 +221,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         wrong = (given[name] != training.labels).sum()
         print(f"{name}: {wrong} of {TRAINING_IMAGES} training labels are wrong", flush=True)
-        write_probes(
+        write_run_card(folder, name)
+        freeze_probes(
             arguments.output / f"{name}_probes.safetensors",
             training.take(probe_rows), given[name][probe_rows], held_out, mean, std,
         )  # fmt: skip

@@ -24,9 +24,7 @@ def measured(case: Case, **options):
     tree = analyze.measure(model, probes, **(settings | options))
     cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
     reset = _reset if case.name == "caching" else (lambda model: None)
-    expected = oracle.statistics(
-        model, inputs, targets, cell, 3 * FOLDS, between=reset
-    )
+    expected = oracle.statistics(model, inputs, targets, cell, 3 * FOLDS, between=reset)
     return tree, expected
 
 
@@ -78,9 +76,7 @@ def test_examples_and_losses(case):
     examples = tree["examples"].to_dataset().isel(checkpoint=0)
     np.testing.assert_allclose(examples["loss"], expected.loss, rtol=TIGHT, atol=1e-12)
     zero = set(zero_to_rounding(tree))
-    total = np.nansum(
-        [v for name, v in expected.per_example.items() if name not in zero], axis=0
-    )
+    total = np.nansum([v for name, v in expected.per_example.items() if name not in zero], axis=0)
     np.testing.assert_allclose(examples["gradient_sqnorm"].sum("layer"), total, rtol=1e-6)
 
 

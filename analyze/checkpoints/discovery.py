@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,15 +146,16 @@ def _is_probe_file(content: Content) -> bool:
     return {"targets", "subset"} <= set(content.names)
 
 
-def _order(found: list[Checkpoint]):
-    """By step where all have one, else by epoch where all have one, else by name."""
-    for attribute in ("step", "epoch"):
-        values = [getattr(c, attribute) for c in found if c.problem is None]
-        if values and all(v == v for v in values):
-            return lambda c: (
-                getattr(c, attribute) if getattr(c, attribute) == getattr(c, attribute) else 0.0,
-                natural_key(c.name),
-            )
+def _order(found: list[Checkpoint]) -> Callable[[Checkpoint], tuple[object, ...]]:
+    """By step where all have one, else by epoch where all have one, else by name.
+
+    What cannot be read may have neither; it stands first then, so that it is seen.
+    """
+    readable = [c for c in found if c.problem is None]
+    if not any(math.isnan(c.step) for c in readable):
+        return lambda c: (0.0 if math.isnan(c.step) else c.step, natural_key(c.name))
+    if not any(math.isnan(c.epoch) for c in readable):
+        return lambda c: (0.0 if math.isnan(c.epoch) else c.epoch, natural_key(c.name))
     return lambda c: natural_key(c.name)
 
 

@@ -42,7 +42,7 @@ def read_content(path: Path) -> Content:
         with _safetensors(path) as file:
             return Content("safetensors", "", list(file.keys()), None, "", None)
     loaded = _load_torch(path)
-    weights_key, weights = _weights(path, loaded)
+    weights_key, weights = _weights(loaded)
     step_key = next((k for k in STEP_KEYS if k != weights_key and _is_number(loaded, k)), "")
     epoch_key = next((k for k in EPOCH_KEYS if _is_number(loaded, k)), "")
     return Content(
@@ -64,10 +64,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.name.endswith(".safetensors"):
         with _safetensors(path) as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return _weights(path, _load_torch(path))[1]
+    return _weights(_load_torch(path))[1]
 
 
-def _safetensors(path: Path):
+def _safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt", device="cpu")
     except Exception as error:  # the reader raises its own type, OSError and more
@@ -101,7 +101,7 @@ def _load_mapped(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)  # written before torch 1.6
 
 
-def _weights(path: Path, loaded: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+def _weights(loaded: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
     """The state dictionary in what was loaded, and the key it stood at."""
     for key in WEIGHT_KEYS:
         nested = loaded.get(key)

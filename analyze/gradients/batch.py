@@ -6,6 +6,7 @@ batch is part of the cell's sum.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 
 
-class ForwardChanged(Exception):
+class ForwardChangedError(Exception):
     """A forward pass made other calls than the plan says: control flow that depends on the data."""
 
 
@@ -66,7 +67,7 @@ def measure_batch(
         plan: From ``calibrate``; which algorithm is fastest for a call is added to it.
 
     Raises:
-        ForwardChanged: the calls are not those of the plan.
+        ForwardChangedError: the calls are not those of the plan.
 
     Cost: one forward and one backward pass, of which the weight gradients are replaced by rules
     that also give the squared norms; the fallback runs the model again.
@@ -90,7 +91,7 @@ def measure_batch(
         leaves = [mode.anchor, *(replica.parameters[name] for name in plan.by_rule)]
         grads = torch.autograd.grad(output, leaves, seed, allow_unused=True)
         if any(g is not None for g in grads[1:]):
-            raise ForwardChanged("a parameter was used past the calls of the plan")
+            raise ForwardChangedError("a parameter was used past the calls of the plan")
     gradients = collector.finish()
     for method, measure in FALLBACK_METHODS.items():
         if wanted := plan.by_fallback(method):
@@ -123,18 +124,18 @@ class _Collector:
     def on_call(self, call: Call) -> Callable[[Tensor], None]:
         """Match the call with the plan; its output's gradient will come later."""
         if self._seen == len(self._calls):
-            raise ForwardChanged(f"one call of {call.rule.name} more than in the plan")
+            raise ForwardChangedError(f"one call of {call.rule.name} more than in the plan")
         signature, layout = self._calls[self._seen]
         self._seen += 1
         planned = tuple(pair for pair in signature[1] if pair[1] in self._wanted)
         if (signature[0], planned) != call.signature or layout is None:
-            raise ForwardChanged(f"{call.signature} instead of {signature}")
+            raise ForwardChangedError(f"{call.signature} instead of {signature}")
         if layout.count(call.data) != self._count:
-            raise ForwardChanged(f"{call.signature} saw {list(call.data.shape)}")
+            raise ForwardChangedError(f"{call.signature} saw {list(call.data.shape)}")
 
         def on_gradient(dy: Tensor) -> None:
             if call.data._version != call.version:
-                raise ForwardChanged(f"the input of {call.signature} was changed in place")
+                raise ForwardChangedError(f"the input of {call.signature} was changed in place")
             with torch.no_grad():
                 forms = call.rule.forms(call.arguments, dy, layout, set(call.parameters))
                 for argument, form in forms.items():
@@ -145,7 +146,7 @@ class _Collector:
     def check_complete(self) -> None:
         """After the forward pass: as many calls as planned."""
         if self._seen != len(self._calls):
-            raise ForwardChanged(f"{self._seen} calls instead of {len(self._calls)}")
+            raise ForwardChangedError(f"{self._seen} calls instead of {len(self._calls)}")
 
     def finish(self) -> dict[str, Summary]:
         """After the backward pass: a call that no gradient reached gave nothing."""
@@ -168,7 +169,7 @@ class _Collector:
 def _power_of_two(seed: Tensor) -> float:
     """Brings the largest entry of the seed near 1 exactly, far from float32's smallest numbers."""
     largest = float(seed.abs().amax()) if seed.numel() else 0.0
-    if largest == 0.0 or largest != largest or largest == float("inf"):
+    if largest == 0.0 or not math.isfinite(largest):
         return 1.0
     exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent
     return 2.0 ** -float(max(-120, min(120, int(exponent))))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from analyze.gradients.intercept import Interception
 from analyze.gradients.layout import (
@@ -117,14 +117,14 @@ def _trace(replica: Replica, batch: Inputs) -> _Trace:
     order: dict[str, None] = {}
     module_of = {id(m): name for name, m in replica.model.named_modules()}
 
-    def on_call(call: Call):
+    def on_call(call: Call) -> Callable[[Tensor], None]:
         names = list(call.parameters.values())
         order.update(dict.fromkeys(names))
         for name in names:
             functionals.setdefault(name, []).append(call.rule.name)
-        return lambda dy: reached.update(names)
+        return lambda _dy: reached.update(names)
 
-    def on_module(module, args) -> None:
+    def on_module(module: nn.Module, _args: object) -> None:
         prefix = module_of.get(id(module), "")
         own = [f"{prefix}.{n}" if prefix else n for n, _ in module.named_parameters(recurse=False)]
         order.update(dict.fromkeys(name for name in own if name in replica.parameters and prefix))

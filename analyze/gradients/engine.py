@@ -7,14 +7,14 @@ more checkpoints, ``measure`` gives the sufficient statistics of one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from analyze.errors import CheckpointError, InputError
-from analyze.gradients.batch import BatchResult, ForwardChanged, measure_batch, seconds
+from analyze.gradients.batch import BatchResult, ForwardChangedError, measure_batch, seconds
 from analyze.gradients.batch_norm import layers_with_statistics, recompute_statistics
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.losses import Loss
@@ -113,7 +113,7 @@ class Engine:
                 try:
                     measured = self._accumulate(replica, progress)
                     break
-                except ForwardChanged:
+                except ForwardChangedError:
                     self.plan = self.plan.demoted(set(self.plan.by_rule))
                 except torch.OutOfMemoryError:
                     if self.batch_size == 1:
@@ -164,7 +164,9 @@ class Engine:
                 progress(len(part))
             for name, total in running.items():
                 if name not in sums:
-                    sums[name] = torch.zeros(cells, len(total), dtype=self.dtype, device=total.device)
+                    sums[name] = torch.zeros(
+                        cells, len(total), dtype=self.dtype, device=total.device
+                    )
                 sums[name][cell] = total.to(self.dtype)
         gram = np.full((len(names), cells, cells), np.nan)
         for name, stacked in sums.items():
@@ -277,7 +279,7 @@ class Engine:
         assert self.plan is not None
         try:
             self._batch(replica, largest[: self.batch_size])
-        except ForwardChanged:
+        except ForwardChangedError:
             pass  # the proof finds it out and demotes
         except Exception:
             if not self.plan.by_fallback(VMAP):
@@ -301,8 +303,8 @@ def gram_matrix(sums: Tensor) -> np.ndarray:
     """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``."""
     sums = sums.cpu() if sums.device.type == "mps" else sums
     gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=sums.device)
-    for part in sums.split(1 << 18, dim=1):
-        part = part.double()
+    for columns in sums.split(1 << 18, dim=1):
+        part = columns.double()
         gram += part @ part.T
     return gram.cpu().numpy()
 
@@ -346,4 +348,3 @@ def _activation_bytes(replica: Replica, example: Inputs) -> int:
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-

@@ -72,10 +72,10 @@ def one_at_a_time(
         grads: tuple[Tensor | None, ...] = (None,) * len(names)
         if output.requires_grad:
             grads = torch.autograd.grad(output, wanted, seed[k : k + 1], allow_unused=True)
-        for name, parameter, values in zip(names, wanted, grads, strict=True):
-            if values is not None:
+        for name, parameter, found in zip(names, wanted, grads, strict=True):
+            if found is not None:
                 reached.add(name)
-            values = torch.zeros_like(parameter) if values is None else values
+            values = torch.zeros_like(parameter) if found is None else found
             summaries[name].append(Summary(values, squared_norms(values[None])))
     return {name: _joined(parts) for name, parts in summaries.items() if name in reached}
 

@@ -228,7 +228,9 @@ class ScatteredRows(Form):
         count = stop - start
         offset = torch.arange(count, device=self.rows.device)[:, None] * self.table_rows
         values = self.dy.new_zeros(count * self.table_rows, self.dy.shape[-1])
-        values.index_add_(0, (self.rows[start:stop] + offset).flatten(), self.dy[start:stop].flatten(0, 1))
+        values.index_add_(
+            0, (self.rows[start:stop] + offset).flatten(), self.dy[start:stop].flatten(0, 1)
+        )
         return values.view(count, *self.shape)
 
     def _rows(self) -> Summary:

@@ -10,7 +10,7 @@ stays attached: autograd gives it a gradient, which the engine notices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -55,7 +55,11 @@ class Interception(TorchFunctionMode):
         self.anchor = torch.zeros((), requires_grad=True)
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
         rule = RULES.get(func)
@@ -75,9 +79,10 @@ class Interception(TorchFunctionMode):
             return rule.function(*args, **kwargs)
         data = arguments["input"]
         arguments |= {a: arguments[a].detach() for a in parameters}
-        if not torch.is_grad_enabled():
-            output = rule.function(**arguments)
-        elif any(isinstance(a, Tensor) and a.requires_grad for a in arguments.values()):
+        carries_gradient = any(
+            isinstance(a, Tensor) and a.requires_grad for a in arguments.values()
+        )
+        if carries_gradient or not torch.is_grad_enabled():
             output = rule.function(**arguments)
         else:
             output = _Anchored.apply(self.anchor, lambda: rule.function(**arguments))
@@ -96,7 +101,7 @@ def _is_python_functional(func: Any) -> bool:
     return isinstance(func, FunctionType) and func.__module__ == "torch.nn.functional"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _opened(func: FunctionType) -> FunctionType:
     """A functional written in Python, made to call its parts where the mode sees them.
 

@@ -32,7 +32,7 @@ def parameter_rows(model: nn.Module, plan: Plan) -> list[ParameterRow]:
 def _owner(model: nn.Module, name: str) -> tuple[str, str]:
     """Path and type of the module that owns a parameter."""
     if PARAMETRIZATIONS in name:
-        path = name.split(PARAMETRIZATIONS)[0]
+        path = name.partition(PARAMETRIZATIONS)[0]
     elif "." in name:
         path = name.rpartition(".")[0]
     else:

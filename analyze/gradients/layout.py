@@ -42,8 +42,8 @@ class ExampleLayout:
 
 
 def possible_layouts(sizes: dict[int, torch.Size]) -> list[ExampleLayout]:
-    """Layouts whose axis grows with the batch: ``sizes`` maps batch sizes to the tensor's shapes."""
-    batch, shape = next(iter(sizes.items()))
+    """Layouts whose axis grows with the batch; ``sizes`` maps batch sizes to shapes."""
+    shape = next(iter(sizes.values()))
     if any(len(s) != len(shape) for s in sizes.values()):
         return []
     found = []

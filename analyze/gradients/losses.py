@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +19,7 @@ from analyze.specs import Spec
 
 
 class Loss(Protocol):
-    """The loss of each example, ``[N]``, from the output ``[N, ...]`` and the targets ``[N, ...]``."""
+    """The loss of each example, from an output ``[N, ...]`` and targets ``[N, ...]``."""
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         """Each example's loss, ``[N]`` in float64, nats: a sum over its positions, never a mean."""
@@ -29,7 +28,7 @@ class Loss(Protocol):
         """Gradient of each example's loss at the output, in the output's shape and dtype."""
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
-        """Share of each example's positions that are right, ``[N]``; NaN where it has no meaning."""
+        """Share of each example's positions that are right, ``[N]``; NaN without a meaning."""
 
     def check(self, output: Tensor, target: Tensor) -> None:
         """Refuse targets that do not fit the output."""
@@ -84,9 +83,7 @@ class CrossEntropy:
         classes = output.shape[-1 if self._classes_last(output, target) else 1]
         wrong = (target != self.ignore_index) & ((target < 0) | (target >= classes))
         if wrong.any():
-            example = int(wrong.flatten(1).any(1).nonzero()[0, 0]) if target.dim() > 1 else int(
-                wrong.nonzero()[0, 0]
-            )  # fmt: skip
+            example = int(wrong.reshape(len(wrong), -1).any(1).nonzero()[0, 0])
             raise InputError(
                 "a target is out of range",
                 found=f"target {int(target[wrong][0])} (probe {example}, counted from 0; "

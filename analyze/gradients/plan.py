@@ -63,5 +63,5 @@ class Plan:
 
 
 def next_method(method: str) -> str:
-    """Rule, then ``vmap(grad)``, then one example at a time; a parameter taken for unused by both."""
+    """A rule is followed by ``vmap(grad)``, that by one example at a time."""
     return VMAP if method not in FALLBACKS else ONE_AT_A_TIME

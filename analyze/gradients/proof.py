@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError, listed
-from analyze.gradients.batch import ForwardChanged, measure_batch
+from analyze.gradients.batch import ForwardChangedError, measure_batch
 from analyze.gradients.forms import Summary
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, VMAP, Plan
@@ -85,7 +85,7 @@ def prove(
     while True:
         try:
             result = measure_batch(replica, inputs, targets, loss, plan).gradients
-        except ForwardChanged:
+        except ForwardChangedError:
             plan = plan.demoted(set(plan.by_rule))
             continue
         except Exception:
@@ -105,7 +105,7 @@ def prove(
                 fix="give a factory that builds the model without caches: --model FILE.py:FACTORY",
             )
         plan = plan.demoted(wrong)
-    _update(proof, reference, result, replica.dtype, plan)
+    _update(proof, reference, result, replica.dtype)
     return plan
 
 
@@ -164,7 +164,7 @@ def _disagreeing(
 
 
 def _update(
-    proof: Proof, reference: _Reference, result: Mapping[str, Summary], dtype: torch.dtype, plan: Plan
+    proof: Proof, reference: _Reference, result: Mapping[str, Summary], dtype: torch.dtype
 ) -> None:
     """Record what was proven, and what showed only rounding."""
     proof.examples += len(reference.network)
@@ -183,4 +183,3 @@ def _update(
 def _floor(dtype: torch.dtype) -> float:
     """Share of the network's squared gradient norm below which a parameter's is rounding."""
     return (ZERO_TO_ROUNDING * torch.finfo(dtype).eps) ** 2
-

@@ -41,7 +41,9 @@ class Inputs:
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Inputs:
         """As the model takes them: on ``device``, images scaled, floating point as ``dtype``."""
-        return Inputs({name: self._decoded(t.to(device), dtype) for name, t in self.tensors.items()})
+        return Inputs(
+            {name: self._decoded(t.to(device), dtype) for name, t in self.tensors.items()}
+        )
 
     def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         if tensor.is_floating_point():
@@ -151,7 +153,9 @@ def logits_of(output: Any) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    logits = (
+        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    )
     if isinstance(logits, Tensor):
         return logits
     raise InputError(
@@ -177,6 +181,11 @@ def exact_arithmetic() -> Iterator[None]:
 
 
 def copied(model: nn.Module) -> nn.Module:
+    """A deep copy.
+
+    Raises:
+        InputError: the model holds something that cannot be copied.
+    """
     try:
         return copy.deepcopy(model)
     except Exception as error:  # whatever a model's own __deepcopy__ or a cached tensor raises

@@ -65,7 +65,7 @@ def _factory(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
 def _torchvision(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
     from torchvision import models
 
-    factory = _looked_up(spec, {name: None for name in models.list_models()})
+    factory = _looked_up(spec, dict.fromkeys(models.list_models()))
     factory = models.get_model_builder(spec.name) if factory is None else factory
     taken = inspect.signature(factory).parameters
     backbone = {"weights_backbone": None} if "weights_backbone" in taken else {}
@@ -82,7 +82,7 @@ def _timm(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
             expected="the package timm, which builds it",
             fix="pip install timm",
         ) from error
-    _looked_up(spec, {name: None for name in timm.list_models()})
+    _looked_up(spec, dict.fromkeys(timm.list_models()))
     return timm.create_model, {"model_name": spec.name, "pretrained": False}
 
 
@@ -124,7 +124,8 @@ def _module_of_file(spec: ModelSpec) -> ModuleType:
         )
     name = f"_analyze_model_{path.stem}"
     module_spec = importlib.util.spec_from_file_location(name, path)
-    assert module_spec is not None and module_spec.loader is not None
+    assert module_spec is not None
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module  # dataclasses and pickling look the module up by name
     sys.path.insert(0, str(path.parent.resolve()))

@@ -37,7 +37,7 @@ def read_probes(path: Path) -> ProbeSet:
     names = _json_list(path, metadata, "subset_names")
     codes = arrays["subset"]
     if codes.ndim != 1 or codes.dtype.kind not in "iu" or (len(codes) and not (
-        0 <= codes.min() and codes.max() < len(names)
+        codes.min() >= 0 and codes.max() < len(names)
     )):  # fmt: skip
         raise _broken(path, f"subset codes that are not integers from 0 to {len(names) - 1}")
     columns = {
@@ -46,7 +46,7 @@ def read_probes(path: Path) -> ProbeSet:
         if k.startswith("column.")
     }
     return ProbeSet(
-        arrays["inputs"] if "inputs" in arrays else inputs,
+        arrays.get("inputs", inputs),
         arrays["targets"],
         [names[code] for code in codes],
         arrays.get("id"),

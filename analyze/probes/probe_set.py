@@ -160,5 +160,3 @@ def _check_subsets(names: Sequence[str]) -> None:
             expected=f"names other than {ALL!r}, which means the union of those not held out",
             fix="rename the subset",
         )
-
-

@@ -1,1 +1,1 @@
-"""Sufficient statistics to coherence and its errors: ``arrays`` on numpy, ``labelled`` on xarray."""
+"""Sufficient statistics to coherence: ``arrays`` on numpy, ``labelled`` on xarray."""

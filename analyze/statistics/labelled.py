@@ -75,7 +75,7 @@ def coherence(parameters: xr.Dataset, members: xr.DataArray) -> xr.Dataset:
 
 
 def subset_members(
-    cell_subset: Sequence[str], subset_names: Sequence[str], held_out: Sequence[str]
+    cell_subset: Sequence[str] | np.ndarray, subset_names: Sequence[str], held_out: Sequence[str]
 ) -> xr.DataArray:
     """Which cells each subset is made of, ``(subset, cell)``; ``all`` is what is not held out."""
     cells = np.asarray(cell_subset)

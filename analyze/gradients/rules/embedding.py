@@ -29,7 +29,7 @@ def embedding_forms(
 
 
 def _sums_over_examples_only(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
-    """Frequencies are counted over the batch, and ``max_norm`` rewrites the table while it reads."""
+    """Frequencies are counted over the batch; ``max_norm`` rewrites the table while it reads."""
     return not arguments["scale_grad_by_freq"] and arguments["max_norm"] is None
 
 
