@@ -38,11 +38,11 @@ def hash_order(identifiers: Sequence[int]) -> list[int]:
     return sorted(range(len(identifiers)), key=lambda k: fold_of(int(identifiers[k]), 1 << 64))
 
 
-def example(inputs: Inputs, k: int) -> Inputs:
-    """Example k as a batch of one."""
+def take(inputs: Inputs, rows: Sequence[int]) -> Inputs:
+    """The examples at ``rows`` as a batch."""
     if isinstance(inputs, dict):
-        return {name: tensor[k : k + 1] for name, tensor in inputs.items()}
-    return inputs[k : k + 1]
+        return {name: tensor[list(rows)] for name, tensor in inputs.items()}
+    return inputs[list(rows)]
 
 
 def call(model: nn.Module, inputs: Inputs) -> Tensor:
@@ -105,6 +105,7 @@ def statistics(
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
     dtype: torch.dtype = torch.float64,
     between: Callable[[nn.Module], None] = lambda model: None,
+    groups: Sequence[Sequence[int]] | None = None,
 ) -> Statistics:
     """One backward pass per example, in eval mode, on a copy of the model.
 
@@ -116,7 +117,9 @@ def statistics(
         cells: Their number.
         loss: Of the output and target of one example.
         dtype: Precision of the model; sums are kept in float64.
-        between: Called before each example, for models that keep things between calls.
+        between: Called before each forward pass, for models that keep things between calls.
+        groups: Examples whose forward pass is made together; one at a time by default. In float32
+            a batch takes other decisions at ReLU and max-pool than an example alone.
     """
     model = copy.deepcopy(model).to(dtype).eval()
     inputs = as_dtype(inputs, dtype)
@@ -127,20 +130,23 @@ def statistics(
     squares = {n: np.zeros(cells) for n in named}
     per_example = {n: np.full(len(targets), np.nan) for n in named}
     losses = np.zeros(len(targets))
-    for k in range(len(targets)):
+    for group in groups or [[k] for k in range(len(targets))]:
         between(model)
-        model.zero_grad(set_to_none=True)
-        value = loss(call(model, example(inputs, k)), targets[k : k + 1])
-        value.backward()
-        losses[k] = value.item()
-        for name, parameter in named.items():
-            if parameter.grad is None:
-                continue
-            gradient = parameter.grad.detach().double().flatten()
-            sums[name][cell[k]] += gradient
-            squared = float(gradient @ gradient)
-            squares[name][cell[k]] += squared
-            per_example[name][k] = squared
+        batch = take(inputs, group)
+        output = call(model, batch)
+        for place, k in enumerate(group):
+            model.zero_grad(set_to_none=True)
+            value = loss(output[place : place + 1], targets[k : k + 1])
+            value.backward(retain_graph=place + 1 < len(group))
+            losses[k] = value.item()
+            for name, parameter in named.items():
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad.detach().double().flatten()
+                sums[name][cell[k]] += gradient
+                squared = float(gradient @ gradient)
+                squares[name][cell[k]] += squared
+                per_example[name][k] = squared
     gram = {n: (s @ s.T).numpy() for n, s in sums.items()}
     unused = [n for n in named if np.isnan(per_example[n]).all()]
     for name in unused:

@@ -26,8 +26,8 @@ def recompute_statistics(replica: Replica, inputs: Inputs, order: np.ndarray) ->
 
     The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
     equal size, whatever the batch size of the measurement, so that the numbers do not depend on
-    it. The statistics become the average over the batches of their means and unbiased variances
-    (``momentum=None``). All other layers stay in eval mode.
+    it. The statistics become the average over the batches of their means and unbiased variances,
+    as with ``momentum=None``. All other layers stay in eval mode.
 
     Cost: one forward pass.
     """
@@ -35,9 +35,15 @@ def recompute_statistics(replica: Replica, inputs: Inputs, order: np.ndarray) ->
     if not layers or not len(order):
         return
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
-    for layer in layers:
-        layer.reset_running_stats()
+    buffers = [b for layer in layers for b in (layer.running_mean, layer.running_var)]
+    statistics = [buffer for buffer in buffers if buffer is not None]
+    totals = [torch.zeros(buffer.shape, dtype=torch.float64) for buffer in statistics]
     with torch.no_grad():
         for rows in batches:
-            replica(inputs.take(torch.from_numpy(rows)), layers, training=True, momentum=None)
+            # A momentum of 1 leaves the batch's own statistics; averaging in place would round.
+            replica(inputs.take(torch.from_numpy(rows)), layers, training=True, momentum=1.0)
+            for total, buffer in zip(totals, statistics, strict=True):
+                total += buffer.cpu()
+        for total, buffer in zip(totals, statistics, strict=True):
+            buffer.copy_(total / len(batches))
     replica.forget()

@@ -53,7 +53,10 @@ class Engine:
         self.plan: Plan | None = None
         self.proof = Proof()
         self.batch_size = 0
-        scale = [None if v is None else torch.tensor(v) for v in (probes.mean, probes.std)]
+        scale = [
+            None if v is None else torch.tensor(v, dtype=torch.float64)
+            for v in (probes.mean, probes.std)
+        ]
         tensors = {name: torch.from_numpy(values) for name, values in probes.inputs.items()}
         self._inputs = Inputs(tensors, *scale)
         self._targets = torch.from_numpy(probes.targets)
