@@ -5,6 +5,7 @@ Reads checkpoints and probe files with their own libraries, not with ``analyze``
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from tests import oracle
+
+FLOAT64_WORST = 1e-9
+FLOAT32_MEDIAN, FLOAT32_WORST, FLOAT32_RATIO = 1e-5, 1e-2, 3.0
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,15 @@ def expected_statistics(
     *,
     recompute: bool,
     dtype: torch.dtype = torch.float64,
-    groups: list[list[int]] | None = None,
+    batch_size: int = 1,
 ) -> oracle.Statistics:
-    """The oracle's statistics of a model with loaded weights."""
-    model = model.to(dtype)
+    """The oracle's statistics of a model with loaded weights, which is left alone.
+
+    ``batch_size`` is that of the forward pass: in float32 a batch takes other decisions at ReLU
+    and max-pool than an example alone, so precision is compared on equal batches.
+    """
+    model = copy.deepcopy(model).to(dtype)
+    cells = probes.cells(folds)
     if recompute:
         order = probes.training_order()
         oracle.recompute_batch_norm(model, probes.inputs.to(dtype), order)
@@ -102,10 +111,10 @@ def expected_statistics(
         model,
         probes.inputs,
         probes.targets,
-        probes.cells(folds),
+        cells,
         folds * len(probes.names),
         dtype=dtype,
-        groups=groups,
+        groups=oracle.batches_of_cells(cells, batch_size),
     )
 
 
@@ -190,8 +199,8 @@ def _errors(
 def _coherence(
     names: list[str], of: oracle.Statistics, members: dict[str, np.ndarray]
 ) -> np.ndarray:
-    gram = sum(of.gram[n] for n in names)
-    squares = sum(of.squared_norms[n] for n in names)
+    gram = np.sum([of.gram[n] for n in names], axis=0)
+    squares = np.sum([of.squared_norms[n] for n in names], axis=0)
     return np.array([gram[np.ix_(w, w)].sum() / squares[w].sum() for w in members.values()])
 
 
@@ -208,3 +217,41 @@ def _members(tree: xr.DataTree) -> dict[str, np.ndarray]:
     members = {name: subset == name for name in dict.fromkeys(subset)}
     members["all"] = ~np.isin(subset, held_out)
     return members
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Median and worst error over the layers, ours and plain autograd's, and whether it will do.
+
+    In float64 the worst may be 1e-9. In float32 the worst may be 1e-2 and 3 times that of plain
+    float32 autograd on the same batches; the median 1e-5, or where a decision flipped so early
+    that plain autograd exceeds that itself, 3 times its median.
+    """
+
+    median: float
+    worst: float
+    plain_median: float
+    plain_worst: float
+
+    @classmethod
+    def on(cls, ours: Errors, plain: Errors | None) -> Verdict:
+        """Of the errors of a tree; ``plain`` belongs to float32."""
+        errors = np.array([ours.of(layer) for layer in ours.gram])
+        theirs = np.array([] if plain is None else [plain.of(layer) for layer in plain.gram])
+        return cls(
+            float(np.median(errors)),
+            float(errors.max()),
+            float(np.median(theirs)) if plain else float("nan"),
+            float(theirs.max()) if plain else float("nan"),
+        )
+
+    @property
+    def good(self) -> bool:
+        """Within the bounds."""
+        if np.isnan(self.plain_worst):
+            return self.worst <= FLOAT64_WORST
+        return (
+            self.median <= max(FLOAT32_MEDIAN, FLOAT32_RATIO * self.plain_median)
+            and self.worst <= FLOAT32_WORST
+            and self.worst <= FLOAT32_RATIO * self.plain_worst
+        )

@@ -62,27 +62,29 @@ def recompute_batch_norm(model: nn.Module, inputs: Tensor, order: Sequence[int])
     """Statistics from the examples in ``order``, in nearly equal batches of at most 128."""
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     batches = np.array_split(np.array(order), -(-len(order) // 128))
-    means = {layer: [] for layer in layers}
-    variances = {layer: [] for layer in layers}
-
-    def watch(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        axes = [k for k in range(args[0].dim()) if k != 1]
-        means[layer].append(args[0].mean(axes))
-        variances[layer].append(args[0].var(axes))
-
-    hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
+    seen: dict[str, list[Tensor]] = {}
     model.eval()
     for layer in layers:
         layer.train()
+        layer.momentum = 1.0  # the statistics of the last batch alone
     with torch.no_grad():
         for rows in batches:
             model(inputs[torch.from_numpy(rows)])
-    for hook in hooks:
-        hook.remove()
+            for name, buffer in model.named_buffers():
+                seen.setdefault(name, []).append(buffer.double().clone())
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.copy_(torch.stack(seen[name]).mean(0))
     model.eval()
-    for layer in layers:
-        layer.running_mean.copy_(torch.stack(means[layer]).mean(0))
-        layer.running_var.copy_(torch.stack(variances[layer]).mean(0))
+
+
+def batches_of_cells(cell: Sequence[int], size: int) -> list[list[int]]:
+    """The examples of each cell in nearly equal batches of at most ``size``."""
+    found = []
+    for one in sorted(set(cell)):
+        rows = [k for k, c in enumerate(cell) if c == one]
+        found += [part.tolist() for part in np.array_split(rows, -(-len(rows) // size))]
+    return found
 
 
 @dataclass

@@ -1,0 +1,102 @@
+"""Cross-entropy: values, seeds, and the trap of its own backward pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import analyze
+from analyze.gradients.losses import CrossEntropy, build_loss
+from tests import oracle
+
+SHAPES = [
+    pytest.param((5, 4), (5,), id="classes"),
+    pytest.param((5, 3, 4), (5, 3), id="sequence"),
+    pytest.param((5, 4, 2, 3), (5, 2, 3), id="segmentation"),
+]
+OPTIONS = [{}, {"label_smoothing": 0.2}, {"ignore_index": 1}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("output_shape", "target_shape"), SHAPES)
+def test_value_and_seed_are_those_of_torch(output_shape, target_shape, options):
+    torch.manual_seed(0)
+    output = torch.randn(output_shape, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(4, target_shape)
+    loss = CrossEntropy(**options)
+    logits = output.movedim(-1, 1) if len(output_shape) == 3 else output
+    expected = torch.nn.functional.cross_entropy(logits, target, reduction="none", **options)
+    expected = expected.flatten(1).sum(1) if expected.dim() > 1 else expected
+    torch.testing.assert_close(loss.per_example(output, target), expected, rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(expected.sum(), output)
+    torch.testing.assert_close(loss.seed(output.detach(), target), gradient, rtol=1e-10, atol=1e-13)
+
+
+def test_a_sequence_is_the_sum_of_its_tokens():
+    output, target = torch.randn(2, 3, 4), torch.tensor([[0, 1, -100], [-100, -100, -100]])
+    losses = CrossEntropy().per_example(output, target)
+    single = [CrossEntropy().per_example(output[:1, t], target[:1, t]) for t in range(2)]
+    assert losses[0].item() == pytest.approx(sum(s.item() for s in single))
+    assert losses[1].item() == 0.0
+    assert (CrossEntropy().seed(output, target)[1] == 0).all()
+
+
+def test_accuracy_counts_what_counts():
+    output = torch.eye(3)[None].expand(2, 3, 3)
+    target = torch.tensor([[0, 2, -100], [-100, -100, -100]])
+    accuracy = CrossEntropy().accuracy(output, target)
+    assert accuracy[0].item() == 0.5
+    assert np.isnan(accuracy[1].item())
+
+
+@pytest.mark.parametrize("margin", [5.0, 17.0, 30.0, 60.0])
+def test_seed_is_exact_in_float32_at_every_margin(margin):
+    """The true-class entry is minus the sum of the others: in float64 to the last digits."""
+    output = torch.tensor([[margin, 0.3, -0.2]])
+    seed = CrossEntropy().seed(output, torch.tensor([0]))
+    wide = output.double()
+    others = (wide - wide.logsumexp(1, keepdim=True)).exp()[:, 1:]
+    expected = torch.cat((-others.sum(1, keepdim=True), others), 1)
+    np.testing.assert_allclose(seed.double(), expected, rtol=1e-6)
+
+
+def fitted() -> tuple[torch.nn.Linear, torch.Tensor, torch.Tensor]:
+    """A last layer that fits every example with a loss near 1e-7, each in its own direction."""
+    torch.manual_seed(3)
+    examples, classes, width = 40, 4, 64
+    targets = torch.arange(examples) % classes
+    x = torch.randn(examples, width, dtype=torch.float64)
+    wanted = 18.5 * torch.eye(classes, dtype=torch.float64)[targets]
+    wanted += torch.rand(examples, classes, dtype=torch.float64)
+    layer = torch.nn.Linear(width, classes, bias=False)
+    layer.weight.data = torch.linalg.lstsq(x, wanted).solution.T.float()
+    return layer, x.float(), targets
+
+
+def test_a_fitted_model_has_the_right_coherence_in_float32(monkeypatch):
+    layer, x, targets = fitted()
+    truth = oracle.statistics(layer, x, targets, [0] * len(x), 1)
+    assert truth.loss.max() < 1e-6
+    expected = truth.gram["weight"].item() / truth.squared_norms["weight"].item()
+
+    def coherence() -> float:
+        probes = analyze.ProbeSet(x, targets)
+        tree = analyze.measure(layer, probes, device="cpu", folds=1)
+        return tree["network"]["m_coherence"].sel(subset="all").item()
+
+    assert coherence() == pytest.approx(expected, rel=1e-4)
+
+    def plain(self: CrossEntropy, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        output = output.detach().requires_grad_(True)
+        with torch.enable_grad():
+            loss = torch.nn.functional.cross_entropy(output, target, reduction="sum")
+        return torch.autograd.grad(loss, output)[0]
+
+    monkeypatch.setattr(CrossEntropy, "seed", plain)
+    assert coherence() != pytest.approx(expected, rel=0.05), "the plain backward must be caught"
+
+
+def test_arguments_come_from_the_spec():
+    loss = build_loss("cross_entropy?label_smoothing=0.1&ignore_index=3")
+    assert loss == CrossEntropy(ignore_index=3, label_smoothing=0.1)

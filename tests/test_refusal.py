@@ -1,0 +1,115 @@
+"""What has no exact per-example gradient is refused, and the module is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import analyze
+
+EXAMPLES = 6
+
+
+class BatchCentred(nn.Module):
+    """Subtracts the mean of the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(0, keepdim=True)
+
+
+class AlwaysDropout(nn.Module):
+    """Drops out in eval mode as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+class MixesInForward(nn.Module):
+    """Mixes outside of any module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return x / x.norm()
+
+
+class Scripted(nn.Module):
+    """Holds TorchScript."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        x = torch.randn(2, 4)
+        self.inner = torch.jit.trace(nn.Linear(4, 4), x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+def images() -> Tensor:
+    return torch.randn(EXAMPLES, 3, 4, 4)
+
+
+def vectors() -> Tensor:
+    return torch.randn(EXAMPLES, 4)
+
+
+def tokens() -> Tensor:
+    return torch.randint(5, (EXAMPLES, 3))
+
+
+def network(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(3))
+
+
+REFUSED = [
+    pytest.param(lambda: network(nn.BatchNorm2d(3, track_running_stats=False)), images,
+                 r"mixes the examples[\s\S]*0 \(BatchNorm2d\)", id="batch-norm-of-the-batch"),
+    pytest.param(lambda: network(nn.Linear(4, 4), BatchCentred()), vectors,
+                 r"mixes the examples[\s\S]*1 \(BatchCentred\)", id="batch-mean"),
+    pytest.param(MixesInForward, vectors,
+                 r"mixes the examples[\s\S]*the root \(MixesInForward\)", id="outside-of-modules"),
+    pytest.param(lambda: network(nn.Linear(4, 4), AlwaysDropout()), vectors,
+                 r"not deterministic[\s\S]*1 \(AlwaysDropout\)", id="dropout-left-on"),
+    pytest.param(lambda: network(nn.Embedding(5, 4, scale_grad_by_freq=True)), tokens,
+                 r"scale_grad_by_freq=True in 0", id="frequency-scaling"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "inputs", "message"), REFUSED)
+def test_refuses_and_names_the_module(build, inputs, message):
+    torch.manual_seed(0)
+    model, x = build(), inputs()
+    model(x)  # lazy layers take their shape
+    probes = analyze.ProbeSet(x, torch.arange(EXAMPLES) % 3)
+    with pytest.raises(analyze.InputError, match=message) as caught:
+        analyze.measure(model, probes, device="cpu")
+    assert caught.value.fix
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_refuses_torchscript():
+    probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
+    with pytest.raises(analyze.InputError, match=r"TorchScript[\s\S]*inner"):
+        analyze.measure(Scripted(), probes, device="cpu")
+
+
+def test_refuses_what_cannot_be_copied():
+    model = nn.Linear(4, 3)
+    model.view_of_weight = model.weight.view(-1)
+    probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
+    with pytest.raises(analyze.InputError, match="cannot be copied"):
+        analyze.measure(model, probes, device="cpu")
+
+
+def test_refuses_losses_that_are_not_finite():
+    model = nn.Linear(4, 3)
+    nn.init.constant_(model.weight, 10.0)
+    x = vectors()
+    x[2] = 3e38
+    probes = analyze.ProbeSet(x, torch.arange(EXAMPLES) % 3)
+    with pytest.raises(analyze.InputError, match="not finite"):
+        analyze.measure(model, probes, device="cpu")
