@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -107,11 +108,9 @@ def verify_resnet18(run: Path, count: int) -> bool:
         probes.inputs.float(), probes.targets, probes.subsets, probes.ids,
         held_out=probes.held_out, subset_names=probes.names,
     )  # fmt: skip
-    options = {"batch_norm": "saved", "folds": 2, "device": "cpu"}
+    measured = partial(analyze.measure, model, given, batch_norm="saved", folds=2, device="cpu")
     trees = {
-        (precision, size): analyze.measure(
-            model, given, precision=precision, batch_size=size, **options
-        )
+        (precision, size): measured(precision=precision, batch_size=size)
         for precision in PRECISIONS
         for size in BATCH_SIZES
     }  # fmt: skip

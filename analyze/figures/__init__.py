@@ -1,0 +1,1 @@
+"""Figures: one file each, with ``draw(results, ax) -> Axes``; none of them imports torch."""

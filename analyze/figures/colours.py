@@ -1,0 +1,50 @@
+"""The colours of figures and page: one meaning each, told apart by colour-blind readers too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+INK = "#1f2430"
+MUTED = "#596170"
+LINE = "#8a92a0"
+GRID = "#e3e6eb"
+MISSING = "#eceef2"
+SURFACE = "#ffffff"
+WARNING = "#a8481c"
+
+# Okabe and Ito; `all` is ink, as it is what the headline speaks of.
+ROLES = {"clean": "#0072b2", "corrupted": "#d55e00", "held_out": "#009e73", "all": INK}
+FURTHER = ("#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+# What a dark page puts in the place of each.
+DARK = {
+    INK: "#e6e9ef",
+    MUTED: "#a3abb9",
+    LINE: "#727b8a",
+    GRID: "#2c323c",
+    MISSING: "#262b34",
+    SURFACE: "#15181e",
+    WARNING: "#f0a878",
+    "#0072b2": "#52a9e8",
+    "#d55e00": "#ff8b45",
+    "#009e73": "#2fc79a",
+    "#cc79a7": "#e6a3c8",
+    "#e69f00": "#f2bd4b",
+    "#56b4e9": "#a5dcff",
+}
+
+
+def subset_colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each subset: fixed for the known roles, by alphabet for further names."""
+    names = [str(name) for name in names]
+    further = sorted(set(names) - set(ROLES))
+    colours = {name: FURTHER[k % len(FURTHER)] for k, name in enumerate(further)}
+    return {name: ROLES.get(name) or colours[name] for name in names}
+
+
+def subset_markers(names: Iterable[str]) -> dict[str, str]:
+    """A marker for each subset, so that lines differ in print without colour too."""
+    names = [str(name) for name in names]
+    order = [*ROLES, *sorted(set(names) - set(ROLES))]
+    return {name: MARKERS[order.index(name) % len(MARKERS)] for name in names}

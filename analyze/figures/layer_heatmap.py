@@ -1,0 +1,134 @@
+"""M-coherence of every layer at every checkpoint, as a heat map."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from analyze.figures.colours import INK, LINE, MISSING, MUTED
+from analyze.figures.names import figure_text
+from analyze.figures.training import compact, training
+from analyze.probes.probe_set import ALL
+
+COLOURS = "viridis"
+LOWEST = 0.1  # far below orthogonal; what is lower has the same colour
+LONGEST_BAR = 2.6  # inches
+LONGEST = 36  # characters of a layer's name
+
+
+def draw(
+    results: xr.DataTree,
+    ax: Axes,
+    subset: str = ALL,
+    *,
+    names: bool = True,
+    colourbar: bool = True,
+) -> Axes:
+    """Draw the layers (the first on top) against the checkpoints, colour by m-coherence.
+
+    The scale is logarithmic and the same for all subsets of the results. Cells without a value
+    are hatched.
+
+    Args:
+        results: The results tree.
+        ax: Where to draw.
+        subset: Whose gradients.
+        names: Whether to write the layers' names and types on the left.
+        colourbar: Whether to put the scale at the right.
+    """
+    values = results["layers"].to_dataset()["m_coherence"].sel(subset=subset)
+    table = values.transpose("layer", "checkpoint").values
+    low, high = colour_limits(results)
+    mesh = ax.pcolormesh(
+        np.ma.masked_invalid(np.maximum(table, low)),
+        cmap=COLOURS, norm=LogNorm(low, high), rasterized=True, antialiased=False, zorder=1,
+    )  # fmt: skip
+    ax.set(xlim=(0, table.shape[1]), ylim=(table.shape[0], 0))
+    ax.patch.set(facecolor="none")
+    if np.isnan(table).any():  # shows through the mesh where it is masked
+        ax.patch.set(facecolor=MISSING, hatch="//////", edgecolor=LINE, linewidth=0)
+    ax.grid(False)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    _label_checkpoints(results, ax)
+    _label_layers(values, ax, names)
+    if colourbar:
+        add_colourbar(mesh, ax, lower=bool(np.nanmin(table, initial=np.inf) < low))
+    return ax
+
+
+def colour_limits(results: xr.DataTree) -> tuple[float, float]:
+    """The ends of one scale for all subsets: at most 1 and at least 10."""
+    values = results["layers"].to_dataset()["m_coherence"].values
+    known = values[np.isfinite(values)]
+    low = min(1.0, known.min(initial=1.0))
+    return max(float(low), LOWEST), float(known.max(initial=10.0))
+
+
+def add_colourbar(mesh: QuadMesh, ax: Axes, *, lower: bool) -> None:
+    """The scale of a heat map at its right; an arrow if values lie below it."""
+    height = ax.get_window_extent().height / ax.figure.dpi  # inches
+    length = min(height, LONGEST_BAR)
+    bar = ax.figure.colorbar(
+        mesh, ax=ax, extend="min" if lower else "neither", pad=0.03, fraction=0.08,
+        shrink=length / height, aspect=length / 0.09, anchor=(0.0, 1.0),
+    )  # fmt: skip
+    bar.set_label("m-coherence (examples)")
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _label_checkpoints(results: xr.DataTree, ax: Axes) -> None:
+    """Ticks below some columns, as many as there is room for when the figure is drawn."""
+    along = training(results)
+
+    def label(place: float, _: int) -> str:
+        column = round(place - 0.5)
+        inside = 0 <= column < len(along.values) and np.isfinite(along.values[column])
+        return compact(along.values[column]) if inside else ""
+
+    ax.xaxis.set_major_locator(_Centres())
+    ax.xaxis.set_major_formatter(FuncFormatter(label))
+    ax.set_xlabel(along.label)
+
+
+class _Centres(MaxNLocator):
+    """Ticks in the middle of columns."""
+
+    def __init__(self) -> None:
+        super().__init__("auto", integer=True)
+
+    def tick_values(self, vmin: float, vmax: float) -> list[float]:
+        """Of all places, those of whole columns."""
+        places = super().tick_values(vmin, vmax - 1)
+        return [place + 0.5 for place in places if vmin <= place < vmax]
+
+
+def _label_layers(values: xr.DataArray, ax: Axes, names: bool) -> None:
+    """Names and, in a column of their own, types; every n-th where rows are low."""
+    count = values.sizes["layer"]
+    if not names:
+        ax.yaxis.set_major_locator(NullLocator())
+        return
+    points = ax.get_window_extent().height * 72 / ax.figure.dpi / count  # of one row
+    every = max(1, int(np.ceil(5.5 / points)))
+    size = float(np.clip(0.85 * points * every, 5.0, 7.5))
+    rows = np.arange(0, count, every)
+    types = [figure_text(str(values["layer_type"].values[row])) for row in rows]
+    width = max(len(name) for name in types) * 0.56 * size
+    for row, text in zip(rows, types, strict=True):
+        ax.annotate(
+            text, (0, row + 0.5), (-width - 4, 0), textcoords="offset points",
+            xycoords=ax.get_yaxis_transform(), ha="left", va="center_baseline", fontsize=size,
+            color=MUTED, annotation_clip=False,
+        )  # fmt: skip
+    labels = [figure_text(str(values["layer"].values[row]), LONGEST) for row in rows]
+    ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
+    ax.tick_params(axis="y", pad=width + 9)

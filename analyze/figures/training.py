@@ -1,0 +1,111 @@
+"""Where checkpoints lie along training: the axis that figures share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from matplotlib import ticker
+from matplotlib.axes import Axes
+
+from analyze.figures.colours import WARNING
+from analyze.figures.names import plain
+from analyze.results import OK
+
+DENSE_EARLY = 0.25  # of the range: where the middle checkpoint lies when early ones are dense
+
+
+@dataclass(frozen=True)
+class Training:
+    """The checkpoints' places along training.
+
+    Args:
+        values: One for each checkpoint, in the order of the results; NaN where unknown.
+        label: What the values are.
+        names: Each place in words: ``step 32``; the file's name where it is unknown.
+        ticks: Each place as a number: ``32``; as above where it is unknown.
+        skipped: Whether the checkpoint could not be measured.
+        unplaced: How many measured checkpoints have no place.
+    """
+
+    values: np.ndarray
+    label: str
+    names: list[str]
+    ticks: list[str]
+    skipped: np.ndarray
+    unplaced: int = 0
+
+
+def training(results: xr.DataTree) -> Training:
+    """Steps where any is known, else epochs, else the order of the checkpoints."""
+    root = results.to_dataset()
+    skipped = root["status"].values.astype(str) != OK
+    files = [plain(str(name)) for name in root["checkpoint"].values]
+    for name, label in (("step", "optimizer step"), ("epoch", "epoch")):
+        values = root[name].values.astype(float)
+        known = np.isfinite(values)
+        if known.any():
+            ticks = [f"{v:,.6g}" if k else f for v, k, f in zip(values, known, files, strict=True)]
+            names = [f"{name} {t}" if k else t for t, k in zip(ticks, known, strict=True)]
+            unplaced = int((~known & ~skipped).sum())
+            return Training(values, label, names, ticks, skipped, unplaced)
+    order = np.arange(1.0, len(files) + 1)
+    return Training(order, "checkpoint, in order", files, files, skipped)
+
+
+def set_training_axis(ax: Axes, along: Training) -> None:
+    """Scale, ticks and label of the x axis, and a cross below each checkpoint that was skipped.
+
+    Where early checkpoints are dense the axis is logarithmic beyond the first of them (symlog,
+    as training starts at 0), else linear.
+    """
+    known = np.unique(along.values[np.isfinite(along.values)])
+    if _dense_early(known):
+        first = known[known > 0][0]
+        ax.set_xscale("symlog", linthresh=first, linscale=0.5)
+        wide = known[-1] / first > 1e4
+        decades = ticker.SymmetricalLogLocator(
+            base=10, linthresh=first, subs=[1] if wide else [1, 2, 5]
+        )
+        places = np.asarray(decades.tick_values(0, known[-1]))
+        ax.xaxis.set_major_locator(ticker.FixedLocator(places[(places == 0) | (places >= first)]))
+        ax.xaxis.set_minor_locator(ticker.NullLocator())
+    elif len(known) == 1:
+        ax.set_xlim(known[0] - 1, known[0] + 1)
+        ax.xaxis.set_major_locator(ticker.FixedLocator(known.tolist()))
+    else:
+        steps = [1, 2, 5, 10]
+        ax.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=steps))
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value)))
+    ax.margins(x=0.02)
+    crosses = along.values[along.skipped & np.isfinite(along.values)]
+    if len(crosses):
+        ax.plot(
+            crosses, np.zeros(len(crosses)), "x", color=WARNING, markersize=5, markeredgewidth=1.2,
+            transform=ax.get_xaxis_transform(), clip_on=False, zorder=5, label="_skipped",
+        )  # fmt: skip
+    ax.set_xlabel("; ".join([along.label, *_remarks(along, len(crosses))]))
+
+
+def compact(value: float) -> str:
+    """A step as a tick shows it: ``1,280``, ``120k``, ``1.5M``."""
+    for limit, letter in ((1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if letter == 'k' else 1e6):.6g}{letter}"
+    return f"{value:,.6g}"
+
+
+def _remarks(along: Training, crosses: int) -> list[str]:
+    """What the reader of the axis must know: crosses, and checkpoints that are not on it."""
+    unplaced = f"{along.unplaced} checkpoint{'s'[: along.unplaced > 1]} without one not shown"
+    skipped = "\N{MULTIPLICATION SIGN} = skipped"
+    return [skipped] * (crosses > 0) + [unplaced] * (along.unplaced > 0)
+
+
+def _dense_early(known: np.ndarray) -> bool:
+    """Whether half of the checkpoints lie in the first part of a range of more than a decade."""
+    positive = known[known > 0]
+    if len(positive) < 3 or known[0] < 0 or positive[-1] / positive[0] <= 10:
+        return False
+    return bool(np.median(known) < DENSE_EARLY * known[-1])

@@ -1,0 +1,138 @@
+"""Where the numbers come from, in words; what the results do not say is left out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from analyze.figures.names import plain
+from analyze.results import OK
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one checkpoint was found and read."""
+
+    checkpoint: str
+    step: float
+    epoch: float
+    status: str
+    step_rule: str
+    format: str
+    weights_key: str
+    prefix: str
+    sha256: str
+
+
+def provenance(results: xr.DataTree) -> dict[str, Any]:
+    """The provenance of the results; empty where there is none."""
+    found = json.loads(results.attrs.get("provenance", "{}"))
+    return found if isinstance(found, dict) else {}
+
+
+def run_name(origin: dict[str, Any]) -> str:
+    """The name of the run, or of the model's class where a model in memory was measured."""
+    name = _part(origin, "run").get("name") or model_name(origin) or "gradient coherence"
+    return plain(str(name))
+
+
+def model_name(origin: dict[str, Any]) -> str:
+    """The spec of the model, or the class of one in memory; empty where unknown."""
+    model = _part(origin, "model")
+    return plain(str(model.get("spec") or model.get("class") or ""))
+
+
+def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was measured and how, as pairs of a word and a text."""
+    probes, run = _part(origin, "probes"), _part(origin, "run")
+    device = [origin.get("device"), origin.get("device_name")]
+    held_out = ", ".join(origin.get("held_out") or [])
+    digest = probes.get("sha256")
+    pairs = [
+        ("Run", run.get("path")),
+        ("Model", model_name(origin)),
+        ("Loss", origin.get("loss")),
+        ("Probes", probes.get("path")),
+        ("Probes, SHA-256", digest),
+        ("Held out", held_out),
+        ("Batch norm statistics", origin.get("batch_norm")),
+        ("Precision", origin.get("precision")),
+        ("Device", ", ".join(str(part) for part in device if part)),
+        ("Batch size", origin.get("batch_size")),
+        ("Folds", origin.get("folds")),
+        ("Command", origin.get("command")),
+        ("Created", origin.get("created")),
+        ("Versions", _versions(_part(origin, "versions"))),
+    ]
+    return [(label, plain(str(value))) for label, value in pairs if value not in (None, "")]
+
+
+def proof_facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
+    """The proof of the engine's plan against plain autograd, and the plan."""
+    proof = _part(origin, "proof")
+    methods = Counter(_part(_part(origin, "plan"), "methods").values())
+    plan = ", ".join(f"{name} {count}" for name, count in methods.most_common())
+    pairs = [
+        ("Compared in", proof.get("precision")),
+        ("Examples compared", proof.get("examples")),
+        ("Worst relative error", _worst(_part(proof, "relative_errors"))),
+        ("Zero to rounding", _names(proof, "zero_to_rounding")),
+        ("Unproven", _names(proof, "unproven")),
+        ("Parameters by method", plan),
+    ]
+    return [(label, plain(str(value))) for label, value in pairs if value not in (None, "")]
+
+
+def readings(results: xr.DataTree, origin: dict[str, Any]) -> list[Reading]:
+    """How each checkpoint was read; empty where the results do not say."""
+    records = {r.get("checkpoint"): r for r in origin.get("checkpoints") or []}
+    if not records:
+        return []
+    root, rows = results.to_dataset(), []
+    for k, name in enumerate(root["checkpoint"].values.astype(str)):
+        record = records.get(name, {})
+        known = [plain(str(record.get(key) or "")) for key in
+                 ("step_rule", "format", "weights_key", "prefix", "sha256")]  # fmt: skip
+        status = "measured" if str(root["status"].values[k]) == OK else "skipped"
+        step, epoch = float(root["step"].values[k]), float(root["epoch"].values[k])
+        rows.append(Reading(plain(name), step, epoch, status, *known))
+    return rows
+
+
+def warnings(origin: dict[str, Any]) -> list[str]:
+    """What the run warned of, and parameters whose numbers were not proven."""
+    found = [plain(str(warning)) for warning in origin.get("warnings") or []]
+    unproven = _part(origin, "proof").get("unproven") or []
+    if unproven:
+        found.append(
+            "not proven against plain autograd, as the gradient was zero wherever it was "
+            f"compared: {plain(', '.join(map(str, unproven)))}"
+        )
+    return found
+
+
+def _part(origin: dict[str, Any], key: str) -> dict[str, Any]:
+    value = origin.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _names(proof: dict[str, Any], key: str) -> str | None:
+    """Names, or ``none``; None where the proof does not say."""
+    return None if key not in proof else ", ".join(map(str, proof[key])) or "none"
+
+
+def _worst(errors: dict[str, Any]) -> str | None:
+    known = {k: float(v) for k, v in errors.items() if v is not None and math.isfinite(float(v))}
+    if not known:
+        return None
+    name = max(known, key=known.__getitem__)
+    return f"{known[name]:.1e} ({name}), of {len(known)} parameters"
+
+
+def _versions(versions: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -1,0 +1,98 @@
+"""Figures as files, and as SVG inside the page: the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from analyze.figures.colours import DARK
+from analyze.figures.style import style
+
+FORMATS = ("svg", "pdf", "png")
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+REFERENCE = re.compile(r"url\(#([^)]+)\)")
+
+
+def save_figure(figure: Figure, directory: Path, name: str) -> None:
+    """Write ``name.svg``, ``name.pdf`` and ``name.png``."""
+    for kind in FORMATS:
+        write_whole(directory / f"{name}.{kind}", _rendered(figure, kind))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write to a temporary file beside ``path`` that takes its place once it is complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def inline_svg(figure: Figure, name: str, title: str) -> Markup:
+    """A figure as an SVG element for a page.
+
+    Its colours are the page's variables, so that they follow light and dark; its ids begin with
+    ``name``, so that two figures on a page do not share any.
+    """
+    root = ElementTree.fromstring(_rendered(figure, "svg"))
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    _remove(root, {"metadata", "style"})
+    for element in root.iter():
+        element.attrib = dict(_attribute(k, v, name) for k, v in element.attrib.items())
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": title}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))  # escaped by ElementTree
+
+
+def variable(colour: str) -> str:
+    """The name of the page's variable for a colour of the figures."""
+    return f"--c-{colour.lstrip('#')}"
+
+
+def _rendered(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    with style(), _missing_glyphs_allowed():
+        figure.savefig(buffer, format=kind, metadata=UNDATED[kind])
+    return buffer.getvalue()
+
+
+@contextmanager
+def _missing_glyphs_allowed() -> Iterator[None]:
+    """A name in another script is drawn as boxes in the PNG; no reason to stop or to warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def _remove(root: ElementTree.Element, tags: set[str]) -> None:
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in tags]:
+            parent.remove(child)
+
+
+def _attribute(key: str, value: str, name: str) -> tuple[str, str]:
+    key = key.rpartition("}")[2]  # xlink:href as href
+    if key == "id":
+        return key, f"{name}-{value}"
+    if key == "href" and value.startswith("#"):
+        return key, f"#{name}-{value[1:]}"
+    return key, COLOUR.sub(_as_variable, REFERENCE.sub(rf"url(#{name}-\1)", value))
+
+
+def _as_variable(match: re.Match[str]) -> str:
+    colour = match[0].lower()
+    return f"var({variable(colour)}, {colour})" if colour in DARK else colour

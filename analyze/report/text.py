@@ -1,0 +1,75 @@
+"""Numbers as the page prints them."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup, escape
+
+from analyze.report.summary import Value
+
+NOTHING = "\N{EN DASH}"
+LONG = 36  # characters
+
+
+def number(value: float) -> str:
+    """A coherence with two decimals, so that columns align; ``1,280`` from a thousand on."""
+    if not math.isfinite(value):
+        return NOTHING
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return "<0.01" if 0 < value < 0.005 else f"{value:.2f}"
+
+
+def rounded(value: float) -> str:
+    """A number in running text: three significant digits."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+
+
+def whole(value: float) -> str:
+    """A step or an epoch."""
+    return f"{value:,.6g}" if math.isfinite(value) else NOTHING
+
+
+def with_error(value: Value | None) -> Markup:
+    """A value and, smaller, its standard error, in two columns of constant width."""
+    if value is None:
+        return Markup('<span class="nothing">{}</span>').format(NOTHING)
+    error = f"± {number(value.error)}" if math.isfinite(value.error) else ""
+    return Markup('{}<span class="error">{}</span>').format(number(value.value), error)
+
+
+def in_words(value: Value) -> Markup:
+    """``78 ± 11``: the error with two digits, the value to the same place."""
+    if not math.isfinite(value.error) or value.error <= 0:
+        return Markup('<span class="whole">{}</span>').format(rounded(value.value))
+    digits = max(0, 1 - math.floor(math.log10(value.error)))
+    return Markup('<span class="whole">{:,.{}f} <span class="pm">± {:,.{}f}</span></span>').format(
+        value.value, digits, value.error, digits
+    )
+
+
+def cosine(value: float) -> str:
+    """A cosine with its sign."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else NOTHING
+
+
+def breakable(name: str) -> Markup:
+    """A name in a table; a long one may go on in the next line after each dot."""
+    if len(name) <= LONG:
+        return escape(name)
+    return Markup('<span class="long">{}</span>').format(Markup(".<wbr>").join(name.split(".")))
+
+
+def share(value: float) -> str:
+    """A share as per cent."""
+    return f"{100 * value:.1f} %" if math.isfinite(value) else NOTHING
+
+
+def loss(value: float) -> str:
+    """A loss: three significant digits, without an exponent for what is merely small."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"

@@ -1,0 +1,345 @@
+"""Figures by the objects drawn."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from analyze.figures import coherence_over_training, layer_heatmap, loss_over_training
+from analyze.figures.colours import DARK, ROLES, subset_colours, subset_markers
+from analyze.figures.intervals import fold_count, half_width, t_quantile
+from analyze.figures.lines import shown_subsets, spread
+from analyze.figures.names import figure_text, shortened
+from analyze.figures.style import style
+from analyze.figures.training import compact, training
+
+STEPS = (0, 4, 8, 16, 32, 64, 128, 256, 448, 640, 960, 1280)
+
+
+def make_tree(
+    *,
+    steps: Sequence[float] = STEPS,
+    epochs: Sequence[float] | None = None,
+    subsets: Sequence[str] = ("clean", "corrupted", "held_out"),
+    held_out: Sequence[str] = ("held_out",),
+    layers: Sequence[str] = ("conv1", "bn1", "fc"),
+    skipped: dict[int, str] | None = None,
+    probes: int = 500,
+    folds: int = 10,
+    provenance: dict[str, Any] | None = None,
+) -> xr.DataTree:
+    """Results as ``build_tree`` lays them out, with invented numbers."""
+    random, skipped = np.random.default_rng(0), skipped or {}
+    count, names = len(steps), [*subsets, "all"]
+    along = {
+        "checkpoint": np.array([f"step_{k:05d}.pt" for k in range(count)], dtype=object),
+        "step": ("checkpoint", np.array(steps, dtype=float)),
+        "epoch": ("checkpoint", np.array(epochs or [np.nan] * count, dtype=float)),
+    }
+
+    def values(*shape: int) -> np.ndarray:
+        drawn = np.exp(random.normal(2.0, 0.8, (count, *shape, len(names))))
+        drawn[list(skipped)] = np.nan
+        return drawn
+
+    def coherence(*dims: str, shape: tuple[int, ...] = ()) -> dict[str, Any]:
+        drawn, over = values(*shape), ("checkpoint", *dims, "subset")
+        error = 0.1 * drawn if folds > 1 else drawn * np.nan
+        cosine = np.broadcast_to(np.eye(len(names)), (*drawn.shape, len(names)))
+        return {
+            "m_coherence": (over, drawn),
+            "m_coherence_stderr": (over, error),
+            "gradient_cosine": ((*over, "subset_other"), cosine),
+        }
+
+    subset = {"subset": names, "subset_other": names}
+    counted = [0 if name in held_out else probes for name in subsets]
+    cells = [(name, fold) for name in subsets for fold in range(folds)]
+    groups = {
+        "/": xr.Dataset(
+            {
+                "loss": (("checkpoint", "subset"), values(), {"units": "nats"}),
+                "accuracy": (("checkpoint", "subset"), values() / 100),
+                "probe_count": ("subset", [*[probes] * len(subsets), sum(counted)]),
+            },
+            {
+                **along,
+                "subset": names,
+                "status": (
+                    "checkpoint",
+                    np.array([skipped.get(k, "ok") for k in range(count)], dtype=object),
+                ),
+            },
+        ),
+        "/network": xr.Dataset(coherence(), {**along, **subset}),
+        "/layers": xr.Dataset(
+            coherence("layer", shape=(len(layers),)),
+            {
+                **along,
+                **subset,
+                "layer": np.array(layers, dtype=object),
+                "layer_type": ("layer", np.array(["Conv2d"] * len(layers), dtype=object)),
+                "parameter_count": ("layer", np.full(len(layers), 1234)),
+            },
+        ),
+        "/parameters": xr.Dataset(
+            {"probe_count": ("cell", [probes // folds for _ in cells])},
+            {
+                **along,
+                "cell_subset": ("cell", np.array([name for name, _ in cells], dtype=object)),
+                "cell_fold": ("cell", [fold for _, fold in cells]),
+            },
+        ),
+    }
+    tree = xr.DataTree.from_dict(groups)
+    facts = {"held_out": list(held_out), "folds": folds, **(provenance or {})}
+    tree.attrs = {"schema_version": 1, "provenance": json.dumps(facts)}
+    return tree
+
+
+@pytest.fixture
+def ax() -> Axes:
+    with style():
+        return Figure().subplots()
+
+
+def lines(ax: Axes) -> dict[str, Any]:
+    """The lines that stand for a subset, by label."""
+    return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+
+
+def texts(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize("module", [coherence_over_training, loss_over_training])
+def test_a_line_for_each_subset_in_its_colour(module, ax):
+    tree = make_tree()
+    assert module.draw(tree, ax) is ax
+    drawn = lines(ax)
+    assert list(drawn) == ["clean", "corrupted", "held_out", "all"]
+    assert {name: to_hex(line.get_color()) for name, line in drawn.items()} == ROLES
+    assert len({line.get_marker() for line in drawn.values()}) == 4
+    assert set(drawn) <= set(texts(ax))
+
+
+def test_coherence_values_and_units(ax):
+    tree = make_tree()
+    coherence_over_training.draw(tree, ax)
+    expected = tree["network"]["m_coherence"].sel(subset="clean").values
+    np.testing.assert_array_equal(lines(ax)["clean"].get_ydata(), expected)
+    np.testing.assert_array_equal(lines(ax)["clean"].get_xdata(), STEPS)
+    assert ax.get_ylabel() == "m-coherence (examples)"
+    assert ax.get_xlabel() == "optimizer step"
+    assert ax.get_yscale() == "log"
+    assert ax.get_xscale() == "symlog"
+
+
+def test_the_band_is_the_t_interval(ax):
+    tree = make_tree(subsets=("clean", "corrupted"), held_out=(), folds=5)
+    coherence_over_training.draw(tree, ax)
+    one = tree["network"].to_dataset().sel(subset="clean")
+    upper = one["m_coherence"].values + 2.776 * one["m_coherence_stderr"].values
+    drawn = ax.collections[0].get_paths()[0].vertices
+    assert set(np.round(upper, 6)) <= set(np.round(drawn[:, 1], 6))
+
+
+def test_one_fold_has_no_band(ax):
+    tree = make_tree(folds=1)
+    coherence_over_training.draw(tree, ax)
+    assert np.isnan(half_width(tree, "clean")).all()
+    assert all(len(path.vertices) == 0 for c in ax.collections for path in c.get_paths())
+
+
+def test_guides_at_1_and_at_m_where_in_view(ax):
+    coherence_over_training.draw(make_tree(probes=20), ax)
+    heights = {line.get_ydata()[0] for line in ax.lines if line.get_label() == "_guide"}
+    assert heights >= {1.0, 20.0}
+    assert "1: orthogonal" in texts(ax)
+    assert "m = 20: identical" in texts(ax)
+
+
+def test_guide_at_m_is_left_out_far_from_the_values(ax):
+    coherence_over_training.draw(make_tree(probes=10**6), ax)
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_label() == "_guide"] == [1.0]
+
+
+def test_a_skipped_checkpoint_leaves_a_gap_and_a_cross(ax):
+    coherence_over_training.draw(make_tree(skipped={3: "damaged"}), ax)
+    assert np.flatnonzero(np.isnan(lines(ax)["all"].get_ydata())).tolist() == [3]
+    crosses = [line for line in ax.lines if line.get_label() == "_skipped"]
+    assert crosses[0].get_xdata().tolist() == [16]
+    assert "skipped" in ax.get_xlabel()
+
+
+def test_a_value_between_gaps_has_a_bar(ax):
+    coherence_over_training.draw(make_tree(skipped={3: "damaged", 5: "damaged"}), ax)
+    bars = [c for c in ax.collections if type(c).__name__ == "LineCollection"]
+    assert [bar.get_segments()[0][0][0] for bar in bars] == [32.0] * 4
+
+
+def test_nothing_measured_is_drawn_without_values(ax):
+    tree = make_tree(steps=(0, 1), skipped={0: "damaged", 1: "damaged"})
+    coherence_over_training.draw(tree, ax)
+    assert texts(ax) == ["1: orthogonal"]
+    loss_over_training.draw(tree, Figure().subplots())
+    layer_heatmap.draw(tree, Figure().subplots())
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "label", "expected"),
+    [
+        ((10, 20), (1, 2), "optimizer step", [10, 20]),
+        ((np.nan, np.nan), (1, 2), "epoch", [1, 2]),
+        ((np.nan, np.nan), None, "checkpoint, in order", [1, 2]),
+    ],
+)
+def test_the_axis_falls_back_to_epochs_and_to_order(steps, epochs, label, expected, ax):
+    tree = make_tree(steps=steps, epochs=epochs)
+    loss_over_training.draw(tree, ax)
+    assert ax.get_xlabel() == label
+    assert ax.get_xscale() == "linear"
+    assert training(tree).values.tolist() == expected
+    assert lines(ax)["all"].get_xdata().tolist() == expected
+
+
+def test_a_checkpoint_without_a_step_is_spoken_of(ax):
+    loss_over_training.draw(make_tree(steps=(0, 10, np.nan)), ax)
+    assert ax.get_xlabel() == "optimizer step; 1 checkpoint without one not shown"
+
+
+def test_evenly_spaced_steps_are_on_a_linear_axis(ax):
+    loss_over_training.draw(make_tree(steps=range(0, 9000, 100)), ax)
+    assert ax.get_xscale() == "linear"
+
+
+def test_loss_begins_at_0_unless_negative(ax):
+    tree = make_tree()
+    loss_over_training.draw(tree, ax)
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_ylabel() == "mean loss (nats)"
+    tree["loss"].values[2] = -3
+    other = loss_over_training.draw(tree, Figure().subplots())
+    assert other.get_ylim()[0] < -3
+
+
+def test_a_subset_that_is_all_there_is_shares_its_label():
+    tree = make_tree(subsets=("train", "held_out"))
+    network = tree["network"]["m_coherence"]
+    network.loc[{"subset": "all"}] = network.sel(subset="train")
+    assert shown_subsets(tree) == {"train": "train = all", "held_out": "held_out"}
+
+
+@pytest.mark.parametrize(("layers", "checkpoints"), [(10, 3), (200, 300)])
+def test_heat_map_of_few_and_of_many(layers, checkpoints):
+    names = [f"layer{k}" for k in range(layers)]
+    tree = make_tree(layers=names, steps=range(checkpoints))
+    with style():
+        ax = Figure(figsize=(7, max(3, 0.09 * layers))).subplots()
+    layer_heatmap.draw(tree, ax, "clean")
+    mesh = ax.collections[0]
+    expected = tree["layers"]["m_coherence"].sel(subset="clean").values.T
+    np.testing.assert_array_equal(mesh.get_array(), expected)
+    assert ax.get_ylim() == (layers, 0)  # the first layer on top
+    assert [label.get_text() for label in ax.get_yticklabels()] == names
+    assert texts(ax) == ["Conv2d"] * layers
+    assert ax.get_xlabel() == "optimizer step"
+    assert ax.figure.axes[1].get_ylabel() == "m-coherence (examples)"
+
+
+def test_heat_map_labels_fewer_layers_where_rows_are_low():
+    tree = make_tree(layers=[f"layer{k}" for k in range(200)])
+    ax = layer_heatmap.draw(tree, Figure(figsize=(7, 3)).subplots())
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[0] == "layer0"
+    assert 10 < len(labels) < 60
+
+
+def test_heat_maps_share_one_logarithmic_scale():
+    tree = make_tree()
+    tree["layers"]["m_coherence"].values[0, 0, 0] = 1e-5
+    tree["layers"]["m_coherence"].values[0, 1, 1] = 4000
+    limits = set()
+    for subset in ("clean", "corrupted", "all"):
+        mesh = layer_heatmap.draw(tree, Figure().subplots(), subset).collections[0]
+        assert type(mesh.norm).__name__ == "LogNorm"
+        limits.add(mesh.get_clim())
+    assert limits == {(0.1, 4000.0)}
+
+
+def test_missing_cells_are_masked_over_a_hatched_ground(ax):
+    tree = make_tree(skipped={1: "damaged"})
+    tree["layers"]["m_coherence"].values[4, 2] = np.nan
+    tree["layers"]["m_coherence"].values[5, 2] = 0.0  # a value, not a missing one
+    layer_heatmap.draw(tree, ax)
+    masked = np.ma.getmaskarray(ax.collections[0].get_array())
+    assert masked[:, 1].all()
+    assert masked.sum() == 3 + 1
+    assert ax.patch.get_hatch()
+
+
+def test_colours_are_stable():
+    assert subset_colours(["all", "b", "a", "clean"])["clean"] == ROLES["clean"]
+    assert subset_colours(["b", "a"]) == dict(reversed(subset_colours(["a", "b"]).items()))
+    assert len(set(subset_markers(["clean", "corrupted", "held_out", "all", "x"]).values())) == 5
+
+
+def test_no_colour_of_the_heat_map_is_taken_for_one_of_the_page():
+    shades = matplotlib.colormaps[layer_heatmap.COLOURS](range(256))
+    assert not {to_hex(shade) for shade in shades} & set(DARK)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"), [(1, 12.706), (9, 2.262), (30, 2.042), (49, 2.0096), (199, 1.9720)]
+)
+def test_t_quantiles(degrees, expected):
+    assert t_quantile(degrees) == pytest.approx(expected, abs=1e-3)
+    assert np.isnan(t_quantile(0))
+
+
+def test_folds_are_those_with_probes_of_the_subset():
+    tree = make_tree(folds=4, subsets=("clean", "held_out"))
+    tree["parameters"]["probe_count"].values[0] = 0
+    assert fold_count(tree, "clean") == 3
+    assert fold_count(tree, "held_out") == 4
+    assert fold_count(tree, "all") == 3
+
+
+def test_names_at_the_ends_of_lines_keep_apart():
+    places = spread([0.0, 0.01, 0.02, 0.5, 0.98, 0.99], 0.1)
+    assert places == sorted(places)
+    assert np.diff(places).min() >= 0.1 - 1e-12
+    assert places[0] >= 0
+    assert places[-1] <= 1
+    assert places[3] == 0.5
+
+
+def test_names_are_no_formulas():
+    assert figure_text("a$x$\x1b[0m") == r"a\$x\$?[0m"
+    assert shortened("layers.1.attention", 30) == "layers.1.attention"
+    assert shortened("transformer.layers.1.attention", 24) == "t.layers.1.attention"
+    assert shortened("transformer.layers.1.attention", 15) == "t.l.1.attention"
+    assert shortened("a very long subset", 13) == "a ve…g subset"
+    assert [compact(v) for v in (0, 1280, 12_500, 1.5e6)] == ["0", "1,280", "12.5k", "1.5M"]
+
+
+def test_figures_and_report_import_neither_torch_nor_pyplot():
+    program = (
+        "import sys, analyze.report, analyze.figures.layer_heatmap; "
+        "print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

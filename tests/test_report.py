@@ -1,0 +1,289 @@
+"""The report: the page as a browser would read it, and its files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from analyze.errors import InputError
+from analyze.report import render, write_report
+from analyze.report.layout import layers_figure, training_figure
+from analyze.report.page import render_page
+from analyze.report.summary import (
+    Value,
+    highest_layer,
+    last_cosines,
+    skipped_checkpoints,
+    subset_summaries,
+)
+from analyze.report.text import breakable, cosine, in_words, loss, number, with_error
+from tests.test_figures import STEPS, make_tree
+
+DASH = "\N{EN DASH}"
+EVIL = '<script>alert("x")</script>'
+PROVENANCE = {
+    "run": {"name": "half noise", "path": "runs/half_noise"},
+    "model": {"spec": "builtin:small_resnet?num_classes=10"},
+    "probes": {"path": "probes.safetensors", "sha256": "928869b3"},
+    "batch_norm": "recomputed",
+    "precision": "float32",
+    "device": "cuda",
+    "device_name": "some accelerator",
+    "batch_size": 64,
+    "versions": {"torch": "2.8.0"},
+    "checkpoints": [
+        {"checkpoint": "step_00000.pt", "format": "torch", "weights_key": "model", "sha256": "ab12"}
+    ],
+    "warnings": ["the batch norm statistics lag behind"],
+    "plan": {"methods": {"conv1.weight": "conv2d", "fc.weight": "linear", "fc.bias": "linear"}},
+    "proof": {
+        "precision": "float64",
+        "examples": 36,
+        "relative_errors": {"conv1.weight": 2e-15, "fc.weight": 7e-15, "fc.bias": None},
+        "zero_to_rounding": ["conv1.bias"],
+        "unproven": ["head.scale"],
+    },
+}
+
+
+class Page(HTMLParser):
+    """Tags, ids, text and everything that would load something."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("src", "href", "srcset", "action"):
+                self.loads.append(value)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def rendered(tree: xr.DataTree) -> str:
+    """The page without the files of its figures."""
+    figures = {"training": training_figure(tree), "layers": layers_figure(tree)}
+    return render_page(tree, figures)
+
+
+def read(tree: xr.DataTree) -> Page:
+    return Page(rendered(tree))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    tree = make_tree(
+        provenance=PROVENANCE, skipped={3: "the file is damaged: no central directory"}
+    )
+    return write_report(tree, tmp_path_factory.mktemp("reports") / "half" / "noise")
+
+
+@pytest.fixture(scope="module")
+def page(written) -> Page:
+    return Page(written.read_text(encoding="utf-8"))
+
+
+def test_the_files(written):
+    assert written.name == "index.html"
+    names = sorted(p.relative_to(written.parent).as_posix() for p in written.parent.rglob("*.*"))
+    figures = [f"figures/{n}.{k}" for n in ("layers", "training") for k in ("pdf", "png", "svg")]
+    assert names == [*figures, "index.html"]
+    png = (written.parent / "figures" / "training.png").read_bytes()
+    assert int.from_bytes(png[16:20], "big") == 7 * 300  # pixels of 7 inches at 300 dpi
+
+
+def test_the_page_refers_to_nothing_outside(written, page):
+    assert all(load.startswith(("#", "data:")) for load in page.loads)
+    assert not page.tags["script"]
+    assert not page.tags["link"]
+    assert not re.search(r"https?://|@import|url\((?!#)", written.read_text(encoding="utf-8"))
+
+
+def test_figures_are_inline_with_ids_of_their_own(written, page):
+    html = written.read_text(encoding="utf-8")
+    assert page.tags["svg"] == 2
+    assert len(page.ids) == len(set(page.ids))
+    used = set(re.findall(r"url\(#([^)]+)\)", html)) | {x[1:] for x in page.loads if x[0] == "#"}
+    assert used
+    assert used <= set(page.ids)
+    assert "<?xml" not in html
+    assert "var(--c-0072b2, #0072b2)" in html
+
+
+def test_the_words(page):
+    for words in (
+        "half noise",
+        "builtin:small_resnet?num_classes=10",
+        "12 checkpoints (1 skipped)",
+        "1 of 12 checkpoints was skipped",
+        "step_00003.pt step 16 the file is damaged: no central directory",
+        "the batch norm statistics lag behind",
+        "not proven against plain autograd, as the gradient was zero wherever it was compared: "
+        "head.scale",
+        "s t with 9 degrees of freedom",
+        "cuda, some accelerator",
+        "7.0e-15 (fc.weight), of 2 parameters",
+        "linear 2, conv2d 1",
+        "conv1.bias",
+        "torch 2.8.0",
+    ):
+        assert words in page.text
+
+
+def test_headline_and_cards_have_the_numbers(page):
+    tree = make_tree(skipped={3: "damaged"})
+    peak = tree["network"]["m_coherence"].sel(subset="all")
+    at = int(np.nanargmax(peak.values))
+    assert f"gradients agree most at step {STEPS[at]:,} : m-coherence" in page.text
+    value = Value(float(peak[at]), 0.1 * float(peak[at]), "", "")
+    assert re.sub("<[^>]*>", "", in_words(value)) in page.text
+    for name in ("clean", "corrupted", "held_out", "all"):
+        assert f"{name} {re.sub('<[^>]*>', '', in_words(subset_summaries(tree)[name].peak))}" in (
+            page.text
+        )
+
+
+def test_names_do_not_become_markup():
+    tree = make_tree(
+        steps=(0, 1, 2),
+        subsets=(EVIL, "$\\frac$"),
+        held_out=(),
+        layers=(EVIL, "a&b", "layers." * 20 + EVIL),
+        skipped={1: EVIL},
+        provenance={
+            "run": {"name": EVIL},
+            "model": {"spec": EVIL},
+            "warnings": [EVIL, "\x1b[0m\x00"],
+            "proof": {"unproven": [EVIL]},
+            "checkpoints": [{"checkpoint": "step_00000.pt", "prefix": EVIL}],
+        },
+    )
+    html = rendered(tree)
+    assert not Page(html).tags["script"]
+    assert EVIL in Page(html).text
+    assert "<script" not in html.lower()
+    assert "\x1b" not in html
+    assert "\x00" not in html
+
+
+def test_steps_unknown_and_one_checkpoint():
+    tree = make_tree(steps=(np.nan,), folds=1, provenance={"model": {"class": "ResNet"}})
+    page = read(tree)
+    assert "ResNet" in page.text
+    assert "m-coherence is" in page.text
+    assert "(step_00000.pt)" in page.text
+    assert "with a single fold there are none" in page.text
+
+
+def test_all_steps_unknown():
+    tree = make_tree(steps=(np.nan,) * 3, skipped={0: "damaged"})
+    page = read(tree)
+    assert "checkpoint, in order" in page.text
+
+
+def test_nothing_measured():
+    tree = make_tree(steps=(0, 1), skipped={0: "damaged", 1: "damaged"})
+    page = read(tree)
+    assert "No m-coherence could be measured" in page.text
+    assert "2 of 2 checkpoints were skipped" in page.text
+
+
+def test_many_skipped_checkpoints_are_folded_away():
+    tree = make_tree(steps=range(30), skipped=dict.fromkeys(range(20), "damaged"))
+    page = read(tree)
+    assert "12 more" in page.text
+    assert "step_00019.pt" in page.text
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    pages = [write_report(make_tree(steps=(0, 1, 2)), tmp_path / name) for name in "ab"]
+    for path in pages[0].parent.rglob("*.*"):
+        other = pages[1].parent / path.relative_to(pages[0].parent)
+        assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_an_older_report_is_replaced_and_another_page_is_not(tmp_path):
+    tree = make_tree(steps=(0, 1, 2))
+    write_report(tree, tmp_path)
+    page = write_report(tree, tmp_path)
+    page.write_text("<h1>my site</h1>")
+    with pytest.raises(InputError, match="another page"):
+        write_report(tree, tmp_path)
+    assert page.read_text() == "<h1>my site</h1>"
+
+
+def test_a_report_that_fails_leaves_the_older_page(tmp_path, monkeypatch):
+    tree = make_tree(steps=(0, 1, 2))
+    before = write_report(tree, tmp_path).read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="cannot be written") as caught:
+        write_report(tree, tmp_path)
+    assert "No space left on device" in caught.value.found
+    assert (tmp_path / "index.html").read_bytes() == before
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_file_in_place_of_the_directory(tmp_path):
+    (tmp_path / "report").write_text("mine")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(make_tree(steps=(0, 1)), tmp_path / "report")
+
+
+def test_the_page_is_written_last(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        render.Path, "replace", lambda self, target: written.append(Path(target).name)
+    )
+    write_report(make_tree(steps=(0, 1)), tmp_path)
+    assert written[-1] == "index.html"
+    assert len(written) == 7
+
+
+def test_summaries():
+    tree = make_tree(skipped={11: "damaged"})
+    layers = tree["layers"]["m_coherence"].sel(subset="all")
+    highest = highest_layer(tree)
+    assert highest.values[0][0].value == float(layers.max())
+    assert highest.name == str(layers.max("checkpoint").idxmax("layer").item())
+    summary = subset_summaries(tree)["clean"]
+    assert summary.last.where == "step 960"  # the last that was measured
+    assert summary.loss == float(tree["loss"].sel(subset="clean")[10])
+    assert [s.where for s in skipped_checkpoints(tree)] == ["step 1,280"]
+    assert last_cosines(tree).labels == ["clean", "corrupted", "held_out"]
+
+
+def test_numbers_in_print():
+    assert [number(v) for v in (148.5612, 5.3, 1234.5, 0.001, 0.0, np.nan)] == [
+        "148.56", "5.30", "1,234", "<0.01", "0.00", DASH,
+    ]  # fmt: skip
+    plain = [
+        re.sub("<[^>]*>", "", in_words(Value(v, e, "", "")))
+        for v, e in ((77.56, 11.28), (5.302, 0.627), (148.93, np.nan), (4.0, np.nan))
+    ]
+    assert plain == ["78 ± 11", "5.30 ± 0.63", "149", "4.00"]
+    assert [loss(v) for v in (2.3333, 0.0, 3e-7, np.nan)] == ["2.333", "0.000", "3.0e-07", DASH]
+    assert [cosine(v) for v in (0.1234, -0.5, np.nan)] == ["+0.12", "\N{MINUS SIGN}0.50", DASH]
+    assert DASH in with_error(None)
+    assert breakable("<b>") == "&lt;b&gt;"
+    assert breakable("<b>." * 20).count(".<wbr>") == 20
