@@ -1,4 +1,4 @@
-"""Cross-entropy: values, seeds, and the trap of its own backward pass."""
+"""Losses: values and seeds are torch's, but for the traps of torch's own backward passes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 
 import analyze
 from analyze.gradients.losses import CrossEntropy, build_loss
+from analyze.gradients.losses.elementwise import BinaryCrossEntropy, SquaredError
 from tests import oracle
 
 SHAPES = [
@@ -100,3 +101,123 @@ def test_a_fitted_model_has_the_right_coherence_in_float32(monkeypatch):
 def test_arguments_come_from_the_spec():
     loss = build_loss("cross_entropy?label_smoothing=0.1&ignore_index=3")
     assert loss == CrossEntropy(ignore_index=3, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("shape", [(5, 4), (5, 3, 4)], ids=str)
+def test_soft_targets_are_those_of_torch(shape, smoothing):
+    torch.manual_seed(1)
+    output = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    target = torch.rand(shape, dtype=torch.float64)
+    expected = torch.nn.functional.cross_entropy(
+        output.flatten(0, -2), target.flatten(0, -2), reduction="none", label_smoothing=smoothing
+    )
+    loss = CrossEntropy(label_smoothing=smoothing)
+    expected = expected.reshape(5, -1).sum(1)
+    torch.testing.assert_close(loss.per_example(output, target), expected, rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(expected.sum(), output)
+    torch.testing.assert_close(loss.seed(output.detach(), target), gradient, rtol=1e-10, atol=1e-13)
+
+
+def test_one_hot_soft_targets_are_as_stable_as_classes():
+    output, target = torch.tensor([[30.0, 0.3, -0.2]]), torch.tensor([0])
+    soft = CrossEntropy().seed(output, torch.nn.functional.one_hot(target, 3).float())
+    np.testing.assert_allclose(soft, CrossEntropy().seed(output, target), rtol=1e-6)
+    assert soft[0, 0] != 0
+
+
+ELEMENTWISE = [
+    pytest.param(SquaredError(), torch.nn.functional.mse_loss, id="mse"),
+    pytest.param(
+        BinaryCrossEntropy(),
+        torch.nn.functional.binary_cross_entropy_with_logits,
+        id="binary_cross_entropy_with_logits",
+    ),
+]
+
+
+@pytest.mark.parametrize(("loss", "function"), ELEMENTWISE)
+def test_elementwise_losses_are_those_of_torch(loss, function):
+    torch.manual_seed(2)
+    output = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
+    target = torch.rand(4, 3, 2, dtype=torch.float64)
+    loss.check(output, target)
+    expected = torch.stack([function(o, t) for o, t in zip(output, target, strict=True)])
+    torch.testing.assert_close(loss.per_example(output, target), expected, rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(expected.sum(), output)
+    torch.testing.assert_close(loss.seed(output.detach(), target), gradient, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_binary_cross_entropy_keeps_the_gradient_of_fitted_examples(sign):
+    """Torch's own backward gives 0 at a logit of 17 and a target of 1."""
+    output, target = sign * torch.full((1, 1), 30.0), torch.full((1, 1), (sign + 1) / 2)
+    seed = BinaryCrossEntropy().seed(output, target).item()
+    assert seed == pytest.approx(-sign * np.exp(-30.0), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spec", "targets"),
+    [("mse", torch.randn(6, 3)), ("binary_cross_entropy_with_logits", torch.rand(6, 3)),
+     ("cross_entropy", torch.rand(6, 3))],
+    ids=["mse", "binary_cross_entropy_with_logits", "soft"],
+)  # fmt: skip
+def test_measured_with_every_loss(spec, targets):
+    torch.manual_seed(5)
+    model, x = torch.nn.Linear(4, 3), torch.randn(6, 4)
+    functions = {
+        "mse": torch.nn.functional.mse_loss,
+        "binary_cross_entropy_with_logits":
+            torch.nn.functional.binary_cross_entropy_with_logits,
+        "cross_entropy": torch.nn.functional.cross_entropy,
+    }  # fmt: skip
+    wide = targets.double()
+    truth = oracle.statistics(model, x, wide, [0] * 6, 1, loss=functions[spec])
+    tree = analyze.measure(
+        model, analyze.ProbeSet(x, wide), loss=spec, precision="float64", folds=1, device="cpu"
+    )
+    for name, gram in truth.gram.items():
+        found = tree["parameters"]["gradient_gram"].sel(parameter=name).values[0]
+        assert oracle.relative_error(found, gram) < 1e-9
+    losses = tree["examples"].to_dataset()["loss"].values[0]
+    np.testing.assert_allclose(losses, truth.loss, rtol=1e-9)
+
+
+OWN = """
+import torch
+
+
+def absolute(output, target, power=1.0):
+    return (output - target).abs().pow(power).sum(1)
+
+
+def reduced(output, target):
+    return (output - target).abs().mean()
+
+
+def by_the_batch(output, target):
+    return (output - target).abs().sum(1) / len(output)
+"""
+
+
+def own_loss(tmp_path, name: str):
+    (tmp_path / "losses.py").write_text(OWN)
+    torch.manual_seed(6)
+    probes = analyze.ProbeSet(torch.randn(6, 4), torch.randn(6, 3))
+    return analyze.measure(
+        torch.nn.Linear(4, 3), probes, loss=f"{tmp_path / 'losses.py'}:{name}", device="cpu"
+    )
+
+
+def test_a_function_of_the_user(tmp_path):
+    assert np.isfinite(own_loss(tmp_path, "absolute?power=1.5")["network"]["m_coherence"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("reduced", "one loss per example"), ("by_the_batch", "mixes the examples"),
+     ("missing", "no such function")],
+)  # fmt: skip
+def test_refuses_losses_that_are_not_of_one_example(tmp_path, name, message):
+    with pytest.raises(analyze.InputError, match=message):
+        own_loss(tmp_path, name)

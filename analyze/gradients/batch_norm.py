@@ -43,7 +43,7 @@ def recompute_statistics(replica: Replica, inputs: Inputs, order: np.ndarray) ->
             # A momentum of 1 leaves the batch's own statistics; averaging in place would round.
             replica(inputs.take(torch.from_numpy(rows)), layers, training=True, momentum=1.0)
             for total, buffer in zip(totals, statistics, strict=True):
-                total += buffer.cpu()
+                total.add_(buffer.cpu())
         for total, buffer in zip(totals, statistics, strict=True):
             buffer.copy_(total / len(batches))
     replica.forget()

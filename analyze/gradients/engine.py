@@ -79,7 +79,9 @@ class Engine:
                 replica = self._replica(model)
                 if self.plan is None:
                     self._check_fit(replica)
-                    refuse_mixing(self._reference(replica), self._take(self._spread(3)))
+                    rows = self._spread(3)
+                    targets = self._targets[torch.from_numpy(rows)]
+                    refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
                     self.plan = calibrate(replica, self._take(self._spread(5)))
                     self.batch_size = self._choose_batch_size(replica)
                     self._choose_algorithms(replica)

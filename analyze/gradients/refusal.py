@@ -14,21 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from analyze.errors import InputError, listed
+from analyze.gradients.losses import Loss
 from analyze.gradients.replica import Inputs, Replica
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
-def refuse_mixing(replica: Replica, probes: Inputs) -> None:
-    """Raise unless each example's output depends on that example alone, and on nothing else.
+def refuse_mixing(replica: Replica, probes: Inputs, targets: Tensor, loss: Loss) -> None:
+    """Raise unless each example's output and loss depend on that example alone.
 
     Args:
         replica: Best in float64, where the tolerance is 1e-9 of the output's norm (1e-4 in
             float32).
         probes: A few probes; three or more.
+        targets: ``[N, ...]``.
+        loss: Of each example.
 
     Raises:
-        InputError: naming the first module whose output differs.
+        InputError: naming the first module whose output differs, or the loss.
 
     Cost: four forward passes, and two more to name the module.
     """
@@ -60,6 +63,20 @@ def refuse_mixing(replica: Replica, probes: Inputs) -> None:
                     fix="use statistics that are kept (track_running_stats=True), or give a "
                     "factory with a layer that treats examples apart: --model FILE.py:FACTORY",
                 )
+        _refuse_mixing_loss(loss, reference, targets[rows[[0, 1]]].to(reference.device))
+
+
+def _refuse_mixing_loss(loss: Loss, output: Tensor, target: Tensor) -> None:
+    """A loss that is normalised by the batch gives an example another value when it is alone."""
+    together, alone = loss.per_example(output, target), loss.per_example(output[:1], target[:1])
+    if _differ(together[:1], alone, output.dtype):
+        raise InputError(
+            "the loss mixes the examples of a batch",
+            found=f"{together[0].item():.6g} for an example beside another, "
+            f"{alone[0].item():.6g} for it alone",
+            expected="a loss of each example on its own, not divided by the size of the batch",
+            fix='compute with reduction="none" and sum over the axes of one example',
+        )
 
 
 def _refuse_frequency_scaling(model: nn.Module) -> None:

@@ -1,0 +1,80 @@
+"""Losses that are a mean over the elements of an example: squared error, binary cross-entropy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from analyze.errors import InputError
+from analyze.gradients.losses.loss import first_of, in_float64
+
+
+@dataclass(frozen=True)
+class SquaredError:
+    """``mean_k (output_k - target_k)^2`` over the K elements of an example; targets as floats."""
+
+    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        difference = in_float64(output) - in_float64(target)
+        return difference.reshape(len(output), -1).square().mean(1)
+
+    def seed(self, output: Tensor, target: Tensor) -> Tensor:
+        difference = in_float64(output) - in_float64(target)
+        return (difference * (2 / _elements(output))).to(output)
+
+    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
+        return torch.full((len(output),), float("nan"))
+
+    def check(self, output: Tensor, target: Tensor) -> None:
+        _check_shape("mse", output, target)
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    """``mean_k -t_k log s(x_k) - (1 - t_k) log s(-x_k)``, ``s`` the logistic function.
+
+    Targets between 0 and 1 in the shape of the output. The seed is ``(1 - t) s(x) - t s(-x)``:
+    torch's own ``s(x) - t`` is 0 in float32 from a logit of 17.
+    """
+
+    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        losses = F.binary_cross_entropy_with_logits(
+            in_float64(output), in_float64(target), reduction="none"
+        )
+        return losses.reshape(len(output), -1).mean(1)
+
+    def seed(self, output: Tensor, target: Tensor) -> Tensor:
+        x, t = in_float64(output), in_float64(target)
+        delta = (1 - t) * x.sigmoid() - t * (-x).sigmoid()
+        return (delta / _elements(output)).to(output)
+
+    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
+        right = (output > 0) == (target > 0.5)
+        return right.reshape(len(output), -1).double().mean(1)
+
+    def check(self, output: Tensor, target: Tensor) -> None:
+        _check_shape("binary_cross_entropy_with_logits", output, target)
+        wrong = (target < 0) | (target > 1)
+        if wrong.any():
+            raise InputError(
+                "a target is out of range",
+                found=f"target {target[wrong][0].item()} (probe {first_of(wrong)}, counted from 0)",
+                expected="targets between 0 and 1: the loss binary_cross_entropy_with_logits",
+                fix="freeze the probes with probabilities, or choose another --loss",
+            )
+
+
+def _elements(output: Tensor) -> int:
+    return output[0].numel()
+
+
+def _check_shape(name: str, output: Tensor, target: Tensor) -> None:
+    if target.shape != output.shape:
+        raise InputError(
+            "the targets do not fit the model's output",
+            found=f"targets {list(target.shape)}, output {list(output.shape)}",
+            expected=f"targets in the shape of the output: the loss {name}",
+            fix="freeze the probes with targets of that shape, or choose another --loss",
+        )

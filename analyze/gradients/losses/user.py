@@ -1,0 +1,51 @@
+"""A user's own loss: ``FILE.py:FUNCTION`` with ``FUNCTION(output, target) -> [N]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analyze.errors import InputError
+
+
+@dataclass(frozen=True)
+class UserLoss:
+    """One loss per example from a function; its seed comes from autograd.
+
+    Args:
+        function: ``function(output, target, **arguments) -> [N]``.
+        arguments: From the spec.
+        spec: As it was written, for messages.
+    """
+
+    function: Callable[..., Tensor]
+    arguments: dict[str, Any]
+    spec: str
+
+    def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        losses = self.function(output, target, **self.arguments)
+        if not isinstance(losses, Tensor) or losses.shape != (len(output),):
+            given = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            raise InputError(
+                "the loss function does not give one loss per example",
+                found=f"{self.spec} returned {given} for {len(output)} examples",
+                expected=f"a tensor [{len(output)}], not reduced over the batch",
+                fix='compute with reduction="none" and sum over the axes of one example',
+            )
+        return losses
+
+    def seed(self, output: Tensor, target: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaf = output.detach().requires_grad_(True)
+            total = self.per_example(leaf, target).sum()
+        return torch.autograd.grad(total, leaf)[0]
+
+    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
+        return torch.full((len(output),), float("nan"))
+
+    def check(self, output: Tensor, target: Tensor) -> None:
+        """Nothing is known of what the function accepts."""
