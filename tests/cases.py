@@ -253,6 +253,14 @@ def _conv(name: str, layer: Callable[[], nn.Module], size: tuple[int, ...], widt
                 {"body.0.weight": rule, "head.weight": "linear"})  # fmt: skip
 
 
+def _transposed(
+    name: str, layer: Callable[[], nn.Module], size: tuple[int, ...], width: int
+) -> Case:
+    rule = f"conv_transpose{len(size) - 1}d"
+    return Case(name, lambda: Flat(layer(), nn.Tanh(), width=width), images(*size),
+                {"body.0.weight": rule})  # fmt: skip
+
+
 CASES = [
     _conv("conv1d", lambda: nn.Conv1d(3, 4, 3), (3, 6), 16),
     _conv("conv2d", lambda: nn.Conv2d(3, 4, 3), (3, 6, 5), 48),
@@ -271,6 +279,14 @@ CASES = [
           (3, 4, 4), 64),
     _conv("conv2d-one-position", lambda: nn.Conv2d(3, 4, 3), (3, 3, 3), 4),
     _conv("conv2d-many-channels", lambda: nn.Conv2d(16, 24, 3, padding=1), (16, 2, 2), 96),
+    _transposed("transposed-1d", lambda: nn.ConvTranspose1d(3, 4, 3), (3, 4), 24),
+    _transposed("transposed-2d", lambda: nn.ConvTranspose2d(3, 4, 3, stride=2), (3, 3, 2), 140),
+    _transposed("transposed-3d", lambda: nn.ConvTranspose3d(2, 3, 2), (2, 2, 2, 2), 81),
+    _transposed("transposed-all-options", lambda: nn.ConvTranspose2d(
+        4, 6, (3, 2), stride=(2, 1), padding=(1, 0), output_padding=(1, 0), groups=2,
+        dilation=(1, 2), bias=False), (4, 3, 3), 180),
+    _transposed("transposed-large-output-padding", lambda: nn.ConvTranspose2d(
+        3, 4, 2, stride=1, output_padding=1, dilation=2), (3, 3, 3), 144),
     Case("linear", lambda: Flat(nn.Linear(5, 6), nn.Tanh(), width=6), images(5),
          {"body.0.weight": "linear", "body.0.bias": "linear"}),
     Case("linear-no-bias", lambda: Flat(nn.Linear(5, 6, bias=False), nn.Tanh(), width=6),
@@ -290,6 +306,11 @@ CASES = [
     Case("batch-norm-no-affine", lambda: Flat(
         nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False), nn.Tanh(), width=27),
         images(3, 3, 3), {"body.0.weight": "conv2d"}),
+    Case("instance-norm", lambda: Flat(nn.InstanceNorm2d(3, affine=True), nn.Tanh(), width=36),
+         images(3, 4, 3), {"body.0.weight": "instance_norm", "body.0.bias": "instance_norm"}),
+    Case("instance-norm-tracked", lambda: Flat(
+        nn.InstanceNorm1d(3, affine=True, track_running_stats=True), nn.Tanh(), width=12),
+        images(3, 4), {"body.0.weight": "instance_norm"}),
     Case("layer-norm", lambda: Flat(nn.LayerNorm(6), nn.Tanh(), width=18), images(3, 6),
          {"body.0.weight": "layer_norm", "body.0.bias": "layer_norm"}),
     Case("layer-norm-2-axes", lambda: Flat(nn.LayerNorm((3, 6)), nn.Tanh(), width=36),

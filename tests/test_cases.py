@@ -18,11 +18,18 @@ CONVOLUTION = {
     "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
     "bias", "padding_mode",
 }  # fmt: skip
+TRANSPOSED = CONVOLUTION | {"output_padding"}
 BATCH_NORM = {"num_features", "eps", "momentum", "affine", "track_running_stats", "bias"}
 DECIDED = {
     nn.Conv1d: CONVOLUTION,
     nn.Conv2d: CONVOLUTION,
     nn.Conv3d: CONVOLUTION,
+    nn.ConvTranspose1d: TRANSPOSED,
+    nn.ConvTranspose2d: TRANSPOSED,
+    nn.ConvTranspose3d: TRANSPOSED,
+    nn.InstanceNorm1d: BATCH_NORM,
+    nn.InstanceNorm2d: BATCH_NORM,
+    nn.InstanceNorm3d: BATCH_NORM,
     nn.Linear: {"in_features", "out_features", "bias"},
     nn.BatchNorm1d: BATCH_NORM,
     nn.BatchNorm2d: BATCH_NORM,

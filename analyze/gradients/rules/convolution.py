@@ -1,4 +1,4 @@
-"""Convolutions in one, two and three dimensions, any stride, padding, dilation and groups.
+"""Convolutions and transposed ones, in 1 to 3 dimensions, any stride, padding, dilation, groups.
 
 A convolution is a linear layer on its unfolded input: with ``L`` output positions,
 ``weight[n] = sum_l dy[n, :, l] unfold(x)[n, :, l]^T`` in each group.
@@ -7,8 +7,9 @@ A convolution is a linear layer on its unfolded input: with ``L`` output positio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,55 +39,142 @@ def unfold(
 def convolution_forms(
     spatial: int, arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
 ) -> dict[str, Form]:
-    """``weight`` as outer products of unfolded input and output gradient, ``bias`` their sum.
+    """``weight[n, g, o, k] = sum_l dy[n, g, l, o] unfold(x)[n, g, l, k]``, ``bias`` the sum of dy.
 
     Rows of the batch that belong to one example (windows folded into the batch) become further
     positions of it. Cost: as ``OuterProducts`` plus the unfolding, ``N*K*L`` values a chunk.
     """
-    weight, groups = arguments["weight"], arguments["groups"]
+    weight, geometry = arguments["weight"], _Geometry.of(arguments, spatial)
     x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
     dy = layout.examples_first(dy)  # [N, rows, GO, *out]
-    count, rows = x.shape[:2]
+
+    def batch_sum() -> Tensor:
+        rows_of_x, amounts = x.flatten(0, 1), geometry.symmetric
+        if amounts is None:  # padding="same" of an even kernel pads one side more
+            rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), [0] * spatial
+        return _weight_gradient(dy.flatten(0, 1), rows_of_x, weight, geometry, amounts, None)
+
+    return _forms(
+        arguments, wanted, _Sides(folded=x, flat=dy, positions=dy), dy, geometry, batch_sum
+    )
+
+
+def transposed_forms(
+    spatial: int, arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
+) -> dict[str, Form]:
+    """``weight[n, g, i, k] = sum_l x[n, g, l, i] unfold(dy)[n, g, l, k]``: input and output swapped.
+
+    A transposed convolution is the input gradient of a convolution, so its weight gradient is
+    that convolution's, with the output gradient unfolded. Cost: as ``convolution_forms``.
+    """
+    weight, geometry = arguments["weight"], _Geometry.of(arguments, spatial)
+    x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
+    dy = layout.examples_first(dy)  # [N, rows, GO, *out]
+
+    def batch_sum() -> Tensor:
+        assert geometry.symmetric is not None, "transposed convolutions pad by numbers"
+        extra = _per_axis(arguments["output_padding"], spatial)
+        rows_of_x, rows_of_dy = x.flatten(0, 1), dy.flatten(0, 1)
+        return _weight_gradient(
+            rows_of_dy, rows_of_x, weight, geometry, geometry.symmetric, output_padding=extra
+        )
+
+    return _forms(
+        arguments, wanted, _Sides(folded=dy, flat=x, positions=x), dy, geometry, batch_sum
+    )
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """How a convolution walks over its input; ``padding`` as ``F.pad`` takes it."""
+
+    kernel: torch.Size
+    stride: list[int]
+    dilation: list[int]
+    padding: list[int]
+    groups: int
+
+    @classmethod
+    def of(cls, arguments: dict[str, Any], spatial: int) -> _Geometry:
+        kernel = arguments["weight"].shape[2:]
+        stride, dilation = (_per_axis(arguments[k], spatial) for k in ("stride", "dilation"))
+        padding = _pad_amounts(arguments["padding"], kernel, dilation)
+        return cls(kernel, stride, dilation, padding, arguments["groups"])
+
+    @property
+    def symmetric(self) -> list[int] | None:
+        """The padding per axis, where both sides have the same."""
+        before, after = self.padding[0::2], self.padding[1::2]
+        return before[::-1] if before == after else None
+
+
+class _Sides(NamedTuple):
+    """The two factors of a weight gradient, ``[N, rows, channels, *positions]``."""
+
+    folded: Tensor  # this one is unfolded
+    flat: Tensor  # this one is taken as it is
+    positions: Tensor  # whose spatial axes are the positions
+
+
+def _forms(
+    arguments: dict[str, Any],
+    wanted: set[str],
+    sides: _Sides,
+    dy: Tensor,
+    geometry: _Geometry,
+    batch_sum: Callable[[], Tensor],
+) -> dict[str, Form]:
+    """Bias and weight of a convolution, either way round."""
+    weight, groups = arguments["weight"], geometry.groups
     found: dict[str, Form] = {}
     if "bias" in wanted:
         found["bias"] = Explicit(dy.movedim(2, 1).flatten(2).sum(2))
     if "weight" not in wanted:
         return found
-
-    stride, dilation = (_per_axis(arguments[k], spatial) for k in ("stride", "dilation"))
-    padding = _pad_amounts(arguments["padding"], weight.shape[2:], dilation)
-    outputs, inputs = weight.shape[0] // groups, weight[0].numel()
+    count, rows, channels = sides.flat.shape[:3]
+    outputs, inputs = channels // groups, weight.numel() // channels
+    size = sides.positions.shape[3:]
 
     def factors(start: int, stop: int) -> tuple[Tensor, Tensor]:
         patches = unfold(
-            x[start:stop].flatten(0, 1), weight.shape[2:], stride, padding, dilation
-        )  # [n*rows, C, *kernel, *out]
+            sides.folded[start:stop].flatten(0, 1),
+            geometry.kernel,
+            geometry.stride,
+            geometry.padding,
+            geometry.dilation,
+        )  # [n*rows, C, *kernel, *positions]
+        patches = patches[(..., *(slice(length) for length in size))]  # output_padding adds some
         patches = patches.reshape(stop - start, rows, groups, inputs, -1)
         patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
-        delta = dy[start:stop].reshape(stop - start, rows, groups, outputs, -1)
-        delta = delta.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
-        return patches.transpose(2, 3), delta.transpose(2, 3)
-
-    def batch_sum() -> Tensor:
-        rows_of_x, rows_of_dy = x.flatten(0, 1), dy.flatten(0, 1)
-        symmetric = padding[0::2] == padding[1::2]
-        if not symmetric:  # padding="same" of an even kernel pads one side more
-            rows_of_x = F.pad(rows_of_x, padding)
-        amounts = padding[0::2][::-1] if symmetric else [0] * spatial
-        return torch.ops.aten.convolution_backward(
-            rows_of_dy, rows_of_x, weight, None, stride, amounts, dilation,
-            False, [0] * spatial, groups, [False, True, False],
-        )[1]  # fmt: skip
+        flat = sides.flat[start:stop].reshape(stop - start, rows, groups, outputs, -1)
+        flat = flat.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
+        return patches.transpose(2, 3), flat.transpose(2, 3)
 
     found["weight"] = OuterProducts(
         count=count,
         shape=weight.shape,
-        dims=(groups, rows * dy[0, 0, 0].numel(), outputs, inputs),
+        dims=(groups, rows * size.numel(), outputs, inputs),
         factors=factors,
         batch_sum=batch_sum,
-        like=x,
+        like=dy,
     )
     return found
+
+
+def _weight_gradient(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    geometry: _Geometry,
+    padding: list[int],
+    output_padding: list[int] | None,
+) -> Tensor:
+    """Torch's own weight gradient, summed over the batch; transposed where it has output padding."""
+    return torch.ops.aten.convolution_backward(
+        dy, x, weight, None, geometry.stride, padding, geometry.dilation,
+        output_padding is not None, output_padding or [0] * len(padding), geometry.groups,
+        [False, True, False],
+    )[1]  # fmt: skip
 
 
 def examples_on_the_batch_axis(
@@ -131,4 +219,25 @@ def _rule(function: Callable[..., Any], spatial: int) -> Rule:
     )  # fmt: skip
 
 
-CONVOLUTIONS = (_rule(F.conv1d, 1), _rule(F.conv2d, 2), _rule(F.conv3d, 3))
+def _transposed_rule(function: Callable[..., Any], spatial: int) -> Rule:
+    return Rule(
+        function=function,
+        name=f"conv_transpose{spatial}d",
+        arguments={
+            "input": None, "weight": None, "bias": None, "stride": 1, "padding": 0,
+            "output_padding": 0, "groups": 1, "dilation": 1,
+        },
+        weights=("weight", "bias"),
+        forms=partial(transposed_forms, spatial),
+        accepts=partial(examples_on_the_batch_axis, spatial),
+    )  # fmt: skip
+
+
+CONVOLUTIONS = (
+    _rule(F.conv1d, 1),
+    _rule(F.conv2d, 2),
+    _rule(F.conv3d, 3),
+    _transposed_rule(F.conv_transpose1d, 1),
+    _transposed_rule(F.conv_transpose2d, 2),
+    _transposed_rule(F.conv_transpose3d, 3),
+)

@@ -1,4 +1,4 @@
-"""Batch (in eval mode), layer, group and RMS norm: ``y = normalised(x) * weight + bias``.
+"""Batch (in eval mode), instance, layer, group and RMS norm: ``y = normalised(x) * weight + bias``.
 
 With ``z`` the input normalised without scale and shift, each example's gradient is
 ``weight[n] = sum_t dy[n, t] z[n, t]`` and ``bias[n] = sum_t dy[n, t]``, the sum over the positions
@@ -35,6 +35,8 @@ def norm_forms(
     found: dict[str, Form] = {}
     if "weight" in wanted:
         bare = {**arguments, "weight": None}
+        if bare.get("use_input_stats"):  # instance norm would update its running statistics again
+            bare |= {"running_mean": None, "running_var": None}
         if "bias" in bare:
             bare["bias"] = None
         found["weight"] = Explicit(reduce(function(**bare) * dy, layout, arguments["weight"]))
@@ -62,6 +64,11 @@ def _in_eval_mode(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
 
 def _on_the_batch_axis(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
     return layout.axis == 0
+
+
+def _batched_instances(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+    """Batched input ``[N, C, *positions]`` with its examples on axis 0."""
+    return layout.axis == 0 and arguments["input"].dim() > 2
 
 
 def _before_the_normalised_axes(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
@@ -93,6 +100,15 @@ NORMALIZATIONS = (
         },
         _over_channels,
         _in_eval_mode,
+    ),
+    _rule(
+        F.instance_norm,
+        {
+            "input": None, "running_mean": None, "running_var": None, "weight": None,
+            "bias": None, "use_input_stats": True, "momentum": 0.1, "eps": 1e-5,
+        },
+        _over_channels,
+        _batched_instances,
     ),
     _rule(
         F.group_norm,
