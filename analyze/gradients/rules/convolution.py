@@ -54,9 +54,8 @@ def convolution_forms(
             rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), [0] * spatial
         return _weight_gradient(dy.flatten(0, 1), rows_of_x, weight, geometry, amounts, None)
 
-    return _forms(
-        arguments, wanted, _Sides(folded=x, flat=dy, positions=dy), dy, geometry, batch_sum
-    )
+    sides = _Sides(folded=x, flat=dy)
+    return _forms(arguments, wanted, sides, dy, geometry, batch_sum)
 
 
 def transposed_forms(
@@ -79,9 +78,8 @@ def transposed_forms(
             rows_of_dy, rows_of_x, weight, geometry, geometry.symmetric, output_padding=extra
         )
 
-    return _forms(
-        arguments, wanted, _Sides(folded=dy, flat=x, positions=x), dy, geometry, batch_sum
-    )
+    sides = _Sides(folded=dy, flat=x)
+    return _forms(arguments, wanted, sides, dy, geometry, batch_sum)
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,7 @@ class _Sides(NamedTuple):
     """The two factors of a weight gradient, ``[N, rows, channels, *positions]``."""
 
     folded: Tensor  # this one is unfolded
-    flat: Tensor  # this one is taken as it is
-    positions: Tensor  # whose spatial axes are the positions
+    flat: Tensor  # this one is taken as it is; its spatial axes are the positions
 
 
 def _forms(
@@ -133,7 +130,7 @@ def _forms(
         return found
     count, rows, channels = sides.flat.shape[:3]
     outputs, inputs = channels // groups, weight.numel() // channels
-    size = sides.positions.shape[3:]
+    size = sides.flat.shape[3:]
 
     def factors(start: int, stop: int) -> tuple[Tensor, Tensor]:
         patches = unfold(
@@ -143,7 +140,8 @@ def _forms(
             geometry.padding,
             geometry.dilation,
         )  # [n*rows, C, *kernel, *positions]
-        patches = patches[(..., *(slice(length) for length in size))]  # output_padding adds some
+        for axis, length in enumerate(size, start=patches.dim() - len(size)):
+            patches = patches.narrow(axis, 0, length)  # output_padding may add positions
         patches = patches.reshape(stop - start, rows, groups, inputs, -1)
         patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
         flat = sides.flat[start:stop].reshape(stop - start, rows, groups, outputs, -1)
@@ -169,7 +167,7 @@ def _weight_gradient(
     padding: list[int],
     output_padding: list[int] | None,
 ) -> Tensor:
-    """Torch's own weight gradient, summed over the batch; transposed where it has output padding."""
+    """Torch's own weight gradient of a batch; transposed where there is output padding."""
     return torch.ops.aten.convolution_backward(
         dy, x, weight, None, geometry.stride, padding, geometry.dilation,
         output_padding is not None, output_padding or [0] * len(padding), geometry.groups,
