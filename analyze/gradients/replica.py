@@ -51,8 +51,10 @@ class Inputs:
         if tensor.dtype != torch.uint8 or self.mean is None or self.std is None:
             return tensor.long()
         per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
-        mean, std = (v.to(tensor.device, dtype).view(per_channel) for v in (self.mean, self.std))
-        return (tensor.to(dtype) / 255 - mean) / std
+        # In float64, or every input would be off by a rounding and so now and then a ReLU.
+        wide = dtype if tensor.device.type == "mps" else torch.float64
+        mean, std = (v.to(tensor.device, wide).view(per_channel) for v in (self.mean, self.std))
+        return ((tensor.to(wide) / 255 - mean) / std).to(dtype)
 
 
 class Replica:

@@ -61,7 +61,7 @@ def convolution_forms(
 def transposed_forms(
     spatial: int, arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
 ) -> dict[str, Form]:
-    """``weight[n, g, i, k] = sum_l x[n, g, l, i] unfold(dy)[n, g, l, k]``: input and output swapped.
+    """``weight[n, g, i, k] = sum_l x[n, g, l, i] unfold(dy)[n, g, l, k]``: sides swapped.
 
     A transposed convolution is the input gradient of a convolution, so its weight gradient is
     that convolution's, with the output gradient unfolded. Cost: as ``convolution_forms``.
