@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 Inputs = Tensor | dict[str, Tensor]
 CLASSES = 4
@@ -222,6 +223,20 @@ class TwoInputs(nn.Module):
         return {"logits": self.head(torch.tanh(self.embed(ids).sum(1) + self.inner(features)))}
 
 
+class ActivationCheckpointing(nn.Module):
+    """Recomputes activations in the backward pass, by either of torch's kinds."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.reentrant = reentrant
+        self.first = nn.Linear(5, 5)
+        self.inner = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.LayerNorm(5))
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(checkpoint(self.inner, self.first(x), use_reentrant=self.reentrant))
+
+
 class Routed(nn.Module):
     """Sends some examples through a further layer, as mixtures of experts do."""
 
@@ -359,6 +374,10 @@ CASES = [
     Case("recurrent", Recurrent, images(3, 4), {"head.weight": "linear"}),
     Case("caching", Caching, images(5), {}),
     Case("unused", Unused, images(5), {"spare.weight": "never used"}),
+    Case("activation-checkpointing", lambda: ActivationCheckpointing(False), images(5),
+         {"inner.0.weight": "linear", "inner.2.weight": "layer_norm"}),
+    Case("activation-checkpointing-reentrant", lambda: ActivationCheckpointing(True), images(5),
+         {"inner.0.weight": "linear", "inner.2.weight": "layer_norm"}),
     Case("two-inputs", TwoInputs, lambda: {
         "ids": torch.randint(6, (EXAMPLES, 2)), "features": torch.randn(EXAMPLES, 3)},
         {"embed.weight": "embedding", "inner.weight": "linear"}),

@@ -17,12 +17,13 @@ from analyze.errors import CheckpointError, InputError
 from analyze.gradients.batch import BatchResult, ForwardChangedError, measure_batch, seconds
 from analyze.gradients.batch_norm import layers_with_statistics, recompute_statistics
 from analyze.gradients.calibration import calibrate
+from analyze.gradients.conditions import measuring
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.plan import VMAP, Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
-from analyze.gradients.replica import Inputs, Replica, exact_arithmetic
+from analyze.gradients.replica import Inputs, Replica
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.cells import mixed
 
@@ -74,7 +75,7 @@ class Engine:
             InputError: the model cannot take the probes, mixes examples, is not deterministic, or
                 has a parameter that no method measures exactly.
         """
-        with exact_arithmetic():
+        with measuring():
             for model in models:
                 replica = self._replica(model)
                 if self.plan is None:
@@ -103,7 +104,7 @@ class Engine:
         pass for the batch norm statistics and one for the loss with the saved ones.
         """
         assert self.plan is not None, "prepare comes first"
-        with exact_arithmetic():
+        with measuring():
             replica = self._replica(model, recompute=False)
             saved = recomputed = None
             if layers_with_statistics(replica.model):
@@ -130,7 +131,7 @@ class Engine:
 
     def seconds_per_checkpoint(self, model: nn.Module) -> float:
         """An estimate of what ``measure`` takes, from one batch and one forward pass of a model."""
-        with exact_arithmetic():
+        with measuring():
             replica = self._replica(model)
             rows = self.cells.rows(int(np.argmax(self.cells.counts)))[: self.batch_size]
             self._batch(replica, rows)  # the first may allocate

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,20 +165,6 @@ def logits_of(output: Any) -> Tensor:
         expected="a tensor, or a dictionary or dataclass with the tensor `logits`",
         fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
     )
-
-
-@contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Full float32 products: no TF32 and no bfloat16 shortcuts, restored on leaving."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def copied(model: nn.Module) -> nn.Module:
