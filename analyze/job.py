@@ -69,14 +69,14 @@ def resolve(run: str | Path, options: Options) -> Job:
     folder = run if run.is_dir() else run.parent
     card = read_run_card(folder)
     card_path = str(folder / NAME)
-    model = _model(options, card.model, card_path)
-    loss_spec = _loss(options, card.loss, card_path)
     probe_path = None if card.probes is None else folder / card.probes
     if isinstance(options.probes, str | Path):
         probe_path = Path(options.probes)
     checkpoints = find_checkpoints(run, [] if probe_path is None else [probe_path])
     if options.checkpoints is not None:
         checkpoints = select(checkpoints, options.checkpoints)
+    model = _model(options, card.model, card_path)
+    loss_spec = _loss(options, card.loss, card_path)
     if isinstance(options.probes, ProbeSet):
         probes, source = options.probes, {"path": "in memory"}
     elif probe_path is None:

@@ -39,7 +39,7 @@ def read_run_card(run: Path) -> RunCard:
         return RunCard()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise _broken(path, str(error)) from error
     table = content.get("run")
     known = [field.name for field in fields(RunCard)]

@@ -83,6 +83,6 @@ def _rows(
 
 
 def _number(value: xr.DataArray) -> float | None:
-    """A float, or None for NaN: JSON has no NaN."""
+    """A float, or None for NaN and infinity, which JSON does not have."""
     number = float(value)
-    return None if math.isnan(number) else number
+    return number if math.isfinite(number) else None

@@ -6,12 +6,21 @@ import os
 import tempfile
 from pathlib import Path
 
+import h5py
+import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError
+from analyze.errors import InputError, listed
 from analyze.results import SCHEMA_VERSION
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
+# What a file must have to be ours, by group.
+REQUIRED = {
+    "/": {"checkpoint", "step", "epoch", "status", "subset", "loss", "accuracy", "probe_count"},
+    "/network": {"m_coherence", "m_coherence_stderr"},
+    "/layers": {"layer", "m_coherence", "m_coherence_stderr"},
+    "/parameters": {"parameter", "gradient_gram", "gradient_sqnorm"},
+}
 
 
 def write_results(tree: xr.DataTree, path: Path) -> None:
@@ -35,6 +44,10 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
     os.close(descriptor)
     try:
         tree.to_netcdf(temporary, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
+        with h5py.File(temporary, "r+") as file:
+            for name, value in tree.attrs.items():
+                if isinstance(value, int | np.integer):  # netCDF makes a list of it
+                    file.attrs[name] = np.int64(value)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
@@ -79,22 +92,49 @@ def open_results(path: str | Path) -> xr.DataTree:
             expected="a file that analyze run wrote",
             fix="analyze run RUN --output FILE.h5",
         )
+    _check_version(path)
     try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
+        # From an open file: h5netcdf keeps a path open, and locked, when it fails half way.
+        with path.open("rb") as stream, xr.open_datatree(stream, engine="h5netcdf") as tree:
             loaded = tree.load()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise _foreign(path, str(error).splitlines()[0]) from error
-    version = loaded.attrs.get("schema_version")
-    if version is None or not {"network", "layers", "parameters"} <= set(loaded.children):
-        raise _foreign(path, "no schema_version, or groups missing")
-    if int(version) > SCHEMA_VERSION:
+    except Exception as error:  # likewise
+        raise _foreign(path, f"damaged ({_said(error)})") from error
+    missing = [name for group in REQUIRED for name in _lacking(loaded, group)]
+    if missing:
+        raise _foreign(path, f"{listed(missing)} missing")
+    return loaded
+
+
+def _check_version(path: Path) -> None:
+    """Before all else, as a newer file may be of another form."""
+    try:
+        with h5py.File(path) as file:
+            version = file.attrs.get("schema_version")
+    except Exception as error:  # a damaged file makes the reader raise anything
+        raise _foreign(path, f"damaged, or of another kind ({_said(error)})") from error
+    numbers = np.ravel(version)  # netCDF programs write a list of one
+    if len(numbers) != 1 or numbers.dtype.kind not in "iu":
+        raise _foreign(
+            path, "no schema_version" if version is None else f"schema_version {version!r}"
+        )
+    if numbers[0] > SCHEMA_VERSION:
         raise InputError(
             "the results file is newer than this program",
-            found=f"schema_version {version} in {path}",
+            found=f"schema_version {numbers[0]} in {path}",
             expected=f"schema_version {SCHEMA_VERSION} or older",
             fix="pip install --upgrade gradient-coherence",
         )
-    return loaded
+
+
+def _lacking(tree: xr.DataTree, group: str) -> list[str]:
+    present = set(tree[group].variables) if group in tree.groups else set()
+    return [f"{group.rstrip('/')}/{name}" for name in sorted(REQUIRED[group] - present)]
+
+
+def _said(error: Exception) -> str:
+    """What HDF5 says; what a damaged file leads the readers' own code to says nothing."""
+    by_hdf5 = isinstance(error, OSError | KeyError | RuntimeError)
+    return str(error).strip("'").splitlines()[0] if by_hdf5 else type(error).__name__
 
 
 def _foreign(path: Path, found: str) -> InputError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from analyze.checkpoints.naming import epoch_in_name, natural_key, step_in_name
-from analyze.checkpoints.reading import Content, read_content
-from analyze.errors import CheckpointError, InputError
+from analyze.checkpoints.reading import Content, read_content, shown
+from analyze.errors import CheckpointError, InputError, listed
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 # What trainers leave beside the weights, and files that are still being written.
@@ -66,7 +67,7 @@ def find_checkpoints(run: Path, exclude: Iterable[Path] = ()) -> list[Checkpoint
             "the run is missing",
             found=f"no directory {run}",
             expected="a directory of checkpoints",
-            fix="analyze scan RUN",
+            fix="give the directory that your trainer saved to: analyze scan RUN",
         )
     left_out = {path.resolve() for path in exclude}
     root = run if run.is_dir() else run.parent
@@ -76,7 +77,7 @@ def find_checkpoints(run: Path, exclude: Iterable[Path] = ()) -> list[Checkpoint
     if not found:
         raise InputError(
             "no checkpoints in the run",
-            found=f"{len(files)} files below {run}, none of them a checkpoint",
+            found=f"{len(files)} files below {run}{_kinds(files)}, none of them a checkpoint",
             expected=f"files ending in {', '.join(SUFFIXES)} that hold weights",
             fix="give the directory that your trainer saved to: analyze scan RUN",
         )
@@ -104,13 +105,19 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
     return picked
 
 
+def _kinds(files: list[Path]) -> str:
+    """`` (8 .distcp, 1 .json)``: what is there instead of checkpoints."""
+    kinds = Counter(path.suffix or "without ending" for path in files)
+    return f" ({listed([f'{n} {kind}' for kind, n in kinds.most_common()], 4)})" if kinds else ""
+
+
 def _may_hold_weights(path: Path) -> bool:
     return path.name.endswith(SUFFIXES) and not NOT_WEIGHTS.search(path.name)
 
 
 def _examine(path: Path, root: Path) -> Checkpoint | None:
     """What a file holds; None when it is no checkpoint (a probe file, no tensors)."""
-    name = path.relative_to(root).as_posix()
+    name = shown(path.relative_to(root).as_posix())
     step, step_rule = step_in_name(name)
     epoch, _ = epoch_in_name(name)
     try:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from analyze.errors import CheckpointError, listed
 
+N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
+
 
 def fit(model: nn.Module, weights: Mapping[str, Tensor], name: str, model_name: str) -> str:
     """Load the weights into the model; returns the prefix that was taken off their names.
@@ -25,17 +27,26 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], name: str, model_name: 
 
     Raises:
         CheckpointError: missing, unknown or wrongly shaped tensors, all of them listed; or values
-            that are not finite.
+            that are not finite, or no floating point numbers where the model has them.
     """
     own = model.state_dict(keep_vars=True)
     prefix = prefix_of(weights, own)
-    stripped = {key.removeprefix(prefix): tensor for key, tensor in weights.items()}
+    stripped = _stripped(weights, own, prefix)
     missing = [key for key in own if key not in stripped and not _spare(key, own, stripped)]
     unknown = [key for key in stripped if key not in own]
     misshapen = [k for k, t in stripped.items() if k in own and t.shape != own[k].shape]
     if missing or unknown or misshapen:
         raise _misfit(stripped, own, missing, unknown, misshapen, name, model_name)
-    bad = [k for k, t in stripped.items() if t.is_floating_point() and not _finite(t)]
+    odd = [f"{k} ({kind})" for k, t in stripped.items() if (kind := _odd(t, own[k]))]
+    if odd:
+        raise CheckpointError(
+            "the checkpoint holds tensors that are not plain weights",
+            found=f"{listed(odd)} in {name}",
+            expected="dense floating point numbers, as the model has them",
+            fix="save the weights as the model computes with them: "
+            "torch.save(model.state_dict(), path)",
+        )
+    bad = [k for k, t in stripped.items() if not _finite(t) and _finite(own[k])]
     if bad:
         raise CheckpointError(
             "the checkpoint holds values that are not finite",
@@ -62,6 +73,18 @@ def prefix_of(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     return max(sorted(candidates, key=len), key=matches)
 
 
+def _stripped(
+    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str
+) -> dict[str, Tensor]:
+    """The tensors without the prefix; a name that would hide another one keeps it."""
+    stripped = {}
+    for key, tensor in weights.items():
+        short = key.removeprefix(prefix)
+        if short in own or short != N_AVERAGED:
+            stripped[key if short in weights else short] = tensor
+    return stripped
+
+
 def _spare(key: str, own: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> bool:
     """A missing key that loses nothing: tied to a present one, or a counter unused in eval mode."""
     if key.endswith("num_batches_tracked"):
@@ -69,8 +92,18 @@ def _spare(key: str, own: Mapping[str, Tensor], present: Mapping[str, Tensor]) -
     return any(other in present for other, tensor in own.items() if tensor is own[key])
 
 
+def _odd(tensor: Tensor, own: Tensor) -> str:
+    """What makes a tensor's values no weights; empty for one that the model can take."""
+    if tensor.is_meta:
+        return "without values"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    kinds = [(t.is_floating_point(), t.is_complex()) for t in (tensor, own)]
+    return "" if kinds[0] == kinds[1] or not any(kinds[1]) else str(tensor.dtype)
+
+
 def _finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def _misfit(

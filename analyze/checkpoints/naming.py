@@ -45,7 +45,7 @@ def epoch_in_name(path: str) -> tuple[float | None, str]:
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sorts ``epoch_9`` before ``epoch_10``."""
     return tuple(
-        (0, int(part)) if part.isdigit() else (1, part.lower())
+        (0, int(part)) if part.isdecimal() else (1, part.lower())
         for part in re.split(r"(\d+)", name)
         if part
     )

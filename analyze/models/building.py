@@ -7,7 +7,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,7 @@ from torch import nn
 
 from analyze.errors import InputError, listed
 from analyze.models.builtin import BUILTIN
-from analyze.models.specs import ModelSpec
+from analyze.models.specs import LOADING, ModelSpec
 
 Factory = Callable[..., Any]
 
@@ -34,12 +35,14 @@ def build_model(spec: ModelSpec) -> nn.Module:
         torch.manual_seed(0)
         try:
             model = factory(**spec.arguments, **forced)
-        except TypeError as error:
+        except Exception as error:  # whatever the factory raises
             raise InputError(
-                "the model does not take these arguments",
-                found=f"{spec.text!r}: {error}",
-                expected=f"arguments of {spec.name}{_signature(factory)}",
-                fix="change the part after the ? of the model spec",
+                "the model does not take these arguments"
+                if isinstance(error, TypeError)
+                else "the model cannot be built",
+                found=f"{spec.text!r}: {_told(error)}",
+                expected=f"{spec.name}{_signature(factory, forced)} to return a module",
+                fix="change the part after the ? of the model spec, or the factory",
             ) from error
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -90,7 +93,7 @@ def _looked_up(spec: ModelSpec, table: dict[str, Any]) -> Any:
     if spec.name in table:
         return table[spec.name]
     close = difflib.get_close_matches(spec.name, table, n=4)
-    known = f"like {', '.join(close)}" if close else listed(sorted(table))
+    known = f"like {', '.join(close)}" if close else listed(sorted(table), 6)
     raise InputError(
         f"unknown {spec.source} model",
         found=repr(spec.text),
@@ -106,8 +109,8 @@ def _from_code(spec: ModelSpec) -> Factory:
         functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise InputError(
             "the module has no such factory",
-            found=f"{spec.name!r} in {spec.source}",
-            expected=f"one of {listed(functions) or 'nothing callable is there'}",
+            found=f"no {spec.name!r} in {spec.source}",
+            expected=f"one of {listed(functions)}" if functions else "a function or class",
             fix=f"--model {spec.source}:{functions[0] if functions else 'FACTORY'}",
         )
     return factory
@@ -131,6 +134,13 @@ def _module_of_file(spec: ModelSpec) -> ModuleType:
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         module_spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            "the model's Python file cannot be imported",
+            found=f"{path}: {_told(error)}",
+            expected=f"a file that Python runs without an error: python {path}",
+            fix="mend the file, or install what it imports",
+        ) from error
     finally:
         sys.path.pop(0)
     return module
@@ -139,17 +149,31 @@ def _module_of_file(spec: ModelSpec) -> ModuleType:
 def _module_of_package(spec: ModelSpec) -> ModuleType:
     try:
         return importlib.import_module(spec.source)
-    except ImportError as error:
+    except Exception as error:  # not there, or whatever it raises
         raise InputError(
             "the model's package cannot be imported",
-            found=f"{spec.source!r}: {error}",
+            found=f"{spec.source!r}: {_told(error)}",
             expected="package.module:FACTORY with a package that is installed, or FILE.py:FACTORY",
-            fix=f"pip install {spec.source.partition('.')[0]}, or give the path of the file",
+            fix=f"pip install {spec.source.strip('.').partition('.')[0]}, or give the file's path",
         ) from error
 
 
-def _signature(factory: Factory) -> str:
+def _signature(factory: Factory, forced: Mapping[str, Any]) -> str:
+    """The arguments that a spec may give, with their defaults."""
     try:
-        return str(inspect.signature(factory))
+        taken = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):
         return "(...)"
+    shown = [p.replace(annotation=p.empty) for p in taken if p.name not in (*forced, *LOADING)]
+    return f"({', '.join(map(str, shown))})"
+
+
+def _told(error: Exception) -> str:
+    """What an exception in someone else's code says, and where it was raised."""
+    first = next((line for line in str(error).splitlines() if line.strip()), "")
+    said = f"{type(error).__name__}: {first}".removesuffix(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
+    if isinstance(error, SyntaxError) or not theirs:
+        return said  # it names the line itself, or there is none
+    return f"{said} ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})"

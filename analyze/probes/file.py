@@ -34,6 +34,8 @@ def read_probes(path: Path) -> ProbeSet:
     if missing or "subset_names" not in metadata:
         missing += [] if "subset_names" in metadata else ["the metadata subset_names"]
         raise _broken(path, f"{listed(missing)} missing; tensors: {listed(sorted(arrays))}")
+    if inputs and "inputs" in arrays:
+        raise _broken(path, f"inputs beside inputs.{listed(sorted(inputs))}")
     names = _json_list(path, metadata, "subset_names")
     codes = arrays["subset"]
     if codes.ndim != 1 or codes.dtype.kind not in "iu" or (len(codes) and not (
@@ -45,17 +47,22 @@ def read_probes(path: Path) -> ProbeSet:
         for k, v in arrays.items()
         if k.startswith("column.")
     }
-    return ProbeSet(
-        arrays.get("inputs", inputs),
-        arrays["targets"],
-        [names[code] for code in codes],
-        arrays.get("id"),
-        held_out=_json_list(path, metadata, "held_out") if "held_out" in metadata else None,
-        columns=columns,
-        mean=_json_list(path, metadata, "mean") if "mean" in metadata else None,
-        std=_json_list(path, metadata, "std") if "std" in metadata else None,
-        subset_names=names,
-    )
+    try:
+        return ProbeSet(
+            arrays.get("inputs", inputs),
+            arrays["targets"],
+            [names[code] for code in codes],
+            arrays.get("id"),
+            held_out=_json_list(path, metadata, "held_out") if "held_out" in metadata else None,
+            columns=columns,
+            mean=_json_list(path, metadata, "mean") if "mean" in metadata else None,
+            std=_json_list(path, metadata, "std") if "std" in metadata else None,
+            subset_names=names,
+        )
+    except InputError as error:  # says what is wrong, but not in which file
+        raise InputError(
+            error.what, found=f"{error.found} in {path}", expected=error.expected, fix=error.fix
+        ) from error
 
 
 def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:

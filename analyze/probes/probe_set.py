@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, listed
+from analyze.probes import checks
 
-ALL = "all"  # the union of the subsets that are not held out
+ALL = checks.ALL  # the union of the subsets that are not held out
 DEFAULT_SUBSET = "probes"
-HELD_OUT = "held_out"
+HELD_OUT = checks.HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ProbeSet:
 
     Raises:
         InputError: lengths that differ, ids that repeat, a subset called ``all``, inputs that are
-            not finite.
+            not finite, ``held_out`` without such a subset, ``mean`` and ``std`` that do not fit.
     """
 
     def __init__(
@@ -60,24 +60,26 @@ class ProbeSet:
         subset_names: Sequence[str] | None = None,
     ) -> None:
         named = inputs if isinstance(inputs, Mapping) else {"": inputs}
-        self.inputs: dict[str, np.ndarray] = {k: as_array(v) for k, v in named.items()}
-        self.targets = as_array(targets)
+        self.inputs: dict[str, np.ndarray] = {
+            k: checks.array(f"inputs.{k}" if k else "inputs", v) for k, v in named.items()
+        }
+        self.targets = checks.integers_as_int64(checks.array("targets", targets))
         count = len(self.targets)
-        names = [DEFAULT_SUBSET] * count if subset is None else [str(s) for s in subset]
-        self.id = np.arange(count) if id is None else as_array(id).astype(np.int64)
-        _check_lengths(count, self.inputs, names, self.id)
-        _check_inputs(self.inputs)
+        names = [DEFAULT_SUBSET] * count if subset is None else checks.names_of(subset)
+        self.id = np.arange(count) if id is None else checks.ids(id)
+        self.columns = dict(columns or {})
+        checks.lengths(count, self.inputs, names, self.id, self.columns)
+        checks.unique(self.id)
+        checks.finite(self.inputs)
         order = list(dict.fromkeys(names) if subset_names is None else subset_names)
-        _check_subsets(order)
+        if held_out is None:
+            held_out = (HELD_OUT,) if HELD_OUT in order else ()
+        checks.subsets(order, held_out)
         self.subset_names = tuple(name for name in order if name in set(names))
         codes = {name: code for code, name in enumerate(self.subset_names)}
         self.subset = np.array([codes[name] for name in names], dtype=np.int64)
-        if held_out is None:
-            held_out = (HELD_OUT,) if HELD_OUT in self.subset_names else ()
         self.held_out = tuple(name for name in self.subset_names if name in set(held_out))
-        self.columns = dict(columns or {})
-        self.mean = None if mean is None else tuple(mean)
-        self.std = None if std is None else tuple(std)
+        self.mean, self.std = checks.scaling(mean, std, self.inputs)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -107,56 +109,3 @@ class ProbeSet:
         """Rows of the probes that are not held out, in file order."""
         held = [self.subset_names.index(name) for name in self.held_out]
         return np.flatnonzero(~np.isin(self.subset, held))
-
-
-def as_array(values: Any) -> np.ndarray:
-    """A numpy array of a tensor (on any device, with or without a graph), array or sequence."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values)
-
-
-def _check_lengths(
-    count: int, inputs: Mapping[str, np.ndarray], subset: list[str], ids: np.ndarray
-) -> None:
-    lengths = {f"inputs.{k}" if k else "inputs": len(v) for k, v in inputs.items()}
-    lengths |= {"subset": len(subset), "id": len(ids)}
-    wrong = [f"{n} {name}" for name, n in lengths.items() if n != count]
-    if wrong or count == 0:
-        raise InputError(
-            "the probe set is inconsistent" if wrong else "the probe set is empty",
-            found=f"{count} targets beside {', '.join(wrong) or 'no inputs'}",
-            expected="one target, subset and id for each input, and at least one probe",
-            fix="build the probe set from arrays of equal length",
-        )
-    if len(np.unique(ids)) != count:
-        values, counts = np.unique(ids, return_counts=True)
-        raise InputError(
-            "the ids of the probes are not unique",
-            found=f"id {values[counts > 1][0]} stands for {counts.max()} probes",
-            expected="one id per example: it decides the fold and pairs examples across runs",
-            fix="give each probe its own id, or none at all",
-        )
-
-
-def _check_inputs(inputs: Mapping[str, np.ndarray]) -> None:
-    for name, values in inputs.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
-            raise InputError(
-                "the probe inputs are not finite",
-                found=f"NaN or infinity in {name or 'inputs'}, probe {bad[0]} "
-                f"({len(bad)} such probes)",
-                expected="finite numbers",
-                fix="leave these examples out when the probe set is built",
-            )
-
-
-def _check_subsets(names: Sequence[str]) -> None:
-    if ALL in names or any(not name for name in names):
-        raise InputError(
-            "a subset has a name that it cannot have",
-            found=f"subsets {listed([repr(n) for n in names])}",
-            expected=f"names other than {ALL!r}, which means the union of those not held out",
-            fix="rename the subset",
-        )

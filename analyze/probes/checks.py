@@ -1,0 +1,174 @@
+"""What a probe set must be; each check raises an InputError that says what is wrong and where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analyze.errors import InputError, listed
+
+if TYPE_CHECKING:
+    from analyze.probes.probe_set import Column
+
+ALL = "all"
+HELD_OUT = "held_out"
+
+
+def array(name: str, values: Any) -> np.ndarray:
+    """Numbers, one row per probe, as torch takes them: contiguous, writable, native."""
+    try:
+        if hasattr(values, "detach"):  # a tensor, on any device, with or without a graph
+            values = values.detach().cpu()
+            values = values.float() if "bfloat16" in str(values.dtype) else values
+            values = values.numpy()
+        found = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise _no_numbers(name, str(error)) from error
+    if found.ndim == 0 or found.dtype.kind not in "fiub":
+        raise _no_numbers(name, f"{found.dtype} of shape {list(found.shape)}")
+    return np.require(found, found.dtype.newbyteorder("="), ["C", "W"])
+
+
+def integers_as_int64(values: np.ndarray) -> np.ndarray:
+    """Classes may be saved in any integer type."""
+    return values if values.dtype.kind == "f" else values.astype(np.int64)
+
+
+def names_of(subset: Any) -> list[str]:
+    """The subset of each probe as text."""
+    values = subset.tolist() if hasattr(subset, "tolist") else subset
+    if isinstance(values, str):
+        raise _inconsistent(f"the one word {values!r} as subset")
+    return [str(name) for name in values]
+
+
+def ids(values: Any) -> np.ndarray:
+    """One integer per probe."""
+    found = array("id", values)
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise InputError(
+            "the ids of the probes are no integers",
+            found=f"id as {found.dtype} of shape {list(found.shape)}",
+            expected="one integer per example: it decides the fold and pairs examples across runs",
+            fix="give each probe an integer id, or none at all",
+        )
+    return found.astype(np.int64)
+
+
+def lengths(
+    count: int,
+    inputs: Mapping[str, np.ndarray],
+    subset: list[str],
+    ids: np.ndarray,
+    columns: Mapping[str, Column],
+) -> None:
+    """One of everything for each target, and codes that have names."""
+    found = {f"inputs.{k}" if k else "inputs": len(v) for k, v in inputs.items()}
+    found |= {"subset": len(subset), "id": len(ids)}
+    found |= {f"column.{k}": len(c.codes) for k, c in columns.items()}
+    wrong = [f"{n} {name}" for name, n in found.items() if n != count]
+    if wrong or count == 0 or not inputs:
+        raise _inconsistent(f"{count} targets beside {', '.join(wrong) or 'no inputs'}")
+    for name, column in columns.items():
+        codes = column.codes
+        if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= len(column.names):
+            raise _inconsistent(
+                f"column.{name} with codes {codes.min()} to {codes.max()} for {len(column.names)} "
+                "names"
+            )
+
+
+def unique(ids: np.ndarray) -> None:
+    """No id stands for two probes."""
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) != len(ids):
+        raise InputError(
+            "the ids of the probes are not unique",
+            found=f"id {values[counts > 1][0]} stands for {counts.max()} probes",
+            expected="one id per example: it decides the fold and pairs examples across runs",
+            fix="give each probe its own id, or none at all",
+        )
+
+
+def finite(inputs: Mapping[str, np.ndarray]) -> None:
+    """No NaN or infinity in any input."""
+    for name, values in inputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+            raise InputError(
+                "the probe inputs are not finite",
+                found=f"NaN or infinity in {name or 'inputs'}, probe {bad[0]} "
+                f"({len(bad)} such probes)",
+                expected="finite numbers",
+                fix="leave these examples out when the probe set is built",
+            )
+
+
+def subsets(names: Sequence[str], held_out: Sequence[str]) -> None:
+    """Names that are distinct, printable and not ``all``; those held out are among them.
+
+    ``held_out`` itself may be named where no example is held out.
+    """
+    words = all(isinstance(n, str) and n.isprintable() and n not in ("", ALL) for n in names)
+    if not words or len(set(names)) != len(names):
+        raise InputError(
+            "a subset has a name that it cannot have",
+            found=f"subsets {listed([repr(n) for n in names])}",
+            expected=f"different words other than {ALL!r}, which means the union of those not "
+            "held out",
+            fix="rename the subset",
+        )
+    if unknown := [repr(n) for n in held_out if n not in (*names, HELD_OUT)]:
+        raise InputError(
+            "a subset that is held out does not exist",
+            found=f"held_out {listed(unknown)}",
+            expected=f"some of the subsets {listed([repr(n) for n in names])}",
+            fix="give held_out the names that subset has",
+        )
+
+
+def scaling(
+    mean: Sequence[float] | None, std: Sequence[float] | None, inputs: Mapping[str, np.ndarray]
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """``mean`` and ``std`` as numbers: one of each, or one for every channel of uint8 images."""
+    if mean is None and std is None:
+        return None, None
+    try:
+        means = tuple(float(value) for value in (() if mean is None else mean))
+        stds = tuple(float(value) for value in (() if std is None else std))
+    except (TypeError, ValueError):
+        means = stds = ()
+    channels = {v.shape[1] for v in inputs.values() if v.dtype == np.uint8 and v.ndim > 1}
+    fits = len(means) == 1 or channels <= {len(means)}
+    if (
+        not (fits and len(means) == len(stds) > 0 and min(stds) > 0)
+        or not np.isfinite([*means, *stds]).all()
+    ):
+        raise InputError(
+            "mean and std do not fit the images",
+            found=f"mean {mean}, std {std}, images with {listed(list(map(str, channels)))} "
+            "channels",
+            expected="as many numbers in each as the images have channels, std above 0",
+            fix="give both per channel, as they apply after division by 255",
+        )
+    return means, stds
+
+
+def _no_numbers(name: str, found: str) -> InputError:
+    return InputError(
+        "the probes are no arrays of numbers",
+        found=f"{name}: {' '.join(found.split())}",
+        expected="tensors or arrays [N, ...] of floats, integers or booleans, one row per probe",
+        fix="build the probe set from such arrays",
+    )
+
+
+def _inconsistent(found: str) -> InputError:
+    return InputError(
+        "the probe set is inconsistent",
+        found=found,
+        expected="one target, subset and id for each input, and at least one probe",
+        fix="build the probe set from arrays of equal length",
+    )

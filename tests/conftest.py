@@ -1,0 +1,111 @@
+"""A tiny run: three checkpoints of a small network, a probe file and a run card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import analyze
+from analyze.cli import main
+from analyze.models.building import build_model
+from analyze.models.specs import ModelSpec
+from analyze.probes import write_probes
+
+torch.set_num_threads(1)  # the workers of pytest-xdist share the cores
+
+SPEC = "builtin:small_mlp?in_features=12&width=5&num_classes=3"
+NAMES = ["step_9.pt", "step_10.pt", "step_100.pt"]
+SUBSETS = ["clean", "corrupted", "held_out"]
+
+
+def small_probes(count: int = 24, **options) -> analyze.ProbeSet:
+    """Examples for ``SPEC``, a third of them in each subset."""
+    draw = np.random.default_rng(0)
+    inputs = draw.standard_normal((count, 12)).astype(np.float32)
+    subset = [SUBSETS[k % 3] for k in range(count)]
+    return analyze.ProbeSet(inputs, draw.integers(0, 3, count), subset, **options)
+
+
+def small_weights(seed: int, spec: str = SPEC) -> dict[str, torch.Tensor]:
+    """Weights of the model, other ones for every seed."""
+    model = build_model(ModelSpec.parse(spec))
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3, generator=generator)
+    return model.state_dict()
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """Where it is, and how to call the program on it."""
+
+    path: Path
+    probes: Path
+
+    @property
+    def output(self) -> Path:
+        return self.path.parent / "out.h5"
+
+    def card(self, text: str) -> None:
+        """Replace the run card."""
+        (self.path / "run.toml").write_text(text, encoding="utf-8")
+
+    def run(self, *options: str) -> Result:
+        """``analyze run`` on the CPU with two folds, into ``output``."""
+        output = () if "--output" in options else ("--output", str(self.output))
+        device = () if "--device" in options else ("--device", "cpu")
+        return call("run", str(self.path), "--folds", "2", *device, *output, *options)
+
+
+def call(*arguments: str) -> Result:
+    """The program, in this process."""
+    return CliRunner().invoke(main, list(arguments))
+
+
+def make_run(folder: Path) -> TinyRun:
+    """Write the tiny run below a folder."""
+    run = TinyRun(folder / "run", folder / "probes.safetensors")
+    run.path.mkdir()
+    for seed, name in enumerate(NAMES):
+        torch.save(small_weights(seed), run.path / name)
+    write_probes(run.probes, small_probes())
+    run.card(f'[run]\nname = "tiny"\nmodel = "{SPEC}"\nprobes = "../probes.safetensors"\n')
+    return run
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinyRun:
+    """A run of one's own."""
+    return make_run(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A run that was measured, with one checkpoint that was skipped; not to be changed."""
+    run = make_run(tmp_path_factory.mktemp("measured"))
+    (run.path / "step_10.pt").write_bytes(b"")
+    assert run.run().exit_code == 4
+    return run
+
+
+def assert_input_error(result: Result, *facts: str) -> None:
+    """Exit code 3, a message with its three facts in order, and no traceback."""
+    assert result.exit_code == 3, (result.exit_code, result.exception, result.stderr)
+    assert result.stdout == ""
+    assert_three_facts(result.stderr)
+    assert "Traceback" not in result.stderr
+    for fact in facts:
+        assert fact in result.stderr
+
+
+def assert_three_facts(message: str) -> None:
+    """``found``, ``expected`` and ``to fix``, in this order, each with something after it."""
+    places = [message.index(f"\n  {label}") for label in ("found:    ", "expected: ", "to fix:   ")]
+    assert places == sorted(places)
+    ends = [*places[1:], len(message)]
+    assert all(end - start > 16 for start, end in zip(places, ends, strict=True))

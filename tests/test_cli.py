@@ -1,0 +1,224 @@
+"""Whole commands on a tiny run: what they print, write and exit with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import analyze
+from analyze.job import Options, resolve
+from tests.conftest import NAMES, SPEC, SUBSETS, call, make_run, small_probes
+
+ALL = [*SUBSETS, "all"]
+
+
+def parsed(text: str):
+    """JSON as the standard has it: no NaN, no infinity."""
+
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def network(path) -> np.ndarray:
+    return analyze.open_results(path)["network"]["m_coherence"].values
+
+
+def test_run_writes_every_checkpoint_in_order(tiny):
+    result = tiny.run()
+    assert (result.exit_code, result.stdout) == (0, f"Wrote {tiny.output}\n")
+    tree = analyze.open_results(tiny.output)
+    assert list(tree["checkpoint"].values) == NAMES
+    assert list(tree["step"].values) == [9, 10, 100]
+    assert list(tree["status"].values) == ["ok"] * 3
+    assert list(tree["subset"].values) == ALL
+    assert np.isfinite(tree["network"]["m_coherence"].values).all()
+    assert sorted(p.name for p in tiny.path.parent.iterdir()) == [
+        "out.h5", "probes.safetensors", "run",
+    ]  # fmt: skip
+
+
+def test_progress_is_a_plain_line_for_each_checkpoint(tiny):
+    lines = tiny.run().stderr.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [
+        f"[{k}/3] {name}" for k, name in enumerate(NAMES, 1)
+    ]
+    assert lines[-1].endswith(" left")
+
+
+def test_output_is_by_default_the_name_of_the_run_here(tiny, tmp_path, monkeypatch):
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    result = call("run", "../run", "--device", "cpu", "--folds", "1", "--checkpoints", ":1")
+    assert (result.exit_code, result.stdout) == (0, "Wrote run.h5\n")
+    assert [p.name for p in here.iterdir()] == ["run.h5"]
+
+
+def test_a_run_without_a_card_takes_everything_from_the_command_line(tiny):
+    (tiny.path / "run.toml").unlink()
+    result = tiny.run("--model", SPEC, "--probes", str(tiny.probes), "--loss", "cross_entropy")
+    assert result.exit_code == 0, result.stderr
+    provenance = json.loads(analyze.open_results(tiny.output).attrs["provenance"])
+    assert (provenance["run"]["name"], provenance["loss"]) == ("run", "cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [("step_1*", NAMES[1:]), ("::2", NAMES[::2])],
+)
+def test_checkpoints_by_glob_or_slice(tiny, selection, expected):
+    assert tiny.run("--checkpoints", selection).exit_code == 0
+    assert list(analyze.open_results(tiny.output)["checkpoint"].values) == expected
+
+
+def test_max_probes_takes_a_fixed_part_of_them(tiny):
+    assert tiny.run("--max-probes", "12", "--checkpoints", ":1").exit_code == 0
+    chosen = set(analyze.open_results(tiny.output)["examples"]["probe"].values)
+    assert len(chosen) == 12
+    fewer = set(resolve(tiny.path, Options(max_probes=6)).probes.id)
+    assert len(fewer) == 6
+    assert fewer < chosen < set(small_probes().id)
+
+
+def test_precision_changes_rounding_and_nothing_else(tiny):
+    found = {}
+    for precision in ("float32", "float64"):
+        assert tiny.run("--precision", precision).exit_code == 0
+        found[precision] = network(tiny.output)
+        provenance = json.loads(analyze.open_results(tiny.output).attrs["provenance"])
+        assert provenance["precision"] == precision
+    assert (found["float32"] != found["float64"]).any()
+    np.testing.assert_allclose(found["float32"], found["float64"], rtol=1e-4)
+
+
+def test_batch_norm_saved_is_another_measurement(tmp_path):
+    import torch
+
+    from analyze.probes import write_probes
+    from tests.conftest import small_weights
+
+    run = make_run(tmp_path)
+    spec = "builtin:small_resnet?width=2&num_classes=3"
+    for name in NAMES:
+        torch.save(small_weights(0, spec), run.path / name)
+    draw = np.random.default_rng(1)
+    images = draw.standard_normal((8, 1, 4, 4)).astype(np.float32)
+    write_probes(run.probes, analyze.ProbeSet(images, draw.integers(0, 3, 8)))
+    found = {}
+    for mode in ("recomputed", "saved"):
+        result = run.run("--model", spec, "--checkpoints", ":1", "--batch-norm", mode)
+        assert result.exit_code == 0, result.stderr
+        tree = analyze.open_results(run.output)
+        assert json.loads(tree.attrs["provenance"])["batch_norm"] == mode
+        found[mode] = float(tree["loss"][0, 0])
+        assert found[mode] == pytest.approx(float(tree[f"loss_{mode}"][0, 0]), rel=1e-5)
+    assert found["saved"] != pytest.approx(found["recomputed"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("choice", "present"), [("on", True), ("off", False)])
+def test_examples_are_kept_when_asked_for(tiny, choice, present):
+    assert tiny.run("--examples", choice, "--checkpoints", ":1").exit_code == 0
+    assert ("examples" in analyze.open_results(tiny.output).children) is present
+
+
+def test_scan(tiny):
+    result = call("scan", str(tiny.path), "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    rows = parsed(result.stdout)["checkpoints"]
+    assert [row["checkpoint"] for row in rows] == NAMES
+    assert rows[0] == {
+        "checkpoint": "step_9.pt", "step": 9.0, "epoch": None, "step_rule": "name step=N",
+        "format": "torch", "weights_key": "", "prefix": "", "tensors": 4, "problem": None,
+    }  # fmt: skip
+    table = call("scan", str(tiny.path)).stdout
+    assert [line.split()[0] for line in table.splitlines()[2:]] == NAMES
+
+
+def test_scan_names_what_cannot_be_read(tiny):
+    (tiny.path / "step_10.pt").write_bytes(b"")
+    assert call("scan", str(tiny.path)).stdout.splitlines()[-1] == (
+        "step_10.pt: the checkpoint file cannot be read: "
+        f"{tiny.path / 'step_10.pt'}: it is empty (0 bytes)"
+    )
+
+
+def test_check_measures_nothing_and_writes_nothing(tiny, monkeypatch):
+    monkeypatch.chdir(tiny.path.parent)
+    before = sorted(tiny.path.parent.rglob("*"))
+    result = call("check", str(tiny.path), "--device", "cpu", "--folds", "2", "--json")
+    assert result.exit_code == 0, result.exception
+    found = parsed(result.stdout)
+    assert [row["verdict"] for row in found["parameters"]] == ["proven"] * 4
+    assert (found["warnings"], found["skipped"]) == ([], {})
+    report = found["report"]
+    assert (report["checkpoints"], report["probes"], report["cells"]) == (3, 24, 6)
+    assert report["gram_bytes"] == 8 * 3 * 4 * 6**2
+    assert sorted(tiny.path.parent.rglob("*")) == before
+
+
+def test_check_says_what_would_be_skipped(tiny):
+    (tiny.path / "step_10.pt").write_bytes(b"")
+    result = call("check", str(tiny.path), "--device", "cpu", "--folds", "2")
+    assert result.exit_code == 0
+    assert "hidden.weight" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("Would skip step_10.pt: ")
+
+
+def test_show_is_the_results_as_a_table(measured):
+    result = call("show", str(measured.output))
+    assert (result.exit_code, result.stderr) == (0, "")
+    title, header, *lines = result.stdout.splitlines()
+    assert title.strip() == "m-coherence of the network"
+    for column in ("clean (m=8)", "corrupted (m=8)", "held_out (m=8)", "all (m=16)"):
+        assert column in header
+    assert [line.split()[0] for line in lines] == [*NAMES, "Skipped"]
+    first = analyze.open_results(measured.output)["network"].isel(checkpoint=0, subset=0)
+    value, error = (float(first[k]) for k in ("m_coherence", "m_coherence_stderr"))
+    assert f"{value:.3g} +- {error:.2g}" in lines[0]
+    assert lines[-1].startswith("Skipped step_10.pt: the checkpoint file cannot be read")
+
+
+def test_show_layers(measured):
+    last = call("show", str(measured.output), "--layers").stdout.splitlines()
+    assert last[0].strip() == "m-coherence at step_100.pt"
+    assert [line.split()[:3] for line in last[2:4]] == [
+        ["hidden", "Linear", "65"], ["fc", "Linear", "18"],
+    ]  # fmt: skip
+    other = call("show", str(measured.output), "--layers", "--checkpoint", "step_9.pt").stdout
+    assert other.splitlines()[0].strip() == "m-coherence at step_9.pt"
+    assert other.splitlines()[2:] != last[2:]
+
+
+@pytest.mark.parametrize("options", [[], ["--layers"], ["--layers", "--checkpoint", "step_10.pt"]])
+def test_show_as_json(measured, options):
+    rows = parsed(call("show", str(measured.output), "--json", *options).stdout)
+    assert len(rows) == (3 * 4 if not options else 2 * 4)
+    assert {row["subset"] for row in rows} == set(ALL)
+    for row in rows:
+        assert (row["m_coherence"] is None) == (row["checkpoint"] == "step_10.pt")
+
+
+def test_infinity_is_not_json(measured, monkeypatch):
+    tree = analyze.open_results(measured.output)
+    tree["network"]["m_coherence_stderr"].values[0, 0] = np.inf
+    monkeypatch.setattr("analyze.store.open_results", lambda path: tree)
+    assert parsed(call("show", "any", "--json").stdout)[0]["m_coherence_stderr"] is None
+
+
+def test_python_gives_what_the_command_writes(tiny):
+    tree = analyze.run(tiny.path, output=tiny.output, device="cpu", folds=2, checkpoints=":1")
+    written = analyze.open_results(tiny.output)
+    assert written.identical(tree)
+
+
+def test_as_a_module(tmp_path):
+    command = [sys.executable, "-m", "analyze", "show", str(tmp_path / "gone.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("Error: the results file is missing\n  found:    no file")

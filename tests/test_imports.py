@@ -1,0 +1,86 @@
+"""What importing costs: torch where something is measured, and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import analyze
+
+SOURCE = Path(analyze.__file__).parent
+COMMANDS = ["scan", "check", "run", "show", "report"]
+LIGHT = [
+    "analyze", "analyze.cli", "analyze.errors", "analyze.figures", "analyze.probes",
+    "analyze.report", "analyze.results", "analyze.run_card", "analyze.show", "analyze.statistics",
+    "analyze.statistics.arrays", "analyze.statistics.labelled", "analyze.store", "analyze.tables",
+]  # fmt: skip
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that a fresh Python has after running some code."""
+    script = f"import sys\n{code}\nprint('\\n'.join(['', *sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines())
+
+
+def command(*arguments: str) -> str:
+    return f"from analyze.cli import main\nmain({list(arguments)!r}, standalone_mode=False)"
+
+
+def test_no_torch_without_measuring():
+    everything = "\n".join(f"import {name}" for name in LIGHT)
+    assert "torch" not in loaded_by(f"{everything}\nfrom analyze import ProbeSet, open_results")
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=" ".join)
+def test_no_torch_for_help(arguments):
+    loaded = loaded_by(command(*arguments, "--help"))
+    assert not loaded & {"torch", "numpy", "xarray", "matplotlib"}
+
+
+def test_no_torch_for_what_is_measured(measured, tmp_path):
+    results, page = str(measured.output), tmp_path / "report"
+    shows = [command("show", results, *options) for options in ([], ["--layers"], ["--json"])]
+    report = command("report", results, "--output", str(page))
+    loaded = loaded_by("\n".join([*shows, report]))
+    assert "torch" not in loaded
+    assert "matplotlib" in loaded
+    assert (page / "index.html").is_file()
+
+
+def test_measuring_needs_torch_and_no_model_zoo(measured, tmp_path):
+    arguments = ["run", str(measured.path), "--folds", "1", "--checkpoints", ":1"]
+    arguments += ["--device", "cpu", "--output", str(tmp_path / "out.h5")]
+    loaded = loaded_by(command(*arguments))
+    assert "torch" in loaded
+    assert not loaded & {"torchvision", "timm", "transformers", "matplotlib", "jinja2"}
+
+
+def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():
+    places = {
+        path.relative_to(SOURCE).as_posix()
+        for path in SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [a.name for a in node.names] if isinstance(node, ast.Import)
+            else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        )
+        if name.partition(".")[0] in ("timm", "torchvision", "transformers")
+    }  # fmt: skip
+    assert places <= {"models/building.py"}
+
+
+def test_public_names():
+    assert dir(analyze) == ["InputError", "ProbeSet", "measure", "open_results", "run"]
+    for name in analyze.__all__:
+        assert callable(getattr(analyze, name))
+        assert getattr(analyze, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        analyze.nothing  # noqa: B018
