@@ -147,6 +147,8 @@ def scan(run: Path, as_json: bool) -> None:
 def check(run: Path, as_json: bool, **options: Any) -> None:
     """Do everything short of the run: fit, plan, proof, sizes and time.
 
+    Exits with 4 when the run would skip some checkpoints.
+
     Example: analyze check sample_checkpoints/half_noise
     """
     from analyze.check import check as check_run
@@ -157,7 +159,7 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         content = {"report": found.report, "parameters": found.parameters}
         click.echo(json.dumps(content | {"warnings": found.warnings, "skipped": found.skipped}))
-        return
+        sys.exit(EXIT_SKIPPED if found.skipped else 0)
     columns = ["parameter", "size", "method", "verdict", "error"]
     print_table(
         "Plan and proof",
@@ -175,6 +177,8 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
         click.echo(f"Would skip {name}: {reason}")
     for warning in found.warnings:
         click.echo(f"Warning: {warning}")
+    if found.skipped:
+        sys.exit(EXIT_SKIPPED)
 
 
 @main.command()

@@ -75,6 +75,8 @@ def measure(
     """
     settings = Settings(device, precision, batch_norm, batch_size, folds)
     check_settings(settings)
+    _check_type("model", model, nn.Module, "a torch.nn.Module")
+    _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     engine = Engine(probes, build_loss(loss), settings)
     engine.prepare([copied(model)])
     measured = engine.measure(copied(model))
@@ -208,7 +210,7 @@ def check_settings(settings: Settings) -> None:
     size = settings.batch_size
     if size != "auto" and not (isinstance(size, int) and size >= 1):
         raise _bad_choice("batch_size", size, "auto, or a positive number")
-    if settings.folds < 1:
+    if not isinstance(settings.folds, int) or settings.folds < 1:
         raise _bad_choice("folds", settings.folds, "a positive number")
 
 
@@ -314,6 +316,8 @@ def _lagging(rows: list[Row], engine: Engine) -> list[str]:
         measured = row.measurement
         if measured is None or measured.loss_saved is None or measured.loss_recomputed is None:
             continue
+        if not len(training):
+            continue
         saved, again = (v[training].mean() for v in (measured.loss_saved, measured.loss_recomputed))
         if abs(saved - again) > LAGGING * max(saved, again):
             lagging.append(f"{row.checkpoint} ({saved:.3g} saved, {again:.3g} recomputed)")
@@ -364,6 +368,16 @@ def _device_name(device: torch.device) -> str:
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise _bad_choice(name, value, f"one of {', '.join(allowed)}")
+
+
+def _check_type(name: str, value: object, wanted: type, expected: str) -> None:
+    if not isinstance(value, wanted):
+        raise InputError(
+            f"the {name} given is something else",
+            found=f"{name} of type {type(value).__name__}",
+            expected=expected,
+            fix=f"analyze.measure(model, probes) with {expected}",
+        )
 
 
 def _bad_choice(name: str, value: object, expected: str) -> InputError:

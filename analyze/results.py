@@ -12,7 +12,7 @@ import xarray as xr
 
 from analyze.gradients.measurement import Measurement, ParameterRow
 from analyze.probes import Cells, ProbeSet
-from analyze.probes.probe_set import ALL
+from analyze.probes.subsets import ALL
 from analyze.statistics import labelled
 
 SCHEMA_VERSION = 1

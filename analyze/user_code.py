@@ -13,6 +13,8 @@ from typing import Any
 
 from analyze.errors import InputError, listed
 
+KINDS = {"model": "factory", "loss": "function"}  # what users' code is for, and what it holds
+
 
 def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
     """What ``source`` calls ``name``.
@@ -33,10 +35,10 @@ def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
     if not callable(function):
         functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         raise InputError(
-            f"the {what}'s module has no such function",
+            f"the module has no such {KINDS[what]}",
             found=f"no {name!r} in {source}",
             expected=f"one of {listed(functions)}" if functions else "a function or class",
-            fix=f"--{what} {source}:{functions[0] if functions else 'NAME'}",
+            fix=f"--{what} {source}:{functions[0] if functions else KINDS[what].upper()}",
         )
     return function
 
@@ -58,8 +60,8 @@ def _module_of_file(path: Path, what: str) -> ModuleType:
         raise InputError(
             f"the {what}'s Python file is missing",
             found=f"no file {path}",
-            expected="FILE.py:NAME",
-            fix=f"--{what} path/to/{what}.py:NAME",
+            expected=f"FILE.py:{KINDS[what].upper()}",
+            fix=f"--{what} path/to/{what}.py:{KINDS[what].upper()}",
         )
     name = f"_analyze_{what}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -89,6 +91,7 @@ def _module_of_package(source: str, what: str) -> ModuleType:
         raise InputError(
             f"the {what}'s package cannot be imported",
             found=f"{source!r}: {told(error)}",
-            expected="package.module:NAME with a package that is installed, or FILE.py:NAME",
+            expected=f"package.module:{KINDS[what].upper()} with a package that is installed, or "
+            f"FILE.py:{KINDS[what].upper()}",
             fix=f"pip install {source.strip('.').partition('.')[0]}, or give the file's path",
         ) from error

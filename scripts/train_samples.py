@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from analyze.models.builtin import SmallResNet
 from analyze.probes import ProbeSet, write_probes
-from analyze.probes.probe_set import Column
+from analyze.probes.subsets import Column
 
 SEED = 2020
 TRAINING_IMAGES = 4000

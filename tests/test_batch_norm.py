@@ -62,3 +62,20 @@ def test_models_without_batch_norm_have_one_loss():
         nn.Linear(4, 3), analyze.ProbeSet(torch.randn(6, 4), torch.arange(6) % 3), device="cpu"
     )
     assert "loss_saved" not in tree.data_vars
+
+
+def test_one_probe_is_too_few_to_recompute_from():
+    model, inputs, targets, _ = problem()
+    probes = analyze.ProbeSet(inputs[:3], targets[:3], ["held_out", "held_out", "clean"])
+    with pytest.raises(analyze.InputError, match="too few probes") as caught:
+        analyze.measure(model, probes, device="cpu")
+    assert "--batch-norm saved" in caught.value.fix
+
+
+def test_all_held_out_leaves_nothing_in_all():
+    model, inputs, targets, _ = problem()
+    probes = analyze.ProbeSet(inputs[:4], targets[:4], ["held_out"] * 4)
+    tree = analyze.measure(model, probes, batch_norm="saved", device="cpu")
+    network = tree["network"].to_dataset().isel(checkpoint=0)
+    assert np.isnan(network["m_coherence"].sel(subset="all"))
+    assert np.isfinite(network["m_coherence"].sel(subset="held_out"))

@@ -165,7 +165,7 @@ def test_check_measures_nothing_and_writes_nothing(tiny, monkeypatch):
 def test_check_says_what_would_be_skipped(tiny):
     (tiny.path / "step_10.pt").write_bytes(b"")
     result = call("check", str(tiny.path), "--device", "cpu", "--folds", "2")
-    assert result.exit_code == 0
+    assert result.exit_code == 4
     assert "hidden.weight" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("Would skip step_10.pt: ")
 

@@ -146,3 +146,19 @@ def test_the_model_is_left_as_it_was():
     assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["inner.weight"]
     assert [n for n, p in model.named_parameters() if p.grad is not None] == ["head.weight"]
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"model": "resnet18"}, "model given is something else"),
+     ({"probes": {"x": 1}}, "probes given is something else"),
+     ({"folds": "3"}, "folds has a value"), ({"folds": 0}, "folds has a value"),
+     ({"precision": "float16"}, "precision has a value"), ({"batch_size": 0}, "batch_size has"),
+     ({"batch_norm": "train"}, "batch_norm has a value"), ({"device": "gpu"}, "no such device")],
+    ids=str,
+)  # fmt: skip
+def test_refuses_arguments_that_mean_nothing(changed, message):
+    model, inputs, targets = settled(CASES[0])
+    arguments = {"model": model, "probes": analyze.ProbeSet(inputs, targets), **changed}
+    with pytest.raises(analyze.InputError, match=message):
+        analyze.measure(arguments.pop("model"), arguments.pop("probes"), **arguments)

@@ -221,3 +221,20 @@ def test_a_function_of_the_user(tmp_path):
 def test_refuses_losses_that_are_not_of_one_example(tmp_path, name, message):
     with pytest.raises(analyze.InputError, match=message):
         own_loss(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["cross_entropy?label_smoothing=abc", "cross_entropy?label_smoothing=7",
+     "cross_entropy?ignore_index=a", "cross_entropy?weight=1", "mse?x=1"],
+)  # fmt: skip
+def test_refuses_arguments_with_those_it_takes(spec):
+    name = spec.partition("?")[0]
+    with pytest.raises(analyze.InputError, match="does not take") as caught:
+        build_loss(spec)
+    assert caught.value.expected.startswith(name)
+
+
+def test_a_loss_that_fails_is_not_a_traceback(tmp_path):
+    with pytest.raises(analyze.InputError, match="loss function fails"):
+        own_loss(tmp_path, "absolute?power=word")

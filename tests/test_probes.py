@@ -13,7 +13,7 @@ import analyze
 from analyze.errors import InputError
 from analyze.probes import Cells, read_probes, write_probes
 from analyze.probes.cells import fold_of
-from analyze.probes.probe_set import Column
+from analyze.probes.subsets import Column
 from tests import oracle
 from tests.conftest import assert_three_facts, small_probes
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import xarray as xr
 
-from analyze.probes.probe_set import ALL
+from analyze.probes.subsets import ALL
 
 # The 0.975 quantiles of Student's t for 1 to 30 degrees of freedom.
 QUANTILES = (

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from analyze.figures.colours import INK, LINE, MISSING, MUTED
 from analyze.figures.names import figure_text
 from analyze.figures.training import compact, training
-from analyze.probes.probe_set import ALL
+from analyze.probes.subsets import ALL
 
 COLOURS = "viridis"
 LOWEST = 0.1  # far below orthogonal; what is lower has the same colour

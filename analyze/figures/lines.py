@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from analyze.figures.colours import SURFACE, subset_colours, subset_markers
 from analyze.figures.names import figure_text, plain
 from analyze.figures.training import set_training_axis, training
-from analyze.probes.probe_set import ALL
+from analyze.probes.subsets import ALL
 
 MANY = 60  # checkpoints beyond which only those without neighbours have a marker
 LEADING = 1.3  # line height of names, in their size

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from analyze.errors import InputError
 from analyze.gradients.replica import Inputs, Replica
 
 EXAMPLES_PER_BATCH = 128
+MINIMUM = 2  # a variance needs two
 
 
 def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
@@ -29,11 +31,21 @@ def recompute_statistics(replica: Replica, inputs: Inputs, order: np.ndarray) ->
     it. The statistics become the average over the batches of their means and unbiased variances,
     as with ``momentum=None``. All other layers stay in eval mode.
 
+    Raises:
+        InputError: fewer than two examples.
+
     Cost: one forward pass.
     """
     layers = layers_with_statistics(replica.model)
-    if not layers or not len(order):
+    if not layers:
         return
+    if len(order) < MINIMUM:
+        raise InputError(
+            "there are too few probes to recompute the statistics of batch norm from",
+            found=f"{len(order)} probes that are not held out",
+            expected=f"{MINIMUM} or more; some hundreds give statistics that mean something",
+            fix="--batch-norm saved, or more probes that are not held out",
+        )
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
     buffers = [b for layer in layers for b in (layer.running_mean, layer.running_var)]
     statistics = [buffer for buffer in buffers if buffer is not None]

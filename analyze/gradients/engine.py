@@ -15,7 +15,11 @@ from torch import Tensor, nn
 
 from analyze.errors import CheckpointError, InputError
 from analyze.gradients.batch import BatchResult, ForwardChangedError, measure_batch, seconds
-from analyze.gradients.batch_norm import layers_with_statistics, recompute_statistics
+from analyze.gradients.batch_norm import (
+    MINIMUM,
+    layers_with_statistics,
+    recompute_statistics,
+)
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.conditions import measuring
 from analyze.gradients.losses import Loss
@@ -108,10 +112,12 @@ class Engine:
             replica = self._replica(model, recompute=False)
             saved = recomputed = None
             if layers_with_statistics(replica.model):
-                before = {k: v.clone() for k, v in replica.model.state_dict().items()}
                 saved = self._losses(replica)
-                recompute_statistics(replica, self._inputs, self._statistics_rows)
-                if self.settings.batch_norm == "saved":
+                if self.settings.batch_norm == "recomputed":
+                    recompute_statistics(replica, self._inputs, self._statistics_rows)
+                elif len(self._statistics_rows) >= MINIMUM:
+                    before = {k: v.clone() for k, v in replica.model.state_dict().items()}
+                    recompute_statistics(replica, self._inputs, self._statistics_rows)
                     recomputed = self._losses(replica)
                     replica.model.load_state_dict(before)
             self._prove(replica, self._random_rows(saved))
@@ -125,7 +131,7 @@ class Engine:
                     if self.batch_size == 1:
                         raise
                     self.batch_size //= 2
-        if saved is not None and recomputed is None:
+        if saved is not None and self.settings.batch_norm == "recomputed":
             recomputed = measured.loss
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
 

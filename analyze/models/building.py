@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,6 +13,7 @@ from torch import nn
 from analyze.errors import InputError, listed
 from analyze.models.builtin import BUILTIN
 from analyze.models.specs import LOADING, ModelSpec
+from analyze.user_code import load_function, told
 
 Factory = Callable[..., Any]
 
@@ -40,7 +35,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
                 "the model does not take these arguments"
                 if isinstance(error, TypeError)
                 else "the model cannot be built",
-                found=f"{spec.text!r}: {_told(error)}",
+                found=f"{spec.text!r}: {told(error)}",
                 expected=f"{spec.name}{_signature(factory, forced)} to return a module",
                 fix="change the part after the ? of the model spec, or the factory",
             ) from error
@@ -62,7 +57,7 @@ def _factory(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
         return _torchvision(spec)
     if spec.source == "timm":
         return _timm(spec)
-    return _from_code(spec), {}
+    return load_function(spec.source, spec.name, "model"), {}
 
 
 def _torchvision(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
@@ -102,62 +97,6 @@ def _looked_up(spec: ModelSpec, table: dict[str, Any]) -> Any:
     )
 
 
-def _from_code(spec: ModelSpec) -> Factory:
-    module = _module_of_file(spec) if spec.source.endswith(".py") else _module_of_package(spec)
-    factory = getattr(module, spec.name, None)
-    if not callable(factory):
-        functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise InputError(
-            "the module has no such factory",
-            found=f"no {spec.name!r} in {spec.source}",
-            expected=f"one of {listed(functions)}" if functions else "a function or class",
-            fix=f"--model {spec.source}:{functions[0] if functions else 'FACTORY'}",
-        )
-    return factory
-
-
-def _module_of_file(spec: ModelSpec) -> ModuleType:
-    path = Path(spec.source)
-    if not path.is_file():
-        raise InputError(
-            "the model's Python file is missing",
-            found=f"no file {path}",
-            expected="FILE.py:FACTORY",
-            fix="--model path/to/model.py:build",
-        )
-    name = f"_analyze_model_{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module  # dataclasses and pickling look the module up by name
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(
-            "the model's Python file cannot be imported",
-            found=f"{path}: {_told(error)}",
-            expected=f"a file that Python runs without an error: python {path}",
-            fix="mend the file, or install what it imports",
-        ) from error
-    finally:
-        sys.path.pop(0)
-    return module
-
-
-def _module_of_package(spec: ModelSpec) -> ModuleType:
-    try:
-        return importlib.import_module(spec.source)
-    except Exception as error:  # not there, or whatever it raises
-        raise InputError(
-            "the model's package cannot be imported",
-            found=f"{spec.source!r}: {_told(error)}",
-            expected="package.module:FACTORY with a package that is installed, or FILE.py:FACTORY",
-            fix=f"pip install {spec.source.strip('.').partition('.')[0]}, or give the file's path",
-        ) from error
-
-
 def _signature(factory: Factory, forced: Mapping[str, Any]) -> str:
     """The arguments that a spec may give, with their defaults."""
     try:
@@ -166,14 +105,3 @@ def _signature(factory: Factory, forced: Mapping[str, Any]) -> str:
         return "(...)"
     shown = [p.replace(annotation=p.empty) for p in taken if p.name not in (*forced, *LOADING)]
     return f"({', '.join(map(str, shown))})"
-
-
-def _told(error: Exception) -> str:
-    """What an exception in someone else's code says, and where it was raised."""
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
-    said = f"{type(error).__name__}: {first}".removesuffix(": ")
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [f for f in frames if f.filename != __file__ and "importlib" not in f.filename]
-    if isinstance(error, SyntaxError) or not theirs:
-        return said  # it names the line itself, or there is none
-    return f"{said} ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})"

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from analyze.errors import InputError, listed
-
-if TYPE_CHECKING:
-    from analyze.probes.probe_set import Column
-
-ALL = "all"
-HELD_OUT = "held_out"
+from analyze.probes.subsets import ALL, HELD_OUT, Column
 
 
 def array(name: str, values: Any) -> np.ndarray:

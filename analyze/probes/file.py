@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from analyze.errors import InputError, listed
-from analyze.probes.probe_set import Column, ProbeSet
+from analyze.probes.probe_set import ProbeSet
+from analyze.probes.subsets import Column
 
 REQUIRED = ("targets", "subset")
 

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analyze.probes import checks
-
-ALL = checks.ALL  # the union of the subsets that are not held out
-DEFAULT_SUBSET = "probes"
-HELD_OUT = checks.HELD_OUT
-
-
-@dataclass(frozen=True)
-class Column:
-    """A further label of each probe: class, source; ``codes`` ``[N]`` index ``names``."""
-
-    codes: np.ndarray
-    names: tuple[str, ...]
+from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
 
 
 class ProbeSet:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analyze.errors import InputError
 from analyze.figures.colours import DARK
 from analyze.figures.intervals import fold_count
-from analyze.probes.probe_set import ALL
+from analyze.probes.subsets import ALL
 from analyze.report import provenance, summary, text
 from analyze.report.layout import layers_figure, training_figure
 from analyze.report.render import inline_svg, save_figure, variable, write_whole

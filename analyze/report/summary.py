@@ -12,7 +12,7 @@ from analyze.figures.colours import subset_colours
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.training import Training, training
-from analyze.probes.probe_set import ALL
+from analyze.probes.subsets import ALL
 from analyze.results import OK
 
 

@@ -34,12 +34,12 @@ def subset_squares(squared_norms: np.ndarray, members: np.ndarray) -> np.ndarray
 
 def m_coherence(sum_squared: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """``T / Q``: 1 when gradients are orthogonal, m when all are equal; NaN where Q is 0."""
-    return _ratio(np.maximum(sum_squared, 0.0), squares)
+    return ratio(np.maximum(sum_squared, 0.0), squares)
 
 
 def alpha(sum_squared: np.ndarray, squares: np.ndarray, count: np.ndarray) -> np.ndarray:
     """``T / (m Q)``, between 0 and 1; biased upwards by ``(1 - alpha) / m``."""
-    return _ratio(m_coherence(sum_squared, squares), count)
+    return ratio(m_coherence(sum_squared, squares), count)
 
 
 def alpha_unbiased(sum_squared: np.ndarray, squares: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -48,13 +48,13 @@ def alpha_unbiased(sum_squared: np.ndarray, squares: np.ndarray, count: np.ndarr
     Numerator and denominator are unbiased, so subsets of different size can be compared. NaN for
     a single example.
     """
-    return _ratio(m_coherence(sum_squared, squares) - 1.0, np.asarray(count) - 1.0)
+    return ratio(m_coherence(sum_squared, squares) - 1.0, np.asarray(count) - 1.0)
 
 
 def cosine(dots: np.ndarray) -> np.ndarray:
     """Cosines between the subsets' gradient sums, ``[..., S, S]``; NaN where one is zero."""
     norms = np.sqrt(np.maximum(np.diagonal(dots, axis1=-2, axis2=-1), 0.0))
-    return _ratio(dots, norms[..., :, None] * norms[..., None, :])
+    return ratio(dots, norms[..., :, None] * norms[..., None, :])
 
 
 def m_coherence_stderr(
@@ -92,16 +92,16 @@ def m_coherence_stderr(
     used = np.stack([(occupied & (fold == k)).any(1) for k in np.unique(fold)]).sum(0)  # [S]
     spread = np.nansum(np.square(theta - _mean(theta, used)), axis=0)
     known = np.isfinite(theta).sum(0) == used  # a replicate that is undefined leaves no error
-    error = (members.astype(float) @ counts - 1.0) * np.sqrt(_ratio((used - 1.0) * spread, used))
+    error = (members.astype(float) @ counts - 1.0) * np.sqrt(ratio((used - 1.0) * spread, used))
     return np.where(known & (used > 1), error, np.nan)
 
 
 def _mean(theta: np.ndarray, used: np.ndarray) -> np.ndarray:
     """Mean over the folds that a subset occupies."""
-    return _ratio(np.nansum(theta, axis=0), used)
+    return ratio(np.nansum(theta, axis=0), used)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """A quotient that is NaN, without a warning, where the denominator is 0."""
     denominator = np.asarray(denominator, dtype=float)
     safe = np.where(denominator == 0.0, np.nan, denominator)

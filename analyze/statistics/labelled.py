@@ -56,11 +56,11 @@ def coherence(parameters: xr.Dataset, members: xr.DataArray) -> xr.Dataset:
         "m_coherence_stderr": arrays.m_coherence_stderr(gram, squared, counts, which, fold),
         "alpha": arrays.alpha(total, squares, m),
         "alpha_unbiased": arrays.alpha_unbiased(total, squares, m),
-        "norm_of_mean_gradient": np.sqrt(np.maximum(total, 0.0)) / m,
-        "mean_squared_gradient_norm": squares / m,
+        "norm_of_mean_gradient": arrays.ratio(np.sqrt(np.maximum(total, 0.0)), m),
+        "mean_squared_gradient_norm": arrays.ratio(squares, m),
     }
     paired = {
-        "gradient_dot": dots / (m[:, None] * m[None, :]),
+        "gradient_dot": arrays.ratio(dots, m[:, None] * m[None, :]),
         "gradient_cosine": arrays.cosine(dots),
     }
     names = members["subset"].values

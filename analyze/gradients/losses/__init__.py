@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from analyze.errors import InputError
@@ -44,9 +45,16 @@ def build_loss(spec: str) -> Loss:
         raise InputError(
             "the loss does not take these arguments",
             found=f"loss {spec!r}: {error}",
-            expected="such as cross_entropy?ignore_index=-100&label_smoothing=0.1",
+            expected=_usage(parsed.name),
             fix=f"--loss {parsed.name}",
         ) from error
+
+
+def _usage(name: str) -> str:
+    """A loss with the arguments it takes, and their defaults."""
+    taken = inspect.signature(LOSSES[name]).parameters.values()
+    arguments = "&".join(f"{p.name}={p.default}" for p in taken)
+    return f"{name}?{arguments}" if arguments else f"{name}, which takes none"
 
 
 __all__ = ["LOSSES", "CrossEntropy", "Loss", "build_loss"]

@@ -35,6 +35,15 @@ class CrossEntropy:
     ignore_index: int = -100
     label_smoothing: float = 0.0
 
+    def __post_init__(self) -> None:
+        smoothing = self.label_smoothing
+        if (
+            type(self.ignore_index) is not int
+            or isinstance(smoothing, bool | str)
+            or not (0.0 <= smoothing < 1.0)
+        ):
+            raise TypeError(f"ignore_index={self.ignore_index!r}, label_smoothing={smoothing!r}")
+
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
             return (
@@ -88,8 +97,8 @@ class CrossEntropy:
                 found=f"target {int(target[wrong][0])} (probe {first_of(wrong)}, counted from 0; "
                 f"{int(wrong.sum())} such targets in all)",
                 expected=f"classes 0 to {classes - 1}: the model's output has {classes} entries",
-                fix=f"give a model with more classes (num_classes={int(target.max()) + 1}), "
-                "or probes with the right targets",
+                fix="give the probes of this model, or a model with more classes: "
+                f"num_classes={max(classes, int(target.max())) + 1}",
             )
 
     def _smoothed(self, target: Tensor) -> Tensor:

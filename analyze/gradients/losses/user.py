@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError
+from analyze.user_code import told
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,16 @@ class UserLoss:
     spec: str
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
-        losses = self.function(output, target, **self.arguments)
+        try:
+            losses = self.function(output, target, **self.arguments)
+        except Exception as error:  # whatever the user's code raises
+            raise InputError(
+                "the loss function fails",
+                found=f"{self.spec}: {told(error)}; output {list(output.shape)}, "
+                f"target {list(target.shape)}",
+                expected="FUNCTION(output, target) -> [N]",
+                fix="mend the function, or freeze probes with targets that it takes",
+            ) from error
         if not isinstance(losses, Tensor) or losses.shape != (len(output),):
             given = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(
