@@ -22,6 +22,7 @@ from analyze.gradients.batch_norm import (
 )
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.conditions import measuring
+from analyze.gradients.devices import choose_batch_size, resolve_device
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.plan import VMAP, Plan
@@ -35,8 +36,6 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
 FORWARD_BATCH = 256
-ACTIVATION_BYTES = {"cpu": 256 << 20, "cuda": 8 << 30, "mps": 2 << 30}
-LARGEST_BATCH = {"cpu": 64, "cuda": 1024, "mps": 256}
 
 
 class Engine:
@@ -88,7 +87,7 @@ class Engine:
                     targets = self._targets[torch.from_numpy(rows)]
                     refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
                     self.plan = calibrate(replica, self._take(self._spread(5)))
-                    self.batch_size = self._choose_batch_size(replica)
+                    self.batch_size = self._batch_size(replica)
                     self._choose_algorithms(replica)
                 self._prove(replica, self._spread(PROVEN_EXAMPLES))
 
@@ -276,14 +275,11 @@ class Engine:
         shape = (len(self._targets), *output.shape[1:])
         self.loss.check(output.new_empty(()).expand(shape), self._targets)
 
-    def _choose_batch_size(self, replica: Replica) -> int:
-        """As given, or what fits the activations of one example into a share of the memory."""
-        if self.settings.batch_size != "auto":
-            return int(self.settings.batch_size)
-        kind = self.device.type
-        per_example = _activation_bytes(replica, self._take(self._spread(1)))
-        fits = ACTIVATION_BYTES.get(kind, ACTIVATION_BYTES["cpu"]) // max(1, per_example)
-        return int(max(1, min(LARGEST_BATCH.get(kind, 64), fits)))
+    def _batch_size(self, replica: Replica) -> int:
+        size = self.settings.batch_size
+        return (
+            choose_batch_size(replica, self._take(self._spread(1))) if size == "auto" else int(size)
+        )
 
     def _choose_algorithms(self, replica: Replica) -> None:
         """Time the algorithms on a full batch, so that the proof uses what the run will."""
@@ -319,43 +315,6 @@ def gram_matrix(sums: Tensor) -> np.ndarray:
         part = columns.double()
         gram += part @ part.T
     return gram.cpu().numpy()
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device a name means; ``auto`` is CUDA, else MPS, else the CPU.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    available = ["cpu"]
-    if torch.cuda.is_available():
-        available += ["cuda", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        available.append("mps")
-    if name == "auto":
-        return torch.device(next((d for d in ("cuda", "mps") if d in available), "cpu"))
-    if name not in available:
-        raise InputError(
-            "there is no such device",
-            found=f"device {name!r}",
-            expected=f"auto, or one of {', '.join(available)} on this machine",
-            fix="--device auto",
-        )
-    return torch.device(name)
-
-
-def _activation_bytes(replica: Replica, example: Inputs) -> int:
-    """Bytes that autograd keeps for the backward pass of one example."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        replica(example)
-    weights = {p.data_ptr() for p in replica.parameters.values()}
-    return sum(size for pointer, size in kept.items() if pointer not in weights)
 
 
 def _first_line(error: Exception) -> str:
