@@ -112,6 +112,18 @@ class TiedEmbedding(nn.Module):
         return self.head(torch.tanh(self.inner(self.embed(x)).mean(1)))
 
 
+class FunctionalEmbedding(nn.Module):
+    """Looks up through the functional, with padding counted from the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(5, 4))
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(F.embedding(x, self.table, padding_idx=-1)).mean(1))
+
+
 class LanguageModel(nn.Module):
     """A prediction at every position: ``[N, T, classes]``."""
 
@@ -349,8 +361,13 @@ CASES = [
     Case("embedding-padding-from-the-end", lambda: Flat(
         nn.Embedding(5, 4, padding_idx=-1), nn.Tanh(), width=24), tokens(5, 6),
         {"body.0.weight": "embedding"}),
+    Case("embedding-functional", FunctionalEmbedding, tokens(5, 6), {"table": "embedding"}),
+    Case("embedding-max-norm", lambda: Flat(
+        nn.Embedding(5, 4, max_norm=0.5), nn.Tanh(), width=24), tokens(5, 6),
+        {"body.0.weight": "one at a time", "head.weight": "linear"}),
     Case("embedding-sparse", lambda: Flat(
-        nn.Embedding(5, 4), nn.Tanh(), width=8), tokens(5, 2), {"body.0.weight": "embedding"}),
+        nn.Embedding(5, 4, sparse=True), nn.Tanh(), width=8), tokens(5, 2),
+        {"body.0.weight": "embedding"}),
     Case("time-major", TimeMajor, images(3, 5),
          {"inner.weight": "linear", "norm.weight": "layer_norm"}),
     Case("windows-after-examples", lambda: Windows(False), images(3, 12),

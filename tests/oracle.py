@@ -144,7 +144,7 @@ def statistics(
             for name, parameter in named.items():
                 if parameter.grad is None:
                     continue
-                gradient = parameter.grad.detach().double().flatten()
+                gradient = parameter.grad.detach().to_dense().double().flatten()
                 sums[name][cell[k]] += gradient
                 squared = float(gradient @ gradient)
                 squares[name][cell[k]] += squared

@@ -75,7 +75,7 @@ def one_at_a_time(
         for name, parameter, found in zip(names, wanted, grads, strict=True):
             if found is not None:
                 reached.add(name)
-            values = torch.zeros_like(parameter) if found is None else found
+            values = torch.zeros_like(parameter) if found is None else found.to_dense()
             summaries[name].append(Summary(values, squared_norms(values[None])))
     return {name: _joined(parts) for name, parts in summaries.items() if name in reached}
 

@@ -132,9 +132,10 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
         output = replica(inputs.take(torch.tensor([k])))
         seed = loss.seed(output.detach(), targets[k : k + 1].to(output.device))
         grads = torch.autograd.grad(output, parameters, seed, allow_unused=True)
-        for name, g in zip(names, grads, strict=True):
-            if g is None:
+        for name, gradient in zip(names, grads, strict=True):
+            if gradient is None:
                 continue
+            g = gradient.to_dense()  # embeddings may give sparse ones
             norms.setdefault(name, torch.zeros(len(inputs), dtype=torch.float64))
             norms[name][k] = float(g.double().square().sum())
             totals[name] = totals[name] + g if name in totals else g
