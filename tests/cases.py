@@ -6,8 +6,10 @@ and the methods that the plan must choose for its parameters.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -178,18 +180,6 @@ class InPlace(nn.Module):
         return self.head(x.flatten(1))
 
 
-class Recurrent(nn.Module):
-    """An LSTM, which only the fallback measures."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(4, 5, batch_first=True)
-        self.head = nn.Linear(5, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.lstm(x)[0][:, -1])
-
-
 class Caching(nn.Module):
     """Keeps a tensor made from a parameter between eval calls, as timm's LeViT does."""
 
@@ -264,6 +254,308 @@ class Routed(nn.Module):
         if chosen.any():
             x = x.index_put((chosen,), self.expert(x[chosen]))
         return self.head(x)
+
+
+class Attention(nn.Module):
+    """Attention between two sequences made from the input; options go to the module."""
+
+    def __init__(self, cross: bool, query_width: int = 8, **options: Any) -> None:
+        super().__init__()
+        self.cross = cross
+        self.query = nn.Linear(4, query_width)
+        self.keys = nn.Linear(4, options.get("kdim", query_width))
+        self.values = nn.Linear(4, options.get("vdim", query_width))
+        self.inner = nn.MultiheadAttention(query_width, 2, **options)
+        self.batch_first = options.get("batch_first", False)
+        self.head = nn.Linear(query_width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.batch_first else x.transpose(0, 1)
+        q = self.query(x)
+        k, v = (self.keys(x), self.values(x)) if self.cross else (q, q)
+        y = self.inner(q, k, v, need_weights=False)[0]
+        return self.head(torch.tanh(y).mean(1 if self.batch_first else 0))
+
+
+class Products(nn.Module):
+    """Matrix products with a parameter, written in one of many ways."""
+
+    def __init__(self, how: Callable[[Tensor, Tensor], Tensor], *shape: int, width: int) -> None:
+        super().__init__()
+        self.how = how
+        self.matrix = nn.Parameter(torch.randn(*shape))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.how(x, self.matrix)).flatten(1))
+
+
+class Conv1D(nn.Module):
+    """The linear layer of GPT-2: ``addmm`` with the transposed weight."""
+
+    def __init__(self, **scales: float) -> None:
+        super().__init__()
+        self.scales = scales
+        self.weight = nn.Parameter(torch.randn(5, 6))
+        self.bias = nn.Parameter(torch.randn(6))
+        self.head = nn.Linear(18, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.addmm(self.bias, x.flatten(0, 1), self.weight, **self.scales)
+        return self.head(torch.tanh(y).view(len(x), -1))
+
+
+class Arithmetic(nn.Module):
+    """Parameters added, subtracted, multiplied, divided, gated, in place and not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(3, 1))
+        self.scale = nn.Parameter(torch.randn(4))
+        self.divisor = nn.Parameter(torch.rand(3, 4) + 1.0)
+        self.gate = nn.Parameter(torch.randn(()))
+        self.numerator = nn.Parameter(torch.randn(4))
+        self.late = nn.Parameter(torch.randn(1, 3, 4))
+        self.head = nn.Linear(12, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sub(x, self.shift, alpha=2)
+        y = self.scale * x / (self.divisor.abs() + 1.0)
+        y = torch.tanh(self.gate) * y + self.numerator / (x * x + 1.0)
+        y = y.sigmoid().clone()
+        y *= self.late
+        y += self.late
+        y.sub_(self.scale)
+        return self.head((self.scale - y).flatten(1))
+
+
+class Queries(nn.Module):
+    """Learned queries that are not expanded, a mask token, and a table joined to the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(1, 2, 4))
+        self.token = nn.Parameter(torch.randn(4))
+        self.slope = nn.PReLU(3)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.slope(x)
+        x = torch.where(x.sum(2, keepdim=True) > 0, x, self.token)
+        return self.head(F.scaled_dot_product_attention(self.queries, x, x).flatten(1))
+
+
+class Copies(nn.Module):
+    """Parameters made as large as the batch, in all the ways there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(1, 1, 4))
+        self.second = nn.Parameter(torch.randn(2, 4))
+        self.third = nn.Parameter(torch.randn(4))
+        self.fourth = nn.Parameter(torch.randn(1, 4))
+        self.fifth = nn.Parameter(torch.randn(1, 4))
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = len(x)
+        parts = [
+            self.first.expand(n, -1, -1),
+            self.second.repeat(n, 1, 1),
+            self.third.expand_as(x[:, :1]),
+            self.fourth.repeat_interleave(2 * n, 0).view(n, 2, 4),
+            self.fifth.new_zeros(n, 1, 4) + self.fifth,
+            x,
+        ]
+        x = torch.cat(parts, 1)
+        return self.head((x.tanh().cumsum(1) * x.softmax(2)).mean(1))
+
+
+class Tables(nn.Module):
+    """Tables indexed by the examples and by fixed positions, as relative positions are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.indexed = nn.Parameter(torch.randn(5, 2, 2))
+        self.selected = nn.Parameter(torch.randn(5, 4))
+        self.relative = nn.Parameter(torch.randn(7, 2))
+        self.one_hot = nn.Parameter(torch.randn(5, 4))
+        self.register_buffer("distance", torch.arange(4)[:, None] - torch.arange(4) + 3)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.indexed[x].flatten(2)  # [N, 4, 4]
+        y = y + torch.index_select(self.selected, 0, x.flatten()).view(len(x), 4, 4)
+        y = y + F.one_hot(x, 5).to(y) @ self.one_hot
+        scores = (y @ y.transpose(1, 2))[:, None] + self.relative[self.distance].permute(2, 0, 1)
+        return self.head((scores.softmax(3).mean(1) @ y).tanh().mean(1))
+
+
+class LowRank(nn.Module):
+    """A weight plus a low-rank product, and a weight standardised before it is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 5))
+        self.up = nn.Parameter(torch.randn(6, 2))
+        self.down = nn.Parameter(torch.randn(2, 5))
+        self.kernel = nn.Parameter(torch.randn(3, 1, 3))
+        self.head = nn.Linear(18, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(F.linear(x, self.weight + 0.5 * self.up @ self.down))
+        mean, std = self.kernel.mean((1, 2), keepdim=True), self.kernel.std((1, 2), keepdim=True)
+        x = F.conv1d(x[:, None], (self.kernel - mean) / (std + 0.1), padding=1)
+        return self.head(torch.tanh(x).flatten(1))
+
+
+class TiedTransposed(nn.Module):
+    """Input and output embeddings share their weight through a transpose; also a slice of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(CLASSES + 3, 6)
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.inner(self.embed(x)).mean(1))
+        return (y @ self.embed.weight.T)[:, :CLASSES] + F.linear(y, self.embed.weight[:CLASSES])
+
+
+class Bag(nn.Module):
+    """An embedding bag, its entries in rows or one after the other with offsets."""
+
+    def __init__(self, offsets: bool = False, weighted: bool = False, **options: Any) -> None:
+        super().__init__()
+        self.bag = nn.EmbeddingBag(5, 4, **options)
+        self.offsets = offsets
+        self.importance = nn.Parameter(torch.rand(5)) if weighted else None
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = None if self.importance is None else self.importance[x]
+        if not self.offsets:
+            return self.head(torch.tanh(self.bag(x, per_sample_weights=weights)))
+        starts = torch.arange(len(x)) * x.shape[1]
+        if self.bag.include_last_offset:
+            starts = torch.cat((starts, starts.new_tensor([x.numel()])))
+        weights = None if weights is None else weights.flatten()
+        return self.head(torch.tanh(self.bag(x.flatten(), starts, per_sample_weights=weights)))
+
+
+class Sequence(nn.Module):
+    """A recurrent layer over the input, its last output and its last state."""
+
+    def __init__(self, kind: type[nn.RNNBase], **options: Any) -> None:
+        super().__init__()
+        self.inner = kind(4, 5, **options)
+        self.batch_first = options.get("batch_first", False)
+        y, state = self.inner(torch.zeros(2, 3, 4))
+        state = state[0] if isinstance(state, tuple) else state
+        self.head = nn.Linear(y.shape[-1] + state.shape[0] * state.shape[2], CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, state = self.inner(x if self.batch_first else x.transpose(0, 1))
+        state = state[0] if isinstance(state, tuple) else state
+        last = y[:, -1] if self.batch_first else y[-1]
+        return self.head(torch.cat((last, state.transpose(0, 1).flatten(1)), 1))
+
+
+class Cells(nn.Module):
+    """Recurrent cells in a loop of the model's own, with learned initial states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.gru = nn.LSTMCell(4, 5), nn.GRUCell(5, 3, bias=False)
+        self.start = nn.Parameter(torch.randn(1, 5))
+        self.head = nn.Linear(3, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self.start.expand(len(x), -1), x.new_zeros(len(x), 5)
+        y = x.new_zeros(len(x), 3)
+        for at in x.unbind(1):
+            state = self.lstm(at, state)
+            y = self.gru(state[0], y)
+        return self.head(y)
+
+
+class PackedSequence(nn.Module):
+    """Sequences of different length packed into one, which only the last fallback measures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.LSTM(4, 5)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = 1 + (x[:, 0, 0] > 0).long()
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
+        return self.head(self.inner(packed)[1][0][0])
+
+
+class _Doubled(torch.autograd.Function):
+    """A product written as a custom function, whose calls nobody announces."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return 2.0 * x * weight
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return 2.0 * dy * weight, (2.0 * dy * x).sum(0)
+
+
+class CustomFunction(nn.Module):
+    """A parameter inside a custom autograd function, between ordinary layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(5, 6), nn.Linear(6, CLASSES)
+        self.weight = nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.tanh(_Doubled.apply(torch.tanh(self.first(x)), self.weight)))
+
+
+class Siamese(nn.Module):
+    """One encoder for two inputs, compared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten())
+        self.head = nn.Linear(16, CLASSES)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return self.head((self.encoder(left) - self.encoder(right)).abs())
+
+
+class Answer(NamedTuple):
+    logits: Tensor
+    hidden: Tensor
+
+
+class NamedOutput(nn.Module):
+    """An output with logits among other things, and bilinear interaction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Bilinear(3, 3, 4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Answer:
+        hidden = torch.tanh(self.inner(x, x.flip(1)))
+        return Answer(self.head(hidden), hidden)
+
+
+def quietly(wrap: Callable[[nn.Module], nn.Module], module: nn.Module) -> nn.Module:
+    """Apply something that torch calls deprecated, as people still do."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return wrap(module)
 
 
 def images(channels: int, *size: int) -> Callable[[], Tensor]:
@@ -364,7 +656,7 @@ CASES = [
     Case("embedding-functional", FunctionalEmbedding, tokens(5, 6), {"table": "embedding"}),
     Case("embedding-max-norm", lambda: Flat(
         nn.Embedding(5, 4, max_norm=0.5), nn.Tanh(), width=24), tokens(5, 6),
-        {"body.0.weight": "one at a time", "head.weight": "linear"}),
+        {"body.0.weight": "embedding", "head.weight": "linear"}),
     Case("embedding-sparse", lambda: Flat(
         nn.Embedding(5, 4, sparse=True), nn.Tanh(), width=8), tokens(5, 2),
         {"body.0.weight": "embedding"}),
@@ -379,16 +671,112 @@ CASES = [
     Case("tied-embedding", TiedEmbedding, tokens(CLASSES, 3),
          {"embed.weight": "embedding + linear"}),
     Case("language-model", LanguageModel, tokens(9, 5),
-         {"embed.weight": "embedding", "position": "vmap(grad)"}, positions=5),
+         {"embed.weight": "embedding", "position": "add"}, positions=5),
     Case("token-and-position", TokenAndPosition, images(3, 8),
-         {"token": "vmap(grad)", "position": "vmap(grad)", "scale": "vmap(grad)",
+         {"token": "expand", "position": "add", "scale": "mul",
           "attention.in_proj_weight": "linear", "attention.out_proj.weight": "linear"}),
     Case("in-place", InPlace, images(5),
-         {"first.weight": "linear", "conv.weight": "conv1d", "token": "vmap(grad)"}),
+         {"first.weight": "linear", "conv.weight": "conv1d", "token": "autograd of one call"}),
     Case("weight-norm", lambda: Flat(
         parametrizations.weight_norm(nn.Linear(5, 6)), nn.Tanh(), width=6), images(5),
-        {"body.0.parametrizations.weight.original0": "vmap(grad)", "body.0.bias": "linear"}),
-    Case("recurrent", Recurrent, images(3, 4), {"head.weight": "linear"}),
+        {"body.0.parametrizations.weight.original0": "linear, derived", "body.0.bias": "linear"}),
+    Case("weight-norm-hook", lambda: Flat(
+        quietly(nn.utils.weight_norm, nn.Linear(5, 6)), nn.Tanh(), width=6), images(5),
+        {"body.0.weight_v": "linear, derived", "body.0.weight_g": "linear, derived"}),
+    Case("spectral-norm", lambda: Flat(
+        parametrizations.spectral_norm(nn.Conv1d(2, 3, 2)), nn.Tanh(), width=9), images(2, 4),
+        {"body.0.parametrizations.weight.original": "conv1d, derived"}),
+    Case("low-rank", LowRank, images(5),
+         {"weight": "linear, derived", "up": "linear, derived", "down": "linear, derived",
+          "kernel": "conv1d, derived"}),
+    Case("attention", lambda: Attention(False, batch_first=True), images(3, 4),
+         {"inner.in_proj_weight": "linear", "inner.in_proj_bias": "linear",
+          "inner.out_proj.weight": "linear"}),
+    Case("attention-time-major", lambda: Attention(False), images(3, 4),
+         {"inner.in_proj_weight": "linear"}),
+    Case("attention-cross", lambda: Attention(True), images(3, 4),
+         {"inner.in_proj_weight": "linear", "inner.in_proj_bias": "linear"}),
+    Case("attention-unpacked", lambda: Attention(True, kdim=6, vdim=10), images(3, 4),
+         {"inner.q_proj_weight": "linear", "inner.k_proj_weight": "linear",
+          "inner.v_proj_weight": "linear"}),
+    Case("attention-bias-kv", lambda: Attention(
+        True, add_bias_kv=True, add_zero_attn=True, bias=False), images(3, 4),
+        {"inner.bias_k": "repeat", "inner.bias_v": "repeat"}),
+    Case("matmul", lambda: Products(lambda x, w: x @ w, 5, 6, width=18), images(3, 5),
+         {"matrix": "matmul"}),
+    Case("matmul-from-the-left", lambda: Products(lambda x, w: w @ x, 6, 3, width=30),
+         images(3, 5), {"matrix": "matmul"}),
+    Case("matmul-mm", lambda: Products(torch.mm, 5, 6, width=6), images(5), {"matrix": "matmul"}),
+    Case("matmul-groups", lambda: Products(torch.matmul, 3, 5, 2, width=24), images(3, 4, 5),
+         {"matrix": "matmul"}),
+    Case("matmul-vector", lambda: Products(torch.matmul, 5, width=3), images(3, 5),
+         {"matrix": "matmul"}),
+    Case("matmul-broadcast", lambda: Products(torch.matmul, 1, 5, 2, width=24), images(3, 4, 5),
+         {"matrix": "autograd of one call"}),
+    Case("einsum", lambda: Products(
+        lambda x, w: torch.einsum("nhtk,hko->nhto", x, w), 3, 5, 2, width=24), images(3, 4, 5),
+        {"matrix": "einsum"}),
+    Case("einsum-ellipsis", lambda: Products(
+        lambda x, w: torch.einsum("ok,...k->...o", w, x), 6, 5, width=18), images(3, 5),
+        {"matrix": "einsum"}),
+    Case("einsum-two-inputs", lambda: Products(
+        lambda x, w: torch.einsum("ntab,oab->not", x, w), 6, 4, 5, width=18), images(3, 4, 5),
+        {"matrix": "einsum"}),
+    Case("einsum-diagonal", lambda: Products(
+        lambda x, w: torch.einsum("nts,ss->nts", x, w), 5, 5, width=15), images(3, 5),
+        {"matrix": "autograd of one call"}),
+    Case("addmm", Conv1D, images(3, 5), {"weight": "addmm", "bias": "addmm"}),
+    Case("addmm-scaled", lambda: Conv1D(alpha=0.5, beta=2.0), images(3, 5),
+         {"weight": "autograd of one call"}),
+    Case("arithmetic", Arithmetic, images(3, 4),
+         {"shift": "sub", "scale": "mul + sub", "divisor": "div, derived", "gate": "mul, derived",
+          "numerator": "div", "late": "mul + add"}),
+    Case("queries", Queries, images(3, 4),
+         {"queries": "autograd of one call", "token": "autograd of one call",
+          "slope.weight": "autograd of one call"}),
+    Case("copies", Copies, images(3, 4),
+         {"first": "expand", "second": "repeat", "third": "expand",
+          "fourth": "autograd of one call, masked", "fifth": "add"}),
+    Case("tables", Tables, tokens(5, 4),
+         {"indexed": "getitem", "selected": "index_select", "one_hot": "matmul",
+          "relative": "add, derived"}),
+    Case("tied-transposed", TiedTransposed, tokens(CLASSES + 3, 3),
+         {"embed.weight": "embedding + matmul + linear"}),
+    *(Case(f"embedding-bag-{mode}", lambda mode=mode: Bag(mode=mode, padding_idx=1), tokens(5, 6),
+           {"bag.weight": "embedding"}) for mode in ("sum", "mean", "max")),
+    Case("embedding-bag-offsets", lambda: Bag(True, max_norm=0.6), tokens(5, 6),
+         {"bag.weight": "embedding"}),
+    Case("embedding-bag-last-offset", lambda: Bag(
+        True, mode="max", include_last_offset=True), tokens(5, 6), {"bag.weight": "embedding"}),
+    Case("embedding-bag-weighted", lambda: Bag(weighted=True, mode="sum"), tokens(5, 6),
+         {"bag.weight": "embedding", "importance": "getitem"}),
+    Case("embedding-bag-weighted-offsets", lambda: Bag(True, True, mode="sum"), tokens(5, 6),
+         {"bag.weight": "embedding", "importance": "getitem"}),
+    Case("lstm", lambda: Sequence(nn.LSTM, batch_first=True), images(3, 4),
+         {"inner.weight_ih_l0": "linear", "inner.weight_hh_l0": "linear",
+          "inner.bias_hh_l0": "linear"}),
+    Case("lstm-all-options", lambda: Sequence(
+        nn.LSTM, num_layers=2, bidirectional=True, proj_size=3, dropout=0.5), images(3, 4),
+        {"inner.weight_hr_l1_reverse": "linear", "inner.weight_ih_l1": "linear"}),
+    Case("lstm-no-bias", lambda: Sequence(nn.LSTM, bias=False), images(3, 4),
+         {"inner.weight_hh_l0": "linear"}),
+    Case("gru", lambda: Sequence(nn.GRU, num_layers=2, batch_first=True), images(3, 4),
+         {"inner.weight_hh_l1": "linear", "inner.bias_ih_l0": "linear"}),
+    Case("rnn", lambda: Sequence(nn.RNN, bidirectional=True), images(3, 4),
+         {"inner.weight_hh_l0_reverse": "linear"}),
+    Case("rnn-relu", lambda: Sequence(nn.RNN, nonlinearity="relu"), images(3, 4),
+         {"inner.weight_hh_l0": "linear"}),
+    Case("cells", Cells, images(3, 4),
+         {"lstm.weight_hh": "linear", "gru.weight_ih": "linear", "start": "expand"}),
+    Case("packed-sequence", PackedSequence, images(2, 4),
+         {"inner.weight_hh_l0": "one at a time", "head.weight": "linear"}),
+    Case("custom-function", CustomFunction, images(5),
+         {"first.weight": "linear", "weight": "one at a time", "head.weight": "linear"}),
+    Case("siamese", Siamese, lambda: {
+        "left": torch.randn(EXAMPLES, 2, 6), "right": torch.randn(EXAMPLES, 2, 6)},
+        {"encoder.0.weight": "conv1d", "encoder.1.weight": "batch_norm"}),
+    Case("named-output", NamedOutput, images(3),
+         {"inner.weight": "autograd of one call", "inner.bias": "autograd of one call"}),
     Case("caching", Caching, images(5), {}),
     Case("unused", Unused, images(5), {"spare.weight": "never used"}),
     Case("activation-checkpointing", lambda: ActivationCheckpointing(False), images(5),

@@ -48,7 +48,9 @@ def take(inputs: Inputs, rows: Sequence[int]) -> Inputs:
 def call(model: nn.Module, inputs: Inputs) -> Tensor:
     """The logits."""
     output = model(**inputs) if isinstance(inputs, dict) else model(inputs)
-    return output["logits"] if isinstance(output, dict) else output
+    if isinstance(output, dict):
+        return output["logits"]
+    return getattr(output, "logits", output)
 
 
 def as_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
@@ -108,11 +110,12 @@ def statistics(
     dtype: torch.dtype = torch.float64,
     between: Callable[[nn.Module], None] = lambda model: None,
     groups: Sequence[Sequence[int]] | None = None,
+    copied: bool = True,
 ) -> Statistics:
     """One backward pass per example, in eval mode, on a copy of the model.
 
     Args:
-        model: Left alone.
+        model: Left alone, unless it is not ``copied``, as some models cannot be.
         inputs: ``[N, ...]``.
         targets: ``[N, ...]``.
         cell: The cell of each example.
@@ -123,7 +126,7 @@ def statistics(
         groups: Examples whose forward pass is made together; one at a time by default. In float32
             a batch takes other decisions at ReLU and max-pool than an example alone.
     """
-    model = copy.deepcopy(model).to(dtype).eval()
+    model = (copy.deepcopy(model) if copied else model).to(dtype).eval()
     inputs = as_dtype(inputs, dtype)
     for parameter in model.parameters():
         parameter.requires_grad_(True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analyze.gradients.forms import Explicit, OuterProducts, ScatteredRows, Sum
+from analyze.gradients.forms import Explicit, OuterProducts, ScatteredRows, Sum, combined
 from tests import oracle
 from tests.cases import CASES
 from tests.test_engine import TIGHT, measured, zero_to_rounding
@@ -51,8 +51,9 @@ def test_forms_of_any_kind_add_up(first, second):
     """A parameter used in two ways: the cross term counts."""
     a, b = forms()[first], forms()[second]
     expected = a.explicit(0, 5) + b.explicit(0, 5)
-    for algorithm in (a + b).algorithms:
-        total, norms = (a + b).summarise(algorithm)
+    both = combined([a, b])
+    for algorithm in both.algorithms:
+        total, norms = both.summarise(algorithm)
         torch.testing.assert_close(total, expected.sum(0))
         torch.testing.assert_close(norms, expected.flatten(1).square().sum(1))
 

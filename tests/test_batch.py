@@ -30,39 +30,83 @@ def measure(replica: Replica, batch: Inputs, plan):
 def test_a_parameter_used_past_the_calls_is_noticed():
     model, inputs, _ = settled(next(c for c in CASES if c.name == "token-and-position"))
     replica, batch, plan = planned(model, inputs)
-    wrong = replace(plan, methods=plan.methods | {"position": "linear"})
+    without = [c for c in plan.calls if ("position",) not in c.weights.values()]
     with pytest.raises(ForwardChangedError, match="past the calls"):
-        measure(replica, batch, wrong)
+        measure(replica, batch, replace(plan, calls=tuple(without)))
 
 
-class WritesOverItsInput(nn.Module):
-    """Changes the input of a layer after the layer has read it."""
+class Changeable(nn.Module):
+    """Does something else once ``then`` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: str) -> None:
         super().__init__()
         self.first = nn.Linear(5, 5)
         self.inner = nn.Linear(5, CLASSES)
+        self.scale = nn.Parameter(torch.ones(5))
+        self.register_buffer("changed", torch.zeros(()))
+        self.then = then
 
     def forward(self, x: Tensor) -> Tensor:
+        changed = self.then if float(self.changed) else ""
         x = self.first(x)
+        if changed == "another weight":
+            return self.inner(x * (self.scale + self.first.bias))
+        if changed == "another functional":
+            return self.inner(x - self.scale)
+        x = x * (self.scale + 1.0)
         y = self.inner(x)
-        x.add_(1.0)
-        return y + x[:, :CLASSES]
+        if changed == "writes over its input":
+            x.add_(1.0)
+        if changed == "one call more":
+            return self.inner(x)
+        return y
 
 
-def test_an_input_changed_in_place_is_noticed():
-    replica, batch, plan = planned(WritesOverItsInput(), torch.randn(4, 5))
-    with pytest.raises(ForwardChangedError, match="changed in place"):
+@pytest.mark.parametrize(
+    ("then", "message"),
+    [
+        ("another weight", r"mul of \['first.bias', 'scale'\] instead of \['scale'\]"),
+        ("another functional", "linear instead of mul"),
+        ("writes over its input", "input of linear was changed in place"),
+        ("one call more", "past the calls"),
+    ],
+)
+def test_another_forward_pass_is_noticed(then, message):
+    replica, batch, plan = planned(Changeable(then), torch.randn(4, 5))
+    measure(replica, batch, plan)
+    replica.model.changed.fill_(1.0)
+    with pytest.raises(ForwardChangedError, match=message):
         measure(replica, batch, plan)
 
 
-def test_fewer_and_more_calls_than_planned_are_noticed():
+def test_other_numbers_of_calls_than_planned_are_noticed():
     model, inputs, _ = settled(next(c for c in CASES if c.name == "linear"))
     replica, batch, plan = planned(model, inputs)
-    with pytest.raises(ForwardChangedError, match="instead of"):
-        measure(replica, batch, replace(plan, calls=(*plan.calls, plan.calls[-1])))
-    with pytest.raises(ForwardChangedError):
-        measure(replica, batch, replace(plan, calls=plan.calls[:-1]))
+    more = (*plan.calls, replace(plan.calls[-1], number=99))
+    with pytest.raises(ForwardChangedError, match="2 calls instead of 3"):
+        measure(replica, batch, replace(plan, calls=more))
+
+
+class Ragged(nn.Module):
+    """A layer that sees only some of the examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        chosen = x[:, 0] > 0
+        return torch.zeros(len(x), CLASSES).to(x).index_put((chosen,), self.inner(x[chosen]))
+
+
+def test_a_call_that_sees_other_rows_than_planned_is_noticed():
+    inputs = torch.randn(4, 5)
+    inputs[:, 0] = 1.0
+    replica, batch, plan = planned(Ragged(), inputs)
+    measure(replica, batch, plan)
+    inputs[1, 0] = -1.0
+    with pytest.raises(ForwardChangedError, match=r"linear saw \[3, 5\]"):
+        measure(replica, Inputs({"": inputs}), plan)
 
 
 def test_the_plan_remembers_which_algorithm_was_fastest():

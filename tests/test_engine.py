@@ -24,7 +24,10 @@ def measured(case: Case, **options):
     tree = analyze.measure(model, probes, **(settings | options))
     cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
     reset = _reset if case.name == "caching" else (lambda model: None)
-    expected = oracle.statistics(model, inputs, targets, cell, 3 * FOLDS, between=reset)
+    again, _, _ = settled(case)
+    expected = oracle.statistics(
+        again, inputs, targets, cell, 3 * FOLDS, between=reset, copied=False
+    )
     return tree, expected
 
 

@@ -101,8 +101,29 @@ def test_refuses_what_cannot_be_copied():
     model = nn.Linear(4, 3)
     model.view_of_weight = model.weight.view(-1)
     probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
-    with pytest.raises(analyze.InputError, match="cannot be copied"):
+    with pytest.raises(analyze.InputError, match="view_of_weight has a graph"):
         analyze.measure(model, probes, device="cpu")
+
+
+class WritesOverItsInput(nn.Module):
+    """Changes in place what a layer still needs: no backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.head(x)
+        x.add_(1.0)
+        return y + x
+
+
+def test_refuses_what_has_no_backward_pass():
+    probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
+    with pytest.raises(analyze.InputError, match="no backward pass") as refusal:
+        analyze.measure(WritesOverItsInput(), probes, device="cpu")
+    assert "inplace operation" in refusal.value.found
 
 
 def test_refuses_losses_that_are_not_finite():

@@ -9,23 +9,32 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.fallback import FALLBACK_METHODS
-from analyze.gradients.forms import Form, Summary
-from analyze.gradients.intercept import Interception
+from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
+from analyze.gradients.forms import Form, Summary, combined
+from analyze.gradients.intercept import ForwardChangedError, Interception
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 
 
-class ForwardChangedError(Exception):
-    """A forward pass made other calls than the plan says: control flow that depends on the data."""
+class MethodFailedError(Exception):
+    """A method could not work out the gradients of some parameters; the next one can.
+
+    Args:
+        parameters: Those of a call whose rule failed, or those of a fallback.
+    """
+
+    def __init__(self, parameters: set[str]) -> None:
+        super().__init__(f"no gradient of {sorted(parameters)}")
+        self.parameters = parameters
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,13 @@ class AlgorithmChoice:
     def summarise(self, form: Form) -> Summary:
         """The form's summary, by the fastest of its algorithms."""
         if len(form.algorithms) == 1:
-            return form.summarise(form.algorithms[0])
+            return form.summarise(form.algorithms[0], self.summarise)
         if form.key not in self.chosen:
-            taken = {a: seconds(partial(form.summarise, a)) for a in form.algorithms}
+            taken = {
+                a: seconds(partial(form.summarise, a, self.summarise)) for a in form.algorithms
+            }
             self.chosen[form.key] = min(taken, key=taken.__getitem__)
-        algorithm = self.chosen[form.key]
-        return form.summarise(algorithm)
+        return form.summarise(self.chosen[form.key], self.summarise)
 
 
 def measure_batch(
@@ -68,18 +78,19 @@ def measure_batch(
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
+        MethodFailedError: a rule or ``vmap`` could not work out the gradients of some parameters.
 
     Cost: one forward and one backward pass, of which the weight gradients are replaced by rules
     that also give the squared norms; the fallback runs the model again.
     """
     collector = _Collector(plan, len(inputs))
-    names = {id(replica.parameters[name]): name for name in plan.by_rule}
-    for name, parameter in replica.parameters.items():
-        parameter.requires_grad_(name in plan.methods and id(parameter) in names)
-    mode = Interception(names, collector.on_call)
-    with mode:
+    for parameter in replica.parameters.values():
+        parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
+    names = {id(parameter): name for name, parameter in replica.parameters.items()}
+    mode = Interception(collector.calls, names, collector.on_call)
+    with mode if collector.calls else nullcontext():
         output = replica(inputs)
-    collector.check_complete()
+    collector.check_complete(mode.seen)
     targets = targets.to(output.device)
     with torch.no_grad():
         losses = loss.per_example(output, targets)
@@ -87,7 +98,7 @@ def measure_batch(
         seed = loss.seed(output, targets)
         scale = _power_of_two(seed)
         seed = seed * scale
-    if names:
+    if plan.by_rule:
         leaves = [mode.anchor, *(replica.parameters[name] for name in plan.by_rule)]
         grads = torch.autograd.grad(output, leaves, seed, allow_unused=True)
         if any(g is not None for g in grads[1:]):
@@ -95,7 +106,7 @@ def measure_batch(
     gradients = collector.finish()
     for method, measure in FALLBACK_METHODS.items():
         if wanted := plan.by_fallback(method):
-            gradients |= measure(replica, inputs, seed, wanted)
+            gradients |= _by_fallback(measure, replica, inputs, seed, wanted)
     return BatchResult(
         losses.double().cpu(),
         accuracy.cpu(),
@@ -103,50 +114,72 @@ def measure_batch(
     )
 
 
+def _by_fallback(
+    measure: Fallback, replica: Replica, inputs: Inputs, seed: Tensor, names: list[str]
+) -> dict[str, Summary]:
+    """What a fallback finds.
+
+    Raises:
+        MethodFailedError: ``vmap`` cannot follow the model.
+    """
+    try:
+        return measure(replica, inputs, seed, names)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the model's own forward may raise anything under vmap
+        if measure is one_at_a_time:
+            raise  # nothing is left
+        raise MethodFailedError(set(names)) from error
+
+
 class _Collector:
     """Turns the gradients that arrive at the calls into summaries of the parameters."""
 
     def __init__(self, plan: Plan, count: int) -> None:
-        self._plan = plan
         self._count = count
         self._uses = plan.uses
-        self._wanted = set(plan.by_rule)
-        self._calls = [
-            (call.signature, call.layout)
+        self._wanted = frozenset(self._uses)
+        self.calls = {
+            call.number: call
             for call in plan.calls
-            if any(name in self._wanted for _, name in call.signature[1])
-        ]
-        self._seen = 0
+            if any(name in self._wanted for own in call.weights.values() for name in own)
+        }
         self._choice = AlgorithmChoice(plan.algorithms)
         self._pending: dict[str, list[Form]] = {}
         self._done: dict[str, Summary] = {}
 
     def on_call(self, call: Call) -> Callable[[Tensor], None]:
-        """Match the call with the plan; its output's gradient will come later."""
-        if self._seen == len(self._calls):
-            raise ForwardChangedError(f"one call of {call.rule.name} more than in the plan")
-        signature, layout = self._calls[self._seen]
-        self._seen += 1
-        planned = tuple(pair for pair in signature[1] if pair[1] in self._wanted)
-        if (signature[0], planned) != call.signature or layout is None:
-            raise ForwardChangedError(f"{call.signature} instead of {signature}")
-        if layout.count(call.data) != self._count:
-            raise ForwardChangedError(f"{call.signature} saw {list(call.data.shape)}")
+        """Check the call against the batch; its output's gradient will come later."""
+        for argument, layout in call.layouts.items():
+            if not layout.fits(call.arguments[argument], self._count):
+                shape = list(call.arguments[argument].shape)
+                raise ForwardChangedError(f"{call.rule.name} saw {shape}")
+        call.wanted = frozenset(
+            k
+            for k, weight in call.weights.items()
+            if not self._wanted.isdisjoint(weight.parameters)
+        )
 
         def on_gradient(dy: Tensor) -> None:
-            if call.data._version != call.version:
-                raise ForwardChangedError(f"the input of {call.signature} was changed in place")
-            with torch.no_grad():
-                forms = call.rule.forms(call.arguments, dy, layout, set(call.parameters))
-                for argument, form in forms.items():
-                    self._add(call.parameters[argument], form)
+            if not call.output.fits(dy, self._count):
+                raise ForwardChangedError(f"{call.rule.name} gave {list(dy.shape)}")
+            if call.changed_in_place():
+                raise ForwardChangedError(f"the input of {call.rule.name} was changed in place")
+            try:
+                with torch.no_grad():
+                    self._add_call(call, dy)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever goes wrong in a rule, other methods are left
+                own = {name for w in call.weights.values() for name in w.parameters}
+                raise MethodFailedError(own & self._wanted) from error
 
         return on_gradient
 
-    def check_complete(self) -> None:
+    def check_complete(self, seen: int) -> None:
         """After the forward pass: as many calls as planned."""
-        if self._seen != len(self._calls):
-            raise ForwardChangedError(f"{self._seen} calls instead of {len(self._calls)}")
+        if seen != len(self.calls):
+            raise ForwardChangedError(f"{seen} calls instead of {len(self.calls)}")
 
     def finish(self) -> dict[str, Summary]:
         """After the backward pass: a call that no gradient reached gave nothing."""
@@ -154,16 +187,18 @@ class _Collector:
             self._summarise(name)
         return self._done
 
-    def _add(self, name: str, form: Form) -> None:
-        self._pending.setdefault(name, []).append(form)
-        if len(self._pending[name]) == self._uses[name]:
-            self._summarise(name)
+    def _add_call(self, call: Call, dy: Tensor) -> None:
+        """Add the gradients of a call; a parameter is done when all of its uses are there."""
+        for argument, form in call.rule.forms(call, dy).items():
+            for name, own in call.weights[argument].forms(form, self._wanted).items():
+                if name not in self._wanted:
+                    continue
+                self._pending.setdefault(name, []).append(own)
+                if len(self._pending[name]) == self._uses[name]:
+                    self._summarise(name)
 
     def _summarise(self, name: str) -> None:
-        first, *others = self._pending.pop(name)
-        for form in others:
-            first = first + form
-        self._done[name] = self._choice.summarise(first)
+        self._done[name] = self._choice.summarise(combined(self._pending.pop(name)))
 
 
 def _power_of_two(seed: Tensor) -> float:

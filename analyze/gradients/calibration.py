@@ -1,152 +1,214 @@
-"""Find the plan: run tiny batches, see which calls use parameters and where the examples lie."""
+"""Find the plan: run tiny batches, see where weights meet the examples, choose rules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from analyze.errors import InputError
+from analyze.gradients.dependence import meetings
+from analyze.gradients.evidence import SIZES, Evidence, gather, rows
 from analyze.gradients.intercept import Interception
-from analyze.gradients.layout import (
-    ExampleLayout,
-    agrees,
-    changed_entries,
-    possible_layouts,
-)
-from analyze.gradients.plan import NEVER_USED, VMAP, CallPlan, Plan
+from analyze.gradients.order import ForwardOrder
+from analyze.gradients.plan import DERIVED, NEVER_USED, VMAP, CallPlan, Plan
+from analyze.gradients.recording import Recording, record
 from analyze.gradients.replica import Inputs, Replica
-from analyze.gradients.rules import Call
+from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
+from analyze.gradients.rules.one_call import flattened, unflattened
 
-BATCH_SIZES = (2, 3)
+SAME = 1e-4  # relative difference of two ways to one call's gradients, in float32
 
 
 def calibrate(replica: Replica, probes: Inputs) -> Plan:
     """The plan for ``replica``, from a handful of ``probes`` (at least one; five are best).
 
-    For batch sizes 2 and 3 every example in turn is exchanged for another; where the input of a
-    call changes tells which of its entries belong to that example. A call whose map is irregular,
-    whose rule is not exact for its arguments, or that is not the same in every pass leaves its
-    parameters to the fallback; so does a parameter that autograd still reaches past the calls.
+    Each call in which weights meet the examples gets the first rule that is exact for it. A call
+    whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
+    autograd still reaches past the calls, and a model that makes other calls for other examples
+    leaves all of them.
 
-    Cost: nine forward passes and one backward pass over two or three examples.
+    Raises:
+        InputError: the model has no backward pass.
+
+    Cost: ten forward and seven backward passes over two or three examples.
     """
-    rows = {n: torch.arange(n) % len(probes) for n in BATCH_SIZES}
-    base = {n: _calls(replica, probes.take(rows[n])) for n in BATCH_SIZES}
-    signatures = [[call.signature for call in calls] for calls in base.values()]
-    regular = all(s == signatures[0] for s in signatures)
-    layouts = _layouts(replica, probes, rows, base) if regular else [None] * len(signatures[0])
-
-    irregular: set[str] = set()
-    for call, layout in zip(base[BATCH_SIZES[0]], layouts, strict=True):
-        if layout is None or not call.rule.accepts(call.arguments, layout):
-            irregular |= set(call.parameters.values())
-    trace = _trace(replica, probes.take(rows[BATCH_SIZES[0]]))
-    methods = {}
-    for name in replica.parameters:
-        functionals = trace.functionals.get(name, [])
-        if name in trace.leaked or name in irregular:
-            methods[name] = VMAP
-        elif name not in trace.reached:
-            methods[name] = NEVER_USED
+    names = {id(parameter): name for name, parameter in replica.parameters.items()}
+    with ForwardOrder(replica) as order:
+        base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in SIZES}
+    used = _used(replica, base[SIZES[0]])
+    met = meetings(base[SIZES[0]], base[SIZES[1]], names)
+    evidence = None if met is None else gather(replica, probes, base, met)
+    calls: list[CallPlan] = []
+    irregular: set[str] = set() if evidence is not None else used
+    for call in evidence or []:
+        planned = planned_by_first_exact_rule(call)
+        if planned is None:
+            irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
-            methods[name] = " + ".join(dict.fromkeys(functionals))
-    calls = tuple(CallPlan(s, layout) for s, layout in zip(signatures[0], layouts, strict=True))
-    return Plan(calls, methods, trace.order)
+            calls.append(planned)
+    methods = _methods(replica.parameters, calls, used, irregular)
+    plan = Plan(tuple(calls), methods, order.names(used))
+    leaked = _leaked(replica, probes.take(rows(SIZES[1], len(probes))), plan)
+    return Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
 
 
-@dataclass(frozen=True)
-class _Trace:
-    """What one forward and backward pass shows of the parameters."""
+def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
+    """The functional's own rule if it is exact for this call, else autograd of the call.
 
-    functionals: dict[str, list[str]]  # parameter to the functionals that use it
-    reached: set[str]  # parameters whose calls a gradient came back to
-    leaked: set[str]  # parameters that autograd reaches past the calls
-    order: tuple[str, ...]
-
-
-def _calls(replica: Replica, batch: Inputs) -> list[Call]:
-    """The calls of one forward pass that use parameters, their inputs as they were then."""
-    calls: list[Call] = []
-
-    def record(call: Call) -> None:
-        call.arguments["input"] = call.data.clone()  # later layers may write over it
-        calls.append(call)
-
-    # With gradients on: without them attention takes a fast path that makes no such calls.
-    with torch.enable_grad(), Interception(_names(replica), record):
-        replica(batch)
-    return calls
+    Returns:
+        None where it is not known where the examples lie in the result.
+    """
+    own = RULES.get(evidence.record.function)
+    for rule in (*([] if own is None else [own]), ALONE, MASKED):
+        call = _bound(rule, evidence)
+        if call is not None and _exact(call):
+            return CallPlan(
+                number=evidence.record.number or 0,
+                function=evidence.record.function.__name__,
+                rule=rule.name,
+                weights={k: tuple(w.parameters) for k, w in call.weights.items()},
+                layouts=call.layouts,
+                output=call.output,
+                derived=tuple(k for k, w in call.weights.items() if not w.direct),
+            )
+    return None
 
 
-def _layouts(
-    replica: Replica, probes: Inputs, rows: dict[int, Tensor], base: dict[int, list[Call]]
-) -> list[ExampleLayout | None]:
-    """Where the examples of each call's input lie; None where no layout explains the changes."""
-    found = [
-        possible_layouts({n: calls[k].data.shape for n, calls in base.items()})
-        for k in range(len(base[BATCH_SIZES[0]]))
-    ]
-    for n, example, exchanged in _exchanges(len(probes), rows):
-        calls = _calls(replica, probes.take(exchanged))
-        if [c.signature for c in calls] != [c.signature for c in base[n]]:
-            return [None] * len(found)
-        for k, (call, other) in enumerate(zip(base[n], calls, strict=True)):
-            if call.data.shape != other.data.shape:
-                found[k] = []
-            else:
-                changed = changed_entries(call.data, other.data)
-                found[k] = [layout for layout in found[k] if agrees(layout, changed, example)]
-    return [layouts[0] if len(layouts) == 1 else None for layouts in found]
+class _Place(str):
+    """Stands for a tensor at its place among the arguments."""
+
+    __slots__ = ()
 
 
-def _exchanges(available: int, rows: dict[int, Tensor]) -> Iterator[tuple[int, int, Tensor]]:
-    """Batch size, the example exchanged, and the rows of the probes with it exchanged."""
-    for n, base in rows.items():
-        for example in range(n):
-            exchanged = base.clone()
-            exchanged[example] = (n + example) % available
-            yield n, example, exchanged
+def _bound(rule: Rule, evidence: Evidence) -> Call | None:
+    """The call as a rule sees it; None where the rule knows no weight or no examples there."""
+    record, output = evidence.record, evidence.output_layout
+    if output is None:
+        return None
+    flat = flattened(record.args, record.kwargs)
+    marks = {p: _Place(p) if isinstance(v, Tensor) else v for p, v in flat.items()}
+    args, kwargs = unflattened(marks, record.args, record.kwargs)
+    names = {str(v): k for k, v in rule.bind(args, kwargs).items() if isinstance(v, _Place)}
+    known = evidence.argument_layouts
+    if not (evidence.weights.keys() | evidence.data) <= names.keys():
+        return None
+    if rule in (ALONE, MASKED):
+        if rule is ALONE and not (evidence.data | evidence.arguments.keys()) <= known.keys():
+            return None
+    elif not (
+        {names[p] for p in evidence.weights} <= set(rule.weights)
+        and {names[p] for p in evidence.data} <= set(rule.data)
+    ):
+        return None
+    return Call(
+        rule=rule,
+        function=record.function,
+        args=record.args,
+        kwargs=record.kwargs,
+        arguments=rule.bind(record.args, record.kwargs),
+        weights={names[p]: weight for p, weight in evidence.weights.items()},
+        layouts={names[p]: layout for p, layout in known.items() if p in names},
+        output=output,
+        wanted=frozenset(names[p] for p in evidence.weights),
+    )
 
 
-def _trace(replica: Replica, batch: Inputs) -> _Trace:
-    """One pass with gradients: who is reached by the calls, who past them, and in which order."""
-    functionals: dict[str, list[str]] = {}
-    reached: set[str] = set()
-    order: dict[str, None] = {}
-    module_of = {id(m): name for name, m in replica.model.named_modules()}
+def _exact(call: Call) -> bool:
+    """Whether the rule takes the call; of autograd for each example alone, whether it agrees.
 
-    def on_call(call: Call) -> Callable[[Tensor], None]:
-        names = list(call.parameters.values())
-        order.update(dict.fromkeys(names))
-        for name in names:
-            functionals.setdefault(name, []).append(call.rule.name)
-        return lambda _dy: reached.update(names)
-
-    def on_module(module: nn.Module, _args: object) -> None:
-        prefix = module_of.get(id(module), "")
-        own = [f"{prefix}.{n}" if prefix else n for n, _ in module.named_parameters(recurse=False)]
-        order.update(dict.fromkeys(name for name in own if name in replica.parameters and prefix))
-
-    hooks = [m.register_forward_pre_hook(on_module) for m in replica.model.modules()]
+    A call that has the size of the batch written into it cannot run for one example.
+    """
+    if call.rule is MASKED:
+        return True
+    if call.rule is not ALONE:
+        return call.rule.accepts(call)
     try:
-        mode = Interception(_names(replica), on_call)
-        with mode:
-            output = replica(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    names = list(replica.parameters)
-    inputs = [mode.anchor, *replica.parameters.values()]
-    grads = torch.autograd.grad(output, inputs, torch.ones_like(output), allow_unused=True)
-    leaked = {name for name, g in zip(names, grads[1:], strict=True) if g is not None}
-    for name in names:  # parameters seen by no call and owned by no module that ran
-        order.setdefault(name)
-    used = reached | leaked
-    ordered = sorted(order, key=lambda name: name not in used)
-    return _Trace(functionals, reached, leaked, tuple(ordered))
+        dy = _random_like(_result(call))
+        alone, masked = call.rule.forms(call, dy), MASKED.forms(call, dy)
+        return all(_same(alone[k].explicit(0, 2), masked[k].explicit(0, 2)) for k in alone)
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return False
 
 
-def _names(replica: Replica) -> dict[int, str]:
-    return {id(parameter): name for name, parameter in replica.parameters.items()}
+def _result(call: Call) -> Tensor:
+    """What the call gives, on a copy of what it may write into."""
+    first = call.args[0]
+    target = first.clone() if isinstance(first, Tensor) else first
+    with torch.no_grad():
+        result = call.function(target, *call.args[1:], **call.kwargs)
+    return target if result is None else result
+
+
+def _random_like(tensor: Tensor) -> Tensor:
+    return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    scale = float(b.abs().amax()) if b.numel() else 0.0
+    return a.shape == b.shape and bool((a - b).abs().le(SAME * scale).all())
+
+
+def _used(replica: Replica, recording: Recording) -> set[str]:
+    """Parameters that autograd gives a gradient.
+
+    Raises:
+        InputError: it fails.
+    """
+    output = recording.output
+    if not output.requires_grad:
+        return set()
+    try:
+        return _given_gradients(output, replica.parameters, retain_graph=True)
+    except RuntimeError as error:  # whatever torch has against it
+        raise InputError(
+            "the model has no backward pass",
+            found=f"torch says: {str(error).splitlines()[0]}",
+            expected="a model that loss.backward() works on in eval mode",
+            fix="try loss.backward() on two probes; give a factory that builds a model on which it "
+            "works: --model FILE.py:FACTORY",
+        ) from error
+
+
+def _given_gradients(output: Tensor, leaves: dict[str, Any], retain_graph: bool) -> set[str]:
+    found = torch.autograd.grad(
+        output, [*leaves.values()], torch.ones_like(output), retain_graph, allow_unused=True
+    )
+    return {name for name, g in zip(leaves, found, strict=True) if g is not None}
+
+
+def _methods(
+    parameters: Iterable[str], calls: list[CallPlan], used: set[str], irregular: set[str]
+) -> dict[str, str]:
+    """The method of each parameter: the rules of its calls, or the fallback."""
+    rules: dict[str, dict[str, None]] = {}
+    derived: set[str] = set()
+    for call in calls:
+        for argument, own in call.weights.items():
+            for name in own:
+                rules.setdefault(name, {})[call.rule] = None
+            if argument in call.derived:
+                derived |= set(own)
+    methods = {}
+    for name in parameters:
+        if name not in used:
+            methods[name] = NEVER_USED
+        elif name in irregular or name not in rules:
+            methods[name] = VMAP
+        else:
+            methods[name] = " + ".join(rules[name]) + (f", {DERIVED}" if name in derived else "")
+    return methods
+
+
+def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
+    """Parameters of rules that autograd still gives a gradient once the calls are taken over."""
+    names = {id(parameter): name for name, parameter in replica.parameters.items()}
+    mode = Interception({c.number: c for c in plan.calls}, names, lambda call: lambda dy: None)
+    with torch.enable_grad(), mode:
+        output = replica(batch)
+    if not plan.by_rule or not output.requires_grad:
+        return set()
+    own = {name: replica.parameters[name] for name in plan.by_rule}
+    return _given_gradients(output, {"": mode.anchor} | own, retain_graph=False) - {""}

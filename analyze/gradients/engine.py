@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from analyze.errors import CheckpointError, InputError
-from analyze.gradients.batch import BatchResult, ForwardChangedError, measure_batch, seconds
+from analyze.gradients.batch import (
+    BatchResult,
+    ForwardChangedError,
+    MethodFailedError,
+    measure_batch,
+    seconds,
+)
 from analyze.gradients.batch_norm import (
     MINIMUM,
     layers_with_statistics,
@@ -25,13 +32,14 @@ from analyze.gradients.conditions import measuring
 from analyze.gradients.devices import choose_batch_size, resolve_device
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
-from analyze.gradients.plan import VMAP, Plan
+from analyze.gradients.plan import Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Inputs, Replica
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.cells import mixed
 
+Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
@@ -120,16 +128,7 @@ class Engine:
                     recomputed = self._losses(replica)
                     replica.model.load_state_dict(before)
             self._prove(replica, self._random_rows(saved))
-            while True:
-                try:
-                    measured = self._accumulate(replica, progress)
-                    break
-                except ForwardChangedError:
-                    self.plan = self.plan.demoted(set(self.plan.by_rule))
-                except torch.OutOfMemoryError:
-                    if self.batch_size == 1:
-                        raise
-                    self.batch_size //= 2
+            measured = self._by_methods_that_work(lambda: self._accumulate(replica, progress))
         if saved is not None and self.settings.batch_norm == "recomputed":
             recomputed = measured.loss
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
@@ -285,13 +284,22 @@ class Engine:
         """Time the algorithms on a full batch, so that the proof uses what the run will."""
         largest = self.cells.rows(int(np.argmax(self.cells.counts)))
         assert self.plan is not None
-        try:
-            self._batch(replica, largest[: self.batch_size])
-        except ForwardChangedError:
-            pass  # the proof finds it out and demotes
-        except Exception:
-            if not self.plan.by_fallback(VMAP):
-                raise  # else vmap cannot follow the model; the proof demotes
+        self._by_methods_that_work(lambda: self._batch(replica, largest[: self.batch_size]))
+
+    def _by_methods_that_work(self, work: Callable[[], Result]) -> Result:
+        """Do some work; again with other methods, or smaller batches, where that fails."""
+        assert self.plan is not None
+        while True:
+            try:
+                return work()
+            except ForwardChangedError:
+                self.plan = self.plan.demoted(set(self.plan.by_rule))
+            except MethodFailedError as failure:
+                self.plan = self.plan.demoted(failure.parameters)
+            except torch.OutOfMemoryError:
+                if self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
 
     def _take(self, rows: np.ndarray) -> Inputs:
         return self._inputs.take(torch.from_numpy(rows))

@@ -1,26 +1,114 @@
-"""Taking over the weight gradient: every call that uses a parameter, seen in the forward pass.
+"""Taking over the weight gradient: the calls in which weights meet the examples, seen as they run.
 
-Inside ``Interception`` a functional that a rule knows gets its parameters detached, so autograd
-computes no weight gradient for it, and a hook on its output hands over the gradient that arrives
-there in the backward pass. Working at functionals sees what hooks on modules miss: functional
-calls, parameters that belong to no leaf module, tied weights. A parameter used in any other way
-stays attached: autograd gives it a gradient, which the engine notices.
+Inside ``Interception`` such a call gets its weights detached, so autograd computes no weight
+gradient for it, and a hook on its output hands over the gradient that arrives there in the backward
+pass. Working at functionals sees what hooks on modules miss: functional calls, parameters that
+belong to no leaf module, tied weights, tensors computed from parameters. A parameter used in any
+other way stays attached: autograd gives it a gradient, which the engine notices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from types import FunctionType
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from analyze.gradients.rules import RULES, Call, Rule
+from analyze.gradients.plan import CallPlan
+from analyze.gradients.rewrites import rewritten
+from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
+from analyze.gradients.weights import Weight, leaves
 
 OnCall = Callable[[Call], Callable[[Tensor], None] | None]
+
+
+class ForwardChangedError(Exception):
+    """A forward pass made other calls than the plan says: control flow that depends on the data."""
+
+
+class CountedCalls(TorchFunctionMode):
+    """Sees every call of a forward pass, and numbers those that a gradient goes through.
+
+    Other calls (sizes, masks, look-up tables that are made once) may differ between passes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ == "__get__":
+            return func(*args, **kwargs)
+        if not (torch.is_grad_enabled() and _carries_gradient(args, kwargs)):
+            return self.other(func, args, kwargs)
+        equivalent = rewritten(func, args)
+        if equivalent is not None:
+            with self:
+                return equivalent(*args, **kwargs)
+        self.count += 1
+        return self.counted(self.count - 1, func, args, kwargs)
+
+    def counted(self, number: int, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that a gradient goes through."""
+        return func(*args, **kwargs)
+
+    def other(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that none goes through."""
+        return func(*args, **kwargs)
+
+
+class Interception(CountedCalls):
+    """Takes over the planned calls of a forward pass.
+
+    Args:
+        calls: By number.
+        names: ``id(parameter)`` to its name.
+        on_call: Told of each planned call; returns what to do with the gradient at its output, or
+            None where nothing is wanted of it.
+    """
+
+    def __init__(
+        self, calls: Mapping[int, CallPlan], names: Mapping[int, str], on_call: OnCall
+    ) -> None:
+        super().__init__()
+        self._calls = calls
+        self._names = names
+        self._on_call = on_call
+        self.seen = 0
+        self.anchor = torch.zeros((), requires_grad=True)
+
+    def counted(self, number: int, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a planned call with its weights detached and its output watched."""
+        planned = self._calls.get(number)
+        if planned is None:
+            return func(*args, **kwargs)
+        self.seen += 1
+        call = planned_call(planned, func, args, kwargs, self._names)
+        on_gradient = self._on_call(call)
+        if on_gradient is None:
+            return func(*args, **kwargs)
+        output = self._run(call)
+        if output.requires_grad:
+            output.register_hook(on_gradient)
+        return output
+
+    def _run(self, call: Call) -> Tensor:
+        """The call's output, made to require a gradient where none comes with the data."""
+        weights = {id(w.tensor) for w in call.weights.values()}
+        if _carries_gradient(call.args, call.kwargs, besides=weights):
+            return call.run()
+        if call.mutates:
+            return call.run(self.anchor)
+        return _Anchored.apply(self.anchor, call.run)
 
 
 class _Anchored(torch.autograd.Function):
@@ -40,86 +128,59 @@ class _Anchored(torch.autograd.Function):
         return None, None
 
 
-class Interception(TorchFunctionMode):
-    """Sees the calls of a forward pass that use one of ``names``, ``id(parameter)`` to its name.
+def planned_call(
+    planned: CallPlan,
+    func: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    names: Mapping[int, str],
+) -> Call:
+    """The call as its plan says.
 
-    Args:
-        names: The parameters to take over.
-        on_call: Told of each call; returns what to do with the gradient at its output, or None.
+    Raises:
+        ForwardChangedError: it is another one.
     """
-
-    def __init__(self, names: dict[int, str], on_call: OnCall) -> None:
-        super().__init__()
-        self._names = names
-        self._on_call = on_call
-        self.anchor = torch.zeros((), requires_grad=True)
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        rule = RULES.get(func)
-        if rule is not None:
-            return self._run(rule, args, kwargs)
-        if _is_python_functional(func) and self._uses_parameters(args, kwargs):
-            with self:
-                return _opened(func)(*args, **kwargs)
-        return func(*args, **kwargs)
-
-    def _run(self, rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Call the functional, its parameters detached and its output watched."""
-        arguments = rule.bind(args, kwargs)
-        found = {a: self._names.get(id(arguments[a])) for a in rule.weights}
-        parameters = {a: name for a, name in found.items() if name is not None}
-        if not parameters:
-            return rule.function(*args, **kwargs)
-        data = arguments["input"]
-        arguments |= {a: arguments[a].detach() for a in parameters}
-        carries_gradient = any(
-            isinstance(a, Tensor) and a.requires_grad for a in arguments.values()
-        )
-        if carries_gradient or not torch.is_grad_enabled():
-            output = rule.function(**arguments)
-        else:
-            output = _Anchored.apply(self.anchor, lambda: rule.function(**arguments))
-        arguments["input"] = data.detach()
-        call = Call(rule, arguments, parameters, output.shape, data._version)
-        on_gradient = self._on_call(call)
-        if on_gradient is not None and output.requires_grad:
-            output.register_hook(on_gradient)
-        return output
-
-    def _uses_parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        return any(id(value) in self._names for value in (*args, *kwargs.values()))
+    if func.__name__ != planned.function:
+        raise ForwardChangedError(f"{func.__name__} instead of {planned.function}")
+    rule = rule_named(planned.rule, func)
+    arguments = rule.bind(args, kwargs)
+    weights = {}
+    for argument, expected in planned.weights.items():
+        tensor = arguments.get(argument)
+        found = parameters_of(tensor, names) if isinstance(tensor, Tensor) else {}
+        if set(found) != set(expected):
+            raise ForwardChangedError(
+                f"{func.__name__} of {sorted(found)} instead of {sorted(expected)}"
+            )
+        assert isinstance(tensor, Tensor)
+        weights[argument] = Weight(tensor, found)
+    return Call(rule, func, args, kwargs, arguments, weights, dict(planned.layouts), planned.output)
 
 
-def _is_python_functional(func: Any) -> bool:
-    return isinstance(func, FunctionType) and func.__module__ == "torch.nn.functional"
+def rule_named(name: str, function: Any) -> Rule:
+    """The rule of a plan: that of the function, or autograd of one call."""
+    for rule in (ALONE, MASKED):
+        if rule.name == name:
+            return rule
+    return RULES[function]
 
 
-@cache
-def _opened(func: FunctionType) -> FunctionType:
-    """A functional written in Python, made to call its parts where the mode sees them.
+def parameters_of(tensor: Tensor, names: Mapping[int, str]) -> dict[str, Tensor]:
+    """The parameters a tensor was computed from, by name."""
+    if id(tensor) in names:
+        return {names[id(tensor)]: tensor}
+    return {names[id(leaf)]: leaf for leaf in leaves(tensor) if id(leaf) in names}
 
-    Such a function first offers itself to the mode whenever one is active; called again under the
-    mode it would offer itself for ever (``multi_head_attention_forward``). A copy of it whose
-    globals say that nothing overrides torch functions goes straight to its body.
-    """
 
-    def nothing_overrides(*tensors: Any) -> bool:
-        return False
-
-    hidden = {name: nothing_overrides for name in func.__globals__ if "has_torch_function" in name}
-    opened = FunctionType(
-        func.__code__,
-        {**func.__globals__, **hidden},
-        func.__name__,
-        func.__defaults__,
-        func.__closure__,
-    )
-    opened.__kwdefaults__ = func.__kwdefaults__
-    return opened
+def _carries_gradient(
+    args: Any,
+    kwargs: Mapping[str, Any],
+    besides: Collection[int] = (),
+) -> bool:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor):
+            if value.requires_grad and id(value) not in besides:
+                return True
+        elif type(value) in (list, tuple) and _carries_gradient(value, {}, besides):
+            return True
+    return False

@@ -31,6 +31,13 @@ class ExampleLayout:
         """N, the number of examples in ``tensor``."""
         return tensor.shape[self.axis] // (self.before * self.after)
 
+    def fits(self, tensor: Tensor, examples: int) -> bool:
+        """Whether ``tensor`` has so many examples along the axis."""
+        return (
+            tensor.dim() > self.axis
+            and tensor.shape[self.axis] == self.before * examples * self.after
+        )
+
     def examples_first(self, tensor: Tensor) -> Tensor:
         """``tensor`` as ``[N, positions, ...]``: the axis split, its other parts at position 1.
 
@@ -39,6 +46,21 @@ class ExampleLayout:
         """
         split = tensor.unflatten(self.axis, (self.before, -1, self.after))
         return split.movedim((self.axis + 1, self.axis, self.axis + 2), (0, 1, 2)).flatten(1, 2)
+
+    def single(self, tensor: Tensor) -> Tensor:
+        """``[N, *shape]`` where ``shape`` is that of a batch of one example."""
+        split = tensor.unflatten(self.axis, (self.before, -1, self.after))
+        return split.movedim(self.axis + 1, 0).flatten(self.axis + 1, self.axis + 2)
+
+    def masked(self, tensor: Tensor, start: int, stop: int) -> Tensor:
+        """``[stop - start, *shape]``: the whole tensor, zero outside of one example each."""
+        size = tensor.shape[self.axis]
+        place = torch.arange(size, device=tensor.device) // self.after % self.count(tensor)
+        examples = torch.arange(start, stop, device=tensor.device)
+        own = (place == examples[:, None]).to(tensor.dtype)  # [n, size]
+        shape = [len(own)] + [1] * tensor.dim()
+        shape[1 + self.axis] = size
+        return own.view(shape) * tensor
 
 
 def possible_layouts(sizes: dict[int, torch.Size]) -> list[ExampleLayout]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from analyze.gradients.layout import ExampleLayout
@@ -11,16 +12,30 @@ VMAP = "vmap(grad)"
 ONE_AT_A_TIME = "one at a time"
 NEVER_USED = "never used"
 FALLBACKS = (VMAP, ONE_AT_A_TIME)
-
-Signature = tuple[str, tuple[tuple[str, str], ...]]  # functional, (argument, parameter) pairs
+DERIVED = "derived"  # of a tensor computed from the parameter
 
 
 @dataclass(frozen=True)
 class CallPlan:
-    """One call of the forward pass: what it is, and where its examples lie (None: irregular)."""
+    """One call of the forward pass in which weights meet the examples.
 
-    signature: Signature
-    layout: ExampleLayout | None
+    Args:
+        number: Which of the calls that a gradient goes through.
+        function: Name of the functional.
+        rule: Name of the rule.
+        weights: Argument to the names of the parameters it is computed from.
+        layouts: Argument to where the examples lie in it.
+        output: Where they lie in the output.
+        derived: The weights that are computed from parameters, not parameters or parts of one.
+    """
+
+    number: int
+    function: str
+    rule: str
+    weights: Mapping[str, tuple[str, ...]]
+    layouts: Mapping[str, ExampleLayout]
+    output: ExampleLayout
+    derived: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,9 +43,10 @@ class Plan:
     """How each parameter is measured.
 
     Args:
-        calls: The calls of a forward pass that use parameters, in order.
-        methods: Parameter to method: the functionals of its calls (``conv2d``,
-            ``embedding + linear``), one of ``FALLBACKS``, or ``NEVER_USED``.
+        calls: The calls of a forward pass that rules measure, in order.
+        methods: Parameter to method: the rules of its calls (``conv2d``, ``embedding + linear``;
+            ``linear, derived`` of a weight that is computed from the parameter), one of
+            ``FALLBACKS``, or ``NEVER_USED``.
         order: Names of parameters in forward order, the never used last.
         algorithms: Kind of call to the algorithm that was fastest for it.
     """
@@ -56,10 +72,15 @@ class Plan:
 
     @property
     def uses(self) -> Counter[str]:
-        """How many calls use each parameter that is measured by rule."""
+        """How many weights of calls each parameter is part of, for those measured by rule."""
         by_rule = set(self.by_rule)
-        names = (name for call in self.calls for _, name in call.signature[1])
-        return Counter(name for name in names if name in by_rule)
+        return Counter(
+            name
+            for call in self.calls
+            for names in call.weights.values()
+            for name in names
+            if name in by_rule
+        )
 
 
 def next_method(method: str) -> str:

@@ -171,10 +171,19 @@ def copied(model: nn.Module) -> nn.Module:
     """A deep copy.
 
     Raises:
-        InputError: the model holds something that cannot be copied.
+        InputError: the model holds something that cannot be copied, such as a tensor computed from
+            its parameters when it was built.
     """
+    memo: dict[int, Any] = {}
+    for path, module in model.named_modules():
+        remade = {getattr(hook, "name", None) for hook in module._forward_pre_hooks.values()}
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                if name not in remade:  # by weight_norm and spectral_norm of the old kind
+                    raise _keeps_a_graph(f"{path}.{name}" if path else name)
+                memo[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, memo)
     except Exception as error:  # whatever a model's own __deepcopy__ or a cached tensor raises
         raise InputError(
             "the model cannot be copied, and measuring would change it",
@@ -182,6 +191,15 @@ def copied(model: nn.Module) -> nn.Module:
             expected="a model that copy.deepcopy copies; tensors with a graph are in the way",
             fix="call model.train() then model.eval() first, or give a freshly built model",
         ) from error
+
+
+def _keeps_a_graph(name: str) -> InputError:
+    return InputError(
+        "the model keeps a tensor that it computed from its parameters earlier",
+        found=f"{name} has a graph: another checkpoint's weights would not reach it",
+        expected="tensors computed from parameters in the forward pass",
+        fix="compute it in forward, or in a property; or give a freshly built model",
+    )
 
 
 def _refuse_torchscript(model: nn.Module) -> None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.forms import Explicit, Form, OuterProducts
+from analyze.gradients.forms import Explicit, OuterProducts
 from analyze.gradients.layout import ExampleLayout
-from analyze.gradients.rules.rule import Rule
+from analyze.gradients.rules.rule import Forms, Rule, layer
 
 
 def unfold(
@@ -37,8 +37,12 @@ def unfold(
 
 
 def convolution_forms(
-    spatial: int, arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
-) -> dict[str, Form]:
+    spatial: int,
+    arguments: dict[str, Any],
+    dy: Tensor,
+    layout: ExampleLayout,
+    wanted: frozenset[str],
+) -> Forms:
     """``weight[n, g, o, k] = sum_l dy[n, g, l, o] unfold(x)[n, g, l, k]``, ``bias`` the sum of dy.
 
     Rows of the batch that belong to one example (windows folded into the batch) become further
@@ -59,8 +63,12 @@ def convolution_forms(
 
 
 def transposed_forms(
-    spatial: int, arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
-) -> dict[str, Form]:
+    spatial: int,
+    arguments: dict[str, Any],
+    dy: Tensor,
+    layout: ExampleLayout,
+    wanted: frozenset[str],
+) -> Forms:
     """``weight[n, g, i, k] = sum_l x[n, g, l, i] unfold(dy)[n, g, l, k]``: sides swapped.
 
     A transposed convolution is the input gradient of a convolution, so its weight gradient is
@@ -115,15 +123,15 @@ class _Sides(NamedTuple):
 
 def _forms(
     arguments: dict[str, Any],
-    wanted: set[str],
+    wanted: frozenset[str],
     sides: _Sides,
     dy: Tensor,
     geometry: _Geometry,
     batch_sum: Callable[[], Tensor],
-) -> dict[str, Form]:
+) -> Forms:
     """Bias and weight of a convolution, either way round."""
     weight, groups = arguments["weight"], geometry.groups
-    found: dict[str, Form] = {}
+    found: Forms = {}
     if "bias" in wanted:
         found["bias"] = Explicit(dy.movedim(2, 1).flatten(2).sum(2))
     if "weight" not in wanted:
@@ -204,30 +212,28 @@ def _pad_amounts(
 
 
 def _rule(function: Callable[..., Any], spatial: int) -> Rule:
-    return Rule(
-        function=function,
-        name=f"conv{spatial}d",
-        arguments={
+    return layer(
+        f"conv{spatial}d",
+        function,
+        {
             "input": None, "weight": None, "bias": None,
             "stride": 1, "padding": 0, "dilation": 1, "groups": 1,
         },
-        weights=("weight", "bias"),
-        forms=partial(convolution_forms, spatial),
-        accepts=partial(examples_on_the_batch_axis, spatial),
+        partial(convolution_forms, spatial),
+        partial(examples_on_the_batch_axis, spatial),
     )  # fmt: skip
 
 
 def _transposed_rule(function: Callable[..., Any], spatial: int) -> Rule:
-    return Rule(
-        function=function,
-        name=f"conv_transpose{spatial}d",
-        arguments={
+    return layer(
+        f"conv_transpose{spatial}d",
+        function,
+        {
             "input": None, "weight": None, "bias": None, "stride": 1, "padding": 0,
             "output_padding": 0, "groups": 1, "dilation": 1,
         },
-        weights=("weight", "bias"),
-        forms=partial(transposed_forms, spatial),
-        accepts=partial(examples_on_the_batch_axis, spatial),
+        partial(transposed_forms, spatial),
+        partial(examples_on_the_batch_axis, spatial),
     )  # fmt: skip
 
 

@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.forms import Explicit, Form, OuterProducts
+from analyze.gradients.forms import Explicit, OuterProducts
 from analyze.gradients.layout import ExampleLayout
-from analyze.gradients.rules.rule import Rule
+from analyze.gradients.rules.rule import Forms, layer
 
 
 def linear_forms(
-    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
-) -> dict[str, Form]:
+    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
+) -> Forms:
     """``weight[n] = sum_t dy[n, t] x[n, t]^T`` and ``bias[n] = sum_t dy[n, t]``.
 
     Any number of position axes T, before or after the axis of the examples. Cost: as
@@ -23,7 +23,7 @@ def linear_forms(
     x, weight = arguments["input"], arguments["weight"]
     x = layout.examples_first(x).flatten(1, -2)  # [N, T, K]
     dy = layout.examples_first(dy).flatten(1, -2)  # [N, T, O]
-    found: dict[str, Form] = {}
+    found: Forms = {}
     if "weight" in wanted:
         found["weight"] = OuterProducts(
             count=len(x),
@@ -44,12 +44,11 @@ def examples_on_a_position_axis(arguments: dict[str, Any], layout: ExampleLayout
 
 
 LINEARS = (
-    Rule(
-        function=F.linear,
-        name="linear",
-        arguments={"input": None, "weight": None, "bias": None},
-        weights=("weight", "bias"),
-        forms=linear_forms,
-        accepts=examples_on_a_position_axis,
+    layer(
+        "linear",
+        F.linear,
+        {"input": None, "weight": None, "bias": None},
+        linear_forms,
+        examples_on_a_position_axis,
     ),
 )

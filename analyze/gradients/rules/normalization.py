@@ -8,14 +8,15 @@ that share an entry of the parameter. ``z`` is the same functional, called witho
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.forms import Explicit, Form
+from analyze.gradients.forms import Explicit
 from analyze.gradients.layout import ExampleLayout
-from analyze.gradients.rules.rule import Rule
+from analyze.gradients.rules.rule import Forms, Rule, layer
 
 Reduce = Callable[[Tensor, ExampleLayout, Tensor], Tensor]
 
@@ -26,13 +27,13 @@ def norm_forms(
     arguments: dict[str, Any],
     dy: Tensor,
     layout: ExampleLayout,
-    wanted: set[str],
-) -> dict[str, Form]:
+    wanted: frozenset[str],
+) -> Forms:
     """Scale and shift of a norm layer, each small enough to hold as ``[N, *shape]``.
 
     Cost: one more normalisation and one product of the size of the input.
     """
-    found: dict[str, Form] = {}
+    found: Forms = {}
     if "weight" in wanted:
         bare = {**arguments, "weight": None}
         if bare.get("use_input_stats"):  # instance norm would update its running statistics again
@@ -82,13 +83,9 @@ def _rule(
     reduce: Reduce,
     accepts: Callable[[dict[str, Any], ExampleLayout], bool],
 ) -> Rule:
-    def forms(
-        bound: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: set[str]
-    ) -> dict[str, Form]:
-        return norm_forms(function, reduce, bound, dy, layout, wanted)
-
     weights = tuple(name for name in ("weight", "bias") if name in arguments)
-    return Rule(function, function.__name__, arguments, weights, forms, accepts)
+    forms = partial(norm_forms, function, reduce)
+    return layer(function.__name__, function, arguments, forms, accepts, weights=weights)
 
 
 NORMALIZATIONS = (

@@ -1,9 +1,9 @@
-"""What a rule is: a functional, the arguments it may use as parameters, and their gradients."""
+"""What a rule is: functionals, the arguments that may be weights, and their gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,60 +11,153 @@ from torch import Tensor
 
 from analyze.gradients.forms import Form
 from analyze.gradients.layout import ExampleLayout
+from analyze.gradients.weights import Weight
+
+Function = Callable[..., Any]
+Forms = dict[str, Form]
 
 
 @dataclass
 class Call:
-    """One call of a functional in a forward pass.
+    """One call of a functional in which weights meet the examples.
 
     Args:
-        rule: The rule of the functional.
-        arguments: All arguments by name, parameters detached.
-        parameters: Argument name to parameter name, for the arguments that are parameters.
-        output_shape: Shape of what the call returned.
-        version: Of the data argument, to notice a change in place before the backward pass.
+        rule: How its gradients are found.
+        function: What the model called.
+        args: As the model gave them.
+        kwargs: Likewise.
+        arguments: All arguments by the rule's names, the weights among them.
+        weights: Argument name to weight.
+        layouts: Argument name to where the examples lie, for the arguments that hold examples.
+        output: Where the examples lie in the output.
+        wanted: The weights whose gradients are asked for.
     """
 
     rule: Rule
+    function: Function
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     arguments: dict[str, Any]
-    parameters: dict[str, str]
-    output_shape: torch.Size
-    version: int
+    weights: dict[str, Weight]
+    layouts: dict[str, ExampleLayout]
+    output: ExampleLayout
+    wanted: frozenset[str] = frozenset()
+    versions: dict[str, int] = field(default_factory=dict)
+
+    def run(self, anchor: Tensor | None = None) -> Any:
+        """Call the functional with its weights detached, and keep what the rule will read.
+
+        Args:
+            anchor: A zero that requires a gradient, added to the weights where the function
+                writes into a tensor that has none: else no gradient would arrive there.
+        """
+        detached = {k: w.tensor.detach() for k, w in self.weights.items()}
+        if anchor is not None:
+            detached = {k: w + anchor.to(w) for k, w in detached.items()}
+        by_id = {id(self.weights[k].tensor): w for k, w in detached.items()}
+        args, kwargs = replaced(self.args, by_id), replaced(self.kwargs, by_id)
+        self.arguments = {k: replaced(v, by_id) for k, v in self.arguments.items()}
+        if self.mutates and isinstance(target := self.args[0], Tensor):
+            # What stood there before: torch keeps it only for gradients it computes itself.
+            before = target.detach().clone()
+            self.arguments = {k: before if v is target else v for k, v in self.arguments.items()}
+        data = {k: v for k, v in self.arguments.items() if isinstance(v, Tensor)}
+        self.arguments |= {k: v.detach() for k, v in data.items()}
+        reads = self.layouts if self.rule.reads is None else self.rule.reads
+        self.versions = {k: self.arguments[k]._version for k in reads if k in data}
+        if self.rule.run is not None:
+            return self.rule.run(*args, **kwargs)
+        output = self.function(*args, **kwargs)
+        return self.args[0] if self.mutates and output is None else output
 
     @property
-    def data(self) -> Tensor:
-        """The argument that carries the examples."""
-        return self.arguments["input"]
+    def mutates(self) -> bool:
+        """Whether the function writes its result into its first argument."""
+        return mutates(self.function)
 
-    @property
-    def signature(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """What must be the same call in every forward pass: the functional and its parameters."""
-        return self.rule.name, tuple(sorted(self.parameters.items()))
+    def changed_in_place(self) -> bool:
+        """Whether something that the rule reads was written over since the call."""
+        return any(self.arguments[k]._version != v for k, v in self.versions.items())
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How one functional uses its parameters.
+    """How some functionals use their weights.
 
     Args:
-        function: What the forward pass calls.
         name: As the plan shows it.
-        arguments: Names of the function's arguments in positional order, with defaults where it
-            has any (built-in functions have no signature to read).
-        weights: The arguments that may be parameters.
-        forms: ``forms(arguments, dy, layout, wanted) -> {argument: Form}`` for the ``wanted``
-            arguments, where ``dy`` is the gradient of the summed loss at the output.
-        accepts: Whether the rule is exact for these arguments and this layout of the examples in
-            ``input``; where it is not, its parameters go to the fallback.
+        functions: What the forward pass calls.
+        arguments: Names of the arguments in positional order, with defaults where they have any
+            (built-in functions have no signature to read).
+        weights: The arguments that may be weights.
+        data: The arguments that may hold examples.
+        forms: ``forms(call, dy) -> {argument: Form}`` for the wanted weights, where ``dy`` is the
+            gradient of the summed loss at the output.
+        accepts: Whether the rule is exact for these arguments and layouts.
+        reads: The arguments whose values ``forms`` needs; None for all that hold examples.
+        run: What to call in the functional's place, where it leaves traces on its weight.
     """
 
-    function: Callable[..., Any]
     name: str
+    functions: tuple[Function, ...]
     arguments: Mapping[str, Any]
     weights: tuple[str, ...]
-    forms: Callable[[dict[str, Any], Tensor, ExampleLayout, set[str]], dict[str, Form]]
-    accepts: Callable[[dict[str, Any], ExampleLayout], bool]
+    data: tuple[str, ...]
+    forms: Callable[[Call, Tensor], Forms]
+    accepts: Callable[[Call], bool]
+    reads: tuple[str, ...] | None = ("input",)
+    run: Function | None = None
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments by name, defaults filled in."""
         return {**self.arguments, **dict(zip(self.arguments, args, strict=False)), **kwargs}
+
+
+def mutates(function: Function) -> bool:
+    """Whether a torch function writes its result into its first argument."""
+    name = getattr(function, "__name__", "")
+    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+
+
+def replaced(value: Any, by_id: Mapping[int, Tensor]) -> Any:
+    """A tree of lists, tuples and dictionaries with some of its tensors exchanged."""
+    if isinstance(value, Tensor):
+        return by_id.get(id(value), value)
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(replaced(v, by_id) for v in value)
+    if type(value) is dict:
+        return {k: replaced(v, by_id) for k, v in value.items()}
+    return value
+
+
+def layer(
+    name: str,
+    function: Function,
+    arguments: Mapping[str, Any],
+    forms: Callable[[dict[str, Any], Tensor, ExampleLayout, frozenset[str]], Forms],
+    accepts: Callable[[dict[str, Any], ExampleLayout], bool],
+    *,
+    weights: tuple[str, ...] = ("weight", "bias"),
+    run: Function | None = None,
+) -> Rule:
+    """The rule of a layer: one ``input`` that holds the examples where the output does."""
+
+    def of_call(call: Call, dy: Tensor) -> Forms:
+        return forms(call.arguments, dy, call.layouts["input"], call.wanted)
+
+    def accepts_call(call: Call) -> bool:
+        layout = call.layouts.get("input")
+        return layout == call.output and layout is not None and accepts(call.arguments, layout)
+
+    return Rule(
+        name, (function,), arguments, weights, ("input",), of_call, accepts_call, ("input",), run
+    )
+
+
+def broadcast_sum(values: Tensor, shape: torch.Size) -> Tensor:
+    """``[N, *broadcast]`` summed to ``[N, *shape]``: the gradient of broadcasting ``shape``."""
+    missing = values.dim() - 1 - len(shape)
+    if missing:
+        values = values.flatten(1, missing).sum(1) if missing > 0 else values
+    widened = [k for k, size in enumerate(shape, start=1) if size == 1 and values.shape[k] != 1]
+    return values.sum(widened, keepdim=True) if widened else values

@@ -1,0 +1,112 @@
+"""What depends on the examples, and what on the parameters alone: where the two meet.
+
+Dependence is followed call by call through the storages that tensors share, so that views and
+changes in place carry it along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.intercept import parameters_of
+from analyze.gradients.recording import Record, Recording
+from analyze.gradients.weights import leaves
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A call in which weights meet the examples.
+
+    Args:
+        number: As the record has it.
+        weights: The tensors computed from parameters alone, by id, to the parameters' names.
+        data: Ids of the arguments that depend on the examples.
+        output: The result; None where a call gives several.
+    """
+
+    number: int
+    weights: Mapping[int, tuple[str, ...]]
+    data: frozenset[int]
+    output: Tensor | None
+
+
+def meetings(first: Recording, second: Recording, names: Mapping[int, str]) -> list[Meeting] | None:
+    """The calls of ``first`` in which weights meet the examples.
+
+    A weight also meets the examples where it is made as large as the batch: the result has another
+    shape in ``second``, which is of another number of examples.
+
+    Args:
+        first: A forward pass.
+        second: One over another number of examples.
+        names: ``id(parameter)`` to its name.
+
+    Returns:
+        None where the two passes make different calls.
+    """
+    if [r.function for r in first.counted] != [r.function for r in second.counted]:
+        return None
+    shapes = {r.number: [t.shape for t in r.outputs] for r in second.counted}
+    flow = _Flow(first.inputs, names)
+    found = []
+    for record in first.records:
+        grows = record.number is not None and (
+            [t.shape for t in record.outputs] != shapes[record.number]
+        )
+        meeting = flow.through(record, grows)
+        if meeting is not None:
+            found.append(meeting)
+    return found
+
+
+class _Flow:
+    """Which storages depend on the examples, and which on parameters alone."""
+
+    def __init__(self, inputs: Iterable[Tensor], names: Mapping[int, str]) -> None:
+        self._names = names
+        self._data = {_storage(t) for t in inputs}
+        self._seen: set[Any] = set()
+
+    def through(self, record: Record, grows: bool) -> Meeting | None:
+        """Bring the storages up to date; the meeting, if the call is one."""
+        self._data |= {_storage(t) for t in record.inputs if self._from_elsewhere(t)}
+        data = [t for t in record.inputs if _storage(t) in self._data]
+        weights = {id(t): names for t in record.inputs if (names := self._weight(t))}
+        if data or (weights and grows):
+            self._data |= {_storage(t) for t in record.outputs}
+        self._seen |= {_storage(t) for t in record.outputs}
+        carrying = [t for t in record.outputs if t.requires_grad]
+        if record.number is None or not weights or not carrying or not (data or grows):
+            return None
+        distinct = {id(t): t for t in carrying}
+        output = next(iter(distinct.values())) if len(distinct) == 1 else None
+        return Meeting(record.number, weights, frozenset(map(id, data)), output)
+
+    def _from_elsewhere(self, tensor: Tensor) -> bool:
+        """Made by something that announces no calls, such as a custom autograd function.
+
+        What it was made from is not known, so it may depend on the examples.
+        """
+        return (
+            tensor.grad_fn is not None
+            and _storage(tensor) not in self._seen
+            and not any(_storage(leaf) == _storage(tensor) for leaf in leaves(tensor))
+        )
+
+    def _weight(self, tensor: Tensor) -> tuple[str, ...]:
+        """The parameters a tensor depends on, if on nothing else and a gradient goes through it."""
+        if not tensor.requires_grad or _storage(tensor) in self._data:
+            return ()
+        return tuple(parameters_of(tensor, self._names))
+
+
+def _storage(tensor: Tensor) -> Any:
+    """Identifies the memory that a tensor shares with its views."""
+    if tensor.layout is not torch.strided:
+        return id(tensor)
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,198 @@
+"""Where the examples lie in the calls of a model, found by value.
+
+In an argument: one example of a tiny batch is exchanged for another, and what changes belongs to
+it. In a result: the gradient of one example's output is zero at all entries of the others. Batches
+of two and of three tell an axis of examples from one that has their number by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.dependence import Meeting
+from analyze.gradients.layout import ExampleLayout, agrees, changed_entries, possible_layouts
+from analyze.gradients.recording import Record, Recording, record
+from analyze.gradients.replica import Inputs, Replica
+from analyze.gradients.rules.one_call import flattened
+from analyze.gradients.weights import Weight
+
+SIZES = (2, 3)  # of the batches; the first is the one that is looked at
+Recordings = Mapping[int, Recording]  # by the number of examples
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one call in which weights meet the examples.
+
+    Args:
+        record: The call over two examples, its arguments as they were then.
+        weights: Place among the arguments to the weight there.
+        data: Places of the arguments that depend on the examples.
+        arguments: Place to the layouts that explain what changed there, for all arguments that
+            grow with the batch.
+        output: The layouts that explain the gradients at the result; None where a call has several
+            results.
+    """
+
+    record: Record
+    weights: dict[str, Weight]
+    data: frozenset[str]
+    arguments: dict[str, list[ExampleLayout]]
+    output: list[ExampleLayout] | None
+
+    @property
+    def output_layout(self) -> ExampleLayout | None:
+        """The one layout of the result; where several will do, one that an argument has too."""
+        left = self.output or []
+        if len(left) > 1:
+            left = [at for at in left if any(at in own for own in self.arguments.values())]
+        return left[0] if len(left) == 1 else None
+
+    @property
+    def argument_layouts(self) -> dict[str, ExampleLayout]:
+        """Layouts of the arguments, for those that have just one; the result's where it will do."""
+        found = {}
+        for place, left in self.arguments.items():
+            if len(left) == 1:
+                found[place] = left[0]
+            elif self.output_layout in left:
+                found[place] = left[left.index(self.output_layout)]
+        return found
+
+
+def gather(
+    replica: Replica, probes: Inputs, base: Recordings, met: list[Meeting]
+) -> list[Evidence] | None:
+    """Evidence of each call, or None where exchanging an example makes the model call others.
+
+    Args:
+        replica: The model.
+        probes: The examples to choose from.
+        base: Of the first two and three probes.
+        met: The calls to look at, as found in the first of them.
+
+    Cost: seven forward passes and five backward passes.
+    """
+    numbers = {m.number for m in met}
+    first = base[SIZES[0]].counted
+    kept = {n: record(replica, probes.take(rows(n, len(probes))), numbers) for n in SIZES}
+    if not all(_alike(recording, base[n]) for n, recording in kept.items()):
+        return None
+    arguments = {m: _possible([tensors_of(base[n].counted[m]) for n in SIZES]) for m in numbers}
+    for n, example, exchanged in _exchanges(len(probes)):
+        other = record(replica, probes.take(exchanged), numbers)
+        if not _alike(other, base[n]):
+            return None
+        for number in numbers:
+            before, after = kept[n].counted[number], other.counted[number]
+            _narrow(arguments[number], tensors_of(before), tensors_of(after), example)
+    outputs = _layouts_of_outputs(base, met)
+    found = []
+    for m in met:
+        places = tensors_of(first[m.number])
+        weights = {
+            place: Weight(tensor, {n: replica.parameters[n] for n in m.weights[id(tensor)]})
+            for place, tensor in places.items()
+            if id(tensor) in m.weights
+        }
+        data = frozenset(place for place, tensor in places.items() if id(tensor) in m.data)
+        own = kept[SIZES[0]].counted[m.number]
+        found.append(Evidence(own, weights, data, arguments[m.number], outputs.get(m.number)))
+    return found
+
+
+def rows(count: int, available: int) -> Tensor:
+    """Rows of the probes in a batch of ``count``."""
+    return torch.arange(count) % available
+
+
+def tensors_of(record: Record) -> dict[str, Tensor]:
+    """Place to tensor, for the tensors among the arguments of a call."""
+    flat = flattened(record.args, record.kwargs)
+    return {place: value for place, value in flat.items() if isinstance(value, Tensor)}
+
+
+def _alike(one: Recording, other: Recording) -> bool:
+    """Whether two passes made the same calls in the same order, tensors in the same places."""
+    return len(one.counted) == len(other.counted) and all(
+        a.function == b.function and tensors_of(a).keys() == tensors_of(b).keys()
+        for a, b in zip(one.counted, other.counted, strict=True)
+    )
+
+
+def _exchanges(available: int) -> Iterator[tuple[int, int, Tensor]]:
+    """Batch size, the example exchanged, and the rows of the probes with it exchanged."""
+    for n in SIZES:
+        for example in range(n):
+            exchanged = rows(n, available).clone()
+            exchanged[example] = (n + example) % available
+            yield n, example, exchanged
+
+
+def _possible(batches: list[dict[str, Tensor]]) -> dict[str, list[ExampleLayout]]:
+    """Layouts by shape alone, of the arguments that grow with the batch."""
+    found = {}
+    for place in batches[0]:
+        shapes = {n: batch[place].shape for n, batch in zip(SIZES, batches, strict=True)}
+        if len(set(shapes.values())) > 1:
+            found[place] = possible_layouts(shapes)
+    return found
+
+
+def _narrow(
+    layouts: dict[str, list[ExampleLayout]],
+    before: dict[str, Tensor],
+    after: dict[str, Tensor],
+    example: int,
+) -> None:
+    """Keep the layouts that explain what changed when one example was exchanged."""
+    for place, left in layouts.items():
+        if before[place].shape != after[place].shape:
+            layouts[place] = []
+        else:
+            changed = changed_entries(before[place], after[place])
+            layouts[place] = [at for at in left if agrees(at, changed, example)]
+
+
+def _layouts_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[ExampleLayout]]:
+    """Layouts outside of which the gradient of one example's output is zero, by call."""
+    place = {
+        m.number: next(
+            k
+            for k, tensor in enumerate(base[SIZES[0]].counted[m.number].outputs)
+            if tensor is m.output
+        )
+        for m in met
+        if m.output is not None
+    }
+    results = {
+        n: {m: recording.counted[m].outputs[k] for m, k in place.items()}
+        for n, recording in base.items()
+    }
+    found = {m: possible_layouts({n: results[n][m].shape for n in SIZES}) for m in place}
+    for n in SIZES:
+        for example in range(n):
+            for m, gradient in _gradients(base[n].output, results[n], example):
+                changed = changed_entries(torch.zeros_like(gradient), gradient)
+                found[m] = [at for at in found[m] if agrees(at, changed, example)]
+    return found
+
+
+def _gradients(
+    output: Tensor, results: Mapping[int, Tensor], example: int
+) -> Iterator[tuple[int, Tensor]]:
+    """The gradient of a random combination of one example's outputs, at each call's result."""
+    seed = torch.zeros_like(output)
+    # Random: the sum of a softmax's outputs has no gradient.
+    generator = torch.Generator().manual_seed(example)
+    seed[example] = torch.randn(seed[example].shape, generator=generator).to(seed)
+    grads = torch.autograd.grad(
+        output, [*results.values()], seed, retain_graph=True, allow_unused=True
+    )
+    for m, gradient in zip(results, grads, strict=True):
+        if gradient is not None:
+            yield m, gradient

@@ -1,0 +1,108 @@
+"""A parameter used several times: its gradients add up, and the cross terms count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms.form import Form, Summary, double
+from analyze.gradients.forms.outer_products import OuterProducts
+from analyze.gradients.forms.placement import Apart, Placed
+from analyze.gradients.forms.scattered_rows import ScatteredRows
+
+
+def combined(forms: Sequence[Form]) -> Form:
+    """One form of the sum of several gradients of one parameter.
+
+    Uses of one kind become one form with more positions; views that share no entry are summed
+    apart; all else becomes a ``Sum``.
+    """
+    merged: list[Form] = []
+    for form in forms:
+        for k, earlier in enumerate(merged):
+            together = earlier.merged(form)
+            if together is not None:
+                merged[k] = together
+                break
+        else:
+            merged.append(form)
+    if len(merged) == 1:
+        return merged[0]
+    placed = [form for form in merged if isinstance(form, Placed)]
+    if len(placed) == len(merged) and all(
+        a.geometry.disjoint(b.geometry) for a, b in combinations(placed, 2)
+    ):
+        return Apart(tuple(placed))
+    return Sum(tuple(merged))
+
+
+@dataclass
+class Sum(Form):
+    """A parameter used in ways of different form, such as an embedding tied to the output layer.
+
+    Cost: ``direct`` makes every example's gradient; ``cross``, for a table that is looked up and
+    multiplied with, what its parts cost and ``N*T*T*D`` for their inner products.
+    """
+
+    parts: tuple[Form, ...]
+
+    def __post_init__(self) -> None:
+        self.count = self.parts[0].count
+        self.shape = self.parts[0].shape
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        pairs = combinations(self.parts, 2)
+        return ("direct", "cross") if all(_crossable(a, b) for a, b in pairs) else ("direct",)
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        values = [part.explicit(start, stop) for part in self.parts]
+        return torch.stack([v.reshape(stop - start, *self.shape) for v in values]).sum(0)
+
+    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
+        return self._direct() if algorithm == "direct" else self._cross(choose)
+
+    def _cross(self, choose: Callable[[Form], Summary]) -> Summary:
+        """``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, in float64 because the terms may cancel."""
+        totals, norms = zip(*(choose(part) for part in self.parts), strict=True)
+        squared = torch.stack(norms).sum(0)
+        for a, b in combinations(self.parts, 2):
+            rows, outer = (a, b) if isinstance(a, ScatteredRows) else (b, a)
+            assert isinstance(rows, ScatteredRows)
+            assert isinstance(outer, OuterProducts)
+            squared = squared + 2.0 * inner_products(rows, outer)
+        return Summary(torch.stack(totals).sum(0), squared.clamp_min(0.0))
+
+    def _bytes_per_example(self) -> int:
+        return sum(part._bytes_per_example() for part in self.parts)
+
+    def _device_type(self) -> str:
+        return self.parts[0]._device_type()
+
+
+def inner_products(rows: ScatteredRows, outer: OuterProducts) -> Tensor:
+    """``sum_{t,t'} (e_t . x_t') dy_t'[row_t]`` for each example, ``[N]`` float64.
+
+    The inner product of ``g[v] = sum_t e_t [row_t = v]`` with ``h[v] = sum_t' dy_t'[v] x_t'``.
+    """
+    found = []
+    for start in range(0, rows.count):
+        x, dy = (double(side[0, 0]) for side in outer.factors(start, start + 1))  # [T', D], [T', V]
+        looked_up, e = rows.rows[start].to(dy.device), double(rows.dy[start])  # [T], [T, D]
+        found.append(((e @ x.T) * dy[:, looked_up].T).sum())
+    return torch.stack(found)
+
+
+def _crossable(a: Form, b: Form) -> bool:
+    """Whether the inner products of two forms are known without making either gradient."""
+    rows, outer = (a, b) if isinstance(a, ScatteredRows) else (b, a)
+    return (
+        isinstance(rows, ScatteredRows)
+        and isinstance(outer, OuterProducts)
+        and outer.dims[0] == 1
+        and outer.dims[2:] == tuple(rows.shape)
+    )

@@ -1,0 +1,32 @@
+"""Per-example gradients that are small enough to hold: biases, norm scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from analyze.gradients.forms.form import Form, Summary, squared_norms
+
+
+@dataclass
+class Explicit(Form):
+    """The gradients themselves, ``values`` ``[N, *shape]``."""
+
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        self.count = self.values.shape[0]
+        self.shape = self.values.shape[1:]
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        return self.values[start:stop]
+
+    def merged(self, other: Form) -> Form | None:
+        return Explicit(self.values + other.values) if isinstance(other, Explicit) else None
+
+    def _direct(self) -> Summary:
+        return Summary(self.values.sum(0), squared_norms(self.values))
+
+    def _device_type(self) -> str:
+        return self.values.device.type

@@ -1,0 +1,120 @@
+"""Per-example gradients of one parameter, in the form that is cheapest to hold.
+
+A rule says what a call's per-example gradients are made of; a form turns that into what is kept:
+their sum over the examples and the squared norm of each.
+
+Letters: ``N`` examples, ``G`` groups, ``T`` positions of one example, ``K`` inputs and ``O``
+outputs of a group, ``D`` width of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# Per-example gradients made at a time: few enough to stay in a CPU's cache, or to fill a GPU.
+CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
+
+
+class Summary(NamedTuple):
+    """What is kept of the per-example gradients of one parameter over one batch."""
+
+    total: Tensor  # their sum, in the parameter's shape
+    squared_norms: Tensor  # [N], float64
+
+
+def squared_norms(values: Tensor) -> Tensor:
+    """``sum values[n]**2`` for each n, ``[N, ...]`` to ``[N]``, accumulated in float64."""
+    if values.device.type == "mps":  # MPS has no float64
+        values = values.cpu()
+    rows = values.reshape(len(values), -1)
+    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
+
+
+def double(values: Tensor) -> Tensor:
+    """In float64, on the CPU where the device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+class Form:
+    """Per-example gradients ``[N, *shape]`` that need not exist all at once.
+
+    Subclasses give ``count`` (N), ``shape`` and ``explicit``; those that know a cheaper way to
+    the summary than making every gradient name it in ``algorithms``.
+    """
+
+    count: int
+    shape: torch.Size
+    # What of the weight these are the gradients of, where a rule works on a view of it.
+    view: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """Exact ways to the summary; the fastest is found by timing."""
+        return ("direct",)
+
+    @property
+    def key(self) -> str:
+        """Calls with equal keys cost the same per example, so that one timing holds for all."""
+        return f"{type(self).__name__} {list(self.shape)}"
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        """The gradients of examples ``start`` to ``stop``: ``[stop - start, *shape]``."""
+        raise TypeError(f"{type(self).__name__} has no explicit gradients")
+
+    def summarise(
+        self, algorithm: str = "direct", choose: Callable[[Form], Summary] | None = None
+    ) -> Summary:
+        """The sum over examples and each example's squared norm, by the named algorithm.
+
+        Args:
+            algorithm: One of ``algorithms``.
+            choose: How a form that is made of others summarises those; their first algorithm by
+                default.
+
+        Raises:
+            ValueError: the form has no such algorithm.
+        """
+        if algorithm not in self.algorithms:
+            raise ValueError(f"{type(self).__name__} has no algorithm {algorithm!r}")
+        return self._by(algorithm, choose or by_first_algorithm)
+
+    def merged(self, other: Form) -> Form | None:
+        """Both in one form that is as cheap as each, or None where there is none."""
+        return None
+
+    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
+        return self._direct()
+
+    def _direct(self) -> Summary:
+        """Make the gradients a chunk at a time, square and add them on the fly."""
+        total: Tensor | None = None
+        norms = []
+        for start, stop in self._chunks():
+            values = self.explicit(start, stop)  # [n, *shape]
+            norms.append(squared_norms(values))
+            part = values.sum(0)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return Summary(total, torch.cat(norms))
+
+    def _chunks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of examples whose gradients fit into ``CHUNK_BYTES``."""
+        budget = CHUNK_BYTES.get(self._device_type(), CHUNK_BYTES["cpu"])
+        step = max(1, budget // max(1, self._bytes_per_example()))
+        for start in range(0, self.count, step):
+            yield start, min(start + step, self.count)
+
+    def _bytes_per_example(self) -> int:
+        return 4 * self.shape.numel()
+
+    def _device_type(self) -> str:
+        return "cpu"
+
+
+def by_first_algorithm(form: Form) -> Summary:
+    """The form's summary by the first of its algorithms."""
+    return form.summarise(form.algorithms[0])

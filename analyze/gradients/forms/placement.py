@@ -1,0 +1,168 @@
+"""Gradients of a part of a parameter, and of what was computed from it, taken back to it.
+
+A call may use a slice of a packed projection, a transposed table, a normalised weight, the sum of
+a weight and a low-rank product. Its form is that of the tensor at the call; ``Placed`` and
+``PulledBack`` turn it into one of the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms.form import Form, Summary
+
+
+class Geometry(NamedTuple):
+    """Where a view lies in the parameter's storage, as ``as_strided`` takes it."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    @classmethod
+    def of(cls, tensor: Tensor, parameter: Tensor) -> Geometry | None:
+        """Of ``tensor`` in ``parameter``; None unless it is a view that shows no entry twice."""
+        if tensor.untyped_storage().data_ptr() != parameter.untyped_storage().data_ptr():
+            return None
+        offset = int(tensor.storage_offset()) - int(parameter.storage_offset())
+        geometry = cls(tuple(tensor.shape), tensor.stride(), offset)
+        return geometry if geometry._nested and tensor.numel() else None
+
+    def whole(self, parameter: Tensor) -> bool:
+        """Whether this is the parameter itself, not a part of it or its entries in other order."""
+        return (self.size, self.stride) == (tuple(parameter.shape), parameter.stride())
+
+    def disjoint(self, other: Geometry) -> bool:
+        """Whether two views of one parameter share no entry."""
+        return _disjoint(self, other)
+
+    @property
+    def last(self) -> int:
+        """The largest position in the storage."""
+        steps = zip(self.size, self.stride, strict=True)
+        return self.offset + sum((n - 1) * step for n, step in steps)
+
+    @property
+    def _nested(self) -> bool:
+        """Whether each stride is longer than all that shorter strides reach: no entry twice."""
+        reach = 0
+        for stride, size in sorted(zip(self.stride, self.size, strict=True)):
+            if size > 1:
+                if stride <= reach:
+                    return False
+                reach += (size - 1) * stride
+        return True
+
+
+@cache
+def _disjoint(one: Geometry, other: Geometry) -> bool:
+    if one.last < other.offset or other.last < one.offset:
+        return True
+    shown = torch.zeros(max(one.last, other.last) + 1, dtype=torch.bool)
+    shown.as_strided(*one).fill_(True)
+    return not bool(shown.as_strided(*other).any())
+
+
+@dataclass
+class Placed(Form):
+    """Gradients of a view of a parameter: norms are the view's, all other entries are zero."""
+
+    inner: Form
+    parameter: Tensor
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        self.count = self.inner.count
+        self.shape = self.parameter.shape
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        return ("inner",)
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        return torch.stack([self._put(g) for g in self.inner.explicit(start, stop)])
+
+    def merged(self, other: Form) -> Form | None:
+        if not isinstance(other, Placed) or other.geometry != self.geometry:
+            return None
+        inner = self.inner.merged(other.inner)
+        return None if inner is None else Placed(inner, self.parameter, self.geometry)
+
+    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
+        total, norms = choose(self.inner)
+        return Summary(self._put(total), norms)
+
+    def _put(self, values: Tensor) -> Tensor:
+        whole = torch.zeros_like(self.parameter, dtype=values.dtype)
+        whole.as_strided(*self.geometry).copy_(values)
+        return whole
+
+    def _bytes_per_example(self) -> int:
+        return 4 * self.parameter.numel() + self.inner._bytes_per_example()
+
+    def _device_type(self) -> str:
+        return self.parameter.device.type
+
+
+@dataclass
+class Apart(Form):
+    """Gradients of views of one parameter that share no entry: sums and squared norms add up."""
+
+    parts: tuple[Placed, ...]
+
+    def __post_init__(self) -> None:
+        self.count = self.parts[0].count
+        self.shape = self.parts[0].shape
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        return ("parts",)
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        return torch.stack([part.explicit(start, stop) for part in self.parts]).sum(0)
+
+    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
+        totals, norms = zip(*(choose(part) for part in self.parts), strict=True)
+        return Summary(torch.stack(totals).sum(0), torch.stack(norms).sum(0))
+
+
+@dataclass
+class PulledBack(Form):
+    """``J^T g[n]``: gradients of a tensor computed from a parameter, taken back through autograd.
+
+    Args:
+        inner: Gradients of ``tensor``.
+        tensor: Computed from parameters alone, with its graph.
+        parameter: One of them.
+
+    Cost: every example's gradient is made, and taken back a chunk at a time.
+    """
+
+    inner: Form
+    tensor: Tensor
+    parameter: Tensor
+
+    def __post_init__(self) -> None:
+        self.count = self.inner.count
+        self.shape = self.parameter.shape
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        values = self.inner.explicit(start, stop).reshape(stop - start, *self.tensor.shape)
+        with torch.enable_grad():
+            (found,) = torch.autograd.grad(
+                self.tensor, self.parameter, values.to(self.tensor.dtype),
+                retain_graph=True, is_grads_batched=True, allow_unused=True,
+            )  # fmt: skip
+        return values.new_zeros(stop - start, *self.shape) if found is None else found
+
+    def _bytes_per_example(self) -> int:
+        return 4 * self.parameter.numel() + self.inner._bytes_per_example()
+
+    def _device_type(self) -> str:
+        return self.parameter.device.type

@@ -1,0 +1,70 @@
+"""Rows of a table, added where they were looked up: embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms.form import Form, Summary, squared_norms
+
+
+@dataclass
+class ScatteredRows(Form):
+    """``g[n, v] = sum_{t: rows[n, t] = v} dy[n, t]``: embeddings.
+
+    Args:
+        rows: ``[N, T]``, the row of the table that each position looked up.
+        dy: ``[N, T, D]``; zero where a position gives no gradient (padding).
+        table_rows: Rows of the table, V; the parameter's shape is ``[V, D]``.
+
+    Cost: a sort of ``N*T`` row numbers and ``N*T*D`` additions; no ``[N, V, D]`` is made.
+    """
+
+    rows: Tensor
+    dy: Tensor
+    table_rows: int
+    view: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self.count = self.rows.shape[0]
+        self.shape = torch.Size((self.table_rows, self.dy.shape[-1]))
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        return ("rows",)
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        count = stop - start
+        offset = torch.arange(count, device=self.rows.device)[:, None] * self.table_rows
+        values = self.dy.new_zeros(count * self.table_rows, self.dy.shape[-1])
+        values.index_add_(
+            0, (self.rows[start:stop] + offset).flatten(), self.dy[start:stop].flatten(0, 1)
+        )
+        return values.view(count, *self.shape)
+
+    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
+        return self._rows()
+
+    def _rows(self) -> Summary:
+        """Add up the positions of one example that looked up the same row, then square."""
+        example = torch.arange(self.count, device=self.rows.device)[:, None]  # [N, 1]
+        flat = self.dy.flatten(0, 1)  # [N*T, D]
+        pairs, place = torch.unique(example * self.table_rows + self.rows, return_inverse=True)
+        sums = flat.new_zeros(len(pairs), flat.shape[1]).index_add_(0, place.flatten(), flat)
+        per_pair = squared_norms(sums)
+        owner = (pairs // self.table_rows).to(per_pair.device)
+        norms = per_pair.new_zeros(self.count).index_add_(0, owner, per_pair)
+        total = flat.new_zeros(self.shape).index_add_(0, self.rows.flatten(), flat)
+        return Summary(total, norms)
+
+    def _device_type(self) -> str:
+        return self.dy.device.type
+
+    def merged(self, other: Form) -> Form | None:
+        if not isinstance(other, ScatteredRows) or other.shape != self.shape:
+            return None
+        rows, dy = torch.cat((self.rows, other.rows), 1), torch.cat((self.dy, other.dy), 1)
+        return ScatteredRows(rows, dy, self.table_rows, self.view)

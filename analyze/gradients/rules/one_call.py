@@ -1,0 +1,145 @@
+"""Any other call in which a weight meets the examples: autograd of that one call, per example.
+
+Two ways, both exact where they run. *Alone*: the call again for each example by itself, under
+``vmap``. *Masked*: the call's backward pass for the whole batch, once for each example, with the
+gradient at all other examples' entries set to zero; this needs no more than to know where the
+examples lie in the output, and costs a factor N in that one call.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms import Form
+from analyze.gradients.rules.rule import Call, Forms, Rule
+
+SEPARATOR = "."
+
+
+@dataclass
+class OfOneCall(Form):
+    """``g[n] = vjp of one call at dy[n]`` with respect to one of its weights."""
+
+    call: Call
+    argument: str
+    dy: Tensor
+    alone: bool
+
+    def __post_init__(self) -> None:
+        self.count = self.call.output.count(self.dy)
+        self.shape = self.call.weights[self.argument].tensor.shape
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        weight = self.call.arguments[self.argument]
+        with warnings.catch_warnings(), torch.enable_grad():
+            # What has no batching rule is slow, not wrong.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
+            if self.alone:
+                found = self._alone(weight, start, stop)
+            else:
+                pull = torch.func.vjp(self._of_weight({}), weight)[1]
+                found = torch.func.vmap(lambda delta: pull(delta)[0])(
+                    self.call.output.masked(self.dy, start, stop)
+                )
+        return found.detach()
+
+    def _alone(self, weight: Tensor, start: int, stop: int) -> Tensor:
+        data = {
+            name: layout.single(self.call.arguments[name])[start:stop]
+            for name, layout in self.call.layouts.items()
+        }
+
+        def gradient(example: dict[str, Tensor], delta: Tensor) -> Tensor:
+            return torch.func.vjp(self._of_weight(example), weight)[1](delta)[0]
+
+        return torch.func.vmap(gradient)(data, self.call.output.single(self.dy)[start:stop])
+
+    def _of_weight(self, exchanged: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """The call as a function of the weight, some other arguments exchanged."""
+        call = self.call
+
+        def function(weight: Tensor) -> Tensor:
+            arguments = {**call.arguments, **exchanged, self.argument: weight}
+            args, kwargs = unflattened(arguments, call.args, call.kwargs)
+            if not call.mutates:
+                return call.function(*args, **kwargs)
+            target = args[0].clone()
+            call.function(target, *args[1:], **kwargs)
+            return target
+
+        return function
+
+    def _bytes_per_example(self) -> int:
+        dearest = self.shape.numel() if self.alone else self.shape.numel() + self.dy.numel()
+        return 4 * dearest
+
+    def _device_type(self) -> str:
+        return self.dy.device.type
+
+
+def flattened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by their place: ``0``, ``1.0`` for the first of a list, ``dim`` for a keyword."""
+    found: dict[str, Any] = {}
+
+    def add(path: str, value: Any) -> None:
+        if type(value) in (list, tuple):
+            for k, item in enumerate(value):
+                add(f"{path}{SEPARATOR}{k}", item)
+        else:
+            found[path] = value
+
+    for k, value in enumerate(args):
+        add(str(k), value)
+    for name, value in kwargs.items():
+        add(name, value)
+    return found
+
+
+def unflattened(
+    arguments: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Undo ``flattened``; the originals tell the structure."""
+
+    def built(path: str, value: Any) -> Any:
+        if type(value) in (list, tuple):
+            return type(value)(built(f"{path}{SEPARATOR}{k}", v) for k, v in enumerate(value))
+        return arguments[path]
+
+    return (
+        tuple(built(str(k), value) for k, value in enumerate(args)),
+        {name: built(name, value) for name, value in kwargs.items()},
+    )
+
+
+class _AnyCall(Rule):
+    """The rule for functionals that have none: its argument names are places."""
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        return flattened(args, kwargs)
+
+
+def _forms(alone: bool, call: Call, dy: Tensor) -> Forms:
+    return {argument: OfOneCall(call, argument, dy, alone) for argument in call.wanted}
+
+
+def _rule(name: str, alone: bool) -> Rule:
+    return _AnyCall(
+        name=name,
+        functions=(),
+        arguments={},
+        weights=(),
+        data=(),
+        forms=lambda call, dy: _forms(alone, call, dy),
+        accepts=lambda call: True,
+        reads=None,
+    )
+
+
+ALONE = _rule("autograd of one call", alone=True)
+MASKED = _rule("autograd of one call, masked", alone=False)

@@ -1,0 +1,67 @@
+"""The weight of a call: a parameter, a part of one, or something computed from parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms import Form, Geometry, Placed, PulledBack
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor that depends on parameters and on nothing else.
+
+    Args:
+        tensor: Attached to the parameters by its graph.
+        parameters: By name; the parameter itself where ``tensor`` is one.
+    """
+
+    tensor: Tensor
+    parameters: Mapping[str, Tensor]
+
+    @property
+    def direct(self) -> bool:
+        """Whether this is a parameter, or its entries in other order or in part."""
+        return len(self.parameters) == 1 and all(
+            Geometry.of(self.tensor, p) is not None for p in self.parameters.values()
+        )
+
+    def forms(self, form: Form, wanted: Iterable[str]) -> dict[str, Form]:
+        """The form of this tensor's gradients as forms of its parameters', by name."""
+        tensor = self.tensor
+        if form.view is not None:
+            with torch.enable_grad():
+                tensor = form.view(tensor)
+        if len(self.parameters) == 1:
+            ((name, parameter),) = self.parameters.items()
+            geometry = Geometry.of(tensor, parameter)
+            if geometry is not None:
+                whole = geometry.whole(parameter)
+                return {name: form if whole else Placed(form, parameter, geometry)}
+        return {
+            name: PulledBack(form, tensor, parameter)
+            for name, parameter in self.parameters.items()
+            if name in wanted
+        }
+
+
+def leaves(tensor: Tensor) -> list[Tensor]:
+    """The leaf tensors that a tensor's graph leads to; itself where it is one."""
+    if tensor.grad_fn is None:
+        return [tensor] if tensor.requires_grad else []
+    found: dict[int, Tensor] = {}
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            found[id(variable)] = variable
+        waiting += [child for child, _ in node.next_functions if child is not None]
+    return [*found.values()]
