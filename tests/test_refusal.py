@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -103,6 +105,37 @@ def test_refuses_what_cannot_be_copied():
     probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
     with pytest.raises(analyze.InputError, match="view_of_weight has a graph"):
         analyze.measure(model, probes, device="cpu")
+
+
+class _WrongAlone(torch.autograd.Function):
+    """A backward pass that is wrong for a batch of one, as torch's own is for some models."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Tensor:
+        return dy * (1.001 if len(dy) == 1 else 1.0)
+
+
+class WrongAlone(nn.Module):
+    """Right outputs, and gradients that depend on the number of examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(_WrongAlone.apply(self.first(x)))
+
+
+def test_refuses_a_backward_pass_that_depends_on_the_batch():
+    """One example at a time could not be the judge of itself."""
+    probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
+    with pytest.raises(analyze.InputError, match="another gradient alone") as refusal:
+        analyze.measure(WrongAlone(), probes, device="cpu")
+    assert "first.weight, first.bias:" in refusal.value.found
 
 
 class WritesOverItsInput(nn.Module):

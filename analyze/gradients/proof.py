@@ -77,12 +77,15 @@ def prove(
         proof: What earlier checkpoints showed.
 
     Raises:
-        InputError: a parameter disagrees even one example at a time, or the loss's seed is wrong.
+        InputError: a parameter disagrees even one example at a time, or autograd itself gives an
+            example another gradient alone than in a batch.
 
-    Cost: a forward and backward pass per example, and a batch for every round of demotions.
+    Cost: a forward and backward pass per example, one for all of them, and a batch for every round
+    of demotions.
     """
     _check_seed(replica, inputs, targets, loss)
     reference = _reference(replica, inputs, targets, loss)
+    _check_reference(reference, replica, inputs, targets, loss)
     while True:
         try:
             batch = measure_batch(replica, inputs, targets, loss, plan)
@@ -146,6 +149,43 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
     return _Reference(norms, totals, network, losses)
 
 
+def _check_reference(
+    reference: _Reference, replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss
+) -> None:
+    """Plain autograd over the batch must give the sum of what it gives one example at a time.
+
+    The forward pass has been shown not to mix examples, so only a backward pass that is wrong for
+    some shape can differ: torch's own has been, for some models, at a batch of one.
+    """
+    output = replica(inputs)
+    seed = loss.seed(output.detach(), targets.to(output.device))
+    names, parameters = list(replica.parameters), list(replica.parameters.values())
+    grads = torch.autograd.grad(output, parameters, seed, allow_unused=True)
+    rtol, floor = RELATIVE[replica.dtype], _floor(replica.dtype) * reference.network
+    wrong = []
+    for name, gradient in zip(names, grads, strict=True):
+        if gradient is None or name not in reference.totals:
+            continue
+        difference = gradient.to_dense() - reference.totals[name]
+        if _sum_is_off(difference, reference.squared_norms[name], rtol, floor):
+            wrong.append(name)
+    if wrong:
+        raise InputError(
+            "torch's backward pass gives an example another gradient alone than beside others",
+            found=f"{listed(wrong)}: the gradient of {len(inputs)} probes together is not the sum "
+            f"of the {len(inputs)} alone (torch {torch.__version__})",
+            expected="the same gradient, as the model's outputs are the same",
+            fix="another version of torch, or a model without the operation that differs; "
+            "no number of this model can be trusted here",
+        )
+
+
+def _sum_is_off(difference: Tensor, expected: Tensor, rtol: float, floor: Tensor) -> bool:
+    """Whether a sum of gradients is further from the expected one than rounding explains."""
+    allowed = rtol**2 * len(floor) * expected.sum() + len(floor) * floor.sum()
+    return bool(difference.double().square().sum().cpu() > allowed)
+
+
 def _same_losses(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
     """Whether the watched forward pass is the model's own: rewritten calls may be wrong."""
     scale = expected.abs().clamp_min(1.0)
@@ -174,9 +214,7 @@ def _disagreeing(
             norms, total = result[name].squared_norms.cpu(), result[name].total.cpu()
             difference = total if difference is None else total - difference.cpu()
         q_off = (norms - expected).abs() > rtol * expected + floor
-        s_off = difference is not None and float(difference.double().square().sum()) > (
-            rtol**2 * len(floor) * expected.sum() + len(floor) * floor.sum()
-        )
+        s_off = difference is not None and _sum_is_off(difference, expected, rtol, floor)
         if bool(q_off.any()) or bool(s_off) or not bool(norms.isfinite().all()):
             wrong.add(name)
     return wrong
