@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyze.gradients.plan import NEVER_USED, Plan
+from analyze.gradients.plan import Plan, uses
 from analyze.gradients.proof import Proof
+from analyze.gradients.timing import Timing
 from analyze.job import Job, Options, resolve
 from analyze.pipeline import Prepared, check_settings, loaded_model, prepare
 
+REST = "forward pass, gradients of activations"
 LARGE_GRAM = 1 << 30  # bytes of Gram matrices from which a warning is given
 
 
@@ -20,12 +22,15 @@ class Check:
     Args:
         parameters: One dictionary for each parameter: its name, layer, size, method, and the
             relative error of the proof (None where nothing was proven, and why).
+        methods: One dictionary for each method: how many parameters and values it measures, and
+            its share of the time of a batch.
         report: Counts, sizes in bytes and seconds, by name.
         warnings: What the user should know before the run.
         skipped: Checkpoints that would be left out, and why.
     """
 
     parameters: list[dict[str, object]]
+    methods: list[dict[str, object]]
     report: dict[str, object]
     warnings: list[str]
     skipped: dict[str, str]
@@ -46,8 +51,8 @@ def check(run: str | Path, options: Options | None = None) -> Check:
     engine = prepared.engine
     assert engine.plan is not None
     good = [c for c in job.checkpoints if c.name not in prepared.problems]
-    per_checkpoint = engine.seconds_per_checkpoint(loaded_model(job, good[-1]))
-    report = _report(job, prepared, per_checkpoint, len(good))
+    timing = engine.timing(loaded_model(job, good[-1]))
+    report = _report(job, prepared, timing.checkpoint, len(good))
     gram = int(str(report["gram_bytes"]))
     warnings = []
     if gram > LARGE_GRAM:
@@ -60,6 +65,7 @@ def check(run: str | Path, options: Options | None = None) -> Check:
             _parameter(p.name, p.layer, p.size, engine.plan, engine.proof)
             for p in prepared.parameters
         ],
+        _methods(prepared, timing),
         report,
         warnings,
         {name: f"{p.what}: {p.found}" for name, p in prepared.problems.items()},
@@ -99,18 +105,28 @@ def _report(job: Job, prepared: Prepared, seconds: float, measured: int) -> dict
 
 
 def _parameter(name: str, layer: str, size: int, plan: Plan, proof: Proof) -> dict[str, object]:
-    error = proof.errors.get(name)
-    if error is not None:
-        verdict = "proven"
-    elif plan.methods[name] == NEVER_USED:
-        verdict = NEVER_USED
-    else:
-        verdict = "zero to rounding" if name in proof.rounding else "zero: unproven"
     return {
         "parameter": name,
         "layer": layer,
         "size": size,
         "method": plan.methods[name],
-        "error": error,
-        "verdict": verdict,
+        "error": proof.errors.get(name),
+        "verdict": proof.verdict(name, plan),
     }
+
+
+def _methods(prepared: Prepared, timing: Timing) -> list[dict[str, object]]:
+    """What each method measures and costs, the dearest first; then everything else in a batch."""
+    plan = prepared.engine.plan
+    assert plan is not None
+    rows = []
+    for method, share in sorted(timing.share.items(), key=lambda pair: -pair[1]):
+        own = [p for p in prepared.parameters if uses(plan.methods[p.name], method)]
+        rows.append(_method(method, len(own), sum(p.size for p in own), share))
+    return [*rows, _method(REST, None, None, max(0.0, 1.0 - sum(timing.share.values())))]
+
+
+def _method(
+    name: str, parameters: int | None, values: int | None, share: float
+) -> dict[str, object]:
+    return {"method": name, "parameters": parameters, "values": values, "time": share}

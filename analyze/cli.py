@@ -91,6 +91,12 @@ measuring_options = _shared(
         help="Random blocks of each subset, for standard errors.",
     ),
     click.option(
+        "--layers", multiple=True, metavar="GLOB", help="Measure only these layers; repeatable."
+    ),
+    click.option(
+        "--parameters", multiple=True, metavar="GLOB", help="Measure only these parameters."
+    ),
+    click.option(
         "--max-probes", type=click.IntRange(min=1), metavar="N", help="Measure only N probes."
     ),
     click.option(
@@ -158,6 +164,7 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
     found = check_run(run, _options(**options))
     if as_json:
         content = {"report": found.report, "parameters": found.parameters}
+        content["methods"] = found.methods
         click.echo(json.dumps(content | {"warnings": found.warnings, "skipped": found.skipped}))
         sys.exit(EXIT_SKIPPED if found.skipped else 0)
     columns = ["parameter", "size", "method", "verdict", "error"]
@@ -166,6 +173,14 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
         columns,
         [[row[c] for c in columns] for row in found.parameters],
         numbers=("size", "error"),
+    )
+    click.echo()
+    columns = ["method", "parameters", "values", "time"]
+    print_table(
+        "Methods, and their share of the time of a batch",
+        columns,
+        [[*[row[c] for c in columns[:-1]], f"{row['time']:.0%}"] for row in found.methods],
+        numbers=columns[1:],
     )
     report = dict(found.report)
     report["seconds"] = duration(float(str(report["seconds"])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -103,6 +104,8 @@ def run(
     batch_norm: str = "recomputed",
     folds: int = 10,
     max_probes: int | None = None,
+    layers: Sequence[str] = (),
+    parameters: Sequence[str] = (),
     examples: str = "auto",
     checkpoints: str | None = None,
     on_error: str = "skip",
@@ -122,6 +125,8 @@ def run(
         batch_norm: See above.
         folds: See above.
         max_probes: Measure only this many probes, drawn by a hash of their ids.
+        layers: Globs; only these layers are measured, and the network is their sum.
+        parameters: Globs on names of parameters, likewise.
         examples: ``on`` keeps every example's squared norms, ``auto`` up to 256 MiB of them.
         checkpoints: A glob on names, or a slice such as ``::2``.
         on_error: ``skip`` leaves out a checkpoint that cannot be measured and says why in its
@@ -134,7 +139,10 @@ def run(
     Raises:
         InputError: nothing could be measured, or the first problem with ``on_error="fail"``.
     """
-    settings = Settings(device, precision, batch_norm, batch_size, folds)
+    settings = Settings(
+        device, precision, batch_norm, batch_size, folds,
+        layers=tuple(layers), parameters=tuple(parameters),
+    )  # fmt: skip
     options = Options(model, probes, loss, checkpoints, max_probes, settings, examples, on_error)
     check_settings(settings)
     _check_choice("examples", examples, ("auto", "on", "off"))
@@ -346,6 +354,7 @@ def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "batch_norm": settings.batch_norm,
         "batch_size": engine.batch_size,
         "folds": settings.folds,
+        "selected": {"layers": settings.layers, "parameters": settings.parameters},
         "loss": loss,
         "held_out": list(engine.probes.held_out),
         "plan": {"methods": plan.methods, "algorithms": plan.algorithms},

@@ -7,7 +7,6 @@ batch is part of the cell's sum.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from analyze.gradients.losses import Loss
 from analyze.gradients.plan import Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
+from analyze.gradients.timing import Clock, seconds
 
 
 class MethodFailedError(Exception):
@@ -65,7 +65,12 @@ class AlgorithmChoice:
 
 
 def measure_batch(
-    replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss, plan: Plan
+    replica: Replica,
+    inputs: Inputs,
+    targets: Tensor,
+    loss: Loss,
+    plan: Plan,
+    clock: Clock | None = None,
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
 
@@ -75,6 +80,7 @@ def measure_batch(
         targets: ``[N, ...]``.
         loss: Gives each example's loss and the seed of the backward pass.
         plan: From ``calibrate``; which algorithm is fastest for a call is added to it.
+        clock: Told what each method takes.
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
@@ -83,7 +89,7 @@ def measure_batch(
     Cost: one forward and one backward pass, of which the weight gradients are replaced by rules
     that also give the squared norms; the fallback runs the model again.
     """
-    collector = _Collector(plan, len(inputs))
+    collector = _Collector(plan, len(inputs), clock)
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
@@ -106,7 +112,8 @@ def measure_batch(
     gradients = collector.finish()
     for method, measure in FALLBACK_METHODS.items():
         if wanted := plan.by_fallback(method):
-            gradients |= _by_fallback(measure, replica, inputs, seed, wanted)
+            with clock.measuring(method) if clock else nullcontext():
+                gradients |= _by_fallback(measure, replica, inputs, seed, wanted)
     return BatchResult(
         losses.double().cpu(),
         accuracy.cpu(),
@@ -135,8 +142,9 @@ def _by_fallback(
 class _Collector:
     """Turns the gradients that arrive at the calls into summaries of the parameters."""
 
-    def __init__(self, plan: Plan, count: int) -> None:
+    def __init__(self, plan: Plan, count: int, clock: Clock | None) -> None:
         self._count = count
+        self._clock = clock
         self._uses = plan.uses
         self._wanted = frozenset(self._uses)
         self.calls = {
@@ -166,7 +174,8 @@ class _Collector:
             if call.changed_in_place():
                 raise ForwardChangedError(f"the input of {call.rule.name} was changed in place")
             try:
-                with torch.no_grad():
+                watch = self._clock.measuring(call.rule.name) if self._clock else nullcontext()
+                with torch.no_grad(), watch:
                     self._add_call(call, dy)
             except torch.OutOfMemoryError:
                 raise
@@ -215,21 +224,3 @@ def _unscaled(summary: Summary, scale: float) -> Summary:
     total = summary.total
     total = total.double() if total.device.type != "mps" else total.cpu().double()
     return Summary(total / scale, summary.squared_norms / scale**2)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Seconds that some work takes: the faster of two runs, as the first may allocate."""
-
-    def once() -> float:
-        _synchronise()
-        start = time.perf_counter()
-        work()
-        _synchronise()
-        return time.perf_counter() - start
-
-    return min(once() for _ in range(2))
-
-
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -58,5 +58,5 @@ def activation_bytes(replica: Replica, example: Inputs) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         replica(example)
-    weights = {p.data_ptr() for p in replica.parameters.values()}
+    weights = {p.data_ptr() for p in replica.model.parameters()}
     return max(1, sum(size for pointer, size in kept.items() if pointer not in weights))

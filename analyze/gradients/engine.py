@@ -20,7 +20,6 @@ from analyze.gradients.batch import (
     ForwardChangedError,
     MethodFailedError,
     measure_batch,
-    seconds,
 )
 from analyze.gradients.batch_norm import (
     MINIMUM,
@@ -30,12 +29,14 @@ from analyze.gradients.batch_norm import (
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.conditions import measuring
 from analyze.gradients.devices import choose_batch_size, resolve_device
+from analyze.gradients.layers import selected_parameters
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.plan import Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Inputs, Replica
+from analyze.gradients.timing import WHOLE, Clock, Timing, seconds
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.cells import mixed
 
@@ -65,6 +66,7 @@ class Engine:
         self.plan: Plan | None = None
         self.proof = Proof()
         self.batch_size = 0
+        self._selected: frozenset[str] | None = None
         scale = [
             None if v is None else torch.tensor(v, dtype=torch.float64)
             for v in (probes.mean, probes.std)
@@ -84,7 +86,7 @@ class Engine:
 
         Raises:
             InputError: the model cannot take the probes, mixes examples, is not deterministic, or
-                has a parameter that no method measures exactly.
+                has a parameter that no method measures exactly, or none of those selected.
         """
         with measuring():
             for model in models:
@@ -133,8 +135,9 @@ class Engine:
             recomputed = measured.loss
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
 
-    def seconds_per_checkpoint(self, model: nn.Module) -> float:
-        """An estimate of what ``measure`` takes, from one batch and one forward pass of a model."""
+    def timing(self, model: nn.Module) -> Timing:
+        """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
+        assert self.plan is not None
         with measuring():
             replica = self._replica(model)
             rows = self.cells.rows(int(np.argmax(self.cells.counts)))[: self.batch_size]
@@ -142,10 +145,16 @@ class Engine:
             batch = seconds(lambda: self._batch(replica, rows)) / len(rows)
             with torch.no_grad():
                 forward = seconds(lambda: replica(self._take(rows))) / len(rows)
+            clock = Clock()
+            with clock.measuring(WHOLE):
+                measure_batch(
+                    replica, self._take(rows), self._targets[torch.from_numpy(rows)], self.loss,
+                    self.plan, clock,
+                )  # fmt: skip
         passes = len(self.probes) + len(self._statistics_rows)
         if not layers_with_statistics(replica.model):
             passes = 0
-        return batch * len(self.probes) + forward * passes
+        return Timing(batch * len(self.probes) + forward * passes, clock.shares())
 
     def _accumulate(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
         """Every cell's gradient sum and squared norms, then the Gram matrix of the sums."""
@@ -233,7 +242,11 @@ class Engine:
         )
 
     def _replica(self, model: nn.Module, recompute: bool = True) -> Replica:
-        replica = Replica(model, self.device, self.dtype)
+        if self._selected is None:
+            self._selected = selected_parameters(
+                model, self.settings.layers, self.settings.parameters
+            )
+        replica = Replica(model, self.device, self.dtype, self._selected)
         if recompute and self.settings.batch_norm == "recomputed":
             recompute_statistics(replica, self._inputs, self._statistics_rows)
         return replica

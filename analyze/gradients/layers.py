@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
 from torch import nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from analyze.errors import InputError, listed
 from analyze.gradients.measurement import ParameterRow
 from analyze.gradients.plan import Plan
 from analyze.gradients.replica import aliases
@@ -27,6 +31,43 @@ def parameter_rows(model: nn.Module, plan: Plan) -> list[ParameterRow]:
         rows.append(ParameterRow(name, layer, layer_type, size, tuple(tied[name]), method))
     place = {layer: k for k, layer in enumerate(dict.fromkeys(row.layer for row in rows))}
     return sorted(rows, key=lambda row: place[row.layer])
+
+
+def selected_parameters(
+    model: nn.Module, layers: Sequence[str], parameters: Sequence[str]
+) -> frozenset[str]:
+    """Names of the parameters that match one of the globs of each kind.
+
+    Args:
+        model: The model.
+        layers: Globs on layers; empty for all.
+        parameters: Globs on names of parameters; empty for all.
+
+    Raises:
+        InputError: a glob matches nothing.
+    """
+    owners = {name: _owner(model, name)[0] for name, _ in model.named_parameters()}
+    for option, globs, names in (
+        ("--layers", layers, [*dict.fromkeys(owners.values())]),
+        ("--parameters", parameters, [*owners]),
+    ):
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise InputError(
+                    f"the model has none of the {option.removeprefix('--')} asked for",
+                    found=f"{option} {glob!r}",
+                    expected=f"a glob that matches some of {listed(names)}",
+                    fix=f"{option} '*', or leave it out for all",
+                )
+    return frozenset(
+        name
+        for name, layer in owners.items()
+        if _matches(layer, layers) and _matches(name, parameters)
+    )
+
+
+def _matches(name: str, globs: Sequence[str]) -> bool:
+    return not globs or any(fnmatchcase(name, glob) for glob in globs)
 
 
 def _owner(model: nn.Module, name: str) -> tuple[str, str]:

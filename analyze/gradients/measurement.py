@@ -18,6 +18,8 @@ class Settings:
         batch_size: Examples at a time, or ``auto``.
         folds: Random blocks of each subset, for standard errors.
         examples: Whether to keep every example's squared norm.
+        layers: Globs; only the parameters of these layers are measured. Empty for all.
+        parameters: Globs; only these parameters are measured. Empty for all.
     """
 
     device: str = "auto"
@@ -26,6 +28,8 @@ class Settings:
     batch_size: int | str = "auto"
     folds: int = 10
     examples: bool = True
+    layers: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

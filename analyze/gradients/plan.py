@@ -83,6 +83,11 @@ class Plan:
         )
 
 
+def uses(method: str, rule: str) -> bool:
+    """Whether a parameter's method, as the plan has it, includes a rule or is that fallback."""
+    return rule == method or rule in method.removesuffix(f", {DERIVED}").split(" + ")
+
+
 def next_method(method: str) -> str:
     """A rule is followed by ``vmap(grad)``, that by one example at a time."""
     return VMAP if method not in FALLBACKS else ONE_AT_A_TIME

@@ -22,6 +22,10 @@ from analyze.gradients.replica import Inputs, Replica
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-3}
 ZERO_TO_ROUNDING = 64  # a gradient below this many eps of the network's is rounding
 
+PROVEN = "proven"
+ROUNDING = "zero to rounding"
+ZERO = "zero: unproven"
+
 
 @dataclass
 class Proof:
@@ -42,6 +46,14 @@ class Proof:
     def unproven(self, plan: Plan) -> set[str]:
         """Parameters in use whose reference gradient was never more than zero or rounding."""
         return {n for n, m in plan.methods.items() if m != NEVER_USED and n not in self.errors}
+
+    def verdict(self, name: str, plan: Plan) -> str:
+        """What is known of a parameter, in words."""
+        if name in self.errors:
+            return PROVEN
+        if plan.methods[name] == NEVER_USED:
+            return NEVER_USED
+        return ROUNDING if name in self.rounding else ZERO
 
     @property
     def zero_to_rounding(self) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,36 +69,52 @@ class Replica:
             whatever their ``requires_grad``.
         device: Where the replica lives.
         dtype: Of its floating point parameters and buffers.
+        selected: Names of the parameters to measure; all by default.
 
     Raises:
         InputError: the model is compiled to TorchScript, whose calls cannot be seen.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        selected: Container[str] | None = None,
+    ) -> None:
         _refuse_torchscript(model)
         self.device = device
         self.dtype = dtype
         self.model = model.to(device=device, dtype=dtype)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(True)
+        self._selected = selected
+        self.parameters: dict[str, nn.Parameter] = {}
+        for name, parameter in self.model.named_parameters():
             parameter.grad = None
+            parameter.requires_grad_(selected is None or name in selected)
+            if parameter.requires_grad:
+                self.parameters[name] = parameter
         self.model.train()
         self.model.eval()
-        self.parameters: dict[str, nn.Parameter] = dict(self.model.named_parameters())
         self._attributes = [
             (module, {k: _shallow(v) for k, v in vars(module).items() if k not in _TORCH_STATE})
             for module in self.model.modules()
         ]
 
     @classmethod
-    def copy_of(cls, model: nn.Module, device: torch.device, dtype: torch.dtype) -> Replica:
+    def copy_of(
+        cls,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        selected: Container[str] | None = None,
+    ) -> Replica:
         """A replica that leaves ``model`` as it is.
 
         Raises:
             InputError: the model cannot be copied, or is compiled to TorchScript.
         """
         _refuse_torchscript(model)
-        return cls(copied(model), device, dtype)
+        return cls(copied(model), device, dtype, selected)
 
     def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:
         """The model's output for a batch, the logits where it gives several things.
@@ -130,7 +146,7 @@ class Replica:
         self.forget()
         lacks_it = self.device.type == "mps" and dtype == torch.float64
         device = torch.device("cpu") if lacks_it else self.device
-        return Replica.copy_of(self.model, device, dtype)
+        return Replica.copy_of(self.model, device, dtype, self._selected)
 
 
 def aliases(model: nn.Module) -> dict[str, list[str]]:

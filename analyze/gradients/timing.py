@@ -1,0 +1,68 @@
+"""What measuring takes: seconds of some work, of each method, of a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+WHOLE = "whole"  # what the methods are a share of
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What measuring takes.
+
+    Args:
+        checkpoint: Seconds for each checkpoint.
+        share: Method to its share of the time of a batch; what is left is the forward pass and
+            the gradients of the activations.
+    """
+
+    checkpoint: float
+    share: dict[str, float]
+
+
+class Clock:
+    """Seconds by method, over the batches that were measured with it.
+
+    Each measurement waits for the device, so the batch as a whole is slower than without a clock.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measuring(self, method: str) -> Iterator[None]:
+        """Add the time that the block takes."""
+        _synchronise()
+        start = time.perf_counter()
+        yield
+        _synchronise()
+        self.seconds[method] = self.seconds.get(method, 0.0) + time.perf_counter() - start
+
+    def shares(self) -> dict[str, float]:
+        """Each method's share of what was measured as ``WHOLE``."""
+        whole = self.seconds[WHOLE]
+        return {m: taken / whole for m, taken in self.seconds.items() if m != WHOLE}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Seconds that some work takes: the faster of two runs, as the first may allocate."""
+
+    def once() -> float:
+        _synchronise()
+        start = time.perf_counter()
+        work()
+        _synchronise()
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(2))
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
