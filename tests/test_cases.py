@@ -20,6 +20,10 @@ CONVOLUTION = {
     "bias", "padding_mode",
 }  # fmt: skip
 TRANSPOSED = CONVOLUTION | {"output_padding"}
+RECURRENT = {
+    "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional",
+    "proj_size", "mode", "nonlinearity", "args", "kwargs",
+}  # fmt: skip
 BATCH_NORM = {"num_features", "eps", "momentum", "affine", "track_running_stats", "bias"}
 DECIDED = {
     nn.Conv1d: CONVOLUTION,
@@ -42,6 +46,20 @@ DECIDED = {
         "num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type",
         "scale_grad_by_freq", "sparse",
     },
+    nn.EmbeddingBag: {
+        "num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type",
+        "scale_grad_by_freq", "sparse", "mode", "include_last_offset",
+    },
+    nn.MultiheadAttention: {
+        "embed_dim", "num_heads", "dropout", "bias", "add_bias_kv", "add_zero_attn", "kdim",
+        "vdim", "batch_first",
+    },
+    nn.LSTM: RECURRENT,
+    nn.GRU: RECURRENT,
+    nn.RNN: RECURRENT,
+    nn.LSTMCell: {"input_size", "hidden_size", "bias"},
+    nn.GRUCell: {"input_size", "hidden_size", "bias"},
+    nn.RNNCell: {"input_size", "hidden_size", "bias", "nonlinearity"},
 }  # fmt: skip
 
 
