@@ -39,11 +39,30 @@ class MethodFailedError(Exception):
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch gives: ``gradients`` has every parameter that received a gradient."""
+    """What one batch gives.
 
-    losses: Tensor  # [N] float64
-    accuracy: Tensor  # [N] float64, NaN where it has no meaning
-    gradients: dict[str, Summary]
+    Args:
+        losses: ``[N]`` float64.
+        accuracy: ``[N]`` float64, NaN where it has no meaning.
+        scaled: Summaries of every parameter that received a gradient, of ``scale`` times the loss:
+            tiny gradients stay clear of float32's smallest numbers.
+        scale: A power of two.
+    """
+
+    losses: Tensor
+    accuracy: Tensor
+    scaled: dict[str, Summary]
+    scale: float
+
+    def squared_norms(self, name: str) -> Tensor:
+        """Of each example's gradient, ``[N]`` float64 on the CPU."""
+        return self.scaled[name].squared_norms.cpu() / self.scale**2
+
+    def add_total(self, name: str, to: Tensor) -> None:
+        """Add the sum over the examples to a float64 tensor of the parameter's size."""
+        total = self.scaled[name].total
+        total = total.cpu() if total.device.type == "mps" else total  # which has no float64
+        to.add_(total.reshape(to.shape), alpha=1.0 / self.scale)
 
 
 @dataclass
@@ -117,7 +136,8 @@ def measure_batch(
     return BatchResult(
         losses.double().cpu(),
         accuracy.cpu(),
-        {name: _unscaled(summary, scale) for name, summary in gradients.items()},
+        gradients,
+        scale,
     )
 
 
@@ -217,10 +237,3 @@ def _power_of_two(seed: Tensor) -> float:
         return 1.0
     exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent
     return 2.0 ** -float(max(-120, min(120, int(exponent))))
-
-
-def _unscaled(summary: Summary, scale: float) -> Summary:
-    """Undo the seed's scale, in float64 so that nothing underflows."""
-    total = summary.total
-    total = total.double() if total.device.type != "mps" else total.cpu().double()
-    return Summary(total / scale, summary.squared_norms / scale**2)

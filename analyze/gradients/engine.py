@@ -167,26 +167,26 @@ class Engine:
         examples = np.zeros((len(names), count)) if self.settings.examples else None
         loss, accuracy = np.empty(count), np.empty(count)
         sums: dict[str, Tensor] = {}
+        running: dict[str, Tensor] = {}  # of one cell
         for cell, rows in self._cell_rows():
-            running: dict[str, Tensor] = {}
             for part in np.array_split(rows, -(-len(rows) // self.batch_size)):
                 result = self._batch(replica, part)
                 loss[part], accuracy[part] = result.losses.numpy(), result.accuracy.numpy()
-                for name, summary in result.gradients.items():
-                    norms = summary.squared_norms.cpu().numpy()
+                for name in result.scaled:
+                    norms = result.squared_norms(name).numpy()
                     squared[row[name], cell] += norms.sum()
                     reached[row[name]] = True
                     if examples is not None:
                         examples[row[name], part] = norms
-                    total = summary.total.flatten()
-                    running[name] = running[name].add_(total) if name in running else total
+                    if name not in running:
+                        running[name] = _zeros_like(result.scaled[name].total, torch.float64)
+                    result.add_total(name, running[name])
                 progress(len(part))
             for name, total in running.items():
                 if name not in sums:
-                    sums[name] = torch.zeros(
-                        cells, len(total), dtype=self.dtype, device=total.device
-                    )
-                sums[name][cell] = total.to(self.dtype)
+                    sums[name] = _zeros_like(total, self.dtype, cells)
+                sums[name][cell] = total
+                total.zero_()
         gram = np.full((len(names), cells, cells), np.nan)
         for name, stacked in sums.items():
             gram[row[name]] = gram_matrix(stacked)
@@ -326,6 +326,12 @@ class Engine:
         seed = 0 if salt is None else int(abs(float(np.nansum(salt))) * 1e6) % (1 << 32)
         count = min(RECHECKED_EXAMPLES, len(self.probes))
         return np.sort(np.random.default_rng(seed).choice(len(self.probes), count, replace=False))
+
+
+def _zeros_like(values: Tensor, dtype: torch.dtype, *cells: int) -> Tensor:
+    """``[*cells, P]`` for ``P`` values, where float64 can be added."""
+    device = "cpu" if values.device.type == "mps" else values.device
+    return torch.zeros(*cells, values.numel(), dtype=dtype, device=device)
 
 
 def gram_matrix(sums: Tensor) -> np.ndarray:

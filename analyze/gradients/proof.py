@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError, listed
-from analyze.gradients.batch import ForwardChangedError, MethodFailedError, measure_batch
+from analyze.gradients.batch import (
+    BatchResult,
+    ForwardChangedError,
+    MethodFailedError,
+    measure_batch,
+)
 from analyze.gradients.forms import Summary
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
@@ -107,7 +112,7 @@ def prove(
         except MethodFailedError as failure:
             plan = plan.demoted(failure.parameters)
             continue
-        result = batch.gradients
+        result = {name: _unscaled(batch, name) for name in batch.scaled}
         if not _same_losses(batch.losses, reference.losses, replica.dtype):
             if not plan.by_rule:  # the model's own calls, unwatched: nothing is left to change
                 raise _inexact(sorted(plan.methods))
@@ -159,6 +164,13 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
             totals[name] = totals[name] + g if name in totals else g
     network = torch.stack([*norms.values()]).sum(0) if norms else torch.zeros(len(inputs))
     return _Reference(norms, totals, network, losses)
+
+
+def _unscaled(batch: BatchResult, name: str) -> Summary:
+    """The summary as it is without the scale, in float64 on the CPU."""
+    total = torch.zeros(batch.scaled[name].total.shape, dtype=torch.float64)
+    batch.add_total(name, total)
+    return Summary(total, batch.squared_norms(name))
 
 
 def _check_reference(

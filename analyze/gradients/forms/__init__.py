@@ -7,7 +7,7 @@ of single calls; ``placement`` takes them to the parameter, ``combination`` adds
 from analyze.gradients.forms.combination import Sum, combined
 from analyze.gradients.forms.explicit import Explicit
 from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary, squared_norms
-from analyze.gradients.forms.outer_products import OuterProducts
+from analyze.gradients.forms.outer_products import Grams, OuterProducts
 from analyze.gradients.forms.placement import Apart, Geometry, Placed, PulledBack
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 
@@ -17,6 +17,7 @@ __all__ = [
     "Explicit",
     "Form",
     "Geometry",
+    "Grams",
     "OuterProducts",
     "Placed",
     "PulledBack",

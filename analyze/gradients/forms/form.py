@@ -90,21 +90,25 @@ class Form:
         return self._direct()
 
     def _direct(self) -> Summary:
+        """By making the gradients, all entries of each."""
+        return self._made(self.explicit)
+
+    def _made(self, explicit: Callable[[int, int], Tensor], each: int = 0) -> Summary:
         """Make the gradients a chunk at a time, square and add them on the fly."""
         total: Tensor | None = None
         norms = []
-        for start, stop in self._chunks():
-            values = self.explicit(start, stop)  # [n, *shape]
+        for start, stop in self._chunks(each):
+            values = explicit(start, stop)  # [n, *shape]
             norms.append(squared_norms(values))
             part = values.sum(0)
             total = part if total is None else total.add_(part)
         assert total is not None
         return Summary(total, torch.cat(norms))
 
-    def _chunks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of examples whose gradients fit into ``CHUNK_BYTES``."""
+    def _chunks(self, each: int = 0) -> Iterator[tuple[int, int]]:
+        """Ranges of examples that fit into ``CHUNK_BYTES`` with ``each`` bytes, or a gradient."""
         budget = CHUNK_BYTES.get(self._device_type(), CHUNK_BYTES["cpu"])
-        step = max(1, budget // max(1, self._bytes_per_example()))
+        step = max(1, budget // max(1, each or self._bytes_per_example()))
         for start in range(0, self.count, step):
             yield start, min(start + step, self.count)
 

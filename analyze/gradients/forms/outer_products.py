@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary
+from analyze.gradients.forms.form import Form, Summary, squared_norms
+
+WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
+CANCELLING = 0.05  # of the sum of the squares, below which float32 is not enough
+
+SMALLEST = 1e-30  # products of squares that float32 holds
+
+
+class Grams(NamedTuple):
+    """Gram matrices over the positions, ``[n, G, T, T]`` each, of the two factors.
+
+    Args:
+        of: Of a range of examples, in a dtype.
+        cost: Multiply-adds of one example in one group.
+    """
+
+    of: Callable[[int, int, torch.dtype], tuple[Tensor, Tensor]]
+    cost: float
 
 
 @dataclass
@@ -24,10 +42,12 @@ class OuterProducts(Form):
         batch_sum: Gives the ordinary weight gradient, the sum over examples, in ``shape``.
         like: Any tensor of the call, for its device and dtype.
         view: As for every form.
+        grams: A cheaper way to the Gram matrices than by ``factors``, if there is one.
+        makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
-    replaces it), ``gram`` ``N*G*T*T*(O + K)``, in float64 because its terms may cancel.
+    replaces it), ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says.
     """
 
     count: int
@@ -37,15 +57,20 @@ class OuterProducts(Form):
     batch_sum: Callable[[], Tensor]
     like: Tensor
     view: Callable[[Tensor], Tensor] | None = None
+    grams: Grams | None = None
+    makers: Mapping[str, Callable[[int, int], Tensor]] = field(default_factory=dict)
     uses: tuple[OuterProducts, ...] = ()
 
     @property
     def algorithms(self) -> tuple[str, ...]:
         groups, positions, outputs, inputs = self.dims
-        gram = positions * (outputs + inputs) * 4  # float64 and a second pass: about 4 times dearer
-        if gram > 8 * outputs * inputs or self.like.device.type == "mps":
-            return ("direct",)
-        return ("gram",) if positions == 1 and groups == 1 else ("direct", "gram")
+        if positions == 1 and groups == 1 and self.like.device.type != "mps":
+            return ("gram",)
+        dearest = WORTH_TRYING * positions * outputs * inputs
+        made = ("direct", *self.makers)
+        if self.like.device.type == "mps" or self._grams.cost > dearest:
+            return made
+        return (*made, "gram")
 
     @property
     def key(self) -> str:
@@ -57,23 +82,48 @@ class OuterProducts(Form):
         return (dy.transpose(-1, -2) @ x).reshape(stop - start, *self.shape)  # [n, *shape]
 
     def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        return self._gram() if algorithm == "gram" else self._direct()
+        if algorithm == "gram":
+            return self._gram()
+        return self._made(self.makers.get(algorithm, self.explicit))
 
     def _gram(self) -> Summary:
-        """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups.
-
-        In float64: where the terms cancel (a bias-like direction before a norm layer), float32
-        would leave an error of 1e-7 of the terms, while ``direct`` leaves 1e-14.
-        """
-        norms = []
-        for start, stop in self._chunks():
-            x, dy = (f.double() for f in self.factors(start, stop))  # [n, G, T, K], [n, G, T, O]
-            if self.dims[1] == 1:
-                q = x.square().sum((2, 3)) * dy.square().sum((2, 3))  # [n, G]
-            else:
-                q = ((x @ x.transpose(2, 3)) * (dy @ dy.transpose(2, 3))).sum((2, 3))  # [n, G]
-            norms.append(q.sum(1).clamp_min(0.0))
+        """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups."""
+        if self.dims[1] == 1:  # one position: |x|^2 |dy|^2
+            x, dy = self.factors(0, self.count)  # [N, 1, 1, K], [N, 1, 1, O]
+            return Summary(self.batch_sum(), squared_norms(x) * squared_norms(dy))
+        groups, positions, outputs, inputs = self.dims
+        each = 8 * groups * positions * (2 * positions + outputs + inputs)
+        norms = [self._norms_by_gram(start, stop) for start, stop in self._chunks(each)]
         return Summary(self.batch_sum(), torch.cat(norms))
+
+    def _norms_by_gram(self, start: int, stop: int) -> Tensor:
+        """In the dtype of the call where the terms do not cancel, else in float64.
+
+        The terms are off by ``eps`` of ``sum_t |x_t|^2 |dy_t|^2``. Where they cancel (a direction
+        that a norm layer removes) their sum is far smaller, and would be off by 1e-3 and more.
+        """
+        dtype = self.like.dtype
+        for precision in (dtype, torch.float64):
+            x_gram, dy_gram = self._grams.of(start, stop, precision)  # [n, G, T, T]
+            diagonals = x_gram.diagonal(0, -2, -1) * dy_gram.diagonal(0, -2, -1)
+            apart = diagonals.sum((1, 2), dtype=torch.float64)
+            norms = (x_gram * dy_gram).sum((1, 2, 3), dtype=torch.float64)
+            enough = (norms >= CANCELLING * apart) & (apart > SMALLEST)
+            if precision == torch.float64 or bool(enough.all()):
+                break
+        return norms.clamp_min(0.0)
+
+    @property
+    def _grams(self) -> Grams:
+        if self.grams is not None:
+            return self.grams
+        _, positions, outputs, inputs = self.dims
+        return Grams(self._grams_of_factors, positions**2 * (outputs + inputs))
+
+    def _grams_of_factors(self, start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        x, dy = self.factors(start, stop)
+        x, dy = x.to(dtype), dy.to(dtype)
+        return x @ x.transpose(2, 3), dy @ dy.transpose(2, 3)
 
     def _bytes_per_example(self) -> int:
         groups, positions, outputs, inputs = self.dims
@@ -100,5 +150,5 @@ class OuterProducts(Form):
 
         dims = (groups, positions + other.dims[1], outputs, inputs)
         return OuterProducts(
-            self.count, self.shape, dims, factors, batch_sum, self.like, self.view, uses
+            self.count, self.shape, dims, factors, batch_sum, self.like, self.view, uses=uses
         )

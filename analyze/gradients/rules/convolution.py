@@ -7,17 +7,21 @@ A convolution is a linear layer on its unfolded input: with ``L`` output positio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.forms import Explicit, OuterProducts
+from analyze.gradients.forms import Explicit, Grams, OuterProducts
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import Forms, Rule, layer
+
+Makers = dict[str, Callable[[int, int], Tensor]]
+ADDING = 8  # multiply-adds in a matrix product that one addition of a strided entry costs
 
 
 def unfold(
@@ -58,8 +62,29 @@ def convolution_forms(
             rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), [0] * spatial
         return _weight_gradient(dy.flatten(0, 1), rows_of_x, weight, geometry, amounts, None)
 
+    def alone(start: int, stop: int) -> Tensor:
+        """A backward pass for each example."""
+        found = [
+            _weight_gradient(dy[k], x[k], weight, geometry, geometry.symmetric or [], None)
+            for k in range(start, stop)
+        ]
+        return torch.stack(found)
+
+    def grouped(start: int, stop: int) -> Tensor:
+        """One backward pass in which every example is a group of its own."""
+        count = stop - start
+        many = replace(geometry, groups=count * geometry.groups)
+        found = _weight_gradient(
+            dy[start:stop].flatten(0, 2)[None], x[start:stop].flatten(0, 2)[None],
+            weight.repeat(count, *[1] * (spatial + 1)), many, geometry.symmetric or [], None,
+        )  # fmt: skip
+        return found.view(count, *weight.shape)
+
     sides = _Sides(folded=x, flat=dy)
-    return _forms(arguments, wanted, sides, dy, geometry, batch_sum)
+    makers: Makers = {}
+    if geometry.symmetric is not None and x.shape[1] == 1:
+        makers = {"alone": alone, "grouped": grouped}
+    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, makers)
 
 
 def transposed_forms(
@@ -87,7 +112,7 @@ def transposed_forms(
         )
 
     sides = _Sides(folded=dy, flat=x)
-    return _forms(arguments, wanted, sides, dy, geometry, batch_sum)
+    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, {})
 
 
 @dataclass(frozen=True)
@@ -106,6 +131,25 @@ class _Geometry:
         stride, dilation = (_per_axis(arguments[k], spatial) for k in ("stride", "dilation"))
         padding = _pad_amounts(arguments["padding"], kernel, dilation)
         return cls(kernel, stride, dilation, padding, arguments["groups"])
+
+    def shifted(
+        self, offset: Sequence[int], places: torch.Size, positions: torch.Size
+    ) -> tuple[list[slice], list[slice]] | None:
+        """Positions of the output, and where ``offset`` of the kernel is at them, inside the input.
+
+        None where that is nowhere.
+        """
+        ours, theirs = [], []
+        before = self.padding[0::2][::-1]
+        for k, (size, length) in enumerate(zip(places, positions, strict=True)):
+            step, shift = self.stride[k], offset[k] * self.dilation[k] - before[k]
+            first = max(0, -(shift // step))  # the first with first * step + shift >= 0
+            last = min(length - 1, (size - 1 - shift) // step)
+            if last < first:
+                return None
+            ours.append(slice(first, last + 1))
+            theirs.append(slice(first * step + shift, last * step + shift + 1, step))
+        return ours, theirs
 
     @property
     def symmetric(self) -> list[int] | None:
@@ -128,6 +172,7 @@ def _forms(
     dy: Tensor,
     geometry: _Geometry,
     batch_sum: Callable[[], Tensor],
+    makers: Makers,
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""
     weight, groups = arguments["weight"], geometry.groups
@@ -163,8 +208,39 @@ def _forms(
         factors=factors,
         batch_sum=batch_sum,
         like=dy,
+        grams=_grams(sides, geometry, size) if rows == 1 else None,
+        makers=makers,
     )
     return found
+
+
+def _grams(sides: _Sides, geometry: _Geometry, size: torch.Size) -> Grams | None:
+    """The Gram matrix of patches from that of single positions, if that is cheaper.
+
+    Patches at t and t' have the inner product ``sum_o <z[t + o], z[t' + o]>`` over the offsets
+    ``o`` of the kernel, so the Gram matrix of positions is made once, and added up shifted.
+    """
+    groups, taps = geometry.groups, geometry.kernel.numel()
+    places, positions = sides.folded.shape[3:].numel(), size.numel()
+    channels, others = sides.folded.shape[2] // groups, sides.flat.shape[2] // groups
+    if places**2 * channels > positions**2 * channels * taps:
+        return None  # a stride that leaves most positions out
+
+    def of(start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        z = sides.folded[start:stop, 0].reshape(stop - start, groups, channels, places).to(dtype)
+        y = sides.flat[start:stop, 0].reshape(stop - start, groups, others, positions).to(dtype)
+        single = (z.transpose(2, 3) @ z).unflatten(3, sides.folded.shape[3:])
+        single = single.unflatten(2, sides.folded.shape[3:])  # [n, G, *in, *in]
+        patches = single.new_zeros(stop - start, groups, *size, *size)
+        for offset in product(*map(range, geometry.kernel)):
+            inside = geometry.shifted(offset, sides.folded.shape[3:], size)
+            if inside is not None:
+                ours, theirs = inside
+                patches[(..., *ours, *ours)] += single[(..., *theirs, *theirs)]
+        return patches.reshape(stop - start, groups, positions, positions), y.transpose(2, 3) @ y
+
+    cost = places**2 * channels + positions**2 * (others + ADDING * taps)
+    return Grams(of, cost)
 
 
 def _weight_gradient(

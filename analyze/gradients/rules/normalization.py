@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,6 +35,8 @@ def norm_forms(
     Cost: one more normalisation and one product of the size of the input.
     """
     found: Forms = {}
+    if function is F.batch_norm and layout.before == layout.after == 1:
+        return _batch_norm_forms(arguments, dy, wanted)
     if "weight" in wanted:
         bare = {**arguments, "weight": None}
         if bare.get("use_input_stats"):  # instance norm would update its running statistics again
@@ -44,6 +47,22 @@ def norm_forms(
     if "bias" in wanted:
         found["bias"] = Explicit(reduce(dy, layout, arguments["bias"]))
     return found
+
+
+def _batch_norm_forms(arguments: dict[str, Any], dy: Tensor, wanted: frozenset[str]) -> Forms:
+    """Torch's own backward pass, every channel of every example a channel of its own.
+
+    Cost: one pass over the input and the gradient, nothing of their size is made.
+    """
+    x, count = arguments["input"], len(dy)
+    as_channels = (1, count * x.shape[1], *x.shape[2:])
+    mean, variance = (arguments[k].repeat(count) for k in ("running_mean", "running_var"))
+    _, weight, bias = torch.ops.aten.native_batch_norm_backward(
+        dy.reshape(as_channels), x.reshape(as_channels), None, mean, variance, None, None, False,
+        arguments["eps"], [False, "weight" in wanted, "bias" in wanted],
+    )  # fmt: skip
+    both = {"weight": weight, "bias": bias}
+    return {name: Explicit(both[name].view(count, -1)) for name in wanted}
 
 
 def _over_channels(values: Tensor, layout: ExampleLayout, parameter: Tensor) -> Tensor:
