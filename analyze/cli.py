@@ -63,6 +63,20 @@ class BatchSize(click.ParamType):
         return size
 
 
+class Columns(click.ParamType):
+    """Names, separated by commas."""
+
+    name = "COLUMN,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 results_argument = click.argument("results", type=click.Path(path_type=Path), metavar="OUT.h5")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -95,6 +109,10 @@ measuring_options = _shared(
     ),
     click.option(
         "--parameters", multiple=True, metavar="GLOB", help="Measure only these parameters."
+    ),
+    click.option(
+        "--cells", type=Columns(), default=(), metavar="COLUMN,...",
+        help="Columns of the probe file to sum by: what can be told apart after the run.",
     ),
     click.option(
         "--max-probes", type=click.IntRange(min=1), metavar="N", help="Measure only N probes."
@@ -232,11 +250,11 @@ def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
 @click.option("--checkpoint", metavar="NAME", help="With --layers: which one; by default the last.")
 @json_option
 def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> None:
-    """Print the numbers as a table: m-coherence with its standard error.
+    """Print the numbers as a table: m-coherence with its standard error, and warnings by letter.
 
     Example: analyze show half_noise.h5 --layers
     """
-    from analyze.show import layer_rows, network_rows, skipped
+    from analyze.show import layer_rows, legend, marks, network_rows, skipped
     from analyze.store import open_results
     from analyze.tables import print_table, with_error
 
@@ -252,11 +270,14 @@ def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> 
     table: dict[tuple[object, ...], list[object]] = {}
     for row in rows:
         line = table.setdefault(tuple(row[k] for k in keys), [])
-        line.append(with_error(row["m_coherence"], row["m_coherence_stderr"]))
+        value = with_error(row["m_coherence"], row["m_coherence_stderr"])
+        line.append(f"{value} {marks(row)}".rstrip())
     counts = {str(row["subset"]): row["probes"] for row in rows}
     columns = [*keys, *(f"{s} (m={counts[s]})" for s in subsets)]
     title = f"m-coherence at {rows[0]['checkpoint']}" if layers else "m-coherence of the network"
     print_table(title, columns, [[*k, *v] for k, v in table.items()], columns[1:])
+    for meaning in legend(rows):
+        click.echo(f"Warning {meaning}")
     for name, status in skipped(tree).items():
         click.echo(f"Skipped {name}: {status}")
 

@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy import stats
 
 from analyze.figures import coherence_over_training, layer_heatmap, loss_over_training
 from analyze.figures.colours import DARK, ROLES, subset_colours, subset_markers
@@ -150,7 +151,7 @@ def test_the_band_is_the_t_interval(ax):
     tree = make_tree(subsets=("clean", "corrupted"), held_out=(), folds=5)
     coherence_over_training.draw(tree, ax)
     one = tree["network"].to_dataset().sel(subset="clean")
-    upper = one["m_coherence"].values + 2.776 * one["m_coherence_stderr"].values
+    upper = one["m_coherence"].values + stats.t.ppf(0.975, 4) * one["m_coherence_stderr"].values
     drawn = ax.collections[0].get_paths()[0].vertices
     assert set(np.round(upper, 6)) <= set(np.round(drawn[:, 1], 6))
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from analyze.statistics import arrays
+from analyze.statistics.jackknife import replicates, standard_error
 
 FOLDS = 6
 
@@ -83,7 +84,8 @@ def test_cosines():
 def jackknife(gradients: np.ndarray, fold: np.ndarray) -> float:
     gram, squares, counts = statistics(gradients, fold, FOLDS)
     members = everything(FOLDS)
-    return arrays.m_coherence_stderr(gram, squares, counts, members, np.arange(FOLDS))[0]
+    left = replicates(gram, squares, counts, members, np.arange(FOLDS))
+    return (len(fold) - 1) * standard_error(left.alpha_unbiased(), left.used)[0]
 
 
 def test_standard_error_is_the_jackknife_written_out():

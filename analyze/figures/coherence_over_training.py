@@ -19,8 +19,10 @@ def draw(results: xr.DataTree, ax: Axes) -> Axes:
     """Draw m-coherence over training, with 95 % intervals as bands and guides at 1 and at m.
 
     The band is a Student t interval of the jackknife over folds, with the folds less one as
-    degrees of freedom; there is none with a single fold. Checkpoints that were skipped leave a
-    gap in the line and a cross on the axis.
+    degrees of freedom (fewer where single examples stand out); there is none with a single fold.
+    Grey is what comes by chance where the mean gradient is zero, in 95 % of cases, in the widest
+    of the subsets shown. Checkpoints that were skipped leave a gap in the line and a cross on the
+    axis.
     """
     values = results["network"].to_dataset()["m_coherence"]
     low, high = _limits(values.values)
@@ -28,6 +30,7 @@ def draw(results: xr.DataTree, ax: Axes) -> Axes:
     ax.set_ylim(low, high)
     labels = draw_lines(results, ax, values)
     x, colours = training(results).values, subset_colours(values["subset"].values)
+    _draw_null_band(results, ax, x)
     for name in shown_subsets(results):
         y, width = values.sel(subset=name).values, half_width(results, name)
         _draw_band(ax, x, y, width, colours[name])
@@ -54,6 +57,27 @@ def _draw_band(ax: Axes, x: np.ndarray, y: np.ndarray, width: np.ndarray, colour
     single = alone(upper) & np.isfinite(x)
     if single.any():
         ax.vlines(x[single], lower[single], upper[single], color=colour, linewidth=1.2, zorder=2.5)
+
+
+def _draw_null_band(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
+    """What comes by chance, in grey; results of older versions do not say."""
+    network = results["network"].to_dataset()
+    if "null_upper" not in network:
+        return
+    shown = network.sel(subset=list(shown_subsets(results)))
+    lower, upper = (
+        shown["null_lower"].min("subset").values,
+        shown["null_upper"].max("subset").values,
+    )
+    bottom = ax.get_ylim()[0] / ROOM
+    ax.fill_between(
+        x, lower, upper, color=LINE, alpha=0.16, linewidth=0, zorder=0.5,
+        label="_chance",
+    )  # fmt: skip
+    single = alone(upper) & np.isfinite(x)
+    if single.any():
+        ax.vlines(x[single], np.maximum(lower, bottom)[single], upper[single], color=LINE,
+                  alpha=0.3, linewidth=5, zorder=0.5)  # fmt: skip
 
 
 def _draw_guides(results: xr.DataTree, ax: Axes) -> list[EndLabel]:
