@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,8 @@ def scan(run: Path, as_json: bool) -> None:
 def check(run: Path, as_json: bool, **options: Any) -> None:
     """Do everything short of the run: fit, plan, proof, sizes and time.
 
+    A pilot tells the smallest coherence of each layer that the probes can tell from chance.
+
     Exits with 4 when the run would skip some checkpoints.
 
     Example: analyze check sample_checkpoints/half_noise
@@ -183,6 +186,7 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         content = {"report": found.report, "parameters": found.parameters}
         content["methods"] = found.methods
+        content["layers"] = [asdict(row) for row in found.layers]
         click.echo(json.dumps(content | {"warnings": found.warnings, "skipped": found.skipped}))
         sys.exit(EXIT_SKIPPED if found.skipped else 0)
     columns = ["parameter", "size", "method", "verdict", "error"]
@@ -200,6 +204,21 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
         [[*[row[c] for c in columns[:-1]], f"{row['time']:.0%}"] for row in found.methods],
         numbers=columns[1:],
     )
+    limits = ["layer", "parameters", "d_eff", "m-coherence"]
+    limits += [
+        f"alpha, {name}" for name in (found.layers[0].alpha_unbiased if found.layers else ())
+    ]
+    click.echo()
+    print_table(
+        "Smallest coherence that these probes tell from chance",
+        limits,
+        [
+            [row.layer, row.parameters, row.effective_dimension, row.m_coherence,
+             *row.alpha_unbiased.values()]
+            for row in found.layers
+        ],
+        numbers=limits[1:],
+    )  # fmt: skip
     report = dict(found.report)
     report["seconds"] = duration(float(str(report["seconds"])))
     for key in ("cell_sum_bytes", "gram_bytes", "file_bytes"):

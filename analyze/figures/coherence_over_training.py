@@ -7,10 +7,19 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analyze.figures.colours import LINE, MUTED, subset_colours
+from analyze.figures.colours import (
+    LINE,
+    MISSING,
+    MUTED,
+    SURFACE,
+    subset_colours,
+    subset_markers,
+)
 from analyze.figures.intervals import half_width
 from analyze.figures.lines import EndLabel, alone, draw_lines, shown_subsets, write_end_labels
 from analyze.figures.training import training
+from analyze.probes.subsets import ALL
+from analyze.statistics.warnings import FLAGS, flagged
 
 ROOM = 2.0  # factor between the outermost values and the ends of the axis
 
@@ -20,9 +29,9 @@ def draw(results: xr.DataTree, ax: Axes) -> Axes:
 
     The band is a Student t interval of the jackknife over folds, with the folds less one as
     degrees of freedom (fewer where single examples stand out); there is none with a single fold.
-    Grey is what comes by chance where the mean gradient is zero, in 95 % of cases, in the widest
-    of the subsets shown. Checkpoints that were skipped leave a gap in the line and a cross on the
-    axis.
+    Grey is what comes by chance in 95 % of cases where the mean gradient of all training probes is
+    zero; an open marker is a value inside that band of its own subset. Checkpoints that were
+    skipped leave a gap in the line and a cross on the axis.
     """
     values = results["network"].to_dataset()["m_coherence"]
     low, high = _limits(values.values)
@@ -34,6 +43,7 @@ def draw(results: xr.DataTree, ax: Axes) -> Axes:
     for name in shown_subsets(results):
         y, width = values.sel(subset=name).values, half_width(results, name)
         _draw_band(ax, x, y, width, colours[name])
+    _mark_chance(results, ax, x)
     labels += _draw_guides(results, ax)
     ax.yaxis.set_major_locator(LogLocator(10, subs=(1,) if high / low > 2e3 else (1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
@@ -60,24 +70,33 @@ def _draw_band(ax: Axes, x: np.ndarray, y: np.ndarray, width: np.ndarray, colour
 
 
 def _draw_null_band(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
-    """What comes by chance, in grey; results of older versions do not say."""
+    """What comes by chance in all training probes; results of older versions do not say."""
     network = results["network"].to_dataset()
     if "null_upper" not in network:
         return
-    shown = network.sel(subset=list(shown_subsets(results)))
-    lower, upper = (
-        shown["null_lower"].min("subset").values,
-        shown["null_upper"].max("subset").values,
-    )
-    bottom = ax.get_ylim()[0] / ROOM
-    ax.fill_between(
-        x, lower, upper, color=LINE, alpha=0.16, linewidth=0, zorder=0.5,
-        label="_chance",
-    )  # fmt: skip
+    band = network.sel(subset=ALL)
+    upper = band["null_upper"].values
+    lower = np.maximum(band["null_lower"].values, ax.get_ylim()[0] / ROOM)
+    ax.fill_between(x, lower, upper, color=MISSING, linewidth=0, zorder=0.5, label="_chance")
     single = alone(upper) & np.isfinite(x)
     if single.any():
-        ax.vlines(x[single], np.maximum(lower, bottom)[single], upper[single], color=LINE,
-                  alpha=0.3, linewidth=5, zorder=0.5)  # fmt: skip
+        ax.vlines(x[single], lower[single], upper[single], color=MISSING, linewidth=6, zorder=0.5)
+
+
+def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
+    """An open marker at each value inside its own subset's band of chance."""
+    network = results["network"].to_dataset()
+    if FLAGS not in network:
+        return
+    names = network["subset"].values
+    colours, markers = subset_colours(names), subset_markers(names)
+    for name in shown_subsets(results):
+        inside = flagged(network, "inside_null_band").sel(subset=name).values
+        ax.plot(
+            x[inside], network["m_coherence"].sel(subset=name).values[inside], markers[name],
+            markerfacecolor=SURFACE, markeredgecolor=colours[name], markeredgewidth=1.2,
+            zorder=4, label="_inside",
+        )  # fmt: skip
 
 
 def _draw_guides(results: xr.DataTree, ax: Axes) -> list[EndLabel]:

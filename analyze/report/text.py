@@ -39,7 +39,7 @@ def with_error(value: Value | None) -> Markup:
     if value is None:
         return Markup('<span class="nothing">{}</span>').format(NOTHING)
     error = f"± {number(value.error)}" if math.isfinite(value.error) else ""
-    shown = Markup('{}<span class="error">{}</span>{}')
+    shown = Markup('{}<span class="error">{}{}</span>')
     return shown.format(number(value.value), error, marked(value))
 
 
