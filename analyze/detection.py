@@ -46,8 +46,8 @@ def detectable(
 
     A pilot on some probes gives each layer's ``d_eff``, the directions its gradients spread over;
     ``noise_floor.smallest_detectable`` the m-coherence that reaches z = 3, which a layer of just
-    that coherence does in about half of the cases; and the number of probes of each subset the unbiased
-    alpha that goes with it.
+    that coherence does in about half of the cases; and the number of probes of each subset the
+    unbiased alpha that goes with it.
 
     Args:
         engine: Of the run; its probes and settings are used.

@@ -102,7 +102,7 @@ def _few_folds(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
 KINDS = (
     Kind(
         "lagging_batch_norm", "b",
-        "measured with saved batch norm statistics that lag behind the weights: the value is "
+        "measured with saved batch norm statistics that lag behind the weights: the value may be "
         "mostly their lag; measure with --batch-norm recomputed",
         _lagging,
     ),
