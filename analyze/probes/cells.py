@@ -99,14 +99,6 @@ def check_columns(probes: ProbeSet, columns: Sequence[str]) -> None:
                 expected=f"columns of the probe file, each once: {known or 'it has none'}",
                 fix="--cells COLUMN,... or leave it out to sum by subset and fold only",
             )
-        column = probes.columns[name]
-        if not ((column.codes >= 0) & (column.codes < len(column.names))).all():
-            raise InputError(
-                "a column of the probes has codes without a name",
-                found=f"{name} with codes from {column.codes.min()} to {column.codes.max()}",
-                expected=f"codes from 0 to {len(column.names) - 1}, one for each of its names",
-                fix=f"write the probe file with as many names in column_names.{name}",
-            )
 
 
 def fold_of(ids: np.ndarray, folds: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from analyze.statistics.regrouping import cell_members, held_out
 FLAGS = "warning_flags"
 LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
 OPPOSED = -0.9  # cosine between a subset and the rest of the training probes
+CANCELLED = 0.5  # norm of the sum over the training probes, in that of the subset
 FEW_EXAMPLES = 100  # that determine a value: below, 95 % intervals cover less
 FEW_FOLDS = 5
 UNBALANCED = 1.25  # ratio of the sizes of subsets
@@ -75,7 +76,10 @@ def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | 
     own = own.assign_coords(subset=names)  # |S_A|^2
     rest = own.sel(subset=ALL) - 2 * whole + own  # |S - S_A|^2
     cosine = (whole - own) / np.sqrt((own * rest).where(own * rest > 0))
-    opposed = (cosine < OPPOSED) & group["subset"].isin(training)
+    opposed = (cosine < OPPOSED) & (own.sel(subset=ALL) < CANCELLED**2 * own)
+    opposed = opposed & group["subset"].isin(training)
+    if "null_upper" in group:  # in few directions noise is opposite by chance
+        opposed = opposed & (group["m_coherence"] > group["null_upper"])
     # The union is what cancels: its own value is read with the same care.
     return opposed | (opposed.any("subset") & (group["subset"] == ALL))
 
