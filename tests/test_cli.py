@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import analyze
 from analyze.job import Options, resolve
+from analyze.probes import write_probes
 from analyze.statistics.warnings import KINDS, marks_of
 from tests.conftest import NAMES, SPEC, SUBSETS, call, make_run, small_probes
 
@@ -161,6 +163,24 @@ def test_check_measures_nothing_and_writes_nothing(tiny, monkeypatch):
     assert (report["checkpoints"], report["probes"], report["cells"]) == (3, 24, 6)
     assert report["gram_bytes"] == 8 * 3 * 4 * 6**2
     assert sorted(tiny.path.parent.rglob("*")) == before
+
+
+def test_check_tells_the_smallest_coherence_to_be_seen(tiny):
+    write_probes(tiny.probes, small_probes(300))
+    result = call("check", str(tiny.path), "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.exception
+    rows = parsed(result.stdout)["layers"]
+    assert [(row["layer"], row["parameters"]) for row in rows] == [("hidden", 65), ("fc", 18)]
+    for row in rows:
+        dimension = row["effective_dimension"]
+        assert 1 <= dimension <= row["parameters"]
+        smallest = stats.chi2.isf(stats.norm.sf(3), dimension) / dimension
+        assert row["m_coherence"] == pytest.approx(smallest)
+        expected = {name: pytest.approx((smallest - 1) / 99) for name in SUBSETS}
+        assert row["alpha_unbiased"] == expected
+    text = call("check", str(tiny.path), "--device", "cpu").stdout
+    assert "Smallest coherence that these probes tell from chance" in text
+    assert "alpha, clean" in text
 
 
 def test_check_says_what_would_be_skipped(tiny):
