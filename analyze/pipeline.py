@@ -101,7 +101,7 @@ def run(
     precision: str = "float32",
     batch_norm: str = "recomputed",
     folds: int = 10,
-    cells: Sequence[str] = (),
+    cells: str | Sequence[str] = (),
     max_probes: int | None = None,
     layers: Sequence[str] = (),
     parameters: Sequence[str] = (),
@@ -123,8 +123,8 @@ def run(
         precision: See above.
         batch_norm: See above.
         folds: See above.
-        cells: Columns of the probe set (class, source) by which gradients are summed as well: what
-            can be told apart after the run.
+        cells: Columns of the probe set (class, source), as names or joined by commas, by which
+            gradients are summed as well: what can be told apart after the run.
         max_probes: Measure only this many probes, drawn by a hash of their ids.
         layers: Globs; only these layers are measured, and the network is their sum.
         parameters: Globs on names of parameters, likewise.
@@ -140,9 +140,10 @@ def run(
     Raises:
         InputError: nothing could be measured, or the first problem with ``on_error="fail"``.
     """
+    columns = tuple(cells.split(",") if isinstance(cells, str) else cells)
     settings = Settings(
         device, precision, batch_norm, batch_size, folds,
-        layers=tuple(layers), parameters=tuple(parameters), cells=tuple(cells),
+        layers=tuple(layers), parameters=tuple(parameters), cells=columns,
     )  # fmt: skip
     options = Options(model, probes, loss, checkpoints, max_probes, settings, examples, on_error)
     check_settings(settings)
@@ -332,6 +333,7 @@ def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "batch_size": engine.batch_size,
         "folds": settings.folds,
         "selected": {"layers": settings.layers, "parameters": settings.parameters},
+        "cells": list(settings.cells),
         "loss": loss,
         "held_out": list(engine.probes.held_out),
         "plan": {"methods": plan.methods, "algorithms": plan.algorithms},

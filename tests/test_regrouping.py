@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -151,6 +153,14 @@ def test_cells_are_named_by_their_labels(by_kind):
     assert set(by_kind["examples"].to_dataset(inherit=False)["kind"].values) == set(KINDS)
 
 
+def test_columns_in_python(by_kind, tiny):
+    options = {"folds": 5, "precision": "float64", "checkpoints": ":1", "device": "cpu"}
+    for cells in ("kind", ["kind"]):
+        tree = analyze.run(tiny.path, output=tiny.output, cells=cells, **options)
+        assert tree["parameters"].identical(by_kind["parameters"])
+        assert json.loads(tree.attrs["provenance"])["cells"] == ["kind"]
+
+
 def test_only_combinations_that_occur_have_cells():
     probes = columned()
     kind = Column(probes.subset % 3, tuple(KINDS))  # each subset of one kind
@@ -227,6 +237,15 @@ def test_an_estimate_is_what_the_results_have(tree):
     close(same["stderr"], network["coherence_at_common_size_stderr"])
 
 
+def test_alpha_of_batches(tree):
+    alpha = statistics.estimate(tree)
+    batches = statistics.estimate(tree, "batch_alpha", size=16)
+    close(batches["value"], 16 * alpha["value"] / (1 + 15 * alpha["value"]))
+    theta = replicated(tree, "clean")
+    expected = jackknifed(16 * theta / (1 + 15 * theta))
+    assert batches["stderr"].sel(subset="clean").item() == pytest.approx(expected, rel=1e-10)
+
+
 def test_disjoint_subsets_add_their_variances(tree):
     found = statistics.estimate(tree)
     pair = [found.sel(subset=name) for name in ("clean", "corrupted")]
@@ -276,6 +295,6 @@ def test_what_cannot_be_compared_is_refused(tree, measured_run):
         statistics.difference(alpha, statistics.estimate(measured_run))
     with pytest.raises(InputError, match="no such quantity"):
         statistics.estimate(tree, "beta")
-    for options in ({"quantity": "coherence_at_size"}, {"size": 5}):
+    for options in ({"quantity": "coherence_at_size"}, {"quantity": "batch_alpha"}, {"size": 5}):
         with pytest.raises(InputError, match="a size goes with"):
             statistics.estimate(tree, **options)

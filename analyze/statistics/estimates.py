@@ -21,8 +21,10 @@ QUANTITIES = {
     "m_coherence": "m-coherence",
     "alpha_unbiased": "unbiased alpha",
     "coherence_at_size": "m-coherence that subsets of one size would show",
+    "batch_alpha": "alpha of the mean gradients of batches",
     "gradient_cosine": "cosine between the mean gradients of two subsets",
 }
+SIZED = ("coherence_at_size", "batch_alpha")
 
 
 def estimate(
@@ -37,11 +39,12 @@ def estimate(
 
     Args:
         results: The results tree.
-        quantity: ``m_coherence``, ``alpha_unbiased``, ``coherence_at_size`` or
+        quantity: ``m_coherence``, ``alpha_unbiased``, ``coherence_at_size``, ``batch_alpha`` or
             ``gradient_cosine``.
         layers: As for ``coherence``.
         subsets: As for ``coherence``.
-        size: For ``coherence_at_size``: the number of examples to compare at.
+        size: For ``coherence_at_size`` the number of examples to compare at, for ``batch_alpha``
+            that of a batch.
 
     Returns:
         ``value``, ``stderr``, ``degrees_of_freedom`` and the ends of the 95 % interval, ``lower``
@@ -49,8 +52,8 @@ def estimate(
         well); ``replicate`` and ``used`` also over ``fold``; ``member(subset, cell)``.
 
     Raises:
-        InputError: an unknown quantity, ``coherence_at_size`` without a size, and whatever
-            ``coherence`` refuses.
+        InputError: an unknown quantity, a size missing or too much, and whatever ``coherence``
+            refuses.
     """
     _check(quantity, size)
     given = grouped(results, layers, subsets)
@@ -67,6 +70,8 @@ def estimate(
     if quantity in ("m_coherence", "coherence_at_size"):
         sizes = sums.size if size is None else float(size)
         value, theta = (companions.coherence_at_size(alpha, sizes) for alpha in (value, theta))
+    elif quantity == "batch_alpha" and size is not None:
+        value, theta = (companions.batch_alpha(alpha, size) for alpha in (value, theta))
     error = jackknife.standard_error(theta, used)
     axes = [d for d in over if d in ("subset", "subset_other")]
     dataset = xr.Dataset(
@@ -164,11 +169,11 @@ def _check(quantity: str, size: int | None) -> None:
             expected=f"one of {', '.join(QUANTITIES)}",
             fix='estimate(results, "alpha_unbiased")',
         )
-    if (quantity == "coherence_at_size") != (size is not None):
+    if (quantity in SIZED) != (size is not None):
         raise InputError(
-            "a size goes with coherence_at_size, and with nothing else",
+            f"a size goes with {' and '.join(SIZED)}, and with nothing else",
             found=f"{quantity} with size = {size}",
-            expected="the number of examples to compare at",
+            expected="the number of examples to compare at, or of those in a batch",
             fix='estimate(results, "coherence_at_size", size=1000)',
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
@@ -51,17 +52,17 @@ class Sums:
             [str(name) for name in members["subset"].values],
         )
 
-    @property
+    @cached_property
     def size(self) -> np.ndarray:
         """Examples of each subset, ``[S]``."""
         return self.members.astype(float) @ self.counts
 
-    @property
+    @cached_property
     def dots(self) -> np.ndarray:
         """``[..., S, S]``, dot products of the subsets' gradient sums."""
         return arrays.subset_dots(self.gram, self.members)
 
-    @property
+    @cached_property
     def squares(self) -> np.ndarray:
         """``[..., S]``, sums of squared norms."""
         return arrays.subset_squares(self.squared, self.members)
