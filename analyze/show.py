@@ -102,9 +102,9 @@ def _rows(
     return rows
 
 
-def _flags(one: xr.Dataset) -> int:
+def _flags(one: xr.Dataset) -> float:
     """The warnings of one value; none in results of older versions."""
-    return int(one[FLAGS]) if FLAGS in one else 0
+    return float(one[FLAGS]) if FLAGS in one else 0.0
 
 
 def _number(value: xr.DataArray) -> float | None:

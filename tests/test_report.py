@@ -168,7 +168,9 @@ def test_warnings_stand_at_the_values_they_concern():
     html = rendered(tree)
     page = Page(html)
     last = subset_summaries(tree)["held_out"].last
-    assert last.marks == marks_of(int(tree["network"]["warning_flags"].sel(subset="held_out")[-1]))
+    assert last.marks == marks_of(
+        float(tree["network"]["warning_flags"].sel(subset="held_out")[-1])
+    )
     cards = subset_summaries(tree)
     values = [v for card in cards.values() for v in (card.peak, card.last)]
     for layer in layer_summaries(tree, list(cards)):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
 import analyze
+from analyze import store
 from analyze.statistics import describe
 from analyze.statistics.warnings import (
     FEW_EXAMPLES,
@@ -146,15 +148,29 @@ def test_flags_follow_the_convention(measured):
     tree = analyze.open_results(measured.output)
     for group in ("network", "layers"):
         flags = tree[group][FLAGS]
-        assert flags.dtype == np.int32
         assert flags.attrs["flag_masks"].tolist() == [2**k for k in range(len(KINDS))]
         assert flags.attrs["flag_meanings"].split() == [kind.name for kind in KINDS]
-        assert (flags.values[1] == 0).all()  # a checkpoint that was skipped
-        assert (flags.values[0] & 2**6 > 0).all()  # two folds
+        assert np.isnan(flags.values[1]).all()  # a checkpoint that was skipped
+        assert (flags.values[0].astype(int) & 2**6 > 0).all()  # two folds
+        with h5py.File(measured.output) as file:
+            stored = file[group][FLAGS]
+            assert stored.dtype == np.int32
+            assert (stored[1] == stored.attrs["_FillValue"]).all()
+            assert (stored[0] == flags.values[0]).all()
+
+
+def test_flags_of_many_layers_are_integers_too(measured, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "LARGE", 1)  # every variable is compressed
+    tree = analyze.open_results(measured.output)
+    store.write_results(tree, tmp_path / "again.h5")
+    with h5py.File(tmp_path / "again.h5") as file:
+        assert file["layers"][FLAGS].dtype == np.int32
+        assert file["layers"][FLAGS].compression == "gzip"
+    assert analyze.open_results(tmp_path / "again.h5").identical(tree)
 
 
 def test_letters_and_kinds_of_a_value():
-    assert kinds_of(0) == []
+    assert kinds_of(0) == kinds_of(np.nan) == []
     assert [kind.name for kind in kinds_of(2**2 + 2**4)] == ["inside_null_band", "few_examples"]
     assert marks_of(2**2 + 2**4) == "nq"
     assert marks_of(2**5) == ""  # unbalanced subsets: said once, not at each value

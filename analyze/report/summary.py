@@ -159,13 +159,13 @@ def _peak_and_last(
     one: xr.Dataset, along: Training, last: int | None
 ) -> tuple[Value | None, Value | None]:
     values, errors = one["m_coherence"].values, one["m_coherence_stderr"].values
-    flags = one[FLAGS].values if FLAGS in one else np.zeros(len(values), dtype=int)
+    flags = one[FLAGS].values if FLAGS in one else np.zeros(len(values))
 
     def value(place: int) -> Value | None:
         if not np.isfinite(values[place]):
             return None
         value, error = float(values[place]), float(errors[place])
-        marks = marks_of(int(flags[place]))
+        marks = marks_of(float(flags[place]))
         return Value(value, error, along.names[place], along.ticks[place], marks)
 
     peak = value(int(np.nanargmax(values))) if np.isfinite(values).any() else None

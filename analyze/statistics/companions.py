@@ -16,9 +16,9 @@ def noise_scale(coherence: np.ndarray, count: np.ndarray) -> np.ndarray:
 
     From this batch size on, larger batches help little; it is ``(1 - alpha_u) / alpha_u``, and
     equals the two-batch estimator at batch sizes 1 and m (McCandlish et al., 2018, appendix A.1).
-    NaN where C is at most 1: no mean gradient can be told from noise.
+    Like that it is negative where C is below 1: no mean gradient can be told from noise.
     """
-    return ratio(count - coherence, np.where(coherence > 1.0, coherence - 1.0, np.nan))
+    return ratio(count - coherence, coherence - 1.0)
 
 
 def gradient_diversity(coherence: np.ndarray) -> np.ndarray:

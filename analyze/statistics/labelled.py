@@ -212,6 +212,7 @@ def _add_errors(
         left.used.sum(0), sums.size, np.zeros_like(error) if kurtosis is None else kurtosis
     )
     value, stderr = single["m_coherence"], (sums.size - 1.0) * error
+    degrees = np.where(np.isnan(value), np.nan, degrees)
     lower, upper = jackknife.interval(value, stderr, degrees)
     single |= {
         "m_coherence_stderr": stderr,

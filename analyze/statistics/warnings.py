@@ -148,28 +148,31 @@ KINDS = (
 def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
     """A group of the results, ``/network`` or ``/layers``, with ``warning_flags``.
 
-    Flags are 0 where m-coherence is NaN.
+    Flags are missing, NaN in memory, where m-coherence is; in a file they are integers.
     """
     value = group["m_coherence"]
-    flags = xr.zeros_like(value, dtype=np.int32)
+    flags = xr.zeros_like(value)
     for bit, kind in enumerate(KINDS):
         found = xr.zeros_like(value, dtype=bool) | kind.find(results, group)
-        flags = flags + (found.transpose(*value.dims) & value.notnull()).astype(np.int32) * 2**bit
+        flags = flags + found.transpose(*value.dims) * 2**bit
+    flags = flags.where(value.notnull())
     flags.attrs = {
         "long_name": "why the value may mislead",
         "units": "1",
         "flag_masks": np.array([2**bit for bit in range(len(KINDS))], dtype=np.int32),
         "flag_meanings": " ".join(kind.name for kind in KINDS),
     }
-    return group.assign({FLAGS: flags.astype(np.int32, keep_attrs=True)})
+    flags.encoding = {"dtype": np.dtype(np.int32), "_FillValue": np.int32(-1)}
+    return group.assign({FLAGS: flags})
 
 
-def kinds_of(flags: int) -> list[Kind]:
-    """The kinds of warning that a value of ``warning_flags`` stands for."""
-    return [kind for bit, kind in enumerate(KINDS) if flags >> bit & 1]
+def kinds_of(flags: float) -> list[Kind]:
+    """The kinds of warning that a value of ``warning_flags`` stands for; none for NaN."""
+    bits = 0 if np.isnan(flags) else int(flags)
+    return [kind for bit, kind in enumerate(KINDS) if bits >> bit & 1]
 
 
-def marks_of(flags: int) -> str:
+def marks_of(flags: float) -> str:
     """The letters to put at a value, such as ``nq``."""
     return "".join(kind.mark for kind in kinds_of(flags))
 
@@ -177,7 +180,7 @@ def marks_of(flags: int) -> str:
 def flagged(dataset: xr.Dataset, name: str) -> xr.DataArray:
     """Where one kind of warning holds in a group that has flags."""
     bit = [kind.name for kind in KINDS].index(name)
-    return (dataset[FLAGS].astype(int) // 2**bit) % 2 == 1
+    return (dataset[FLAGS].fillna(0).astype(int) // 2**bit) % 2 == 1
 
 
 def describe(results: xr.DataTree) -> list[str]:
