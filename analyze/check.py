@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyze.detection import Limit, detectable
-from analyze.errors import CheckpointError
+from analyze.errors import InputError
 from analyze.gradients.plan import Plan, uses
 from analyze.gradients.proof import Proof
 from analyze.gradients.timing import Timing
@@ -69,7 +69,7 @@ def check(run: str | Path, options: Options | None = None) -> Check:
     middle = good[len(good) // 2]
     try:
         layers = detectable(engine, lambda: loaded_model(job, middle), prepared.parameters)
-    except CheckpointError as error:
+    except InputError as error:
         warnings.append(f"no pilot on {middle.name}: {error.what}: {error.found}")
     return Check(
         [

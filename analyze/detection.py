@@ -58,7 +58,7 @@ def detectable(
         One for each layer, in forward order.
 
     Raises:
-        CheckpointError: a loss or gradient of the pilot is not finite.
+        InputError: the pilot cannot be measured, as where a gradient is not finite.
 
     Cost: plan and proof once more, and at most 256 examples.
     """

@@ -140,7 +140,7 @@ def run(
     Raises:
         InputError: nothing could be measured, or the first problem with ``on_error="fail"``.
     """
-    columns = tuple(cells.split(",") if isinstance(cells, str) else cells)
+    columns = tuple(filter(None, cells.split(",")) if isinstance(cells, str) else cells)
     settings = Settings(
         device, precision, batch_norm, batch_size, folds,
         layers=tuple(layers), parameters=tuple(parameters), cells=columns,

@@ -14,10 +14,11 @@ from analyze import statistics
 from analyze.errors import InputError
 from analyze.probes import Cells, write_probes
 from analyze.probes.subsets import Column
-from tests.conftest import assert_input_error, small_probes, small_weights
+from tests.conftest import TinyRun, assert_input_error, make_run, small_probes, small_weights
 
 COUNT = 120
 KINDS = np.array(["cat", "dog", "owl"])
+OPTIONS = ("--precision", "float64", "--checkpoints", ":1", "--folds", "5")
 
 
 def columned(**options) -> analyze.ProbeSet:
@@ -42,15 +43,19 @@ def tree() -> xr.DataTree:
     return measured(columned())
 
 
-@pytest.fixture
-def by_kind(tiny) -> xr.DataTree:
+@pytest.fixture(scope="module")
+def kind_run(tmp_path_factory) -> TinyRun:
+    run = make_run(tmp_path_factory.mktemp("kinds"))
+    write_probes(run.probes, columned())
+    return run
+
+
+@pytest.fixture(scope="module")
+def by_kind(kind_run) -> xr.DataTree:
     """A run of one checkpoint, summed by kind as well."""
-    write_probes(tiny.probes, columned())
-    result = tiny.run(
-        "--cells", "kind", "--precision", "float64", "--checkpoints", ":1", "--folds", "5"
-    )
+    result = kind_run.run("--cells", "kind", *OPTIONS)
     assert result.exit_code == 0, result.stderr
-    return analyze.open_results(tiny.output)
+    return analyze.open_results(kind_run.output)
 
 
 def close(found: xr.DataArray, expected: xr.DataArray) -> None:
@@ -133,9 +138,10 @@ def test_cells_by_a_column_split_and_join(by_kind):
     close(whole["m_coherence_stderr"], by_kind["network"]["m_coherence_stderr"].sel(subset=["all"]))
 
 
-def test_cells_by_a_column_change_no_number(by_kind, tiny):
-    assert tiny.run("--precision", "float64", "--checkpoints", ":1", "--folds", "5").exit_code == 0
-    plain = analyze.open_results(tiny.output)
+def test_cells_by_a_column_change_no_number(by_kind, kind_run, tmp_path):
+    output = tmp_path / "plain.h5"
+    assert kind_run.run(*OPTIONS, "--output", str(output)).exit_code == 0
+    plain = analyze.open_results(output)
     for group in ("network", "layers"):
         for name in plain[group].data_vars:
             np.testing.assert_allclose(
@@ -153,10 +159,10 @@ def test_cells_are_named_by_their_labels(by_kind):
     assert set(by_kind["examples"].to_dataset(inherit=False)["kind"].values) == set(KINDS)
 
 
-def test_columns_in_python(by_kind, tiny):
+def test_columns_in_python(by_kind, kind_run, tmp_path):
     options = {"folds": 5, "precision": "float64", "checkpoints": ":1", "device": "cpu"}
     for cells in ("kind", ["kind"]):
-        tree = analyze.run(tiny.path, output=tiny.output, cells=cells, **options)
+        tree = analyze.run(kind_run.path, output=tmp_path / "out.h5", cells=cells, **options)
         assert tree["parameters"].identical(by_kind["parameters"])
         assert json.loads(tree.attrs["provenance"])["cells"] == ["kind"]
 
