@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from analyze.detection import Limit, detectable
+from analyze.errors import InputError
 from analyze.gradients.plan import Plan, uses
 from analyze.gradients.proof import Proof
 from analyze.gradients.timing import Timing
@@ -24,6 +26,8 @@ class Check:
             relative error of the proof (None where nothing was proven, and why).
         methods: One dictionary for each method: how many parameters and values it measures, and
             its share of the time of a batch.
+        layers: What each layer can tell from chance, see ``detection.detectable``; empty where the
+            pilot failed, which is among the warnings.
         report: Counts, sizes in bytes and seconds, by name.
         warnings: What the user should know before the run.
         skipped: Checkpoints that would be left out, and why.
@@ -31,18 +35,19 @@ class Check:
 
     parameters: list[dict[str, object]]
     methods: list[dict[str, object]]
+    layers: list[Limit]
     report: dict[str, object]
     warnings: list[str]
     skipped: dict[str, str]
 
 
 def check(run: str | Path, options: Options | None = None) -> Check:
-    """Calibrate and prove on the first, middle and last checkpoint; measure nothing.
+    """Calibrate and prove on the first, middle and last checkpoint; measure a pilot only.
 
     Raises:
         InputError: whatever would stop the run.
 
-    Cost: the proof, and two batches.
+    Cost: the proof, two batches, and a pilot of at most 256 probes on the middle checkpoint.
     """
     options = options or Options()
     check_settings(options.settings)
@@ -60,12 +65,19 @@ def check(run: str | Path, options: Options | None = None) -> Check:
             f"the Gram matrices take {gram / 2**30:.1f} GiB: they grow with the square of the "
             f"{len(engine.cells)} cells; fewer --folds make them smaller"
         )
+    layers: list[Limit] = []
+    middle = good[len(good) // 2]
+    try:
+        layers = detectable(engine, lambda: loaded_model(job, middle), prepared.parameters)
+    except InputError as error:
+        warnings.append(f"no pilot on {middle.name}: {error.what}: {error.found}")
     return Check(
         [
             _parameter(p.name, p.layer, p.size, engine.plan, engine.proof)
             for p in prepared.parameters
         ],
         _methods(prepared, timing),
+        layers,
         report,
         warnings,
         {name: f"{p.what}: {p.found}" for name, p in prepared.problems.items()},

@@ -6,6 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,20 @@ class BatchSize(click.ParamType):
         return size
 
 
+class Columns(click.ParamType):
+    """Names, separated by commas."""
+
+    name = "COLUMN,..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 results_argument = click.argument("results", type=click.Path(path_type=Path), metavar="OUT.h5")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -95,6 +110,10 @@ measuring_options = _shared(
     ),
     click.option(
         "--parameters", multiple=True, metavar="GLOB", help="Measure only these parameters."
+    ),
+    click.option(
+        "--cells", type=Columns(), default=(), metavar="COLUMN,...",
+        help="Columns of the probe file to sum by: what can be told apart after the run.",
     ),
     click.option(
         "--max-probes", type=click.IntRange(min=1), metavar="N", help="Measure only N probes."
@@ -153,6 +172,8 @@ def scan(run: Path, as_json: bool) -> None:
 def check(run: Path, as_json: bool, **options: Any) -> None:
     """Do everything short of the run: fit, plan, proof, sizes and time.
 
+    A pilot tells the smallest coherence of each layer that the probes can tell from chance.
+
     Exits with 4 when the run would skip some checkpoints.
 
     Example: analyze check sample_checkpoints/half_noise
@@ -165,6 +186,7 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         content = {"report": found.report, "parameters": found.parameters}
         content["methods"] = found.methods
+        content["layers"] = [asdict(row) for row in found.layers]
         click.echo(json.dumps(content | {"warnings": found.warnings, "skipped": found.skipped}))
         sys.exit(EXIT_SKIPPED if found.skipped else 0)
     columns = ["parameter", "size", "method", "verdict", "error"]
@@ -182,6 +204,21 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
         [[*[row[c] for c in columns[:-1]], f"{row['time']:.0%}"] for row in found.methods],
         numbers=columns[1:],
     )
+    limits = ["layer", "parameters", "d_eff", "m-coherence"]
+    limits += [
+        f"alpha, {name}" for name in (found.layers[0].alpha_unbiased if found.layers else ())
+    ]
+    click.echo()
+    print_table(
+        "Smallest coherence that these probes tell from chance",
+        limits,
+        [
+            [row.layer, row.parameters, row.effective_dimension, row.m_coherence,
+             *row.alpha_unbiased.values()]
+            for row in found.layers
+        ],
+        numbers=limits[1:],
+    )  # fmt: skip
     report = dict(found.report)
     report["seconds"] = duration(float(str(report["seconds"])))
     for key in ("cell_sum_bytes", "gram_bytes", "file_bytes"):
@@ -232,11 +269,11 @@ def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
 @click.option("--checkpoint", metavar="NAME", help="With --layers: which one; by default the last.")
 @json_option
 def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> None:
-    """Print the numbers as a table: m-coherence with its standard error.
+    """Print the numbers as a table: m-coherence with its standard error, and warnings by letter.
 
     Example: analyze show half_noise.h5 --layers
     """
-    from analyze.show import layer_rows, network_rows, skipped
+    from analyze.show import layer_rows, legend, marks, network_rows, skipped
     from analyze.store import open_results
     from analyze.tables import print_table, with_error
 
@@ -252,11 +289,14 @@ def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> 
     table: dict[tuple[object, ...], list[object]] = {}
     for row in rows:
         line = table.setdefault(tuple(row[k] for k in keys), [])
-        line.append(with_error(row["m_coherence"], row["m_coherence_stderr"]))
+        value = with_error(row["m_coherence"], row["m_coherence_stderr"])
+        line.append(f"{value} {marks(row)}".rstrip())
     counts = {str(row["subset"]): row["probes"] for row in rows}
     columns = [*keys, *(f"{s} (m={counts[s]})" for s in subsets)]
     title = f"m-coherence at {rows[0]['checkpoint']}" if layers else "m-coherence of the network"
     print_table(title, columns, [[*k, *v] for k, v in table.items()], columns[1:])
+    for meaning in legend(rows):
+        click.echo(f"Warning {meaning}")
     for name, status in skipped(tree).items():
         click.echo(f"Skipped {name}: {status}")
 

@@ -14,7 +14,7 @@ from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.gradients.measurement import Settings
 from analyze.models.specs import FORMS, ModelSpec
 from analyze.probes import ProbeSet, read_probes
-from analyze.probes.cells import mixed
+from analyze.probes.cells import check_columns, mixed
 from analyze.run_card import NAME, read_run_card
 from analyze.specs import Spec
 
@@ -29,7 +29,7 @@ class Options:
         loss: A loss spec.
         checkpoints: A glob or slice.
         max_probes: Measure only this many probes, drawn by a hash of their ids.
-        settings: Device, precision, batch norm, batch size, folds.
+        settings: Device, precision, batch norm, batch size, folds, cells.
         examples: ``auto``, ``on`` or ``off``.
         on_error: ``skip`` or ``fail``.
     """
@@ -87,6 +87,7 @@ def resolve(run: str | Path, options: Options) -> Job:
     if options.max_probes is not None and options.max_probes < len(probes):
         rows = np.argsort(mixed(probes.id), kind="stable")[: options.max_probes]
         probes = probes.take(np.sort(rows))
+    check_columns(probes, options.settings.cells)
     name = card.name or run.resolve().name
     loss = build_loss(loss_spec)
     return Job(run, name, model, loss_spec, loss, probes, source, checkpoints, options)

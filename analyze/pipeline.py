@@ -21,7 +21,7 @@ from analyze import results, store
 from analyze.checkpoints.discovery import Checkpoint
 from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.reading import read_weights
-from analyze.errors import CheckpointError, InputError, listed
+from analyze.errors import CheckpointError, InputError
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss
@@ -32,8 +32,7 @@ from analyze.models.building import build_model
 from analyze.probes import ProbeSet
 from analyze.progress import Progress, Silent
 from analyze.results import OK, Row
-
-LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
+from analyze.statistics.warnings import lagging_sentence
 
 
 def measure(
@@ -86,7 +85,6 @@ def measure(
     provenance = {
         **_circumstances(engine, loss),
         "model": {"class": type(model).__name__},
-        "warnings": _lagging([row], engine),
     }
     return results.build_tree([row], parameters, probes, engine.cells, provenance, examples=True)
 
@@ -103,6 +101,7 @@ def run(
     precision: str = "float32",
     batch_norm: str = "recomputed",
     folds: int = 10,
+    cells: str | Sequence[str] = (),
     max_probes: int | None = None,
     layers: Sequence[str] = (),
     parameters: Sequence[str] = (),
@@ -124,6 +123,8 @@ def run(
         precision: See above.
         batch_norm: See above.
         folds: See above.
+        cells: Columns of the probe set (class, source), as names or joined by commas, by which
+            gradients are summed as well: what can be told apart after the run.
         max_probes: Measure only this many probes, drawn by a hash of their ids.
         layers: Globs; only these layers are measured, and the network is their sum.
         parameters: Globs on names of parameters, likewise.
@@ -139,9 +140,10 @@ def run(
     Raises:
         InputError: nothing could be measured, or the first problem with ``on_error="fail"``.
     """
+    columns = tuple(filter(None, cells.split(",")) if isinstance(cells, str) else cells)
     settings = Settings(
         device, precision, batch_norm, batch_size, folds,
-        layers=tuple(layers), parameters=tuple(parameters),
+        layers=tuple(layers), parameters=tuple(parameters), cells=columns,
     )  # fmt: skip
     options = Options(model, probes, loss, checkpoints, max_probes, settings, examples, on_error)
     check_settings(settings)
@@ -244,9 +246,6 @@ def _run_job(job: Job, progress: Progress) -> xr.DataTree:
         else row
         for row in rows
     ]
-    warnings = _lagging(rows, engine)
-    for warning in warnings:
-        progress.note(f"Warning: {warning}")
     methods = engine.plan.methods if engine.plan is not None else {}
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
     provenance = {
@@ -255,12 +254,14 @@ def _run_job(job: Job, progress: Progress) -> xr.DataTree:
         "model": {"spec": job.model.text},
         "probes": job.probes_source,
         "checkpoints": records,
-        "warnings": warnings,
     }
-    return results.build_tree(
+    tree = results.build_tree(
         rows, parameters, job.probes, engine.cells, provenance,
         examples=engine.settings.examples,
     )  # fmt: skip
+    for warning in lagging_sentence(tree):
+        progress.note(f"Warning: {warning}")
+    return tree
 
 
 def _measure_checkpoint(
@@ -316,29 +317,6 @@ def _without_rounding(measured: Measurement, engine: Engine) -> Measurement:
     return replace(measured, gram=gram, squared_norms=squared, examples=examples)
 
 
-def _lagging(rows: list[Row], engine: Engine) -> list[str]:
-    """A warning where the loss depends on which batch norm statistics are used."""
-    training = engine.probes.training
-    lagging = []
-    for row in rows:
-        measured = row.measurement
-        if measured is None or measured.loss_saved is None or measured.loss_recomputed is None:
-            continue
-        if not len(training):
-            continue
-        saved, again = (v[training].mean() for v in (measured.loss_saved, measured.loss_recomputed))
-        if abs(saved - again) > LAGGING * max(saved, again):
-            lagging.append(f"{row.checkpoint} ({saved:.3g} saved, {again:.3g} recomputed)")
-    if not lagging:
-        return []
-    used = engine.settings.batch_norm
-    return [
-        f"the batch norm statistics saved in {len(lagging)} of {len(rows)} checkpoints lag behind "
-        f"the weights: the loss differs by more than {LAGGING:.0%} from that with recomputed ones; "
-        f"measured with {used} statistics. {listed(lagging, 3)}"
-    ]
-
-
 def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
     """How, with what and on what the numbers were made."""
     plan, proof, settings = engine.plan, engine.proof, engine.settings
@@ -355,6 +333,7 @@ def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "batch_size": engine.batch_size,
         "folds": settings.folds,
         "selected": {"layers": settings.layers, "parameters": settings.parameters},
+        "cells": list(settings.cells),
         "loss": loss,
         "held_out": list(engine.probes.held_out),
         "plan": {"methods": plan.methods, "algorithms": plan.algorithms},

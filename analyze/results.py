@@ -13,7 +13,8 @@ import xarray as xr
 from analyze.gradients.measurement import Measurement, ParameterRow
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.subsets import ALL
-from analyze.statistics import labelled
+from analyze.statistics import regrouping, warnings
+from analyze.statistics.variables import described
 
 SCHEMA_VERSION = 1
 EXAMPLES_LIMIT = 256 << 20  # bytes of /examples that `auto` writes
@@ -47,28 +48,38 @@ def build_tree(
         parameters: In the order of the results.
         probes: What was measured on.
         cells: How the probes were summed.
-        provenance: Becomes one JSON string.
+        provenance: Becomes one JSON string, with the warnings about the run as a whole.
         examples: Whether to give every example's squared norm.
     """
     along = _checkpoint_coordinates(rows)
-    sums = _parameters(rows, parameters, cells, along)
-    members = labelled.subset_members(
-        sums["cell_subset"].values, probes.subset_names, probes.held_out
-    )
-    by_layer = labelled.summed_over(sums, "layer")
-    layers = labelled.coherence(by_layer, members).assign_coords(_layer_coordinates(parameters))
-    groups = {
+    measured = {
         "/": _root(rows, probes, along),
-        "/network": labelled.coherence(labelled.summed_over_network(sums), members),
-        "/layers": layers,
-        "/parameters": sums,
+        "/parameters": _parameters(rows, parameters, cells, along),
     }
     if examples:
-        groups["/examples"] = _examples(rows, parameters, probes, along)
-    groups = {path: dataset.assign_coords(along) for path, dataset in groups.items()}
-    tree = xr.DataTree.from_dict(groups)
+        measured["/examples"] = _examples(rows, parameters, probes, cells, along)
+    tree = xr.DataTree.from_dict(measured)
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
-    return tree
+    groups = {"/": measured.pop("/"), **_derived(tree, parameters), **measured}
+    said = {**provenance, "warnings": warnings.lagging_sentence(tree)}
+    whole = {path: dataset.assign_coords(along) for path, dataset in groups.items()}
+    result = xr.DataTree.from_dict(whole)
+    result.attrs = tree.attrs | {"provenance": json.dumps(said)}
+    return result
+
+
+def _derived(tree: xr.DataTree, parameters: Sequence[ParameterRow]) -> dict[str, xr.Dataset]:
+    """The coherence groups of a tree that has what was measured."""
+    network = regrouping.coherence(tree, layers="network")
+    layers = regrouping.coherence(tree, layers="layers")
+    energy = "mean_squared_gradient_norm"
+    share = layers[energy] / network[energy].where(network[energy] > 0)
+    layers = described(layers.assign(energy_share=share.transpose(*layers[energy].dims)))
+    layers = layers.assign_coords(_layer_coordinates(parameters))
+    return {
+        "/network": warnings.flag_group(tree, network),
+        "/layers": warnings.flag_group(tree, layers),
+    }
 
 
 def examples_fit(checkpoints: int, layers: int, probes: int) -> bool:
@@ -172,6 +183,7 @@ def _parameters(
                 np.array([cells.subset_names[s] for s in cells.subset], dtype=object),
             ),
             "cell_fold": ("cell", cells.fold),
+            **{f"cell_{name}": ("cell", labels) for name, labels in cells.columns.items()},
         },
     )
 
@@ -192,6 +204,7 @@ def _examples(
     rows: Sequence[Row],
     parameters: Sequence[ParameterRow],
     probes: ProbeSet,
+    cells: Cells,
     along: Mapping[str, Any],
 ) -> xr.Dataset:
     """Every example's squared norm in every layer, and its loss."""
@@ -228,6 +241,7 @@ def _examples(
             "probe": probes.id,
             "subset": ("probe", subset),
             "target": ("probe", target),
+            **{n: ("probe", labels[cells.of_probe]) for n, labels in cells.columns.items()},
         },
     )
 

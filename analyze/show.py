@@ -8,6 +8,11 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.results import OK
+from analyze.statistics.warnings import FLAGS, KINDS, kinds_of
+
+# What stands beside m-coherence where the results have it.
+FURTHER = ("m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper", "z_score",
+           "p_value_adjusted", "coherence_at_common_size")  # fmt: skip
 
 
 def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
@@ -45,6 +50,19 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
     return rows
 
 
+def marks(row: dict[str, object]) -> str:
+    """The letters of the warnings of a row, to put at its value."""
+    names = row["warnings"]
+    assert isinstance(names, list)
+    return "".join(kind.mark for kind in KINDS if kind.name in names)
+
+
+def legend(rows: list[dict[str, object]]) -> list[str]:
+    """What the warnings of some rows mean, a line for each kind."""
+    found = {name for row in rows if isinstance(names := row["warnings"], list) for name in names}
+    return [f"{kind.mark or kind.name}: {kind.text}" for kind in KINDS if kind.name in found]
+
+
 def skipped(results: xr.DataTree) -> dict[str, str]:
     """The checkpoints that were not measured, and why."""
     root = results.to_dataset()
@@ -72,14 +90,21 @@ def _rows(
                     "probes": int(counts.sel(subset=subset)),
                     "m_coherence": _number(one["m_coherence"]),
                     "m_coherence_stderr": _number(one["m_coherence_stderr"]),
+                    **{name: _number(one[name]) for name in FURTHER if name in one},
                     "alpha_unbiased": _number(one["alpha_unbiased"]),
                     "norm_of_mean_gradient": _number(one["norm_of_mean_gradient"]),
                     "loss": _number(root["loss"].sel(subset=subset)),
                     "accuracy": _number(root["accuracy"].sel(subset=subset)),
                     "status": str(root["status"].item()),
+                    "warnings": [kind.name for kind in kinds_of(_flags(one))],
                 }
             )
     return rows
+
+
+def _flags(one: xr.Dataset) -> float:
+    """The warnings of one value; none in results of older versions."""
+    return float(one[FLAGS]) if FLAGS in one else 0.0
 
 
 def _number(value: xr.DataArray) -> float | None:

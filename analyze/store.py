@@ -31,7 +31,7 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
     """
     encoding = {
         group.path: {
-            str(name): {"zlib": True, "complevel": 4, "shuffle": True}
+            str(name): {"zlib": True, "complevel": 4, "shuffle": True} | _kept(variable)
             for name, variable in group.to_dataset(inherit=False).data_vars.items()
             if variable.nbytes >= LARGE
         }
@@ -56,6 +56,11 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
         raise _cannot_write(path, error) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def _kept(variable: xr.DataArray) -> dict[str, object]:
+    """The type of a variable in the file, which an encoding of ours would replace."""
+    return {k: v for k, v in variable.encoding.items() if k in ("dtype", "_FillValue")}
 
 
 def check_writable(path: Path) -> None:

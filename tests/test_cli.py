@@ -8,9 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import analyze
 from analyze.job import Options, resolve
+from analyze.probes import write_probes
+from analyze.statistics.warnings import KINDS, kinds_of, marks_of
 from tests.conftest import NAMES, SPEC, SUBSETS, call, make_run, small_probes
 
 ALL = [*SUBSETS, "all"]
@@ -162,6 +165,24 @@ def test_check_measures_nothing_and_writes_nothing(tiny, monkeypatch):
     assert sorted(tiny.path.parent.rglob("*")) == before
 
 
+def test_check_tells_the_smallest_coherence_to_be_seen(tiny):
+    write_probes(tiny.probes, small_probes(300))
+    result = call("check", str(tiny.path), "--device", "cpu", "--json")
+    assert result.exit_code == 0, result.exception
+    rows = parsed(result.stdout)["layers"]
+    assert [(row["layer"], row["parameters"]) for row in rows] == [("hidden", 65), ("fc", 18)]
+    for row in rows:
+        dimension = row["effective_dimension"]
+        assert 1 <= dimension <= row["parameters"]
+        smallest = stats.chi2.isf(stats.norm.sf(3), dimension) / dimension
+        assert row["m_coherence"] == pytest.approx(smallest)
+        expected = {name: pytest.approx((smallest - 1) / 99) for name in SUBSETS}
+        assert row["alpha_unbiased"] == expected
+    text = call("check", str(tiny.path), "--device", "cpu").stdout
+    assert "Smallest coherence that these probes tell from chance" in text
+    assert "alpha, clean" in text
+
+
 def test_check_says_what_would_be_skipped(tiny):
     (tiny.path / "step_10.pt").write_bytes(b"")
     result = call("check", str(tiny.path), "--device", "cpu", "--folds", "2")
@@ -177,10 +198,15 @@ def test_show_is_the_results_as_a_table(measured):
     assert title.strip() == "m-coherence of the network"
     for column in ("clean (m=8)", "corrupted (m=8)", "held_out (m=8)", "all (m=16)"):
         assert column in header
-    assert [line.split()[0] for line in lines] == [*NAMES, "Skipped"]
+    flags = analyze.open_results(measured.output)["network"]["warning_flags"]
+    warned = [kind for kind in KINDS if any(kind in kinds_of(f) for f in flags.values.flat)]
+    assert "few_folds" in [kind.name for kind in warned]
+    assert [line.split()[0] for line in lines] == [*NAMES, *["Warning"] * len(warned), "Skipped"]
+    for line, kind in zip(lines[3:-1], warned, strict=True):
+        assert line == f"Warning {kind.mark or kind.name}: {kind.text}"
     first = analyze.open_results(measured.output)["network"].isel(checkpoint=0, subset=0)
     value, error = (float(first[k]) for k in ("m_coherence", "m_coherence_stderr"))
-    assert f"{value:.3g} +- {error:.2g}" in lines[0]
+    assert f"{value:.3g} +- {error:.2g} {marks_of(float(first['warning_flags']))} " in lines[0]
     assert lines[-1].startswith("Skipped step_10.pt: the checkpoint file cannot be read")
 
 

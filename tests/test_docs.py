@@ -5,12 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
 
 import analyze
+from analyze import statistics
 from analyze.cli import main
+from analyze.statistics.variables import ATTRIBUTES
+from analyze.statistics.warnings import FLAGS, KINDS
 from tests.conftest import call
 
 
@@ -68,3 +72,21 @@ def test_a_public_function_explains_every_argument(name):
     public = getattr(analyze, name)
     for argument in inspect.signature(public).parameters:
         assert re.search(rf"^ +{argument}: ", public.__doc__, re.MULTILINE), argument
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*ATTRIBUTES, FLAGS, *(kind.name for kind in KINDS)])
+def test_every_quantity_is_explained(name):
+    assert f"`{name}`" in PAGE
+
+
+def test_the_letters_of_the_warnings_are_those_of_the_page():
+    for kind in KINDS:
+        assert f"| `{kind.name}` | {kind.mark} |".replace("|  |", "| |") in PAGE
+
+
+@pytest.mark.parametrize("name", statistics.__all__)
+def test_a_statistical_function_explains_itself(name):
+    assert len(getattr(statistics, name).__doc__.splitlines()) > 5

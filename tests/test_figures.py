@@ -15,14 +15,16 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy import stats
 
 from analyze.figures import coherence_over_training, layer_heatmap, loss_over_training
-from analyze.figures.colours import DARK, ROLES, subset_colours, subset_markers
+from analyze.figures.colours import DARK, ROLES, SURFACE, subset_colours, subset_markers
 from analyze.figures.intervals import fold_count, half_width, t_quantile
 from analyze.figures.lines import shown_subsets, spread
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, training
+from analyze.statistics.warnings import flag_group
 
 STEPS = (0, 4, 8, 16, 32, 64, 128, 256, 448, 640, 960, 1280)
 
@@ -114,6 +116,17 @@ def ax() -> Axes:
         return Figure().subplots()
 
 
+def with_chance(tree: xr.DataTree) -> xr.DataTree:
+    """Invented results with a noise floor: a band around 1, and values inside it flagged."""
+    for name in ("network", "layers"):
+        group = tree[name].to_dataset()
+        value = group["m_coherence"]
+        group["null_lower"], group["null_upper"] = 0 * value + 0.5, 0 * value + 2.0
+        group["p_value_adjusted"] = (value < 2.0) * 0.9 + 0.01
+        tree[name] = xr.DataTree(flag_group(tree, group))
+    return tree
+
+
 def lines(ax: Axes) -> dict[str, Any]:
     """The lines that stand for a subset, by label."""
     return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
@@ -150,7 +163,7 @@ def test_the_band_is_the_t_interval(ax):
     tree = make_tree(subsets=("clean", "corrupted"), held_out=(), folds=5)
     coherence_over_training.draw(tree, ax)
     one = tree["network"].to_dataset().sel(subset="clean")
-    upper = one["m_coherence"].values + 2.776 * one["m_coherence_stderr"].values
+    upper = one["m_coherence"].values + stats.t.ppf(0.975, 4) * one["m_coherence_stderr"].values
     drawn = ax.collections[0].get_paths()[0].vertices
     assert set(np.round(upper, 6)) <= set(np.round(drawn[:, 1], 6))
 
@@ -160,6 +173,43 @@ def test_one_fold_has_no_band(ax):
     coherence_over_training.draw(tree, ax)
     assert np.isnan(half_width(tree, "clean")).all()
     assert all(len(path.vertices) == 0 for c in ax.collections for path in c.get_paths())
+
+
+def test_the_stored_interval_is_drawn_where_there_is_one(ax):
+    tree = make_tree()
+    value = tree["network"]["m_coherence"]
+    tree["network"]["m_coherence_upper"] = 1.5 * value
+    np.testing.assert_allclose(half_width(tree, "clean"), 0.5 * value.sel(subset="clean"))
+
+
+def test_chance_is_grey_and_values_inside_it_are_open(ax):
+    tree = with_chance(make_tree())
+    coherence_over_training.draw(tree, ax)
+    (band,) = [c for c in ax.collections if c.get_label() == "_chance"]
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0.5, 2.0)
+    drawn = [line for line in ax.lines if line.get_label() == "_inside"]
+    network = tree["network"]["m_coherence"]
+    for line, name in zip(drawn, network["subset"].values, strict=True):
+        inside = network.sel(subset=name).values
+        np.testing.assert_array_equal(line.get_ydata(), inside[(inside >= 0.5) & (inside <= 2.0)])
+        assert to_hex(line.get_markerfacecolor()) == SURFACE
+    assert sum(len(line.get_ydata()) for line in drawn) > 0
+
+
+def test_no_chance_is_drawn_where_the_results_do_not_say(ax):
+    coherence_over_training.draw(make_tree(), ax)
+    assert not [c for c in (*ax.collections, *ax.lines) if c.get_label() in ("_chance", "_inside")]
+
+
+def test_a_dot_in_the_heat_map_for_what_cannot_be_told_from_chance(ax):
+    tree = with_chance(make_tree(skipped={3: "damaged"}))
+    layer_heatmap.draw(tree, ax, "clean")
+    (dots,) = [line for line in ax.lines if line.get_label() == "_chance"]
+    table = tree["layers"]["p_value_adjusted"].sel(subset="clean").transpose("layer", "checkpoint")
+    expected = {(c + 0.5, r + 0.5) for r, c in np.argwhere(table.values > 0.05)}
+    assert set(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == expected
+    assert expected
 
 
 def test_guides_at_1_and_at_m_where_in_view(ax):

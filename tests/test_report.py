@@ -20,11 +20,13 @@ from analyze.report.summary import (
     Value,
     highest_layer,
     last_cosines,
+    layer_summaries,
     skipped_checkpoints,
     subset_summaries,
 )
 from analyze.report.text import breakable, cosine, in_words, loss, number, with_error
-from tests.test_figures import STEPS, make_tree
+from analyze.statistics.warnings import describe, marks_of
+from tests.test_figures import STEPS, make_tree, with_chance
 
 DASH = "\N{EN DASH}"
 EVIL = '<script>alert("x")</script>'
@@ -158,6 +160,26 @@ def test_headline_and_cards_have_the_numbers(page):
         assert f"{name} {re.sub('<[^>]*>', '', in_words(subset_summaries(tree)[name].peak))}" in (
             page.text
         )
+
+
+def test_warnings_stand_at_the_values_they_concern():
+    tree = with_chance(make_tree())
+    assert not Page(rendered(make_tree())).tags["sup"]
+    html = rendered(tree)
+    page = Page(html)
+    last = subset_summaries(tree)["held_out"].last
+    assert last.marks == marks_of(
+        float(tree["network"]["warning_flags"].sel(subset="held_out")[-1])
+    )
+    cards = subset_summaries(tree)
+    values = [v for card in cards.values() for v in (card.peak, card.last)]
+    for layer in layer_summaries(tree, list(cards)):
+        values += [v for pair in layer.values for v in pair]
+    assert page.tags["sup"] == sum(len(v.marks) for v in values) > 0
+    assert "Raised letters are warnings: n inside the 95 % band of chance" in page.text
+    assert "Grey: 95 % of what comes by chance" in page.text
+    for sentence in describe(tree):
+        assert sentence in page.text
 
 
 def test_names_do_not_become_markup():

@@ -9,7 +9,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from analyze.figures.colours import INK, LINE, MISSING, MUTED
+from analyze.figures.colours import INK, LINE, MISSING, MUTED, SURFACE
 from analyze.figures.names import figure_text
 from analyze.figures.training import compact, training
 from analyze.probes.subsets import ALL
@@ -18,6 +18,8 @@ COLOURS = "viridis"
 LOWEST = 0.1  # far below orthogonal; what is lower has the same colour
 LONGEST_BAR = 2.6  # inches
 LONGEST = 36  # characters of a layer's name
+RATE = 0.05  # of false discoveries
+SMALLEST_CELL = 4.0  # points, of a cell with room for a dot
 
 
 def draw(
@@ -31,7 +33,8 @@ def draw(
     """Draw the layers (the first on top) against the checkpoints, colour by m-coherence.
 
     The scale is logarithmic and the same for all subsets of the results. Cells without a value
-    are hatched.
+    are hatched. A dot marks a value that cannot be told from chance: its p-value, adjusted for the
+    false discovery rate over the panel, is above 5 %.
 
     Args:
         results: The results tree.
@@ -54,6 +57,7 @@ def draw(
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
+    _mark_chance(results, ax, subset)
     _label_checkpoints(results, ax)
     _label_layers(values, ax, names)
     if colourbar:
@@ -83,6 +87,22 @@ def add_colourbar(mesh: QuadMesh, ax: Axes, *, lower: bool) -> None:
     bar.ax.yaxis.set_minor_locator(NullLocator())
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _mark_chance(results: xr.DataTree, ax: Axes, subset: str) -> None:
+    """Dots where the value cannot be told from chance, if cells are large enough to show them."""
+    layers = results["layers"].to_dataset()
+    if "p_value_adjusted" not in layers:
+        return
+    chance = layers["p_value_adjusted"].sel(subset=subset).transpose("layer", "checkpoint") > RATE
+    box = ax.get_window_extent()
+    points = min(box.height / chance.shape[0], box.width / chance.shape[1]) * 72 / ax.figure.dpi
+    if points >= SMALLEST_CELL:
+        rows, columns = np.nonzero(chance.values)
+        ax.plot(
+            columns + 0.5, rows + 0.5, ".", color=SURFACE, markersize=min(0.35 * points, 3.5),
+            markeredgewidth=0, zorder=2, label="_chance",
+        )  # fmt: skip
 
 
 def _label_checkpoints(results: xr.DataTree, ax: Axes) -> None:

@@ -60,7 +60,7 @@ class Engine:
         self.probes = probes
         self.loss = loss
         self.settings = settings
-        self.cells = Cells.of(probes, settings.folds)
+        self.cells = Cells.of(probes, settings.folds, settings.cells)
         self.device = resolve_device(settings.device)
         self.dtype = DTYPES[settings.precision]
         self.plan: Plan | None = None

@@ -20,6 +20,7 @@ class Settings:
         examples: Whether to keep every example's squared norm.
         layers: Globs; only the parameters of these layers are measured. Empty for all.
         parameters: Globs; only these parameters are measured. Empty for all.
+        cells: Columns of the probe set by which gradients are summed, besides subset and fold.
     """
 
     device: str = "auto"
@@ -30,6 +31,7 @@ class Settings:
     examples: bool = True
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    cells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from analyze.errors import InputError, listed
 from analyze.probes.probe_set import ProbeSet
+
+# What a column cannot be called, as the results use the name for something else.
+RESERVED = ("subset", "fold", "other", "target", "probe", "layer", "checkpoint", "step", "epoch")
 
 
 @dataclass(frozen=True)
@@ -18,22 +23,41 @@ class Cells:
         subset: ``[C]``, the subset of each cell.
         fold: ``[C]``, the fold of each cell.
         of_probe: ``[N]``, the cell of each probe.
+        columns: Further labels of each cell, ``[C]`` each, by the column's name.
     """
 
     subset_names: tuple[str, ...]
     subset: np.ndarray
     fold: np.ndarray
     of_probe: np.ndarray
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, probes: ProbeSet, folds: int) -> Cells:
-        """``folds`` cells for every subset; some may be empty when a subset is small."""
-        count = len(probes.subset_names)
+    def of(cls, probes: ProbeSet, folds: int, columns: Sequence[str] = ()) -> Cells:
+        """``folds`` cells for every subset; some may be empty when a subset is small.
+
+        Args:
+            probes: The examples.
+            folds: Random blocks of each subset.
+            columns: Columns of the probe set that split the subsets further. Every combination
+                that occurs has ``folds`` cells.
+
+        Raises:
+            InputError: a column that the probes do not have, or whose name means something else.
+        """
+        check_columns(probes, columns)
+        labels = [probes.subset, *(probes.columns[name].codes for name in columns)]
+        groups, of_probe = np.unique(np.stack(labels, axis=1), axis=0, return_inverse=True)
+        groups = groups.repeat(folds, axis=0)  # [C, 1 + columns]
         return cls(
             probes.subset_names,
-            np.repeat(np.arange(count), folds),
-            np.tile(np.arange(folds), count),
-            probes.subset * folds + fold_of(probes.id, folds),
+            groups[:, 0],
+            np.tile(np.arange(folds), len(groups) // folds),
+            of_probe.reshape(-1) * folds + fold_of(probes.id, folds),
+            {
+                name: np.array(probes.columns[name].names, dtype=object)[groups[:, k]]
+                for k, name in enumerate(columns, start=1)
+            },
         )
 
     def __len__(self) -> int:
@@ -41,9 +65,12 @@ class Cells:
 
     @property
     def names(self) -> list[str]:
-        """``SUBSET/FOLD`` for each cell."""
-        pairs = zip(self.subset, self.fold, strict=True)
-        return [f"{self.subset_names[s]}/{k}" for s, k in pairs]
+        """``SUBSET/FOLD`` for each cell; ``SUBSET/LABEL/FOLD`` where columns split them."""
+        labels = zip(*self.columns.values(), strict=True) if self.columns else [()] * len(self)
+        return [
+            "/".join([self.subset_names[s], *map(str, label), str(k)])
+            for s, label, k in zip(self.subset, labels, self.fold, strict=True)
+        ]
 
     @property
     def counts(self) -> np.ndarray:
@@ -53,6 +80,25 @@ class Cells:
     def rows(self, cell: int) -> np.ndarray:
         """The probes of a cell."""
         return np.flatnonzero(self.of_probe == cell)
+
+
+def check_columns(probes: ProbeSet, columns: Sequence[str]) -> None:
+    """Refuse columns to sum by that mean nothing.
+
+    Raises:
+        InputError: a column that the probes do not have, that is named twice, or whose name
+            means something else in the results.
+    """
+    for name in columns:
+        if name not in probes.columns or name in RESERVED or list(columns).count(name) > 1:
+            reserved = " (a name that the results use for something else)" * (name in RESERVED)
+            known = listed([n for n in probes.columns if n not in RESERVED])
+            raise InputError(
+                "the probes cannot be summed by this column",
+                found=f"{name!r}{reserved} in {','.join(columns)}",
+                expected=f"columns of the probe file, each once: {known or 'it has none'}",
+                fix="--cells COLUMN,... or leave it out to sum by subset and fold only",
+            )
 
 
 def fold_of(ids: np.ndarray, folds: int) -> np.ndarray:

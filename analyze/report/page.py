@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from analyze.errors import InputError
 from analyze.figures.colours import DARK
 from analyze.figures.intervals import fold_count
+from analyze.figures.names import plain
 from analyze.probes.subsets import ALL
 from analyze.report import provenance, summary, text
 from analyze.report.layout import layers_figure, training_figure
 from analyze.report.render import inline_svg, save_figure, variable, write_whole
+from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
@@ -72,6 +74,7 @@ def render_page(results: xr.DataTree, figures: dict[str, Figure]) -> str:
         "number": text.number, "rounded": text.rounded, "whole": text.whole, "share": text.share,
         "loss": text.loss, "with_error": text.with_error, "in_words": text.in_words,
         "cosine": text.cosine, "breakable": text.breakable,
+        "marked": text.marked,
     }  # fmt: skip
     return environment.get_template("page.html").render(_contents(results, figures))
 
@@ -92,7 +95,9 @@ def _contents(results: xr.DataTree, figures: dict[str, Figure]) -> dict[str, Any
         "highest": summary.highest_layer(results),
         "last_place": summary.last_place(results),
         "checkpoints": results.sizes["checkpoint"],
-        "warnings": provenance.warnings(origin),
+        "warnings": [*provenance.warnings(origin), *map(plain, describe(results))],
+        "meanings": summary.marks_shown(results),
+        "chance": "null_upper" in results["network"].to_dataset(),
         "skipped": (skipped := summary.skipped_checkpoints(results)),
         "measured": results.sizes["checkpoint"] - len(skipped),
         "layers": summary.layer_summaries(results, list(subsets)),

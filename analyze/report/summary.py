@@ -14,19 +14,22 @@ from analyze.figures.names import plain
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
 from analyze.results import OK
+from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged, marks_of
 
 
 @dataclass(frozen=True)
 class Value:
     """M-coherence with its standard error (NaN where unknown), and where in training.
 
-    ``where`` is in words, as ``step 32``, and ``tick`` the number alone.
+    ``where`` is in words, as ``step 32``, and ``tick`` the number alone; ``marks`` are the letters
+    of its warnings.
     """
 
     value: float
     error: float
     where: str
     tick: str
+    marks: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,15 @@ def last_cosines(results: xr.DataTree) -> Cosines | None:
     return Cosines([plain(name) for name in names], table.values.tolist())
 
 
+def marks_shown(results: xr.DataTree) -> list[Kind]:
+    """The kinds of warning that have a letter somewhere in the results."""
+    groups = [results[name].to_dataset() for name in ("network", "layers")]
+    return [
+        kind for kind in KINDS
+        if kind.mark and any(FLAGS in g and bool(flagged(g, kind.name).any()) for g in groups)
+    ]  # fmt: skip
+
+
 def last_place(results: xr.DataTree) -> str:
     """Where the last checkpoint that was measured lies; empty if none was."""
     last = _last(results)
@@ -147,12 +159,14 @@ def _peak_and_last(
     one: xr.Dataset, along: Training, last: int | None
 ) -> tuple[Value | None, Value | None]:
     values, errors = one["m_coherence"].values, one["m_coherence_stderr"].values
+    flags = one[FLAGS].values if FLAGS in one else np.zeros(len(values))
 
     def value(place: int) -> Value | None:
         if not np.isfinite(values[place]):
             return None
         value, error = float(values[place]), float(errors[place])
-        return Value(value, error, along.names[place], along.ticks[place])
+        marks = marks_of(float(flags[place]))
+        return Value(value, error, along.names[place], along.ticks[place], marks)
 
     peak = value(int(np.nanargmax(values))) if np.isfinite(values).any() else None
     return peak, None if last is None else value(last)

@@ -7,6 +7,7 @@ import math
 from markupsafe import Markup, escape
 
 from analyze.report.summary import Value
+from analyze.statistics.warnings import KINDS
 
 NOTHING = "\N{EN DASH}"
 LONG = 36  # characters
@@ -38,7 +39,16 @@ def with_error(value: Value | None) -> Markup:
     if value is None:
         return Markup('<span class="nothing">{}</span>').format(NOTHING)
     error = f"± {number(value.error)}" if math.isfinite(value.error) else ""
-    return Markup('{}<span class="error">{}</span>').format(number(value.value), error)
+    shown = Markup('{}<span class="error">{}{}</span>')
+    return shown.format(number(value.value), error, marked(value))
+
+
+def marked(value: Value) -> Markup:
+    """The letters of a value's warnings, raised; each with its meaning."""
+    letters = [(kind.mark, kind.text) for kind in KINDS if kind.mark and kind.mark in value.marks]
+    return Markup("").join(
+        Markup('<sup class="mark" title="{}">{}</sup>').format(text, mark) for mark, text in letters
+    )
 
 
 def in_words(value: Value) -> Markup:

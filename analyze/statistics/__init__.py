@@ -1,1 +1,11 @@
-"""Sufficient statistics to coherence: ``arrays`` on numpy, ``labelled`` on xarray."""
+"""Sufficient statistics to coherence, errors and warnings: plain arrays first, labels second.
+
+``coherence``, ``estimate`` and ``difference`` answer questions to a results tree;
+``docs/statistics.md`` explains every quantity.
+"""
+
+from analyze.statistics.estimates import difference, estimate
+from analyze.statistics.regrouping import coherence
+from analyze.statistics.warnings import describe
+
+__all__ = ["coherence", "describe", "difference", "estimate"]

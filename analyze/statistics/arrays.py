@@ -57,50 +57,6 @@ def cosine(dots: np.ndarray) -> np.ndarray:
     return ratio(dots, norms[..., :, None] * norms[..., None, :])
 
 
-def m_coherence_stderr(
-    gram: np.ndarray,
-    squared_norms: np.ndarray,
-    counts: np.ndarray,
-    members: np.ndarray,
-    fold: np.ndarray,
-) -> np.ndarray:
-    """Standard error of m-coherence by the jackknife over folds.
-
-    With ``theta_(-k)`` the unbiased alpha of all folds but k,
-    ``SE = (m - 1) sqrt((K - 1) / K * sum_k (theta_(-k) - mean theta)^2)``. Folds in which a subset
-    has no example are left out; with fewer than two the error is NaN.
-
-    Args:
-        gram: ``[..., C, C]``.
-        squared_norms: ``[..., C]``.
-        counts: ``[C]``, examples of each cell.
-        members: ``[S, C]``.
-        fold: ``[C]``, the fold of each cell.
-
-    Returns:
-        ``[..., S]``. Cost: ``K * C * C * S`` for every entry of the leading axes.
-    """
-    occupied = members & (counts > 0)
-    replicates = []
-    for k in np.unique(fold):
-        rest = (occupied & (fold != k)).astype(float)
-        total = np.einsum("sc,...cd,sd->...s", rest, gram, rest, optimize=True)
-        theta = alpha_unbiased(total, squared_norms @ rest.T, rest @ counts)
-        used = (occupied & (fold == k)).any(1)  # [S]
-        replicates.append(np.where(used, theta, np.nan))
-    theta = np.stack(replicates)  # [K, ..., S]
-    used = np.stack([(occupied & (fold == k)).any(1) for k in np.unique(fold)]).sum(0)  # [S]
-    spread = np.nansum(np.square(theta - _mean(theta, used)), axis=0)
-    known = np.isfinite(theta).sum(0) == used  # a replicate that is undefined leaves no error
-    error = (members.astype(float) @ counts - 1.0) * np.sqrt(ratio((used - 1.0) * spread, used))
-    return np.where(known & (used > 1), error, np.nan)
-
-
-def _mean(theta: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Mean over the folds that a subset occupies."""
-    return ratio(np.nansum(theta, axis=0), used)
-
-
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """A quotient that is NaN, without a warning, where the denominator is 0."""
     denominator = np.asarray(denominator, dtype=float)

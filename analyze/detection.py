@@ -1,0 +1,109 @@
+"""How small a coherence the probes can tell from chance, from a pilot before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from analyze.gradients.engine import Engine
+from analyze.gradients.measurement import Measurement, ParameterRow
+from analyze.probes import ProbeSet
+from analyze.probes.cells import mixed
+from analyze.statistics import noise_floor
+
+PILOT = 256  # probes
+BLOCKS = 32  # of the pilot: in small blocks the mean gradient hardly counts
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The smallest coherence of a layer that can be told from chance.
+
+    Args:
+        layer: Its path.
+        layer_type: The class of its module.
+        parameters: Its number of values.
+        effective_dimension: ``d_eff``; None where there is no gradient, and so the others.
+        m_coherence: From this on, z is 3 or more.
+        alpha_unbiased: That in unbiased alpha, by subset; None for a single probe.
+    """
+
+    layer: str
+    layer_type: str
+    parameters: int
+    effective_dimension: float | None
+    m_coherence: float | None
+    alpha_unbiased: dict[str, float | None]
+
+
+def detectable(
+    engine: Engine, model: Callable[[], nn.Module], parameters: Sequence[ParameterRow]
+) -> list[Limit]:
+    """The smallest coherence of each layer that the probes can tell from chance.
+
+    A pilot on some probes gives each layer's ``d_eff``, the directions its gradients spread over;
+    ``noise_floor.smallest_detectable`` the m-coherence that reaches z = 3, which a layer of just
+    that coherence does in about half of the cases; and the number of probes of each subset the
+    unbiased alpha that goes with it.
+
+    Args:
+        engine: Of the run; its probes and settings are used.
+        model: Builds the model with the weights of one checkpoint.
+        parameters: The parameters of the results.
+
+    Returns:
+        One for each layer, in forward order.
+
+    Raises:
+        InputError: the pilot cannot be measured, as where a gradient is not finite.
+
+    Cost: plan and proof once more, and at most 256 examples.
+    """
+    probes = _pilot(engine.probes)
+    folds = -(-BLOCKS // len(probes.subset_names))
+    settings = replace(engine.settings, folds=folds, cells=(), examples=False)
+    pilot = Engine(probes, engine.loss, settings)
+    pilot.prepare([model()])
+    measured = pilot.measure(model())
+    sizes = _sizes(engine.probes)
+    rows = []
+    for layer in dict.fromkeys(p.layer for p in parameters):
+        own = [p for p in parameters if p.layer == layer]
+        dimension = _dimension(measured, [p.name for p in own], pilot.cells.counts)
+        smallest = float(noise_floor.smallest_detectable(np.array(dimension)))
+        known = bool(np.isfinite(smallest))
+        alpha = {
+            name: (smallest - 1) / (m - 1) if known and m > 1 else None for name, m in sizes.items()
+        }
+        count = sum(p.size for p in own)
+        kind = own[0].layer_type
+        if known:
+            rows.append(Limit(layer, kind, count, dimension, smallest, alpha))
+        else:
+            rows.append(Limit(layer, kind, count, None, None, alpha))
+    return rows
+
+
+def _pilot(probes: ProbeSet) -> ProbeSet:
+    """Some of the training probes, as good as random; of all where all are held out."""
+    rows = probes.training if len(probes.training) else np.arange(len(probes))
+    chosen = rows[np.argsort(mixed(probes.id[rows]), kind="stable")][:PILOT]
+    return probes.take(np.sort(chosen))
+
+
+def _sizes(probes: ProbeSet) -> dict[str, int]:
+    counts = np.bincount(probes.subset, minlength=len(probes.subset_names))
+    return {name: int(m) for name, m in zip(probes.subset_names, counts, strict=True)}
+
+
+def _dimension(measured: Measurement, names: list[str], counts: np.ndarray) -> float:
+    """``d_eff`` of the sum over some parameters, each cell a block of its own."""
+    own = [measured.parameters.index(name) for name in names]
+    known = [k for k in own if np.isfinite(measured.squared_norms[k]).all()]
+    gram, squared = measured.gram[known].sum(0), measured.squared_norms[known].sum(0)
+    cells = np.arange(len(counts))
+    everything = np.ones((1, len(counts)), dtype=bool)
+    return float(noise_floor.effective_dimension(gram, squared, counts, everything, cells)[0])

@@ -1,0 +1,89 @@
+"""What goes with m-coherence: the same sums read as other known quantities, on plain arrays.
+
+Letters as in ``arrays``: ``T = |sum_i g_i|^2``, ``Q = sum_i |g_i|^2``, ``C = T/Q`` the
+m-coherence, m examples, ``alpha_u = (C - 1) / (m - 1)``, ``q_i = |g_i|^2``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analyze.statistics.arrays import ratio
+
+
+def noise_scale(coherence: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """Simple noise scale ``tr Sigma / |mean|^2 = (m - C) / (C - 1)``, in examples.
+
+    From this batch size on, larger batches help little; it is ``(1 - alpha_u) / alpha_u``, and
+    equals the two-batch estimator at batch sizes 1 and m (McCandlish et al., 2018, appendix A.1).
+    Like that it is negative where C is below 1: no mean gradient can be told from noise.
+    """
+    return ratio(count - coherence, coherence - 1.0)
+
+
+def gradient_diversity(coherence: np.ndarray) -> np.ndarray:
+    """``Q / T = 1 / C`` (Yin et al., 2018); NaN where the gradients cancel."""
+    return ratio(np.ones_like(coherence), coherence)
+
+
+def batch_alpha(alpha: np.ndarray, size: float) -> np.ndarray:
+    """Alpha of the mean gradients of batches of ``size``: ``k alpha / (1 + (k - 1) alpha)``.
+
+    Batches are drawn independently. From 1/m up to 1: large batches agree (Chatterjee and
+    Zielinski, 2020, theorem 3).
+    """
+    return ratio(size * alpha, 1.0 + (size - 1.0) * alpha)
+
+
+def coherence_at_size(alpha_unbiased: np.ndarray, size: np.ndarray | float) -> np.ndarray:
+    """The m-coherence that ``size`` examples would show: ``1 + (size - 1) alpha_u``."""
+    return 1.0 + (size - 1.0) * alpha_unbiased
+
+
+def cross_help(
+    dots: np.ndarray, common_squares: np.ndarray, counts: np.ndarray, common: np.ndarray
+) -> np.ndarray:
+    """First-order drop of B's mean loss per unit step along A's mean gradient.
+
+    ``(S_A . S_B - Q_AB) / (m_A m_B - m_AB)`` with what both have in common, ``Q_AB`` and ``m_AB``,
+    taken out, since an example's help to itself says nothing of others. Unbiased.
+
+    Args:
+        dots: ``[..., S, S]``, dot products of the subsets' gradient sums.
+        common_squares: ``[..., S, S]``, squared norms of the examples that two subsets share.
+        counts: ``[S]``, examples of each.
+        common: ``[S, S]``, examples that two share.
+    """
+    return ratio(dots - common_squares, counts[:, None] * counts[None, :] - common)
+
+
+def loss_drop_share(dots: np.ndarray, whole: int) -> np.ndarray:
+    """Share of the whole's first-order loss drop that each subset brings, ``[..., S]``.
+
+    ``S . S_A / T`` for the subset A and the sum S of the subset with the index ``whole``: adds up
+    to 1 over parts of the whole (Chatterjee, 2020). Negative for a part that is pulled the other
+    way; it blows up where T is near 0.
+    """
+    return ratio(dots[..., whole, :], dots[..., whole, whole, None])
+
+
+def effective_sample_size(norms: np.ndarray) -> np.ndarray:
+    """``n_Q = Q^2 / sum q_i^2``, how many examples decide the value (Kish, 1965); ``[..., N]``."""
+    return ratio(np.square(norms.sum(-1)), np.square(norms).sum(-1))
+
+
+def ceiling(norms: np.ndarray) -> np.ndarray:
+    """``m_eff = (sum |g_i|)^2 / Q``, m-coherence if all gradients were parallel; at most m."""
+    return ratio(np.square(np.sqrt(norms).sum(-1)), norms.sum(-1))
+
+
+def share_without_gradient(norms: np.ndarray) -> np.ndarray:
+    """Share of the examples whose gradient is zero; NaN where norms are."""
+    return np.where(np.isnan(norms), np.nan, norms == 0.0).mean(-1)
+
+
+def excess_kurtosis(norms: np.ndarray) -> np.ndarray:
+    """Of the squared norms, ``[...]`` from ``[..., N]``; NaN where all are equal."""
+    centred = norms - norms.mean(-1, keepdims=True)
+    variance = np.square(centred).mean(-1)
+    return ratio(np.power(centred, 4).mean(-1), np.square(variance)) - 3.0

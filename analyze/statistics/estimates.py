@@ -1,0 +1,197 @@
+"""Estimates with their replicates, and differences between them, labelled.
+
+An estimate keeps what it would be without each fold. Folds hold the same probes at every
+checkpoint, in every run and in every subset, so the replicates of a difference are differences of
+replicates, and what both have in common cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from analyze.errors import InputError
+from analyze.statistics import companions, jackknife
+from analyze.statistics.labelled import Sums
+from analyze.statistics.regrouping import Conditions, grouped
+
+QUANTITIES = {
+    "m_coherence": "m-coherence",
+    "alpha_unbiased": "unbiased alpha",
+    "coherence_at_size": "m-coherence that subsets of one size would show",
+    "batch_alpha": "alpha of the mean gradients of batches",
+    "gradient_cosine": "cosine between the mean gradients of two subsets",
+}
+SIZED = ("coherence_at_size", "batch_alpha")
+
+
+def estimate(
+    results: xr.DataTree,
+    quantity: str = "alpha_unbiased",
+    *,
+    layers: str | Mapping[str, Sequence[str]] = "network",
+    subsets: Mapping[str, Conditions] | None = None,
+    size: int | None = None,
+) -> xr.Dataset:
+    """A quantity with its error, and with the replicates that a difference needs.
+
+    Args:
+        results: The results tree.
+        quantity: ``m_coherence``, ``alpha_unbiased``, ``coherence_at_size``, ``batch_alpha`` or
+            ``gradient_cosine``.
+        layers: As for ``coherence``.
+        subsets: As for ``coherence``.
+        size: For ``coherence_at_size`` the number of examples to compare at, for ``batch_alpha``
+            that of a batch.
+
+    Returns:
+        ``value``, ``stderr``, ``degrees_of_freedom`` and the ends of the 95 % interval, ``lower``
+        and ``upper``, over checkpoint, layer and subset (for the cosine ``subset_other`` as
+        well); ``replicate`` and ``used`` also over ``fold``; ``member(subset, cell)``.
+
+    Raises:
+        InputError: an unknown quantity, a size missing or too much, and whatever ``coherence``
+            refuses.
+    """
+    _check(quantity, size)
+    given = grouped(results, layers, subsets)
+    sums, table = Sums.of(given.parameters, given.members), given.coherence
+    left = sums.replicates()
+    over = (*sums.leading, "subset")
+    degrees = table["degrees_of_freedom"].values
+    if quantity == "gradient_cosine":
+        value, theta, used = table[quantity].values, left.cosine(), left.used_pairs
+        over = (*over, "subset_other")
+        degrees = np.broadcast_to(used.sum(0) - 1.0, value.shape)
+    else:
+        value, theta, used = table["alpha_unbiased"].values, left.alpha_unbiased(), left.used
+    if quantity in ("m_coherence", "coherence_at_size"):
+        sizes = sums.size if size is None else float(size)
+        value, theta = (companions.coherence_at_size(alpha, sizes) for alpha in (value, theta))
+    elif quantity == "batch_alpha" and size is not None:
+        value, theta = (companions.batch_alpha(alpha, size) for alpha in (value, theta))
+    error = jackknife.standard_error(theta, used)
+    axes = [d for d in over if d in ("subset", "subset_other")]
+    dataset = xr.Dataset(
+        {
+            "value": (over, value),
+            "stderr": (over, error),
+            "degrees_of_freedom": (over, degrees),
+            "replicate": (("fold", *over), theta),
+            "used": (("fold", *axes), used),
+        },
+        {**table.coords, "fold": np.unique(sums.fold)},
+    )
+    if quantity != "gradient_cosine":
+        cells = given.parameters["cell"].values
+        dataset["member"] = given.members.assign_coords(cell=cells)
+    dataset.attrs = {"quantity": quantity, "long_name": QUANTITIES[quantity]}
+    return _with_interval(dataset)
+
+
+def difference(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
+    """``second - first`` with its error, of two estimates of one quantity.
+
+    Select what to compare from ``estimate``: two checkpoints, two subsets, two layers, or the same
+    in two runs whose probes have the same ids. What is left of the dimensions rides along.
+
+        a = statistics.estimate(results)
+        statistics.difference(a.sel(checkpoint="step_1.pt"), a.sel(checkpoint="step_9.pt"))
+        statistics.difference(a.sel(subset="clean"), a.sel(subset="corrupted"))
+
+    The error is the jackknife of the difference: folds are left out of both at once. Where the
+    two share no cell they are independent and the variances are added, which is less noisy. In
+    that case degrees of freedom are Welch's, else the smaller ones of the two.
+
+    Returns:
+        ``value``, ``stderr``, ``degrees_of_freedom``, ``lower`` and ``upper``.
+
+    Raises:
+        InputError: different quantities, or different numbers of folds.
+    """
+    _check_pair(first, second)
+    a, b = (_without_scalars(one) for one in (first, second))
+    error, degrees = _independent(a, b) if _apart(a, b) else _paired(a, b)
+    dataset = xr.Dataset(
+        {"value": b["value"] - a["value"], "stderr": error, "degrees_of_freedom": degrees}
+    )
+    dataset.attrs = first.attrs
+    return _with_interval(dataset)
+
+
+def _paired(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Error and degrees of freedom where folds are left out of both at once."""
+    theta = (b["replicate"] - a["replicate"]).transpose("fold", ...)
+    used = (a["used"] | b["used"]).broadcast_like(theta).transpose(*theta.dims)
+    error = theta.isel(fold=0, drop=True)
+    error = error.copy(data=jackknife.standard_error(theta.values, used.values))
+    degrees = xr.concat([a["degrees_of_freedom"], b["degrees_of_freedom"]], "estimate").min(
+        "estimate"
+    )
+    return error, degrees
+
+
+def _independent(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Error and Welch's degrees of freedom where variances add."""
+    first, second = a["stderr"] ** 2, b["stderr"] ** 2
+    parts = first**2 / a["degrees_of_freedom"] + second**2 / b["degrees_of_freedom"]
+    return (first + second) ** 0.5, (first + second) ** 2 / parts
+
+
+def _with_interval(dataset: xr.Dataset) -> xr.Dataset:
+    half = dataset["stderr"] * jackknife.t_quantile(dataset["degrees_of_freedom"].values)
+    return dataset.assign(lower=dataset["value"] - half, upper=dataset["value"] + half)
+
+
+def _without_scalars(dataset: xr.Dataset) -> xr.Dataset:
+    """Without the labels of what was selected, which would have to agree in arithmetic."""
+    alone = [name for name in dataset.coords if not dataset[name].dims]
+    return dataset.drop_vars([*alone, *(n for n in ("step", "epoch") if n in dataset.coords)],
+                             errors="ignore")  # fmt: skip
+
+
+def _apart(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether two estimates are of one subset each, without a common cell."""
+    if "member" not in a or "member" not in b:
+        return False
+    own = [set(one["cell"].values[one["member"].values].tolist())
+           for one in (a, b) if one["member"].dims == ("cell",)]  # fmt: skip
+    return len(own) == 2 and not own[0] & own[1]
+
+
+def _check(quantity: str, size: int | None) -> None:
+    if quantity not in QUANTITIES:
+        raise InputError(
+            "no such quantity",
+            found=repr(quantity),
+            expected=f"one of {', '.join(QUANTITIES)}",
+            fix='estimate(results, "alpha_unbiased")',
+        )
+    if (quantity in SIZED) != (size is not None):
+        raise InputError(
+            f"a size goes with {' and '.join(SIZED)}, and with nothing else",
+            found=f"{quantity} with size = {size}",
+            expected="the number of examples to compare at, or of those in a batch",
+            fix='estimate(results, "coherence_at_size", size=1000)',
+        )
+
+
+def _check_pair(first: xr.Dataset, second: xr.Dataset) -> None:
+    found = [one.attrs.get("quantity") for one in (first, second)]
+    if found[0] != found[1]:
+        raise InputError(
+            "these estimates are of different quantities",
+            found=f"{found[0]} and {found[1]}",
+            expected="two estimates of one quantity",
+            fix="call estimate with the same quantity for both",
+        )
+    folds = [one["fold"].values.tolist() for one in (first, second)]
+    if folds[0] != folds[1]:
+        raise InputError(
+            "these estimates have different folds",
+            found=f"{len(folds[0])} and {len(folds[1])} folds",
+            expected="the same number: folds pair by the ids of the probes",
+            fix=f"measure both with --folds {len(folds[0])}",
+        )

@@ -1,0 +1,104 @@
+"""The noise floor: what coherence shows by chance when the mean gradient is zero.
+
+Without a mean gradient, ``d_eff * T/Q`` follows the chi-squared distribution with ``d_eff``
+degrees of freedom, ``d_eff = (tr Sigma)^2 / tr Sigma^2`` the number of directions that the
+gradients' covariance spreads over. It does not depend on m: a layer of one weight shows T/Q above
+3.8 in one case of twenty, however many examples are measured. The distribution is exact for equal
+directions, and else matches mean and variance (Satterthwaite, 1946; Box, 1954).
+
+Letters: ``K`` folds, ``C`` cells, ``S`` subsets, ``m`` examples, ``S_k`` a fold's gradient sum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from analyze.statistics.arrays import ratio, subset_squares
+
+DETECTED = 3.0  # z from which a value is said to be detected
+SMALLEST_P = np.finfo(float).tiny  # keeps z finite: at most 37.5
+
+
+def effective_dimension(
+    gram: np.ndarray,
+    squared_norms: np.ndarray,
+    counts: np.ndarray,
+    members: np.ndarray,
+    fold: np.ndarray,
+) -> np.ndarray:
+    """``d_eff = (Q/m)^2 / tr S2`` with ``tr S2 = mean_(k != l) (S_k . S_l)^2 / (n_k n_l)``.
+
+    ``tr S2`` estimates ``tr Sigma^2`` without bias where the mean gradient is zero, which is what
+    the test assumes. A mean gradient adds to it, so a signal widens the band and weakens the
+    test; it never makes it reject too often. At least 1, which is the least it can be.
+
+    Args:
+        gram: ``[..., C, C]``, dot products of the cells' gradient sums.
+        squared_norms: ``[..., C]``, sums of squared norms.
+        counts: ``[C]``, examples of each cell.
+        members: ``[S, C]``, whether a cell belongs to a subset.
+        fold: ``[C]``, the fold of each cell.
+
+    Returns:
+        ``[..., S]``; NaN with fewer than two folds, or where there is no gradient.
+    """
+    squares = subset_squares(squared_norms, members)  # [..., S]
+    trace = np.stack([_squared_covariance(gram, counts, which, fold) for which in members], axis=-1)
+    energy = ratio(squares, members.astype(float) @ counts)
+    return np.maximum(ratio(np.square(energy), trace), 1.0)
+
+
+def _squared_covariance(
+    gram: np.ndarray, counts: np.ndarray, which: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
+    """``mean_(k != l) (S_k . S_l)^2 / (n_k n_l)`` of one subset, ``[...]``."""
+    occupied = which & (counts > 0)
+    blocks = np.stack([occupied & (fold == k) for k in np.unique(fold[occupied])] or [occupied])
+    size = blocks.astype(float) @ counts  # [K]
+    dots = blocks.astype(float) @ gram @ blocks.T.astype(float)  # [..., K, K]
+    apart = ~np.eye(len(size), dtype=bool)
+    if not apart.any():
+        return np.full(gram.shape[:-2], np.nan)
+    products = np.square(dots) / np.maximum(size[:, None] * size[None, :], 1.0)
+    return products[..., apart].mean(-1)
+
+
+def null_band(dimension: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Between which m-coherence lies by chance: quantiles of ``chi2(d_eff) / d_eff``."""
+    lower, upper = (
+        ratio(stats.chi2.ppf(share, dimension), dimension)
+        for share in ((1 - level) / 2, (1 + level) / 2)
+    )
+    return lower, upper
+
+
+def p_value(coherence: np.ndarray, dimension: np.ndarray) -> np.ndarray:
+    """Chance of so high an m-coherence or a higher one, if the mean gradient is zero."""
+    return stats.chi2.sf(dimension * coherence, dimension)
+
+
+def z_score(p: np.ndarray) -> np.ndarray:
+    """The normal quantile of a p-value: 3 for 0.00135; from -37.5 to 37.5."""
+    return stats.norm.isf(np.clip(p, SMALLEST_P, 1 - np.finfo(float).epsneg))
+
+
+def adjusted(p: np.ndarray) -> np.ndarray:
+    """P-values adjusted for the false discovery rate over the whole array; NaN stays NaN.
+
+    What is at most q after the adjustment holds at most a share q of false discoveries on average
+    (Benjamini and Hochberg, 1995), as long as the tests are not negatively dependent.
+    """
+    result = np.full(np.shape(p), np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        result[known] = stats.false_discovery_control(p[known], method="bh")
+    return result
+
+
+def smallest_detectable(dimension: np.ndarray, z: float = DETECTED) -> np.ndarray:
+    """The m-coherence from which z is reached: what is detected in half of the cases.
+
+    In the unbiased alpha of m examples that is ``(value - 1) / (m - 1)``.
+    """
+    return ratio(stats.chi2.isf(stats.norm.sf(z), dimension), dimension)

@@ -1,0 +1,277 @@
+"""Where the metric misleads: flags stored with each value, and the sentences that explain them.
+
+Every value of m-coherence has a ``warning_flags`` beside it, a sum of powers of two in the
+convention of CF (``flag_masks`` and ``flag_meanings``). All are computed from the results tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from analyze.errors import listed
+from analyze.probes.subsets import ALL
+from analyze.statistics.regrouping import cell_members, held_out
+
+FLAGS = "warning_flags"
+LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
+OPPOSED = -0.9  # cosine between a subset and the rest of the training probes
+CANCELLED = 0.5  # norm of the sum over the training probes, in that of the subset
+FEW_EXAMPLES = 100  # that determine a value: below, 95 % intervals cover less
+FEW_FOLDS = 5
+UNBALANCED = 1.25  # ratio of the sizes of subsets
+OWN_LOSSES = ("cross_entropy", "binary_cross_entropy_with_logits")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of warning.
+
+    Args:
+        name: As ``flag_meanings`` has it.
+        mark: A letter to put at a value; empty where it concerns a whole column of them.
+        text: What it means for the value, in one sentence.
+        find: Where it holds: booleans over some of a group's checkpoint, layer and subset.
+    """
+
+    name: str
+    mark: str
+    text: str
+    find: Callable[[xr.DataTree, xr.Dataset], xr.DataArray | bool]
+
+
+def _lagging(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
+    """Measured with saved batch norm statistics that lag behind the weights."""
+    if _provenance(results).get("batch_norm") != "saved":
+        return False
+    return lagging_checkpoints(results)
+
+
+def _below_precision(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
+    """A subset's mean loss is so low that the gradients are mostly rounding."""
+    return results.to_dataset()["loss"] < precision_reach(results)
+
+
+def _inside_null_band(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
+    if "null_lower" not in group:
+        return False
+    value = group["m_coherence"]
+    return (value >= group["null_lower"]) & (value <= group["null_upper"])
+
+
+def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
+    """A training subset's gradient is nearly the opposite of that of all other training probes."""
+    names = [str(name) for name in group["subset"].values]
+    training = [name for name in names if name not in (ALL, *held_out(results))]
+    if "gradient_dot" not in group or len(training) < 2:
+        return False
+    count = results.to_dataset()["probe_count"].astype(float)
+    sums = group["gradient_dot"] * count * count.rename(subset="subset_other")
+    whole = sums.sel(subset_other=ALL)  # S_A . S
+    own = xr.concat([sums.sel(subset=n, subset_other=n, drop=True) for n in names], "subset")
+    own = own.assign_coords(subset=names)  # |S_A|^2
+    rest = own.sel(subset=ALL) - 2 * whole + own  # |S - S_A|^2
+    cosine = (whole - own) / np.sqrt((own * rest).where(own * rest > 0))
+    opposed = (cosine < OPPOSED) & (own.sel(subset=ALL) < CANCELLED**2 * own)
+    opposed = opposed & group["subset"].isin(training)
+    if "null_upper" in group:  # in few directions noise is opposite by chance
+        opposed = opposed & (group["m_coherence"] > group["null_upper"])
+    # The union is what cancels: its own value is read with the same care.
+    return opposed | (opposed.any("subset") & (group["subset"] == ALL))
+
+
+def _few_examples(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
+    """Few examples determine the value."""
+    if "effective_sample_size" not in group:
+        return False
+    return group["effective_sample_size"] < FEW_EXAMPLES
+
+
+def _unbalanced(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
+    """Subsets of different size beside each other."""
+    count = results.to_dataset()["probe_count"]
+    named = count.sel(subset=count["subset"] != ALL)
+    return (count > UNBALANCED * named.min()) & (count["subset"] != ALL)
+
+
+def _few_folds(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
+    """The error is known from few folds, or from none."""
+    return folds_used(results) < FEW_FOLDS
+
+
+KINDS = (
+    Kind(
+        "lagging_batch_norm", "b",
+        "measured with saved batch norm statistics that lag behind the weights: the value may be "
+        "mostly their lag; measure with --batch-norm recomputed",
+        _lagging,
+    ),
+    Kind(
+        "below_precision", "p",
+        "the subset is fitted below the reach of the precision: its gradients are mostly rounding",
+        _below_precision,
+    ),
+    Kind(
+        "inside_null_band", "n",
+        "inside the 95 % band of chance: the value shows no agreement",
+        _inside_null_band,
+    ),
+    Kind(
+        "near_stationary", "s",
+        "the training gradients nearly cancel, so that a subset and the rest must be opposite: "
+        "coherence within them is forced; look at gradient_cosine and at held-out probes",
+        _near_stationary,
+    ),
+    Kind(
+        "few_examples", "q",
+        f"fewer than {FEW_EXAMPLES} examples determine the value: intervals may be too narrow",
+        _few_examples,
+    ),
+    Kind(
+        "unbalanced_subsets", "",
+        "m-coherence grows with the number of probes, and that of this subset is larger: compare "
+        "by coherence_at_common_size or alpha_unbiased",
+        _unbalanced,
+    ),
+    Kind(
+        "few_folds", "f",
+        f"fewer than {FEW_FOLDS} folds: the error and the band of chance are themselves uncertain",
+        _few_folds,
+    ),
+)  # fmt: skip
+
+
+def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
+    """A group of the results, ``/network`` or ``/layers``, with ``warning_flags``.
+
+    Flags are missing, NaN in memory, where m-coherence is; in a file they are integers.
+    """
+    value = group["m_coherence"]
+    flags = xr.zeros_like(value)
+    for bit, kind in enumerate(KINDS):
+        found = xr.zeros_like(value, dtype=bool) | kind.find(results, group)
+        flags = flags + found.transpose(*value.dims) * 2**bit
+    flags = flags.where(value.notnull())
+    flags.attrs = {
+        "long_name": "why the value may mislead",
+        "units": "1",
+        "flag_masks": np.array([2**bit for bit in range(len(KINDS))], dtype=np.int32),
+        "flag_meanings": " ".join(kind.name for kind in KINDS),
+    }
+    flags.encoding = {"dtype": np.dtype(np.int32), "_FillValue": np.int32(-1)}
+    return group.assign({FLAGS: flags})
+
+
+def kinds_of(flags: float) -> list[Kind]:
+    """The kinds of warning that a value of ``warning_flags`` stands for; none for NaN."""
+    bits = 0 if np.isnan(flags) else int(flags)
+    return [kind for bit, kind in enumerate(KINDS) if bits >> bit & 1]
+
+
+def marks_of(flags: float) -> str:
+    """The letters to put at a value, such as ``nq``."""
+    return "".join(kind.mark for kind in kinds_of(flags))
+
+
+def flagged(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """Where one kind of warning holds in a group that has flags."""
+    bit = [kind.name for kind in KINDS].index(name)
+    return (dataset[FLAGS].fillna(0).astype(int) // 2**bit) % 2 == 1
+
+
+def describe(results: xr.DataTree) -> list[str]:
+    """A sentence for each kind of warning that the whole network's values have.
+
+    Returns:
+        Such as ``inside the 95 % band ...: held_out at step 960, 1280``; empty for results
+        without flags, as older versions wrote them.
+    """
+    network = results["network"].to_dataset()
+    if FLAGS not in network:
+        return []
+    sentences = []
+    for kind in KINDS:
+        where = flagged(network, kind.name).transpose("checkpoint", "subset")
+        if bool(where.any()):
+            sentences.append(f"{kind.text} ({kind.name}: {_places(where, network)})")
+    return sentences
+
+
+def lagging_sentence(results: xr.DataTree) -> list[str]:
+    """What a run says of its batch norm statistics, whichever it measured with; or nothing."""
+    root = results.to_dataset()
+    where = lagging_checkpoints(results)
+    if not bool(where.any()):
+        return []
+    names = []
+    for name in root["checkpoint"].values[where.values]:
+        at = root.sel(checkpoint=name, subset=ALL)
+        saved, again = float(at["loss_saved"]), float(at["loss_recomputed"])
+        names.append(f"{name} ({saved:.3g} saved, {again:.3g} recomputed)")
+    used = _provenance(results).get("batch_norm")
+    return [
+        f"the batch norm statistics saved in {len(names)} of {root.sizes['checkpoint']} "
+        f"checkpoints lag behind the weights: the loss differs by more than {LAGGING:.0%} from "
+        f"that with recomputed ones; measured with {used} statistics. {listed(names, 3)}"
+    ]
+
+
+def lagging_checkpoints(results: xr.DataTree) -> xr.DataArray:
+    """Where the training probes' loss depends on which batch norm statistics are used."""
+    root = results.to_dataset()
+    if "loss_saved" not in root or "loss_recomputed" not in root:
+        return xr.zeros_like(root["step"], dtype=bool)
+    saved, again = (root[k].sel(subset=ALL, drop=True) for k in ("loss_saved", "loss_recomputed"))
+    return abs(saved - again) > LAGGING * np.maximum(saved, again)
+
+
+def precision_reach(results: xr.DataTree) -> float:
+    """The mean loss below which gradients are not to be trusted.
+
+    The losses of the program's own for classes have a backward pass that keeps its relative
+    accuracy however low the loss is, until squares of gradients leave the range of the precision:
+    ``sqrt(tiny)``. Of any other loss that is a difference of two numbers only ``eps`` is known.
+    """
+    found = _provenance(results)
+    numbers = np.finfo(str(found.get("precision") or "float32"))
+    own = str(found.get("loss", "")).partition("?")[0] in OWN_LOSSES
+    return float(np.sqrt(numbers.tiny) if own else (64 * numbers.eps) ** 2)
+
+
+def folds_used(results: xr.DataTree) -> xr.DataArray:
+    """In how many folds each subset has probes, ``(subset)``."""
+    cells = results["parameters"].to_dataset()
+    members = cell_members(results)
+    occupied = members.values & (cells["probe_count"].values > 0)
+    fold = cells["cell_fold"].values
+    used = [len(np.unique(fold[row])) for row in occupied]
+    return xr.DataArray(used, dims="subset", coords={"subset": members["subset"]})
+
+
+def _places(where: xr.DataArray, network: xr.Dataset) -> str:
+    """Subsets and steps: ``clean at step 64, 128; held_out at all checkpoints``."""
+    steps = network["step"].values
+    known = np.isfinite(steps).all()
+    names = [f"{s:.6g}" for s in steps] if known else network["checkpoint"].values.astype(str)
+    measured = network["m_coherence"].notnull()
+    parts: dict[str, list[str]] = {}
+    for name in where["subset"].values.astype(str):
+        here = where.sel(subset=name).values
+        if here.all() or bool((here == measured.sel(subset=name).values).all()):
+            place = "every checkpoint" if len(here) > 1 else ""
+        else:
+            place = ("step " if known else "") + listed([str(n) for n in np.array(names)[here]], 6)
+        if here.any():
+            parts.setdefault(place, []).append(name)
+    return "; ".join(
+        ", ".join(subsets) + (f" at {place}" if place else "") for place, subsets in parts.items()
+    )
+
+
+def _provenance(results: xr.DataTree) -> dict[str, object]:
+    found = json.loads(results.attrs.get("provenance", "{}"))
+    return found if isinstance(found, dict) else {}

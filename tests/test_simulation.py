@@ -1,0 +1,145 @@
+"""Errors, intervals and the noise floor on gradients whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analyze.statistics import arrays, companions, jackknife, noise_floor
+from tests.simulation import COUNT, HeavyFolds, correlated_folds, normal_folds
+
+DRAWS = 4000
+DIMENSION = 50
+ALPHAS = (0.0, 0.02, 0.2)
+
+
+def estimated(gram, squares):
+    """Unbiased alpha, its replicates and which of them count; all examples are one subset."""
+    folds = gram.shape[-1]
+    counts, everything = np.full(folds, COUNT // folds), np.ones((1, folds), dtype=bool)
+    left = jackknife.replicates(gram, squares, counts, everything, np.arange(folds))
+    total = arrays.subset_dots(gram, everything)[..., 0]
+    value = arrays.alpha_unbiased(total, arrays.subset_squares(squares, everything), COUNT)
+    return value[..., 0], left.alpha_unbiased()[..., 0], left.used[:, 0]
+
+
+def p_values(gram, squares):
+    """Of the test for a mean gradient, one for each draw."""
+    folds = gram.shape[-1]
+    counts, everything = np.full(folds, COUNT // folds), np.ones((1, folds), dtype=bool)
+    dimension = noise_floor.effective_dimension(gram, squares, counts, everything, np.arange(folds))
+    return noise_floor.p_value(gram.sum((1, 2)) / squares.sum(1), dimension[:, 0])
+
+
+def covered(truth, value, error, degrees):
+    lower, upper = jackknife.interval(value, error, degrees)
+    return np.mean((lower <= truth) & (truth <= upper))
+
+
+@pytest.fixture(scope="module")
+def heavy():
+    return HeavyFolds(np.random.default_rng(11), DRAWS, 20, DIMENSION, 0.8)
+
+
+@pytest.mark.parametrize("folds", [10, 20])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_equal_norms_unbiased_and_covered(alpha, folds):
+    generator = np.random.default_rng(1)
+    gram, squares = normal_folds(generator, DRAWS, folds, np.ones(DIMENSION), alpha)
+    value, theta, used = estimated(gram, squares)
+    assert abs(value.mean() - alpha) < 4 * value.std() / np.sqrt(DRAWS)
+    degrees = jackknife.degrees_of_freedom(folds, COUNT)
+    share = covered(alpha, value, jackknife.standard_error(theta, used), degrees)
+    assert 0.90 <= share <= 0.999
+
+
+@pytest.mark.parametrize("folds", [10, 20])
+@pytest.mark.parametrize(("alpha", "least"), [(0.0, 0.90), (0.02, 0.90), (0.2, 0.88)])
+def test_heavy_norms_are_covered_and_better_than_plainly(heavy, alpha, least, folds):
+    gram, squares, examples = heavy.at(alpha, folds)
+    value, theta, used = estimated(gram, squares)
+    error = jackknife.standard_error(theta, used)
+    kurtosis = companions.excess_kurtosis(examples)
+    share = covered(alpha, value, error, jackknife.degrees_of_freedom(folds, COUNT, kurtosis))
+    plain = covered(alpha, value, error, jackknife.degrees_of_freedom(folds, COUNT))
+    assert share >= least
+    assert share > plain
+
+
+@pytest.mark.parametrize("folds", [10, 20])
+def test_chance_with_heavy_norms(heavy, folds):
+    gram, squares, _ = heavy.at(0.0, folds)
+    p = p_values(gram, squares)
+    assert np.mean(noise_floor.z_score(p) > 3) <= 0.003
+    assert 0.04 <= np.mean(p < 0.05) <= 0.062
+
+
+@pytest.mark.parametrize("correlation", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("alpha", [0.0, 0.002, 0.02, 0.05, 0.2])
+def test_error_of_a_paired_difference(alpha, correlation):
+    """Within 10 % of the true spread from alpha 0.02 on; below never too small, and paired."""
+    gram, squares = correlated_folds(
+        np.random.default_rng(2), DRAWS, 10, DIMENSION, (alpha, 1.1 * alpha), correlation
+    )
+    value, theta, used = estimated(gram, squares)  # [2, draws], [K, 2, draws]
+    error = jackknife.standard_error(theta[:, 1] - theta[:, 0], used)
+    ratio = error.mean() / (value[1] - value[0]).std()
+    assert ratio > (0.9 if alpha >= 0.02 else 1.0)
+    if alpha >= 0.02:
+        assert ratio < 1.1
+        alone = jackknife.standard_error(theta, used).mean(1)
+        assert error.mean() < np.hypot(*alone)
+
+
+SPECTRA = {str(d): np.ones(d) for d in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)}
+SPECTRA["power law"] = np.arange(1, 33.0) ** -1.5
+
+
+@pytest.fixture(scope="module")
+def by_chance():
+    """P-values without a mean gradient, by spectrum and folds."""
+    found = {}
+    for folds in (10, 20):
+        for name, spectrum in SPECTRA.items():
+            generator = np.random.default_rng(3)
+            draws = 20_000 if len(spectrum) <= 32 else DRAWS
+            found[name, folds] = p_values(*normal_folds(generator, draws, folds, spectrum))
+    return found
+
+
+@pytest.mark.parametrize("folds", [10, 20])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_chance_seldom_reaches_z_above_3(by_chance, spectrum, folds):
+    p = by_chance[spectrum, folds]
+    assert np.mean(noise_floor.z_score(p) > 3) <= 0.003
+    assert 0.04 <= np.mean(p < 0.05) <= 0.062
+
+
+def test_the_normal_form_of_the_noise_floor_is_wrong_for_small_layers():
+    """``(T/Q - 1) sqrt(d_eff / 2)`` as z, with d_eff known: why it is not used."""
+    gram, squares = normal_folds(np.random.default_rng(4), 20_000, 10, np.ones(1))
+    z = (gram.sum((1, 2)) / squares.sum(1) - 1) / np.sqrt(2)
+    assert np.mean(z > 3) > 0.015
+
+
+@pytest.mark.parametrize("folds", [10, 20])
+def test_a_signal_is_found_however_strong(folds):
+    """The mean gradient adds to the estimate of the covariance, but does not hide itself."""
+    for alpha in (0.02, 0.2, 0.9):
+        sums = normal_folds(np.random.default_rng(5), 500, folds, np.ones(50), alpha)
+        assert (noise_floor.z_score(p_values(*sums)) > 3).all()
+
+
+def test_false_discoveries_are_few_among_many_layers():
+    """Of 200 layers a tenth has a signal: at a rate of 5 %, that share of the finds is false."""
+    generator = np.random.default_rng(6)
+    shares, power = [], []
+    for _ in range(30):
+        chance = normal_folds(generator, 180, 10, np.ones(30))
+        signal = normal_folds(generator, 20, 10, np.ones(30), 0.01)
+        p = p_values(*(np.concatenate(pair) for pair in zip(chance, signal, strict=True)))
+        found = noise_floor.adjusted(p) <= 0.05
+        shares.append(found[:180].sum() / max(1, found.sum()))
+        power.append(found[180:].mean())
+    assert np.mean(shares) <= 0.05
+    assert np.mean(power) > 0.9
