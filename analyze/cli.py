@@ -81,6 +81,10 @@ class Columns(click.ParamType):
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 results_argument = click.argument("results", type=click.Path(path_type=Path), metavar="OUT.h5")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+group_option = click.option(
+    "--group-by", "by", type=click.Choice(["layer", "block", "parameter"]), default=None,
+    help="Rows for layers, blocks of layers or parameters; nothing is measured again.",
+)  # fmt: skip
 measuring_options = _shared(
     click.option("--model", metavar="SPEC", help="Such as torchvision:resnet18?num_classes=10."),
     click.option("--probes", type=click.Path(path_type=Path), help="The probe file."),
@@ -267,19 +271,24 @@ def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
 @results_argument
 @click.option("--layers", is_flag=True, help="Every layer at one checkpoint.")
 @click.option("--checkpoint", metavar="NAME", help="With --layers: which one; by default the last.")
+@group_option
 @json_option
-def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> None:
+def show(
+    results: Path, layers: bool, checkpoint: str | None, by: str | None, as_json: bool
+) -> None:
     """Print the numbers as a table: m-coherence with its standard error, and warnings by letter.
 
     Example: analyze show half_noise.h5 --layers
     """
     from analyze.show import layer_rows, legend, marks, network_rows, skipped
+    from analyze.statistics.grouping import group_by
     from analyze.store import open_results
     from analyze.tables import print_table, with_error
 
+    layers = layers or by is not None
     if checkpoint is not None and not layers:
         raise click.UsageError("--checkpoint goes with --layers")
-    tree = open_results(results)
+    tree = group_by(open_results(results), by or "layer")
     rows = layer_rows(tree, checkpoint) if layers else network_rows(tree)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -307,15 +316,18 @@ def show(results: Path, layers: bool, checkpoint: str | None, as_json: bool) -> 
     "--output", type=click.Path(path_type=Path), metavar="DIR",
     help="Where the page goes; by default the results file's name with _report, here.",
 )  # fmt: skip
-def report(results: Path, output: Path | None) -> None:
+@group_option
+def report(results: Path, output: Path | None, by: str | None) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
     Example: analyze report half_noise.h5 --output half_noise_report
     """
     from analyze.report import write_report
+    from analyze.statistics.grouping import group_by
     from analyze.store import open_results
 
-    page = write_report(open_results(results), output or Path(f"{results.stem}_report"))
+    tree = group_by(open_results(results), by or "layer")
+    page = write_report(tree, output or Path(f"{results.stem}_report"))
     click.echo(f"Wrote {page}")
 
 

@@ -5,7 +5,8 @@
 """
 
 from analyze.statistics.estimates import difference, estimate
+from analyze.statistics.grouping import group_by
 from analyze.statistics.regrouping import coherence
 from analyze.statistics.warnings import describe
 
-__all__ = ["coherence", "describe", "difference", "estimate"]
+__all__ = ["coherence", "describe", "difference", "estimate", "group_by"]

@@ -1,0 +1,101 @@
+"""Rows of another size: blocks of layers, or single parameters, instead of layers."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from analyze.errors import InputError
+from analyze.statistics import labelled, regrouping, warnings
+
+GROUPINGS = ("layer", "block", "parameter")
+
+
+def group_by(results: xr.DataTree, by: str) -> xr.DataTree:
+    """The results with a row for each layer, block or parameter in ``/layers``.
+
+    Everything is derived again from the sufficient statistics; nothing is measured. What comes from
+    ``/examples`` (the ceiling, the effective sample size, the share without gradient) is kept per
+    layer, so single parameters do not have it.
+
+    Args:
+        results: The results tree.
+        by: ``layer``, ``block`` (see ``block_of``) or ``parameter``.
+
+    Returns:
+        Another tree; its coordinate ``layer`` has the names of the rows, ``layer_type`` the types
+        of the layers in each.
+
+    Raises:
+        InputError: no such grouping.
+    """
+    if by not in GROUPINGS:
+        raise InputError(
+            "there is no such grouping",
+            found=f"group by {by!r}",
+            expected=f"one of {', '.join(GROUPINGS)}",
+            fix="--group-by block",
+        )
+    if by == "layer":
+        return results
+    found = _blocks(results) if by == "block" else _parameters(results)
+    old = results["layers"].to_dataset()
+    along = {name: old[name] for name in ("step", "epoch") if name in old.coords}
+    grouped = results.copy()
+    grouped["layers"] = xr.DataTree(warnings.flag_group(results, found.assign_coords(along)))
+    return grouped
+
+
+def block_of(layer: str) -> str:
+    """The block that a layer belongs to, as models name them.
+
+    A block's path ends with its first part that ends in a digit, and the numbers right after it:
+    ``layer1.0`` of ``layer1.0.conv1``, ``encoder.layers.3`` of ``encoder.layers.3.mlp.fc1``,
+    ``encoder_layer_2`` of ``encoder_layer_2.ln``. Where no part does, its first part: ``fc``.
+    """
+    parts = layer.split(".")
+    numbered = [k for k, part in enumerate(parts) if part[-1:].isdigit()]
+    if not numbered:
+        return parts[0]
+    last = numbered[0]
+    while last + 1 < len(parts) and parts[last + 1].isdigit():
+        last += 1
+    return ".".join(parts[: last + 1])
+
+
+def _blocks(results: xr.DataTree) -> xr.Dataset:
+    layers = results["layers"].to_dataset()
+    names = [str(name) for name in layers["layer"].values]
+    blocks: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        blocks.setdefault(block_of(name), []).append(place)
+    patterns = {b: [glob.escape(names[k]) for k in inside] for b, inside in blocks.items()}
+    types, sizes = layers["layer_type"].values, layers["parameter_count"].values
+    return _with_rows(
+        regrouping.coherence(results, layers=patterns),
+        [", ".join(dict.fromkeys(str(types[k]) for k in inside)) for inside in blocks.values()],
+        [int(sizes[inside].sum()) for inside in blocks.values()],
+    )
+
+
+def _parameters(results: xr.DataTree) -> xr.Dataset:
+    table = results["parameters"].to_dataset()
+    layers = results["layers"].to_dataset()
+    type_of = dict(zip(layers["layer"].values, layers["layer_type"].values, strict=True))
+    own = table[["gradient_gram", "gradient_sqnorm", "probe_count"]]
+    own = own.drop_vars("layer").rename(parameter="layer")
+    return _with_rows(
+        labelled.coherence(own, regrouping.cell_members(results)),
+        [str(type_of[layer]) for layer in table["layer"].values],
+        [int(size) for size in table["parameter_count"].values],
+    )
+
+
+def _with_rows(found: xr.Dataset, types: Sequence[str], sizes: Sequence[int]) -> xr.Dataset:
+    return found.assign_coords(
+        layer_type=("layer", np.array(types, dtype=object)),
+        parameter_count=("layer", np.array(sizes)),
+    )
