@@ -63,27 +63,12 @@ def harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
 
 
 def load_torch(path: Path, *, trust: bool = False) -> tuple[Mapping[str, Any], bool]:
-    """The dictionary in a torch file, its tensors mapped, not read; whether trust was needed.
-
-    Args:
-        path: A file of ``torch.save``.
-        trust: The user's word that it may run code.
+    """The dictionary in a torch file, and whether trust was needed; see ``load_values``.
 
     Raises:
-        CheckpointError: the file is damaged, holds no dictionary, or is a pickle that would run
-            code and is not trusted.
+        CheckpointError: as ``load_values``, or the file holds no dictionary.
     """
-    _refuse_bomb(path)
-    trusted = False
-    try:
-        loaded = _quietly(path, weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = _refused(path, error)
-        if not trust or refused is None:
-            raise refused or damaged(path, _said(error)) from error
-        loaded, trusted = _trusted(path), True
-    except Exception as error:  # a damaged pickle or zip can raise anything
-        raise damaged(path, error) from error
+    loaded, trusted = load_values(path, trust=trust)
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     if not isinstance(loaded, Mapping):
@@ -94,6 +79,29 @@ def load_torch(path: Path, *, trust: bool = False) -> tuple[Mapping[str, Any], b
             fix="save it with torch.save(model.state_dict(), path)",
         )
     return loaded, trusted
+
+
+def load_values(path: Path, *, trust: bool = False) -> tuple[Any, bool]:
+    """What a torch file holds, its tensors mapped, not read; whether trust was needed.
+
+    Args:
+        path: A file of ``torch.save``.
+        trust: The user's word that it may run code.
+
+    Raises:
+        CheckpointError: the file is damaged, or is a pickle that would run code and is not
+            trusted.
+    """
+    _refuse_bomb(path)
+    try:
+        return _quietly(path, weights_only=True), False
+    except pickle.UnpicklingError as error:
+        refused = _refused(path, error)
+        if not trust or refused is None:
+            raise refused or damaged(path, _said(error)) from error
+        return _trusted(path), True
+    except Exception as error:  # a damaged pickle or zip can raise anything
+        raise damaged(path, error) from error
 
 
 def _trusted(path: Path) -> Any:
