@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import builtins
-import collections
 import datetime
 import io
 import pathlib
@@ -39,6 +38,11 @@ class Record:
     """Stands in for a trainer's own bookkeeping object: holds what was saved, does nothing."""
 
 
+def dictionary(_default: object = None) -> dict[Any, Any]:
+    """Stands in for defaultdict, which the reader of plain values cannot fill."""
+    return {}
+
+
 # By the names under which they are saved; MMEngine need not be installed.
 RECORDS = ("mmengine.logging.history_buffer.HistoryBuffer",)
 
@@ -47,7 +51,7 @@ def harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Types that trainers save beside the weights: options, numbers of numpy, paths, dates."""
     core: Any = sys.modules.get("numpy._core.multiarray") or sys.modules["numpy.core.multiarray"]
     found: list[Any] = [
-        argparse.Namespace, collections.defaultdict, types.SimpleNamespace,
+        argparse.Namespace, (dictionary, "collections.defaultdict"), types.SimpleNamespace,
         datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
         np.ndarray, np.dtype,
     ]  # fmt: skip
