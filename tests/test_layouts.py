@@ -285,7 +285,11 @@ def test_averaged_weights_are_no_part_of_a_series_of_trained_ones(tmp_path):
 
 def mmengine_content(epoch: int, iteration: int):
     meta = {"epoch": epoch, "iter": iteration, "time": "2026", "seed": np.int64(3)}
-    return {"meta": meta, "state_dict": weights(epoch), "message_hub": {"x": np.float64(0.5)}}
+    average = {f"module.{k}": v for k, v in weights(epoch + 50).items()}
+    return {
+        "meta": meta, "state_dict": weights(epoch), "message_hub": {"x": np.float64(0.5)},
+        "ema_state_dict": average | {"steps": torch.tensor(9)},
+    }  # fmt: skip
 
 
 def test_mmengine(tmp_path):
@@ -299,6 +303,7 @@ def test_mmengine(tmp_path):
     ]  # fmt: skip
     assert {c.step_rule for c in checkpoints} == {"content meta.iter"}
     assert_weights(checkpoints[1], weights(2))
+    assert_weights(checkpoints[1], weights(52), weights="ema")
     assert reasons(tmp_path)["best_acc_epoch_2.pth"] == "the same weights as epoch_2.pth"
 
 

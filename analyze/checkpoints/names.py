@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from analyze.checkpoints.state import N_AVERAGED
+from analyze.checkpoints.state import COUNTERS
 
 # What torch's wrappers put between the names of modules, anywhere: compile, FSDP, checkpointing.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -35,7 +35,7 @@ def stripped(weights: Mapping[str, T], own: Mapping[str, object], prefix: str) -
     found = {}
     for key, tensor in weights.items():
         short = key.removeprefix(prefix)
-        if short in own or short != N_AVERAGED:
+        if short in own or short not in COUNTERS:
             found[key if short in weights else short] = tensor
     return found
 

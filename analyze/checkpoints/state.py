@@ -19,6 +19,7 @@ EMA_KEYS = (
     "params_ema", "ema",
 )  # fmt: skip
 N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
+COUNTERS = (N_AVERAGED, "steps")  # MMEngine's average has another name for it
 # Lightning's WeightAveraging puts the average where the weights were.
 LIGHTNING_AVERAGE, LIGHTNING_MODEL = "averaging_state", "current_model_state"
 
