@@ -84,8 +84,8 @@ def build(
     Example: analyze probes build probes.safetensors --data 'torchvision:CIFAR10?root=data'
     --noise noisy_labels:labels.npy --per-subset 1000 --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26
     """
-    from analyze.probes.build.building import Recipe, freeze
-    from analyze.probes.build.freezing import Transforms
+    from analyze.probes.freezing.recipe import Recipe, freeze
+    from analyze.probes.freezing.transforms import Transforms
 
     transforms = Transforms(resize, crop, mean, std, transform)
     built = freeze(Recipe(**recipe, transforms=transforms), output)

@@ -14,12 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 from analyze.errors import InputError
 from analyze.probes import ProbeSet, read_probes, write_probes
-from analyze.probes.build.building import Recipe, build_probes
-from analyze.probes.build.data import examples_of
-from analyze.probes.build.freezing import Transforms
-from analyze.probes.build.noise import labels_of
-from analyze.probes.build.selection import choose
 from analyze.probes.facts import duplicates
+from analyze.probes.freezing.data import examples_of
+from analyze.probes.freezing.noise import labels_of
+from analyze.probes.freezing.recipe import Recipe, build_probes
+from analyze.probes.freezing.selection import choose
+from analyze.probes.freezing.transforms import Transforms
 from tests.conftest import assert_input_error, call, small_probes
 
 COUNT = 40
@@ -159,6 +159,13 @@ def test_an_image_folder_with_evaluation_transforms(data):
     assert probes.columns["class"].names == ("cat", "dog")
     refused = call("probes", "build", "a.safetensors", "--data", "folder:images", *SCALED)
     assert_input_error(refused, "inputs are of different shapes", "--resize 256 --crop 224")
+
+
+def test_examples_held_out_are_of_the_same_shape(data):
+    np.savez("wide.npz", inputs=np.ones((4, 9), np.float32), targets=np.arange(4))
+    options = ["--data", "data.npz", "--held-out", "wide.npz"]
+    refused = call("probes", "build", "a.safetensors", *options)
+    assert_input_error(refused, "held out are of another kind", "'inputs': [9]", "'inputs': [3]")
 
 
 def test_a_transform_of_ones_own(data):
