@@ -133,3 +133,11 @@ def test_renamed_and_ignored_from_the_command_line(tiny):
     assert result.exit_code == 0, result.stderr
     reading = json.loads(analyze.open_results(tiny.output).attrs["provenance"])["reading"]
     assert reading == {"rename": "('head=fc',)", "ignore": "('criterion.*',)"}
+
+
+def test_a_title_is_one_line_however_narrow_the_table(capsys):
+    from analyze.tables import print_table
+
+    title = "a title of many words, longer than the table below it is wide"
+    print_table(title, ["step"], [[1], [2]])
+    assert capsys.readouterr().out.splitlines()[0] == title

@@ -28,8 +28,8 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
             fix="--model transformers:auto",
         )
     transformers = _transformers(spec)
+    # Its auto_map may name Python code beside the checkpoint; nothing here looks at it.
     content = dict(read_json(spec.config))
-    content.pop("auto_map", None)  # names Python code beside the checkpoint
     kinds = transformers.CONFIG_MAPPING
     kind, names = content.get("model_type"), content.get("architectures")
     if kind not in kinds:
