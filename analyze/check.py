@@ -59,7 +59,7 @@ def check(run: str | Path, options: Options | None = None) -> Check:
     timing = engine.timing(loaded_model(job, good[-1]))
     report = _report(job, prepared, timing.checkpoint, len(good))
     gram = int(str(report["gram_bytes"]))
-    warnings = []
+    warnings = list(job.warnings)
     if gram > LARGE_GRAM:
         warnings.append(
             f"the Gram matrices take {gram / 2**30:.1f} GiB: they grow with the square of the "

@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from analyze.errors import InputError
+from analyze.cli_options import Group, finding_options, fitting_options, json_option, shared
+from analyze.cli_probes import probes
 
-EXIT_INPUT = 3
 EXIT_SKIPPED = 4
-
-
-class Command(click.Command):
-    """A command that turns an InputError into a message and exit code 3, never a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(EXIT_INPUT)
-
-
-class Group(click.Group):
-    """A group of such commands."""
-
-    command_class = Command
-
-
-def _shared(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Several options as one decorator, shown in the order given."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        return functools.reduce(lambda f, option: option(f), reversed(options), function)
-
-    return decorate
 
 
 class BatchSize(click.ParamType):
@@ -80,12 +52,11 @@ class Columns(click.ParamType):
 
 run_argument = click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 results_argument = click.argument("results", type=click.Path(path_type=Path), metavar="OUT.h5")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 group_option = click.option(
     "--group-by", "by", type=click.Choice(["layer", "block", "parameter"]), default=None,
     help="Rows for layers, blocks of layers or parameters; nothing is measured again.",
 )  # fmt: skip
-measuring_options = _shared(
+measuring_options = shared(
     click.option("--model", metavar="SPEC", help="Such as torchvision:resnet18?num_classes=10."),
     click.option("--probes", type=click.Path(path_type=Path), help="The probe file."),
     click.option("--loss", metavar="SPEC", help="Such as cross_entropy?label_smoothing=0.1."),
@@ -129,6 +100,8 @@ measuring_options = _shared(
     click.option(
         "--checkpoints", metavar="GLOB|SLICE", help="Which ones: '*epoch*', or a slice like ::2."
     ),
+    finding_options,
+    fitting_options,
 )  # fmt: skip
 
 
@@ -141,29 +114,43 @@ def main() -> None:
     """
 
 
+main.add_command(probes)
+
+
 @main.command()
 @run_argument
+@finding_options
 @json_option
-def scan(run: Path, as_json: bool) -> None:
-    """Show what is there: checkpoints, steps, formats, keys and prefixes.
+def scan(run: Path, as_json: bool, **reading: Any) -> None:
+    """Show what is there: which files are checkpoints, which are not, and why.
 
     Example: analyze scan sample_checkpoints/half_noise
     """
+    from analyze.checkpoints.options import Reading
     from analyze.scan import scan as scan_run
     from analyze.tables import print_table
 
-    found = scan_run(run)
+    found = scan_run(run, Reading(**reading))
     rows = found.as_rows()
     if as_json:
-        click.echo(json.dumps({"checkpoints": rows}, indent=2))
+        left_out = [{"file": one.name, "why": one.why} for one in found.left_out]
+        content = {"checkpoints": rows, "left_out": left_out, "warnings": found.warnings}
+        click.echo(json.dumps(content, indent=2))
         return
-    columns = [*rows[0]][:-1]
+    columns = [c for c in rows[0] if c != "problem" and (
+        c in ("step", "epoch") or any(row[c] not in (None, "") for row in rows)
+    )]  # fmt: skip
     print_table(
         f"{len(rows)} checkpoints in {run}",
         columns,
         [[row[c] for c in columns] for row in rows],
-        numbers=("step", "epoch", "tensors"),
+        numbers=("step", "epoch", "epochs_completed", "tokens", "tensors"),
     )
+    if reasons := found.as_reasons():
+        click.echo()
+        print_table("Left out", ["file", "why"], reasons)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}")
     for row in rows:
         if row["problem"] is not None:
             click.echo(f"{row['checkpoint']}: {row['problem']}")
@@ -338,10 +325,14 @@ def _options(
     checkpoints: str | None,
     max_probes: int | None,
     examples: str,
-    **settings: Any,
+    **others: Any,
 ) -> Any:
+    from dataclasses import fields
+
+    from analyze.checkpoints.options import Reading
     from analyze.gradients.measurement import Settings
     from analyze.job import Options
 
-    chosen = Settings(**settings)
-    return Options(model, probes, loss, checkpoints, max_probes, chosen, examples)
+    reading = Reading(**{f.name: others.pop(f.name) for f in fields(Reading)})
+    chosen = Settings(**others)
+    return Options(model, probes, loss, checkpoints, max_probes, chosen, examples, reading=reading)

@@ -8,7 +8,8 @@ class InputError(Exception):
 
     Args:
         what: One line: what is wrong.
-        found: The value and the place where it was found.
+        found: The value and the place where it was found; control characters, which names in a
+            checkpoint may hold, are escaped.
         expected: The rule, and who imposes it.
         fix: Something to type.
     """
@@ -16,9 +17,9 @@ class InputError(Exception):
     def __init__(self, what: str, *, found: str, expected: str, fix: str) -> None:
         super().__init__(what)
         self.what = what
-        self.found = found
-        self.expected = expected
-        self.fix = fix
+        self.found = printable(found)
+        self.expected = printable(expected)
+        self.fix = "\n".join(printable(line) for line in fix.split("\n"))
 
     def __str__(self) -> str:
         facts = {"found": self.found, "expected": self.expected, "to fix": self.fix}
@@ -35,3 +36,14 @@ def listed(items: list[str], limit: int = 12) -> str:
     """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def printable(text: str) -> str:
+    """Text that every file and terminal takes: no control characters, no broken encoding."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from analyze.checkpoints.discovery import Checkpoint, find_checkpoints, select
+from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.discovery import find_checkpoints, select
+from analyze.checkpoints.hashes import sha256
+from analyze.checkpoints.options import Reading
+from analyze.checkpoints.series import remarks
 from analyze.errors import InputError
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.gradients.measurement import Settings
+from analyze.models.configs import config_of
 from analyze.models.specs import FORMS, ModelSpec
 from analyze.probes import ProbeSet, read_probes
 from analyze.probes.cells import check_columns, mixed
@@ -32,6 +36,7 @@ class Options:
         settings: Device, precision, batch norm, batch size, folds, cells.
         examples: ``auto``, ``on`` or ``off``.
         on_error: ``skip`` or ``fail``.
+        reading: How checkpoints are found and read.
     """
 
     model: str | None = None
@@ -42,6 +47,7 @@ class Options:
     settings: Settings = field(default_factory=Settings)
     examples: str = "auto"
     on_error: str = "skip"
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Job:
     probes: ProbeSet
     probes_source: dict[str, str]
     checkpoints: list[Checkpoint]
+    warnings: list[str]
     options: Options
 
 
@@ -72,10 +79,14 @@ def resolve(run: str | Path, options: Options) -> Job:
     probe_path = None if card.probes is None else folder / card.probes
     if isinstance(options.probes, str | Path):
         probe_path = Path(options.probes)
-    checkpoints = find_checkpoints(run, [] if probe_path is None else [probe_path])
+    exclude = [] if probe_path is None else [probe_path]
+    checkpoints = find_checkpoints(run, exclude, options.reading)
+    warnings = remarks(checkpoints)
     if options.checkpoints is not None:
         checkpoints = select(checkpoints, options.checkpoints)
     model = _model(options, card.model, card_path)
+    if model.needs_config:
+        model = replace(model, config=config_of(checkpoints, folder, model.text))
     loss_spec = _loss(options, card.loss, card_path)
     if isinstance(options.probes, ProbeSet):
         probes, source = options.probes, {"path": "in memory"}
@@ -90,13 +101,7 @@ def resolve(run: str | Path, options: Options) -> Job:
     check_columns(probes, options.settings.cells)
     name = card.name or run.resolve().name
     loss = build_loss(loss_spec)
-    return Job(run, name, model, loss_spec, loss, probes, source, checkpoints, options)
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Job(run, name, model, loss_spec, loss, probes, source, checkpoints, warnings, options)
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:

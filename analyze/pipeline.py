@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +19,9 @@ import xarray as xr
 from torch import nn
 
 from analyze import results, store
-from analyze.checkpoints.discovery import Checkpoint
+from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_weights
 from analyze.errors import CheckpointError, InputError
 from analyze.gradients.engine import Engine
@@ -27,7 +29,7 @@ from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Measurement, ParameterRow, Settings
 from analyze.gradients.replica import copied
-from analyze.job import Job, Options, resolve, sha256
+from analyze.job import Job, Options, resolve
 from analyze.models.building import build_model
 from analyze.probes import ProbeSet
 from analyze.progress import Progress, Silent
@@ -108,6 +110,12 @@ def run(
     examples: str = "auto",
     checkpoints: str | None = None,
     on_error: str = "skip",
+    weights: str | None = None,
+    manifest: str | Path | None = None,
+    step_regex: str | None = None,
+    trust_pickle: bool = False,
+    rename: Sequence[str] = (),
+    ignore: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> xr.DataTree:
     """Measure every checkpoint of a run and write the results file.
@@ -132,6 +140,14 @@ def run(
         checkpoints: A glob on names, or a slice such as ``::2``.
         on_error: ``skip`` leaves out a checkpoint that cannot be measured and says why in its
             ``status``; ``fail`` stops at it.
+        weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
+            the trained ones where there are any.
+        manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
+        step_regex: With named groups ``step``, ``epoch`` or ``tokens``, searched in the names.
+        trust_pickle: Open pickles that can run code: for files whose maker you trust.
+        rename: ``OLD=NEW`` for names of tensors, with ``*`` for any part.
+        ignore: Globs of buffers that may be missing, and of tensors that the model has no place
+            for.
         progress: Told what happens.
 
     Returns:
@@ -145,7 +161,11 @@ def run(
         device, precision, batch_norm, batch_size, folds,
         layers=tuple(layers), parameters=tuple(parameters), cells=columns,
     )  # fmt: skip
-    options = Options(model, probes, loss, checkpoints, max_probes, settings, examples, on_error)
+    listing = None if manifest is None else Path(manifest)
+    reading = Reading(weights, listing, step_regex, trust_pickle, tuple(rename), tuple(ignore))
+    options = Options(
+        model, probes, loss, checkpoints, max_probes, settings, examples, on_error, reading
+    )
     check_settings(settings)
     _check_choice("examples", examples, ("auto", "on", "off"))
     _check_choice("on_error", on_error, ("skip", "fail"))
@@ -178,7 +198,7 @@ def prepare(job: Job) -> Prepared:
     readable: list[Checkpoint] = []
     for checkpoint in job.checkpoints:
         try:
-            _load(checkpoint, model, job.model.text)
+            _load(job, checkpoint, model)
             readable.append(checkpoint)
         except CheckpointError as problem:
             if job.options.on_error == "fail":
@@ -205,7 +225,7 @@ def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
         CheckpointError: the file cannot be read or does not fit.
     """
     model = build_model(job.model)
-    _load(checkpoint, model, job.model.text)
+    _load(job, checkpoint, model)
     return model
 
 
@@ -253,13 +273,15 @@ def _run_job(job: Job, progress: Progress) -> xr.DataTree:
         "run": {"name": job.name, "path": str(job.run)},
         "model": {"spec": job.model.text},
         "probes": job.probes_source,
+        "reading": {k: str(v) for k, v in asdict(job.options.reading).items() if v},
         "checkpoints": records,
+        "warnings": list(job.warnings),
     }
     tree = results.build_tree(
         rows, parameters, job.probes, engine.cells, provenance,
         examples=engine.settings.examples,
     )  # fmt: skip
-    for warning in lagging_sentence(tree):
+    for warning in [*job.warnings, *lagging_sentence(tree)]:
         progress.note(f"Warning: {warning}")
     return tree
 
@@ -272,16 +294,19 @@ def _measure_checkpoint(
         "checkpoint": checkpoint.name,
         "format": checkpoint.format,
         "step_rule": checkpoint.step_rule,
+        "weights": checkpoint.weights,
         "weights_key": checkpoint.weights_key,
         "prefix": "",
+        "epochs_completed": _json_number(checkpoint.epochs_completed),
+        "tokens": _json_number(checkpoint.tokens),
     }
     problem = prepared.problems.get(checkpoint.name)
     measured = None
     if problem is None:
         try:
             model = build_model(job.model)
-            record["prefix"] = _load(checkpoint, model, job.model.text)
-            record["sha256"] = sha256(checkpoint.path)
+            record["prefix"] = _load(job, checkpoint, model)
+            record["sha256"] = checkpoint.sha256
             measured = prepared.engine.measure(model, progress.advance)
         except CheckpointError as error:
             if job.options.on_error == "fail":
@@ -293,10 +318,19 @@ def _measure_checkpoint(
     return Row(checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured), record
 
 
-def _load(checkpoint: Checkpoint, model: nn.Module, model_name: str) -> str:
+def _load(job: Job, checkpoint: Checkpoint, model: nn.Module) -> str:
     if checkpoint.problem is not None:
         raise checkpoint.problem
-    return fit(model, read_weights(checkpoint.path), checkpoint.name, model_name)
+    reading = job.options.reading
+    weights = read_weights(checkpoint.path, reading)
+    return fit(
+        model, weights, checkpoint.name, job.model.text,
+        rename=reading.rename, ignore=reading.ignore,
+    )  # fmt: skip
+
+
+def _json_number(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _parameter_rows(model: nn.Module, engine: Engine) -> list[ParameterRow]:

@@ -61,7 +61,8 @@ def build_tree(
     tree = xr.DataTree.from_dict(measured)
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
     groups = {"/": measured.pop("/"), **_derived(tree, parameters), **measured}
-    said = {**provenance, "warnings": warnings.lagging_sentence(tree)}
+    known = provenance.get("warnings", [])
+    said = {**provenance, "warnings": [*known, *warnings.lagging_sentence(tree)]}
     whole = {path: dataset.assign_coords(along) for path, dataset in groups.items()}
     result = xr.DataTree.from_dict(whole)
     result.attrs = tree.attrs | {"provenance": json.dumps(said)}

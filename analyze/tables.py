@@ -21,7 +21,7 @@ def print_table(
     Names from files go in as plain text: neither markup nor control characters count.
     """
     right = set(numbers)
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(
             Text(column, style="bold"),
@@ -33,6 +33,8 @@ def print_table(
     console = Console()
     # A pipe has no width: lines of a file are not to be folded at 80 characters.
     console = console if console.is_terminal else Console(width=240)
+    # Not the table's own title, which is folded where the table is narrower.
+    console.print(Text(title, style="italic"), soft_wrap=True)
     console.print(table)
 
 

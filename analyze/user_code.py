@@ -13,7 +13,12 @@ from typing import Any
 
 from analyze.errors import InputError, listed
 
-KINDS = {"model": "factory", "loss": "function"}  # what users' code is for, and what it holds
+KINDS = {
+    "model": "factory",
+    "loss": "function",
+    "data": "function",
+    "transform": "function",
+}  # what users' code is for, and what it holds
 
 
 def load_function(source: str, name: str, what: str) -> Callable[..., Any]:

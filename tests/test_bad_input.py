@@ -97,8 +97,8 @@ def test_without_a_card_the_message_has_what_to_type(tiny):
     assert tiny.run().stderr == (
         "Error: the model of the run is not known\n"
         f"  found:    no --model, and the run card {tiny.path / 'run.toml'} does not exist\n"
-        "  expected: builtin:NAME, torchvision:NAME, timm:NAME, FILE.py:FACTORY or "
-        "package.module:FACTORY, from the run card or the command line\n"
+        "  expected: builtin:NAME, torchvision:NAME, timm:NAME, transformers:auto, FILE.py:FACTORY "
+        "or package.module:FACTORY, from the run card or the command line\n"
         '  to fix:   --model SPEC, or a run card with [run] and model = "..."\n'
     )
 

@@ -158,3 +158,100 @@ def test_values_that_are_not_finite_are_refused(name, value):
 
 def test_a_mask_of_minus_infinity_is_as_the_model_has_it():
     assert torch.isinf(fitted(trained())[1]["mask"]).all()
+
+
+# --- names that the user changes, and what may be left out
+
+
+def adapted(weights, **choices) -> dict[str, torch.Tensor]:
+    model = Net()
+    fit(model, weights, "step_1.pt", "net.py:Net", **choices)
+    return model.state_dict()
+
+
+RENAMED = [
+    ("head.", "out.", ["out=head"]),
+    ("head.", "out.", ["out.*=head.*"]),
+    ("head.", "model.out.", ["model.out=head"]),
+    ("norm.", "layers.0.bn.", ["layers.*.bn.*=norm.*"]),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "rules"), RENAMED[:3])
+def test_names_can_be_changed(old, new, rules):
+    weights = {k.replace(old, new): v for k, v in trained().items()}
+    assert same(adapted(weights, rename=rules), trained())
+    with pytest.raises(CheckpointError, match="does not fit"):
+        adapted(weights)
+
+
+def test_stars_stand_for_parts_in_their_order():
+    weights = {re.sub(r"^(\w+)\.(\w+)$", r"a.\2.of.\1", k): v for k, v in trained().items()}
+    assert "a.weight.of.head" in weights
+    plain = adapted({k: v for k, v in weights.items() if k != "mask"} | {"mask": trained()["mask"]},
+                    rename=[f"a.*.of.{m}={m}.*" for m in ("embed", "norm", "head")])  # fmt: skip
+    assert same(plain, trained())
+
+
+def test_a_renaming_that_would_hide_a_tensor_is_none():
+    weights = trained() | {"other.bias": torch.ones(3)}
+    with pytest.raises(CheckpointError, match="does not fit") as error:
+        adapted(weights, rename=["other=head"])
+    assert "other.bias [3]" in error.value.found
+
+
+def test_a_prefix_and_a_renaming():
+    weights = {f"module.{k.replace('head.', 'out.')}": v for k, v in trained().items()}
+    for rule in ("out=head", "module.out=module.head"):
+        assert same(adapted(weights, rename=[rule]), trained())
+
+
+def test_a_buffer_may_be_ignored():
+    weights = trained()
+    del weights["mask"]
+    with pytest.raises(CheckpointError, match="does not fit") as error:
+        adapted(weights)
+    assert "--ignore 'mask'" in error.value.fix
+    assert same(adapted(weights, ignore=["mask"]), trained())
+    weights["mask"] = torch.zeros(7)
+    assert same(adapted(weights, ignore=["ma*"]), trained())
+
+
+def test_a_tensor_without_a_place_may_be_ignored():
+    weights = trained() | {"criterion.weight": torch.ones(3)}
+    assert same(adapted(weights, ignore=["criterion.*"]), trained())
+
+
+@pytest.mark.parametrize("name", ["head.bias", "norm.weight", "norm.running_var"])
+@pytest.mark.parametrize("how", ["missing", "misshapen"])
+def test_a_parameter_or_a_learned_statistic_is_never_ignored(name, how):
+    weights = trained()
+    if how == "missing":
+        del weights[name]
+    else:
+        weights[name] = torch.ones(9)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        adapted(weights, ignore=["*"])
+
+
+def test_ignoring_takes_nothing_away_that_fits():
+    assert same(adapted(trained(), ignore=["*"]), trained())
+
+
+def test_two_values_for_one_parameter_are_refused():
+    weights = trained()
+    weights["head.weight"] = weights["head.weight"] + 1
+    with pytest.raises(CheckpointError, match="two values for one parameter") as error:
+        adapted(weights)
+    assert "embed.weight and head.weight differ" in error.value.found
+
+
+def test_tied_weights_as_safetensors_saves_them(tmp_path):
+    from safetensors.torch import load_file, save_model
+
+    model = Net()
+    model.load_state_dict(trained())
+    save_model(model, str(tmp_path / "model.safetensors"))
+    weights = load_file(tmp_path / "model.safetensors")
+    assert len(weights) == len(trained()) - 1
+    assert same(adapted(weights), trained())

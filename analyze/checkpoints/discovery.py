@@ -1,66 +1,60 @@
-"""Find the checkpoints of a run and put them in order."""
+"""Find the checkpoints of a run, decide on every file, and put them in order."""
 
 from __future__ import annotations
 
 import fnmatch
-import math
 import re
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from analyze.checkpoints.naming import epoch_in_name, natural_key, step_in_name
-from analyze.checkpoints.reading import Content, read_content, shown
+from analyze.checkpoints.checkpoint import NAN, Checkpoint, LeftOut
+from analyze.checkpoints.duplicates import without_duplicates
+from analyze.checkpoints.layouts.foreign import SUFFIXES
+from analyze.checkpoints.manifest import Entry, read_manifest
+from analyze.checkpoints.naming import epoch_in_name, step_in_name, tokens_in_name
+from analyze.checkpoints.options import Reading
+from analyze.checkpoints.progress import Progress
+from analyze.checkpoints.reading import PLAIN, Content, read_content
+from analyze.checkpoints.series import in_order, one_kind_of_weights, with_epochs_recognised
+from analyze.checkpoints.tree import Tree, look_through
 from analyze.errors import CheckpointError, InputError, listed
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
-# What trainers leave beside the weights, and files that are still being written.
-NOT_WEIGHTS = re.compile(
-    r"^(optimizer|optim|scheduler|scaler|rng_state|training_args|random_states|tmp)|\.(part|tmp)$",
-    re.IGNORECASE,
-)
 SLICE = re.compile(r"^(-?\d*):(-?\d*)(?::(-?\d*))?$")
+RECENT = 60.0  # seconds since a file was changed within which it may still be being written
+PAUSE = 0.2  # seconds to see whether it is
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """One checkpoint of a run, before its tensors are read.
+class Found:
+    """The checkpoints of a run in order, and what else is there."""
 
-    Args:
-        name: Path relative to the run, with forward slashes; unique.
-        path: Where the file is.
-        step: Of the optimizer; NaN where unknown.
-        epoch: NaN where unknown.
-        step_rule: How the step was found.
-        format: ``safetensors`` or ``torch``.
-        weights_key: Where in the file the weights are; empty for the top level.
-        prefix: What all names of its tensors begin with, as wrappers leave it.
-        tensors: Number of weight tensors.
-        problem: Why it cannot be read; None when it can.
-    """
-
-    name: str
-    path: Path
-    step: float
-    epoch: float
-    step_rule: str
-    format: str
-    weights_key: str
-    prefix: str
-    tensors: int
-    problem: CheckpointError | None = None
+    checkpoints: list[Checkpoint]
+    left_out: list[LeftOut]
 
 
-def find_checkpoints(run: Path, exclude: Iterable[Path] = ()) -> list[Checkpoint]:
+def find_checkpoints(
+    run: Path, exclude: Iterable[Path] = (), reading: Reading = PLAIN
+) -> list[Checkpoint]:
     """The checkpoints below a run's directory, in order of step, then epoch, then name.
 
     Args:
         run: A directory, or one checkpoint file.
         exclude: Files that are something else: the probe file.
+        reading: What the user chose.
 
     Raises:
-        InputError: there is no such directory, or no checkpoint in it.
+        InputError: there is no such directory, no checkpoint in it, or a broken manifest.
+    """
+    return find(run, exclude, reading).checkpoints
+
+
+def find(run: Path, exclude: Iterable[Path] = (), reading: Reading = PLAIN) -> Found:
+    """As ``find_checkpoints``, with the decision on everything else that is there.
+
+    Cost: every candidate is opened; tensors are read only to compare copies.
     """
     if not run.exists():
         raise InputError(
@@ -69,19 +63,20 @@ def find_checkpoints(run: Path, exclude: Iterable[Path] = ()) -> list[Checkpoint
             expected="a directory of checkpoints",
             fix="give the directory that your trainer saved to: analyze scan RUN",
         )
-    left_out = {path.resolve() for path in exclude}
-    root = run if run.is_dir() else run.parent
-    files = [p for p in (run.rglob("*") if run.is_dir() else [run]) if p.is_file()]
-    candidates = [p for p in files if _may_hold_weights(p) and p.resolve() not in left_out]
-    found = [c for p in candidates if (c := _examine(p, root)) is not None]
+    tree = look_through(run, exclude)
+    entries = {}
+    if reading.manifest is not None:
+        entries = {e.path: e for e in read_manifest(reading.manifest, tree.root)}
+        tree = _listed_only(tree, entries)
+    found, none = _examined(tree, entries, reading)
+    found, growing = _without_growing(found)
+    found = with_epochs_recognised(found)
+    found, copies = without_duplicates(found, reading)
+    left_out = [*tree.left_out, *none, *growing, *copies]
     if not found:
-        raise InputError(
-            "no checkpoints in the run",
-            found=f"{len(files)} files below {run}{_kinds(files)}, none of them a checkpoint",
-            expected=f"files ending in {', '.join(SUFFIXES)} that hold weights",
-            fix="give the directory that your trainer saved to: analyze scan RUN",
-        )
-    return sorted(found, key=_order(found))
+        raise _nothing(run, tree, left_out)
+    found = one_kind_of_weights(found, reading)
+    return Found(in_order(found), sorted(left_out, key=lambda one: one.name))
 
 
 def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
@@ -105,39 +100,6 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
     return picked
 
 
-def _kinds(files: list[Path]) -> str:
-    """`` (8 .distcp, 1 .json)``: what is there instead of checkpoints."""
-    kinds = Counter(path.suffix or "without ending" for path in files)
-    return f" ({listed([f'{n} {kind}' for kind, n in kinds.most_common()], 4)})" if kinds else ""
-
-
-def _may_hold_weights(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES) and not NOT_WEIGHTS.search(path.name)
-
-
-def _examine(path: Path, root: Path) -> Checkpoint | None:
-    """What a file holds; None when it is no checkpoint (a probe file, no tensors)."""
-    name = shown(path.relative_to(root).as_posix())
-    step, step_rule = step_in_name(name)
-    epoch, _ = epoch_in_name(name)
-    try:
-        content = read_content(path)
-    except CheckpointError as problem:
-        return Checkpoint(
-            name, path, _known(step), _known(epoch), step_rule, "unknown", "", "", 0, problem
-        )
-    if not content.names or _is_probe_file(content):
-        return None
-    if content.step is not None:
-        step, step_rule = content.step, f"content {content.step_key}"
-    if content.epoch is not None:
-        epoch = content.epoch
-    return Checkpoint(
-        name, path, _known(step), _known(epoch), step_rule or "none",
-        content.format, content.weights_key, common_prefix(content.names), len(content.names),
-    )  # fmt: skip
-
-
 def common_prefix(names: list[str]) -> str:
     """The dotted prefix that all names share, such as ``module.`` or ``model._orig_mod.``."""
     parts = [name.split(".")[:-1] for name in names]
@@ -149,22 +111,128 @@ def common_prefix(names: list[str]) -> str:
     return "".join(f"{part}." for part in shared)
 
 
-def _is_probe_file(content: Content) -> bool:
-    return {"targets", "subset"} <= set(content.names)
+def _listed_only(tree: Tree, entries: dict[Path, Entry]) -> Tree:
+    """What the manifest lists; its word goes before that of the names."""
+    names = {tree.name(path) for path in entries}
+    others = [p for p in tree.candidates if p not in entries]
+    left_out = [one for one in tree.left_out if one.name not in names]
+    left_out += [LeftOut(tree.name(path), "not in the manifest") for path in others]
+    return Tree(tree.root, list(entries), left_out)
 
 
-def _order(found: list[Checkpoint]) -> Callable[[Checkpoint], tuple[object, ...]]:
-    """By step where all have one, else by epoch where all have one, else by name.
+def _examined(
+    tree: Tree, entries: dict[Path, Entry], reading: Reading
+) -> tuple[list[Checkpoint], list[LeftOut]]:
+    found: dict[str, Checkpoint] = {}
+    left_out = []
+    for path in tree.candidates:
+        name = tree.name(path)
+        if name in found:  # two names that differ only in characters that cannot be printed
+            left_out.append(LeftOut(name, "a second file whose name reads the same"))
+            continue
+        one = _examine(path, name, entries.get(path), reading)
+        if isinstance(one, Checkpoint):
+            found[name] = one
+        else:
+            left_out.append(one)
+    return list(found.values()), left_out
 
-    What cannot be read may have neither; it stands first then, so that it is seen.
-    """
-    readable = [c for c in found if c.problem is None]
-    if not any(math.isnan(c.step) for c in readable):
-        return lambda c: (0.0 if math.isnan(c.step) else c.step, natural_key(c.name))
-    if not any(math.isnan(c.epoch) for c in readable):
-        return lambda c: (0.0 if math.isnan(c.epoch) else c.epoch, natural_key(c.name))
-    return lambda c: natural_key(c.name)
+
+def _examine(path: Path, name: str, entry: Entry | None, reading: Reading) -> Checkpoint | LeftOut:
+    """What a file or directory holds."""
+    try:
+        content = read_content(path, reading)
+    except CheckpointError as problem:
+        progress = _resolved(name, Progress(), entry, reading)
+        return Checkpoint(
+            name, path, _known(progress.step), _known(progress.epoch), progress.rule,
+            "unknown", "", "", 0, problem, tokens=_known(progress.tokens),
+        )  # fmt: skip
+    if why := _why_none(content):
+        return LeftOut(name, why)
+    progress = _resolved(name, content.progress, entry, reading)
+    return Checkpoint(
+        name, path, _known(progress.step), _known(progress.epoch), progress.rule or "none",
+        content.format, content.weights_key, common_prefix(content.names), len(content.names),
+        None, _known(progress.epochs_completed), _known(progress.tokens), content.weights,
+        content.both, progress.kept_by, content.files,
+    )  # fmt: skip
+
+
+def _why_none(content: Content) -> str:
+    if not content.names:
+        return "holds no tensors of a model"
+    return "a probe file" if {"targets", "subset"} <= set(content.names) else ""
+
+
+def _resolved(name: str, said: Progress, entry: Entry | None, reading: Reading) -> Progress:
+    """The first of manifest, pattern, what the checkpoint says, and its name, for each number."""
+    match = re.search(reading.step_regex, name) if reading.step_regex is not None else None
+    given = {k: _number(v) for k, v in match.groupdict().items()} if match is not None else {}
+    entry = entry or Entry(Path(name), None, None, None)
+    step, rule = step_in_name(name)
+    steps = [
+        (entry.step, "manifest"),
+        (given.get("step"), "--step-regex"),
+        (said.step, said.rule),
+        (step, rule),
+    ]
+    found, rule = next(((s, r) for s, r in steps if s is not None), (None, ""))
+    epochs = (entry.epoch, given.get("epoch"), said.epoch, epoch_in_name(name)[0])
+    tokens = (entry.tokens, given.get("tokens"), said.tokens, tokens_in_name(name)[0])
+    return Progress(
+        found, _first(epochs), said.epochs_completed, _first(tokens), rule, said.kept_by
+    )
+
+
+def _first(values: Iterable[float | None]) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _known(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+    return NAN if value is None else float(value)
+
+
+def _without_growing(found: list[Checkpoint]) -> tuple[list[Checkpoint], list[LeftOut]]:
+    """What cannot be read and changes while we wait a moment is left for later."""
+    before = {c.name: _state(c.path) for c in found if c.problem is not None and recent(c)}
+    if before:
+        time.sleep(PAUSE)
+    growing = {c.name for c in found if c.name in before and _state(c.path) != before[c.name]}
+    left_out = [LeftOut(name, "still being written: run again later") for name in growing]
+    return [c for c in found if c.name not in growing], left_out
+
+
+def recent(checkpoint: Checkpoint) -> bool:
+    """Whether its file was changed within the last minute."""
+    return abs(time.time() - _state(checkpoint.path)[1] / 1e9) < RECENT
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:  # gone meanwhile
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _nothing(run: Path, tree: Tree, left_out: list[LeftOut]) -> InputError:
+    files = [p for p in run.rglob("*") if p.is_file()] if run.is_dir() else [run]
+    reasons = [f"{one.name}: {one.why}" for one in left_out if "by its ending" not in one.why]
+    kinds = Counter(path.suffix or "without ending" for path in files)
+    counted = listed([f"{n} {kind}" for kind, n in kinds.most_common()], 4)
+    kind = f" ({counted})" if kinds else ""
+    why = f"; {'; '.join(reasons[:3])}" if reasons else ""
+    return InputError(
+        "no checkpoints in the run",
+        found=f"{len(files)} files below {run}{kind}, none of them a checkpoint{why}",
+        expected=f"files ending in {', '.join(SUFFIXES)} that hold weights",
+        fix="give the directory that your trainer saved to: analyze scan RUN",
+    )

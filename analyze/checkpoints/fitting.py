@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from analyze.checkpoints.mismatch import Mismatch, misfit
+from analyze.checkpoints.names import any_matches, prefix_of, renamed, stripped, unwrapped
 from analyze.errors import CheckpointError, listed
 
-N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
+LEARNED = ("running_mean", "running_var")  # buffers that training changes
 
 
-def fit(model: nn.Module, weights: Mapping[str, Tensor], name: str, model_name: str) -> str:
+def fit(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    name: str,
+    model_name: str,
+    *,
+    rename: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> str:
     """Load the weights into the model; returns the prefix that was taken off their names.
 
     Missing keys are errors unless tied to a present one: weights left at random would give
@@ -24,20 +33,63 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], name: str, model_name: 
         weights: Tensors by name.
         name: Of the checkpoint, for messages.
         model_name: The model's spec, for messages.
+        rename: ``OLD=NEW`` for names of the checkpoint, as they are or without the prefix.
+        ignore: Globs. A buffer of the model may then be missing or misshapen, and stays as built
+            (not the statistics of a norm, which training changes); a tensor that the model has no
+            place for is left out. A parameter of the model never is.
 
     Raises:
-        CheckpointError: missing, unknown or wrongly shaped tensors, all of them listed; or values
-            that are not finite, or no floating point numbers where the model has them.
+        CheckpointError: missing, unknown or wrongly shaped tensors, all of them listed; values
+            that are not finite, or no floating point numbers where the model has them; two values
+            for what is one parameter in the model.
     """
     own = model.state_dict(keep_vars=True)
+    weights = renamed(weights, rename)
     prefix = prefix_of(weights, own)
-    stripped = _stripped(weights, own, prefix)
-    missing = [key for key in own if key not in stripped and not _spare(key, own, stripped)]
-    unknown = [key for key in stripped if key not in own]
-    misshapen = [k for k, t in stripped.items() if k in own and t.shape != own[k].shape]
+    found = unwrapped(renamed(stripped(weights, own, prefix), rename), own)
+    found = _without_ignored(found, own, ignore)
+    missing = [
+        key for key, tensor in own.items()
+        if key not in found and not _spare(key, own, found)
+        and not (any_matches(key, ignore) and _as_built(key, tensor))
+    ]  # fmt: skip
+    unknown = [key for key in found if key not in own]
+    misshapen = [k for k, t in found.items() if k in own and t.shape != own[k].shape]
     if missing or unknown or misshapen:
-        raise _misfit(stripped, own, missing, unknown, misshapen, name, model_name)
-    odd = [f"{k} ({kind})" for k, t in stripped.items() if (kind := _odd(t, own[k]))]
+        raise misfit(found, own, Mismatch(missing, unknown, misshapen), name, model_name)
+    _check_values(found, own, name)
+    _check_ties(found, own, name, model_name)
+    model.load_state_dict(found, strict=False)
+    return prefix
+
+
+def _without_ignored(
+    found: Mapping[str, Tensor], own: Mapping[str, Tensor], ignore: Sequence[str]
+) -> dict[str, Tensor]:
+    """Without what the user wants left out; parameters of the model stay, whatever is wanted."""
+    return {
+        key: tensor
+        for key, tensor in found.items()
+        if not any_matches(key, ignore)
+        or (key in own and not (_as_built(key, own[key]) and tensor.shape != own[key].shape))
+    }
+
+
+def _as_built(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor may be right as the model builds it: a buffer that training leaves alone."""
+    return not isinstance(tensor, nn.Parameter) and not key.endswith(LEARNED)
+
+
+def _spare(key: str, own: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> bool:
+    """A missing key that loses nothing: tied to a present one, or a counter unused in eval mode."""
+    if key.endswith("num_batches_tracked"):
+        return True
+    return any(other in present for other, tensor in own.items() if tensor is own[key])
+
+
+def _check_values(found: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> None:
+    """Plain finite numbers, as the model has them."""
+    odd = [f"{k} ({kind})" for k, t in found.items() if (kind := _odd(t, own[k]))]
     if odd:
         raise CheckpointError(
             "the checkpoint holds tensors that are not plain weights",
@@ -46,7 +98,7 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], name: str, model_name: 
             fix="save the weights as the model computes with them: "
             "torch.save(model.state_dict(), path)",
         )
-    bad = [k for k, t in stripped.items() if not _finite(t) and _finite(own[k])]
+    bad = [k for k, t in found.items() if not _finite(t) and _finite(own[k])]
     if bad:
         raise CheckpointError(
             "the checkpoint holds values that are not finite",
@@ -54,42 +106,22 @@ def fit(model: nn.Module, weights: Mapping[str, Tensor], name: str, model_name: 
             expected="finite weights",
             fix="leave it out: --checkpoints GLOB; the training had diverged",
         )
-    model.load_state_dict(stripped, strict=False)
-    return prefix
 
 
-def prefix_of(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """The prefix whose removal makes most names of the checkpoint those of the model."""
-    candidates = {""}
-    for key in weights:
-        parts = key.split(".")
-        for k in range(1, len(parts)):
-            if ".".join(parts[k:]) in own:
-                candidates.add("".join(f"{part}." for part in parts[:k]))
-
-    def matches(prefix: str) -> int:
-        return sum(key.startswith(prefix) and key[len(prefix) :] in own for key in weights)
-
-    return max(sorted(candidates, key=len), key=matches)
-
-
-def _stripped(
-    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str
-) -> dict[str, Tensor]:
-    """The tensors without the prefix; a name that would hide another one keeps it."""
-    stripped = {}
-    for key, tensor in weights.items():
-        short = key.removeprefix(prefix)
-        if short in own or short != N_AVERAGED:
-            stripped[key if short in weights else short] = tensor
-    return stripped
-
-
-def _spare(key: str, own: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> bool:
-    """A missing key that loses nothing: tied to a present one, or a counter unused in eval mode."""
-    if key.endswith("num_batches_tracked"):
-        return True
-    return any(other in present for other, tensor in own.items() if tensor is own[key])
+def _check_ties(
+    found: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str, model_name: str
+) -> None:
+    """What is one parameter in the model has one value: else the last one loaded would win."""
+    first: dict[int, str] = {}
+    for key in found:
+        other = first.setdefault(id(own[key]), key)
+        if other != key and not torch.equal(found[key], found[other]):
+            raise CheckpointError(
+                "the checkpoint has two values for one parameter of the model",
+                found=f"{other} and {key} differ in {name}",
+                expected=f"equal values: they are one parameter of {model_name}",
+                fix="give the model that was trained, without tied weights: --model SPEC",
+            )
 
 
 def _odd(tensor: Tensor, own: Tensor) -> str:
@@ -104,40 +136,3 @@ def _odd(tensor: Tensor, own: Tensor) -> str:
 
 def _finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-
-
-def _misfit(
-    stripped: Mapping[str, Tensor],
-    own: Mapping[str, Tensor],
-    missing: list[str],
-    unknown: list[str],
-    misshapen: list[str],
-    name: str,
-    model_name: str,
-) -> CheckpointError:
-    """Every mismatch, with the shapes on both sides and the closest names."""
-
-    def shaped(tensors: Mapping[str, Tensor], keys: list[str]) -> str:
-        return ", ".join(f"{key} {list(tensors[key].shape)}" for key in keys)
-
-    found = [f"{len(stripped)} tensors in {name}"]
-    expected = [f"{len(own)} tensors of {model_name}"]
-    if unknown:
-        found.append(f"{len(unknown)} of them unknown: {shaped(stripped, unknown)}")
-    if misshapen:
-        found.append(f"{len(misshapen)} of another shape: {shaped(stripped, misshapen)}")
-        expected.append(f"where they are {shaped(own, misshapen)}")
-    if missing:
-        expected.append(f"{len(missing)} of them missing: {shaped(own, missing)}")
-    close = [
-        f"{key} for {match[0]}"
-        for key in unknown
-        if (match := difflib.get_close_matches(key, missing, n=1))
-    ]
-    hint = f" (perhaps {listed(close, 3)})" if close else ""
-    return CheckpointError(
-        "the checkpoint does not fit the model",
-        found=", ".join(found),
-        expected=", ".join(expected),
-        fix=f"give the model that was trained: --model SPEC{hint}",
-    )

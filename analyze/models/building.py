@@ -12,6 +12,7 @@ from torch import nn
 
 from analyze.errors import InputError, listed
 from analyze.models.builtin import BUILTIN
+from analyze.models.huggingface import build_from_config
 from analyze.models.specs import LOADING, ModelSpec
 from analyze.user_code import load_function, told
 
@@ -30,6 +31,8 @@ def build_model(spec: ModelSpec) -> nn.Module:
         torch.manual_seed(0)
         try:
             model = factory(**spec.arguments, **forced)
+        except InputError:
+            raise
         except Exception as error:  # whatever the factory raises
             raise InputError(
                 "the model does not take these arguments"
@@ -57,6 +60,8 @@ def _factory(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
         return _torchvision(spec)
     if spec.source == "timm":
         return _timm(spec)
+    if spec.source == "transformers":
+        return lambda **_: build_from_config(spec), {}
     return load_function(spec.source, spec.name, "model"), {}
 
 

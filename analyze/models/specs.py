@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from analyze.errors import InputError
 from analyze.specs import Scalar, Spec
 
-REGISTERED = ("builtin", "timm", "torchvision")
-FORMS = "builtin:NAME, torchvision:NAME, timm:NAME, FILE.py:FACTORY or package.module:FACTORY"
+REGISTERED = ("builtin", "timm", "torchvision", "transformers")
+FORMS = (
+    "builtin:NAME, torchvision:NAME, timm:NAME, transformers:auto, FILE.py:FACTORY or "
+    "package.module:FACTORY"
+)
 # Arguments that load files or use the network; whoever builds a model sets them to nothing.
 LOADING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
 
@@ -22,12 +26,19 @@ class ModelSpec:
         source: ``torchvision``, ``timm``, ``builtin``, a Python file or a package.
         name: The model or factory.
         arguments: Scalars by name.
+        config: The checkpoints' own ``config.json``, where the model is built from it.
     """
 
     text: str
     source: str
     name: str
     arguments: dict[str, Scalar]
+    config: Path | None = None
+
+    @property
+    def needs_config(self) -> bool:
+        """Whether the model is built from the checkpoints' own ``config.json``."""
+        return self.source == "transformers"
 
     @classmethod
     def parse(cls, text: str) -> ModelSpec:

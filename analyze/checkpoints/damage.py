@@ -1,0 +1,36 @@
+"""What is said of a file that no reader can read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from analyze.errors import CheckpointError, printable
+
+
+def as_text(path: Path | str) -> str:
+    """A path as text that every file and terminal takes, whatever bytes its name has."""
+    return printable(str(path))
+
+
+def damaged(path: Path, error: Exception) -> CheckpointError:
+    """A file that is empty, cut off, or of no known format."""
+    return CheckpointError(
+        "the checkpoint file cannot be read",
+        found=f"{as_text(path)}: {_reason(path, error)}",
+        expected="a complete safetensors or torch file",
+        fix="copy or save it again, or leave it out: --checkpoints GLOB",
+    )
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """What the reader says, without its advice; what a damaged pickle raises says nothing."""
+    size = path.stat().st_size if path.exists() else 0
+    if size == 0:
+        return "it is empty (0 bytes)"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if not lines or not isinstance(error, RuntimeError | OSError | SafetensorError):
+        kind = "safetensors" if path.name.endswith(".safetensors") else "torch"
+        return f"its {size} bytes are no {kind} file"
+    return f"{lines[0].partition('. ')[0]} ({size} bytes)"

@@ -1,0 +1,92 @@
+"""Weights over several files with an index beside them, as Hugging Face saves large models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch import Tensor
+
+from analyze.checkpoints.damage import as_text
+from analyze.checkpoints.layouts.opened import Opened
+from analyze.checkpoints.layouts.safetensors_file import open_safetensors
+from analyze.checkpoints.layouts.torch_file import open_torch
+from analyze.checkpoints.sidecars import read_json
+from analyze.checkpoints.state import Part, Stored, tensors_in
+from analyze.errors import CheckpointError, listed
+
+INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
+
+
+def index_in(folder: Path, names: list[str]) -> Path | None:
+    """The index among the files of a directory."""
+    return next((folder / name for name in INDICES if name in names), None)
+
+
+def open_sharded(index: Path, *, trust: bool = False) -> Opened:
+    """The names in the index; shards are opened when their tensors are asked for.
+
+    Raises:
+        CheckpointError: the index is broken, names files elsewhere, or a shard is missing.
+    """
+    where = _weight_map(index)
+    shards = {name: index.parent / name for name in sorted(set(where.values()))}
+    missing = [name for name, path in shards.items() if not path.is_file()]
+    if missing:
+        raise CheckpointError(
+            "parts of the checkpoint are missing",
+            found=f"no {listed(missing, 3)} beside {as_text(index)}",
+            expected=f"the {len(shards)} files that it names",
+            fix="copy them too, or wait until the trainer has saved them all",
+        )
+
+    def load(part: Part) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for shard, path in shards.items():
+            names = [n for n in part.tensors if where[n] == shard]
+            found |= _from_shard(path, names, trust=trust)
+        return found
+
+    state = {name: Stored(name) for name in where}
+    files = (index, *shards.values())
+    kind = "safetensors" if index.name.startswith("model.safetensors") else "torch"
+    return Opened(f"{kind}, {len(shards)} shards", state, files, load)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor to file; a file is a name in the same directory and no path."""
+    content = read_json(index)
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    good = isinstance(where, dict) and where and all(isinstance(v, str) for v in where.values())
+    if not isinstance(where, dict) or not good:
+        raise _broken(index, "no weight_map from names to files")
+    for shard in set(where.values()):
+        path = index.parent / shard
+        plain = shard and Path(shard).name == shard and "\\" not in shard and "\0" not in shard
+        if not plain or path.resolve().parent != index.parent.resolve():
+            raise _broken(index, f"the file {shard!r}")
+    return where
+
+
+def _from_shard(path: Path, names: list[str], *, trust: bool) -> dict[str, Tensor]:
+    safe = path.name.endswith(".safetensors")
+    opened = open_safetensors(path) if safe else open_torch(path, trust=trust)
+    present = tensors_in(opened.state)
+    if absent := [name for name in names if name not in present]:
+        raise CheckpointError(
+            "a part of the checkpoint has not what its index says",
+            found=f"no {listed(absent, 3)} in {as_text(path)}",
+            expected=f"its {len(names)} tensors",
+            fix="copy or save the checkpoint again",
+        )
+    return opened.load(Part("", {name: present[name] for name in names}))
+
+
+def _broken(index: Path, found: str) -> CheckpointError:
+    return CheckpointError(
+        "the index of the checkpoint is not understood",
+        found=f"{as_text(index)}: {found}",
+        expected="JSON with a weight_map from tensors to files in the same directory",
+        fix="copy or save the checkpoint again",
+    )

@@ -1,0 +1,98 @@
+"""The names of a checkpoint's tensors turned into those of the model."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from analyze.checkpoints.state import COUNTERS
+
+# What torch's wrappers put between the names of modules, anywhere: compile, FSDP, checkpointing.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+DATA_PARALLEL = "module"  # DDP's; a model may have a module of that name itself
+T = TypeVar("T")
+
+
+def prefix_of(weights: Mapping[str, object], own: Mapping[str, object]) -> str:
+    """The prefix whose removal makes most names of the checkpoint those of the model."""
+    candidates = {""}
+    for key in weights:
+        parts = key.split(".")
+        for k in range(1, len(parts)):
+            if ".".join(parts[k:]) in own:
+                candidates.add("".join(f"{part}." for part in parts[:k]))
+
+    def matches(prefix: str) -> int:
+        return sum(key.startswith(prefix) and key[len(prefix) :] in own for key in weights)
+
+    return max(sorted(candidates, key=len), key=matches)
+
+
+def stripped(weights: Mapping[str, T], own: Mapping[str, object], prefix: str) -> dict[str, T]:
+    """The tensors without the prefix; a name that would hide another one keeps it."""
+    found = {}
+    for key, tensor in weights.items():
+        short = key.removeprefix(prefix)
+        if short in own or short not in COUNTERS:
+            found[key if short in weights else short] = tensor
+    return found
+
+
+def unwrapped(weights: Mapping[str, T], own: Iterable[str]) -> dict[str, T]:
+    """Names without the wrappers inside them, where that makes them names of the model.
+
+    A model that is wrapped itself is matched by its names without wrappers.
+    """
+    plain: dict[str, list[str]] = {}
+    for name in own:
+        plain.setdefault(_without(name, WRAPPERS), []).append(name)
+
+    def matched(key: str) -> str:
+        for wrappers in (WRAPPERS, (*WRAPPERS, DATA_PARALLEL)):
+            if len(names := plain.get(_without(key, wrappers), [])) == 1:
+                return names[0]
+        return key
+
+    known = {name for names in plain.values() for name in names}
+    return _renamed(weights, lambda key: key if key in known else matched(key))
+
+
+def renamed(weights: Mapping[str, T], rules: Iterable[str]) -> dict[str, T]:
+    """Names by the user's rules ``OLD=NEW``: with ``*`` for any part, or the path of a module."""
+    compiled = [_compiled(rule) for rule in rules]
+
+    def apply(key: str) -> str:
+        for pattern, new in compiled:
+            if match := pattern.fullmatch(key):
+                groups = iter(match.groups())
+                return "".join(next(groups) if part == "*" else part for part in new)
+        return key
+
+    return _renamed(weights, apply)
+
+
+def any_matches(name: str, globs: Iterable[str]) -> bool:
+    """Whether a name is meant by one of the user's globs."""
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def _compiled(rule: str) -> tuple[re.Pattern[str], list[str]]:
+    old, _, new = rule.partition("=")
+    if "*" in old:
+        return re.compile(re.escape(old).replace(r"\*", "(.*)")), re.split(r"(\*)", new)
+    return re.compile(rf"{re.escape(old)}((?:\..*)?)"), [new, "*"]
+
+
+def _renamed(weights: Mapping[str, T], rename: Callable[[str], str]) -> dict[str, T]:
+    """All names changed, but for those that would then hide one another."""
+    new = {key: rename(key) for key in weights}
+    taken: dict[str, int] = {}
+    for name in new.values():
+        taken[name] = taken.get(name, 0) + 1
+    return {key if taken[new[key]] > 1 else new[key]: t for key, t in weights.items()}
+
+
+def _without(name: str, wrappers: tuple[str, ...]) -> str:
+    return ".".join(part for part in name.split(".") if part not in wrappers)

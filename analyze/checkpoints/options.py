@@ -1,0 +1,73 @@
+"""How the checkpoints of a run are to be found and read, as the user chose; no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyze.errors import InputError
+
+WEIGHTS = ("model", "ema")
+GROUPS = ("step", "epoch", "tokens")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The user's choices; the defaults decide nothing that could be decided wrongly.
+
+    Args:
+        weights: ``model`` for the trained weights, ``ema`` for their moving average; None takes
+            the trained ones where there are any.
+        manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
+        step_regex: With named groups ``step``, ``epoch`` or ``tokens``, searched in the names.
+        trust_pickle: Open pickles that can run code.
+        rename: ``OLD=NEW`` for names of tensors, with ``*`` for any part.
+        ignore: Globs of buffers that may be missing, and of tensors that the model has no place
+            for.
+
+    Raises:
+        InputError: a value that means nothing.
+    """
+
+    weights: str | None = None
+    manifest: Path | None = None
+    step_regex: str | None = None
+    trust_pickle: bool = False
+    rename: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weights not in (None, *WEIGHTS):
+            raise InputError(
+                "there are no such weights",
+                found=f"weights {self.weights!r}",
+                expected=f"one of {', '.join(WEIGHTS)}",
+                fix="--weights model",
+            )
+        if self.step_regex is not None:
+            _check_regex(self.step_regex)
+        for rule in self.rename:
+            old, equals, new = rule.partition("=")
+            if not old or not equals or not new or old.count("*") < new.count("*"):
+                raise InputError(
+                    "a renaming is not understood",
+                    found=f"--rename {rule!r}",
+                    expected="OLD=NEW, each * of NEW standing for one of OLD",
+                    fix="--rename 'head.*=fc.*', or --rename head=fc",
+                )
+
+
+def _check_regex(text: str) -> None:
+    try:
+        groups = set(re.compile(text).groupindex)
+        found = f"named groups {sorted(groups)} in {text!r}"
+    except re.error as error:
+        groups, found = set(), f"{text!r}: {error}"
+    if not groups or not groups <= set(GROUPS):
+        raise InputError(
+            "the pattern for steps is not understood",
+            found=found,
+            expected=f"a regular expression with named groups among {', '.join(GROUPS)}",
+            fix=r"--step-regex 'iter(?P<step>\d+)'",
+        )

@@ -1,0 +1,123 @@
+"""Which part of what a checkpoint holds is the model's weights, and which their moving average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from analyze.errors import CheckpointError, listed
+
+MODEL_KEYS = (
+    "state_dict", "model_state_dict", "model", "net", "module", "params", "weights", "network",
+    "state.model",
+)  # fmt: skip
+EMA_KEYS = (
+    "state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema_model",
+    "params_ema", "ema",
+)  # fmt: skip
+N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
+COUNTERS = (N_AVERAGED, "steps")  # MMEngine's average has another name for it
+# Lightning's WeightAveraging puts the average where the weights were.
+LIGHTNING_AVERAGE, LIGHTNING_MODEL = "averaging_state", "current_model_state"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that is still in its file, under this key."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """The tensors at one place of a checkpoint; ``key`` is empty for the top level."""
+
+    key: str
+    tensors: Mapping[str, Tensor | Stored]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint has; None for what it has not."""
+
+    model: Part | None
+    ema: Part | None
+
+    def chosen(self, weights: str | None, name: str) -> tuple[Part | None, str]:
+        """The part that the user wants, and ``model`` or ``ema``; None where no tensors are.
+
+        Raises:
+            CheckpointError: the checkpoint has the other kind only.
+        """
+        kinds = {"model": self.model, "ema": self.ema}
+        if weights is None:
+            weights = "ema" if self.model is None and self.ema is not None else "model"
+        part, other = kinds[weights], "ema" if weights == "model" else "model"
+        if part is None and kinds[other] is not None:
+            raise _other_kind_only(weights, other, kinds[other], name)
+        return part, weights
+
+
+def parts_of(state: Mapping[str, Any]) -> Parts:
+    """The trained weights and their average, by the keys that trainers put them at."""
+    if LIGHTNING_AVERAGE in state and isinstance(state.get(LIGHTNING_MODEL), Mapping):
+        return Parts(_part(state, LIGHTNING_MODEL), _part(state, "state_dict"))
+    model = next((p for key in MODEL_KEYS if (p := _part(state, key))), None)
+    ema = next((p for key in EMA_KEYS if (p := _part(state, key))), None)
+    if model is None and ema is None:
+        top = tensors_in(state)
+        model = Part("", top) if top else None
+    if model is not None and N_AVERAGED in model.tensors:
+        return Parts(None, ema or model)
+    return Parts(model, ema)
+
+
+def tensors_in(mapping: Mapping[Any, Any]) -> dict[str, Tensor | Stored]:
+    """The tensors directly in a dictionary, by name."""
+    return {str(k): v for k, v in mapping.items() if isinstance(v, Tensor | Stored)}
+
+
+def at(state: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; None where there is none."""
+    value: Any = state
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _part(state: Mapping[str, Any], key: str) -> Part | None:
+    """The tensors at a key, or one level below it as some keep them: ``ema.module``."""
+    found = at(state, key)
+    if not isinstance(found, Mapping):
+        found = _as_state_dict(found)
+    if found is None:
+        return None
+    if tensors := tensors_in(found):
+        return Part(key, tensors)
+    for inner in ("state_dict", "module", "model", "shadow"):
+        if isinstance(found.get(inner), Mapping) and (tensors := tensors_in(found[inner])):
+            return Part(f"{key}.{inner}", tensors)
+    return None
+
+
+def _as_state_dict(value: Any) -> Mapping[str, Any] | None:
+    """A whole module, which only a trusted pickle can hold."""
+    from torch import nn
+
+    return value.state_dict() if isinstance(value, nn.Module) else None
+
+
+def _other_kind_only(weights: str, other: str, part: Part | None, name: str) -> CheckpointError:
+    assert part is not None
+    words = {"model": "trained weights", "ema": "averaged (EMA) weights"}
+    place = part.key or "the top level"
+    return CheckpointError(
+        f"the checkpoint holds no {words[weights]}",
+        found=f"{words[other]} at {place} of {name}, "
+        f"{len(part.tensors)} tensors: {listed(list(part.tensors), 3)}",
+        expected=f"{words[weights]}, as --weights {weights} asks for",
+        fix=f"--weights {other}, or leave the checkpoint out: --checkpoints GLOB",
+    )

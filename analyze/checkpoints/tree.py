@@ -1,0 +1,99 @@
+"""The files and directories of a run that may be checkpoints, by their names alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyze.checkpoints.checkpoint import LeftOut
+from analyze.checkpoints.damage import as_text
+from analyze.checkpoints.layouts.distributed import METADATA
+from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
+from analyze.checkpoints.layouts.sharded import INDICES, SHARD
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What may be a checkpoint, and what is none.
+
+    Args:
+        root: What names are relative to.
+        candidates: Files, and directories that are one checkpoint.
+        left_out: The rest, with the reason.
+    """
+
+    root: Path
+    candidates: list[Path]
+    left_out: list[LeftOut]
+
+    def name(self, path: Path) -> str:
+        """Relative to the run, as text that every file and terminal takes."""
+        return name_of(path, self.root)
+
+
+def name_of(path: Path, root: Path) -> str:
+    """A path relative to the run; the run itself goes by its own name."""
+    relative = path.relative_to(root).as_posix()
+    return as_text(path.resolve().name if relative == "." else relative)
+
+
+def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
+    """Every file below a directory, or the one file; links are not followed out of the run."""
+    root = run if run.is_dir() else run.parent
+    tree = Tree(root, [], [])
+    if not run.is_dir():
+        tree.candidates.append(run)
+        return tree
+    left_out = {path.resolve() for path in exclude}
+    for path, by_name in _entries(run):
+        why = "the probe file" if path.resolve() in left_out else by_name
+        if why := why or _why_no_link(path, root):
+            tree.left_out.append(LeftOut(tree.name(path), why))
+        else:
+            tree.candidates.append(path)
+    return tree
+
+
+def _entries(run: Path) -> Iterator[tuple[Path, str]]:
+    """Each file and each directory that is one thing, with why it is no checkpoint."""
+    for place, folders, files in os.walk(run, followlinks=False):
+        folder = Path(place)
+        files.sort()
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in [f for f in folders if (folder / f).is_symlink()]:
+            yield folder / name, _why_no_link(folder / name, run) or "a link to a directory"
+        if folder != run and (why := why_no_folder(folder.name, files, folders)):
+            yield folder, why
+            folders.clear()
+            continue
+        if METADATA in files or any(name.endswith(".distcp") for name in files):
+            whole = METADATA in files
+            yield folder, "" if whole else f"still being written: no {METADATA}, which comes last"
+            folders.clear()
+            continue
+        yield from _files(folder, files)
+
+
+def _files(folder: Path, files: list[str]) -> Iterator[tuple[Path, str]]:
+    indices = [name for name in INDICES if name in files]
+    if indices:
+        yield folder, ""
+    for name in files:
+        if indices and (name in indices or SHARD.search(name)):
+            yield folder / name, "a part of the checkpoint in shards"
+        else:
+            yield folder / name, why_no_weights(name)
+
+
+def _why_no_link(path: Path, root: Path) -> str:
+    """Why a link, or what is no file, is left alone; empty for files and for directories."""
+    if path.is_symlink():
+        target = path.resolve()
+        if not target.is_relative_to(root.resolve()):
+            return f"a link out of the run's directory, to {as_text(target)}"
+        if not target.exists():
+            return "a link to nothing"
+        return f"a link to {name_of(target, root.resolve())}"
+    return "" if path.is_file() or path.is_dir() else "no file"

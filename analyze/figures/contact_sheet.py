@@ -1,0 +1,116 @@
+"""The contact sheet: some examples of every subset, as the model gets them, with their labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyze.errors import InputError
+from analyze.figures.names import figure_text
+from analyze.figures.style import style
+from analyze.probes import ProbeSet
+
+COLUMNS = 10
+SUBSETS = 12  # beyond these a sheet is no overview
+CHANNELS = (1, 3)
+
+
+def has_images(probes: ProbeSet) -> bool:
+    """Whether the inputs are images: one input ``[N, 1 or 3, H, W]`` or ``[N, H, W]``."""
+    return _images(probes) is not None
+
+
+def draw(probes: ProbeSet) -> Figure:
+    """A row for each subset, of its examples with the smallest ids; below each its target.
+
+    Raises:
+        InputError: the inputs are no images.
+    """
+    images = _images(probes)
+    if images is None:
+        shapes = [f"{k or 'inputs'} {list(v.shape[1:])}" for k, v in probes.inputs.items()]
+        raise InputError(
+            "there is nothing to draw",
+            found=", ".join(shapes),
+            expected="images [1 or 3, H, W] or [H, W]",
+            fix="leave --sheet out",
+        )
+    names = probes.subset_names[:SUBSETS]
+    figure = Figure(figsize=(COLUMNS * 0.8, len(names) * 1.15 + 0.2), layout="constrained")
+    axes = figure.subplots(len(names), COLUMNS, squeeze=False)
+    for code, (name, line) in enumerate(zip(names, axes, strict=True)):
+        rows = np.flatnonzero(probes.subset == code)
+        rows = rows[np.argsort(probes.id[rows], kind="stable")][:COLUMNS]
+        for axis in line:
+            axis.set_axis_off()
+        line[0].set_title(figure_text(name, 40), loc="left", fontsize=8)
+        for axis, row in zip(line, rows, strict=False):
+            _draw_one(axis, images[row], _label(probes, int(row)))
+    return figure
+
+
+def write_sheet(probes: ProbeSet, path: Path) -> Path:
+    """Draw the sheet into a PNG file.
+
+    Raises:
+        InputError: the inputs are no images, or the file cannot be written.
+    """
+    with style():
+        figure = draw(probes)
+        part = path.with_name(f"{path.name}.part")
+        try:
+            figure.savefig(part, format="png", dpi=150)
+            os.replace(part, path)  # noqa: PTH105 - in one step, or not at all
+        except OSError as error:
+            raise InputError(
+                "the contact sheet cannot be written",
+                found=f"{path}: {error.strerror}",
+                expected="a directory that exists and can be written to",
+                fix="--sheet OUT.png",
+            ) from error
+    return path
+
+
+def _draw_one(axis: Axes, image: np.ndarray, label: str) -> None:
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.text(0.5, -0.05, figure_text(label, 16), transform=axis.transAxes, fontsize=5,
+              ha="center", va="top")  # fmt: skip
+
+
+def _images(probes: ProbeSet) -> np.ndarray | None:
+    """``[N, H, W]`` or ``[N, H, W, 3]`` between 0 and 1; None for other inputs."""
+    if len(probes.inputs) != 1:
+        return None
+    (values,) = probes.inputs.values()
+    if values.ndim == 4 and values.shape[1] in CHANNELS:
+        values = np.moveaxis(values, 1, -1)
+        values = values[..., 0] if values.shape[-1] == 1 else values
+    elif values.ndim != 3 or min(values.shape[1:]) < 4:
+        return None
+    if values.dtype == np.uint8:
+        return values / 255
+    if values.dtype.kind != "f":
+        return None
+    lowest, highest = float(values.min()), float(values.max())
+    return (values - lowest) / (highest - lowest or 1.0)  # normalised: any range
+
+
+def _label(probes: ProbeSet, row: int) -> str:
+    """The target by its name, and the true class where it is another."""
+    target = probes.targets[row]
+    if target.ndim:
+        return ""
+    true = _named(probes, "true_class", row)
+    names = probes.columns["true_class"].names if true else ()
+    given = names[int(target)] if 0 <= target < len(names) else f"{target:g}"
+    given = _named(probes, "class", row) or given
+    return given if true in ("", given) else f"{given} ({true})"
+
+
+def _named(probes: ProbeSet, column: str, row: int) -> str:
+    found = probes.columns.get(column)
+    return "" if found is None else found.names[found.codes[row]]

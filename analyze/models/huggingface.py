@@ -1,0 +1,83 @@
+"""``transformers:auto``: the model that a checkpoint's own ``config.json`` describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from analyze.checkpoints.sidecars import read_json
+from analyze.errors import InputError
+from analyze.models.specs import ModelSpec
+
+
+def build_from_config(spec: ModelSpec) -> nn.Module:
+    """The class that the config names, freshly built in float32; offline, and with no remote code.
+
+    Raises:
+        InputError: transformers is not installed, or does not have such a model.
+    """
+    if spec.name != "auto" or spec.config is None:
+        raise InputError(
+            "unknown transformers model",
+            found=repr(spec.text),
+            expected="transformers:auto, and checkpoints with their config.json",
+            fix="--model transformers:auto",
+        )
+    transformers = _transformers(spec)
+    # Its auto_map may name Python code beside the checkpoint; nothing here looks at it.
+    content = dict(read_json(spec.config))
+    kinds = transformers.CONFIG_MAPPING
+    kind, names = content.get("model_type"), content.get("architectures")
+    if kind not in kinds:
+        raise _unknown(spec.config, f"model_type {kind!r}", "a type of transformers' own")
+    name = names[0] if isinstance(names, list) and names else None
+    factory = getattr(transformers, name, None) if isinstance(name, str) else None
+    if not (isinstance(factory, type) and issubclass(factory, transformers.PreTrainedModel)):
+        raise _unknown(spec.config, f"architectures {names!r}", "one class of transformers' own")
+    config = kinds[kind].from_dict(content)
+    config.use_cache = False
+    if getattr(config, "use_pretrained_backbone", False):
+        config.use_pretrained_backbone = False
+    for key, value in spec.arguments.items():
+        setattr(config, key, value)
+    with _offline():
+        return factory(config)
+
+
+def _transformers(spec: ModelSpec) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            "transformers is not installed",
+            found=f"model {spec.text!r}",
+            expected="the package transformers, which builds it",
+            fix="pip install transformers",
+        ) from error
+    return transformers
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """A model that would fetch a backbone fails instead."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _unknown(config: Path, found: str, expected: str) -> InputError:
+    return InputError(
+        "the config names a model that transformers does not have",
+        found=f"{found} in {config}",
+        expected=f"{expected}: code beside a checkpoint is not run",
+        fix="give the model: --model FILE.py:FACTORY",
+    )

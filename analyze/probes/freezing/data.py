@@ -1,0 +1,259 @@
+"""Where examples come from: torchvision, an image folder, arrays, a Hugging Face data set, code.
+
+Each source gives its labels at once and its inputs only for the rows that are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyze.errors import InputError, listed
+from analyze.probes.freezing.values import named
+from analyze.specs import Spec
+from analyze.user_code import load_function, told
+
+FORMS = (
+    "torchvision:NAME?root=DIR, folder:DIR, huggingface:DIR, FILE.npz, FILE.pt, FILE.safetensors, "
+    "FILE.py:FUNCTION or package.module:FUNCTION"
+)
+INPUTS, TARGETS = ("inputs", "x", "images"), ("targets", "y", "labels", "label")
+TRUE, IDS = ("true_targets", "y_true", "true_labels"), ("id", "ids")
+ARRAYS = (".npz", ".pt", ".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A data set, its inputs not yet read.
+
+    Args:
+        source: The spec it came from.
+        targets: ``[N, ...]``, the labels as given.
+        items: The inputs at some rows: images, arrays, or dictionaries of arrays.
+        class_names: By class; empty where they have none.
+        true: ``[N]`` true labels, where the source has them.
+        ids: ``[N]``, where the source has them.
+        columns: Further labels of each example, ``[N]`` numbers or words.
+    """
+
+    source: str
+    targets: np.ndarray
+    items: Callable[[np.ndarray], list[Any]]
+    class_names: tuple[str, ...] = ()
+    true: np.ndarray | None = None
+    ids: np.ndarray | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def examples_of(text: str) -> Examples:
+    """The data set that a spec names; nothing is downloaded.
+
+    Raises:
+        InputError: no such data set, or one that has no labels.
+    """
+    spec = Spec.parse(text)
+    source, _, name = spec.name.partition(":")
+    if source == "torchvision" and name:
+        return _map_style(text, _torchvision(name, spec))
+    if source == "folder" and name:
+        return _map_style(text, _image_folder(Path(name), spec))
+    if source == "huggingface" and name:
+        return _hugging_face(text, Path(name), spec)
+    if Path(spec.name).suffix.lower() in ARRAYS:
+        return _arrays(text, Path(spec.name))
+    source, _, name = spec.name.rpartition(":")
+    if not source or not name:
+        raise InputError(
+            "this is not a spec of data",
+            found=repr(text),
+            expected=f"one of {FORMS}",
+            fix="--data 'torchvision:CIFAR10?root=data'",
+        )
+    function = load_function(source, name, "data")
+    return _map_style(text, _called(text, lambda: function(**spec.arguments)))
+
+
+def _torchvision(name: str, spec: Spec) -> Any:
+    from torchvision import datasets
+
+    kind = getattr(datasets, name, None)
+    if name not in datasets.__all__ or not isinstance(kind, type):
+        raise InputError(
+            "unknown torchvision data set",
+            found=repr(name),
+            expected=f"one of {listed(sorted(datasets.__all__), 6)}",
+            fix="--data 'torchvision:CIFAR10?root=data'",
+        )
+    if spec.arguments.get("download"):
+        raise InputError(
+            "the data would be downloaded",
+            found=f"download={spec.arguments['download']}",
+            expected="data that are on this machine: nothing is downloaded",
+            fix=f'python -c "from torchvision.datasets import {name}; '
+            f"{name}('data', download=True)\"",
+        )
+    return _called(f"torchvision:{name}", lambda: kind(**{"root": "data", **spec.arguments}))
+
+
+def _image_folder(folder: Path, spec: Spec) -> Any:
+    from torchvision.datasets import ImageFolder
+
+    return _called(f"folder:{folder}", lambda: ImageFolder(str(folder), **spec.arguments))
+
+
+def _called(text: str, build: Callable[[], Any]) -> Any:
+    try:
+        return build()
+    except Exception as error:  # whatever someone else's code raises
+        raise InputError(
+            "the data set cannot be opened",
+            found=f"{text!r}: {told(error)}",
+            expected="a data set on this machine, with the arguments it takes",
+            fix="change the part after the ? of --data, such as root=DIR",
+        ) from error
+
+
+def _map_style(text: str, dataset: Any) -> Examples:
+    """A data set of ``(input, target)`` pairs with a length."""
+    try:
+        count, first = len(dataset), dataset[0]
+    except Exception as error:  # whatever someone else's code raises
+        raise _no_map(text, told(error)) from error
+    if not isinstance(first, tuple | list) or len(first) != 2:
+        raise _no_map(text, f"items of type {type(first).__name__}")
+    targets = _targets_of(dataset, count)
+
+    def items(rows: np.ndarray) -> list[Any]:
+        found = []
+        for row in rows:
+            item, target = dataset[int(row)]
+            if not np.array_equal(np.asarray(target), targets[row]):
+                raise InputError(
+                    "the labels of the data set are not those of its items",
+                    found=f"targets[{row}] is {targets[row]}, item {row} has {target}",
+                    expected="the same label: an ImageFolder reads `samples`, not `targets`",
+                    fix="change the labels where the items come from, or pass them with "
+                    "--noise noisy_labels:FILE",
+                )
+            found.append(item)
+        return found
+
+    names = getattr(dataset, "classes", ())
+    words = tuple(map(str, names)) if isinstance(names, Sequence) else ()
+    return Examples(text, targets, items, words)
+
+
+def _targets_of(dataset: Any, count: int) -> np.ndarray:
+    """All labels: as a list where there is one, else from every item."""
+    for name in ("targets", "labels", "_labels"):
+        values = getattr(dataset, name, None)
+        if values is not None and hasattr(values, "__len__") and len(values) == count:
+            found = np.asarray(values)
+            if found.dtype.kind in "iufb":
+                return found
+    return np.stack([np.asarray(dataset[k][1]) for k in range(count)])
+
+
+def _arrays(text: str, path: Path) -> Examples:
+    """Arrays by their names: ``inputs``, ``targets``, perhaps ``true_targets``, ``id``, others."""
+    arrays = {name: _array(value) for name, value in named(path).items()}
+    inputs = next((n for n in INPUTS if n in arrays), None)
+    targets = next((n for n in TARGETS if n in arrays), None)
+    if inputs is None or targets is None:
+        raise InputError(
+            "the file has no inputs or no targets",
+            found=f"{path}: {listed(sorted(arrays))}",
+            expected=f"arrays called {' or '.join(INPUTS)} and {' or '.join(TARGETS)}",
+            fix="numpy.savez(path, inputs=..., targets=...)",
+        )
+    x = arrays.pop(inputs)
+    y = arrays.pop(targets)
+    true = next((arrays.pop(n) for n in TRUE if n in arrays), None)
+    ids = next((arrays.pop(n) for n in IDS if n in arrays), None)
+    sizes = {inputs: len(x), targets: len(y)}
+    sizes |= {n: len(a) for n, a in arrays.items()} | (
+        {"true": len(true)} if true is not None else {}
+    )
+    if len(set(sizes.values())) > 1:
+        raise InputError(
+            "the arrays of the file are of different lengths",
+            found=", ".join(f"{n} {size}" for n, size in sizes.items()) + f" in {path}",
+            expected="one entry for each example",
+            fix="save arrays of equal length",
+        )
+    return Examples(text, y, lambda rows: list(x[rows]), (), true, ids, arrays)
+
+
+def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
+    """A data set of ``save_to_disk``: ``?split=train&input=image&target=label``."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            "datasets is not installed",
+            found=f"data {text!r}",
+            expected="the package datasets, which reads it",
+            fix="pip install datasets",
+        ) from error
+    found = _called(text, lambda: datasets.load_from_disk(str(folder)))
+    split = spec.arguments.get("split")
+    if isinstance(found, dict):
+        if split not in found:
+            raise _choose(text, "split", split, list(found))
+        found = found[split]
+    names = found.column_names
+    wanted = str(spec.arguments.get("input", next((n for n in names if n in INPUTS), "image")))
+    target = str(spec.arguments.get("target", next((n for n in names if n in TARGETS), "label")))
+    inputs = wanted.split(",")
+    for key, name in [*(("input", n) for n in inputs), ("target", target)]:
+        if name not in names:
+            raise _choose(text, key, name, names)
+
+    def items(rows: np.ndarray) -> list[Any]:
+        records = [found[int(row)] for row in rows]
+        if len(inputs) == 1:
+            return [_value(record[inputs[0]]) for record in records]
+        return [{n: np.asarray(record[n]) for n in inputs} for record in records]
+
+    others = [n for n in names if n not in (*inputs, target)]
+    columns = {n: np.asarray(found[n]) for n in others if _is_label(found[0][n])}
+    classes = getattr(found.features[target], "names", ())
+    targets = np.asarray(found[target])
+    return Examples(text, targets, items, tuple(classes or ()), columns=columns)
+
+
+def _value(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, list) else value
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, bool | int | str)
+
+
+def _array(value: Any) -> np.ndarray:
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def _no_map(text: str, found: str) -> InputError:
+    return InputError(
+        "the data are no map-style data set with labels",
+        found=f"{text!r}: {found}",
+        expected="an object with len() whose items are pairs (input, target)",
+        fix="return such a data set, as torch.utils.data.Dataset, from FILE.py:FUNCTION",
+    )
+
+
+def _choose(text: str, key: str, found: object, known: list[str]) -> InputError:
+    return InputError(
+        f"the data set has no such {key}",
+        found=f"{key} {found!r} of {text!r}",
+        expected=f"one of {listed(known)}",
+        fix=f"--data '{text.partition('?')[0]}?{key}={known[0]}'",
+    )

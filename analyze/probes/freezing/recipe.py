@@ -1,0 +1,253 @@
+"""Build a probe set: examples, noise, subsets, choice, transforms, in this order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from analyze.errors import InputError, listed
+from analyze.probes.file import read_probes, write_probes
+from analyze.probes.freezing.data import Examples, examples_of
+from analyze.probes.freezing.noise import Labels, labels_of
+from analyze.probes.freezing.selection import choose
+from analyze.probes.freezing.transforms import Transforms, frozen
+from analyze.probes.probe_set import ProbeSet
+from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
+
+CLASS, TRUE_CLASS, NOISE = "class", "true_class", "noise"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a probe set is built.
+
+    Args:
+        data: A spec of the training data: ``torchvision:CIFAR10?root=data``.
+        noise: ``KIND:FILE``, as many as there are.
+        held_out: A spec of data that training did not see.
+        subset_by: The column that names the subset: ``class``, ``true_class``, ``noise``, or one of
+            the data's own; by default the noise where it is known.
+        per_subset: As many examples of each subset.
+        seed: Of the draw.
+        balance: As many of each class within a subset.
+        transforms: Of the inputs.
+    """
+
+    data: str
+    noise: Sequence[str] = ()
+    held_out: str | None = None
+    subset_by: str | None = None
+    per_subset: int | None = None
+    seed: int = 0
+    balance: bool = False
+    transforms: Transforms = field(default_factory=Transforms)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A probe set, and what was found on the way, in words."""
+
+    probes: ProbeSet
+    facts: list[str]
+
+
+def build_probes(recipe: Recipe) -> Built:
+    """Read, choose and freeze the examples.
+
+    Raises:
+        InputError: whatever of the data, the noise and the choice does not fit together.
+
+    Cost: all labels are read, and the inputs of the examples that are chosen.
+    """
+    examples = examples_of(recipe.data)
+    labels = labels_of(examples, list(recipe.noise))
+    columns = _columns(examples, labels)
+    subset = _subsets(recipe, examples, labels, columns)
+    rows = choose(
+        subset, columns[CLASS].codes if CLASS in columns else None, recipe.per_subset,
+        seed=recipe.seed, balance=recipe.balance,
+    )  # fmt: skip
+    inputs = frozen(examples.items(rows), recipe.transforms)
+    kept = {name: Column(c.codes[rows], c.names) for name, c in columns.items()}
+    part = _Part(
+        inputs, labels.given[rows], [subset[row] for row in rows], _ids(examples)[rows], kept
+    )
+    facts = [*_facts(examples, labels), *_short(recipe, part.subset)]
+    if recipe.held_out is not None:
+        held = examples_of(recipe.held_out)
+        part = _with_held_out(part, held, recipe, int(_ids(examples).max()) + 1)
+        facts.append(f"{part.subset.count(HELD_OUT)} of {len(held)} examples held out")
+    probes = ProbeSet(
+        part.inputs.get("", part.inputs), part.targets, part.subset, part.ids,
+        columns=part.columns, mean=recipe.transforms.mean, std=recipe.transforms.std,
+        subset_names=_ordered(part.subset),
+    )  # fmt: skip
+    return Built(probes, facts)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What goes into a probe set, before it is one."""
+
+    inputs: dict[str, np.ndarray]
+    targets: np.ndarray
+    subset: list[str]
+    ids: np.ndarray
+    columns: dict[str, Column]
+
+
+def _with_held_out(part: _Part, held: Examples, recipe: Recipe, first_id: int) -> _Part:
+    """The examples that training did not see, after the others; their labels are true."""
+    rows = choose(
+        [HELD_OUT] * len(held), _classes(held.targets), recipe.per_subset,
+        seed=recipe.seed, balance=recipe.balance,
+    )  # fmt: skip
+    inputs = frozen(held.items(rows), recipe.transforms)
+    if {k: v.shape[1:] for k, v in inputs.items()} != {
+        k: v.shape[1:] for k, v in part.inputs.items()
+    }:
+        raise InputError(
+            "the examples held out are of another kind",
+            found=f"{ {k or 'inputs': list(v.shape[1:]) for k, v in inputs.items()} }",
+            expected=f"{ {k or 'inputs': list(v.shape[1:]) for k, v in part.inputs.items()} }",
+            fix="--resize N --crop N, or other data for --held-out",
+        )
+    kept = (CLASS, TRUE_CLASS)
+    return _Part(
+        {k: np.concatenate([v, inputs[k]]) for k, v in part.inputs.items()},
+        np.concatenate([part.targets, held.targets[rows]]),
+        part.subset + [HELD_OUT] * len(rows),
+        np.concatenate([part.ids, first_id + rows]),
+        {k: _extended(c, held, rows) for k, c in part.columns.items() if k in kept},
+    )
+
+
+def freeze(recipe: Recipe, path: Path) -> Built:
+    """``build_probes``, and the file of it; a file that is no probe file is left alone.
+
+    Raises:
+        InputError: as ``build_probes``, or the file cannot be written.
+    """
+    _check_writable(path)
+    built = build_probes(recipe)
+    part = path.with_name(f"{path.name}.part")
+    notes = {"data": recipe.data, "noise": ", ".join(recipe.noise), "seed": str(recipe.seed)}
+    try:
+        write_probes(part, built.probes, **notes)
+        os.replace(part, path)  # noqa: PTH105 - in one step, or not at all
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            part.unlink()
+    return built
+
+
+def _columns(examples: Examples, labels: Labels) -> dict[str, Column]:
+    """Class as given, true class, noise, and the data's own labels, as codes."""
+    found = {k: _coded(v) for k, v in examples.columns.items() if v.ndim == 1}
+    if (classes := _classes(labels.given)) is not None:
+        found[CLASS] = _class_column(classes, examples.class_names)
+    if labels.known:
+        found[NOISE] = _coded(np.asarray(labels.state_names))
+    if labels.true is not None and (labels.true >= 0).all():
+        found[TRUE_CLASS] = _class_column(labels.true, examples.class_names)
+    return found
+
+
+def _classes(targets: np.ndarray) -> np.ndarray | None:
+    """Labels that are classes; None for those that are something else."""
+    whole = targets.ndim == 1 and targets.dtype.kind in "iub"
+    return targets.astype(np.int64) if whole and (targets >= 0).all() else None
+
+
+def _class_column(classes: np.ndarray, names: Sequence[str]) -> Column:
+    count = int(classes.max()) + 1
+    known = tuple(names) if len(names) >= count else tuple(map(str, range(count)))
+    return Column(classes.astype(np.int64), known)
+
+
+def _coded(values: np.ndarray) -> Column:
+    names, codes = np.unique(values.astype(str), return_inverse=True)
+    return Column(codes.astype(np.int64), tuple(names.tolist()))
+
+
+def _subsets(
+    recipe: Recipe, examples: Examples, labels: Labels, columns: dict[str, Column]
+) -> list[str]:
+    """The subset of each example, by name."""
+    by = recipe.subset_by or (
+        NOISE if labels.known else "subset" if "subset" in columns else None
+    )  # fmt: skip
+    if by is None:
+        return [DEFAULT_SUBSET] * len(examples)
+    if by not in columns:
+        raise InputError(
+            "there is no such column to make subsets of",
+            found=f"--subset-by {by}",
+            expected=f"one of {listed(sorted(columns)) or 'none: the data have no columns'}",
+            fix=f"--subset-by {next(iter(columns), 'class')}",
+        )
+    column = columns[by]
+    return [column.names[code] for code in column.codes]
+
+
+def _ids(examples: Examples) -> np.ndarray:
+    """The data's own, or the position in it: the same example has the same id in every set."""
+    return np.arange(len(examples)) if examples.ids is None else np.asarray(examples.ids)
+
+
+def _extended(column: Column, held: Examples, rows: np.ndarray) -> Column:
+    """A column of classes with those of the examples held out, whose labels are true."""
+    names = column.names
+    highest = int(held.targets[rows].max()) if len(rows) else 0
+    names += tuple(map(str, range(len(names), highest + 1)))
+    return Column(np.concatenate([column.codes, held.targets[rows].astype(np.int64)]), names)
+
+
+def _ordered(names: list[str]) -> list[str]:
+    """Clean, corrupted, unknown first, then by name; held out last."""
+    first = ["clean", "corrupted", "estimated_clean", "estimated_corrupted", "unknown"]
+    rank = {name: k for k, name in enumerate(first)}
+    return sorted(set(names), key=lambda n: (n == HELD_OUT, rank.get(n, len(first)), n))
+
+
+def _facts(examples: Examples, labels: Labels) -> list[str]:
+    """What was counted and verified in the whole data set."""
+    found = [f"{len(examples)} examples in {examples.source}"]
+    classes = _classes(labels.given)
+    if classes is not None:
+        empty = sorted(set(range(int(classes.max()) + 1)) - set(classes.tolist()))
+        none = f"; none of class {listed(list(map(str, empty)), 4)}" if empty else ""
+        found.append(f"labels from {classes.min()} to {classes.max()}{none}")
+    if labels.known:
+        counts = Counter(labels.state_names)
+        found.append(", ".join(f"{n} {name}" for name, n in sorted(counts.items())))
+    return found + labels.facts
+
+
+def _short(recipe: Recipe, names: list[str]) -> list[str]:
+    """Subsets that have fewer examples than wanted: their m-coherence has a lower ceiling."""
+    if recipe.per_subset is None:
+        return []
+    few = [f"{name} {n}" for name, n in Counter(names).items() if n < recipe.per_subset]
+    if not few:
+        return []
+    return [f"fewer than {recipe.per_subset} in {listed(few)}: m-coherence grows with their number"]
+
+
+def _check_writable(path: Path) -> None:
+    """A folder to write to, and nothing in the way but an older probe file."""
+    if not path.parent.is_dir() or path.is_dir() or path.suffix != ".safetensors":
+        raise InputError(
+            "the probe file cannot be written",
+            found=f"{path}: no file in a directory that exists, ending in .safetensors",
+            expected="the path of a safetensors file",
+            fix="analyze probes build probes.safetensors --data SPEC",
+        )
+    if path.exists():
+        read_probes(path)

@@ -1,0 +1,567 @@
+"""The directories that trainers leave: made by the real library where there is one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.discovery import find
+from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.options import Reading
+from analyze.checkpoints.reading import read_weights
+from analyze.scan import scan
+
+FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of
+
+
+def net(seed: int = 0, width: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
+
+
+def weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    return net(seed).state_dict()
+
+
+def save(path: Path, content) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, path)
+    return path
+
+
+def known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def found(run: Path, **reading) -> list[Checkpoint]:
+    return find(run, reading=Reading(**reading)).checkpoints
+
+
+def reasons(run: Path, **reading) -> dict[str, str]:
+    return {one.name: one.why for one in find(run, reading=Reading(**reading)).left_out}
+
+
+def assert_weights(checkpoint: Checkpoint, expected, **reading) -> None:
+    """Equal to what was saved, tensor by tensor, after the strict fit to a model of other ones."""
+    assert checkpoint.problem is None, str(checkpoint.problem)
+    model = net(99)
+    fit(model, read_weights(checkpoint.path, Reading(**reading)), checkpoint.name, "net")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+# --- made by the real library
+
+
+@FOREIGN
+def test_lightning(tmp_path):
+    lightning = pytest.importorskip("lightning")
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    saved = {}
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+
+        def training_step(self, batch, _):
+            return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+        def on_save_checkpoint(self, checkpoint):
+            saved[self.global_step] = {k: v.clone() for k, v in self.net.state_dict().items()}
+
+    data = torch.utils.data.TensorDataset(torch.randn(12, 4), torch.randint(0, 2, (12,)))
+    trainer = lightning.Trainer(
+        default_root_dir=tmp_path, max_epochs=3, accelerator="cpu", logger=True,
+        enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[ModelCheckpoint(save_top_k=-1, save_last="link")],
+    )  # fmt: skip
+    trainer.fit(Module(), torch.utils.data.DataLoader(data, batch_size=4))
+    checkpoints = found(tmp_path)
+    assert [(c.step, c.epoch, c.epochs_completed) for c in checkpoints] == [
+        (3, 0, 1), (6, 1, 2), (9, 2, 3),
+    ]  # fmt: skip
+    assert [c.step_rule for c in checkpoints] == ["content global_step"] * 3
+    assert {c.prefix for c in checkpoints} == {"net."}
+    for c in checkpoints:
+        assert_weights(c, saved[int(c.step)])
+    assert [w for n, w in reasons(tmp_path).items() if n.endswith("last.ckpt")] == [
+        "a link to " + checkpoints[-1].name
+    ]
+
+
+@FOREIGN
+def test_lightnings_average_stands_where_the_weights_were(tmp_path):
+    pytest.importorskip("lightning")
+    from lightning.pytorch.callbacks import WeightAveraging
+
+    callback = WeightAveraging()
+    callback._average_model = nn.Module()
+    callback._average_model.state_dict = lambda: {
+        **{f"module.{k}": v for k, v in weights(1).items()}, "n_averaged": torch.tensor(3),
+    }  # fmt: skip
+    content = {"state_dict": weights(0), "global_step": 7, "pytorch-lightning_version": "2.6"}
+    callback.on_save_checkpoint(None, None, content)
+    save(tmp_path / "epoch=0-step=7.ckpt", content)
+    (raw,) = found(tmp_path)
+    assert (raw.weights_key, raw.both) == ("current_model_state", True)
+    assert_weights(raw, weights(0))
+    (average,) = found(tmp_path, weights="ema")
+    assert_weights(average, weights(1), weights="ema")
+
+
+@FOREIGN
+def test_transformers_trainer(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, num_labels=3,
+    )  # fmt: skip
+    model = transformers.BertForSequenceClassification(config)
+    data = [{"input_ids": torch.randint(0, 20, (5,)), "labels": k % 3} for k in range(12)]
+    saved = {}
+
+    class Keep(transformers.TrainerCallback):
+        def on_save(self, arguments, state, control, model, **_):
+            saved[state.global_step] = {k: v.clone() for k, v in model.state_dict().items()}
+
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path / "out"), num_train_epochs=2, per_device_train_batch_size=2,
+        save_steps=3, logging_steps=3, report_to=[], use_cpu=True, disable_tqdm=True,
+    )  # fmt: skip
+    trainer = transformers.Trainer(model, arguments, train_dataset=data, callbacks=[Keep()])
+    trainer.train()
+    checkpoints = found(tmp_path / "out")
+    assert [(c.step, c.epoch) for c in checkpoints] == [(3, 0.5), (6, 1), (9, 1.5), (12, 2)]
+    assert {c.step_rule for c in checkpoints} == {"trainer_state.json"}
+    for c in checkpoints:
+        read = read_weights(c.path)
+        assert all(torch.equal(read[k], saved[int(c.step)][k]) for k in read)
+    why = reasons(tmp_path / "out")
+    assert why["checkpoint-3/optimizer.pt"].startswith("state of an optimizer")
+    assert why["checkpoint-3/training_args.bin"].startswith("arguments of the trainer")
+
+
+@FOREIGN
+def test_timm(tmp_path):
+    pytest.importorskip("timm")
+    from timm.utils import CheckpointSaver, ModelEmaV3
+
+    model = net()
+    average = ModelEmaV3(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    arguments = argparse.Namespace(model="net", lr=0.1)
+    saver = CheckpointSaver(
+        model, optimizer, args=arguments, model_ema=average, checkpoint_dir=str(tmp_path),
+        recovery_dir=str(tmp_path),
+    )  # fmt: skip
+    saved = {}
+    for epoch in range(4):
+        model.load_state_dict(weights(epoch))
+        saved[epoch] = {k: v.clone() for k, v in average.module.state_dict().items()}
+        saver.save_recovery(epoch, batch_idx=5)
+        saver.save_checkpoint(epoch, metric=float(epoch))
+    checkpoints = found(tmp_path)
+    assert [(known(c.step), c.epoch, c.epochs_completed) for c in checkpoints] == [
+        (None, 0, 1), (None, 1, 2), (None, 2, 3), (None, 3, 4),
+    ]  # fmt: skip
+    assert [c.name for c in checkpoints] == [f"checkpoint-{k}.pth.tar" for k in range(4)]
+    for c in checkpoints:
+        assert_weights(c, weights(int(c.epoch)))
+        assert_weights(c, saved[int(c.epoch)], weights="ema")
+    why = reasons(tmp_path)
+    assert why["last.pth.tar"] == "the same file as checkpoint-3.pth.tar"
+    assert why["model_best.pth.tar"] == "the same file as checkpoint-3.pth.tar"
+    assert "middle of an epoch" in why["recovery-3-5.pth.tar"]
+    warnings = " ".join(scan(tmp_path).warnings)
+    assert "best by metric of timm's saver" in warnings
+    assert "averaged (EMA) weights are there as well" in warnings
+
+
+@FOREIGN
+def test_distributed_checkpoints(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    for step in (10, 9):
+        state = {"model": weights(step), "optimizer": {"m": torch.ones(3)}, "step": step}
+        dcp.save(state, checkpoint_id=tmp_path / f"step-{step}")
+    checkpoints = found(tmp_path)
+    assert [(c.name, c.step, c.step_rule, c.format) for c in checkpoints] == [
+        ("step-9", 9, "content step", "distributed"),
+        ("step-10", 10, "content step", "distributed"),
+    ]
+    for c in checkpoints:
+        assert_weights(c, weights(int(c.step)))
+        assert len(c.sha256) == 64
+
+
+@FOREIGN
+def test_sharded_lightning_directory(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    folder = tmp_path / "epoch=1-step=6.ckpt"
+    state = {"model": {f"net.{k}": v for k, v in weights(1).items()}}
+    dcp.save(state, checkpoint_id=folder)
+    save(folder / "meta.pt", {"epoch": 1, "global_step": 6, "pytorch-lightning_version": "2.6"})
+    (only,) = found(tmp_path)
+    assert (only.name, only.step, only.epoch) == ("epoch=1-step=6.ckpt", 6, 1)
+    assert_weights(only, weights(1))
+    assert found(folder)[0].name == "epoch=1-step=6.ckpt"
+
+
+@FOREIGN
+def test_flattened_names_beside_an_optimizer(tmp_path):
+    """torchtitan keeps the parameters at the top level of the last step."""
+    import torch.distributed.checkpoint as dcp
+
+    dcp.save(weights(2), checkpoint_id=tmp_path / "step-5")
+    (only,) = found(tmp_path)
+    assert only.step == 5
+    assert_weights(only, weights(2))
+
+
+def test_torchvision_references(tmp_path):
+    """The layout of references/classification/train.py, which is a script and no package."""
+    model, optimizer = net(), torch.optim.SGD(net().parameters(), 0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    for epoch in (0, 1, 10):
+        model.load_state_dict(weights(epoch))
+        average.module.load_state_dict(weights(epoch + 50))
+        content = {
+            "model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch,
+            "lr_scheduler": schedule.state_dict(), "args": argparse.Namespace(lr=0.1, data=Path()),
+            "model_ema": average.state_dict(),
+        }  # fmt: skip
+        save(tmp_path / f"model_{epoch}.pth", content)
+        save(tmp_path / "checkpoint.pth", content)
+    checkpoints = found(tmp_path)
+    assert [(c.name, known(c.step), c.epoch, c.epochs_completed) for c in checkpoints] == [
+        ("model_0.pth", None, 0, 1), ("model_1.pth", None, 1, 2), ("model_10.pth", None, 10, 11),
+    ]  # fmt: skip
+    for c in checkpoints:
+        assert_weights(c, weights(int(c.epoch)))
+        assert_weights(c, weights(int(c.epoch) + 50), weights="ema")
+    assert reasons(tmp_path)["checkpoint.pth"] == "the same weights as model_10.pth"
+
+
+def test_averaged_model_of_torch(tmp_path):
+    average = torch.optim.swa_utils.AveragedModel(net(3))
+    save(tmp_path / "swa_step_4.pt", average.state_dict())
+    (only,) = found(tmp_path)
+    assert only.weights == "ema"
+    assert "averaged (EMA) weights, not those" in scan(tmp_path).warnings[-1]
+    assert_weights(only, weights(3))
+    (refused,) = found(tmp_path, weights="model")
+    assert "holds no trained weights" in str(refused.problem)
+    assert "--weights ema" in refused.problem.fix
+
+
+def test_averaged_weights_are_no_part_of_a_series_of_trained_ones(tmp_path):
+    save(tmp_path / "step_1.pt", weights(1))
+    save(tmp_path / "step_2.pt", {"ema": weights(2)})
+    good, bad = found(tmp_path)
+    assert good.problem is None
+    assert "averaged weights among" in str(bad.problem)
+
+
+# --- built to the documented layout
+
+
+def mmengine_content(epoch: int, iteration: int):
+    meta = {"epoch": epoch, "iter": iteration, "time": "2026", "seed": np.int64(3)}
+    average = {f"module.{k}": v for k, v in weights(epoch + 50).items()}
+    return {
+        "meta": meta, "state_dict": weights(epoch), "message_hub": {"x": np.float64(0.5)},
+        "ema_state_dict": average | {"steps": torch.tensor(9)},
+    }  # fmt: skip
+
+
+def test_mmengine(tmp_path):
+    for epoch in (1, 2, 12):
+        save(tmp_path / f"epoch_{epoch}.pth", mmengine_content(epoch, 100 * epoch))
+    save(tmp_path / "best_acc_epoch_2.pth", mmengine_content(2, 200))
+    (tmp_path / "last_checkpoint").write_text("epoch_12.pth")
+    checkpoints = found(tmp_path)
+    assert [(c.step, c.epoch, c.epochs_completed) for c in checkpoints] == [
+        (100, 1, 1), (200, 2, 2), (1200, 12, 12),
+    ]  # fmt: skip
+    assert {c.step_rule for c in checkpoints} == {"content meta.iter"}
+    assert_weights(checkpoints[1], weights(2))
+    assert_weights(checkpoints[1], weights(52), weights="ema")
+    assert reasons(tmp_path)["best_acc_epoch_2.pth"] == "the same weights as epoch_2.pth"
+
+
+def test_mmengine_keeps_its_own_records_and_need_not_be_installed(tmp_path, monkeypatch):
+    import sys
+    import types
+
+    names = ("mmengine", "mmengine.logging", "mmengine.logging.history_buffer")
+    for name in names:
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    buffer = type("HistoryBuffer", (), {"__module__": names[-1]})
+    sys.modules[names[-1]].HistoryBuffer = buffer
+    record = buffer()
+    record._log_history = np.arange(3.0)
+    content = mmengine_content(1, 100) | {"message_hub": {"log_scalars": {"loss": record}}}
+    save(tmp_path / "epoch_1.pth", content)
+    for name in names:
+        monkeypatch.delitem(sys.modules, name)
+    assert_weights(found(tmp_path)[0], weights(1))
+
+
+def test_nanogpt(tmp_path):
+    content = {
+        "model": {f"_orig_mod.{k}": v for k, v in weights(5).items()}, "iter_num": 2000,
+        "model_args": {"n_layer": 1}, "best_val_loss": torch.tensor(1.5), "config": {"lr": 0.1},
+    }  # fmt: skip
+    save(tmp_path / "ckpt.pt", content)
+    (only,) = found(tmp_path)
+    assert (only.step, only.step_rule, only.prefix) == (2000, "content iter_num", "_orig_mod.")
+    assert "only one checkpoint" in scan(tmp_path).warnings[0]
+    assert_weights(only, weights(5))
+
+
+def test_composer(tmp_path):
+    for batch in (20, 100):
+        content = {"state": {"model": weights(batch)}, "rng": []}
+        save(tmp_path / f"ep1-ba{batch}-rank0.pt", content)
+        save(tmp_path / f"ep1-ba{batch}-rank1.pt", content)
+    (tmp_path / "latest-rank0.pt").symlink_to("ep1-ba100-rank0.pt")
+    checkpoints = found(tmp_path)
+    assert [(c.step, c.epoch, c.weights_key) for c in checkpoints] == [
+        (20, 1, "state.model"), (100, 1, "state.model"),
+    ]  # fmt: skip
+    assert_weights(checkpoints[0], weights(20))
+    why = reasons(tmp_path)
+    assert why["latest-rank0.pt"] == "a link to ep1-ba100-rank0.pt"
+    assert why["ep1-ba20-rank1.pt"] == "the file of another rank; rank 0 is read"
+
+
+def hugging_face(folder: Path, step: int | None, content, *, shards: int = 1, kind="safetensors"):
+    """A checkpoint directory of the Trainer, as its documentation lays it out."""
+    folder.mkdir(parents=True)
+    names = list(content)
+    stem, suffix = ("model", kind) if kind == "safetensors" else ("pytorch_model", kind)
+    write = save_file if kind == "safetensors" else torch.save
+    if shards == 1:
+        write(content, folder / f"{stem}.{suffix}")
+    else:
+        where = {}
+        for k in range(shards):
+            part = f"{stem}-{k + 1:05d}-of-{shards:05d}.{suffix}"
+            write({n: content[n] for n in names[k::shards]}, folder / part)
+            where |= dict.fromkeys(names[k::shards], part)
+        index = {"metadata": {"total_size": 1}, "weight_map": where}
+        (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index))
+    torch.save({"state": {}}, folder / "optimizer.pt")
+    if step is not None:
+        state = {"global_step": step, "epoch": step / 500, "log_history": []}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+@pytest.mark.parametrize("shards", [1, 3])
+def test_hugging_face_directories(tmp_path, kind, shards):
+    for step in (1000, 500):
+        folder = tmp_path / f"checkpoint-{step}"
+        hugging_face(folder, step, weights(step), shards=shards, kind=kind)
+    checkpoints = found(tmp_path)
+    assert [(c.step, c.epoch, c.epochs_completed) for c in checkpoints] == [
+        (500, 1, 1), (1000, 2, 2),
+    ]  # fmt: skip
+    for c in checkpoints:
+        assert_weights(c, weights(int(c.step)))
+    if shards > 1:
+        assert [c.name for c in checkpoints] == ["checkpoint-500", "checkpoint-1000"]
+
+
+def test_the_final_weights_beside_the_last_checkpoint_are_found_once(tmp_path):
+    hugging_face(tmp_path / "out", 1000, weights(1))
+    hugging_face(tmp_path / "out" / "checkpoint-1000", 1000, weights(1))
+    assert len(found(tmp_path / "out")) == 1
+
+
+def test_suffixed_names_of_hugging_face(tmp_path):
+    hugging_face(tmp_path / "checkpoint-230500-loss-1.2531", None, weights(1))
+    (only,) = found(tmp_path)
+    assert (only.step, only.step_rule) == (230500, "name checkpoint-N")
+
+
+PYTHIA = {
+    "step0": (0, None),
+    "step1": (1, None),
+    "step512": (512, None),
+    "step1000-tokens4B": (1000, 4e9),
+    "stage1-step1500-tokens6B": (1500, 6e9),
+    "step-002000-2BT": (2000, 2e9),
+    "step143000": (143000, None),
+}
+
+
+def test_revisions_of_pythia_olmo_and_fineweb(tmp_path):
+    for k, name in enumerate(PYTHIA):
+        hugging_face(tmp_path / name, None, weights(k))
+    checkpoints = found(tmp_path)
+    assert [(c.step, known(c.tokens)) for c in checkpoints] == list(PYTHIA.values())
+    assert scan(tmp_path).warnings == []  # log-spaced steps are no gaps
+
+
+def test_fairseq_names(tmp_path):
+    for epoch, step in ((1, 500), (2, 1000)):
+        save(tmp_path / f"checkpoint_{epoch}_{step}.pt", {"model": weights(step)})
+    assert [(c.step, c.epoch) for c in found(tmp_path)] == [(500, 1), (1000, 2)]
+
+
+def test_what_is_not_read_is_named(tmp_path):
+    save(tmp_path / "step_1.pt", weights())
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "_CHECKPOINT_METADATA").write_text("{}")
+    save_file(weights(), tmp_path / "adapter_model.safetensors")
+    save(tmp_path / "layer_00-model_00-model_states.pt", weights())
+    save(tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt", weights())
+    why = reasons(tmp_path)
+    assert why["7"].startswith("an Orbax checkpoint")
+    assert why["adapter_model.safetensors"].startswith("a LoRA adapter")
+    assert why["layer_00-model_00-model_states.pt"].startswith("one layer of a DeepSpeed")
+    assert "zero_pp_rank_0_mp_rank_00_optim_states.pt" in why
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
+
+
+# --- wrappers, in any nesting
+
+WRAPPED = [
+    "module.{}", "_orig_mod.{}", "module._orig_mod.{}", "_orig_mod.module.{}",
+    "model.module._orig_mod.{}", "net.model.{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_prefixes(tmp_path, form):
+    save(tmp_path / "step_1.pt", {"state_dict": {form.format(k): v for k, v in weights(4).items()}})
+    assert_weights(found(tmp_path)[0], weights(4))
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "module"])
+def test_wrappers_inside(tmp_path, wrapper):
+    inside = {k.replace("0.", f"0.{wrapper}.", 1): v for k, v in weights(4).items()}
+    assert inside.keys() != weights(4).keys()
+    save(tmp_path / "step_1.pt", {f"model.{k}": v for k, v in inside.items()})
+    assert_weights(found(tmp_path)[0], weights(4))
+
+
+def test_a_compiled_model_and_an_averaged_one(tmp_path):
+    compiled = torch.compile(net(4))
+    average = torch.optim.swa_utils.AveragedModel(compiled)
+    save(tmp_path / "step_1.pt", compiled.state_dict())
+    save(tmp_path / "step_2.pt", {"model": weights(5), "model_ema": average.state_dict()})
+    first, second = found(tmp_path)
+    assert_weights(first, weights(4))
+    assert_weights(second, weights(4), weights="ema")
+
+
+# --- links, copies, order
+
+
+def test_hard_links_are_found_once(tmp_path):
+    path = save(tmp_path / "step_1.pt", weights(1))
+    os.link(path, tmp_path / "model_best.pt")
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
+    assert reasons(tmp_path)["model_best.pt"] == "the same file as step_1.pt"
+
+
+def test_a_copy_without_a_step_is_found_once(tmp_path):
+    for step in (1, 2):
+        save(tmp_path / f"step_{step}.pt", weights(step))
+    save(tmp_path / "final.pt", {"model": {f"module.{k}": v for k, v in weights(2).items()}})
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt", "step_2.pt"]
+    assert reasons(tmp_path)["final.pt"] == "the same weights as step_2.pt"
+
+
+def test_equal_weights_at_different_steps_are_two_checkpoints(tmp_path):
+    for step in (1, 2):
+        save(tmp_path / f"step_{step}.pt", weights(1))
+    assert len(found(tmp_path)) == 2
+
+
+def test_one_step_with_different_weights_is_kept_and_told(tmp_path):
+    save(tmp_path / "epoch=0-step=5.ckpt", weights(1))
+    save(tmp_path / "epoch=0-step=5-v1.ckpt", weights(2))
+    assert len(found(tmp_path)) == 2
+    assert "different weights at one step" in " ".join(scan(tmp_path).warnings)
+
+
+def test_unknown_steps_stand_last_by_age_with_a_warning(tmp_path):
+    for age, name in enumerate(["zeta.pt", "alpha.pt", "step_5.pt"]):
+        path = save(tmp_path / name, weights(age))
+        os.utime(path, (1000 + age, 1000 + age))
+    assert [c.name for c in found(tmp_path)] == ["step_5.pt", "zeta.pt", "alpha.pt"]
+    assert "no step is known of zeta.pt, alpha.pt" in " ".join(scan(tmp_path).warnings)
+
+
+def test_a_number_that_never_changes_is_no_step(tmp_path):
+    for k, name in enumerate(["resnet18_best.pt", "resnet18_other.pt"]):
+        save(tmp_path / name, weights(k))
+    assert [known(c.step) for c in found(tmp_path)] == [None, None]
+
+
+def test_gaps_are_told(tmp_path):
+    for k, step in enumerate((100, 200, 300, 400, 700, 800)):
+        save(tmp_path / f"step_{step}.pt", weights(k))
+    assert scan(tmp_path).warnings == ["gaps between step 400 and 700: the others are 100 apart"]
+
+
+def test_several_runs_in_one_directory_are_told(tmp_path):
+    for k, version in enumerate(("version_0", "version_1")):
+        save(tmp_path / version / "step_5.pt", weights(k))
+    assert "these may be several runs" in " ".join(scan(tmp_path).warnings)
+
+
+# --- written at this moment
+
+
+def test_what_is_still_being_written_is_left_for_later(tmp_path, monkeypatch):
+    save(tmp_path / "step_1.pt", weights(1))
+    growing = tmp_path / "step_2.pt"
+    growing.write_bytes((tmp_path / "step_1.pt").read_bytes()[:700])
+
+    def meanwhile(_seconds: float) -> None:
+        growing.write_bytes((tmp_path / "step_1.pt").read_bytes()[:900])
+
+    monkeypatch.setattr("analyze.checkpoints.discovery.time.sleep", meanwhile)
+    assert reasons(tmp_path) == {"step_2.pt": "still being written: run again later"}
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
+
+
+@FOREIGN
+def test_a_distributed_checkpoint_is_whole_when_its_metadata_is_there(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    save(tmp_path / "step_1.pt", weights(1))
+    dcp.save({"model": weights(2)}, checkpoint_id=tmp_path / "step-2")
+    (tmp_path / "step-2" / ".metadata").unlink()
+    assert reasons(tmp_path)["step-2"].startswith("still being written")
+
+
+def test_a_recent_file_that_cannot_be_read_is_told(tmp_path):
+    save(tmp_path / "step_1.pt", weights(1))
+    (tmp_path / "step_2.pt").write_bytes(b"PK")
+    warnings = scan(tmp_path).warnings
+    assert any("step_2.pt cannot be read and was changed" in text for text in warnings)
+    os.utime(tmp_path / "step_2.pt", (1000, 1000))
+    assert not any("still being written" in text for text in scan(tmp_path).warnings)

@@ -1,0 +1,143 @@
+"""The user's word on which files are checkpoints, at which step, and which weights are read."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+import analyze
+from analyze.checkpoints.discovery import find
+from analyze.checkpoints.options import Reading
+from analyze.errors import InputError
+from tests.conftest import NAMES, assert_input_error, call, small_weights
+
+
+def manifest(run, text: str):
+    path = run.parent / "list.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_manifest_goes_before_everything_else(tiny):
+    torch.save({"model": small_weights(5), "step": 77, "epoch": 7}, tiny.path / "recovery-1-2.pt")
+    path = manifest(
+        tiny.path, "checkpoint,step,epoch,tokens\nrecovery-1-2.pt,20,1.5,\nstep_9.pt,10,,3e9\n"
+    )
+    found = find(tiny.path, reading=Reading(manifest=path))
+    assert [(c.name, c.step, c.step_rule) for c in found.checkpoints] == [
+        ("step_9.pt", 10, "manifest"), ("recovery-1-2.pt", 20, "manifest"),
+    ]  # fmt: skip
+    first, second = found.checkpoints
+    assert (second.epoch, math.isnan(first.epoch), first.tokens) == (1.5, True, 3e9)
+    why = {one.name: one.why for one in found.left_out}
+    assert why["step_10.pt"] == "not in the manifest"
+
+
+BAD = {
+    "gone": ("checkpoint,step\ngone.pt,1\n", "line 2: no 'gone.pt'"),
+    "out of the run": ("checkpoint,step\n../probes.safetensors,1\n", "../probes.safetensors"),
+    "no header": ("step_9.pt,1\n", "the columns step_9.pt, 1"),
+    "no step": ("checkpoint\nstep_9.pt\n", "the columns checkpoint"),
+    "no number": ("checkpoint,step\nstep_9.pt,nine\n", "step 'nine'"),
+    "infinite": ("checkpoint,step\nstep_9.pt,inf\n", "step 'inf'"),
+    "twice": ("checkpoint,step\nstep_9.pt,1\nstep_9.pt,2\n", "a checkpoint twice"),
+    "empty": ("checkpoint,step\n", "no line below the header"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_manifest_that_is_not_understood(tiny, case):
+    text, expected = BAD[case]
+    path = manifest(tiny.path, text)
+    result = call("scan", str(tiny.path), "--manifest", str(path))
+    assert_input_error(result, "the manifest is not understood", expected)
+
+
+def test_a_missing_manifest(tiny):
+    result = call("scan", str(tiny.path), "--manifest", "gone.csv")
+    assert_input_error(result, "the manifest is not understood", "gone.csv")
+
+
+def test_a_pattern_for_steps_goes_before_what_files_say(tmp_path):
+    for k, step in enumerate((40_000, 80_000)):
+        content = {"model": small_weights(k), "step": 1}
+        torch.save(content, tmp_path / f"mates-{step // 1000}k-e{k + 3}.pt")
+    pattern = r"mates-(?P<step>\d+)k-e(?P<epoch>\d+)"
+    found = find(tmp_path, reading=Reading(step_regex=pattern)).checkpoints
+    assert [(c.step, c.epoch, c.step_rule) for c in found] == [
+        (40, 3, "--step-regex"), (80, 4, "--step-regex"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", ["(", r"(\d+)", r"(?P<when>\d+)"])
+def test_a_pattern_that_finds_nothing(tiny, pattern):
+    result = call("scan", str(tiny.path), "--step-regex", pattern)
+    assert_input_error(result, "the pattern for steps is not understood", repr(pattern))
+
+
+def test_there_are_two_kinds_of_weights():
+    with pytest.raises(InputError, match="no such weights"):
+        Reading(weights="average")
+
+
+@pytest.mark.parametrize("rule", ["head", "=fc", "head=", "head=fc.*"])
+def test_renamings_that_are_not_understood(tiny, rule):
+    assert_input_error(tiny.run("--rename", rule), "a renaming is not understood", repr(rule))
+
+
+def test_scan_has_a_decision_for_every_file(tiny):
+    torch.save({}, tiny.path / "optimizer.pt")
+    torch.save({"loss": [1.0]}, tiny.path / "history.pt")
+    (tiny.path / "notes.txt").write_text("")
+    content = json.loads(call("scan", str(tiny.path), "--json").stdout)
+    files = [row["checkpoint"] for row in content["checkpoints"]]
+    files += [row["file"] for row in content["left_out"]]
+    assert sorted(files) == sorted(p.name for p in tiny.path.iterdir())
+    table = call("scan", str(tiny.path)).stdout
+    assert "state of an optimizer" in table
+    assert "holds no tensors of a model" in table
+    assert "1 .txt" in table
+    assert "run.toml" not in table
+
+
+def test_choices_go_into_the_results(tiny):
+    for k, name in enumerate(NAMES):
+        content = {"model": small_weights(k), "model_ema": small_weights(k + 10)}
+        torch.save(content, tiny.path / name)
+    values = {}
+    for weights in ("model", "ema"):
+        assert tiny.run("--weights", weights).exit_code == 0
+        tree = analyze.open_results(tiny.output)
+        provenance = json.loads(tree.attrs["provenance"])
+        assert provenance["reading"] == {"weights": weights}
+        assert {c["weights"] for c in provenance["checkpoints"]} == {weights}
+        values[weights] = tree["network"]["m_coherence"].values
+    assert (values["model"] != values["ema"]).any()
+    assert tiny.run().exit_code == 0
+    tree = analyze.open_results(tiny.output)
+    assert (tree["network"]["m_coherence"].values == values["model"]).all()
+    assert "averaged (EMA) weights" in " ".join(json.loads(tree.attrs["provenance"])["warnings"])
+
+
+def test_renamed_and_ignored_from_the_command_line(tiny):
+    for k, name in enumerate(NAMES):
+        weights = small_weights(k)
+        content = {n.replace("fc.", "head."): t for n, t in weights.items()}
+        torch.save(content | {"criterion.weight": torch.ones(3)}, tiny.path / name)
+    refused = tiny.run()
+    assert_input_error(refused, "does not fit", "--rename head.weight=fc.weight")
+    result = tiny.run("--rename", "head=fc", "--ignore", "criterion.*")
+    assert result.exit_code == 0, result.stderr
+    reading = json.loads(analyze.open_results(tiny.output).attrs["provenance"])["reading"]
+    assert reading == {"rename": "('head=fc',)", "ignore": "('criterion.*',)"}
+
+
+def test_a_title_is_one_line_however_narrow_the_table(capsys):
+    from analyze.tables import print_table
+
+    title = "a title of many words, longer than the table below it is wide"
+    print_table(title, ["step"], [[1], [2]])
+    assert capsys.readouterr().out.splitlines()[0] == title
