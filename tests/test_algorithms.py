@@ -17,7 +17,7 @@ WITH_OUTER_PRODUCTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "gram", "alone", "grouped"])
+@pytest.mark.parametrize("algorithm", ["direct", "singly", "gram", "alone", "grouped"])
 @pytest.mark.parametrize("case", WITH_OUTER_PRODUCTS, ids=lambda case: case.name)
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
     monkeypatch.setattr(OuterProducts, "algorithms", (algorithm,))

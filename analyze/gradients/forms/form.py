@@ -17,6 +17,8 @@ from torch import Tensor
 
 # Per-example gradients made at a time: few enough to stay in a CPU's cache, or to fill a GPU.
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
+BLOCK = 1024  # entries whose squares are added in float32
+FAINT = 1e-24  # a sum of squares that is not far from the smallest that float32 holds
 
 
 class Summary(NamedTuple):
@@ -27,10 +29,28 @@ class Summary(NamedTuple):
 
 
 def squared_norms(values: Tensor) -> Tensor:
-    """``sum values[n]**2`` for each n, ``[N, ...]`` to ``[N]``, accumulated in float64."""
+    """``sum values[n]**2`` for each n, ``[N, ...]`` to ``[N]``, accumulated in float64.
+
+    On a CPU, blocks of ``BLOCK`` float32 entries are added in float32, and the blocks in float64:
+    five times as fast, and off by 1e-8, where the rounding of each entry is 6e-8.
+    """
     if values.device.type == "mps":  # MPS has no float64
         values = values.cpu()
     rows = values.reshape(len(values), -1)
+    if rows.device.type != "cpu" or rows.dtype != torch.float32 or rows.shape[1] < 16 * BLOCK:
+        return _in_double(rows)
+    whole = rows.shape[1] // BLOCK * BLOCK
+    blocks = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, BLOCK)), dim=2)
+    found = blocks.double().square().sum(1)
+    if whole < rows.shape[1]:
+        found += _in_double(rows[:, whole:])
+    unsure = (found < FAINT) | ~found.isfinite()  # float32 lost squares, or had no room for them
+    if unsure.any():
+        found[unsure] = _in_double(rows[unsure])
+    return found
+
+
+def _in_double(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
 
 
@@ -104,6 +124,17 @@ class Form:
             total = part if total is None else total.add_(part)
         assert total is not None
         return Summary(total, torch.cat(norms))
+
+    def _made_singly(self, explicit: Callable[[int], Tensor]) -> Summary:
+        """Make one gradient at a time, square it and add it while it is in the cache."""
+        total: Tensor | None = None
+        norms = []
+        for example in range(self.count):
+            value = explicit(example)  # its memory may be that of the one before
+            norms.append(squared_norms(value[None]))
+            total = value.clone() if total is None else total.add_(value)
+        assert total is not None
+        return Summary(total.reshape(self.shape), torch.cat(norms))
 
     def _chunks(self, each: int = 0) -> Iterator[tuple[int, int]]:
         """Ranges of examples that fit into ``CHUNK_BYTES`` with ``each`` bytes, or a gradient."""

@@ -23,10 +23,12 @@ class Grams(NamedTuple):
     Args:
         of: Of a range of examples, in a dtype.
         cost: Multiply-adds of one example in one group.
+        values: Numbers held at a time, of one example in one group.
     """
 
     of: Callable[[int, int, torch.dtype], tuple[Tensor, Tensor]]
     cost: float
+    values: int
 
 
 @dataclass
@@ -44,10 +46,12 @@ class OuterProducts(Form):
         view: As for every form.
         grams: A cheaper way to the Gram matrices than by ``factors``, if there is one.
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
+        single_makers: Further ways to make the gradient of one example, ``shape``, by name.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
-    replaces it), ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says.
+    replaces it), nor ``singly``, which makes them in one place one after the other; ``gram``
+    ``N*G*T*T*(O + K)``, or what ``grams`` says.
     """
 
     count: int
@@ -59,6 +63,7 @@ class OuterProducts(Form):
     view: Callable[[Tensor], Tensor] | None = None
     grams: Grams | None = None
     makers: Mapping[str, Callable[[int, int], Tensor]] = field(default_factory=dict)
+    single_makers: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
     uses: tuple[OuterProducts, ...] = ()
 
     @property
@@ -67,7 +72,7 @@ class OuterProducts(Form):
         if positions == 1 and groups == 1 and self.like.device.type != "mps":
             return ("gram",)
         dearest = WORTH_TRYING * positions * outputs * inputs
-        made = ("direct", *self.makers)
+        made = ("direct", "singly", *self.makers, *self.single_makers)
         if self.like.device.type == "mps" or self._grams.cost > dearest:
             return made
         return (*made, "gram")
@@ -84,15 +89,29 @@ class OuterProducts(Form):
     def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
         if algorithm == "gram":
             return self._gram()
+        if algorithm == "singly":
+            return self._singly()
+        if algorithm in self.single_makers:
+            return self._made_singly(self.single_makers[algorithm])
         return self._made(self.makers.get(algorithm, self.explicit))
+
+    def _singly(self) -> Summary:
+        """A matrix product for each example, all into the same memory."""
+        groups, _, outputs, inputs = self.dims
+        place = self.like.new_empty(groups, outputs, inputs)
+
+        def single(example: int) -> Tensor:
+            x, dy = self.factors(example, example + 1)  # [1, G, T, K], [1, G, T, O]
+            return torch.bmm(dy[0].transpose(1, 2), x[0], out=place)
+
+        return self._made_singly(single)
 
     def _gram(self) -> Summary:
         """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups."""
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2
             x, dy = self.factors(0, self.count)  # [N, 1, 1, K], [N, 1, 1, O]
             return Summary(self.batch_sum(), squared_norms(x) * squared_norms(dy))
-        groups, positions, outputs, inputs = self.dims
-        each = 8 * groups * positions * (2 * positions + outputs + inputs)
+        each = 4 * self.dims[0] * self._grams.values
         norms = [self._norms_by_gram(start, stop) for start, stop in self._chunks(each)]
         return Summary(self.batch_sum(), torch.cat(norms))
 
@@ -118,7 +137,9 @@ class OuterProducts(Form):
         if self.grams is not None:
             return self.grams
         _, positions, outputs, inputs = self.dims
-        return Grams(self._grams_of_factors, positions**2 * (outputs + inputs))
+        both = outputs + inputs
+        values = positions * (3 * positions + both)
+        return Grams(self._grams_of_factors, positions**2 * both, values)
 
     def _grams_of_factors(self, start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         x, dy = self.factors(start, stop)

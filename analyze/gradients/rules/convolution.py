@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -20,8 +19,14 @@ from analyze.gradients.forms import Explicit, Grams, OuterProducts
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import Forms, Rule, layer
 
-Makers = dict[str, Callable[[int, int], Tensor]]
 ADDING = 8  # multiply-adds in a matrix product that one addition of a strided entry costs
+
+
+class Ways(NamedTuple):
+    """Ways to make gradients that a kind of convolution has, as ``OuterProducts`` takes them."""
+
+    makers: dict[str, Callable[[int, int], Tensor]]
+    single_makers: dict[str, Callable[[int], Tensor]]
 
 
 def unfold(
@@ -62,13 +67,10 @@ def convolution_forms(
             rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), [0] * spatial
         return _weight_gradient(dy.flatten(0, 1), rows_of_x, weight, geometry, amounts, None)
 
-    def alone(start: int, stop: int) -> Tensor:
+    def alone(example: int) -> Tensor:
         """A backward pass for each example."""
-        found = [
-            _weight_gradient(dy[k], x[k], weight, geometry, geometry.symmetric or [], None)
-            for k in range(start, stop)
-        ]
-        return torch.stack(found)
+        padding = geometry.symmetric or []
+        return _weight_gradient(dy[example], x[example], weight, geometry, padding, None)
 
     def grouped(start: int, stop: int) -> Tensor:
         """One backward pass in which every example is a group of its own."""
@@ -81,10 +83,10 @@ def convolution_forms(
         return found.view(count, *weight.shape)
 
     sides = _Sides(folded=x, flat=dy)
-    makers: Makers = {}
+    ways = Ways({}, {})
     if geometry.symmetric is not None and x.shape[1] == 1:
-        makers = {"alone": alone, "grouped": grouped}
-    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, makers)
+        ways = Ways({"grouped": grouped}, {"alone": alone})
+    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, ways)
 
 
 def transposed_forms(
@@ -112,7 +114,7 @@ def transposed_forms(
         )
 
     sides = _Sides(folded=dy, flat=x)
-    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, {})
+    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, Ways({}, {}))
 
 
 @dataclass(frozen=True)
@@ -132,24 +134,41 @@ class _Geometry:
         padding = _pad_amounts(arguments["padding"], kernel, dilation)
         return cls(kernel, stride, dilation, padding, arguments["groups"])
 
-    def shifted(
-        self, offset: Sequence[int], places: torch.Size, positions: torch.Size
-    ) -> tuple[list[slice], list[slice]] | None:
+    def added_along(self, axis: int, gram: Tensor, length: int) -> Tensor:
+        """``sum_o gram[.., t + o, .., t' + o, ..]`` over the kernel's offsets along one axis.
+
+        Args:
+            axis: Of the positions.
+            gram: ``[n, G, *positions, *positions]``; beyond the input it is zero.
+            length: Of the output along the axis.
+        """
+        spatial = len(self.kernel)
+        both = (2 + axis, 2 + spatial + axis)
+        shape = list(gram.shape)
+        shape[both[0]] = shape[both[1]] = length
+        added = gram.new_zeros(shape)
+        for offset in range(self.kernel[axis]):
+            inside = self._inside(axis, offset, gram.shape[both[0]], length)
+            if inside is not None:
+                ours, theirs = (_at(both, part) for part in inside)
+                added[ours] += gram[theirs]
+        return added
+
+    def _inside(self, axis: int, offset: int, size: int, length: int) -> tuple[slice, slice] | None:
         """Positions of the output, and where ``offset`` of the kernel is at them, inside the input.
 
         None where that is nowhere.
         """
-        ours, theirs = [], []
-        before = self.padding[0::2][::-1]
-        for k, (size, length) in enumerate(zip(places, positions, strict=True)):
-            step, shift = self.stride[k], offset[k] * self.dilation[k] - before[k]
-            first = max(0, -(shift // step))  # the first with first * step + shift >= 0
-            last = min(length - 1, (size - 1 - shift) // step)
-            if last < first:
-                return None
-            ours.append(slice(first, last + 1))
-            theirs.append(slice(first * step + shift, last * step + shift + 1, step))
-        return ours, theirs
+        step = self.stride[axis]
+        shift = offset * self.dilation[axis] - self.padding[0::2][::-1][axis]
+        first = max(0, -(shift // step))  # the first with first * step + shift >= 0
+        last = min(length - 1, (size - 1 - shift) // step)
+        if last < first:
+            return None
+        return (
+            slice(first, last + 1),
+            slice(first * step + shift, last * step + shift + 1, step),
+        )
 
     @property
     def symmetric(self) -> list[int] | None:
@@ -172,7 +191,7 @@ def _forms(
     dy: Tensor,
     geometry: _Geometry,
     batch_sum: Callable[[], Tensor],
-    makers: Makers,
+    ways: Ways,
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""
     weight, groups = arguments["weight"], geometry.groups
@@ -209,7 +228,8 @@ def _forms(
         batch_sum=batch_sum,
         like=dy,
         grams=_grams(sides, geometry, size) if rows == 1 else None,
-        makers=makers,
+        makers=ways.makers,
+        single_makers=ways.single_makers,
     )
     return found
 
@@ -218,7 +238,8 @@ def _grams(sides: _Sides, geometry: _Geometry, size: torch.Size) -> Grams | None
     """The Gram matrix of patches from that of single positions, if that is cheaper.
 
     Patches at t and t' have the inner product ``sum_o <z[t + o], z[t' + o]>`` over the offsets
-    ``o`` of the kernel, so the Gram matrix of positions is made once, and added up shifted.
+    ``o`` of the kernel, so the Gram matrix of positions is made once, and added up shifted, along
+    one axis after the other.
     """
     groups, taps = geometry.groups, geometry.kernel.numel()
     places, positions = sides.folded.shape[3:].numel(), size.numel()
@@ -230,17 +251,14 @@ def _grams(sides: _Sides, geometry: _Geometry, size: torch.Size) -> Grams | None
         z = sides.folded[start:stop, 0].reshape(stop - start, groups, channels, places).to(dtype)
         y = sides.flat[start:stop, 0].reshape(stop - start, groups, others, positions).to(dtype)
         single = (z.transpose(2, 3) @ z).unflatten(3, sides.folded.shape[3:])
-        single = single.unflatten(2, sides.folded.shape[3:])  # [n, G, *in, *in]
-        patches = single.new_zeros(stop - start, groups, *size, *size)
-        for offset in product(*map(range, geometry.kernel)):
-            inside = geometry.shifted(offset, sides.folded.shape[3:], size)
-            if inside is not None:
-                ours, theirs = inside
-                patches[(..., *ours, *ours)] += single[(..., *theirs, *theirs)]
+        patches = single.unflatten(2, sides.folded.shape[3:])  # [n, G, *in, *in]
+        for axis in range(len(size)):
+            patches = geometry.added_along(axis, patches, size[axis])
         return patches.reshape(stop - start, groups, positions, positions), y.transpose(2, 3) @ y
 
-    cost = places**2 * channels + positions**2 * (others + ADDING * taps)
-    return Grams(of, cost)
+    cost = places**2 * channels + positions**2 * (others + ADDING * sum(geometry.kernel))
+    values = 2 * places**2 + 2 * positions**2 + places * channels + positions * others
+    return Grams(of, cost, values)
 
 
 def _weight_gradient(
@@ -257,6 +275,11 @@ def _weight_gradient(
         output_padding is not None, output_padding or [0] * len(padding), geometry.groups,
         [False, True, False],
     )[1]  # fmt: skip
+
+
+def _at(axes: tuple[int, int], part: slice) -> tuple[slice, ...]:
+    """An index with ``part`` at two axes, everything at the others."""
+    return tuple(part if k in axes else slice(None) for k in range(axes[1] + 1))
 
 
 def examples_on_the_batch_axis(
