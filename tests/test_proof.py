@@ -70,7 +70,7 @@ def slightly_longer(form: Form) -> Form:
             x, dy = form.factors(start, stop)
             return x, dy * 1.001
 
-        return replace(form, factors=factors, makers={}, grams=None)
+        return replace(form, factors=factors, makers={}, single_makers={}, grams=None)
     if isinstance(form, ScatteredRows):
         return replace(form, dy=form.dy * 1.001)
     return Explicit(form.explicit(0, form.count) * 1.001)
