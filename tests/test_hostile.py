@@ -482,3 +482,14 @@ def test_pickles_of_any_opcodes_are_a_clear_error(tmp_path):
             assert_three_facts(str(error))
 
     any_pickle()
+
+
+def test_links_in_a_circle_are_left_out(tmp_path):
+    torch.save(WEIGHTS, tmp_path / "step_1.pt")
+    (tmp_path / "step_2.pt").symlink_to("step_3.pt")
+    (tmp_path / "step_3.pt").symlink_to("step_2.pt")
+    found = find(tmp_path)
+    assert [c.name for c in found.checkpoints] == ["step_1.pt"]
+    assert {o.name: o.why for o in found.left_out} == dict.fromkeys(
+        ["step_2.pt", "step_3.pt"], "a link to nothing"
+    )

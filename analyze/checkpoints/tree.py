@@ -48,7 +48,7 @@ def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
         return tree
     left_out = {path.resolve() for path in exclude}
     for path, by_name in _entries(run):
-        why = "the probe file" if path.resolve() in left_out else by_name
+        why = "the probe file" if _target(path) in left_out else by_name
         if why := why or _why_no_link(path, root):
             tree.left_out.append(LeftOut(tree.name(path), why))
         else:
@@ -87,10 +87,15 @@ def _files(folder: Path, files: list[str]) -> Iterator[tuple[Path, str]]:
             yield folder / name, why_no_weights(name)
 
 
+def _target(path: Path) -> Path:
+    """Where a path leads. Path.resolve raises on links in a circle before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def _why_no_link(path: Path, root: Path) -> str:
     """Why a link, or what is no file, is left alone; empty for files and for directories."""
     if path.is_symlink():
-        target = path.resolve()
+        target = _target(path)
         if not target.is_relative_to(root.resolve()):
             return f"a link out of the run's directory, to {as_text(target)}"
         if not target.exists():
