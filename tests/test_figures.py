@@ -17,13 +17,19 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import stats
 
-from analyze.figures import coherence_over_training, layer_heatmap, loss_over_training
+from analyze.figures import (
+    accuracy_over_training,
+    coherence_over_training,
+    layer_heatmap,
+    loss_over_training,
+)
 from analyze.figures.colours import DARK, ROLES, SURFACE, subset_colours, subset_markers
 from analyze.figures.intervals import fold_count, half_width, t_quantile
 from analyze.figures.lines import shown_subsets, spread
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, training
+from analyze.report.layout import training_figure
 from analyze.statistics.warnings import flag_group
 
 STEPS = (0, 4, 8, 16, 32, 64, 128, 256, 448, 640, 960, 1280)
@@ -136,7 +142,9 @@ def texts(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
 
-@pytest.mark.parametrize("module", [coherence_over_training, loss_over_training])
+@pytest.mark.parametrize(
+    "module", [coherence_over_training, loss_over_training, accuracy_over_training]
+)
 def test_a_line_for_each_subset_in_its_colour(module, ax):
     tree = make_tree()
     assert module.draw(tree, ax) is ax
@@ -282,6 +290,27 @@ def test_loss_begins_at_0_unless_negative(ax):
     tree["loss"].values[2] = -3
     other = loss_over_training.draw(tree, Figure().subplots())
     assert other.get_ylim()[0] < -3
+
+
+def test_accuracy_is_a_percentage_from_0_to_100(ax):
+    tree = make_tree()
+    accuracy_over_training.draw(tree, ax)
+    low, high = ax.get_ylim()
+    assert -0.1 < low < 0
+    assert 1 < high < 1.1
+    assert ax.get_ylabel() == "accuracy"
+    assert ax.yaxis.get_major_formatter()(0.25, 0) == "25%"
+    drawn = lines(ax)["clean"].get_ydata()
+    np.testing.assert_array_equal(drawn, tree["accuracy"].sel(subset="clean"))
+
+
+def test_accuracy_is_left_out_where_there_is_none():
+    tree = make_tree()
+    assert len(training_figure(tree).axes) == 3
+    tree["accuracy"].values[:] = np.nan
+    figure = training_figure(tree)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["m-coherence (examples)", "mean loss (nats)"]
+    assert figure.axes[-1].get_xlabel() == "optimizer step"
 
 
 def test_a_subset_that_is_all_there_is_shares_its_label():

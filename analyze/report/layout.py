@@ -7,7 +7,12 @@ import math
 import xarray as xr
 from matplotlib.figure import Figure
 
-from analyze.figures import coherence_over_training, layer_heatmap, loss_over_training
+from analyze.figures import (
+    accuracy_over_training,
+    coherence_over_training,
+    layer_heatmap,
+    loss_over_training,
+)
 from analyze.figures.colours import INK
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import figure_text
@@ -20,13 +25,18 @@ LONGEST = 12  # characters of a panel's title
 
 
 def training_figure(results: xr.DataTree) -> Figure:
-    """Coherence over training, and the loss below on the same axis."""
+    """Coherence over training, and below on the same axis the loss and, where known, accuracy."""
+    panels = [coherence_over_training, loss_over_training]
+    if accuracy_over_training.has_accuracy(results):
+        panels.append(accuracy_over_training)
+    heights = [2.4, 1, 1][: len(panels)]
     with style():
-        figure = Figure(figsize=(WIDTH, 4.9))
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.4, 1])
-        coherence_over_training.draw(results, upper)
-        loss_over_training.draw(results, lower)
-        upper.set_xlabel("")
+        figure = Figure(figsize=(WIDTH, 1.5 * sum(heights)))
+        grid = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights)
+        for panel, ax in zip(panels, grid, strict=True):
+            panel.draw(results, ax)
+        for ax in grid[:-1]:
+            ax.set_xlabel("")
     return figure
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from analyze.errors import InputError
+from analyze.figures.accuracy_over_training import has_accuracy
 from analyze.figures.colours import DARK
 from analyze.figures.intervals import fold_count
 from analyze.figures.names import plain
@@ -98,6 +99,7 @@ def _contents(results: xr.DataTree, figures: dict[str, Figure]) -> dict[str, Any
         "warnings": [*provenance.warnings(origin), *map(plain, describe(results))],
         "meanings": summary.marks_shown(results),
         "chance": "null_upper" in results["network"].to_dataset(),
+        "accuracy": has_accuracy(results),
         "skipped": (skipped := summary.skipped_checkpoints(results)),
         "measured": results.sizes["checkpoint"] - len(skipped),
         "layers": summary.layer_summaries(results, list(subsets)),
