@@ -235,8 +235,13 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
     "--on-error", type=click.Choice(["skip", "fail"]), default="skip", show_default=True,
     help="A checkpoint that cannot be measured is skipped, or stops the run.",
 )  # fmt: skip
-def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
+@click.option(
+    "--restart", is_flag=True, help="Throw away what an earlier run on this output has measured."
+)
+def run(run: Path, output: Path | None, on_error: str, restart: bool, **options: Any) -> None:
     """Measure every checkpoint of a run and write the results file.
+
+    The same command again goes on where an earlier one stopped.
 
     Exits with 4 when some checkpoints were skipped; the file has the others.
 
@@ -245,8 +250,15 @@ def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
     from analyze.pipeline import run as run_job
     from analyze.progress import for_stderr
     from analyze.show import skipped
+    from analyze.units.interruption import Interrupted
 
-    tree = run_job(run, output=output, on_error=on_error, progress=for_stderr(), **options)
+    try:
+        tree = run_job(
+            run, output=output, on_error=on_error, restart=restart, progress=for_stderr(), **options
+        )
+    except Interrupted as interruption:
+        click.echo(str(interruption), err=True)
+        sys.exit(128 + interruption.signal)
     click.echo(f"Wrote {output or Path(f'{run.resolve().name}.h5')}")
     if left_out := skipped(tree):
         total = tree.sizes["checkpoint"]
