@@ -271,15 +271,16 @@ def run(run: Path, output: Path | None, on_error: str, restart: bool, **options:
 @click.option("--layers", is_flag=True, help="Every layer at one checkpoint.")
 @click.option("--checkpoint", metavar="NAME", help="With --layers: which one; by default the last.")
 @group_option
+@click.option("--verify", is_flag=True, help="Only check that the numbers agree with each other.")
 @json_option
 def show(
-    results: Path, layers: bool, checkpoint: str | None, by: str | None, as_json: bool
+    results: Path, layers: bool, checkpoint: str | None, by: str | None, verify: bool, as_json: bool
 ) -> None:
     """Print the numbers as a table: m-coherence with its standard error, and warnings by letter.
 
     Example: analyze show half_noise.h5 --layers
     """
-    from analyze.show import layer_rows, legend, marks, network_rows, skipped
+    from analyze.show import layer_rows, legend, marks, network_rows, skipped, verify_results
     from analyze.statistics.grouping import group_by
     from analyze.store import open_results
     from analyze.tables import print_table, with_error
@@ -287,6 +288,10 @@ def show(
     layers = layers or by is not None
     if checkpoint is not None and not layers:
         raise click.UsageError("--checkpoint goes with --layers")
+    if verify:
+        verify_results(open_results(results), str(results))
+        click.echo(f"{results}: all identities hold")
+        return
     tree = group_by(open_results(results), by or "layer")
     rows = layer_rows(tree, checkpoint) if layers else network_rows(tree)
     if as_json:
