@@ -202,6 +202,42 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_disk_that_is_full_at_any_write_loses_nothing(tiny):
+    assert tiny.run().exit_code == 0
+    undisturbed = analyze.open_results(tiny.output)
+    plan = (Path(f"{tiny.output}.units") / "plan").read_bytes()
+    failed = 0
+    for place in range(30):
+        for left in [tiny.output, *Path(f"{tiny.output}.units").iterdir()]:
+            left.unlink(missing_ok=True)
+        (Path(f"{tiny.output}.units") / "plan").write_bytes(plan)
+        with pytest.MonkeyPatch.context() as patch:
+            fails_at(patch, place)
+            result = tiny.run()
+        if result.exit_code == 0:
+            break
+        failed += 1
+        assert_input_error(result, "cannot be written", "No space left on device")
+        assert not tiny.output.exists()
+        assert not list(tiny.path.parent.rglob("*.part"))
+        assert tiny.run().exit_code == 0
+        assert_same_arrays(undisturbed, analyze.open_results(tiny.output))
+    assert failed >= 5  # configuration, three units, results
+
+
+def fails_at(patch: pytest.MonkeyPatch, place: int) -> None:
+    """Let the disk be full at one sync of the run."""
+    sync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(None)
+        if len(calls) == place + 1:
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    patch.setattr(os, "fsync", full)
+
+
 def test_killed_runs_are_resumed_to_the_same_bits(tmp_path):
     script = Path(__file__).parents[1] / "scripts" / "crash_test"
     done = subprocess.run(
