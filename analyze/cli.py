@@ -235,8 +235,13 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
     "--on-error", type=click.Choice(["skip", "fail"]), default="skip", show_default=True,
     help="A checkpoint that cannot be measured is skipped, or stops the run.",
 )  # fmt: skip
-def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
+@click.option(
+    "--restart", is_flag=True, help="Throw away what an earlier run on this output has measured."
+)
+def run(run: Path, output: Path | None, on_error: str, restart: bool, **options: Any) -> None:
     """Measure every checkpoint of a run and write the results file.
+
+    The same command again goes on where an earlier one stopped.
 
     Exits with 4 when some checkpoints were skipped; the file has the others.
 
@@ -245,8 +250,15 @@ def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
     from analyze.pipeline import run as run_job
     from analyze.progress import for_stderr
     from analyze.show import skipped
+    from analyze.units.interruption import Interrupted
 
-    tree = run_job(run, output=output, on_error=on_error, progress=for_stderr(), **options)
+    try:
+        tree = run_job(
+            run, output=output, on_error=on_error, restart=restart, progress=for_stderr(), **options
+        )
+    except Interrupted as interruption:
+        click.echo(str(interruption), err=True)
+        sys.exit(128 + interruption.signal)
     click.echo(f"Wrote {output or Path(f'{run.resolve().name}.h5')}")
     if left_out := skipped(tree):
         total = tree.sizes["checkpoint"]
@@ -259,15 +271,16 @@ def run(run: Path, output: Path | None, on_error: str, **options: Any) -> None:
 @click.option("--layers", is_flag=True, help="Every layer at one checkpoint.")
 @click.option("--checkpoint", metavar="NAME", help="With --layers: which one; by default the last.")
 @group_option
+@click.option("--verify", is_flag=True, help="Only check that the numbers agree with each other.")
 @json_option
 def show(
-    results: Path, layers: bool, checkpoint: str | None, by: str | None, as_json: bool
+    results: Path, layers: bool, checkpoint: str | None, by: str | None, verify: bool, as_json: bool
 ) -> None:
     """Print the numbers as a table: m-coherence with its standard error, and warnings by letter.
 
     Example: analyze show half_noise.h5 --layers
     """
-    from analyze.show import layer_rows, legend, marks, network_rows, skipped
+    from analyze.show import layer_rows, legend, marks, network_rows, skipped, verify_results
     from analyze.statistics.grouping import group_by
     from analyze.store import open_results
     from analyze.tables import print_table, with_error
@@ -275,6 +288,10 @@ def show(
     layers = layers or by is not None
     if checkpoint is not None and not layers:
         raise click.UsageError("--checkpoint goes with --layers")
+    if verify:
+        verify_results(open_results(results), str(results))
+        click.echo(f"{results}: all identities hold")
+        return
     tree = group_by(open_results(results), by or "layer")
     rows = layer_rows(tree, checkpoint) if layers else network_rows(tree)
     if as_json:

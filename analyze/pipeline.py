@@ -6,7 +6,7 @@ import math
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -35,6 +35,11 @@ from analyze.probes import ProbeSet
 from analyze.progress import Progress, Silent
 from analyze.results import OK, Row
 from analyze.statistics.warnings import lagging_sentence
+from analyze.units.configuration import configuration_of, probes_hash
+from analyze.units.folder import Folder
+from analyze.units.interruption import interruptible
+from analyze.units.lock import locked
+from analyze.units.unit import Unit
 
 
 def measure(
@@ -110,6 +115,7 @@ def run(
     examples: str = "auto",
     checkpoints: str | None = None,
     on_error: str = "skip",
+    restart: bool = False,
     weights: str | None = None,
     manifest: str | Path | None = None,
     step_regex: str | None = None,
@@ -119,6 +125,9 @@ def run(
     progress: Progress | None = None,
 ) -> xr.DataTree:
     """Measure every checkpoint of a run and write the results file.
+
+    Each checkpoint becomes a unit, a file in ``OUTPUT.units``; the results file is made of them
+    at the end. The same call again keeps the units of checkpoints that have not changed.
 
     Args:
         run: The directory of checkpoints.
@@ -140,6 +149,7 @@ def run(
         checkpoints: A glob on names, or a slice such as ``::2``.
         on_error: ``skip`` leaves out a checkpoint that cannot be measured and says why in its
             ``status``; ``fail`` stops at it.
+        restart: Throw away the units of an earlier run on this output.
         weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
             the trained ones where there are any.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
@@ -154,7 +164,9 @@ def run(
         The tree that was written.
 
     Raises:
-        InputError: nothing could be measured, or the first problem with ``on_error="fail"``.
+        InputError: nothing could be measured, another run writes to the output, its units are of
+            another configuration, or the first problem with ``on_error="fail"``.
+        Interrupted: Ctrl-C or SIGTERM; the finished units are kept.
     """
     columns = tuple(filter(None, cells.split(",")) if isinstance(cells, str) else cells)
     settings = Settings(
@@ -173,8 +185,12 @@ def run(
     store.check_writable(target)
     job = resolve(run, options)
     progress = progress or Silent()
-    tree = _run_job(job, progress)
-    store.write_results(tree, target)
+    folder = Folder(target)
+    with interruptible(folder), locked(folder.lock) as supported:
+        if not supported:
+            progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
+        tree = _run_job(job, folder, restart, progress)
+        store.write_results(tree, target)
     return tree
 
 
@@ -187,8 +203,13 @@ class Prepared:
     problems: dict[str, CheckpointError]  # by name of the checkpoint
 
 
-def prepare(job: Job) -> Prepared:
+def prepare(job: Job, folder: Folder | None = None, restart: bool = False) -> Prepared:
     """Plan and proof on the first, middle and last checkpoint that can be read.
+
+    Args:
+        job: What is to be measured.
+        folder: Of units, which is opened; the plan in it is proven again instead of made again.
+        restart: Throw away what is in it.
 
     Raises:
         InputError: no checkpoint can be, or the model cannot be measured.
@@ -214,8 +235,26 @@ def prepare(job: Job) -> Prepared:
     )
     engine = Engine(job.probes, job.loss, replace(settings, examples=wanted))
     ends = dict.fromkeys((0, len(readable) // 2, len(readable) - 1))
-    engine.prepare(loaded_model(job, readable[k]) for k in ends)
+    models = (loaded_model(job, readable[k]) for k in ends)
+    if folder is None:
+        engine.prepare(models)
+    else:
+        folder.open(configuration_of(job, model, engine), restart=restart)
+        _prepare_again(engine, models, folder)
     return Prepared(engine, _parameter_rows(model, engine), problems)
+
+
+def _prepare_again(engine: Engine, models: Iterable[nn.Module], folder: Folder) -> None:
+    """Prove the plan that an earlier run left, or make one and leave it."""
+    state = folder.plan()
+    if state is not None and state["requested_batch_size"] != engine.settings.batch_size:
+        state = None
+    engine.prepare(models, state)
+    if state is None or engine.state()["methods"] != state["methods"]:
+        folder.drop_units()  # by methods that are not these
+        folder.keep_plan(engine.state())
+    else:
+        engine.adopt(state)
 
 
 def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
@@ -244,8 +283,8 @@ def check_settings(settings: Settings) -> None:
         raise _bad_choice("folds", settings.folds, "a positive number")
 
 
-def _run_job(job: Job, progress: Progress) -> xr.DataTree:
-    prepared = prepare(job)
+def _run_job(job: Job, folder: Folder, restart: bool, progress: Progress) -> xr.DataTree:
+    prepared = prepare(job, folder, restart)
     engine = prepared.engine
     rows = []
     records = []
@@ -253,7 +292,7 @@ def _run_job(job: Job, progress: Progress) -> xr.DataTree:
     try:
         for checkpoint in job.checkpoints:
             progress.checkpoint(checkpoint.name)
-            row, record = _measure_checkpoint(job, prepared, checkpoint, progress)
+            row, record = _measure_checkpoint(job, prepared, checkpoint, folder, progress)
             rows.append(row)
             records.append(record)
     finally:
@@ -287,7 +326,7 @@ def _run_job(job: Job, progress: Progress) -> xr.DataTree:
 
 
 def _measure_checkpoint(
-    job: Job, prepared: Prepared, checkpoint: Checkpoint, progress: Progress
+    job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder, progress: Progress
 ) -> tuple[Row, dict[str, Any]]:
     """One row of the results, and how the checkpoint was read."""
     record: dict[str, Any] = {
@@ -304,10 +343,9 @@ def _measure_checkpoint(
     measured = None
     if problem is None:
         try:
-            model = build_model(job.model)
-            record["prefix"] = _load(job, checkpoint, model)
-            record["sha256"] = checkpoint.sha256
-            measured = prepared.engine.measure(model, progress.advance)
+            unit = _unit(job, prepared.engine, checkpoint, folder, progress)
+            measured = unit.measurement
+            record |= {key: unit.record[key] for key in ("prefix", "sha256")}
         except CheckpointError as error:
             if job.options.on_error == "fail":
                 raise
@@ -316,6 +354,44 @@ def _measure_checkpoint(
         progress.note(f"Skipped {checkpoint.name}: {problem}")
     status = OK if problem is None else f"{problem.what}: {problem.found}"
     return Row(checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured), record
+
+
+def _unit(
+    job: Job, engine: Engine, checkpoint: Checkpoint, folder: Folder, progress: Progress
+) -> Unit:
+    """The unit of an earlier run where the checkpoint is the same, else a new one, kept."""
+    before = _hash(checkpoint)
+    kept = folder.read(checkpoint.name, before)
+    if kept is not None and (kept.measurement.examples is not None or not engine.settings.examples):
+        engine.adopt(kept.state)
+        progress.advance(len(job.probes))
+        return kept
+    model = build_model(job.model)
+    prefix = _load(job, checkpoint, model)
+    if _hash(checkpoint) != before:
+        raise CheckpointError(
+            "the checkpoint changed while it was read",
+            found=f"{checkpoint.name} with another content than before",
+            expected="files that no program is writing to",
+            fix="run the same command again once the file is complete",
+        )
+    measured = engine.measure(model, progress.advance)
+    unit = Unit(measured, {"prefix": prefix, "sha256": before}, engine.state())
+    folder.write(checkpoint.name, unit)
+    folder.extend_plan(unit.state["algorithms"])
+    return unit
+
+
+def _hash(checkpoint: Checkpoint) -> str:
+    try:
+        return checkpoint.sha256
+    except OSError as error:
+        raise CheckpointError(
+            "the checkpoint cannot be read",
+            found=f"{checkpoint.name}: {error.strerror or error}",
+            expected="the file that was there when the run began",
+            fix="restore it and run the same command again, or --checkpoints GLOB without it",
+        ) from error
 
 
 def _load(job: Job, checkpoint: Checkpoint, model: nn.Module) -> str:
@@ -370,6 +446,7 @@ def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "cells": list(settings.cells),
         "loss": loss,
         "held_out": list(engine.probes.held_out),
+        "probes_content": probes_hash(engine.probes),
         "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
         "proof": {
             "precision": proof.dtype,

@@ -8,6 +8,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.results import OK
+from analyze.statistics.identities import broken
 from analyze.statistics.warnings import FLAGS, KINDS, kinds_of
 
 # What stands beside m-coherence where the results have it.
@@ -48,6 +49,21 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
         }
         rows += _rows(results, one, extra)
     return rows
+
+
+def verify_results(results: xr.DataTree, path: str) -> None:
+    """Refuse results whose numbers contradict each other; see ``identities.broken``.
+
+    Raises:
+        InputError: with every identity that does not hold.
+    """
+    if wrong := broken(results):
+        raise InputError(
+            "the results contradict themselves",
+            found=f"{path}: {'; '.join(wrong)}",
+            expected="numbers as analyze run wrote them: a changed or damaged file shows here",
+            fix="measure again: analyze run RUN --output RESULTS.h5",
+        )
 
 
 def marks(row: dict[str, object]) -> str:

@@ -42,7 +42,7 @@ def test_run_writes_every_checkpoint_in_order(tiny):
     assert list(tree["subset"].values) == ALL
     assert np.isfinite(tree["network"]["m_coherence"].values).all()
     assert sorted(p.name for p in tiny.path.parent.iterdir()) == [
-        "out.h5", "probes.safetensors", "run",
+        "out.h5", "out.h5.units", "probes.safetensors", "run",
     ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_output_is_by_default_the_name_of_the_run_here(tiny, tmp_path, monkeypat
     monkeypatch.chdir(here)
     result = call("run", "../run", "--device", "cpu", "--folds", "1", "--checkpoints", ":1")
     assert (result.exit_code, result.stdout) == (0, "Wrote run.h5\n")
-    assert [p.name for p in here.iterdir()] == ["run.h5"]
+    assert sorted(p.name for p in here.iterdir()) == ["run.h5", "run.h5.units"]
 
 
 def test_a_run_without_a_card_takes_everything_from_the_command_line(tiny):
@@ -92,7 +92,7 @@ def test_max_probes_takes_a_fixed_part_of_them(tiny):
 def test_precision_changes_rounding_and_nothing_else(tiny):
     found = {}
     for precision in ("float32", "float64"):
-        assert tiny.run("--precision", precision).exit_code == 0
+        assert tiny.run("--precision", precision, "--restart").exit_code == 0
         found[precision] = network(tiny.output)
         provenance = json.loads(analyze.open_results(tiny.output).attrs["provenance"])
         assert provenance["precision"] == precision
@@ -115,7 +115,7 @@ def test_batch_norm_saved_is_another_measurement(tmp_path):
     write_probes(run.probes, analyze.ProbeSet(images, draw.integers(0, 3, 8)))
     found = {}
     for mode in ("recomputed", "saved"):
-        result = run.run("--model", spec, "--checkpoints", ":1", "--batch-norm", mode)
+        result = run.run("--model", spec, "--checkpoints", ":1", "--batch-norm", mode, "--restart")
         assert result.exit_code == 0, result.stderr
         tree = analyze.open_results(run.output)
         assert json.loads(tree.attrs["provenance"])["batch_norm"] == mode

@@ -404,7 +404,7 @@ def test_nothing_is_written_beside_the_output(tiny):
     assert tiny.run().exit_code == 0
     assert {p: p.stat().st_mtime_ns for p in tiny.path.rglob("*")} == before
     assert {p.name for p in tiny.path.parent.iterdir()} == {
-        "run", "probes.safetensors", "out.h5",
+        "run", "probes.safetensors", "out.h5", "out.h5.units",
     }  # fmt: skip
 
 

@@ -130,8 +130,11 @@ def test_a_model_from_the_users_file(tiny):
     path = tiny.path.parent / "model.py"
     path.write_text(FACTORY)
     assert tiny.run("--model", f"{path}:build", "--checkpoints", ":1").exit_code == 0
-    assert tiny.run("--model", f"{path}:Net?width=5", "--checkpoints", ":1").exit_code == 0
-    wrong = tiny.run("--model", f"{path}:build?width=6")
+    assert (
+        tiny.run("--model", f"{path}:Net?width=5", "--checkpoints", ":1", "--restart").exit_code
+        == 0
+    )
+    wrong = tiny.run("--model", f"{path}:build?width=6", "--restart")
     assert_input_error(wrong, "hidden.weight [5, 12]", "where they are hidden.weight [6, 12]")
 
 

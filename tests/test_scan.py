@@ -109,14 +109,14 @@ def test_choices_go_into_the_results(tiny):
         torch.save(content, tiny.path / name)
     values = {}
     for weights in ("model", "ema"):
-        assert tiny.run("--weights", weights).exit_code == 0
+        assert tiny.run("--weights", weights, "--restart").exit_code == 0
         tree = analyze.open_results(tiny.output)
         provenance = json.loads(tree.attrs["provenance"])
         assert provenance["reading"] == {"weights": weights}
         assert {c["weights"] for c in provenance["checkpoints"]} == {weights}
         values[weights] = tree["network"]["m_coherence"].values
     assert (values["model"] != values["ema"]).any()
-    assert tiny.run().exit_code == 0
+    assert tiny.run("--restart").exit_code == 0
     tree = analyze.open_results(tiny.output)
     assert (tree["network"]["m_coherence"].values == values["model"]).all()
     assert "averaged (EMA) weights" in " ".join(json.loads(tree.attrs["provenance"])["warnings"])

@@ -13,7 +13,7 @@ from tests.conftest import TinyRun
 def measured(tiny: TinyRun, **selection):
     return analyze.run(
         tiny.path, precision="float64", device="cpu", batch_size=8,
-        output=tiny.path.parent / "selected.h5", **selection,
+        output=tiny.path.parent / "selected.h5", restart=True, **selection,
     )  # fmt: skip
 
 

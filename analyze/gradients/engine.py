@@ -6,9 +6,9 @@ more checkpoints, ``measure`` gives the sufficient statistics of one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -77,12 +77,14 @@ class Engine:
         by_hash = np.argsort(mixed(probes.id), kind="stable")
         self._statistics_rows = by_hash[np.isin(by_hash, probes.training)]
 
-    def prepare(self, models: Iterable[nn.Module]) -> None:
+    def prepare(self, models: Iterable[nn.Module], state: Mapping[str, Any] | None = None) -> None:
         """Make the plan on the first model and prove it on all of them.
 
         Args:
             models: Of one architecture, best the first, middle and last checkpoint of a run:
                 what is zero at the start is proven later. Each is taken over.
+            state: Of an earlier run, whose choices are proven again instead of made again:
+                algorithms are chosen by timing, and another one rounds differently.
 
         Raises:
             InputError: the model cannot take the probes, mixes examples, is not deterministic, or
@@ -97,9 +99,40 @@ class Engine:
                     targets = self._targets[torch.from_numpy(rows)]
                     refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
                     self.plan = calibrate(replica, self._take(self._spread(5)))
-                    self.batch_size = self._batch_size(replica)
-                    self._choose_algorithms(replica)
+                    if state is None:
+                        self.batch_size = self._batch_size(replica)
+                        self._choose_algorithms(replica)
+                    else:
+                        self._adopt_plan(state)
                 self._prove(replica, self._spread(PROVEN_EXAMPLES))
+
+    def state(self) -> dict[str, Any]:
+        """Plan and proof as plain values, from which ``adopt`` goes on to the same bits."""
+        assert self.plan is not None, "prepare comes first"
+        return {
+            "requested_batch_size": self.settings.batch_size,
+            "batch_size": self.batch_size,
+            "methods": dict(self.plan.methods),
+            "algorithms": dict(self.plan.algorithms),
+            "errors": dict(self.proof.errors),
+            "rounding": sorted(self.proof.rounding),
+            "dtype": self.proof.dtype,
+            "examples": self.proof.examples,
+        }
+
+    def adopt(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that an earlier run of the same configuration left."""
+        assert self.plan is not None, "prepare comes first"
+        self._adopt_plan(state)
+        self.proof.errors = dict(state["errors"])
+        self.proof.rounding = set(state["rounding"])
+        self.proof.dtype, self.proof.examples = state["dtype"], state["examples"]
+
+    def _adopt_plan(self, state: Mapping[str, Any]) -> None:
+        assert self.plan is not None
+        self.batch_size = state["batch_size"]
+        algorithms = {**self.plan.algorithms, **state["algorithms"]}
+        self.plan = replace(self.plan, methods=dict(state["methods"]), algorithms=algorithms)
 
     def measure(
         self, model: nn.Module, progress: Callable[[int], None] = lambda examples: None

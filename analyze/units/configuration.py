@@ -1,0 +1,103 @@
+"""What a measurement depends on besides the checkpoint, as hashes and plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from analyze.checkpoints.hashes import sha256
+from analyze.gradients.engine import Engine
+from analyze.job import Job
+from analyze.probes import ProbeSet
+
+
+def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, object]:
+    """Field to value; two runs with equal fields may share units.
+
+    The batch size is no part of it: it changes no number beyond the bounds of float32.
+    """
+    settings, reading = job.options.settings, job.options.reading
+    config = job.model.config
+    return {
+        "model": job.model.text,
+        "model source": _source(job.model.source),
+        "model config": None if config is None else sha256(config),
+        "parameters and modules": _architecture(model),
+        "loss": job.loss_spec,
+        "loss source": _source(job.loss_spec.partition("?")[0].rpartition(":")[0]),
+        "probes": probes_hash(job.probes),
+        "device": engine.device.type,
+        "precision": settings.precision,
+        "batch norm": settings.batch_norm,
+        "folds": settings.folds,
+        "cells": list(settings.cells),
+        "selected layers": list(settings.layers),
+        "selected parameters": list(settings.parameters),
+        "weights": reading.weights,
+        "rename": list(reading.rename),
+        "ignore": list(reading.ignore),
+    }
+
+
+def digest(configuration: dict[str, object]) -> str:
+    """Hash of a configuration."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+
+
+def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
+    """The fields that differ, with both values where they are short enough to read."""
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{n}: {_short(before.get(n))}, now {_short(now.get(n))}" for n in names]
+
+
+def probes_hash(probes: ProbeSet) -> str:
+    """Hash of inputs as the model sees them, targets, ids, subsets and columns."""
+    parts: list[tuple[str, np.ndarray]] = [
+        *((f"inputs.{name}", values) for name, values in sorted(probes.inputs.items())),
+        ("targets", probes.targets),
+        ("id", probes.id),
+        ("subset", probes.subset),
+        *((f"column.{name}", column.codes) for name, column in sorted(probes.columns.items())),
+    ]
+    names = {name: list(column.names) for name, column in sorted(probes.columns.items())}
+    scaling = [None if v is None else np.asarray(v).tolist() for v in (probes.mean, probes.std)]
+    facts = [probes.subset_names, probes.held_out, names, scaling]
+    return _hash_of(parts, json.dumps(facts))
+
+
+def _hash_of(parts: Iterable[tuple[str, np.ndarray]], facts: str) -> str:
+    whole = hashlib.sha256(facts.encode())
+    for name, values in parts:
+        array = np.ascontiguousarray(values)
+        whole.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        whole.update(array.tobytes())
+    return whole.hexdigest()
+
+
+def _architecture(model: nn.Module) -> str:
+    """Hash of the names and shapes of what a checkpoint fills, and the types of the modules."""
+    state = [f"{name} {list(values.shape)}" for name, values in model.state_dict().items()]
+    modules = [f"{name} {type(m).__qualname__}" for name, m in model.named_modules()]
+    return hashlib.sha256("\n".join([*state, "", *modules]).encode()).hexdigest()
+
+
+def _source(source: str) -> str | None:
+    """Hash of the Python file that a spec names, itself or as a module; None of a library's."""
+    if source.endswith(".py"):
+        return sha256(Path(source))
+    if source in ("", "builtin", "torchvision", "timm", "transformers"):
+        return None
+    found = importlib.util.find_spec(source)
+    path = None if found is None or found.origin is None else Path(found.origin)
+    return sha256(path) if path is not None and path.is_file() else None
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text

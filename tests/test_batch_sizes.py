@@ -1,0 +1,49 @@
+"""Batch size and threads change rounding and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+import analyze
+from analyze.models.building import build_model
+from analyze.models.specs import ModelSpec
+from tests.conftest import SPEC, small_probes, small_weights
+
+RELATIVE = {"float32": 1e-5, "float64": 1e-9}  # no ReLU of this network is near its kink
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """One thread again after each test."""
+    yield
+    torch.set_num_threads(1)
+
+
+def scaled_gram(precision: str, batch_size: int | str, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Gram entries over the norms of their cells, and squared norms."""
+    torch.set_num_threads(count)
+    model = build_model(ModelSpec.parse(SPEC))
+    model.load_state_dict(small_weights(0))
+    tree = analyze.measure(
+        model, small_probes(300), device="cpu", batch_size=batch_size, folds=1, precision=precision
+    )
+    table = tree["parameters"].to_dataset()
+    gram = table["gradient_gram"].values[0]
+    diagonal = np.diagonal(gram, axis1=-2, axis2=-1)
+    return gram / np.sqrt(diagonal[:, :, None] * diagonal[:, None, :]), np.concatenate(
+        [diagonal, table["gradient_sqnorm"].values[0]]
+    )
+
+
+@pytest.mark.parametrize("precision", RELATIVE)
+@pytest.mark.parametrize("threads_used", [1, 2])
+@pytest.mark.parametrize("batch_size", [1, 7, 64, "auto"])
+def test_results_do_not_depend_on_batch_size_and_threads(precision, threads_used, batch_size):
+    gram, norms = scaled_gram(precision, 32, 1)
+    other_gram, other_norms = scaled_gram(precision, batch_size, threads_used)
+    np.testing.assert_allclose(other_gram, gram, rtol=0, atol=RELATIVE[precision])
+    np.testing.assert_allclose(other_norms, norms, rtol=RELATIVE[precision])

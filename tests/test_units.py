@@ -1,0 +1,247 @@
+"""A run survives what happens to it: units, resume, lock, interruption."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import analyze
+from analyze.gradients.engine import Engine
+from analyze.units.files import read_sealed, write_sealed
+from analyze.units.lock import locked
+from tests.conftest import NAMES, assert_input_error, small_probes, small_weights
+from tests.crash import assert_same_arrays
+
+
+@pytest.fixture
+def measurements(monkeypatch) -> list[None]:
+    """Grows by one whenever a checkpoint is measured."""
+    calls: list[None] = []
+    measure = Engine.measure
+
+    def counted(self, *arguments):
+        calls.append(None)
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(Engine, "measure", counted)
+    return calls
+
+
+def units(tiny) -> list[Path]:
+    return sorted(Path(f"{tiny.output}.units").glob("*.unit"))
+
+
+def stopped_after(monkeypatch, count: int, problem: BaseException) -> None:
+    """Raise something in place of the measurement after the first few."""
+    measure, done = Engine.measure, []
+
+    def stops(self, *arguments):
+        if len(done) == count:
+            raise problem
+        done.append(None)
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(Engine, "measure", stops)
+
+
+def test_the_same_command_again_measures_nothing_and_gives_the_same_bits(tiny, measurements):
+    assert tiny.run().exit_code == 0
+    before = analyze.open_results(tiny.output)
+    assert len(measurements) == len(units(tiny)) == 3
+    assert tiny.run().exit_code == 0
+    assert len(measurements) == 3
+    assert_same_arrays(before, analyze.open_results(tiny.output))
+
+
+def test_new_checkpoints_are_added_and_changed_ones_measured_again(tiny, measurements):
+    assert tiny.run().exit_code == 0
+    torch.save(small_weights(7), tiny.path / "step_200.pt")
+    assert tiny.run().exit_code == 0
+    assert len(measurements) == 4
+    torch.save(small_weights(8), tiny.path / NAMES[0])
+    assert tiny.run().exit_code == 0
+    assert len(measurements) == 5
+    assert list(analyze.open_results(tiny.output)["checkpoint"].values) == [*NAMES, "step_200.pt"]
+
+
+def test_a_removed_checkpoint_leaves_the_results(tiny):
+    assert tiny.run().exit_code == 0
+    (tiny.path / NAMES[1]).unlink()
+    assert tiny.run().exit_code == 0
+    assert list(analyze.open_results(tiny.output)["checkpoint"].values) == NAMES[::2]
+
+
+@pytest.mark.parametrize("damage", ["byte", "cut", "empty", "gone"])
+def test_a_damaged_unit_is_measured_again(tiny, measurements, damage):
+    assert tiny.run().exit_code == 0
+    before = analyze.open_results(tiny.output)
+    unit = units(tiny)[1]
+    content = bytearray(unit.read_bytes())
+    content[len(content) // 2] ^= 1
+    new = {"byte": content, "cut": content[:-1], "empty": b"", "gone": b""}[damage]
+    unit.write_bytes(new)
+    if damage == "gone":
+        unit.unlink()
+    assert tiny.run().exit_code == 0
+    assert len(measurements) == 4
+    assert_same_arrays(before, analyze.open_results(tiny.output))
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (["--precision", "float64"], "precision: float32, now float64"),
+        (["--batch-norm", "saved"], "batch norm: recomputed, now saved"),
+        (["--max-probes", "12"], "probes: "),
+        (["--loss", "mse?a=1"], None),
+        (["--loss", "cross_entropy?label_smoothing=0.1"], "loss: cross_entropy, now cross_entropy"),
+        (["--layers", "*1*"], "selected layers: [], now ['*1*']"),
+    ],
+)
+def test_another_configuration_in_the_same_output_is_refused(tiny, options, field):
+    assert tiny.run().exit_code == 0
+    before = tiny.output.read_bytes()
+    result = tiny.run(*options)
+    assert_input_error(result, *([field, "--restart", "--output ANOTHER.h5"] if field else []))
+    assert tiny.output.read_bytes() == before
+    assert len(units(tiny)) == 3
+
+
+def test_other_probes_in_the_same_file_are_refused(tiny):
+    from analyze.probes import write_probes
+
+    assert tiny.run().exit_code == 0
+    probes = small_probes()
+    probes.inputs[""][0, 0] += 1
+    write_probes(tiny.probes, probes)
+    assert_input_error(tiny.run(), "probes: ")
+
+
+def test_restart_throws_the_units_away(tiny, measurements):
+    assert tiny.run().exit_code == 0
+    assert tiny.run("--restart").exit_code == 0
+    assert len(measurements) == 6
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tiny, count):
+    with pytest.MonkeyPatch.context() as patch:
+        stopped_after(patch, count, KeyboardInterrupt())
+        result = tiny.run()
+    assert result.exit_code == 130
+    kept = "1 unit is" if count == 1 else f"{count} units are"
+    assert f"Stopped: {kept} kept in {tiny.output}.units." in result.stderr
+    assert len(units(tiny)) == count
+    assert not tiny.output.exists()
+    assert tiny.run().exit_code == 0
+
+
+def test_sigterm_stops_with_143(tiny, monkeypatch):
+    def terminated(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Engine, "measure", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    assert tiny.run().exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(tiny):
+    assert tiny.run().exit_code == 0
+    undisturbed = analyze.open_results(tiny.output)
+    for unit in units(tiny)[1:]:
+        unit.unlink()
+    tiny.output.unlink()
+    assert tiny.run().exit_code == 0
+    assert_same_arrays(undisturbed, analyze.open_results(tiny.output))
+
+
+def test_two_runs_on_one_output_are_refused_and_a_stale_lock_is_not(tiny):
+    folder = Path(f"{tiny.output}.units")
+    folder.mkdir()
+    with locked(folder / "lock"):
+        assert_input_error(tiny.run(), "another run writes", f"process {os.getpid()} on ")
+    assert tiny.run().exit_code == 0
+
+
+def test_a_file_replaced_while_it_is_read_is_skipped(tiny, monkeypatch):
+    from analyze import pipeline
+
+    load = pipeline._load
+
+    def replacing(job, checkpoint, model):
+        prefix = load(job, checkpoint, model)
+        if checkpoint.name == NAMES[1] and any(Path(f"{tiny.output}.units").glob("*.unit")):
+            torch.save(small_weights(99), checkpoint.path)
+        return prefix
+
+    monkeypatch.setattr(pipeline, "_load", replacing)
+    result = tiny.run()
+    assert result.exit_code == 4
+    assert "the checkpoint changed while it was read" in result.stderr
+    assert len(units(tiny)) == 2
+
+
+def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "unit"
+    write_sealed(path, b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(analyze.InputError, match="No space left on device"):
+        write_sealed(path, b"new")
+    assert read_sealed(path) == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_is_full_at_any_write_loses_nothing(tiny):
+    assert tiny.run().exit_code == 0
+    undisturbed = analyze.open_results(tiny.output)
+    plan = (Path(f"{tiny.output}.units") / "plan").read_bytes()
+    failed = 0
+    for place in range(30):
+        for left in [tiny.output, *Path(f"{tiny.output}.units").iterdir()]:
+            left.unlink(missing_ok=True)
+        (Path(f"{tiny.output}.units") / "plan").write_bytes(plan)
+        with pytest.MonkeyPatch.context() as patch:
+            fails_at(patch, place)
+            result = tiny.run()
+        if result.exit_code == 0:
+            break
+        failed += 1
+        assert_input_error(result, "cannot be written", "No space left on device")
+        assert not tiny.output.exists()
+        assert not list(tiny.path.parent.rglob("*.part"))
+        assert tiny.run().exit_code == 0
+        assert_same_arrays(undisturbed, analyze.open_results(tiny.output))
+    assert failed >= 5  # configuration, three units, results
+
+
+def fails_at(patch: pytest.MonkeyPatch, place: int) -> None:
+    """Let the disk be full at one sync of the run."""
+    sync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(None)
+        if len(calls) == place + 1:
+            raise OSError(28, "No space left on device")
+        sync(descriptor)
+
+    patch.setattr(os, "fsync", full)
+
+
+def test_killed_runs_are_resumed_to_the_same_bits(tmp_path):
+    script = Path(__file__).parents[1] / "scripts" / "crash_test"
+    done = subprocess.run(
+        [sys.executable, str(script), "--short"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not equal 0" in done.stdout
