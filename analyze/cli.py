@@ -363,6 +363,50 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
     click.echo(f"Wrote {page}")
 
 
+@main.command()
+@click.argument(
+    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="A.h5 B.h5 ..."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True,
+    metavar="DIR", help="Where comparison.h5 and the figures go.",
+)  # fmt: skip
+@click.option(
+    "--align", type=click.Choice(["step", "epoch"]), default="step", show_default=True,
+    help="What checkpoints of different runs are matched by; nothing is interpolated.",
+)  # fmt: skip
+@click.option(
+    "--rename", multiple=True, metavar="OLD=NEW", help="Layers by another name; repeatable."
+)
+@click.option(
+    "--different-probes", is_flag=True, help="Compare runs that were measured on other inputs."
+)
+@group_option
+def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: Any) -> None:
+    """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
+
+    Writes DIR/comparison.h5 and DIR/figures; the runs are named by their files.
+
+    Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
+    """
+    from analyze.comparison import compare as compare_runs
+    from analyze.comparison.rows import difference_rows, peak_rows, remarks, setting_rows
+    from analyze.comparison.writing import write_comparison
+    from analyze.tables import print_table
+
+    tree = compare_runs([str(path) for path in results], by=by or "layer", **options)
+    written = write_comparison(tree, output)
+    for title, columns, rows in (
+        peak_rows(tree), difference_rows(tree), setting_rows(tree)
+    ):  # fmt: skip
+        if rows:
+            print_table(title, columns, rows, columns[2:])
+            click.echo()
+    for remark in remarks(tree):
+        click.echo(remark)
+    click.echo(f"Wrote {written}")
+
+
 def _options(
     model: str | None,
     probes: Path | None,

@@ -32,6 +32,7 @@ from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
 from analyze.models.building import build_model
 from analyze.probes import ProbeSet
+from analyze.probes.identity import inputs_hash
 from analyze.progress import Progress, Silent
 from analyze.results import OK, Row
 from analyze.statistics.warnings import lagging_sentence
@@ -370,6 +371,7 @@ def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "cells": list(settings.cells),
         "loss": loss,
         "held_out": list(engine.probes.held_out),
+        "inputs_sha256": inputs_hash(engine.probes),
         "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
         "proof": {
             "precision": proof.dtype,
