@@ -15,7 +15,8 @@ SOURCE = Path(analyze.__file__).parent
 COMMANDS = ["scan", "check", "run", "show", "report", "compare", "probes build", "probes show"]
 LIGHT = [
     "analyze", "analyze.cli", "analyze.comparison", "analyze.errors", "analyze.figures",
-    "analyze.probes", "analyze.report", "analyze.results", "analyze.run_card", "analyze.show", "analyze.statistics",
+    "analyze.probes", "analyze.report", "analyze.results", "analyze.run_card", "analyze.show",
+    "analyze.statistics",
     "analyze.statistics.arrays", "analyze.statistics.labelled", "analyze.store", "analyze.tables",
 ]  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -85,7 +86,7 @@ def draw_ratio(comparison: xr.DataTree, ax: Axes, pair: str, subset: str) -> Axe
     rows = np.arange(0, table.shape[0], every)
     ax.set_yticks(rows + 0.5, [figure_text(str(one["layer"].values[r]), 30) for r in rows],
                   fontsize=6)  # fmt: skip
-    columns = np.arange(0, table.shape[1], max(1, table.shape[1] // 8))
+    columns = np.arange(0, table.shape[1], max(1, -(-table.shape[1] // 7)))
     ax.set_xticks(columns + 0.5, [compact(v) for v in one[along(comparison)].values[columns]])
     ax.set_xlabel(LABELS[along(comparison)])
     ax.set_title(figure_text(f"{subset}, at m = {float(one['compared_at']):,.0f}"), loc="left")
@@ -101,11 +102,13 @@ def training_figure(comparison: xr.DataTree) -> Figure:
         figure, axes = _panels(len(subsets), 2.6)
         for ax, subset in zip(axes, subsets, strict=True):
             draw_runs(comparison, ax, subset)
-        named = {}
+        named: dict[str, Artist] = {}
         for ax in axes:
             handles, names = ax.get_legend_handles_labels()
-            named |= dict(zip(names, handles, strict=True))
-        figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=4)
+            named |= {str(n): h for n, h in zip(names, handles, strict=True)}
+        figure.legend(
+            handles=list(named.values()), labels=list(named), loc="outside lower center", ncols=4
+        )
     return figure
 
 

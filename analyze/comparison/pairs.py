@@ -70,8 +70,9 @@ def _logarithm(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:
     """The estimate of ``log c`` from that of alpha."""
     result = alpha[["degrees_of_freedom", "used"]]
     for name in ("value", "replicate"):
-        coherence = 1.0 + (count - 1.0) * alpha[name]
-        result[name] = np.log(coherence.where(coherence > 0)).transpose(*alpha[name].dims)
+        coherence = alpha[name] * (count - 1.0) + 1.0
+        positive = coherence.where(coherence > 0).transpose(*alpha[name].dims)
+        result[name] = positive.copy(data=np.log(positive.values))
     theta = result["replicate"]
     error = jackknife.standard_error(theta.values, result["used"].values)
     result["stderr"] = result["value"].copy(data=error)

@@ -27,7 +27,9 @@ def same_probes(first: Run, second: Run) -> tuple[bool, str]:
     if all(files) and files[0] == files[1]:
         return True, FILE
     if all("examples" in run.tree.children for run in (first, second)):
-        ids = [np.sort(run.tree.children["examples"]["probe"].values) for run in (first, second)]
+        ids = [
+            np.sort(run.tree["examples"].to_dataset()["probe"].values) for run in (first, second)
+        ]
         return np.array_equal(ids[0], ids[1]), IDS
     return False, UNKNOWN
 
