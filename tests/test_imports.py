@@ -82,7 +82,7 @@ def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():
 
 
 def test_public_names():
-    assert dir(analyze) == ["InputError", "ProbeSet", "measure", "open_results", "run"]
+    assert dir(analyze) == ["InputError", "ProbeSet", "compare", "measure", "open_results", "run"]
     for name in analyze.__all__:
         assert callable(getattr(analyze, name))
         assert getattr(analyze, name).__doc__

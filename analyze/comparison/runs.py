@@ -68,7 +68,7 @@ def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
     if not FEWEST <= len(named) <= MOST:
         raise InputError(
             "a comparison is of several runs",
-            found=f"{len(named)} results",
+            found=f"{len(named)} results files or trees",
             expected=f"from {FEWEST} to {MOST}: more cannot be told apart in one figure",
             fix="analyze compare A.h5 B.h5",
         )
@@ -76,7 +76,7 @@ def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise InputError(
             "two runs have the same name",
-            found=listed(twice),
+            found=f"{listed(twice)}, given more than once",
             expected="a name of its own for each run; a file's name without .h5 is its run's",
             fix="rename a file, or in Python: compare({'first': 'a/run.h5', 'second': 'b/run.h5'})",
         )
