@@ -1,7 +1,8 @@
 """When, in which layer and for which examples the gradients of a network agree.
 
 ``measure`` takes a model in memory, ``run`` a directory of checkpoints, ``open_results`` reads
-what was written; all give an ``xarray.DataTree``. Importing this package does not import torch.
+what was written, ``compare`` puts several side by side; all give an ``xarray.DataTree``.
+Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -10,16 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analyze.comparison import compare
     from analyze.errors import InputError
     from analyze.pipeline import measure, run
     from analyze.probes import ProbeSet
     from analyze.store import open_results
 
-__all__ = ["InputError", "ProbeSet", "measure", "open_results", "run"]
+__all__ = ["InputError", "ProbeSet", "compare", "measure", "open_results", "run"]
 
 _HOMES = {
     "InputError": "analyze.errors",
     "ProbeSet": "analyze.probes",
+    "compare": "analyze.comparison",
     "measure": "analyze.pipeline",
     "open_results": "analyze.store",
     "run": "analyze.pipeline",

@@ -269,49 +269,96 @@ def run(run: Path, output: Path | None, on_error: str, restart: bool, **options:
 @main.command()
 @results_argument
 @click.option("--layers", is_flag=True, help="Every layer at one checkpoint.")
-@click.option("--checkpoint", metavar="NAME", help="With --layers: which one; by default the last.")
+@click.option(
+    "--checkpoint", metavar="NAME|GLOB",
+    help="With --layers: which one, or ones; by default the last.",
+)  # fmt: skip
+@click.option("--layer", multiple=True, metavar="GLOB", help="Only these layers; repeatable.")
+@click.option("--subset", multiple=True, metavar="GLOB", help="Only these subsets; repeatable.")
+@click.option(
+    "--checkpoints", multiple=True, metavar="GLOB", help="Of the network: only these checkpoints."
+)
+@click.option(
+    "--sort", metavar="COLUMN",
+    help="By a column of --json: numbers from the largest, text by alphabet.",
+)  # fmt: skip
 @group_option
 @click.option("--verify", is_flag=True, help="Only check that the numbers agree with each other.")
 @json_option
+@click.option("--csv", "as_comma", is_flag=True, help="Print comma-separated values.")
 def show(
-    results: Path, layers: bool, checkpoint: str | None, by: str | None, verify: bool, as_json: bool
+    results: Path, by: str | None, verify: bool, as_json: bool, as_comma: bool, **chosen: Any
 ) -> None:
     """Print the numbers as a table: m-coherence with its standard error, and warnings by letter.
 
-    Example: analyze show half_noise.h5 --layers
+    With --sort a line stands where the first of its subsets does.
+
+    Example: analyze show half_noise.h5 --layers --sort m_coherence
     """
-    from analyze.show import layer_rows, legend, marks, network_rows, skipped, verify_results
+    from analyze.show import as_csv, legend, skipped, verify_results
     from analyze.statistics.grouping import group_by
     from analyze.store import open_results
-    from analyze.tables import print_table, with_error
 
-    layers = layers or by is not None
-    if checkpoint is not None and not layers:
+    layers = chosen.pop("layers") or by is not None or bool(chosen["layer"])
+    if chosen["checkpoint"] is not None and not layers:
         raise click.UsageError("--checkpoint goes with --layers")
+    if chosen["checkpoints"] and layers:
+        raise click.UsageError("--checkpoints goes without --layers; --checkpoint goes with it")
+    if as_json and as_comma:
+        raise click.UsageError("--json or --csv, not both")
     if verify:
         verify_results(open_results(results), str(results))
         click.echo(f"{results}: all identities hold")
         return
     tree = group_by(open_results(results), by or "layer")
-    rows = layer_rows(tree, checkpoint) if layers else network_rows(tree)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
+    rows = _chosen_rows(tree, layers, **chosen)
+    if as_json or as_comma:
+        click.echo(json.dumps(rows, indent=2) if as_json else as_csv(rows), nl=as_json)
         return
-    keys = ["layer", "layer_type", "parameters"] if layers else ["checkpoint", "step", "epoch"]
-    subsets = list(dict.fromkeys(str(row["subset"]) for row in rows))
-    table: dict[tuple[object, ...], list[object]] = {}
-    for row in rows:
-        line = table.setdefault(tuple(row[k] for k in keys), [])
-        value = with_error(row["m_coherence"], row["m_coherence_stderr"])
-        line.append(f"{value} {marks(row)}".rstrip())
-    counts = {str(row["subset"]): row["probes"] for row in rows}
-    columns = [*keys, *(f"{s} (m={counts[s]})" for s in subsets)]
-    title = f"m-coherence at {rows[0]['checkpoint']}" if layers else "m-coherence of the network"
-    print_table(title, columns, [[*k, *v] for k, v in table.items()], columns[1:])
+    _print_rows(rows, layers)
     for meaning in legend(rows):
         click.echo(f"Warning {meaning}")
     for name, status in skipped(tree).items():
         click.echo(f"Skipped {name}: {status}")
+
+
+def _chosen_rows(
+    tree: Any,
+    layers: bool,
+    checkpoint: str | None,
+    layer: tuple[str, ...],
+    subset: tuple[str, ...],
+    checkpoints: tuple[str, ...],
+    sort: str | None,
+) -> list[dict[str, object]]:
+    """The rows that show prints, in their order."""
+    from analyze import show
+
+    rows = show.layer_rows(tree, checkpoint) if layers else show.network_rows(tree)
+    patterns = {"layer": layer, "subset": subset, "checkpoint": checkpoints}
+    for column, wanted in patterns.items():
+        rows = show.select(rows, column, wanted) if wanted else rows
+    return rows if sort is None else show.sort(rows, sort)
+
+
+def _print_rows(rows: list[dict[str, object]], layers: bool) -> None:
+    """A line for each layer or checkpoint, a column for each subset."""
+    from analyze.show import marks
+    from analyze.tables import print_table, with_error
+
+    at = list(dict.fromkeys(str(row["checkpoint"]) for row in rows))
+    keys = ["layer", "layer_type", "parameters"] if layers else ["checkpoint", "step", "epoch"]
+    keys = ["checkpoint", *keys] if layers and len(at) > 1 else keys
+    counts = {str(row["subset"]): row["probes"] for row in rows}
+    table: dict[tuple[object, ...], dict[str, str]] = {}
+    for row in rows:
+        value = with_error(row["m_coherence"], row["m_coherence_stderr"])
+        line = table.setdefault(tuple(row[k] for k in keys), {})
+        line[str(row["subset"])] = f"{value} {marks(row)}".rstrip()
+    columns = [*keys, *(f"{name} (m={count})" for name, count in counts.items())]
+    title = f"m-coherence at {', '.join(at)}" if layers else "m-coherence of the network"
+    lines = [[*key, *(line.get(name) for name in counts)] for key, line in table.items()]
+    print_table(title, columns, lines, columns[1:])
 
 
 @main.command()
@@ -333,6 +380,50 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
     tree = group_by(open_results(results), by or "layer")
     page = write_report(tree, output or Path(f"{results.stem}_report"))
     click.echo(f"Wrote {page}")
+
+
+@main.command()
+@click.argument(
+    "results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="A.h5 B.h5 ..."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True,
+    metavar="DIR", help="Where comparison.h5 and the figures go.",
+)  # fmt: skip
+@click.option(
+    "--align", type=click.Choice(["step", "epoch"]), default="step", show_default=True,
+    help="What checkpoints of different runs are matched by; nothing is interpolated.",
+)  # fmt: skip
+@click.option(
+    "--rename", multiple=True, metavar="OLD=NEW", help="Layers by another name; repeatable."
+)
+@click.option(
+    "--different-probes", is_flag=True, help="Compare runs that were measured on other inputs."
+)
+@group_option
+def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: Any) -> None:
+    """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
+
+    Writes DIR/comparison.h5 and DIR/figures; the runs are named by their files.
+
+    Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
+    """
+    from analyze.comparison import compare as compare_runs
+    from analyze.comparison.rows import difference_rows, peak_rows, remarks, setting_rows
+    from analyze.comparison.writing import write_comparison
+    from analyze.tables import print_table
+
+    tree = compare_runs([str(path) for path in results], by=by or "layer", **options)
+    written = write_comparison(tree, output)
+    for title, columns, rows in (
+        peak_rows(tree), difference_rows(tree), setting_rows(tree)
+    ):  # fmt: skip
+        if rows:
+            print_table(title, columns, rows, columns[2:])
+            click.echo()
+    for remark in remarks(tree):
+        click.echo(remark)
+    click.echo(f"Wrote {written}")
 
 
 def _options(

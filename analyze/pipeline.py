@@ -32,10 +32,11 @@ from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
 from analyze.models.building import build_model
 from analyze.probes import ProbeSet
+from analyze.probes.identity import inputs_hash, probes_hash
 from analyze.progress import Progress, Silent
 from analyze.results import OK, Row
 from analyze.statistics.warnings import lagging_sentence
-from analyze.units.configuration import configuration_of, probes_hash
+from analyze.units.configuration import configuration_of
 from analyze.units.folder import Folder
 from analyze.units.interruption import interruptible
 from analyze.units.lock import locked
@@ -446,7 +447,8 @@ def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "cells": list(settings.cells),
         "loss": loss,
         "held_out": list(engine.probes.held_out),
-        "probes_content": probes_hash(engine.probes),
+        "probes_sha256": probes_hash(engine.probes),
+        "inputs_sha256": inputs_hash(engine.probes),
         "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
         "proof": {
             "precision": proof.dtype,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 import xarray as xr
 
@@ -24,6 +28,10 @@ def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
 def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict[str, object]]:
     """M-coherence of every layer at one checkpoint, the last measured one by default.
 
+    Args:
+        results: The results tree.
+        checkpoint: A name, or a pattern such as ``*0.pt`` for all that match.
+
     Raises:
         InputError: no such checkpoint.
     """
@@ -31,14 +39,16 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
     if checkpoint is None:
         left_out = skipped(results)
         checkpoint = [name for name in names if name not in left_out][-1]
-    if checkpoint not in names:
+    exact = [name for name in names if name == checkpoint]
+    matching = exact or [name for name in names if fnmatchcase(name, checkpoint)]
+    if not matching:
         raise InputError(
             "no such checkpoint in the results",
             found=repr(checkpoint),
             expected=f"one of {listed(names)}",
             fix="leave --checkpoint out for the last one",
         )
-    layers = results["layers"].to_dataset().isel(checkpoint=[names.index(checkpoint)])
+    layers = results["layers"].to_dataset().sel(checkpoint=matching)
     rows = []
     for layer in layers["layer"].values:
         one = layers.sel(layer=layer)
@@ -64,6 +74,64 @@ def verify_results(results: xr.DataTree, path: str) -> None:
             expected="numbers as analyze run wrote them: a changed or damaged file shows here",
             fix="measure again: analyze run RUN --output RESULTS.h5",
         )
+
+
+def select(
+    rows: list[dict[str, object]], column: str, patterns: Sequence[str]
+) -> list[dict[str, object]]:
+    """The rows whose ``column`` matches any of the patterns; all where there is no pattern.
+
+    Raises:
+        InputError: a pattern that matches nothing.
+    """
+    names = list(dict.fromkeys(str(row[column]) for row in rows))
+    for pattern in patterns:
+        if pattern not in names and not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(
+                f"no such {column} in the results",
+                found=repr(pattern),
+                expected=f"a name, or a pattern that matches some of {listed(names)}",
+                fix="analyze show OUT.h5 lists the names",
+            )
+    if not patterns:
+        return rows
+    kept = {n for n in names for pattern in patterns if n == pattern or fnmatchcase(n, pattern)}
+    return [row for row in rows if str(row[column]) in kept]
+
+
+def sort(rows: list[dict[str, object]], column: str) -> list[dict[str, object]]:
+    """Rows by a column: numbers from the largest, text by alphabet, what is missing last.
+
+    Raises:
+        InputError: no such column.
+    """
+    columns = [name for name in rows[0] if name != "warnings"]
+    if column not in columns:
+        raise InputError(
+            "there is no such column to sort by",
+            found=repr(column),
+            expected=f"one of {listed(columns, limit=len(columns))}",
+            fix="--sort m_coherence",
+        )
+    known = [row for row in rows if row[column] is not None]
+    numbers = all(isinstance(row[column], int | float) for row in known)
+    if numbers:
+        known.sort(key=lambda row: -float(str(row[column])))
+    else:
+        known.sort(key=lambda row: str(row[column]))
+    return known + [row for row in rows if row[column] is None]
+
+
+def as_csv(rows: list[dict[str, object]]) -> str:
+    """Rows as comma-separated values with a header; nothing where a value is missing."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        names = row["warnings"]
+        assert isinstance(names, list)
+        writer.writerow({**row, "warnings": " ".join(names)})
+    return text.getvalue()
 
 
 def marks(row: dict[str, object]) -> str:

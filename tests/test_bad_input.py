@@ -301,3 +301,21 @@ def test_a_directory_without_write_permission_is_found_before_the_work(tiny, mon
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
     monkeypatch.setattr("analyze.pipeline.resolve", lambda *_: pytest.fail("work was begun"))
     assert_input_error(tiny.run(), "the output cannot be written", "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("options", "facts"),
+    [
+        (("--subset", "cats"), ("'cats'", "clean")),
+        (("--layer", "x*"), ("'x*'", "hidden")),
+        (("--checkpoints", "last*"), ("'last*'", NAMES[0])),
+        (("--sort", "size"), ("'size'", "m_coherence")),
+    ],
+)
+def test_show_refuses_what_is_not_there(measured, options, facts):
+    assert_input_error(call("show", str(measured.output), *options), *facts)
+
+
+@pytest.mark.parametrize("options", [("--json", "--csv"), ("--layers", "--checkpoints", "*")])
+def test_show_refuses_options_that_contradict(measured, options):
+    assert call("show", str(measured.output), *options).exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -249,3 +250,47 @@ def test_as_a_module(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("Error: the results file is missing\n  found:    no file")
+
+
+def rows_of(measured, *options):
+    return parsed(call("show", str(measured.output), "--json", *options).stdout)
+
+
+def test_show_selects_subsets_layers_and_checkpoints(measured):
+    rows = rows_of(measured, "--subset", "c*", "--checkpoints", "step_9*")
+    assert {row["subset"] for row in rows} == {"clean", "corrupted"}
+    assert {row["checkpoint"] for row in rows} == {"step_9.pt"}
+    every = {row["layer"] for row in rows_of(measured, "--layers")}
+    some = rows_of(measured, "--layer", "hid*", "--checkpoint", "*")
+    assert {row["layer"] for row in some} == {name for name in every if name.startswith("hid")}
+    assert {row["checkpoint"] for row in some} == set(NAMES)
+    table = call("show", str(measured.output), "--layer", "hid*", "--checkpoint", "*").stdout
+    assert all(name in table for name in NAMES)
+
+
+def test_show_sorts_numbers_from_the_largest_and_missing_last(measured):
+    rows = rows_of(measured, "--sort", "m_coherence")
+    values = [row["m_coherence"] for row in rows]
+    known = [value for value in values if value is not None]
+    assert known == sorted(known, reverse=True)
+    assert values == [*known, *[None] * (len(values) - len(known))]
+    assert None in values
+    names = [row["subset"] for row in rows_of(measured, "--sort", "subset")]
+    assert names == sorted(names)
+
+
+def test_a_sorted_table_keeps_its_columns(measured):
+    path = str(measured.output)
+    plain = call("show", path, "--layers").stdout.splitlines()
+    ordered = call("show", path, "--layers", "--sort", "layer").stdout.splitlines()
+    assert sorted(plain) == sorted(ordered)
+
+
+def test_show_as_csv_is_the_rows_of_json(measured):
+    rows = rows_of(measured)
+    lines = list(csv.DictReader(call("show", str(measured.output), "--csv").stdout.splitlines()))
+    assert [line["subset"] for line in lines] == [row["subset"] for row in rows]
+    for line, row in zip(lines, rows, strict=True):
+        value = float(line["m_coherence"]) if line["m_coherence"] else None
+        assert value == row["m_coherence"]
+        assert line["warnings"].split() == row["warnings"]

@@ -12,10 +12,11 @@ import pytest
 import analyze
 
 SOURCE = Path(analyze.__file__).parent
-COMMANDS = ["scan", "check", "run", "show", "report", "probes build", "probes show"]
+COMMANDS = ["scan", "check", "run", "show", "report", "compare", "probes build", "probes show"]
 LIGHT = [
-    "analyze", "analyze.cli", "analyze.errors", "analyze.figures", "analyze.probes",
-    "analyze.report", "analyze.results", "analyze.run_card", "analyze.show", "analyze.statistics",
+    "analyze", "analyze.cli", "analyze.comparison", "analyze.errors", "analyze.figures",
+    "analyze.probes", "analyze.report", "analyze.results", "analyze.run_card", "analyze.show",
+    "analyze.statistics",
     "analyze.statistics.arrays", "analyze.statistics.labelled", "analyze.store", "analyze.tables",
 ]  # fmt: skip
 
@@ -81,7 +82,7 @@ def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():
 
 
 def test_public_names():
-    assert dir(analyze) == ["InputError", "ProbeSet", "measure", "open_results", "run"]
+    assert dir(analyze) == ["InputError", "ProbeSet", "compare", "measure", "open_results", "run"]
     for name in analyze.__all__:
         assert callable(getattr(analyze, name))
         assert getattr(analyze, name).__doc__

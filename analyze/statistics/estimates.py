@@ -91,7 +91,7 @@ def estimate(
     return _with_interval(dataset)
 
 
-def difference(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
+def difference(first: xr.Dataset, second: xr.Dataset, *, independent: bool = False) -> xr.Dataset:
     """``second - first`` with its error, of two estimates of one quantity.
 
     Select what to compare from ``estimate``: two checkpoints, two subsets, two layers, or the same
@@ -105,15 +105,21 @@ def difference(first: xr.Dataset, second: xr.Dataset) -> xr.Dataset:
     two share no cell they are independent and the variances are added, which is less noisy. In
     that case degrees of freedom are Welch's, else the smaller ones of the two.
 
+    Args:
+        first: What to compare with.
+        second: What is compared.
+        independent: Whether the two have no probe in common, or folds that do not pair, as in two
+            runs: the variances are added, which for common probes is mostly too much.
+
     Returns:
         ``value``, ``stderr``, ``degrees_of_freedom``, ``lower`` and ``upper``.
 
     Raises:
         InputError: different quantities, or different numbers of folds.
     """
-    _check_pair(first, second)
+    _check_pair(first, second, folds=not independent)
     a, b = (_without_scalars(one) for one in (first, second))
-    error, degrees = _independent(a, b) if _apart(a, b) else _paired(a, b)
+    error, degrees = _independent(a, b) if independent or _apart(a, b) else _paired(a, b)
     dataset = xr.Dataset(
         {"value": b["value"] - a["value"], "stderr": error, "degrees_of_freedom": degrees}
     )
@@ -178,7 +184,7 @@ def _check(quantity: str, size: int | None) -> None:
         )
 
 
-def _check_pair(first: xr.Dataset, second: xr.Dataset) -> None:
+def _check_pair(first: xr.Dataset, second: xr.Dataset, *, folds: bool) -> None:
     found = [one.attrs.get("quantity") for one in (first, second)]
     if found[0] != found[1]:
         raise InputError(
@@ -187,11 +193,11 @@ def _check_pair(first: xr.Dataset, second: xr.Dataset) -> None:
             expected="two estimates of one quantity",
             fix="call estimate with the same quantity for both",
         )
-    folds = [one["fold"].values.tolist() for one in (first, second)]
-    if folds[0] != folds[1]:
+    names = [one["fold"].values.tolist() for one in (first, second)]
+    if folds and names[0] != names[1]:
         raise InputError(
             "these estimates have different folds",
-            found=f"{len(folds[0])} and {len(folds[1])} folds",
+            found=f"{len(names[0])} and {len(names[1])} folds",
             expected="the same number: folds pair by the ids of the probes",
-            fix=f"measure both with --folds {len(folds[0])}",
+            fix=f"measure both with --folds {len(names[0])}",
         )

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from analyze.checkpoints.hashes import sha256
 from analyze.gradients.engine import Engine
 from analyze.job import Job
-from analyze.probes import ProbeSet
+from analyze.probes.identity import probes_hash
 
 
 def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, object]:
@@ -54,30 +52,6 @@ def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
     """The fields that differ, with both values where they are short enough to read."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return [f"{n}: {_short(before.get(n))}, now {_short(now.get(n))}" for n in names]
-
-
-def probes_hash(probes: ProbeSet) -> str:
-    """Hash of inputs as the model sees them, targets, ids, subsets and columns."""
-    parts: list[tuple[str, np.ndarray]] = [
-        *((f"inputs.{name}", values) for name, values in sorted(probes.inputs.items())),
-        ("targets", probes.targets),
-        ("id", probes.id),
-        ("subset", probes.subset),
-        *((f"column.{name}", column.codes) for name, column in sorted(probes.columns.items())),
-    ]
-    names = {name: list(column.names) for name, column in sorted(probes.columns.items())}
-    scaling = [None if v is None else np.asarray(v).tolist() for v in (probes.mean, probes.std)]
-    facts = [probes.subset_names, probes.held_out, names, scaling]
-    return _hash_of(parts, json.dumps(facts))
-
-
-def _hash_of(parts: Iterable[tuple[str, np.ndarray]], facts: str) -> str:
-    whole = hashlib.sha256(facts.encode())
-    for name, values in parts:
-        array = np.ascontiguousarray(values)
-        whole.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        whole.update(array.tobytes())
-    return whole.hexdigest()
 
 
 def _architecture(model: nn.Module) -> str:

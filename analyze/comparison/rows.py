@@ -1,0 +1,97 @@
+"""A comparison in rows, for the terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analyze.comparison.pairs import RATE
+from analyze.comparison.probe_identity import DIFFERENT, IDS
+from analyze.errors import listed
+from analyze.tables import with_error
+
+Table = tuple[str, list[str], list[list[object]]]
+
+
+def along(comparison: xr.DataTree) -> str:
+    """What checkpoints were matched by: ``step`` or ``epoch``."""
+    return str(json.loads(comparison.attrs["provenance"])["align"])
+
+
+def peak_rows(comparison: xr.DataTree) -> Table:
+    """The highest m-coherence of each run and subset."""
+    place, events = along(comparison), comparison["events"].to_dataset()
+    rows: list[list[object]] = []
+    for run in events["run"].values:
+        for subset in events["subset"].values:
+            one = events.sel(run=run, subset=subset)
+            if np.isfinite(peak := float(one["peak"])):
+                at = float(one[f"peak_{place}"])
+                value = with_error(peak, float(one["peak_stderr"]))
+                size = int(comparison.to_dataset()["probe_count"].sel(run=run, subset=subset))
+                rows.append([run, subset, size, value, at])
+    title = "Highest measured m-coherence of the network"
+    return title, ["run", "subset", "m", "peak", place], rows
+
+
+def difference_rows(comparison: xr.DataTree) -> Table:
+    """Where each pair first differs, and where the network's ratio is largest."""
+    place = along(comparison)
+    pairs = comparison["pairs/network"].to_dataset()
+    layers = comparison["pairs/layers"].to_dataset()["p_value_adjusted"]
+    rows: list[list[object]] = []
+    for pair in pairs["pair"].values:
+        for subset in pairs["subset"].values:
+            one = pairs.sel(pair=pair, subset=subset)
+            cells = layers.sel(pair=pair, subset=subset)
+            found = one["p_value_adjusted"].values <= RATE
+            if not np.isfinite(one["p_value_adjusted"].values).any():
+                continue
+            first = float(one[place].values[found][0]) if found.any() else None
+            largest = _largest(one) if found.any() else None
+            tested = int(cells.notnull().sum())
+            share = f"{int((cells <= RATE).sum())} of {tested}"
+            rows.append([pair, subset, int(one["compared_at"]), first, largest, share])
+    title = f"Ratio of m-coherence; significant at a false discovery rate of {RATE:.0%}"
+    columns = ["pair", "subset", "at m", f"first {place}", "largest ratio", "cells of the layers"]
+    return title, columns, rows
+
+
+def setting_rows(comparison: xr.DataTree) -> Table:
+    """Settings that are not the same in all runs."""
+    found: dict[str, list[Any]] = json.loads(comparison.attrs["provenance"])["differing_settings"]
+    runs = [str(name) for name in comparison.to_dataset()["run"].values]
+    return "Settings that differ", ["setting", *runs], [[k, *v] for k, v in found.items()]
+
+
+def remarks(comparison: xr.DataTree) -> list[str]:
+    """What the reader must know: layers without a partner, probes, errors that do not pair."""
+    lines = []
+    present = comparison["layers"].to_dataset()["present"]
+    for run in present["run"].values:
+        lacking = present["layer"].values[present.sel(run=run).isnull().values]
+        if len(lacking):
+            lines.append(f"{run} has no layer {listed([str(name) for name in lacking])}")
+    judged = [str(by) for by in comparison.to_dataset()["probes"].values]
+    runs = [str(name) for name in comparison.to_dataset()["run"].values]
+    if DIFFERENT in judged:
+        others = listed([n for n, by in zip(runs, judged, strict=True) if by == DIFFERENT])
+        lines.append(f"Warning: other probes than {runs[0]}: {others}")
+    if IDS in judged:
+        lines.append("The inputs were judged the same by the ids of the probes only")
+    pairs = comparison["pairs/network"].to_dataset()
+    if apart := [str(n) for n in pairs["pair"].values[~pairs["paired"].values.astype(bool)]]:
+        lines.append(f"Folds do not pair, so variances are added: {listed(apart)}")
+    return lines
+
+
+def _largest(one: xr.Dataset) -> str:
+    """The significant ratio farthest from 1, with its 95 % interval."""
+    significant = one["p_value_adjusted"].values <= RATE
+    size = np.where(significant, np.abs(one["log_ratio"].values), -np.inf)
+    at = one.isel(checkpoint=int(size.argmax()))
+    value, low, high = (float(np.exp(at[f"log_ratio{end}"])) for end in ("", "_lower", "_upper"))
+    return f"{value:.3g} ({low:.3g} to {high:.3g}) at {at['checkpoint'].item()}"

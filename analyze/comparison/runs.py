@@ -1,0 +1,90 @@
+"""The runs of a comparison: their results, and the name of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from analyze.errors import InputError, listed
+from analyze.store import open_results
+
+FEWEST, MOST = 2, 20
+
+Source = str | Path | xr.DataTree
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a comparison.
+
+    Args:
+        name: Unique in the comparison.
+        tree: Its results.
+    """
+
+    name: str
+    tree: xr.DataTree
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """How it was measured."""
+        return dict(json.loads(self.tree.attrs.get("provenance", "{}")))
+
+    @cached_property
+    def folds(self) -> list[int]:
+        """The folds of its cells."""
+        return [int(k) for k in np.unique(self.tree["parameters"].to_dataset()["cell_fold"])]
+
+    @cached_property
+    def subsets(self) -> list[str]:
+        """The subsets, with ``all``."""
+        return [str(name) for name in self.tree.to_dataset()["subset"].values]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Probes of each subset."""
+        counts = self.tree.to_dataset()["probe_count"].values
+        return {name: int(n) for name, n in zip(self.subsets, counts, strict=True)}
+
+
+def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
+    """The runs in the order given, named by a mapping's keys or else by their files.
+
+    Raises:
+        InputError: fewer than 2 or more than 20, or two of one name, or a file that is no results
+            file.
+    """
+    if isinstance(results, Mapping):
+        named = [(str(name), source) for name, source in results.items()]
+    else:
+        named = [(_name(source, k), source) for k, source in enumerate(results)]
+    if not FEWEST <= len(named) <= MOST:
+        raise InputError(
+            "a comparison is of several runs",
+            found=f"{len(named)} results files or trees",
+            expected=f"from {FEWEST} to {MOST}: more cannot be told apart in one figure",
+            fix="analyze compare A.h5 B.h5",
+        )
+    names = [name for name, _ in named]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(
+            "two runs have the same name",
+            found=f"{listed(twice)}, given more than once",
+            expected="a name of its own for each run; a file's name without .h5 is its run's",
+            fix="rename a file, or in Python: compare({'first': 'a/run.h5', 'second': 'b/run.h5'})",
+        )
+    return [
+        Run(name, source if isinstance(source, xr.DataTree) else open_results(source))
+        for name, source in named
+    ]
+
+
+def _name(source: Source, place: int) -> str:
+    return f"run {place + 1}" if isinstance(source, xr.DataTree) else Path(source).stem

@@ -1,0 +1,31 @@
+"""In what the runs and their measurements differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analyze.comparison.runs import Run
+
+# What differs between any two runs, or is shown elsewhere.
+APART = {"created", "command", "checkpoints", "plan", "proof", "warnings", "batch_size"}
+
+
+def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What is not the same in all runs: for each setting its value in each, ``-`` for none."""
+    flat = [_flat({k: v for k, v in run.provenance.items() if k not in APART}) for run in runs]
+    keys = list(dict.fromkeys(key for one in flat for key in one))
+    table = {key: [one.get(key, "-") for one in flat] for key in keys}
+    return {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings by dotted names."""
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return found

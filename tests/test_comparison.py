@@ -1,0 +1,243 @@
+"""Several runs side by side: matching, ratios with errors, refusals, files."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+import analyze
+from analyze.comparison.figures import draw_ratio, draw_runs
+from analyze.comparison.pairs import RATE, log_ratio
+from analyze.comparison.probe_identity import same_probes
+from analyze.comparison.runs import Run
+from analyze.probes.identity import inputs_hash
+from analyze.statistics.arrays import alpha_unbiased
+from tests.conftest import SUBSETS, assert_input_error, call, make_run, small_probes
+from tests.simulation import COUNT, correlated_folds, normal_folds
+
+
+@pytest.fixture(scope="module")
+def two(measured, tmp_path_factory):
+    """The measured run, and the same checkpoints with other labels and all of them readable."""
+    run = make_run(tmp_path_factory.mktemp("other"))
+    given = small_probes()
+    other = analyze.ProbeSet(
+        given.inputs[""], (given.targets + 1) % 3, [SUBSETS[k % 3] for k in range(24)]
+    )
+    analyze.run(run.path, probes=other, output=run.output, folds=2, device="cpu")
+    return {"first": measured.output, "second": run.output}
+
+
+def with_changes(path, **provenance) -> xr.DataTree:
+    tree = analyze.open_results(path)
+    tree.attrs["provenance"] = json.dumps(json.loads(tree.attrs["provenance"]) | provenance)
+    return tree
+
+
+# --- values
+
+
+def test_runs_stand_beside_each_other_unchanged(two):
+    tree = analyze.compare(two)
+    assert tree["network"]["m_coherence"].dims == ("run", "checkpoint", "subset")
+    assert tree["layers"]["m_coherence"].dims == ("run", "checkpoint", "layer", "subset")
+    for name, path in two.items():
+        own = analyze.open_results(path)
+        order = np.argsort(own["step"].values)
+        for group in ("network", "layers"):
+            expected = own[group]["m_coherence"].isel(checkpoint=order).values
+            found = tree[group]["m_coherence"].sel(run=name).values
+            np.testing.assert_array_equal(found, expected)
+    assert list(tree["step"].values) == [9, 10, 100]
+
+
+def test_a_skipped_checkpoint_has_no_ratio_and_says_why(two):
+    tree = analyze.compare(two)
+    pairs = tree["pairs/network"].to_dataset()
+    assert pairs["log_ratio"].sel(checkpoint="step 10").isnull().all()
+    assert pairs["log_ratio"].sel(checkpoint="step 9").notnull().any()
+    status = tree["status"].sel(checkpoint="step 10")
+    assert status.sel(run="second") == "ok"
+    assert status.sel(run="first") != "ok"
+
+
+def test_the_ratio_is_that_of_the_values(two):
+    tree = analyze.compare(two)
+    value = tree["network"].to_dataset()["m_coherence"]
+    expected = np.log(value.sel(run="second") / value.sel(run="first"))
+    found = tree["pairs/network"].to_dataset()["log_ratio"].isel(pair=0)
+    known = found.notnull().values
+    assert known.any()
+    np.testing.assert_allclose(found.values[known], expected.values[known], rtol=1e-9)
+
+
+def test_a_run_beside_itself_differs_nowhere(measured):
+    pairs = analyze.compare({"a": measured.output, "b": measured.output})["pairs/layers"]
+    known = pairs["log_ratio"].values
+    assert (known[np.isfinite(known)] == 0).all()
+    assert not (pairs["p_value_adjusted"].values <= RATE).any()
+
+
+@pytest.mark.parametrize("by", ["block", "parameter"])
+def test_rows_of_another_size(two, by):
+    tree = analyze.compare(two, by=by)
+    value = tree["layers"].to_dataset()["m_coherence"]
+    found = tree["pairs/layers"].to_dataset()["log_ratio"].isel(pair=0)
+    expected = np.log(value.sel(run="second") / value.sel(run="first"))
+    known = found.notnull() & expected.notnull()
+    assert known.any()
+    np.testing.assert_allclose(
+        found.where(known).values, expected.where(known).transpose(*found.dims).values, rtol=1e-9
+    )
+
+
+def test_layers_of_other_names(two):
+    first = analyze.open_results(two["first"])
+    names = [str(name) for name in first["layers"]["layer"].values]
+    tree = analyze.compare(two, rename=[f"{names[0]}=stem"])
+    assert "stem" in tree["layers"]["layer"].values
+    assert names[0] not in tree["layers"]["layer"].values
+    with pytest.raises(analyze.InputError, match="no run has a layer"):
+        analyze.compare(two, rename=["gone=stem"])
+    with pytest.raises(analyze.InputError, match="same name"):
+        analyze.compare(two, rename=[f"{names[0]}={names[1]}"])
+    with pytest.raises(analyze.InputError, match="what to rename"):
+        analyze.compare(two, rename=["stem"])
+
+
+# --- statistics
+
+
+def estimates(gram: np.ndarray, squares: np.ndarray) -> xr.Dataset:
+    """Unbiased alpha of every draw with its replicates: a draw is a checkpoint."""
+    folds = gram.shape[-1]
+    keep = 1.0 - np.eye(folds)
+
+    def alpha(weights, count):
+        total = np.einsum("...f,dfg,...g->...d", weights, gram, weights)
+        return alpha_unbiased(total, squares @ weights.T if weights.ndim > 1 else squares @ weights,
+                              count)  # fmt: skip
+
+    value = alpha(np.ones(folds), float(COUNT))
+    theta = np.stack([alpha(row, COUNT * (1 - 1 / folds)) for row in keep])
+    over = ("checkpoint", "subset")
+    return xr.Dataset(
+        {
+            "value": (over, value[:, None]),
+            "replicate": (("fold", *over), theta[:, :, None]),
+            "used": (("fold", "subset"), np.ones((folds, 1), dtype=bool)),
+            "degrees_of_freedom": (over, np.full((len(value), 1), folds - 1.0)),
+        },
+        {"checkpoint": np.arange(len(value)), "subset": ["all"], "fold": np.arange(folds)},
+    )
+
+
+def ratios(first, second, *, paired):
+    count = xr.DataArray([COUNT], dims="subset", coords={"subset": ["all"]})
+    return log_ratio(estimates(*first), estimates(*second), count, paired=paired)
+
+
+def test_paired_intervals_cover_and_equal_runs_differ_at_the_nominal_rate():
+    gram, squares = correlated_folds(np.random.default_rng(0), 2000, 10, 50, (0.05, 0.05), 0.8)
+    both = [(gram[k], squares[k]) for k in range(2)]
+    found = ratios(*both, paired=True)
+    rate = float((found["p_value"] < 0.05).mean())
+    assert 0.03 < rate < 0.08
+    apart = ratios(*both, paired=False)
+    assert float(found["log_ratio_stderr"].mean()) < float(apart["log_ratio_stderr"].mean())
+    assert float((found["p_value_adjusted"] <= RATE).mean()) < 0.005
+
+
+def test_intervals_cover_a_ratio_that_is_there():
+    alphas = (0.05, 0.1)
+    gram, squares = correlated_folds(np.random.default_rng(1), 2000, 10, 50, alphas, 0.8)
+    found = ratios((gram[0], squares[0]), (gram[1], squares[1]), paired=True)
+    truth = np.log((1 + (COUNT - 1) * alphas[1]) / (1 + (COUNT - 1) * alphas[0]))
+    inside = (found["log_ratio_lower"] <= truth) & (truth <= found["log_ratio_upper"])
+    assert 0.92 < float(inside.mean()) < 0.97
+
+
+def test_unpaired_intervals_of_independent_runs():
+    draw, spectrum = np.random.default_rng(2), np.ones(50)
+    both = [normal_folds(draw, 2000, 10, spectrum, 0.05) for _ in range(2)]
+    rate = float((ratios(*both, paired=False)["p_value"] < 0.05).mean())
+    assert 0.03 < rate < 0.08
+
+
+# --- probes
+
+
+def test_the_hash_of_inputs_knows_inputs_and_not_labels_or_order():
+    given = small_probes()
+    order = np.arange(24)[::-1]
+    other = analyze.ProbeSet(given.inputs[""][order], given.targets[order] * 0, id=given.id[order])
+    assert inputs_hash(other) == inputs_hash(given)
+    changed = given.inputs[""].copy()
+    changed[3, 2] += 1
+    assert inputs_hash(analyze.ProbeSet(changed, given.targets)) != inputs_hash(given)
+
+
+def test_other_inputs_are_refused_unless_asked_for_and_then_marked(two):
+    runs = {"a": two["first"], "b": with_changes(two["second"], inputs_sha256="other")}
+    with pytest.raises(analyze.InputError, match="different probes"):
+        analyze.compare(runs)
+    tree = analyze.compare(runs, different_probes=True)
+    assert list(tree["probes"].values)[1] == "different"
+    assert not tree["pairs/network"]["paired"].values.any()
+
+
+def test_older_results_are_judged_by_ids(two):
+    old = [Run(k, with_changes(path, inputs_sha256=None)) for k, path in two.items()]
+    assert same_probes(*old) == (True, "ids of the probes")
+
+
+# --- files, figures and the command
+
+
+def test_figures_show_every_run_and_grey_what_is_not_significant(two):
+    tree = analyze.compare(two)
+    ax = draw_runs(tree, Figure().add_subplot(), "clean")
+    assert ax.get_legend_handles_labels()[1] == ["first", "second"]
+    assert ax.get_ylabel() == "m-coherence (examples)"
+    ax = draw_ratio(tree, Figure().add_subplot(), "second / first", "clean")
+    grey, coloured = (mesh.get_array() for mesh in ax.collections[:2])
+    pairs = tree["pairs/layers"].to_dataset().sel(pair="second / first", subset="clean")
+    value = pairs["log_ratio"].transpose("layer", "checkpoint").values
+    known = np.isfinite(value)
+    significant = (pairs["p_value_adjusted"].transpose("layer", "checkpoint") <= RATE).values
+    np.testing.assert_array_equal(~np.ma.getmaskarray(coloured), significant)
+    np.testing.assert_array_equal(~np.ma.getmaskarray(grey), known & ~significant)
+
+
+def test_the_command_writes_a_file_and_figures(two, tmp_path):
+    second = tmp_path / "second.h5"
+    second.write_bytes(two["second"].read_bytes())
+    result = call("compare", str(two["first"]), str(second), "--output", str(tmp_path / "c"))
+    assert result.exit_code == 0, result.output
+    assert "second / out" in result.stdout
+    written = xr.open_datatree(tmp_path / "c" / "comparison.h5", engine="h5netcdf")
+    assert list(written["run"].values) == ["out", "second"]
+    assert written.attrs["schema_version"] == 1
+    written.close()
+    for kind in ("svg", "pdf", "png"):
+        assert (tmp_path / "c" / "figures" / f"training.{kind}").stat().st_size > 1000
+        assert (tmp_path / "c" / "figures" / f"ratio_1.{kind}").stat().st_size > 1000
+
+
+def test_what_is_no_comparison_is_refused(two, tmp_path):
+    path = str(two["first"])
+    assert_input_error(call("compare", path), "1 results", "from 2 to 20")
+    assert_input_error(call("compare", path, path), "out")
+    assert_input_error(call("compare", path, str(tmp_path / "gone.h5")), "gone.h5")
+
+
+def test_runs_without_a_shared_checkpoint_are_refused(two):
+    other = analyze.open_results(two["second"])
+    root = other.to_dataset()
+    other.dataset = root.assign_coords(step=root["step"] + 0.5)
+    with pytest.raises(analyze.InputError, match="no two runs have a checkpoint at the same step"):
+        analyze.compare({"a": two["first"], "b": other})
