@@ -176,7 +176,7 @@ class _Collector:
         self._pending: dict[str, list[Form]] = {}
         self._done: dict[str, Summary] = {}
 
-    def on_call(self, call: Call) -> Callable[[Tensor], None]:
+    def on_call(self, call: Call) -> Callable[[Tensor], Tensor | None]:
         """Check the call against the batch; its output's gradient will come later."""
         for argument, layout in call.layouts.items():
             if not layout.fits(call.arguments[argument], self._count):
@@ -188,7 +188,7 @@ class _Collector:
             if not self._wanted.isdisjoint(weight.parameters)
         )
 
-        def on_gradient(dy: Tensor) -> None:
+        def on_gradient(dy: Tensor) -> Tensor | None:
             if not call.output.fits(dy, self._count):
                 raise ForwardChangedError(f"{call.rule.name} gave {list(dy.shape)}")
             if call.changed_in_place():
@@ -196,7 +196,7 @@ class _Collector:
             try:
                 watch = self._clock.measuring(call.rule.name) if self._clock else nullcontext()
                 with torch.no_grad(), watch:
-                    self._add_call(call, dy)
+                    return self._add_call(call, dy)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # whatever goes wrong in a rule, other methods are left
@@ -216,15 +216,22 @@ class _Collector:
             self._summarise(name)
         return self._done
 
-    def _add_call(self, call: Call, dy: Tensor) -> None:
-        """Add the gradients of a call; a parameter is done when all of its uses are there."""
-        for argument, form in call.rule.forms(call, dy).items():
+    def _add_call(self, call: Call, dy: Tensor) -> Tensor | None:
+        """Add the gradients of a call; a parameter is done when all of its uses are there.
+
+        Returns:
+            The gradient of the call's fused argument, where that is wanted.
+        """
+        forms = call.rule.forms(call, dy)
+        fused = forms.pop(call.rule.fused, None) if call.rule.fused else None
+        for argument, form in forms.items():
             for name, own in call.weights[argument].forms(form, self._wanted).items():
                 if name not in self._wanted:
                     continue
                 self._pending.setdefault(name, []).append(own)
                 if len(self._pending[name]) == self._uses[name]:
                     self._summarise(name)
+        return None if fused is None else fused.explicit(0, fused.count)
 
     def _summarise(self, name: str) -> None:
         self._done[name] = self._choice.summarise(combined(self._pending.pop(name)))

@@ -21,7 +21,8 @@ from analyze.gradients.rewrites import rewritten
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
 from analyze.gradients.weights import Weight, leaves
 
-OnCall = Callable[[Call], Callable[[Tensor], None] | None]
+OnGradient = Callable[[Tensor], Tensor | None]
+OnCall = Callable[[Call], OnGradient | None]
 
 
 class ForwardChangedError(Exception):
@@ -73,7 +74,8 @@ class Interception(CountedCalls):
         calls: By number.
         names: ``id(parameter)`` to its name.
         on_call: Told of each planned call; returns what to do with the gradient at its output, or
-            None where nothing is wanted of it.
+            None where nothing is wanted of it. Where the call's rule has a fused argument that
+            needs a gradient, that is wanted, too, and to be returned.
     """
 
     def __init__(
@@ -96,6 +98,10 @@ class Interception(CountedCalls):
         on_gradient = self._on_call(call)
         if on_gradient is None:
             return func(*args, **kwargs)
+        fused = call.rule.fused
+        if fused is not None and call.arguments[fused].requires_grad:
+            call.wanted |= {fused}
+            return _Fused.apply(call.arguments[fused], call.run, on_gradient)
         output = self._run(call)
         if output.requires_grad:
             output.register_hook(on_gradient)
@@ -109,6 +115,19 @@ class Interception(CountedCalls):
         if call.mutates:
             return call.run(self.anchor)
         return _Anchored.apply(self.anchor, call.run)
+
+
+class _Fused(torch.autograd.Function):
+    """A call whose rule gives the gradient of its input together with those of its weights."""
+
+    @staticmethod
+    def forward(ctx: Any, data: Tensor, run: Callable[[], Tensor], on_gradient: OnGradient) -> Any:
+        ctx.on_gradient = on_gradient
+        return run()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
+        return ctx.on_gradient(grads[0]), None, None
 
 
 class _Anchored(torch.autograd.Function):

@@ -6,8 +6,8 @@ A convolution is a linear layer on its unfolded input: with ``L`` output positio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from analyze.gradients.forms import Explicit, Grams, OuterProducts
 from analyze.gradients.layout import ExampleLayout
+from analyze.gradients.rules.geometry import ConvolutionGeometry, per_axis
 from analyze.gradients.rules.rule import Forms, Rule, layer
 
 ADDING = 8  # multiply-adds in a matrix product that one addition of a strided entry costs
@@ -27,22 +28,6 @@ class Ways(NamedTuple):
 
     makers: dict[str, Callable[[int, int], Tensor]]
     single_makers: dict[str, Callable[[int], Tensor]]
-
-
-def unfold(
-    x: Tensor, kernel: Sequence[int], stride: list[int], padding: list[int], dilation: list[int]
-) -> Tensor:
-    """The patches a convolution sees, in any number of dimensions.
-
-    ``[N, C, *in]`` to ``[N, C, *kernel, *out]``, a view of the padded input: nothing is copied
-    beyond the padding. ``padding`` is as ``F.pad`` takes it.
-    """
-    x = F.pad(x, padding) if any(padding) else x
-    for axis, (size, step, gap) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
-        x = x.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]  # [N, C, *out, ..., size]
-    spatial = len(kernel)
-    order = (0, 1, *range(2 + spatial, 2 + 2 * spatial), *range(2, 2 + spatial))
-    return x.permute(order)
 
 
 def convolution_forms(
@@ -57,7 +42,7 @@ def convolution_forms(
     Rows of the batch that belong to one example (windows folded into the batch) become further
     positions of it. Cost: as ``OuterProducts`` plus the unfolding, ``N*K*L`` values a chunk.
     """
-    weight, geometry = arguments["weight"], _Geometry.of(arguments, spatial)
+    weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments, spatial)
     x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
     dy = layout.examples_first(dy)  # [N, rows, GO, *out]
 
@@ -78,14 +63,21 @@ def convolution_forms(
         many = replace(geometry, groups=count * geometry.groups)
         found = _weight_gradient(
             dy[start:stop].flatten(0, 2)[None], x[start:stop].flatten(0, 2)[None],
-            weight.repeat(count, *[1] * (spatial + 1)), many, geometry.symmetric or [], None,
+            weight.new_empty(count * len(weight), *weight.shape[1:]), many,  # only its shape counts
+            geometry.symmetric or [], None,
         )  # fmt: skip
         return found.view(count, *weight.shape)
+
+    def correlated(start: int, stop: int) -> Tensor:
+        """The output's gradient as the kernel of a convolution of the input."""
+        return geometry.correlate(x[start:stop, 0], dy[start:stop, 0])[:, :, None]
 
     sides = _Sides(folded=x, flat=dy)
     ways = Ways({}, {})
     if geometry.symmetric is not None and x.shape[1] == 1:
         ways = Ways({"grouped": grouped}, {"alone": alone})
+    if x.shape[1] == 1 and geometry.groups == x.shape[2] == dy.shape[2] > 1:
+        ways.makers["correlated"] = correlated
     return _forms(arguments, wanted, sides, dy, geometry, batch_sum, ways)
 
 
@@ -101,13 +93,13 @@ def transposed_forms(
     A transposed convolution is the input gradient of a convolution, so its weight gradient is
     that convolution's, with the output gradient unfolded. Cost: as ``convolution_forms``.
     """
-    weight, geometry = arguments["weight"], _Geometry.of(arguments, spatial)
+    weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments, spatial)
     x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
     dy = layout.examples_first(dy)  # [N, rows, GO, *out]
 
     def batch_sum() -> Tensor:
         assert geometry.symmetric is not None, "transposed convolutions pad by numbers"
-        extra = _per_axis(arguments["output_padding"], spatial)
+        extra = per_axis(arguments["output_padding"], spatial)
         rows_of_x, rows_of_dy = x.flatten(0, 1), dy.flatten(0, 1)
         return _weight_gradient(
             rows_of_dy, rows_of_x, weight, geometry, geometry.symmetric, output_padding=extra
@@ -115,66 +107,6 @@ def transposed_forms(
 
     sides = _Sides(folded=dy, flat=x)
     return _forms(arguments, wanted, sides, dy, geometry, batch_sum, Ways({}, {}))
-
-
-@dataclass(frozen=True)
-class _Geometry:
-    """How a convolution walks over its input; ``padding`` as ``F.pad`` takes it."""
-
-    kernel: torch.Size
-    stride: list[int]
-    dilation: list[int]
-    padding: list[int]
-    groups: int
-
-    @classmethod
-    def of(cls, arguments: dict[str, Any], spatial: int) -> _Geometry:
-        kernel = arguments["weight"].shape[2:]
-        stride, dilation = (_per_axis(arguments[k], spatial) for k in ("stride", "dilation"))
-        padding = _pad_amounts(arguments["padding"], kernel, dilation)
-        return cls(kernel, stride, dilation, padding, arguments["groups"])
-
-    def added_along(self, axis: int, gram: Tensor, length: int) -> Tensor:
-        """``sum_o gram[.., t + o, .., t' + o, ..]`` over the kernel's offsets along one axis.
-
-        Args:
-            axis: Of the positions.
-            gram: ``[n, G, *positions, *positions]``; beyond the input it is zero.
-            length: Of the output along the axis.
-        """
-        spatial = len(self.kernel)
-        both = (2 + axis, 2 + spatial + axis)
-        shape = list(gram.shape)
-        shape[both[0]] = shape[both[1]] = length
-        added = gram.new_zeros(shape)
-        for offset in range(self.kernel[axis]):
-            inside = self._inside(axis, offset, gram.shape[both[0]], length)
-            if inside is not None:
-                ours, theirs = (_at(both, part) for part in inside)
-                added[ours] += gram[theirs]
-        return added
-
-    def _inside(self, axis: int, offset: int, size: int, length: int) -> tuple[slice, slice] | None:
-        """Positions of the output, and where ``offset`` of the kernel is at them, inside the input.
-
-        None where that is nowhere.
-        """
-        step = self.stride[axis]
-        shift = offset * self.dilation[axis] - self.padding[0::2][::-1][axis]
-        first = max(0, -(shift // step))  # the first with first * step + shift >= 0
-        last = min(length - 1, (size - 1 - shift) // step)
-        if last < first:
-            return None
-        return (
-            slice(first, last + 1),
-            slice(first * step + shift, last * step + shift + 1, step),
-        )
-
-    @property
-    def symmetric(self) -> list[int] | None:
-        """The padding per axis, where both sides have the same."""
-        before, after = self.padding[0::2], self.padding[1::2]
-        return before[::-1] if before == after else None
 
 
 class _Sides(NamedTuple):
@@ -189,7 +121,7 @@ def _forms(
     wanted: frozenset[str],
     sides: _Sides,
     dy: Tensor,
-    geometry: _Geometry,
+    geometry: ConvolutionGeometry,
     batch_sum: Callable[[], Tensor],
     ways: Ways,
 ) -> Forms:
@@ -205,12 +137,8 @@ def _forms(
     size = sides.flat.shape[3:]
 
     def factors(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        patches = unfold(
-            sides.folded[start:stop].flatten(0, 1),
-            geometry.kernel,
-            geometry.stride,
-            geometry.padding,
-            geometry.dilation,
+        patches = geometry.unfold(
+            sides.folded[start:stop].flatten(0, 1)
         )  # [n*rows, C, *kernel, *positions]
         for axis, length in enumerate(size, start=patches.dim() - len(size)):
             patches = patches.narrow(axis, 0, length)  # output_padding may add positions
@@ -234,7 +162,7 @@ def _forms(
     return found
 
 
-def _grams(sides: _Sides, geometry: _Geometry, size: torch.Size) -> Grams | None:
+def _grams(sides: _Sides, geometry: ConvolutionGeometry, size: torch.Size) -> Grams | None:
     """The Gram matrix of patches from that of single positions, if that is cheaper.
 
     Patches at t and t' have the inner product ``sum_o <z[t + o], z[t' + o]>`` over the offsets
@@ -265,7 +193,7 @@ def _weight_gradient(
     dy: Tensor,
     x: Tensor,
     weight: Tensor,
-    geometry: _Geometry,
+    geometry: ConvolutionGeometry,
     padding: list[int],
     output_padding: list[int] | None,
 ) -> Tensor:
@@ -277,37 +205,11 @@ def _weight_gradient(
     )[1]  # fmt: skip
 
 
-def _at(axes: tuple[int, int], part: slice) -> tuple[slice, ...]:
-    """An index with ``part`` at two axes, everything at the others."""
-    return tuple(part if k in axes else slice(None) for k in range(axes[1] + 1))
-
-
 def examples_on_the_batch_axis(
     spatial: int, arguments: dict[str, Any], layout: ExampleLayout
 ) -> bool:
     """Batched input with its examples on axis 0; an unbatched call has no axis for them."""
     return layout.axis == 0 and arguments["input"].dim() == spatial + 2
-
-
-def _per_axis(value: int | Sequence[int], spatial: int) -> list[int]:
-    """One number per spatial axis, as convolutions let one stand for all."""
-    values = [value] if isinstance(value, int) else list(value)
-    return values * spatial if len(values) == 1 else values
-
-
-def _pad_amounts(
-    padding: str | int | Sequence[int], kernel: torch.Size, dilation: list[int]
-) -> list[int]:
-    """Padding as ``F.pad`` takes it: before and after, the last axis first."""
-    if padding == "valid":
-        padding = 0
-    if padding == "same":
-        totals = [gap * (size - 1) for size, gap in zip(kernel, dilation, strict=True)]
-        sides = [(total // 2, total - total // 2) for total in totals]
-    else:
-        assert not isinstance(padding, str)
-        sides = [(amount, amount) for amount in _per_axis(padding, len(kernel))]
-    return [amount for pair in reversed(sides) for amount in pair]
 
 
 def _rule(function: Callable[..., Any], spatial: int) -> Rule:

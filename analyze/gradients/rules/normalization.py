@@ -35,8 +35,6 @@ def norm_forms(
     Cost: one more normalisation and one product of the size of the input.
     """
     found: Forms = {}
-    if function is F.batch_norm and layout.before == layout.after == 1:
-        return _batch_norm_forms(arguments, dy, wanted)
     if "weight" in wanted:
         bare = {**arguments, "weight": None}
         if bare.get("use_input_stats"):  # instance norm would update its running statistics again
@@ -49,20 +47,32 @@ def norm_forms(
     return found
 
 
-def _batch_norm_forms(arguments: dict[str, Any], dy: Tensor, wanted: frozenset[str]) -> Forms:
-    """Torch's own backward pass, every channel of every example a channel of its own.
+def batch_norm_forms(
+    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
+) -> Forms:
+    """Torch's own backward pass, every channel of every row a channel of its own.
 
-    Cost: one pass over the input and the gradient, nothing of their size is made.
+    Rows that belong to one example are added up. Cost: one pass over the input and the gradient,
+    which gives the gradient of the input, too; nothing else of their size is made.
     """
-    x, count = arguments["input"], len(dy)
-    as_channels = (1, count * x.shape[1], *x.shape[2:])
-    mean, variance = (arguments[k].repeat(count) for k in ("running_mean", "running_var"))
-    _, weight, bias = torch.ops.aten.native_batch_norm_backward(
-        dy.reshape(as_channels), x.reshape(as_channels), None, mean, variance, None, None, False,
-        arguments["eps"], [False, "weight" in wanted, "bias" in wanted],
+    x, rows = arguments["input"], len(dy)
+    as_channels = (1, rows * x.shape[1], *x.shape[2:])
+    weight, mean, variance = (
+        None if arguments[k] is None else arguments[k].repeat(rows)
+        for k in ("weight", "running_mean", "running_var")
+    )
+    names = ("input", "weight", "bias")
+    gradients = torch.ops.aten.native_batch_norm_backward(
+        dy.reshape(as_channels), x.reshape(as_channels), weight, mean, variance, None, None, False,
+        arguments["eps"], [name in wanted for name in names],
     )  # fmt: skip
-    both = {"weight": weight, "bias": bias}
-    return {name: Explicit(both[name].view(count, -1)) for name in wanted}
+    found: Forms = {}
+    for name, gradient in zip(names, gradients, strict=True):
+        if name == "input" and name in wanted:
+            found[name] = Explicit(gradient.view(x.shape))
+        elif name in wanted:
+            found[name] = Explicit(layout.examples_first(gradient.view(rows, -1)).sum(1))
+    return found
 
 
 def _over_channels(values: Tensor, layout: ExampleLayout, parameter: Tensor) -> Tensor:
@@ -108,14 +118,16 @@ def _rule(
 
 
 NORMALIZATIONS = (
-    _rule(
+    layer(
+        "batch_norm",
         F.batch_norm,
         {
             "input": None, "running_mean": None, "running_var": None, "weight": None,
             "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5,
         },
-        _over_channels,
+        batch_norm_forms,
         _in_eval_mode,
+        fused="input",
     ),
     _rule(
         F.instance_norm,

@@ -30,7 +30,8 @@ class Call:
         weights: Argument name to weight.
         layouts: Argument name to where the examples lie, for the arguments that hold examples.
         output: Where the examples lie in the output.
-        wanted: The weights whose gradients are asked for.
+        wanted: The weights whose gradients are asked for, and ``rule.fused`` where the rule is to
+            give that gradient, too.
     """
 
     rule: Rule
@@ -56,7 +57,7 @@ class Call:
             detached = {k: w + anchor.to(w) for k, w in detached.items()}
         by_id = {id(self.weights[k].tensor): w for k, w in detached.items()}
         args, kwargs = replaced(self.args, by_id), replaced(self.kwargs, by_id)
-        self.arguments = {k: replaced(v, by_id) for k, v in self.arguments.items()}
+        self.arguments = replaced(self.arguments, by_id)
         if self.mutates and isinstance(target := self.args[0], Tensor):
             # What stood there before: torch keeps it only for gradients it computes itself.
             before = target.detach().clone()
@@ -96,6 +97,8 @@ class Rule:
         accepts: Whether the rule is exact for these arguments and layouts.
         reads: The arguments whose values ``forms`` needs; None for all that hold examples.
         run: What to call in the functional's place, where it leaves traces on its weight.
+        fused: The argument whose gradient ``forms`` gives as well where it is wanted, because
+            torch has one pass for that and the weights'; autograd then makes none of its own.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Rule:
     accepts: Callable[[Call], bool]
     reads: tuple[str, ...] | None = ("input",)
     run: Function | None = None
+    fused: str | None = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """All arguments by name, defaults filled in."""
@@ -139,6 +143,7 @@ def layer(
     *,
     weights: tuple[str, ...] = ("weight", "bias"),
     run: Function | None = None,
+    fused: str | None = None,
 ) -> Rule:
     """The rule of a layer: one ``input`` that holds the examples where the output does."""
 
@@ -150,8 +155,9 @@ def layer(
         return layout == call.output and layout is not None and accepts(call.arguments, layout)
 
     return Rule(
-        name, (function,), arguments, weights, ("input",), of_call, accepts_call, ("input",), run
-    )
+        name, (function,), arguments, weights, ("input",), of_call, accepts_call, ("input",), run,
+        fused,
+    )  # fmt: skip
 
 
 def broadcast_sum(values: Tensor, shape: torch.Size) -> Tensor:

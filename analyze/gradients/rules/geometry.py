@@ -1,0 +1,136 @@
+"""How a convolution walks over its input: patches, Gram matrices of patches, correlations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CONVOLUTION = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+@dataclass(frozen=True)
+class ConvolutionGeometry:
+    """Kernel size, and stride, dilation and so on for each spatial axis.
+
+    ``padding`` is as ``F.pad`` takes it: before and after, the last axis first.
+    """
+
+    kernel: torch.Size
+    stride: list[int]
+    dilation: list[int]
+    padding: list[int]
+    groups: int
+
+    @classmethod
+    def of(cls, arguments: dict[str, Any], spatial: int) -> ConvolutionGeometry:
+        kernel = arguments["weight"].shape[2:]
+        stride, dilation = (per_axis(arguments[k], spatial) for k in ("stride", "dilation"))
+        padding = _pad_amounts(arguments["padding"], kernel, dilation)
+        return cls(kernel, stride, dilation, padding, arguments["groups"])
+
+    def added_along(self, axis: int, gram: Tensor, length: int) -> Tensor:
+        """``sum_o gram[.., t + o, .., t' + o, ..]`` over the kernel's offsets along one axis.
+
+        Args:
+            axis: Of the positions.
+            gram: ``[n, G, *positions, *positions]``; beyond the input it is zero.
+            length: Of the output along the axis.
+        """
+        spatial = len(self.kernel)
+        both = (2 + axis, 2 + spatial + axis)
+        shape = list(gram.shape)
+        shape[both[0]] = shape[both[1]] = length
+        added = gram.new_zeros(shape)
+        for offset in range(self.kernel[axis]):
+            inside = self._inside(axis, offset, gram.shape[both[0]], length)
+            if inside is not None:
+                ours, theirs = (_at(both, part) for part in inside)
+                added[ours] += gram[theirs]
+        return added
+
+    def _inside(self, axis: int, offset: int, size: int, length: int) -> tuple[slice, slice] | None:
+        """Positions of the output, and where ``offset`` of the kernel is at them, inside the input.
+
+        None where that is nowhere.
+        """
+        step = self.stride[axis]
+        shift = offset * self.dilation[axis] - self.padding[0::2][::-1][axis]
+        first = max(0, -(shift // step))  # the first with first * step + shift >= 0
+        last = min(length - 1, (size - 1 - shift) // step)
+        if last < first:
+            return None
+        return (
+            slice(first, last + 1),
+            slice(first * step + shift, last * step + shift + 1, step),
+        )
+
+    def unfold(self, x: Tensor) -> Tensor:
+        """The patches a convolution sees: ``[N, C, *in]`` to ``[N, C, *kernel, *out]``.
+
+        A view of the padded input: nothing is copied beyond the padding.
+        """
+        x = F.pad(x, self.padding) if any(self.padding) else x
+        walk = zip(self.kernel, self.stride, self.dilation, strict=True)
+        for axis, (size, step, gap) in enumerate(walk, start=2):
+            x = x.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]  # [N, C, *out, ..., size]
+        spatial = len(self.kernel)
+        order = (0, 1, *range(2 + spatial, 2 + 2 * spatial), *range(2, 2 + spatial))
+        return x.permute(order)
+
+    def correlate(self, x: Tensor, dy: Tensor) -> Tensor:
+        """``sum_l dy[n, :, l] unfold(x)[n, :, :, l]`` with one input and one output a group.
+
+        ``[n, C, *in]`` and ``[n, C, *out]`` to ``[n, C, *kernel]``: a convolution of each plane
+        of ``x`` with that of ``dy`` as its kernel, where stride and dilation change places.
+        """
+        planes = x.flatten(0, 1)[None]  # [1, n*C, *in]
+        symmetric, size = self.symmetric, dy.shape[2:]
+        extents = [step * (n - 1) + 1 for step, n in zip(self.stride, size, strict=True)]
+        if symmetric is None or any(a >= b for a, b in zip(symmetric, extents, strict=True)):
+            planes = F.pad(planes, self.padding)  # oneDNN is slow where it is as wide as a kernel
+            symmetric = [0] * len(size)
+        convolution = CONVOLUTION[len(size)]
+        found = convolution(
+            planes, dy.flatten(0, 1)[:, None], None, self.dilation, symmetric, self.stride,
+            planes.shape[1],
+        )  # fmt: skip
+        for axis, length in enumerate(self.kernel, start=2):
+            found = found.narrow(axis, 0, length)  # what a stride left over gives more
+        return found.unflatten(1, x.shape[:2])[0]
+
+    @property
+    def symmetric(self) -> list[int] | None:
+        """The padding per axis, where both sides have the same."""
+        before, after = self.padding[0::2], self.padding[1::2]
+        return before[::-1] if before == after else None
+
+
+def per_axis(value: int | Sequence[int], spatial: int) -> list[int]:
+    """One number per spatial axis, as convolutions let one stand for all."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * spatial if len(values) == 1 else values
+
+
+def _pad_amounts(
+    padding: str | int | Sequence[int], kernel: torch.Size, dilation: list[int]
+) -> list[int]:
+    """Padding as ``F.pad`` takes it: before and after, the last axis first."""
+    if padding == "valid":
+        padding = 0
+    if padding == "same":
+        totals = [gap * (size - 1) for size, gap in zip(kernel, dilation, strict=True)]
+        sides = [(total // 2, total - total // 2) for total in totals]
+    else:
+        assert not isinstance(padding, str)
+        sides = [(amount, amount) for amount in per_axis(padding, len(kernel))]
+    return [amount for pair in reversed(sides) for amount in pair]
+
+
+def _at(axes: tuple[int, int], part: slice) -> tuple[slice, ...]:
+    """An index with ``part`` at two axes, everything at the others."""
+    return tuple(part if k in axes else slice(None) for k in range(axes[1] + 1))
