@@ -62,7 +62,7 @@ class Replica:
     Some models keep tensors made from parameters between eval calls (timm's LeViT its attention
     biases): a later pass would see stale weights, or a graph that is gone. Before every pass the
     modules' own attributes are set back to what they were at first, and ``train()`` then
-    ``eval()`` lets models drop what they keep elsewhere.
+    ``eval()``, where a module has its own, lets models drop what they keep elsewhere.
 
     Args:
         model: Taken over and changed; ``copy_of`` leaves it alone. Its parameters all count,
@@ -95,6 +95,10 @@ class Replica:
                 self.parameters[name] = parameter
         self.model.train()
         self.model.eval()
+        self._own_modes = any(
+            type(m).train is not nn.Module.train or type(m).eval is not nn.Module.eval
+            for m in self.model.modules()
+        )
         self._attributes = [
             (module, {k: _shallow(v) for k, v in vars(module).items() if k not in _TORCH_STATE})
             for module in self.model.modules()
@@ -138,8 +142,9 @@ class Replica:
                 del current[name]
             for name, value in attributes.items():
                 current[name] = _shallow(value)
-        self.model.train()
-        self.model.eval()
+        if self._own_modes:
+            self.model.train()
+            self.model.eval()
 
     def as_dtype(self, dtype: torch.dtype) -> Replica:
         """A further copy, in another precision and on a device that has it."""

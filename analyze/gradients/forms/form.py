@@ -37,7 +37,8 @@ def squared_norms(values: Tensor) -> Tensor:
     if values.device.type == "mps":  # MPS has no float64
         values = values.cpu()
     rows = values.reshape(len(values), -1)
-    if rows.device.type != "cpu" or rows.dtype != torch.float32 or rows.shape[1] < 16 * BLOCK:
+    few = rows.shape[1] < BLOCK or rows.numel() < 64 * BLOCK
+    if rows.device.type != "cpu" or rows.dtype != torch.float32 or few:
         return _in_double(rows)
     whole = rows.shape[1] // BLOCK * BLOCK
     blocks = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, BLOCK)), dim=2)

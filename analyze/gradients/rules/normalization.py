@@ -19,6 +19,8 @@ from analyze.gradients.forms import Explicit
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import Forms, Rule, layer
 
+FEW = 8  # positions of a plane, below which torch's own batch norm is slower than plain arithmetic
+
 Reduce = Callable[[Tensor, ExampleLayout, Tensor], Tensor]
 
 
@@ -50,15 +52,31 @@ def norm_forms(
 def batch_norm_forms(
     arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
 ) -> Forms:
-    """Torch's own backward pass, every channel of every row a channel of its own.
+    """``x``, ``dy`` ``[rows, C, *positions]`` to scale and shift ``[N, C]``, and the input's own.
 
     Rows that belong to one example are added up. Cost: one pass over the input and the gradient,
-    which gives the gradient of the input, too; nothing else of their size is made.
+    which gives the gradient of the input, too; a few where there are few positions.
     """
-    x, rows = arguments["input"], len(dy)
-    as_channels = (1, rows * x.shape[1], *x.shape[2:])
+    x = arguments["input"]
+    few = x.shape[2:].numel() < FEW
+    gradients = (_by_formula if few else _rows_as_channels)(arguments, x, dy, wanted)
+    found: Forms = {}
+    for name in wanted:
+        if name == "input":
+            found[name] = Explicit(gradients[name].view(x.shape))
+        else:
+            by_row = gradients[name].view(len(x), -1)  # [rows, C]
+            found[name] = Explicit(layout.examples_first(by_row).sum(1))
+    return found
+
+
+def _rows_as_channels(
+    arguments: dict[str, Any], x: Tensor, dy: Tensor, wanted: frozenset[str]
+) -> dict[str, Tensor]:
+    """Torch's own backward pass, every channel of every row a channel of its own."""
+    as_channels = (1, len(x) * x.shape[1], *x.shape[2:])
     weight, mean, variance = (
-        None if arguments[k] is None else arguments[k].repeat(rows)
+        None if arguments[k] is None else arguments[k].repeat(len(x))
         for k in ("weight", "running_mean", "running_var")
     )
     names = ("input", "weight", "bias")
@@ -66,12 +84,23 @@ def batch_norm_forms(
         dy.reshape(as_channels), x.reshape(as_channels), weight, mean, variance, None, None, False,
         arguments["eps"], [name in wanted for name in names],
     )  # fmt: skip
-    found: Forms = {}
-    for name, gradient in zip(names, gradients, strict=True):
-        if name == "input" and name in wanted:
-            found[name] = Explicit(gradient.view(x.shape))
-        elif name in wanted:
-            found[name] = Explicit(layout.examples_first(gradient.view(rows, -1)).sum(1))
+    return dict(zip(names, gradients, strict=True))
+
+
+def _by_formula(
+    arguments: dict[str, Any], x: Tensor, dy: Tensor, wanted: frozenset[str]
+) -> dict[str, Tensor]:
+    """``dy (x - mean) / deviation`` and so on: torch's pass is slow for planes of few positions."""
+    x, dy = (v.reshape(*v.shape[:2], -1) for v in (x, dy))  # [rows, C, positions]
+    weight, mean = arguments["weight"], arguments["running_mean"][:, None]
+    factor = torch.rsqrt(arguments["running_var"] + arguments["eps"])
+    found = {}
+    if "input" in wanted:
+        found["input"] = dy * (factor if weight is None else factor * weight)[:, None]
+    if "weight" in wanted:
+        found["weight"] = (x - mean).mul_(dy).sum(2) * factor
+    if "bias" in wanted:
+        found["bias"] = dy.sum(2)
     return found
 
 
