@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from _pytest.mark import ParameterSet
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+import analyze
+from analyze.gradients import batch
 from analyze.gradients.forms import Explicit, OuterProducts, ScatteredRows, Sum, combined
+from analyze.gradients.layout import ExampleLayout
+from analyze.gradients.rules import RULES
+from analyze.gradients.rules.convolution import convolution_forms
 from tests import oracle
 from tests.cases import CASES
 from tests.test_engine import TIGHT, measured, zero_to_rounding
 
-WITH_OUTER_PRODUCTS = [
-    case
-    for case in CASES
-    if any("conv" in m or "linear" in m for m in case.methods.values())
-]  # fmt: skip
+ANY = ["direct", "singly", "gram"]
+OF_CONVOLUTIONS = ["alone", "grouped", "correlated"]
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "singly", "gram", "alone", "grouped"])
-@pytest.mark.parametrize("case", WITH_OUTER_PRODUCTS, ids=lambda case: case.name)
+def forced() -> Iterator[ParameterSet]:
+    """The cases with outer products, each with every algorithm that some of its calls have."""
+    for case in CASES:
+        methods = " ".join(case.methods.values())
+        algorithms = [*ANY, *OF_CONVOLUTIONS] if "conv" in methods else ANY
+        if "conv" in methods or "linear" in methods:
+            for algorithm in algorithms:
+                yield pytest.param(case, algorithm, id=f"{case.name}-{algorithm}")
+
+
+@pytest.mark.parametrize(("case", "algorithm"), forced())
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
     monkeypatch.setattr(OuterProducts, "algorithms", (algorithm,))
     tree, expected = measured(case)
@@ -56,6 +72,61 @@ def test_forms_of_any_kind_add_up(first, second):
         total, norms = both.summarise(algorithm)
         torch.testing.assert_close(total, expected.sum(0))
         torch.testing.assert_close(norms, expected.flatten(1).square().sum(1))
+
+
+WALKS = [
+    {},
+    {"stride": 2},
+    {"stride": 2, "padding": 1},
+    {"stride": 3, "padding": 2, "dilation": 2},
+    {"dilation": 3},
+    {"padding": 4},  # wider than what it is correlated with
+    {"padding": "same"},
+]
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("spatial", [1, 2, 3])
+@pytest.mark.parametrize("walk", WALKS, ids=str)
+def test_correlations_are_gradients_of_depthwise_convolutions(walk, spatial, kernel):
+    """However the kernel walks, in any number of dimensions, an even kernel padded to "same"."""
+    torch.manual_seed(0)
+    function = (F.conv1d, F.conv2d, F.conv3d)[spatial - 1]
+    x = torch.randn(3, 4, *[8, 7, 9][:spatial], dtype=torch.float64)
+    weight = torch.randn(4, 1, *[kernel] * spatial, dtype=torch.float64)
+    output = function(x, weight, groups=4, **walk)
+    dy = torch.randn_like(output)
+    arguments = RULES[function].bind((x, weight), {"groups": 4, **walk})
+    layout = ExampleLayout(0)
+    form = convolution_forms(spatial, arguments, dy, layout, frozenset({"weight"}))["weight"]
+    assert isinstance(form, OuterProducts)
+    correlated = form.makers["correlated"](0, 3)
+    for n in range(3):
+        leaf = weight.clone().requires_grad_()
+        function(x[n : n + 1], leaf, groups=4, **walk).backward(dy[n : n + 1])
+        torch.testing.assert_close(correlated[n], leaf.grad)
+
+
+class Both(nn.Module):
+    """A linear layer and a convolution with the same matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.convolution = nn.Linear(4, 6), nn.Conv2d(4, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)  # [N, T, 4]
+        return self.linear(tokens).sum(1) + self.convolution(x).sum((2, 3))
+
+
+@pytest.mark.parametrize("fastest", ["alone", "grouped"])
+def test_no_call_gets_an_algorithm_that_only_another_one_has(fastest, monkeypatch):
+    """What is timed for one call is used for calls of the same kind alone."""
+    monkeypatch.setattr(batch, "seconds", lambda work: float(work.args[0] != fastest))
+    probes = analyze.ProbeSet(torch.randn(6, 4, 3, 3), torch.arange(6))
+    tree = analyze.measure(Both(), probes, folds=1, device="cpu")
+    methods = tree["parameters"].to_dataset()["method"].values
+    assert set(methods) == {"linear", "conv2d"}
 
 
 def test_an_unknown_algorithm_is_refused():

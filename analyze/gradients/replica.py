@@ -61,7 +61,7 @@ class Replica:
 
     Some models keep tensors made from parameters between eval calls (timm's LeViT its attention
     biases): a later pass would see stale weights, or a graph that is gone. Before every pass the
-    modules' own attributes are set back to what they were at first, and ``train()`` then
+    modules' own attributes and mode are set back to what they were at first, and ``train()`` then
     ``eval()``, where a module has its own, lets models drop what they keep elsewhere.
 
     Args:
@@ -142,6 +142,7 @@ class Replica:
                 del current[name]
             for name, value in attributes.items():
                 current[name] = _shallow(value)
+            current["training"] = False
         if self._own_modes:
             self.model.train()
             self.model.eval()

@@ -80,7 +80,7 @@ class OuterProducts(Form):
     @property
     def key(self) -> str:
         dims = "x".join(map(str, self.dims))
-        return f"outer products {dims}"
+        return " ".join(["outer products", dims, *self.makers, *self.single_makers])
 
     def explicit(self, start: int, stop: int) -> Tensor:
         x, dy = self.factors(start, stop)
