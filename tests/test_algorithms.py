@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
-from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,24 +14,26 @@ from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules import RULES
 from analyze.gradients.rules.convolution import convolution_forms
 from tests import oracle
-from tests.cases import CASES
+from tests.cases import CASES, Case
 from tests.test_engine import TIGHT, measured, zero_to_rounding
 
 ANY = ["direct", "singly", "gram"]
 OF_CONVOLUTIONS = ["alone", "grouped", "correlated"]
 
 
-def forced() -> Iterator[ParameterSet]:
+def forced() -> list[tuple[Case, str]]:
     """The cases with outer products, each with every algorithm that some of its calls have."""
+    pairs = []
     for case in CASES:
         methods = " ".join(case.methods.values())
-        algorithms = [*ANY, *OF_CONVOLUTIONS] if "conv" in methods else ANY
         if "conv" in methods or "linear" in methods:
-            for algorithm in algorithms:
-                yield pytest.param(case, algorithm, id=f"{case.name}-{algorithm}")
+            pairs += [(case, a) for a in ANY + OF_CONVOLUTIONS * ("conv" in methods)]
+    return pairs
 
 
-@pytest.mark.parametrize(("case", "algorithm"), forced())
+@pytest.mark.parametrize(
+    ("case", "algorithm"), forced(), ids=lambda value: getattr(value, "name", value)
+)
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
     monkeypatch.setattr(OuterProducts, "algorithms", (algorithm,))
     tree, expected = measured(case)
