@@ -1,0 +1,1 @@
+"""What measuring costs, against a plain training step and against other tools."""

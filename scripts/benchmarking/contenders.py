@@ -1,0 +1,204 @@
+"""Ways to per-example squared norms and the sum of the gradients, each behind one interface."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from analyze.gradients.batch import measure_batch
+from analyze.gradients.calibration import calibrate
+from analyze.gradients.losses import build_loss
+from analyze.gradients.replica import Inputs, Replica
+
+
+class Found(NamedTuple):
+    """What a way gives for one parameter."""
+
+    total: Tensor  # the sum over examples
+    squared_norms: Tensor | None  # [N]; plain forward and backward has none
+
+
+class Refusal(Exception):
+    """A tool does not take the model, or gives no gradient for some of its parameters."""
+
+
+Step = Callable[[], dict[str, Found]]
+Way = Callable[[nn.Module, Tensor, Tensor], Step]
+
+
+def plain(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+    """Forward and backward of a training step, on the summed loss."""
+    parameters = dict(model.named_parameters())
+
+    def step() -> dict[str, Found]:
+        loss = _losses(model(inputs), targets).sum()
+        grads = torch.autograd.grad(loss, [*parameters.values()])
+        return {name: Found(g, None) for name, g in zip(parameters, grads, strict=True)}
+
+    return step
+
+
+def ours(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+    """The engine, as ``analyze run`` uses it for one batch."""
+    replica = Replica(copy.deepcopy(model), inputs.device, inputs.dtype)
+    batch, loss = Inputs({"": inputs}), build_loss("cross_entropy")
+    plan = calibrate(replica, batch.take(torch.arange(min(5, len(inputs)))))
+
+    def step() -> dict[str, Found]:
+        result = measure_batch(replica, batch, targets, loss, plan)
+        return {
+            name: Found(s.total / result.scale, s.squared_norms / result.scale**2)
+            for name, s in result.scaled.items()
+        }
+
+    return step
+
+
+def one_at_a_time(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+    """Plain autograd of one example after the other."""
+    parameters = dict(model.named_parameters())
+
+    def step() -> dict[str, Found]:
+        totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        norms: dict[str, list[Tensor]] = {name: [] for name in parameters}
+        for n in range(len(inputs)):
+            loss = _losses(model(inputs[n : n + 1]), targets[n : n + 1]).sum()
+            grads = torch.autograd.grad(loss, [*parameters.values()])
+            for name, g in zip(parameters, grads, strict=True):
+                totals[name] += g
+                norms[name].append(g.square().sum())
+        return {name: Found(totals[name], torch.stack(norms[name])) for name in parameters}
+
+    return step
+
+
+def vmap_of_grad(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+    """``torch.func``: the gradient function, vectorised over the examples."""
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
+        output = functional_call(model, (weights, buffers), (x[None],))
+        return _losses(output, y[None]).sum()
+
+    per_example = vmap(grad(loss), in_dims=(None, 0, 0))
+
+    def step() -> dict[str, Found]:
+        return _summed(per_example(parameters, inputs, targets))
+
+    return _tried(step)
+
+
+def backpack(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+    """BackPACK's ``BatchL2Grad``."""
+    import backpack
+    from backpack.extensions import BatchL2Grad
+
+    for module in model.modules():
+        if isinstance(getattr(module, "inplace", None), bool):
+            module.inplace = False
+    loss_function = backpack.extend(nn.CrossEntropyLoss(reduction="sum"))
+
+    def extended() -> nn.Module:
+        return backpack.extend(model, use_converter=True).eval()
+
+    model = _tried(extended, run=True)
+    parameters = dict(model.named_parameters())
+
+    def step() -> dict[str, Found]:
+        model.zero_grad()
+        loss = loss_function(model(inputs), targets)
+        with backpack.backpack(BatchL2Grad()):
+            loss.backward()
+        return {
+            name: Found(_there(p.grad), _there(p.batch_l2)) for name, p in parameters.items()
+        }
+
+    return _tried(step)
+
+
+def opacus_hooks(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+    """Opacus' ``GradSampleModule``: every per-example gradient at once."""
+    from opacus import GradSampleModule
+
+    wrapped = _tried(lambda: GradSampleModule(model, loss_reduction="sum"), run=True)
+    parameters = dict(wrapped._module.named_parameters())
+
+    def step() -> dict[str, Found]:
+        wrapped.zero_grad()
+        _losses(wrapped(inputs), targets).sum().backward()
+        return _summed({name: _there(p.grad_sample) for name, p in parameters.items()})
+
+    return _tried(step)
+
+
+def opacus_ghost(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+    """Opacus' ghost clipping: norms without gradients, the sums from autograd."""
+    from opacus.grad_sample import GradSampleModuleFastGradientClipping
+
+    wrapped = _tried(
+        lambda: GradSampleModuleFastGradientClipping(
+            model, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
+        ),
+        run=True,
+    )
+    parameters = dict(wrapped._module.named_parameters())
+
+    def step() -> dict[str, Found]:
+        wrapped.zero_grad()
+        _losses(wrapped(inputs), targets).sum().backward()
+        return {
+            name: Found(_there(p.grad), _there(p._norm_sample).square())
+            for name, p in parameters.items()
+        }
+
+    return _tried(step)
+
+
+WAYS: dict[str, Way] = {
+    "ours": ours,
+    "one at a time": one_at_a_time,
+    "vmap(grad)": vmap_of_grad,
+    "BackPACK": backpack,
+    "Opacus, hooks": opacus_hooks,
+    "Opacus, ghost": opacus_ghost,
+}
+
+
+def _losses(output: Tensor, targets: Tensor) -> Tensor:
+    losses = F.cross_entropy(output, targets, reduction="none")
+    return losses.flatten(1).sum(1) if losses.dim() > 1 else losses
+
+
+def _summed(gradients: dict[str, Tensor]) -> dict[str, Found]:
+    return {
+        name: Found(g.sum(0), g.flatten(1).square().sum(1)) for name, g in gradients.items()
+    }
+
+
+def _there(value: Tensor | None) -> Tensor:
+    if value is None:
+        raise Refusal("no gradient for some parameters")
+    return value
+
+
+def _tried(work: Callable, run: bool = False) -> Callable:
+    """Run once; whatever a tool raises is its refusal.
+
+    Returns:
+        ``work`` itself, or what it gave.
+    """
+    try:
+        result = work()
+    except Refusal:
+        raise
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), "")
+        raise Refusal(f"{type(error).__name__}: {line}"[:200]) from error
+    return result if run else work

@@ -1,0 +1,36 @@
+"""How far a way is from plain autograd, one example at a time, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from scripts.benchmarking.contenders import Found, one_at_a_time
+
+FAINT = 1e-9  # of the largest norm of a parameter: below it a gradient is rounding
+
+
+def expected(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Found]:
+    """The oracle's sums and squared norms, in float64."""
+    exact = copy.deepcopy(model).double()
+    wide = inputs.double() if inputs.is_floating_point() else inputs
+    return one_at_a_time(exact, wide, targets)()
+
+
+def worst_error(found: Mapping[str, Found], exact: Mapping[str, Found]) -> float:
+    """The largest relative error of any parameter's sum, by norm, or of any squared norm."""
+    errors = []
+    largest = max(float(e.total.norm()) for e in exact.values())
+    for name, e in exact.items():
+        if float(e.total.norm()) < FAINT * largest:
+            continue
+        f = found[name]
+        difference = f.total.double().reshape(e.total.shape) - e.total
+        errors.append(float(difference.norm() / e.total.norm()))
+        if f.squared_norms is not None and e.squared_norms is not None:
+            ratio = f.squared_norms.double() / e.squared_norms
+            errors.append(float((ratio - 1).abs().max()))
+    return max(errors)

@@ -1,0 +1,72 @@
+"""Peak memory of one step of one way, above what model and batch hold; in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def peak_bytes(device: str, workload: str, way: str) -> int | None:
+    """Of a second step, when plans are made; None where the system does not tell or it fails."""
+    command = [sys.executable, "-m", "scripts.benchmarking.memory", device, workload, way]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"peak (\d+)", done.stdout)
+    return int(found[1]) if found else None
+
+
+def measure(device: str, workload: str, way: str) -> int | None:
+    """In this process; see ``peak_bytes``."""
+    from analyze.gradients.conditions import measuring
+    from scripts.benchmarking.contenders import WAYS, plain
+    from scripts.benchmarking.workloads import WORKLOADS
+
+    chosen = next(w for w in WORKLOADS[device] if w.name == workload)
+    with measuring():
+        model, inputs, targets = chosen.make(torch.device(device))
+        held = _held(device)
+        step = (plain if way == "plain" else WAYS[way])(model, inputs, targets)
+        result = step()
+        del result
+        if not _reset(device):
+            return None
+        result = step()
+    return _peak(device) - held
+
+
+def _held(device: str) -> int:
+    return torch.cuda.memory_allocated() if device == "cuda" else _status("VmRSS")
+
+
+def _peak(device: str) -> int:
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _reset(device: str) -> bool:
+    """Forget earlier peaks."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return True
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _status(key: str) -> int:
+    """A line of the kernel's account of this process, in bytes; 0 where there is none."""
+    text = STATUS.read_text() if STATUS.exists() else ""
+    found = re.search(rf"{key}:\s+(\d+) kB", text)
+    return int(found[1]) * 1024 if found else 0
+
+
+if __name__ == "__main__":
+    peak = measure(*sys.argv[1:])
+    if peak is not None:
+        print("peak", peak)
