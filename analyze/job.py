@@ -12,7 +12,7 @@ from analyze.checkpoints.discovery import find_checkpoints, select
 from analyze.checkpoints.hashes import sha256
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.series import remarks
-from analyze.errors import InputError
+from analyze.errors import InputError, check_choice
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.gradients.measurement import Settings
 from analyze.models.configs import config_of
@@ -48,6 +48,16 @@ class Options:
     examples: str = "auto"
     on_error: str = "skip"
     reading: Reading = field(default_factory=Reading)
+
+    def check(self) -> None:
+        """Refuse options that mean nothing.
+
+        Raises:
+            InputError: saying which.
+        """
+        self.settings.check()
+        check_choice("examples", self.examples, ("auto", "on", "off"))
+        check_choice("on_error", self.on_error, ("skip", "fail"))
 
 
 @dataclass(frozen=True)

@@ -171,17 +171,17 @@ def test_two_runs_on_one_output_are_refused_and_a_stale_lock_is_not(tiny):
 
 
 def test_a_file_replaced_while_it_is_read_is_skipped(tiny, monkeypatch):
-    from analyze import pipeline
+    from analyze import loading
 
-    load = pipeline._load
+    fill = loading.fill
 
-    def replacing(job, checkpoint, model):
-        prefix = load(job, checkpoint, model)
+    def replacing(model, job, checkpoint):
+        prefix = fill(model, job, checkpoint)
         if checkpoint.name == NAMES[1] and any(Path(f"{tiny.output}.units").glob("*.unit")):
             torch.save(small_weights(99), checkpoint.path)
         return prefix
 
-    monkeypatch.setattr(pipeline, "_load", replacing)
+    monkeypatch.setattr(loading, "fill", replacing)
     result = tiny.run()
     assert result.exit_code == 4
     assert "the checkpoint changed while it was read" in result.stderr
