@@ -238,7 +238,22 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
 @click.option(
     "--restart", is_flag=True, help="Throw away what an earlier run on this output has measured."
 )
-def run(run: Path, output: Path | None, on_error: str, restart: bool, **options: Any) -> None:
+@click.option(
+    "--follow", is_flag=True,
+    help="Go on with new checkpoints as the training writes them, until Ctrl-C.",
+)  # fmt: skip
+@click.option(
+    "--patience", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+    help="With --follow: end when nothing new came for so long.",
+)  # fmt: skip
+def run(
+    run: Path,
+    output: Path | None,
+    on_error: str,
+    restart: bool,
+    patience: float | None,
+    **options: Any,
+) -> None:
     """Measure every checkpoint of a run and write the results file.
 
     The same command again goes on where an earlier one stopped.
@@ -247,6 +262,8 @@ def run(run: Path, output: Path | None, on_error: str, restart: bool, **options:
 
     Example: analyze run sample_checkpoints/half_noise --output half_noise.h5
     """
+    if patience is not None and not options["follow"]:
+        raise click.UsageError("--patience goes with --follow")
     from analyze.pipeline import run as run_job
     from analyze.progress import for_stderr
     from analyze.show import skipped
@@ -254,7 +271,13 @@ def run(run: Path, output: Path | None, on_error: str, restart: bool, **options:
 
     try:
         tree = run_job(
-            run, output=output, on_error=on_error, restart=restart, progress=for_stderr(), **options
+            run,
+            output=output,
+            on_error=on_error,
+            restart=restart,
+            patience=patience,
+            progress=for_stderr(),
+            **options,
         )
     except Interrupted as interruption:
         click.echo(str(interruption), err=True)

@@ -12,7 +12,7 @@ from analyze import results
 from analyze.gradients.engine import Engine
 from analyze.gradients.measurement import Measurement
 from analyze.job import Job
-from analyze.preparation import Prepared
+from analyze.preparation import Prepared, examples_wanted
 from analyze.provenance import circumstances, of_a_checkpoint, of_the_run
 from analyze.replay import Outcome
 from analyze.results import OK, Row
@@ -42,7 +42,7 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
         job.probes,
         engine.cells,
         {**circumstances(engine, job.loss_spec), **of_the_run(job, records)},
-        examples=engine.settings.examples,
+        examples=engine.settings.examples and examples_wanted(job, len(outcomes), len(parameters)),
     )
 
 

@@ -81,6 +81,7 @@ def resolve(run: str | Path, options: Options) -> Job:
 
     Raises:
         InputError: something is missing, or the card names what a card may not.
+        NoCheckpointsError: there is no checkpoint.
     """
     run = Path(run)
     folder = run if run.is_dir() else run.parent
@@ -90,10 +91,7 @@ def resolve(run: str | Path, options: Options) -> Job:
     if isinstance(options.probes, str | Path):
         probe_path = Path(options.probes)
     exclude = [] if probe_path is None else [probe_path]
-    checkpoints = find_checkpoints(run, exclude, options.reading)
-    warnings = remarks(checkpoints)
-    if options.checkpoints is not None:
-        checkpoints = select(checkpoints, options.checkpoints)
+    checkpoints, warnings = _checkpoints(run, exclude, options)
     model = _model(options, card.model, card_path)
     if model.needs_config:
         model = replace(model, config=config_of(checkpoints, folder, model.text))
@@ -112,6 +110,26 @@ def resolve(run: str | Path, options: Options) -> Job:
     name = card.name or run.resolve().name
     loss = build_loss(loss_spec)
     return Job(run, name, model, loss_spec, loss, probes, source, checkpoints, warnings, options)
+
+
+def look_again(job: Job) -> Job:
+    """The job with the checkpoints that are there now.
+
+    Raises:
+        NoCheckpointsError: there is none any more.
+    """
+    path = job.probes_source["path"]
+    checkpoints, warnings = _checkpoints(job.run, [Path(path)], job.options)
+    return replace(job, checkpoints=checkpoints, warnings=warnings)
+
+
+def _checkpoints(
+    run: Path, exclude: list[Path], options: Options
+) -> tuple[list[Checkpoint], list[str]]:
+    """Those that the user chose, and what a reader should know of the series."""
+    found = find_checkpoints(run, exclude, options.reading)
+    warnings = remarks(found)
+    return found if options.checkpoints is None else select(found, options.checkpoints), warnings
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:

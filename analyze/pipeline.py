@@ -2,7 +2,8 @@
 
 ``measure`` does it for a model in memory. ``run`` does it for a directory: the job says what is to
 be measured (``job``), the engine is proven on it (``preparation``), each checkpoint becomes a unit
-(``replay``), and the units become the results (``collation``).
+(``replay``), and the units become the results (``collation``); again for each checkpoint that a
+training adds (``following``).
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from torch import nn
 
 from analyze import results, store
 from analyze.checkpoints.options import Reading
+from analyze.checkpoints.watch import Watch
 from analyze.collation import collate, without_rounding
-from analyze.errors import InputError
+from analyze.errors import InputError, bad_choice
+from analyze.following import first_job
+from analyze.following import follow as following
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss
@@ -110,6 +114,8 @@ def run(
     checkpoints: str | None = None,
     on_error: str = "skip",
     restart: bool = False,
+    follow: bool = False,
+    patience: float | None = None,
     weights: str | None = None,
     manifest: str | Path | None = None,
     step_regex: str | None = None,
@@ -144,6 +150,10 @@ def run(
         on_error: ``skip`` leaves out a checkpoint that cannot be measured and says why in its
             ``status``; ``fail`` stops at it.
         restart: Throw away the units of an earlier run on this output.
+        follow: Go on after that with each checkpoint that is new or has changed, and write the
+            results again after each; ends by Ctrl-C. What is still being written is left for
+            later; what the training deletes after it was measured stays.
+        patience: With ``follow``: ends when nothing new came for so many minutes.
         weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
             the trained ones where there are any.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
@@ -175,18 +185,34 @@ def run(
     options.check()
     target = Path(output) if output is not None else Path(f"{Path(run).resolve().name}.h5")
     store.check_writable(target)
-    job = resolve(run, options)
+    _check_patience(follow, patience)
     progress = progress or Silent()
+    watch = Watch(Path(run), None if patience is None else 60 * patience) if follow else None
+    job = first_job(watch, options, progress) if watch else resolve(run, options)
     folder = Folder(target)
     with interruptible(folder), locked(folder.lock) as supported:
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
         prepared = prepare(job, folder, restart)
-        tree = collate(job, prepared, replay(job, prepared, folder, progress))
-        for warning in [*job.warnings, *lagging_sentence(tree)]:
-            progress.note(f"Warning: {warning}")
-        store.write_results(tree, target)
+        series = (
+            [(job, replay(job, prepared, folder, progress))]
+            if watch is None
+            else (following(job, prepared, watch, folder, progress))
+        )
+        said: set[str] = set()
+        for job, outcomes in series:  # one for a run that is complete
+            tree = collate(job, prepared, outcomes)
+            for warning in [*job.warnings, *lagging_sentence(tree)]:
+                if warning not in said:
+                    progress.note(f"Warning: {warning}")
+                said.add(warning)
+            store.write_results(tree, target)
     return tree
+
+
+def _check_patience(follow: bool, patience: float | None) -> None:
+    if patience is not None and not (follow and patience > 0):
+        raise bad_choice("patience", patience, "a positive number of minutes, with --follow")
 
 
 def _check_type(name: str, value: object, wanted: type, expected: str) -> None:

@@ -44,10 +44,7 @@ def prepare(job: Job, folder: Folder | None = None, restart: bool = False) -> Pr
     readable, problems = _readable(job, model)
     settings = job.options.settings
     layers = len(list(model.named_parameters()))
-    wanted = job.options.examples == "on" or (
-        job.options.examples == "auto"
-        and results.examples_fit(len(job.checkpoints), layers, len(job.probes))
-    )
+    wanted = examples_wanted(job, len(job.checkpoints), layers)
     engine = Engine(job.probes, job.loss, replace(settings, examples=wanted))
     ends = dict.fromkeys((0, len(readable) // 2, len(readable) - 1))
     models = (loaded_model(job, readable[k]) for k in ends)
@@ -58,6 +55,13 @@ def prepare(job: Job, folder: Folder | None = None, restart: bool = False) -> Pr
         _prepare_again(engine, models, folder)
     assert engine.plan is not None
     return Prepared(engine, parameter_rows(model, engine.plan), problems)
+
+
+def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:
+    """Whether the results are to have a value for each example."""
+    if job.options.examples == "auto":
+        return results.examples_fit(checkpoints, layers, len(job.probes))
+    return job.options.examples == "on"
 
 
 def _readable(job: Job, model: nn.Module) -> tuple[list[Checkpoint], dict[str, CheckpointError]]:

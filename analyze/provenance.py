@@ -79,6 +79,8 @@ def of_a_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "weights": checkpoint.weights,
         "weights_key": checkpoint.weights_key,
         "prefix": "",
+        "step": _json_number(checkpoint.step),
+        "epoch": _json_number(checkpoint.epoch),
         "epochs_completed": _json_number(checkpoint.epochs_completed),
         "tokens": _json_number(checkpoint.tokens),
     }

@@ -11,6 +11,7 @@ from analyze.job import Job
 from analyze.loading import Loaded, hash_of, load
 from analyze.preparation import Prepared
 from analyze.progress import Progress
+from analyze.provenance import of_a_checkpoint
 from analyze.units.folder import Folder
 from analyze.units.unit import Unit
 
@@ -53,7 +54,7 @@ def _outcome(
             engine = prepared.engine
             found = _found(job, checkpoint, folder, examples=engine.settings.examples)
             if isinstance(found, Loaded):
-                unit = _measured(engine, found, progress)
+                unit = _measured(engine, checkpoint, found, progress)
                 _keep(folder, checkpoint, unit)
             else:
                 unit = found
@@ -77,11 +78,11 @@ def _found(job: Job, checkpoint: Checkpoint, folder: Folder, examples: bool) -> 
     return load(job, checkpoint, sha256)
 
 
-def _measured(engine: Engine, loaded: Loaded, progress: Progress) -> Unit:
+def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, progress: Progress) -> Unit:
     """A new unit."""
     measurement = engine.measure(loaded.model, progress.advance)
-    record = {"prefix": loaded.prefix, "sha256": loaded.sha256}
-    return Unit(measurement, record, engine.state())
+    found = {"prefix": loaded.prefix, "sha256": loaded.sha256}
+    return Unit(measurement, of_a_checkpoint(checkpoint) | found, engine.state())
 
 
 def _keep(folder: Folder, checkpoint: Checkpoint, unit: Unit) -> None:
