@@ -33,7 +33,7 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
     records = [
         of_a_checkpoint(one.checkpoint)
-        | ({} if one.unit is None else {key: one.unit.record[key] for key in ("prefix", "sha256")})
+        | {k: one.unit.record.get(k) for k in ("prefix", "sha256", "version") if one.unit}
         for one in outcomes
     ]
     return results.build_tree(
@@ -41,7 +41,7 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
         parameters,
         job.probes,
         engine.cells,
-        {**circumstances(engine, job.loss_spec), **of_the_run(job, records)},
+        {**circumstances(engine, job.loss_spec), **of_the_run(job, records, engine.notes)},
         examples=engine.settings.examples and examples_wanted(job, len(outcomes), len(parameters)),
     )
 

@@ -33,7 +33,7 @@ from analyze.progress import Progress, Silent
 from analyze.provenance import circumstances
 from analyze.replay import replay
 from analyze.results import OK, Row
-from analyze.statistics.warnings import lagging_sentence
+from analyze.statistics.warnings import warnings_of_the_run
 from analyze.units.folder import Folder
 from analyze.units.interruption import interruptible
 from analyze.units.lock import locked
@@ -90,6 +90,7 @@ def measure(
     provenance = {
         **circumstances(engine, loss),
         "model": {"class": type(model).__name__},
+        "warnings": list(engine.notes),
     }
     return results.build_tree([row], parameters, probes, engine.cells, provenance, examples=True)
 
@@ -202,7 +203,7 @@ def run(
         said: set[str] = set()
         for job, outcomes in series:  # one for a run that is complete
             tree = collate(job, prepared, outcomes)
-            for warning in [*job.warnings, *lagging_sentence(tree)]:
+            for warning in warnings_of_the_run(tree):
                 if warning not in said:
                     progress.note(f"Warning: {warning}")
                 said.add(warning)

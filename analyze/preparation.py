@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -42,17 +43,15 @@ def prepare(job: Job, folder: Folder | None = None, restart: bool = False) -> Pr
     """
     model = build_model(job.model)
     readable, problems = _readable(job, model)
-    settings = job.options.settings
-    layers = len(list(model.named_parameters()))
-    wanted = examples_wanted(job, len(job.checkpoints), layers)
-    engine = Engine(job.probes, job.loss, replace(settings, examples=wanted))
-    ends = dict.fromkeys((0, len(readable) // 2, len(readable) - 1))
-    models = (loaded_model(job, readable[k]) for k in ends)
-    if folder is None:
-        engine.prepare(models)
-    else:
+    wanted = examples_wanted(job, len(job.checkpoints), len(list(model.named_parameters())))
+    engine = Engine(job.probes, job.loss, replace(job.options.settings, examples=wanted))
+    state = None
+    if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
-        _prepare_again(engine, models, folder)
+        state = _kept_plan(folder, engine)
+    _prove_on_ends(job, engine, readable, problems, state)
+    if folder is not None:
+        _keep_plan(folder, engine, state)
     assert engine.plan is not None
     return Prepared(engine, parameter_rows(model, engine.plan), problems)
 
@@ -76,17 +75,44 @@ def _readable(job: Job, model: nn.Module) -> tuple[list[Checkpoint], dict[str, C
             if job.options.on_error == "fail":
                 raise
             problems[checkpoint.name] = problem
-    if not readable:
-        raise next(iter(problems.values()))
     return readable, problems
 
 
-def _prepare_again(engine: Engine, models: Iterable[nn.Module], folder: Folder) -> None:
-    """Prove the plan that an earlier run left, or make one and leave it."""
+def _prove_on_ends(
+    job: Job,
+    engine: Engine,
+    readable: list[Checkpoint],
+    problems: dict[str, CheckpointError],
+    state: Mapping[str, Any] | None,
+) -> None:
+    """Prove the plan on the ends and the middle; others take the place of what turns out bad."""
+    proven: set[str] = set()
+    while readable:
+        ends = (readable[0], readable[len(readable) // 2], readable[-1])
+        left = [c for c in ends if c.name not in proven]
+        if not left:
+            return
+        try:
+            engine.prepare([loaded_model(job, left[0])], state)
+            proven.add(left[0].name)
+        except CheckpointError as problem:
+            if job.options.on_error == "fail":
+                raise
+            problems[left[0].name] = problem
+            readable.remove(left[0])
+    raise next(iter(problems.values()))
+
+
+def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:
+    """The plan that an earlier run left, unless another batch size is asked for now."""
     state = folder.plan()
-    if state is not None and state["requested_batch_size"] != engine.settings.batch_size:
-        state = None
-    engine.prepare(models, state)
+    if state is None or state["requested_batch_size"] != engine.settings.batch_size:
+        return None
+    return state
+
+
+def _keep_plan(folder: Folder, engine: Engine, state: Mapping[str, Any] | None) -> None:
+    """Go on from the plan of an earlier run where that is proven again, else leave a new one."""
     if state is None or engine.state()["methods"] != state["methods"]:
         folder.drop_units()  # by methods that are not these
         folder.keep_plan(engine.state())

@@ -6,6 +6,7 @@ import math
 import platform
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ from analyze.gradients.engine import Engine
 from analyze.job import Job
 from analyze.probes.identity import inputs_hash, probes_hash
 
-PACKAGES = ("gradient-coherence", "torch", "numpy", "xarray", "h5netcdf", "safetensors")
+PROGRAM = "gradient-coherence"
+PACKAGES = (PROGRAM, "torch", "numpy", "xarray", "h5netcdf", "safetensors")
 
 
 def circumstances(engine: Engine, loss: str) -> dict[str, Any]:
@@ -47,6 +49,8 @@ def circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "held_out": list(engine.probes.held_out),
         "probes_sha256": probes_hash(engine.probes),
         "inputs_sha256": inputs_hash(engine.probes),
+        "repeatable": engine.repeatable,
+        "cell_sums": "host memory" if engine.memory.host_sums else "device",
         "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
         "proof": {
             "precision": proof.dtype,
@@ -58,15 +62,23 @@ def circumstances(engine: Engine, loss: str) -> dict[str, Any]:
     }
 
 
-def of_the_run(job: Job, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What was measured: run, model, probes, and how each checkpoint was read."""
+def of_the_run(
+    job: Job, records: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> dict[str, Any]:
+    """What was measured, and what a reader should be warned of.
+
+    Args:
+        job: Run, model and probes.
+        records: How each checkpoint was found, read and measured.
+        notes: Of the engine.
+    """
     return {
         "run": {"name": job.name, "path": str(job.run)},
         "model": {"spec": job.model.text},
         "probes": job.probes_source,
         "reading": {k: str(v) for k, v in asdict(job.options.reading).items() if v},
         "checkpoints": list(records),
-        "warnings": list(job.warnings),
+        "warnings": [*job.warnings, *notes, *_other_versions(records)],
     }
 
 
@@ -84,6 +96,17 @@ def of_a_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "epochs_completed": _json_number(checkpoint.epochs_completed),
         "tokens": _json_number(checkpoint.tokens),
     }
+
+
+def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Units that another version of the program has measured."""
+    own = versions()[PROGRAM]
+    others = Counter(r["version"] for r in records if r.get("version") not in (None, own))
+    return [
+        f"{count} of {len(records)} checkpoints were measured by version {other} of the program, "
+        f"and this is {own}: --restart measures them again"
+        for other, count in sorted(others.items())
+    ]
 
 
 def versions() -> dict[str, str]:

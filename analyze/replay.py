@@ -11,7 +11,7 @@ from analyze.job import Job
 from analyze.loading import Loaded, hash_of, load
 from analyze.preparation import Prepared
 from analyze.progress import Progress
-from analyze.provenance import of_a_checkpoint
+from analyze.provenance import PROGRAM, of_a_checkpoint, versions
 from analyze.units.folder import Folder
 from analyze.units.unit import Unit
 
@@ -80,8 +80,12 @@ def _found(job: Job, checkpoint: Checkpoint, folder: Folder, examples: bool) -> 
 
 def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, progress: Progress) -> Unit:
     """A new unit."""
+    told = len(engine.notes)
     measurement = engine.measure(loaded.model, progress.advance)
-    found = {"prefix": loaded.prefix, "sha256": loaded.sha256}
+    engine.notes[told:] = [f"{checkpoint.name}: {note}" for note in engine.notes[told:]]
+    for note in engine.notes[told:]:
+        progress.note(f"Warning: {note}")
+    found = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
     return Unit(measurement, of_a_checkpoint(checkpoint) | found, engine.state())
 
 
