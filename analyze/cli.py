@@ -318,8 +318,11 @@ def show(
 
     Example: analyze show half_noise.h5 --layers --sort m_coherence
     """
+    from analyze.seal import UNSEALED, seal_of
     from analyze.show import as_csv, legend, skipped, verify_results
+    from analyze.statistics.derived import OLDER
     from analyze.statistics.grouping import group_by
+    from analyze.statistics.warnings import warnings_of_the_run
     from analyze.store import open_results
 
     layers = chosen.pop("layers") or by is not None or bool(chosen["layer"])
@@ -332,6 +335,10 @@ def show(
     if verify:
         verify_results(open_results(results), str(results))
         click.echo(f"{results}: all identities hold")
+        if seal_of(results) == UNSEALED:
+            click.echo(
+                "Warning: no seal: of an older version, or another program changed it", err=True
+            )
         return
     tree = group_by(open_results(results), by or "layer")
     rows = _chosen_rows(tree, layers, **chosen)
@@ -343,6 +350,9 @@ def show(
         click.echo(f"Warning {meaning}")
     for name, status in skipped(tree).items():
         click.echo(f"Skipped {name}: {status}")
+    for warning in warnings_of_the_run(tree):
+        if warning.startswith(OLDER):
+            click.echo(f"Warning: {warning}", err=True)
 
 
 def _chosen_rows(

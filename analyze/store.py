@@ -12,6 +12,8 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.results import SCHEMA_VERSION
+from analyze.seal import DAMAGED, seal_of, write_seal
+from analyze.statistics.derived import completed
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
 # What a file must have to be ours, by group.
@@ -48,6 +50,7 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
             for name, value in tree.attrs.items():
                 if isinstance(value, int | np.integer):  # netCDF makes a list of it
                     file.attrs[name] = np.int64(value)
+        write_seal(Path(temporary))
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
@@ -86,8 +89,10 @@ def check_writable(path: Path) -> None:
 def open_results(path: str | Path) -> xr.DataTree:
     """The results tree in a file, in memory; the file is closed again.
 
+    What a file of an older version lacks is derived from its sums, see ``derived.completed``.
+
     Raises:
-        InputError: missing, not a results file, or written by a newer version.
+        InputError: missing, damaged, not a results file, or written by a newer version.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,6 +102,7 @@ def open_results(path: str | Path) -> xr.DataTree:
             expected="a file that analyze run wrote",
             fix="analyze run RUN --output FILE.h5",
         )
+    _check_seal(path)
     _check_version(path)
     try:
         # From an open file: h5netcdf keeps a path open, and locked, when it fails half way.
@@ -107,11 +113,21 @@ def open_results(path: str | Path) -> xr.DataTree:
     missing = [name for group in REQUIRED for name in _lacking(loaded, group)]
     if missing:
         raise _foreign(path, f"{listed(missing)} missing")
-    return loaded
+    return completed(loaded)
+
+
+def _check_seal(path: Path) -> None:
+    """Before all else: of a file with a damaged byte nothing can be believed."""
+    try:
+        found = seal_of(path)
+    except OSError as error:
+        raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
+    if found == DAMAGED:
+        raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
 
 
 def _check_version(path: Path) -> None:
-    """Before all else, as a newer file may be of another form."""
+    """Before the content, as a newer file may be of another form."""
     try:
         with h5py.File(path) as file:
             version = file.attrs.get("schema_version")
