@@ -245,3 +245,24 @@ def test_killed_runs_are_resumed_to_the_same_bits(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not equal 0" in done.stdout
+
+
+def test_the_kind_of_weights_that_is_taken_anyway_is_no_other_configuration(tiny, measurements):
+    assert tiny.run().exit_code == 0
+    assert tiny.run("--weights", "model").exit_code == 0
+    assert len(measurements) == 3
+
+
+def test_units_of_another_version_are_kept_with_a_warning(tiny, measurements, monkeypatch):
+    from analyze import replay
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "versions", lambda: {"gradient-coherence": "0.0.1"})
+        assert tiny.run("--checkpoints", ":2").exit_code == 0
+    result = tiny.run()
+    assert result.exit_code == 0
+    assert len(measurements) == 3
+    said = "Warning: 2 of 3 checkpoints were measured by version 0.0.1 of the program, and this is"
+    assert said in result.stderr
+    assert "measured by version 0.0.1" in analyze.open_results(tiny.output).attrs["provenance"]
+    assert "measured by version" not in tiny.run("--restart").stderr

@@ -232,12 +232,13 @@ def _nothing(run: Path, tree: Tree, left_out: list[LeftOut]) -> NoCheckpointsErr
     files = [p for p in run.rglob("*") if p.is_file()] if run.is_dir() else [run]
     reasons = [f"{one.name}: {one.why}" for one in left_out if "by its ending" not in one.why]
     kinds = Counter(path.suffix or "without ending" for path in files)
+    counted_files = f"{len(files)} file{'s' * (len(files) != 1)}"
     counted = listed([f"{n} {kind}" for kind, n in kinds.most_common()], 4)
     kind = f" ({counted})" if kinds else ""
     why = f"; {'; '.join(reasons[:3])}" if reasons else ""
     return NoCheckpointsError(
         "no checkpoints in the run",
-        found=f"{len(files)} files below {run}{kind}, none of them a checkpoint{why}",
+        found=f"{counted_files} below {run}{kind}, none of them a checkpoint{why}",
         expected=f"files ending in {', '.join(SUFFIXES)} that hold weights",
         fix="give the directory that your trainer saved to: analyze scan RUN",
     )
