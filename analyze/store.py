@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 from pathlib import Path
 
 import h5py
@@ -12,8 +12,9 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.results import SCHEMA_VERSION
-from analyze.seal import DAMAGED, seal_of, write_seal
+from analyze.seal import DAMAGED, seal, seal_of
 from analyze.statistics.derived import completed
+from analyze.whole_file import write_whole
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
 # What a file must have to be ours, by group.
@@ -26,10 +27,12 @@ REQUIRED = {
 
 
 def write_results(tree: xr.DataTree, path: Path) -> None:
-    """Write a results tree, to a temporary file that takes its place once it is complete.
+    """Write a results tree with its seal, whole or not at all.
 
     Raises:
         InputError: the directory cannot be written to, or the disk is full.
+
+    Cost: the file once more in memory.
     """
     encoding = {
         group.path: {
@@ -39,26 +42,18 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
         }
         for group in tree.subtree
     }
+    # In memory first: HDF5 does not survive a disk that is full in the middle of a write.
+    buffer = io.BytesIO()
+    tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
+    with h5py.File(buffer, "r+") as file:
+        for name, value in tree.attrs.items():
+            if isinstance(value, int | np.integer):  # netCDF makes a list of it
+                file.attrs[name] = np.int64(value)
+    content = buffer.getbuffer()
     try:
-        descriptor, temporary = tempfile.mkstemp(suffix=".part", prefix=path.name, dir=path.parent)
+        write_whole(path, content, seal(content))
     except OSError as error:
         raise _cannot_write(path, error) from error
-    os.close(descriptor)
-    try:
-        tree.to_netcdf(temporary, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
-        with h5py.File(temporary, "r+") as file:
-            for name, value in tree.attrs.items():
-                if isinstance(value, int | np.integer):  # netCDF makes a list of it
-                    file.attrs[name] = np.int64(value)
-        write_seal(Path(temporary))
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _kept(variable: xr.DataArray) -> dict[str, object]:
@@ -174,9 +169,3 @@ def _cannot_write(path: Path, error: OSError) -> InputError:
         expected="a directory with write permission and enough space",
         fix="--output RESULTS.h5 in another directory",
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import h5py
 import numpy as np
@@ -167,10 +168,8 @@ def test_root_attributes(measured):
 # --- writing
 
 
-def fail(*args, **kwargs):
+def full(descriptor: int) -> None:
     """As a full disk does: after a part was written."""
-    with open(args[1], "wb") as file:
-        file.write(b"half of it")
     raise OSError(28, "No space left on device")
 
 
@@ -179,7 +178,7 @@ def test_a_failure_leaves_no_part_and_the_old_file(tree, tmp_path, monkeypatch, 
     path = tmp_path / "out.h5"
     if old is not None:
         path.write_bytes(old)
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", fail)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="the output cannot be written") as error:
         write_results(tree, path)
     assert error.value.found == f"{path}: No space left on device"
