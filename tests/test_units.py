@@ -13,9 +13,13 @@ import torch
 
 import analyze
 from analyze.gradients.engine import Engine
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Settings
+from analyze.models.building import build_model
+from analyze.models.specs import ModelSpec
 from analyze.units.files import read_sealed, write_sealed
 from analyze.units.lock import locked
-from tests.conftest import NAMES, assert_input_error, small_probes, small_weights
+from tests.conftest import NAMES, SPEC, assert_input_error, small_probes, small_weights
 from tests.crash import assert_same_arrays
 
 
@@ -238,13 +242,16 @@ def fails_at(patch: pytest.MonkeyPatch, place: int) -> None:
     patch.setattr(os, "fsync", full)
 
 
-def test_killed_runs_are_resumed_to_the_same_bits(tmp_path):
+def test_runs_that_something_happened_to_are_resumed_to_the_same_bits():
     script = Path(__file__).parents[1] / "scripts" / "crash_test"
     done = subprocess.run(
-        [sys.executable, str(script), "--short"], capture_output=True, text=True, check=False
-    )
+        [sys.executable, str(script), "--kills", "2", "--faults", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not equal 0" in done.stdout
+    for fault in ("killed ", "failing write: ", "short read: "):
+        assert fault in done.stdout
 
 
 def test_the_kind_of_weights_that_is_taken_anyway_is_no_other_configuration(tiny, measurements):
@@ -266,3 +273,40 @@ def test_units_of_another_version_are_kept_with_a_warning(tiny, measurements, mo
     assert said in result.stderr
     assert "measured by version 0.0.1" in analyze.open_results(tiny.output).attrs["provenance"]
     assert "measured by version" not in tiny.run("--restart").stderr
+
+
+def test_what_a_checkpoint_measured_between_others_showed_stays():
+    """Units of later checkpoints know nothing of it."""
+    engine = Engine(small_probes(), build_loss("cross_entropy"), Settings("cpu", batch_size=8))
+    engine.prepare([loaded(0)])
+    later = engine.state()
+    name, other = list(engine.plan.methods)[:2]
+    engine.plan = engine.plan.demoted({name})
+    engine.proof.errors[other] = 1e-3
+    engine.proof.rounding.add(name)
+    engine.memory.lower(1, 1)
+    engine.repeatable = False
+    engine.adopt(later)
+    assert engine.plan.methods == later["methods"] | {name: "vmap(grad)"}
+    assert engine.proof.errors == later["errors"] | {other: 1e-3}
+    assert name in engine.proof.rounding
+    assert (engine.batch_size, engine.repeatable) == (4, False)
+    assert engine.notes == ["out of memory: batches of 4 from then on"]
+
+
+def test_what_units_know_is_added_up_in_their_order():
+    engine = Engine(small_probes(), build_loss("cross_entropy"), Settings("cpu", batch_size=8))
+    engine.prepare([loaded(0)])
+    ended = engine.state() | {
+        "batch_size": 2, "notes": ["a note"], "errors": dict.fromkeys(engine.plan.methods, 1e-4),
+        "methods": dict.fromkeys(engine.plan.methods, "one at a time"), "examples": 99,
+    }  # fmt: skip
+    engine.adopt(engine.state())
+    engine.adopt(ended)
+    assert engine.state() == ended
+
+
+def loaded(seed: int) -> torch.nn.Module:
+    model = build_model(ModelSpec.parse(SPEC))
+    model.load_state_dict(small_weights(seed))
+    return model

@@ -34,7 +34,7 @@ from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.memory import Memory, out_of_memory
 from analyze.gradients.non_finite import check_gradients, check_losses
-from analyze.gradients.plan import Plan
+from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Inputs, Replica
@@ -139,21 +139,34 @@ class Engine:
         }
 
     def adopt(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that an earlier run of the same configuration left."""
+        """Add what an earlier run of the same configuration knew when it had measured a checkpoint.
+
+        In the order of the checkpoints that gives what that run ended with. Where one between them
+        is measured anew, what it showed stays: a method that was demoted, a parameter that was
+        proven, memory that was not enough.
+        """
         assert self.plan is not None, "prepare comes first"
-        self._adopt_plan(state)
-        self.proof.errors = dict(state["errors"])
-        self.proof.rounding = set(state["rounding"])
-        self.proof.dtype, self.proof.examples = state["dtype"], state["examples"]
+        ours, methods = self.plan.methods, dict(state["methods"])
+        demoted = {n: m for n, m in ours.items() if m in FALLBACKS and methods[n] != ONE_AT_A_TIME}
+        self.plan = self._with_choices(methods | demoted, state)
+        errors = self.proof.errors
+        errors |= {n: max(e, errors.get(n, 0.0)) for n, e in state["errors"].items()}
+        self.proof.rounding |= set(state["rounding"])
+        self.proof.dtype = state["dtype"]
+        self.proof.examples = max(self.proof.examples, state["examples"])
+        self.memory.adopt(state["batch_size"], state.get("host_sums", False))
+        self.repeatable &= state.get("repeatable", True)  # not told by older versions
+        self.notes += [note for note in state.get("notes", []) if note not in self.notes]
 
     def _adopt_plan(self, state: Mapping[str, Any]) -> None:
+        """Take the choices of an earlier run in place of those that a fresh plan has."""
+        self.plan = self._with_choices(dict(state["methods"]), state)
+        self.memory.adopt(state["batch_size"], state.get("host_sums", False))
+
+    def _with_choices(self, methods: dict[str, str], state: Mapping[str, Any]) -> Plan:
         assert self.plan is not None
-        self.memory.batch_size = state["batch_size"]
-        self.memory.host_sums = state.get("host_sums", False)  # not told by older versions
-        self.repeatable = state.get("repeatable", True)
-        self.notes[:] = state.get("notes", [])
         algorithms = {**self.plan.algorithms, **state["algorithms"]}
-        self.plan = replace(self.plan, methods=dict(state["methods"]), algorithms=algorithms)
+        return replace(self.plan, methods=methods, algorithms=algorithms)
 
     def measure(
         self, model: nn.Module, progress: Callable[[int], None] = lambda examples: None

@@ -63,6 +63,12 @@ class Memory:
                 fix="fewer --folds or --cells, or some --layers or --parameters at a time",
             )
 
+    def adopt(self, batch_size: int, host_sums: bool) -> None:
+        """Go on as an earlier run did, unless less was given here already."""
+        less = self.batch_size > 0 and (self.host_sums, -self.batch_size) > (host_sums, -batch_size)
+        if not less:
+            self.batch_size, self.host_sums = batch_size, host_sums
+
     @contextmanager
     def enough(self) -> Iterator[None]:
         """Tell it where memory is not enough for a pass whose size is given.
