@@ -310,3 +310,119 @@ def loaded(seed: int) -> torch.nn.Module:
     model = build_model(ModelSpec.parse(SPEC))
     model.load_state_dict(small_weights(seed))
     return model
+
+
+@pytest.mark.parametrize("moment", ["before", "while it is read"])
+def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monkeypatch, moment):
+    """After it was found, and after its hash was taken."""
+    from analyze import replay
+
+    name = "hash_of" if moment == "before" else "load"
+    call, content = getattr(replay, name), (tiny.path / NAMES[1]).read_bytes()
+
+    def vanishing(*arguments):
+        if any(getattr(a, "name", None) == NAMES[1] for a in arguments):
+            (tiny.path / NAMES[1]).unlink()
+        return call(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, name, vanishing)
+        result = tiny.run()
+    assert result.exit_code == 4, result.stderr
+    assert "1 of 3 checkpoints were skipped" in result.stderr
+    assert "No such file or directory" in result.stderr
+    (tiny.path / NAMES[1]).write_bytes(content)
+    assert tiny.run().exit_code == 0
+
+
+def test_a_file_that_vanishes_before_the_proof_is_skipped(tiny, monkeypatch):
+    from analyze import preparation
+
+    call = preparation.loaded_model
+
+    def vanishing(job, checkpoint):
+        if checkpoint.name == NAMES[2]:
+            (tiny.path / NAMES[2]).unlink()
+        return call(job, checkpoint)
+
+    monkeypatch.setattr(preparation, "loaded_model", vanishing)
+    result = tiny.run()
+    assert result.exit_code == 4, result.stderr
+    assert len(units(tiny)) == 2
+
+
+def test_a_file_without_read_permission_is_skipped(tiny, monkeypatch):
+    from analyze.checkpoints import checkpoint
+
+    hashed = checkpoint.sha256_of_all
+
+    def denied(files):
+        if files[0].name == NAMES[0]:
+            raise PermissionError(13, "Permission denied")
+        return hashed(files)
+
+    monkeypatch.setattr(checkpoint, "sha256_of_all", denied)
+    result = tiny.run()
+    assert result.exit_code == 4, result.stderr
+    assert f"{NAMES[0]}: Permission denied" in result.stderr
+
+
+@pytest.mark.parametrize("moment", [0, 2**31])
+def test_a_clock_that_jumps_changes_nothing(tiny, measurements, moment):
+    """Files from before and after all time: units go by content."""
+    assert tiny.run().exit_code == 0
+    before = analyze.open_results(tiny.output)
+    for path in [*tiny.path.iterdir(), *units(tiny), tiny.output]:
+        os.utime(path, (moment, moment))
+    assert tiny.run().exit_code == 0
+    assert len(measurements) == 3
+    assert_same_arrays(before, analyze.open_results(tiny.output))
+
+
+def test_the_lock_file_of_a_killed_run_is_not_in_the_way(tiny):
+    folder = Path(f"{tiny.output}.units")
+    folder.mkdir()
+    (folder / "lock").write_text("process 1 on another machine, since 1970-01-01", encoding="utf-8")
+    assert tiny.run().exit_code == 0
+    assert f"process {os.getpid()} on " in (folder / "lock").read_text(encoding="utf-8")
+
+
+def test_a_file_system_without_locks_is_warned_of(tiny, monkeypatch):
+    from analyze.units import lock
+
+    def unsupported(descriptor, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    result = tiny.run()
+    assert result.exit_code == 0
+    assert f"Warning: no locks beside {tiny.output}: run one command at a time" in result.stderr
+
+
+def test_a_folder_of_units_that_cannot_be_made_is_told(tiny, monkeypatch):
+    folder = Path(f"{tiny.output}.units")
+    folder.write_text("mine", encoding="utf-8")
+    assert_input_error(tiny.run(), f"{folder}: File exists", "a unit of the run cannot be written")
+    folder.unlink()
+
+    def read_only(self, *arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    assert_input_error(tiny.run(), f"{folder}: Read-only file system")
+
+
+def test_an_output_that_becomes_read_only_keeps_the_units(tiny, monkeypatch):
+    """Whatever happens at the last step: the work of the run is there."""
+    replace = Path.replace
+
+    def read_only(self, target):
+        if Path(target) == tiny.output:
+            raise OSError(30, "Read-only file system")
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", read_only)
+        assert_input_error(tiny.run(), f"{tiny.output}: Read-only file system")
+    assert len(units(tiny)) == 3
+    assert not list(tiny.path.parent.glob("*.part"))
