@@ -116,6 +116,14 @@ def test_a_gradient_that_is_not_finite_is_counted_by_layer_and_subset(tiny):
     assert statuses(tiny)[NAMES[0]] == statuses(tiny)[NAMES[2]] == "ok"
 
 
+def test_the_plan_is_not_made_on_a_checkpoint_without_finite_gradients(tiny, monkeypatch):
+    monkeypatch.setattr(Engine, "_spread", lambda self, count: np.arange(4, 4 + count))
+    result = square_root_run(tiny, NAMES[0])
+    assert result.exit_code == 4, result.stderr
+    assert provenance(tiny)["repeatable"] is True
+    assert "one at a time" not in provenance(tiny)["plan"]["methods"].values()
+
+
 def test_a_gradient_that_the_proof_meets_is_no_fault_of_the_method(tiny, monkeypatch):
     monkeypatch.setattr(Engine, "_spread", lambda self, count: np.arange(4, 4 + count))
     result = square_root_run(tiny, NAMES[1])

@@ -67,9 +67,10 @@ class BatchResult:
 
     def same_bits(self, other: BatchResult) -> bool:
         """Whether another measurement of the same batch gave the very same numbers."""
-        same = torch.equal(self.losses, other.losses) and self.scaled.keys() == other.scaled.keys()
+        exactly = partial(torch.allclose, rtol=0.0, atol=0.0, equal_nan=True)
+        same = exactly(self.losses, other.losses) and self.scaled.keys() == other.scaled.keys()
         return same and all(
-            torch.equal(mine, yours)
+            exactly(mine, yours)
             for name, summary in self.scaled.items()
             for mine, yours in zip(summary, other.scaled[name], strict=True)
         )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analyze.errors import InputError
+from analyze.errors import CheckpointError, InputError
 from analyze.gradients.batch import (
     BatchResult,
     ForwardChangedError,
@@ -106,20 +106,28 @@ class Engine:
         """
         with measuring(), self.memory.enough():
             for model in models:
-                replica = self._replica(model)
-                if self.plan is None:
-                    self._check_fit(replica)
-                    self._check_losses(replica, self._spread(5))
-                    rows = self._spread(3)
-                    targets = self._targets[torch.from_numpy(rows)]
-                    refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
-                    self.plan = calibrate(replica, self._take(self._spread(5)))
-                    if state is None:
-                        self.memory.batch_size = self._batch_size(replica)
-                        self._choose_algorithms(replica)
-                    else:
-                        self._adopt_plan(state)
-                self._prove(replica, self._spread(PROVEN_EXAMPLES))
+                replica, planned = self._replica(model), self.plan is not None
+                if not planned:
+                    self._make_plan(replica, state)
+                try:
+                    self._prove(replica, self._spread(PROVEN_EXAMPLES))
+                except CheckpointError:
+                    if not planned:
+                        self.plan = None  # what was found out on this model is worth nothing
+                    raise
+
+    def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
+        self._check_fit(replica)
+        self._check_losses(replica, self._spread(5))
+        rows = self._spread(3)
+        targets = self._targets[torch.from_numpy(rows)]
+        refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
+        self.plan = calibrate(replica, self._take(self._spread(5)))
+        if state is None:
+            self.memory.batch_size = self._batch_size(replica)
+            self._choose_algorithms(replica)
+        else:
+            self._adopt_plan(state)
 
     def state(self) -> dict[str, Any]:
         """Plan and proof as plain values, from which ``adopt`` goes on to the same bits."""
