@@ -8,7 +8,7 @@ training adds (``following``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -26,12 +26,12 @@ from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.replica import copied
-from analyze.job import Options, resolve
-from analyze.preparation import prepare
+from analyze.job import Job, Options, resolve
+from analyze.preparation import Prepared, prepare
 from analyze.probes import ProbeSet
 from analyze.progress import Progress, Silent
 from analyze.provenance import circumstances
-from analyze.replay import replay
+from analyze.replay import Outcome, replay
 from analyze.results import OK, Row
 from analyze.statistics.warnings import warnings_of_the_run
 from analyze.units.folder import Folder
@@ -195,19 +195,29 @@ def run(
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
         prepared = prepare(job, folder, restart)
-        series = (
-            [(job, replay(job, prepared, folder, progress))]
-            if watch is None
-            else (following(job, prepared, watch, folder, progress))
-        )
-        said: set[str] = set()
-        for job, outcomes in series:  # one for a run that is complete
-            tree = collate(job, prepared, outcomes)
-            for warning in warnings_of_the_run(tree):
-                if warning not in said:
-                    progress.note(f"Warning: {warning}")
-                said.add(warning)
-            store.write_results(tree, target)
+        series: Iterable[tuple[Job, list[Outcome]]]
+        if watch is None:
+            series = [(job, replay(job, prepared, folder, progress))]
+        else:
+            series = following(job, prepared, watch, folder, progress)
+        return _written(series, prepared, target, progress)
+
+
+def _written(
+    series: Iterable[tuple[Job, list[Outcome]]],
+    prepared: Prepared,
+    target: Path,
+    progress: Progress,
+) -> xr.DataTree:
+    """Write the results of each job, in place of those before, and return the last."""
+    said: set[str] = set()
+    for job, outcomes in series:
+        tree = collate(job, prepared, outcomes)
+        for warning in warnings_of_the_run(tree):
+            if warning not in said:
+                progress.note(f"Warning: {warning}")
+            said.add(warning)
+        store.write_results(tree, target)
     return tree
 
 
