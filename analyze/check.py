@@ -11,7 +11,8 @@ from analyze.gradients.plan import Plan, uses
 from analyze.gradients.proof import Proof
 from analyze.gradients.timing import Timing
 from analyze.job import Job, Options, resolve
-from analyze.pipeline import Prepared, check_settings, loaded_model, prepare
+from analyze.loading import loaded_model
+from analyze.preparation import Prepared, prepare
 
 REST = "forward pass, gradients of activations"
 LARGE_GRAM = 1 << 30  # bytes of Gram matrices from which a warning is given
@@ -50,7 +51,7 @@ def check(run: str | Path, options: Options | None = None) -> Check:
     Cost: the proof, two batches, and a pilot of at most 256 probes on the middle checkpoint.
     """
     options = options or Options()
-    check_settings(options.settings)
+    options.check()
     job = resolve(run, options)
     prepared = prepare(job)
     engine = prepared.engine

@@ -238,7 +238,22 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
 @click.option(
     "--restart", is_flag=True, help="Throw away what an earlier run on this output has measured."
 )
-def run(run: Path, output: Path | None, on_error: str, restart: bool, **options: Any) -> None:
+@click.option(
+    "--follow", is_flag=True,
+    help="Go on with new checkpoints as the training writes them, until Ctrl-C.",
+)  # fmt: skip
+@click.option(
+    "--patience", type=click.FloatRange(min=0, min_open=True), metavar="MINUTES",
+    help="With --follow: end when nothing new came for so long.",
+)  # fmt: skip
+def run(
+    run: Path,
+    output: Path | None,
+    on_error: str,
+    restart: bool,
+    patience: float | None,
+    **options: Any,
+) -> None:
     """Measure every checkpoint of a run and write the results file.
 
     The same command again goes on where an earlier one stopped.
@@ -247,6 +262,8 @@ def run(run: Path, output: Path | None, on_error: str, restart: bool, **options:
 
     Example: analyze run sample_checkpoints/half_noise --output half_noise.h5
     """
+    if patience is not None and not options["follow"]:
+        raise click.UsageError("--patience goes with --follow")
     from analyze.pipeline import run as run_job
     from analyze.progress import for_stderr
     from analyze.show import skipped
@@ -254,7 +271,13 @@ def run(run: Path, output: Path | None, on_error: str, restart: bool, **options:
 
     try:
         tree = run_job(
-            run, output=output, on_error=on_error, restart=restart, progress=for_stderr(), **options
+            run,
+            output=output,
+            on_error=on_error,
+            restart=restart,
+            patience=patience,
+            progress=for_stderr(),
+            **options,
         )
     except Interrupted as interruption:
         click.echo(str(interruption), err=True)
@@ -295,8 +318,11 @@ def show(
 
     Example: analyze show half_noise.h5 --layers --sort m_coherence
     """
+    from analyze.seal import UNSEALED, seal_of
     from analyze.show import as_csv, legend, skipped, verify_results
+    from analyze.statistics.derived import OLDER
     from analyze.statistics.grouping import group_by
+    from analyze.statistics.warnings import warnings_of_the_run
     from analyze.store import open_results
 
     layers = chosen.pop("layers") or by is not None or bool(chosen["layer"])
@@ -309,6 +335,10 @@ def show(
     if verify:
         verify_results(open_results(results), str(results))
         click.echo(f"{results}: all identities hold")
+        if seal_of(results) == UNSEALED:
+            click.echo(
+                "Warning: no seal: of an older version, or another program changed it", err=True
+            )
         return
     tree = group_by(open_results(results), by or "layer")
     rows = _chosen_rows(tree, layers, **chosen)
@@ -320,6 +350,9 @@ def show(
         click.echo(f"Warning {meaning}")
     for name, status in skipped(tree).items():
         click.echo(f"Skipped {name}: {status}")
+    for warning in warnings_of_the_run(tree):
+        if warning.startswith(OLDER):
+            click.echo(f"Warning: {warning}", err=True)
 
 
 def _chosen_rows(

@@ -32,6 +32,26 @@ class CheckpointError(InputError):
     """One checkpoint is at fault; the others may be measured without it."""
 
 
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of those allowed.
+
+    Raises:
+        InputError: with the option's name.
+    """
+    if value not in allowed:
+        raise bad_choice(name, value, f"one of {', '.join(allowed)}")
+
+
+def bad_choice(name: str, value: object, expected: str) -> InputError:
+    """What to say of an argument with a value that it cannot have."""
+    return InputError(
+        f"{name} has a value that it cannot have",
+        found=repr(value),
+        expected=expected,
+        fix=f"leave --{name.replace('_', '-')} out for the default",
+    )
+
+
 def listed(items: list[str], limit: int = 12) -> str:
     """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
     shown = ", ".join(items[:limit])

@@ -12,7 +12,7 @@ from analyze.checkpoints.discovery import find_checkpoints, select
 from analyze.checkpoints.hashes import sha256
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.series import remarks
-from analyze.errors import InputError
+from analyze.errors import InputError, check_choice
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.gradients.measurement import Settings
 from analyze.models.configs import config_of
@@ -49,6 +49,16 @@ class Options:
     on_error: str = "skip"
     reading: Reading = field(default_factory=Reading)
 
+    def check(self) -> None:
+        """Refuse options that mean nothing.
+
+        Raises:
+            InputError: saying which.
+        """
+        self.settings.check()
+        check_choice("examples", self.examples, ("auto", "on", "off"))
+        check_choice("on_error", self.on_error, ("skip", "fail"))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -71,6 +81,7 @@ def resolve(run: str | Path, options: Options) -> Job:
 
     Raises:
         InputError: something is missing, or the card names what a card may not.
+        NoCheckpointsError: there is no checkpoint.
     """
     run = Path(run)
     folder = run if run.is_dir() else run.parent
@@ -80,10 +91,7 @@ def resolve(run: str | Path, options: Options) -> Job:
     if isinstance(options.probes, str | Path):
         probe_path = Path(options.probes)
     exclude = [] if probe_path is None else [probe_path]
-    checkpoints = find_checkpoints(run, exclude, options.reading)
-    warnings = remarks(checkpoints)
-    if options.checkpoints is not None:
-        checkpoints = select(checkpoints, options.checkpoints)
+    checkpoints, warnings = _checkpoints(run, exclude, options)
     model = _model(options, card.model, card_path)
     if model.needs_config:
         model = replace(model, config=config_of(checkpoints, folder, model.text))
@@ -102,6 +110,26 @@ def resolve(run: str | Path, options: Options) -> Job:
     name = card.name or run.resolve().name
     loss = build_loss(loss_spec)
     return Job(run, name, model, loss_spec, loss, probes, source, checkpoints, warnings, options)
+
+
+def look_again(job: Job) -> Job:
+    """The job with the checkpoints that are there now.
+
+    Raises:
+        NoCheckpointsError: there is none any more.
+    """
+    path = job.probes_source["path"]
+    checkpoints, warnings = _checkpoints(job.run, [Path(path)], job.options)
+    return replace(job, checkpoints=checkpoints, warnings=warnings)
+
+
+def _checkpoints(
+    run: Path, exclude: list[Path], options: Options
+) -> tuple[list[Checkpoint], list[str]]:
+    """Those that the user chose, and what a reader should know of the series."""
+    found = find_checkpoints(run, exclude, options.reading)
+    warnings = remarks(found)
+    return found if options.checkpoints is None else select(found, options.checkpoints), warnings
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:

@@ -1,46 +1,42 @@
-"""The main job: checkpoints + probes -> engine -> sufficient statistics -> results."""
+"""The main job: checkpoints + probes -> engine -> sufficient statistics -> results.
+
+``measure`` does it for a model in memory. ``run`` does it for a directory: the job says what is to
+be measured (``job``), the engine is proven on it (``preparation``), each checkpoint becomes a unit
+(``replay``), and the units become the results (``collation``); again for each checkpoint that a
+training adds (``following``).
+"""
 
 from __future__ import annotations
 
-import math
-import platform
-import shlex
-import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
 import xarray as xr
 from torch import nn
 
 from analyze import results, store
-from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.options import Reading
-from analyze.checkpoints.reading import read_weights
-from analyze.errors import CheckpointError, InputError
+from analyze.checkpoints.watch import Watch
+from analyze.collation import collate, without_rounding
+from analyze.errors import InputError, bad_choice
+from analyze.following import first_job
+from analyze.following import follow as following
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss
-from analyze.gradients.measurement import Measurement, ParameterRow, Settings
+from analyze.gradients.measurement import Settings
 from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
-from analyze.models.building import build_model
+from analyze.preparation import Prepared, prepare
 from analyze.probes import ProbeSet
-from analyze.probes.identity import inputs_hash, probes_hash
 from analyze.progress import Progress, Silent
+from analyze.provenance import circumstances
+from analyze.replay import Outcome, replay
 from analyze.results import OK, Row
-from analyze.statistics.warnings import lagging_sentence
-from analyze.units.configuration import configuration_of
+from analyze.statistics.warnings import warnings_of_the_run
 from analyze.units.folder import Folder
 from analyze.units.interruption import interruptible
 from analyze.units.lock import locked
-from analyze.units.unit import Unit
 
 
 def measure(
@@ -82,17 +78,19 @@ def measure(
     float64 for the proof.
     """
     settings = Settings(device, precision, batch_norm, batch_size, folds)
-    check_settings(settings)
+    settings.check()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     engine = Engine(probes, build_loss(loss), settings)
     engine.prepare([copied(model)])
     measured = engine.measure(copied(model))
-    parameters = _parameter_rows(model, engine)
-    row = Row("model", float("nan"), float("nan"), OK, _without_rounding(measured, engine))
+    assert engine.plan is not None
+    parameters = parameter_rows(model, engine.plan)
+    row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
-        **_circumstances(engine, loss),
+        **circumstances(engine, loss),
         "model": {"class": type(model).__name__},
+        "warnings": list(engine.notes),
     }
     return results.build_tree([row], parameters, probes, engine.cells, provenance, examples=True)
 
@@ -117,6 +115,8 @@ def run(
     checkpoints: str | None = None,
     on_error: str = "skip",
     restart: bool = False,
+    follow: bool = False,
+    patience: float | None = None,
     weights: str | None = None,
     manifest: str | Path | None = None,
     step_regex: str | None = None,
@@ -151,6 +151,10 @@ def run(
         on_error: ``skip`` leaves out a checkpoint that cannot be measured and says why in its
             ``status``; ``fail`` stops at it.
         restart: Throw away the units of an earlier run on this output.
+        follow: Go on after that with each checkpoint that is new or has changed, and write the
+            results again after each; ends by Ctrl-C. What is still being written is left for
+            later; what the training deletes after it was measured stays.
+        patience: With ``follow``: ends when nothing new came for so many minutes.
         weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
             the trained ones where there are any.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
@@ -179,296 +183,47 @@ def run(
     options = Options(
         model, probes, loss, checkpoints, max_probes, settings, examples, on_error, reading
     )
-    check_settings(settings)
-    _check_choice("examples", examples, ("auto", "on", "off"))
-    _check_choice("on_error", on_error, ("skip", "fail"))
+    options.check()
     target = Path(output) if output is not None else Path(f"{Path(run).resolve().name}.h5")
     store.check_writable(target)
-    job = resolve(run, options)
+    _check_patience(follow, patience)
     progress = progress or Silent()
+    watch = Watch(Path(run), None if patience is None else 60 * patience) if follow else None
+    job = first_job(watch, options, progress) if watch else resolve(run, options)
     folder = Folder(target)
     with interruptible(folder), locked(folder.lock) as supported:
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
-        tree = _run_job(job, folder, restart, progress)
+        prepared = prepare(job, folder, restart)
+        series: Iterable[tuple[Job, list[Outcome]]]
+        if watch is None:
+            series = [(job, replay(job, prepared, folder, progress))]
+        else:
+            series = following(job, prepared, watch, folder, progress)
+        return _written(series, prepared, target, progress)
+
+
+def _written(
+    series: Iterable[tuple[Job, list[Outcome]]],
+    prepared: Prepared,
+    target: Path,
+    progress: Progress,
+) -> xr.DataTree:
+    """Write the results of each job, in place of those before, and return the last."""
+    said: set[str] = set()
+    for job, outcomes in series:
+        tree = collate(job, prepared, outcomes)
+        for warning in warnings_of_the_run(tree):
+            if warning not in said:
+                progress.note(f"Warning: {warning}")
+            said.add(warning)
         store.write_results(tree, target)
     return tree
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A job with a proven engine."""
-
-    engine: Engine
-    parameters: list[ParameterRow]
-    problems: dict[str, CheckpointError]  # by name of the checkpoint
-
-
-def prepare(job: Job, folder: Folder | None = None, restart: bool = False) -> Prepared:
-    """Plan and proof on the first, middle and last checkpoint that can be read.
-
-    Args:
-        job: What is to be measured.
-        folder: Of units, which is opened; the plan in it is proven again instead of made again.
-        restart: Throw away what is in it.
-
-    Raises:
-        InputError: no checkpoint can be, or the model cannot be measured.
-    """
-    model = build_model(job.model)
-    problems: dict[str, CheckpointError] = {}
-    readable: list[Checkpoint] = []
-    for checkpoint in job.checkpoints:
-        try:
-            _load(job, checkpoint, model)
-            readable.append(checkpoint)
-        except CheckpointError as problem:
-            if job.options.on_error == "fail":
-                raise
-            problems[checkpoint.name] = problem
-    if not readable:
-        raise next(iter(problems.values()))
-    settings = job.options.settings
-    layers = len(list(model.named_parameters()))
-    wanted = job.options.examples == "on" or (
-        job.options.examples == "auto"
-        and results.examples_fit(len(job.checkpoints), layers, len(job.probes))
-    )
-    engine = Engine(job.probes, job.loss, replace(settings, examples=wanted))
-    ends = dict.fromkeys((0, len(readable) // 2, len(readable) - 1))
-    models = (loaded_model(job, readable[k]) for k in ends)
-    if folder is None:
-        engine.prepare(models)
-    else:
-        folder.open(configuration_of(job, model, engine), restart=restart)
-        _prepare_again(engine, models, folder)
-    return Prepared(engine, _parameter_rows(model, engine), problems)
-
-
-def _prepare_again(engine: Engine, models: Iterable[nn.Module], folder: Folder) -> None:
-    """Prove the plan that an earlier run left, or make one and leave it."""
-    state = folder.plan()
-    if state is not None and state["requested_batch_size"] != engine.settings.batch_size:
-        state = None
-    engine.prepare(models, state)
-    if state is None or engine.state()["methods"] != state["methods"]:
-        folder.drop_units()  # by methods that are not these
-        folder.keep_plan(engine.state())
-    else:
-        engine.adopt(state)
-
-
-def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
-    """A freshly built model with a checkpoint's weights.
-
-    Raises:
-        CheckpointError: the file cannot be read or does not fit.
-    """
-    model = build_model(job.model)
-    _load(job, checkpoint, model)
-    return model
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuse settings that mean nothing.
-
-    Raises:
-        InputError: saying which.
-    """
-    _check_choice("precision", settings.precision, ("float32", "float64"))
-    _check_choice("batch_norm", settings.batch_norm, ("recomputed", "saved"))
-    size = settings.batch_size
-    if size != "auto" and not (isinstance(size, int) and size >= 1):
-        raise _bad_choice("batch_size", size, "auto, or a positive number")
-    if not isinstance(settings.folds, int) or settings.folds < 1:
-        raise _bad_choice("folds", settings.folds, "a positive number")
-
-
-def _run_job(job: Job, folder: Folder, restart: bool, progress: Progress) -> xr.DataTree:
-    prepared = prepare(job, folder, restart)
-    engine = prepared.engine
-    rows = []
-    records = []
-    progress.start(len(job.checkpoints), len(job.probes))
-    try:
-        for checkpoint in job.checkpoints:
-            progress.checkpoint(checkpoint.name)
-            row, record = _measure_checkpoint(job, prepared, checkpoint, folder, progress)
-            rows.append(row)
-            records.append(record)
-    finally:
-        progress.finish()
-    if all(row.measurement is None for row in rows):
-        raise next(iter(prepared.problems.values()))
-    rows = [
-        replace(row, measurement=_without_rounding(row.measurement, engine))
-        if row.measurement is not None
-        else row
-        for row in rows
-    ]
-    methods = engine.plan.methods if engine.plan is not None else {}
-    parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
-    provenance = {
-        **_circumstances(engine, job.loss_spec),
-        "run": {"name": job.name, "path": str(job.run)},
-        "model": {"spec": job.model.text},
-        "probes": job.probes_source,
-        "reading": {k: str(v) for k, v in asdict(job.options.reading).items() if v},
-        "checkpoints": records,
-        "warnings": list(job.warnings),
-    }
-    tree = results.build_tree(
-        rows, parameters, job.probes, engine.cells, provenance,
-        examples=engine.settings.examples,
-    )  # fmt: skip
-    for warning in [*job.warnings, *lagging_sentence(tree)]:
-        progress.note(f"Warning: {warning}")
-    return tree
-
-
-def _measure_checkpoint(
-    job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder, progress: Progress
-) -> tuple[Row, dict[str, Any]]:
-    """One row of the results, and how the checkpoint was read."""
-    record: dict[str, Any] = {
-        "checkpoint": checkpoint.name,
-        "format": checkpoint.format,
-        "step_rule": checkpoint.step_rule,
-        "weights": checkpoint.weights,
-        "weights_key": checkpoint.weights_key,
-        "prefix": "",
-        "epochs_completed": _json_number(checkpoint.epochs_completed),
-        "tokens": _json_number(checkpoint.tokens),
-    }
-    problem = prepared.problems.get(checkpoint.name)
-    measured = None
-    if problem is None:
-        try:
-            unit = _unit(job, prepared.engine, checkpoint, folder, progress)
-            measured = unit.measurement
-            record |= {key: unit.record[key] for key in ("prefix", "sha256")}
-        except CheckpointError as error:
-            if job.options.on_error == "fail":
-                raise
-            problem = prepared.problems[checkpoint.name] = error
-    if problem is not None:
-        progress.note(f"Skipped {checkpoint.name}: {problem}")
-    status = OK if problem is None else f"{problem.what}: {problem.found}"
-    return Row(checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured), record
-
-
-def _unit(
-    job: Job, engine: Engine, checkpoint: Checkpoint, folder: Folder, progress: Progress
-) -> Unit:
-    """The unit of an earlier run where the checkpoint is the same, else a new one, kept."""
-    before = _hash(checkpoint)
-    kept = folder.read(checkpoint.name, before)
-    if kept is not None and (kept.measurement.examples is not None or not engine.settings.examples):
-        engine.adopt(kept.state)
-        progress.advance(len(job.probes))
-        return kept
-    model = build_model(job.model)
-    prefix = _load(job, checkpoint, model)
-    if _hash(checkpoint) != before:
-        raise CheckpointError(
-            "the checkpoint changed while it was read",
-            found=f"{checkpoint.name} with another content than before",
-            expected="files that no program is writing to",
-            fix="run the same command again once the file is complete",
-        )
-    measured = engine.measure(model, progress.advance)
-    unit = Unit(measured, {"prefix": prefix, "sha256": before}, engine.state())
-    folder.write(checkpoint.name, unit)
-    folder.extend_plan(unit.state["algorithms"])
-    return unit
-
-
-def _hash(checkpoint: Checkpoint) -> str:
-    try:
-        return checkpoint.sha256
-    except OSError as error:
-        raise CheckpointError(
-            "the checkpoint cannot be read",
-            found=f"{checkpoint.name}: {error.strerror or error}",
-            expected="the file that was there when the run began",
-            fix="restore it and run the same command again, or --checkpoints GLOB without it",
-        ) from error
-
-
-def _load(job: Job, checkpoint: Checkpoint, model: nn.Module) -> str:
-    if checkpoint.problem is not None:
-        raise checkpoint.problem
-    reading = job.options.reading
-    weights = read_weights(checkpoint.path, reading)
-    return fit(
-        model, weights, checkpoint.name, job.model.text,
-        rename=reading.rename, ignore=reading.ignore,
-    )  # fmt: skip
-
-
-def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _parameter_rows(model: nn.Module, engine: Engine) -> list[ParameterRow]:
-    assert engine.plan is not None
-    return parameter_rows(model, engine.plan)
-
-
-def _without_rounding(measured: Measurement, engine: Engine) -> Measurement:
-    """Parameters whose gradient is nothing but rounding have gradient 0 in the results."""
-    rounding = np.array([name in engine.proof.zero_to_rounding for name in measured.parameters])
-    if not rounding.any():
-        return measured
-    examples = None if measured.examples is None else measured.examples.copy()
-    if examples is not None:
-        examples[rounding] = 0.0
-    gram, squared = measured.gram.copy(), measured.squared_norms.copy()
-    gram[rounding], squared[rounding] = 0.0, 0.0
-    return replace(measured, gram=gram, squared_norms=squared, examples=examples)
-
-
-def _circumstances(engine: Engine, loss: str) -> dict[str, Any]:
-    """How, with what and on what the numbers were made."""
-    plan, proof, settings = engine.plan, engine.proof, engine.settings
-    assert plan is not None
-    packages = ("gradient-coherence", "torch", "numpy", "xarray", "h5netcdf", "safetensors")
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
-        "device": str(engine.device),
-        "device_name": _device_name(engine.device),
-        "precision": settings.precision,
-        "batch_norm": settings.batch_norm,
-        "batch_size": engine.batch_size,
-        "folds": settings.folds,
-        "selected": {"layers": settings.layers, "parameters": settings.parameters},
-        "cells": list(settings.cells),
-        "loss": loss,
-        "held_out": list(engine.probes.held_out),
-        "probes_sha256": probes_hash(engine.probes),
-        "inputs_sha256": inputs_hash(engine.probes),
-        "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
-        "proof": {
-            "precision": proof.dtype,
-            "examples": proof.examples,
-            "relative_errors": proof.errors,
-            "zero_to_rounding": sorted(proof.zero_to_rounding),
-            "unproven": sorted(proof.unproven(plan)),
-        },
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise _bad_choice(name, value, f"one of {', '.join(allowed)}")
+def _check_patience(follow: bool, patience: float | None) -> None:
+    if patience is not None and not (follow and patience > 0):
+        raise bad_choice("patience", patience, "a positive number of minutes, with --follow")
 
 
 def _check_type(name: str, value: object, wanted: type, expected: str) -> None:
@@ -479,13 +234,3 @@ def _check_type(name: str, value: object, wanted: type, expected: str) -> None:
             expected=expected,
             fix=f"analyze.measure(model, probes) with {expected}",
         )
-
-
-def _bad_choice(name: str, value: object, expected: str) -> InputError:
-    flag = "--" + name.replace("_", "-")
-    return InputError(
-        f"{name} has a value that it cannot have",
-        found=repr(value),
-        expected=expected,
-        fix=f"leave {flag} out for the default",
-    )

@@ -48,6 +48,7 @@ class Lines:
 
     def start(self, checkpoints: int, examples: int) -> None:
         self._checkpoints, self._examples = checkpoints, examples
+        self._done = self._seen = 0
         self._started = time.monotonic()
 
     def checkpoint(self, name: str) -> None:
@@ -91,7 +92,9 @@ class Bar:
         self._checkpoints = self._seen = 0
 
     def start(self, checkpoints: int, examples: int) -> None:
-        self._checkpoints = checkpoints
+        self._checkpoints, self._seen = checkpoints, 0
+        if self._task is not None:
+            self._bar.remove_task(self._task)
         self._bar.start()
         self._task = self._bar.add_task("", total=checkpoints * examples, rate="")
 

@@ -13,8 +13,8 @@ import xarray as xr
 from analyze.gradients.measurement import Measurement, ParameterRow
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.subsets import ALL
-from analyze.statistics import regrouping, warnings
-from analyze.statistics.variables import described
+from analyze.statistics import warnings
+from analyze.statistics.derived import derived
 
 SCHEMA_VERSION = 1
 EXAMPLES_LIMIT = 256 << 20  # bytes of /examples that `auto` writes
@@ -60,27 +60,14 @@ def build_tree(
         measured["/examples"] = _examples(rows, parameters, probes, cells, along)
     tree = xr.DataTree.from_dict(measured)
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
-    groups = {"/": measured.pop("/"), **_derived(tree, parameters), **measured}
+    groups = {"/": measured.pop("/"), **derived(tree), **measured}
+    groups["layers"] = groups["layers"].assign_coords(_layer_coordinates(parameters))
     known = provenance.get("warnings", [])
     said = {**provenance, "warnings": [*known, *warnings.lagging_sentence(tree)]}
     whole = {path: dataset.assign_coords(along) for path, dataset in groups.items()}
     result = xr.DataTree.from_dict(whole)
     result.attrs = tree.attrs | {"provenance": json.dumps(said)}
     return result
-
-
-def _derived(tree: xr.DataTree, parameters: Sequence[ParameterRow]) -> dict[str, xr.Dataset]:
-    """The coherence groups of a tree that has what was measured."""
-    network = regrouping.coherence(tree, layers="network")
-    layers = regrouping.coherence(tree, layers="layers")
-    energy = "mean_squared_gradient_norm"
-    share = layers[energy] / network[energy].where(network[energy] > 0)
-    layers = described(layers.assign(energy_share=share.transpose(*layers[energy].dims)))
-    layers = layers.assign_coords(_layer_coordinates(parameters))
-    return {
-        "/network": warnings.flag_group(tree, network),
-        "/layers": warnings.flag_group(tree, layers),
-    }
 
 
 def examples_fit(checkpoints: int, layers: int, probes: int) -> bool:

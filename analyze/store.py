@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
 from pathlib import Path
 
 import h5py
@@ -12,6 +12,9 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.results import SCHEMA_VERSION
+from analyze.seal import DAMAGED, seal, seal_of
+from analyze.statistics.derived import completed
+from analyze.whole_file import write_whole
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
 # What a file must have to be ours, by group.
@@ -24,10 +27,12 @@ REQUIRED = {
 
 
 def write_results(tree: xr.DataTree, path: Path) -> None:
-    """Write a results tree, to a temporary file that takes its place once it is complete.
+    """Write a results tree with its seal, whole or not at all.
 
     Raises:
         InputError: the directory cannot be written to, or the disk is full.
+
+    Cost: the file once more in memory.
     """
     encoding = {
         group.path: {
@@ -37,25 +42,18 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
         }
         for group in tree.subtree
     }
+    # In memory first: HDF5 does not survive a disk that is full in the middle of a write.
+    buffer = io.BytesIO()
+    tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
+    with h5py.File(buffer, "r+") as file:
+        for name, value in tree.attrs.items():
+            if isinstance(value, int | np.integer):  # netCDF makes a list of it
+                file.attrs[name] = np.int64(value)
+    content = buffer.getbuffer()
     try:
-        descriptor, temporary = tempfile.mkstemp(suffix=".part", prefix=path.name, dir=path.parent)
+        write_whole(path, content, seal(content))
     except OSError as error:
         raise _cannot_write(path, error) from error
-    os.close(descriptor)
-    try:
-        tree.to_netcdf(temporary, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
-        with h5py.File(temporary, "r+") as file:
-            for name, value in tree.attrs.items():
-                if isinstance(value, int | np.integer):  # netCDF makes a list of it
-                    file.attrs[name] = np.int64(value)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _kept(variable: xr.DataArray) -> dict[str, object]:
@@ -86,8 +84,10 @@ def check_writable(path: Path) -> None:
 def open_results(path: str | Path) -> xr.DataTree:
     """The results tree in a file, in memory; the file is closed again.
 
+    What a file of an older version lacks is derived from its sums, see ``derived.completed``.
+
     Raises:
-        InputError: missing, not a results file, or written by a newer version.
+        InputError: missing, damaged, not a results file, or written by a newer version.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,6 +97,7 @@ def open_results(path: str | Path) -> xr.DataTree:
             expected="a file that analyze run wrote",
             fix="analyze run RUN --output FILE.h5",
         )
+    _check_seal(path)
     _check_version(path)
     try:
         # From an open file: h5netcdf keeps a path open, and locked, when it fails half way.
@@ -107,11 +108,21 @@ def open_results(path: str | Path) -> xr.DataTree:
     missing = [name for group in REQUIRED for name in _lacking(loaded, group)]
     if missing:
         raise _foreign(path, f"{listed(missing)} missing")
-    return loaded
+    return completed(loaded)
+
+
+def _check_seal(path: Path) -> None:
+    """Before all else: of a file with a damaged byte nothing can be believed."""
+    try:
+        found = seal_of(path)
+    except OSError as error:
+        raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
+    if found == DAMAGED:
+        raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
 
 
 def _check_version(path: Path) -> None:
-    """Before all else, as a newer file may be of another form."""
+    """Before the content, as a newer file may be of another form."""
     try:
         with h5py.File(path) as file:
             version = file.attrs.get("schema_version")
@@ -158,9 +169,3 @@ def _cannot_write(path: Path, error: OSError) -> InputError:
         expected="a directory with write permission and enough space",
         fix="--output RESULTS.h5 in another directory",
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,9 +13,13 @@ import torch
 
 import analyze
 from analyze.gradients.engine import Engine
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Settings
+from analyze.models.building import build_model
+from analyze.models.specs import ModelSpec
 from analyze.units.files import read_sealed, write_sealed
 from analyze.units.lock import locked
-from tests.conftest import NAMES, assert_input_error, small_probes, small_weights
+from tests.conftest import NAMES, SPEC, assert_input_error, small_probes, small_weights
 from tests.crash import assert_same_arrays
 
 
@@ -171,17 +175,17 @@ def test_two_runs_on_one_output_are_refused_and_a_stale_lock_is_not(tiny):
 
 
 def test_a_file_replaced_while_it_is_read_is_skipped(tiny, monkeypatch):
-    from analyze import pipeline
+    from analyze import loading
 
-    load = pipeline._load
+    fill = loading.fill
 
-    def replacing(job, checkpoint, model):
-        prefix = load(job, checkpoint, model)
+    def replacing(model, job, checkpoint):
+        prefix = fill(model, job, checkpoint)
         if checkpoint.name == NAMES[1] and any(Path(f"{tiny.output}.units").glob("*.unit")):
             torch.save(small_weights(99), checkpoint.path)
         return prefix
 
-    monkeypatch.setattr(pipeline, "_load", replacing)
+    monkeypatch.setattr(loading, "fill", replacing)
     result = tiny.run()
     assert result.exit_code == 4
     assert "the checkpoint changed while it was read" in result.stderr
@@ -238,10 +242,187 @@ def fails_at(patch: pytest.MonkeyPatch, place: int) -> None:
     patch.setattr(os, "fsync", full)
 
 
-def test_killed_runs_are_resumed_to_the_same_bits(tmp_path):
+def test_runs_that_something_happened_to_are_resumed_to_the_same_bits():
     script = Path(__file__).parents[1] / "scripts" / "crash_test"
     done = subprocess.run(
-        [sys.executable, str(script), "--short"], capture_output=True, text=True, check=False
-    )
+        [sys.executable, str(script), "--kills", "2", "--faults", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not equal 0" in done.stdout
+    for fault in ("killed ", "failing write: ", "short read: "):
+        assert fault in done.stdout
+
+
+def test_the_kind_of_weights_that_is_taken_anyway_is_no_other_configuration(tiny, measurements):
+    assert tiny.run().exit_code == 0
+    assert tiny.run("--weights", "model").exit_code == 0
+    assert len(measurements) == 3
+
+
+def test_units_of_another_version_are_kept_with_a_warning(tiny, measurements, monkeypatch):
+    from analyze import replay
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "versions", lambda: {"gradient-coherence": "0.0.1"})
+        assert tiny.run("--checkpoints", ":2").exit_code == 0
+    result = tiny.run()
+    assert result.exit_code == 0
+    assert len(measurements) == 3
+    said = "Warning: 2 of 3 checkpoints were measured by version 0.0.1 of the program, and this is"
+    assert said in result.stderr
+    assert "measured by version 0.0.1" in analyze.open_results(tiny.output).attrs["provenance"]
+    assert "measured by version" not in tiny.run("--restart").stderr
+
+
+def test_what_a_checkpoint_measured_between_others_showed_stays():
+    """Units of later checkpoints know nothing of it."""
+    engine = Engine(small_probes(), build_loss("cross_entropy"), Settings("cpu", batch_size=8))
+    engine.prepare([loaded(0)])
+    later = engine.state()
+    name, other = list(engine.plan.methods)[:2]
+    engine.plan = engine.plan.demoted({name})
+    engine.proof.errors[other] = 1e-3
+    engine.proof.rounding.add(name)
+    engine.memory.lower(1, 1)
+    engine.repeatable = False
+    engine.adopt(later)
+    assert engine.plan.methods == later["methods"] | {name: "vmap(grad)"}
+    assert engine.proof.errors == later["errors"] | {other: 1e-3}
+    assert name in engine.proof.rounding
+    assert (engine.batch_size, engine.repeatable) == (4, False)
+    assert engine.notes == ["out of memory: batches of 4 from then on"]
+
+
+def test_what_units_know_is_added_up_in_their_order():
+    engine = Engine(small_probes(), build_loss("cross_entropy"), Settings("cpu", batch_size=8))
+    engine.prepare([loaded(0)])
+    ended = engine.state() | {
+        "batch_size": 2, "notes": ["a note"], "errors": dict.fromkeys(engine.plan.methods, 1e-4),
+        "methods": dict.fromkeys(engine.plan.methods, "one at a time"), "examples": 99,
+    }  # fmt: skip
+    engine.adopt(engine.state())
+    engine.adopt(ended)
+    assert engine.state() == ended
+
+
+def loaded(seed: int) -> torch.nn.Module:
+    model = build_model(ModelSpec.parse(SPEC))
+    model.load_state_dict(small_weights(seed))
+    return model
+
+
+@pytest.mark.parametrize("moment", ["before", "while it is read"])
+def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monkeypatch, moment):
+    """After it was found, and after its hash was taken."""
+    from analyze import replay
+
+    name = "hash_of" if moment == "before" else "load"
+    call, content = getattr(replay, name), (tiny.path / NAMES[1]).read_bytes()
+
+    def vanishing(*arguments):
+        if any(getattr(a, "name", None) == NAMES[1] for a in arguments):
+            (tiny.path / NAMES[1]).unlink()
+        return call(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, name, vanishing)
+        result = tiny.run()
+    assert result.exit_code == 4, result.stderr
+    assert "1 of 3 checkpoints were skipped" in result.stderr
+    assert "No such file or directory" in result.stderr
+    (tiny.path / NAMES[1]).write_bytes(content)
+    assert tiny.run().exit_code == 0
+
+
+def test_a_file_that_vanishes_before_the_proof_is_skipped(tiny, monkeypatch):
+    from analyze import preparation
+
+    call = preparation.loaded_model
+
+    def vanishing(job, checkpoint):
+        if checkpoint.name == NAMES[2]:
+            (tiny.path / NAMES[2]).unlink()
+        return call(job, checkpoint)
+
+    monkeypatch.setattr(preparation, "loaded_model", vanishing)
+    result = tiny.run()
+    assert result.exit_code == 4, result.stderr
+    assert len(units(tiny)) == 2
+
+
+def test_a_file_without_read_permission_is_skipped(tiny, monkeypatch):
+    from analyze.checkpoints import checkpoint
+
+    hashed = checkpoint.sha256_of_all
+
+    def denied(files):
+        if files[0].name == NAMES[0]:
+            raise PermissionError(13, "Permission denied")
+        return hashed(files)
+
+    monkeypatch.setattr(checkpoint, "sha256_of_all", denied)
+    result = tiny.run()
+    assert result.exit_code == 4, result.stderr
+    assert f"{NAMES[0]}: Permission denied" in result.stderr
+
+
+@pytest.mark.parametrize("moment", [0, 2**31])
+def test_a_clock_that_jumps_changes_nothing(tiny, measurements, moment):
+    """Files from before and after all time: units go by content."""
+    assert tiny.run().exit_code == 0
+    before = analyze.open_results(tiny.output)
+    for path in [*tiny.path.iterdir(), *units(tiny), tiny.output]:
+        os.utime(path, (moment, moment))
+    assert tiny.run().exit_code == 0
+    assert len(measurements) == 3
+    assert_same_arrays(before, analyze.open_results(tiny.output))
+
+
+def test_the_lock_file_of_a_killed_run_is_not_in_the_way(tiny):
+    folder = Path(f"{tiny.output}.units")
+    folder.mkdir()
+    (folder / "lock").write_text("process 1 on another machine, since 1970-01-01", encoding="utf-8")
+    assert tiny.run().exit_code == 0
+    assert f"process {os.getpid()} on " in (folder / "lock").read_text(encoding="utf-8")
+
+
+def test_a_file_system_without_locks_is_warned_of(tiny, monkeypatch):
+    from analyze.units import lock
+
+    def unsupported(descriptor, operation):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    result = tiny.run()
+    assert result.exit_code == 0
+    assert f"Warning: no locks beside {tiny.output}: run one command at a time" in result.stderr
+
+
+def test_a_folder_of_units_that_cannot_be_made_is_told(tiny, monkeypatch):
+    folder = Path(f"{tiny.output}.units")
+    folder.write_text("mine", encoding="utf-8")
+    assert_input_error(tiny.run(), f"{folder}: File exists", "a unit of the run cannot be written")
+    folder.unlink()
+
+    def read_only(self, *arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", read_only)
+    assert_input_error(tiny.run(), f"{folder}: Read-only file system")
+
+
+def test_an_output_that_becomes_read_only_keeps_the_units(tiny, monkeypatch):
+    """Whatever happens at the last step: the work of the run is there."""
+    replace = Path.replace
+
+    def read_only(self, target):
+        if Path(target) == tiny.output:
+            raise OSError(30, "Read-only file system")
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", read_only)
+        assert_input_error(tiny.run(), f"{tiny.output}: Read-only file system")
+    assert len(units(tiny)) == 3
+    assert not list(tiny.path.parent.glob("*.part"))

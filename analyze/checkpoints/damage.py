@@ -26,7 +26,11 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
 
 def _reason(path: Path, error: Exception) -> str:
     """What the reader says, without its advice; what a damaged pickle raises says nothing."""
-    size = path.stat().st_size if path.exists() else 0
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if not path.exists():
+        return "No such file or directory"
+    size = path.stat().st_size
     if size == 0:
         return "it is empty (0 bytes)"
     lines = [line for line in str(error).splitlines() if line.strip()]

@@ -27,6 +27,10 @@ RECENT = 60.0  # seconds since a file was changed within which it may still be b
 PAUSE = 0.2  # seconds to see whether it is
 
 
+class NoCheckpointsError(InputError):
+    """There is no checkpoint, or none is chosen: of a training that goes on, none yet."""
+
+
 @dataclass(frozen=True)
 class Found:
     """The checkpoints of a run in order, and what else is there."""
@@ -46,7 +50,8 @@ def find_checkpoints(
         reading: What the user chose.
 
     Raises:
-        InputError: there is no such directory, no checkpoint in it, or a broken manifest.
+        InputError: there is no such directory, or a broken manifest.
+        NoCheckpointsError: there is no checkpoint in it.
     """
     return find(run, exclude, reading).checkpoints
 
@@ -83,7 +88,7 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
     """Those that a glob on the names, or a Python slice such as ``::2`` or ``-3:``, picks.
 
     Raises:
-        InputError: nothing is left.
+        NoCheckpointsError: nothing is left.
     """
     if match := SLICE.match(selection):
         start, stop, step = (int(g) if g else None for g in match.groups())
@@ -91,7 +96,7 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
     else:
         picked = [c for c in checkpoints if fnmatch.fnmatch(c.name, selection)]
     if not picked:
-        raise InputError(
+        raise NoCheckpointsError(
             "the selection leaves no checkpoint",
             found=f"--checkpoints {selection!r} of {len(checkpoints)} checkpoints",
             expected=f"a glob or slice that matches names like {checkpoints[0].name}",
@@ -223,16 +228,17 @@ def _state(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _nothing(run: Path, tree: Tree, left_out: list[LeftOut]) -> InputError:
+def _nothing(run: Path, tree: Tree, left_out: list[LeftOut]) -> NoCheckpointsError:
     files = [p for p in run.rglob("*") if p.is_file()] if run.is_dir() else [run]
     reasons = [f"{one.name}: {one.why}" for one in left_out if "by its ending" not in one.why]
     kinds = Counter(path.suffix or "without ending" for path in files)
+    counted_files = f"{len(files)} file{'s' * (len(files) != 1)}"
     counted = listed([f"{n} {kind}" for kind, n in kinds.most_common()], 4)
     kind = f" ({counted})" if kinds else ""
     why = f"; {'; '.join(reasons[:3])}" if reasons else ""
-    return InputError(
+    return NoCheckpointsError(
         "no checkpoints in the run",
-        found=f"{len(files)} files below {run}{kind}, none of them a checkpoint{why}",
+        found=f"{counted_files} below {run}{kind}, none of them a checkpoint{why}",
         expected=f"files ending in {', '.join(SUFFIXES)} that hold weights",
         fix="give the directory that your trainer saved to: analyze scan RUN",
     )

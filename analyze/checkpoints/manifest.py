@@ -10,6 +10,9 @@ from pathlib import Path
 from analyze.errors import InputError
 
 COLUMNS = ("checkpoint", "step", "epoch", "tokens")
+EXPECTED = (
+    "CSV with a header checkpoint,step (and epoch, tokens where known); paths relative to the run"
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,14 @@ def read_manifest(manifest: Path, root: Path) -> list[Entry]:
         with manifest.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             columns, lines = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(
+            "the manifest cannot be read",
+            found=f"{manifest}: {error.strerror or error}",
+            expected=EXPECTED,
+            fix="--manifest FILE.csv",
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise _broken(manifest, str(error)) from error
     if "checkpoint" not in columns or not set(columns) <= set(COLUMNS) or len(columns) < 2:
         raise _broken(manifest, f"the columns {', '.join(columns) or 'none'}")
@@ -65,7 +75,6 @@ def _broken(manifest: Path, found: str) -> InputError:
     return InputError(
         "the manifest is not understood",
         found=f"{manifest}: {found}",
-        expected="CSV with a header checkpoint,step (and epoch, tokens where known); paths "
-        "relative to the run",
+        expected=EXPECTED,
         fix="checkpoint,step\n            epoch_1.pt,500\n            epoch_2.pt,1000",
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key
@@ -65,9 +65,17 @@ def _order(found: list[Checkpoint]) -> Callable[[Checkpoint], tuple[object, ...]
     return lambda c: (
         c.problem is None and math.isnan(c.step),
         0.0 if math.isnan(c.step) else c.step,
-        c.path.stat().st_mtime_ns if math.isnan(c.step) else 0,
+        _changed(c.path) if math.isnan(c.step) else 0,
         natural_key(c.name),
     )
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed last; 0 where it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _single(found: list[Checkpoint]) -> str:

@@ -19,6 +19,7 @@ from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
 from analyze.gradients.forms import Form, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
 from analyze.gradients.losses import Loss
+from analyze.gradients.memory import out_of_memory
 from analyze.gradients.plan import Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
@@ -63,6 +64,16 @@ class BatchResult:
         total = self.scaled[name].total
         total = total.cpu() if total.device.type == "mps" else total  # which has no float64
         to.add_(total.reshape(to.shape), alpha=1.0 / self.scale)
+
+    def same_bits(self, other: BatchResult) -> bool:
+        """Whether another measurement of the same batch gave the very same numbers."""
+        exactly = partial(torch.allclose, rtol=0.0, atol=0.0, equal_nan=True)
+        same = exactly(self.losses, other.losses) and self.scaled.keys() == other.scaled.keys()
+        return same and all(
+            exactly(mine, yours)
+            for name, summary in self.scaled.items()
+            for mine, yours in zip(summary, other.scaled[name], strict=True)
+        )
 
 
 @dataclass
@@ -151,11 +162,9 @@ def _by_fallback(
     """
     try:
         return measure(replica, inputs, seed, names)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # the model's own forward may raise anything under vmap
-        if measure is one_at_a_time:
-            raise  # nothing is left
+        if measure is one_at_a_time or out_of_memory(error):
+            raise  # nothing is left, or a smaller batch is
         raise MethodFailedError(set(names)) from error
 
 
@@ -197,9 +206,9 @@ class _Collector:
                 watch = self._clock.measuring(call.rule.name) if self._clock else nullcontext()
                 with torch.no_grad(), watch:
                     return self._add_call(call, dy)
-            except torch.OutOfMemoryError:
-                raise
             except Exception as error:  # whatever goes wrong in a rule, other methods are left
+                if out_of_memory(error):
+                    raise
                 own = {name for w in call.weights.values() for name in w.parameters}
                 raise MethodFailedError(own & self._wanted) from error
 

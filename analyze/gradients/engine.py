@@ -32,7 +32,9 @@ from analyze.gradients.devices import choose_batch_size, resolve_device
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
-from analyze.gradients.plan import Plan
+from analyze.gradients.memory import Memory, out_of_memory
+from analyze.gradients.non_finite import check_gradients, check_losses
+from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Inputs, Replica
@@ -45,6 +47,10 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
 FORWARD_BATCH = 256
+NOT_REPEATABLE = (
+    "the same batch measured twice gives other bits on {device}: results agree within rounding, "
+    "and a run that is resumed may differ in the last digits"
+)
 
 
 class Engine:
@@ -65,7 +71,9 @@ class Engine:
         self.dtype = DTYPES[settings.precision]
         self.plan: Plan | None = None
         self.proof = Proof()
-        self.batch_size = 0
+        self.notes: list[str] = []  # what the user should know of how it was measured
+        self.memory = Memory(self.device, self.notes)
+        self.repeatable = True
         self._selected: frozenset[str] | None = None
         scale = [
             None if v is None else torch.tensor(v, dtype=torch.float64)
@@ -77,6 +85,11 @@ class Engine:
         by_hash = np.argsort(mixed(probes.id), kind="stable")
         self._statistics_rows = by_hash[np.isin(by_hash, probes.training)]
 
+    @property
+    def batch_size(self) -> int:
+        """Examples at a time, as they are now."""
+        return self.memory.batch_size
+
     def prepare(self, models: Iterable[nn.Module], state: Mapping[str, Any] | None = None) -> None:
         """Make the plan on the first model and prove it on all of them.
 
@@ -87,24 +100,34 @@ class Engine:
                 algorithms are chosen by timing, and another one rounds differently.
 
         Raises:
+            CheckpointError: a model's losses or gradients are not finite; the engine is as before.
             InputError: the model cannot take the probes, mixes examples, is not deterministic, or
                 has a parameter that no method measures exactly, or none of those selected.
         """
-        with measuring():
+        with measuring(), self.memory.enough():
             for model in models:
-                replica = self._replica(model)
-                if self.plan is None:
-                    self._check_fit(replica)
-                    rows = self._spread(3)
-                    targets = self._targets[torch.from_numpy(rows)]
-                    refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
-                    self.plan = calibrate(replica, self._take(self._spread(5)))
-                    if state is None:
-                        self.batch_size = self._batch_size(replica)
-                        self._choose_algorithms(replica)
-                    else:
-                        self._adopt_plan(state)
-                self._prove(replica, self._spread(PROVEN_EXAMPLES))
+                replica, planned = self._replica(model), self.plan is not None
+                if not planned:
+                    self._make_plan(replica, state)
+                try:
+                    self._prove(replica, self._spread(PROVEN_EXAMPLES))
+                except CheckpointError:
+                    if not planned:
+                        self.plan = None  # what was found out on this model is worth nothing
+                    raise
+
+    def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
+        self._check_fit(replica)
+        self._check_losses(replica, self._spread(5))
+        rows = self._spread(3)
+        targets = self._targets[torch.from_numpy(rows)]
+        refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
+        self.plan = calibrate(replica, self._take(self._spread(5)))
+        if state is None:
+            self.memory.batch_size = self._batch_size(replica)
+            self._choose_algorithms(replica)
+        else:
+            self._adopt_plan(state)
 
     def state(self) -> dict[str, Any]:
         """Plan and proof as plain values, from which ``adopt`` goes on to the same bits."""
@@ -112,6 +135,9 @@ class Engine:
         return {
             "requested_batch_size": self.settings.batch_size,
             "batch_size": self.batch_size,
+            "host_sums": self.memory.host_sums,
+            "repeatable": self.repeatable,
+            "notes": list(self.notes),
             "methods": dict(self.plan.methods),
             "algorithms": dict(self.plan.algorithms),
             "errors": dict(self.proof.errors),
@@ -121,18 +147,34 @@ class Engine:
         }
 
     def adopt(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that an earlier run of the same configuration left."""
+        """Add what an earlier run of the same configuration knew when it had measured a checkpoint.
+
+        In the order of the checkpoints that gives what that run ended with. Where one between them
+        is measured anew, what it showed stays: a method that was demoted, a parameter that was
+        proven, memory that was not enough.
+        """
         assert self.plan is not None, "prepare comes first"
-        self._adopt_plan(state)
-        self.proof.errors = dict(state["errors"])
-        self.proof.rounding = set(state["rounding"])
-        self.proof.dtype, self.proof.examples = state["dtype"], state["examples"]
+        ours, methods = self.plan.methods, dict(state["methods"])
+        demoted = {n: m for n, m in ours.items() if m in FALLBACKS and methods[n] != ONE_AT_A_TIME}
+        self.plan = self._with_choices(methods | demoted, state)
+        errors = self.proof.errors
+        errors |= {n: max(e, errors.get(n, 0.0)) for n, e in state["errors"].items()}
+        self.proof.rounding |= set(state["rounding"])
+        self.proof.dtype = state["dtype"]
+        self.proof.examples = max(self.proof.examples, state["examples"])
+        self.memory.adopt(state["batch_size"], state.get("host_sums", False))
+        self.repeatable &= state.get("repeatable", True)  # not told by older versions
+        self.notes += [note for note in state.get("notes", []) if note not in self.notes]
 
     def _adopt_plan(self, state: Mapping[str, Any]) -> None:
+        """Take the choices of an earlier run in place of those that a fresh plan has."""
+        self.plan = self._with_choices(dict(state["methods"]), state)
+        self.memory.adopt(state["batch_size"], state.get("host_sums", False))
+
+    def _with_choices(self, methods: dict[str, str], state: Mapping[str, Any]) -> Plan:
         assert self.plan is not None
-        self.batch_size = state["batch_size"]
         algorithms = {**self.plan.algorithms, **state["algorithms"]}
-        self.plan = replace(self.plan, methods=dict(state["methods"]), algorithms=algorithms)
+        return replace(self.plan, methods=methods, algorithms=algorithms)
 
     def measure(
         self, model: nn.Module, progress: Callable[[int], None] = lambda examples: None
@@ -150,7 +192,7 @@ class Engine:
         pass for the batch norm statistics and one for the loss with the saved ones.
         """
         assert self.plan is not None, "prepare comes first"
-        with measuring():
+        with measuring(), self.memory.enough():
             replica = self._replica(model, recompute=False)
             saved = recomputed = None
             if layers_with_statistics(replica.model):
@@ -162,8 +204,8 @@ class Engine:
                     recompute_statistics(replica, self._inputs, self._statistics_rows)
                     recomputed = self._losses(replica)
                     replica.model.load_state_dict(before)
-            self._prove(replica, self._random_rows(saved))
-            measured = self._by_methods_that_work(lambda: self._accumulate(replica, progress))
+            rows = self._random_rows(saved)
+            measured = self._proven(replica, rows, lambda: self._accumulate(replica, progress))
         if saved is not None and self.settings.batch_norm == "recomputed":
             recomputed = measured.loss
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
@@ -197,6 +239,7 @@ class Engine:
         cells, count = len(self.cells), len(self.probes)
         squared = np.zeros((len(names), cells))
         reached = np.zeros(len(names), dtype=bool)
+        bad = {name: np.zeros(cells, dtype=int) for name in names}  # not finite
         examples = np.zeros((len(names), count)) if self.settings.examples else None
         loss, accuracy = np.empty(count), np.empty(count)
         sums: dict[str, Tensor] = {}
@@ -208,6 +251,7 @@ class Engine:
                 for name in result.scaled:
                     norms = result.squared_norms(name).numpy()
                     squared[row[name], cell] += norms.sum()
+                    bad[name][cell] += np.count_nonzero(~np.isfinite(norms))
                     reached[row[name]] = True
                     if examples is not None:
                         examples[row[name], part] = norms
@@ -217,14 +261,15 @@ class Engine:
                 progress(len(part))
             for name, total in running.items():
                 if name not in sums:
-                    sums[name] = _zeros_like(total, self.dtype, cells)
+                    sums[name] = self._room_for_sums(total)
                 sums[name][cell] = total
                 total.zero_()
+        check_losses(loss, np.arange(count), self.cells, replica, self._inputs)
+        check_gradients(bad, self.cells, replica)
         gram = np.full((len(names), cells, cells), np.nan)
         for name, stacked in sums.items():
-            gram[row[name]] = gram_matrix(stacked)
+            gram[row[name]] = gram_matrix(stacked, self.device)
         squared[~reached] = np.nan
-        self._check_finite(loss, squared[reached])
         return Measurement(tuple(names), gram, squared, loss, accuracy, examples)
 
     def _batch(self, replica: Replica, rows: np.ndarray) -> BatchResult:
@@ -240,31 +285,34 @@ class Engine:
             if len(rows):
                 yield cell, rows
 
-    def _check_finite(self, loss: np.ndarray, squared: np.ndarray) -> None:
-        bad = np.flatnonzero(~np.isfinite(loss))
-        if len(bad):
-            raise CheckpointError(
-                "the loss is not finite",
-                found=f"{loss[bad[0]]} for probe {bad[0]}, {len(bad)} such probes of {len(loss)}",
-                expected="finite losses: no coherence exists otherwise",
-                fix="leave the checkpoint out: --checkpoints GLOB",
-            )
-        if not np.isfinite(squared).all():
-            raise CheckpointError(
-                "a gradient is not finite",
-                found="NaN or infinity in the squared norms of per-example gradients",
-                expected="finite gradients",
-                fix="try --precision float64, or leave the checkpoint out: --checkpoints GLOB",
-            )
+    def _room_for_sums(self, total: Tensor) -> Tensor:
+        """``[C, P]`` for the sums of a parameter, in the host's memory once that was decided."""
+        if self.memory.host_sums:
+            return torch.zeros(len(self.cells), total.numel(), dtype=self.dtype)
+        return _zeros_like(total, self.dtype, len(self.cells))
 
     def _losses(self, replica: Replica) -> np.ndarray:
         """The loss of every probe, ``[N]``, without gradients."""
-        losses = []
+        size = FORWARD_BATCH
+        while True:
+            try:
+                parts = torch.arange(len(self.probes)).split(size)
+                return np.concatenate([self._losses_of(replica, rows) for rows in parts])
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or size == 1:
+                    raise
+                size //= 2
+
+    def _losses_of(self, replica: Replica, rows: Tensor) -> np.ndarray:
         with torch.no_grad():
-            for rows in torch.arange(len(self.probes)).split(FORWARD_BATCH):
-                output = replica(self._inputs.take(rows))
-                losses.append(self.loss.per_example(output, self._targets[rows].to(output.device)))
-        return torch.cat(losses).double().cpu().numpy()
+            output = replica(self._inputs.take(rows))
+            losses = self.loss.per_example(output, self._targets[rows].to(output.device))
+        return losses.double().cpu().numpy()
+
+    def _check_losses(self, replica: Replica, rows: np.ndarray) -> None:
+        """Nothing can be found out by value from a model that gives no finite numbers."""
+        losses = self._losses_of(replica, torch.from_numpy(rows))
+        check_losses(losses, rows, self.cells, replica, self._inputs)
 
     def _prove(self, replica: Replica, rows: np.ndarray) -> None:
         """Bring plan and proof up to date on some probes of one model."""
@@ -327,13 +375,42 @@ class Engine:
         )
 
     def _choose_algorithms(self, replica: Replica) -> None:
-        """Time the algorithms on a full batch, so that the proof uses what the run will."""
-        largest = self.cells.rows(int(np.argmax(self.cells.counts)))
-        assert self.plan is not None
-        self._by_methods_that_work(lambda: self._batch(replica, largest[: self.batch_size]))
+        """Time the algorithms on a full batch, so that the proof uses what the run will.
 
-    def _by_methods_that_work(self, work: Callable[[], Result]) -> Result:
-        """Do some work; again with other methods, or smaller batches, where that fails."""
+        The batch is then measured once more: only where the same bits come out can a run be
+        repeated to the bit.
+        """
+        largest = self.cells.rows(int(np.argmax(self.cells.counts)))
+
+        def batch() -> BatchResult:
+            return self._batch(replica, largest[: self.batch_size])
+
+        assert self.plan is not None
+        first, second = (self._by_methods_that_work(replica, batch) for _ in range(2))
+        self.repeatable = first.same_bits(second)
+        if not self.repeatable:
+            self.notes.append(NOT_REPEATABLE.format(device=self.device.type))
+
+    def _proven(self, replica: Replica, rows: np.ndarray, work: Callable[[], Result]) -> Result:
+        """Do some work by a plan that was proven on some probes, again after any fallback."""
+        self._prove(replica, rows)
+        while True:
+            proven = self._way()
+            result = self._by_methods_that_work(replica, work)
+            worked = self._way()
+            if worked == proven:
+                return result
+            self._prove(replica, rows)
+            if self._way() == worked:
+                return result
+
+    def _way(self) -> tuple[object, ...]:
+        """What a fallback changes."""
+        assert self.plan is not None
+        return dict(self.plan.methods), self.memory.batch_size, self.memory.host_sums
+
+    def _by_methods_that_work(self, replica: Replica, work: Callable[[], Result]) -> Result:
+        """Do some work; again with other methods, or in less memory, where that fails."""
         assert self.plan is not None
         while True:
             try:
@@ -342,10 +419,11 @@ class Engine:
                 self.plan = self.plan.demoted(set(self.plan.by_rule))
             except MethodFailedError as failure:
                 self.plan = self.plan.demoted(failure.parameters)
-            except torch.OutOfMemoryError:
-                if self.batch_size == 1:
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
                     raise
-                self.batch_size //= 2
+                values = sum(parameter.numel() for parameter in replica.parameters.values())
+                self.memory.lower(len(self.cells), values)
 
     def _take(self, rows: np.ndarray) -> Inputs:
         return self._inputs.take(torch.from_numpy(rows))
@@ -356,7 +434,8 @@ class Engine:
 
     def _random_rows(self, salt: np.ndarray | None) -> np.ndarray:
         """Other probes at every checkpoint, the same when the run is repeated."""
-        seed = 0 if salt is None else int(abs(float(np.nansum(salt))) * 1e6) % (1 << 32)
+        known = np.zeros(1) if salt is None else salt[np.isfinite(salt)]
+        seed = int(abs(float(known.sum())) * 1e6) % (1 << 32)
         count = min(RECHECKED_EXAMPLES, len(self.probes))
         return np.sort(np.random.default_rng(seed).choice(len(self.probes), count, replace=False))
 
@@ -367,12 +446,17 @@ def _zeros_like(values: Tensor, dtype: torch.dtype, *cells: int) -> Tensor:
     return torch.zeros(*cells, values.numel(), dtype=dtype, device=device)
 
 
-def gram_matrix(sums: Tensor) -> np.ndarray:
-    """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``."""
-    sums = sums.cpu() if sums.device.type == "mps" else sums
-    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=sums.device)
+def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
+    """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
+
+    Args:
+        sums: On the device or in the host's memory.
+        device: Where to compute, but on MPS, which has no float64.
+    """
+    device = torch.device("cpu") if device.type == "mps" else device
+    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
     for columns in sums.split(1 << 18, dim=1):
-        part = columns.double()
+        part = columns.to(device).double()
         gram += part @ part.T
     return gram.cpu().numpy()
 

@@ -25,7 +25,7 @@ def parameter_rows(model: nn.Module, plan: Plan) -> list[ParameterRow]:
     tied = aliases(model)
     rows = []
     for name in plan.order:
-        layer, layer_type = _owner(model, name)
+        layer, layer_type = owner(model, name)
         size = parameters[name].numel()
         method = plan.methods[name]
         rows.append(ParameterRow(name, layer, layer_type, size, tuple(tied[name]), method))
@@ -46,7 +46,7 @@ def selected_parameters(
     Raises:
         InputError: a glob matches nothing.
     """
-    owners = {name: _owner(model, name)[0] for name, _ in model.named_parameters()}
+    owners = {name: owner(model, name)[0] for name, _ in model.named_parameters()}
     for option, globs, names in (
         ("--layers", layers, [*dict.fromkeys(owners.values())]),
         ("--parameters", parameters, [*owners]),
@@ -70,7 +70,7 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
     return not globs or any(fnmatchcase(name, glob) for glob in globs)
 
 
-def _owner(model: nn.Module, name: str) -> tuple[str, str]:
+def owner(model: nn.Module, name: str) -> tuple[str, str]:
     """Path and type of the module that owns a parameter."""
     if PARAMETRIZATIONS in name:
         path = name.partition(PARAMETRIZATIONS)[0]

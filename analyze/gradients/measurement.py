@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analyze.errors import bad_choice, check_choice
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,6 +34,20 @@ class Settings:
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Refuse settings that mean nothing.
+
+        Raises:
+            InputError: saying which.
+        """
+        check_choice("precision", self.precision, ("float32", "float64"))
+        check_choice("batch_norm", self.batch_norm, ("recomputed", "saved"))
+        size = self.batch_size
+        if size != "auto" and not (isinstance(size, int) and size >= 1):
+            raise bad_choice("batch_size", size, "auto, or a positive number")
+        if not isinstance(self.folds, int) or self.folds < 1:
+            raise bad_choice("folds", self.folds, "a positive number")
 
 
 @dataclass(frozen=True)

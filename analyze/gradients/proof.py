@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from analyze.errors import InputError, listed
+from analyze.errors import CheckpointError, InputError, listed
 from analyze.gradients.batch import (
     BatchResult,
     ForwardChangedError,
@@ -94,14 +94,16 @@ def prove(
         proof: What earlier checkpoints showed.
 
     Raises:
+        CheckpointError: autograd itself gives no finite losses or gradients.
         InputError: a parameter disagrees even one example at a time, or autograd itself gives an
             example another gradient alone than in a batch.
 
     Cost: a forward and backward pass per example, one for all of them, and a batch for every round
     of demotions.
     """
-    _check_seed(replica, inputs, targets, loss)
     reference = _reference(replica, inputs, targets, loss)
+    _check_finite(reference)
+    _check_seed(replica, inputs, targets, loss)
     _check_reference(reference, replica, inputs, targets, loss)
     while True:
         try:
@@ -127,6 +129,20 @@ def prove(
         plan = plan.demoted(wrong)
     _update(proof, reference, result, replica.dtype)
     return plan
+
+
+def _check_finite(reference: _Reference) -> None:
+    """What is not finite in plain autograd can be proven by nothing."""
+    losses, norms = reference.losses, reference.squared_norms
+    bad = [name for name, squares in norms.items() if not squares.isfinite().all()]
+    if bad or not losses.isfinite().all():
+        raise CheckpointError(
+            "losses or gradients are not finite",
+            found=f"losses {listed([f'{loss:.4g}' for loss in losses.tolist()], 4)} of probes; "
+            f"gradients with NaN or infinity in {listed(bad, 4) or 'no parameter'}",
+            expected="finite losses and gradients by plain autograd: the proof compares with it",
+            fix="leave the checkpoint out: --checkpoints GLOB",
+        )
 
 
 def _check_seed(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) -> None:

@@ -7,14 +7,12 @@ the judge of this: it never sees a mate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from analyze.errors import InputError, listed
 from analyze.gradients.losses import Loss
+from analyze.gradients.module_outputs import module_outputs
 from analyze.gradients.replica import Inputs, Replica
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -103,7 +101,7 @@ def _differ(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
 
 def _culprit(replica: Replica, first: Inputs, second: Inputs) -> str:
     """The first module, innermost first, whose output for example 0 differs between the batches."""
-    a, b = _leaf_outputs(replica, first), _leaf_outputs(replica, second)
+    a, b = module_outputs(replica, first), module_outputs(replica, second)
     for (name, kind, left), (_, _, right) in zip(a, b, strict=False):
         if left.shape != right.shape:
             return f"{name} ({kind})"
@@ -117,23 +115,3 @@ def _culprit(replica: Replica, first: Inputs, second: Inputs) -> str:
 def _slices_of_first_example(a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
     """What may be example 0's part: index 0 of each axis, as the batch axis is not known."""
     return [(a.select(k, 0), b.select(k, 0)) for k in range(a.dim())] or [(a, b)]
-
-
-def _leaf_outputs(replica: Replica, batch: Inputs) -> list[tuple[str, str, Tensor]]:
-    """Path, type and output of each module in the order in which they finish."""
-    outputs: list[tuple[str, str, Tensor]] = []
-
-    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def record(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and output.is_floating_point():
-                outputs.append((name or "the root", type(module).__name__, output.detach().clone()))
-
-        return record
-
-    hooks = [m.register_forward_hook(hook(name)) for name, m in replica.model.named_modules()]
-    try:
-        replica(batch)
-    finally:
-        for handle in hooks:
-            handle.remove()
-    return outputs

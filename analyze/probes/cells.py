@@ -90,15 +90,23 @@ def check_columns(probes: ProbeSet, columns: Sequence[str]) -> None:
             means something else in the results.
     """
     for name in columns:
-        if name not in probes.columns or name in RESERVED or list(columns).count(name) > 1:
-            reserved = " (a name that the results use for something else)" * (name in RESERVED)
+        if problem := _problem(name, probes, columns):
             known = listed([n for n in probes.columns if n not in RESERVED])
             raise InputError(
                 "the probes cannot be summed by this column",
-                found=f"{name!r}{reserved} in {','.join(columns)}",
+                found=problem,
                 expected=f"columns of the probe file, each once: {known or 'it has none'}",
                 fix="--cells COLUMN,... or leave it out to sum by subset and fold only",
             )
+
+
+def _problem(name: str, probes: ProbeSet, columns: Sequence[str]) -> str:
+    """Why a column cannot be summed by; empty where it can."""
+    if name in RESERVED:
+        return f"{name!r}, a name that the results use for something else"
+    if name not in probes.columns:
+        return f"no column {name!r} in the probe set"
+    return f"{name!r} more than once" if list(columns).count(name) > 1 else ""
 
 
 def fold_of(ids: np.ndarray, folds: int) -> np.ndarray:

@@ -220,6 +220,12 @@ def lagging_sentence(results: xr.DataTree) -> list[str]:
     ]
 
 
+def warnings_of_the_run(results: xr.DataTree) -> list[str]:
+    """What the provenance warns of, about the run as a whole."""
+    found = _provenance(results).get("warnings", [])
+    return [str(text) for text in found] if isinstance(found, list) else []
+
+
 def lagging_checkpoints(results: xr.DataTree) -> xr.DataArray:
     """Where the training probes' loss depends on which batch norm statistics are used."""
     root = results.to_dataset()

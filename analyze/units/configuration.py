@@ -37,7 +37,7 @@ def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, ob
         "cells": list(settings.cells),
         "selected layers": list(settings.layers),
         "selected parameters": list(settings.parameters),
-        "weights": reading.weights,
+        "weights": reading.weights or _kind_of_weights(job),
         "rename": list(reading.rename),
         "ignore": list(reading.ignore),
     }
@@ -52,6 +52,12 @@ def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
     """The fields that differ, with both values where they are short enough to read."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return [f"{n}: {_short(before.get(n))}, now {_short(now.get(n))}" for n in names]
+
+
+def _kind_of_weights(job: Job) -> str:
+    """What is taken where the user did not choose: of a series it is one kind."""
+    kinds = {c.weights for c in job.checkpoints if c.problem is None}
+    return "ema" if kinds == {"ema"} else "model"
 
 
 def _architecture(model: nn.Module) -> str:

@@ -79,6 +79,11 @@ class Folder:
         """The unit of a checkpoint, where it is there and whole and the checkpoint the same."""
         return read_unit(self._unit(checkpoint), self._configuration, sha256)
 
+    def units(self) -> list[Unit]:
+        """All units of this configuration that are whole, whatever their checkpoints are now."""
+        found = (read_unit(path, self._configuration) for path in sorted(self.path.glob("*.unit")))
+        return [unit for unit in found if unit is not None]
+
     def write(self, checkpoint: str, unit: Unit) -> None:
         """Keep the unit of a checkpoint."""
         write_unit(self._unit(checkpoint), unit, self._configuration)

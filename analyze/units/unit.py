@@ -26,7 +26,7 @@ class Unit:
     Args:
         measurement: Before parameters that are zero to rounding are set to 0: that is known at
             the end of the run only.
-        record: How the checkpoint was read, with its hash.
+        record: How the checkpoint was found and read, with its hash.
         state: The engine's plan and proof after it, so that the next checkpoint is measured as if
             the run had never stopped.
     """
@@ -59,20 +59,22 @@ def write_unit(path: Path, unit: Unit, configuration: str) -> None:
     write_sealed(path, save(present | {"facts": facts_array}))
 
 
-def read_unit(path: Path, configuration: str, sha256: str) -> Unit | None:
+def read_unit(path: Path, configuration: str, sha256: str | None = None) -> Unit | None:
     """The unit in a file; None where it is missing, damaged, or of something else.
 
     Args:
         path: Of the file.
         configuration: Digest of what it must have been measured with.
-        sha256: Hash of the checkpoint as it is now.
+        sha256: Hash of the checkpoint as it is now; None for whatever it was.
     """
     content = read_sealed(path)
     if content is None:
         return None
     arrays = load(content)
     facts = json.loads(arrays.pop("facts").tobytes())
-    if facts["configuration"] != configuration or facts["record"].get("sha256") != sha256:
+    if facts["configuration"] != configuration:
+        return None
+    if sha256 is not None and facts["record"]["sha256"] != sha256:
         return None
     measurement = Measurement(parameters=tuple(facts["parameters"]), **arrays)
     return Unit(measurement, facts["record"], facts["state"])

@@ -1,0 +1,99 @@
+"""How much is held in memory at a time, and what is given up when that is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from analyze.errors import InputError
+
+# How torch says it where it has no type for it: the CPU's allocator, and MPS.
+SAID = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+@dataclass
+class Memory:
+    """The size of a batch and the place of the cells' sums; less of it after each failure.
+
+    Args:
+        device: Where batches are computed.
+        notes: Gets what was given up, for the user.
+        batch_size: Examples at a time.
+        host_sums: Whether the cells' sums are held in the host's memory instead of the device's.
+    """
+
+    device: torch.device
+    notes: list[str]
+    batch_size: int = 0
+    host_sums: bool = False
+    _chosen: int = 0
+
+    def lower(self, cells: int, values: int) -> None:
+        """Hold less: half the batch; at one example, the sums in host memory and the batch anew.
+
+        Folds and cells stay: a file has one way of summing.
+
+        Args:
+            cells: How many sums there are.
+            values: How many numbers each of them has.
+
+        Raises:
+            InputError: nothing is left to give up.
+        """
+        sums = f"{4 * cells * values / 2**30:.2g} GiB or more"
+        self._chosen = max(self._chosen, self.batch_size)
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            self.notes.append(f"out of memory: batches of {self.batch_size} from then on")
+        elif self.device.type != "cpu" and not self.host_sums:
+            self.host_sums, self.batch_size = True, self._chosen
+            self.notes.append(
+                f"out of memory: the cells' sums ({sums}) in host memory from then on, and batches "
+                f"of {self.batch_size} again"
+            )
+        else:
+            raise InputError(
+                "the measurement does not fit into memory",
+                found=f"out of memory with one example at a time on {self.device}; the sums of "
+                f"{cells} cells take {sums}",
+                expected="room for the model, one example, and a gradient for each cell",
+                fix="fewer --folds or --cells, or some --layers or --parameters at a time",
+            )
+
+    def adopt(self, batch_size: int, host_sums: bool) -> None:
+        """Go on as an earlier run did, unless less was given here already."""
+        less = self.batch_size > 0 and (self.host_sums, -self.batch_size) > (host_sums, -batch_size)
+        if not less:
+            self.batch_size, self.host_sums = batch_size, host_sums
+
+    @contextmanager
+    def enough(self) -> Iterator[None]:
+        """Tell it where memory is not enough for a pass whose size is given.
+
+        Those of batch norm's statistics, and of the proof in float64.
+
+        Raises:
+            InputError: it is not.
+        """
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise InputError(
+                "the model does not fit into memory",
+                found=f"out of memory on {self.device} in a pass that cannot be made smaller",
+                expected="room for the model in float64 with four examples, and for a forward pass "
+                "over 128",
+                fix="close what else uses the memory, --device cpu, or --batch-norm saved",
+            ) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory was not enough."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(s in str(error).lower() for s in SAID)

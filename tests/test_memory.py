@@ -1,0 +1,177 @@
+"""Out of memory: smaller batches, then sums in host memory, then a message; and proven again."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import analyze
+from analyze.gradients import engine as engine_module
+from analyze.gradients.engine import Engine, gram_matrix
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Settings
+from analyze.gradients.memory import Memory, out_of_memory
+from analyze.models.building import build_model
+from analyze.models.specs import ModelSpec
+from analyze.provenance import circumstances
+from tests.conftest import SPEC, small_probes, small_weights
+
+
+def model() -> torch.nn.Module:
+    built = build_model(ModelSpec.parse(SPEC))
+    built.load_state_dict(small_weights(0))
+    return built
+
+
+def prepared() -> Engine:
+    settings = Settings("cpu", batch_size=8, folds=2)
+    engine = Engine(small_probes(60), build_loss("cross_entropy"), settings)
+    engine.prepare([model()])
+    return engine
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Lets batches of more than so many examples run out of memory."""
+
+    def limit(examples: int, error: Exception | None = None) -> list[int]:
+        measure_batch, sizes = engine_module.measure_batch, []
+
+        def limited(replica, inputs, *arguments):
+            sizes.append(len(inputs))
+            if len(inputs) > examples:
+                raise error or torch.OutOfMemoryError("CUDA out of memory")
+            return measure_batch(replica, inputs, *arguments)
+
+        monkeypatch.setattr(engine_module, "measure_batch", limited)
+        return sizes
+
+    return limit
+
+
+def measured(batch_size: int = 8, **options):
+    return analyze.measure(
+        model(), small_probes(60), device="cpu", batch_size=batch_size, folds=2, **options
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")],
+    ids=["CUDA", "Python", "CPU"],
+)
+def test_batches_are_halved_and_the_results_say_so(room, error):
+    expected = measured(precision="float64")
+    room(3, error)
+    tree = measured(precision="float64")
+    np.testing.assert_allclose(
+        tree["parameters"]["gradient_gram"], expected["parameters"]["gradient_gram"], rtol=1e-9
+    )
+    said = json.loads(tree.attrs["provenance"])
+    assert said["batch_size"] == 2
+    assert said["warnings"] == [
+        "out of memory: batches of 4 from then on", "out of memory: batches of 2 from then on"
+    ]  # fmt: skip
+
+
+def test_what_never_fits_is_refused_with_what_to_type(room):
+    room(0)
+    with pytest.raises(analyze.InputError) as caught:
+        measured()
+    assert caught.value.what == "the measurement does not fit into memory"
+    assert "one example at a time on cpu; the sums of 6 cells take" in caught.value.found
+    assert "--folds" in caught.value.fix
+
+
+def test_on_a_device_the_sums_go_to_host_memory_before_that():
+    memory = Memory(torch.device("cuda"), [], batch_size=4)
+    seen = []
+    for _ in range(5):
+        memory.lower(30, 1 << 28)
+        seen.append((memory.batch_size, memory.host_sums))
+    assert seen == [(2, False), (1, False), (4, True), (2, True), (1, True)]
+    assert memory.notes[2] == (
+        "out of memory: the cells' sums (30 GiB or more) in host memory from then on, and "
+        "batches of 4 again"
+    )
+    with pytest.raises(analyze.InputError, match="does not fit into memory"):
+        memory.lower(30, 1 << 28)
+
+
+def test_sums_in_host_memory_give_the_same_numbers():
+    engine = prepared()
+    on_device = engine.measure(model())
+    engine.memory.host_sums = True
+    assert on_device.gram.tobytes() == engine.measure(model()).gram.tobytes()
+    assert circumstances(engine, "cross_entropy")["cell_sums"] == "host memory"
+
+
+def test_the_plan_is_proven_again_after_a_fallback(room, monkeypatch):
+    engine = prepared()
+    proofs, prove = [], Engine._prove
+    monkeypatch.setattr(
+        Engine, "_prove", lambda *arguments: (proofs.append(None), prove(*arguments))[1]
+    )
+    engine.measure(model())
+    assert len(proofs) == 1
+    room(3)
+    engine.measure(model())
+    assert len(proofs) == 3  # before, and after the batch was halved
+
+
+def test_what_a_second_proof_throws_over_is_measured_again(room, monkeypatch):
+    """A fallback whose proof finds a method wrong: the numbers are by the method after that."""
+    engine = prepared()
+    name = next(iter(engine.plan.methods))
+    proofs, prove = [], Engine._prove
+
+    def throws_over(self, *arguments):
+        proofs.append(None)
+        prove(self, *arguments)
+        if len(proofs) == 2:
+            self.plan = self.plan.demoted({name})
+
+    monkeypatch.setattr(Engine, "_prove", throws_over)
+    sizes = room(3)
+    engine.measure(model())
+    assert len(proofs) == 2
+    assert engine.plan.methods[name] == "vmap(grad)"
+    whole = [size for size in sizes if size <= 3]
+    assert sum(whole) == 2 * 60  # once before, once after
+
+
+def test_a_pass_that_cannot_be_made_smaller_is_told(monkeypatch):
+    def fails(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine_module, "prove", fails)
+    with pytest.raises(analyze.InputError, match="the model does not fit into memory"):
+        measured()
+
+
+def test_losses_are_computed_in_smaller_parts(monkeypatch):
+    engine = prepared()
+    replica = engine._replica(model())
+    expected = engine._losses(replica)
+    losses_of = Engine._losses_of
+
+    def limited(self, replica, rows):
+        if len(rows) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return losses_of(self, replica, rows)
+
+    monkeypatch.setattr(Engine, "_losses_of", limited)
+    np.testing.assert_allclose(engine._losses(replica), expected, rtol=1e-6)
+
+
+def test_other_errors_are_not_taken_for_it():
+    assert not out_of_memory(RuntimeError("shapes do not fit"))
+    assert not out_of_memory(ValueError("out of memory"))
+
+
+def test_the_gram_matrix_of_sums_elsewhere():
+    sums = torch.randn(3, 5, dtype=torch.float64)
+    np.testing.assert_allclose(gram_matrix(sums, torch.device("cpu")), sums @ sums.T)
