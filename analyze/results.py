@@ -236,5 +236,5 @@ def _examples(
 
 def _mean(values: np.ndarray) -> float:
     """The mean, NaN without a warning where nothing has a value."""
-    known = values[np.isfinite(values)] if np.isnan(values).any() else values
+    known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import analyze
+from analyze.gradients import engine
 from tests import oracle
 
 
@@ -55,6 +57,27 @@ def test_saved_and_recomputed_differ_and_both_losses_are_kept():
     np.testing.assert_allclose(recomputed["loss_saved"], saved["loss"], rtol=1e-6)
     assert abs(saved["loss"].values - recomputed["loss"].values).max() > 0.05
     assert "lag behind" in saved.attrs["provenance"]
+
+
+@pytest.mark.parametrize("mode", ["saved", "recomputed"])
+def test_both_losses_are_of_the_same_probes_of_each_subset(mode, monkeypatch):
+    monkeypatch.setattr(engine, "COMPARED_EXAMPLES", 5)
+    model, inputs, targets, subset = problem()
+    probes = analyze.ProbeSet(inputs, targets, subset)
+    tree = analyze.measure(model, probes, batch_norm=mode, device="cpu")
+    of_subset = {
+        name: [k for k in oracle.hash_order(range(150)) if subset[k] == name][:5]
+        for name in ("clean", "held_out")
+    }
+    with torch.no_grad():
+        for name, rows in of_subset.items():
+            loss = F.cross_entropy(model.eval()(inputs[rows]), targets[rows]).item()
+            assert tree["loss_saved"].sel(subset=name).item() == pytest.approx(loss, rel=1e-6)
+        order = [k for k in oracle.hash_order(range(150)) if subset[k] != "held_out"]
+        oracle.recompute_batch_norm(model, inputs, order)
+        for name, rows in of_subset.items():
+            loss = F.cross_entropy(model.eval()(inputs[rows]), targets[rows]).item()
+            assert tree["loss_recomputed"].sel(subset=name).item() == pytest.approx(loss, rel=1e-5)
 
 
 def test_models_without_batch_norm_have_one_loss():

@@ -10,7 +10,8 @@ import torch
 
 import analyze
 from analyze.gradients import engine as engine_module
-from analyze.gradients.engine import Engine, gram_matrix
+from analyze.gradients.cell_sums import gram_matrix
+from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.memory import Memory, out_of_memory

@@ -59,6 +59,16 @@ class BatchResult:
         """Of each example's gradient, ``[N]`` float64 on the CPU."""
         return self.scaled[name].squared_norms.cpu() / self.scale**2
 
+    def values(self, name: str) -> int:
+        """How many a gradient of the parameter has."""
+        return self.scaled[name].total.numel()
+
+    def put_total(self, name: str, to: Tensor) -> None:
+        """Write the sum over the examples to a tensor of the parameter's size."""
+        to.copy_(self.scaled[name].total.reshape(to.shape))
+        if self.scale != 1.0:
+            to.mul_(1.0 / self.scale)
+
     def add_total(self, name: str, to: Tensor) -> None:
         """Add the sum over the examples to a float64 tensor of the parameter's size."""
         total = self.scaled[name].total

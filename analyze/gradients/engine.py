@@ -6,6 +6,7 @@ more checkpoints, ``measure`` gives the sufficient statistics of one.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from analyze.gradients.batch_norm import (
     recompute_statistics,
 )
 from analyze.gradients.calibration import calibrate
+from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.conditions import measuring
 from analyze.gradients.devices import choose_batch_size, resolve_device
 from analyze.gradients.layers import selected_parameters
@@ -47,6 +49,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
 FORWARD_BATCH = 256
+COMPARED_EXAMPLES = 256  # of each subset, whose loss tells whether batch norm's statistics lag
+COMPARED_FROM = 512  # probes whose statistics tell it, where they are not those measured with
 NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
     "and a run that is resumed may differ in the last digits"
@@ -84,6 +88,9 @@ class Engine:
         self._targets = torch.from_numpy(probes.targets)
         by_hash = np.argsort(mixed(probes.id), kind="stable")
         self._statistics_rows = by_hash[np.isin(by_hash, probes.training)]
+        codes = probes.subset[by_hash]
+        first = [by_hash[codes == code][:COMPARED_EXAMPLES] for code in np.unique(codes)]
+        self._compared_rows = np.sort(np.concatenate(first))
 
     @property
     def batch_size(self) -> int:
@@ -189,26 +196,22 @@ class Engine:
             CheckpointError: a loss or gradient is not finite.
 
         Cost: one forward and backward pass over the probes and what the rules add, one forward
-        pass for the batch norm statistics and one for the loss with the saved ones.
+        pass for the batch norm statistics; a few hundred probes more to see whether those lag.
         """
         assert self.plan is not None, "prepare comes first"
         with measuring(), self.memory.enough():
             replica = self._replica(model, recompute=False)
-            saved = recomputed = None
+            other = None
             if layers_with_statistics(replica.model):
-                saved = self._losses(replica)
-                if self.settings.batch_norm == "recomputed":
-                    recompute_statistics(replica, self._inputs, self._statistics_rows)
-                elif len(self._statistics_rows) >= MINIMUM:
-                    before = {k: v.clone() for k, v in replica.model.state_dict().items()}
-                    recompute_statistics(replica, self._inputs, self._statistics_rows)
-                    recomputed = self._losses(replica)
-                    replica.model.load_state_dict(before)
-            rows = self._random_rows(saved)
+                other = self._losses_otherwise(replica)
+            rows = self._random_rows(replica)
             measured = self._proven(replica, rows, lambda: self._accumulate(replica, progress))
-        if saved is not None and self.settings.batch_norm == "recomputed":
-            recomputed = measured.loss
-        return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
+        if other is None:
+            return measured
+        here = np.where(np.isnan(other), np.nan, measured.loss)
+        recomputed = self.settings.batch_norm == "recomputed"
+        saved, again = (other, here) if recomputed else (here, other)
+        return replace(measured, loss_saved=saved, loss_recomputed=again)
 
     def timing(self, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
@@ -242,10 +245,10 @@ class Engine:
         bad = {name: np.zeros(cells, dtype=int) for name in names}  # not finite
         examples = np.zeros((len(names), count)) if self.settings.examples else None
         loss, accuracy = np.empty(count), np.empty(count)
-        sums: dict[str, Tensor] = {}
-        running: dict[str, Tensor] = {}  # of one cell
+        sums = CellSums(cells, self.dtype, self.device, self.memory.host_sums)
         for cell, rows in self._cell_rows():
-            for part in np.array_split(rows, -(-len(rows) // self.batch_size)):
+            parts = np.array_split(rows, -(-len(rows) // self.batch_size))
+            for k, part in enumerate(parts):
                 result = self._batch(replica, part)
                 loss[part], accuracy[part] = result.losses.numpy(), result.accuracy.numpy()
                 for name in result.scaled:
@@ -255,20 +258,13 @@ class Engine:
                     reached[row[name]] = True
                     if examples is not None:
                         examples[row[name], part] = norms
-                    if name not in running:
-                        running[name] = _zeros_like(result.scaled[name].total, torch.float64)
-                    result.add_total(name, running[name])
+                sums.add(result, cell, first=k == 0, last=k == len(parts) - 1)
                 progress(len(part))
-            for name, total in running.items():
-                if name not in sums:
-                    sums[name] = self._room_for_sums(total)
-                sums[name][cell] = total
-                total.zero_()
         check_losses(loss, np.arange(count), self.cells, replica, self._inputs)
         check_gradients(bad, self.cells, replica)
         gram = np.full((len(names), cells, cells), np.nan)
-        for name, stacked in sums.items():
-            gram[row[name]] = gram_matrix(stacked, self.device)
+        for name, found in sums.gram_matrices(self.device).items():
+            gram[row[name]] = found
         squared[~reached] = np.nan
         return Measurement(tuple(names), gram, squared, loss, accuracy, examples)
 
@@ -285,19 +281,39 @@ class Engine:
             if len(rows):
                 yield cell, rows
 
-    def _room_for_sums(self, total: Tensor) -> Tensor:
-        """``[C, P]`` for the sums of a parameter, in the host's memory once that was decided."""
-        if self.memory.host_sums:
-            return torch.zeros(len(self.cells), total.numel(), dtype=self.dtype)
-        return _zeros_like(total, self.dtype, len(self.cells))
+    def _losses_otherwise(self, replica: Replica) -> np.ndarray | None:
+        """Losses under the batch norm statistics that are not measured with; sets those that are.
 
-    def _losses(self, replica: Replica) -> np.ndarray:
-        """The loss of every probe, ``[N]``, without gradients."""
+        Returns:
+            ``[N]``, NaN but for some probes of each subset; None where there are too few probes to
+            recompute from.
+        """
+        if self.settings.batch_norm == "recomputed":
+            losses = self._compared_losses(replica)
+            recompute_statistics(replica, self._inputs, self._statistics_rows)
+            return losses
+        if len(self._statistics_rows) < MINIMUM:
+            return None
+        before = {k: v.clone() for k, v in replica.model.state_dict().items()}
+        recompute_statistics(replica, self._inputs, self._statistics_rows[:COMPARED_FROM])
+        losses = self._compared_losses(replica)
+        replica.model.load_state_dict(before)
+        return losses
+
+    def _compared_losses(self, replica: Replica) -> np.ndarray:
+        """``[N]``: infinite where a loss is no number, NaN where none was computed."""
+        losses = np.full(len(self.probes), np.nan)
+        found = self._losses(replica, self._compared_rows)
+        losses[self._compared_rows] = np.where(np.isnan(found), np.inf, found)
+        return losses
+
+    def _losses(self, replica: Replica, rows: np.ndarray) -> np.ndarray:
+        """The losses of the probes at some rows, without gradients."""
         size = FORWARD_BATCH
         while True:
             try:
-                parts = torch.arange(len(self.probes)).split(size)
-                return np.concatenate([self._losses_of(replica, rows) for rows in parts])
+                parts = torch.from_numpy(rows).split(size)
+                return np.concatenate([self._losses_of(replica, part) for part in parts])
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or size == 1:
                     raise
@@ -432,33 +448,12 @@ class Engine:
         """Rows of a few probes, spread over the file and so over the subsets."""
         return np.unique(np.linspace(0, len(self.probes) - 1, count).astype(np.int64))
 
-    def _random_rows(self, salt: np.ndarray | None) -> np.ndarray:
+    def _random_rows(self, replica: Replica) -> np.ndarray:
         """Other probes at every checkpoint, the same when the run is repeated."""
-        known = np.zeros(1) if salt is None else salt[np.isfinite(salt)]
-        seed = int(abs(float(known.sum())) * 1e6) % (1 << 32)
+        sums = [float(p.detach().sum()) for p in replica.parameters.values()]
+        seed = zlib.crc32(np.array(sums, dtype=np.float32).tobytes())
         count = min(RECHECKED_EXAMPLES, len(self.probes))
         return np.sort(np.random.default_rng(seed).choice(len(self.probes), count, replace=False))
-
-
-def _zeros_like(values: Tensor, dtype: torch.dtype, *cells: int) -> Tensor:
-    """``[*cells, P]`` for ``P`` values, where float64 can be added."""
-    device = "cpu" if values.device.type == "mps" else values.device
-    return torch.zeros(*cells, values.numel(), dtype=dtype, device=device)
-
-
-def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
-    """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
-
-    Args:
-        sums: On the device or in the host's memory.
-        device: Where to compute, but on MPS, which has no float64.
-    """
-    device = torch.device("cpu") if device.type == "mps" else device
-    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
-    for columns in sums.split(1 << 18, dim=1):
-        part = columns.to(device).double()
-        gram += part @ part.T
-    return gram.cpu().numpy()
 
 
 def _first_line(error: Exception) -> str:

@@ -84,8 +84,9 @@ class Measurement:
         loss: ``[N]``, nats.
         accuracy: ``[N]``, NaN where it has no meaning.
         examples: ``[P, N]``, squared norm of each example's gradient, or None.
-        loss_saved: ``[N]``, with the batch norm statistics of the checkpoint; None without any.
-        loss_recomputed: ``[N]``, with recomputed ones.
+        loss_saved: ``[N]``, with the batch norm statistics of the checkpoint, of some probes of
+            each subset; NaN for the others. None without such statistics.
+        loss_recomputed: ``[N]``, with recomputed ones, of the same probes.
     """
 
     parameters: tuple[str, ...]

@@ -16,8 +16,8 @@ import torch
 
 from analyze.gradients.conditions import measuring
 from scripts.benchmarking import memory
-from scripts.benchmarking.contenders import WAYS, Refusal, plain
-from scripts.benchmarking.errors import expected, worst_error
+from scripts.benchmarking.contenders import WAYS, Found, RefusedError, plain
+from scripts.benchmarking.errors import expected, in_double, worst_error
 from scripts.benchmarking.machine import description
 from scripts.benchmarking.paired import ratios
 from scripts.benchmarking.tables import replace_between, speed_table
@@ -49,38 +49,29 @@ def main() -> None:
 
 def compare(workload: Workload, device: str, ways: list[str], pairs: int) -> dict[str, Any]:
     """Every way on one model: ratio, memory as a ratio, worst error, or why it refuses."""
-    with measuring():
-        model, inputs, targets = workload.make(torch.device(device))
-        exact = expected(model, inputs, targets)
-    parameters = sum(p.numel() for p in model.parameters())
+    exact = expected(*workload.make(torch.device(device)))
     plain_peak = memory.peak_bytes(device, workload.name, "plain")
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in ways:
-        found[name] = _one_way(workload, device, name, pairs, exact)
-        if "refuses" not in found[name]:
+        try:
+            with measuring():
+                found[name] = _one_way(workload, torch.device(device), name, pairs, exact)
             peak = memory.peak_bytes(device, workload.name, name)
-            known = peak is not None and plain_peak
-            found[name]["memory"] = peak / plain_peak if known else None
+            found[name]["memory"] = None if peak is None or not plain_peak else peak / plain_peak
+        except RefusedError as refusal:
+            found[name] = {"refuses": str(refusal)}
         print(f"{workload.name}, {name}: {found[name]}", flush=True)
         gc.collect()
-    return {"what": workload.what, "parameters": parameters, "ways": found}
+    return {"what": workload.what, "ways": found}
 
 
 def _one_way(
-    workload: Workload, device: str, name: str, pairs: int, exact: dict[str, Any]
+    workload: Workload, device: torch.device, name: str, pairs: int, exact: dict[str, Found]
 ) -> dict[str, Any]:
-    with measuring():
-        plain_step = plain(*workload.make(torch.device(device)))
-        try:
-            step = WAYS[name](*workload.make(torch.device(device)))
-            found = step()
-            if missing := set(exact) - set(found):
-                return {"refuses": f"nothing for {sorted(missing)[0]}"}
-            error = worst_error(found, exact)
-            del found
-            return {"error": error, "ratio": ratios(step, plain_step, pairs)}
-        except Refusal as refusal:
-            return {"refuses": str(refusal)}
+    """Exactness in float64, time in float32."""
+    error = worst_error(WAYS[name](*in_double(*workload.make(device)))(), exact)
+    step = WAYS[name](*workload.make(device))
+    return {"error": error, "ratio": ratios(step, plain(*workload.make(device)), pairs)}
 
 
 if __name__ == "__main__":

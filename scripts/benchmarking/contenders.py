@@ -24,7 +24,7 @@ class Found(NamedTuple):
     squared_norms: Tensor | None  # [N]; plain forward and backward has none
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A tool does not take the model, or gives no gradient for some of its parameters."""
 
 
@@ -46,7 +46,8 @@ def plain(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
 
 def ours(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
     """The engine, as ``analyze run`` uses it for one batch."""
-    replica = Replica(copy.deepcopy(model), inputs.device, inputs.dtype)
+    dtype = next(model.parameters()).dtype
+    replica = Replica(copy.deepcopy(model), inputs.device, dtype)
     batch, loss = Inputs({"": inputs}), build_loss("cross_entropy")
     plan = calibrate(replica, batch.take(torch.arange(min(5, len(inputs)))))
 
@@ -92,7 +93,7 @@ def vmap_of_grad(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
     def step() -> dict[str, Found]:
         return _summed(per_example(parameters, inputs, targets))
 
-    return _tried(step)
+    return step
 
 
 def backpack(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
@@ -105,10 +106,7 @@ def backpack(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
             module.inplace = False
     loss_function = backpack.extend(nn.CrossEntropyLoss(reduction="sum"))
 
-    def extended() -> nn.Module:
-        return backpack.extend(model, use_converter=True).eval()
-
-    model = _tried(extended, run=True)
+    model = backpack.extend(model, use_converter=True).eval()
     parameters = dict(model.named_parameters())
 
     def step() -> dict[str, Found]:
@@ -116,37 +114,32 @@ def backpack(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
         loss = loss_function(model(inputs), targets)
         with backpack.backpack(BatchL2Grad()):
             loss.backward()
-        return {
-            name: Found(_there(p.grad), _there(p.batch_l2)) for name, p in parameters.items()
-        }
+        return {n: Found(_there(p, "grad"), _there(p, "batch_l2")) for n, p in parameters.items()}
 
-    return _tried(step)
+    return step
 
 
 def opacus_hooks(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
     """Opacus' ``GradSampleModule``: every per-example gradient at once."""
     from opacus import GradSampleModule
 
-    wrapped = _tried(lambda: GradSampleModule(model, loss_reduction="sum"), run=True)
+    wrapped = GradSampleModule(model, loss_reduction="sum")
     parameters = dict(wrapped._module.named_parameters())
 
     def step() -> dict[str, Found]:
         wrapped.zero_grad()
         _losses(wrapped(inputs), targets).sum().backward()
-        return _summed({name: _there(p.grad_sample) for name, p in parameters.items()})
+        return _summed({n: _there(p, "grad_sample") for n, p in parameters.items()})
 
-    return _tried(step)
+    return step
 
 
 def opacus_ghost(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
     """Opacus' ghost clipping: norms without gradients, the sums from autograd."""
     from opacus.grad_sample import GradSampleModuleFastGradientClipping
 
-    wrapped = _tried(
-        lambda: GradSampleModuleFastGradientClipping(
-            model, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
-        ),
-        run=True,
+    wrapped = GradSampleModuleFastGradientClipping(
+        model, loss_reduction="sum", max_grad_norm=1.0, use_ghost_clipping=True
     )
     parameters = dict(wrapped._module.named_parameters())
 
@@ -154,20 +147,35 @@ def opacus_ghost(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
         wrapped.zero_grad()
         _losses(wrapped(inputs), targets).sum().backward()
         return {
-            name: Found(_there(p.grad), _there(p._norm_sample).square())
-            for name, p in parameters.items()
+            n: Found(_there(p, "grad"), _there(p, "_norm_sample").square())
+            for n, p in parameters.items()
         }
 
-    return _tried(step)
+    return step
+
+
+def refusing(way: Way) -> Way:
+    """The way of another tool, which refuses by whatever it raises when it is first used."""
+
+    def set_up(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
+        try:
+            step = way(model, inputs, targets)
+            step()
+        except Exception as error:
+            line = next(iter(str(error).splitlines()), "")
+            raise RefusedError(f"{type(error).__name__}: {line}"[:200]) from error
+        return step
+
+    return set_up
 
 
 WAYS: dict[str, Way] = {
     "ours": ours,
     "one at a time": one_at_a_time,
-    "vmap(grad)": vmap_of_grad,
-    "BackPACK": backpack,
-    "Opacus, hooks": opacus_hooks,
-    "Opacus, ghost": opacus_ghost,
+    "vmap(grad)": refusing(vmap_of_grad),
+    "BackPACK": refusing(backpack),
+    "Opacus, hooks": refusing(opacus_hooks),
+    "Opacus, ghost": refusing(opacus_ghost),
 }
 
 
@@ -177,28 +185,12 @@ def _losses(output: Tensor, targets: Tensor) -> Tensor:
 
 
 def _summed(gradients: dict[str, Tensor]) -> dict[str, Found]:
-    return {
-        name: Found(g.sum(0), g.flatten(1).square().sum(1)) for name, g in gradients.items()
-    }
+    return {name: Found(g.sum(0), g.flatten(1).square().sum(1)) for name, g in gradients.items()}
 
 
-def _there(value: Tensor | None) -> Tensor:
+def _there(parameter: Tensor, attribute: str) -> Tensor:
+    """What a tool left at a parameter."""
+    value = getattr(parameter, attribute, None)
     if value is None:
-        raise Refusal("no gradient for some parameters")
+        raise RefusedError("no gradient for some parameters")
     return value
-
-
-def _tried(work: Callable, run: bool = False) -> Callable:
-    """Run once; whatever a tool raises is its refusal.
-
-    Returns:
-        ``work`` itself, or what it gave.
-    """
-    try:
-        result = work()
-    except Refusal:
-        raise
-    except Exception as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise Refusal(f"{type(error).__name__}: {line}"[:200]) from error
-    return result if run else work

@@ -31,11 +31,10 @@ def measure(device: str, workload: str, way: str) -> int | None:
         model, inputs, targets = chosen.make(torch.device(device))
         held = _held(device)
         step = (plain if way == "plain" else WAYS[way])(model, inputs, targets)
-        result = step()
-        del result
+        step()
         if not _reset(device):
             return None
-        result = step()
+        step()
     return _peak(device) - held
 
 

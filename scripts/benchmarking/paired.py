@@ -9,7 +9,9 @@ from collections.abc import Callable
 import torch
 
 
-def ratios(way: Callable[[], object], plain: Callable[[], object], repeats: int) -> dict[str, float]:
+def ratios(
+    way: Callable[[], object], plain: Callable[[], object], repeats: int
+) -> dict[str, float]:
     """Median, and the middle half, of the time of ``way`` over that of ``plain``, in pairs."""
     for step in (plain, way, plain, way):
         step()

@@ -1,0 +1,88 @@
+"""The gradient sum of every cell, and the Gram matrix of these sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analyze.gradients.batch import BatchResult
+
+
+class CellSums:
+    """``S_c = sum_{i in c} g_i`` of every parameter: ``[C, P]`` for ``P`` values.
+
+    A cell that is one batch is written where it stays; the batches of others are added in float64
+    first. No more than one float64 gradient is held.
+
+    Args:
+        cells: C.
+        dtype: Of the sums; float32 ones are rounded once a cell.
+        device: Of the batches; what is added on MPS, which has no float64, is on the CPU.
+        host: Whether the sums are held in the host's memory.
+    """
+
+    def __init__(self, cells: int, dtype: torch.dtype, device: torch.device, host: bool) -> None:
+        self._cells = cells
+        self._dtype = dtype
+        self._batches = torch.device("cpu") if device.type == "mps" else device
+        self._device = torch.device("cpu") if host else self._batches
+        self._sums: dict[str, Tensor] = {}
+        self._running: dict[str, Tensor] = {}  # the sum of a cell's batches so far
+        self._begun: set[str] = set()
+
+    def add(self, result: BatchResult, cell: int, first: bool, last: bool) -> None:
+        """Add a batch to the sum of a cell.
+
+        Args:
+            result: Of the batch.
+            cell: Its number; the batches of a cell follow each other.
+            first: Whether the cell begins with it.
+            last: Whether it ends with it.
+        """
+        if first:
+            self._begun.clear()
+        for name in result.scaled:
+            if first and last:
+                result.put_total(name, self._stacked(name, result.values(name))[cell])
+            elif name in self._begun:
+                result.add_total(name, self._running[name])
+            else:
+                result.put_total(name, self._room(name, result.values(name)))
+                self._begun.add(name)
+        if last:
+            for name in self._begun:
+                total = self._running[name]
+                self._stacked(name, total.numel())[cell] = total
+
+    def gram_matrices(self, device: torch.device) -> dict[str, np.ndarray]:
+        """``[C, C]`` float64 for each parameter that any cell has a gradient of."""
+        return {name: gram_matrix(sums, device) for name, sums in self._sums.items()}
+
+    def _stacked(self, name: str, values: int) -> Tensor:
+        """The sums of all cells, zero where there are none yet."""
+        if name not in self._sums:
+            shape = (self._cells, values)
+            self._sums[name] = torch.zeros(shape, dtype=self._dtype, device=self._device)
+        return self._sums[name]
+
+    def _room(self, name: str, values: int) -> Tensor:
+        """For the batches of one cell, where those of the cell before were added."""
+        if name not in self._running:
+            self._running[name] = torch.empty(values, dtype=torch.float64, device=self._batches)
+        return self._running[name]
+
+
+def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
+    """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
+
+    Args:
+        sums: On the device or in the host's memory.
+        device: Where to compute, but on MPS, which has no float64.
+    """
+    device = torch.device("cpu") if device.type == "mps" else device
+    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
+    for columns in sums.split(1 << 18, dim=1):
+        part = columns.to(device).double()
+        gram += part @ part.T
+    return gram.cpu().numpy()
