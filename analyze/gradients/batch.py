@@ -14,6 +14,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
 from analyze.gradients.forms import Form, Summary, combined
@@ -24,6 +25,9 @@ from analyze.gradients.plan import Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 from analyze.gradients.timing import Clock, seconds
+
+# Entries of the output at a time: few enough to stay in a CPU's cache, or to fill a GPU.
+LOGITS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 class MethodFailedError(Exception):
@@ -137,16 +141,14 @@ def measure_batch(
     with mode if collector.calls else nullcontext():
         output = replica(inputs)
     collector.check_complete(mode.seen)
-    targets = targets.to(output.device)
-    with torch.no_grad():
-        losses = loss.per_example(output, targets)
-        accuracy = loss.accuracy(output, targets).double()
-        seed = loss.seed(output, targets)
-        scale = _power_of_two(seed)
-        seed = seed * scale
+    losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))
+    scale = _power_of_two(seed)
+    seed *= scale
     if plan.by_rule:
         leaves = [mode.anchor, *(replica.parameters[name] for name in plan.by_rule)]
-        grads = torch.autograd.grad(output, leaves, seed, allow_unused=True)
+        edge = get_gradient_edge(output)
+        del output  # which may be as large as all activations, and is needed no more
+        grads = torch.autograd.grad([edge], leaves, [seed], allow_unused=True)
         if any(g is not None for g in grads[1:]):
             raise ForwardChangedError("a parameter was used past the calls of the plan")
     gradients = collector.finish()
@@ -154,12 +156,24 @@ def measure_batch(
         if wanted := plan.by_fallback(method):
             with clock.measuring(method) if clock else nullcontext():
                 gradients |= _by_fallback(measure, replica, inputs, seed, wanted)
-    return BatchResult(
-        losses.double().cpu(),
-        accuracy.cpu(),
-        gradients,
-        scale,
-    )
+    return BatchResult(losses, accuracy, gradients, scale)
+
+
+def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses and accuracies ``[N]`` float64 on the CPU, and the seed of the backward pass.
+
+    A few examples at a time: losses work in float64, and a language model's logits are large.
+    """
+    entries = LOGITS.get(output.device.type, LOGITS["cpu"])
+    step = max(1, entries * len(output) // max(1, output.numel()))
+    losses, accuracies, seed = [], [], torch.empty_like(output)
+    with torch.no_grad():
+        for part in torch.arange(len(output)).split(step):
+            rows = slice(int(part[0]), int(part[-1]) + 1)
+            losses.append(loss.per_example(output[rows], targets[rows]).double().cpu())
+            accuracies.append(loss.accuracy(output[rows], targets[rows]).double().cpu())
+            seed[rows] = loss.seed(output[rows], targets[rows])
+    return torch.cat(losses), torch.cat(accuracies), seed
 
 
 def _by_fallback(
@@ -250,6 +264,7 @@ class _Collector:
                 self._pending.setdefault(name, []).append(own)
                 if len(self._pending[name]) == self._uses[name]:
                     self._summarise(name)
+        call.release()
         return None if fused is None else fused.explicit(0, fused.count)
 
     def _summarise(self, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ def ours(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
     def step() -> dict[str, Found]:
         result = measure_batch(replica, batch, targets, loss, plan)
         return {
-            name: Found(s.total / result.scale, s.squared_norms / result.scale**2)
+            name: Found(s.total.div_(result.scale), s.squared_norms / result.scale**2)
             for name, s in result.scaled.items()
         }
 
@@ -103,15 +103,16 @@ def backpack(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
 
     for module in model.modules():
         if isinstance(getattr(module, "inplace", None), bool):
-            module.inplace = False
+            vars(module)["inplace"] = False
     loss_function = backpack.extend(nn.CrossEntropyLoss(reduction="sum"))
 
-    model = backpack.extend(model, use_converter=True).eval()
-    parameters = dict(model.named_parameters())
+    extended = cast(nn.Module, backpack.extend(model, use_converter=True))
+    extended.eval()
+    parameters = dict(extended.named_parameters())
 
     def step() -> dict[str, Found]:
-        model.zero_grad()
-        loss = loss_function(model(inputs), targets)
+        extended.zero_grad()
+        loss = loss_function(extended(inputs), targets)
         with backpack.backpack(BatchL2Grad()):
             loss.backward()
         return {n: Found(_there(p, "grad"), _there(p, "batch_l2")) for n, p in parameters.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,13 +10,16 @@ from pathlib import Path
 
 import torch
 
+# glibc gives freed memory back at once, so that what a process holds is what it uses.
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_bytes(device: str, workload: str, way: str) -> int | None:
     """Of a second step, when plans are made; None where the system does not tell or it fails."""
     command = [sys.executable, "-m", "scripts.benchmarking.memory", device, workload, way]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | RETURNED
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     found = re.search(r"peak (\d+)", done.stdout)
     return int(found[1]) if found else None
 

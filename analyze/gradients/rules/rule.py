@@ -76,6 +76,10 @@ class Call:
         """Whether the function writes its result into its first argument."""
         return mutates(self.function)
 
+    def release(self) -> None:
+        """Let go of the data: the gradients are known, and the backward pass is not over yet."""
+        self.args, self.kwargs, self.arguments = (), {}, {}
+
     def changed_in_place(self) -> bool:
         """Whether something that the rule reads was written over since the call."""
         return any(self.arguments[k]._version != v for k, v in self.versions.items())
