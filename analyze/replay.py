@@ -1,7 +1,13 @@
-"""The replay: every checkpoint is loaded, measured and kept, and none disturbs the others."""
+"""The replay: every checkpoint is loaded, measured and kept, and none disturbs the others.
+
+While one is measured the next is read, in a thread of its own: hashing, mapping the file, building
+the model. A checkpoint's trouble is told when its turn comes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from analyze.checkpoints.checkpoint import Checkpoint
@@ -38,35 +44,60 @@ def replay(job: Job, prepared: Prepared, folder: Folder, progress: Progress) -> 
         InputError: a unit cannot be written, or the first problem with ``on_error="fail"``.
     """
     progress.start(len(job.checkpoints), len(job.probes))
+    reader = ThreadPoolExecutor(max_workers=1)
     try:
-        return [_outcome(job, prepared, c, folder, progress) for c in job.checkpoints]
+        outcomes = []
+        for checkpoint, coming in _ahead(job, prepared, folder, reader):
+            progress.checkpoint(checkpoint.name)
+            outcomes.append(_outcome(job, prepared, checkpoint, coming, folder, progress))
+        return outcomes
     finally:
+        reader.shutdown(cancel_futures=True)
         progress.finish()
 
 
+def _ahead(
+    job: Job, prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
+) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
+    """Every checkpoint with what is found for it, while the one after it is being read."""
+
+    def read(checkpoint: Checkpoint) -> Unit | Loaded:
+        if problem := prepared.problems.get(checkpoint.name):
+            raise problem
+        return _found(job, checkpoint, folder, examples=prepared.engine.settings.examples)
+
+    coming: Future[Unit | Loaded] | None = None
+    for k, checkpoint in enumerate(job.checkpoints):
+        here = coming or reader.submit(read, checkpoint)
+        wait([here])  # no more than the one measured and the next are held
+        following = job.checkpoints[k + 1 : k + 2]
+        coming = reader.submit(read, following[0]) if following else None
+        yield checkpoint, here
+
+
 def _outcome(
-    job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder, progress: Progress
+    job: Job,
+    prepared: Prepared,
+    checkpoint: Checkpoint,
+    coming: Future[Unit | Loaded],
+    folder: Folder,
+    progress: Progress,
 ) -> Outcome:
-    progress.checkpoint(checkpoint.name)
-    problem = prepared.problems.get(checkpoint.name)
-    if problem is None:
-        try:
-            engine = prepared.engine
-            found = _found(job, checkpoint, folder, examples=engine.settings.examples)
-            if isinstance(found, Loaded):
-                unit = _measured(engine, checkpoint, found, progress)
-                _keep(folder, checkpoint, unit)
-            else:
-                unit = found
-                engine.adopt(unit.state)
-                progress.advance(len(job.probes))
-            return Outcome(checkpoint, unit)
-        except CheckpointError as error:
-            if job.options.on_error == "fail":
-                raise
-            problem = error
-    progress.note(f"Skipped {checkpoint.name}: {problem}")
-    return Outcome(checkpoint, None, problem)
+    try:
+        found = coming.result()
+        if isinstance(found, Loaded):
+            unit = _measured(prepared.engine, checkpoint, found, progress)
+            _keep(folder, checkpoint, unit)
+        else:
+            unit = found
+            prepared.engine.adopt(unit.state)
+            progress.advance(len(job.probes))
+        return Outcome(checkpoint, unit)
+    except CheckpointError as error:
+        if job.options.on_error == "fail":
+            raise
+        progress.note(f"Skipped {checkpoint.name}: {error}")
+        return Outcome(checkpoint, None, error)
 
 
 def _found(job: Job, checkpoint: Checkpoint, folder: Folder, examples: bool) -> Unit | Loaded:
