@@ -75,6 +75,8 @@ def _readable(job: Job, model: nn.Module) -> tuple[list[Checkpoint], dict[str, C
             if job.options.on_error == "fail":
                 raise
             problems[checkpoint.name] = problem
+    if not readable:
+        raise next(iter(problems.values()))
     return readable, problems
 
 

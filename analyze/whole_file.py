@@ -10,8 +10,8 @@ from pathlib import Path
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file by a temporary one that takes its place once it is complete.
 
-    The temporary file is synced before it is renamed and the directory after, so that a power cut
-    leaves the old file or the new one.
+    The temporary file is synced before it is renamed, so that a power cut leaves the old file or
+    the new one.
 
     Args:
         path: Of the file.
@@ -30,21 +30,9 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
         Path(temporary).replace(path)
-        _sync_directory(path.parent)
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename in a directory survive a power cut, where the system can."""
-    if os.name != "posix":  # Windows cannot open directories
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _umask() -> int:

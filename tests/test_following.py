@@ -11,6 +11,8 @@ import torch
 
 import analyze
 from analyze.checkpoints import watch
+from analyze.checkpoints.checkpoint import NAN, Checkpoint
+from analyze.checkpoints.series import in_order
 from tests.conftest import NAMES, TinyRun, assert_input_error, call, small_weights
 from tests.crash import assert_same_arrays
 
@@ -199,3 +201,8 @@ def test_nothing_depends_on_which_file_is_older(tmp_path):
     assert next(looks.news()).fresh == {run / "b.pt"}
     os.utime(run / "a.pt", (1, 1))
     assert next(looks.news()).fresh == {run / "a.pt"}
+
+
+def test_a_checkpoint_without_step_that_is_gone_has_a_place(tmp_path):
+    gone = Checkpoint("gone.pt", tmp_path / "gone.pt", NAN, NAN, "none", "torch", "", "", 0)
+    assert in_order([gone]) == [gone]

@@ -10,9 +10,6 @@ from pathlib import Path
 from analyze.errors import InputError
 
 COLUMNS = ("checkpoint", "step", "epoch", "tokens")
-EXPECTED = (
-    "CSV with a header checkpoint,step (and epoch, tokens where known); paths relative to the run"
-)
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,7 @@ def read_manifest(manifest: Path, root: Path) -> list[Entry]:
             reader = csv.DictReader(file)
             columns, lines = list(reader.fieldnames or ()), list(reader)
     except OSError as error:
-        raise InputError(
-            "the manifest cannot be read",
-            found=f"{manifest}: {error.strerror or error}",
-            expected=EXPECTED,
-            fix="--manifest FILE.csv",
-        ) from error
+        raise _broken(manifest, error.strerror or str(error)) from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise _broken(manifest, str(error)) from error
     if "checkpoint" not in columns or not set(columns) <= set(COLUMNS) or len(columns) < 2:
@@ -75,6 +67,7 @@ def _broken(manifest: Path, found: str) -> InputError:
     return InputError(
         "the manifest is not understood",
         found=f"{manifest}: {found}",
-        expected=EXPECTED,
+        expected="CSV with a header checkpoint,step (and epoch, tokens where known); paths "
+        "relative to the run",
         fix="checkpoint,step\n            epoch_1.pt,500\n            epoch_2.pt,1000",
     )

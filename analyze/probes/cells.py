@@ -106,7 +106,8 @@ def _problem(name: str, probes: ProbeSet, columns: Sequence[str]) -> str:
         return f"{name!r}, a name that the results use for something else"
     if name not in probes.columns:
         return f"no column {name!r} in the probe set"
-    return f"{name!r} more than once" if list(columns).count(name) > 1 else ""
+    twice = list(columns).count(name) > 1
+    return f"{name!r} more than once in {','.join(columns)}" if twice else ""
 
 
 def fold_of(ids: np.ndarray, folds: int) -> np.ndarray:
