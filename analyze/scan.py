@@ -11,6 +11,7 @@ from pathlib import Path
 from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.discovery import find, recent
 from analyze.checkpoints.options import Reading
+from analyze.checkpoints.runs import several_runs
 from analyze.checkpoints.series import remarks
 from analyze.run_card import NAME, RunCard, read_run_card
 
@@ -74,8 +75,12 @@ def scan(run: str | Path, reading: Reading | None = None) -> Scan:
     folder = run if run.is_dir() else run.parent
     card = read_run_card(folder)
     exclude = [] if card.probes is None else [folder / card.probes]
-    found = find(run, exclude, reading or Reading())
+    reading = reading or Reading()
+    found = find(run, exclude, reading)
     warnings = remarks(found.checkpoints)
+    mixed = several_runs(found.checkpoints)
+    if mixed is not None and reading.manifest is None:
+        warnings.append(f"{mixed.what}: {mixed.found}; {mixed.fix}")
     late = [c.name for c in found.checkpoints if c.problem is not None and recent(c)]
     if late:
         warnings.append(

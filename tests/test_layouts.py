@@ -6,6 +6,8 @@ import argparse
 import json
 import math
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.discovery import find
+from analyze.checkpoints.discovery import find, select
 from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_weights
+from analyze.checkpoints.runs import several_runs
+from analyze.job import Options, resolve
 from analyze.scan import scan
+from tests.conftest import assert_input_error, call
 
 FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of
 
@@ -526,10 +531,69 @@ def test_gaps_are_told(tmp_path):
     assert scan(tmp_path).warnings == ["gaps between step 400 and 700: the others are 100 apart"]
 
 
-def test_several_runs_in_one_directory_are_told(tmp_path):
-    for k, version in enumerate(("version_0", "version_1")):
-        save(tmp_path / version / "step_5.pt", weights(k))
-    assert "these may be several runs" in " ".join(scan(tmp_path).warnings)
+# --- several runs in one directory
+
+
+def versions(root: Path, steps=((10, 20), (10, 20))) -> Path:
+    """Runs of Lightning, one after the other into the same directory."""
+    for v, own in enumerate(steps):
+        for step in own:
+            folder = root / "lightning_logs" / f"version_{v}" / "checkpoints"
+            content = {"state_dict": weights(100 * v + step), "global_step": step, "epoch": step}
+            save(folder / f"epoch={step}-step={step}.ckpt", content)
+    return root
+
+
+MIXED = {
+    "the same steps": ("{}/step_{}.pt", {"a": (10, 20), "b": (20, 30)}, "step 20 in a/step_20.pt"),
+    "steps between": ("{}/step_{}.pt", {"a": (10, 30), "b": (20, 40)}, "steps 10 to 30 in a and"),
+    "epochs": ("{}/epoch_{}.pt", {"a": (1, 2), "b": (1, 2)}, "epoch 1 in a/epoch_1.pt"),
+    "names with epochs": (
+        "{}_epoch90/epoch_{}.pt", {"a": (1, 2), "b": (1, 2)}, "epoch 1 in a_epoch90/epoch_1.pt"),
+    "a directory each": (
+        "{}/checkpoint-{}/w.pt", {"a": (5, 9), "b": (7, 11)}, "steps 5 to 9 in a/checkpoint-5"),
+    "parts of a model": ("step_{1}/{0}/w.pt", {"a": (5, 9), "b": (5, 9)}, "step 5 in step_5/a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_several_runs_are_told_with_what_to_type(tmp_path, case):
+    form, runs, told = MIXED[case]
+    for k, (run, steps) in enumerate(runs.items()):
+        for step in steps:
+            save(tmp_path / form.format(run, step), weights(100 * k + step))
+    (warning,) = [w for w in scan(tmp_path).warnings if "several runs" in w]
+    assert told in warning
+    choices = re.findall(r"--checkpoints '(.*?)'", warning)
+    checkpoints = found(tmp_path)
+    assert len(checkpoints) == 4
+    parts = [select(checkpoints, choice) for choice in choices]
+    assert [len(part) for part in parts] == [2, 2]
+    assert all(several_runs(part) is None for part in parts)
+
+
+def test_two_versions_of_lightning_are_not_one_series(tmp_path, tiny):
+    run = versions(tmp_path / "runs")
+    common = ["--model", "builtin:small_mlp", "--probes", str(tiny.probes)]
+    for command in ("check", "run"):
+        result = call(command, str(run), *common)
+        assert_input_error(result, "of several runs", "lightning_logs/version_1/checkpoints/*")
+    choice = Options(checkpoints="lightning_logs/version_1/*", model="builtin:small_mlp",
+                     probes=tiny.probes)  # fmt: skip
+    assert [c.step for c in resolve(run, choice).checkpoints] == [10, 20]
+    listing = tmp_path / "list.csv"
+    lines = [f"{c.name},{k}" for k, c in enumerate(found(run))]
+    listing.write_text("\n".join(["checkpoint,step", *lines]))
+    options = replace(choice, checkpoints=None, reading=Reading(manifest=listing))
+    assert len(resolve(run, options).checkpoints) == 4
+    assert "several runs" not in " ".join(scan(run, options.reading).warnings)
+
+
+def test_a_run_that_was_resumed_is_one_run(tmp_path):
+    run = versions(tmp_path, ((10, 20), (30, 40)))
+    save(run / "best" / "step_25.pt", weights(25))  # alone, and between the others
+    assert several_runs(found(run)) is None
+    assert [c.step for c in found(run)] == [10, 20, 25, 30, 40]
 
 
 # --- written at this moment

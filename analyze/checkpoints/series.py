@@ -52,7 +52,7 @@ def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
 def remarks(found: list[Checkpoint]) -> list[str]:
     """What a reader of the figures should know: one checkpoint only, gaps, the choice made."""
     readable = [c for c in found if c.problem is None]
-    rules = (_single, _unordered, _chosen_by_metric, _gaps, _same_step, _averages, _folders)
+    rules = (_single, _unordered, _chosen_by_metric, _gaps, _same_step, _averages)
     return [text for rule in rules if (text := rule(readable))]
 
 
@@ -143,18 +143,6 @@ def _averages(found: list[Checkpoint]) -> str:
     if any(c.weights == "ema" for c in found):
         return "these are averaged (EMA) weights, not those that the optimizer stepped from"
     return ""
-
-
-def _folders(found: list[Checkpoint]) -> str:
-    """Several directories that have checkpoints at the same steps are several runs."""
-    places: dict[float, set[str]] = {}
-    for c in found:
-        if not math.isnan(c.step):
-            places.setdefault(c.step, set()).add(str(PurePosixPath(c.name).parent))
-    shared = [folders for folders in places.values() if len(folders) > 1]
-    if not shared:
-        return ""
-    return f"the same steps in {listed(sorted(shared[0]), 3)}: these may be several runs"
 
 
 def _averaged(checkpoint: Checkpoint) -> CheckpointError:
