@@ -216,6 +216,33 @@ def test_distributed_checkpoints(tmp_path):
 
 
 @FOREIGN
+def test_the_application_state_of_torchs_recipe(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    state = {"app": {"model": weights(3), "optim": {"m": torch.ones(3)}}}
+    dcp.save(state, checkpoint_id=tmp_path / "step-3")
+    (only,) = found(tmp_path)
+    assert (only.step, only.weights_key) == (3, "app.model")
+    assert_weights(only, weights(3))
+
+
+def test_deepspeed(tmp_path):
+    for step in (100, 20):
+        folder = tmp_path / f"global_step{step}"
+        state = {"module": weights(step), "global_steps": step}
+        save(folder / "mp_rank_00_model_states.pt", state)
+        save(folder / "zero_pp_rank_0_mp_rank_00_optim_states.pt", {"optimizer_state_dict": {}})
+    save(folder / "mp_rank_01_model_states.pt", {"module": weights(1)})
+    (tmp_path / "latest").write_text("global_step100")
+    checkpoints = found(tmp_path)
+    assert [(c.step, c.weights_key) for c in checkpoints] == [(20, "module"), (100, "module")]
+    assert_weights(checkpoints[0], weights(20))
+    why = reasons(tmp_path)
+    assert why["latest"] == "says which checkpoint is the last one"
+    assert why["global_step20/mp_rank_01_model_states.pt"].startswith("one part of a model-par")
+
+
+@FOREIGN
 def test_sharded_lightning_directory(tmp_path):
     import torch.distributed.checkpoint as dcp
 
@@ -490,6 +517,42 @@ def test_hard_links_are_found_once(tmp_path):
     assert reasons(tmp_path)["model_best.pt"] == "the same file as step_1.pt"
 
 
+def test_a_link_is_read_where_its_target_would_not_be(tmp_path):
+    """The cache of Hugging Face: names are links to files that are named by their hash."""
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    for step in (1, 512):
+        save_file(weights(step), blobs / f"sha{step}")
+        folder = tmp_path / "snapshots" / f"step{step}"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").symlink_to(f"../../blobs/sha{step}")
+    (tmp_path / "snapshots" / "main").symlink_to("step512")
+    checkpoints = found(tmp_path)
+    assert [c.step for c in checkpoints] == [1, 512]
+    for c in checkpoints:
+        assert_weights(c, weights(int(c.step)))
+    assert reasons(tmp_path)["snapshots/main"] == "a link to snapshots/step512"
+
+
+def test_a_name_without_ending_may_be_a_link_to_the_last(tmp_path):
+    save(tmp_path / "step_1.pt", weights(1))
+    (tmp_path / "latest").symlink_to("step_1.pt")
+    (tmp_path / "last_checkpoint").write_text("step_1.pt")
+    assert reasons(tmp_path) == {
+        "latest": "a link to step_1.pt", "last_checkpoint": "says which checkpoint is the last one",
+    }  # fmt: skip
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
+
+
+def test_of_two_copies_the_one_with_more_progress_stays(tmp_path):
+    hugging_face(tmp_path / "checkpoint-5", 5, weights(5))
+    other = tmp_path / "checkpoint-5" / "global_step5" / "mp_rank_00_model_states.pt"
+    save(other, {"module": weights(5), "global_steps": 5})
+    assert [(c.name, c.epoch) for c in found(tmp_path)] == [
+        ("checkpoint-5/model.safetensors", 0.01)
+    ]
+
+
 def test_a_copy_without_a_step_is_found_once(tmp_path):
     for step in (1, 2):
         save(tmp_path / f"step_{step}.pt", weights(step))
@@ -517,6 +580,14 @@ def test_unknown_steps_stand_last_by_age_with_a_warning(tmp_path):
         os.utime(path, (1000 + age, 1000 + age))
     assert [c.name for c in found(tmp_path)] == ["step_5.pt", "zeta.pt", "alpha.pt"]
     assert "no step is known of zeta.pt, alpha.pt" in " ".join(scan(tmp_path).warnings)
+
+
+def test_what_has_no_progress_does_not_spoil_the_order_of_the_others(tmp_path):
+    for age, name in enumerate(["last.pt", "epoch_10.pt", "epoch_9.pt"]):
+        path = save(tmp_path / name, weights(age))
+        os.utime(path, (1000 + age, 1000 + age))
+    assert [c.name for c in found(tmp_path)] == ["epoch_9.pt", "epoch_10.pt", "last.pt"]
+    assert "no step is known of last.pt: " in " ".join(scan(tmp_path).warnings)
 
 
 def test_a_number_that_never_changes_is_no_step(tmp_path):

@@ -47,8 +47,9 @@ def without_duplicates(
     return kept, left_out
 
 
-def _preference(one: Checkpoint) -> tuple[bool, bool, tuple[tuple[int, int | str], ...]]:
-    return not _known(one), bool(ALIAS.search(one.name)), natural_key(one.name)
+def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int | str], ...]]:
+    unknown = math.isnan(one.step) + math.isnan(one.epoch)
+    return unknown, bool(ALIAS.search(one.name)), natural_key(one.name)
 
 
 def _known(one: Checkpoint) -> bool:

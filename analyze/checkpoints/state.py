@@ -12,7 +12,7 @@ from analyze.errors import CheckpointError, listed
 
 MODEL_KEYS = (
     "state_dict", "model_state_dict", "model", "net", "module", "params", "weights", "network",
-    "state.model",
+    "state.model", "app.model",
 )  # fmt: skip
 EMA_KEYS = (
     "state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema_model",
