@@ -15,7 +15,6 @@ import pathlib
 import pickle
 import pickletools
 import re
-import sys
 import types
 import warnings
 import zipfile
@@ -23,14 +22,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from analyze.checkpoints.damage import as_text, damaged
+from analyze.checkpoints.numpy_values import stand_ins
 from analyze.errors import CheckpointError, listed
 
-PLAIN = ("slice", "range", "frozenset", "list", "dict", "int", "float", "bool", "str", "complex")
+PLAIN = ("slice", "frozenset", "complex")
+FACTORIES = ("list", "dict", "set", "int", "float", "bool", "str")  # what a defaultdict names
 COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
 
 
@@ -43,22 +43,24 @@ def dictionary(_default: object = None) -> dict[Any, Any]:
     return {}
 
 
+def span(*numbers: object) -> tuple[object, ...]:
+    """Stands in for range, which a pickle could have turned into a list of any length."""
+    return numbers
+
+
 # By the names under which they are saved; MMEngine need not be installed.
 RECORDS = ("mmengine.logging.history_buffer.HistoryBuffer",)
 
 
 def harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Types that trainers save beside the weights: options, numbers of numpy, paths, dates."""
-    core: Any = sys.modules.get("numpy._core.multiarray") or sys.modules["numpy.core.multiarray"]
     found: list[Any] = [
         argparse.Namespace, (dictionary, "collections.defaultdict"), types.SimpleNamespace,
         datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
-        np.ndarray, np.dtype,
+        (span, "builtins.range"), *stand_ins(),
     ]  # fmt: skip
     found += [getattr(builtins, name) for name in PLAIN]
-    found += [v for v in vars(np.dtypes).values() if isinstance(v, type)]
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        found += [(getattr(core, n), f"{module}.{n}") for n in ("scalar", "_reconstruct")]
+    found += [(Record, f"builtins.{name}") for name in FACTORIES]
     for module in ("pathlib", "pathlib._local"):
         for flavour in ("Posix", "Windows"):  # a pure path does not touch the file system
             pure = getattr(pathlib, f"Pure{flavour}Path")
