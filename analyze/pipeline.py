@@ -15,6 +15,7 @@ import xarray as xr
 from torch import nn
 
 from analyze import results, store
+from analyze.checkpoints.links import real_path
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.watch import Watch
 from analyze.collation import collate, without_rounding
@@ -184,7 +185,7 @@ def run(
         model, probes, loss, checkpoints, max_probes, settings, examples, on_error, reading
     )
     options.check()
-    target = Path(output) if output is not None else Path(f"{Path(run).resolve().name}.h5")
+    target = Path(output) if output is not None else Path(f"{real_path(Path(run)).name}.h5")
     store.check_writable(target)
     _check_patience(follow, patience)
     progress = progress or Silent()

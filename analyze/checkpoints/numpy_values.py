@@ -1,9 +1,9 @@
 """Numbers and arrays of numpy in a torch file, made again from their bytes.
 
-Stand-ins for what numpy's pickles call. The originals trust the pickle: a type that calls itself one
-of objects, with flags that deny it, makes numpy follow the bytes of an array as addresses, and so
-does whatever looks at its elements. Here a type is its code alone, and only numbers, truth values and
-texts are made of bytes; anything else is held without its content.
+Stand-ins for what numpy's pickles call. The originals trust the pickle: a type that calls itself
+one of objects, with flags that deny it, makes numpy follow the bytes of an array as addresses, and
+so does whatever looks at its elements. Here a type is its code alone, and only numbers, truth values
+and texts are made of bytes; anything else is held without its content.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ class NumpyType:
     """Stands in for ``numpy.dtype``: the code and the order of bytes, no flags, no fields."""
 
     def __init__(self, code: object, *_: object) -> None:
-        plain = isinstance(code, str) and PLAIN_TYPE.fullmatch(code)
-        self.dtype = np.dtype(code) if plain else None
+        self.dtype: np.dtype[Any] | None = None
+        if isinstance(code, str) and PLAIN_TYPE.fullmatch(code):
+            self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """The order of bytes; whatever else is said is not believed."""
@@ -56,10 +57,16 @@ def reconstruct(*_: object) -> NumpyArray:
     return NumpyArray()
 
 
+def no_bytes(*_: object) -> bytes:
+    """Stands in for ``bytes``, which pickles call for the content of an array without elements."""
+    return b""
+
+
 def stand_ins() -> list[tuple[Callable[..., Any], str]]:
     """The stand-ins by the names of the originals."""
     found: list[tuple[Callable[..., Any], str]] = [
         (NumpyType, "numpy.dtype"), (NumpyArray, "numpy.ndarray"),
+        (no_bytes, "builtins.bytes"),
     ]  # fmt: skip
     for module in MODULES:
         found += [(scalar, f"{module}.scalar"), (reconstruct, f"{module}._reconstruct")]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.sidecars import TRAINER_STATE, trainer_state
 from analyze.checkpoints.state import at
 
@@ -66,7 +67,7 @@ def progress_in(state: Mapping[str, Any], path: Path) -> Progress:
 def number(state: Mapping[str, Any], path: str) -> float | None:
     """The finite number at a dotted path, also as a tensor of one value; None for anything else."""
     value = at(state, path)
-    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta:
+    if isinstance(value, Tensor) and not oddity(value) and value.numel() == 1:
         value = value.item()
     good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
     return float(value) if good else None

@@ -1,4 +1,4 @@
-"""Whether the checkpoints below a directory are of one run; several are never read as one series."""
+"""Whether checkpoints are of one run; several are never read as one series."""
 
 from __future__ import annotations
 

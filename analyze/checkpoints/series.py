@@ -64,7 +64,9 @@ def remarks(found: list[Checkpoint]) -> list[str]:
 
 def _progress(found: list[Checkpoint]) -> Callable[[Checkpoint], float]:
     """The number to order by: the epoch where it is known of more than the step is."""
-    known = [c for c in found if c.problem is None and not (math.isnan(c.step) and math.isnan(c.epoch))]
+    known = [
+        c for c in found if c.problem is None and not (math.isnan(c.step) and math.isnan(c.epoch))
+    ]
     epochs = not any(math.isnan(c.epoch) for c in known)
     steps = not any(math.isnan(c.step) for c in known)
     return (lambda c: c.epoch) if epochs and not steps else (lambda c: c.step)

@@ -12,6 +12,7 @@ from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.distributed import METADATA
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
 from analyze.checkpoints.layouts.sharded import INDICES, SHARD
+from analyze.checkpoints.links import real_path
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Tree:
 def name_of(path: Path, root: Path) -> str:
     """A path relative to the run; the run itself goes by its own name."""
     relative = path.relative_to(root).as_posix()
-    return as_text(_target(path).name if relative == "." else relative)
+    return as_text(real_path(path).name if relative == "." else relative)
 
 
 def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
@@ -46,11 +47,11 @@ def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
     if not run.is_dir():
         tree.candidates.append(run)
         return tree
-    left_out = {_target(path) for path in exclude}
+    left_out = {real_path(path) for path in exclude}
     entries = list(_entries(run))
-    own = {_target(path) for path, why in entries if not (why or path.is_symlink())}
+    own = {real_path(path) for path, why in entries if not (why or path.is_symlink())}
     for path, by_name in entries:
-        why = "the probe file" if _target(path) in left_out else _why_no_link(path, root, own)
+        why = "the probe file" if real_path(path) in left_out else _why_no_link(path, root, own)
         if why := why or by_name:
             tree.left_out.append(LeftOut(tree.name(path), why))
         else:
@@ -89,11 +90,6 @@ def _files(folder: Path, files: list[str]) -> Iterator[tuple[Path, str]]:
             yield folder / name, why_no_weights(name)
 
 
-def _target(path: Path) -> Path:
-    """Where a path leads. Path.resolve raises on links in a circle before Python 3.13."""
-    return Path(os.path.realpath(path))
-
-
 def _why_no_link(path: Path, root: Path, own: set[Path]) -> str:
     """Why a link, or what is no file, is left alone; empty for files and for directories.
 
@@ -102,11 +98,11 @@ def _why_no_link(path: Path, root: Path, own: set[Path]) -> str:
     """
     if not path.is_symlink():
         return "" if path.is_file() or path.is_dir() else "no file"
-    target = _target(path)
-    if not target.is_relative_to(_target(root)):
-        return f"a link out of the run's directory, to {as_text(target)}"
-    if not target.exists():
+    place = real_path(path)
+    if not place.is_relative_to(real_path(root)):
+        return f"a link out of the run's directory, to {as_text(place)}"
+    if not place.exists():
         return "a link to nothing"
-    if target.is_file() and own.isdisjoint((target, *target.parents)):
+    if place.is_file() and own.isdisjoint((place, *place.parents)):
         return ""
-    return f"a link to {name_of(target, _target(root))}"
+    return f"a link to {name_of(place, real_path(root))}"

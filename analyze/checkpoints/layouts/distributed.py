@@ -60,6 +60,9 @@ def open_distributed(folder: Path) -> Opened:
         CheckpointError: the metadata is damaged, asks for code or for files elsewhere, or claims
             more than the files hold.
     """
+    files = [folder / METADATA, *sorted(folder.glob("*.distcp")), folder / LIGHTNING_META]
+    if links := [path for path in files if path.is_symlink()]:
+        raise _broken(links[0], "it is a link")
     reader = _Reader(folder)
     found = reader.read_metadata()
     state: dict[str, Any] = {}
@@ -69,10 +72,9 @@ def open_distributed(folder: Path) -> Opened:
         value = Stored(name) if tensor else _number(folder, name, found.storage_data)
         if value is not None:
             _put(state, tuple(map(str, paths.get(name) or (name,))), value)
-    files = [folder / METADATA, *sorted(folder.glob("*.distcp"))]
     if (folder / LIGHTNING_META).is_file():
         state = dict(load_torch(folder / LIGHTNING_META)[0]) | state
-        files.append(folder / LIGHTNING_META)
+    files = [path for path in files if path.is_file()]
     return Opened("distributed", state, tuple(files), _loader(reader, found))
 
 

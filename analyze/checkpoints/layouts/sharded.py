@@ -11,6 +11,7 @@ from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
+from analyze.checkpoints.links import real_path
 from analyze.checkpoints.sidecars import read_json
 from analyze.checkpoints.state import Part, Stored, tensors_in
 from analyze.errors import CheckpointError, listed
@@ -64,7 +65,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     for shard in set(where.values()):
         path = index.parent / shard
         plain = shard and Path(shard).name == shard and "\\" not in shard and "\0" not in shard
-        if not plain or path.resolve().parent != index.parent.resolve():
+        if not plain or real_path(path).parent != real_path(index.parent):
             raise _broken(index, f"the file {shard!r}")
     return where
 
