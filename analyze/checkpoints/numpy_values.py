@@ -2,8 +2,8 @@
 
 Stand-ins for what numpy's pickles call. The originals trust the pickle: a type that calls itself
 one of objects, with flags that deny it, makes numpy follow the bytes of an array as addresses, and
-so does whatever looks at its elements. Here a type is its code alone, and only numbers, truth values
-and texts are made of bytes; anything else is held without its content.
+so does whatever looks at its elements. Here a type is its code alone, and only numbers, truth
+values and texts are made of bytes; anything else is held without its content.
 """
 
 from __future__ import annotations
