@@ -119,6 +119,7 @@ def run(
     follow: bool = False,
     patience: float | None = None,
     weights: str | None = None,
+    weights_key: str | None = None,
     manifest: str | Path | None = None,
     step_regex: str | None = None,
     trust_pickle: bool = False,
@@ -158,6 +159,7 @@ def run(
         patience: With ``follow``: ends when nothing new came for so many minutes.
         weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
             the trained ones where there are any.
+        weights_key: Where in the files the weights are, as a dotted path, if scan does not know.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
         step_regex: With named groups ``step``, ``epoch`` or ``tokens``, searched in the names.
         trust_pickle: Open pickles that can run code: for files whose maker you trust.
@@ -180,7 +182,9 @@ def run(
         layers=tuple(layers), parameters=tuple(parameters), cells=columns,
     )  # fmt: skip
     listing = None if manifest is None else Path(manifest)
-    reading = Reading(weights, listing, step_regex, trust_pickle, tuple(rename), tuple(ignore))
+    reading = Reading(
+        weights, listing, step_regex, trust_pickle, tuple(rename), tuple(ignore), weights_key
+    )
     options = Options(
         model, probes, loss, checkpoints, max_probes, settings, examples, on_error, reading
     )

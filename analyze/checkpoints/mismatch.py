@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from analyze.errors import CheckpointError, listed
+from analyze.errors import CheckpointError, counted, listed
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def misfit(
 ) -> CheckpointError:
     """Every mismatch, with the shapes on both sides and the closest names."""
     missing, unknown, misshapen = mismatch.missing, mismatch.unknown, mismatch.misshapen
-    there = [f"{len(found)} tensors in {name}"]
-    wanted = [f"{len(own)} tensors of {model_name}"]
+    there = [f"{counted(len(found), 'tensor')} in {name}"]
+    wanted = [f"{counted(len(own), 'tensor')} of {model_name}"]
     if unknown:
         there.append(f"{len(unknown)} of them unknown: {_shaped(found, unknown)}")
     if misshapen:

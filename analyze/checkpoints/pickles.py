@@ -27,7 +27,7 @@ from torch import nn
 
 from analyze.checkpoints.damage import as_text, damaged
 from analyze.checkpoints.numpy_values import stand_ins
-from analyze.errors import CheckpointError, listed
+from analyze.errors import CheckpointError, RefusedError, listed
 
 PLAIN = ("slice", "frozenset", "complex")
 FACTORIES = ("list", "dict", "set", "int", "float", "bool", "str")  # what a defaultdict names
@@ -147,7 +147,7 @@ def _refuse_bomb(path: Path) -> None:
     except Exception as error:  # a damaged zip can raise anything
         raise damaged(path, error) from error
     if claimed > COMPRESSION * size:
-        raise CheckpointError(
+        raise RefusedError(
             "the checkpoint file unpacks to more than it holds, so it was not opened",
             found=f"{as_text(path)}: {size} bytes that unpack to {claimed}",
             expected="a zip archive without compression, as torch.save writes it",
@@ -155,13 +155,13 @@ def _refuse_bomb(path: Path) -> None:
         )
 
 
-def _refused(path: Path, error: Exception) -> CheckpointError | None:
+def _refused(path: Path, error: Exception) -> RefusedError | None:
     """The reader of plain values met something else in a pickle; None when it met damage."""
     blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
     names = [blocked[1]] if blocked else _imported_names(path)
     if not names:
         return None
-    return CheckpointError(
+    return RefusedError(
         "the checkpoint file is a pickle that would run code, so it was not opened",
         found=f"{as_text(path)} asks for {listed(names, 3)}",
         expected="tensors and plain values, as torch.load(weights_only=True) reads them",

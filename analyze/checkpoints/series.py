@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key
 from analyze.checkpoints.options import Reading
-from analyze.errors import CheckpointError, listed
+from analyze.errors import RefusedError, listed
 
 FEW = 10  # timm keeps this many, the best ones
 
@@ -148,8 +148,8 @@ def _averages(found: list[Checkpoint]) -> str:
     return ""
 
 
-def _averaged(checkpoint: Checkpoint) -> CheckpointError:
-    return CheckpointError(
+def _averaged(checkpoint: Checkpoint) -> RefusedError:
+    return RefusedError(
         "the checkpoint holds averaged weights among checkpoints of trained ones",
         found=f"EMA weights only in {checkpoint.name}",
         expected="one kind of weights in a series",

@@ -26,7 +26,7 @@ from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.pickles import load_torch
 from analyze.checkpoints.state import Part, Stored
-from analyze.errors import CheckpointError, InputError
+from analyze.errors import CheckpointError, InputError, RefusedError
 
 METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
@@ -104,19 +104,19 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if (module, name) not in RECORDS:
-            raise _RefusedError(f"{module}.{name}")
+            raise _UnknownNameError(f"{module}.{name}")
         return RECORDS[module, name]
 
 
-class _RefusedError(Exception):
+class _UnknownNameError(Exception):
     """The name that a pickle asked for."""
 
 
 def _unpickled(path: Path) -> metadata.Metadata:
     try:
         found = _Unpickler(io.BytesIO(path.read_bytes())).load()
-    except _RefusedError as refused:
-        raise CheckpointError(
+    except _UnknownNameError as refused:
+        raise RefusedError(
             "the metadata of the checkpoint is a pickle that would run code, so it was not opened",
             found=f"{as_text(path)} asks for {refused}",
             expected="the records of torch.distributed.checkpoint",
