@@ -28,7 +28,7 @@ from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
-from tests.conftest import assert_input_error, assert_three_facts, call
+from tests.conftest import assert_input_error, assert_three_facts, call, small_weights
 from tests.test_checkpoints import Calls
 
 WEIGHTS = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
@@ -374,12 +374,22 @@ def enlarge(metadata) -> None:
         entry.size = torch.Size([10**6, 10**6])
 
 
+def of_sizes(metadata, sizes: list[int]) -> None:
+    for entry, size in zip(metadata.state_dict_metadata.values(), sizes, strict=True):
+        entry.size = torch.Size([size, 10**6])
+
+
 METADATA = {
     "a file above": (elsewhere("../secret.pt"), "the file '../secret.pt'"),
     "an absolute path": (elsewhere("/etc/passwd"), "the file '/etc/passwd'"),
     "a file that is not there": (elsewhere("gone.distcp"), "FileNotFoundError"),
     "more than the files hold": (enlarge, "tensors of"),
     "no metadata": (lambda _: [1, 2], "list"),
+    "sizes below zero": (lambda m: of_sizes(m, [10**6, -(10**6)]), "tensors of"),
+    "a name that is a number": (
+        lambda m: setattr(m, "planner_data", dict.fromkeys(m.state_dict_metadata, 3)),
+        "TypeError",
+    ),
     "other records": (lambda m: setattr(m, "storage_data", {1: 2}), "AttributeError"),
 }
 
@@ -540,6 +550,19 @@ def test_names_do_nothing_to_terminal_or_page(tiny, name, tmp_path):
     assert not any(line.startswith("break_2") for line in shown.splitlines())
 
 
+@pytest.mark.parametrize("monitor", ["\x1b[31m\nloss", torch.ones(2), 3, "m" * 1000])
+def test_names_of_metrics_do_nothing_to_the_terminal(tiny, monitor):
+    kept = {"monitor": monitor, "best_k_models": {"a": torch.tensor(1.0)}}
+    content = {"state_dict": small_weights(0), "callbacks": {"ModelCheckpoint": kept}}
+    torch.save(content, tiny.path / "step_10.pt")
+    result = call("scan", str(tiny.path))
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    warned = [line for line in result.stdout.splitlines() if "of Lightning's" in line]
+    assert len(warned) == isinstance(monitor, str)
+    assert all(len(line) < 300 for line in warned)
+
+
 def test_names_of_tensors_do_nothing_to_the_terminal(tiny):
     torch.save({"\x1b[31mw": torch.ones(1)}, tiny.path / "step_10.pt")
     result = tiny.run()
@@ -602,6 +625,39 @@ def test_damage_of_any_kind_is_a_clear_error(tmp_path, monkeypatch, name):
             find(tmp_path)
 
     damaged()
+
+
+ODD_VALUES = [None, 3, -1, "x", "../x", [], {}, (1, 2), torch.Size([2]), torch.float32, 1e300, b""]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_metadata_of_any_records_are_a_clear_error(tmp_path):
+    """Every attribute of every record replaced by something else."""
+    folder = distributed(tmp_path / "step-1", lambda _: None)
+    good = (folder / ".metadata").read_bytes()
+    for place in range(len(list(_attributes(pickle.loads(good))))):
+        for odd in ODD_VALUES:
+            metadata = pickle.loads(good)
+            record, name = list(_attributes(metadata))[place]
+            object.__setattr__(record, name, odd)
+            try:
+                content = pickle.dumps(metadata)
+            except RuntimeError:  # torch's record of a memory format takes no other
+                continue
+            (folder / ".metadata").write_bytes(content)
+            try:
+                assert all(isinstance(t, torch.Tensor) for t in read_weights(folder).values())
+            except InputError as error:
+                assert_three_facts(str(error))
+
+
+def _attributes(metadata):
+    """Records and the names of their attributes."""
+    first = next(iter(metadata.state_dict_metadata.values()))
+    info = next(iter(metadata.storage_data.values()))
+    for record in (metadata, first, first.properties, first.chunks[0], info):
+        for name in vars(record):
+            yield record, name
 
 
 def test_pickles_of_any_opcodes_are_a_clear_error(tmp_path):

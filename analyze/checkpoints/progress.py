@@ -12,6 +12,7 @@ from torch import Tensor
 from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.sidecars import TRAINER_STATE, trainer_state
 from analyze.checkpoints.state import at
+from analyze.errors import printable
 
 STEP_KEYS = (
     "global_step", "global_steps", "step", "iter_num", "iteration", "iter", "num_updates",
@@ -22,6 +23,8 @@ EPOCH_KEYS = (
     "state.timestamp.Timestamp.epoch",
 )  # fmt: skip
 TOKENS_KEYS = ("tokens", "tokens_seen", "num_tokens", "consumed_tokens", "train_state.ntokens_seen")
+
+LONGEST = 60  # characters of a name of a metric
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def _kept_by(state: Mapping[str, Any]) -> str:
         return "metric of timm's saver"
     callbacks = state.get("callbacks")
     for kept in callbacks.values() if isinstance(callbacks, Mapping) else ():
-        if isinstance(kept, Mapping) and kept.get("best_k_models") and kept.get("monitor"):
-            return f"{kept['monitor']} of Lightning's ModelCheckpoint"
+        best, monitor = (at(kept, k) for k in ("best_k_models", "monitor"))
+        if isinstance(best, Mapping) and best and isinstance(monitor, str):
+            return f"{printable(monitor)[:LONGEST]} of Lightning's ModelCheckpoint"
     return ""
