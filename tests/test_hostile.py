@@ -96,6 +96,21 @@ def test_a_zip_bomb_is_not_opened(tmp_path, monkeypatch):
     assert_three_facts(str(error.value))
 
 
+def test_compressed_tensors_are_not_read_as_they_stand(tmp_path):
+    """Of random numbers, so that compression saves nothing and nothing is claimed."""
+    good, packed = tmp_path / "good.pt", tmp_path / "packed.pt"
+    torch.save({"weight": torch.randn(200, 30)}, good)
+    with zipfile.ZipFile(good) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    archive(packed, content, zipfile.ZIP_DEFLATED)
+    for read in (read_content, read_weights):
+        with pytest.raises(CheckpointError, match="tensors in the checkpoint file are compr") as e:
+            read(packed)
+    assert e.value.found == f"good/data/0 in {packed}"
+    archive(packed, content)
+    assert torch.equal(read_weights(packed)["weight"], read_weights(good)["weight"])
+
+
 def test_entries_that_claim_the_same_bytes(tmp_path):
     """Central directory entries that point to one file, as the best bombs do."""
     path = archive(tmp_path / "step_1.pt", {"x/data.pkl": b"\0" * 5000, "x/version": b"3\n"})

@@ -98,7 +98,7 @@ def load_values(path: Path, *, trust: bool = False) -> tuple[Any, bool]:
         CheckpointError: the file is damaged, or is a pickle that would run code and is not
             trusted.
     """
-    _refuse_bomb(path)
+    _refuse_compressed(path)
     try:
         return _quietly(path, weights_only=True), False
     except pickle.UnpicklingError as error:
@@ -136,23 +136,40 @@ def _quietly(path: Path, *, weights_only: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=weights_only)
 
 
-def _refuse_bomb(path: Path) -> None:
-    """A zip whose entries claim more than the file has: compressed, or one upon another."""
+def _refuse_compressed(path: Path) -> None:
+    """A zip whose entries claim more than the file has, or whose tensors are compressed.
+
+    Mapped tensors are the bytes as they stand in the file: compressed ones would be wrong numbers.
+    """
     try:
         size = path.stat().st_size
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
-            claimed = sum(entry.file_size for entry in archive.infolist())
+            entries = archive.infolist()
+            claimed = sum(entry.file_size for entry in entries)
     except Exception as error:  # a damaged zip can raise anything
         raise damaged(path, error) from error
     if claimed > COMPRESSION * size:
-        raise RefusedError(
+        raise _compressed(
             "the checkpoint file unpacks to more than it holds, so it was not opened",
-            found=f"{as_text(path)}: {size} bytes that unpack to {claimed}",
-            expected="a zip archive without compression, as torch.save writes it",
-            fix="save it again with torch.save(model.state_dict(), path)",
+            f"{as_text(path)}: {size} bytes that unpack to {claimed}",
         )
+    packed = [e.filename for e in entries if e.compress_type and "/data/" in e.filename]
+    if packed:
+        raise _compressed(
+            "the tensors in the checkpoint file are compressed",
+            f"{listed(packed, 3)} in {as_text(path)}",
+        )
+
+
+def _compressed(what: str, found: str) -> RefusedError:
+    return RefusedError(
+        what,
+        found=found,
+        expected="a zip archive without compression, as torch.save writes it",
+        fix="save it again with torch.save(model.state_dict(), path), or zip -0",
+    )
 
 
 def _refused(path: Path, error: Exception) -> RefusedError | None:
