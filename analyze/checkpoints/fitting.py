@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from analyze.checkpoints.mismatch import Mismatch, misfit
+from analyze.checkpoints.mismatch import Mismatch, as_built, misfit
 from analyze.checkpoints.names import any_matches, prefix_of, renamed, stripped, unwrapped
 from analyze.checkpoints.plain import oddity
 from analyze.errors import CheckpointError, listed
-
-LEARNED = ("running_mean", "running_var")  # buffers that training changes
 
 
 def fit(
@@ -53,7 +51,7 @@ def fit(
     missing = [
         key for key, tensor in own.items()
         if key not in found and not _spare(key, own, found)
-        and not (any_matches(key, ignore) and _as_built(key, tensor))
+        and not (any_matches(key, ignore) and as_built(key, tensor))
     ]  # fmt: skip
     unknown = [key for key in found if key not in own]
     misshapen = [k for k, t in found.items() if k in own and t.shape != own[k].shape]
@@ -73,13 +71,8 @@ def _without_ignored(
         key: tensor
         for key, tensor in found.items()
         if not any_matches(key, ignore)
-        or (key in own and not (_as_built(key, own[key]) and tensor.shape != own[key].shape))
+        or (key in own and not (as_built(key, own[key]) and tensor.shape != own[key].shape))
     }
-
-
-def _as_built(key: str, tensor: Tensor) -> bool:
-    """Whether a tensor may be right as the model builds it: a buffer that training leaves alone."""
-    return not isinstance(tensor, nn.Parameter) and not key.endswith(LEARNED)
 
 
 def _spare(key: str, own: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> bool:
