@@ -45,7 +45,7 @@ def fit(
     own = model.state_dict(keep_vars=True)
     weights = renamed(weights, rename)
     prefix = prefix_of(weights, own)
-    found = unwrapped(renamed(stripped(weights, own, prefix), rename), own)
+    found = unwrapped(renamed(stripped(weights, own, prefix), rename, own), own)
     found = _without_ignored(found, own, ignore)
     _check_plain({key: kind for key, tensor in found.items() if (kind := oddity(tensor))}, name)
     missing = [
