@@ -302,6 +302,18 @@ WRONG_NOISE = {
     "objects": ("mask:objects.npy", "cannot be read", "give its .pt twin"),
     "other order": ("cifar_n:tf.pt?column=worse_label", "does not fit the data", "TensorFlow"),
     "no column": ("cifar_n:tf.pt?column=other", "does not fit the data", "clean_label"),
+    "column not said": ("cifar_n:tf.pt", "no ?column=", "?column= one of worse_label"),
+    "other names": ("cifar_n:two.npz?column=a", "does not fit", "--noise noisy_labels:two.npz"),
+    "short column": ("cifar_n:half.pt?column=worse_label", "does not fit the data", "[39]"),
+    "negative": ("noisy_labels:negative.npy", "does not fit the data", "1 label such as -2"),
+    "infinite": ("mask:infinite.npy", "does not fit the data", "float64"),
+    "an index list": ("mask:far.json", "does not fit the data", "--noise indices:far.json"),
+    "a mask": ("indices:ones.npy", "does not fit the data", "--noise mask:ones.npy"),
+    "truth values": ("indices:truth.npy", "does not fit the data", "no indices"),
+    "parts": ("indices:parts.npy", "does not fit the data", "no indices"),
+    "words": ("indices:words.npy", "does not fit the data", "no indices"),
+    "several": ("mask:two.npz", "does not fit the data", "--noise 'mask:two.npz?column=NAME'"),
+    "issues": ("cleanlab:sevens.npy", "does not fit the data", "values 7"),
     "no such column": ("mask:@noisy", "no such column", "'noisy'"),
     "code": ("mask:evil.pt", "would run code", "asks for"),
     "ending": ("mask:m.xlsx", "cannot be read", ".xlsx"),
@@ -315,6 +327,14 @@ def test_noise_that_does_not_fit(data, case):
     saved(np.zeros(3), "short.npy")
     saved(np.full(COUNT, 7), "sevens.npy")
     saved([99], "far.json")
+    saved(np.ones(COUNT, int), "ones.npy")
+    saved(np.arange(COUNT) < 2, "truth.npy")
+    saved([1.5, 2.0], "parts.npy")
+    np.save("words.npy", np.array(["a", "b"]))
+    saved(np.where(np.arange(COUNT) == 3, -2, 1), "negative.npy")
+    saved(np.where(np.arange(COUNT) == 3, np.inf, 1), "infinite.npy")
+    np.savez("two.npz", a=data["mask"], b=data["mask"])
+    torch.save({"clean_label": data["targets"], "worse_label": data["true"][1:]}, "half.pt")
     np.save("objects.npy", np.array([None] * COUNT), allow_pickle=True)
     torch.save({"clean_label": data["true"][::-1].copy(), "worse_label": data["true"]}, "tf.pt")
     torch.save(Calls(print, "code of a mask was run"), "evil.pt")
@@ -331,6 +351,62 @@ def test_a_mask_that_contradicts_the_labels(data):
                "--noise", "mask:" + saved(mask, "m.npy")]  # fmt: skip
     result = call("probes", "build", "out.safetensors", "--data", "data.npz", *options)
     assert_input_error(result, "contradict one another", str(by_labels(data).sum()))
+
+
+CONTRADICTING = {
+    "twice noisy": ("noisy_labels:n.npy", "noisy_labels:t.npy", "true labels"),
+    "mask and indices": ("mask:m.npy", "indices:i.json", "selected labels"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTING)
+def test_sources_that_contradict_one_another(data, case):
+    saved(data["true"], "t.npy")
+    saved((data["targets"] + 1) % 4, "n.npy")
+    saved(data["mask"], "m.npy")
+    saved(np.flatnonzero(~data["mask"]), "i.json")
+    first, second, what = CONTRADICTING[case]
+    options = ["--data", "data.npz", "--noise", first, "--noise", second]
+    result = call("probes", "build", "out.safetensors", *options)
+    assert_input_error(result, "sources of label noise contradict one another", what, second)
+
+
+def test_true_labels_and_noisy_ones_may_come_from_two_files(data):
+    np.savez("data.npz", inputs=data["inputs"], targets=data["true"])
+    options = ["--noise", "true_labels:" + saved(data["true"], "t.npy"),
+               "--noise", "noisy_labels:" + saved(data["targets"], "n.npy")]  # fmt: skip
+    probes = build("--data", "data.npz", *options)
+    assert subset_of(probes) == ["corrupted" if w else "clean" for w in by_labels(data)]
+
+
+def test_labels_are_among_the_classes_of_the_data(data):
+    fashion_mnist(Path("data"))
+    labels = np.arange(30) % 10
+    labels[4] = 10
+    common = ["--data", "torchvision:FashionMNIST?root=data", *SCALED, "--noise"]
+    for kind in ("noisy_labels", "true_labels"):
+        result = call(
+            "probes", "build", "a.safetensors", *common, kind + ":" + saved(labels, "n.npy")
+        )
+        assert_input_error(result, "1 label such as 10 in n.npy", "to 9, the data's classes")
+
+
+def test_labels_that_agree_by_chance_are_told(data):
+    draw = np.random.default_rng(0)
+    true, other = draw.integers(0, 10, (2, 500))
+    for given, told in ((other, True), (true, False), (np.where(other < 8, other, true), False)):
+        np.savez("data.npz", inputs=np.zeros((500, 2), np.float32), targets=given, y_true=true)
+        result = call("probes", "build", "out.safetensors", "--data", "data.npz")
+        assert result.exit_code == 0
+        assert ("as by chance" in result.stdout) == told
+
+
+@pytest.mark.parametrize("shape", [(COUNT, 1), (COUNT - 1,)])
+def test_true_labels_of_the_data_are_one_for_each_example(data, shape):
+    true = np.zeros(shape, int)
+    np.savez("data.npz", inputs=data["inputs"], targets=data["targets"], y_true=true)
+    result = call("probes", "build", "a.safetensors", "--data", "data.npz")
+    assert_input_error(result, str(COUNT))
 
 
 def test_targets_that_are_not_those_of_the_items(data):
