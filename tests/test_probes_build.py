@@ -159,6 +159,9 @@ def test_an_image_folder_with_evaluation_transforms(data):
     assert probes.columns["class"].names == ("cat", "dog")
     refused = call("probes", "build", "a.safetensors", "--data", "folder:images", *SCALED)
     assert_input_error(refused, "inputs are of different shapes", "--resize 256 --crop 224")
+    options = ["--data", "folder:images", "--resize", "24", "--crop", "25", *SCALED]
+    refused = call("probes", "build", "a.safetensors", *options)
+    assert_input_error(refused, "contradict", "--crop 25 of images [32, 24]", "black")
 
 
 def test_examples_held_out_are_of_the_same_shape(data):
@@ -196,6 +199,9 @@ def test_a_hugging_face_data_set(data):
     assert "noise" in probes.columns
     refused = call("probes", "build", "a.safetensors", "--data", "huggingface:saved")
     assert_input_error(refused, "no such split", "train")
+    spec = "huggingface:saved?split=train&input=input_ids&target=gone"
+    refused = call("probes", "build", "a.safetensors", "--data", spec)
+    assert_input_error(refused, "no such target", "?target=label")
 
 
 # --- noise
@@ -469,7 +475,7 @@ WRONG = {
     "download": (
         ["--data", "torchvision:CIFAR10?download=true"], "would be downloaded", "download=True"),
     "not there": (["--data", "torchvision:CIFAR10?root=gone"], "cannot be opened", "root=DIR"),
-    "no folder": (["--data", "folder:gone"], "cannot be opened", "gone"),
+    "no folder": (["--data", "folder:gone"], "cannot be opened", "--data folder:DIR"),
     "no file": (["--data", "gone.npz"], "a file for the probes is missing", "gone.npz"),
     "no targets": (["--data", "half.npz"], "no inputs or no targets", "half.npz"),
     "lengths": (["--data", "odd.npz"], "different lengths", "targets 39"),
@@ -572,7 +578,7 @@ def test_the_sheet_has_a_row_of_images_for_each_subset(data):
         np.array([0, 40, 80, 20, 60, 100]) / 255
     )
     assert [a.texts[0].get_text() for a in drawn] == [
-        "cat", "dog (cat)", "cat", "dog", "dog", "cat (dog)",
+        "cat", "dog\n(cat)", "cat", "dog", "dog", "cat\n(dog)",
     ]  # fmt: skip
 
 
