@@ -13,6 +13,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tomllib
 import types
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -301,6 +302,15 @@ def test_numbers_of_few_bits_are_weights(tmp_path, dtype):
     model = torch.nn.Linear(3, 2)
     fit(model, read_weights(tmp_path / "step_1.pt"), "step_1.pt", "linear")
     assert torch.equal(model.weight, WEIGHTS["weight"])
+
+
+def test_torch_is_one_without_the_known_holes_of_its_reader():
+    """CVE-2025-32434 and CVE-2026-24747, closed in 2.6 and 2.10."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    needed = next(
+        word for word in tomllib.loads(text)["project"]["dependencies"] if word.startswith("torch>")
+    )
+    assert tuple(map(int, needed.removeprefix("torch>=").split("."))) >= (2, 10)
 
 
 REFUSED = {
