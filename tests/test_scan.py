@@ -58,7 +58,7 @@ def test_a_manifest_that_is_not_understood(tiny, case):
 
 def test_a_missing_manifest(tiny):
     result = call("scan", str(tiny.path), "--manifest", "gone.csv")
-    assert_input_error(result, "the manifest is not understood", "gone.csv")
+    assert_input_error(result, "the manifest cannot be read", "gone.csv")
 
 
 def test_a_pattern_for_steps_goes_before_what_files_say(tmp_path):
@@ -182,7 +182,7 @@ def test_renamed_and_ignored_from_the_command_line(tiny):
         torch.save(content | {"criterion.weight": torch.ones(3)}, tiny.path / name)
     refused = tiny.run()
     assert_input_error(refused, "does not fit", "--rename head.weight=fc.weight")
-    result = tiny.run("--rename", "head=fc", "--ignore", "criterion.*")
+    result = tiny.run("--rename", "head=fc", "--ignore", "criterion.*", "--restart")
     assert result.exit_code == 0, result.stderr
     reading = json.loads(analyze.open_results(tiny.output).attrs["provenance"])["reading"]
     assert reading == {"rename": "('head=fc',)", "ignore": "('criterion.*',)"}
