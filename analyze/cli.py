@@ -141,7 +141,7 @@ def scan(run: Path, as_json: bool, **reading: Any) -> None:
         c in ("step", "epoch") or any(row[c] not in (None, "") for row in rows)
     )]  # fmt: skip
     print_table(
-        f"{len(rows)} checkpoints in {run}",
+        f"{found.as_headline()} in {run}",
         columns,
         [[row[c] for c in columns] for row in rows],
         numbers=("step", "epoch", "epochs_completed", "tokens", "tensors"),
@@ -151,9 +151,10 @@ def scan(run: Path, as_json: bool, **reading: Any) -> None:
         print_table("Left out", ["file", "why"], reasons)
     for warning in found.warnings:
         click.echo(f"Warning: {warning}")
-    for row in rows:
-        if row["problem"] is not None:
-            click.echo(f"{row['checkpoint']}: {row['problem']}")
+    for one in found.checkpoints:
+        if one.problem is not None:
+            click.echo(f"{one.name}: {one.problem.what}: {one.problem.found}")
+            click.echo(f"  to fix: {one.problem.fix}")
 
 
 @main.command()

@@ -49,6 +49,10 @@ finding_options = shared(
         "average where there is nothing else.",
     ),
     click.option(
+        "--weights-key", metavar="KEY",
+        help="Where in the files the weights are, if scan does not know: student, state.net.",
+    ),
+    click.option(
         "--manifest", type=click.Path(path_type=Path), metavar="FILE.csv",
         help="checkpoint,step,epoch,tokens: your list of them, which overrules all else.",
     ),

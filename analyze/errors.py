@@ -32,6 +32,15 @@ class CheckpointError(InputError):
     """One checkpoint is at fault; the others may be measured without it."""
 
 
+class RefusedError(CheckpointError):
+    """A checkpoint that is whole, and is not read all the same; waiting would not help."""
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Refuse a value that is not one of those allowed.
 

@@ -11,6 +11,7 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.discovery import find_checkpoints, select
 from analyze.checkpoints.hashes import sha256
 from analyze.checkpoints.options import Reading
+from analyze.checkpoints.runs import several_runs
 from analyze.checkpoints.series import remarks
 from analyze.errors import InputError, check_choice
 from analyze.gradients.losses import LOSSES, Loss, build_loss
@@ -80,7 +81,8 @@ def resolve(run: str | Path, options: Options) -> Job:
     """Read the run card, find the checkpoints, read the probes.
 
     Raises:
-        InputError: something is missing, or the card names what a card may not.
+        InputError: something is missing, the checkpoints are of several runs, or the card names
+            what a card may not.
         NoCheckpointsError: there is no checkpoint.
     """
     run = Path(run)
@@ -116,6 +118,7 @@ def look_again(job: Job) -> Job:
     """The job with the checkpoints that are there now.
 
     Raises:
+        InputError: they are of several runs.
         NoCheckpointsError: there is none any more.
     """
     path = job.probes_source["path"]
@@ -126,10 +129,15 @@ def look_again(job: Job) -> Job:
 def _checkpoints(
     run: Path, exclude: list[Path], options: Options
 ) -> tuple[list[Checkpoint], list[str]]:
-    """Those that the user chose, and what a reader should know of the series."""
+    """Those that the user chose, which are of one run, and what a reader should know of them."""
     found = find_checkpoints(run, exclude, options.reading)
     warnings = remarks(found)
-    return found if options.checkpoints is None else select(found, options.checkpoints), warnings
+    if options.checkpoints is not None:
+        found = select(found, options.checkpoints)
+    mixed_runs = several_runs(found)
+    if mixed_runs is not None and options.reading.manifest is None:
+        raise mixed_runs
+    return found, warnings
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:

@@ -15,6 +15,7 @@ import xarray as xr
 from torch import nn
 
 from analyze import results, store
+from analyze.checkpoints.links import real_path
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.watch import Watch
 from analyze.collation import collate, without_rounding
@@ -118,6 +119,7 @@ def run(
     follow: bool = False,
     patience: float | None = None,
     weights: str | None = None,
+    weights_key: str | None = None,
     manifest: str | Path | None = None,
     step_regex: str | None = None,
     trust_pickle: bool = False,
@@ -157,6 +159,7 @@ def run(
         patience: With ``follow``: ends when nothing new came for so many minutes.
         weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
             the trained ones where there are any.
+        weights_key: Where in the files the weights are, as a dotted path, if scan does not know.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
         step_regex: With named groups ``step``, ``epoch`` or ``tokens``, searched in the names.
         trust_pickle: Open pickles that can run code: for files whose maker you trust.
@@ -179,12 +182,14 @@ def run(
         layers=tuple(layers), parameters=tuple(parameters), cells=columns,
     )  # fmt: skip
     listing = None if manifest is None else Path(manifest)
-    reading = Reading(weights, listing, step_regex, trust_pickle, tuple(rename), tuple(ignore))
+    reading = Reading(
+        weights, listing, step_regex, trust_pickle, tuple(rename), tuple(ignore), weights_key
+    )
     options = Options(
         model, probes, loss, checkpoints, max_probes, settings, examples, on_error, reading
     )
     options.check()
-    target = Path(output) if output is not None else Path(f"{Path(run).resolve().name}.h5")
+    target = Path(output) if output is not None else Path(f"{real_path(Path(run)).name}.h5")
     store.check_writable(target)
     _check_patience(follow, patience)
     progress = progress or Silent()

@@ -11,7 +11,9 @@ from pathlib import Path
 from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.discovery import find, recent
 from analyze.checkpoints.options import Reading
+from analyze.checkpoints.runs import several_runs
 from analyze.checkpoints.series import remarks
+from analyze.errors import RefusedError, counted, listed
 from analyze.run_card import NAME, RunCard, read_run_card
 
 ENDING = "no checkpoint by its ending"
@@ -46,6 +48,12 @@ class Scan:
             for c in self.checkpoints
         ]
 
+    def as_headline(self) -> str:
+        """How many checkpoints there are, and how many that cannot be read."""
+        bad = sum(c.problem is not None for c in self.checkpoints)
+        good = counted(len(self.checkpoints) - bad, "checkpoint")
+        return f"{good}, and {bad} that cannot be read" if bad else good
+
     def as_reasons(self) -> list[tuple[str, str]]:
         """Why the rest is left out; files of other kinds are counted, the run card is not said."""
         named = [(one.name, one.why) for one in self.left_out if one.why != ENDING]
@@ -74,12 +82,19 @@ def scan(run: str | Path, reading: Reading | None = None) -> Scan:
     folder = run if run.is_dir() else run.parent
     card = read_run_card(folder)
     exclude = [] if card.probes is None else [folder / card.probes]
-    found = find(run, exclude, reading or Reading())
+    reading = reading or Reading()
+    found = find(run, exclude, reading)
     warnings = remarks(found.checkpoints)
-    late = [c.name for c in found.checkpoints if c.problem is not None and recent(c)]
+    mixed = several_runs(found.checkpoints)
+    if mixed is not None and reading.manifest is None:
+        warnings.append(f"{mixed.what}: {mixed.found}; {mixed.fix}")
+    late = [
+        c.name for c in found.checkpoints
+        if c.problem is not None and not isinstance(c.problem, RefusedError) and recent(c)
+    ]  # fmt: skip
     if late:
         warnings.append(
-            f"{', '.join(late)} cannot be read and was changed within a minute of "
+            f"{listed(late, 3)} cannot be read and was changed within a minute of "
             f"{time.strftime('%H:%M:%S')}: perhaps it is still being written"
         )
     return Scan(card, found.checkpoints, found.left_out, warnings)

@@ -23,6 +23,7 @@ torch.set_num_threads(1)  # the workers of pytest-xdist share the cores
 SPEC = "builtin:small_mlp?in_features=12&width=5&num_classes=3"
 NAMES = ["step_9.pt", "step_10.pt", "step_100.pt"]
 SUBSETS = ["clean", "corrupted", "held_out"]
+COUNT = 40  # examples of ``data``
 
 
 @pytest.hookimpl(wrapper=True)
@@ -104,6 +105,25 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     (run.path / "step_10.pt").write_bytes(b"")
     assert run.run().exit_code == 4
     return run
+
+
+def arrays(seed: int = 0) -> dict[str, np.ndarray]:
+    """Examples of four classes, some of whose labels were redrawn over all of them."""
+    draw = np.random.default_rng(seed)
+    true = np.arange(COUNT) % 4
+    selected = draw.random(COUNT) < 0.6
+    given = np.where(selected, draw.integers(0, 4, COUNT), true)
+    x = draw.standard_normal((COUNT, 3)).astype(np.float32)
+    return {"inputs": x, "targets": given, "true": true, "mask": selected}
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> dict[str, np.ndarray]:
+    """``data.npz`` with inputs and given labels, and the directory to work in."""
+    monkeypatch.chdir(tmp_path)
+    found = arrays()
+    np.savez("data.npz", inputs=found["inputs"], targets=found["targets"])
+    return found
 
 
 def assert_input_error(result: Result, *facts: str) -> None:

@@ -53,6 +53,9 @@ NAMES = [
     ("model_10.pth", 10, None),
     ("sweep4_epoch_2.pt", None, 2),
     ("last.ckpt", None, None),
+    ("model-10-85.5.pt", 10, None),  # the metric is no step
+    ("model.10.pth", 10, None),
+    ("best-0.95.pt", None, None),
 ]
 
 

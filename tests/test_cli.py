@@ -147,10 +147,11 @@ def test_scan(tiny):
 
 def test_scan_names_what_cannot_be_read(tiny):
     (tiny.path / "step_10.pt").write_bytes(b"")
-    assert call("scan", str(tiny.path)).stdout.splitlines()[-1] == (
+    assert call("scan", str(tiny.path)).stdout.splitlines()[-2:] == [
         "step_10.pt: the checkpoint file cannot be read: "
-        f"{tiny.path / 'step_10.pt'}: it is empty (0 bytes)"
-    )
+        f"{tiny.path / 'step_10.pt'}: it is empty (0 bytes)",
+        "  to fix: copy or save it again, or leave it out: --checkpoints GLOB",
+    ]
 
 
 def test_check_measures_nothing_and_writes_nothing(tiny, monkeypatch):

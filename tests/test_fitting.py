@@ -85,6 +85,20 @@ def misfit(**changes):
     return weights
 
 
+def two_bodies(seed: int = 0) -> nn.Module:
+    """Everything below one module, with a buffer of the same name twice, as built."""
+    torch.manual_seed(seed)
+    model = nn.Module()
+    model.body = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    for layer in model.body:
+        layer.register_buffer("mask", torch.ones(2))
+    return model
+
+
+def plain() -> dict[str, torch.Tensor]:
+    return two_bodies().state_dict()
+
+
 MISFITS = {
     "missing": (
         misfit(head__bias=None, norm__weight=None),
@@ -236,6 +250,46 @@ def test_a_parameter_or_a_learned_statistic_is_never_ignored(name, how):
 
 def test_ignoring_takes_nothing_away_that_fits():
     assert same(adapted(trained(), ignore=["*"]), trained())
+
+
+HINTS = {
+    "a prefix": ({k.removeprefix("body."): v for k, v in plain().items()}, "--rename '*=body.*'"),
+    "buffers": ({k: v for k, v in plain().items() if not k.endswith("mask")}, "--ignore '*.mask'"),
+    "of a loss": (
+        plain() | {"loss.a": torch.ones(2), "loss.b": torch.ones(2)},
+        "--ignore 'loss.*'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_what_to_type_is_said_and_helps(case):
+    weights, hint = HINTS[case]
+    with pytest.raises(CheckpointError, match="does not fit") as error:
+        fit(two_bodies(), weights, "step_1.pt", "net")
+    assert hint in error.value.fix
+    option, value = hint.replace("'", "").split()
+    model = two_bodies(seed=9)
+    fit(model, weights, "step_1.pt", "net", **{option.removeprefix("--"): [value]})
+    assert all(torch.equal(v, plain()[k]) for k, v in model.state_dict().items())
+
+
+def test_what_never_helps_is_not_said():
+    """A statistic of a norm cannot be ignored, nor should layers that the model has not."""
+    statistics = {k: v for k, v in plain().items() if "running_mean" not in k}
+    deeper = plain() | {"body.2.weight": torch.ones(3, 3)}
+    for weights in (statistics, deeper):
+        with pytest.raises(CheckpointError, match="does not fit") as error:
+            fit(two_bodies(), weights, "step_1.pt", "net")
+        assert error.value.fix == "give the model that was trained: --model SPEC"
+
+
+def test_the_closest_name_is_one_of_the_same_shape():
+    weights = {k.replace("body.0.weight", "body.0.bias_"): v for k, v in plain().items()}
+    del weights["body.0.bias"]
+    with pytest.raises(CheckpointError, match="does not fit") as error:
+        fit(two_bodies(), weights, "step_1.pt", "net")
+    assert "--rename body.0.bias_=body.0.weight" in error.value.fix
 
 
 def test_two_values_for_one_parameter_are_refused():

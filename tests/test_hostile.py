@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import struct
+import tomllib
 import types
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,7 @@ from analyze.checkpoints.discovery import find
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
-from tests.conftest import assert_three_facts, call
+from tests.conftest import assert_input_error, assert_three_facts, call, small_weights
 from tests.test_checkpoints import Calls
 
 WEIGHTS = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
@@ -91,6 +92,21 @@ def test_a_zip_bomb_is_not_opened(tmp_path, monkeypatch):
         read_content(bomb)
     assert "50" in error.value.found
     assert_three_facts(str(error.value))
+
+
+def test_compressed_tensors_are_not_read_as_they_stand(tmp_path):
+    """Of random numbers, so that compression saves nothing and nothing is claimed."""
+    good, packed = tmp_path / "good.pt", tmp_path / "packed.pt"
+    torch.save({"weight": torch.randn(200, 30)}, good)
+    with zipfile.ZipFile(good) as file:
+        content = {name: file.read(name) for name in file.namelist()}
+    archive(packed, content, zipfile.ZIP_DEFLATED)
+    for read in (read_content, read_weights):
+        with pytest.raises(CheckpointError, match="tensors in the checkpoint file are compr") as e:
+            read(packed)
+    assert e.value.found == f"good/data/0 in {packed}"
+    archive(packed, content)
+    assert torch.equal(read_weights(packed)["weight"], read_weights(good)["weight"])
 
 
 def test_entries_that_claim_the_same_bytes(tmp_path):
@@ -159,6 +175,15 @@ def test_values_that_trainers_save_are_read(tmp_path, case, legacy):
     assert after == before  # allowed for the length of one call
 
 
+def test_torch_is_one_without_the_known_holes_of_its_reader():
+    """CVE-2025-32434 and CVE-2026-24747, closed in 2.6 and 2.10."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    needed = next(
+        word for word in tomllib.loads(text)["project"]["dependencies"] if word.startswith("torch>")
+    )
+    assert tuple(map(int, needed.removeprefix("torch>=").split("."))) >= (2, 10)
+
+
 REFUSED = {
     "os.system": Calls(os.system, "touch {marker}"),
     "eval": Calls(eval, "open('{marker}', 'w')"),
@@ -213,96 +238,6 @@ def test_a_run_card_cannot_trust(tiny):
     assert call("scan", str(tiny.path)).exit_code == 3
 
 
-# --- torch.distributed.checkpoint
-
-
-def distributed(folder: Path, change) -> Path:
-    """A checkpoint whose metadata were changed."""
-    import warnings
-
-    import torch.distributed.checkpoint as dcp
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dcp.save({"model": WEIGHTS}, checkpoint_id=folder)
-        metadata = dcp.FileSystemReader(folder).read_metadata()
-    changed = change(metadata)
-    content = metadata if changed is None else changed
-    (folder / ".metadata").write_bytes(pickle.dumps(content))
-    return folder
-
-
-def elsewhere(path: str):
-    def change(metadata) -> None:
-        for info in metadata.storage_data.values():
-            info.relative_path = path
-
-    return change
-
-
-def enlarge(metadata) -> None:
-    for entry in metadata.state_dict_metadata.values():
-        entry.size = torch.Size([10**6, 10**6])
-
-
-METADATA = {
-    "a file above": (elsewhere("../secret.pt"), "the file '../secret.pt'"),
-    "an absolute path": (elsewhere("/etc/passwd"), "the file '/etc/passwd'"),
-    "a file that is not there": (elsewhere("gone.distcp"), "FileNotFoundError"),
-    "more than the files hold": (enlarge, "tensors of"),
-    "no metadata": (lambda _: [1, 2], "list"),
-    "other records": (lambda m: setattr(m, "storage_data", {1: 2}), "AttributeError"),
-}
-
-
-@pytest.mark.parametrize("case", METADATA)
-def test_false_metadata(tmp_path, case):
-    change, found = METADATA[case]
-    torch.save(WEIGHTS, tmp_path / "secret.pt")
-    folder = distributed(tmp_path / "step-1", change)
-    with pytest.raises(CheckpointError, match="cannot be read") as error:
-        read_weights(folder)
-    assert found in error.value.found
-
-
-@pytest.mark.parametrize("where", ["whole", "planner_data", "storage_meta"])
-def test_code_in_metadata_is_not_run(tmp_path, where):
-    marker = tmp_path / "marker"
-    evil = Calls(os.system, f"touch {marker}")
-
-    def change(metadata):
-        if where == "whole":
-            return evil
-        return setattr(metadata, where, evil)
-
-    folder = distributed(tmp_path / "step-1", change)
-    with pytest.raises(CheckpointError, match="would run code") as error:
-        read_weights(folder)
-    assert f"{os.system.__module__}.system" in error.value.found
-    assert not marker.exists()
-
-
-def test_code_in_an_entry_that_is_no_tensor_is_not_run(tmp_path):
-    """Torch itself opens such entries without a check."""
-    marker = tmp_path / "marker"
-    folder = distributed(tmp_path / "step-1", lambda _: None)
-    from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex
-
-    buffer = io.BytesIO()
-    torch.save(Calls(os.system, f"touch {marker}"), buffer)
-    (folder / "__0_1.distcp").write_bytes(buffer.getvalue())
-    metadata = pickle.loads((folder / ".metadata").read_bytes())
-    info = next(iter(metadata.storage_data.values()))
-    metadata.state_dict_metadata["step"] = BytesStorageMetadata()
-    metadata.storage_data[MetadataIndex("step")] = type(info)(
-        "__0_1.distcp", 0, len(buffer.getvalue())
-    )
-    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
-    assert torch.equal(read_weights(folder)["weight"], WEIGHTS["weight"])
-    assert read_content(folder).step is None
-    assert not marker.exists()
-
-
 # --- index files, links, names
 
 INDICES = {
@@ -332,6 +267,15 @@ def test_an_index_leads_nowhere(tmp_path, case):
     with pytest.raises(CheckpointError, match="index of the checkpoint is not understood") as error:
         read_weights(folder)
     assert_three_facts(str(error.value))
+
+
+def test_a_part_that_is_a_link_in_a_circle(tmp_path):
+    (tmp_path / "circle.safetensors").symlink_to("circle.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"weight": "circle.safetensors"}}))
+    with pytest.raises(CheckpointError, match="parts of the checkpoint are missing") as error:
+        read_weights(tmp_path)
+    assert error.value.found.startswith("no circle.safetensors")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "3"])
@@ -389,6 +333,19 @@ def test_names_do_nothing_to_terminal_or_page(tiny, name, tmp_path):
         assert character not in shown
         assert character not in html
     assert not any(line.startswith("break_2") for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("monitor", ["\x1b[31m\nloss", torch.ones(2), 3, "m" * 1000])
+def test_names_of_metrics_do_nothing_to_the_terminal(tiny, monitor):
+    kept = {"monitor": monitor, "best_k_models": {"a": torch.tensor(1.0)}}
+    content = {"state_dict": small_weights(0), "callbacks": {"ModelCheckpoint": kept}}
+    torch.save(content, tiny.path / "step_10.pt")
+    result = call("scan", str(tiny.path))
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    warned = [line for line in result.stdout.splitlines() if "of Lightning's" in line]
+    assert len(warned) == isinstance(monitor, str)
+    assert all(len(line) < 300 for line in warned)
 
 
 def test_names_of_tensors_do_nothing_to_the_terminal(tiny):
@@ -482,6 +439,18 @@ def test_pickles_of_any_opcodes_are_a_clear_error(tmp_path):
             assert_three_facts(str(error))
 
     any_pickle()
+
+
+def test_a_run_that_is_a_link_in_a_circle(tiny):
+    loop = tiny.path / "loop"
+    loop.symlink_to(loop)
+    for options in ([], ["--probes", str(loop), "--model", "builtin:small_mlp"]):
+        run = str(tiny.path if options else loop)
+        assert_input_error(call("run", run, *options), "missing", "loop")
+    listing = tiny.path.parent / "list.csv"
+    listing.write_text("checkpoint,step\nloop,1\n")
+    result = call("scan", str(tiny.path), "--manifest", str(listing))
+    assert_input_error(result, "no 'loop'")
 
 
 def test_links_in_a_circle_are_left_out(tmp_path):

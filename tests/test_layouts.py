@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +207,33 @@ def test_distributed_checkpoints(tmp_path):
     for c in checkpoints:
         assert_weights(c, weights(int(c.step)))
         assert len(c.sha256) == 64
+
+
+@FOREIGN
+def test_the_application_state_of_torchs_recipe(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    state = {"app": {"model": weights(3), "optim": {"m": torch.ones(3)}}}
+    dcp.save(state, checkpoint_id=tmp_path / "step-3")
+    (only,) = found(tmp_path)
+    assert (only.step, only.weights_key) == (3, "app.model")
+    assert_weights(only, weights(3))
+
+
+def test_deepspeed(tmp_path):
+    for step in (100, 20):
+        folder = tmp_path / f"global_step{step}"
+        state = {"module": weights(step), "global_steps": step}
+        save(folder / "mp_rank_00_model_states.pt", state)
+        save(folder / "zero_pp_rank_0_mp_rank_00_optim_states.pt", {"optimizer_state_dict": {}})
+    save(folder / "mp_rank_01_model_states.pt", {"module": weights(1)})
+    (tmp_path / "latest").write_text("global_step100")
+    checkpoints = found(tmp_path)
+    assert [(c.step, c.weights_key) for c in checkpoints] == [(20, "module"), (100, "module")]
+    assert_weights(checkpoints[0], weights(20))
+    why = reasons(tmp_path)
+    assert why["latest"] == "says which checkpoint is the last one"
+    assert why["global_step20/mp_rank_01_model_states.pt"].startswith("one part of a model-par")
 
 
 @FOREIGN
@@ -473,95 +499,3 @@ def test_a_compiled_model_and_an_averaged_one(tmp_path):
     first, second = found(tmp_path)
     assert_weights(first, weights(4))
     assert_weights(second, weights(4), weights="ema")
-
-
-# --- links, copies, order
-
-
-def test_hard_links_are_found_once(tmp_path):
-    path = save(tmp_path / "step_1.pt", weights(1))
-    os.link(path, tmp_path / "model_best.pt")
-    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
-    assert reasons(tmp_path)["model_best.pt"] == "the same file as step_1.pt"
-
-
-def test_a_copy_without_a_step_is_found_once(tmp_path):
-    for step in (1, 2):
-        save(tmp_path / f"step_{step}.pt", weights(step))
-    save(tmp_path / "final.pt", {"model": {f"module.{k}": v for k, v in weights(2).items()}})
-    assert [c.name for c in found(tmp_path)] == ["step_1.pt", "step_2.pt"]
-    assert reasons(tmp_path)["final.pt"] == "the same weights as step_2.pt"
-
-
-def test_equal_weights_at_different_steps_are_two_checkpoints(tmp_path):
-    for step in (1, 2):
-        save(tmp_path / f"step_{step}.pt", weights(1))
-    assert len(found(tmp_path)) == 2
-
-
-def test_one_step_with_different_weights_is_kept_and_told(tmp_path):
-    save(tmp_path / "epoch=0-step=5.ckpt", weights(1))
-    save(tmp_path / "epoch=0-step=5-v1.ckpt", weights(2))
-    assert len(found(tmp_path)) == 2
-    assert "different weights at one step" in " ".join(scan(tmp_path).warnings)
-
-
-def test_unknown_steps_stand_last_by_age_with_a_warning(tmp_path):
-    for age, name in enumerate(["zeta.pt", "alpha.pt", "step_5.pt"]):
-        path = save(tmp_path / name, weights(age))
-        os.utime(path, (1000 + age, 1000 + age))
-    assert [c.name for c in found(tmp_path)] == ["step_5.pt", "zeta.pt", "alpha.pt"]
-    assert "no step is known of zeta.pt, alpha.pt" in " ".join(scan(tmp_path).warnings)
-
-
-def test_a_number_that_never_changes_is_no_step(tmp_path):
-    for k, name in enumerate(["resnet18_best.pt", "resnet18_other.pt"]):
-        save(tmp_path / name, weights(k))
-    assert [known(c.step) for c in found(tmp_path)] == [None, None]
-
-
-def test_gaps_are_told(tmp_path):
-    for k, step in enumerate((100, 200, 300, 400, 700, 800)):
-        save(tmp_path / f"step_{step}.pt", weights(k))
-    assert scan(tmp_path).warnings == ["gaps between step 400 and 700: the others are 100 apart"]
-
-
-def test_several_runs_in_one_directory_are_told(tmp_path):
-    for k, version in enumerate(("version_0", "version_1")):
-        save(tmp_path / version / "step_5.pt", weights(k))
-    assert "these may be several runs" in " ".join(scan(tmp_path).warnings)
-
-
-# --- written at this moment
-
-
-def test_what_is_still_being_written_is_left_for_later(tmp_path, monkeypatch):
-    save(tmp_path / "step_1.pt", weights(1))
-    growing = tmp_path / "step_2.pt"
-    growing.write_bytes((tmp_path / "step_1.pt").read_bytes()[:700])
-
-    def meanwhile(_seconds: float) -> None:
-        growing.write_bytes((tmp_path / "step_1.pt").read_bytes()[:900])
-
-    monkeypatch.setattr("analyze.checkpoints.discovery.time.sleep", meanwhile)
-    assert reasons(tmp_path) == {"step_2.pt": "still being written: run again later"}
-    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
-
-
-@FOREIGN
-def test_a_distributed_checkpoint_is_whole_when_its_metadata_is_there(tmp_path):
-    import torch.distributed.checkpoint as dcp
-
-    save(tmp_path / "step_1.pt", weights(1))
-    dcp.save({"model": weights(2)}, checkpoint_id=tmp_path / "step-2")
-    (tmp_path / "step-2" / ".metadata").unlink()
-    assert reasons(tmp_path)["step-2"].startswith("still being written")
-
-
-def test_a_recent_file_that_cannot_be_read_is_told(tmp_path):
-    save(tmp_path / "step_1.pt", weights(1))
-    (tmp_path / "step_2.pt").write_bytes(b"PK")
-    warnings = scan(tmp_path).warnings
-    assert any("step_2.pt cannot be read and was changed" in text for text in warnings)
-    os.utime(tmp_path / "step_2.pt", (1000, 1000))
-    assert not any("still being written" in text for text in scan(tmp_path).warnings)

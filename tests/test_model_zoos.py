@@ -22,19 +22,25 @@ FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Whoever looks up a name or connects fails the test."""
+    """Whoever looks up a name or connects fails the test, even where the error is swallowed."""
+    used = []
 
     def refuse(*arguments, **_):
+        used.append(arguments)
         raise AssertionError(f"the network was used: {arguments}")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
+    yield used
+    assert used == []
 
 
 def test_the_network_is_blocked_in_these_tests(no_network):
     with pytest.raises(AssertionError, match="network was used"):
         socket.create_connection(("localhost", 80))
+    assert [arguments[0] for arguments in no_network] == [("localhost", 80)]
+    no_network.clear()
 
 
 SPECS = [
@@ -117,6 +123,81 @@ def test_the_model_is_that_of_the_config(tmp_path, no_network):
     assert type(model).__name__ == "BertForSequenceClassification"
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert model.classifier.out_features == 3
+
+
+FETCHING = {
+    "a backbone": {"model_type": "detr", "architectures": ["DetrForObjectDetection"], "d_model": 16,
+                   "backbone": "microsoft/resnet-50", "use_pretrained_backbone": True,
+                   "use_timm_backbone": False},
+    "a backbone of timm": {"model_type": "timm_backbone", "architectures": ["TimmBackbone"],
+                           "backbone": "resnet10t", "use_pretrained_backbone": True},
+    "a kernel": BERT | {"attn_implementation": "kernels-community/flash-attn"},
+    "a kernel by another key": BERT | {"_attn_implementation": "kernels-community/flash-attn"},
+    "a kernel inside": {"model_type": "encoder-decoder", "architectures": ["EncoderDecoderModel"],
+                        "decoder": BERT, "encoder": BERT | {"attn_implementation": "a/b"}},
+}  # fmt: skip
+
+
+@FOREIGN
+@pytest.mark.parametrize("case", FETCHING)
+def test_a_config_fetches_nothing(tmp_path, no_network, monkeypatch, case):
+    """Neither weights nor code: a kernel is code from a server, wherever it was fetched before."""
+    pytest.importorskip("transformers")
+    pytest.importorskip("timm")
+    from transformers.integrations import hub_kernels
+
+    monkeypatch.setattr(hub_kernels, "get_kernel", lambda *_, **__: pytest.fail("code was run"))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(FETCHING[case]))
+    spec = ModelSpec("transformers:auto", "transformers", "auto", {}, path)
+    if case == "a backbone":  # its config is on a server only
+        with pytest.raises(InputError, match="cannot be built"):
+            build_model(spec)
+        return
+    model = build_model(spec)
+    assert "/" not in str(getattr(model.config, "_attn_implementation", ""))
+
+
+@FOREIGN
+def test_entries_of_a_config_are_overruled_by_name(tmp_path, no_network):
+    pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text(json.dumps(BERT))
+    common = ("transformers:auto?...", "transformers", "auto")
+    wide = ModelSpec(*common, {"intermediate_size": 24}, tmp_path / "config.json")
+    assert build_model(wide).bert.encoder.layer[0].intermediate.dense.out_features == 24
+    with pytest.raises(InputError, match="no such entry"):
+        build_model(ModelSpec(*common, {"intermediate_sise": 24}, tmp_path / "config.json"))
+
+
+DATA = [
+    "torchvision:CIFAR10?root=gone", "torchvision:FashionMNIST?root=gone", "huggingface:imdb",
+    "huggingface:user/images?split=train", "folder:https://example.com/images",
+]  # fmt: skip
+
+
+@FOREIGN
+@pytest.mark.parametrize("text", DATA)
+def test_no_data_are_downloaded(no_network, tmp_path, monkeypatch, text):
+    from analyze.probes.freezing.data import examples_of
+
+    monkeypatch.chdir(tmp_path)
+    if text.startswith("huggingface"):
+        pytest.importorskip("datasets")
+    with pytest.raises(InputError, match="data set cannot be opened"):
+        examples_of(text)
+    assert list(tmp_path.iterdir()) == []
+
+
+@FOREIGN
+def test_data_on_disk_are_read_without_the_network(no_network, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    from analyze.probes.freezing.data import examples_of
+
+    table = {"x": [[0.5, k] for k in range(4)], "label": [0, 1, 0, 1]}
+    datasets.Dataset.from_dict(table).save_to_disk(tmp_path / "saved")
+    examples = examples_of(f"huggingface:{tmp_path / 'saved'}")
+    np.testing.assert_array_equal(examples.targets, [0, 1, 0, 1])
+    np.testing.assert_array_equal(examples.items(np.array([3]))[0], [0.5, 3])
 
 
 WRONG = {

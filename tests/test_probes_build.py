@@ -20,29 +20,9 @@ from analyze.probes.freezing.noise import labels_of
 from analyze.probes.freezing.recipe import Recipe, build_probes
 from analyze.probes.freezing.selection import choose
 from analyze.probes.freezing.transforms import Transforms
-from tests.conftest import assert_input_error, call, small_probes
+from tests.conftest import COUNT, assert_input_error, call, small_probes
 
-COUNT = 40
 SCALED = ["--mean", "0.5", "--std", "0.25"]
-
-
-def arrays(seed: int = 0) -> dict[str, np.ndarray]:
-    """Examples of four classes, some of whose labels were redrawn over all of them."""
-    draw = np.random.default_rng(seed)
-    true = np.arange(COUNT) % 4
-    selected = draw.random(COUNT) < 0.6
-    given = np.where(selected, draw.integers(0, 4, COUNT), true)
-    x = draw.standard_normal((COUNT, 3)).astype(np.float32)
-    return {"inputs": x, "targets": given, "true": true, "mask": selected}
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch) -> dict[str, np.ndarray]:
-    """``data.npz`` with inputs and given labels, and the directory to work in."""
-    monkeypatch.chdir(tmp_path)
-    found = arrays()
-    np.savez("data.npz", inputs=found["inputs"], targets=found["targets"])
-    return found
 
 
 def build(*options: str) -> ProbeSet:
@@ -54,6 +34,20 @@ def build(*options: str) -> ProbeSet:
 
 def subset_of(probes: ProbeSet) -> list[str]:
     return [probes.subset_names[code] for code in probes.subset]
+
+
+def saved(values, name: str) -> str:
+    """A file of these values, in the format of its name."""
+    path = Path(name)
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif path.suffix == ".pt":
+        torch.save(torch.as_tensor(values), path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(np.asarray(values).tolist()))
+    else:
+        path.write_text("\n".join(map(str, np.asarray(values).tolist())))
+    return name
 
 
 # --- sources
@@ -159,6 +153,9 @@ def test_an_image_folder_with_evaluation_transforms(data):
     assert probes.columns["class"].names == ("cat", "dog")
     refused = call("probes", "build", "a.safetensors", "--data", "folder:images", *SCALED)
     assert_input_error(refused, "inputs are of different shapes", "--resize 256 --crop 224")
+    options = ["--data", "folder:images", "--resize", "24", "--crop", "25", *SCALED]
+    refused = call("probes", "build", "a.safetensors", *options)
+    assert_input_error(refused, "contradict", "--crop 25 of images [32, 24]", "black")
 
 
 def test_examples_held_out_are_of_the_same_shape(data):
@@ -196,152 +193,9 @@ def test_a_hugging_face_data_set(data):
     assert "noise" in probes.columns
     refused = call("probes", "build", "a.safetensors", "--data", "huggingface:saved")
     assert_input_error(refused, "no such split", "train")
-
-
-# --- noise
-
-
-def saved(values, name: str) -> str:
-    """A file of these values, in the format of its name."""
-    path = Path(name)
-    if path.suffix == ".npy":
-        np.save(path, values)
-    elif path.suffix == ".pt":
-        torch.save(torch.as_tensor(values), path)
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(np.asarray(values).tolist()))
-    else:
-        path.write_text("\n".join(map(str, np.asarray(values).tolist())))
-    return name
-
-
-def cifar_n(found) -> str:
-    """The dictionary of numpy arrays that CIFAR-10N is."""
-    torch.save({"clean_label": found["true"], "worse_label": found["targets"]}, "human.pt")
-    return "cifar_n:human.pt?column=worse_label"
-
-
-def by_labels(found):
-    return found["targets"] != found["true"]
-
-
-def by_mask(found):
-    return found["mask"]
-
-
-NOISE = {
-    "true labels, npy": (lambda f: "true_labels:" + saved(f["true"], "t.npy"), by_labels),
-    "true labels, json": (lambda f: "true_labels:" + saved(f["true"], "t.json"), by_labels),
-    "mask, npy": (lambda f: "mask:" + saved(f["mask"], "m.npy"), by_mask),
-    "mask, pt": (lambda f: "mask:" + saved(f["mask"], "m.pt"), by_mask),
-    "mask, csv": (lambda f: "mask:" + saved(f["mask"].astype(int), "m.csv"), by_mask),
-    "indices, txt": (lambda f: "indices:" + saved(np.flatnonzero(f["mask"]), "i.txt"), by_mask),
-    "indices, json": (lambda f: "indices:" + saved(np.flatnonzero(f["mask"]), "i.json"), by_mask),
-}
-
-
-@pytest.mark.parametrize("case", NOISE)
-def test_noise_in_the_forms_that_people_have(data, case):
-    spec, expected = NOISE[case]
-    probes = build("--data", "data.npz", "--noise", spec(data))
-    wrong = expected(data)
-    assert subset_of(probes) == ["corrupted" if w else "clean" for w in wrong]
-    np.testing.assert_array_equal(probes.targets, data["targets"])
-
-
-@pytest.mark.parametrize("case", ["json", "cifar-n"])
-def test_noisy_labels_go_over_those_of_the_data(data, case):
-    np.savez("data.npz", inputs=data["inputs"], targets=data["true"])
-    noise = cifar_n(data) if case == "cifar-n" else (
-        "noisy_labels:" + saved(data["targets"], "n.json")
-    )  # fmt: skip
-    probes = build("--data", "data.npz", "--noise", noise)
-    np.testing.assert_array_equal(probes.targets, data["targets"])
-    np.testing.assert_array_equal(probes.columns["true_class"].codes, data["true"])
-    assert subset_of(probes) == ["corrupted" if w else "clean" for w in by_labels(data)]
-
-
-def test_selected_is_not_corrupted(data):
-    options = ["--noise", "true_labels:" + saved(data["true"], "t.npy"),
-               "--noise", "mask:" + saved(data["mask"], "m.npy")]  # fmt: skip
-    result = call("probes", "build", "out.safetensors", "--data", "data.npz", *options)
-    unchanged = int((data["mask"] & ~by_labels(data)).sum())
-    assert unchanged > 0
-    fact = f"{unchanged} of {data['mask'].sum()} selected labels are unchanged; they count as clean"
-    assert fact in result.stdout
-    probes = read_probes(Path("out.safetensors"))
-    assert subset_of(probes).count("corrupted") == by_labels(data).sum()
-
-
-def test_three_states(data):
-    mask = np.where(np.arange(COUNT) < 10, -1, data["mask"])
-    probes = build("--data", "data.npz", "--noise", "mask:" + saved(mask, "m.npy"))
-    assert subset_of(probes)[:10] == ["unknown"] * 10
-    assert probes.subset_names == ("clean", "corrupted", "unknown")
-    true = np.where(np.arange(COUNT) < 10, -1, data["true"])
-    again = build("--data", "data.npz", "--noise", "true_labels:" + saved(true, "t.npy"))
-    assert subset_of(again)[:10] == ["unknown"] * 10
-
-
-def test_an_estimate_is_called_one(data):
-    lines = ["is_label_issue,label_quality,given_label,predicted_label"]
-    lines += [f"{bool(m)},0.5,{g},{t}" for m, g, t in
-              zip(data["mask"], data["targets"], data["true"], strict=True)]  # fmt: skip
-    Path("lab.csv").write_text("\n".join(lines))
-    probes = build("--data", "data.npz", "--noise", "cleanlab:lab.csv")
-    assert set(subset_of(probes)) == {"estimated_clean", "estimated_corrupted"}
-    assert subset_of(probes).count("estimated_corrupted") == data["mask"].sum()
-
-
-WRONG_NOISE = {
-    "kind": ("symmetric:x.npy", "no kind of label noise", "true_labels:FILE"),
-    "no file": ("mask:gone.npy", "a file for the probes is missing", "gone.npy"),
-    "length": ("mask:short.npy", "does not fit the data", "[3]"),
-    "values": ("mask:sevens.npy", "does not fit the data", "7"),
-    "range": ("indices:far.json", "does not fit the data", "0 to 39"),
-    "objects": ("mask:objects.npy", "cannot be read", "give its .pt twin"),
-    "other order": ("cifar_n:tf.pt?column=worse_label", "does not fit the data", "TensorFlow"),
-    "no column": ("cifar_n:tf.pt?column=other", "does not fit the data", "clean_label"),
-    "no such column": ("mask:@noisy", "no such column", "'noisy'"),
-    "code": ("mask:evil.pt", "would run code", "asks for"),
-    "ending": ("mask:m.xlsx", "cannot be read", ".xlsx"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_NOISE)
-def test_noise_that_does_not_fit(data, case):
-    from tests.test_checkpoints import Calls
-
-    saved(np.zeros(3), "short.npy")
-    saved(np.full(COUNT, 7), "sevens.npy")
-    saved([99], "far.json")
-    np.save("objects.npy", np.array([None] * COUNT), allow_pickle=True)
-    torch.save({"clean_label": data["true"][::-1].copy(), "worse_label": data["true"]}, "tf.pt")
-    torch.save(Calls(print, "code of a mask was run"), "evil.pt")
-    Path("m.xlsx").write_text("")
-    noise, what, found = WRONG_NOISE[case]
-    result = call("probes", "build", "out.safetensors", "--data", "data.npz", "--noise", noise)
-    assert_input_error(result, what, found)
-    assert not Path("out.safetensors").exists()
-
-
-def test_a_mask_that_contradicts_the_labels(data):
-    mask = ~by_labels(data)
-    options = ["--noise", "true_labels:" + saved(data["true"], "t.npy"),
-               "--noise", "mask:" + saved(mask, "m.npy")]  # fmt: skip
-    result = call("probes", "build", "out.safetensors", "--data", "data.npz", *options)
-    assert_input_error(result, "contradict one another", str(by_labels(data).sum()))
-
-
-def test_targets_that_are_not_those_of_the_items(data):
-    """An ImageFolder reads ``samples``: changing ``targets`` changes nothing."""
-    folder_of_images(Path("images"), sizes=((8, 8), (8, 8)))
-    Path("mine.py").write_text(
-        "from torchvision.datasets import ImageFolder\n"
-        "def build():\n  d = ImageFolder('images')\n  d.targets = [1, 1, 0, 0]\n  return d\n"
-    )
-    result = call("probes", "build", "a.safetensors", "--data", "mine.py:build", *SCALED)
-    assert_input_error(result, "not those of its items", "`samples`, not `targets`")
+    spec = "huggingface:saved?split=train&input=input_ids&target=gone"
+    refused = call("probes", "build", "a.safetensors", "--data", spec)
+    assert_input_error(refused, "no such target", "?target=label")
 
 
 # --- choice
@@ -393,7 +247,7 @@ WRONG = {
     "download": (
         ["--data", "torchvision:CIFAR10?download=true"], "would be downloaded", "download=True"),
     "not there": (["--data", "torchvision:CIFAR10?root=gone"], "cannot be opened", "root=DIR"),
-    "no folder": (["--data", "folder:gone"], "cannot be opened", "gone"),
+    "no folder": (["--data", "folder:gone"], "cannot be opened", "--data folder:DIR"),
     "no file": (["--data", "gone.npz"], "a file for the probes is missing", "gone.npz"),
     "no targets": (["--data", "half.npz"], "no inputs or no targets", "half.npz"),
     "lengths": (["--data", "odd.npz"], "different lengths", "targets 39"),
@@ -496,7 +350,7 @@ def test_the_sheet_has_a_row_of_images_for_each_subset(data):
         np.array([0, 40, 80, 20, 60, 100]) / 255
     )
     assert [a.texts[0].get_text() for a in drawn] == [
-        "cat", "dog (cat)", "cat", "dog", "dog", "cat (dog)",
+        "cat", "dog\n(cat)", "cat", "dog", "dog", "cat\n(dog)",
     ]  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def test_a_manifest_that_is_not_understood(tiny, case):
 
 def test_a_missing_manifest(tiny):
     result = call("scan", str(tiny.path), "--manifest", "gone.csv")
-    assert_input_error(result, "the manifest is not understood", "gone.csv")
+    assert_input_error(result, "the manifest cannot be read", "gone.csv")
 
 
 def test_a_pattern_for_steps_goes_before_what_files_say(tmp_path):
@@ -103,6 +103,59 @@ def test_scan_has_a_decision_for_every_file(tiny):
     assert "run.toml" not in table
 
 
+def test_the_headline_counts_what_can_be_read(tiny):
+    (tiny.path / "step_10.pt").write_bytes(b"x" * 9)
+    text = call("scan", str(tiny.path)).stdout
+    assert text.startswith("2 checkpoints, and 1 that cannot be read in ")
+    assert "step_10.pt: its 9 bytes are no torch file\n  to fix: copy or save it again" in text
+    (tiny.path / "step_9.pt").unlink()
+    text = call("scan", str(tiny.path)).stdout
+    assert text.startswith("1 checkpoint, and 1 that cannot be read in ")
+    (tiny.path / "step_10.pt").unlink()
+    assert call("scan", str(tiny.path)).stdout.startswith("1 checkpoint in ")
+
+
+def test_what_is_refused_is_named_and_not_waited_for(tiny):
+    torch.save(torch.nn.Linear(2, 2), tiny.path / "step_10.pt")
+    torch.save({"ema": small_weights(1)}, tiny.path / "step_9.pt")
+    text = call("scan", str(tiny.path)).stdout
+    assert "asks for torch.nn.modules.linear.Linear\n  to fix: " in text
+    assert "--trust-pickle" in text
+    assert "still being written" not in text
+
+
+TEACHER = {
+    "two parts": lambda t, s: {"teacher": t, "student": s, "epoch": 3},
+    "beside tensors": lambda t, s: {"teacher": t, "student": s, "center": torch.ones(4)},
+    "deeper": lambda t, s: {"nets": {"teacher": {"net": t}, "student": s}},
+    "beside an optimizer": lambda t, s: {
+        "optimizer": {"moments": t}, "nets": {"teacher": {"net": t}, "student": s}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TEACHER)
+def test_weights_at_a_key_that_is_not_known(tiny, case):
+    for k, name in enumerate(NAMES):
+        content = TEACHER[case](small_weights(k), small_weights(k + 10))
+        torch.save(content, tiny.path / name)
+    result = call("scan", str(tiny.path))
+    first = "nets.teacher.net" if "nets" in content else "teacher"
+    other = "nets.student" if "nets" in content else "student"
+    told = f"tensors at {first} (4), {other} (4): --weights-key {first}"
+    assert_input_error(result, "no checkpoints in the run", told, "--weights-key KEY")
+    result = tiny.run("--weights-key", other)
+    assert result.exit_code == 0, result.stderr
+    provenance = json.loads(analyze.open_results(tiny.output).attrs["provenance"])
+    assert provenance["reading"] == {"weights_key": other}
+    assert {c["weights_key"] for c in provenance["checkpoints"]} == {other}
+    assert_input_error(tiny.run("--weights-key", first), "another configuration", "weights key")
+    average = find(tiny.path, reading=Reading(weights="ema", weights_key=first)).checkpoints
+    assert {(c.weights, c.weights_key) for c in average} == {("ema", first)}
+    (missing, *_) = find(tiny.path, reading=Reading(weights_key="net")).checkpoints
+    assert f"no tensors at net of {tiny.path / NAMES[0]}" in missing.problem.found
+    assert missing.problem.fix.startswith(f"--weights-key {first}")
+
+
 def test_choices_go_into_the_results(tiny):
     for k, name in enumerate(NAMES):
         content = {"model": small_weights(k), "model_ema": small_weights(k + 10)}
@@ -129,7 +182,7 @@ def test_renamed_and_ignored_from_the_command_line(tiny):
         torch.save(content | {"criterion.weight": torch.ones(3)}, tiny.path / name)
     refused = tiny.run()
     assert_input_error(refused, "does not fit", "--rename head.weight=fc.weight")
-    result = tiny.run("--rename", "head=fc", "--ignore", "criterion.*")
+    result = tiny.run("--rename", "head=fc", "--ignore", "criterion.*", "--restart")
     assert result.exit_code == 0, result.stderr
     reading = json.loads(analyze.open_results(tiny.output).attrs["provenance"])["reading"]
     assert reading == {"rename": "('head=fc',)", "ignore": "('criterion.*',)"}

@@ -34,7 +34,8 @@ def _reason(path: Path, error: Exception) -> str:
     if size == 0:
         return "it is empty (0 bytes)"
     lines = [line for line in str(error).splitlines() if line.strip()]
-    if not lines or not isinstance(error, RuntimeError | OSError | SafetensorError):
+    foreign = not lines or "Unsupported operand" in lines[0]  # of torch's reader of pickles
+    if foreign or not isinstance(error, RuntimeError | OSError | SafetensorError):
         kind = "safetensors" if path.name.endswith(".safetensors") else "torch"
         return f"its {size} bytes are no {kind} file"
     return f"{lines[0].partition('. ')[0]} ({size} bytes)"

@@ -19,8 +19,9 @@ from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress
 from analyze.checkpoints.reading import PLAIN, Content, read_content
 from analyze.checkpoints.series import in_order, one_kind_of_weights, with_epochs_recognised
+from analyze.checkpoints.state import told
 from analyze.checkpoints.tree import Tree, look_through
-from analyze.errors import CheckpointError, InputError, listed
+from analyze.errors import CheckpointError, InputError, counted, listed
 
 SLICE = re.compile(r"^(-?\d*):(-?\d*)(?::(-?\d*))?$")
 RECENT = 60.0  # seconds since a file was changed within which it may still be being written
@@ -98,7 +99,7 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
     if not picked:
         raise NoCheckpointsError(
             "the selection leaves no checkpoint",
-            found=f"--checkpoints {selection!r} of {len(checkpoints)} checkpoints",
+            found=f"--checkpoints {selection!r} of {counted(len(checkpoints), 'checkpoint')}",
             expected=f"a glob or slice that matches names like {checkpoints[0].name}",
             fix="--checkpoints '*', or --checkpoints ::2",
         )
@@ -165,6 +166,10 @@ def _examine(path: Path, name: str, entry: Entry | None, reading: Reading) -> Ch
 
 
 def _why_none(content: Content) -> str:
+    if content.elsewhere:
+        key = next(iter(content.elsewhere))
+        others = told(content.elsewhere)
+        return f"no weights where they are looked for, but {others}: --weights-key {key}"
     if not content.names:
         return "holds no tensors of a model"
     return "a probe file" if {"targets", "subset"} <= set(content.names) else ""
@@ -232,13 +237,15 @@ def _nothing(run: Path, tree: Tree, left_out: list[LeftOut]) -> NoCheckpointsErr
     files = [p for p in run.rglob("*") if p.is_file()] if run.is_dir() else [run]
     reasons = [f"{one.name}: {one.why}" for one in left_out if "by its ending" not in one.why]
     kinds = Counter(path.suffix or "without ending" for path in files)
-    counted_files = f"{len(files)} file{'s' * (len(files) != 1)}"
-    counted = listed([f"{n} {kind}" for kind, n in kinds.most_common()], 4)
-    kind = f" ({counted})" if kinds else ""
+    of_kinds = listed([f"{n} {kind}" for kind, n in kinds.most_common()], 4)
+    kind = f" ({of_kinds})" if kinds else ""
     why = f"; {'; '.join(reasons[:3])}" if reasons else ""
+    fix = "give the directory that your trainer saved to: analyze scan RUN"
+    if "--weights-key" in why:
+        fix = "say where the weights are: --weights-key KEY"
     return NoCheckpointsError(
         "no checkpoints in the run",
-        found=f"{counted_files} below {run}{kind}, none of them a checkpoint{why}",
+        found=f"{counted(len(files), 'file')} below {run}{kind}, none of them a checkpoint{why}",
         expected=f"files ending in {', '.join(SUFFIXES)} that hold weights",
-        fix="give the directory that your trainer saved to: analyze scan RUN",
+        fix=fix,
     )

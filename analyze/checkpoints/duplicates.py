@@ -13,6 +13,7 @@ from torch import Tensor
 from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.naming import natural_key
 from analyze.checkpoints.options import Reading
+from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.reading import read_weights
 from analyze.errors import CheckpointError
 
@@ -47,8 +48,9 @@ def without_duplicates(
     return kept, left_out
 
 
-def _preference(one: Checkpoint) -> tuple[bool, bool, tuple[tuple[int, int | str], ...]]:
-    return not _known(one), bool(ALIAS.search(one.name)), natural_key(one.name)
+def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int | str], ...]]:
+    unknown = math.isnan(one.step) + math.isnan(one.epoch)
+    return unknown, bool(ALIAS.search(one.name)), natural_key(one.name)
 
 
 def _known(one: Checkpoint) -> bool:
@@ -90,8 +92,7 @@ def _equal(a: dict[str, Tensor], b: dict[str, Tensor], one: Checkpoint, other: C
 
 
 def _same_values(a: Tensor, b: Tensor) -> bool:
-    kinds = [(t.shape, t.dtype, t.layout, t.is_meta) for t in (a, b)]
-    if kinds[0] != kinds[1] or a.layout != torch.strided or a.is_meta:
+    if oddity(a) or oddity(b) or (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     # A tensor of stride 0 can claim any size; comparing it would never end.
     if a.numel() * a.element_size() > max(a.untyped_storage().nbytes(), 1 << 20):

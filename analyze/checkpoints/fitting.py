@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from analyze.checkpoints.mismatch import Mismatch, misfit
+from analyze.checkpoints.mismatch import Mismatch, as_built, misfit
 from analyze.checkpoints.names import any_matches, prefix_of, renamed, stripped, unwrapped
+from analyze.checkpoints.plain import oddity
 from analyze.errors import CheckpointError, listed
-
-LEARNED = ("running_mean", "running_var")  # buffers that training changes
 
 
 def fit(
@@ -46,12 +45,13 @@ def fit(
     own = model.state_dict(keep_vars=True)
     weights = renamed(weights, rename)
     prefix = prefix_of(weights, own)
-    found = unwrapped(renamed(stripped(weights, own, prefix), rename), own)
+    found = unwrapped(renamed(stripped(weights, own, prefix), rename, own), own)
     found = _without_ignored(found, own, ignore)
+    _check_plain({key: kind for key, tensor in found.items() if (kind := oddity(tensor))}, name)
     missing = [
         key for key, tensor in own.items()
         if key not in found and not _spare(key, own, found)
-        and not (any_matches(key, ignore) and _as_built(key, tensor))
+        and not (any_matches(key, ignore) and as_built(key, tensor))
     ]  # fmt: skip
     unknown = [key for key in found if key not in own]
     misshapen = [k for k, t in found.items() if k in own and t.shape != own[k].shape]
@@ -71,13 +71,8 @@ def _without_ignored(
         key: tensor
         for key, tensor in found.items()
         if not any_matches(key, ignore)
-        or (key in own and not (_as_built(key, own[key]) and tensor.shape != own[key].shape))
+        or (key in own and not (as_built(key, own[key]) and tensor.shape != own[key].shape))
     }
-
-
-def _as_built(key: str, tensor: Tensor) -> bool:
-    """Whether a tensor may be right as the model builds it: a buffer that training leaves alone."""
-    return not isinstance(tensor, nn.Parameter) and not key.endswith(LEARNED)
 
 
 def _spare(key: str, own: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> bool:
@@ -87,17 +82,21 @@ def _spare(key: str, own: Mapping[str, Tensor], present: Mapping[str, Tensor]) -
     return any(other in present for other, tensor in own.items() if tensor is own[key])
 
 
-def _check_values(found: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> None:
-    """Plain finite numbers, as the model has them."""
-    odd = [f"{k} ({kind})" for k, t in found.items() if (kind := _odd(t, own[k]))]
+def _check_plain(odd: Mapping[str, str], name: str) -> None:
+    """Dense floating point numbers, as the model has them; ``odd`` says what is not."""
     if odd:
         raise CheckpointError(
             "the checkpoint holds tensors that are not plain weights",
-            found=f"{listed(odd)} in {name}",
+            found=f"{listed([f'{key} ({kind})' for key, kind in odd.items()])} in {name}",
             expected="dense floating point numbers, as the model has them",
             fix="save the weights as the model computes with them: "
-            "torch.save(model.state_dict(), path)",
+            "torch.save(model.state_dict(), path), after to_dense() or dequantize() where needed",
         )
+
+
+def _check_values(found: Mapping[str, Tensor], own: Mapping[str, Tensor], name: str) -> None:
+    """Plain finite numbers, as the model has them."""
+    _check_plain({k: kind for k, t in found.items() if (kind := _other_kind(t, own[k]))}, name)
     bad = [k for k, t in found.items() if not _finite(t) and _finite(own[k])]
     if bad:
         raise CheckpointError(
@@ -124,15 +123,14 @@ def _check_ties(
             )
 
 
-def _odd(tensor: Tensor, own: Tensor) -> str:
-    """What makes a tensor's values no weights; empty for one that the model can take."""
-    if tensor.is_meta:
-        return "without values"
-    if tensor.layout != torch.strided:
-        return "sparse"
+def _other_kind(tensor: Tensor, own: Tensor) -> str:
+    """The type of numbers where the model has floating point or complex ones, and these are not."""
     kinds = [(t.is_floating_point(), t.is_complex()) for t in (tensor, own)]
     return "" if kinds[0] == kinds[1] or not any(kinds[1]) else str(tensor.dtype)
 
 
 def _finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    if not tensor.is_floating_point():
+        return True
+    wide = tensor.float() if tensor.element_size() == 1 else tensor  # no isfinite for float8
+    return bool(torch.isfinite(wide).all())

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from analyze.checkpoints.links import real_path
 from analyze.errors import InputError
 
 COLUMNS = ("checkpoint", "step", "epoch", "tokens")
@@ -48,7 +49,7 @@ def read_manifest(manifest: Path, root: Path) -> list[Entry]:
 def _entry(manifest: Path, line_number: int, line: dict[str, str | None], root: Path) -> Entry:
     place = f"line {line_number}"
     path = root / (line["checkpoint"] or "")
-    if not path.exists() or not path.resolve().is_relative_to(root.resolve()):
+    if not path.exists() or not real_path(path).is_relative_to(real_path(root)):
         raise _broken(manifest, f"{place}: no {line['checkpoint']!r} in {root}")
     numbers = {}
     for column in COLUMNS[1:]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from analyze.errors import CheckpointError, listed
+from analyze.errors import CheckpointError, counted, listed
+
+LEARNED = ("running_mean", "running_var")  # buffers that training changes
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ def misfit(
 ) -> CheckpointError:
     """Every mismatch, with the shapes on both sides and the closest names."""
     missing, unknown, misshapen = mismatch.missing, mismatch.unknown, mismatch.misshapen
-    there = [f"{len(found)} tensors in {name}"]
-    wanted = [f"{len(own)} tensors of {model_name}"]
+    there = [f"{counted(len(found), 'tensor')} in {name}"]
+    wanted = [f"{counted(len(own), 'tensor')} of {model_name}"]
     if unknown:
         there.append(f"{len(unknown)} of them unknown: {_shaped(found, unknown)}")
     if misshapen:
@@ -42,7 +44,7 @@ def misfit(
         "the checkpoint does not fit the model",
         found=", ".join(there),
         expected=", ".join(wanted),
-        fix=f"give the model that was trained: --model SPEC{_hint(own, mismatch)}",
+        fix=f"give the model that was trained: --model SPEC{_hint(found, own, mismatch)}",
     )
 
 
@@ -50,18 +52,47 @@ def _shaped(tensors: Mapping[str, Tensor], names: list[str]) -> str:
     return ", ".join(f"{name} {list(tensors[name].shape)}" for name in names)
 
 
-def _hint(own: Mapping[str, Tensor], mismatch: Mismatch) -> str:
-    """The closest names, and what to type for them; or which buffers may be ignored."""
+def as_built(key: str, tensor: Tensor) -> bool:
+    """Whether a tensor may be right as the model builds it: a buffer that training leaves alone."""
+    return not isinstance(tensor, nn.Parameter) and not key.endswith(LEARNED)
+
+
+def _hint(found: Mapping[str, Tensor], own: Mapping[str, Tensor], mismatch: Mismatch) -> str:
+    """What to type for a prefix, or for the closest names, or for what may be left out."""
+    unknown, missing = mismatch.unknown, mismatch.missing
+    if prefix := _prefix(unknown, missing, own):
+        return f" (the names lack {prefix}: --rename '*={prefix}*')"
     close = [
         (key, match[0])
-        for key in mismatch.unknown
-        if (match := difflib.get_close_matches(key, mismatch.missing, n=1))
+        for key in unknown
+        if (match := difflib.get_close_matches(key, _of_shape(own, missing, found[key]), n=1))
     ]
     if close:
         pairs = listed([f"{old} for {new}" for old, new in close], 3)
         return f" (perhaps {pairs}: --rename {close[0][0]}={close[0][1]})"
-    amiss = [*mismatch.missing, *mismatch.misshapen]
-    buffers = [key for key in amiss if not isinstance(own[key], nn.Parameter)]
-    if buffers and len(buffers) == len(amiss) and not mismatch.unknown:
-        return f"; if these buffers are as the model builds them: --ignore '{buffers[0]}'"
+    amiss = [*missing, *mismatch.misshapen]
+    if amiss and not unknown and all(as_built(key, own[key]) for key in amiss):
+        return f"; if these buffers are as the model builds them: {_ignored(amiss)}"
+    own_parts = {key.partition(".")[0] for key in own}
+    if not amiss and own_parts.isdisjoint(key.partition(".")[0] for key in unknown):
+        return f"; if these are no part of the model, as weights of a loss: {_ignored(unknown)}"
     return ""
+
+
+def _prefix(unknown: list[str], missing: list[str], own: Mapping[str, Tensor]) -> str:
+    """What all unknown names lack to be names of the model."""
+    lacking = {key[: -len(unknown[0])] for key in missing if unknown and key.endswith(unknown[0])}
+    return next((p for p in sorted(lacking, key=len) if p.endswith(".")
+                 and all(f"{p}{key}" in own for key in unknown)), "")  # fmt: skip
+
+
+def _of_shape(own: Mapping[str, Tensor], names: list[str], tensor: Tensor) -> list[str]:
+    return [name for name in names if own[name].shape == tensor.shape]
+
+
+def _ignored(names: list[str]) -> str:
+    """The option that leaves all of them out: by their last or first part where it is the same."""
+    first = {f"{name.partition('.')[0]}.*" for name in names}
+    last = {f"*.{name.rpartition('.')[2]}" for name in names}
+    globs = min((set(names), last, first), key=len)
+    return " ".join(f"--ignore '{glob}'" for glob in sorted(globs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TypeVar
 
 from analyze.checkpoints.state import COUNTERS
@@ -59,12 +59,17 @@ def unwrapped(weights: Mapping[str, T], own: Iterable[str]) -> dict[str, T]:
     return _renamed(weights, lambda key: key if key in known else matched(key))
 
 
-def renamed(weights: Mapping[str, T], rules: Iterable[str]) -> dict[str, T]:
-    """Names by the user's rules ``OLD=NEW``: with ``*`` for any part, or the path of a module."""
+def renamed(
+    weights: Mapping[str, T], rules: Iterable[str], own: Container[str] = ()
+) -> dict[str, T]:
+    """Names by the user's rules ``OLD=NEW``: with ``*`` for any part, or the path of a module.
+
+    Those in ``own`` are right already.
+    """
     compiled = [_compiled(rule) for rule in rules]
 
     def apply(key: str) -> str:
-        for pattern, new in compiled:
+        for pattern, new in compiled if key not in own else ():
             if match := pattern.fullmatch(key):
                 groups = iter(match.groups())
                 return "".join(next(groups) if part == "*" else part for part in new)

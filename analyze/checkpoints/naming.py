@@ -27,8 +27,11 @@ TOKENS_PATTERNS = (
     ("name tokensN", re.compile(r"tokens?[=_-]?(\d+(?:\.\d+)?)([KMBT]?)(?![a-z])", re.IGNORECASE)),
     ("name NBT", re.compile(r"(?:^|[_-])(\d+(?:\.\d+)?)([KMBT])T(?![a-z])", re.IGNORECASE)),
 )
+# What says how far training was, wherever in a name it is.
+PROGRESS_PATTERNS = tuple(p for _, p in (*STEP_PATTERNS, *EPOCH_PATTERNS, *TOKENS_PATTERNS))
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-LAST_INTEGER = re.compile(r"(\d+)(?!.*\d)")
+# Not a part of a number with a decimal point, as metrics have: model-10-85.5.pt.
+INTEGER = re.compile(r"(?<!\d)(?<!\d\.)\d+(?!\d|\.\d)")
 ENDING = re.compile(r"\.(?:safetensors|pt|pth|bin|ckpt|pth\.tar)$", re.IGNORECASE)
 
 
@@ -41,8 +44,8 @@ def step_in_name(path: str) -> tuple[float | None, str]:
         for rule, pattern in STEP_PATTERNS:
             if match := pattern.search(part):
                 return float(match[1]), rule
-    if epoch_in_name(path)[0] is None and (match := LAST_INTEGER.search(PurePosixPath(path).stem)):
-        return float(match[1]), LAST_INTEGER_RULE
+    if epoch_in_name(path)[0] is None and (found := INTEGER.findall(PurePosixPath(path).stem)):
+        return float(found[-1]), LAST_INTEGER_RULE
     return None, ""
 
 

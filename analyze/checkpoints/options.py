@@ -19,6 +19,8 @@ class Reading:
     Args:
         weights: ``model`` for the trained weights, ``ema`` for their moving average; None takes
             the trained ones where there are any.
+        weights_key: Where in a checkpoint the weights are, as a dotted path, for keys that no
+            trainer is known by: ``student``.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
         step_regex: With named groups ``step``, ``epoch`` or ``tokens``, searched in the names.
         trust_pickle: Open pickles that can run code.
@@ -36,6 +38,7 @@ class Reading:
     trust_pickle: bool = False
     rename: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    weights_key: str | None = None
 
     def __post_init__(self) -> None:
         if self.weights not in (None, *WEIGHTS):

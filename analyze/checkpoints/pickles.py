@@ -15,7 +15,6 @@ import pathlib
 import pickle
 import pickletools
 import re
-import sys
 import types
 import warnings
 import zipfile
@@ -23,14 +22,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from analyze.checkpoints.damage import as_text, damaged
-from analyze.errors import CheckpointError, listed
+from analyze.checkpoints.numpy_values import stand_ins
+from analyze.errors import CheckpointError, RefusedError, listed
 
-PLAIN = ("slice", "range", "frozenset", "list", "dict", "int", "float", "bool", "str", "complex")
+PLAIN = ("slice", "frozenset", "complex")
+FACTORIES = ("list", "dict", "set", "int", "float", "bool", "str")  # what a defaultdict names
 COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
 
 
@@ -43,22 +43,24 @@ def dictionary(_default: object = None) -> dict[Any, Any]:
     return {}
 
 
+def span(*numbers: object) -> tuple[object, ...]:
+    """Stands in for range, which a pickle could have turned into a list of any length."""
+    return numbers
+
+
 # By the names under which they are saved; MMEngine need not be installed.
 RECORDS = ("mmengine.logging.history_buffer.HistoryBuffer",)
 
 
 def harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """Types that trainers save beside the weights: options, numbers of numpy, paths, dates."""
-    core: Any = sys.modules.get("numpy._core.multiarray") or sys.modules["numpy.core.multiarray"]
     found: list[Any] = [
         argparse.Namespace, (dictionary, "collections.defaultdict"), types.SimpleNamespace,
         datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
-        np.ndarray, np.dtype,
+        (span, "builtins.range"), *stand_ins(),
     ]  # fmt: skip
     found += [getattr(builtins, name) for name in PLAIN]
-    found += [v for v in vars(np.dtypes).values() if isinstance(v, type)]
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        found += [(getattr(core, n), f"{module}.{n}") for n in ("scalar", "_reconstruct")]
+    found += [(Record, f"builtins.{name}") for name in FACTORIES]
     for module in ("pathlib", "pathlib._local"):
         for flavour in ("Posix", "Windows"):  # a pure path does not touch the file system
             pure = getattr(pathlib, f"Pure{flavour}Path")
@@ -96,7 +98,7 @@ def load_values(path: Path, *, trust: bool = False) -> tuple[Any, bool]:
         CheckpointError: the file is damaged, or is a pickle that would run code and is not
             trusted.
     """
-    _refuse_bomb(path)
+    _refuse_compressed(path)
     try:
         return _quietly(path, weights_only=True), False
     except pickle.UnpicklingError as error:
@@ -134,32 +136,49 @@ def _quietly(path: Path, *, weights_only: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=weights_only)
 
 
-def _refuse_bomb(path: Path) -> None:
-    """A zip whose entries claim more than the file has: compressed, or one upon another."""
+def _refuse_compressed(path: Path) -> None:
+    """A zip whose entries claim more than the file has, or whose tensors are compressed.
+
+    Mapped tensors are the bytes as they stand in the file: compressed ones would be wrong numbers.
+    """
     try:
         size = path.stat().st_size
         if not zipfile.is_zipfile(path):
             return
         with zipfile.ZipFile(path) as archive:
-            claimed = sum(entry.file_size for entry in archive.infolist())
+            entries = archive.infolist()
+            claimed = sum(entry.file_size for entry in entries)
     except Exception as error:  # a damaged zip can raise anything
         raise damaged(path, error) from error
     if claimed > COMPRESSION * size:
-        raise CheckpointError(
+        raise _compressed(
             "the checkpoint file unpacks to more than it holds, so it was not opened",
-            found=f"{as_text(path)}: {size} bytes that unpack to {claimed}",
-            expected="a zip archive without compression, as torch.save writes it",
-            fix="save it again with torch.save(model.state_dict(), path)",
+            f"{as_text(path)}: {size} bytes that unpack to {claimed}",
+        )
+    packed = [e.filename for e in entries if e.compress_type and "/data/" in e.filename]
+    if packed:
+        raise _compressed(
+            "the tensors in the checkpoint file are compressed",
+            f"{listed(packed, 3)} in {as_text(path)}",
         )
 
 
-def _refused(path: Path, error: Exception) -> CheckpointError | None:
+def _compressed(what: str, found: str) -> RefusedError:
+    return RefusedError(
+        what,
+        found=found,
+        expected="a zip archive without compression, as torch.save writes it",
+        fix="save it again with torch.save(model.state_dict(), path), or zip -0",
+    )
+
+
+def _refused(path: Path, error: Exception) -> RefusedError | None:
     """The reader of plain values met something else in a pickle; None when it met damage."""
     blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
     names = [blocked[1]] if blocked else _imported_names(path)
     if not names:
         return None
-    return CheckpointError(
+    return RefusedError(
         "the checkpoint file is a pickle that would run code, so it was not opened",
         found=f"{as_text(path)} asks for {listed(names, 3)}",
         expected="tensors and plain values, as torch.load(weights_only=True) reads them",

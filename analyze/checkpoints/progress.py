@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.sidecars import TRAINER_STATE, trainer_state
 from analyze.checkpoints.state import at
+from analyze.errors import printable
 
 STEP_KEYS = (
     "global_step", "global_steps", "step", "iter_num", "iteration", "iter", "num_updates",
@@ -21,6 +23,8 @@ EPOCH_KEYS = (
     "state.timestamp.Timestamp.epoch",
 )  # fmt: skip
 TOKENS_KEYS = ("tokens", "tokens_seen", "num_tokens", "consumed_tokens", "train_state.ntokens_seen")
+
+LONGEST = 60  # characters of a name of a metric
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def progress_in(state: Mapping[str, Any], path: Path) -> Progress:
 def number(state: Mapping[str, Any], path: str) -> float | None:
     """The finite number at a dotted path, also as a tensor of one value; None for anything else."""
     value = at(state, path)
-    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta:
+    if isinstance(value, Tensor) and not oddity(value) and value.numel() == 1:
         value = value.item()
     good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
     return float(value) if good else None
@@ -116,6 +120,7 @@ def _kept_by(state: Mapping[str, Any]) -> str:
         return "metric of timm's saver"
     callbacks = state.get("callbacks")
     for kept in callbacks.values() if isinstance(callbacks, Mapping) else ():
-        if isinstance(kept, Mapping) and kept.get("best_k_models") and kept.get("monitor"):
-            return f"{kept['monitor']} of Lightning's ModelCheckpoint"
+        best, monitor = (at(kept, k) for k in ("best_k_models", "monitor"))
+        if isinstance(best, Mapping) and best and isinstance(monitor, str):
+            return f"{printable(monitor)[:LONGEST]} of Lightning's ModelCheckpoint"
     return ""

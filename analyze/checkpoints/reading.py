@@ -15,7 +15,7 @@ from analyze.checkpoints.layouts.sharded import INDICES, open_sharded
 from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress, progress_in
-from analyze.checkpoints.state import Part, parts_of
+from analyze.checkpoints.state import Part, Parts, parts_at, parts_of, places
 
 PLAIN = Reading()
 
@@ -32,6 +32,7 @@ class Content:
         both: Whether the other kind of weights is there as well.
         progress: How far training was.
         files: What the checkpoint is made of.
+        elsewhere: Where other tensors are, and how many, if no weights were found.
     """
 
     format: str
@@ -41,6 +42,7 @@ class Content:
     both: bool
     progress: Progress
     files: tuple[Path, ...]
+    elsewhere: dict[str, int]
 
     @property
     def step(self) -> float | None:
@@ -61,7 +63,7 @@ def read_content(path: Path, reading: Reading = PLAIN) -> Content:
             weights that were asked for.
     """
     opened = open_checkpoint(path, reading)
-    parts = parts_of(opened.state)
+    parts = _parts(opened, path, reading)
     part, weights = parts.chosen(reading.weights, as_text(path))
     return Content(
         opened.format,
@@ -71,6 +73,7 @@ def read_content(path: Path, reading: Reading = PLAIN) -> Content:
         parts.model is not None and parts.ema is not None,
         progress_in(opened.state, path),
         opened.files,
+        {} if part is not None else places(opened.state),
     )
 
 
@@ -81,8 +84,14 @@ def read_weights(path: Path, reading: Reading = PLAIN) -> dict[str, Tensor]:
         CheckpointError: as ``read_content``.
     """
     opened = open_checkpoint(path, reading)
-    part, _ = parts_of(opened.state).chosen(reading.weights, as_text(path))
+    part, _ = _parts(opened, path, reading).chosen(reading.weights, as_text(path))
     return {} if part is None else opened.load(Part(part.key, part.tensors))
+
+
+def _parts(opened: Opened, path: Path, reading: Reading) -> Parts:
+    if reading.weights_key is None:
+        return parts_of(opened.state)
+    return parts_at(opened.state, reading.weights_key, reading.weights, as_text(path))
 
 
 def open_checkpoint(path: Path, reading: Reading = PLAIN) -> Opened:

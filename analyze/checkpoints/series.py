@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key
 from analyze.checkpoints.options import Reading
-from analyze.errors import CheckpointError, listed
+from analyze.errors import RefusedError, listed
 
 FEW = 10  # timm keeps this many, the best ones
 
@@ -42,32 +42,34 @@ def one_kind_of_weights(found: list[Checkpoint], reading: Reading) -> list[Check
 
 
 def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
-    """By step where all have one, else by epoch where all have one; else by step, then by age.
+    """By step, or by epoch where only epochs are known; those without one last, by age.
 
     What cannot be read may have neither; it stands first then, so that it is seen.
     """
-    return sorted(found, key=_order(found))
+    number = _progress(found)
+    return sorted(found, key=lambda c: (
+        c.problem is None and math.isnan(number(c)),
+        0.0 if math.isnan(number(c)) else number(c),
+        _changed(c.path) if c.problem is None and math.isnan(number(c)) else 0,
+        natural_key(c.name),
+    ))  # fmt: skip
 
 
 def remarks(found: list[Checkpoint]) -> list[str]:
     """What a reader of the figures should know: one checkpoint only, gaps, the choice made."""
     readable = [c for c in found if c.problem is None]
-    rules = (_single, _unordered, _chosen_by_metric, _gaps, _same_step, _averages, _folders)
+    rules = (_single, _unordered, _chosen_by_metric, _gaps, _same_step, _averages)
     return [text for rule in rules if (text := rule(readable))]
 
 
-def _order(found: list[Checkpoint]) -> Callable[[Checkpoint], tuple[object, ...]]:
-    readable = [c for c in found if c.problem is None]
-    if not any(math.isnan(c.step) for c in readable):
-        return lambda c: (0.0 if math.isnan(c.step) else c.step, natural_key(c.name))
-    if not any(math.isnan(c.epoch) for c in readable):
-        return lambda c: (0.0 if math.isnan(c.epoch) else c.epoch, natural_key(c.name))
-    return lambda c: (
-        c.problem is None and math.isnan(c.step),
-        0.0 if math.isnan(c.step) else c.step,
-        _changed(c.path) if math.isnan(c.step) else 0,
-        natural_key(c.name),
-    )
+def _progress(found: list[Checkpoint]) -> Callable[[Checkpoint], float]:
+    """The number to order by: the epoch where it is known of more than the step is."""
+    known = [
+        c for c in found if c.problem is None and not (math.isnan(c.step) and math.isnan(c.epoch))
+    ]
+    epochs = not any(math.isnan(c.epoch) for c in known)
+    steps = not any(math.isnan(c.step) for c in known)
+    return (lambda c: c.epoch) if epochs and not steps else (lambda c: c.step)
 
 
 def _changed(path: Path) -> int:
@@ -88,8 +90,9 @@ def _single(found: list[Checkpoint]) -> str:
 
 
 def _unordered(found: list[Checkpoint]) -> str:
-    nameless = [c.name for c in found if math.isnan(c.step)]
-    if not nameless or not any(math.isnan(c.epoch) for c in found) or len(found) == 1:
+    number = _progress(found)
+    nameless = [c.name for c in found if math.isnan(number(c))]
+    if not nameless or len(found) == 1:
         return ""
     return (
         f"no step is known of {listed(nameless, 3)}: they stand last, in the order in which the "
@@ -145,20 +148,8 @@ def _averages(found: list[Checkpoint]) -> str:
     return ""
 
 
-def _folders(found: list[Checkpoint]) -> str:
-    """Several directories that have checkpoints at the same steps are several runs."""
-    places: dict[float, set[str]] = {}
-    for c in found:
-        if not math.isnan(c.step):
-            places.setdefault(c.step, set()).add(str(PurePosixPath(c.name).parent))
-    shared = [folders for folders in places.values() if len(folders) > 1]
-    if not shared:
-        return ""
-    return f"the same steps in {listed(sorted(shared[0]), 3)}: these may be several runs"
-
-
-def _averaged(checkpoint: Checkpoint) -> CheckpointError:
-    return CheckpointError(
+def _averaged(checkpoint: Checkpoint) -> RefusedError:
+    return RefusedError(
         "the checkpoint holds averaged weights among checkpoints of trained ones",
         found=f"EMA weights only in {checkpoint.name}",
         expected="one kind of weights in a series",

@@ -8,16 +8,17 @@ from typing import Any
 
 from torch import Tensor
 
-from analyze.errors import CheckpointError, listed
+from analyze.errors import RefusedError, counted, listed
 
 MODEL_KEYS = (
     "state_dict", "model_state_dict", "model", "net", "module", "params", "weights", "network",
-    "state.model",
+    "state.model", "app.model",
 )  # fmt: skip
 EMA_KEYS = (
     "state_dict_ema", "model_ema", "ema_state_dict", "model_ema_state_dict", "ema_model",
     "params_ema", "ema",
 )  # fmt: skip
+NO_MODEL = ("optim", "sched", "scaler", "rng")  # in the keys of what has tensors, too
 N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
 COUNTERS = (N_AVERAGED, "steps")  # MMEngine's average has another name for it
 # Lightning's WeightAveraging puts the average where the weights were.
@@ -50,7 +51,7 @@ class Parts:
         """The part that the user wants, and ``model`` or ``ema``; None where no tensors are.
 
         Raises:
-            CheckpointError: the checkpoint has the other kind only.
+            RefusedError: the checkpoint has the other kind only.
         """
         kinds = {"model": self.model, "ema": self.ema}
         if weights is None:
@@ -69,10 +70,50 @@ def parts_of(state: Mapping[str, Any]) -> Parts:
     ema = next((p for key in EMA_KEYS if (p := _part(state, key))), None)
     if model is None and ema is None:
         top = tensors_in(state)
-        model = Part("", top) if top else None
+        # A few beside a dictionary of many are a random state, or the centre of a loss.
+        model = Part("", top) if len(top) > max(places(state).values(), default=0) else None
     if model is not None and N_AVERAGED in model.tensors:
         return Parts(None, ema or model)
     return Parts(model, ema)
+
+
+def parts_at(state: Mapping[str, Any], key: str, weights: str | None, name: str) -> Parts:
+    """The weights at the key that the user gave; they are what ``weights`` says.
+
+    Raises:
+        RefusedError: no tensors are there.
+    """
+    part = _part(state, key)
+    if part is None:
+        others = places(state)
+        raise RefusedError(
+            "the checkpoint holds no weights at this key",
+            found=f"no tensors at {key} of {name}; {told(others)}",
+            expected="a dictionary of tensors there, as --weights-key says",
+            fix=f"--weights-key {next(iter(others), 'KEY')}, or leave the checkpoint out: "
+            "--checkpoints GLOB",
+        )
+    return Parts(None, part) if weights == "ema" else Parts(part, None)
+
+
+def places(state: Mapping[Any, Any], depth: int = 3) -> dict[str, int]:
+    """The dotted paths of dictionaries that hold tensors, with how many."""
+    found = {}
+    for key, value in state.items():
+        if not (isinstance(key, str) and isinstance(value, Mapping) and depth):
+            continue
+        if any(word in key.lower() for word in NO_MODEL):
+            continue
+        if tensors := tensors_in(value):
+            found[key] = len(tensors)
+        found |= {f"{key}.{inner}": n for inner, n in places(value, depth - 1).items()}
+    return found
+
+
+def told(found: Mapping[str, int]) -> str:
+    """Where there are tensors, in words."""
+    counts = [f"{key} ({n})" for key, n in found.items()]
+    return f"tensors at {listed(counts, 4)}" if counts else "none anywhere"
 
 
 def tensors_in(mapping: Mapping[Any, Any]) -> dict[str, Tensor | Stored]:
@@ -110,14 +151,14 @@ def _as_state_dict(value: Any) -> Mapping[str, Any] | None:
     return value.state_dict() if isinstance(value, nn.Module) else None
 
 
-def _other_kind_only(weights: str, other: str, part: Part | None, name: str) -> CheckpointError:
+def _other_kind_only(weights: str, other: str, part: Part | None, name: str) -> RefusedError:
     assert part is not None
     words = {"model": "trained weights", "ema": "averaged (EMA) weights"}
     place = part.key or "the top level"
-    return CheckpointError(
+    return RefusedError(
         f"the checkpoint holds no {words[weights]}",
         found=f"{words[other]} at {place} of {name}, "
-        f"{len(part.tensors)} tensors: {listed(list(part.tensors), 3)}",
+        f"{counted(len(part.tensors), 'tensor')}: {listed(list(part.tensors), 3)}",
         expected=f"{words[weights]}, as --weights {weights} asks for",
         fix=f"--weights {other}, or leave the checkpoint out: --checkpoints GLOB",
     )

@@ -12,6 +12,7 @@ from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.distributed import METADATA
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
 from analyze.checkpoints.layouts.sharded import INDICES, SHARD
+from analyze.checkpoints.links import real_path
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Tree:
 def name_of(path: Path, root: Path) -> str:
     """A path relative to the run; the run itself goes by its own name."""
     relative = path.relative_to(root).as_posix()
-    return as_text(path.resolve().name if relative == "." else relative)
+    return as_text(real_path(path).name if relative == "." else relative)
 
 
 def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
@@ -46,10 +47,12 @@ def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
     if not run.is_dir():
         tree.candidates.append(run)
         return tree
-    left_out = {path.resolve() for path in exclude}
-    for path, by_name in _entries(run):
-        why = "the probe file" if _target(path) in left_out else by_name
-        if why := why or _why_no_link(path, root):
+    left_out = {real_path(path) for path in exclude}
+    entries = list(_entries(run))
+    own = {real_path(path) for path, why in entries if not (why or path.is_symlink())}
+    for path, by_name in entries:
+        why = "the probe file" if real_path(path) in left_out else _why_no_link(path, root, own)
+        if why := why or by_name:
             tree.left_out.append(LeftOut(tree.name(path), why))
         else:
             tree.candidates.append(path)
@@ -63,7 +66,7 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
         files.sort()
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in [f for f in folders if (folder / f).is_symlink()]:
-            yield folder / name, _why_no_link(folder / name, run) or "a link to a directory"
+            yield folder / name, "a link to a directory"
         if folder != run and (why := why_no_folder(folder.name, files, folders)):
             yield folder, why
             folders.clear()
@@ -87,18 +90,19 @@ def _files(folder: Path, files: list[str]) -> Iterator[tuple[Path, str]]:
             yield folder / name, why_no_weights(name)
 
 
-def _target(path: Path) -> Path:
-    """Where a path leads. Path.resolve raises on links in a circle before Python 3.13."""
-    return Path(os.path.realpath(path))
+def _why_no_link(path: Path, root: Path, own: set[Path]) -> str:
+    """Why a link, or what is no file, is left alone; empty for files and for directories.
 
-
-def _why_no_link(path: Path, root: Path) -> str:
-    """Why a link, or what is no file, is left alone; empty for files and for directories."""
-    if path.is_symlink():
-        target = _target(path)
-        if not target.is_relative_to(root.resolve()):
-            return f"a link out of the run's directory, to {as_text(target)}"
-        if not target.exists():
-            return "a link to nothing"
-        return f"a link to {name_of(target, root.resolve())}"
-    return "" if path.is_file() or path.is_dir() else "no file"
+    A link into the run to what is itself a candidate adds nothing. One to a file that nobody would
+    look at, as in the cache of Hugging Face, is the checkpoint.
+    """
+    if not path.is_symlink():
+        return "" if path.is_file() or path.is_dir() else "no file"
+    place = real_path(path)
+    if not place.is_relative_to(real_path(root)):
+        return f"a link out of the run's directory, to {as_text(place)}"
+    if not place.exists():
+        return "a link to nothing"
+    if place.is_file() and own.isdisjoint((place, *place.parents)):
+        return ""
+    return f"a link to {name_of(place, real_path(root))}"

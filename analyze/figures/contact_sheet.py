@@ -77,7 +77,8 @@ def write_sheet(probes: ProbeSet, path: Path) -> Path:
 
 def _draw_one(axis: Axes, image: np.ndarray, label: str) -> None:
     axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axis.text(0.5, -0.05, figure_text(label, 16), transform=axis.transAxes, fontsize=5,
+    lines = [figure_text(line, 20) for line in label.split("\n")]
+    axis.text(0.5, -0.05, "\n".join(lines), transform=axis.transAxes, fontsize=5,
               ha="center", va="top")  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def _images(probes: ProbeSet) -> np.ndarray | None:
 
 
 def _label(probes: ProbeSet, row: int) -> str:
-    """The target by its name, and the true class where it is another."""
+    """The target by its name, and in a second line the true class where it is another."""
     target = probes.targets[row]
     if target.ndim:
         return ""
@@ -108,7 +109,8 @@ def _label(probes: ProbeSet, row: int) -> str:
     names = probes.columns["true_class"].names if true else ()
     given = names[int(target)] if 0 <= target < len(names) else f"{target:g}"
     given = _named(probes, "class", row) or given
-    return given if true in ("", given) else f"{given} ({true})"
+    given, true = given.replace("\n", " "), true.replace("\n", " ")
+    return given if true in ("", given) else f"{given}\n({true})"
 
 
 def _named(probes: ProbeSet, column: str, row: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from torch import nn
 from analyze.checkpoints.sidecars import read_json
 from analyze.errors import InputError
 from analyze.models.specs import ModelSpec
+
+KERNELS = re.compile(r"_?(attn|experts)_implementation(_.*)?|use_kernels|kernel_config")
 
 
 def build_from_config(spec: ModelSpec) -> nn.Module:
@@ -38,14 +41,23 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
     factory = getattr(transformers, name, None) if isinstance(name, str) else None
     if not (isinstance(factory, type) and issubclass(factory, transformers.PreTrainedModel)):
         raise _unknown(spec.config, f"architectures {names!r}", "one class of transformers' own")
-    config = kinds[kind].from_dict(content)
-    config.use_cache = False
-    if getattr(config, "use_pretrained_backbone", False):
-        config.use_pretrained_backbone = False
-    for key, value in spec.arguments.items():
-        setattr(config, key, value)
-    with _offline():
+    with _offline():  # the config of a backbone may be fetched already here
+        config = kinds[kind].from_dict(_without_code(content))
+        config.use_cache = False
+        if getattr(config, "use_pretrained_backbone", False):
+            config.use_pretrained_backbone = False
+        for key, value in spec.arguments.items():
+            if not hasattr(config, key):
+                raise _no_entry(spec, key)
+            setattr(config, key, value)
         return factory(config)
+
+
+def _without_code(content: Any) -> Any:
+    """A config, and those inside it, without the names of kernels, which are code on a server."""
+    if not isinstance(content, dict):
+        return content
+    return {k: _without_code(v) for k, v in content.items() if not KERNELS.fullmatch(str(k))}
 
 
 def _transformers(spec: ModelSpec) -> Any:
@@ -72,6 +84,15 @@ def _offline() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def _no_entry(spec: ModelSpec, key: str) -> InputError:
+    return InputError(
+        "the config has no such entry",
+        found=f"{key} in {spec.text!r}",
+        expected=f"an entry of {spec.config}, or of its model type",
+        fix="--model transformers:auto, or with the entry's name spelled as there",
+    )
 
 
 def _unknown(config: Path, found: str, expected: str) -> InputError:

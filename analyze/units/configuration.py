@@ -38,6 +38,7 @@ def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, ob
         "selected layers": list(settings.layers),
         "selected parameters": list(settings.parameters),
         "weights": reading.weights or _kind_of_weights(job),
+        "weights key": reading.weights_key,
         "rename": list(reading.rename),
         "ignore": list(reading.ignore),
     }

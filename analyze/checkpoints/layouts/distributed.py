@@ -26,7 +26,7 @@ from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.pickles import load_torch
 from analyze.checkpoints.state import Part, Stored
-from analyze.errors import CheckpointError, InputError
+from analyze.errors import CheckpointError, InputError, RefusedError
 
 METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
@@ -60,8 +60,23 @@ def open_distributed(folder: Path) -> Opened:
         CheckpointError: the metadata is damaged, asks for code or for files elsewhere, or claims
             more than the files hold.
     """
+    files = [folder / METADATA, *sorted(folder.glob("*.distcp")), folder / LIGHTNING_META]
+    if links := [path for path in files if path.is_symlink()]:
+        raise _broken(links[0], "it is a link")
     reader = _Reader(folder)
     found = reader.read_metadata()
+    try:
+        state = _nested(found, folder)
+    except Exception as error:  # records of another shape
+        raise _broken(folder / METADATA, f"{type(error).__name__}: {error}") from error
+    if (folder / LIGHTNING_META).is_file():
+        state = dict(load_torch(folder / LIGHTNING_META)[0]) | state
+    files = [path for path in files if path.is_file()]
+    return Opened("distributed", state, tuple(files), _loader(reader, found))
+
+
+def _nested(found: metadata.Metadata, folder: Path) -> dict[str, Any]:
+    """The tensors and numbers of the metadata, nested as they were saved."""
     state: dict[str, Any] = {}
     paths = found.planner_data if isinstance(found.planner_data, Mapping) else {}
     for name, entry in found.state_dict_metadata.items():
@@ -69,11 +84,7 @@ def open_distributed(folder: Path) -> Opened:
         value = Stored(name) if tensor else _number(folder, name, found.storage_data)
         if value is not None:
             _put(state, tuple(map(str, paths.get(name) or (name,))), value)
-    files = [folder / METADATA, *sorted(folder.glob("*.distcp"))]
-    if (folder / LIGHTNING_META).is_file():
-        state = dict(load_torch(folder / LIGHTNING_META)[0]) | state
-        files.append(folder / LIGHTNING_META)
-    return Opened("distributed", state, tuple(files), _loader(reader, found))
+    return state
 
 
 class _Reader(dcp.FileSystemReader):
@@ -91,7 +102,8 @@ class _Reader(dcp.FileSystemReader):
         """
         found = _unpickled(self.folder / METADATA)
         _check(found, self.folder)
-        found.storage_meta = found.storage_meta or metadata.StorageMeta()
+        if not isinstance(found.storage_meta, metadata.StorageMeta):
+            found.storage_meta = metadata.StorageMeta()
         found.storage_meta.load_id = self.load_id
         return found
 
@@ -102,19 +114,19 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if (module, name) not in RECORDS:
-            raise _RefusedError(f"{module}.{name}")
+            raise _UnknownNameError(f"{module}.{name}")
         return RECORDS[module, name]
 
 
-class _RefusedError(Exception):
+class _UnknownNameError(Exception):
     """The name that a pickle asked for."""
 
 
 def _unpickled(path: Path) -> metadata.Metadata:
     try:
         found = _Unpickler(io.BytesIO(path.read_bytes())).load()
-    except _RefusedError as refused:
-        raise CheckpointError(
+    except _UnknownNameError as refused:
+        raise RefusedError(
             "the metadata of the checkpoint is a pickle that would run code, so it was not opened",
             found=f"{as_text(path)} asks for {refused}",
             expected="the records of torch.distributed.checkpoint",
@@ -133,11 +145,11 @@ def _check(found: metadata.Metadata, folder: Path) -> None:
     path, held = folder / METADATA, 0
     try:
         files = {info.relative_path for info in found.storage_data.values()}
-        wanted = sum(
+        sizes = [
             entry.size.numel() * entry.properties.dtype.itemsize
             for entry in found.state_dict_metadata.values()
             if isinstance(entry, metadata.TensorStorageMetadata)
-        )
+        ]
         for name in files:
             if Path(name).name != name or (folder / name).is_symlink():
                 raise _broken(path, f"the file {name!r}")
@@ -146,19 +158,19 @@ def _check(found: metadata.Metadata, folder: Path) -> None:
         raise
     except Exception as error:  # records of another shape, missing files
         raise _broken(path, f"{type(error).__name__}: {error}") from error
-    if wanted > held:
-        raise _broken(path, f"tensors of {wanted} bytes in files of {held}")
+    if min(sizes, default=0) < 0 or sum(sizes) > held:
+        raise _broken(path, f"tensors of {sum(sizes)} bytes in files of {held}")
 
 
 def _loader(reader: _Reader, found: metadata.Metadata) -> Callable[[Part], dict[str, Tensor]]:
     def load(part: Part) -> dict[str, Tensor]:
         stored = {n: s.key for n, s in part.tensors.items() if isinstance(s, Stored)}
         wanted: dict[str, Any] = {}
-        for key in stored.values():
-            entry = found.state_dict_metadata[key]
-            assert isinstance(entry, metadata.TensorStorageMetadata)
-            wanted[key] = torch.empty(entry.size, dtype=entry.properties.dtype)
         try:
+            for key in stored.values():
+                entry = found.state_dict_metadata[key]
+                assert isinstance(entry, metadata.TensorStorageMetadata)
+                wanted[key] = torch.empty(entry.size, dtype=entry.properties.dtype)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that there is one process only
                 dcp.load(

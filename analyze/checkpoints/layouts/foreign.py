@@ -15,6 +15,8 @@ BY_NAME = (
     (r"^adapter_model", "a LoRA adapter, not the weights of a model: merge it and save the model"),
     (r"^layer_\d+-model_", "one layer of a DeepSpeed pipeline: convert it to one state_dict"),
     (r"^zero_pp_rank", "one part of a DeepSpeed ZeRO checkpoint: run its zero_to_fp32.py"),
+    (r"^mp_rank_(?!00)", "one part of a model-parallel DeepSpeed checkpoint: merge the parts"),
+    (r"^(latest|last_checkpoint)$|\.symlink$", "says which checkpoint is the last one"),
     (r"rank[1-9]\d*\.(pt|pth|ckpt)$", "the file of another rank; rank 0 is read"),
     (r"-\d{5}-of-\d{5}\.(safetensors|bin)$", "a part of a checkpoint whose index is not there"),
 )  # fmt: skip

@@ -11,9 +11,10 @@ from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
+from analyze.checkpoints.links import real_path
 from analyze.checkpoints.sidecars import read_json
 from analyze.checkpoints.state import Part, Stored, tensors_in
-from analyze.errors import CheckpointError, listed
+from analyze.errors import CheckpointError, counted, listed
 
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
@@ -37,7 +38,7 @@ def open_sharded(index: Path, *, trust: bool = False) -> Opened:
         raise CheckpointError(
             "parts of the checkpoint are missing",
             found=f"no {listed(missing, 3)} beside {as_text(index)}",
-            expected=f"the {len(shards)} files that it names",
+            expected=f"the {counted(len(shards), 'file')} that it names",
             fix="copy them too, or wait until the trainer has saved them all",
         )
 
@@ -64,7 +65,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     for shard in set(where.values()):
         path = index.parent / shard
         plain = shard and Path(shard).name == shard and "\\" not in shard and "\0" not in shard
-        if not plain or path.resolve().parent != index.parent.resolve():
+        if not plain or real_path(path).parent != real_path(index.parent):
             raise _broken(index, f"the file {shard!r}")
     return where
 
@@ -77,7 +78,7 @@ def _from_shard(path: Path, names: list[str], *, trust: bool) -> dict[str, Tenso
         raise CheckpointError(
             "a part of the checkpoint has not what its index says",
             found=f"no {listed(absent, 3)} in {as_text(path)}",
-            expected=f"its {len(names)} tensors",
+            expected=f"its {counted(len(names), 'tensor')}",
             fix="copy or save the checkpoint again",
         )
     return opened.load(Part("", {name: present[name] for name in names}))

@@ -112,11 +112,14 @@ def _called(text: str, build: Callable[[], Any]) -> Any:
     try:
         return build()
     except Exception as error:  # whatever someone else's code raises
+        fix = "change the part after the ? of --data, such as root=DIR"
+        if text.startswith(("folder:", "huggingface:")):
+            fix = f"--data {text.partition(':')[0]}:DIR with the directory where the data are"
         raise InputError(
             "the data set cannot be opened",
             found=f"{text!r}: {told(error)}",
             expected="a data set on this machine, with the arguments it takes",
-            fix="change the part after the ? of --data, such as root=DIR",
+            fix=fix,
         ) from error
 
 
@@ -251,9 +254,11 @@ def _no_map(text: str, found: str) -> InputError:
 
 
 def _choose(text: str, key: str, found: object, known: list[str]) -> InputError:
+    usual = {"input": INPUTS, "target": TARGETS}.get(key, ())
+    likely = next((name for name in known if name in usual), known[0])
     return InputError(
         f"the data set has no such {key}",
         found=f"{key} {found!r} of {text!r}",
         expected=f"one of {listed(known)}",
-        fix=f"--data '{text.partition('?')[0]}?{key}={known[0]}'",
+        fix=f"--data '{text.partition('?')[0]}?{key}={likely}'",
     )

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, counted, listed
 from analyze.probes.freezing.data import Examples
 from analyze.probes.freezing.values import read_values
 from analyze.specs import Spec
 
 CLEAN, CORRUPTED, UNKNOWN = 0, 1, -1
 NAMES = {CLEAN: "clean", CORRUPTED: "corrupted", UNKNOWN: "unknown"}
+FEW = 100  # labels below which agreement by chance says nothing
+CLEAN_LABEL = "clean_label"  # of CIFAR-N
 ESTIMATED = "estimated_"  # what a program found, not what is known
 
 
@@ -33,6 +35,7 @@ class Labels:
         selected: ``[N]`` of 1, 0 and -1: chosen to be corrupted; None where nothing is known.
         estimated: Whether ``selected`` is a guess.
         facts: What was verified and counted, in words.
+        classes: How many classes the data set has; None where it does not say.
     """
 
     given: np.ndarray
@@ -40,6 +43,7 @@ class Labels:
     selected: np.ndarray | None = None
     estimated: bool = False
     facts: list[str] = field(default_factory=list)
+    classes: int | None = None
 
     @property
     def known(self) -> bool:
@@ -71,7 +75,9 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
     Raises:
         InputError: no such kind or file, other lengths, or files that contradict one another.
     """
-    labels = Labels(examples.targets, examples.true)
+    labels = Labels(examples.targets, classes=_class_count(examples))
+    if examples.true is not None:
+        labels = _true(labels, examples.true, Spec.parse(f"true_labels:{examples.source}"))
     for text in noise:
         spec = Spec.parse(text)
         kind, _, place = spec.name.partition(":")
@@ -82,54 +88,109 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
                 expected=f"one of {', '.join(f'{k}:FILE' for k in KINDS)}",
                 fix="--noise true_labels:FILE",
             )
+        before = labels
         labels = KINDS[kind](labels, _values(place, examples), spec)
+        _check_same(before.true, labels.true, "true labels", text)
+        _check_same(before.selected, labels.selected, "selected labels", text)
     return _verified(labels)
 
 
+def _class_count(examples: Examples) -> int | None:
+    """How many classes the data set names; None where its own labels are others."""
+    count, targets = len(examples.class_names), examples.targets
+    plain = targets.dtype.kind in "iu" and targets.size and targets.max() < count
+    return count if plain else None
+
+
+def _check_same(before: np.ndarray | None, now: np.ndarray | None, what: str, text: str) -> None:
+    """What was said before is not said otherwise: the last file would win, whichever it is."""
+    if before is None or now is None or np.array_equal(before, now):
+        return
+    raise InputError(
+        "two sources of label noise contradict one another",
+        found=f"{(before != now).sum()} {what} of {text!r} are not those said before",
+        expected="each of the true labels and of the selected ones from one source",
+        fix="leave one --noise out",
+    )
+
+
 def _mask(labels: Labels, values: Any, spec: Spec) -> Labels:
-    mask = _column(values, labels, spec).astype(np.int64)
-    if not np.isin(mask, list(NAMES)).all():
-        raise _wrong(spec, f"values {listed(sorted(set(map(str, mask.tolist()))), 4)}", "1, 0, -1")
+    mask = _states(_column(values, labels, spec, otherwise="indices"), spec)
     return replace(labels, selected=mask)
 
 
+def _states(mask: np.ndarray, spec: Spec) -> np.ndarray:
+    """A mask of clean 0, corrupted 1 and unknown -1."""
+    if not np.isin(mask, list(NAMES)).all():
+        raise _wrong(spec, f"values {listed(sorted(set(map(str, mask.tolist()))), 4)}", "1, 0, -1")
+    return mask
+
+
 def _indices(labels: Labels, values: Any, spec: Spec) -> Labels:
-    rows = np.asarray(_one(values, spec)).astype(np.int64)
+    rows = np.asarray(_one(values, spec))
     count = len(labels.given)
-    if rows.ndim != 1 or len(np.unique(rows)) != len(rows) or (
-        len(rows) and not 0 <= rows.min() <= rows.max() < count
-    ):  # fmt: skip
-        raise _wrong(spec, f"{len(rows)} indices", f"different numbers from 0 to {count - 1}")
+    whole = rows.ndim == 1 and (_whole(rows) or not len(rows)) and rows.dtype.kind != "b"
+    rows = rows.astype(np.int64) if whole else np.array([-1])
+    if len(np.unique(rows)) != len(rows) or not ((rows >= 0) & (rows < count)).all():
+        raise _wrong(
+            spec, f"{np.size(_one(values, spec))} values that are no indices",
+            f"different numbers from 0 to {count - 1}",
+            otherwise="mask" if np.size(_one(values, spec)) == count else "",
+        )  # fmt: skip
     selected = np.zeros(count, np.int64)
     selected[rows] = CORRUPTED
     return replace(labels, selected=selected)
 
 
 def _true(labels: Labels, values: Any, spec: Spec) -> Labels:
-    return replace(labels, true=_column(values, labels, spec).astype(np.int64))
+    true = _column(values, labels, spec)
+    return replace(labels, true=_in_range(true, labels, spec, UNKNOWN))
 
 
 def _noisy(labels: Labels, values: Any, spec: Spec) -> Labels:
-    given = _column(values, labels, spec).astype(np.int64)
+    given = _in_range(_column(values, labels, spec), labels, spec, 0)
     return replace(labels, given=given, true=labels.given)
+
+
+def _in_range(values: np.ndarray, labels: Labels, spec: Spec, lowest: int) -> np.ndarray:
+    """Labels that are classes of the data, whose own are one class each."""
+    if labels.given.ndim != 1 or labels.given.dtype.kind not in "iub":
+        found = f"targets {labels.given.dtype} {list(labels.given.shape)} in the data, and labels"
+        raise _wrong(spec, found, "data with one class for each example")
+    highest = np.inf if labels.classes is None else labels.classes - 1
+    bad = values[(values < lowest) | (values > highest)]
+    if len(bad):
+        classes = "on" if labels.classes is None else f"to {labels.classes - 1}, the data's classes"
+        raise _wrong(
+            spec,
+            f"{counted(len(bad), 'label')} such as {bad[0]}",
+            f"labels from {lowest} {classes}",
+        )
+    return values
 
 
 def _cifar_n(labels: Labels, values: Any, spec: Spec) -> Labels:
     """The file of CIFAR-N; its order must be that of the data set, TensorFlow's is another."""
-    column = spec.arguments.get("column")
-    if not isinstance(values, dict) or "clean_label" not in values or column not in values:
-        names = sorted(map(str, values)) if isinstance(values, dict) else []
-        raise _wrong(spec, f"column {column!r}", f"?column= one of {listed(names) or 'none'}")
-    clean, given = (np.asarray(values[k]).astype(np.int64) for k in ("clean_label", str(column)))
-    if len(clean) != len(labels.given) or (clean != labels.given).any():
-        differ = f"{(clean != labels.given).sum()} differ" if len(clean) == len(labels.given) else (
-            f"{len(clean)} of them"
-        )  # fmt: skip
+    column = str(spec.arguments.get("column", ""))
+    names = sorted(map(str, values)) if isinstance(values, dict) else []
+    if CLEAN_LABEL not in names:
         raise _wrong(
-            spec, f"clean labels that are not those of the data: {differ}",
+            spec, f"columns {listed(names) or 'without names'}",
+            f"a column {CLEAN_LABEL} beside the noisy ones, as in CIFAR-N",
+            otherwise="noisy_labels",
+        )  # fmt: skip
+    if column not in names:
+        others = [name for name in names if name != CLEAN_LABEL]
+        expected = f"?column= one of {listed(others) or 'none'}, beside {CLEAN_LABEL}"
+        raise _wrong(spec, f"no column {column!r}" if column else "no ?column=", expected)
+    clean, given = (_column(values[k], labels, spec) for k in (CLEAN_LABEL, column))
+    if differ := int((clean != labels.given).sum()):
+        raise _wrong(
+            spec, f"clean labels that are not those of the data: {differ} differ",
             "the file in the order of torchvision's training set; TensorFlow's is another",
         )  # fmt: skip
     facts = [f"the file's clean labels are those of the data, all {len(clean)}"]
+    given = _in_range(given, labels, spec, 0)
     return replace(labels, given=given, true=clean, facts=[*labels.facts, *facts])
 
 
@@ -141,7 +202,7 @@ def _cleanlab(labels: Labels, values: Any, spec: Spec) -> Labels:
             raise _wrong(spec, "given_label that is not the label of the data", "the same order")
     issue = values["is_label_issue"] if isinstance(values, dict) and "is_label_issue" in values \
         else values  # fmt: skip
-    mask = _column(issue, labels, spec).astype(np.int64)
+    mask = _states(_column(issue, labels, spec), spec)
     facts = [*labels.facts, "which labels are wrong is cleanlab's estimate"]
     return replace(labels, selected=mask, estimated=True, facts=facts)
 
@@ -175,24 +236,47 @@ def _one(values: Any, spec: Spec) -> Any:
         return values
     column = spec.arguments.get("column", next(iter(values)) if len(values) == 1 else None)
     if column not in values:
-        raise _wrong(spec, f"column {column!r}", f"?column= one of {listed(sorted(values))}")
+        found = f"columns {listed(sorted(values))}" if column is None else f"no column {column!r}"
+        raise _wrong(spec, found, f"?column= one of {listed(sorted(values))}")
     return values[column]
 
 
-def _column(values: Any, labels: Labels, spec: Spec) -> np.ndarray:
-    """One integer for each example."""
-    found = _one(values, spec)
-    array = np.asarray(found.cpu() if hasattr(found, "cpu") else found)
-    whole = array.dtype.kind in "iub" or (array.dtype.kind == "f" and (array % 1 == 0).all())
-    if array.shape != (len(labels.given),) or not whole:
+def _column(values: Any, labels: Labels, spec: Spec, otherwise: str = "") -> np.ndarray:
+    """One integer for each example; ``otherwise`` is the kind that the file may be of instead."""
+    array = np.asarray(_one(values, spec))
+    if array.shape != (len(labels.given),) or not _whole(array):
         raise _wrong(
-            spec, f"{array.dtype} {list(array.shape)}", f"{len(labels.given)} whole numbers"
-        )
-    return array
+            spec, f"{array.dtype} {list(array.shape)}", f"{len(labels.given)} whole numbers",
+            otherwise=otherwise if array.ndim == 1 and _whole(array) else "",
+        )  # fmt: skip
+    return array.astype(np.int64)
+
+
+def _whole(values: np.ndarray) -> bool:
+    """Integers, truth values, or floating point numbers that are integers."""
+    if values.dtype.kind != "f":
+        return values.dtype.kind in "iub"
+    return bool(np.isfinite(values).all() and (values == np.round(values)).all())
+
+
+def _by_chance(labels: Labels) -> list[str]:
+    """Whether given and true labels agree no more often than if one of them were shuffled."""
+    if labels.true is None or (known := labels.true != UNKNOWN).sum() < FEW:
+        return []
+    given, true = labels.given[known], labels.true[known]
+    shares = [(given == c).mean() * (true == c).mean() for c in np.unique(true)]
+    chance, agree = float(sum(shares)), float((given == true).mean())
+    if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(given)):
+        return []
+    return [
+        f"true and given labels agree in {agree:.1%}, as by chance: all labels are random, or the "
+        "examples are in another order"
+    ]
 
 
 def _verified(labels: Labels) -> Labels:
     """What two sources say agrees; what was selected but not changed is counted."""
+    labels = replace(labels, facts=[*labels.facts, *_by_chance(labels)])
     if labels.true is None or labels.selected is None:
         return labels
     selected, state = labels.selected == CORRUPTED, labels.state
@@ -210,10 +294,14 @@ def _verified(labels: Labels) -> Labels:
     return replace(labels, facts=[*labels.facts, fact])
 
 
-def _wrong(spec: Spec, found: str, expected: str) -> InputError:
+def _wrong(spec: Spec, found: str, expected: str, otherwise: str = "") -> InputError:
+    kind, _, place = spec.name.partition(":")
+    other = f", or, if it is that, --noise {otherwise}:{place}" if otherwise else ""
+    column = "'" if "?column" in expected else ""
+    value = f"{place}?column=NAME'" if column else "FILE with a file for these data"
     return InputError(
         "the file of label noise does not fit the data",
-        found=f"{found} in {spec.name.partition(':')[2]}",
+        found=f"{found} in {place}",
         expected=expected,
-        fix=f"--noise {spec.name.partition(':')[0]}:FILE with a file for these data",
+        fix=f"--noise {column}{kind}:{value}{other}",
     )

@@ -100,6 +100,11 @@ def _image(item: Any, transforms: Transforms) -> Any:
     if transforms.resize is not None:
         image = images.resize(image, transforms.resize)
     if transforms.crop is not None:
+        if transforms.crop > min(image.size):
+            raise _contradiction(
+                f"--crop {transforms.crop} of images {list(reversed(image.size))}",
+                "no more than the shorter side: beyond it there would be black",
+            )
         image = images.center_crop(image, transforms.crop)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)

@@ -73,9 +73,10 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _torch(path: Path) -> Any:
+    from analyze.checkpoints.numpy_values import with_arrays
     from analyze.checkpoints.pickles import load_values
 
-    return load_values(path)[0]
+    return with_arrays(load_values(path)[0])
 
 
 def _words(path: Path) -> np.ndarray:

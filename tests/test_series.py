@@ -1,0 +1,222 @@
+"""Files found once, in order, of one run, and left for later while they are being written."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from analyze.checkpoints.discovery import select
+from analyze.checkpoints.options import Reading
+from analyze.checkpoints.runs import several_runs
+from analyze.job import Options, resolve
+from analyze.scan import scan
+from tests.conftest import assert_input_error, call
+from tests.test_layouts import (
+    FOREIGN,
+    assert_weights,
+    found,
+    hugging_face,
+    known,
+    reasons,
+    save,
+    weights,
+)  # fmt: skip
+
+# --- links, copies, order
+
+
+def test_hard_links_are_found_once(tmp_path):
+    path = save(tmp_path / "step_1.pt", weights(1))
+    os.link(path, tmp_path / "model_best.pt")
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
+    assert reasons(tmp_path)["model_best.pt"] == "the same file as step_1.pt"
+
+
+def test_a_link_is_read_where_its_target_would_not_be(tmp_path):
+    """The cache of Hugging Face: names are links to files that are named by their hash."""
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    for step in (1, 512):
+        save_file(weights(step), blobs / f"sha{step}")
+        folder = tmp_path / "snapshots" / f"step{step}"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").symlink_to(f"../../blobs/sha{step}")
+    (tmp_path / "snapshots" / "main").symlink_to("step512")
+    checkpoints = found(tmp_path)
+    assert [c.step for c in checkpoints] == [1, 512]
+    for c in checkpoints:
+        assert_weights(c, weights(int(c.step)))
+    assert reasons(tmp_path)["snapshots/main"] == "a link to snapshots/step512"
+
+
+def test_a_name_without_ending_may_be_a_link_to_the_last(tmp_path):
+    save(tmp_path / "step_1.pt", weights(1))
+    (tmp_path / "latest").symlink_to("step_1.pt")
+    (tmp_path / "last_checkpoint").write_text("step_1.pt")
+    assert reasons(tmp_path) == {
+        "latest": "a link to step_1.pt", "last_checkpoint": "says which checkpoint is the last one",
+    }  # fmt: skip
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
+
+
+def test_of_two_copies_the_one_with_more_progress_stays(tmp_path):
+    hugging_face(tmp_path / "checkpoint-5", 5, weights(5))
+    other = tmp_path / "checkpoint-5" / "global_step5" / "mp_rank_00_model_states.pt"
+    save(other, {"module": weights(5), "global_steps": 5})
+    assert [(c.name, c.epoch) for c in found(tmp_path)] == [
+        ("checkpoint-5/model.safetensors", 0.01)
+    ]
+
+
+def test_a_copy_without_a_step_is_found_once(tmp_path):
+    for step in (1, 2):
+        save(tmp_path / f"step_{step}.pt", weights(step))
+    save(tmp_path / "final.pt", {"model": {f"module.{k}": v for k, v in weights(2).items()}})
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt", "step_2.pt"]
+    assert reasons(tmp_path)["final.pt"] == "the same weights as step_2.pt"
+
+
+def test_equal_weights_at_different_steps_are_two_checkpoints(tmp_path):
+    for step in (1, 2):
+        save(tmp_path / f"step_{step}.pt", weights(1))
+    assert len(found(tmp_path)) == 2
+
+
+def test_one_step_with_different_weights_is_kept_and_told(tmp_path):
+    save(tmp_path / "epoch=0-step=5.ckpt", weights(1))
+    save(tmp_path / "epoch=0-step=5-v1.ckpt", weights(2))
+    assert len(found(tmp_path)) == 2
+    assert "different weights at one step" in " ".join(scan(tmp_path).warnings)
+
+
+def test_unknown_steps_stand_last_by_age_with_a_warning(tmp_path):
+    for age, name in enumerate(["zeta.pt", "alpha.pt", "step_5.pt"]):
+        path = save(tmp_path / name, weights(age))
+        os.utime(path, (1000 + age, 1000 + age))
+    assert [c.name for c in found(tmp_path)] == ["step_5.pt", "zeta.pt", "alpha.pt"]
+    assert "no step is known of zeta.pt, alpha.pt" in " ".join(scan(tmp_path).warnings)
+
+
+def test_what_has_no_progress_does_not_spoil_the_order_of_the_others(tmp_path):
+    for age, name in enumerate(["last.pt", "epoch_10.pt", "epoch_9.pt"]):
+        path = save(tmp_path / name, weights(age))
+        os.utime(path, (1000 + age, 1000 + age))
+    assert [c.name for c in found(tmp_path)] == ["epoch_9.pt", "epoch_10.pt", "last.pt"]
+    assert "no step is known of last.pt: " in " ".join(scan(tmp_path).warnings)
+
+
+def test_a_number_that_never_changes_is_no_step(tmp_path):
+    for k, name in enumerate(["resnet18_best.pt", "resnet18_other.pt"]):
+        save(tmp_path / name, weights(k))
+    assert [known(c.step) for c in found(tmp_path)] == [None, None]
+
+
+def test_gaps_are_told(tmp_path):
+    for k, step in enumerate((100, 200, 300, 400, 700, 800)):
+        save(tmp_path / f"step_{step}.pt", weights(k))
+    assert scan(tmp_path).warnings == ["gaps between step 400 and 700: the others are 100 apart"]
+
+
+# --- several runs in one directory
+
+
+def versions(root: Path, steps=((10, 20), (10, 20))) -> Path:
+    """Runs of Lightning, one after the other into the same directory."""
+    for v, own in enumerate(steps):
+        for step in own:
+            folder = root / "lightning_logs" / f"version_{v}" / "checkpoints"
+            content = {"state_dict": weights(100 * v + step), "global_step": step, "epoch": step}
+            save(folder / f"epoch={step}-step={step}.ckpt", content)
+    return root
+
+
+MIXED = {
+    "the same steps": ("{}/step_{}.pt", {"a": (10, 20), "b": (20, 30)}, "step 20 in a/step_20.pt"),
+    "steps between": ("{}/step_{}.pt", {"a": (10, 30), "b": (20, 40)}, "steps 10 to 30 in a and"),
+    "epochs": ("{}/epoch_{}.pt", {"a": (1, 2), "b": (1, 2)}, "epoch 1 in a/epoch_1.pt"),
+    "names with epochs": (
+        "{}_epoch90/epoch_{}.pt", {"a": (1, 2), "b": (1, 2)}, "epoch 1 in a_epoch90/epoch_1.pt"),
+    "a directory each": (
+        "{}/checkpoint-{}/w.pt", {"a": (5, 9), "b": (7, 11)}, "steps 5 to 9 in a/checkpoint-5"),
+    "parts of a model": ("step_{1}/{0}/w.pt", {"a": (5, 9), "b": (5, 9)}, "step 5 in step_5/a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_several_runs_are_told_with_what_to_type(tmp_path, case):
+    form, runs, told = MIXED[case]
+    for k, (run, steps) in enumerate(runs.items()):
+        for step in steps:
+            save(tmp_path / form.format(run, step), weights(100 * k + step))
+    (warning,) = [w for w in scan(tmp_path).warnings if "several runs" in w]
+    assert told in warning
+    choices = re.findall(r"--checkpoints '(.*?)'", warning)
+    checkpoints = found(tmp_path)
+    assert len(checkpoints) == 4
+    parts = [select(checkpoints, choice) for choice in choices]
+    assert [len(part) for part in parts] == [2, 2]
+    assert all(several_runs(part) is None for part in parts)
+
+
+def test_two_versions_of_lightning_are_not_one_series(tmp_path, tiny):
+    run = versions(tmp_path / "runs")
+    common = ["--model", "builtin:small_mlp", "--probes", str(tiny.probes)]
+    for command in ("check", "run"):
+        result = call(command, str(run), *common)
+        assert_input_error(result, "of several runs", "lightning_logs/version_1/checkpoints/*")
+    choice = Options(checkpoints="lightning_logs/version_1/*", model="builtin:small_mlp",
+                     probes=tiny.probes)  # fmt: skip
+    assert [c.step for c in resolve(run, choice).checkpoints] == [10, 20]
+    listing = tmp_path / "list.csv"
+    lines = [f"{c.name},{k}" for k, c in enumerate(found(run))]
+    listing.write_text("\n".join(["checkpoint,step", *lines]))
+    options = replace(choice, checkpoints=None, reading=Reading(manifest=listing))
+    assert len(resolve(run, options).checkpoints) == 4
+    assert "several runs" not in " ".join(scan(run, options.reading).warnings)
+
+
+def test_a_run_that_was_resumed_is_one_run(tmp_path):
+    run = versions(tmp_path, ((10, 20), (30, 40)))
+    save(run / "best" / "step_25.pt", weights(25))  # alone, and between the others
+    assert several_runs(found(run)) is None
+    assert [c.step for c in found(run)] == [10, 20, 25, 30, 40]
+
+
+# --- written at this moment
+
+
+def test_what_is_still_being_written_is_left_for_later(tmp_path, monkeypatch):
+    save(tmp_path / "step_1.pt", weights(1))
+    growing = tmp_path / "step_2.pt"
+    growing.write_bytes((tmp_path / "step_1.pt").read_bytes()[:700])
+
+    def meanwhile(_seconds: float) -> None:
+        growing.write_bytes((tmp_path / "step_1.pt").read_bytes()[:900])
+
+    monkeypatch.setattr("analyze.checkpoints.discovery.time.sleep", meanwhile)
+    assert reasons(tmp_path) == {"step_2.pt": "still being written: run again later"}
+    assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
+
+
+@FOREIGN
+def test_a_distributed_checkpoint_is_whole_when_its_metadata_is_there(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    save(tmp_path / "step_1.pt", weights(1))
+    dcp.save({"model": weights(2)}, checkpoint_id=tmp_path / "step-2")
+    (tmp_path / "step-2" / ".metadata").unlink()
+    assert reasons(tmp_path)["step-2"].startswith("still being written")
+
+
+def test_a_recent_file_that_cannot_be_read_is_told(tmp_path):
+    save(tmp_path / "step_1.pt", weights(1))
+    (tmp_path / "step_2.pt").write_bytes(b"PK")
+    warnings = scan(tmp_path).warnings
+    assert any("step_2.pt cannot be read and was changed" in text for text in warnings)
+    os.utime(tmp_path / "step_2.pt", (1000, 1000))
+    assert not any("still being written" in text for text in scan(tmp_path).warnings)
