@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analyze.comparison.figures import ratio_figure, training_figure
 from analyze.errors import InputError
-from analyze.report.render import save_figure
+from analyze.pages.figures import save_figure
 from analyze.store import write_results
 
 FILE = "comparison.h5"

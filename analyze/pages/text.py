@@ -1,4 +1,4 @@
-"""Numbers as the page prints them."""
+"""Numbers and names as the pages print them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from markupsafe import Markup, escape
 
-from analyze.report.summary import Value
+from analyze.pages.values import Value
 from analyze.statistics.warnings import KINDS
 
 NOTHING = "\N{EN DASH}"
@@ -83,3 +83,16 @@ def loss(value: float) -> str:
     if not math.isfinite(value):
         return NOTHING
     return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def sort_key(value: Value | float | None) -> str:
+    """What a column of values is sorted by; empty for nothing."""
+    number = value.value if isinstance(value, Value) else value
+    return "" if number is None or not math.isfinite(number) else f"{number:.9g}"
+
+
+FILTERS = {
+    "number": number, "rounded": rounded, "whole": whole, "share": share, "loss": loss,
+    "with_error": with_error, "in_words": in_words, "cosine": cosine, "breakable": breakable,
+    "marked": marked, "sort_key": sort_key,
+}  # fmt: skip

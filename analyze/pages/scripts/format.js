@@ -1,0 +1,33 @@
+// Numbers and names as the page prints them.
+
+const NOTHING = "\u2013";
+
+/** Three significant digits, as in running text. */
+function rounded(value) {
+  if (!Number.isFinite(value)) return NOTHING;
+  const size = Math.abs(value);
+  if (size >= 100) return Math.round(value).toLocaleString("en-US");
+  if (size !== 0 && size < 0.001) return value < 0 ? "\u22120.00" : "<0.001";
+  return value.toPrecision(3).replace("-", "\u2212");
+}
+
+/** `12.3 (95 %: 10.1 to 14.5)`; the interval is left out where it is unknown. */
+function withInterval(value, low, high) {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return rounded(value);
+  return `${rounded(value)} (95 %: ${rounded(low)} to ${rounded(high)})`;
+}
+
+/** A step as a tick shows it: `1,280`, `120k`, `1.5M`. */
+function compact(value) {
+  const digits = (v) => Number(v.toPrecision(6)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+  if (Math.abs(value) >= 1e6) return `${digits(value / 1e6)}M`;
+  if (Math.abs(value) >= 1e4) return `${digits(value / 1e3)}k`;
+  return digits(value);
+}
+
+/** A name with its middle left out where it is too long. */
+function shortened(name, longest) {
+  if (name.length <= longest) return name;
+  const head = Math.floor(longest / 3);
+  return `${name.slice(0, head)}\u2026${name.slice(name.length - (longest - head - 1))}`;
+}
