@@ -421,7 +421,7 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True,
-    metavar="DIR", help="Where comparison.h5 and the figures go.",
+    metavar="DIR", help="Where the page, the figures and comparison.h5 go.",
 )  # fmt: skip
 @click.option(
     "--align", type=click.Choice(["step", "epoch"]), default="step", show_default=True,
@@ -437,7 +437,7 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
 def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: Any) -> None:
     """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
 
-    Writes DIR/comparison.h5 and DIR/figures; the runs are named by their files.
+    Writes DIR/index.html, DIR/figures and DIR/comparison.h5; the runs are named by their files.
 
     Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
     """
@@ -456,7 +456,7 @@ def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: 
             click.echo()
     for remark in remarks(tree):
         click.echo(remark)
-    click.echo(f"Wrote {written}")
+    click.echo(f"Wrote {written.with_name('index.html')} and {written}")
 
 
 def _options(

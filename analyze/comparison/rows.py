@@ -70,11 +70,8 @@ def setting_rows(comparison: xr.DataTree) -> Table:
 def remarks(comparison: xr.DataTree) -> list[str]:
     """What the reader must know: layers without a partner, probes, errors that do not pair."""
     lines = []
-    present = comparison["layers"].to_dataset()["present"]
-    for run in present["run"].values:
-        lacking = present["layer"].values[present.sel(run=run).isnull().values]
-        if len(lacking):
-            lines.append(f"{run} has no layer {listed([str(name) for name in lacking])}")
+    for run, lacking in lacking_layers(comparison).items():
+        lines.append(f"{run} has no layer {listed(lacking)}")
     judged = [str(by) for by in comparison.to_dataset()["probes"].values]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
     if DIFFERENT in judged:
@@ -86,6 +83,16 @@ def remarks(comparison: xr.DataTree) -> list[str]:
     if apart := [str(n) for n in pairs["pair"].values[~pairs["paired"].values.astype(bool)]]:
         lines.append(f"Folds do not pair, so variances are added: {listed(apart)}")
     return lines
+
+
+def lacking_layers(comparison: xr.DataTree) -> dict[str, list[str]]:
+    """The layers of other runs that a run does not have, for each run that lacks any."""
+    present = comparison["layers"].to_dataset()["present"]
+    found = {
+        str(run): [str(name) for name in present["layer"].values[present.sel(run=run).isnull()]]
+        for run in present["run"].values
+    }
+    return {run: names for run, names in found.items() if names}
 
 
 def _largest(one: xr.Dataset) -> str:

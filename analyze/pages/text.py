@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 from analyze.pages.values import Value
 from analyze.statistics.warnings import KINDS
+from analyze.tables import cell_text
 
 NOTHING = "\N{EN DASH}"
 LONG = 36  # characters
@@ -91,8 +92,13 @@ def sort_key(value: Value | float | None) -> str:
     return "" if number is None or not math.isfinite(number) else f"{number:.9g}"
 
 
+def cell(value: object) -> str:
+    """A value of a table that is made for the terminal as well."""
+    return cell_text(value).replace("+-", "\N{PLUS-MINUS SIGN}")
+
+
 FILTERS = {
     "number": number, "rounded": rounded, "whole": whole, "share": share, "loss": loss,
     "with_error": with_error, "in_words": in_words, "cosine": cosine, "breakable": breakable,
-    "marked": marked, "sort_key": sort_key,
+    "marked": marked, "sort_key": sort_key, "cell": cell,
 }  # fmt: skip

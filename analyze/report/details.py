@@ -25,7 +25,7 @@ def details(results: xr.DataTree) -> dict[str, Any]:
     """The data of the page's script.
 
     Arrays are [row, subset, checkpoint] in float32, the network as the first row and the layers
-    in forward order after it: ``m_coherence``, its 95 % interval and the band of chance, and as
+    in forward order after it: ``m_coherence``, half its 95 % interval and the band of chance, and as
     one byte each the bits of ``warning_flags`` and whether the value cannot be told from chance:
     for the network where it lies inside its band, for layers where the p-value, adjusted for the
     false discovery rate, says so, as in the figures.
@@ -40,8 +40,7 @@ def details(results: xr.DataTree) -> dict[str, Any]:
         "kinds": [[2**bit, kind.mark, kind.text] for bit, kind in enumerate(KINDS) if kind.mark],
         "start": _start(results, list(labels)),
         "m_coherence": packed(np.concatenate([row.array("m_coherence") for row in rows])),
-        "lower": packed(np.concatenate([row.interval()[0] for row in rows])),
-        "upper": packed(np.concatenate([row.interval()[1] for row in rows])),
+        "half_width": packed(np.concatenate([row.half_width() for row in rows])),
         "null_lower": packed(np.concatenate([row.array("null_lower") for row in rows])),
         "null_upper": packed(np.concatenate([row.array("null_upper") for row in rows])),
         "chance": packed(np.concatenate([row.chance() for row in rows]), "uint8"),
@@ -62,14 +61,13 @@ class _Row:
             return np.full_like(self.array("m_coherence"), np.nan)
         return self._ordered(self.group[name])
 
-    def interval(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ends of the 95 % interval."""
+    def half_width(self) -> np.ndarray:
+        """Half the 95 % interval, which lies evenly around the value."""
         if "m_coherence_upper" in self.group:
-            return self.array("m_coherence_lower"), self.array("m_coherence_upper")
+            return self.array("m_coherence_upper") - self.array("m_coherence")
         degrees = [fold_count(self.results, name) - 1.0 for name in self.subsets]
-        value, error = self.array("m_coherence"), self.array("m_coherence_stderr")
-        width = np.asarray(t_quantile(np.array(degrees)))[:, None] * error
-        return value - width, value + width
+        quantile = np.asarray(t_quantile(np.array(degrees)))
+        return quantile[:, None] * self.array("m_coherence_stderr")
 
     def chance(self) -> np.ndarray:
         """1 where the value cannot be told from chance."""

@@ -1,7 +1,7 @@
 // The report: a layer, a subset and a checkpoint are chosen, and the views in detail follow.
 
 const cubes = Object.fromEntries(
-  ["m_coherence", "lower", "upper", "null_lower", "null_upper", "chance", "flags"].map((name) => [name, new Cube(data[name])]),
+  ["m_coherence", "half_width", "null_lower", "null_upper", "chance", "flags"].map((name) => [name, new Cube(data[name])]),
 );
 const NETWORK = 0; // the row of the whole network
 const layers = data.rows.slice(1).map(([name]) => name);
@@ -36,12 +36,18 @@ function draw() {
   drawLayers(at);
 }
 
+/** The ends of a value's 95 % interval. */
+function interval(row, s, t) {
+  const [value, half] = [cubes.m_coherence.at(row, s, t), cubes.half_width.at(row, s, t)];
+  return [value - half, value + half];
+}
+
 /** The value at one place in words; `lines` gives them one below the other. */
 function words(row, s, t, separator = " \u00b7 ") {
   const value = cubes.m_coherence.at(row, s, t);
   const place = [data.rows[row][0], data.subsets[s].name, data.training.names[t]].join(separator);
   if (!Number.isFinite(value)) return `${place}${separator}no value${data.training.skipped[t] ? ": skipped" : ""}`;
-  const parts = [`m-coherence ${withInterval(value, cubes.lower.at(row, s, t), cubes.upper.at(row, s, t))}`];
+  const parts = [`m-coherence ${withInterval(value, ...interval(row, s, t))}`];
   const [low, high] = [cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t)];
   if (Number.isFinite(high)) parts.push(`by chance ${rounded(low)} to ${rounded(high)}`);
   if (cubes.chance.at(row, s, t)) parts.push("cannot be told from chance");
@@ -53,13 +59,13 @@ function words(row, s, t, separator = " \u00b7 ") {
 function drawTraining(at) {
   const series = data.subsets.map(({ name, colour }, s) => ({
     name,
-    colour: `var(--c-${colour.slice(1)})`,
+    colour: pageColour(colour),
     strong: s === at.subset,
     points: places.map((x, t) => ({
       x,
       y: cubes.m_coherence.at(at.row, s, t),
-      low: cubes.lower.at(at.row, s, t),
-      high: cubes.upper.at(at.row, s, t),
+      low: interval(at.row, s, t)[0],
+      high: interval(at.row, s, t)[1],
       open: cubes.chance.at(at.row, s, t) === 1,
       title: words(at.row, s, t, "\n"),
     })),
@@ -114,8 +120,8 @@ function drawLayers(at) {
   const rows = layers.map((name, k) => ({
     name,
     value: cubes.m_coherence.at(k + 1, at.subset, at.checkpoint),
-    low: cubes.lower.at(k + 1, at.subset, at.checkpoint),
-    high: cubes.upper.at(k + 1, at.subset, at.checkpoint),
+    low: interval(k + 1, at.subset, at.checkpoint)[0],
+    high: interval(k + 1, at.subset, at.checkpoint)[1],
     nullLow: cubes.null_lower.at(k + 1, at.subset, at.checkpoint),
     nullHigh: cubes.null_upper.at(k + 1, at.subset, at.checkpoint),
     open: cubes.chance.at(k + 1, at.subset, at.checkpoint) === 1,
@@ -126,7 +132,7 @@ function drawLayers(at) {
   document.getElementById("profile-title").textContent = title;
   drawProfile(element, {
     label: title, rows, x: coherenceAxis(rows.flatMap((row) => [row.value, row.high])),
-    colour: `var(--c-${data.subsets[at.subset].colour.slice(1)})`, chosen: at.row - 1,
+    colour: pageColour(data.subsets[at.subset].colour), chosen: at.row - 1,
     aligned: element.getBoundingClientRect().top === heat.getBoundingClientRect().top,
     choose: (row) => chooseCell(row, checkpoint.get()),
   });

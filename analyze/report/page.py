@@ -12,11 +12,12 @@ from analyze.errors import InputError
 from analyze.figures.accuracy_over_training import has_accuracy
 from analyze.figures.intervals import fold_count
 from analyze.figures.names import plain
+from analyze.pages import provenance
 from analyze.pages.figures import inline_svg, save_figure
 from analyze.pages.skeleton import render
 from analyze.pages.writing import PAGE, refuse_foreign, write_page
 from analyze.probes.subsets import ALL
-from analyze.report import provenance, summary
+from analyze.report import summary
 from analyze.report.details import details
 from analyze.report.layout import layers_figure, training_figure
 from analyze.statistics.warnings import describe

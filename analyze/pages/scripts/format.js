@@ -31,3 +31,8 @@ function shortened(name, longest) {
   const head = Math.floor(longest / 3);
   return `${name.slice(0, head)}\u2026${name.slice(name.length - (longest - head - 1))}`;
 }
+
+/** A colour of the figures as the page's variable, which follows light and dark. */
+function pageColour(colour) {
+  return `var(--c-${colour.slice(1)}, ${colour})`;
+}

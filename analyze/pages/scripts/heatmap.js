@@ -23,6 +23,11 @@ function rowAxis(rows, width) {
 
 const MARGINS = { marginTop: 8, marginBottom: 40, marginRight: 12 };
 
+/** A text that is made when it is shown: making it for every cell takes longer than drawing them. */
+function later(text) {
+  return { toString: text };
+}
+
 /** The size of a chart of rows. */
 function rowFrame(element, rows, label) {
   const width = roomOf(element);
@@ -57,7 +62,7 @@ function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, do
       Plot.dot(dots, { x: (cell) => place(cell)[1] + 0.5, y: (cell) => place(cell)[0] + 0.5, r: 1.4, fill: "white" }),
       axis,
       Plot.tip(cells, Plot.pointer({ x: (cell) => place(cell)[1] + 0.5, y: (cell) => place(cell)[0] + 0.5,
-                                     title: (cell) => title(...place(cell)), maxRadius: 40 })),
+                                     title: (cell) => later(() => title(...place(cell))), maxRadius: 40 })),
     ],
   });
   const [x, y] = [chart.scale("x"), chart.scale("y")];

@@ -29,8 +29,10 @@ function sorted(rows, column, down) {
 }
 
 function keyOf(cell) {
-  if (cell.dataset.value === undefined) return cell.textContent.trim();
-  return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+  if (cell.dataset.value !== undefined) return cell.dataset.value === "" ? null : Number(cell.dataset.value);
+  if (!cell.classList.contains("n")) return cell.textContent.trim();
+  const number = parseFloat(cell.textContent); // of "13.8 \u00b1 1.9" the value
+  return Number.isNaN(number) ? null : number;
 }
 
 for (const input of document.querySelectorAll("input[data-filter]")) {
