@@ -12,10 +12,10 @@ from analyze.comparison.pairs import RATE
 from analyze.comparison.rows import along
 from analyze.figures.names import plain
 from analyze.pages.embedding import packed, packed_steps
+from analyze.pages.values import DASHES
 
 NETWORK = "whole network"
 LABELS = {"step": "optimizer step", "epoch": "epoch"}
-DASHES = (None, "6,3", "2,3")  # after each round of the colours
 MOST_CELLS = 2_000_000  # of pairs on a page; beyond, it has the pairs with the first run only
 
 
@@ -76,10 +76,14 @@ def _upper(comparison: xr.DataTree, value: xr.DataArray) -> xr.DataArray:
 
 
 def _runs(names: list[str]) -> list[dict[str, Any]]:
-    """Each run's name, colour and dash, as in the figures."""
+    """Each run's name, colour, and a dash after each round of the colours."""
     count = len(COLOURS)
     return [
-        {"name": plain(name), "colour": COLOURS[k % count], "dash": DASHES[k // count % 3]}
+        {
+            "name": plain(name),
+            "colour": COLOURS[k % count],
+            "dash": DASHES[k // count % len(DASHES)],
+        }
         for k, name in enumerate(names)
     ]
 

@@ -70,6 +70,7 @@ function drawRuns(at) {
   const series = data.runs.map((run, r) => ({
     ...run,
     colour: pageColour(run.colour),
+    dash: run.dash ?? undefined,
     hidden: hidden.has(r),
     strong: visible.length <= FEW || inPair.has(r),
     points: places.map((x, t) => {
@@ -105,10 +106,10 @@ function drawHeat(at) {
   const wanted = `${at.pair} ${at.subset}`;
   if (heatDrawn !== wanted) {
     const limit = ratioLimit(at);
-    const scale = d3.scaleDiverging([-limit, 0, limit], (t) => d3.interpolatePuOr(1 - t)).clamp(true);
-    const grey = computed("--same");
+    const scale = d3.scaleDiverging([-limit, 0, limit], d3.interpolatePuOr).clamp(true);
+    const grey = d3.interpolateRgb(computed("--faint"), computed("--surface"))(0.5);
     drawScale(document.getElementById("scale"), {
-      type: "diverging-log", scheme: "PuOr", reverse: true, domain: [Math.exp(-limit), Math.exp(limit)], pivot: 1,
+      type: "diverging-log", scheme: "PuOr", domain: [Math.exp(-limit), Math.exp(limit)], pivot: 1,
       label: `${shortened(name, 34)}, ratio`, ticks: ratioTicks(limit), tickFormat: ratioTick,
     });
     markCell = drawHeatMap(heat, {
@@ -131,7 +132,7 @@ function drawHeat(at) {
 
 function drawRatio(at) {
   const name = data.pairs[at.pair].name;
-  const title = `Ratio of ${data.rows[at.row]} over training`;
+  const title = `Ratio of ${at.row === NETWORK ? "the whole network" : data.rows[at.row]} over training`;
   const points = places.map((x, t) => {
     const one = ratioAt(at.pair, at.row, at.subset, t);
     return { x, y: Math.exp(one.value), low: Math.exp(one.low), high: Math.exp(one.high), open: !one.found,
@@ -145,7 +146,7 @@ function drawRatio(at) {
     label: `${title}, ${name}`, axis: { values: places, label: data.along.label },
     y: { type: "log", domain, label: "ratio", ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
     series: [{ name, colour: "var(--ink)", strong: true, points }],
-    guides: [{ y: 1, text: "1: equal" }], chosen: places[at.checkpoint],
+    guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint],
   });
 }
 

@@ -1,8 +1,10 @@
-"""A value as the pages print it."""
+"""A value as the pages print it, and dashes of lines that share a colour."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+DASHES = (None, "7,3", "2,3", "9,3,2,3")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.training import training
 from analyze.pages.embedding import packed
+from analyze.pages.values import DASHES
 from analyze.probes.subsets import ALL
 from analyze.results import OK
 from analyze.statistics.warnings import FLAGS, KINDS, flagged
@@ -103,12 +105,19 @@ def _rows(layers: xr.Dataset) -> list[list[str]]:
 
 
 def _subsets(results: xr.DataTree, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Each subset's label, size, colour, and a dash where others before it have the same colour."""
     counts = results.to_dataset()["probe_count"]
     colours = subset_colours(results["network"].to_dataset()["subset"].values)
-    return [
-        {"name": label, "colour": colours[name], "m": int(counts.sel(subset=name))}
-        for name, label in labels.items()
-    ]
+    used: Counter[str] = Counter()
+    subsets = []
+    for name, label in labels.items():
+        colour = colours[name]
+        dash = DASHES[used[colour] % len(DASHES)]
+        subsets.append(
+            {"name": label, "colour": colour, "dash": dash, "m": int(counts.sel(subset=name))}
+        )
+        used[colour] += 1
+    return subsets
 
 
 def _start(results: xr.DataTree, subsets: list[str]) -> dict[str, int]:

@@ -57,9 +57,10 @@ function words(row, s, t, separator = " \u00b7 ") {
 }
 
 function drawTraining(at) {
-  const series = data.subsets.map(({ name, colour }, s) => ({
+  const series = data.subsets.map(({ name, colour, dash }, s) => ({
     name,
     colour: pageColour(colour),
+    dash: dash ?? undefined,
     strong: s === at.subset,
     points: places.map((x, t) => ({
       x,

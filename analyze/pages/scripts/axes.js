@@ -12,7 +12,10 @@ function trainingAxis(places, label, width) {
     return { ...common, domain: [middle - 1, middle + 1], ticks: known };
   }
   const domain = d3.extent(known);
-  if (!isDenseEarly(known)) return { ...common, domain, ticks: Math.max(2, Math.floor(width / 90)) };
+  if (!isDenseEarly(known)) {
+    const ticks = d3.ticks(...domain, Math.max(2, Math.floor(width / 90)));
+    return { ...common, domain, ticks: known.every(Number.isInteger) ? ticks.filter(Number.isInteger) : ticks };
+  }
   const constant = known.find((value) => value > 0);
   const scale = d3.scaleSymlog().domain(domain).range([0, width]).constant(constant);
   return { ...common, type: "symlog", constant, domain, ticks: apart(roundPlaces(constant, domain), scale) };

@@ -25,11 +25,16 @@ function compact(value) {
   return digits(value);
 }
 
-/** A name with its middle left out where it is too long. */
+/** A long name cut so that layers stay apart: dotted parts without a number become initials from the left;
+ *  where that is not enough the middle is left out. */
 function shortened(name, longest) {
-  if (name.length <= longest) return name;
+  const parts = name.split(".");
+  for (let k = 0; k < parts.length - 1 && parts.join(".").length > longest; k++)
+    if (!/\d/.test(parts[k])) parts[k] = parts[k].slice(0, 1);
+  const short = parts.join(".");
+  if (short.length <= longest) return short;
   const head = Math.floor(longest / 3);
-  return `${name.slice(0, head)}\u2026${name.slice(name.length - (longest - head - 1))}`;
+  return `${short.slice(0, head)}\u2026${short.slice(short.length - (longest - head - 1))}`;
 }
 
 /** A colour of the figures as the page's variable, which follows light and dark. */

@@ -57,7 +57,7 @@ function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, do
     marks: [
       hatching(),
       Plot.frame({ fill: "url(#hatching)", stroke: null }),
-      Plot.raster(cells, { width: columns.length, height: rows.length, fill: (cell) => fill(...place(cell)) ?? "transparent",
+      Plot.raster(cells, { width: columns.length, height: rows.length, fill: (cell) => fill(...place(cell)),
                            imageRendering: "pixelated" }),
       Plot.dot(dots, { x: (cell) => place(cell)[1] + 0.5, y: (cell) => place(cell)[0] + 0.5, r: 1.4, fill: "white" }),
       axis,
