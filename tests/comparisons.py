@@ -99,12 +99,9 @@ def make_comparison(
             "first_significant_step": first,
         }
     )
-    tree = xr.DataTree.from_dict(
-        {
-            "/": root, "/network": network, "/layers": of_layers, "/events": events.drop_vars("step"),
-            "/pairs/network": of_pairs, "/pairs/layers": ratios(of_layers),
-        }
-    )  # fmt: skip
+    groups = {"/": root, "/network": network, "/layers": of_layers, "/pairs/network": of_pairs}
+    groups |= {"/pairs/layers": ratios(of_layers), "/events": events.drop_vars("step")}
+    tree = xr.DataTree.from_dict(groups)
     tree.attrs = {"schema_version": 1, "provenance": json.dumps(_provenance(runs, settings))}
     return tree
 

@@ -241,7 +241,8 @@ def test_cells_without_significance_are_grey_and_without_a_partner_hatched(
           const canvas = Object.assign(document.createElement("canvas"), size);
           const context = canvas.getContext("2d");
           context.drawImage(image, 0, 0);
-          return [image.width, image.height, [...context.getImageData(0, 0, image.width, image.height).data]];
+          const { data } = context.getImageData(0, 0, image.width, image.height);
+          return [image.width, image.height, [...data]];
         }"""
     )
     columns, rows = pixels[:2]
@@ -306,12 +307,17 @@ def test_nothing_overlaps_or_leaves_the_page(reader, full, width):
 
 
 # Tick labels of one axis that touch each other.
-OVERLAPS = """[...document.querySelectorAll('.chart [aria-label$="tick label"]')].flatMap((axis) => {
-  const boxes = [...axis.querySelectorAll("text")].map((text) => [text.textContent, text.getBoundingClientRect()]);
-  return boxes.flatMap(([one, a], k) => boxes.slice(k + 1)
-    .filter(([, b]) => a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom)
-    .map(([other]) => `${one} and ${other}`));
-})"""
+OVERLAPS = """() => {
+  const axes = [...document.querySelectorAll('.chart [aria-label$="tick label"]')];
+  const touch = (a, b) => a.left < b.right && b.left < a.right
+    && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
+  return axes.flatMap((axis) => {
+    const texts = [...axis.querySelectorAll("text")];
+    const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+    return boxes.flatMap(([one, a], k) => boxes.slice(k + 1)
+      .filter(([, b]) => touch(a, b)).map(([other]) => `${one} and ${other}`));
+  });
+}"""
 # Charts and their words that stand out of the window.
 OUTSIDE = """[...document.querySelectorAll(".chart svg, .chart svg text")].filter((element) => {
   const { left, right } = element.getBoundingClientRect();
@@ -344,10 +350,13 @@ def test_the_policy_forbids_what_the_page_does_not_need(browser, report):
     refused = page.evaluate(
         """async () => {
           const refused = [];
-          document.addEventListener("securitypolicyviolation", (event) => refused.push(event.effectiveDirective));
+          document.addEventListener("securitypolicyviolation", (event) => {
+            refused.push(event.effectiveDirective);
+          });
           const image = Object.assign(new Image(), { src: "https://example.org/x.png" });
           const failed = new Promise((done) => image.addEventListener("error", done));
-          document.body.append(image, Object.assign(document.createElement("script"), { textContent: "window.ran = 1" }));
+          const script = Object.assign(document.createElement("script"), { textContent: "ran = 1" });
+          document.body.append(image, script);
           await failed;
           await fetch("https://example.org").catch(() => null);
           await new Promise((done) => setTimeout(done));

@@ -27,7 +27,7 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
     row, the layers follow.
     """
     place = along(comparison)
-    network = comparison["network"].to_dataset()
+    network, layers = (comparison[name].to_dataset() for name in ("network", "layers"))
     pairs = shown_pairs(comparison)
     ratio = _stacked(comparison, "pairs/{}", "log_ratio").sel(pair=pairs)
     upper = _stacked(comparison, "pairs/{}", "log_ratio_upper").sel(pair=pairs)
@@ -35,7 +35,7 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
     value = _stacked(comparison, "{}", "m_coherence")
     return {
         "runs": _runs([str(name) for name in network["run"].values]),
-        "rows": [NETWORK, *(plain(str(name)) for name in comparison["layers"]["layer"].values)],
+        "rows": [NETWORK, *(plain(str(name)) for name in layers["layer"].values)],
         "subsets": [plain(str(name)) for name in network["subset"].values],
         "counts": comparison.to_dataset()["probe_count"].transpose("run", "subset").values.tolist(),
         "along": {"label": LABELS[place], "name": place, "values": network[place].values.tolist()},
@@ -77,14 +77,10 @@ def _upper(comparison: xr.DataTree, value: xr.DataArray) -> xr.DataArray:
 
 def _runs(names: list[str]) -> list[dict[str, Any]]:
     """Each run's name, colour, and a dash after each round of the colours."""
-    count = len(COLOURS)
+    styles = [(colour, dash) for dash in DASHES for colour in COLOURS]
     return [
-        {
-            "name": plain(name),
-            "colour": COLOURS[k % count],
-            "dash": DASHES[k // count % len(DASHES)],
-        }
-        for k, name in enumerate(names)
+        {"name": plain(name), "colour": colour, "dash": dash}
+        for name, (colour, dash) in zip(names, styles, strict=False)
     ]
 
 
@@ -92,8 +88,8 @@ def _pairs(comparison: xr.DataTree, names: list[str]) -> list[dict[str, Any]]:
     """Each pair's name, its two runs and the sizes at which they are compared."""
     count = comparison.sizes["run"]
     two = [(a, b) for a in range(count) for b in range(a + 1, count)][: len(names)]
-    sizes = comparison["pairs/network"].to_dataset()["compared_at"].sel(pair=names)
-    sizes = sizes.transpose("pair", "subset").values
+    found = comparison["pairs/network"].to_dataset()["compared_at"].sel(pair=names)
+    sizes = found.transpose("pair", "subset").values
     return [
         {"name": plain(name), "first": a, "second": b, "m": [None if np.isnan(n) else n for n in m]}
         for name, (a, b), m in zip(names, two, sizes, strict=True)

@@ -27,8 +27,8 @@ def details(results: xr.DataTree) -> dict[str, Any]:
     """The data of the page's script.
 
     Arrays are [row, subset, checkpoint] in float32, the network as the first row and the layers
-    in forward order after it: ``m_coherence``, half its 95 % interval and the band of chance, and as
-    one byte each the bits of ``warning_flags`` and whether the value cannot be told from chance:
+    in forward order after it: ``m_coherence``, half its 95 % interval and the band of chance, and
+    as one byte each the bits of ``warning_flags`` and whether the value cannot be told from chance:
     for the network where it lies inside its band, for layers where the p-value, adjusted for the
     false discovery rate, says so, as in the figures.
     """
