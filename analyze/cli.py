@@ -448,11 +448,10 @@ def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: 
 
     tree = compare_runs([str(path) for path in results], by=by or "layer", **options)
     written = write_comparison(tree, output)
-    for title, columns, rows in (
-        peak_rows(tree), difference_rows(tree), setting_rows(tree)
-    ):  # fmt: skip
+    numeric = [peak_rows(tree), difference_rows(tree)]
+    for title, columns, rows in (*numeric, settings := setting_rows(tree)):
         if rows:
-            print_table(title, columns, rows, columns[2:])
+            print_table(title, columns, rows, [] if rows is settings[2] else columns[2:])
             click.echo()
     for remark in remarks(tree):
         click.echo(remark)

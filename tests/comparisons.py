@@ -30,6 +30,7 @@ def make_comparison(
         lacking: Run and layer that it does not have.
         settings: Those that differ.
     """
+    runs, layers, subsets = list(runs), list(layers), list(subsets)
     random = np.random.default_rng(0)
     along = {
         "checkpoint": np.array([f"step {step:g}" for step in steps], dtype=object),

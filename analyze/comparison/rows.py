@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,6 +11,10 @@ from analyze.comparison.pairs import RATE
 from analyze.comparison.probe_identity import DIFFERENT, IDS
 from analyze.errors import listed
 from analyze.tables import with_error
+
+SETTINGS = "Settings that differ"
+SIDE_BY_SIDE = 3  # runs with a column of settings each
+LONGEST = 34  # characters of a path
 
 Table = tuple[str, list[str], list[list[object]]]
 
@@ -61,10 +64,36 @@ def difference_rows(comparison: xr.DataTree) -> Table:
 
 
 def setting_rows(comparison: xr.DataTree) -> Table:
-    """Settings that are not the same in all runs."""
-    found: dict[str, list[Any]] = json.loads(comparison.attrs["provenance"])["differing_settings"]
+    """Settings that are not the same in all runs: a column for each run, or for many the values.
+
+    Long values are cut where they stay different; the page has them whole.
+    """
+    found: dict[str, list[str]] = json.loads(comparison.attrs["provenance"])["differing_settings"]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
-    return "Settings that differ", ["setting", *runs], [[k, *v] for k, v in found.items()]
+    short = {setting: _briefly(values) for setting, values in found.items()}
+    if len(runs) <= SIDE_BY_SIDE:
+        return SETTINGS, ["setting", *runs], [[name, *values] for name, values in short.items()]
+    rows: list[list[object]] = []
+    for setting, values in short.items():
+        for value in dict.fromkeys(values):
+            having = [run for run, other in zip(runs, values, strict=True) if other == value]
+            rows.append([setting, value, listed(having)])
+    return SETTINGS, ["setting", "value", "runs"], rows
+
+
+def _briefly(values: list[str]) -> list[str]:
+    """The values, cut where that leaves as many different ones."""
+    short = [_brief(value) for value in values]
+    return short if len(set(short)) == len(set(values)) else values
+
+
+def _brief(value: str) -> str:
+    """The first digits of a hash, the name at the end of a long path."""
+    if len(value) == 64 and all(c in "0123456789abcdef" for c in value):
+        return value[:12]
+    if len(value) > LONGEST and "/" in value:
+        return f"\N{HORIZONTAL ELLIPSIS}/{value.rpartition('/')[2]}"
+    return value
 
 
 def remarks(comparison: xr.DataTree) -> list[str]:
