@@ -442,17 +442,19 @@ def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: 
     Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
     """
     from analyze.comparison import compare as compare_runs
-    from analyze.comparison.rows import difference_rows, peak_rows, remarks, setting_rows
+    from analyze.comparison.rows import event_tables, remarks, setting_rows
     from analyze.comparison.writing import write_comparison
     from analyze.tables import print_table
 
     tree = compare_runs([str(path) for path in results], by=by or "layer", **options)
     written = write_comparison(tree, output)
-    numeric = [peak_rows(tree), difference_rows(tree)]
-    for title, columns, rows in (*numeric, settings := setting_rows(tree)):
-        if rows:
-            print_table(title, columns, rows, [] if rows is settings[2] else columns[2:])
-            click.echo()
+    for title, columns, rows in event_tables(tree):
+        print_table(title, columns, rows, columns[2:])
+        click.echo()
+    title, columns, rows = setting_rows(tree)
+    if rows:
+        print_table(title, columns, rows)
+        click.echo()
     for remark in remarks(tree):
         click.echo(remark)
     click.echo(f"Wrote {written.with_name('index.html')} and {written}")

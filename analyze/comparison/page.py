@@ -69,8 +69,7 @@ def _contents(
         "lacking": [(plain(r), n) for r, n in rows.lacking_layers(comparison).items()],
         "first": _first_difference(comparison),
         "rate": RATE,
-        "peaks": rows.peak_rows(comparison),
-        "differences": rows.difference_rows(comparison),
+        "events": rows.event_tables(comparison),
         "settings": grouped(origin["differing_settings"]),
         "facts": [(plain(name), provenance.facts(one)) for name, one in origin["runs"].items()],
         "still": [

@@ -24,6 +24,12 @@ def along(comparison: xr.DataTree) -> str:
     return str(json.loads(comparison.attrs["provenance"])["align"])
 
 
+def event_tables(comparison: xr.DataTree) -> list[Table]:
+    """The tables of key events that have rows."""
+    tables = [peak_rows(comparison), difference_rows(comparison)]
+    return [table for table in tables if table[2]]
+
+
 def peak_rows(comparison: xr.DataTree) -> Table:
     """The highest m-coherence of each run and subset."""
     place, events = along(comparison), comparison["events"].to_dataset()
