@@ -286,7 +286,7 @@ def test_twenty_runs_of_two_hundred_layers(reader, tmp_path):
 def full(request, tmp_path_factory) -> list[Path]:
     """A report and a comparison with few and with many of everything."""
     many, folder = request.param == "many", tmp_path_factory.mktemp(request.param)
-    names = [f"model.layers.{k}.self_attn.q_proj" for k in range(60 if many else 3)]
+    names = [f"model.layers.{k}.self_attn.q_proj" for k in range(120 if many else 3)]
     steps = range(0, 30000, 600) if many else STEPS
     subsets = [f"class {k}" for k in range(11)] if many else ["clean", "held_out"]
     tree = with_chance(make_tree(layers=names, steps=steps, subsets=subsets, held_out=subsets[1:2]))
@@ -304,6 +304,7 @@ def test_nothing_overlaps_or_leaves_the_page(reader, full, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(OVERLAPS) == []
         assert page.evaluate(OUTSIDE) == []
+        assert page.evaluate(SMALL) == []
 
 
 # Tick labels of one axis that touch each other.
@@ -323,6 +324,14 @@ OUTSIDE = """[...document.querySelectorAll(".chart svg, .chart svg text")].filte
   const { left, right } = element.getBoundingClientRect();
   return left < 0 || right > innerWidth;
 }).map((element) => element.textContent)"""
+
+# Words of charts below nine pixels: a chart that is shrunk to fit is not readable.
+SMALL = """() => [...document.querySelectorAll(".chart svg")].flatMap((chart) => {
+  const shrunk = chart.getBoundingClientRect().width / chart.viewBox.baseVal.width;
+  const size = (text) => parseFloat(getComputedStyle(text).fontSize) * shrunk;
+  const texts = [...chart.querySelectorAll("text")].filter((text) => text.textContent);
+  return texts.filter((text) => size(text) < 9).map((text) => text.textContent);
+})"""
 
 
 def test_names_from_files_stay_text(reader, tmp_path):
