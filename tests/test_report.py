@@ -13,7 +13,6 @@ import pytest
 import xarray as xr
 
 from analyze.errors import InputError
-from analyze.pages import writing
 from analyze.pages.embedding import script_hash
 from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
@@ -307,9 +306,7 @@ def test_a_file_in_place_of_the_directory(tmp_path):
 
 def test_the_page_is_written_last(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(
-        writing.Path, "replace", lambda self, target: written.append(Path(target).name)
-    )
+    monkeypatch.setattr(Path, "replace", lambda self, target: written.append(Path(target).name))
     write_report(make_tree(steps=(0, 1)), tmp_path)
     assert written[-1] == "index.html"
     assert len(written) == 7

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.style import style
-from analyze.pages.writing import write_whole
+from analyze.whole_file import write_whole
 
 FORMATS = ("svg", "pdf", "png")
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}

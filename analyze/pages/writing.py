@@ -1,26 +1,13 @@
-"""Files that are whole wherever they are there; pages that replace only pages of ours."""
+"""Pages as files: whole or not there, and in the place of pages of ours only."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from analyze.errors import InputError
+from analyze.whole_file import write_whole
 
 PAGE = "index.html"
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside ``path`` that takes its place once it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def generator(command: str) -> str:
