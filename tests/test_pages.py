@@ -305,6 +305,9 @@ def test_nothing_overlaps_or_leaves_the_page(reader, full, width):
         assert page.evaluate(OVERLAPS) == []
         assert page.evaluate(OUTSIDE) == []
         assert page.evaluate(SMALL) == []
+        ticks = page.locator('.chart [aria-label$="tick label"] text').all_text_contents()
+        assert len(ticks) > 10
+        assert "" not in ticks
 
 
 # Tick labels of one axis that touch each other.

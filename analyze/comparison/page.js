@@ -110,7 +110,7 @@ function drawHeat(at) {
     const grey = d3.interpolateRgb(computed("--faint"), computed("--surface"))(0.5);
     drawScale(document.getElementById("scale"), {
       type: "diverging-log", scheme: "PuOr", domain: [Math.exp(-limit), Math.exp(limit)], pivot: 1,
-      label: `${shortened(name, 34)}, ratio`, ticks: ratioTicks(limit), tickFormat: ratioTick,
+      label: `${shortened(name, 34)}, ratio`, ticks: scaleTicks(limit), tickFormat: ratioTick,
     });
     markCell = drawHeatMap(heat, {
       label: `Ratio of every layer and checkpoint, ${name}, ${data.subsets[at.subset]}`,
@@ -166,6 +166,11 @@ function ratioTicks(limit) {
   const steps = limit < 1.5 ? [1.5, 2, 3, 4] : limit < 3.2 ? [2, 5, 10, 20] : [10, 100, 1000, 1e4, 1e5];
   const inside = steps.filter((step) => Math.log(step) <= limit);
   return [...inside.map((step) => 1 / step).reverse(), 1, ...inside];
+}
+
+/** Those of them that have room on the scale of colours. */
+function scaleTicks(limit) {
+  return apart(ratioTicks(limit), d3.scaleLog().domain([Math.exp(-limit), Math.exp(limit)]).range([0, SCALE]));
 }
 
 /** `\u00bd` as `1/2`: a ratio below 1 reads best as the inverse of a whole one. */

@@ -13,6 +13,7 @@ function drawProfile(element, { label, rows, x, colour, chosen, aligned, choose 
     marginLeft: aligned ? 12 : marginLeft,
     x: { ...x, labelAnchor: "center" },
     marks: [
+      ticksOf(Plot.axisX, { ...x, labelAnchor: "center" }),
       Plot.rect(banded, { x1: (row) => inside(row.nullLow), x2: (row) => inside(row.nullHigh), y1: "k", y2: (row) => row.k + 1,
                           fill: "var(--tint)", shapeRendering: "crispEdges", ariaDescription: "what comes by chance" }),
       Plot.ruleX([1], { stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }),

@@ -63,6 +63,12 @@ function logTicks([low, high]) {
   return ticks.filter((tick) => tick >= low && tick <= high);
 }
 
+/** The ticks of an axis as a mark: given to Plot as options, those of a logarithmic axis would lose some labels. */
+function ticksOf(axis, options) {
+  return axis(options.ticks, { text: options.tickFormat, label: options.label, labelArrow: "none",
+                               labelAnchor: options.labelAnchor });
+}
+
 /** What stands in a chart's svg element for all charts. */
 function frame(width, height, label) {
   return {

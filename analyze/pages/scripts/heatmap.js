@@ -111,9 +111,11 @@ function hatching() {
   };
 }
 
+const SCALE = 220; // pixels of the scale of colours
+
 /** The scale of colours above a heat map. */
 function drawScale(element, options) {
-  element.replaceChildren(Plot.legend({ color: options, width: 240, height: 44, marginLeft: 4, marginRight: 16,
+  element.replaceChildren(Plot.legend({ color: options, width: SCALE + 20, height: 44, marginLeft: 4, marginRight: 16,
                                         style: { fontFamily: "inherit", fontSize: "12px", background: "none" } }));
 }
 

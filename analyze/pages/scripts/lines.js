@@ -14,7 +14,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   const bottom = y.domain[0];
   const margins = { marginLeft: 52, marginRight: 14, marginTop: 22, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
-  const marks = [Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
+  const marks = [ticksOf(Plot.axisY, y), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
   marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
