@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgba
 from analyze.figures.colours import LINE
 from analyze.figures.training import Training
 
-SHADE, FAINT = 0.13, 0.06  # opacity of few bands, and of many on top of each other
-MANY = 6  # lines
+SHADE = 0.13  # opacity
+MANY = 6  # lines whose bands can still be told apart
 HATCH = "/////"
 
 
@@ -21,7 +21,6 @@ def draw_interval(
     upper: np.ndarray,
     colour: str,
     *,
-    many: bool = False,
     outlined: bool = False,
 ) -> None:
     """The interval as a band, and as a bar at a point without neighbours.
@@ -35,14 +34,13 @@ def draw_interval(
         lower: ``[checkpoint]``; NaN where there is no interval.
         upper: ``[checkpoint]``.
         colour: Of the line.
-        many: Whether many bands lie on top of each other.
         outlined: With a thin line at both ends: what tells a grey band from others.
     """
     if ax.get_yscale() == "log":
         lower = np.maximum(lower, ax.get_ylim()[0] / 2)  # a log axis has no place for less
     single = np.isfinite(upper) if along.falling else alone(upper)
     if not along.falling:
-        shade = to_rgba(colour, FAINT if many else SHADE)
+        shade = to_rgba(colour, SHADE)
         edge = to_rgba(colour, 0.45) if outlined else "none"
         ax.fill_between(
             along.values, lower, upper, facecolor=shade, edgecolor=edge,

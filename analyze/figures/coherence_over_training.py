@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analyze.figures.bands import MANY, draw_chance, draw_interval
 from analyze.figures.colours import LINE, MUTED, SURFACE, subset_colours, subset_markers
 from analyze.figures.intervals import half_width
+from analyze.figures.lines import MANY as MANY_CHECKPOINTS
 from analyze.figures.lines import EndLabel, draw_lines, shown_subsets, write_end_labels
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
 from analyze.statistics.warnings import FLAGS, flagged
 
 ROOM = 2.0  # factor between the outermost values and the ends of the axis
+DENSEST = 1.8  # decades in an inch that have ticks in between
 
 
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
@@ -25,7 +27,8 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     degrees of freedom (fewer where single examples stand out); there is none with a single fold.
     Hatched is what comes by chance in 95 % of cases where the mean gradient of all training probes
     is zero; an open marker is a value inside that band of its own subset. Checkpoints that were
-    skipped leave a gap in the line and a cross on the axis.
+    skipped leave a gap in the line and a cross on the axis. With more than six subsets only
+    ``all`` has a band.
 
     Args:
         results: The results tree.
@@ -43,10 +46,8 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     shown = shown_subsets(results)
     for name in shown:
         y, width = values.sel(subset=name).values, half_width(results, name)
-        draw_interval(
-            ax, along, y - width, y + width, colours[name],
-            many=len(shown) > MANY, outlined=name == ALL,
-        )  # fmt: skip
+        if len(shown) <= MANY or name == ALL:
+            draw_interval(ax, along, y - width, y + width, colours[name], outlined=name == ALL)
     _mark_chance(results, ax, along.values)
     labels += _draw_guides(results, ax)
     set_coherence_ticks(ax)
@@ -56,11 +57,13 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
 
 
 def set_coherence_ticks(ax: Axes) -> None:
-    """Ticks of a logarithmic axis as plain numbers, fewer where it spans many decades."""
+    """Ticks of a logarithmic axis as plain numbers, fewer where decades have little room."""
     low, high = ax.get_ylim()
-    ax.yaxis.set_major_locator(LogLocator(10, subs=(1,) if high / low > 2e3 else (1, 2, 5)))
+    inches = ax.get_window_extent().height / ax.figure.dpi
+    wide = high / low > 2e3 or np.log10(high / low) / inches > DENSEST
+    ax.yaxis.set_major_locator(LogLocator(10, subs=(1,) if wide else (1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def coherence_limits(values: np.ndarray) -> tuple[float, float]:
@@ -93,7 +96,7 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         ax.plot(
             x[inside], network["m_coherence"].sel(subset=name).values[inside], markers[name],
             markerfacecolor=SURFACE, markeredgecolor=colours[name], markeredgewidth=1.2,
-            zorder=4, label="_inside",
+            markersize=4 if len(inside) <= MANY_CHECKPOINTS else 2, zorder=4, label="_inside",
         )  # fmt: skip
 
 

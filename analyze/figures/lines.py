@@ -50,7 +50,7 @@ def draw_lines(
         y = values.sel(subset=name).values
         ax.plot(
             along.values, y, label=figure_text(name), color=colours[name], marker=markers[name],
-            linestyle=dashes[name], markevery=_marked(y), markeredgecolor=SURFACE,
+            linestyle=dashes[name], markevery=marked(y), markeredgecolor=SURFACE,
             markeredgewidth=0.6, zorder=3 if name == ALL else 3.5,
         )  # fmt: skip
     set_training_axis(ax, along)
@@ -119,7 +119,8 @@ def _top(block: list[float], gap: float) -> float:
     return float(np.mean(block)) + gap * (len(block) - 1) / 2
 
 
-def _marked(values: np.ndarray) -> list[int]:
+def marked(values: np.ndarray) -> list[int]:
+    """Which points have a marker: all of few, those without neighbours of many."""
     which = np.isfinite(values) if len(values) <= MANY else alone(values)
     return [int(k) for k in np.flatnonzero(which)]
 

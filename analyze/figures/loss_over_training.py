@@ -7,8 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from analyze.figures.lines import draw_lines, write_end_labels
-
-DECADES = 1e3  # ratio of the ends from which the axis is logarithmic
+from analyze.figures.training import DECADES
 
 
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:

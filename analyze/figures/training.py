@@ -16,7 +16,7 @@ from analyze.probes.subsets import ALL
 from analyze.results import OK
 
 DENSE_EARLY = 0.25  # of the range: where the middle checkpoint lies when early ones are dense
-DECADE = 10.0  # ratio of the ends of an axis from which it is logarithmic
+DECADES = 1e3  # ratio of the ends of an axis of losses from which it is logarithmic
 LABELS = {
     "step": "optimizer step",
     "epoch": "epoch",
@@ -80,32 +80,34 @@ def training(results: xr.DataTree, x: str | None = None) -> Training:
     return Training(order, "checkpoint, in order", files, files, skipped)
 
 
-def set_training_axis(ax: Axes, along: Training) -> None:
+def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> None:
     """Scale, ticks and label of the x axis, and a cross below each checkpoint that was skipped.
 
     Where early checkpoints are dense the axis is logarithmic beyond the first of them (symlog,
     as training starts at 0), else linear. A loss falls from left to right, on a logarithmic axis
-    where it falls by more than a decade.
+    where it falls by more than three decades. ``sparse`` is for narrow panels: few ticks.
     """
     known = np.unique(along.values[np.isfinite(along.values)])
     if along.falling and len(known) > 1:
-        _set_falling_axis(ax, known)
+        _set_falling_axis(ax, known, sparse)
     elif _dense_early(known):
         first = known[known > 0][0]
         ax.set_xscale("symlog", linthresh=first, linscale=0.5)
         wide = known[-1] / first > 1e4
         decades = ticker.SymmetricalLogLocator(
-            base=10, linthresh=first, subs=[1] if wide else [1, 2, 5]
+            base=10, linthresh=first, subs=[1] if wide or sparse else [1, 2, 5]
         )
         places = np.asarray(decades.tick_values(0, known[-1]))
+        if sparse:
+            places = places[(places == 0) | (places >= 3 * first)]
         ax.xaxis.set_major_locator(ticker.FixedLocator(places[(places == 0) | (places >= first)]))
         ax.xaxis.set_minor_locator(ticker.NullLocator())
     elif len(known) == 1:
         ax.set_xlim(known[0] - 1, known[0] + 1)
         ax.xaxis.set_major_locator(ticker.FixedLocator(known.tolist()))
     else:
-        steps = [1, 2, 5, 10]
-        ax.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=steps))
+        ticks = ticker.MaxNLocator(3 if sparse else "auto", integer=True, steps=[1, 2, 5, 10])
+        ax.xaxis.set_major_locator(ticks)
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value)))
     ax.margins(x=0.02)
     crosses = along.values[along.skipped & np.isfinite(along.values)]
@@ -117,13 +119,14 @@ def set_training_axis(ax: Axes, along: Training) -> None:
     ax.set_xlabel("; ".join([along.label, *_remarks(along, len(crosses))]))
 
 
-def _set_falling_axis(ax: Axes, known: np.ndarray) -> None:
-    """From high values to low ones; logarithmic where they span a decade."""
-    if known[0] > 0 and known[-1] / known[0] > DECADE:
+def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
+    """From high values to low ones; logarithmic where they span three decades."""
+    if known[0] > 0 and known[-1] / known[0] > DECADES:
         ax.set_xscale("log")
-        wide = known[-1] / known[0] > 1e4
-        ax.xaxis.set_major_locator(ticker.LogLocator(10, subs=(1,) if wide else (1, 2, 5)))
+        ax.xaxis.set_major_locator(ticker.LogLocator(10, numticks=4 if sparse else 9))
         ax.xaxis.set_minor_locator(ticker.NullLocator())
+    elif sparse:
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(3))
     if not ax.xaxis_inverted():
         ax.invert_xaxis()
 
@@ -162,7 +165,7 @@ def compact(value: float) -> str:
     """A step as a tick shows it: ``1,280``, ``120k``, ``1.5M``."""
     for limit, letter in ((1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
-            return f"{value / (1e3 if letter == 'k' else 1e6):.6g}{letter}"
+            return f"{value / (1e3 if letter == 'k' else 1e6):.4g}{letter}"
     return f"{value:,.6g}"
 
 
