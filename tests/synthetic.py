@@ -56,7 +56,7 @@ def synthetic(
     rows_of = [ParameterRow(f"{name}.weight", name, TYPES[k % 4], 1000, (), "linear")
                for k, name in enumerate(layer_names(layers))]  # fmt: skip
     noise = random.standard_normal((layers, len(code), DIRECTIONS))
-    sign = np.where(np.array([n == "corrupted" for n in names])[code], -0.7, 1.0)
+    sign = np.where(np.array([n == "corrupted" for n in names])[code], -0.3, 1.0)
     rows = []
     if steps is None:
         steps = np.unique(np.concatenate([[0], np.round(np.geomspace(4, 4e4, checkpoints - 1))]))

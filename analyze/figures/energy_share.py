@@ -31,8 +31,8 @@ def draw(results: xr.DataTree, ax: Axes, subset: str = ALL, *, x: str | None = N
     """Draw ``energy_share`` of the layers on top of each other, the first layer at the bottom.
 
     The m-coherence of the network is the mean of its layers' weighted by these shares. Layers with
-    large shares at the end are named there. Along the loss, which may turn back, the checkpoints
-    keep their order and equal distances.
+    large shares at the end are named there, of many also the first and the last one. Along the
+    loss, which may turn back, the checkpoints keep their order and equal distances.
 
     Args:
         results: The results tree.
@@ -77,7 +77,7 @@ def _stack(ax: Axes, places: np.ndarray, tops: np.ndarray, shades: np.ndarray) -
             continue
         ax.fill_between(
             places[known], bottom, top, facecolor=shade, edgecolor=SURFACE, linewidth=line,
-            label="_share", rasterized=not line,
+            label="_share", rasterized=not line, antialiased=line > 0,
         )  # fmt: skip
 
 
@@ -88,11 +88,13 @@ def _names_of_large(names: list[str], tops: np.ndarray, shades: np.ndarray) -> l
         return []
     ends = np.concatenate([[0.0], tops[measured[-1]]])
     share = np.diff(ends)
-    large = [k for k in np.argsort(-share)[:NAMED] if share[k] >= SMALLEST]
+    large = {int(k) for k in np.argsort(-share)[:NAMED] if share[k] >= SMALLEST}
+    if len(names) > FEW:
+        large |= {0, len(names) - 1}  # which way the layers go
     return [
         EndLabel(f"{shortened(plain(names[k]), 18)} {share[k]:.0%}",
                  float(ends[k] + share[k] / 2), _legible(shades[k]))
-        for k in large
+        for k in sorted(large)
     ]  # fmt: skip
 
 

@@ -10,14 +10,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analyze.figures.names import figure_text
+
 WIDTH = 7.0  # inches
-LEFT, RIGHT, BOTTOM, TOP = 0.55, 0.1, 0.5, 0.3  # inches around the panels
+LEFT, RIGHT, BOTTOM = 0.55, 0.1, 0.5  # inches around the panels
 GAP = 0.1  # inches between columns
 TITLE = 0.2  # inches above each panel
-LEGEND = 6  # names in a line
+LEGEND, LEADING = 6, 0.16  # names in a line, and its inches
+NARROW = 0.55  # width of a letter, in its size
 
 
-def multiples(names: Sequence[str], draw: Callable[[Axes, str], Axes]) -> Figure:
+def multiples(names: Sequence[str], draw: Callable[[Axes, str], Axes], lines: int) -> Figure:
     """A panel for each name, with one legend on top and one label for either axis.
 
     Panels are placed by hand and share no axes, for a layout that is solved, and limits that are
@@ -26,24 +29,26 @@ def multiples(names: Sequence[str], draw: Callable[[Axes, str], Axes]) -> Figure
     Args:
         names: Of the panels.
         draw: Draws into a panel, with labels at its lines and its axes, and the same limits in all.
+        lines: How many names the legend has.
     """
     columns = max(1, min(len(names), 4 if len(names) <= 24 else 6 if len(names) <= 90 else 8))
     rows = math.ceil(len(names) / columns)
     height = {4: 1.0, 6: 0.75, 8: 0.6}.get(columns, 1.3)
-    inches = BOTTOM + TOP + rows * (height + TITLE)
+    top = 0.1 + LEADING * math.ceil(lines / LEGEND)
+    inches = BOTTOM + top + rows * (height + TITLE)
     with matplotlib.rc_context({"figure.constrained_layout.use": False}):
         figure = Figure(figsize=(WIDTH, inches))
     grid = figure.subplots(rows, columns, squeeze=False)
     width = (WIDTH - LEFT - RIGHT - GAP * (columns - 1)) / columns
     figure.subplots_adjust(
         left=LEFT / WIDTH, right=1 - RIGHT / WIDTH, bottom=BOTTOM / inches,
-        top=1 - (TOP + TITLE) / inches, wspace=GAP / width, hspace=TITLE / height,
+        top=1 - (top + TITLE) / inches, wspace=GAP / width, hspace=TITLE / height,
     )  # fmt: skip
     size = {4: 7.0, 6: 6.0, 8: 5.5}.get(columns, 7.5)
     for k, (ax, name) in enumerate(zip(grid.flat, names, strict=False)):
         draw(ax, name)
-        ax.title.set(fontsize=size)
-        ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=size, pad=2)
+        title = figure_text(name, int(72 * width / (NARROW * size)))
+        ax.set_title(title, loc="left", fontsize=size, pad=2)
         ax.tick_params(labelsize=size - 0.5, length=2)
         ax.tick_params(labelleft=k % columns == 0, labelbottom=k + columns >= len(names))
     _label(figure, grid, len(names), inches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
@@ -68,7 +69,8 @@ def draw(
     value, p = ("log_ratio", "p_value") if ratios else ("difference", "difference_p_value")
     table = found[value].transpose("layer", "checkpoint").values
     significant = found[f"{p}_adjusted"].transpose("layer", "checkpoint").values <= RATE
-    norm = ratio_scale(table) if ratios else difference_scale(table)
+    shown = np.where(significant, table, np.nan)
+    norm = ratio_scale(shown) if ratios else difference_scale(shown)
     mesh = draw_signed(ax, table, significant, norm)
     label_checkpoints(ax, training(results, x))
     label_layers(results, ax, names=names)

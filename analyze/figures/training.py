@@ -181,6 +181,6 @@ def _remarks(along: Training, crosses: int) -> list[str]:
 def _dense_early(known: np.ndarray) -> bool:
     """Whether half of the checkpoints lie in the first part of a range of more than a decade."""
     positive = known[known > 0]
-    if len(positive) < 3 or known[0] < 0 or positive[-1] / positive[0] <= 10:
+    if len(positive) < 2 or known[0] < 0 or positive[-1] / positive[0] <= 10:
         return False
     return bool(np.median(known) < DENSE_EARLY * known[-1])

@@ -116,6 +116,7 @@ def layer_panels_figure(results: xr.DataTree, x: str | None = None) -> Figure:
             lambda ax, name: layer_over_training.draw(
                 results, ax, name, x=x, intervals=len(layers) <= ROOM
             ),
+            len(shown_subsets(results)),
         )
 
 
