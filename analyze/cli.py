@@ -400,8 +400,12 @@ def _print_rows(rows: list[dict[str, object]], layers: bool) -> None:
     "--output", type=click.Path(path_type=Path), metavar="DIR",
     help="Where the page goes; by default the results file's name with _report, here.",
 )  # fmt: skip
+@click.option(
+    "--x", type=click.Choice(["step", "epoch", "loss"]),
+    help="What the figures show training along; by default steps where they are known.",
+)  # fmt: skip
 @group_option
-def report(results: Path, output: Path | None, by: str | None) -> None:
+def report(results: Path, output: Path | None, by: str | None, x: str | None) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
     Example: analyze report half_noise.h5 --output half_noise_report
@@ -411,7 +415,7 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
     from analyze.store import open_results
 
     tree = group_by(open_results(results), by or "layer")
-    page = write_report(tree, output or Path(f"{results.stem}_report"))
+    page = write_report(tree, output or Path(f"{results.stem}_report"), x)
     click.echo(f"Wrote {page}")
 
 

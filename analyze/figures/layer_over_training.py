@@ -54,5 +54,5 @@ def draw(
     set_training_axis(ax, along, sparse=True)
     set_coherence_ticks(ax)
     ax.set_ylabel("m-coherence (examples)")
-    ax.set_title(figure_text(layer, LONGEST), color=INK)
+    ax.set_title(figure_text(layer, LONGEST), color=INK, loc="left")
     return ax

@@ -76,7 +76,7 @@ def draw(
     label_layers(results, ax, names=names)
     sign = "/" if ratios else "\N{MINUS SIGN}"
     what = figure_text(f"{second} {sign} {first}")
-    ax.set_title(f"{what}\nat m = {int(found['compared_at']):,}")
+    ax.set_title(f"{what}\nat m = {int(found['compared_at']):,}", loc="left")
     if colourbar:
         label = "ratio of m-coherence" if ratios else "difference of m-coherence (examples)"
         add_signed_bar(mesh, ax, label, ratios=ratios)

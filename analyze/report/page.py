@@ -17,7 +17,7 @@ from analyze.figures.intervals import fold_count
 from analyze.figures.names import plain
 from analyze.probes.subsets import ALL
 from analyze.report import provenance, summary, text
-from analyze.report.layout import layers_figure, training_figure
+from analyze.report.layout import report_figures
 from analyze.report.render import inline_svg, save_figure, variable, write_whole
 from analyze.statistics.warnings import describe
 
@@ -26,7 +26,7 @@ PAGE = "index.html"
 GENERATOR = '<meta name="generator" content="analyze report">'
 
 
-def write_report(results: xr.DataTree, directory: Path) -> Path:
+def write_report(results: xr.DataTree, directory: Path, x: str | None = None) -> Path:
     """Write ``index.html`` and ``figures/*.{svg,pdf,png}`` for a results tree.
 
     The page is one file: it refers to nothing and runs no script. It is written last and takes
@@ -36,19 +36,22 @@ def write_report(results: xr.DataTree, directory: Path) -> Path:
     Args:
         results: As ``open_results``, ``run`` or ``measure`` give it.
         directory: Made if it is missing; an older report in it is replaced.
+        x: What the figures show training along: ``step``, ``epoch`` or ``loss``; without it steps
+            where they are known, else epochs, else the order of the checkpoints.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: the directory cannot be written to, or has another ``index.html``.
+        InputError: the directory cannot be written to, or has another ``index.html``; ``x`` is
+            not known of any checkpoint.
     """
     directory = Path(directory)
     page = directory / PAGE
     try:
         _refuse_foreign(page)
+        figures = report_figures(results, x)
         (directory / "figures").mkdir(parents=True, exist_ok=True)
-        figures = {"training": training_figure(results), "layers": layers_figure(results)}
         for name, figure in figures.items():
             save_figure(figure, directory / "figures", name)
         write_whole(page, render_page(results, figures).encode(errors="replace"))
