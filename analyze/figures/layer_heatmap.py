@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -57,7 +59,7 @@ def draw(
     set_cells(ax, table)
     _mark_chance(results, ax, subset)
     label_checkpoints(ax, training(results, x))
-    label_layers(results, ax, names=names)
+    label_layers(ax, *names_and_types(results), names=names)
     if colourbar:
         add_colourbar(mesh, ax, lower=bool(np.nanmin(table, initial=np.inf) < low))
     return ax
@@ -143,28 +145,41 @@ class _Centres(MaxNLocator):
         return [place + 0.5 for place in places if vmin <= place < vmax]
 
 
-def label_layers(results: xr.DataTree, ax: Axes, *, names: bool = True) -> None:
+def label_layers(
+    ax: Axes, layers: Sequence[str], types: Sequence[str] | None = None, *, names: bool = True
+) -> None:
     """Names and, in a column of their own, types; every n-th where rows are low."""
-    layers = results["layers"].to_dataset()
-    count = layers.sizes["layer"]
     if not names:
         ax.yaxis.set_major_locator(NullLocator())
         return
-    points = ax.get_window_extent().height * 72 / ax.figure.dpi / count  # of one row
+    points = ax.get_window_extent().height * 72 / ax.figure.dpi / len(layers)  # of one row
     every = max(1, int(np.ceil(5.5 / points)))
     size = float(np.clip(0.85 * points * every, 5.0, 7.5))
-    rows = np.arange(0, count, every)
-    types = [figure_text(str(layers["layer_type"].values[row]), LONGEST_TYPE) for row in rows]
-    width = max(_width(name, size) for name in types)
-    for row, text in zip(rows, types, strict=True):
+    rows = np.arange(0, len(layers), every)
+    labels = [figure_text(layers[int(row)], LONGEST) for row in rows]
+    ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
+    if types is not None:
+        _write_types(ax, [types[int(row)] for row in rows], rows, size)
+
+
+def _write_types(ax: Axes, types: Sequence[str], rows: np.ndarray, size: float) -> None:
+    """Between the names and the cells."""
+    shown = [figure_text(name, LONGEST_TYPE) for name in types]
+    width = max(_width(name, size) for name in shown)
+    for row, text in zip(rows, shown, strict=True):
         ax.annotate(
             text, (0, row + 0.5), (-width - 5, 0), textcoords="offset points",
             xycoords=ax.get_yaxis_transform(), ha="left", va="center_baseline", fontsize=size,
             color=MUTED, annotation_clip=False,
         )  # fmt: skip
-    labels = [figure_text(str(layers["layer"].values[row]), LONGEST) for row in rows]
-    ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
     ax.tick_params(axis="y", pad=width + 11)
+
+
+def names_and_types(results: xr.DataTree) -> tuple[list[str], list[str]]:
+    """The layers of results, for ``label_layers``."""
+    layers = results["layers"].to_dataset()
+    names, types = ([str(v) for v in layers[key].values] for key in ("layer", "layer_type"))
+    return names, types
 
 
 def _width(text: str, size: float) -> float:

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from analyze.errors import InputError
-from analyze.figures.layer_heatmap import label_checkpoints, label_layers
+from analyze.figures.layer_heatmap import label_checkpoints, label_layers, names_and_types
 from analyze.figures.names import figure_text
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
 from analyze.figures.training import training
@@ -73,7 +73,7 @@ def draw(
     norm = ratio_scale(shown) if ratios else difference_scale(shown)
     mesh = draw_signed(ax, table, significant, norm)
     label_checkpoints(ax, training(results, x))
-    label_layers(results, ax, names=names)
+    label_layers(ax, *names_and_types(results), names=names)
     sign = "/" if ratios else "\N{MINUS SIGN}"
     what = figure_text(f"{second} {sign} {first}")
     ax.set_title(f"{what}\nat m = {int(found['compared_at']):,}", loc="left")
