@@ -82,5 +82,9 @@ def synthetic(
             (loss < 1.0).astype(float),
         )  # fmt: skip
         rows.append(Row(f"step_{k:05d}.pt", float(steps[k]), float(steps[k]) / 400, OK, measured))
-    provenance = {"held_out": ["held_out"] if "held_out" in names else [], "folds": folds}
+    provenance: dict[str, object] = {
+        "held_out": ["held_out"] if "held_out" in names else [],
+        "folds": folds,
+    }
+    provenance["inputs_sha256"] = f"{probes} invented probes of each subset"
     return build_tree(rows, rows_of, given, cells, provenance, examples=False)

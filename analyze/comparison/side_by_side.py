@@ -85,9 +85,8 @@ def compare(
         if groups:
             counts = root["probe_count"]
             tables[f"/groups/{name}"] = over_seeds(tables[f"/{name}"], counts, groups)
-    tables["/events"] = _events(tables, matching.ALIGNMENTS[align]).merge(
-        at_equal_loss(given["network"], runs)
-    )
+    equal = at_equal_loss(given["network"], runs).reindex(subset=root["subset"].values)
+    tables["/events"] = _events(tables, matching.ALIGNMENTS[align]).merge(equal)
     tree = xr.DataTree.from_dict({k: described(v) for k, v in tables.items()})
     tree.attrs = {
         "schema_version": SCHEMA_VERSION,

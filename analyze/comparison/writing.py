@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import xarray as xr
-from matplotlib.figure import Figure
 
-from analyze.comparison.figures import ratio_figure, training_figure
+from analyze.comparison.layout import comparison_figures
 from analyze.errors import InputError
 from analyze.report.render import save_figure
 from analyze.store import write_results
@@ -15,21 +15,27 @@ from analyze.store import write_results
 FILE = "comparison.h5"
 
 
-def write_comparison(comparison: xr.DataTree, directory: Path) -> Path:
+def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[str] = ()) -> Path:
     """Write ``comparison.h5``, last, and ``figures/*.{svg,pdf,png}``.
 
-    Figures are ``training``, and ``ratio_N`` for the N-th pair in the file.
+    Figures are those of ``comparison_figures``.
+
+    Args:
+        comparison: What ``compare`` gives.
+        directory: Made if it is missing.
+        ratios: Pairs, ``B / A``, with a figure besides those that have one anyway.
 
     Returns:
         The path of the file.
 
     Raises:
-        InputError: the directory cannot be written to.
+        InputError: the directory cannot be written to, or there is no such pair.
     """
     directory = Path(directory)
     try:
+        figures = comparison_figures(comparison, ratios)
         (directory / "figures").mkdir(parents=True, exist_ok=True)
-        for name, figure in _figures(comparison).items():
+        for name, figure in figures.items():
             save_figure(figure, directory / "figures", name)
     except OSError as error:
         raise InputError(
@@ -40,9 +46,3 @@ def write_comparison(comparison: xr.DataTree, directory: Path) -> Path:
         ) from error
     write_results(comparison, directory / FILE)
     return directory / FILE
-
-
-def _figures(comparison: xr.DataTree) -> dict[str, Figure]:
-    pairs = comparison["pairs/layers"].to_dataset()["pair"].values
-    ratios = {f"ratio_{k + 1}": ratio_figure(comparison, str(p)) for k, p in enumerate(pairs)}
-    return {"training": training_figure(comparison), **ratios}

@@ -99,7 +99,7 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
         )
         places = np.asarray(decades.tick_values(0, known[-1]))
         if sparse:
-            places = places[(places == 0) | (places >= 3 * first)]
+            places = places[(places == 0) | (places >= 2 * first)]
         ax.xaxis.set_major_locator(ticker.FixedLocator(places[(places == 0) | (places >= first)]))
         ax.xaxis.set_minor_locator(ticker.NullLocator())
     elif len(known) == 1:
