@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -401,7 +402,8 @@ def test_many_runs_have_no_bands_and_panels_share_their_axes():
 def test_the_command_groups_aligns_and_draws_what_is_asked_for(tmp_path):
     files = []
     for name, run in seeds(3, layers=1, checkpoints=4, folds=3).items():
-XX
+        files.append(str(tmp_path / f"{name.replace(' ', '_')}.h5"))
+        write_results(run, Path(files[-1]))
     where = ("--output", str(tmp_path / "c"))
     drawn = ("--ratio", "seed_2 / seed_1", "--group", f"both={files[0]},{files[1]}")
     result = call("compare", *files, *where, *drawn, "--align", "loss")
