@@ -12,6 +12,7 @@ from PIL import Image
 import analyze
 from analyze.comparison import layout
 from analyze.comparison.figures import draw_runs
+from analyze.figures.coherence_over_training import set_coherence_ticks
 from analyze.figures.style import style
 from analyze.report.layout import report_figures
 
@@ -74,6 +75,7 @@ def batch_norm_figure(measured: dict[str, dict[str, xr.DataTree]]) -> Figure:
         highest = max(ax.get_ylim()[1] for ax in grid)
         for ax in grid:
             ax.set_ylim(0.5, highest)
+            set_coherence_ticks(ax)
             ax.tick_params(labelleft=ax is grid[0])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)

@@ -58,10 +58,12 @@ def multiples(
         _thin(ax, max(2, int(72 * width / (TICK * size))))
         ax.tick_params(labelleft=k % columns == 0, labelbottom=k + columns >= len(names))
     _label(figure, grid, len(names), inches)
-    figure.suptitle(
-        figure_text(title), x=LEFT / WIDTH, y=1 - 0.04 / inches, ha="left", va="top", fontsize=9
-    )
-    figure.legends[0].set_bbox_to_anchor((LEFT / WIDTH, 1 - LEADING * bool(title) / inches))
+    if title:
+        left = LEFT / WIDTH
+        figure.suptitle(
+            figure_text(title), x=left, y=1 - 0.04 / inches, ha="left", va="top", fontsize=9
+        )
+        figure.legends[0].set_bbox_to_anchor((left, 1 - LEADING / inches))
     return figure
 
 
