@@ -7,10 +7,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from analyze.figures import lines
 from analyze.figures.bands import MANY, draw_chance, draw_interval
 from analyze.figures.colours import LINE, MUTED, SURFACE, subset_colours, subset_markers
 from analyze.figures.intervals import half_width
-from analyze.figures.lines import MANY as MANY_CHECKPOINTS
 from analyze.figures.lines import EndLabel, draw_lines, shown_subsets, write_end_labels
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
@@ -96,7 +96,7 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         ax.plot(
             x[inside], network["m_coherence"].sel(subset=name).values[inside], markers[name],
             markerfacecolor=SURFACE, markeredgecolor=colours[name], markeredgewidth=1.2,
-            markersize=4 if len(inside) <= MANY_CHECKPOINTS else 2, zorder=4, label="_inside",
+            markersize=4 if len(inside) <= lines.MANY else 2, zorder=4, label="_inside",
         )  # fmt: skip
 
 
