@@ -400,8 +400,12 @@ def _print_rows(rows: list[dict[str, object]], layers: bool) -> None:
     "--output", type=click.Path(path_type=Path), metavar="DIR",
     help="Where the page goes; by default the results file's name with _report, here.",
 )  # fmt: skip
+@click.option(
+    "--x", type=click.Choice(["step", "epoch", "loss"]),
+    help="What the figures show training along; by default steps where they are known.",
+)  # fmt: skip
 @group_option
-def report(results: Path, output: Path | None, by: str | None) -> None:
+def report(results: Path, output: Path | None, by: str | None, x: str | None) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
     Example: analyze report half_noise.h5 --output half_noise_report
@@ -411,7 +415,7 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
     from analyze.store import open_results
 
     tree = group_by(open_results(results), by or "layer")
-    page = write_report(tree, output or Path(f"{results.stem}_report"))
+    page = write_report(tree, output or Path(f"{results.stem}_report"), x)
     click.echo(f"Wrote {page}")
 
 
@@ -424,8 +428,8 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
     metavar="DIR", help="Where the page, the figures and comparison.h5 go.",
 )  # fmt: skip
 @click.option(
-    "--align", type=click.Choice(["step", "epoch"]), default="step", show_default=True,
-    help="What checkpoints of different runs are matched by; nothing is interpolated.",
+    "--align", type=click.Choice(["step", "epoch", "loss"]), default="step", show_default=True,
+    help="What runs are matched by; only at equal training loss values are interpolated.",
 )  # fmt: skip
 @click.option(
     "--rename", multiple=True, metavar="OLD=NEW", help="Layers by another name; repeatable."
@@ -433,8 +437,23 @@ def report(results: Path, output: Path | None, by: str | None) -> None:
 @click.option(
     "--different-probes", is_flag=True, help="Compare runs that were measured on other inputs."
 )
+@click.option(
+    "--group", "groups", multiple=True, metavar="NAME=A.h5,B.h5",
+    help="Runs that are seeds of one configuration: their mean and its band; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--ratio", "ratios", multiple=True, metavar="'B / A'",
+    help="A figure of this pair too, besides those with the first run; repeatable.",
+)  # fmt: skip
 @group_option
-def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: Any) -> None:
+def compare(
+    results: tuple[Path, ...],
+    output: Path,
+    by: str | None,
+    groups: tuple[str, ...],
+    ratios: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
 
     Writes DIR/index.html, DIR/figures and DIR/comparison.h5; the runs are named by their files.
@@ -442,12 +461,15 @@ def compare(results: tuple[Path, ...], output: Path, by: str | None, **options: 
     Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
     """
     from analyze.comparison import compare as compare_runs
+    from analyze.comparison.groups import group_map
     from analyze.comparison.rows import event_tables, remarks, setting_rows
     from analyze.comparison.writing import write_comparison
     from analyze.tables import print_table
 
-    tree = compare_runs([str(path) for path in results], by=by or "layer", **options)
-    written = write_comparison(tree, output)
+    members = group_map(groups, [path.stem for path in results])
+    paths = [str(path) for path in results]
+    tree = compare_runs(paths, by=by or "layer", groups=members, **options)
+    written = write_comparison(tree, output, ratios)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])
         click.echo()

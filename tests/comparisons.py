@@ -19,6 +19,7 @@ def make_comparison(
     subsets: Sequence[str] = ("clean", "corrupted", "all"),
     lacking: dict[str, str] | None = None,
     settings: dict[str, list[str]] | None = None,
+    groups: dict[str, list[str]] | None = None,
 ) -> xr.DataTree:
     """Significant are the ratios above 1.5 or below its inverse.
 
@@ -29,6 +30,7 @@ def make_comparison(
         subsets: Of all runs.
         lacking: Run and layer that it does not have.
         settings: Those that differ.
+        groups: Runs that are seeds of one configuration.
     """
     runs, layers, subsets = list(runs), list(layers), list(subsets)
     random = np.random.default_rng(0)
@@ -86,6 +88,7 @@ def make_comparison(
             "status": (("run", "checkpoint"), np.full(shape, "ok", dtype=object)),
             "probe_count": (("run", "subset"), np.full((len(runs), len(subsets)), 500)),
             "probes": ("run", np.full(len(runs), "hash of the inputs", dtype=object)),
+            "loss": (("run", "checkpoint", "subset"), np.ones((*shape, len(subsets)))),
         },
         {**along, **names},
     )
@@ -100,11 +103,22 @@ def make_comparison(
             "first_significant_step": first,
         }
     )
-    groups = {"/": root, "/network": network, "/layers": of_layers, "/pairs/network": of_pairs}
-    groups |= {"/pairs/layers": ratios(of_layers), "/events": events.drop_vars("step")}
-    tree = xr.DataTree.from_dict(groups)
-    tree.attrs = {"schema_version": 1, "provenance": json.dumps(_provenance(runs, settings))}
+    tables = {"/": root, "/network": network, "/layers": of_layers, "/pairs/network": of_pairs}
+    tables |= {"/pairs/layers": ratios(of_layers), "/events": events.drop_vars("step")}
+    if groups:
+        for name, table in (("network", network), ("layers", of_layers)):
+            tables[f"/groups/{name}"] = _means(table["m_coherence"], groups)
+    tree = xr.DataTree.from_dict(tables)
+    provenance = _provenance(runs, settings) | {"groups": groups or {}}
+    tree.attrs = {"schema_version": 1, "provenance": json.dumps(provenance)}
     return tree
+
+
+def _means(value: xr.DataArray, groups: dict[str, list[str]]) -> xr.Dataset:
+    means = [value.sel(run=names).mean("run") for names in groups.values()]
+    label = xr.DataArray(np.array(list(groups), dtype=object), dims="group", name="group")
+    mean = xr.concat(means, label)
+    return xr.Dataset({"m_coherence": mean, "m_coherence_upper": 1.5 * mean})
 
 
 def _provenance(runs: Sequence[str], settings: dict[str, list[str]] | None) -> dict[str, Any]:

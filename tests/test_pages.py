@@ -265,6 +265,17 @@ def test_a_run_can_be_hidden(reader, comparison):
     assert page.get_attribute("#legend button >> nth=1", "aria-pressed") == "false"
 
 
+def test_a_group_of_seeds_has_a_mean_with_its_band(reader, tmp_path):
+    tree = make_comparison(runs=("a", "b", "c"), groups={"seeds": ["a", "b"]})
+    page = reader.open(write_comparison(tmp_path, tree))
+    bands = page.locator("#lines [aria-description^='95 % band']")
+    names = [band.get_attribute("aria-description") for band in bands.all()]
+    assert sorted(names) == ["95 % band of c", "95 % band of seeds (2 runs)"]
+    page.click("#legend button >> nth=3")
+    assert bands.count() == 1
+    assert page.locator("#lines [aria-description=a] path").count() == 1
+
+
 def test_twenty_runs_of_two_hundred_layers(reader, tmp_path):
     tree = make_comparison(
         runs=[f"seed-{k}" for k in range(20)], layers=[f"blocks.{k}.mlp" for k in range(200)],

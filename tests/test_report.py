@@ -18,7 +18,7 @@ from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
 from analyze.pages.values import Value
 from analyze.report import write_report
-from analyze.report.layout import layers_figure, training_figure
+from analyze.report.layout import layers_figure, report_figures, training_figure
 from analyze.report.page import render_page
 from analyze.report.summary import (
     highest_layer,
@@ -120,7 +120,8 @@ def page(written) -> Page:
 def test_the_files(written):
     assert written.name == "index.html"
     names = sorted(p.relative_to(written.parent).as_posix() for p in written.parent.rglob("*.*"))
-    figures = [f"figures/{n}.{k}" for n in ("layers", "training") for k in ("pdf", "png", "svg")]
+    drawn = ("between_subsets", "layer_panels", "layers", "loss", "profile", "training")
+    figures = [f"figures/{n}.{k}" for n in drawn for k in ("pdf", "png", "svg")]
     assert names == [*figures, "index.html"]
     png = (written.parent / "figures" / "training.png").read_bytes()
     assert int.from_bytes(png[16:20], "big") == 7 * 300  # pixels of 7 inches at 300 dpi
@@ -152,7 +153,7 @@ def test_licences_of_the_libraries_are_in_the_page(page):
 def test_figures_are_inline_with_ids_of_their_own(written, page):
     html = written.read_text(encoding="utf-8")
     html = re.sub("<script>.*?</script>", "", html, flags=re.DOTALL)
-    assert page.tags["svg"] == 2
+    assert page.tags["svg"] == 6
     assert len(page.ids) == len(set(page.ids))
     used = set(re.findall(r"url\(#([^)]+)\)", html)) | {x[1:] for x in page.loads if x[0] == "#"}
     assert used
@@ -309,7 +310,8 @@ def test_the_page_is_written_last(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda self, target: written.append(Path(target).name))
     write_report(make_tree(steps=(0, 1)), tmp_path)
     assert written[-1] == "index.html"
-    assert len(written) == 7
+    figures = [name for name in written if name != "index.html"]
+    assert len(figures) == 3 * len(report_figures(make_tree(steps=(0, 1)))) > 6
 
 
 def test_summaries():

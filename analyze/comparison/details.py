@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.figures import COLOURS
+from analyze.comparison.figures import COLOURS, training_of
 from analyze.comparison.pairs import RATE
-from analyze.comparison.rows import along
 from analyze.figures.names import plain
 from analyze.pages.embedding import packed, packed_steps
 from analyze.pages.values import DASHES
 
 NETWORK = "whole network"
-LABELS = {"step": "optimizer step", "epoch": "epoch"}
 MOST_CELLS = 2_000_000  # of pairs on a page; beyond, it has the pairs with the first run only
 
 
@@ -26,7 +25,8 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
     [pair, row, subset, checkpoint] in steps of 1/32,767 of the largest; the network is the first
     row, the layers follow.
     """
-    place = along(comparison)
+    along = training_of(comparison)
+    align = json.loads(comparison.attrs["provenance"])["align"]
     network, layers = (comparison[name].to_dataset() for name in ("network", "layers"))
     pairs = shown_pairs(comparison)
     ratio = _stacked(comparison, "pairs/{}", "log_ratio").sel(pair=pairs)
@@ -38,7 +38,14 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
         "rows": [NETWORK, *(plain(str(name)) for name in layers["layer"].values)],
         "subsets": [plain(str(name)) for name in network["subset"].values],
         "counts": comparison.to_dataset()["probe_count"].transpose("run", "subset").values.tolist(),
-        "along": {"label": LABELS[place], "name": place, "values": network[place].values.tolist()},
+        "along": {
+            "label": along.label,
+            "values": along.values.tolist(),
+            "names": [f"{align} {name}" for name in along.names],
+            "ticks": along.names,
+            "falling": along.falling,
+        },
+        "groups": _groups(comparison),
         "pairs": _pairs(comparison, pairs),
         "m_coherence": packed(value.values),
         "half_width": packed((_upper(comparison, value) - value).values),
@@ -62,7 +69,7 @@ def _stacked(comparison: xr.DataTree, group: str, variable: str) -> xr.DataArray
     network, layers = (
         comparison[group.format(name)].to_dataset()[variable] for name in ("network", "layers")
     )
-    first = "pair" if "pair" in network.dims else "run"
+    first = next(name for name in ("pair", "group", "run") if name in network.dims)
     rows = [network.expand_dims(layer=[NETWORK]), layers]
     plain_rows = [row.reset_coords(drop=True).drop_vars("layer") for row in rows]
     joined = xr.concat(plain_rows, "layer", coords="minimal", compat="override")
@@ -81,6 +88,26 @@ def _runs(names: list[str]) -> list[dict[str, Any]]:
     return [
         {"name": plain(name), "colour": colour, "dash": dash}
         for name, (colour, dash) in zip(names, styles, strict=False)
+    ]
+
+
+def _groups(comparison: xr.DataTree) -> list[dict[str, Any]]:
+    """Each group's name, colour, runs by number, and its mean and half interval over seeds."""
+    members = json.loads(comparison.attrs["provenance"]).get("groups", {})
+    if not members:
+        return []
+    runs = [str(name) for name in comparison["network"].to_dataset()["run"].values]
+    mean = _stacked(comparison, "groups/{}", "m_coherence")
+    half = _stacked(comparison, "groups/{}", "m_coherence_upper") - mean
+    return [
+        {
+            "name": f"{plain(name)} ({len(names)} runs)",
+            "colour": COLOURS[k % len(COLOURS)],
+            "runs": [runs.index(run) for run in names],
+            "m_coherence": packed(mean.isel(group=k).values),
+            "half_width": packed(half.isel(group=k).values),
+        }
+        for k, (name, names) in enumerate(members.items())
     ]
 
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.loss_levels import (
+    alpha_at,
+    coherence_of,
+    event_levels,
+    first_crossings,
+    training_loss,
+)
 from analyze.comparison.pairs import RATE
+from analyze.comparison.runs import Run
 
 
 def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
@@ -16,7 +26,7 @@ def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
 
     Args:
         network: ``m_coherence`` and ``m_coherence_stderr`` ``(run, checkpoint, subset)``.
-        along: The coordinate of the places, ``step`` or ``epoch``.
+        along: The coordinate of the places: ``step``, ``epoch`` or ``training_loss``.
 
     Returns:
         ``peak``, ``peak_stderr``, ``peak_{along}``, ``(run, subset)``; NaN without a value.
@@ -24,10 +34,10 @@ def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
     value = network["m_coherence"]
     known = value.notnull().any("checkpoint")
     at = value.fillna(-np.inf).argmax("checkpoint")
-    place = network[along].isel(checkpoint=at).drop_vars(["checkpoint", "step", "epoch"],
-                                                         errors="ignore")  # fmt: skip
+    where = ["checkpoint", "step", "epoch", along]
+    place = network[along].isel(checkpoint=at).drop_vars(where, errors="ignore")
     highest = network[["m_coherence", "m_coherence_stderr"]].isel(checkpoint=at)
-    highest = highest.drop_vars(["checkpoint", "step", "epoch"], errors="ignore")
+    highest = highest.drop_vars(where, errors="ignore")
     return xr.Dataset(
         {
             "peak": highest["m_coherence"].where(known),
@@ -41,4 +51,33 @@ def first_difference(pairs: xr.Dataset, along: str) -> xr.DataArray:
     """Where each pair first differs significantly, ``(pair, subset)``; NaN where it never does."""
     found = pairs["p_value_adjusted"] <= RATE
     places = pairs[along].where(found)
-    return places.min("checkpoint").rename(f"first_significant_{along}")
+    first = places.max("checkpoint") if along == "training_loss" else places.min("checkpoint")
+    return first.rename(f"first_significant_{along}")
+
+
+def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run]) -> xr.Dataset:
+    """M-coherence of the network where each run first falls to some levels of training loss.
+
+    Args:
+        alphas: Unbiased alpha of each run's network, its checkpoints in the order of training.
+        runs: The runs, likewise.
+
+    Returns:
+        ``coherence_at_loss`` and ``coherence_at_loss_stderr``, ``(run, loss_level, subset)``, in
+        examples of each run's own m; without variables where the loss of some run is not known.
+    """
+    losses = [training_loss(run.tree) for run in runs]
+    levels = event_levels(losses)
+    if not len(levels):
+        return xr.Dataset()
+    found = []
+    for alpha, loss, run in zip(alphas, losses, runs, strict=True):
+        value = coherence_of(alpha_at(alpha, first_crossings(loss, levels)), run.count)
+        found.append(value[["m_coherence", "m_coherence_stderr"]].reset_coords(drop=True))
+    names = xr.DataArray(np.array([r.name for r in runs], dtype=object), dims="run", name="run")
+    joined = xr.concat(found, names, join="outer", coords="minimal", compat="override")
+    renamed = joined.rename(
+        m_coherence="coherence_at_loss", m_coherence_stderr="coherence_at_loss_stderr",
+        checkpoint="loss_level",
+    )  # fmt: skip
+    return renamed.assign_coords(loss_level=levels).transpose("run", "loss_level", "subset")

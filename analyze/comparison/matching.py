@@ -9,7 +9,8 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 
-ALIGNMENTS = ("step", "epoch")
+# What checkpoints are matched by, and the coordinate that says where they lie.
+ALIGNMENTS = {"step": "step", "epoch": "epoch", "loss": "training_loss"}
 
 
 def rename_map(renames: Iterable[str]) -> dict[str, str]:
@@ -65,11 +66,11 @@ def check_renames(renames: Mapping[str, str], layers: Iterable[str]) -> None:
         )
 
 
-def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
-    """Where each checkpoint lies along training; NaN where it is unknown.
+def check_alignment(align: str) -> None:
+    """Refuse what runs cannot be matched by.
 
     Raises:
-        InputError: no such alignment, or two checkpoints at one place.
+        InputError: there is no such alignment.
     """
     if align not in ALIGNMENTS:
         raise InputError(
@@ -78,6 +79,14 @@ def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
             expected=f"one of {', '.join(ALIGNMENTS)}",
             fix="--align step",
         )
+
+
+def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
+    """Where each checkpoint lies along training; NaN where it is unknown.
+
+    Raises:
+        InputError: two checkpoints at one place.
+    """
     values = root[align].values.astype(float)
     known, count = np.unique(values[np.isfinite(values)], return_counts=True)
     if (count > 1).any():

@@ -7,7 +7,9 @@ const FEW = 6; // runs up to which each has its band
 const NETWORK = 0; // the row of the whole network
 const layers = data.rows.slice(1);
 const places = data.along.values;
-const placeNames = places.map((place) => `${data.along.name} ${compact(place)}`);
+const placeNames = data.along.names;
+const axis = { values: places, label: data.along.label, falling: data.along.falling };
+const groups = data.groups.map((group) => ({ ...group, mean: new Cube(group.m_coherence), half: new Cube(group.half_width) }));
 const hidden = new Set();
 
 const layer = control("layer", draw);
@@ -67,12 +69,13 @@ function readout({ row, subset: s, pair: p, checkpoint: t }) {
 function drawRuns(at) {
   const visible = data.runs.map((run, r) => r).filter((r) => !hidden.has(r));
   const inPair = new Set([data.pairs[at.pair].first, data.pairs[at.pair].second]);
-  const series = data.runs.map((run, r) => ({
+  const grouped = new Map(groups.flatMap((group) => group.runs.map((r) => [r, group])));
+  const ofRuns = data.runs.map((run, r) => ({
     ...run,
-    colour: pageColour(run.colour),
-    dash: run.dash ?? undefined,
+    colour: pageColour((grouped.get(r) ?? run).colour),
+    dash: grouped.has(r) ? undefined : (run.dash ?? undefined),
     hidden: hidden.has(r),
-    strong: visible.length <= FEW || inPair.has(r),
+    strong: !grouped.has(r) && (visible.length <= FEW || inPair.has(r)),
     points: places.map((x, t) => {
       const [value, half] = [cubes.m_coherence.at(r, at.row, at.subset, t), cubes.half_width.at(r, at.row, at.subset, t)];
       const title = [run.name, data.rows[at.row], data.subsets[at.subset], placeNames[t],
@@ -80,6 +83,7 @@ function drawRuns(at) {
       return { x, y: value, low: value - half, high: value + half, open: false, title };
     }),
   }));
+  const series = [...ofRuns, ...groups.map((group, k) => groupSeries(group, data.runs.length + k, at))];
   const shown = series.filter((one) => !one.hidden);
   // A run has other places than the others: its line goes on over places where it has no checkpoint.
   for (const one of shown) one.points = one.points.filter((point) => Number.isFinite(point.y));
@@ -94,8 +98,19 @@ function drawRuns(at) {
     draw();
   });
   drawLines(document.getElementById("lines"), {
-    label: title, axis: { values: places, label: data.along.label }, y, series: shown, guides, chosen: places[at.checkpoint],
+    label: title, axis, y, series: shown, guides, chosen: places[at.checkpoint],
   });
+}
+
+/** The mean of a group's runs; its button is the `k`-th of the legend. */
+function groupSeries(group, k, at) {
+  const points = places.map((x, t) => {
+    const [value, half] = [group.mean.at(at.row, at.subset, t), group.half.at(at.row, at.subset, t)];
+    const words = `m-coherence ${Number.isFinite(value) ? withInterval(value, value - half, value + half) : "no value"}`;
+    const title = [group.name, data.rows[at.row], data.subsets[at.subset], placeNames[t], words].join("\n");
+    return { x, y: value, low: value - half, high: value + half, open: false, title };
+  });
+  return { name: group.name, colour: pageColour(group.colour), hidden: hidden.has(k), strong: true, points };
 }
 
 function drawHeat(at) {
@@ -115,7 +130,7 @@ function drawHeat(at) {
     markCell = drawHeatMap(heat, {
       label: `Ratio of every layer and checkpoint, ${name}, ${data.subsets[at.subset]}`,
       rows: layers,
-      columns: places.map(compact),
+      columns: data.along.ticks,
       axisLabel: data.along.label,
       fill: (row, t) => {
         const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
@@ -143,7 +158,7 @@ function drawRatio(at) {
   const domain = [1 / reach, reach];
   document.getElementById("ratio-title").textContent = title;
   drawLines(document.getElementById("ratio"), {
-    label: `${title}, ${name}`, axis: { values: places, label: data.along.label },
+    label: `${title}, ${name}`, axis,
     y: { type: "log", domain, label: "ratio", ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
     series: [{ name, colour: "var(--ink)", strong: true, points }],
     guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint],

@@ -59,6 +59,7 @@ def _contents(
         "subset": _headline_subset(comparison),
         "subsets": data["subsets"],
         "rows": data["rows"],
+        "groups": data["groups"],
         "pairs": [pair["name"] for pair in data["pairs"]],
         "pairs_left_out": every - len(data["pairs"]),
         "checkpoints": comparison.sizes["checkpoint"],
@@ -74,9 +75,16 @@ def _contents(
         "facts": [(plain(name), provenance.facts(one)) for name, one in origin["runs"].items()],
         "still": [
             inline_svg(figure, f"figure-{k}", "Runs over training" if k == 0 else "Ratio of layers")
-            for k, figure in enumerate(list(figures.values())[: 1 + MOST_STILL])
+            for k, figure in enumerate(_still(figures))
         ],
     }
+
+
+def _still(figures: Mapping[str, Figure]) -> list[Figure]:
+    """The runs, their groups, and a few pairs."""
+    pairs = [figure for name, figure in figures.items() if name.startswith("ratio_")]
+    whole = [figures[name] for name in ("training", "groups") if name in figures]
+    return [*whole, *pairs[:MOST_STILL]]
 
 
 def _title(runs: list[str]) -> str:
@@ -122,8 +130,14 @@ def _last(network: xr.Dataset, place: str) -> Value | None:
 def _value(value: Any, error: Any, at: Any, place: str) -> Value | None:
     if not np.isfinite(float(value)):
         return None
-    tick = f"{float(at):,.6g}"
-    return Value(float(value), float(error), f"{place} {tick}", tick)
+    where = _where(place, float(at))
+    return Value(float(value), float(error), where, where.rpartition(" ")[2])
+
+
+def _where(place: str, at: float) -> str:
+    """``step 32``, ``training loss 0.51``."""
+    digits = ",.2g" if place == "training_loss" else ",.6g"
+    return f"{place.replace('_', ' ')} {at:{digits}}"
 
 
 def _first_difference(comparison: xr.DataTree) -> list[tuple[str, str]]:
@@ -132,7 +146,7 @@ def _first_difference(comparison: xr.DataTree) -> list[tuple[str, str]]:
     first = comparison["events"].to_dataset()[f"first_significant_{place}"]
     first = first.sel(subset=_headline_subset(comparison))
     return [
-        (plain(str(pair)), f"{place} {float(at):,.6g}")
+        (plain(str(pair)), _where(place, float(at)))
         for pair, at in zip(first["pair"].values, first.values, strict=True)
         if np.isfinite(at)
     ]

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.matching import ALIGNMENTS
 from analyze.comparison.pairs import RATE
 from analyze.comparison.probe_identity import DIFFERENT, IDS
 from analyze.errors import listed
@@ -20,13 +21,13 @@ Table = tuple[str, list[str], list[list[object]]]
 
 
 def along(comparison: xr.DataTree) -> str:
-    """What checkpoints were matched by: ``step`` or ``epoch``."""
-    return str(json.loads(comparison.attrs["provenance"])["align"])
+    """Where checkpoints lie: the coordinate ``step``, ``epoch`` or ``training_loss``."""
+    return ALIGNMENTS[json.loads(comparison.attrs["provenance"])["align"]]
 
 
 def event_tables(comparison: xr.DataTree) -> list[Table]:
     """The tables of key events that have rows."""
-    tables = [peak_rows(comparison), difference_rows(comparison)]
+    tables = [peak_rows(comparison), loss_rows(comparison), difference_rows(comparison)]
     return [table for table in tables if table[2]]
 
 
@@ -44,6 +45,28 @@ def peak_rows(comparison: xr.DataTree) -> Table:
                 rows.append([run, subset, size, value, at])
     title = "Highest measured m-coherence of the network"
     return title, ["run", "subset", "m", "peak", place], rows
+
+
+def loss_rows(comparison: xr.DataTree) -> Table:
+    """The network's m-coherence where each run first falls to some levels of training loss."""
+    events = comparison["events"].to_dataset()
+    title = "M-coherence at equal training loss; compare values at equal m only"
+    if "coherence_at_loss" not in events:
+        return title, [], []
+    counts = comparison.to_dataset()["probe_count"]
+    rows: list[list[object]] = []
+    for run in events["run"].values:
+        for subset in events["subset"].values:
+            one = events.sel(run=run, subset=subset)
+            known = one["coherence_at_loss"].values
+            if np.isfinite(known).any():
+                values = [
+                    with_error(float(v), float(e)) if np.isfinite(v) else None
+                    for v, e in zip(known, one["coherence_at_loss_stderr"].values, strict=True)
+                ]
+                rows.append([run, subset, int(counts.sel(run=run, subset=subset)), *values])
+    levels = [f"loss {level:.3g}" for level in events["loss_level"].values]
+    return title, ["run", "subset", "m", *levels], rows
 
 
 def difference_rows(comparison: xr.DataTree) -> Table:

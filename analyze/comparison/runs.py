@@ -53,6 +53,11 @@ class Run:
         counts = self.tree.to_dataset()["probe_count"].values
         return {name: int(n) for name, n in zip(self.subsets, counts, strict=True)}
 
+    @property
+    def count(self) -> xr.DataArray:
+        """Probes of each subset, ``(subset)``."""
+        return xr.DataArray(list(self.counts.values()), {"subset": self.subsets}, ["subset"])
+
 
 def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
     """The runs in the order given, named by a mapping's keys or else by their files.

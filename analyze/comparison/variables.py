@@ -20,6 +20,14 @@ ATTRIBUTES = {
     "peak_stderr": ("standard error of the highest measured m-coherence", "examples"),
     "peak_step": ("optimizer step of the peak", "1"),
     "peak_epoch": ("epoch of the peak", "1"),
+    "peak_training_loss": ("training loss at the peak", "loss"),
+    "coherence_at_loss": ("m-coherence where the run first falls to the training loss", "examples"),
+    "coherence_at_loss_stderr": ("standard error of coherence_at_loss", "examples"),
+    "runs": ("runs of the group that have a value", "1"),
+    "first_significant_training_loss": (
+        "first training loss with a significant difference",
+        "loss",
+    ),
     "first_significant_step": ("first step with a significant difference", "1"),
     "first_significant_epoch": ("first epoch with a significant difference", "1"),
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import xarray as xr
-from matplotlib.figure import Figure
 
-from analyze.comparison.figures import ratio_figure, training_figure
+from analyze.comparison.layout import comparison_figures
 from analyze.comparison.page import COMMAND, render_page
 from analyze.errors import InputError
 from analyze.pages.figures import save_figure
@@ -17,23 +17,29 @@ from analyze.store import write_results
 FILE = "comparison.h5"
 
 
-def write_comparison(comparison: xr.DataTree, directory: Path) -> Path:
+def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[str] = ()) -> Path:
     """Write ``figures/*.{svg,pdf,png}``, ``index.html`` and, last, ``comparison.h5``.
 
-    Figures are ``training``, and ``ratio_N`` for the N-th pair in the file. Pages of the same
-    comparison are the same, byte for byte.
+    Figures are those of ``comparison_figures``. Pages of the same comparison are the same, byte
+    for byte.
+
+    Args:
+        comparison: What ``compare`` gives.
+        directory: Made if it is missing; an older comparison in it is replaced.
+        ratios: Pairs, ``B / A``, with a figure besides those that have one anyway.
 
     Returns:
         The path of the file.
 
     Raises:
-        InputError: the directory cannot be written to, or has another ``index.html``.
+        InputError: the directory cannot be written to, or has another ``index.html``, or there is
+            no such pair.
     """
     directory = Path(directory)
     try:
         refuse_foreign(directory / PAGE, COMMAND)
+        figures = comparison_figures(comparison, ratios)
         (directory / "figures").mkdir(parents=True, exist_ok=True)
-        figures = _figures(comparison)
         for name, figure in figures.items():
             save_figure(figure, directory / "figures", name)
         write_page(directory / PAGE, render_page(comparison, figures))
@@ -46,9 +52,3 @@ def write_comparison(comparison: xr.DataTree, directory: Path) -> Path:
         ) from error
     write_results(comparison, directory / FILE)
     return directory / FILE
-
-
-def _figures(comparison: xr.DataTree) -> dict[str, Figure]:
-    pairs = comparison["pairs/layers"].to_dataset()["pair"].values
-    ratios = {f"ratio_{k + 1}": ratio_figure(comparison, str(p)) for k, p in enumerate(pairs)}
-    return {"training": training_figure(comparison), **ratios}

@@ -16,14 +16,15 @@ def has_accuracy(results: xr.DataTree) -> bool:
     return "accuracy" in root and bool(np.isfinite(root["accuracy"]).any())
 
 
-def draw(results: xr.DataTree, ax: Axes) -> Axes:
+def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw the share of each subset's probes that are classified as labelled, from 0 to 100 %.
 
-    Ask ``has_accuracy`` first: without any accuracy the axes stay without lines.
+    Ask ``has_accuracy`` first: without any accuracy the axes stay without lines. ``x`` is that of
+    ``training``.
     """
     if not has_accuracy(results):
         return ax
-    labels = draw_lines(results, ax, results.to_dataset()["accuracy"])
+    labels = draw_lines(results, ax, results.to_dataset()["accuracy"], x=x)
     ax.set_ylim(-0.02, 1.04)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_ylabel("accuracy")

@@ -5,82 +5,83 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analyze.figures.colours import (
-    LINE,
-    MISSING,
-    MUTED,
-    SURFACE,
-    subset_colours,
-    subset_markers,
-)
+from analyze.figures import lines
+from analyze.figures.bands import MANY, draw_chance, draw_interval
+from analyze.figures.colours import LINE, MUTED, SURFACE, subset_colours, subset_markers
 from analyze.figures.intervals import half_width
-from analyze.figures.lines import EndLabel, alone, draw_lines, shown_subsets, write_end_labels
-from analyze.figures.training import training
+from analyze.figures.lines import EndLabel, draw_lines, shown_subsets, write_end_labels
+from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
 from analyze.statistics.warnings import FLAGS, flagged
 
 ROOM = 2.0  # factor between the outermost values and the ends of the axis
+DENSEST = 1.8  # decades in an inch that have ticks in between
 
 
-def draw(results: xr.DataTree, ax: Axes) -> Axes:
+def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw m-coherence over training, with 95 % intervals as bands and guides at 1 and at m.
 
     The band is a Student t interval of the jackknife over folds, with the folds less one as
     degrees of freedom (fewer where single examples stand out); there is none with a single fold.
-    Grey is what comes by chance in 95 % of cases where the mean gradient of all training probes is
-    zero; an open marker is a value inside that band of its own subset. Checkpoints that were
-    skipped leave a gap in the line and a cross on the axis.
+    Hatched is what comes by chance in 95 % of cases where the mean gradient of all training probes
+    is zero; an open marker is a value inside that band of its own subset. Checkpoints that were
+    skipped leave a gap in the line and a cross on the axis. With more than six subsets only
+    ``all`` has a band.
+
+    Args:
+        results: The results tree.
+        ax: Where to draw.
+        x: ``step``, ``epoch`` or ``loss``, as for ``training``. Along the loss, lines join the
+            checkpoints in their order and turn back where the loss rises; intervals are bars.
     """
     values = results["network"].to_dataset()["m_coherence"]
-    low, high = _limits(values.values)
+    low, high = coherence_limits(values.values)
     ax.set_yscale("log")
     ax.set_ylim(low, high)
-    labels = draw_lines(results, ax, values)
-    x, colours = training(results).values, subset_colours(values["subset"].values)
-    _draw_null_band(results, ax, x)
-    for name in shown_subsets(results):
+    labels = draw_lines(results, ax, values, x=x)
+    along, colours = training(results, x), subset_colours(values["subset"].values)
+    labels += _draw_null_band(results, ax, along)
+    shown = shown_subsets(results)
+    for name in shown:
         y, width = values.sel(subset=name).values, half_width(results, name)
-        _draw_band(ax, x, y, width, colours[name])
-    _mark_chance(results, ax, x)
+        if len(shown) <= MANY or name == ALL:
+            draw_interval(ax, along, y - width, y + width, colours[name], outlined=name == ALL)
+    _mark_chance(results, ax, along.values)
     labels += _draw_guides(results, ax)
-    ax.yaxis.set_major_locator(LogLocator(10, subs=(1,) if high / low > 2e3 else (1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    set_coherence_ticks(ax)
     ax.set_ylabel("m-coherence (examples)")
     write_end_labels(ax, labels)
     return ax
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
+def set_coherence_ticks(ax: Axes) -> None:
+    """Ticks of a logarithmic axis as plain numbers, fewer where decades have little room."""
+    low, high = ax.get_ylim()
+    inches = ax.get_window_extent().height / ax.figure.dpi
+    wide = high / low > 2e3 or np.log10(high / low) / inches > DENSEST
+    ax.yaxis.set_major_locator(LogLocator(10, subs=(1,) if wide else (1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def coherence_limits(values: np.ndarray) -> tuple[float, float]:
     """Ends of the axis: all values and 1, with room around them."""
     positive = values[np.isfinite(values) & (values > 0)]
     return positive.min(initial=1.0) / ROOM, positive.max(initial=5.0) * ROOM
 
 
-def _draw_band(ax: Axes, x: np.ndarray, y: np.ndarray, width: np.ndarray, colour: str) -> None:
-    """The interval as a band, and as a bar at a point without neighbours."""
-    bottom = ax.get_ylim()[0] / ROOM  # a log axis has no place for what is below 0
-    lower, upper = np.maximum(y - width, bottom), y + width
-    ax.fill_between(x, lower, upper, color=colour, alpha=0.13, linewidth=0, zorder=2)
-    single = alone(upper) & np.isfinite(x)
-    if single.any():
-        ax.vlines(x[single], lower[single], upper[single], color=colour, linewidth=1.2, zorder=2.5)
-
-
-def _draw_null_band(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
+def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[EndLabel]:
     """What comes by chance in all training probes; results of older versions do not say."""
     network = results["network"].to_dataset()
     if "null_upper" not in network:
-        return
+        return []
     band = network.sel(subset=ALL)
     upper = band["null_upper"].values
-    lower = np.maximum(band["null_lower"].values, ax.get_ylim()[0] / ROOM)
-    ax.fill_between(x, lower, upper, color=MISSING, linewidth=0, zorder=0.5, label="_chance")
-    single = alone(upper) & np.isfinite(x)
-    if single.any():
-        ax.vlines(x[single], lower[single], upper[single], color=MISSING, linewidth=6, zorder=0.5)
+    draw_chance(ax, along, band["null_lower"].values, upper)
+    known = upper[np.isfinite(upper)]
+    return [EndLabel("chance (95 %)", float(known[-1]), MUTED)] if len(known) else []
 
 
 def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
@@ -95,7 +96,7 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         ax.plot(
             x[inside], network["m_coherence"].sel(subset=name).values[inside], markers[name],
             markerfacecolor=SURFACE, markeredgecolor=colours[name], markeredgewidth=1.2,
-            zorder=4, label="_inside",
+            markersize=4 if len(inside) <= lines.MANY else 2, zorder=4, label="_inside",
         )  # fmt: skip
 
 

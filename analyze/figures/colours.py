@@ -14,7 +14,9 @@ WARNING = "#a8481c"
 
 # Okabe and Ito; `all` is ink, as it is what the headline speaks of.
 ROLES = {"clean": "#0072b2", "corrupted": "#d55e00", "held_out": "#009e73", "all": INK}
-FURTHER = ("#cc79a7", "#e69f00", "#56b4e9")
+# Three more of theirs, and three of Tol's muted colours.
+FURTHER = ("#cc79a7", "#e69f00", "#56b4e9", "#332288", "#882255", "#999933")
+DASHES = ("-", "--", ":")  # for the names beyond the colours
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 # What a dark page puts in the place of each.
@@ -32,6 +34,9 @@ DARK = {
     "#cc79a7": "#e6a3c8",
     "#e69f00": "#f2bd4b",
     "#56b4e9": "#a5dcff",
+    "#332288": "#9d8cff",
+    "#882255": "#e0709f",
+    "#999933": "#cfcf62",
 }
 
 
@@ -41,6 +46,14 @@ def subset_colours(names: Iterable[str]) -> dict[str, str]:
     further = sorted(set(names) - set(ROLES))
     colours = {name: FURTHER[k % len(FURTHER)] for k, name in enumerate(further)}
     return {name: ROLES.get(name) or colours[name] for name in names}
+
+
+def subset_dashes(names: Iterable[str]) -> dict[str, str]:
+    """A line style for each subset: solid, and another one where a colour comes again."""
+    names = [str(name) for name in names]
+    further = sorted(set(names) - set(ROLES))
+    rounds = {name: k // len(FURTHER) for k, name in enumerate(further)}
+    return {name: DASHES[rounds.get(name, 0) % len(DASHES)] for name in names}
 
 
 def subset_markers(names: Iterable[str]) -> dict[str, str]:

@@ -16,10 +16,14 @@ def fold_count(results: xr.DataTree, subset: str) -> int:
     return int(folds_used(results).sel(subset=subset))
 
 
-def half_width(results: xr.DataTree, subset: str) -> np.ndarray:
-    """Half the 95 % interval of the network's m-coherence, ``[checkpoint]``; NaN where unknown."""
-    one = results["network"].to_dataset().sel(subset=subset)
+def half_width(results: xr.DataTree, subset: str, group: str = "network") -> np.ndarray:
+    """Half the 95 % interval of m-coherence; NaN where unknown.
+
+    Returns:
+        ``[checkpoint]`` of the network, ``[checkpoint, layer]`` of ``group="layers"``.
+    """
+    one = results[group].to_dataset().sel(subset=subset)
     if "m_coherence_upper" in one:
         return (one["m_coherence_upper"] - one["m_coherence"]).values
-    degrees = np.full(one.sizes["checkpoint"], fold_count(results, subset) - 1.0)
+    degrees = np.full(one["m_coherence"].shape, fold_count(results, subset) - 1.0)
     return t_quantile(degrees) * one["m_coherence_stderr"].values

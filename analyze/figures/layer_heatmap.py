@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from analyze.figures.colours import INK, LINE, MISSING, MUTED, SURFACE
 from analyze.figures.names import figure_text
-from analyze.figures.training import compact, training
+from analyze.figures.training import Training, compact, training
 from analyze.probes.subsets import ALL
+from analyze.statistics.ratios import RATE
 
 COLOURS = "viridis"
 LOWEST = 0.1  # far below orthogonal; what is lower has the same colour
 LONGEST_BAR = 2.6  # inches
 LONGEST = 36  # characters of a layer's name
-RATE = 0.05  # of false discoveries
+LONGEST_TYPE = 22  # of its type
 SMALLEST_CELL = 4.0  # points, of a cell with room for a dot
 
 
@@ -27,6 +31,7 @@ def draw(
     ax: Axes,
     subset: str = ALL,
     *,
+    x: str | None = None,
     names: bool = True,
     colourbar: bool = True,
 ) -> Axes:
@@ -40,6 +45,7 @@ def draw(
         results: The results tree.
         ax: Where to draw.
         subset: Whose gradients.
+        x: What the columns are labelled by, as for ``training``; they keep their order.
         names: Whether to write the layers' names and types on the left.
         colourbar: Whether to put the scale at the right.
     """
@@ -50,6 +56,17 @@ def draw(
         np.ma.masked_invalid(np.maximum(table, low)),
         cmap=COLOURS, norm=LogNorm(low, high), rasterized=True, antialiased=False, zorder=1,
     )  # fmt: skip
+    set_cells(ax, table)
+    _mark_chance(results, ax, subset)
+    label_checkpoints(ax, training(results, x))
+    label_layers(ax, *names_and_types(results), names=names)
+    if colourbar:
+        add_colourbar(mesh, ax, lower=bool(np.nanmin(table, initial=np.inf) < low))
+    return ax
+
+
+def set_cells(ax: Axes, table: np.ndarray) -> None:
+    """Axes for a table ``[layer, checkpoint]``: bare, hatched where nothing will cover them."""
     ax.set(xlim=(0, table.shape[1]), ylim=(table.shape[0], 0))
     ax.patch.set(facecolor="none")
     if np.isnan(table).any():  # shows through the mesh where it is masked
@@ -57,12 +74,6 @@ def draw(
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    _mark_chance(results, ax, subset)
-    _label_checkpoints(results, ax)
-    _label_layers(values, ax, names)
-    if colourbar:
-        add_colourbar(mesh, ax, lower=bool(np.nanmin(table, initial=np.inf) < low))
-    return ax
 
 
 def colour_limits(results: xr.DataTree) -> tuple[float, float]:
@@ -101,22 +112,25 @@ def _mark_chance(results: xr.DataTree, ax: Axes, subset: str) -> None:
         rows, columns = np.nonzero(chance.values)
         ax.plot(
             columns + 0.5, rows + 0.5, ".", color=SURFACE, markersize=min(0.35 * points, 3.5),
-            markeredgewidth=0, zorder=2, label="_chance",
+            markeredgewidth=0, zorder=2, label="_chance", rasterized=True,
         )  # fmt: skip
 
 
-def _label_checkpoints(results: xr.DataTree, ax: Axes) -> None:
+def label_checkpoints(ax: Axes, along: Training) -> None:
     """Ticks below some columns, as many as there is room for when the figure is drawn."""
-    along = training(results)
 
     def label(place: float, _: int) -> str:
         column = round(place - 0.5)
         inside = 0 <= column < len(along.values) and np.isfinite(along.values[column])
-        return compact(along.values[column]) if inside else ""
+        return _tick(along, column) if inside else ""
 
     ax.xaxis.set_major_locator(_Centres())
     ax.xaxis.set_major_formatter(FuncFormatter(label))
     ax.set_xlabel(along.label)
+
+
+def _tick(along: Training, column: int) -> str:
+    return along.ticks[column] if along.falling else compact(along.values[column])
 
 
 class _Centres(MaxNLocator):
@@ -131,24 +145,43 @@ class _Centres(MaxNLocator):
         return [place + 0.5 for place in places if vmin <= place < vmax]
 
 
-def _label_layers(values: xr.DataArray, ax: Axes, names: bool) -> None:
+def label_layers(
+    ax: Axes, layers: Sequence[str], types: Sequence[str] | None = None, *, names: bool = True
+) -> None:
     """Names and, in a column of their own, types; every n-th where rows are low."""
-    count = values.sizes["layer"]
     if not names:
         ax.yaxis.set_major_locator(NullLocator())
         return
-    points = ax.get_window_extent().height * 72 / ax.figure.dpi / count  # of one row
+    points = ax.get_window_extent().height * 72 / ax.figure.dpi / len(layers)  # of one row
     every = max(1, int(np.ceil(5.5 / points)))
     size = float(np.clip(0.85 * points * every, 5.0, 7.5))
-    rows = np.arange(0, count, every)
-    types = [figure_text(str(values["layer_type"].values[row])) for row in rows]
-    width = max(len(name) for name in types) * 0.56 * size
-    for row, text in zip(rows, types, strict=True):
+    rows = np.arange(0, len(layers), every)
+    labels = [figure_text(layers[int(row)], LONGEST) for row in rows]
+    ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
+    if types is not None:
+        _write_types(ax, [types[int(row)] for row in rows], rows, size)
+
+
+def _write_types(ax: Axes, types: Sequence[str], rows: np.ndarray, size: float) -> None:
+    """Between the names and the cells."""
+    shown = [figure_text(name, LONGEST_TYPE) for name in types]
+    width = max(_width(name, size) for name in shown)
+    for row, text in zip(rows, shown, strict=True):
         ax.annotate(
-            text, (0, row + 0.5), (-width - 4, 0), textcoords="offset points",
+            text, (0, row + 0.5), (-width - 5, 0), textcoords="offset points",
             xycoords=ax.get_yaxis_transform(), ha="left", va="center_baseline", fontsize=size,
             color=MUTED, annotation_clip=False,
         )  # fmt: skip
-    labels = [figure_text(str(values["layer"].values[row]), LONGEST) for row in rows]
-    ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
-    ax.tick_params(axis="y", pad=width + 9)
+    ax.tick_params(axis="y", pad=width + 11)
+
+
+def names_and_types(results: xr.DataTree) -> tuple[list[str], list[str]]:
+    """The layers of results, for ``label_layers``."""
+    layers = results["layers"].to_dataset()
+    names, types = ([str(v) for v in layers[key].values] for key in ("layer", "layer_type"))
+    return names, types
+
+
+def _width(text: str, size: float) -> float:
+    """Points that a text takes in the font of the style."""
+    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0

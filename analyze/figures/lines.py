@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from analyze.figures.colours import SURFACE, subset_colours, subset_markers
+from analyze.figures.bands import alone
+from analyze.figures.colours import SURFACE, subset_colours, subset_dashes, subset_markers
 from analyze.figures.names import figure_text, plain
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
@@ -28,21 +29,29 @@ class EndLabel:
     colour: str
 
 
-def draw_lines(results: xr.DataTree, ax: Axes, values: xr.DataArray) -> list[EndLabel]:
+def draw_lines(
+    results: xr.DataTree, ax: Axes, values: xr.DataArray, *, x: str | None = None
+) -> list[EndLabel]:
     """A line for each subset of ``values(checkpoint, subset)``, broken where values are missing.
+
+    Args:
+        results: The results tree.
+        ax: Where to draw.
+        values: What to draw.
+        x: The axis, as for ``training``.
 
     Returns:
         The names of the lines, for ``write_end_labels`` once the axes have their limits.
     """
     names = [str(name) for name in values["subset"].values]
-    colours, markers = subset_colours(names), subset_markers(names)
-    along = training(results)
+    colours, markers, dashes = (f(names) for f in (subset_colours, subset_markers, subset_dashes))
+    along = training(results, x)
     for name in names:
         y = values.sel(subset=name).values
         ax.plot(
             along.values, y, label=figure_text(name), color=colours[name], marker=markers[name],
-            markevery=_marked(y), markeredgecolor=SURFACE, markeredgewidth=0.6,
-            zorder=3 if name == ALL else 3.5,
+            linestyle=dashes[name], markevery=marked(y), markeredgecolor=SURFACE,
+            markeredgewidth=0.6, zorder=3 if name == ALL else 3.5,
         )  # fmt: skip
     set_training_axis(ax, along)
     labels = shown_subsets(results)
@@ -62,12 +71,6 @@ def shown_subsets(results: xr.DataTree) -> dict[str, str]:
             del labels[ALL]
             break
     return labels
-
-
-def alone(values: np.ndarray) -> np.ndarray:
-    """Which values have no neighbour, so that no line shows them, ``[checkpoint]``."""
-    known = np.pad(np.isfinite(values), 1)
-    return known[1:-1] & ~known[:-2] & ~known[2:]
 
 
 def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
@@ -116,7 +119,8 @@ def _top(block: list[float], gap: float) -> float:
     return float(np.mean(block)) + gap * (len(block) - 1) / 2
 
 
-def _marked(values: np.ndarray) -> list[int]:
+def marked(values: np.ndarray) -> list[int]:
+    """Which points have a marker: all of few, those without neighbours of many."""
     which = np.isfinite(values) if len(values) <= MANY else alone(values)
     return [int(k) for k in np.flatnonzero(which)]
 

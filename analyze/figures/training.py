@@ -9,11 +9,19 @@ import xarray as xr
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
+from analyze.errors import InputError, listed
 from analyze.figures.colours import WARNING
 from analyze.figures.names import plain
+from analyze.probes.subsets import ALL
 from analyze.results import OK
 
 DENSE_EARLY = 0.25  # of the range: where the middle checkpoint lies when early ones are dense
+DECADES = 1e3  # ratio of the ends of an axis of losses from which it is logarithmic
+LABELS = {
+    "step": "optimizer step",
+    "epoch": "epoch",
+    "loss": "mean loss of all training probes",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class Training:
         ticks: Each place as a number: ``32``; as above where it is unknown.
         skipped: Whether the checkpoint could not be measured.
         unplaced: How many measured checkpoints have no place.
+        falling: Whether training goes from high values to low ones, as the loss does. It may turn
+            back on its way.
     """
 
     values: np.ndarray
@@ -35,48 +45,69 @@ class Training:
     ticks: list[str]
     skipped: np.ndarray
     unplaced: int = 0
+    falling: bool = False
 
 
-def training(results: xr.DataTree) -> Training:
-    """Steps where any is known, else epochs, else the order of the checkpoints."""
+def training(results: xr.DataTree, x: str | None = None) -> Training:
+    """Where the checkpoints lie.
+
+    Args:
+        results: The results tree.
+        x: ``step``, ``epoch``, or ``loss``: the mean loss of all training probes, from high to
+            low. Without it steps where any is known, else epochs, else the order of the
+            checkpoints.
+
+    Raises:
+        InputError: no such axis, or not known of any checkpoint.
+    """
     root = results.to_dataset()
+    if x is not None:
+        _check_axis(root, x)
     skipped = root["status"].values.astype(str) != OK
     files = [plain(str(name)) for name in root["checkpoint"].values]
-    for name, label in (("step", "optimizer step"), ("epoch", "epoch")):
-        values = root[name].values.astype(float)
+    for name in ("step", "epoch") if x is None else (x,):
+        values = _places(root, name)
         known = np.isfinite(values)
         if known.any():
-            ticks = [f"{v:,.6g}" if k else f for v, k, f in zip(values, known, files, strict=True)]
+            digits = ",.3g" if name == "loss" else ",.6g"
+            placed = zip(values, known, files, strict=True)
+            ticks = [f"{v:{digits}}" if k else f for v, k, f in placed]
             names = [f"{name} {t}" if k else t for t, k in zip(ticks, known, strict=True)]
             unplaced = int((~known & ~skipped).sum())
-            return Training(values, label, names, ticks, skipped, unplaced)
+            label = f"{LABELS[name]}{_units(root, name)}"
+            return Training(values, label, names, ticks, skipped, unplaced, name == "loss")
     order = np.arange(1.0, len(files) + 1)
     return Training(order, "checkpoint, in order", files, files, skipped)
 
 
-def set_training_axis(ax: Axes, along: Training) -> None:
+def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> None:
     """Scale, ticks and label of the x axis, and a cross below each checkpoint that was skipped.
 
     Where early checkpoints are dense the axis is logarithmic beyond the first of them (symlog,
-    as training starts at 0), else linear.
+    as training starts at 0), else linear. A loss falls from left to right, on a logarithmic axis
+    where it falls by more than three decades. ``sparse`` is for narrow panels: few ticks.
     """
     known = np.unique(along.values[np.isfinite(along.values)])
-    if _dense_early(known):
+    if along.falling and len(known) > 1:
+        _set_falling_axis(ax, known, sparse)
+    elif _dense_early(known):
         first = known[known > 0][0]
         ax.set_xscale("symlog", linthresh=first, linscale=0.5)
         wide = known[-1] / first > 1e4
         decades = ticker.SymmetricalLogLocator(
-            base=10, linthresh=first, subs=[1] if wide else [1, 2, 5]
+            base=10, linthresh=first, subs=[1] if wide or sparse else [1, 2, 5]
         )
         places = np.asarray(decades.tick_values(0, known[-1]))
+        if sparse:
+            places = places[(places == 0) | (places >= 2 * first)]
         ax.xaxis.set_major_locator(ticker.FixedLocator(places[(places == 0) | (places >= first)]))
         ax.xaxis.set_minor_locator(ticker.NullLocator())
     elif len(known) == 1:
         ax.set_xlim(known[0] - 1, known[0] + 1)
         ax.xaxis.set_major_locator(ticker.FixedLocator(known.tolist()))
     else:
-        steps = [1, 2, 5, 10]
-        ax.xaxis.set_major_locator(ticker.MaxNLocator("auto", integer=True, steps=steps))
+        ticks = ticker.MaxNLocator(3 if sparse else "auto", integer=True, steps=[1, 2, 5, 10])
+        ax.xaxis.set_major_locator(ticks)
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: compact(value)))
     ax.margins(x=0.02)
     crosses = along.values[along.skipped & np.isfinite(along.values)]
@@ -88,11 +119,53 @@ def set_training_axis(ax: Axes, along: Training) -> None:
     ax.set_xlabel("; ".join([along.label, *_remarks(along, len(crosses))]))
 
 
+def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
+    """From high values to low ones; logarithmic where they span three decades."""
+    if known[0] > 0 and known[-1] / known[0] > DECADES:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(ticker.LogLocator(10, numticks=4 if sparse else 9))
+        ax.xaxis.set_minor_locator(ticker.NullLocator())
+    elif sparse:
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(3))
+    if not ax.xaxis_inverted():
+        ax.invert_xaxis()
+
+
+def _check_axis(root: xr.Dataset, x: str) -> None:
+    """Refuse an axis that is none, or that no checkpoint has a place on."""
+    if x not in LABELS:
+        raise InputError(
+            "there is no such axis",
+            found=f"x = {x!r}",
+            expected=f"one of {', '.join(LABELS)}",
+            fix="--x step",
+        )
+    known = [name for name in LABELS if np.isfinite(_places(root, name)).any()]
+    if x not in known:
+        raise InputError(
+            f"the {x} is not known of any checkpoint",
+            found=f"results with {listed(known) if known else 'neither step, epoch nor loss'}",
+            expected=f"at least one checkpoint with its {x}",
+            fix=f"--x {known[0]}" if known else "leave --x out: checkpoints in their order",
+        )
+
+
+def _places(root: xr.Dataset, name: str) -> np.ndarray:
+    """Steps or epochs, or the loss that is minimised, as far as the probes tell."""
+    if name == "loss":
+        return root["loss"].sel(subset=ALL).values.astype(float)
+    return root[name].values.astype(float)
+
+
+def _units(root: xr.Dataset, name: str) -> str:
+    return f" ({root['loss'].attrs.get('units', 'nats')})" if name == "loss" else ""
+
+
 def compact(value: float) -> str:
     """A step as a tick shows it: ``1,280``, ``120k``, ``1.5M``."""
     for limit, letter in ((1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
-            return f"{value / (1e3 if letter == 'k' else 1e6):.6g}{letter}"
+            return f"{value / (1e3 if letter == 'k' else 1e6):.4g}{letter}"
     return f"{value:,.6g}"
 
 
@@ -100,12 +173,14 @@ def _remarks(along: Training, crosses: int) -> list[str]:
     """What the reader of the axis must know: crosses, and checkpoints that are not on it."""
     unplaced = f"{along.unplaced} checkpoint{'s'[: along.unplaced > 1]} without one not shown"
     skipped = "\N{MULTIPLICATION SIGN} = skipped"
+    if along.falling and (lost := int(along.skipped.sum())):  # without a loss to lie at
+        return [f"{lost} skipped", *[unplaced] * (along.unplaced > 0)]
     return [skipped] * (crosses > 0) + [unplaced] * (along.unplaced > 0)
 
 
 def _dense_early(known: np.ndarray) -> bool:
     """Whether half of the checkpoints lie in the first part of a range of more than a decade."""
     positive = known[known > 0]
-    if len(positive) < 3 or known[0] < 0 or positive[-1] / positive[0] <= 10:
+    if len(positive) < 2 or known[0] < 0 or positive[-1] / positive[0] <= 10:
         return False
     return bool(np.median(known) < DENSE_EARLY * known[-1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
@@ -52,7 +53,8 @@ def variable(colour: str) -> str:
 
 def _rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    with style(), _missing_glyphs_allowed():
+    # A layout that is solved belongs to figures made with one; here it would be put on all others.
+    with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
         figure.savefig(buffer, format=kind, metadata=UNDATED[kind])
     return buffer.getvalue()
 

@@ -23,8 +23,8 @@ from analyze.statistics.warnings import FLAGS, KINDS, flagged
 NETWORK = "whole network"
 
 
-def details(results: xr.DataTree) -> dict[str, Any]:
-    """The data of the page's script.
+def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
+    """The data of the page's script, along ``x`` as ``training`` has it.
 
     Arrays are [row, subset, checkpoint] in float32, the network as the first row and the layers
     in forward order after it: ``m_coherence``, half its 95 % interval and the band of chance, and
@@ -36,7 +36,7 @@ def details(results: xr.DataTree) -> dict[str, Any]:
     groups = [results[name].to_dataset() for name in ("network", "layers")]
     rows = [_Row(results, group, list(labels)) for group in groups]
     return {
-        "training": _training(results),
+        "training": _training(results, x),
         "rows": _rows(groups[1]),
         "subsets": _subsets(results, labels),
         "kinds": [[2**bit, kind.mark, kind.text] for bit, kind in enumerate(KINDS) if kind.mark],
@@ -89,13 +89,13 @@ class _Row:
         return values.transpose("layer", "subset", "checkpoint").values
 
 
-def _training(results: xr.DataTree) -> dict[str, Any]:
-    along = training(results)
+def _training(results: xr.DataTree, x: str | None) -> dict[str, Any]:
+    along = training(results, x)
     known = [float(v) if np.isfinite(v) else None for v in along.values]
     skipped = [bool(s) for s in along.skipped]
     names, ticks = list(along.names), list(along.ticks)
     return {"label": along.label, "values": known, "names": names, "ticks": ticks,
-            "skipped": skipped}  # fmt: skip
+            "skipped": skipped, "falling": along.falling}  # fmt: skip
 
 
 def _rows(layers: xr.Dataset) -> list[list[str]]:

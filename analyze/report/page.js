@@ -79,13 +79,13 @@ function drawTraining(at) {
   if (m < y.domain[1]) guides.push({ y: m, text: `m = ${m.toLocaleString("en-US")}: identical` });
   const chance = places
     .map((x, t) => ({ x, low: cubes.null_lower.at(at.row, at.subset, t), high: cubes.null_upper.at(at.row, at.subset, t) }))
-    .filter((point) => Number.isFinite(point.x))
-    .sort((a, b) => a.x - b.x);
+    .filter((point) => Number.isFinite(point.x));
+  if (!data.training.falling) chance.sort((a, b) => a.x - b.x);
   const title = `M-coherence of ${at.row === NETWORK ? "the whole network" : data.rows[at.row][0]} over training`;
   document.getElementById("lines-title").textContent = title;
   drawLegend(document.getElementById("legend"), series);
   drawLines(document.getElementById("lines"), {
-    label: title, axis: { values: places, label: data.training.label }, y, series, guides, chance, chosen: places[at.checkpoint],
+    label: title, axis: { ...data.training, values: places }, y, series, guides, chance, chosen: places[at.checkpoint],
     skipped: places.filter((x, t) => data.training.skipped[t] && Number.isFinite(x)),
   });
 }
@@ -102,7 +102,7 @@ function drawHeat(at) {
     markCell = drawHeatMap(heat, {
       label: `M-coherence of every layer and checkpoint, ${subsetName}`,
       rows: layers,
-      columns: data.training.ticks.map((tick, t) => (Number.isFinite(places[t]) ? compact(places[t]) : tick)),
+      columns: data.training.ticks.map((tick, t) => (Number.isFinite(places[t]) && !data.training.falling ? compact(places[t]) : tick)),
       axisLabel: data.training.label,
       fill: (row, t) => {
         const value = cubes.m_coherence.at(row + 1, at.subset, t);

@@ -13,20 +13,21 @@ from analyze.figures.accuracy_over_training import has_accuracy
 from analyze.figures.intervals import fold_count
 from analyze.figures.names import plain
 from analyze.pages import provenance
-from analyze.pages.figures import inline_svg, save_figure
+from analyze.pages.figures import save_figure
 from analyze.pages.skeleton import render
 from analyze.pages.writing import PAGE, refuse_foreign, write_page
 from analyze.probes.subsets import ALL
 from analyze.report import summary
 from analyze.report.details import details
-from analyze.report.layout import layers_figure, training_figure
+from analyze.report.layout import report_figures
+from analyze.report.still import still_figures
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent
 COMMAND = "report"
 
 
-def write_report(results: xr.DataTree, directory: Path) -> Path:
+def write_report(results: xr.DataTree, directory: Path, x: str | None = None) -> Path:
     """Write ``index.html`` and ``figures/*.{svg,pdf,png}`` for a results tree.
 
     The page is one file that refers to nothing; without scripts its figures and numbers are
@@ -36,22 +37,25 @@ def write_report(results: xr.DataTree, directory: Path) -> Path:
     Args:
         results: As ``open_results``, ``run`` or ``measure`` give it.
         directory: Made if it is missing; an older report in it is replaced.
+        x: What the figures show training along: ``step``, ``epoch`` or ``loss``; without it steps
+            where they are known, else epochs, else the order of the checkpoints.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: the directory cannot be written to, or has another ``index.html``.
+        InputError: the directory cannot be written to, or has another ``index.html``; ``x`` is
+            not known of any checkpoint.
     """
     directory = Path(directory)
     page = directory / PAGE
     try:
         refuse_foreign(page, COMMAND)
+        figures = report_figures(results, x)
         (directory / "figures").mkdir(parents=True, exist_ok=True)
-        figures = {"training": training_figure(results), "layers": layers_figure(results)}
         for name, figure in figures.items():
             save_figure(figure, directory / "figures", name)
-        write_page(page, render_page(results, figures))
+        write_page(page, render_page(results, figures, x))
     except OSError as error:
         raise InputError(
             "the report cannot be written",
@@ -62,9 +66,15 @@ def write_report(results: xr.DataTree, directory: Path) -> Path:
     return page
 
 
-def render_page(results: xr.DataTree, figures: dict[str, Figure]) -> str:
-    """The HTML; names from files are escaped wherever they appear."""
-    data = details(results)
+def render_page(results: xr.DataTree, figures: dict[str, Figure], x: str | None = None) -> str:
+    """The HTML; names from files are escaped wherever they appear.
+
+    Args:
+        results: The results tree.
+        figures: As ``report_figures`` gives them.
+        x: What the page's own views show training along.
+    """
+    data = details(results, x)
     return render(
         HERE / "page.html",
         _contents(results, figures, data),
@@ -104,8 +114,5 @@ def _contents(
         "facts": provenance.facts(origin),
         "proof": provenance.proof_facts(origin),
         "readings": provenance.readings(results, origin),
-        "figures": {
-            "training": inline_svg(figures["training"], "training", "M-coherence over training"),
-            "layers": inline_svg(figures["layers"], "layers", "M-coherence of layers"),
-        },
+        "figures": still_figures(figures),
     }

@@ -1,12 +1,13 @@
 """Sufficient statistics to coherence, errors and warnings: plain arrays first, labels second.
 
-``coherence``, ``estimate`` and ``difference`` answer questions to a results tree;
+``coherence``, ``estimate``, ``difference`` and ``contrast`` answer questions to a results tree;
 ``docs/statistics.md`` explains every quantity.
 """
 
 from analyze.statistics.estimates import difference, estimate
 from analyze.statistics.grouping import group_by
+from analyze.statistics.ratios import contrast
 from analyze.statistics.regrouping import coherence
 from analyze.statistics.warnings import describe
 
-__all__ = ["coherence", "describe", "difference", "estimate", "group_by"]
+__all__ = ["coherence", "contrast", "describe", "difference", "estimate", "group_by"]

@@ -3,15 +3,17 @@
 const DENSE_EARLY = 0.25; // of the range: where the middle checkpoint lies when early ones are dense
 const APART = 34; // pixels between the middles of two ticks
 
-/** The axis along training: logarithmic beyond the first checkpoint (symlog) where early ones are dense. */
-function trainingAxis(places, label, width) {
-  const known = [...new Set(places.filter(Number.isFinite))].sort(d3.ascending);
+/** The axis along training: logarithmic beyond the first checkpoint (symlog) where early ones are dense; a loss
+ *  falls from left to right, on a logarithmic axis where it falls by more than three decades. */
+function trainingAxis({ values, label, falling = false }, width) {
+  const known = [...new Set(values.filter(Number.isFinite))].sort(d3.ascending);
   const common = { label, tickFormat: compact, labelAnchor: "center", labelArrow: "none" };
   if (known.length < 2) {
     const middle = known[0] ?? 0;
     return { ...common, domain: [middle - 1, middle + 1], ticks: known };
   }
   const domain = d3.extent(known);
+  if (falling) return { ...common, ...fallingScale(domain, width), domain, reverse: true };
   if (!isDenseEarly(known)) {
     const ticks = d3.ticks(...domain, Math.max(2, Math.floor(width / 90)));
     return { ...common, domain, ticks: known.every(Number.isInteger) ? ticks.filter(Number.isInteger) : ticks };
@@ -19,6 +21,13 @@ function trainingAxis(places, label, width) {
   const constant = known.find((value) => value > 0);
   const scale = d3.scaleSymlog().domain(domain).range([0, width]).constant(constant);
   return { ...common, type: "symlog", constant, domain, ticks: apart(roundPlaces(constant, domain), scale) };
+}
+
+/** Of losses: their scale and ticks. */
+function fallingScale([low, high], width) {
+  const tickFormat = (value) => String(Number(value.toPrecision(2)));
+  if (low > 0 && high / low > 1e3) return { type: "log", ticks: logTicks([low, high]), tickFormat };
+  return { ticks: Math.max(2, Math.floor(width / 90)), tickFormat };
 }
 
 /** Half of the checkpoints in the first part of a range of more than a decade. */

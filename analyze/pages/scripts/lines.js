@@ -14,6 +14,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   const bottom = y.domain[0];
   const margins = { marginLeft: 52, marginRight: 14, marginTop: 22, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
+  const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
   const marks = [ticksOf(Plot.axisY, y), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
@@ -21,19 +22,20 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
                                  fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 3 }));
   if (Number.isFinite(chosen))
     marks.push(Plot.ruleX([chosen], { stroke: "var(--faint)", ariaDescription: "chosen checkpoint" }));
-  for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside));
+  for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling));
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
-  const x = trainingAxis(axis.values, axis.label, width - margins.marginLeft - margins.marginRight);
+  if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
   const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
   element.replaceChildren(Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: 8 }, y, marks }));
 }
 
 /** Band, line and markers of one series. */
-function lineMarks({ name, colour, dash, strong, points }, inside) {
-  const placed = points.filter((p) => Number.isFinite(p.x)).sort((a, b) => a.x - b.x);
+function lineMarks({ name, colour, dash, strong, points }, inside, falling) {
+  const placed = points.filter((p) => Number.isFinite(p.x));
+  if (!falling) placed.sort((a, b) => a.x - b.x); // a loss may rise again: its line follows the training
   const alone = placed.filter((p, k) => Number.isFinite(p.y) && ![placed[k - 1], placed[k + 1]].some((o) => Number.isFinite(o?.y)));
   const dots = placed.length > MANY ? alone : placed.filter((p) => Number.isFinite(p.y));
   const ends = { y1: (p) => inside(p.low), y2: (p) => inside(p.high) };

@@ -1,0 +1,142 @@
+"""Runs on common places along training: steps, epochs, or levels of the training loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from analyze.comparison import matching
+from analyze.comparison.loss_levels import (
+    NOT_REACHED,
+    alpha_at,
+    coherence_of,
+    common_levels,
+    first_crossings,
+    training_loss,
+)
+from analyze.comparison.runs import Run
+from analyze.results import OK
+
+NO_CHECKPOINT = "no checkpoint here"
+
+
+class Aligned:
+    """Runs on the places that any of them has a checkpoint at; nothing is interpolated."""
+
+    absent = NO_CHECKPOINT
+
+    def __init__(self, runs: Sequence[Run], align: str) -> None:
+        self.runs, self.align = runs, align
+        self.every = self._every()
+
+    def _every(self) -> np.ndarray:
+        self.places = [
+            matching.places(run.tree.to_dataset(), self.align, run.name) for run in self.runs
+        ]
+        matching.check_shared(self.places, self.align)
+        every = np.concatenate(self.places)
+        return np.unique(every[np.isfinite(every)])
+
+    def placed(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
+        """With ``checkpoint`` named by its place, and without those that have none."""
+        places = self.places[run]
+        known = np.isfinite(places)
+        bare = dataset.drop_vars(["step", "epoch"], errors="ignore").isel(checkpoint=known)
+        return bare.assign_coords(checkpoint=self.labels(places[known]))
+
+    def root(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
+        """Loss, accuracy and status of a run, placed."""
+        return self.placed(dataset, run)
+
+    def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
+        """The measures of a run's network or layers, placed.
+
+        Args:
+            dataset: Measures as the results have them.
+            alpha: Unbiased alpha with its replicates, placed.
+            run: Which one.
+        """
+        return self.placed(dataset, run)
+
+    def alpha(self, found: xr.Dataset, run: int) -> xr.Dataset:
+        """An estimate of unbiased alpha with its replicates, placed."""
+        return self.placed(found, run)
+
+    def labels(self, places: np.ndarray) -> np.ndarray:
+        """Names of places: ``step 32``."""
+        return np.array([f"{self.align} {place:.15g}" for place in places], dtype=object)
+
+    def with_places(self, dataset: xr.Dataset) -> xr.Dataset:
+        """On all places, with ``step`` and ``epoch``: the one aligned by, NaN for the other."""
+        nothing = np.full(len(self.every), np.nan)
+        wide = dataset.reindex(checkpoint=self.labels(self.every))
+        values = {"step": nothing, "epoch": nothing}
+        values[matching.ALIGNMENTS[self.align]] = self.every
+        return wide.assign_coords({k: ("checkpoint", v) for k, v in values.items()})
+
+    def stacked(self, placed: Sequence[xr.Dataset]) -> xr.Dataset:
+        """One data set with ``run`` first; layers and subsets in the order they first appear."""
+        for dimension in ("layer", "subset"):
+            if dimension in placed[0].dims:
+                every = dict.fromkeys(n for d in placed for n in d[dimension].values)
+                placed = [d.reindex({dimension: list(every)}) for d in placed]
+        wide = [self.with_places(dataset) for dataset in placed]
+        names = xr.DataArray(
+            np.array([run.name for run in self.runs], dtype=object), dims="run", name="run"
+        )
+        joined = xr.concat(
+            wide, names, data_vars="all", coords="minimal", compat="override", join="exact"
+        )
+        if "status" in joined:
+            joined["status"] = joined["status"].where(joined["status"].notnull(), self.absent)
+            joined["probe_count"] = joined["probe_count"].fillna(0).astype(np.int64).drop_encoding()
+        return joined.transpose("run", "checkpoint", ...)
+
+
+class AlignedByLoss(Aligned):
+    """Runs at common levels of the training loss; values between checkpoints are interpolated."""
+
+    absent = NOT_REACHED
+
+    def _every(self) -> np.ndarray:
+        losses = [training_loss(run.tree) for run in self.runs]
+        levels = common_levels(losses, [run.name for run in self.runs])
+        self.crossings = [first_crossings(loss, levels) for loss in losses]
+        return levels
+
+    def placed(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
+        """Interpolated at every level."""
+        at = self.crossings[run].of(dataset)
+        return at.assign_coords(checkpoint=self.labels(self.every))
+
+    def root(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
+        """The loss as crossings have it, linear in its logarithm; accuracy linear."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logarithm = np.log(dataset["loss"])
+        found = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
+        reached = np.isfinite(self.crossings[run].weight)
+        status = np.where(reached, OK, NOT_REACHED).astype(object)
+        return found.assign(loss=np.exp(found["loss"]), status=("checkpoint", status))
+
+    def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
+        """From the interpolated alpha, as errors cannot be interpolated; no band of chance."""
+        found = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
+        kept = [name for name in dataset if "checkpoint" not in dataset[name].dims]
+        return found.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
+
+    def alpha(self, found: xr.Dataset, run: int) -> xr.Dataset:
+        """Replicates interpolated as the values are, and the error of that."""
+        at = alpha_at(found, self.crossings[run])
+        return at.assign_coords(checkpoint=self.labels(self.every))
+
+
+def aligned(runs: Sequence[Run], align: str) -> Aligned:
+    """The runs on common places.
+
+    Raises:
+        InputError: no such alignment, or nothing that is shared.
+    """
+    matching.check_alignment(align)
+    return AlignedByLoss(runs, align) if align == "loss" else Aligned(runs, align)

@@ -1,0 +1,167 @@
+"""Runs at equal training loss: where each first falls to a level, and what it shows there.
+
+The training loss is the mean over all training probes. A run is at level l where its loss first is
+l or less: checkpoint k, with every earlier one above it. Between k - 1 and k values are linear in
+the logarithm of the loss,
+
+    v(l) = (1 - w) v(k - 1) + w v(k),   w = (log L(k-1) - log l) / (log L(k-1) - log L(k)),
+
+so that a loss that rises again later, as it does in training, changes nothing. The weights are
+taken as known, so the replicates of the jackknife are interpolated as the value is, and its error
+is that of the interpolated value. A run that starts below a level or never falls to it has no
+value there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from analyze.errors import InputError
+from analyze.probes.subsets import ALL
+from analyze.statistics import jackknife
+
+LEVELS = 24
+SHARES = (0.9, 0.5, 0.1)  # of the lowest first loss: the levels of the key events
+NOT_REACHED = "the run never falls to this loss"
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """Where a run is at each level.
+
+    Args:
+        before: ``[level]``, the checkpoint before the crossing.
+        after: ``[level]``, the checkpoint at or below the level.
+        weight: ``[level]``, of ``after``; NaN where the level is not crossed.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    weight: np.ndarray
+
+    def of(self, dataset: xr.Dataset) -> xr.Dataset:
+        """Every variable over ``checkpoint`` at the levels; NaN where either end is."""
+        bare = dataset.drop_vars(["step", "epoch", "checkpoint"], errors="ignore")
+        over = [name for name in bare.data_vars if "checkpoint" in bare[name].dims]
+        weight = xr.DataArray(self.weight, dims="checkpoint")
+        first, second = (
+            bare[over].isel(checkpoint=xr.DataArray(at, dims="checkpoint"))
+            for at in (self.before, self.after)
+        )
+        # Not 0 times what may be missing: a level that a checkpoint hits needs that one alone.
+        mixed = (first * (1 - weight) + second * weight).where((weight > 0) & (weight < 1))
+        mixed = mixed.fillna(second.where(weight == 1)).fillna(first.where(weight == 0))
+        return bare.drop_vars(over).assign({str(k): v for k, v in mixed.data_vars.items()})
+
+
+def training_loss(tree: xr.DataTree) -> np.ndarray:
+    """``[checkpoint]``, the mean loss of all training probes; NaN where it was not measured."""
+    return tree.to_dataset()["loss"].sel(subset=ALL).values.astype(float)
+
+
+def in_order(tree: xr.DataTree) -> xr.DataTree:
+    """The checkpoints by step, else by epoch, else as they are."""
+    root = tree.to_dataset()
+    for name in ("step", "epoch"):
+        if np.isfinite(root[name].values).all():
+            return _ordered(tree, np.argsort(root[name].values, kind="stable"))
+    return tree
+
+
+def _ordered(tree: xr.DataTree, order: np.ndarray) -> xr.DataTree:
+    """Group by group: coordinates of one group that another calls its own would get lost."""
+    if (order == np.arange(len(order))).all():
+        return tree
+    groups = {
+        node.path: (data := node.to_dataset(inherit=False)).isel(
+            {d: order for d in data.dims if d == "checkpoint"}
+        )
+        for node in tree.subtree
+    }
+    return xr.DataTree.from_dict(groups)
+
+
+def first_crossings(loss: np.ndarray, levels: np.ndarray) -> Crossings:
+    """Where a loss ``[checkpoint]``, in the order of training, first falls to each level."""
+    measured = np.flatnonzero(np.isfinite(loss))
+    before, after = np.zeros((2, len(levels)), dtype=int)
+    weight = np.full(len(levels), np.nan)
+    for k, level in enumerate(levels):
+        below = np.flatnonzero(loss[measured] <= level)
+        if not len(below):
+            continue
+        at = int(below[0])
+        if at == 0:
+            before[k] = after[k] = measured[0]
+            weight[k] = 0.0 if loss[measured[0]] == level else np.nan  # it starts below the level
+            continue
+        before[k], after[k] = measured[at - 1], measured[at]
+        high, low = np.log(loss[before[k]]), np.log(loss[after[k]])
+        weight[k] = (high - np.log(level)) / (high - low)
+    return Crossings(before, after, weight)
+
+
+def common_levels(losses: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """Levels that two runs at least fall through, evenly spaced in the logarithm, falling.
+
+    Raises:
+        InputError: a run without a loss or with one that is not positive, or no such level.
+    """
+    known = [loss[np.isfinite(loss)] for loss in losses]
+    for name, loss in zip(names, known, strict=True):
+        if not len(loss) or loss.min() <= 0:
+            raise InputError(
+                "the run cannot be aligned by its training loss",
+                found=f"{name}: " + (f"a loss of {loss.min():g}" if len(loss) else "no loss"),
+                expected="positive losses, as levels are spaced by their logarithm",
+                fix="--align step",
+            )
+    highest = sorted(float(loss[0]) for loss in known)[-2]
+    lowest = sorted(float(loss.min()) for loss in known)[1]
+    if not highest > lowest:
+        raise InputError(
+            "no two runs fall through the same training loss",
+            found=", ".join(f"{n} from {v[0]:.4g} to {v.min():.4g}"
+                            for n, v in zip(names, known, strict=True)),
+            expected="at least two runs whose losses overlap",
+            fix="--align step",
+        )  # fmt: skip
+    return np.geomspace(highest, lowest, LEVELS)
+
+
+def event_levels(losses: Sequence[np.ndarray]) -> np.ndarray:
+    """Shares of the lowest first loss: 0.9, 0.5 and 0.1 of it; none if some loss is not known."""
+    known = [loss[np.isfinite(loss)] for loss in losses]
+    if not all(len(loss) and loss.min() > 0 for loss in known):
+        return np.array([])
+    return np.array(SHARES) * min(float(loss[0]) for loss in known)
+
+
+def alpha_at(alpha: xr.Dataset, crossings: Crossings) -> xr.Dataset:
+    """An estimate of unbiased alpha with its replicates at the levels, and the error of that."""
+    found = crossings.of(alpha.drop_vars(["member", "stderr", "lower", "upper"], errors="ignore"))
+    theta = found["replicate"].transpose("fold", ...)
+    error = jackknife.standard_error(theta.values, found["used"].transpose("fold", ...).values)
+    found["stderr"] = theta.isel(fold=0, drop=True).copy(data=error)
+    return found
+
+
+def coherence_of(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:
+    """M-coherence of m examples and its 95 % interval from an estimate of unbiased alpha."""
+    value, error = alpha["value"], alpha["stderr"]
+    half = error * jackknife.t_quantile(alpha["degrees_of_freedom"].values)
+    scale = count - 1.0
+    return xr.Dataset(
+        {
+            "m_coherence": 1.0 + scale * value,
+            "m_coherence_stderr": scale * error,
+            "m_coherence_lower": 1.0 + scale * (value - half),
+            "m_coherence_upper": 1.0 + scale * (value + half),
+            "alpha_unbiased": value,
+            "alpha_unbiased_stderr": error,
+        }
+    )

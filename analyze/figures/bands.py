@@ -1,0 +1,76 @@
+"""Intervals around lines over training, and the band of what comes by chance."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+
+from analyze.figures.colours import LINE
+from analyze.figures.training import Training
+
+SHADE = 0.13  # opacity
+MANY = 6  # lines whose bands can still be told apart
+HATCH = "/////"
+
+
+def draw_interval(
+    ax: Axes,
+    along: Training,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    colour: str,
+    *,
+    outlined: bool = False,
+) -> None:
+    """The interval as a band, and as a bar at a point without neighbours.
+
+    Where training turns back on its axis, as it can along the loss, bands would cross themselves:
+    all points have bars.
+
+    Args:
+        ax: Where to draw; on a logarithmic axis what is below its end is cut there.
+        along: The places of the checkpoints.
+        lower: ``[checkpoint]``; NaN where there is no interval.
+        upper: ``[checkpoint]``.
+        colour: Of the line.
+        outlined: With a thin line at both ends: what tells a grey band from others.
+    """
+    if ax.get_yscale() == "log":
+        lower = np.maximum(lower, ax.get_ylim()[0] / 2)  # a log axis has no place for less
+    single = np.isfinite(upper) if along.falling else alone(upper)
+    if not along.falling:
+        shade = to_rgba(colour, SHADE)
+        edge = to_rgba(colour, 0.45) if outlined else "none"
+        ax.fill_between(
+            along.values, lower, upper, facecolor=shade, edgecolor=edge,
+            linewidth=0.5 if outlined else 0, zorder=2,
+        )  # fmt: skip
+    single = single & np.isfinite(along.values)
+    if single.any():
+        ax.vlines(
+            along.values[single], lower[single], upper[single], color=colour,
+            linewidth=0.8 if along.falling else 1.2, zorder=2.5,
+        )  # fmt: skip
+
+
+def draw_chance(ax: Axes, along: Training, lower: np.ndarray, upper: np.ndarray) -> None:
+    """What comes by chance in 95 % of cases: hatched, as no band of a line is."""
+    lower = np.maximum(lower, ax.get_ylim()[0] / 2)
+    order = np.argsort(along.values) if along.falling else np.arange(len(upper))
+    ax.fill_between(
+        along.values[order], lower[order], upper[order], facecolor="none", hatch=HATCH,
+        edgecolor=to_rgba(LINE, 0.45), linewidth=0, zorder=0.5, label="_chance",
+    )  # fmt: skip
+    single = alone(upper) & np.isfinite(along.values)
+    if single.any():
+        ax.vlines(
+            along.values[single], lower[single], upper[single], color=to_rgba(LINE, 0.35),
+            linewidth=6, zorder=0.5,
+        )  # fmt: skip
+
+
+def alone(values: np.ndarray) -> np.ndarray:
+    """Which values have no neighbour, so that no line shows them, ``[checkpoint]``."""
+    known = np.pad(np.isfinite(values), 1)
+    return known[1:-1] & ~known[:-2] & ~known[2:]

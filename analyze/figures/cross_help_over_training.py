@@ -1,0 +1,56 @@
+"""How far a step for one subset helps another, over training."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
+
+from analyze.figures.colours import LINE
+from analyze.figures.lines import write_end_labels
+from analyze.figures.subset_pairs import draw_pairs, pairs
+from analyze.figures.training import training
+
+SMALLEST_SHARE = 1e-3  # of the largest value: below, the axis is linear
+
+
+def has_cross_help(results: xr.DataTree) -> bool:
+    """Whether it is known; results of older versions do not have it."""
+    return "cross_help" in results["network"].to_dataset()
+
+
+def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
+    """Draw ``cross_help`` of the network: the drop of one subset's loss by a step for the other.
+
+    First-order and per unit of learning rate; it is the same in both directions. Above 0 the two
+    help each other, below 0 they harm. The line of a subset and itself is among different examples.
+    The axis is logarithmic to both sides of 0.
+
+    Args:
+        results: The results tree.
+        ax: Where to draw.
+        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
+    """
+    values, along = results["network"].to_dataset()["cross_help"], training(results, x)
+    lines = {
+        pair: values.sel(subset=pair.first, subset_other=pair.second).values
+        for pair in pairs(results, within=True)
+    }
+    every = np.abs(np.concatenate([y[np.isfinite(y)] for y in lines.values()] or [np.ones(1)]))
+    largest = float(every.max(initial=0.0)) or 1.0
+    lowest = 10.0 ** np.floor(np.log10(max(SMALLEST_SHARE * largest, 1e-300)))
+    ax.set_yscale("symlog", linthresh=lowest, linscale=0.5)
+    labels = draw_pairs(ax, along, lines)
+    ax.axhline(0.0, color=LINE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+    ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=lowest))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(_number))
+    units = results.to_dataset()["loss"].attrs.get("units", "nats")
+    ax.set_ylabel(f"cross help ({units} per\nunit of learning rate)")
+    write_end_labels(ax, labels)
+    return ax
+
+
+def _number(value: float, _: int) -> str:
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:g}"

@@ -1,0 +1,58 @@
+"""M-coherence of one layer over training: a panel of the small multiples."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from analyze.figures.bands import MANY, alone, draw_interval
+from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
+from analyze.figures.colours import INK, LINE, subset_colours, subset_dashes
+from analyze.figures.intervals import half_width
+from analyze.figures.lines import shown_subsets
+from analyze.figures.names import figure_text
+from analyze.figures.training import set_training_axis, training
+from analyze.probes.subsets import ALL
+
+LONGEST = 24  # characters of the layer's name
+
+
+def draw(
+    results: xr.DataTree, ax: Axes, layer: str, *, x: str | None = None, intervals: bool = True
+) -> Axes:
+    """Draw m-coherence of one layer over training, a line with its 95 % interval for each subset.
+
+    The scale is logarithmic and the same for all layers of the results, with a guide at 1. There
+    are no markers and no names at the lines: the panel is one of many.
+
+    Args:
+        results: The results tree.
+        ax: Where to draw.
+        layer: Its path.
+        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
+        intervals: Whether to draw them; with more than six subsets there are none.
+    """
+    values = results["layers"].to_dataset()["m_coherence"]
+    row = [str(name) for name in values["layer"].values].index(layer)
+    ax.set_yscale("log")
+    ax.set_ylim(*coherence_limits(values.values))
+    along, shown = training(results, x), shown_subsets(results)
+    names = values["subset"].values
+    colours, dashes = subset_colours(names), subset_dashes(names)
+    for name in shown:
+        y = values.isel(layer=row).sel(subset=name).values
+        ax.plot(
+            along.values, y, label=figure_text(shown[name]), color=colours[name], linewidth=0.9,
+            linestyle=dashes[name], zorder=3 if name == ALL else 3.5, marker="o", markersize=1.8,
+            markevery=np.flatnonzero(alone(y)).tolist(),
+        )  # fmt: skip
+        if intervals and len(shown) <= MANY:
+            width = half_width(results, name, "layers")[:, row]
+            draw_interval(ax, along, y - width, y + width, colours[name])
+    ax.axhline(1.0, color=LINE, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+    set_training_axis(ax, along, sparse=True)
+    set_coherence_ticks(ax)
+    ax.set_ylabel("m-coherence (examples)")
+    ax.set_title(figure_text(layer, LONGEST), color=INK, loc="left")
+    return ax

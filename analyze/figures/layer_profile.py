@@ -1,0 +1,120 @@
+"""M-coherence along the layers at chosen checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from analyze.errors import InputError, listed
+from analyze.figures.bands import SHADE
+from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
+from analyze.figures.colours import LINE, MARKERS, SURFACE
+from analyze.figures.intervals import half_width
+from analyze.figures.lines import EndLabel, write_end_labels
+from analyze.figures.names import figure_text
+from analyze.figures.training import training
+from analyze.probes.subsets import ALL
+from analyze.results import OK
+
+SHADES = (0.0, 0.3, 0.55, 0.72)  # of viridis: early checkpoints are dark
+LONGEST = 24  # characters of a layer's name
+NARROWEST = 6.5  # points between two names
+FEW = 60  # layers with markers
+DODGE = 0.1  # between the bars of two checkpoints
+
+
+def draw(
+    results: xr.DataTree,
+    ax: Axes,
+    subset: str = ALL,
+    checkpoints: Sequence[str] | None = None,
+    *,
+    x: str | None = None,
+    names: bool = True,
+) -> Axes:
+    """Draw m-coherence of every layer, in forward order, with 95 % intervals.
+
+    Args:
+        results: The results tree.
+        ax: Where to draw.
+        subset: Whose gradients.
+        checkpoints: Up to four names of checkpoints; without them the first and last that were
+            measured, the one where the network's m-coherence of the subset is highest, and one in
+            the middle of the others.
+        x: What the checkpoints are called by, as for ``training``.
+        names: Whether to write the layers' names below.
+
+    Raises:
+        InputError: a checkpoint that the results do not have, or more than four.
+    """
+    layers = results["layers"].to_dataset()["m_coherence"].sel(subset=subset)
+    table = layers.transpose("checkpoint", "layer").values
+    width = half_width(results, subset, "layers")
+    ax.set_yscale("log")
+    ax.set_ylim(*coherence_limits(table))
+    along, places = training(results, x), np.arange(table.shape[1])
+    labels = []
+    for k, row in enumerate(_rows(results, subset, checkpoints)):
+        colour = to_hex(matplotlib.colormaps["viridis"](SHADES[k % len(SHADES)]))
+        y, half = table[row], width[row]
+        few = len(places) <= FEW
+        beside = places + (DODGE * (k - 1.5) if few else 0.0)
+        ax.plot(
+            beside, y, color=colour, marker=MARKERS[k] if few else "", label=along.names[row],
+            linewidth=1.1, markeredgecolor=SURFACE, markeredgewidth=0.5, zorder=3,
+        )  # fmt: skip
+        low = np.maximum(y - half, ax.get_ylim()[0] / 2)
+        if few:
+            ax.vlines(beside, low, y + half, color=colour, linewidth=0.7, zorder=2)
+        else:
+            ax.fill_between(places, low, y + half, color=colour, alpha=SHADE, linewidth=0, zorder=2)
+        known = y[np.isfinite(y)]
+        if len(known):
+            labels.append(EndLabel(along.names[row], float(known[-1]), colour))
+    ax.axhline(1.0, color=LINE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+    ax.set_xlim(-0.5, len(places) - 0.5)
+    _label_layers(ax, [str(n) for n in layers["layer"].values], names)
+    set_coherence_ticks(ax)
+    ax.set_ylabel("m-coherence (examples)")
+    write_end_labels(ax, labels)
+    return ax
+
+
+def _rows(results: xr.DataTree, subset: str, wanted: Sequence[str] | None) -> list[int]:
+    """The rows of the chosen checkpoints, in the order of training."""
+    root = results.to_dataset()
+    known = [str(name) for name in root["checkpoint"].values]
+    if wanted is not None:
+        if (missing := [n for n in wanted if n not in known]) or len(wanted) > len(SHADES):
+            raise InputError(
+                "these checkpoints cannot be drawn",
+                found=listed(missing) if missing else f"{len(wanted)} of them",
+                expected=f"up to {len(SHADES)} of {listed(known)}",
+                fix=f"checkpoints=[{known[0]!r}]",
+            )
+        return sorted(known.index(name) for name in wanted)
+    network = results["network"].to_dataset()["m_coherence"].sel(subset=subset).values
+    measured = np.flatnonzero((root["status"].values.astype(str) == OK) & np.isfinite(network))
+    if not len(measured):
+        return []
+    peak = int(measured[np.argmax(network[measured])])
+    ends = {int(measured[0]), peak, int(measured[-1])}
+    later = [int(k) for k in measured if k not in ends and k > peak]
+    rest = later or [int(k) for k in measured if k not in ends]
+    return sorted(ends | set(rest[len(rest) // 2 : len(rest) // 2 + 1]))
+
+
+def _label_layers(ax: Axes, layers: list[str], names: bool) -> None:
+    """Upright names, every n-th where columns are narrow."""
+    points = ax.get_window_extent().width * 72 / ax.figure.dpi / max(len(layers), 1)
+    every = max(1, int(np.ceil(NARROWEST / points)))
+    rows = np.arange(0, len(layers), every)
+    shown = [figure_text(layers[row], LONGEST) if names else "" for row in rows]
+    ax.set_xticks(rows, shown, rotation=90, fontsize=6 if every > 1 else 6.5)
+    if names:
+        ax.set_xlabel("layer, in forward order" + (f"; every {every}th named" * (every > 1)))

@@ -1,0 +1,94 @@
+"""Small multiples: many panels with the same axes, their ticks at the outer ones only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+
+from analyze.figures.names import figure_text
+
+WIDTH = 7.0  # inches
+LEFT, RIGHT, BOTTOM = 0.55, 0.1, 0.5  # inches around the panels
+GAP = 0.1  # inches between columns
+TITLE = 0.2  # inches above each panel
+LEGEND, LEADING = 6, 0.16  # names in a line, and its inches
+NARROW = 0.55  # width of a letter, in its size
+TICK = 3.2  # width of a tick's label with room, likewise
+
+
+def multiples(
+    names: Sequence[str], draw: Callable[[Axes, str], Axes], lines: int, title: str = ""
+) -> Figure:
+    """A panel for each name, with one legend on top and one label for either axis.
+
+    Panels are placed by hand and share no axes, for a layout that is solved, and limits that are
+    handed on, take minutes for two hundred of them.
+
+    Args:
+        names: Of the panels.
+        draw: Draws into a panel, with labels at its lines and its axes, and the same limits in all.
+        lines: How many names the legend has.
+        title: Above the legend.
+    """
+    columns = max(1, min(len(names), 4 if len(names) <= 24 else 6 if len(names) <= 90 else 8))
+    rows = math.ceil(len(names) / columns)
+    height = {4: 1.0, 6: 0.75, 8: 0.6}.get(columns, 1.3)
+    top = 0.1 + LEADING * (math.ceil(lines / LEGEND) + bool(title))
+    inches = BOTTOM + top + rows * (height + TITLE)
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        figure = Figure(figsize=(WIDTH, inches))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    width = (WIDTH - LEFT - RIGHT - GAP * (columns - 1)) / columns
+    figure.subplots_adjust(
+        left=LEFT / WIDTH, right=1 - RIGHT / WIDTH, bottom=BOTTOM / inches,
+        top=1 - (top + TITLE) / inches, wspace=GAP / width, hspace=TITLE / height,
+    )  # fmt: skip
+    size = {4: 7.0, 6: 6.0, 8: 5.5}.get(columns, 7.5)
+    for k, (ax, name) in enumerate(zip(grid.flat, names, strict=False)):
+        draw(ax, name)
+        shown = figure_text(name, int(72 * width / (NARROW * size)))
+        ax.set_title(shown, loc="left", fontsize=size, pad=2)
+        ax.tick_params(labelsize=size - 0.5, length=2)
+        _thin(ax, max(2, int(72 * width / (TICK * size))))
+        ax.tick_params(labelleft=k % columns == 0, labelbottom=k + columns >= len(names))
+    _label(figure, grid, len(names), inches)
+    if title:
+        left = LEFT / WIDTH
+        figure.suptitle(
+            figure_text(title), x=left, y=1 - 0.04 / inches, ha="left", va="top", fontsize=9
+        )
+        figure.legends[0].set_bbox_to_anchor((left, 1 - LEADING / inches))
+    return figure
+
+
+def _thin(ax: Axes, most: int) -> None:
+    """At most some ticks below a panel, evenly chosen from those it has."""
+    low, high = sorted(ax.get_xlim())
+    ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+    if len(ticks) > most:
+        ax.xaxis.set_major_locator(FixedLocator(ticks[:: math.ceil(len(ticks) / most)]))
+
+
+def _label(figure: Figure, grid: np.ndarray, count: int, inches: float) -> None:
+    """One label for either axis, one legend, and no panel without a name."""
+    first = grid.flat[0]
+    figure.text(0.5, 0.06 / inches, first.get_xlabel(), ha="center", va="bottom", fontsize=8)
+    figure.text(
+        0.08 / WIDTH, 0.5, first.get_ylabel(), ha="left", va="center", rotation=90, fontsize=8
+    )
+    for ax in grid.flat[:count]:
+        ax.set(xlabel="", ylabel="")
+    for ax in grid.flat[count:]:
+        ax.remove()
+    handles, labels = first.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="upper left", ncols=LEGEND, frameon=False, fontsize=7,
+        bbox_to_anchor=(LEFT / WIDTH, 1.0), borderaxespad=0.3, handlelength=1.6,
+        columnspacing=1.2,
+    )  # fmt: skip

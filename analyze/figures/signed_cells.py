@@ -1,0 +1,97 @@
+"""A table of ratios or differences, layer by checkpoint, with what is not significant in grey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Colormap, Normalize, SymLogNorm
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from analyze.figures.layer_heatmap import LONGEST_BAR, set_cells
+
+COLOURS = "PuOr_r"
+GREY = "#c3c8d0"
+SMALLEST = np.log(2.0)  # the least that the ends of a scale of ratios are
+FACTORS = (1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000, 10_000)
+TICKS = 4  # of either side
+
+
+def draw_signed(ax: Axes, table: np.ndarray, significant: np.ndarray, norm: Normalize) -> QuadMesh:
+    """Draw the cells: colour where significant, grey where not, hatched where there is no value.
+
+    Args:
+        ax: Where to draw.
+        table: ``[layer, checkpoint]``.
+        significant: Of the same shape.
+        norm: A scale that is symmetric about 0.
+
+    Returns:
+        The mesh of the significant cells, for ``add_signed_bar``.
+    """
+    known = np.isfinite(table)
+    flat = np.ma.masked_where(~known | significant, np.zeros_like(table))
+    style: dict[str, Any] = {"rasterized": True, "antialiased": False, "zorder": 1}
+    ax.pcolormesh(flat, cmap=_plain(GREY), vmin=-1, vmax=1, **style)
+    mesh = ax.pcolormesh(
+        np.ma.masked_where(~known | ~significant, table), cmap=COLOURS, norm=norm, **style
+    )
+    set_cells(ax, table)
+    return mesh
+
+
+def ratio_scale(*tables: np.ndarray) -> Normalize:
+    """A scale for logarithms of ratios that all tables share."""
+    limit = max(float(np.nanmax(np.abs(table), initial=SMALLEST)) for table in tables)
+    return Normalize(-limit, limit)
+
+
+def difference_scale(*tables: np.ndarray) -> Normalize:
+    """A scale for differences in examples: linear up to 1, then logarithmic."""
+    limit = max(float(np.nanmax(np.abs(table), initial=2.0)) for table in tables)
+    return SymLogNorm(1.0, vmin=-limit, vmax=limit, base=10)
+
+
+def add_signed_bar(mesh: QuadMesh, ax: Axes, label: str, *, ratios: bool) -> None:
+    """The scale at the right; logarithms of ratios are written as factors."""
+    height = ax.get_window_extent().height / ax.figure.dpi  # inches
+    length = min(height, LONGEST_BAR)
+    bar = ax.figure.colorbar(
+        mesh, ax=ax, pad=0.03, fraction=0.08, shrink=length / height, aspect=length / 0.09,
+        anchor=(0.0, 1.0),
+    )  # fmt: skip
+    bar.set_label(f"{label}\ngrey: not significant")
+    bar.outline.set_visible(False)
+    limit = float(mesh.get_clim()[1] or 1.0)
+    reach = np.exp(limit) if ratios else limit
+    ticks = _spaced([f for f in FACTORS if f <= reach and (ratios or f in (1, 10, 100, 1000))])
+    places = [np.log(f) if ratios else float(f) for f in ticks]
+    centre = [0.0]
+    bar.ax.yaxis.set_major_locator(FixedLocator([*(-p for p in places[::-1]), *centre, *places]))
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(_factor if ratios else _signed))
+
+
+def _spaced(factors: list[int]) -> list[int]:
+    """At most some of them, the largest one among them; not 1, which is the middle of ratios."""
+    factors = [f for f in factors if f > 1] or factors
+    every = max(1, -(-len(factors) // TICKS))
+    return factors[::-1][::every][::-1]
+
+
+def _factor(logarithm: float, _: int) -> str:
+    if abs(logarithm) < 1e-9:
+        return "1"
+    value = f"{np.exp(abs(logarithm)):,.3g}"
+    return value if logarithm > 0 else f"1/{value}"
+
+
+def _signed(value: float, _: int) -> str:
+    return f"{value:+,.6g}".replace("-", "\N{MINUS SIGN}") if value else "0"
+
+
+def _plain(colour: str) -> Colormap:
+    return matplotlib.colors.ListedColormap([colour])

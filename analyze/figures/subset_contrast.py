@@ -1,0 +1,83 @@
+"""Clean against corrupted examples in every layer at every checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from analyze.errors import InputError
+from analyze.figures.layer_heatmap import label_checkpoints, label_layers, names_and_types
+from analyze.figures.names import figure_text
+from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
+from analyze.figures.training import training
+from analyze.statistics.ratios import RATE, contrast
+
+QUANTITIES = ("ratio", "difference")
+FIRST, SECOND = "corrupted", "clean"
+
+
+def has_contrast(results: xr.DataTree, first: str = FIRST, second: str = SECOND) -> bool:
+    """Whether both subsets are there with two probes at least, and the sums behind their values."""
+    root, parameters = results.to_dataset(), results["parameters"].to_dataset()
+    known = {str(n): int(k) for n, k in zip(root["subset"].values, root["probe_count"].values,
+                                            strict=True)}  # fmt: skip
+    return "gradient_gram" in parameters and min(known.get(first, 0), known.get(second, 0)) > 1
+
+
+def draw(
+    results: xr.DataTree,
+    ax: Axes,
+    first: str = FIRST,
+    second: str = SECOND,
+    *,
+    quantity: str = "ratio",
+    x: str | None = None,
+    found: xr.Dataset | None = None,
+    names: bool = True,
+    colourbar: bool = True,
+) -> Axes:
+    """Draw how much more the gradients of one subset agree than those of another.
+
+    Both are compared at the size of the smaller one, ``1 + (n - 1) alpha_u``. Grey is what is not
+    significant: its p-value, adjusted for the false discovery rate over the panel, is above 5 %.
+
+    Args:
+        results: The results tree.
+        ax: Where to draw.
+        first: The subset to compare with.
+        second: The subset that is compared.
+        quantity: ``ratio``, second / first, or ``difference``, second - first, in examples.
+        x: What the columns are labelled by, as for ``training``.
+        found: What ``statistics.ratios.contrast`` gives for the layers, where it is known already.
+        names: Whether to write the layers' names and types on the left.
+        colourbar: Whether to put the scale at the right.
+
+    Raises:
+        InputError: no such quantity.
+    """
+    if quantity not in QUANTITIES:
+        raise InputError(
+            "there is no such contrast",
+            found=repr(quantity),
+            expected=f"one of {', '.join(QUANTITIES)}",
+            fix='quantity="ratio"',
+        )
+    ratios = quantity == "ratio"
+    if found is None:
+        found = contrast(results, first, second, layers="layers")
+    value, p = ("log_ratio", "p_value") if ratios else ("difference", "difference_p_value")
+    table = found[value].transpose("layer", "checkpoint").values
+    significant = found[f"{p}_adjusted"].transpose("layer", "checkpoint").values <= RATE
+    shown = np.where(significant, table, np.nan)
+    norm = ratio_scale(shown) if ratios else difference_scale(shown)
+    mesh = draw_signed(ax, table, significant, norm)
+    label_checkpoints(ax, training(results, x))
+    label_layers(ax, *names_and_types(results), names=names)
+    sign = "/" if ratios else "\N{MINUS SIGN}"
+    what = figure_text(f"{second} {sign} {first}")
+    ax.set_title(f"{what}\nat m = {int(found['compared_at']):,}", loc="left")
+    if colourbar:
+        label = "ratio of m-coherence" if ratios else "difference of m-coherence (examples)"
+        add_signed_bar(mesh, ax, label, ratios=ratios)
+    return ax

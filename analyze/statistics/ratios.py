@@ -1,0 +1,133 @@
+"""The ratio of coherence between two estimates, with its error and its significance.
+
+    L = log(c_B / c_A),  c = 1 + (n - 1) alpha_u
+
+with the unbiased alpha of each and one size n for both, so that subsets of different size compare.
+Where both were measured on the same probes in the same folds the error is the jackknife of L,
+every fold left out of both at once: what the examples have in common cancels. Else the variances
+add. Null hypothesis: both have the same c.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from analyze.statistics import jackknife
+from analyze.statistics.estimates import difference, estimate
+from analyze.statistics.noise_floor import adjusted
+
+RATE = 0.05  # of false discoveries in one panel: the layers and checkpoints of a subset
+
+
+def log_ratio(
+    first: xr.Dataset, second: xr.Dataset, count: xr.DataArray, *, paired: bool
+) -> xr.Dataset:
+    """``log(second / first)`` at what both have, tested against 0.
+
+    Args:
+        first: As ``statistics.estimate`` gives unbiased alpha, with ``checkpoint`` by its place.
+        second: The same of the other run.
+        count: The size at which to compare, ``(subset)``.
+        paired: Whether the folds hold the same probes.
+
+    Returns:
+        ``log_ratio``, ``log_ratio_stderr``, ``log_ratio_lower`` and ``_upper`` (95 %), ``p_value``
+        and ``p_value_adjusted`` (Benjamini and Hochberg, over all of each subset). NaN where a
+        coherence, or one without a fold, is not positive: it is too close to 0 for a ratio.
+    """
+    found = difference(_logarithm(first, count), _logarithm(second, count), independent=not paired)
+    value, error = found["value"], found["stderr"]
+    p = _p_value(found)
+    return xr.Dataset(
+        {
+            "log_ratio": value,
+            "log_ratio_stderr": error,
+            "log_ratio_lower": found["lower"],
+            "log_ratio_upper": found["upper"],
+            "p_value": p,
+            "p_value_adjusted": _adjusted(p),
+        }
+    )
+
+
+def contrast(
+    results: xr.DataTree, first: str, second: str, *, layers: str = "network"
+) -> xr.Dataset:
+    """Two subsets of one run against each other, at the size of the smaller one.
+
+    Args:
+        results: The results tree.
+        first: A subset.
+        second: Another one, without a probe in common with the first: their variances add.
+        layers: ``network`` or ``layers``.
+
+    Returns:
+        What ``log_ratio`` gives for ``log(second / first)``; ``difference``, ``second - first`` in
+        examples, with its error, interval and p-values; ``compared_at``, the size. Over
+        checkpoint, and layer; p-values are adjusted over all of them.
+
+    Cost: that of the jackknife for every layer and checkpoint.
+    """
+    counts = results.to_dataset()["probe_count"].sel(subset=[first, second])
+    size = int(counts.min())
+    alpha = estimate(results, "alpha_unbiased", layers=layers)
+    one, other = (_alone(alpha, name) for name in (first, second))
+    count = xr.DataArray([size], dims="subset", coords={"subset": one["subset"]})
+    found = log_ratio(one, other, count, paired=False)
+    sized = [_times(estimated, size - 1.0) for estimated in (one, other)]
+    apart = difference(*sized, independent=True)
+    p = _p_value(apart)
+    found = found.assign(
+        difference=apart["value"],
+        difference_stderr=apart["stderr"],
+        difference_lower=apart["lower"],
+        difference_upper=apart["upper"],
+        difference_p_value=p,
+        difference_p_value_adjusted=_adjusted(p),
+    )
+    return found.isel(subset=0, drop=True).assign(compared_at=size)
+
+
+def _alone(alpha: xr.Dataset, subset: str) -> xr.Dataset:
+    """One subset of an estimate, under a name that it shares with what it is compared to."""
+    return alpha.sel(subset=[subset]).assign_coords(subset=["contrast"])
+
+
+def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:
+    """An estimate in other units."""
+    return alpha.assign({name: factor * alpha[name] for name in ("value", "stderr", "replicate")})
+
+
+def _p_value(found: xr.Dataset) -> xr.DataArray:
+    """Student's t of a difference against 0, two-sided."""
+    value = found["value"]
+    error, degrees = (
+        found[name].broadcast_like(value).transpose(*value.dims).values
+        for name in ("stderr", "degrees_of_freedom")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(value.values / error)
+    return value.copy(data=2 * stats.t.sf(t, degrees))
+
+
+def _adjusted(p: xr.DataArray) -> xr.DataArray:
+    """Over every dimension but the subset."""
+    ordered = p.transpose("subset", ...)
+    panels = [adjusted(panel) for panel in ordered.values]
+    return ordered.copy(data=np.stack(panels)).transpose(*p.dims)
+
+
+def _logarithm(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:
+    """The estimate of ``log c`` from that of alpha."""
+    result = alpha[["degrees_of_freedom", "used"]]
+    for name in ("value", "replicate"):
+        coherence = alpha[name] * (count - 1.0) + 1.0
+        positive = coherence.where(coherence > 0).transpose(*alpha[name].dims)
+        result[name] = positive.copy(data=np.log(positive.values))
+    theta = result["replicate"]
+    error = jackknife.standard_error(theta.values, result["used"].values)
+    result["stderr"] = result["value"].copy(data=error)
+    result.attrs = {"quantity": "log_coherence", "long_name": "logarithm of m-coherence"}
+    return result
