@@ -426,7 +426,7 @@ def report(results: Path, output: Path | None, by: str | None, x: str | None) ->
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), default=Path("comparison"), show_default=True,
-    metavar="DIR", help="Where comparison.h5 and the figures go.",
+    metavar="DIR", help="Where the page, the figures and comparison.h5 go.",
 )  # fmt: skip
 @click.option(
     "--align", type=click.Choice(["step", "epoch", "loss"]), default="step", show_default=True,
@@ -457,19 +457,13 @@ def compare(
 ) -> None:
     """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
 
-    Writes DIR/comparison.h5 and DIR/figures; the runs are named by their files.
+    Writes DIR/index.html, DIR/figures and DIR/comparison.h5; the runs are named by their files.
 
     Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
     """
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
-    from analyze.comparison.rows import (
-        difference_rows,
-        loss_rows,
-        peak_rows,
-        remarks,
-        setting_rows,
-    )
+    from analyze.comparison.rows import event_tables, remarks, setting_rows
     from analyze.comparison.writing import write_comparison
     from analyze.tables import print_table
 
@@ -477,15 +471,16 @@ def compare(
     paths = [str(path) for path in results]
     tree = compare_runs(paths, by=by or "layer", groups=members, **options)
     written = write_comparison(tree, output, ratios)
-    for title, columns, rows in (
-        peak_rows(tree), loss_rows(tree), difference_rows(tree), setting_rows(tree)
-    ):  # fmt: skip
-        if rows:
-            print_table(title, columns, rows, columns[2:])
-            click.echo()
+    for title, columns, rows in event_tables(tree):
+        print_table(title, columns, rows, columns[2:])
+        click.echo()
+    title, columns, rows = setting_rows(tree)
+    if rows:
+        print_table(title, columns, rows)
+        click.echo()
     for remark in remarks(tree):
         click.echo(remark)
-    click.echo(f"Wrote {written}")
+    click.echo(f"Wrote {written.with_name('index.html')} and {written}")
 
 
 def _options(

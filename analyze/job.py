@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,7 @@ class Job:
     checkpoints: list[Checkpoint]
     warnings: list[str]
     options: Options
+    training: dict[str, Any]
 
 
 def resolve(run: str | Path, options: Options) -> Job:
@@ -111,7 +113,10 @@ def resolve(run: str | Path, options: Options) -> Job:
     check_columns(probes, options.settings.cells)
     name = card.name or run.resolve().name
     loss = build_loss(loss_spec)
-    return Job(run, name, model, loss_spec, loss, probes, source, checkpoints, warnings, options)
+    return Job(
+        run, name, model, loss_spec, loss, probes, source, checkpoints, warnings, options,
+        card.training,
+    )  # fmt: skip
 
 
 def look_again(job: Job) -> Job:

@@ -74,6 +74,7 @@ def of_the_run(
     """
     return {
         "run": {"name": job.name, "path": str(job.run)},
+        **({"training": job.training} if job.training else {}),
         "model": {"spec": job.model.text},
         "probes": job.probes_source,
         "reading": {k: str(v) for k, v in asdict(job.options.reading).items() if v},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from analyze.errors import InputError
 
 NAME = "run.toml"
+TRAINING = "training"
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,17 @@ class RunCard:
         model: A model spec without code.
         probes: The probe file, relative to the card.
         loss: A loss spec.
+        training: How the run was trained, in the user's own words and numbers; for comparisons.
     """
 
     name: str | None = None
     model: str | None = None
     probes: str | None = None
     loss: str | None = None
+    training: dict[str, str | int | float | bool] = field(default_factory=dict)
+
+
+KEYS = [field.name for field in fields(RunCard) if field.name != TRAINING]
 
 
 def read_run_card(run: Path) -> RunCard:
@@ -41,22 +47,26 @@ def read_run_card(run: Path) -> RunCard:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise _broken(path, str(error)) from error
-    table = content.get("run")
-    known = [field.name for field in fields(RunCard)]
-    if not isinstance(table, dict) or set(content) != {"run"}:
+    table, training = content.get("run"), content.get(TRAINING, {})
+    if not isinstance(table, dict) or set(content) - {"run", TRAINING}:
         raise _broken(path, f"the tables {sorted(content)}")
     for key, value in table.items():
-        if key not in known or not isinstance(value, str):
+        if key not in KEYS or not isinstance(value, str):
             raise _broken(path, f"{key} = {value!r}")
-    return RunCard(**table)
+    if not isinstance(training, dict):
+        raise _broken(path, f"{TRAINING} = {training!r}")
+    for key, value in training.items():
+        if not isinstance(value, str | int | float):
+            raise _broken(path, f"{key} = {value!r} in [{TRAINING}]")
+    return RunCard(**table, training=training)
 
 
 def _broken(path: Path, found: str) -> InputError:
-    known = ", ".join(field.name for field in fields(RunCard))
     return InputError(
         "the run card is not understood",
         found=f"{path}: {found}",
-        expected=f"one table [run] with any of {known}, all of them strings",
+        expected=f"a table [run] with any of {', '.join(KEYS)}, all of them strings, and if you "
+        f"like a table [{TRAINING}] with settings of your own: strings, numbers, true or false",
         fix='[run]\n            model = "torchvision:resnet18?num_classes=10"\n'
         '            probes = "../probes.safetensors"',
     )

@@ -161,7 +161,7 @@ def freeze_probes(
     write_probes(path, frozen, source="Fashion-MNIST, (c) 2017 Zalando SE, MIT licence")
 
 
-def write_run_card(folder: Path, name: str) -> None:
+def write_run_card(folder: Path, name: str, share: float) -> None:
     """``run.toml``, so that ``analyze run`` needs nothing else."""
     (folder / "run.toml").write_text(
         f"""[run]
@@ -169,6 +169,16 @@ name = "{name.replace("_", " ")}"
 model = "builtin:small_resnet?num_classes=10"
 probes = "../{name}_probes.safetensors"
 loss = "cross_entropy"
+
+[training]
+labels_redrawn = {share}
+optimizer = "SGD, learning rate falling linearly to 0"
+learning_rate = {LEARNING_RATE}
+momentum = {MOMENTUM}
+batch_size = {BATCH_SIZE}
+epochs = {EPOCHS}
+images = {TRAINING_IMAGES}
+seed = {SEED}
 """
     )
 
@@ -214,14 +224,14 @@ def main() -> None:
         for name, (share, _) in RUNS.items()
     }
     probe_rows = choose_probes(training.labels, given["half_noise"], SEED + 3)
-    for name, (_, save) in RUNS.items():
+    for name, (share, save) in RUNS.items():
         if arguments.only not in (None, name):
             continue
         folder = arguments.output / name
         folder.mkdir(parents=True, exist_ok=True)
         wrong = (given[name] != training.labels).sum()
         print(f"{name}: {wrong} of {TRAINING_IMAGES} training labels are wrong", flush=True)
-        write_run_card(folder, name)
+        write_run_card(folder, name, share)
         freeze_probes(
             arguments.output / f"{name}_probes.safetensors",
             training.take(probe_rows), given[name][probe_rows], held_out, mean, std,

@@ -58,6 +58,8 @@ CARDS = {
     "empty": ("", "the run card is not understood", "[]"),
     "unknown key": ('[run]\nmodle = "x"', "the run card is not understood", "modle = 'x'"),
     "no text": ("[run]\nmodel = 3", "the run card is not understood", "model = 3"),
+    "training": ("[run]\n[training]\nrates = [1, 2]", "is not understood", "rates = [1, 2] in"),
+    "training value": ("training = 3\n[run]", "the run card is not understood", "training = 3"),
     "no model": ("[run]", "the model of the run is not known", "no --model"),
     "no probes": (f'[run]\nmodel = "{SPEC}"', "the probes of the run are not known", "--probes"),
     "file": ('[run]\nmodel = "model.py:build"', "names Python code", "--model 'model.py:build'"),

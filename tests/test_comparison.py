@@ -10,12 +10,19 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import analyze
+from analyze.comparison import details
+from analyze.comparison import page as comparison_page
 from analyze.comparison.figures import draw_ratio, draw_runs
 from analyze.comparison.pairs import RATE, log_ratio
 from analyze.comparison.probe_identity import same_probes
+from analyze.comparison.rows import difference_rows, peak_rows, setting_rows
 from analyze.comparison.runs import Run
+from analyze.comparison.settings import grouped
+from analyze.comparison.writing import write_comparison
+from analyze.pages.text import cell
 from analyze.probes.identity import inputs_hash
 from analyze.statistics.arrays import alpha_unbiased
+from tests.comparisons import make_comparison
 from tests.conftest import SUBSETS, assert_input_error, call, make_run, small_probes
 from tests.simulation import COUNT, correlated_folds, normal_folds
 
@@ -241,3 +248,93 @@ def test_runs_without_a_shared_checkpoint_are_refused(two):
     other.dataset = root.assign_coords(step=root["step"] + 0.5)
     with pytest.raises(analyze.InputError, match="no two runs have a checkpoint at the same step"):
         analyze.compare({"a": two["first"], "b": other})
+
+
+# --- settings
+
+
+def test_settings_on_the_terminal_are_short_and_stay_different():
+    paths = [f"data/{'deep/' * 9}{name}.safetensors" for name in ("one", "two")]
+    hashes = ["0123456789abcdef" * 4, "fedcba9876543210" * 4]
+    alike = [f"{name}/{'deep/' * 9}run" for name in ("one", "two")]
+    tree = make_comparison(
+        settings={"probes.path": paths, "probes.sha256": hashes, "run.path": alike}
+    )
+    title, columns, rows = setting_rows(tree)
+    assert (title, columns) == ("Settings that differ", ["setting", "first", "second"])
+    assert rows == [
+        ["probes.path", "…/one.safetensors", "…/two.safetensors"],
+        ["probes.sha256", hashes[0][:12], hashes[1][:12]],
+        ["run.path", *alike],
+    ]
+
+
+def test_settings_of_many_runs_are_listed_by_value():
+    tree = make_comparison(runs="abcde", settings={"precision": ["float32"] * 4 + ["float64"]})
+    _, columns, rows = setting_rows(tree)
+    assert columns == ["setting", "value", "runs"]
+    assert rows == [["precision", "float32", "a, b, c, d"], ["precision", "float64", "e"]]
+
+
+def test_settings_stand_under_the_heads_they_are_looked_for_by():
+    table = {"training.learning_rate": ["0.1", "-"], "folds": ["10", "5"], "run.name": ["a", "b"]}
+    assert grouped(table) == [
+        ("Run card", {"run.name": ["a", "b"]}),
+        ("Training settings", {"training.learning_rate": ["0.1", "-"]}),
+        ("Measurement", {"folds": ["10", "5"]}),
+    ]
+
+
+def test_training_settings_of_a_card_are_compared(tiny, measured):
+    card = (tiny.path / "run.toml").read_text(encoding="utf-8")
+    tiny.card(f"{card}\n[training]\nlearning_rate = 0.1\nlabels = 'real'\n")
+    assert tiny.run().exit_code == 0
+    tree = analyze.compare({"a": measured.output, "b": tiny.output})
+    found = json.loads(tree.attrs["provenance"])["differing_settings"]
+    assert found["training.learning_rate"] == ["-", "0.1"]
+    assert found["training.labels"] == ["-", "real"]
+
+
+# --- the page
+
+
+def test_the_page_says_what_the_files_say(two, tmp_path):
+    tree = analyze.compare(two)
+    write_comparison(tree, tmp_path)
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "first and second" in html
+    assert "matched by step" in html
+    for table in (peak_rows(tree), difference_rows(tree)):
+        for row in table[2]:
+            for value in row:
+                assert cell(value) in html
+
+
+def test_a_layer_without_a_partner_and_settings_are_on_the_page():
+    tree = make_comparison(
+        lacking={"second": "bn1"}, settings={"training.learning_rate": ["0.1", "0.2"]}
+    )
+    html = comparison_page.render_page(tree, {"training": Figure((2, 1))})
+    assert "<dt>second has no</dt><dd><code>bn1</code></dd>" in html
+    assert "Training settings" in html
+    assert "<td>0.2</td>" in html
+
+
+def test_the_same_comparison_gives_the_same_page_and_another_page_is_not_replaced(tmp_path):
+    tree = make_comparison()
+    figures = {"training": Figure((2, 1))}
+    assert comparison_page.render_page(tree, figures) == comparison_page.render_page(tree, figures)
+    (tmp_path / "index.html").write_text("<h1>my site</h1>")
+    with pytest.raises(analyze.InputError, match="another page"):
+        write_comparison(tree, tmp_path)
+    assert (tmp_path / "index.html").read_text() == "<h1>my site</h1>"
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
+def test_where_all_pairs_are_too_many_the_page_has_those_with_the_first_run(monkeypatch):
+    tree = make_comparison(runs="abcd")
+    assert len(details.shown_pairs(tree)) == 6
+    monkeypatch.setattr(details, "MOST_CELLS", 10)
+    assert details.shown_pairs(tree) == ["b / a", "c / a", "d / a"]
+    html = comparison_page.render_page(tree, {"training": Figure((2, 1))})
+    assert "the other 3 are in" in html

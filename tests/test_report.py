@@ -13,18 +13,20 @@ import pytest
 import xarray as xr
 
 from analyze.errors import InputError
-from analyze.report import render, write_report
+from analyze.pages.embedding import script_hash
+from analyze.pages.skeleton import HERE, LIBRARIES
+from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
+from analyze.pages.values import Value
+from analyze.report import write_report
 from analyze.report.layout import layers_figure, report_figures, training_figure
 from analyze.report.page import render_page
 from analyze.report.summary import (
-    Value,
     highest_layer,
     last_cosines,
     layer_summaries,
     skipped_checkpoints,
     subset_summaries,
 )
-from analyze.report.text import breakable, cosine, in_words, loss, number, with_error
 from analyze.statistics.warnings import describe, marks_of
 from tests.test_figures import STEPS, make_tree, with_chance
 
@@ -55,8 +57,11 @@ PROVENANCE = {
 }
 
 
+SCRIPTS = 4 + 1  # theme, two libraries and the page's own; its data, which no browser runs
+
+
 class Page(HTMLParser):
-    """Tags, ids, text and everything that would load something."""
+    """Tags, ids, text outside scripts and everything that would load something."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -76,7 +81,17 @@ class Page(HTMLParser):
                 self.loads.append(value)
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.cdata_elem != "script":
+            self.words.append(data)
+
+
+def without_libraries(html: str) -> str:
+    """The page without the two scripts that are not ours, in which addresses name XML spaces."""
+    for name in LIBRARIES:
+        text = (HERE / "libraries" / name).read_text(encoding="utf-8")
+        assert html.count(text) == 1
+        html = html.replace(text, "")
+    return html
 
 
 def rendered(tree: xr.DataTree) -> str:
@@ -114,14 +129,31 @@ def test_the_files(written):
 
 def test_the_page_refers_to_nothing_outside(written, page):
     assert all(load.startswith(("#", "data:")) for load in page.loads)
-    assert not page.tags["script"]
+    assert page.tags["script"] == SCRIPTS
     assert not page.tags["link"]
-    assert not re.search(r"https?://|@import|url\((?!#)", written.read_text(encoding="utf-8"))
+    html = without_libraries(written.read_text(encoding="utf-8"))
+    assert not re.search(r"https?://|@import|url\((?!#)", html)
+
+
+def test_a_browser_may_run_the_pages_own_scripts_and_load_nothing(written):
+    html = written.read_text(encoding="utf-8")
+    policy = html[html.index("default-src") :].partition('">')[0].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert len(scripts) == SCRIPTS - 1
+    for script in scripts:
+        assert script_hash(script) in policy
+
+
+def test_licences_of_the_libraries_are_in_the_page(page):
+    for words in ("Copyright 2010-2023 Mike Bostock", "Observable, Inc.", "Mikola Lysenko"):
+        assert words in page.text
 
 
 def test_figures_are_inline_with_ids_of_their_own(written, page):
     html = written.read_text(encoding="utf-8")
-    assert page.tags["svg"] == 2
+    html = re.sub("<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert page.tags["svg"] == 6
     assert len(page.ids) == len(set(page.ids))
     used = set(re.findall(r"url\(#([^)]+)\)", html)) | {x[1:] for x in page.loads if x[0] == "#"}
     assert used
@@ -199,9 +231,9 @@ def test_names_do_not_become_markup():
         },
     )
     html = rendered(tree)
-    assert not Page(html).tags["script"]
+    assert Page(html).tags["script"] == SCRIPTS
     assert EVIL in Page(html).text
-    assert "<script" not in html.lower()
+    assert without_libraries(html).lower().count("<script") == SCRIPTS
     assert "\x1b" not in html
     assert "\x00" not in html
 
@@ -275,9 +307,7 @@ def test_a_file_in_place_of_the_directory(tmp_path):
 
 def test_the_page_is_written_last(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(
-        render.Path, "replace", lambda self, target: written.append(Path(target).name)
-    )
+    monkeypatch.setattr(Path, "replace", lambda self, target: written.append(Path(target).name))
     write_report(make_tree(steps=(0, 1)), tmp_path)
     assert written[-1] == "index.html"
     figures = [name for name in written if name != "index.html"]

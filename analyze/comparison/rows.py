@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,12 +13,22 @@ from analyze.comparison.probe_identity import DIFFERENT, IDS
 from analyze.errors import listed
 from analyze.tables import with_error
 
+SETTINGS = "Settings that differ"
+SIDE_BY_SIDE = 3  # runs with a column of settings each
+LONGEST = 34  # characters of a path
+
 Table = tuple[str, list[str], list[list[object]]]
 
 
 def along(comparison: xr.DataTree) -> str:
     """Where checkpoints lie: the coordinate ``step``, ``epoch`` or ``training_loss``."""
     return ALIGNMENTS[json.loads(comparison.attrs["provenance"])["align"]]
+
+
+def event_tables(comparison: xr.DataTree) -> list[Table]:
+    """The tables of key events that have rows."""
+    tables = [peak_rows(comparison), loss_rows(comparison), difference_rows(comparison)]
+    return [table for table in tables if table[2]]
 
 
 def peak_rows(comparison: xr.DataTree) -> Table:
@@ -84,20 +93,43 @@ def difference_rows(comparison: xr.DataTree) -> Table:
 
 
 def setting_rows(comparison: xr.DataTree) -> Table:
-    """Settings that are not the same in all runs."""
-    found: dict[str, list[Any]] = json.loads(comparison.attrs["provenance"])["differing_settings"]
+    """Settings that are not the same in all runs: a column for each run, or for many the values.
+
+    Long values are cut where they stay different; the page has them whole.
+    """
+    found: dict[str, list[str]] = json.loads(comparison.attrs["provenance"])["differing_settings"]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
-    return "Settings that differ", ["setting", *runs], [[k, *v] for k, v in found.items()]
+    short = {setting: _briefly(values) for setting, values in found.items()}
+    if len(runs) <= SIDE_BY_SIDE:
+        return SETTINGS, ["setting", *runs], [[name, *values] for name, values in short.items()]
+    rows: list[list[object]] = []
+    for setting, values in short.items():
+        for value in dict.fromkeys(values):
+            having = [run for run, other in zip(runs, values, strict=True) if other == value]
+            rows.append([setting, value, listed(having)])
+    return SETTINGS, ["setting", "value", "runs"], rows
+
+
+def _briefly(values: list[str]) -> list[str]:
+    """The values, cut where that leaves as many different ones."""
+    short = [_brief(value) for value in values]
+    return short if len(set(short)) == len(set(values)) else values
+
+
+def _brief(value: str) -> str:
+    """The first digits of a hash, the name at the end of a long path."""
+    if len(value) == 64 and all(c in "0123456789abcdef" for c in value):
+        return value[:12]
+    if len(value) > LONGEST and "/" in value:
+        return f"\N{HORIZONTAL ELLIPSIS}/{value.rpartition('/')[2]}"
+    return value
 
 
 def remarks(comparison: xr.DataTree) -> list[str]:
     """What the reader must know: layers without a partner, probes, errors that do not pair."""
     lines = []
-    present = comparison["layers"].to_dataset()["present"]
-    for run in present["run"].values:
-        lacking = present["layer"].values[present.sel(run=run).isnull().values]
-        if len(lacking):
-            lines.append(f"{run} has no layer {listed([str(name) for name in lacking])}")
+    for run, lacking in lacking_layers(comparison).items():
+        lines.append(f"{run} has no layer {listed(lacking)}")
     judged = [str(by) for by in comparison.to_dataset()["probes"].values]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
     if DIFFERENT in judged:
@@ -109,6 +141,16 @@ def remarks(comparison: xr.DataTree) -> list[str]:
     if apart := [str(n) for n in pairs["pair"].values[~pairs["paired"].values.astype(bool)]]:
         lines.append(f"Folds do not pair, so variances are added: {listed(apart)}")
     return lines
+
+
+def lacking_layers(comparison: xr.DataTree) -> dict[str, list[str]]:
+    """The layers of other runs that a run does not have, for each run that lacks any."""
+    present = comparison["layers"].to_dataset()["present"]
+    found = {
+        str(run): [str(name) for name in present["layer"].values[present.sel(run=run).isnull()]]
+        for run in present["run"].values
+    }
+    return {run: names for run, names in found.items() if names}
 
 
 def _largest(one: xr.Dataset) -> str:

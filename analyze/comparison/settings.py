@@ -11,6 +11,9 @@ from analyze.comparison.runs import Run
 # What differs between any two runs, or is shown elsewhere.
 APART = {"created", "command", "checkpoints", "plan", "proof", "warnings", "batch_size"}
 
+CARD, TRAINING, MEASUREMENT = "Run card", "Training settings", "Measurement"
+OF_CARD = {"run", "model", "probes", "loss"}
+
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """What is not the same in all runs: for each setting its value in each, ``-`` for none."""
@@ -29,3 +32,13 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return found
+
+
+def grouped(table: Mapping[str, list[str]]) -> list[tuple[str, dict[str, list[str]]]]:
+    """Settings under the heads that a reader looks for them by; heads without any are left out."""
+    heads: dict[str, dict[str, list[str]]] = {CARD: {}, TRAINING: {}, MEASUREMENT: {}}
+    for key, values in table.items():
+        first = key.partition(".")[0]
+        head = CARD if first in OF_CARD else TRAINING if first == "training" else MEASUREMENT
+        heads[head][key] = values
+    return [(head, rows) for head, rows in heads.items() if rows]

@@ -12,24 +12,10 @@ from analyze.figures.colours import subset_colours
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.training import Training, training
+from analyze.pages.values import Value
 from analyze.probes.subsets import ALL
 from analyze.results import OK
 from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged, marks_of
-
-
-@dataclass(frozen=True)
-class Value:
-    """M-coherence with its standard error (NaN where unknown), and where in training.
-
-    ``where`` is in words, as ``step 32``, and ``tick`` the number alone; ``marks`` are the letters
-    of its warnings.
-    """
-
-    value: float
-    error: float
-    where: str
-    tick: str
-    marks: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +152,7 @@ def _peak_and_last(
             return None
         value, error = float(values[place]), float(errors[place])
         marks = marks_of(float(flags[place]))
-        return Value(value, error, along.names[place], along.ticks[place], marks)
+        return Value(value, error, along.names[place], along.ticks[place], marks, place)
 
     peak = value(int(np.nanargmax(values))) if np.isfinite(values).any() else None
     return peak, None if last is None else value(last)

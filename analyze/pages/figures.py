@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -12,10 +11,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.style import style
+from analyze.whole_file import write_whole
 
 FORMATS = ("svg", "pdf", "png")
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
@@ -27,19 +28,6 @@ def save_figure(figure: Figure, directory: Path, name: str) -> None:
     """Write ``name.svg``, ``name.pdf`` and ``name.png``."""
     for kind in FORMATS:
         write_whole(directory / f"{name}.{kind}", _rendered(figure, kind))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside ``path`` that takes its place once it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def inline_svg(figure: Figure, name: str, title: str) -> Markup:
@@ -65,7 +53,8 @@ def variable(colour: str) -> str:
 
 def _rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    with style(), _missing_glyphs_allowed():
+    # A layout that is solved belongs to figures made with one; here it would be put on all others.
+    with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
         figure.savefig(buffer, format=kind, metadata=UNDATED[kind])
     return buffer.getvalue()
 

@@ -1,4 +1,4 @@
-"""Numbers as the page prints them."""
+"""Numbers and names as the pages print them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 
 from markupsafe import Markup, escape
 
-from analyze.report.summary import Value
+from analyze.pages.values import Value
 from analyze.statistics.warnings import KINDS
+from analyze.tables import cell_text
 
 NOTHING = "\N{EN DASH}"
 LONG = 36  # characters
@@ -83,3 +84,21 @@ def loss(value: float) -> str:
     if not math.isfinite(value):
         return NOTHING
     return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def sort_key(value: Value | float | None) -> str:
+    """What a column of values is sorted by; empty for nothing."""
+    number = value.value if isinstance(value, Value) else value
+    return "" if number is None or not math.isfinite(number) else f"{number:.9g}"
+
+
+def cell(value: object) -> str:
+    """A value of a table that is made for the terminal as well."""
+    return cell_text(value).replace("+-", "\N{PLUS-MINUS SIGN}")
+
+
+FILTERS = {
+    "number": number, "rounded": rounded, "whole": whole, "share": share, "loss": loss,
+    "with_error": with_error, "in_words": in_words, "cosine": cosine, "breakable": breakable,
+    "marked": marked, "sort_key": sort_key, "cell": cell,
+}  # fmt: skip

@@ -1,0 +1,152 @@
+"""The page of a comparison: everything about several runs in one HTML file without references."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from analyze.comparison import rows
+from analyze.comparison.details import details
+from analyze.comparison.pairs import RATE
+from analyze.comparison.settings import grouped
+from analyze.figures.names import plain
+from analyze.pages import provenance
+from analyze.pages.figures import inline_svg
+from analyze.pages.skeleton import render
+from analyze.pages.values import Value
+from analyze.probes.subsets import ALL
+from analyze.results import OK
+
+HERE = Path(__file__).parent
+COMMAND = "compare"
+IN_TITLE = 3  # runs that the title names
+MOST_STILL = 3  # figures of pairs in the page for readers without scripts, and for print
+
+
+def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
+    """The HTML; names from files are escaped wherever they appear.
+
+    Args:
+        comparison: What ``compare`` gives.
+        figures: ``training``, and those of pairs in their order.
+    """
+    data = details(comparison)
+    return render(
+        HERE / "page.html",
+        _contents(comparison, figures, data),
+        command=COMMAND,
+        data=data,
+        scripts=[HERE / "page.js"],
+    )
+
+
+def _contents(
+    comparison: xr.DataTree, figures: Mapping[str, Figure], data: dict[str, Any]
+) -> dict[str, Any]:
+    origin = json.loads(comparison.attrs["provenance"])
+    runs = [run["name"] for run in data["runs"]]
+    status = comparison.to_dataset()["status"].values.astype(str)
+    every = comparison["pairs/network"].sizes["pair"]
+    return {
+        "title": _title(runs),
+        "runs": _cards(comparison, data),
+        "subset": _headline_subset(comparison),
+        "subsets": data["subsets"],
+        "rows": data["rows"],
+        "groups": data["groups"],
+        "pairs": [pair["name"] for pair in data["pairs"]],
+        "pairs_left_out": every - len(data["pairs"]),
+        "checkpoints": comparison.sizes["checkpoint"],
+        "shared": int((status == OK).all(axis=0).sum()),
+        "align": origin["align"],
+        "renamed": {plain(old): plain(new) for old, new in origin["renamed"].items()},
+        "remarks": [plain(remark) for remark in rows.remarks(comparison)],
+        "lacking": [(plain(r), n) for r, n in rows.lacking_layers(comparison).items()],
+        "first": _first_difference(comparison),
+        "rate": RATE,
+        "events": rows.event_tables(comparison),
+        "settings": grouped(origin["differing_settings"]),
+        "facts": [(plain(name), provenance.facts(one)) for name, one in origin["runs"].items()],
+        "still": [
+            inline_svg(figure, f"figure-{k}", "Runs over training" if k == 0 else "Ratio of layers")
+            for k, figure in enumerate(_still(figures))
+        ],
+    }
+
+
+def _still(figures: Mapping[str, Figure]) -> list[Figure]:
+    """The runs, their groups, and a few pairs."""
+    pairs = [figure for name, figure in figures.items() if name.startswith("ratio_")]
+    whole = [figures[name] for name in ("training", "groups") if name in figures]
+    return [*whole, *pairs[:MOST_STILL]]
+
+
+def _title(runs: list[str]) -> str:
+    if len(runs) > IN_TITLE:
+        return f"{len(runs)} runs side by side"
+    return f"{', '.join(runs[:-1])} and {runs[-1]}"
+
+
+def _headline_subset(comparison: xr.DataTree) -> str:
+    """``all`` where runs have it, else the first."""
+    names = [str(name) for name in comparison.to_dataset()["subset"].values]
+    return ALL if ALL in names else names[0]
+
+
+def _cards(comparison: xr.DataTree, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """For each run its name, colour, and peak and last value of the headline's subset."""
+    subset, place = _headline_subset(comparison), rows.along(comparison)
+    events = comparison["events"].to_dataset().sel(subset=subset)
+    network = comparison["network"].to_dataset().sel(subset=subset)
+    counts = comparison.to_dataset()["probe_count"].sel(subset=subset).values
+    return [
+        {
+            **run,
+            "probes": int(counts[k]),
+            "peak": _value(
+                events["peak"][k], events["peak_stderr"][k], events[f"peak_{place}"][k], place
+            ),
+            "last": _last(network.isel(run=k), place),
+        }
+        for k, run in enumerate(data["runs"])
+    ]
+
+
+def _last(network: xr.Dataset, place: str) -> Value | None:
+    """The value at a run's last checkpoint that has one."""
+    known = np.flatnonzero(np.isfinite(network["m_coherence"].values))
+    if not len(known):
+        return None
+    at = network.isel(checkpoint=int(known[-1]))
+    return _value(at["m_coherence"], at["m_coherence_stderr"], at[place], place)
+
+
+def _value(value: Any, error: Any, at: Any, place: str) -> Value | None:
+    if not np.isfinite(float(value)):
+        return None
+    where = _where(place, float(at))
+    return Value(float(value), float(error), where, where.rpartition(" ")[2])
+
+
+def _where(place: str, at: float) -> str:
+    """``step 32``, ``training loss 0.51``."""
+    digits = ",.2g" if place == "training_loss" else ",.6g"
+    return f"{place.replace('_', ' ')} {at:{digits}}"
+
+
+def _first_difference(comparison: xr.DataTree) -> list[tuple[str, str]]:
+    """The pairs that differ for the headline's subset, and where they first do."""
+    place = rows.along(comparison)
+    first = comparison["events"].to_dataset()[f"first_significant_{place}"]
+    first = first.sel(subset=_headline_subset(comparison))
+    return [
+        (plain(str(pair)), _where(place, float(at)))
+        for pair, at in zip(first["pair"].values, first.values, strict=True)
+        if np.isfinite(at)
+    ]

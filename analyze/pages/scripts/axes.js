@@ -1,0 +1,93 @@
+// Axes that the charts share, as options of Plot.
+
+const DENSE_EARLY = 0.25; // of the range: where the middle checkpoint lies when early ones are dense
+const APART = 34; // pixels between the middles of two ticks
+
+/** The axis along training: logarithmic beyond the first checkpoint (symlog) where early ones are dense; a loss
+ *  falls from left to right, on a logarithmic axis where it falls by more than three decades. */
+function trainingAxis({ values, label, falling = false }, width) {
+  const known = [...new Set(values.filter(Number.isFinite))].sort(d3.ascending);
+  const common = { label, tickFormat: compact, labelAnchor: "center", labelArrow: "none" };
+  if (known.length < 2) {
+    const middle = known[0] ?? 0;
+    return { ...common, domain: [middle - 1, middle + 1], ticks: known };
+  }
+  const domain = d3.extent(known);
+  if (falling) return { ...common, ...fallingScale(domain, width), domain, reverse: true };
+  if (!isDenseEarly(known)) {
+    const ticks = d3.ticks(...domain, Math.max(2, Math.floor(width / 90)));
+    return { ...common, domain, ticks: known.every(Number.isInteger) ? ticks.filter(Number.isInteger) : ticks };
+  }
+  const constant = known.find((value) => value > 0);
+  const scale = d3.scaleSymlog().domain(domain).range([0, width]).constant(constant);
+  return { ...common, type: "symlog", constant, domain, ticks: apart(roundPlaces(constant, domain), scale) };
+}
+
+/** Of losses: their scale and ticks. */
+function fallingScale([low, high], width) {
+  const tickFormat = (value) => String(Number(value.toPrecision(2)));
+  if (low > 0 && high / low > 1e3) return { type: "log", ticks: logTicks([low, high]), tickFormat };
+  return { ticks: Math.max(2, Math.floor(width / 90)), tickFormat };
+}
+
+/** Half of the checkpoints in the first part of a range of more than a decade. */
+function isDenseEarly(known) {
+  const positive = known.filter((value) => value > 0);
+  const last = known[known.length - 1];
+  if (positive.length < 3 || known[0] < 0 || last / positive[0] <= 10) return false;
+  return d3.median(known) < DENSE_EARLY * last;
+}
+
+/** 0, and 1, 2 and 5 times powers of ten from `first` on. */
+function roundPlaces(first, [low, high]) {
+  const places = low <= 0 ? [0] : [];
+  for (let decade = Math.floor(Math.log10(first)); 10 ** decade <= high; decade++)
+    for (const digit of [1, 2, 5]) places.push(digit * 10 ** decade);
+  return places.filter((place) => place === 0 || (place >= first && place >= low && place <= high));
+}
+
+/** Those of the places that have room on the axis; round powers of ten come first. */
+function apart(places, scale) {
+  const kept = [];
+  const rank = (place) => (place === 0 || Number.isInteger(Number(Math.log10(place).toFixed(9))) ? 0 : 1);
+  for (const place of [...places].sort((a, b) => rank(a) - rank(b) || a - b))
+    if (kept.every((other) => Math.abs(scale(other) - scale(place)) >= APART)) kept.push(place);
+  return kept.sort(d3.ascending);
+}
+
+/** A logarithmic axis around what is drawn and around 1, which all coherence is read against. */
+function coherenceAxis(values, label = "m-coherence (examples)") {
+  const positive = values.filter((value) => Number.isFinite(value) && value > 0);
+  const [low, high] = [(d3.min(positive) ?? 1), (d3.max(positive) ?? 10)];
+  const domain = [Math.max(Math.min(low, 1) / 1.4, 1e-3), Math.max(high, 3) * 1.4];
+  return { type: "log", domain, label, ticks: logTicks(domain), tickFormat: compact, labelArrow: "none" };
+}
+
+/** Powers of ten, and 2 and 5 times those where few fit. */
+function logTicks([low, high]) {
+  const digits = high / low > 2e3 ? [1] : high / low > 60 ? [1, 3] : [1, 2, 5];
+  const ticks = [];
+  for (let decade = Math.floor(Math.log10(low)); 10 ** decade <= high; decade++)
+    for (const digit of digits) ticks.push(digit * 10 ** decade);
+  return ticks.filter((tick) => tick >= low && tick <= high);
+}
+
+/** The ticks of an axis as a mark: given to Plot as options, those of a logarithmic axis would lose some labels. */
+function ticksOf(axis, options) {
+  return axis(options.ticks, { text: options.tickFormat, label: options.label, labelArrow: "none",
+                               labelAnchor: options.labelAnchor });
+}
+
+/** What stands in a chart's svg element for all charts. */
+function frame(width, height, label) {
+  return {
+    width, height,
+    ariaLabel: label,
+    style: { fontFamily: "inherit", fontSize: "12px", background: "none", overflow: "visible" },
+  };
+}
+
+/** Pixels that an element leaves to a chart. */
+function roomOf(element) {
+  return Math.max(260, Math.floor(element.getBoundingClientRect().width));
+}

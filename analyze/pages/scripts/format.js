@@ -1,0 +1,43 @@
+// Numbers and names as the page prints them.
+
+const NOTHING = "\u2013";
+
+/** Three significant digits, as in running text. */
+function rounded(value) {
+  if (!Number.isFinite(value)) return NOTHING;
+  const size = Math.abs(value);
+  if (size >= 100) return Math.round(value).toLocaleString("en-US");
+  if (size !== 0 && size < 0.001) return value < 0 ? "\u22120.00" : "<0.001";
+  return value.toPrecision(3).replace("-", "\u2212");
+}
+
+/** `12.3 (95 %: 10.1 to 14.5)`; the interval is left out where it is unknown. */
+function withInterval(value, low, high) {
+  if (!Number.isFinite(low) || !Number.isFinite(high)) return rounded(value);
+  return `${rounded(value)} (95 %: ${rounded(low)} to ${rounded(high)})`;
+}
+
+/** A step as a tick shows it: `1,280`, `120k`, `1.5M`. */
+function compact(value) {
+  const digits = (v) => Number(v.toPrecision(6)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+  if (Math.abs(value) >= 1e6) return `${digits(value / 1e6)}M`;
+  if (Math.abs(value) >= 1e4) return `${digits(value / 1e3)}k`;
+  return digits(value);
+}
+
+/** A long name cut so that layers stay apart: dotted parts without a number become initials from the left;
+ *  where that is not enough the middle is left out. */
+function shortened(name, longest) {
+  const parts = name.split(".");
+  for (let k = 0; k < parts.length - 1 && parts.join(".").length > longest; k++)
+    if (!/\d/.test(parts[k])) parts[k] = parts[k].slice(0, 1);
+  const short = parts.join(".");
+  if (short.length <= longest) return short;
+  const head = Math.floor(longest / 3);
+  return `${short.slice(0, head)}\u2026${short.slice(short.length - (longest - head - 1))}`;
+}
+
+/** A colour of the figures as the page's variable, which follows light and dark. */
+function pageColour(colour) {
+  return `var(--c-${colour.slice(1)}, ${colour})`;
+}

@@ -1,0 +1,79 @@
+// Values over training: a line with its band for each subset or run.
+
+const MANY = 60; // checkpoints beyond which only those without neighbours have a marker
+
+/**
+ * Draw into `element`.
+ *
+ * series: [{ name, colour, dash, strong, points: [{ x, y, low, high, open, title }] }], y NaN where unknown;
+ *   only strong ones have a band, and weak ones are thin.
+ * guides: [{ y, text }]; chance: [{ x, low, high }], a grey band; chosen: a place to mark; skipped: places.
+ */
+function drawLines(element, { label, axis, y, series, guides = [], chance = [], chosen, skipped = [] }) {
+  const width = roomOf(element);
+  const bottom = y.domain[0];
+  const margins = { marginLeft: 52, marginRight: 14, marginTop: 22, marginBottom: 40 };
+  const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
+  const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
+  const marks = [ticksOf(Plot.axisY, y), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
+                                      fill: "var(--tint)", ariaDescription: "what comes by chance" })];
+  marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
+  marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
+                                 fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 3 }));
+  if (Number.isFinite(chosen))
+    marks.push(Plot.ruleX([chosen], { stroke: "var(--faint)", ariaDescription: "chosen checkpoint" }));
+  for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling));
+  marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
+                                  fontSize: 14, ariaDescription: "skipped checkpoint" }));
+  const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
+  marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
+  if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
+  const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
+  element.replaceChildren(Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: 8 }, y, marks }));
+}
+
+/** Band, line and markers of one series. */
+function lineMarks({ name, colour, dash, strong, points }, inside, falling) {
+  const placed = points.filter((p) => Number.isFinite(p.x));
+  if (!falling) placed.sort((a, b) => a.x - b.x); // a loss may rise again: its line follows the training
+  const alone = placed.filter((p, k) => Number.isFinite(p.y) && ![placed[k - 1], placed[k + 1]].some((o) => Number.isFinite(o?.y)));
+  const dots = placed.length > MANY ? alone : placed.filter((p) => Number.isFinite(p.y));
+  const ends = { y1: (p) => inside(p.low), y2: (p) => inside(p.high) };
+  const path = { x: "x", y: (p) => (Number.isFinite(p.y) ? inside(p.y) : NaN) };
+  const opacity = strong ? 1 : 0.45;
+  const line = Plot.lineY(placed, { ...path, stroke: colour, strokeWidth: strong ? 2.2 : 1.2, strokeDasharray: dash,
+                                    strokeOpacity: opacity, ariaDescription: name });
+  const dot = Plot.dot(dots, { ...path, r: strong ? 3.2 : 2, stroke: colour, strokeOpacity: opacity,
+                               fill: (p) => (p.open ? "var(--surface)" : colour), fillOpacity: strong ? 1 : 0.45 });
+  if (!strong) return [line, dot];
+  const banded = placed.map((p) => ({ ...p, low: p.low ?? NaN, high: p.high ?? NaN }));
+  return [
+    Plot.areaY(banded, { x: "x", ...ends, fill: colour, fillOpacity: 0.15, ariaDescription: `95 % band of ${name}` }),
+    Plot.ruleX(alone.filter((p) => Number.isFinite(p.low)), { x: "x", ...ends, stroke: colour, strokeWidth: 1.4 }),
+    line,
+    dot,
+  ];
+}
+
+/** Swatches and names; with `toggle`, buttons that hide and show. */
+function drawLegend(element, series, toggle) {
+  const items = series.map((one, k) => {
+    const item = document.createElement("li");
+    const inner = document.createElement(toggle ? "button" : "span");
+    const swatch = d3.create("svg").attr("width", 26).attr("height", 10).attr("aria-hidden", "true");
+    swatch.append("line").attr("x2", 26).attr("y1", 5).attr("y2", 5).attr("stroke", one.colour)
+      .attr("stroke-width", 2.2).attr("stroke-dasharray", one.dash ?? null);
+    inner.append(swatch.node(), one.name);
+    if (toggle) {
+      inner.type = "button";
+      inner.setAttribute("aria-pressed", !one.hidden);
+      inner.addEventListener("click", () => {
+        toggle(k);
+        element.querySelectorAll("button")[k].focus();
+      });
+    }
+    item.append(inner);
+    return item;
+  });
+  element.replaceChildren(...items);
+}

@@ -1,0 +1,92 @@
+"""One skeleton for all pages: a file that refers to nothing, light and dark, with scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from analyze.figures.colours import DARK
+from analyze.pages.embedding import data_element, script_element, script_hash
+from analyze.pages.figures import variable
+from analyze.pages.text import FILTERS
+from analyze.pages.writing import generator
+
+HERE = Path(__file__).parent
+LIBRARIES = ("d3.min.js", "plot.min.js")
+SHARED = ("arrays", "format", "axes", "lines", "heatmap", "controls", "table")  # in this order
+
+
+def render(
+    template: Path,
+    contents: Mapping[str, Any],
+    *,
+    command: str,
+    data: Mapping[str, Any],
+    scripts: Sequence[Path],
+) -> str:
+    """A page; names from files are escaped wherever they appear.
+
+    Args:
+        template: Extends ``skeleton.html``.
+        contents: What it prints.
+        command: That writes the page, ``report`` or ``compare``.
+        data: What its scripts draw, as JSON has it.
+        scripts: Of this page, after those that all pages share.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([template.parent, HERE]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FILTERS
+    theme = _read(HERE / "scripts" / "theme.js")
+    drawing = [_licence(), *(_read(HERE / "libraries" / name) for name in LIBRARIES)]
+    shared = [HERE / "scripts" / f"{name}.js" for name in SHARED]
+    own = f'"use strict";\n{{\n{"".join(_read(path) for path in [*shared, *scripts])}}}\n'
+    return environment.get_template(template.name).render(
+        **contents,
+        generator=Markup(generator(command)),
+        policy=_policy([theme, *drawing[1:], own]),
+        css=Markup(_colours() + _read(HERE / "style.css")),
+        theme=script_element(theme),
+        data=data_element(data),
+        libraries=[script_element(text) for text in drawing[1:]],
+        licence=drawing[0],
+        script=script_element(own),
+    )
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What a browser lets the page do: draw, run these very scripts, and load nothing at all."""
+    hashes = " ".join(script_hash(text) for text in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _colours() -> str:
+    """The colours of the figures as variables of the page, for light and for dark."""
+    light = "".join(f"{variable(colour)}:{colour};" for colour in DARK)
+    dark = "".join(f"{variable(colour)}:{other};" for colour, other in DARK.items())
+    dark += "color-scheme:dark;"
+    return (
+        f":root{{color-scheme:light;{light}}}\n"
+        "@media screen and (prefers-color-scheme:dark)"
+        f"{{:root:not([data-theme=light]){{{dark}}}}}\n"
+        f"@media screen{{:root[data-theme=dark]{{{dark}}}}}\n"
+    )
+
+
+def _licence() -> str:
+    return _read(HERE / "libraries" / "LICENSES.txt")
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

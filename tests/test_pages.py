@@ -1,0 +1,445 @@
+"""The pages in a browser: what is drawn follows the reader's choices, and nothing is loaded."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from analyze.comparison import page as comparison_page
+from analyze.report import page as report_page
+from tests.browser import Reader, chromium
+from tests.comparisons import make_comparison
+from tests.test_figures import STEPS, make_tree, with_chance
+
+EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
+LAYERS = ("conv1", "bn1", "fc")
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def reader(browser):
+    """Whoever opens a page finds no error in the console and no request at the end."""
+    reader = Reader(browser)
+    yield reader
+    reader.close()
+    assert reader.faults == []
+
+
+def write_report(folder: Path, tree) -> Path:
+    """The page alone, with empty figures."""
+    figures = {"training": Figure((2, 1)), "layers": Figure((2, 1))}
+    path = folder / "report.html"
+    path.write_text(report_page.render_page(tree, figures), encoding="utf-8")
+    return path
+
+
+def write_comparison(folder: Path, tree) -> Path:
+    path = folder / "comparison.html"
+    figures = {"training": Figure((2, 1))}
+    path.write_text(comparison_page.render_page(tree, figures), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return with_chance(make_tree(layers=LAYERS, skipped={3: "damaged"}))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, tree) -> Path:
+    return write_report(tmp_path_factory.mktemp("report"), tree)
+
+
+@pytest.fixture(scope="module")
+def three():
+    return make_comparison(runs=("one", "two", "three"), lacking={"one": "bn1"})
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory, three) -> Path:
+    return write_comparison(tmp_path_factory.mktemp("comparison"), three)
+
+
+def drawn(page, name: str) -> str:
+    """What a chart consists of, without what stands at the pointer."""
+    return page.inner_html(f"#{name}")
+
+
+def changed(page, before: dict[str, str]) -> set[str]:
+    """Which charts are other ones than before."""
+    return {name for name, html in before.items() if drawn(page, name) != html}
+
+
+def printed(value: float) -> str:
+    """A number as the page's script prints it: three significant digits."""
+    return f"{value:#.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def point_at(page, chart: str, row: int, column: int, rows: int, columns: int) -> str:
+    """Move to a cell of a heat map; the words that appear."""
+    image = page.locator(f"#{chart} image")
+    image.scroll_into_view_if_needed()
+    box = image.bounding_box()
+    x = box["x"] + (column + 0.5) * box["width"] / columns
+    y = box["y"] + (row + 0.5) * box["height"] / rows
+    page.mouse.move(x - 1, y - 1)
+    page.mouse.move(x, y)
+    page.wait_for_selector(f"#{chart} [aria-label=tip] text")
+    return page.text_content(f"#{chart} [aria-label=tip]")
+
+
+# --- the report
+
+
+def test_the_choices_of_the_report_redraw_its_views(reader, report):
+    page = reader.open(report)
+    charts = ("lines", "heat", "profile")
+    for control, follow in (("layer", set(charts)), ("subset", set(charts))):
+        before = {name: drawn(page, name) for name in charts}
+        words = page.text_content("#readout")
+        page.select_option(f"#{control}", index=1)
+        assert changed(page, before) == follow
+        assert page.text_content("#readout") != words
+    assert "conv1" in page.text_content("#lines-title")
+    before = {name: drawn(page, name) for name in charts}
+    page.fill("#checkpoint", "0")
+    assert changed(page, before) == set(charts)
+    assert "step 0" in page.text_content("#profile-title")
+
+
+def test_the_views_have_the_values_of_the_results(reader, report, tree):
+    page = reader.open(report)
+    value = tree["layers"]["m_coherence"].sel(layer="bn1", subset="clean").values
+    page.select_option("#layer", label="bn1")
+    page.select_option("#subset", label="clean")
+    page.fill("#checkpoint", "7")
+    words = page.text_content("#readout")
+    assert words.startswith(
+        f"bn1 · clean · step {STEPS[7]} · m-coherence {printed(value[7])} (95 %"
+    )
+    words = point_at(page, "heat", 1, 9, len(LAYERS), len(STEPS))
+    assert f"step {STEPS[9]}" in words
+    assert f"m-coherence {printed(value[9])}" in words
+    page.fill("#checkpoint", "3")
+    assert page.text_content("#readout").endswith("no value: skipped")
+
+
+def test_a_line_breaks_where_a_checkpoint_was_skipped(reader, report):
+    page = reader.open(report)
+    path = page.get_attribute("#lines [aria-description=all] path", "d")
+    assert path.count("M") == 2
+    assert page.locator("#lines [aria-description='skipped checkpoint'] text").count() == 1
+    assert page.locator("#lines [aria-description='what comes by chance'] path").count() == 1
+    assert page.locator("#lines").get_by_text("1: orthogonal").count() == 1
+
+
+def test_everything_in_the_report_can_be_done_by_keyboard(reader, report):
+    page = reader.open(report)
+    page.focus("#layer")
+    page.keyboard.press("ArrowDown")
+    assert "conv1" in page.text_content("#lines-title")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowUp")
+    assert "held_out" in page.text_content("#heat-title")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Home")
+    assert page.get_attribute("#checkpoint", "aria-valuetext") == "step 0"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "heat"
+    outline = "getComputedStyle(document.activeElement).outlineStyle"
+    assert page.evaluate(outline) == "solid"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.text_content("#readout").startswith("bn1 · held_out · step 4")
+    assert page.is_visible("#heat .chosen")
+    page.focus("#layers th[data-column='0'] button")
+    page.keyboard.press("Enter")
+    names = page.locator("#layers tbody th").all_text_contents()
+    assert names == sorted(LAYERS)
+    page.focus("#layers tbody button")
+    page.keyboard.press("Enter")
+    assert "bn1" in page.text_content("#lines-title")
+
+
+def test_every_control_has_a_name(reader, report, comparison):
+    for path in (report, comparison):
+        page = reader.open(path)
+        unnamed = page.evaluate(
+            "[...document.querySelectorAll('select, input')].filter(e => !e.labels.length)"
+            ".concat([...document.querySelectorAll('button')].filter(e => !e.textContent.trim()))"
+            ".map(e => e.outerHTML)"
+        )
+        assert unnamed == []
+
+
+def test_the_table_sorts_by_value_and_filters(reader, report, tree):
+    page = reader.open(report)
+    rows = page.locator("#layers tbody tr")
+    peaks = tree["layers"]["m_coherence"].sel(subset="clean").max("checkpoint")
+    page.click("#layers thead th[data-column='3'] button")
+    down = [LAYERS[k] for k in np.argsort(-peaks.values)]
+    assert page.locator("#layers tbody th").all_text_contents() == down
+    head = page.locator("#layers thead th[data-column='3']")
+    assert head.get_attribute("aria-sort") == "descending"
+    page.click("#layers thead th[data-column='3'] button")
+    assert page.locator("#layers tbody th").all_text_contents() == down[::-1]
+    page.fill("#layers-filter", "CONV1 conv2d")
+    assert [row.is_visible() for row in rows.all()].count(True) == 1
+    assert page.text_content("#layers-count") == "1 of 3 rows"
+
+
+# --- the comparison
+
+
+def test_the_choices_of_the_comparison_redraw_its_views(reader, comparison):
+    page = reader.open(comparison)
+    charts = ("lines", "heat", "ratio")
+    for control, follow in (
+        ("layer", set(charts)), ("subset", set(charts)), ("pair", {"heat", "ratio"})
+    ):  # fmt: skip
+        before = {name: drawn(page, name) for name in charts}
+        page.select_option(f"#{control}", index=1)
+        assert changed(page, before) == follow
+    before = {name: drawn(page, name) for name in charts}
+    page.fill("#checkpoint", "4")
+    assert changed(page, before) == set(charts)
+
+
+def test_ratios_at_the_pointer_are_those_of_the_results(reader, comparison, three):
+    page = reader.open(comparison)
+    page.select_option("#pair", label="three / two")
+    pairs = three["pairs/layers"].to_dataset().sel(pair="three / two", subset="all")
+    for row, layer in enumerate(LAYERS):
+        one = pairs.isel(checkpoint=2).sel(layer=layer)
+        words = point_at(page, "heat", row, 2, len(LAYERS), 5)
+        assert f"ratio {printed(float(np.exp(one['log_ratio'])))} (95 %" in words
+        significant = float(one["p_value_adjusted"]) <= 0.05
+        assert ("not significant" in words) is not significant
+
+
+def test_cells_without_significance_are_grey_and_without_a_partner_hatched(
+    reader, comparison, three
+):
+    page = reader.open(comparison)
+    page.select_option("#pair", label="two / one")
+    pixels = page.evaluate(
+        """async () => {
+          const image = new Image();
+          image.src = document.querySelector("#heat image").getAttribute("href");
+          await image.decode();
+          const size = { width: image.width, height: image.height };
+          const canvas = Object.assign(document.createElement("canvas"), size);
+          const context = canvas.getContext("2d");
+          context.drawImage(image, 0, 0);
+          const { data } = context.getImageData(0, 0, image.width, image.height);
+          return [image.width, image.height, [...data]];
+        }"""
+    )
+    columns, rows = pixels[:2]
+    colours = np.array(pixels[2]).reshape(rows, columns, 4)
+    pairs = three["pairs/layers"].to_dataset().sel(pair="two / one", subset="all")
+    p = pairs["p_value_adjusted"].transpose("layer", "checkpoint").values
+    spread = colours[..., :3].max(-1) - colours[..., :3].min(-1)
+    np.testing.assert_array_equal(colours[..., 3] == 0, np.isnan(p))
+    np.testing.assert_array_equal((spread > 15)[~np.isnan(p)], (p <= 0.05)[~np.isnan(p)])
+
+
+def test_a_run_can_be_hidden(reader, comparison):
+    page = reader.open(comparison)
+    assert page.locator("#lines [aria-description=two] path").count() == 1
+    page.focus("#legend button >> nth=1")
+    page.keyboard.press("Enter")
+    assert page.locator("#lines [aria-description=two] path").count() == 0
+    assert page.locator("#lines [aria-description=three] path").count() == 1
+    assert page.evaluate("document.activeElement.textContent") == "two"
+    assert page.get_attribute("#legend button >> nth=1", "aria-pressed") == "false"
+
+
+def test_a_group_of_seeds_has_a_mean_with_its_band(reader, tmp_path):
+    tree = make_comparison(runs=("a", "b", "c"), groups={"seeds": ["a", "b"]})
+    page = reader.open(write_comparison(tmp_path, tree))
+    bands = page.locator("#lines [aria-description^='95 % band']")
+    names = [band.get_attribute("aria-description") for band in bands.all()]
+    assert sorted(names) == ["95 % band of c", "95 % band of seeds (2 runs)"]
+    page.click("#legend button >> nth=3")
+    assert bands.count() == 1
+    assert page.locator("#lines [aria-description=a] path").count() == 1
+
+
+def test_twenty_runs_of_two_hundred_layers(reader, tmp_path):
+    tree = make_comparison(
+        runs=[f"seed-{k}" for k in range(20)], layers=[f"blocks.{k}.mlp" for k in range(200)],
+        steps=range(5),
+    )  # fmt: skip
+    page = reader.open(write_comparison(tmp_path, tree))
+    assert page.locator("#pair option").count() == 190
+    assert page.locator("#lines [aria-description^='95 % band']").count() == 2
+    page.select_option("#pair", label="seed-19 / seed-18")
+    assert "seed-19 / seed-18" in page.text_content("#heat-title")
+    page.fill("#events-2-filter", "seed-19 seed-18 clean")
+    assert page.text_content("#events-2-count") == "1 of 570 rows"
+
+
+# --- all pages
+
+
+@pytest.fixture(scope="module", params=["few", "many"])
+def full(request, tmp_path_factory) -> list[Path]:
+    """A report and a comparison with few and with many of everything."""
+    many, folder = request.param == "many", tmp_path_factory.mktemp(request.param)
+    names = [f"model.layers.{k}.self_attn.q_proj" for k in range(120 if many else 3)]
+    steps = range(0, 30000, 600) if many else STEPS
+    subsets = [f"class {k}" for k in range(11)] if many else ["clean", "held_out"]
+    tree = with_chance(make_tree(layers=names, steps=steps, subsets=subsets, held_out=subsets[1:2]))
+    several = make_comparison(
+        runs=[f"seed {k}" for k in range(20 if many else 2)], layers=names, steps=steps,
+        subsets=["clean", "all"],
+    )  # fmt: skip
+    return [write_report(folder, tree), write_comparison(folder, several)]
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_nothing_overlaps_or_leaves_the_page(reader, full, width):
+    for path in full:
+        page = reader.open(path, width)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(OVERLAPS) == []
+        assert page.evaluate(OUTSIDE) == []
+        assert page.evaluate(SMALL) == []
+        ticks = page.locator('.chart [aria-label$="tick label"] text').all_text_contents()
+        assert len(ticks) > 10
+        assert "" not in ticks
+
+
+# Tick labels of one axis that touch each other.
+OVERLAPS = """() => {
+  const axes = [...document.querySelectorAll('.chart [aria-label$="tick label"]')];
+  const touch = (a, b) => a.left < b.right && b.left < a.right
+    && a.top + 2 < b.bottom && b.top + 2 < a.bottom;
+  return axes.flatMap((axis) => {
+    const texts = [...axis.querySelectorAll("text")];
+    const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+    return boxes.flatMap(([one, a], k) => boxes.slice(k + 1)
+      .filter(([, b]) => touch(a, b)).map(([other]) => `${one} and ${other}`));
+  });
+}"""
+# Charts and their words that stand out of the window.
+OUTSIDE = """[...document.querySelectorAll(".chart svg, .chart svg text")].filter((element) => {
+  const { left, right } = element.getBoundingClientRect();
+  return left < 0 || right > innerWidth;
+}).map((element) => element.textContent)"""
+
+# Words of charts below nine pixels: a chart that is shrunk to fit is not readable.
+SMALL = """() => [...document.querySelectorAll(".chart svg")].flatMap((chart) => {
+  const shrunk = chart.getBoundingClientRect().width / chart.viewBox.baseVal.width;
+  const size = (text) => parseFloat(getComputedStyle(text).fontSize) * shrunk;
+  const texts = [...chart.querySelectorAll("text")].filter((text) => text.textContent);
+  return texts.filter((text) => size(text) < 9).map((text) => text.textContent);
+})"""
+
+
+def test_names_from_files_stay_text(reader, tmp_path):
+    tree = make_tree(
+        steps=(0, 1, 2), subsets=(EVIL, "b"), held_out=(), layers=(EVIL, "a&b"), skipped={1: EVIL},
+        provenance={"run": {"name": EVIL}},
+    )  # fmt: skip
+    page = reader.open(write_report(tmp_path, tree))
+    page.select_option("#layer", label=EVIL)
+    assert page.text_content("#lines-title") == f"M-coherence of {EVIL} over training"
+    assert page.locator("img").count() == 0
+    both = make_comparison(runs=(EVIL, "b"), layers=(EVIL, "fc"), subsets=(EVIL, "all"),
+                           settings={EVIL: [EVIL, "-"]}, lacking={"b": EVIL})  # fmt: skip
+    page = reader.open(write_comparison(tmp_path, both))
+    page.select_option("#layer", label=EVIL)
+    assert EVIL in page.text_content("#legend")
+    assert page.locator("img").count() == 0
+
+
+def test_the_policy_forbids_what_the_page_does_not_need(browser, report):
+    reader = Reader(browser)
+    page = reader.open(report)
+    answered = []
+    page.on("response", lambda response: answered.append(response.url))
+    refused = page.evaluate(
+        """async () => {
+          const refused = [];
+          document.addEventListener("securitypolicyviolation", (event) => {
+            refused.push(event.effectiveDirective);
+          });
+          const image = Object.assign(new Image(), { src: "https://example.org/x.png" });
+          const failed = new Promise((done) => image.addEventListener("error", done));
+          const script = document.createElement("script");
+          script.textContent = "window.ran = true";
+          document.body.append(image, script);
+          await failed;
+          await fetch("https://example.org").catch(() => null);
+          await new Promise((done) => setTimeout(done));
+          return refused;
+        }"""
+    )
+    assert sorted(refused) == ["connect-src", "img-src", "script-src-elem"]
+    assert page.evaluate("window.ran") is None
+    assert answered == []
+    reader.close()
+
+
+def test_light_and_dark_follow_the_system_until_chosen(reader, report):
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert reader.open(report).evaluate(colour) == "rgb(255, 255, 255)"
+    page = reader.open(report, color_scheme="dark")
+    dark = page.evaluate(colour)
+    assert dark != "rgb(255, 255, 255)"
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(colour) == "rgb(255, 255, 255)"
+    page.click("#theme")
+    assert page.evaluate(colour) == dark
+    assert page.get_attribute("#theme", "aria-pressed") == "true"
+    assert page.evaluate("localStorage.getItem('analyze-theme')") == "dark"
+    # What was kept reaches another load when the browser gets to it: here it is there before.
+    page.add_init_script("localStorage.setItem('analyze-theme', 'dark')")
+    page.reload()
+    assert page.evaluate(colour) == dark
+    page.emulate_media(media="print")
+    assert page.evaluate(colour) == "rgb(255, 255, 255)"
+
+
+def test_without_scripts_and_in_print_the_still_figures_stand(reader, report, comparison):
+    for path in (report, comparison):
+        page = reader.open(path, java_script_enabled=False)
+        assert page.locator("main figure > svg").first.is_visible()
+        assert not [part for part in page.locator(".scripted").all() if part.is_visible()]
+        page = reader.open(path)
+        assert page.locator(".controls").is_visible()
+        page.emulate_media(media="print")
+        assert page.locator("main figure > svg").first.is_visible()
+        assert not [part for part in page.locator(".scripted").all() if part.is_visible()]
+
+
+def test_a_page_of_many_layers_and_checkpoints_is_below_five_megabytes(reader, tmp_path):
+    tree = with_chance(
+        make_tree(layers=[f"blocks.{k}.mlp" for k in range(200)], steps=range(100)),
+    )
+    path = write_report(tmp_path, tree)
+    assert path.stat().st_size < 5e6
+    page = reader.open(path)
+    assert page.locator("#heat image").count() == 1
+
+
+def test_one_checkpoint_and_steps_unknown(reader, tmp_path):
+    for steps in ((np.nan,), (np.nan,) * 3, (7,)):
+        tree = make_tree(steps=steps, folds=1)
+        page = reader.open(write_report(tmp_path, tree))
+        assert page.locator("#profile circle").count() == len(LAYERS)
+        assert not re.search(r"NaN|undefined|Infinity", page.inner_text("main"))
+    tree = make_tree(steps=(0, 1), skipped={0: "damaged", 1: "damaged"})
+    assert "no value" in reader.open(write_report(tmp_path, tree)).text_content("#readout")
