@@ -35,7 +35,8 @@ def read_manifest(manifest: Path, root: Path) -> list[Entry]:
             reader = csv.DictReader(file)
             columns, lines = list(reader.fieldnames or ()), list(reader)
     except OSError as error:
-        raise _broken(manifest, error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        raise _broken(manifest, reason, "the manifest cannot be read") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise _broken(manifest, str(error)) from error
     if "checkpoint" not in columns or not set(columns) <= set(COLUMNS) or len(columns) < 2:
@@ -64,9 +65,9 @@ def _entry(manifest: Path, line_number: int, line: dict[str, str | None], root: 
     return Entry(path, numbers["step"], numbers["epoch"], numbers["tokens"])
 
 
-def _broken(manifest: Path, found: str) -> InputError:
+def _broken(manifest: Path, found: str, what: str = "the manifest is not understood") -> InputError:
     return InputError(
-        "the manifest is not understood",
+        what,
         found=f"{manifest}: {found}",
         expected="CSV with a header checkpoint,step (and epoch, tokens where known); paths "
         "relative to the run",

@@ -141,11 +141,16 @@ def profile_figure(results: xr.DataTree, x: str | None = None) -> Figure:
     with style():
         figure = Figure(figsize=(WIDTH, min(1.25 * len(subsets) + 1.1, TALLEST)))
         grid = figure.subplots(len(subsets), 1, sharex=True, squeeze=False)[:, 0]
-        for k, (ax, (name, label)) in enumerate(zip(grid, subsets.items(), strict=True)):
-            layer_profile.draw(results, ax, name, x=x, names=k == len(subsets) - 1)
-            ax.set_title(f"{figure_text(label, LONGEST)}, m = {_size(results, name):,}", color=INK)
-            ax.set_ylabel("")
         figure.supylabel("m-coherence (examples)", fontsize=8)
+        # Twice: layers' names take height from the panels, by which labels are set apart.
+        for _ in range(2):
+            for k, (ax, (name, label)) in enumerate(zip(grid, subsets.items(), strict=True)):
+                ax.clear()
+                layer_profile.draw(results, ax, name, x=x, names=k == len(subsets) - 1)
+                title = f"{figure_text(label, LONGEST)}, m = {_size(results, name):,}"
+                ax.set_title(title, color=INK)
+                ax.set_ylabel("")
+            figure.draw_without_rendering()
     return figure
 
 

@@ -29,7 +29,7 @@ DOCS, FOLDER = Path("docs/speed.md"), Path("benchmarks")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--pairs", type=int, default=15, help="of each way with the plain step")
+    parser.add_argument("--pairs", type=int, default=11, help="of each way with the plain step")
     parser.add_argument("--only", metavar="TEXT", default="", help="models whose name has this")
     parser.add_argument("--ways", metavar="NAME,...", help=f"of {', '.join(WAYS)}")
     arguments = parser.parse_args()
