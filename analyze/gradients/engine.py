@@ -229,7 +229,10 @@ class Engine:
                     replica, self._take(rows), self._targets[torch.from_numpy(rows)], self.loss,
                     self.plan, clock,
                 )  # fmt: skip
-        passes = len(self.probes) + len(self._statistics_rows)
+        statistics = self._statistics_rows
+        if self.settings.batch_norm == "saved":
+            statistics = statistics[:COMPARED_FROM]
+        passes = len(statistics) + len(self._compared_rows)
         if not layers_with_statistics(replica.model):
             passes = 0
         return Timing(batch * len(self.probes) + forward * passes, clock.shares())
