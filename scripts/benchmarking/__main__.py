@@ -34,17 +34,22 @@ def main() -> None:
     parser.add_argument("--ways", metavar="NAME,...", help=f"of {', '.join(WAYS)}")
     arguments = parser.parse_args()
     ways = list(WAYS) if arguments.ways is None else arguments.ways.split(",")
-    workloads = {}
+    whole = not arguments.only and arguments.ways is None
+    workloads: dict[str, Any] = {}
+    figures = {"machine": description(arguments.device), "workloads": workloads}
     for workload in WORKLOADS[arguments.device]:
         if arguments.only in workload.name:
             workloads[workload.name] = compare(workload, arguments.device, ways, arguments.pairs)
-    figures = {"machine": description(arguments.device), "workloads": workloads}
+            if whole:
+                save(figures, arguments.device)
     print(speed_table(figures))
-    if not arguments.only and arguments.ways is None:  # the whole table
-        FOLDER.mkdir(exist_ok=True)
-        path = FOLDER / f"{arguments.device}.json"
-        path.write_text(json.dumps(figures, indent=2) + "\n")
-        replace_between(DOCS, f"speed on {arguments.device}", speed_table(figures))
+
+
+def save(figures: dict[str, Any], device: str) -> None:
+    """Write what is known so far, as JSON and in the docs."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{device}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    replace_between(DOCS, f"speed on {device}", speed_table(figures))
 
 
 def compare(workload: Workload, device: str, ways: list[str], pairs: int) -> dict[str, Any]:
