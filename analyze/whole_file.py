@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from pathlib import Path
+
+RANDOM = 8  # characters that ``mkstemp`` puts between name and suffix
 
 
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
@@ -33,6 +36,15 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def drop_parts(path: Path) -> None:
+    """Remove what programs that were killed while they wrote ``path`` have left.
+
+    Only where no other program can be writing it now.
+    """
+    for left in path.parent.glob(f"{glob.escape(path.name)}{'?' * RANDOM}.part"):
+        left.unlink()
 
 
 def _umask() -> int:

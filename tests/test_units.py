@@ -174,6 +174,19 @@ def test_two_runs_on_one_output_are_refused_and_a_stale_lock_is_not(tiny):
     assert tiny.run().exit_code == 0
 
 
+def test_what_a_killed_run_left_of_the_results_is_removed(tiny):
+    """The temporary file of the results and of a unit; not those of other outputs."""
+    assert tiny.run().exit_code == 0
+    folder = Path(f"{tiny.output}.units")
+    left = [tiny.output.with_name(f"{tiny.output.name}a1b2c3d4.part"), folder / "xa1b2c3d4.part"]
+    others = [tiny.output.with_name(f"{tiny.output.name}.other.h5a1b2c3d4.part")]
+    for path in left + others:
+        path.write_bytes(b"half")
+    assert tiny.run().exit_code == 0
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in others)
+
+
 def test_a_file_replaced_while_it_is_read_is_skipped(tiny, monkeypatch):
     from analyze import loading
 

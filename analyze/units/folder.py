@@ -11,6 +11,7 @@ from analyze.errors import InputError
 from analyze.units.configuration import differing, digest
 from analyze.units.files import cannot_write, read_sealed, write_sealed
 from analyze.units.unit import Unit, read_unit, write_unit
+from analyze.whole_file import drop_parts
 
 SUFFIX = ".units"
 
@@ -26,6 +27,7 @@ class Folder:
     """
 
     def __init__(self, output: Path) -> None:
+        self.output = output
         self.path = output.with_name(output.name + SUFFIX)
         self.lock = self.path / "lock"
         self._configuration = ""
@@ -48,6 +50,7 @@ class Folder:
             for left in self.path.iterdir():
                 if left.suffix == ".part" or (restart and left != self.lock):
                     left.unlink()  # a part was left by a run that was killed
+            drop_parts(self.output)
         except OSError as error:
             raise cannot_write(self.path, error) from error
         self._configuration = digest(configuration)
