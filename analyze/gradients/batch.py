@@ -168,8 +168,8 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
     step = max(1, entries * len(output) // max(1, output.numel()))
     losses, accuracies, seed = [], [], torch.empty_like(output)
     with torch.no_grad():
-        for part in torch.arange(len(output)).split(step):
-            rows = slice(int(part[0]), int(part[-1]) + 1)
+        for start in range(0, len(output), step):
+            rows = slice(start, start + step)
             losses.append(loss.per_example(output[rows], targets[rows]).double().cpu())
             accuracies.append(loss.accuracy(output[rows], targets[rows]).double().cpu())
             seed[rows] = loss.seed(output[rows], targets[rows])

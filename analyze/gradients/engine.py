@@ -88,6 +88,8 @@ class Engine:
         self._targets = torch.from_numpy(probes.targets)
         by_hash = np.argsort(mixed(probes.id), kind="stable")
         self._statistics_rows = by_hash[np.isin(by_hash, probes.training)]
+        if settings.batch_norm == "saved":  # they are for the comparison only
+            self._statistics_rows = self._statistics_rows[:COMPARED_FROM]
         codes = probes.subset[by_hash]
         first = [by_hash[codes == code][:COMPARED_EXAMPLES] for code in np.unique(codes)]
         self._compared_rows = np.sort(np.concatenate(first))
@@ -229,10 +231,7 @@ class Engine:
                     replica, self._take(rows), self._targets[torch.from_numpy(rows)], self.loss,
                     self.plan, clock,
                 )  # fmt: skip
-        statistics = self._statistics_rows
-        if self.settings.batch_norm == "saved":
-            statistics = statistics[:COMPARED_FROM]
-        passes = len(statistics) + len(self._compared_rows)
+        passes = len(self._statistics_rows) + len(self._compared_rows)
         if not layers_with_statistics(replica.model):
             passes = 0
         return Timing(batch * len(self.probes) + forward * passes, clock.shares())
@@ -298,7 +297,7 @@ class Engine:
         if len(self._statistics_rows) < MINIMUM:
             return None
         before = {k: v.clone() for k, v in replica.model.state_dict().items()}
-        recompute_statistics(replica, self._inputs, self._statistics_rows[:COMPARED_FROM])
+        recompute_statistics(replica, self._inputs, self._statistics_rows)
         losses = self._compared_losses(replica)
         replica.model.load_state_dict(before)
         return losses
