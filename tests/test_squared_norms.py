@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analyze.gradients.forms import squared_norms
-from analyze.gradients.forms.form import BLOCK
+from analyze.gradients.forms.squares import BLOCK
 
 
 @pytest.mark.parametrize("width", [5, 16 * BLOCK - 1, 16 * BLOCK, 100 * BLOCK + 7])

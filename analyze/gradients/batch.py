@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
-from analyze.gradients.forms import Form, Summary, combined
+from analyze.gradients.forms import Form, Gathered, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
 from analyze.gradients.losses import Loss
 from analyze.gradients.memory import out_of_memory
@@ -98,14 +98,18 @@ class AlgorithmChoice:
 
     def summarise(self, form: Form) -> Summary:
         """The form's summary, by the fastest of its algorithms."""
-        if len(form.algorithms) == 1:
-            return form.summarise(form.algorithms[0], self.summarise)
-        if form.key not in self.chosen:
-            taken = {
-                a: seconds(partial(form.summarise, a, self.summarise)) for a in form.algorithms
-            }
-            self.chosen[form.key] = min(taken, key=taken.__getitem__)
-        return form.summarise(self.chosen[form.key], self.summarise)
+        return form.summarise(self.of(form), self.summarise)
+
+    def of(self, form: Form) -> str:
+        """The fastest of the form's algorithms."""
+        algorithms = form.algorithms
+        if len(algorithms) == 1:
+            return algorithms[0]
+        key = form.key
+        if key not in self.chosen:
+            taken = {a: seconds(partial(form.summarise, a, self.summarise)) for a in algorithms}
+            self.chosen[key] = min(taken, key=taken.__getitem__)
+        return self.chosen[key]
 
 
 def measure_batch(
@@ -207,6 +211,7 @@ class _Collector:
         }
         self._choice = AlgorithmChoice(plan.algorithms)
         self._pending: dict[str, list[Form]] = {}
+        self._small = Gathered()
         self._done: dict[str, Summary] = {}
 
     def on_call(self, call: Call) -> Callable[[Tensor], Tensor | None]:
@@ -247,7 +252,7 @@ class _Collector:
         """After the backward pass: a call that no gradient reached gave nothing."""
         for name in list(self._pending):
             self._summarise(name)
-        return self._done
+        return self._done | self._small.summaries()
 
     def _add_call(self, call: Call, dy: Tensor) -> Tensor | None:
         """Add the gradients of a call; a parameter is done when all of its uses are there.
@@ -268,7 +273,12 @@ class _Collector:
         return None if fused is None else fused.explicit(0, fused.count)
 
     def _summarise(self, name: str) -> None:
-        self._done[name] = self._choice.summarise(combined(self._pending.pop(name)))
+        form = combined(self._pending.pop(name))
+        algorithm = self._choice.of(form)
+        if self._small.takes(form, algorithm):
+            self._small.add(name, form, algorithm)
+        else:
+            self._done[name] = form.summarise(algorithm, self._choice.summarise)
 
 
 def _power_of_two(seed: Tensor) -> float:

@@ -44,6 +44,8 @@ class ExampleLayout:
         The remaining axes keep their order, so ``[T, N, D]`` with the examples along axis 1 gives
         ``[N, 1, T, D]``.
         """
+        if (self.axis, self.before, self.after) == (0, 1, 1):
+            return tensor.unsqueeze(1)
         split = tensor.unflatten(self.axis, (self.before, -1, self.after))
         return split.movedim((self.axis + 1, self.axis, self.axis + 2), (0, 1, 2)).flatten(1, 2)
 

@@ -38,6 +38,8 @@ class Weight:
                 tensor = form.view(tensor)
         if len(self.parameters) == 1:
             ((name, parameter),) = self.parameters.items()
+            if tensor is parameter:
+                return {name: form}
             geometry = Geometry.of(tensor, parameter)
             if geometry is not None:
                 whole = geometry.whole(parameter)

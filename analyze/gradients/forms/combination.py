@@ -64,7 +64,7 @@ class Sum(Form):
         return torch.stack([v.reshape(stop - start, *self.shape) for v in values]).sum(0)
 
     def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        return self._direct() if algorithm == "direct" else self._cross(choose)
+        return self._cross(choose) if algorithm == "cross" else super()._by(algorithm, choose)
 
     def _cross(self, choose: Callable[[Form], Summary]) -> Summary:
         """``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, in float64 because the terms may cancel."""
@@ -77,8 +77,8 @@ class Sum(Form):
             squared = squared + 2.0 * inner_products(rows, outer)
         return Summary(torch.stack(totals).sum(0), squared.clamp_min(0.0))
 
-    def _bytes_per_example(self) -> int:
-        return sum(part._bytes_per_example() for part in self.parts)
+    def _bytes_per_example(self, algorithm: str) -> int:
+        return sum(part._bytes_per_example("direct") for part in self.parts)
 
     def _device_type(self) -> str:
         return self.parts[0]._device_type()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary, squared_norms
+from analyze.gradients.forms.form import Form, Summary
+from analyze.gradients.forms.squares import squared_norms
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Explicit(Form):
     def merged(self, other: Form) -> Form | None:
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None
 
-    def _direct(self) -> Summary:
+    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
         return Summary(self.values.sum(0), squared_norms(self.values))
 
     def _device_type(self) -> str:

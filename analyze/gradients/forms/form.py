@@ -10,15 +10,16 @@ outputs of a group, ``D`` width of an embedding.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from analyze.gradients.forms.squares import SquaredNorms, in_double
+
 # Per-example gradients made at a time: few enough to stay in a CPU's cache, or to fill a GPU.
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
-BLOCK = 1024  # entries whose squares are added in float32
-FAINT = 1e-24  # a sum of squares that is not far from the smallest that float32 holds
 
 
 class Summary(NamedTuple):
@@ -26,33 +27,6 @@ class Summary(NamedTuple):
 
     total: Tensor  # their sum, in the parameter's shape
     squared_norms: Tensor  # [N], float64
-
-
-def squared_norms(values: Tensor) -> Tensor:
-    """``sum values[n]**2`` for each n, ``[N, ...]`` to ``[N]``, accumulated in float64.
-
-    On a CPU, blocks of ``BLOCK`` float32 entries are added in float32, and the blocks in float64:
-    five times as fast, and off by 1e-8, where the rounding of each entry is 6e-8.
-    """
-    if values.device.type == "mps":  # MPS has no float64
-        values = values.cpu()
-    rows = values.reshape(len(values), -1)
-    few = rows.shape[1] < BLOCK or rows.numel() < 64 * BLOCK
-    if rows.device.type != "cpu" or rows.dtype != torch.float32 or few:
-        return _in_double(rows)
-    whole = rows.shape[1] // BLOCK * BLOCK
-    blocks = torch.linalg.vector_norm(rows[:, :whole].unflatten(1, (-1, BLOCK)), dim=2)
-    found = blocks.double().square().sum(1)
-    if whole < rows.shape[1]:
-        found += _in_double(rows[:, whole:])
-    unsure = (found < FAINT) | ~found.isfinite()  # float32 lost squares, or had no room for them
-    if unsure.any():
-        found[unsure] = _in_double(rows[unsure])
-    return found
-
-
-def _in_double(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square()
 
 
 def double(values: Tensor) -> Tensor:
@@ -107,44 +81,37 @@ class Form:
         """Both in one form that is as cheap as each, or None where there is none."""
         return None
 
+    def in_one_chunk(self, algorithm: str) -> bool:
+        """Whether the algorithm makes the gradients, and all of them at a time."""
+        return self.maker(algorithm) is not None and len([*self._chunks(algorithm)]) == 1
+
+    def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
+        """What makes the gradients of a range of examples, if that is what the algorithm does."""
+        return self.explicit if algorithm == "direct" else None
+
     def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        return self._direct()
-
-    def _direct(self) -> Summary:
-        """By making the gradients, all entries of each."""
-        return self._made(self.explicit)
-
-    def _made(self, explicit: Callable[[int, int], Tensor], each: int = 0) -> Summary:
-        """Make the gradients a chunk at a time, square and add them on the fly."""
+        """The summary; where the algorithm makes the gradients, a chunk at a time."""
+        make = self.maker(algorithm)
+        assert make is not None, f"{type(self).__name__} does not say what {algorithm!r} is"
         total: Tensor | None = None
-        norms = []
-        for start, stop in self._chunks(each):
-            values = explicit(start, stop)  # [n, *shape]
-            norms.append(squared_norms(values))
+        squares = SquaredNorms()
+        for start, stop in self._chunks(algorithm):
+            values = make(start, stop)  # [n, *shape]
+            squares.add(values)
             part = values.sum(0)
             total = part if total is None else total.add_(part)
         assert total is not None
-        return Summary(total, torch.cat(norms))
+        return Summary(total, squares.found(partial(_made_again, make)))
 
-    def _made_singly(self, explicit: Callable[[int], Tensor]) -> Summary:
-        """Make one gradient at a time, square it and add it while it is in the cache."""
-        total: Tensor | None = None
-        norms = []
-        for example in range(self.count):
-            value = explicit(example)  # its memory may be that of the one before
-            norms.append(squared_norms(value[None]))
-            total = value.clone() if total is None else total.add_(value)
-        assert total is not None
-        return Summary(total.reshape(self.shape), torch.cat(norms))
-
-    def _chunks(self, each: int = 0) -> Iterator[tuple[int, int]]:
-        """Ranges of examples that fit into ``CHUNK_BYTES`` with ``each`` bytes, or a gradient."""
+    def _chunks(self, algorithm: str) -> Iterator[tuple[int, int]]:
+        """Ranges of examples for which an algorithm holds ``CHUNK_BYTES`` at a time."""
         budget = CHUNK_BYTES.get(self._device_type(), CHUNK_BYTES["cpu"])
-        step = max(1, budget // max(1, each or self._bytes_per_example()))
+        step = max(1, budget // max(1, self._bytes_per_example(algorithm)))
         for start in range(0, self.count, step):
             yield start, min(start + step, self.count)
 
-    def _bytes_per_example(self) -> int:
+    def _bytes_per_example(self, algorithm: str) -> int:
+        """What an algorithm holds of each example that it works on; by default, the gradient."""
         return 4 * self.shape.numel()
 
     def _device_type(self) -> str:
@@ -154,3 +121,8 @@ class Form:
 def by_first_algorithm(form: Form) -> Summary:
     """The form's summary by the first of its algorithms."""
     return form.summarise(form.algorithms[0])
+
+
+def _made_again(make: Callable[[int, int], Tensor], examples: Tensor) -> Tensor:
+    """Squared norms of the gradients of some examples, in float64 all through."""
+    return torch.cat([in_double(make(n, n + 1)) for n in examples.tolist()])

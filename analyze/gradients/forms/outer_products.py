@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary, squared_norms
+from analyze.gradients.forms.form import Form, Summary
+from analyze.gradients.forms.squares import SquaredNorms, in_double, squared_norms
 
 WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
 CANCELLING = 0.05  # of the sum of the squares, below which float32 is not enough
@@ -86,33 +87,47 @@ class OuterProducts(Form):
         x, dy = self.factors(start, stop)
         return (dy.transpose(-1, -2) @ x).reshape(stop - start, *self.shape)  # [n, *shape]
 
+    def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
+        return self.makers.get(algorithm) or super().maker(algorithm)
+
     def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
         if algorithm == "gram":
             return self._gram()
         if algorithm == "singly":
-            return self._singly()
+            return self._singly(self._matrix_products())
         if algorithm in self.single_makers:
-            return self._made_singly(self.single_makers[algorithm])
-        return self._made(self.makers.get(algorithm, self.explicit))
+            return self._singly(map(self.single_makers[algorithm], range(self.count)))
+        return super()._by(algorithm, choose)
 
-    def _singly(self) -> Summary:
-        """A matrix product for each example, all into the same memory."""
+    def _singly(self, gradients: Iterable[Tensor]) -> Summary:
+        """Square and add each gradient while it is in the cache; the next may take its place."""
+        total: Tensor | None = None
+        squares = SquaredNorms()
+        for gradient in gradients:
+            squares.add(gradient[None])
+            total = gradient.clone() if total is None else total.add_(gradient)
+        assert total is not None
+        return Summary(total.reshape(self.shape), squares.found(self._squares_again))
+
+    def _matrix_products(self) -> Iterator[Tensor]:
+        """Each example's gradient ``[G, O, K]``, all in the same memory."""
         groups, _, outputs, inputs = self.dims
         place = self.like.new_empty(groups, outputs, inputs)
+        for start, stop in self._chunks("singly"):
+            x, dy = self.factors(start, stop)  # [n, G, T, K], [n, G, T, O]
+            for right, left in zip(x.unbind(), dy.transpose(2, 3).unbind(), strict=True):
+                yield torch.bmm(left, right, out=place)
 
-        def single(example: int) -> Tensor:
-            x, dy = self.factors(example, example + 1)  # [1, G, T, K], [1, G, T, O]
-            return torch.bmm(dy[0].transpose(1, 2), x[0], out=place)
-
-        return self._made_singly(single)
+    def _squares_again(self, examples: Tensor) -> Tensor:
+        """Squared norms of some gradients, in float64 all through."""
+        return torch.cat([in_double(self.explicit(n, n + 1)) for n in examples.tolist()])
 
     def _gram(self) -> Summary:
         """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups."""
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2
             x, dy = self.factors(0, self.count)  # [N, 1, 1, K], [N, 1, 1, O]
             return Summary(self.batch_sum(), squared_norms(x) * squared_norms(dy))
-        each = 4 * self.dims[0] * self._grams.values
-        norms = [self._norms_by_gram(start, stop) for start, stop in self._chunks(each)]
+        norms = [self._norms_by_gram(start, stop) for start, stop in self._chunks("gram")]
         return Summary(self.batch_sum(), torch.cat(norms))
 
     def _norms_by_gram(self, start: int, stop: int) -> Tensor:
@@ -121,16 +136,14 @@ class OuterProducts(Form):
         The terms are off by ``eps`` of ``sum_t |x_t|^2 |dy_t|^2``. Where they cancel (a direction
         that a norm layer removes) their sum is far smaller, and would be off by 1e-3 and more.
         """
-        dtype = self.like.dtype
-        for precision in (dtype, torch.float64):
+        for precision in (self.like.dtype, torch.float64):
             x_gram, dy_gram = self._grams.of(start, stop, precision)  # [n, G, T, T]
-            diagonals = x_gram.diagonal(0, -2, -1) * dy_gram.diagonal(0, -2, -1)
-            apart = diagonals.sum((1, 2), dtype=torch.float64)
-            norms = (x_gram * dy_gram).sum((1, 2, 3), dtype=torch.float64)
-            enough = (norms >= CANCELLING * apart) & (apart > SMALLEST)
-            if precision == torch.float64 or bool(enough.all()):
+            products = x_gram * dy_gram
+            norms = products.sum((1, 2, 3), dtype=torch.float64)
+            apart = products.diagonal(0, -2, -1).sum((1, 2), dtype=torch.float64)
+            if precision == torch.float64 or _far_from_rounding(norms, apart):
                 break
-        return norms.clamp_min(0.0)
+        return norms.clamp_min_(0.0)
 
     @property
     def _grams(self) -> Grams:
@@ -146,9 +159,13 @@ class OuterProducts(Form):
         x, dy = x.to(dtype), dy.to(dtype)
         return x @ x.transpose(2, 3), dy @ dy.transpose(2, 3)
 
-    def _bytes_per_example(self) -> int:
+    def _bytes_per_example(self, algorithm: str) -> int:
         groups, positions, outputs, inputs = self.dims
-        return 4 * groups * max(outputs * inputs, positions * (outputs + inputs))
+        gradient, factors = outputs * inputs, positions * (outputs + inputs)
+        values = {"gram": self._grams.values, "singly": factors}
+        if algorithm in self.makers:
+            return 4 * groups * gradient
+        return 4 * groups * values.get(algorithm, max(gradient, factors))
 
     def _device_type(self) -> str:
         return self.like.device.type
@@ -173,3 +190,9 @@ class OuterProducts(Form):
         return OuterProducts(
             self.count, self.shape, dims, factors, batch_sum, self.like, self.view, uses=uses
         )
+
+
+def _far_from_rounding(norms: Tensor, apart: Tensor) -> bool:
+    """Whether no terms cancelled, and none were too small for float32."""
+    remaining, smallest = (float(v.min()) for v in (norms / apart, apart))
+    return remaining >= CANCELLING and smallest > SMALLEST

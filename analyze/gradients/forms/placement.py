@@ -103,8 +103,8 @@ class Placed(Form):
         whole.as_strided(*self.geometry).copy_(values)
         return whole
 
-    def _bytes_per_example(self) -> int:
-        return 4 * self.parameter.numel() + self.inner._bytes_per_example()
+    def _bytes_per_example(self, algorithm: str) -> int:
+        return 4 * self.parameter.numel() + self.inner._bytes_per_example("direct")
 
     def _device_type(self) -> str:
         return self.parameter.device.type
@@ -161,8 +161,8 @@ class PulledBack(Form):
             )  # fmt: skip
         return values.new_zeros(stop - start, *self.shape) if found is None else found
 
-    def _bytes_per_example(self) -> int:
-        return 4 * self.parameter.numel() + self.inner._bytes_per_example()
+    def _bytes_per_example(self, algorithm: str) -> int:
+        return 4 * self.parameter.numel() + self.inner._bytes_per_example("direct")
 
     def _device_type(self) -> str:
         return self.parameter.device.type

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary, squared_norms
+from analyze.gradients.forms.form import Form, Summary
+from analyze.gradients.forms.squares import squared_norms
 
 
 @dataclass
@@ -46,9 +47,6 @@ class ScatteredRows(Form):
         return values.view(count, *self.shape)
 
     def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        return self._rows()
-
-    def _rows(self) -> Summary:
         """Add up the positions of one example that looked up the same row, then square."""
         example = torch.arange(self.count, device=self.rows.device)[:, None]  # [N, 1]
         flat = self.dy.flatten(0, 1)  # [N*T, D]

@@ -49,12 +49,12 @@ def convolution_forms(
     def batch_sum() -> Tensor:
         rows_of_x, amounts = x.flatten(0, 1), geometry.symmetric
         if amounts is None:  # padding="same" of an even kernel pads one side more
-            rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), [0] * spatial
+            rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), (0,) * spatial
         return _weight_gradient(dy.flatten(0, 1), rows_of_x, weight, geometry, amounts, None)
 
     def alone(example: int) -> Tensor:
         """A backward pass for each example."""
-        padding = geometry.symmetric or []
+        padding = geometry.symmetric or ()
         return _weight_gradient(dy[example], x[example], weight, geometry, padding, None)
 
     def grouped(start: int, stop: int) -> Tensor:
@@ -64,7 +64,7 @@ def convolution_forms(
         found = _weight_gradient(
             dy[start:stop].flatten(0, 2)[None], x[start:stop].flatten(0, 2)[None],
             weight.new_empty(count * len(weight), *weight.shape[1:]), many,  # only its shape counts
-            geometry.symmetric or [], None,
+            geometry.symmetric or (), None,
         )  # fmt: skip
         return found.view(count, *weight.shape)
 
@@ -170,7 +170,8 @@ def _grams(sides: _Sides, geometry: ConvolutionGeometry, size: torch.Size) -> Gr
     one axis after the other.
     """
     groups, taps = geometry.groups, geometry.kernel.numel()
-    places, positions = sides.folded.shape[3:].numel(), size.numel()
+    inputs = sides.folded.shape[3:]
+    places, positions = inputs.numel(), size.numel()
     channels, others = sides.folded.shape[2] // groups, sides.flat.shape[2] // groups
     if places**2 * channels > positions**2 * channels * taps:
         return None  # a stride that leaves most positions out
@@ -178,11 +179,8 @@ def _grams(sides: _Sides, geometry: ConvolutionGeometry, size: torch.Size) -> Gr
     def of(start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         z = sides.folded[start:stop, 0].reshape(stop - start, groups, channels, places).to(dtype)
         y = sides.flat[start:stop, 0].reshape(stop - start, groups, others, positions).to(dtype)
-        single = (z.transpose(2, 3) @ z).unflatten(3, sides.folded.shape[3:])
-        patches = single.unflatten(2, sides.folded.shape[3:])  # [n, G, *in, *in]
-        for axis in range(len(size)):
-            patches = geometry.added_along(axis, patches, size[axis])
-        return patches.reshape(stop - start, groups, positions, positions), y.transpose(2, 3) @ y
+        single = (z.transpose(2, 3) @ z).view(*z.shape[:2], *inputs, *inputs)
+        return geometry.patch_grams(single, size), y.transpose(2, 3) @ y
 
     cost = places**2 * channels + positions**2 * (others + ADDING * sum(geometry.kernel))
     values = 2 * places**2 + 2 * positions**2 + places * channels + positions * others
@@ -194,13 +192,13 @@ def _weight_gradient(
     x: Tensor,
     weight: Tensor,
     geometry: ConvolutionGeometry,
-    padding: list[int],
-    output_padding: list[int] | None,
+    padding: tuple[int, ...],
+    output_padding: tuple[int, ...] | None,
 ) -> Tensor:
     """Torch's own weight gradient of a batch; transposed where there is output padding."""
     return torch.ops.aten.convolution_backward(
         dy, x, weight, None, geometry.stride, padding, geometry.dilation,
-        output_padding is not None, output_padding or [0] * len(padding), geometry.groups,
+        output_padding is not None, output_padding or (0,) * len(padding), geometry.groups,
         [False, True, False],
     )[1]  # fmt: skip
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+MATRIX = 1 << 16  # entries of a matrix that is cheaper to multiply with than strided additions
 
 CONVOLUTION = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -21,9 +24,9 @@ class ConvolutionGeometry:
     """
 
     kernel: torch.Size
-    stride: list[int]
-    dilation: list[int]
-    padding: list[int]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[int, ...]
     groups: int
 
     @classmethod
@@ -33,14 +36,27 @@ class ConvolutionGeometry:
         padding = _pad_amounts(arguments["padding"], kernel, dilation)
         return cls(kernel, stride, dilation, padding, arguments["groups"])
 
-    def added_along(self, axis: int, gram: Tensor, length: int) -> Tensor:
-        """``sum_o gram[.., t + o, .., t' + o, ..]`` over the kernel's offsets along one axis.
+    def patch_grams(self, gram: Tensor, size: torch.Size) -> Tensor:
+        """``sum_o gram[.., t + o, .., t' + o]`` over the kernel's offsets.
 
         Args:
-            axis: Of the positions.
-            gram: ``[n, G, *positions, *positions]``; beyond the input it is zero.
-            length: Of the output along the axis.
+            gram: ``[n, G, *in, *in]``, inner products of single positions; beyond the input they
+                are zero.
+            size: Of the output.
+
+        Returns:
+            ``[n, G, T, T]`` for the T positions of the output.
         """
+        spatial, positions = len(self.kernel), size.numel()
+        if gram.shape[2:].numel() * positions**2 > MATRIX:
+            for axis in range(spatial):
+                gram = self._added_along(axis, gram, size[axis])
+            return gram.reshape(*gram.shape[:2], positions, positions)
+        adding = _adding_matrix(self, gram.shape[2 : 2 + spatial], size, gram.dtype, gram.device)
+        return (gram.flatten(2) @ adding).view(*gram.shape[:2], positions, positions)
+
+    def _added_along(self, axis: int, gram: Tensor, length: int) -> Tensor:
+        """The sum over the kernel's offsets along one axis of the positions."""
         spatial = len(self.kernel)
         both = (2 + axis, 2 + spatial + axis)
         shape = list(gram.shape)
@@ -93,7 +109,7 @@ class ConvolutionGeometry:
         extents = [step * (n - 1) + 1 for step, n in zip(self.stride, size, strict=True)]
         if symmetric is None or any(a >= b for a, b in zip(symmetric, extents, strict=True)):
             planes = F.pad(planes, self.padding)  # oneDNN is slow where it is as wide as a kernel
-            symmetric = [0] * len(size)
+            symmetric = (0,) * len(size)
         convolution = CONVOLUTION[len(size)]
         found = convolution(
             planes, dy.flatten(0, 1)[:, None], None, self.dilation, symmetric, self.stride,
@@ -104,21 +120,37 @@ class ConvolutionGeometry:
         return found.unflatten(1, x.shape[:2])[0]
 
     @property
-    def symmetric(self) -> list[int] | None:
+    def symmetric(self) -> tuple[int, ...] | None:
         """The padding per axis, where both sides have the same."""
         before, after = self.padding[0::2], self.padding[1::2]
         return before[::-1] if before == after else None
 
 
-def per_axis(value: int | Sequence[int], spatial: int) -> list[int]:
+@cache
+def _adding_matrix(
+    geometry: ConvolutionGeometry,
+    inputs: torch.Size,
+    size: torch.Size,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """What adds up ``[.., in * in]`` to ``[.., T * T]``: ones and zeros."""
+    unit = torch.eye(inputs.numel() ** 2, dtype=dtype, device=device)
+    gram = unit.view(1, -1, *inputs, *inputs)
+    for axis, length in enumerate(size):
+        gram = geometry._added_along(axis, gram, length)
+    return gram.reshape(len(unit), -1)
+
+
+def per_axis(value: int | Sequence[int], spatial: int) -> tuple[int, ...]:
     """One number per spatial axis, as convolutions let one stand for all."""
-    values = [value] if isinstance(value, int) else list(value)
+    values = (value,) if isinstance(value, int) else tuple(value)
     return values * spatial if len(values) == 1 else values
 
 
 def _pad_amounts(
-    padding: str | int | Sequence[int], kernel: torch.Size, dilation: list[int]
-) -> list[int]:
+    padding: str | int | Sequence[int], kernel: torch.Size, dilation: tuple[int, ...]
+) -> tuple[int, ...]:
     """Padding as ``F.pad`` takes it: before and after, the last axis first."""
     if padding == "valid":
         padding = 0
@@ -128,7 +160,7 @@ def _pad_amounts(
     else:
         assert not isinstance(padding, str)
         sides = [(amount, amount) for amount in per_axis(padding, len(kernel))]
-    return [amount for pair in reversed(sides) for amount in pair]
+    return tuple(amount for pair in reversed(sides) for amount in pair)
 
 
 def _at(axes: tuple[int, int], part: slice) -> tuple[slice, ...]:

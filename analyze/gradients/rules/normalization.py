@@ -75,13 +75,14 @@ def _rows_as_channels(
 ) -> dict[str, Tensor]:
     """Torch's own backward pass, every channel of every row a channel of its own."""
     as_channels = (1, len(x) * x.shape[1], *x.shape[2:])
-    weight, mean, variance = (
-        None if arguments[k] is None else arguments[k].repeat(len(x))
-        for k in ("weight", "running_mean", "running_var")
-    )
+    affine = arguments["weight"] is not None
+    given = [arguments[k] for k in ("running_mean", "running_var", *["weight"] * affine)]
+    repeated = torch.stack(given)[:, None].expand(-1, len(x), -1).reshape(len(given), -1)
+    mean, variance, *weight = repeated.unbind()
     names = ("input", "weight", "bias")
     gradients = torch.ops.aten.native_batch_norm_backward(
-        dy.reshape(as_channels), x.reshape(as_channels), weight, mean, variance, None, None, False,
+        dy.reshape(as_channels), x.reshape(as_channels), weight[0] if affine else None,
+        mean, variance, None, None, False,
         arguments["eps"], [name in wanted for name in names],
     )  # fmt: skip
     return dict(zip(names, gradients, strict=True))

@@ -75,7 +75,7 @@ class OfOneCall(Form):
 
         return function
 
-    def _bytes_per_example(self) -> int:
+    def _bytes_per_example(self, algorithm: str) -> int:
         dearest = self.shape.numel() if self.alone else self.shape.numel() + self.dy.numel()
         return 4 * dearest
 

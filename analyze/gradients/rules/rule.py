@@ -57,15 +57,17 @@ class Call:
             detached = {k: w + anchor.to(w) for k, w in detached.items()}
         by_id = {id(self.weights[k].tensor): w for k, w in detached.items()}
         args, kwargs = replaced(self.args, by_id), replaced(self.kwargs, by_id)
-        self.arguments = replaced(self.arguments, by_id)
+        arguments = {**self.arguments, **detached}
         if self.mutates and isinstance(target := self.args[0], Tensor):
             # What stood there before: torch keeps it only for gradients it computes itself.
             before = target.detach().clone()
-            self.arguments = {k: before if v is target else v for k, v in self.arguments.items()}
-        data = {k: v for k, v in self.arguments.items() if isinstance(v, Tensor)}
-        self.arguments |= {k: v.detach() for k, v in data.items()}
+            arguments = {k: before if v is target else v for k, v in arguments.items()}
+        for name, value in arguments.items():
+            if isinstance(value, Tensor) and name not in detached:
+                arguments[name] = value.detach()  # a later call in place may give it a graph
+        self.arguments = arguments
         reads = self.layouts if self.rule.reads is None else self.rule.reads
-        self.versions = {k: self.arguments[k]._version for k in reads if k in data}
+        self.versions = {k: v._version for k in reads if isinstance(v := arguments.get(k), Tensor)}
         if self.rule.run is not None:
             return self.rule.run(*args, **kwargs)
         output = self.function(*args, **kwargs)

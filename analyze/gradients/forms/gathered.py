@@ -1,0 +1,53 @@
+"""Small gradients, summarised together: an operation takes longer than their numbers do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms.form import Form, Summary, double
+
+SMALL = 1 << 16  # entries of one parameter's gradients
+FULL = 1 << 22  # entries that wait at most
+
+
+class Gathered:
+    """Gradients ``[N, ...]`` of many parameters, made into summaries a lot at a time."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, Tensor] = {}
+        self._entries = 0
+        self._found: dict[str, Summary] = {}
+
+    @staticmethod
+    def takes(form: Form, algorithm: str) -> bool:
+        """Whether the algorithm makes the gradients, and they are small enough."""
+        return form.count * form.shape.numel() <= SMALL and form.in_one_chunk(algorithm)
+
+    def add(self, name: str, form: Form, algorithm: str) -> None:
+        """Make the gradients of a parameter; its summary comes later."""
+        make = form.maker(algorithm)
+        assert make is not None
+        self._waiting[name] = make(0, form.count)
+        self._entries += form.count * form.shape.numel()
+        if self._entries > FULL:
+            self._summarise()
+
+    def summaries(self) -> dict[str, Summary]:
+        """Of all that were added, by name."""
+        self._summarise()
+        return self._found
+
+    def _summarise(self) -> None:
+        """One sum over the examples and one squaring for all parameters."""
+        if not self._waiting:
+            return
+        rows = [values.reshape(len(values), -1) for values in self._waiting.values()]
+        flat = torch.cat(rows, 1)  # [N, entries of all]
+        widths = [row.shape[1] for row in rows]
+        totals = flat.sum(0).split(widths)
+        squares = double(flat).square_().split(widths, dim=1)
+        for name, total, square in zip(self._waiting, totals, squares, strict=True):
+            shape = self._waiting[name].shape[1:]
+            self._found[name] = Summary(total.view(shape), square.sum(1))
+        self._waiting, self._entries = {}, 0
