@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,15 +12,16 @@ from torch.nn import functional as F
 
 import analyze
 from analyze.gradients import batch
-from analyze.gradients.forms import Explicit, OuterProducts, ScatteredRows, Sum, combined
+from analyze.gradients.forms import Explicit, OuterProducts, ScatteredRows, Sum, combined, gathered
+from analyze.gradients.forms.form import equal_parts
 from analyze.gradients.layout import ExampleLayout
-from analyze.gradients.rules import RULES
+from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
 from tests import oracle
 from tests.cases import CASES, Case
 from tests.test_engine import TIGHT, measured, zero_to_rounding
 
-ANY = ["direct", "singly", "gram"]
+ANY = ["direct", "transposed", "singly", "gram"]
 OF_CONVOLUTIONS = ["alone", "grouped", "correlated"]
 
 
@@ -41,6 +45,11 @@ def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
         return ("direct",) if algorithm in special else (algorithm,)
 
     monkeypatch.setattr(OuterProducts, "algorithms", property(algorithms))
+    agrees_with_the_oracle(case)
+
+
+def agrees_with_the_oracle(case: Case) -> None:
+    """By the rules that the case names, none of which turned out to be wrong."""
     tree, expected = measured(case)
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     for name in set(expected.gram) - set(zero_to_rounding(tree)):
@@ -50,6 +59,50 @@ def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
         gram = oracle.scaled_gram_error(at["gradient_gram"].values, expected.gram[name])
         norms = oracle.relative_error(at["gradient_sqnorm"].values, expected.squared_norms[name])
         assert max(gram, norms) < TIGHT, name
+
+
+NONE, ALL = 0, 1 << 60
+SIZES = [
+    (normalization, "LONG", NONE, "layer_norm"),
+    (normalization, "FEW", NONE, "batch_norm"),
+    (normalization, "FEW", ALL, "batch_norm"),
+    (geometry, "MATRIX", NONE, "conv"),
+    (geometry, "MATRIX", ALL, "conv"),
+    (gathered, "SMALL", NONE, ""),
+    (gathered, "SMALL", ALL, ""),
+    (gathered, "FULL", NONE, ""),
+]
+
+
+def resized() -> list[tuple[Case, ModuleType, str, int]]:
+    """The cases with a rule that goes another way from some size on, each with every size moved."""
+    return [
+        (case, module, name, size)
+        for module, name, size, rule in SIZES
+        for case in CASES
+        if any(rule in method for method in case.methods.values())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("case", "module", "name", "size"), resized(), ids=lambda value: getattr(value, "name", None)
+)
+def test_a_way_that_is_chosen_by_size_agrees_at_any_size(case, module, name, size, monkeypatch):
+    monkeypatch.setattr(module, name, size)
+    if name == "MATRIX":
+        monkeypatch.setattr(OuterProducts, "algorithms", property(lambda form: ("gram",)))
+    agrees_with_the_oracle(case)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("most", [1, 3, 4, 100])
+@pytest.mark.parametrize("count", [1, 2, 9, 32])
+def test_chunks_give_each_worker_as_much(count, most, workers):
+    length = equal_parts(count, most, workers)
+    chunks = math.ceil(count / length)
+    assert length == 1 or length % workers == 0
+    assert length < most + workers
+    assert chunks <= math.ceil(count / most), "more of them than there must be"
 
 
 def forms() -> list:

@@ -155,7 +155,8 @@ def measure_batch(
         grads = torch.autograd.grad([edge], leaves, [seed], allow_unused=True)
         if any(g is not None for g in grads[1:]):
             raise ForwardChangedError("a parameter was used past the calls of the plan")
-    gradients = collector.finish()
+    with torch.no_grad():
+        gradients = collector.finish()
     for method, measure in FALLBACK_METHODS.items():
         if wanted := plan.by_fallback(method):
             with clock.measuring(method) if clock else nullcontext():
@@ -232,8 +233,10 @@ class _Collector:
             if call.changed_in_place():
                 raise ForwardChangedError(f"the input of {call.rule.name} was changed in place")
             try:
-                watch = self._clock.measuring(call.rule.name) if self._clock else nullcontext()
-                with torch.no_grad(), watch:
+                # Autograd records nothing here: hooks run in the mode of the backward pass.
+                if self._clock is None:
+                    return self._add_call(call, dy)
+                with self._clock.measuring(call.rule.name):
                     return self._add_call(call, dy)
             except Exception as error:  # whatever goes wrong in a rule, other methods are left
                 if out_of_memory(error):

@@ -1,82 +1,91 @@
 """Time and memory of exact per-example gradients against a plain forward and backward pass.
 
-Every way runs in turn with the plain step, on the same batch; figures are medians of the ratios.
+``speed``: every way in turn with the plain step, on the same batch; figures are medians of the
+ratios. ``cells``: a whole checkpoint of many cells. ``run``: the command, from start to written
+results. ``scaling``: time and memory as one thing grows.
+
 Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from analyze.gradients.conditions import measuring
-from scripts.benchmarking import memory
-from scripts.benchmarking.contenders import WAYS, Found, RefusedError, plain
-from scripts.benchmarking.errors import expected, in_double, worst_error
+from scripts.benchmarking.cells import whole_checkpoint
+from scripts.benchmarking.contenders import WAYS
 from scripts.benchmarking.machine import description
-from scripts.benchmarking.paired import ratios
-from scripts.benchmarking.tables import replace_between, speed_table
+from scripts.benchmarking.scaling import scaling
+from scripts.benchmarking.speed import compare
+from scripts.benchmarking.tables import (
+    cells_table,
+    replace_between,
+    scaling_table,
+    speed_table,
+    whole_run_table,
+)
+from scripts.benchmarking.whole_run import whole_run
 from scripts.benchmarking.workloads import WORKLOADS, Workload
 
 DOCS, FOLDER = Path("docs/speed.md"), Path("benchmarks")
+SAMPLE = "sample_checkpoints/half_noise"
+TABLES: dict[str, Callable[[Any], str]] = {
+    "speed": speed_table, "cells": cells_table, "run": whole_run_table, "scaling": scaling_table,
+}  # fmt: skip
+ON = {"cpu": list(TABLES), "cuda": ["speed", "cells"]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/benchmark", description=__doc__)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", choices=list(ON), default="cpu")
+    parser.add_argument("--parts", metavar="NAME,...", help=f"of {', '.join(TABLES)}")
     parser.add_argument("--pairs", type=int, default=11, help="of each way with the plain step")
     parser.add_argument("--only", metavar="TEXT", default="", help="models whose name has this")
     parser.add_argument("--ways", metavar="NAME,...", help=f"of {', '.join(WAYS)}")
     arguments = parser.parse_args()
+    device = arguments.device
+    parts = ON[device] if arguments.parts is None else arguments.parts.split(",")
     ways = list(WAYS) if arguments.ways is None else arguments.ways.split(",")
+    models = [w for w in WORKLOADS[device] if arguments.only in w.name]
     whole = not arguments.only and arguments.ways is None
-    workloads: dict[str, Any] = {}
-    figures = {"machine": description(arguments.device), "workloads": workloads}
-    for workload in WORKLOADS[arguments.device]:
-        if arguments.only in workload.name:
-            workloads[workload.name] = compare(workload, arguments.device, ways, arguments.pairs)
+    for part in parts:
+        figures: dict[str, Any] = {}
+        for figures in _measured(part, device, models, ways, arguments.pairs):
             if whole:
-                save(figures, arguments.device)
-    print(speed_table(figures))
+                _save(part, figures, device)
+        print(TABLES[part](figures))
 
 
-def save(figures: dict[str, Any], device: str) -> None:
+def _measured(
+    part: str, device: str, models: list[Workload], ways: list[str], pairs: int
+) -> Iterator[dict[str, Any]]:
+    """The figures of one part, as they grow from model to model."""
+    found: dict[str, Any] = {}
+    if part == "run":
+        yield whole_run(SAMPLE)
+    elif part == "scaling":
+        yield scaling()
+    else:
+        for model in models:
+            if part == "speed":
+                found[model.name] = compare(model, device, ways, pairs)
+            else:
+                found[model.name] = whole_checkpoint(model, device)
+                print(f"{model.name}: {found[model.name]}", flush=True)
+            yield found
+
+
+def _save(part: str, figures: dict[str, Any], device: str) -> None:
     """Write what is known so far, as JSON and in the docs."""
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / f"{device}.json").write_text(json.dumps(figures, indent=2) + "\n")
-    replace_between(DOCS, f"speed on {device}", speed_table(figures))
-
-
-def compare(workload: Workload, device: str, ways: list[str], pairs: int) -> dict[str, Any]:
-    """Every way on one model: ratio, memory as a ratio, worst error, or why it refuses."""
-    exact = expected(*workload.make(torch.device(device)))
-    plain_peak = memory.peak_bytes(device, workload.name, "plain")
-    found: dict[str, dict[str, Any]] = {}
-    for name in ways:
-        try:
-            with measuring():
-                found[name] = _one_way(workload, torch.device(device), name, pairs, exact)
-            peak = memory.peak_bytes(device, workload.name, name)
-            found[name]["memory"] = None if peak is None or not plain_peak else peak / plain_peak
-        except RefusedError as refusal:
-            found[name] = {"refuses": str(refusal)}
-        print(f"{workload.name}, {name}: {found[name]}", flush=True)
-        gc.collect()
-    return {"what": workload.what, "ways": found}
-
-
-def _one_way(
-    workload: Workload, device: torch.device, name: str, pairs: int, exact: dict[str, Found]
-) -> dict[str, Any]:
-    """Exactness in float64, time in float32."""
-    error = worst_error(WAYS[name](*in_double(*workload.make(device)))(), exact)
-    step = WAYS[name](*workload.make(device))
-    return {"error": error, "ratio": ratios(step, plain(*workload.make(device)), pairs)}
+    path = FOLDER / f"{device}.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept[part] = {"machine": description(device), "figures": figures}
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+    replace_between(DOCS, f"{part} on {device}", TABLES[part](figures))
 
 
 if __name__ == "__main__":

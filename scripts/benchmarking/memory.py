@@ -33,25 +33,27 @@ def measure(device: str, workload: str, way: str) -> int | None:
     chosen = next(w for w in WORKLOADS[device] if w.name == workload)
     with measuring():
         model, inputs, targets = chosen.make(torch.device(device))
-        held = _held(device)
+        held = held_bytes(device)
         step = (plain if way == "plain" else WAYS[way])(model, inputs, targets)
         step()
-        if not _reset(device):
+        if not reset_peak(device):
             return None
         step()
-    return _peak(device) - held
+    return peak_bytes_so_far(device) - held
 
 
-def _held(device: str) -> int:
+def held_bytes(device: str) -> int:
+    """What this process has at the moment."""
     return torch.cuda.memory_allocated() if device == "cuda" else _status("VmRSS")
 
 
-def _peak(device: str) -> int:
+def peak_bytes_so_far(device: str) -> int:
+    """The most that it had since ``reset_peak``."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
 
 
-def _reset(device: str) -> bool:
-    """Forget earlier peaks."""
+def reset_peak(device: str) -> bool:
+    """Forget earlier peaks; whether that is possible here."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return True

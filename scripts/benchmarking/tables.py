@@ -15,10 +15,9 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def speed_table(figures: dict[str, Any]) -> str:
     """A line for each model, a column for each way: ratio, memory and worst error below."""
-    workloads = figures["workloads"]
-    ways = list(next(iter(workloads.values()))["ways"])
+    ways = list(next(iter(figures.values()))["ways"])
     lines = []
-    for name, workload in workloads.items():
+    for name, workload in figures.items():
         lines.append([f"{name}, {workload['what']}", *map(_cell, workload["ways"].values())])
     return markdown(["time, memory, worst error", *ways], lines)
 
@@ -30,6 +29,38 @@ def _cell(way: dict[str, Any]) -> str:
     memory = "" if way["memory"] is None else f", {way['memory']:.2f}"
     middle_half = f"({ratio['low']:.2f}-{ratio['high']:.2f})"
     return f"**{ratio['median']:.2f}** {middle_half}{memory}, {way['error']:.0e}"
+
+
+def cells_table(figures: dict[str, Any]) -> str:
+    """A line for each model."""
+    lines = []
+    for name, found in figures.items():
+        ratio = found["ratio"]
+        pairs = f"{ratio['pairs']:.0f}"
+        lines.append([name, f"**{ratio['median']:.2f}**", pairs, f"{found['batch']}"])
+    return markdown(["whole checkpoint", "time", "pairs", "batch"], lines)
+
+
+def scaling_table(figures: dict[str, list[dict[str, Any]]]) -> str:
+    """A line for each point: how much there is, time and memory, against the first of its axis."""
+    lines = []
+    for axis, points in figures.items():
+        what = "parameters" if axis == "width" else axis
+        for point in points:
+            amount, time, memory = (_times(point, points[0], k) for k in (what, "seconds", "bytes"))
+            megabytes = f"{point['bytes'] / 1e6:.0f} MB ({memory})"
+            lines.append([f"{point[what]:,} {what}", amount, time, megabytes])
+    return markdown(["", "amount", "time", "memory"], lines)
+
+
+def whole_run_table(figures: dict[str, Any]) -> str:
+    """One line: a run of the samples."""
+    cells = [figures["run"], f"**{figures['process']:.2f}**", f"{figures['beyond_start']:.2f}"]
+    return markdown(["`analyze run`", "process", "beyond start"], [cells])
+
+
+def _times(point: dict[str, Any], first: dict[str, Any], key: str) -> str:
+    return f"{point[key] / first[key]:.2f} x"
 
 
 def replace_between(path: Path, mark: str, text: str) -> None:

@@ -22,7 +22,7 @@ class Explicit(Form):
         self.shape = self.values.shape[1:]
 
     def explicit(self, start: int, stop: int) -> Tensor:
-        return self.values[start:stop]
+        return self.values if stop - start == self.count else self.values[start:stop]
 
     def merged(self, other: Form) -> Form | None:
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None

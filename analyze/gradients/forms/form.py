@@ -9,6 +9,7 @@ outputs of a group, ``D`` width of an embedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from analyze.gradients.forms.squares import SquaredNorms, in_double
 
-# Per-example gradients made at a time: few enough to stay in a CPU's cache, or to fill a GPU.
+# Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
 
 
@@ -83,7 +84,7 @@ class Form:
 
     def in_one_chunk(self, algorithm: str) -> bool:
         """Whether the algorithm makes the gradients, and all of them at a time."""
-        return self.maker(algorithm) is not None and len([*self._chunks(algorithm)]) == 1
+        return self.maker(algorithm) is not None and self._chunk(algorithm) >= self.count
 
     def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
         """What makes the gradients of a range of examples, if that is what the algorithm does."""
@@ -93,22 +94,34 @@ class Form:
         """The summary; where the algorithm makes the gradients, a chunk at a time."""
         make = self.maker(algorithm)
         assert make is not None, f"{type(self).__name__} does not say what {algorithm!r} is"
+        total, squares = self._added(make, algorithm)
+        return Summary(total, squares.found(partial(_made_again, make)))
+
+    def _added(
+        self, make: Callable[[int, int], Tensor], algorithm: str
+    ) -> tuple[Tensor, SquaredNorms]:
+        """Make the gradients a chunk at a time, add them up and square them on the fly."""
         total: Tensor | None = None
         squares = SquaredNorms()
         for start, stop in self._chunks(algorithm):
-            values = make(start, stop)  # [n, *shape]
+            values = make(start, stop)  # [n, ...]
             squares.add(values)
             part = values.sum(0)
             total = part if total is None else total.add_(part)
         assert total is not None
-        return Summary(total, squares.found(partial(_made_again, make)))
+        return total, squares
 
     def _chunks(self, algorithm: str) -> Iterator[tuple[int, int]]:
-        """Ranges of examples for which an algorithm holds ``CHUNK_BYTES`` at a time."""
-        budget = CHUNK_BYTES.get(self._device_type(), CHUNK_BYTES["cpu"])
-        step = max(1, budget // max(1, self._bytes_per_example(algorithm)))
+        """Ranges of examples that an algorithm works on at a time, of about equal length."""
+        step = equal_parts(self.count, self._chunk(algorithm), _workers(self._device_type()))
         for start in range(0, self.count, step):
             yield start, min(start + step, self.count)
+
+    def _chunk(self, algorithm: str) -> int:
+        """Examples of which an algorithm holds ``CHUNK_BYTES`` for each worker."""
+        device = self._device_type()
+        budget = CHUNK_BYTES.get(device, CHUNK_BYTES["cpu"]) * _workers(device)
+        return max(1, budget // max(1, self._bytes_per_example(algorithm)))
 
     def _bytes_per_example(self, algorithm: str) -> int:
         """What an algorithm holds of each example that it works on; by default, the gradient."""
@@ -116,6 +129,17 @@ class Form:
 
     def _device_type(self) -> str:
         return "cpu"
+
+
+def equal_parts(count: int, most: int, workers: int) -> int:
+    """Length of parts that ``count`` is cut into, about ``most``, the same for every worker."""
+    length = math.ceil(count / max(1, math.ceil(count / most)))
+    return length if length == 1 else math.ceil(length / workers) * workers
+
+
+def _workers(device: str) -> int:
+    """Threads that share the examples of a chunk."""
+    return torch.get_num_threads() if device == "cpu" else 1
 
 
 def by_first_algorithm(form: Form) -> Summary:

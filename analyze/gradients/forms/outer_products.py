@@ -51,8 +51,8 @@ class OuterProducts(Form):
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
-    replaces it), nor ``singly``, which makes them in one place one after the other; ``gram``
-    ``N*G*T*T*(O + K)``, or what ``grams`` says.
+    replaces it), nor ``transposed``, which exchanges the factors, nor ``singly``, which makes them
+    in one place one after the other; ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says.
     """
 
     count: int
@@ -73,7 +73,7 @@ class OuterProducts(Form):
         if positions == 1 and groups == 1 and self.like.device.type != "mps":
             return ("gram",)
         dearest = WORTH_TRYING * positions * outputs * inputs
-        made = ("direct", "singly", *self.makers, *self.single_makers)
+        made = ("direct", "transposed", "singly", *self.makers, *self.single_makers)
         if self.like.device.type == "mps" or self._grams.cost > dearest:
             return made
         return (*made, "gram")
@@ -93,11 +93,24 @@ class OuterProducts(Form):
     def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
         if algorithm == "gram":
             return self._gram()
+        if algorithm == "transposed":
+            return self._transposed()
         if algorithm == "singly":
             return self._singly(self._matrix_products())
         if algorithm in self.single_makers:
             return self._singly(map(self.single_makers[algorithm], range(self.count)))
         return super()._by(algorithm, choose)
+
+    def _transposed(self) -> Summary:
+        """As ``direct`` with the factors of the matrix products exchanged: ``[n, G, K, O]``."""
+
+        def make(start: int, stop: int) -> Tensor:
+            x, dy = self.factors(start, stop)
+            return x.transpose(-1, -2) @ dy
+
+        total, squares = self._added(make, "transposed")
+        shaped = total.transpose(1, 2).reshape(self.shape)
+        return Summary(shaped, squares.found(self._squares_again))
 
     def _singly(self, gradients: Iterable[Tensor]) -> Summary:
         """Square and add each gradient while it is in the cache; the next may take its place."""

@@ -23,7 +23,7 @@ class SquaredNorms:
 
     def __init__(self) -> None:
         self._block: int | None = None
-        self._parts: list[Tensor] = []  # norms of blocks, [n, blocks]
+        self._parts: list[Tensor] = []  # norms of blocks, [n, blocks], or of all, [n]
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, all of one size."""
@@ -33,7 +33,7 @@ class SquaredNorms:
         if not self._parts:
             self._block = _block_of(rows)
         if self._block is None:
-            norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+            norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         else:
             norms = torch.linalg.vector_norm(rows.view(len(rows), -1, self._block), dim=2)
         self._parts.append(norms)
@@ -46,12 +46,13 @@ class SquaredNorms:
                 through, for those whose squares float32 had no room for.
         """
         norms = self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts)
-        squares = norms.double().square_().sum(1)
-        if self._block is not None:
-            smallest, largest = (float(value) for value in squares.aminmax())
-            if not (smallest > FAINT and math.isfinite(largest)):
-                unsure = ((squares <= FAINT) | ~squares.isfinite()).nonzero().flatten()
-                squares[unsure] = again(unsure)
+        if self._block is None:
+            return norms.square_()
+        squares = torch.linalg.vector_norm(norms, dim=1, dtype=torch.float64).square_()
+        smallest, largest = (float(value) for value in squares.aminmax())
+        if not (smallest > FAINT and math.isfinite(largest)):
+            unsure = ((squares <= FAINT) | ~squares.isfinite()).nonzero().flatten()
+            squares[unsure] = again(unsure)
         return squares
 
 

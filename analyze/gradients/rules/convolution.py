@@ -20,6 +20,7 @@ from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.geometry import ConvolutionGeometry, per_axis
 from analyze.gradients.rules.rule import Forms, Rule, layer
 
+COPYING = 16  # multiply-adds in a matrix product that unfolding one entry costs
 ADDING = 8  # multiply-adds in a matrix product that one addition of a strided entry costs
 
 
@@ -136,6 +137,12 @@ def _forms(
     outputs, inputs = channels // groups, weight.numel() // channels
     size = sides.flat.shape[3:]
 
+    def rows_as_they_are(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The factors of a convolution that sees one position at a time."""
+        x = sides.folded[start:stop].reshape(stop - start, groups, inputs, -1)
+        flat = sides.flat[start:stop].reshape(stop - start, groups, outputs, -1)
+        return x.transpose(2, 3), flat.transpose(2, 3)
+
     def factors(start: int, stop: int) -> tuple[Tensor, Tensor]:
         patches = geometry.unfold(
             sides.folded[start:stop].flatten(0, 1)
@@ -152,7 +159,7 @@ def _forms(
         count=count,
         shape=weight.shape,
         dims=(groups, rows * size.numel(), outputs, inputs),
-        factors=factors,
+        factors=rows_as_they_are if rows == 1 and geometry.pointwise else factors,
         batch_sum=batch_sum,
         like=dy,
         grams=_grams(sides, geometry, size) if rows == 1 else None,
@@ -173,7 +180,7 @@ def _grams(sides: _Sides, geometry: ConvolutionGeometry, size: torch.Size) -> Gr
     inputs = sides.folded.shape[3:]
     places, positions = inputs.numel(), size.numel()
     channels, others = sides.folded.shape[2] // groups, sides.flat.shape[2] // groups
-    if places**2 * channels > positions**2 * channels * taps:
+    if places**2 > positions * taps * (positions + COPYING):
         return None  # a stride that leaves most positions out
 
     def of(start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

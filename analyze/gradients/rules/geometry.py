@@ -66,7 +66,7 @@ class ConvolutionGeometry:
             inside = self._inside(axis, offset, gram.shape[both[0]], length)
             if inside is not None:
                 ours, theirs = (_at(both, part) for part in inside)
-                added[ours] += gram[theirs]
+                added[ours].add_(gram[theirs])  # `+=` would also copy it to itself
         return added
 
     def _inside(self, axis: int, offset: int, size: int, length: int) -> tuple[slice, slice] | None:
@@ -118,6 +118,11 @@ class ConvolutionGeometry:
         for axis, length in enumerate(self.kernel, start=2):
             found = found.narrow(axis, 0, length)  # what a stride left over gives more
         return found.unflatten(1, x.shape[:2])[0]
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the output at a position is that of the input there, and there alone."""
+        return self.kernel.numel() == 1 and set(self.stride) == {1} and not any(self.padding)
 
     @property
     def symmetric(self) -> tuple[int, ...] | None:

@@ -17,9 +17,12 @@ from torch.nn import functional as F
 
 from analyze.gradients.forms import Explicit
 from analyze.gradients.layout import ExampleLayout
-from analyze.gradients.rules.rule import Forms, Rule, layer
+from analyze.gradients.rules.rule import KEPT, Forms, Rule, layer
 
+LONG = 1 << 15  # entries of an example, from which a backward pass of its own is worth a call
 FEW = 8  # positions of a plane, below which torch's own batch norm is slower than plain arithmetic
+
+LAYER_NORM = {"input": None, "normalized_shape": None, "weight": None, "bias": None, "eps": 1e-5}
 
 Reduce = Callable[[Tensor, ExampleLayout, Tensor], Tensor]
 
@@ -43,10 +46,45 @@ def norm_forms(
             bare |= {"running_mean": None, "running_var": None}
         if "bias" in bare:
             bare["bias"] = None
-        found["weight"] = Explicit(reduce(function(**bare) * dy, layout, arguments["weight"]))
+        product = function(**bare).mul_(dy)
+        found["weight"] = Explicit(reduce(product, layout, arguments["weight"]))
     if "bias" in wanted:
         found["bias"] = Explicit(reduce(dy, layout, arguments["bias"]))
     return found
+
+
+def layer_norm_forms(
+    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
+) -> Forms:
+    """As ``norm_forms``; torch's own backward pass for each example where that has many entries.
+
+    Cost: then one pass over the input and the gradient.
+    """
+    arguments = {**arguments}
+    mean, deviation = arguments.pop(KEPT)  # [.., 1] each; one over the deviation
+    x, weight, bias = (arguments[k] for k in ("input", "weight", "bias"))
+    if x.device.type != "cpu" or x.numel() < LONG * layout.count(x):
+        return norm_forms(F.layer_norm, _over_trailing_axes, arguments, dy, layout, wanted)
+    found = []
+    # Torch's pass takes the statistics to be contiguous, and is wrong where they are not.
+    split = (layout.examples_first(v).contiguous().unbind() for v in (dy, x, mean, deviation))
+    for dy_n, x_n, mean_n, deviation_n in zip(*split, strict=True):
+        found.append(
+            torch.ops.aten.native_layer_norm_backward(
+                dy_n, x_n, arguments["normalized_shape"], mean_n, deviation_n, weight, bias,
+                [False, "weight" in wanted, "bias" in wanted],
+            )
+        )  # fmt: skip
+    _, of_weight, of_bias = zip(*found, strict=True)
+    gradients = {"weight": of_weight, "bias": of_bias}
+    return {name: Explicit(torch.stack(gradients[name])) for name in wanted}
+
+
+def _layer_norm_with_statistics(*args: Any, **kwargs: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The output, and the mean and one over the deviation of each position."""
+    named = {**LAYER_NORM, **dict(zip(LAYER_NORM, args, strict=False)), **kwargs}
+    output, mean, deviation = torch.native_layer_norm(*named.values())
+    return output, (mean, deviation)
 
 
 def batch_norm_forms(
@@ -65,8 +103,8 @@ def batch_norm_forms(
         if name == "input":
             found[name] = Explicit(gradients[name].view(x.shape))
         else:
-            by_row = gradients[name].view(len(x), -1)  # [rows, C]
-            found[name] = Explicit(layout.examples_first(by_row).sum(1))
+            rows = layout.examples_first(gradients[name].view(len(x), -1))  # [N, rows, C]
+            found[name] = Explicit(rows[:, 0] if rows.shape[1] == 1 else rows.sum(1))
     return found
 
 
@@ -92,16 +130,21 @@ def _by_formula(
     arguments: dict[str, Any], x: Tensor, dy: Tensor, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
     """``dy (x - mean) / deviation`` and so on: torch's pass is slow for planes of few positions."""
-    x, dy = (v.reshape(*v.shape[:2], -1) for v in (x, dy))  # [rows, C, positions]
-    weight, mean = arguments["weight"], arguments["running_mean"][:, None]
+    positions = x.shape[2:].numel()
+    weight, mean = arguments["weight"], arguments["running_mean"]
     factor = torch.rsqrt(arguments["running_var"] + arguments["eps"])
+    per_channel = torch.stack((mean, factor if weight is None else factor * weight))
+    # One entry for each of the few positions: torch is slow where the last axis is short.
+    mean, slope = per_channel[:, :, None].expand(-1, -1, positions).reshape(2, -1).unbind()
+    x, dy = x.reshape(len(x), -1), dy.reshape(len(dy), -1)  # [rows, C * positions]
+    ones = x.new_ones(positions)
     found = {}
     if "input" in wanted:
-        found["input"] = dy * (factor if weight is None else factor * weight)[:, None]
+        found["input"] = dy * slope
     if "weight" in wanted:
-        found["weight"] = (x - mean).mul_(dy).sum(2) * factor
+        found["weight"] = (x - mean).mul_(dy).view(len(x), -1, positions) @ ones * factor
     if "bias" in wanted:
-        found["bias"] = dy.sum(2)
+        found["bias"] = dy.view(len(dy), -1, positions) @ ones
     return found
 
 
@@ -174,11 +217,13 @@ NORMALIZATIONS = (
         _over_channels,
         _on_the_batch_axis,
     ),
-    _rule(
+    layer(
+        "layer_norm",
         F.layer_norm,
-        {"input": None, "normalized_shape": None, "weight": None, "bias": None, "eps": 1e-5},
-        _over_trailing_axes,
+        LAYER_NORM,
+        layer_norm_forms,
         _before_the_normalised_axes,
+        keeping=_layer_norm_with_statistics,
     ),
     _rule(
         F.rms_norm,

@@ -16,6 +16,8 @@ from analyze.gradients.weights import Weight
 Function = Callable[..., Any]
 Forms = dict[str, Form]
 
+KEPT = "kept"  # the argument that holds what a call gave besides its output
+
 
 @dataclass
 class Call:
@@ -68,6 +70,9 @@ class Call:
         self.arguments = arguments
         reads = self.layouts if self.rule.reads is None else self.rule.reads
         self.versions = {k: v._version for k in reads if isinstance(v := arguments.get(k), Tensor)}
+        if self.rule.keeping is not None:
+            output, arguments[KEPT] = self.rule.keeping(*args, **kwargs)
+            return output
         if self.rule.run is not None:
             return self.rule.run(*args, **kwargs)
         output = self.function(*args, **kwargs)
@@ -103,6 +108,8 @@ class Rule:
         accepts: Whether the rule is exact for these arguments and layouts.
         reads: The arguments whose values ``forms`` needs; None for all that hold examples.
         run: What to call in the functional's place, where it leaves traces on its weight.
+        keeping: What to call in its place where ``forms`` can use more than the arguments: gives
+            the output and that, which becomes the argument ``KEPT``.
         fused: The argument whose gradient ``forms`` gives as well where it is wanted, because
             torch has one pass for that and the weights'; autograd then makes none of its own.
     """
@@ -116,6 +123,7 @@ class Rule:
     accepts: Callable[[Call], bool]
     reads: tuple[str, ...] | None = ("input",)
     run: Function | None = None
+    keeping: Function | None = None
     fused: str | None = None
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +157,7 @@ def layer(
     *,
     weights: tuple[str, ...] = ("weight", "bias"),
     run: Function | None = None,
+    keeping: Function | None = None,
     fused: str | None = None,
 ) -> Rule:
     """The rule of a layer: one ``input`` that holds the examples where the output does."""
@@ -162,7 +171,7 @@ def layer(
 
     return Rule(
         name, (function,), arguments, weights, ("input",), of_call, accepts_call, ("input",), run,
-        fused,
+        keeping, fused,
     )  # fmt: skip
 
 
