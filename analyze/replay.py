@@ -1,7 +1,8 @@
 """The replay: every checkpoint is loaded, measured and kept, and none disturbs the others.
 
 While one is measured the next is read, in a thread of its own: hashing, mapping the file, building
-the model. A checkpoint's trouble is told when its turn comes.
+the model; and the unit of the one before is written in another. A checkpoint's trouble is told when
+its turn comes, that of writing a unit with the checkpoint after it.
 """
 
 from __future__ import annotations
@@ -45,14 +46,17 @@ def replay(job: Job, prepared: Prepared, folder: Folder, progress: Progress) -> 
     """
     progress.start(len(job.checkpoints), len(job.probes))
     reader = ThreadPoolExecutor(max_workers=1)
+    keeper = _Keeper(folder)
     try:
         outcomes = []
         for checkpoint, coming in _ahead(job, prepared, folder, reader):
             progress.checkpoint(checkpoint.name)
-            outcomes.append(_outcome(job, prepared, checkpoint, coming, folder, progress))
+            outcomes.append(_outcome(job, prepared, checkpoint, coming, keeper, progress))
+        keeper.wait()
         return outcomes
     finally:
         reader.shutdown(cancel_futures=True)
+        keeper.close()
         progress.finish()
 
 
@@ -80,14 +84,14 @@ def _outcome(
     prepared: Prepared,
     checkpoint: Checkpoint,
     coming: Future[Unit | Loaded],
-    folder: Folder,
+    keeper: _Keeper,
     progress: Progress,
 ) -> Outcome:
     try:
         found = coming.result()
         if isinstance(found, Loaded):
             unit = _measured(prepared.engine, checkpoint, found, progress)
-            _keep(folder, checkpoint, unit)
+            keeper.keep(checkpoint, unit)
         else:
             unit = found
             prepared.engine.adopt(unit.state)
@@ -120,7 +124,36 @@ def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, progress: 
     return Unit(measurement, of_a_checkpoint(checkpoint) | found, engine.state())
 
 
-def _keep(folder: Folder, checkpoint: Checkpoint, unit: Unit) -> None:
-    """Write a unit, and what the engine learned while it was measured."""
-    folder.write(checkpoint.name, unit)
-    folder.extend_plan(unit.state["algorithms"])
+class _Keeper:
+    """Writes units in a thread of its own, one after the other."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._writer = ThreadPoolExecutor(max_workers=1)
+        self._written: Future[None] | None = None
+
+    def keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
+        """Begin to write a unit, and what the engine learned while it was measured.
+
+        Raises:
+            InputError: the unit before it could not be written.
+        """
+        self.wait()
+        self._written = self._writer.submit(self._keep, checkpoint, unit)
+
+    def wait(self) -> None:
+        """Until all units are written.
+
+        Raises:
+            InputError: the last of them could not be.
+        """
+        if self._written is not None:
+            self._written.result()
+
+    def close(self) -> None:
+        """End the thread, after what it has begun."""
+        self._writer.shutdown()
+
+    def _keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
+        self._folder.write(checkpoint.name, unit)
+        self._folder.extend_plan(unit.state["algorithms"])

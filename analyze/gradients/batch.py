@@ -24,7 +24,7 @@ from analyze.gradients.memory import out_of_memory
 from analyze.gradients.plan import Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
-from analyze.gradients.timing import Clock, seconds
+from analyze.gradients.timing import Clock, fastest
 
 # Entries of the output at a time: few enough to stay in a CPU's cache, or to fill a GPU.
 LOGITS = {"cpu": 1 << 20, "cuda": 1 << 26}
@@ -107,8 +107,8 @@ class AlgorithmChoice:
             return algorithms[0]
         key = form.key
         if key not in self.chosen:
-            taken = {a: seconds(partial(form.summarise, a, self.summarise)) for a in algorithms}
-            self.chosen[key] = min(taken, key=taken.__getitem__)
+            ways = {a: partial(form.summarise, a, self.summarise) for a in algorithms}
+            self.chosen[key] = fastest(ways)
         return self.chosen[key]
 
 

@@ -9,8 +9,8 @@ from analyze.errors import InputError
 from analyze.gradients.replica import Inputs, Replica
 
 # What the activations of a batch may take, and the batch beyond which none gets faster.
-ACTIVATION_BYTES = {"cpu": 256 << 20, "cuda": 8 << 30, "mps": 2 << 30}
-LARGEST_BATCH = {"cpu": 64, "cuda": 1024, "mps": 256}
+ACTIVATION_BYTES = {"cpu": 512 << 20, "cuda": 8 << 30, "mps": 2 << 30}
+LARGEST_BATCH = {"cpu": 128, "cuda": 1024, "mps": 256}
 
 
 def resolve_device(name: str) -> torch.device:

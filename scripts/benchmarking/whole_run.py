@@ -28,7 +28,7 @@ def whole_run(run: str) -> dict[str, Any]:
     for _ in range(PAIRS):
         with TemporaryDirectory() as folder:
             output = Path(folder, "results.h5")
-            ours = [sys.executable, "-m", "analyze", "run", run, "-o", str(output)]
+            ours = [sys.executable, "-m", "analyze", "run", run, "--output", str(output)]
             steps = ([*plain, START_ONLY], plain, [*ours, "--batch-norm", "saved"])
             found.append([seconds(partial(_process, step)) for step in steps])
     return {
