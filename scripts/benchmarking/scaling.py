@@ -30,7 +30,7 @@ class Point:
         subsets: Of equal size.
     """
 
-    probes: int = 2048
+    probes: int = 1024
     width: int = 16
     checkpoints: int = 1
     folds: int = 10
@@ -39,12 +39,12 @@ class Point:
 
 AXES: dict[str, list[int]] = {
     "probes": [256, 1024, 4096, 16384],
-    "width": [8, 16, 32, 64],
-    "checkpoints": [1, 2, 4, 8],
-    "folds": [1, 10, 20, 50],
-    "subsets": [1, 2, 4, 8],
+    "width": [8, 16, 32],
+    "checkpoints": [1, 2, 4],
+    "folds": [1, 10, 50],
+    "subsets": [1, 4, 8],
 }
-REPEATS = 3
+REPEATS = 2
 
 
 def scaling() -> dict[str, list[dict[str, Any]]]:
