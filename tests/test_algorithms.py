@@ -12,8 +12,17 @@ from torch.nn import functional as F
 
 import analyze
 from analyze.gradients import batch
-from analyze.gradients.forms import Explicit, OuterProducts, ScatteredRows, Sum, combined, gathered
+from analyze.gradients.forms import (
+    Explicit,
+    OuterProducts,
+    ScatteredRows,
+    Sum,
+    combined,
+    form,
+    gathered,
+)
 from analyze.gradients.forms.form import equal_parts
+from analyze.gradients.forms.parts import Parts
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
@@ -126,9 +135,33 @@ def test_forms_of_any_kind_add_up(first, second):
     expected = a.explicit(0, 5) + b.explicit(0, 5)
     both = combined([a, b])
     for algorithm in both.algorithms:
-        total, norms = both.summarise(algorithm)
-        torch.testing.assert_close(total, expected.sum(0))
+        totals, norms = both.summarise(algorithm)
+        torch.testing.assert_close(totals, expected.sum(0, keepdim=True))
         torch.testing.assert_close(norms, expected.flatten(1).square().sum(1))
+
+
+@pytest.mark.parametrize("lengths", [[5], [2, 3], [1, 1, 3], [1] * 5], ids=str)
+@pytest.mark.parametrize("chunk", [1, 1 << 30])
+def test_every_algorithm_sums_each_part_of_a_batch(chunk, lengths, monkeypatch):
+    """Whether a chunk of examples holds several parts, or a part several chunks."""
+    monkeypatch.setitem(form.CHUNK_BYTES, "cpu", chunk)
+    scattered, explicit, outer = forms()
+    for one in (scattered, explicit, outer, combined([scattered, outer])):
+        expected = torch.stack([part.sum(0) for part in one.explicit(0, 5).split(lengths)])
+        for algorithm in one.algorithms:
+            totals, _ = one.summarise(algorithm, Parts(lengths))
+            torch.testing.assert_close(totals, expected, msg=algorithm)
+
+
+def test_small_gradients_of_many_parameters_are_summed_by_parts_too():
+    waiting = gathered.Gathered(Parts([2, 3]))
+    explicit = {str(k): Explicit(torch.randn(5, k, 2)) for k in range(1, 4)}
+    for name, one in explicit.items():
+        waiting.add(name, one, "direct")
+    for name, (totals, norms) in waiting.summaries().items():
+        values = explicit[name].values
+        torch.testing.assert_close(totals, torch.stack([values[:2].sum(0), values[2:].sum(0)]))
+        torch.testing.assert_close(norms.float(), values.flatten(1).square().sum(1))
 
 
 WALKS = [

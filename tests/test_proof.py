@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from analyze.gradients import batch, rewrites, weights
 from analyze.gradients.forms import Apart, Explicit, Form, OuterProducts, Placed, ScatteredRows, Sum
 from analyze.gradients.forms import form as forms
+from analyze.gradients.forms.parts import Parts
 from analyze.gradients.rewrites import recurrent
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
 from tests import oracle
@@ -152,9 +153,9 @@ def without_cross_terms(form_list: list[Form]) -> Form:
     class Orthogonal(Form):
         count, shape = form_list[0].count, form_list[0].shape
 
-        def _by(self, algorithm: str, choose: Callable[[Form], forms.Summary]) -> forms.Summary:
-            parts = [forms.by_first_algorithm(f) for f in form_list]
-            return forms.Summary(sum(p.total for p in parts), sum(p.squared_norms for p in parts))
+        def _by(self, algorithm: str, parts: Parts, choose: forms.Choose) -> forms.Summary:
+            found = [choose(form, parts) for form in form_list]
+            return forms.Summary(sum(f.totals for f in found), sum(f.squared_norms for f in found))
 
     return Orthogonal()
 

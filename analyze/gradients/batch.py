@@ -1,7 +1,7 @@
 """One batch, forward and backward: each parameter's gradient sum and per-example squared norms.
 
-The only loop over the calls of a model. A batch holds examples of one cell, so the sum over the
-batch is part of the cell's sum.
+The only loop over the calls of a model. A batch holds examples of one cell or of several, which are
+its parts: the sum over each is part of a cell's sum.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
 from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
-from analyze.gradients.forms import Form, Gathered, Summary, combined
+from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
 from analyze.gradients.losses import Loss
 from analyze.gradients.memory import out_of_memory
@@ -63,19 +64,26 @@ class BatchResult:
         """Of each example's gradient, ``[N]`` float64 on the CPU."""
         return self.scaled[name].squared_norms.cpu() / self.scale**2
 
+    def all_squared_norms(self) -> np.ndarray:
+        """``[P, N]`` float64, of the parameters in the order of ``scaled``: one wait for a GPU."""
+        found = torch.stack([summary.squared_norms for summary in self.scaled.values()])
+        return found.cpu().numpy() / self.scale**2
+
     def values(self, name: str) -> int:
         """How many a gradient of the parameter has."""
-        return self.scaled[name].total.numel()
+        return self.scaled[name].totals[0].numel()
 
-    def put_total(self, name: str, to: Tensor) -> None:
-        """Write the sum over the examples to a tensor of the parameter's size."""
-        to.copy_(self.scaled[name].total.reshape(to.shape))
-        if self.scale != 1.0:
-            to.mul_(1.0 / self.scale)
+    def put_total(self, name: str, part: int, to: Tensor) -> None:
+        """Write the sum over the examples of a part to a tensor of the parameter's size."""
+        total = self.scaled[name].totals[part].reshape(to.shape)
+        if total.dtype == to.dtype and total.device == to.device:
+            torch.mul(total, 1.0 / self.scale, out=to)
+        else:  # first to where there is room for what is small without the scale
+            to.copy_(total).mul_(1.0 / self.scale)
 
-    def add_total(self, name: str, to: Tensor) -> None:
-        """Add the sum over the examples to a float64 tensor of the parameter's size."""
-        total = self.scaled[name].total
+    def add_total(self, name: str, part: int, to: Tensor) -> None:
+        """Add the sum over the examples of a part to a float64 tensor of the parameter's size."""
+        total = self.scaled[name].totals[part]
         total = total.cpu() if total.device.type == "mps" else total  # which has no float64
         to.add_(total.reshape(to.shape), alpha=1.0 / self.scale)
 
@@ -96,18 +104,18 @@ class AlgorithmChoice:
 
     chosen: dict[str, str]
 
-    def summarise(self, form: Form) -> Summary:
+    def summarise(self, form: Form, parts: Parts) -> Summary:
         """The form's summary, by the fastest of its algorithms."""
-        return form.summarise(self.of(form), self.summarise)
+        return form.summarise(self.of(form, parts), parts, self.summarise)
 
-    def of(self, form: Form) -> str:
+    def of(self, form: Form, parts: Parts) -> str:
         """The fastest of the form's algorithms."""
         algorithms = form.algorithms
         if len(algorithms) == 1:
             return algorithms[0]
         key = form.key
         if key not in self.chosen:
-            ways = {a: partial(form.summarise, a, self.summarise) for a in algorithms}
+            ways = {a: partial(form.summarise, a, parts, self.summarise) for a in algorithms}
             self.chosen[key] = fastest(ways)
         return self.chosen[key]
 
@@ -118,6 +126,7 @@ def measure_batch(
     targets: Tensor,
     loss: Loss,
     plan: Plan,
+    parts: Parts | None = None,
     clock: Clock | None = None,
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
@@ -128,6 +137,7 @@ def measure_batch(
         targets: ``[N, ...]``.
         loss: Gives each example's loss and the seed of the backward pass.
         plan: From ``calibrate``; which algorithm is fastest for a call is added to it.
+        parts: Of the examples, each of which gets a sum; one of all by default.
         clock: Told what each method takes.
 
     Raises:
@@ -137,7 +147,8 @@ def measure_batch(
     Cost: one forward and one backward pass, of which the weight gradients are replaced by rules
     that also give the squared norms; the fallback runs the model again.
     """
-    collector = _Collector(plan, len(inputs), clock)
+    parts = parts or Parts([len(inputs)])
+    collector = _Collector(plan, parts, clock)
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
@@ -160,7 +171,7 @@ def measure_batch(
     for method, measure in FALLBACK_METHODS.items():
         if wanted := plan.by_fallback(method):
             with clock.measuring(method) if clock else nullcontext():
-                gradients |= _by_fallback(measure, replica, inputs, seed, wanted)
+                gradients |= _by_fallback(measure, replica, inputs, seed, wanted, parts)
     return BatchResult(losses, accuracy, gradients, scale)
 
 
@@ -182,7 +193,12 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
 
 
 def _by_fallback(
-    measure: Fallback, replica: Replica, inputs: Inputs, seed: Tensor, names: list[str]
+    measure: Fallback,
+    replica: Replica,
+    inputs: Inputs,
+    seed: Tensor,
+    names: list[str],
+    parts: Parts,
 ) -> dict[str, Summary]:
     """What a fallback finds.
 
@@ -190,7 +206,7 @@ def _by_fallback(
         MethodFailedError: ``vmap`` cannot follow the model.
     """
     try:
-        return measure(replica, inputs, seed, names)
+        return measure(replica, inputs, seed, names, parts)
     except Exception as error:  # the model's own forward may raise anything under vmap
         if measure is one_at_a_time or out_of_memory(error):
             raise  # nothing is left, or a smaller batch is
@@ -200,8 +216,9 @@ def _by_fallback(
 class _Collector:
     """Turns the gradients that arrive at the calls into summaries of the parameters."""
 
-    def __init__(self, plan: Plan, count: int, clock: Clock | None) -> None:
-        self._count = count
+    def __init__(self, plan: Plan, parts: Parts, clock: Clock | None) -> None:
+        self._parts = parts
+        self._count = parts.count
         self._clock = clock
         self._uses = plan.uses
         self._wanted = frozenset(self._uses)
@@ -212,7 +229,7 @@ class _Collector:
         }
         self._choice = AlgorithmChoice(plan.algorithms)
         self._pending: dict[str, list[Form]] = {}
-        self._small = Gathered()
+        self._small = Gathered(parts)
         self._done: dict[str, Summary] = {}
 
     def on_call(self, call: Call) -> Callable[[Tensor], Tensor | None]:
@@ -277,11 +294,11 @@ class _Collector:
 
     def _summarise(self, name: str) -> None:
         form = combined(self._pending.pop(name))
-        algorithm = self._choice.of(form)
+        algorithm = self._choice.of(form, self._parts)
         if self._small.takes(form, algorithm):
             self._small.add(name, form, algorithm)
         else:
-            self._done[name] = form.summarise(algorithm, self._choice.summarise)
+            self._done[name] = form.summarise(algorithm, self._parts, self._choice.summarise)
 
 
 def _power_of_two(seed: Tensor) -> float:

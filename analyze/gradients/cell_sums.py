@@ -12,8 +12,8 @@ from analyze.gradients.batch import BatchResult
 class CellSums:
     """``S_c = sum_{i in c} g_i`` of every parameter: ``[C, P]`` for ``P`` values.
 
-    A cell that is one batch is written where it stays; the batches of others are added in float64
-    first. No more than one float64 gradient is held.
+    A cell that is within one batch is written where it stays; the parts of others are added in
+    float64 first. No more than one float64 gradient is held.
 
     Args:
         cells: C.
@@ -28,15 +28,16 @@ class CellSums:
         self._batches = torch.device("cpu") if device.type == "mps" else device
         self._device = torch.device("cpu") if host else self._batches
         self._sums: dict[str, Tensor] = {}
-        self._running: dict[str, Tensor] = {}  # the sum of a cell's batches so far
+        self._running: dict[str, Tensor] = {}  # the sum of a cell's parts so far
         self._begun: set[str] = set()
 
-    def add(self, result: BatchResult, cell: int, first: bool, last: bool) -> None:
-        """Add a batch to the sum of a cell.
+    def add(self, result: BatchResult, part: int, cell: int, first: bool, last: bool) -> None:
+        """Add a part of a batch to the sum of a cell.
 
         Args:
             result: Of the batch.
-            cell: Its number; the batches of a cell follow each other.
+            part: Which of its parts.
+            cell: Number of the cell; its parts follow each other.
             first: Whether the cell begins with it.
             last: Whether it ends with it.
         """
@@ -44,11 +45,11 @@ class CellSums:
             self._begun.clear()
         for name in result.scaled:
             if first and last:
-                result.put_total(name, self._stacked(name, result.values(name))[cell])
+                result.put_total(name, part, self._stacked(name, result.values(name))[cell])
             elif name in self._begun:
-                result.add_total(name, self._running[name])
+                result.add_total(name, part, self._running[name])
             else:
-                result.put_total(name, self._room(name, result.values(name)))
+                result.put_total(name, part, self._room(name, result.values(name)))
                 self._begun.add(name)
         if last:
             for name in self._begun:
@@ -67,7 +68,7 @@ class CellSums:
         return self._sums[name]
 
     def _room(self, name: str, values: int) -> Tensor:
-        """For the batches of one cell, where those of the cell before were added."""
+        """For the parts of one cell, where those of the cell before were added."""
         if name not in self._running:
             self._running[name] = torch.empty(values, dtype=torch.float64, device=self._batches)
         return self._running[name]

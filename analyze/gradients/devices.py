@@ -10,6 +10,7 @@ from analyze.gradients.replica import Inputs, Replica
 
 # What the activations of a batch may take, and the batch beyond which none gets faster.
 ACTIVATION_BYTES = {"cpu": 512 << 20, "cuda": 8 << 30, "mps": 2 << 30}
+SUM_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30, "mps": 512 << 20}  # the sums of a batch's parts
 LARGEST_BATCH = {"cpu": 128, "cuda": 1024, "mps": 256}
 
 
@@ -46,6 +47,11 @@ def choose_batch_size(replica: Replica, example: Inputs) -> int:
     kind = replica.device.type
     fits = ACTIVATION_BYTES.get(kind, ACTIVATION_BYTES["cpu"]) // activation_bytes(replica, example)
     return max(1, min(LARGEST_BATCH.get(kind, LARGEST_BATCH["cpu"]), fits))
+
+
+def most_parts(device: torch.device, values: int) -> int:
+    """Parts that a batch may have, for sums of so many float32 values each."""
+    return max(1, SUM_BYTES.get(device.type, SUM_BYTES["cpu"]) // max(1, 4 * values))
 
 
 def activation_bytes(replica: Replica, example: Inputs) -> int:

@@ -27,10 +27,11 @@ from analyze.gradients.batch_norm import (
     layers_with_statistics,
     recompute_statistics,
 )
+from analyze.gradients.batches import Batch, batches
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.conditions import measuring
-from analyze.gradients.devices import choose_batch_size, resolve_device
+from analyze.gradients.devices import choose_batch_size, most_parts, resolve_device
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
@@ -220,21 +221,18 @@ class Engine:
         assert self.plan is not None
         with measuring():
             replica = self._replica(model)
-            rows = self.cells.rows(int(np.argmax(self.cells.counts)))[: self.batch_size]
-            self._batch(replica, rows)  # the first may allocate
-            batch = seconds(lambda: self._batch(replica, rows)) / len(rows)
+            batch = next(self._batches(replica))
+            self._batch(replica, batch)  # the first may allocate
+            both = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
             with torch.no_grad():
-                forward = seconds(lambda: replica(self._take(rows))) / len(rows)
+                forward = seconds(lambda: replica(self._take(batch.rows))) / len(batch.rows)
             clock = Clock()
             with clock.measuring(WHOLE):
-                measure_batch(
-                    replica, self._take(rows), self._targets[torch.from_numpy(rows)], self.loss,
-                    self.plan, clock,
-                )  # fmt: skip
+                self._batch(replica, batch, clock)
         passes = len(self._statistics_rows) + len(self._compared_rows)
         if not layers_with_statistics(replica.model):
             passes = 0
-        return Timing(batch * len(self.probes) + forward * passes, clock.shares())
+        return Timing(both * len(self.probes) + forward * passes, clock.shares())
 
     def _accumulate(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
         """Every cell's gradient sum and squared norms, then the Gram matrix of the sums."""
@@ -244,44 +242,43 @@ class Engine:
         cells, count = len(self.cells), len(self.probes)
         squared = np.zeros((len(names), cells))
         reached = np.zeros(len(names), dtype=bool)
-        bad = {name: np.zeros(cells, dtype=int) for name in names}  # not finite
+        bad = np.zeros((len(names), cells), dtype=int)  # not finite
         examples = np.zeros((len(names), count)) if self.settings.examples else None
         loss, accuracy = np.empty(count), np.empty(count)
         sums = CellSums(cells, self.dtype, self.device, self.memory.host_sums)
-        for cell, rows in self._cell_rows():
-            parts = np.array_split(rows, -(-len(rows) // self.batch_size))
-            for k, part in enumerate(parts):
-                result = self._batch(replica, part)
-                loss[part], accuracy[part] = result.losses.numpy(), result.accuracy.numpy()
-                for name in result.scaled:
-                    norms = result.squared_norms(name).numpy()
-                    squared[row[name], cell] += norms.sum()
-                    bad[name][cell] += np.count_nonzero(~np.isfinite(norms))
-                    reached[row[name]] = True
-                    if examples is not None:
-                        examples[row[name], part] = norms
-                sums.add(result, cell, first=k == 0, last=k == len(parts) - 1)
-                progress(len(part))
+        for batch in self._batches(replica):
+            result = self._batch(replica, batch)
+            loss[batch.rows], accuracy[batch.rows] = result.losses.numpy(), result.accuracy.numpy()
+            if result.scaled:
+                norms, own = result.all_squared_norms(), np.array([row[n] for n in result.scaled])
+                squared[np.ix_(own, batch.cells)] += batch.sums(norms)
+                bad[np.ix_(own, batch.cells)] += batch.sums((~np.isfinite(norms)).astype(int))
+                reached[own] = True
+                if examples is not None:
+                    examples[np.ix_(own, batch.rows)] = norms
+            for part, piece in enumerate(batch.pieces):
+                sums.add(result, part, piece.cell, piece.first, piece.last)
+            progress(len(batch.rows))
         check_losses(loss, np.arange(count), self.cells, replica, self._inputs)
-        check_gradients(bad, self.cells, replica)
+        check_gradients(dict(zip(names, bad, strict=True)), self.cells, replica)
         gram = np.full((len(names), cells, cells), np.nan)
         for name, found in sums.gram_matrices(self.device).items():
             gram[row[name]] = found
         squared[~reached] = np.nan
         return Measurement(tuple(names), gram, squared, loss, accuracy, examples)
 
-    def _batch(self, replica: Replica, rows: np.ndarray) -> BatchResult:
+    def _batch(self, replica: Replica, batch: Batch, clock: Clock | None = None) -> BatchResult:
         assert self.plan is not None
-        picked = torch.from_numpy(rows)
+        rows = torch.from_numpy(batch.rows)
         return measure_batch(
-            replica, self._inputs.take(picked), self._targets[picked], self.loss, self.plan
-        )
+            replica, self._inputs.take(rows), self._targets[rows], self.loss, self.plan,
+            batch.parts, clock,
+        )  # fmt: skip
 
-    def _cell_rows(self) -> Iterator[tuple[int, np.ndarray]]:
-        for cell in range(len(self.cells)):
-            rows = self.cells.rows(cell)
-            if len(rows):
-                yield cell, rows
+    def _batches(self, replica: Replica) -> Iterator[Batch]:
+        values = sum(parameter.numel() for parameter in replica.parameters.values())
+        rows = [self.cells.rows(cell) for cell in range(len(self.cells))]
+        return batches(rows, self.batch_size, most_parts(self.device, values))
 
     def _losses_otherwise(self, replica: Replica) -> np.ndarray | None:
         """Losses under the batch norm statistics that are not measured with; sets those that are.
@@ -398,10 +395,9 @@ class Engine:
         The batch is then measured once more: only where the same bits come out can a run be
         repeated to the bit.
         """
-        largest = self.cells.rows(int(np.argmax(self.cells.counts)))
 
         def batch() -> BatchResult:
-            return self._batch(replica, largest[: self.batch_size])
+            return self._batch(replica, next(self._batches(replica)))
 
         assert self.plan is not None
         first, second = (self._by_methods_that_work(replica, batch) for _ in range(2))

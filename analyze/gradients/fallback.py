@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from analyze.gradients.forms import CHUNK_BYTES, Summary, squared_norms
+from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.replica import Inputs, Replica, logits_of
 
-Fallback = Callable[[Replica, Inputs, Tensor, list[str]], dict[str, Summary]]
+Fallback = Callable[[Replica, Inputs, Tensor, list[str], Parts], dict[str, Summary]]
 
 
 def vmap_grad(
-    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str]
+    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], parts: Parts
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by ``torch.func.vmap(grad)``, a chunk at a time.
 
@@ -43,20 +43,20 @@ def vmap_grad(
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
     step = max(1, 16 * CHUNK_BYTES.get(replica.device.type, CHUNK_BYTES["cpu"]) // max(1, size))
-    summaries: dict[str, list[Summary]] = {name: [] for name in names}
+    found = {name: _Growing(parts) for name in names}
     for start in range(0, len(inputs), step):
-        part = slice(start, start + step)
+        rows = slice(start, start + step)
         with warnings.catch_warnings():  # what has no batching rule is slow, not wrong
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            grads = per_example(parameters, {k: t[part] for k, t in tensors.items()}, seed[part])
+            grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
         for name, values in grads.items():
-            summaries[name].append(Summary(values.detach().sum(0), squared_norms(values.detach())))
+            found[name].add(values.detach())
     replica.forget()
-    return {name: _joined(parts) for name, parts in summaries.items()}
+    return {name: growing.summary() for name, growing in found.items()}
 
 
 def one_at_a_time(
-    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str]
+    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], parts: Parts
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
 
@@ -65,7 +65,7 @@ def one_at_a_time(
     for name, parameter in replica.parameters.items():
         parameter.requires_grad_(name in names)
     wanted = [replica.parameters[name] for name in names]
-    summaries: dict[str, list[Summary]] = {name: [] for name in names}
+    summaries = {name: _Growing(parts) for name in names}
     reached: set[str] = set()
     for k in range(len(inputs)):
         output = replica(inputs.take(torch.tensor([k])))
@@ -76,14 +76,25 @@ def one_at_a_time(
             if found is not None:
                 reached.add(name)
             values = torch.zeros_like(parameter) if found is None else found.to_dense()
-            summaries[name].append(Summary(values, squared_norms(values[None])))
-    return {name: _joined(parts) for name, parts in summaries.items() if name in reached}
+            summaries[name].add(values[None])
+    return {name: growing.summary() for name, growing in summaries.items() if name in reached}
 
 
 FALLBACK_METHODS: dict[str, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
 
 
-def _joined(parts: list[Summary]) -> Summary:
-    """One summary of several groups of examples."""
-    totals, norms = zip(*parts, strict=True)
-    return Summary(torch.stack(totals).sum(0), torch.cat(norms))
+class _Growing:
+    """The summary of a parameter's gradients, which come a few at a time."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._sums = PartSums(parts)
+        self._norms: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        """The next gradients, ``[n, *shape]``."""
+        self._sums.add(values)
+        self._norms.append(squared_norms(values))
+
+    def summary(self) -> Summary:
+        """Of all of them."""
+        return Summary(self._sums.found(), torch.cat(self._norms))

@@ -184,9 +184,9 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
 
 def _unscaled(batch: BatchResult, name: str) -> Summary:
     """The summary as it is without the scale, in float64 on the CPU."""
-    total = torch.zeros(batch.scaled[name].total.shape, dtype=torch.float64)
-    batch.add_total(name, total)
-    return Summary(total, batch.squared_norms(name))
+    totals = torch.zeros(batch.scaled[name].totals.shape, dtype=torch.float64)
+    batch.add_total(name, 0, totals[0])
+    return Summary(totals, batch.squared_norms(name))
 
 
 def _check_reference(
@@ -251,7 +251,7 @@ def _disagreeing(
         expected = reference.squared_norms.get(name, torch.zeros_like(floor))
         norms, difference = torch.zeros_like(floor), reference.totals.get(name)
         if name in result:
-            norms, total = result[name].squared_norms.cpu(), result[name].total.cpu()
+            norms, total = result[name].squared_norms.cpu(), result[name].totals[0].cpu()
             difference = total if difference is None else total - difference.cpu()
         q_off = (norms - expected).abs() > rtol * expected + floor
         s_off = difference is not None and _sum_is_off(difference, expected, rtol, floor)

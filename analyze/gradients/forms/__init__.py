@@ -10,6 +10,7 @@ from analyze.gradients.forms.explicit import Explicit
 from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary
 from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.outer_products import Grams, OuterProducts
+from analyze.gradients.forms.parts import Parts, PartSums
 from analyze.gradients.forms.placement import Apart, Geometry, Placed, PulledBack
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 from analyze.gradients.forms.squares import squared_norms
@@ -23,6 +24,8 @@ __all__ = [
     "Geometry",
     "Grams",
     "OuterProducts",
+    "PartSums",
+    "Parts",
     "Placed",
     "PulledBack",
     "ScatteredRows",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary, double
+from analyze.gradients.forms.form import Choose, Form, Summary, double
 from analyze.gradients.forms.outer_products import OuterProducts
+from analyze.gradients.forms.parts import Parts
 from analyze.gradients.forms.placement import Apart, Placed
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 
@@ -48,29 +49,31 @@ class Sum(Form):
     multiplied with, what its parts cost and ``N*T*T*D`` for their inner products.
     """
 
-    parts: tuple[Form, ...]
+    uses: tuple[Form, ...]
 
     def __post_init__(self) -> None:
-        self.count = self.parts[0].count
-        self.shape = self.parts[0].shape
+        self.count = self.uses[0].count
+        self.shape = self.uses[0].shape
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        pairs = combinations(self.parts, 2)
+        pairs = combinations(self.uses, 2)
         return ("direct", "cross") if all(_crossable(a, b) for a, b in pairs) else ("direct",)
 
     def explicit(self, start: int, stop: int) -> Tensor:
-        values = [part.explicit(start, stop) for part in self.parts]
+        values = [part.explicit(start, stop) for part in self.uses]
         return torch.stack([v.reshape(stop - start, *self.shape) for v in values]).sum(0)
 
-    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        return self._cross(choose) if algorithm == "cross" else super()._by(algorithm, choose)
+    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+        if algorithm == "cross":
+            return self._cross(parts, choose)
+        return super()._by(algorithm, parts, choose)
 
-    def _cross(self, choose: Callable[[Form], Summary]) -> Summary:
+    def _cross(self, parts: Parts, choose: Choose) -> Summary:
         """``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, in float64 because the terms may cancel."""
-        totals, norms = zip(*(choose(part) for part in self.parts), strict=True)
+        totals, norms = zip(*(choose(use, parts) for use in self.uses), strict=True)
         squared = torch.stack(norms).sum(0)
-        for a, b in combinations(self.parts, 2):
+        for a, b in combinations(self.uses, 2):
             rows, outer = (a, b) if isinstance(a, ScatteredRows) else (b, a)
             assert isinstance(rows, ScatteredRows)
             assert isinstance(outer, OuterProducts)
@@ -78,10 +81,10 @@ class Sum(Form):
         return Summary(torch.stack(totals).sum(0), squared.clamp_min(0.0))
 
     def _bytes_per_example(self, algorithm: str) -> int:
-        return sum(part._bytes_per_example("direct") for part in self.parts)
+        return sum(part._bytes_per_example("direct") for part in self.uses)
 
     def _device_type(self) -> str:
-        return self.parts[0]._device_type()
+        return self.uses[0]._device_type()
 
 
 def inner_products(rows: ScatteredRows, outer: OuterProducts) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary
+from analyze.gradients.forms.form import Choose, Form, Summary
+from analyze.gradients.forms.parts import Parts, sums_of
 from analyze.gradients.forms.squares import squared_norms
 
 
@@ -27,8 +27,8 @@ class Explicit(Form):
     def merged(self, other: Form) -> Form | None:
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None
 
-    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        return Summary(self.values.sum(0), squared_norms(self.values))
+    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+        return Summary(sums_of(self.values, parts), squared_norms(self.values))
 
     def _device_type(self) -> str:
         return self.values.device.type

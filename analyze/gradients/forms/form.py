@@ -1,10 +1,10 @@
 """Per-example gradients of one parameter, in the form that is cheapest to hold.
 
 A rule says what a call's per-example gradients are made of; a form turns that into what is kept:
-their sum over the examples and the squared norm of each.
+their sum over each part of the batch and the squared norm of each.
 
-Letters: ``N`` examples, ``G`` groups, ``T`` positions of one example, ``K`` inputs and ``O``
-outputs of a group, ``D`` width of an embedding.
+Letters: ``N`` examples, ``S`` parts of a batch that get a sum each, ``G`` groups, ``T`` positions
+of one example, ``K`` inputs and ``O`` outputs of a group, ``D`` width of an embedding.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from analyze.gradients.forms.parts import Parts, PartSums
 from analyze.gradients.forms.squares import SquaredNorms, in_double
 
 # Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.
@@ -26,7 +27,7 @@ CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
 class Summary(NamedTuple):
     """What is kept of the per-example gradients of one parameter over one batch."""
 
-    total: Tensor  # their sum, in the parameter's shape
+    totals: Tensor  # their sum over each part of the batch, [S, *shape]
     squared_norms: Tensor  # [N], float64
 
 
@@ -62,12 +63,16 @@ class Form:
         raise TypeError(f"{type(self).__name__} has no explicit gradients")
 
     def summarise(
-        self, algorithm: str = "direct", choose: Callable[[Form], Summary] | None = None
+        self,
+        algorithm: str = "direct",
+        parts: Parts | None = None,
+        choose: Choose | None = None,
     ) -> Summary:
-        """The sum over examples and each example's squared norm, by the named algorithm.
+        """The sum over each part and each example's squared norm, by the named algorithm.
 
         Args:
             algorithm: One of ``algorithms``.
+            parts: Of the examples; one of all by default.
             choose: How a form that is made of others summarises those; their first algorithm by
                 default.
 
@@ -76,7 +81,7 @@ class Form:
         """
         if algorithm not in self.algorithms:
             raise ValueError(f"{type(self).__name__} has no algorithm {algorithm!r}")
-        return self._by(algorithm, choose or by_first_algorithm)
+        return self._by(algorithm, parts or Parts([self.count]), choose or by_first_algorithm)
 
     def merged(self, other: Form) -> Form | None:
         """Both in one form that is as cheap as each, or None where there is none."""
@@ -90,26 +95,23 @@ class Form:
         """What makes the gradients of a range of examples, if that is what the algorithm does."""
         return self.explicit if algorithm == "direct" else None
 
-    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
+    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
         """The summary; where the algorithm makes the gradients, a chunk at a time."""
         make = self.maker(algorithm)
         assert make is not None, f"{type(self).__name__} does not say what {algorithm!r} is"
-        total, squares = self._added(make, algorithm)
-        return Summary(total, squares.found(partial(_made_again, make)))
+        totals, squares = self._added(make, algorithm, parts)
+        return Summary(totals, squares.found(partial(_made_again, make)))
 
     def _added(
-        self, make: Callable[[int, int], Tensor], algorithm: str
+        self, make: Callable[[int, int], Tensor], algorithm: str, parts: Parts
     ) -> tuple[Tensor, SquaredNorms]:
         """Make the gradients a chunk at a time, add them up and square them on the fly."""
-        total: Tensor | None = None
-        squares = SquaredNorms()
+        sums, squares = PartSums(parts), SquaredNorms()
         for start, stop in self._chunks(algorithm):
             values = make(start, stop)  # [n, ...]
             squares.add(values)
-            part = values.sum(0)
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        return total, squares
+            sums.add(values)
+        return sums.found(), squares
 
     def _chunks(self, algorithm: str) -> Iterator[tuple[int, int]]:
         """Ranges of examples that an algorithm works on at a time, of about equal length."""
@@ -142,9 +144,12 @@ def _workers(device: str) -> int:
     return torch.get_num_threads() if device == "cpu" else 1
 
 
-def by_first_algorithm(form: Form) -> Summary:
+Choose = Callable[[Form, Parts], Summary]
+
+
+def by_first_algorithm(form: Form, parts: Parts) -> Summary:
     """The form's summary by the first of its algorithms."""
-    return form.summarise(form.algorithms[0])
+    return form.summarise(form.algorithms[0], parts)
 
 
 def _made_again(make: Callable[[int, int], Tensor], examples: Tensor) -> Tensor:

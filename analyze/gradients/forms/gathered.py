@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.forms.form import Form, Summary, double
+from analyze.gradients.forms.parts import Parts, sums_of
 
 SMALL = 1 << 16  # entries of one parameter's gradients
 FULL = 1 << 22  # entries that wait at most
@@ -14,7 +15,8 @@ FULL = 1 << 22  # entries that wait at most
 class Gathered:
     """Gradients ``[N, ...]`` of many parameters, made into summaries a lot at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._waiting: dict[str, Tensor] = {}
         self._entries = 0
         self._found: dict[str, Summary] = {}
@@ -39,15 +41,15 @@ class Gathered:
         return self._found
 
     def _summarise(self) -> None:
-        """One sum over the examples and one squaring for all parameters."""
+        """One sum over each part and one squaring for all parameters."""
         if not self._waiting:
             return
         rows = [values.reshape(len(values), -1) for values in self._waiting.values()]
         flat = torch.cat(rows, 1)  # [N, entries of all]
         widths = [row.shape[1] for row in rows]
-        totals = flat.sum(0).split(widths)
+        totals = sums_of(flat, self._parts).split(widths, dim=1)
         squares = double(flat).square_().split(widths, dim=1)
         for name, total, square in zip(self._waiting, totals, squares, strict=True):
             shape = self._waiting[name].shape[1:]
-            self._found[name] = Summary(total.view(shape), square.sum(1))
+            self._found[name] = Summary(total.reshape(-1, *shape), square.sum(1))
         self._waiting, self._entries = {}, 0

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary
+from analyze.gradients.forms.form import Choose, Form, Summary
+from analyze.gradients.forms.parts import Parts, PartSums
 from analyze.gradients.forms.squares import SquaredNorms, in_double, squared_norms
 
 WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
@@ -42,7 +43,8 @@ class OuterProducts(Form):
         dims: ``(G, T, O, K)``.
         factors: Gives ``x`` ``[n, G, T, K]`` and ``dy`` ``[n, G, T, O]`` of a range of examples;
             for a convolution this unfolds, so it is asked for a chunk at a time.
-        batch_sum: Gives the ordinary weight gradient, the sum over examples, in ``shape``.
+        batch_sum: Gives the ordinary weight gradient of a range of examples, their sum, in
+            ``shape``.
         like: Any tensor of the call, for its device and dtype.
         view: As for every form.
         grams: A cheaper way to the Gram matrices than by ``factors``, if there is one.
@@ -59,7 +61,7 @@ class OuterProducts(Form):
     shape: torch.Size
     dims: tuple[int, int, int, int]
     factors: Callable[[int, int], tuple[Tensor, Tensor]]
-    batch_sum: Callable[[], Tensor]
+    batch_sum: Callable[[int, int], Tensor]
     like: Tensor
     view: Callable[[Tensor], Tensor] | None = None
     grams: Grams | None = None
@@ -90,37 +92,36 @@ class OuterProducts(Form):
     def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
         return self.makers.get(algorithm) or super().maker(algorithm)
 
-    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
+    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
         if algorithm == "gram":
-            return self._gram()
+            return self._gram(parts)
         if algorithm == "transposed":
-            return self._transposed()
+            return self._transposed(parts)
         if algorithm == "singly":
-            return self._singly(self._matrix_products())
+            return self._singly(self._matrix_products(), parts)
         if algorithm in self.single_makers:
-            return self._singly(map(self.single_makers[algorithm], range(self.count)))
-        return super()._by(algorithm, choose)
+            return self._singly(map(self.single_makers[algorithm], range(self.count)), parts)
+        return super()._by(algorithm, parts, choose)
 
-    def _transposed(self) -> Summary:
+    def _transposed(self, parts: Parts) -> Summary:
         """As ``direct`` with the factors of the matrix products exchanged: ``[n, G, K, O]``."""
 
         def make(start: int, stop: int) -> Tensor:
             x, dy = self.factors(start, stop)
             return x.transpose(-1, -2) @ dy
 
-        total, squares = self._added(make, "transposed")
-        shaped = total.transpose(1, 2).reshape(self.shape)
+        totals, squares = self._added(make, "transposed", parts)  # [S, G, K, O]
+        shaped = totals.transpose(2, 3).reshape(-1, *self.shape)
         return Summary(shaped, squares.found(self._squares_again))
 
-    def _singly(self, gradients: Iterable[Tensor]) -> Summary:
+    def _singly(self, gradients: Iterable[Tensor], parts: Parts) -> Summary:
         """Square and add each gradient while it is in the cache; the next may take its place."""
-        total: Tensor | None = None
-        squares = SquaredNorms()
+        sums, squares = PartSums(parts), SquaredNorms()
         for gradient in gradients:
             squares.add(gradient[None])
-            total = gradient.clone() if total is None else total.add_(gradient)
-        assert total is not None
-        return Summary(total.reshape(self.shape), squares.found(self._squares_again))
+            sums.add(gradient[None])
+        totals = sums.found().reshape(-1, *self.shape)
+        return Summary(totals, squares.found(self._squares_again))
 
     def _matrix_products(self) -> Iterator[Tensor]:
         """Each example's gradient ``[G, O, K]``, all in the same memory."""
@@ -135,13 +136,18 @@ class OuterProducts(Form):
         """Squared norms of some gradients, in float64 all through."""
         return torch.cat([in_double(self.explicit(n, n + 1)) for n in examples.tolist()])
 
-    def _gram(self) -> Summary:
+    def _gram(self, parts: Parts) -> Summary:
         """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups."""
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2
             x, dy = self.factors(0, self.count)  # [N, 1, 1, K], [N, 1, 1, O]
-            return Summary(self.batch_sum(), squared_norms(x) * squared_norms(dy))
+            return Summary(self._totals(parts), squared_norms(x) * squared_norms(dy))
         norms = [self._norms_by_gram(start, stop) for start, stop in self._chunks("gram")]
-        return Summary(self.batch_sum(), torch.cat(norms))
+        return Summary(self._totals(parts), torch.cat(norms))
+
+    def _totals(self, parts: Parts) -> Tensor:
+        """The ordinary weight gradient of each part, ``[S, *shape]``."""
+        sums = [self.batch_sum(first, end) for first, end in parts.bounds]
+        return sums[0][None] if len(sums) == 1 else torch.stack(sums)
 
     def _norms_by_gram(self, start: int, stop: int) -> Tensor:
         """In the dtype of the call where the terms do not cancel, else in float64.
@@ -196,8 +202,8 @@ class OuterProducts(Form):
             sides = [use.factors(start, stop) for use in uses]
             return torch.cat([x for x, _ in sides], 2), torch.cat([dy for _, dy in sides], 2)
 
-        def batch_sum() -> Tensor:
-            return torch.stack([use.batch_sum() for use in uses]).sum(0)
+        def batch_sum(start: int, stop: int) -> Tensor:
+            return torch.stack([use.batch_sum(start, stop) for use in uses]).sum(0)
 
         dims = (groups, positions + other.dims[1], outputs, inputs)
         return OuterProducts(

@@ -7,7 +7,6 @@ a weight and a low-rank product. Its form is that of the tensor at the call; ``P
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -15,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary
+from analyze.gradients.forms.form import Choose, Form, Summary
+from analyze.gradients.forms.parts import Parts
 
 
 class Geometry(NamedTuple):
@@ -94,9 +94,9 @@ class Placed(Form):
         inner = self.inner.merged(other.inner)
         return None if inner is None else Placed(inner, self.parameter, self.geometry)
 
-    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        total, norms = choose(self.inner)
-        return Summary(self._put(total), norms)
+    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+        totals, norms = choose(self.inner, parts)
+        return Summary(torch.stack([self._put(total) for total in totals]), norms)
 
     def _put(self, values: Tensor) -> Tensor:
         whole = torch.zeros_like(self.parameter, dtype=values.dtype)
@@ -114,21 +114,21 @@ class Placed(Form):
 class Apart(Form):
     """Gradients of views of one parameter that share no entry: sums and squared norms add up."""
 
-    parts: tuple[Placed, ...]
+    views: tuple[Placed, ...]
 
     def __post_init__(self) -> None:
-        self.count = self.parts[0].count
-        self.shape = self.parts[0].shape
+        self.count = self.views[0].count
+        self.shape = self.views[0].shape
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        return ("parts",)
+        return ("views",)
 
     def explicit(self, start: int, stop: int) -> Tensor:
-        return torch.stack([part.explicit(start, stop) for part in self.parts]).sum(0)
+        return torch.stack([part.explicit(start, stop) for part in self.views]).sum(0)
 
-    def _by(self, algorithm: str, choose: Callable[[Form], Summary]) -> Summary:
-        totals, norms = zip(*(choose(part) for part in self.parts), strict=True)
+    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+        totals, norms = zip(*(choose(view, parts) for view in self.views), strict=True)
         return Summary(torch.stack(totals).sum(0), torch.stack(norms).sum(0))
 
 

@@ -142,8 +142,10 @@ def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
     axes = [equation.weight.index(a) for a in canonical]
     shape = torch.Size(weight.shape[a] for a in axes)
 
-    def batch_sum() -> Tensor:
-        flat_x, flat_dy = (v.transpose(0, 1).flatten(1, 2) for v in (x, dy))  # [G, N*T, .]
+    def batch_sum(start: int, stop: int) -> Tensor:
+        flat_x, flat_dy = (
+            v[start:stop].transpose(0, 1).flatten(1, 2) for v in (x, dy)
+        )  # [G, N*T, .]
         return (flat_dy.transpose(1, 2) @ flat_x).reshape(shape)
 
     found[name] = OuterProducts(

@@ -47,11 +47,12 @@ def convolution_forms(
     x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
     dy = layout.examples_first(dy)  # [N, rows, GO, *out]
 
-    def batch_sum() -> Tensor:
-        rows_of_x, amounts = x.flatten(0, 1), geometry.symmetric
+    def batch_sum(start: int, stop: int) -> Tensor:
+        rows_of_x, amounts = x[start:stop].flatten(0, 1), geometry.symmetric
         if amounts is None:  # padding="same" of an even kernel pads one side more
             rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), (0,) * spatial
-        return _weight_gradient(dy.flatten(0, 1), rows_of_x, weight, geometry, amounts, None)
+        rows_of_dy = dy[start:stop].flatten(0, 1)
+        return _weight_gradient(rows_of_dy, rows_of_x, weight, geometry, amounts, None)
 
     def alone(example: int) -> Tensor:
         """A backward pass for each example."""
@@ -98,10 +99,10 @@ def transposed_forms(
     x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
     dy = layout.examples_first(dy)  # [N, rows, GO, *out]
 
-    def batch_sum() -> Tensor:
+    def batch_sum(start: int, stop: int) -> Tensor:
         assert geometry.symmetric is not None, "transposed convolutions pad by numbers"
         extra = per_axis(arguments["output_padding"], spatial)
-        rows_of_x, rows_of_dy = x.flatten(0, 1), dy.flatten(0, 1)
+        rows_of_x, rows_of_dy = (v[start:stop].flatten(0, 1) for v in (x, dy))
         return _weight_gradient(
             rows_of_dy, rows_of_x, weight, geometry, geometry.symmetric, output_padding=extra
         )
@@ -123,7 +124,7 @@ def _forms(
     sides: _Sides,
     dy: Tensor,
     geometry: ConvolutionGeometry,
-    batch_sum: Callable[[], Tensor],
+    batch_sum: Callable[[int, int], Tensor],
     ways: Ways,
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""

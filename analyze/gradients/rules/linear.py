@@ -30,7 +30,9 @@ def linear_forms(
             shape=weight.shape,
             dims=(1, x.shape[1], *weight.shape),
             factors=lambda start, stop: (x[start:stop, None], dy[start:stop, None]),
-            batch_sum=lambda: dy.flatten(0, 1).T @ x.flatten(0, 1),
+            batch_sum=lambda start, stop: (
+                dy[start:stop].flatten(0, 1).T @ x[start:stop].flatten(0, 1)
+            ),
             like=x,
         )
     if "bias" in wanted:

@@ -1,0 +1,79 @@
+"""The probes in batches: cell after cell, as many examples as a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analyze.gradients.forms import Parts
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Examples of one cell in a batch.
+
+    Args:
+        cell: Its number.
+        rows: Of the probe set.
+        first: Whether the cell begins with them.
+        last: Whether it ends with them.
+    """
+
+    cell: int
+    rows: np.ndarray
+    first: bool
+    last: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pieces of one cell or several, in the order of the cells."""
+
+    pieces: tuple[Piece, ...]
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """``[N]``, of the probe set."""
+        return np.concatenate([piece.rows for piece in self.pieces])
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """``[S]``, the cell of each piece; no cell has two."""
+        return np.array([piece.cell for piece in self.pieces])
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The pieces, as the engine's sums know them."""
+        return Parts([len(piece.rows) for piece in self.pieces])
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """``[P, N]`` to ``[P, S]``: added up over each piece."""
+        starts = [first for first, _ in self.parts.bounds]
+        return np.add.reduceat(values, starts, axis=1)
+
+
+def batches(cells: Iterable[np.ndarray], size: int, most: int) -> Iterator[Batch]:
+    """All examples of all cells, cell after cell: full batches, but for the last one.
+
+    Args:
+        cells: Rows of each cell; none where a cell is empty.
+        size: Examples of a batch.
+        most: Pieces of a batch, which ends early where it has so many.
+    """
+    pieces: list[Piece] = []
+    room = size
+    for cell, rows in enumerate(cells):
+        done = 0
+        while done < len(rows):
+            own = rows[done : done + room]
+            end = done + len(own)
+            pieces.append(Piece(cell, own, first=done == 0, last=end == len(rows)))
+            done, room = end, room - len(own)
+            if room == 0 or len(pieces) == most:
+                yield Batch(tuple(pieces))
+                pieces, room = [], size
+    if pieces:
+        yield Batch(tuple(pieces))
