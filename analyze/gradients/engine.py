@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,7 +42,7 @@ from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Inputs, Replica
-from analyze.gradients.timing import WHOLE, Clock, Timing, seconds
+from analyze.gradients.timing import WHOLE, Clock, Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.cells import mixed
 
@@ -49,7 +50,6 @@ Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
-FORWARD_BATCH = 256
 COMPARED_EXAMPLES = 256  # of each subset, whose loss tells whether batch norm's statistics lag
 COMPARED_FROM = 512  # probes whose statistics tell it, where they are not those measured with
 NOT_REPEATABLE = (
@@ -136,6 +136,8 @@ class Engine:
         if state is None:
             self.memory.batch_size = self._batch_size(replica)
             self._choose_algorithms(replica)
+            if self.settings.batch_size == "auto":
+                self.memory.batch_size = self._fastest_batch_size(replica)
         else:
             self._adopt_plan(state)
 
@@ -221,7 +223,7 @@ class Engine:
         assert self.plan is not None
         with measuring():
             replica = self._replica(model)
-            batch = next(self._batches(replica))
+            batch = self._first_batch(replica)
             self._batch(replica, batch)  # the first may allocate
             both = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
             with torch.no_grad():
@@ -275,10 +277,10 @@ class Engine:
             batch.parts, clock,
         )  # fmt: skip
 
-    def _batches(self, replica: Replica) -> Iterator[Batch]:
+    def _batches(self, replica: Replica, size: int | None = None) -> Iterator[Batch]:
         values = sum(parameter.numel() for parameter in replica.parameters.values())
         rows = [self.cells.rows(cell) for cell in range(len(self.cells))]
-        return batches(rows, self.batch_size, most_parts(self.device, values))
+        return batches(rows, size or self.batch_size, most_parts(self.device, values))
 
     def _losses_otherwise(self, replica: Replica) -> np.ndarray | None:
         """Losses under the batch norm statistics that are not measured with; sets those that are.
@@ -308,7 +310,7 @@ class Engine:
 
     def _losses(self, replica: Replica, rows: np.ndarray) -> np.ndarray:
         """The losses of the probes at some rows, without gradients."""
-        size = FORWARD_BATCH
+        size = self.batch_size
         while True:
             try:
                 parts = torch.from_numpy(rows).split(size)
@@ -397,13 +399,24 @@ class Engine:
         """
 
         def batch() -> BatchResult:
-            return self._batch(replica, next(self._batches(replica)))
+            return self._batch(replica, self._first_batch(replica))
 
         assert self.plan is not None
         first, second = (self._by_methods_that_work(replica, batch) for _ in range(2))
         self.repeatable = first.same_bits(second)
         if not self.repeatable:
             self.notes.append(NOT_REPEATABLE.format(device=self.device.type))
+
+    def _fastest_batch_size(self, replica: Replica) -> int:
+        """The largest that fits, or a part of it, by timing: on a CPU the caches decide."""
+        most = min(self.batch_size, len(self.probes))
+        sizes = sorted({max(1, most * part // 4) for part in (1, 2, 3, 4)})
+        ways = {size: partial(self._batch, replica, self._first_batch(replica, size))
+                for size in sizes}  # fmt: skip
+        return fastest(ways, done={size: size for size in sizes})
+
+    def _first_batch(self, replica: Replica, size: int | None = None) -> Batch:
+        return next(self._batches(replica, size))
 
     def _proven(self, replica: Replica, rows: np.ndarray, work: Callable[[], Result]) -> Result:
         """Do some work by a plan that was proven on some probes, again after any fallback."""

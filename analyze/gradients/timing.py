@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 
 WHOLE = "whole"  # what the methods are a share of
 HOPELESS = 4.0  # times the fastest first run, beyond which a way cannot be the fastest
 ROUNDS = 3
+EQUAL: Mapping[Any, int] = {}
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,25 @@ def seconds(work: Callable[[], object]) -> float:
     return min(_once(work) for _ in range(2))
 
 
-def fastest(ways: Mapping[str, Callable[[], object]]) -> str:
-    """Which of several ways to do the same takes the least time.
+def fastest(ways: Mapping[Name, Callable[[], object]], done: Mapping[Name, int] = EQUAL) -> Name:
+    """Which of several ways takes the least time.
 
     All run once, as what runs first pays for memory that those after it find; then those that are
     not hopeless run in turn, so that a noisy moment hits them all, and the best run of each counts.
+
+    Args:
+        ways: By name.
+        done: How much each does, where that differs.
     """
-    first = {name: _once(way) for name, way in ways.items()}
+
+    def taken(name: Name) -> float:
+        return _once(ways[name]) / done.get(name, 1)
+
+    first = {name: taken(name) for name in ways}
     bound = HOPELESS * min(first.values())
-    contenders = [name for name, taken in first.items() if taken <= bound]
-    best = dict.fromkeys(contenders, math.inf)
-    for _ in range(ROUNDS):
-        for name in contenders:
-            best[name] = min(best[name], _once(ways[name]))
+    contenders = [name for name in ways if first[name] <= bound]
+    rounds = [[taken(name) for name in contenders] for _ in range(ROUNDS)]
+    best = dict(zip(contenders, map(min, *rounds), strict=True))
     return min(best, key=best.__getitem__)
 
 
