@@ -9,6 +9,10 @@ import pytest
 import torch
 
 import analyze
+from analyze.gradients import engine as engine_module
+from analyze.gradients.engine import Engine
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Settings
 from analyze.models.building import build_model
 from analyze.models.specs import ModelSpec
 from tests.conftest import SPEC, small_probes, small_weights
@@ -47,3 +51,26 @@ def test_results_do_not_depend_on_batch_size_and_threads(precision, threads_used
     other_gram, other_norms = scaled_gram(precision, batch_size, threads_used)
     np.testing.assert_allclose(other_gram, gram, rtol=0, atol=RELATIVE[precision])
     np.testing.assert_allclose(other_norms, norms, rtol=RELATIVE[precision])
+
+
+@pytest.mark.parametrize("best", [10, 40])
+def test_the_automatic_batch_size_is_the_fastest_that_fits(best, monkeypatch):
+    offered = []
+
+    def fastest(ways, done):
+        offered.extend(done.items())
+        return best
+
+    monkeypatch.setattr(engine_module, "choose_batch_size", lambda replica, example: 40)
+    monkeypatch.setattr(engine_module, "fastest", fastest)
+    engine = Engine(small_probes(300), build_loss("cross_entropy"), Settings("cpu"))
+    engine.prepare([build_model(ModelSpec.parse(SPEC))])
+    assert offered == [(size, size) for size in (10, 20, 30, 40)]
+    assert engine.batch_size == engine.state()["batch_size"] == best
+
+
+def test_a_batch_size_that_is_asked_for_is_taken(monkeypatch):
+    monkeypatch.setattr(engine_module, "fastest", lambda ways, done: pytest.fail("timed"))
+    engine = Engine(small_probes(60), build_loss("cross_entropy"), Settings("cpu", batch_size=7))
+    engine.prepare([build_model(ModelSpec.parse(SPEC))])
+    assert engine.batch_size == 7
