@@ -50,12 +50,10 @@ def main() -> None:
     parts = ON[device] if arguments.parts is None else arguments.parts.split(",")
     ways = list(WAYS) if arguments.ways is None else arguments.ways.split(",")
     models = [w for w in WORKLOADS[device] if arguments.only in w.name]
-    whole = not arguments.only and arguments.ways is None
     for part in parts:
         figures: dict[str, Any] = {}
         for figures in _measured(part, device, models, ways, arguments.pairs):
-            if whole:
-                _save(part, figures, device)
+            _save(part, figures, device)
         print(TABLES[part](figures))
 
 
@@ -79,13 +77,31 @@ def _measured(
 
 
 def _save(part: str, figures: dict[str, Any], device: str) -> None:
-    """Write what is known so far, as JSON and in the docs."""
+    """Write what is known so far, as JSON and in the docs.
+
+    What an earlier run found of other models and ways stays where the machine is the same.
+    """
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{device}.json"
+    path, machine = FOLDER / f"{device}.json", description(device)
     kept = json.loads(path.read_text()) if path.exists() else {}
-    kept[part] = {"machine": description(device), "figures": figures}
+    before = kept.get(part, {})
+    if before.get("machine", {}) | {"day": machine["day"]} == machine:
+        figures = _with_others(before["figures"], figures)
+    kept[part] = {"machine": machine, "figures": figures}
     path.write_text(json.dumps(kept, indent=2) + "\n")
     replace_between(DOCS, f"{part} on {device}", TABLES[part](figures))
+
+
+def _with_others(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """All of both; what is new where both have something."""
+    return before | {key: _newer(before.get(key), value) for key, value in now.items()}
+
+
+def _newer(before: Any, now: Any) -> Any:
+    """The new value; of dictionaries that are not one finding, both."""
+    found = isinstance(now, dict) and ("ratio" in now or "refuses" in now)
+    nested = isinstance(before, dict) and isinstance(now, dict) and not found
+    return _with_others(before, now) if nested else now
 
 
 if __name__ == "__main__":

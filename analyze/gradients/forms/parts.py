@@ -37,7 +37,8 @@ class Parts:
     def owners(self, device: torch.device) -> Tensor:
         """``[N]``: the part of each example."""
         lengths = torch.tensor([end - first for first, end in self.bounds], device=device)
-        return torch.arange(len(self), device=device).repeat_interleave(lengths)
+        numbers = torch.arange(len(self), device=device)
+        return numbers.repeat_interleave(lengths, output_size=self.count)
 
 
 class PartSums:
