@@ -165,6 +165,7 @@ def test_check_measures_nothing_and_writes_nothing(tiny, monkeypatch):
     report = found["report"]
     assert (report["checkpoints"], report["probes"], report["cells"]) == (3, 24, 6)
     assert report["gram_bytes"] == 8 * 3 * 4 * 6**2
+    assert 0 < report["gram_seconds"] < report["seconds"]
     assert sorted(tiny.path.parent.rglob("*")) == before
 
 

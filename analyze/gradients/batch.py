@@ -73,6 +73,11 @@ class BatchResult:
         """How many a gradient of the parameter has."""
         return self.scaled[name].totals[0].numel()
 
+    def total(self, name: str, part: int = 0) -> Tensor:
+        """The sum over the examples of a part, in the parameter's shape."""
+        total = self.scaled[name].totals[part]
+        return total if self.scale == 1.0 else total / self.scale
+
     def put_total(self, name: str, part: int, to: Tensor) -> None:
         """Write the sum over the examples of a part to a tensor of the parameter's size."""
         total = self.scaled[name].totals[part].reshape(to.shape)

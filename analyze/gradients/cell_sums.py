@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from analyze.gradients.batch import BatchResult
+from analyze.gradients.timing import seconds
+
+COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
 
 
 class CellSums:
@@ -74,6 +79,12 @@ class CellSums:
         return self._running[name]
 
 
+def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
+    """About what the Gram matrix of so many sums of so many values takes, from a piece of it."""
+    piece = torch.zeros(cells, min(values, COLUMNS), dtype=dtype, device=device)
+    return seconds(partial(gram_matrix, piece, device)) * values / max(1, piece.shape[1])
+
+
 def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
     """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
 
@@ -83,7 +94,7 @@ def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
     """
     device = torch.device("cpu") if device.type == "mps" else device
     gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
-    for columns in sums.split(1 << 18, dim=1):
+    for columns in sums.split(COLUMNS, dim=1):
         part = columns.to(device).double()
         gram += part @ part.T
     return gram.cpu().numpy()

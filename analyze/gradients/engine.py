@@ -30,7 +30,7 @@ from analyze.gradients.batch_norm import (
 )
 from analyze.gradients.batches import Batch, batches
 from analyze.gradients.calibration import calibrate
-from analyze.gradients.cell_sums import CellSums
+from analyze.gradients.cell_sums import CellSums, seconds_of_gram
 from analyze.gradients.conditions import measuring
 from analyze.gradients.devices import choose_batch_size, most_parts, resolve_device
 from analyze.gradients.layers import selected_parameters
@@ -231,10 +231,13 @@ class Engine:
             clock = Clock()
             with clock.measuring(WHOLE):
                 self._batch(replica, batch, clock)
+            values = sum(parameter.numel() for parameter in replica.parameters.values())
+            gram = seconds_of_gram(len(self.cells), values, self.dtype, self.device)
         passes = len(self._statistics_rows) + len(self._compared_rows)
         if not layers_with_statistics(replica.model):
             passes = 0
-        return Timing(both * len(self.probes) + forward * passes, clock.shares())
+        taken = both * len(self.probes) + forward * passes + gram
+        return Timing(taken, gram, clock.shares())
 
     def _accumulate(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
         """Every cell's gradient sum and squared norms, then the Gram matrix of the sums."""

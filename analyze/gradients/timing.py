@@ -24,11 +24,13 @@ class Timing:
 
     Args:
         checkpoint: Seconds for each checkpoint.
+        gram: Of these, for the Gram matrices of the cells' sums.
         share: Method to its share of the time of a batch; what is left is the forward pass and
             the gradients of the activations.
     """
 
     checkpoint: float
+    gram: float
     share: dict[str, float]
 
 

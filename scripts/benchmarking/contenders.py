@@ -50,16 +50,12 @@ def ours(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
     replica = Replica(copy.deepcopy(model), inputs.device, dtype)
     batch, loss = Inputs({"": inputs}), build_loss("cross_entropy")
     plan = calibrate(replica, batch.take(torch.arange(min(5, len(inputs)))))
-    totals = {name: torch.zeros_like(p.detach()) for name, p in replica.parameters.items()}
 
     def step() -> dict[str, Found]:
         result = measure_batch(replica, batch, targets, loss, plan)
         norms = torch.from_numpy(result.all_squared_norms())
-        for name in result.scaled:
-            result.put_total(name, 0, totals[name].view(-1))
-        return {
-            name: Found(totals[name], own) for name, own in zip(result.scaled, norms, strict=True)
-        }
+        pairs = zip(result.scaled, norms, strict=True)
+        return {name: Found(result.total(name), own) for name, own in pairs}
 
     return step
 
