@@ -35,6 +35,7 @@ class CellSums:
         self._sums: dict[str, Tensor] = {}
         self._running: dict[str, Tensor] = {}  # the sum of a cell's parts so far
         self._begun: set[str] = set()
+        self._pieces = 0  # of the cell so far
 
     def add(self, result: BatchResult, part: int, cell: int, first: bool, last: bool) -> None:
         """Add a part of a batch to the sum of a cell.
@@ -48,14 +49,19 @@ class CellSums:
         """
         if first:
             self._begun.clear()
+            self._pieces = 0
+        self._pieces += 1
         for name in result.scaled:
-            if first and last:
-                result.put_total(name, part, self._stacked(name, result.values(name))[cell])
-            elif name in self._begun:
-                result.add_total(name, part, self._running[name])
+            row = self._stacked(name, result.values(name))[cell]
+            if first:
+                result.put_total(name, part, row)
+            elif last and self._pieces == 2:
+                result.add_to_one(name, part, row)  # two float32 numbers are rounded once anyway
             else:
-                result.put_total(name, part, self._room(name, result.values(name)))
-                self._begun.add(name)
+                if name not in self._begun:
+                    self._room(name, len(row)).copy_(row)
+                    self._begun.add(name)
+                result.add_total(name, part, self._running[name])
         if last:
             for name in self._begun:
                 total = self._running[name]
