@@ -60,7 +60,7 @@ class Clock:
 
 def seconds(work: Callable[[], object]) -> float:
     """Seconds that some work takes: the faster of two runs, as the first may allocate."""
-    return min(_once(work) for _ in range(2))
+    return min(once(work) for _ in range(2))
 
 
 def fastest(ways: Mapping[Name, Callable[[], object]], done: Mapping[Name, int] = EQUAL) -> Name:
@@ -75,7 +75,7 @@ def fastest(ways: Mapping[Name, Callable[[], object]], done: Mapping[Name, int] 
     """
 
     def taken(name: Name) -> float:
-        return _once(ways[name]) / done.get(name, 1)
+        return once(ways[name]) / done.get(name, 1)
 
     first = {name: taken(name) for name in ways}
     bound = HOPELESS * min(first.values())
@@ -85,7 +85,8 @@ def fastest(ways: Mapping[Name, Callable[[], object]], done: Mapping[Name, int] 
     return min(best, key=best.__getitem__)
 
 
-def _once(work: Callable[[], object]) -> float:
+def once(work: Callable[[], object]) -> float:
+    """Seconds that one run of some work takes, to where the device has done it."""
     _synchronise()
     start = time.perf_counter()
     work()

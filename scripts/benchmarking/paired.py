@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable
 
-import torch
+from analyze.gradients.timing import once
 
 
 def ratios(
@@ -26,23 +25,9 @@ def ratios(
         for step in (plain, way, plain, way):
             step()
     while len(found) < pairs:
-        taken = seconds(plain)
-        found.append(seconds(way) / taken)
+        taken = once(plain)
+        found.append(once(way) / taken)
         if taken > long:
             break
     low, middle, high = statistics.quantiles(found, n=4) if len(found) > 1 else found * 3
     return {"median": middle, "low": low, "high": high, "pairs": len(found)}
-
-
-def seconds(step: Callable[[], object]) -> float:
-    """Seconds that one step takes."""
-    _wait()
-    start = time.perf_counter()
-    step()
-    _wait()
-    return time.perf_counter() - start
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

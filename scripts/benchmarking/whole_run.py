@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.benchmarking.paired import seconds
+from analyze.gradients.timing import once
 
 BATCH = 64
 PAIRS = 3
@@ -30,7 +30,7 @@ def whole_run(run: str) -> dict[str, Any]:
             output = Path(folder, "results.h5")
             ours = [sys.executable, "-m", "analyze", "run", run, "--output", str(output)]
             steps = ([*plain, START_ONLY], plain, [*ours, "--batch-norm", "saved"])
-            found.append([seconds(partial(_process, step)) for step in steps])
+            found.append([once(partial(_process, step)) for step in steps])
     return {
         "run": Path(run).name,
         "process": statistics.median(ours / plain for _, plain, ours in found),

@@ -100,7 +100,7 @@ class Form:
         make = self.maker(algorithm)
         assert make is not None, f"{type(self).__name__} does not say what {algorithm!r} is"
         totals, squares = self._added(make, algorithm, parts)
-        return Summary(totals, squares.found(partial(_made_again, make)))
+        return Summary(totals, squares.found(partial(made_again, make)))
 
     def _added(
         self, make: Callable[[int, int], Tensor], algorithm: str, parts: Parts
@@ -152,6 +152,6 @@ def by_first_algorithm(form: Form, parts: Parts) -> Summary:
     return form.summarise(form.algorithms[0], parts)
 
 
-def _made_again(make: Callable[[int, int], Tensor], examples: Tensor) -> Tensor:
+def made_again(make: Callable[[int, int], Tensor], examples: Tensor) -> Tensor:
     """Squared norms of the gradients of some examples, in float64 all through."""
     return torch.cat([in_double(make(n, n + 1)) for n in examples.tolist()])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Choose, Form, Summary
-from analyze.gradients.forms.parts import Parts, PartSums
-from analyze.gradients.forms.squares import SquaredNorms, in_double, squared_norms
+from analyze.gradients.forms.form import Choose, Form, Summary, made_again
+from analyze.gradients.forms.parts import Parts, PartSums, stacked
+from analyze.gradients.forms.squares import SquaredNorms, squared_norms
 
 WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
 CANCELLING = 0.05  # of the sum of the squares, below which float32 is not enough
@@ -112,7 +113,7 @@ class OuterProducts(Form):
 
         totals, squares = self._added(make, "transposed", parts)  # [S, G, K, O]
         shaped = totals.transpose(2, 3).reshape(-1, *self.shape)
-        return Summary(shaped, squares.found(self._squares_again))
+        return Summary(shaped, squares.found(partial(made_again, self.explicit)))
 
     def _singly(self, gradients: Iterable[Tensor], parts: Parts) -> Summary:
         """Square and add each gradient while it is in the cache; the next may take its place."""
@@ -121,7 +122,7 @@ class OuterProducts(Form):
             squares.add(gradient[None])
             sums.add(gradient[None])
         totals = sums.found().reshape(-1, *self.shape)
-        return Summary(totals, squares.found(self._squares_again))
+        return Summary(totals, squares.found(partial(made_again, self.explicit)))
 
     def _matrix_products(self) -> Iterator[Tensor]:
         """Each example's gradient ``[G, O, K]``, all in the same memory."""
@@ -131,10 +132,6 @@ class OuterProducts(Form):
             x, dy = self.factors(start, stop)  # [n, G, T, K], [n, G, T, O]
             for right, left in zip(x.unbind(), dy.transpose(2, 3).unbind(), strict=True):
                 yield torch.bmm(left, right, out=place)
-
-    def _squares_again(self, examples: Tensor) -> Tensor:
-        """Squared norms of some gradients, in float64 all through."""
-        return torch.cat([in_double(self.explicit(n, n + 1)) for n in examples.tolist()])
 
     def _gram(self, parts: Parts) -> Summary:
         """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups."""
@@ -146,8 +143,7 @@ class OuterProducts(Form):
 
     def _totals(self, parts: Parts) -> Tensor:
         """The ordinary weight gradient of each part, ``[S, *shape]``."""
-        sums = [self.batch_sum(first, end) for first, end in parts.bounds]
-        return sums[0][None] if len(sums) == 1 else torch.stack(sums)
+        return stacked([self.batch_sum(first, end) for first, end in parts.bounds])
 
     def _norms_by_gram(self, start: int, stop: int) -> Tensor:
         """In the dtype of the call where the terms do not cancel, else in float64.

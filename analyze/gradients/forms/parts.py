@@ -64,7 +64,12 @@ class PartSums:
         """``[S, ...]``, once all gradients have come."""
         sums = [one for one in self._sums if one is not None]
         assert len(sums) == len(self._parts), "gradients are missing"
-        return sums[0][None] if len(sums) == 1 else torch.stack(sums)
+        return stacked(sums)
+
+
+def stacked(sums: list[Tensor]) -> Tensor:
+    """One sum of each part as ``[S, ...]``, without a copy where there is one part."""
+    return sums[0][None] if len(sums) == 1 else torch.stack(sums)
 
 
 def sums_of(values: Tensor, parts: Parts) -> Tensor:
