@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyze.detection import Limit, detectable
+from analyze.division import threads_restored
 from analyze.errors import InputError
 from analyze.gradients.plan import Plan, uses
 from analyze.gradients.proof import Proof
@@ -53,6 +54,11 @@ def check(run: str | Path, options: Options | None = None) -> Check:
     options = options or Options()
     options.check()
     job = resolve(run, options)
+    with threads_restored():
+        return _checked(job)
+
+
+def _checked(job: Job) -> Check:
     prepared = prepare(job)
     engine = prepared.engine
     assert engine.plan is not None
@@ -91,6 +97,7 @@ def _report(job: Job, prepared: Prepared, timing: Timing, measured: int) -> dict
     size = 4 if engine.settings.precision == "float32" else 8
     values = sum(p.size for p in prepared.parameters)
     layers = len({p.layer for p in prepared.parameters})
+    turns = -(-measured // prepared.division.workers)
     gram = 8 * checkpoints * len(prepared.parameters) * cells**2
     examples = 4 * checkpoints * layers * len(job.probes) if engine.settings.examples else 0
     return {
@@ -106,6 +113,8 @@ def _report(job: Job, prepared: Prepared, timing: Timing, measured: int) -> dict
         "parameters": len(prepared.parameters),
         "layers": layers,
         "device": str(engine.device),
+        "workers": prepared.division.workers,
+        "threads": prepared.division.threads,
         "batch_size": engine.batch_size,
         "algorithms": engine.plan.algorithms if engine.plan is not None else {},
         "proof_precision": engine.proof.dtype,
@@ -113,8 +122,8 @@ def _report(job: Job, prepared: Prepared, timing: Timing, measured: int) -> dict
         "cell_sum_bytes": size * cells * values,
         "gram_bytes": gram,
         "file_bytes": gram + examples,
-        "gram_seconds": timing.gram * measured,
-        "seconds": timing.checkpoint * measured,
+        "gram_seconds": timing.gram * turns,
+        "seconds": timing.checkpoint * turns,
     }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 
 class InputError(Exception):
     """A problem in what the user gave; never a bug in the tool.
@@ -20,6 +23,11 @@ class InputError(Exception):
         self.found = printable(found)
         self.expected = printable(expected)
         self.fix = "\n".join(printable(line) for line in fix.split("\n"))
+
+    def __reduce__(self) -> tuple[Callable[[str], InputError], tuple[str]]:
+        """How it is made again in another process: exceptions forget their keyword arguments."""
+        made = partial(type(self), found=self.found, expected=self.expected, fix=self.fix)
+        return made, (self.what,)
 
     def __str__(self) -> str:
         facts = {"found": self.found, "expected": self.expected, "to fix": self.fix}

@@ -19,6 +19,7 @@ from analyze.checkpoints.links import real_path
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.watch import Watch
 from analyze.collation import collate, without_rounding
+from analyze.division import threads_restored
 from analyze.errors import InputError, bad_choice
 from analyze.following import first_job
 from analyze.following import follow as following
@@ -196,10 +197,10 @@ def run(
     watch = Watch(Path(run), None if patience is None else 60 * patience) if follow else None
     job = first_job(watch, options, progress) if watch else resolve(run, options)
     folder = Folder(target)
-    with interruptible(folder), locked(folder.lock) as supported:
+    with interruptible(folder), threads_restored(), locked(folder.lock) as supported:
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
-        prepared = prepare(job, folder, restart)
+        prepared = prepare(job, folder, restart, alone=follow)
         series: Iterable[tuple[Job, list[Outcome]]]
         if watch is None:
             series = [(job, replay(job, prepared, folder, progress))]

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from analyze import results
 from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.division import Division, divided
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
@@ -23,20 +25,27 @@ from analyze.units.folder import Folder
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with a proven engine."""
+    """A job with a proven engine, and how it is divided."""
 
     engine: Engine
+    division: Division
     parameters: list[ParameterRow]
     problems: dict[str, CheckpointError]  # by name of the checkpoint
 
 
-def prepare(job: Job, folder: Folder | None = None, restart: bool = False) -> Prepared:
+def prepare(
+    job: Job, folder: Folder | None = None, restart: bool = False, alone: bool = False
+) -> Prepared:
     """Plan and proof on the first, middle and last checkpoint that can be read.
+
+    Torch computes on as many threads from then on as each process of the run: what is chosen by
+    timing depends on it.
 
     Args:
         job: What is to be measured.
         folder: Of units, which is opened; the plan in it is proven again instead of made again.
         restart: Throw away what is in it.
+        alone: Measure in this process.
 
     Raises:
         InputError: no checkpoint can be, or the model cannot be measured.
@@ -49,11 +58,13 @@ def prepare(job: Job, folder: Folder | None = None, restart: bool = False) -> Pr
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
         state = _kept_plan(folder, engine)
+    division = _division(1 if alone else len(readable), model, engine, state)
+    torch.set_num_threads(division.threads)
     _prove_on_ends(job, engine, readable, problems, state)
     if folder is not None:
-        _keep_plan(folder, engine, state)
+        _keep_plan(folder, engine, state, division)
     assert engine.plan is not None
-    return Prepared(engine, parameter_rows(model, engine.plan), problems)
+    return Prepared(engine, division, parameter_rows(model, engine.plan), problems)
 
 
 def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:
@@ -113,10 +124,20 @@ def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:
     return state
 
 
-def _keep_plan(folder: Folder, engine: Engine, state: Mapping[str, Any] | None) -> None:
+def _division(
+    checkpoints: int, model: nn.Module, engine: Engine, state: Mapping[str, Any] | None
+) -> Division:
+    needed = engine.bytes_needed(sum(p.numel() for p in model.parameters()))
+    before = None if state is None else state.get("threads")  # not told by older versions
+    return divided(checkpoints, engine.device, needed, before)
+
+
+def _keep_plan(
+    folder: Folder, engine: Engine, state: Mapping[str, Any] | None, division: Division
+) -> None:
     """Go on from the plan of an earlier run where that is proven again, else leave a new one."""
     if state is None or engine.state()["methods"] != state["methods"]:
         folder.drop_units()  # by methods that are not these
-        folder.keep_plan(engine.state())
+        folder.keep_plan(engine.state() | {"threads": division.threads})
     else:
         engine.adopt(state)

@@ -1,24 +1,21 @@
-"""The replay: every checkpoint is loaded, measured and kept, and none disturbs the others.
+"""The replay: every checkpoint gets its unit, and none disturbs the others.
 
-While one is measured the next is read, in a thread of its own: hashing, mapping the file, building
-the model; and the unit of the one before is written in another. A checkpoint's trouble is told when
-its turn comes, that of writing a unit with the checkpoint after it.
+A checkpoint's trouble is told when it is found. Units are written in a thread of its own while the
+next ones are measured; that one cannot be written is told with one after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
-from analyze.gradients.engine import Engine
 from analyze.job import Job
-from analyze.loading import Loaded, hash_of, load
+from analyze.measuring import Finding, one_by_one, side_by_side, workers_for
 from analyze.preparation import Prepared
 from analyze.progress import Progress
-from analyze.provenance import PROGRAM, of_a_checkpoint, versions
 from analyze.units.folder import Folder
 from analyze.units.unit import Unit
 
@@ -44,84 +41,39 @@ def replay(job: Job, prepared: Prepared, folder: Folder, progress: Progress) -> 
     Raises:
         InputError: a unit cannot be written, or the first problem with ``on_error="fail"``.
     """
-    progress.start(len(job.checkpoints), len(job.probes))
-    reader = ThreadPoolExecutor(max_workers=1)
-    keeper = _Keeper(folder)
-    try:
-        outcomes = []
-        for checkpoint, coming in _ahead(job, prepared, folder, reader):
-            progress.checkpoint(checkpoint.name)
-            outcomes.append(_outcome(job, prepared, checkpoint, coming, keeper, progress))
+    outcomes: dict[str, Outcome] = {}
+    with ExitStack() as stack:
+        findings = one_by_one(job, prepared, folder, progress)
+        if prepared.division.workers > 1 and len(job.checkpoints) > 1:
+            workers = stack.enter_context(workers_for(job, prepared, folder))
+            findings = side_by_side(job, prepared, folder, progress, workers)
+        keeper = _Keeper(folder)
+        stack.callback(keeper.close)
+        stack.callback(progress.finish)
+        stack.callback(findings.close)
+        progress.start(len(job.checkpoints), len(job.probes))
+        for finding in findings:
+            outcomes[finding.checkpoint.name] = _outcome(job, prepared, finding, keeper, progress)
         keeper.wait()
-        return outcomes
-    finally:
-        reader.shutdown(cancel_futures=True)
-        keeper.close()
-        progress.finish()
-
-
-def _ahead(
-    job: Job, prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
-) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
-    """Every checkpoint with what is found for it, while the one after it is being read."""
-
-    def read(checkpoint: Checkpoint) -> Unit | Loaded:
-        if problem := prepared.problems.get(checkpoint.name):
-            raise problem
-        return _found(job, checkpoint, folder, examples=prepared.engine.settings.examples)
-
-    coming: Future[Unit | Loaded] | None = None
-    for k, checkpoint in enumerate(job.checkpoints):
-        here = coming or reader.submit(read, checkpoint)
-        wait([here])  # no more than the one measured and the next are held
-        following = job.checkpoints[k + 1 : k + 2]
-        coming = reader.submit(read, following[0]) if following else None
-        yield checkpoint, here
+    return [outcomes[checkpoint.name] for checkpoint in job.checkpoints]
 
 
 def _outcome(
-    job: Job,
-    prepared: Prepared,
-    checkpoint: Checkpoint,
-    coming: Future[Unit | Loaded],
-    keeper: _Keeper,
-    progress: Progress,
+    job: Job, prepared: Prepared, finding: Finding, keeper: _Keeper, progress: Progress
 ) -> Outcome:
-    try:
-        found = coming.result()
-        if isinstance(found, Loaded):
-            unit = _measured(prepared.engine, checkpoint, found, progress)
-            keeper.keep(checkpoint, unit)
-        else:
-            unit = found
-            prepared.engine.adopt(unit.state)
-            progress.advance(len(job.probes))
-        return Outcome(checkpoint, unit)
-    except CheckpointError as error:
+    """Keep what is new, and let the engine know what was learned."""
+    checkpoint, found = finding.checkpoint, finding.found
+    if isinstance(found, CheckpointError):
         if job.options.on_error == "fail":
-            raise
-        progress.note(f"Skipped {checkpoint.name}: {error}")
-        return Outcome(checkpoint, None, error)
-
-
-def _found(job: Job, checkpoint: Checkpoint, folder: Folder, examples: bool) -> Unit | Loaded:
-    """The unit of an earlier run where the checkpoint is the same, else what is to be measured."""
-    sha256 = hash_of(checkpoint)
-    unit = folder.read(checkpoint.name, sha256)
-    if unit is not None and (unit.measurement.examples is not None or not examples):
-        return unit
-    return load(job, checkpoint, sha256)
-
-
-def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, progress: Progress) -> Unit:
-    """A new unit."""
-    told = len(engine.notes)
-    measurement = engine.measure(loaded.model, progress.advance)
-    engine.notes[told:] = [f"{checkpoint.name}: {note}" for note in engine.notes[told:]]
-    for note in engine.notes[told:]:
+            raise found
+        progress.note(f"Skipped {checkpoint.name}: {found}")
+        return Outcome(checkpoint, None, found)
+    for note in finding.notes:
         progress.note(f"Warning: {note}")
-    found = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
-    return Unit(measurement, of_a_checkpoint(checkpoint) | found, engine.state())
+    prepared.engine.adopt(found.state)
+    if finding.is_new:
+        keeper.keep(checkpoint, found, prepared.engine.state()["algorithms"])
+    return Outcome(checkpoint, found)
 
 
 class _Keeper:
@@ -132,14 +84,14 @@ class _Keeper:
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._written: Future[None] | None = None
 
-    def keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
-        """Begin to write a unit, and what the engine learned while it was measured.
+    def keep(self, checkpoint: Checkpoint, unit: Unit, algorithms: dict[str, str]) -> None:
+        """Begin to write a unit, and the algorithms that are known by then.
 
         Raises:
             InputError: the unit before it could not be written.
         """
         self.wait()
-        self._written = self._writer.submit(self._keep, checkpoint, unit)
+        self._written = self._writer.submit(self._keep, checkpoint, unit, algorithms)
 
     def wait(self) -> None:
         """Until all units are written.
@@ -154,6 +106,6 @@ class _Keeper:
         """End the thread, after what it has begun."""
         self._writer.shutdown()
 
-    def _keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
+    def _keep(self, checkpoint: Checkpoint, unit: Unit, algorithms: dict[str, str]) -> None:
         self._folder.write(checkpoint.name, unit)
-        self._folder.extend_plan(unit.state["algorithms"])
+        self._folder.extend_plan(algorithms)

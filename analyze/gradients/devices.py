@@ -49,6 +49,13 @@ def choose_batch_size(replica: Replica, example: Inputs) -> int:
     return max(1, min(LARGEST_BATCH.get(kind, LARGEST_BATCH["cpu"]), fits))
 
 
+def largest_batch_bytes(device: torch.device) -> int:
+    """What a batch may take at most: activations and their gradients, and its parts' sums."""
+    return 2 * ACTIVATION_BYTES.get(device.type, ACTIVATION_BYTES["cpu"]) + SUM_BYTES.get(
+        device.type, SUM_BYTES["cpu"]
+    )
+
+
 def most_parts(device: torch.device, values: int) -> int:
     """Parts that a batch may have, for sums of so many float32 values each."""
     return max(1, SUM_BYTES.get(device.type, SUM_BYTES["cpu"]) // max(1, 4 * values))

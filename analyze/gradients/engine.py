@@ -32,7 +32,12 @@ from analyze.gradients.batches import Batch, batches
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.cell_sums import CellSums, seconds_of_gram
 from analyze.gradients.conditions import measuring
-from analyze.gradients.devices import choose_batch_size, most_parts, resolve_device
+from analyze.gradients.devices import (
+    choose_batch_size,
+    largest_batch_bytes,
+    most_parts,
+    resolve_device,
+)
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
@@ -50,6 +55,7 @@ Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
+REPLICAS = 8  # times the model is held, for the most part in float64 while it is proven
 COMPARED_EXAMPLES = 256  # of each subset, whose loss tells whether batch norm's statistics lag
 COMPARED_FROM = 512  # probes whose statistics tell it, where they are not those measured with
 NOT_REPEATABLE = (
@@ -99,6 +105,16 @@ class Engine:
     def batch_size(self) -> int:
         """Examples at a time, as they are now."""
         return self.memory.batch_size
+
+    def bytes_needed(self, values: int) -> int:
+        """About what measuring a model takes: its replica, the cells' sums, the largest batch.
+
+        Args:
+            values: Numbers in the model's parameters.
+        """
+        return largest_batch_bytes(self.device) + self.dtype.itemsize * values * (
+            len(self.cells) + REPLICAS
+        )
 
     def prepare(self, models: Iterable[nn.Module], state: Mapping[str, Any] | None = None) -> None:
         """Make the plan on the first model and prove it on all of them.

@@ -1,0 +1,166 @@
+"""Workers: copies of this process, made by fork, that share out tasks among them.
+
+Each computes on one thread. GNU's OpenMP, which torch computes with, waits forever for more in the
+fork of a process that had several.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from typing import Any, Generic, TypeVar
+
+import torch
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Tell = Callable[[Any], None]
+TOLD, DONE = "told", "done"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Workers(Generic[Task, Result]):
+    """So many processes that do some work; the block that they are entered for ends them.
+
+    A worker is born with all that this process knows then; tasks and results go through a pipe. It
+    ends with this process however that ends, and leaves Ctrl-C to it. Enter before threads of
+    one's own are begun: a lock that one of them holds stays locked in the copy.
+
+    Args:
+        count: How many.
+        work: Gives the result of a task; what it tells meanwhile reaches ``told``.
+    """
+
+    def __init__(self, count: int, work: Callable[[Task, Tell], Result]) -> None:
+        self._count = count
+        self._work = work
+        self._processes: list[ForkProcess] = []
+        self._pipes: list[Connection] = []
+
+    def __enter__(self) -> Workers[Task, Result]:
+        try:
+            with _signals_wait():
+                for _ in range(self._count):
+                    self._fork()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End them, whatever they are doing."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+        for pipe in self._pipes:
+            pipe.close()
+        self._processes, self._pipes = [], []
+
+    def results(self, tasks: Iterable[Task], told: Tell) -> Iterator[tuple[Task, Result | None]]:
+        """Every task with its result, in the order in which they are done.
+
+        Args:
+            tasks: The next one is asked for when a worker is free.
+            told: Gets what the workers tell.
+
+        Returns:
+            None for the result of a task that raised an exception or whose worker died.
+        """
+        coming = iter(tasks)
+        busy: dict[Connection, Task] = {}
+        free = list(self._pipes)
+        while True:
+            while free and (task := next(coming, None)) is not None:
+                pipe = free.pop()
+                if _sent(pipe, task):
+                    busy[pipe] = task
+                else:
+                    yield task, None
+            if not busy:
+                break
+            ready = wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in ready]:
+                kind, content = _received(pipe)
+                if kind == TOLD:
+                    told(content)
+                    continue
+                yield busy.pop(pipe), content
+                if kind == DONE:
+                    free.append(pipe)
+        for task in coming:  # all workers have died
+            yield task, None
+
+    def _fork(self) -> None:
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(
+            target=self._serve, args=(theirs,), daemon=True
+        )
+        with warnings.catch_warnings():  # that threads exist: those of OpenMP, see above
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        theirs.close()  # so that the pipe ends with the worker
+        self._processes.append(process)
+        self._pipes.append(ours)
+
+    def _serve(self, pipe: Connection) -> None:
+        """What a worker does all its life."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        torch.set_num_threads(1)
+        with suppress(EOFError, OSError):  # of a pipe whose other end is gone
+            while True:
+                task = pipe.recv()
+                pipe.send((DONE, self._result(pipe, task)))
+
+    def _result(self, pipe: Connection, task: Task) -> Result | None:
+        try:
+            return self._work(task, lambda content: pipe.send((TOLD, content)))
+        except Exception:  # whoever does the task then will see what is wrong with it
+            return None
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """A signal during the block comes after it: a worker must not take it for its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _sent(pipe: Connection, task: object) -> bool:
+    try:
+        pipe.send(task)
+    except OSError:  # its worker is dead
+        return False
+    return True
+
+
+def _received(pipe: Connection) -> tuple[str | None, Any]:
+    """What a worker sent; None and None if it died."""
+    try:
+        kind, content = pipe.recv()
+    except (EOFError, OSError):
+        return None, None
+    return kind, content
