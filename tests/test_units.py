@@ -274,10 +274,10 @@ def test_the_kind_of_weights_that_is_taken_anyway_is_no_other_configuration(tiny
 
 
 def test_units_of_another_version_are_kept_with_a_warning(tiny, measurements, monkeypatch):
-    from analyze import replay
+    from analyze import measuring
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replay, "versions", lambda: {"gradient-coherence": "0.0.1"})
+        patch.setattr(measuring, "versions", lambda: {"gradient-coherence": "0.0.1"})
         assert tiny.run("--checkpoints", ":2").exit_code == 0
     result = tiny.run()
     assert result.exit_code == 0
@@ -328,10 +328,10 @@ def loaded(seed: int) -> torch.nn.Module:
 @pytest.mark.parametrize("moment", ["before", "while it is read"])
 def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monkeypatch, moment):
     """After it was found, and after its hash was taken."""
-    from analyze import replay
+    from analyze import measuring
 
     name = "hash_of" if moment == "before" else "load"
-    call, content = getattr(replay, name), (tiny.path / NAMES[1]).read_bytes()
+    call, content = getattr(measuring, name), (tiny.path / NAMES[1]).read_bytes()
 
     def vanishing(*arguments):
         if any(getattr(a, "name", None) == NAMES[1] for a in arguments):
@@ -339,7 +339,7 @@ def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monk
         return call(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replay, name, vanishing)
+        patch.setattr(measuring, name, vanishing)
         result = tiny.run()
     assert result.exit_code == 4, result.stderr
     assert "1 of 3 checkpoints were skipped" in result.stderr

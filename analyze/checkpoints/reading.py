@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.distributed import METADATA, open_distributed
+from analyze.checkpoints.layouts.marks import INDICES, METADATA
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
-from analyze.checkpoints.layouts.sharded import INDICES, open_sharded
+from analyze.checkpoints.layouts.sharded import open_sharded
 from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress, progress_in
@@ -104,6 +104,9 @@ def open_checkpoint(path: Path, reading: Reading = PLAIN) -> Opened:
         index = next((path / name for name in INDICES if (path / name).is_file()), None)
         if index is not None and not (path / METADATA).is_file():
             return open_sharded(index, trust=reading.trust_pickle)
+        # A fifth of the time that the program needs to start is the import of what it needs.
+        from analyze.checkpoints.layouts.distributed import open_distributed
+
         return open_distributed(path)
     if path.name.endswith(".safetensors"):
         return open_safetensors(path)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from analyze.checkpoints.checkpoint import LeftOut
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.distributed import METADATA
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
-from analyze.checkpoints.layouts.sharded import INDICES, SHARD
+from analyze.checkpoints.layouts.marks import INDICES, METADATA, SHARD
 from analyze.checkpoints.links import real_path
 
 

@@ -56,8 +56,8 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
 REPLICAS = 8  # times the model is held, for the most part in float64 while it is proven
-COMPARED_EXAMPLES = 256  # of each subset, whose loss tells whether batch norm's statistics lag
-COMPARED_FROM = 512  # probes whose statistics tell it, where they are not those measured with
+COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether batch norm's statistics lag
+COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
 NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
     "and a run that is resumed may differ in the last digits"
@@ -411,16 +411,19 @@ class Engine:
         )
 
     def _choose_algorithms(self, replica: Replica) -> None:
-        """Time the algorithms on a full batch, so that the proof uses what the run will.
+        """Time the algorithms on a batch, so that the proof uses what the run will.
 
-        The batch is then measured once more: only where the same bits come out can a run be
-        repeated to the bit.
+        Half of the largest batch where its size is to be found by timing: that is between. The
+        batch is then measured once more: only where the same bits come out can a run be repeated
+        to the bit.
         """
+        assert self.plan is not None
+        size = self.batch_size
 
         def batch() -> BatchResult:
-            return self._batch(replica, self._first_batch(replica))
+            middle = size if self.settings.batch_size != "auto" else max(1, size // 2)
+            return self._batch(replica, self._first_batch(replica, min(middle, self.batch_size)))
 
-        assert self.plan is not None
         first, second = (self._by_methods_that_work(replica, batch) for _ in range(2))
         self.repeatable = first.same_bits(second)
         if not self.repeatable:
@@ -429,10 +432,10 @@ class Engine:
     def _fastest_batch_size(self, replica: Replica) -> int:
         """The largest that fits, or a part of it, by timing: on a CPU the caches decide."""
         most = min(self.batch_size, len(self.probes))
-        sizes = sorted({max(1, most * part // 4) for part in (1, 2, 3, 4)})
+        sizes = sorted({max(1, most // part) for part in (1, 2, 4)})
         ways = {size: partial(self._batch, replica, self._first_batch(replica, size))
                 for size in sizes}  # fmt: skip
-        return fastest(ways, done={size: size for size in sizes})
+        return fastest(ways, done={size: size for size in sizes}, rounds=2)
 
     def _first_batch(self, replica: Replica, size: int | None = None) -> Batch:
         return next(self._batches(replica, size))

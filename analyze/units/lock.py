@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from analyze.errors import InputError
 from analyze.units.files import cannot_write
@@ -16,6 +17,19 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+_held: set[IO[str]] = set()
+
+
+def _release_in_fork() -> None:
+    """A worker does not hold the lock: it may live a moment longer than a run that is killed."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_fork)
 
 
 @contextmanager
@@ -38,7 +52,11 @@ def locked(path: Path) -> Iterator[bool]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()}")
         file.flush()
-        yield supported
+        _held.add(file)
+        try:
+            yield supported
+        finally:
+            _held.discard(file)
 
 
 def _lock(descriptor: int, path: Path) -> bool:

@@ -1,8 +1,9 @@
 """Time and memory of exact per-example gradients against a plain forward and backward pass.
 
 ``speed``: every way in turn with the plain step, on the same batch; figures are medians of the
-ratios. ``cells``: a whole checkpoint of many cells. ``run``: the command, from start to written
-results. ``scaling``: time and memory as one thing grows.
+ratios. ``series``: batches side by side in workers, as a run has them on several cores. ``cells``:
+a whole checkpoint of many cells. ``side``: several of these side by side. ``run``: the command,
+from start to written results. ``scaling``: time and memory as one thing grows.
 
 Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
 """
@@ -15,15 +16,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scripts.benchmarking.cells import whole_checkpoint
 from scripts.benchmarking.contenders import WAYS
 from scripts.benchmarking.machine import description
 from scripts.benchmarking.scaling import scaling
+from scripts.benchmarking.series import series
 from scripts.benchmarking.speed import compare
 from scripts.benchmarking.tables import (
     cells_table,
     replace_between,
     scaling_table,
+    series_table,
     speed_table,
     whole_run_table,
 )
@@ -33,7 +38,8 @@ from scripts.benchmarking.workloads import WORKLOADS, Workload
 DOCS, FOLDER = Path("docs/speed.md"), Path("benchmarks")
 SAMPLE = "sample_checkpoints/half_noise"
 TABLES: dict[str, Callable[[Any], str]] = {
-    "speed": speed_table, "cells": cells_table, "run": whole_run_table, "scaling": scaling_table,
+    "speed": speed_table, "series": series_table, "cells": cells_table, "side": cells_table,
+    "run": whole_run_table, "scaling": scaling_table,
 }  # fmt: skip
 ON = {"cpu": list(TABLES), "cuda": ["speed", "cells"]}
 
@@ -70,9 +76,12 @@ def _measured(
         for model in models:
             if part == "speed":
                 found[model.name] = compare(model, device, ways, pairs)
+            elif part == "series":
+                found[model.name] = series(model, pairs)
             else:
-                found[model.name] = whole_checkpoint(model, device)
-                print(f"{model.name}: {found[model.name]}", flush=True)
+                workers = torch.get_num_threads() if part == "side" else 1
+                found[model.name] = whole_checkpoint(model, device, workers)
+            print(f"{model.name}: {found[model.name]}", flush=True)
             yield found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analyze.division import threads_restored
 from analyze.gradients.conditions import measuring
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
@@ -16,19 +17,34 @@ from analyze.gradients.measurement import Settings
 from analyze.probes import ProbeSet
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import ratios
+from scripts.benchmarking.series import side_by_side
 from scripts.benchmarking.workloads import Workload
 
 SUBSETS, FOLDS, EACH = 3, 10, 100
-LONG = 60.0  # seconds of plain passes, from which one pair has to do
+SAMPLE = 8  # one of so many plain steps is timed
+LONG = 10.0  # seconds of these, from which one pair has to do
 PAIRS = 3
 
 
-def whole_checkpoint(workload: Workload, device: str) -> dict[str, Any]:
+def whole_checkpoint(workload: Workload, device: str, workers: int = 1) -> dict[str, Any]:
     """Ratio of ``SUBSETS * FOLDS`` cells of ``EACH`` probes to plain passes over the same probes.
 
     Batch norm as saved, losses under both of its statistics included: their forward passes over
     some of the probes are part of every measurement.
+
+    Args:
+        workload: The model.
+        device: Where.
+        workers: So many checkpoints side by side, each on one thread; plain passes on all.
     """
+    with measuring(), threads_restored():
+        return _compared(workload, device, workers)
+
+
+def _compared(workload: Workload, device: str, workers: int) -> dict[str, Any]:
+    threads = torch.get_num_threads()
+    if workers > 1:
+        torch.set_num_threads(1)
     count = SUBSETS * FOLDS * EACH
     many = replace(workload, batch=count)
     model, inputs, targets = many.make(torch.device("cpu"))
@@ -40,15 +56,20 @@ def whole_checkpoint(workload: Workload, device: str) -> dict[str, Any]:
     def ours() -> None:
         engine.measure(copy.deepcopy(model))
 
+    torch.set_num_threads(threads)
     place = torch.device(device)
     model, inputs, targets = model.to(place), inputs.to(place), targets.to(place)
 
     def passes() -> None:
-        for start in range(0, count, workload.batch):
+        for start in range(0, count, workload.batch * SAMPLE):
             _plain_step(model, inputs, targets, slice(start, start + workload.batch))
 
-    with measuring():
-        found = ratios(ours, passes, PAIRS, long=LONG)
+    sampled = len(range(0, count, workload.batch * SAMPLE)) * workload.batch / count
+    if workers == 1:
+        found = ratios(ours, passes, PAIRS, LONG, sampled)
+    else:
+        with side_by_side(ours, workers) as work:
+            found = ratios(lambda: work(1), passes, PAIRS, LONG, sampled / workers)
     return {"ratio": found, "batch": engine.batch_size, "cells": len(engine.cells)}
 
 

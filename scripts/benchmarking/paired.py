@@ -10,7 +10,11 @@ from analyze.gradients.timing import once
 
 
 def ratios(
-    way: Callable[[], object], plain: Callable[[], object], pairs: int, long: float = math.inf
+    way: Callable[[], object],
+    plain: Callable[[], object],
+    pairs: int,
+    long: float = math.inf,
+    share: float = 1.0,
 ) -> dict[str, float]:
     """Median, and the middle half, of the time of ``way`` over that of ``plain``, in pairs.
 
@@ -19,6 +23,7 @@ def ratios(
         plain: Against what.
         pairs: How many.
         long: Seconds of ``plain`` from which one pair is enough, and nothing runs beforehand.
+        share: How much of the work of ``way`` that ``plain`` does.
     """
     found: list[float] = []
     if math.isinf(long):
@@ -26,7 +31,7 @@ def ratios(
             step()
     while len(found) < pairs:
         taken = once(plain)
-        found.append(once(way) / taken)
+        found.append(once(way) * share / taken)
         if taken > long:
             break
     low, middle, high = statistics.quantiles(found, n=4) if len(found) > 1 else found * 3

@@ -25,10 +25,19 @@ def speed_table(figures: dict[str, Any]) -> str:
 def _cell(way: dict[str, Any]) -> str:
     if "refuses" in way:
         return "refuses"
-    ratio = way["ratio"]
     memory = "" if way["memory"] is None else f", {way['memory']:.2f}"
-    middle_half = f"({ratio['low']:.2f}-{ratio['high']:.2f})"
-    return f"**{ratio['median']:.2f}** {middle_half}{memory}, {way['error']:.0e}"
+    return f"{_median(way['ratio'])}{memory}, {way['error']:.0e}"
+
+
+def _median(ratio: dict[str, float]) -> str:
+    return f"**{ratio['median']:.2f}** ({ratio['low']:.2f}-{ratio['high']:.2f})"
+
+
+def series_table(figures: dict[str, Any]) -> str:
+    """A line for each model."""
+    lines = [[name, _median(found["ratio"])] for name, found in figures.items()]
+    workers = next(iter(figures.values()))["workers"]
+    return markdown([f"{workers} workers", "time"], lines)
 
 
 def cells_table(figures: dict[str, Any]) -> str:

@@ -23,12 +23,12 @@ from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 
 from analyze.checkpoints.damage import as_text
+from analyze.checkpoints.layouts.marks import METADATA
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.pickles import load_torch
 from analyze.checkpoints.state import Part, Stored
 from analyze.errors import CheckpointError, InputError, RefusedError
 
-METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
 LARGEST_ENTRY = 1 << 16  # bytes of an entry that may be a number: a pickled one has about 1300
 

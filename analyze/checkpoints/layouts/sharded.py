@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from torch import Tensor
 
 from analyze.checkpoints.damage import as_text
+from analyze.checkpoints.layouts.marks import INDICES
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
@@ -15,9 +15,6 @@ from analyze.checkpoints.links import real_path
 from analyze.checkpoints.sidecars import read_json
 from analyze.checkpoints.state import Part, Stored, tensors_in
 from analyze.errors import CheckpointError, counted, listed
-
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
 
 
 def index_in(folder: Path, names: list[str]) -> Path | None:
