@@ -53,7 +53,7 @@ def room(monkeypatch):
     return limit
 
 
-def measured(batch_size: int = 8, **options):
+def measured(batch_size: int | str = 8, **options):
     return analyze.measure(
         model(), small_probes(60), device="cpu", batch_size=batch_size, folds=2, **options
     )
@@ -76,6 +76,14 @@ def test_batches_are_halved_and_the_results_say_so(room, error):
     assert said["warnings"] == [
         "out of memory: batches of 4 from then on", "out of memory: batches of 2 from then on"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("examples", [10, 20])
+def test_the_automatic_batch_size_is_found_below_what_does_not_fit(room, examples):
+    room(examples)
+    said = json.loads(measured("auto").attrs["provenance"])
+    assert 1 <= said["batch_size"] <= examples
+    assert said["warnings"][-1].startswith("out of memory: batches of ")
 
 
 def test_what_never_fits_is_refused_with_what_to_type(room):

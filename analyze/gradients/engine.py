@@ -153,7 +153,9 @@ class Engine:
             self.memory.batch_size = self._batch_size(replica)
             self._choose_algorithms(replica)
             if self.settings.batch_size == "auto":
-                self.memory.batch_size = self._fastest_batch_size(replica)
+                self.memory.batch_size = self._by_methods_that_work(
+                    replica, lambda: self._fastest_batch_size(replica)
+                )
         else:
             self._adopt_plan(state)
 
@@ -413,16 +415,15 @@ class Engine:
     def _choose_algorithms(self, replica: Replica) -> None:
         """Time the algorithms on a batch, so that the proof uses what the run will.
 
-        Half of the largest batch where its size is to be found by timing: that is between. The
-        batch is then measured once more: only where the same bits come out can a run be repeated
-        to the bit.
+        On the smallest of the batches whose size is to be found by timing, if it is: which one is
+        the fastest hardly depends on it. The batch is then measured once more: only where the same
+        bits come out can a run be repeated to the bit.
         """
         assert self.plan is not None
-        size = self.batch_size
+        size = min(self._sizes()) if self.settings.batch_size == "auto" else self.batch_size
 
         def batch() -> BatchResult:
-            middle = size if self.settings.batch_size != "auto" else max(1, size // 2)
-            return self._batch(replica, self._first_batch(replica, min(middle, self.batch_size)))
+            return self._batch(replica, self._first_batch(replica, min(size, self.batch_size)))
 
         first, second = (self._by_methods_that_work(replica, batch) for _ in range(2))
         self.repeatable = first.same_bits(second)
@@ -431,11 +432,15 @@ class Engine:
 
     def _fastest_batch_size(self, replica: Replica) -> int:
         """The largest that fits, or a part of it, by timing: on a CPU the caches decide."""
-        most = min(self.batch_size, len(self.probes))
-        sizes = sorted({max(1, most // part) for part in (1, 2, 4)})
+        sizes = self._sizes()
         ways = {size: partial(self._batch, replica, self._first_batch(replica, size))
                 for size in sizes}  # fmt: skip
         return fastest(ways, done={size: size for size in sizes}, rounds=2)
+
+    def _sizes(self) -> list[int]:
+        """Batch sizes of which the fastest is taken, the largest that fits last."""
+        most = min(self.batch_size, len(self.probes))
+        return sorted({max(1, most // part) for part in (1, 2, 4)})
 
     def _first_batch(self, replica: Replica, size: int | None = None) -> Batch:
         return next(self._batches(replica, size))

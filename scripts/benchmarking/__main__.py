@@ -2,8 +2,9 @@
 
 ``speed``: every way in turn with the plain step, on the same batch; figures are medians of the
 ratios. ``series``: batches side by side in workers, as a run has them on several cores. ``cells``:
-a whole checkpoint of many cells. ``side``: several of these side by side. ``run``: the command,
-from start to written results. ``scaling``: time and memory as one thing grows.
+a whole checkpoint of many cells. ``side``: several of these side by side. ``memory``: peaks.
+``run``: the command, from start to written results. ``scaling``: time and memory as one of probes,
+parameters, checkpoints, folds and subsets grows.
 
 Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
 """
@@ -21,11 +22,13 @@ import torch
 from scripts.benchmarking.cells import whole_checkpoint
 from scripts.benchmarking.contenders import WAYS
 from scripts.benchmarking.machine import description
+from scripts.benchmarking.memory import beside_plain
 from scripts.benchmarking.scaling import scaling
 from scripts.benchmarking.series import series
 from scripts.benchmarking.speed import compare
 from scripts.benchmarking.tables import (
     cells_table,
+    memory_table,
     replace_between,
     scaling_table,
     series_table,
@@ -39,9 +42,9 @@ DOCS, FOLDER = Path("docs/speed.md"), Path("benchmarks")
 SAMPLE = "sample_checkpoints/half_noise"
 TABLES: dict[str, Callable[[Any], str]] = {
     "speed": speed_table, "series": series_table, "cells": cells_table, "side": cells_table,
-    "run": whole_run_table, "scaling": scaling_table,
+    "memory": memory_table, "run": whole_run_table, "scaling": scaling_table,
 }  # fmt: skip
-ON = {"cpu": list(TABLES), "cuda": ["speed", "cells"]}
+ON = {"cpu": list(TABLES), "cuda": ["speed", "cells", "memory"]}
 
 
 def main() -> None:
@@ -76,6 +79,8 @@ def _measured(
         for model in models:
             if part == "speed":
                 found[model.name] = compare(model, device, ways, pairs)
+            elif part == "memory":
+                found[model.name] = beside_plain(device, model)
             elif part == "series":
                 found[model.name] = series(model, pairs)
             else:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from scripts.benchmarking.workloads import WORKLOADS, Workload
+
 # glibc gives freed memory back at once, so that what a process holds is what it uses.
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -24,11 +26,17 @@ def peak_bytes(device: str, workload: str, way: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def beside_plain(device: str, workload: Workload) -> dict[str, int]:
+    """Peaks of the plain step and of ours, and what one gradient sum takes, in bytes."""
+    model, _, _ = workload.make(torch.device("cpu"))
+    found = {way: peak_bytes(device, workload.name, way) or 0 for way in ("plain", "ours")}
+    return found | {"sums": 4 * sum(parameter.numel() for parameter in model.parameters())}
+
+
 def measure(device: str, workload: str, way: str) -> int | None:
     """In this process; see ``peak_bytes``."""
     from analyze.gradients.conditions import measuring
     from scripts.benchmarking.contenders import WAYS, plain
-    from scripts.benchmarking.workloads import WORKLOADS
 
     chosen = next(w for w in WORKLOADS[device] if w.name == workload)
     with measuring():

@@ -50,6 +50,17 @@ def cells_table(figures: dict[str, Any]) -> str:
     return markdown(["whole checkpoint", "time", "pairs", "batch"], lines)
 
 
+def memory_table(figures: dict[str, Any]) -> str:
+    """A line for each model: megabytes, and what is beyond the sums against the plain step."""
+    lines = []
+    for name, found in figures.items():
+        megabytes = [f"{found[key] / 1e6:.0f}" for key in ("plain", "ours", "sums")]
+        ratio = (found["ours"] - found["sums"]) / found["plain"]
+        lines.append([name, *megabytes, f"**{ratio:.2f}**"])
+    head = ["MB beyond model and batch", "plain", "ours", "sums", "(ours - sums) / plain"]
+    return markdown(head, lines)
+
+
 def scaling_table(figures: dict[str, list[dict[str, Any]]]) -> str:
     """A line for each point: how much there is, time and memory, against the first of its axis."""
     lines = []
