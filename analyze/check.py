@@ -97,7 +97,7 @@ def _report(job: Job, prepared: Prepared, timing: Timing, measured: int) -> dict
     size = 4 if engine.settings.precision == "float32" else 8
     values = sum(p.size for p in prepared.parameters)
     layers = len({p.layer for p in prepared.parameters})
-    turns = -(-measured // prepared.division.workers)
+    turns = prepared.division.turns(measured)
     gram = 8 * checkpoints * len(prepared.parameters) * cells**2
     examples = 4 * checkpoints * layers * len(job.probes) if engine.settings.examples else 0
     return {

@@ -32,6 +32,10 @@ class Division:
     workers: int
     threads: int
 
+    def turns(self, checkpoints: int) -> int:
+        """Checkpoints that are measured one after the other until so many are done."""
+        return -(-checkpoints // self.workers)
+
 
 def divided(
     checkpoints: int, device: torch.device, needed: int, before: int | None = None
@@ -53,10 +57,10 @@ def divided(
     workers = min(cores, checkpoints, int(SHARE_OF_MEMORY * _memory()) // max(1, needed))
     if workers < 2 or before not in (None, 1):
         return alone
-    turns = -(-checkpoints // workers)
-    if before is None and turns * cores**THREADS_GAIN >= checkpoints:
+    shared = Division(workers, 1)
+    if before is None and shared.turns(checkpoints) * cores**THREADS_GAIN >= checkpoints:
         return alone
-    return Division(workers, 1)
+    return shared
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from analyze.checkpoints.checkpoint import Checkpoint
@@ -92,10 +93,9 @@ def workers_for(job: Job, prepared: Prepared, folder: Folder) -> Workers[Task, F
     def work(task: Task, tell: Tell) -> Finding:
         k, state = task
         prepared.engine.adopt(state)
-        return _finding(job, prepared, job.checkpoints[k], lambda: read(job.checkpoints[k]), tell)
-
-    def read(checkpoint: Checkpoint) -> Unit | Loaded:
-        return _read(job, prepared, checkpoint, folder)
+        checkpoint = job.checkpoints[k]
+        read = partial(_read, job, prepared, checkpoint, folder)
+        return _finding(job, prepared, checkpoint, read, tell)
 
     return Workers(min(prepared.division.workers, len(job.checkpoints)), work)
 

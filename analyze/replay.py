@@ -72,7 +72,7 @@ def _outcome(
         progress.note(f"Warning: {note}")
     prepared.engine.adopt(found.state)
     if finding.is_new:
-        keeper.keep(checkpoint, found, prepared.engine.state()["algorithms"])
+        keeper.keep(checkpoint, found)
     return Outcome(checkpoint, found)
 
 
@@ -84,14 +84,14 @@ class _Keeper:
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._written: Future[None] | None = None
 
-    def keep(self, checkpoint: Checkpoint, unit: Unit, algorithms: dict[str, str]) -> None:
-        """Begin to write a unit, and the algorithms that are known by then.
+    def keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
+        """Begin to write a unit, and what the engine learned while it was measured.
 
         Raises:
             InputError: the unit before it could not be written.
         """
         self.wait()
-        self._written = self._writer.submit(self._keep, checkpoint, unit, algorithms)
+        self._written = self._writer.submit(self._keep, checkpoint, unit)
 
     def wait(self) -> None:
         """Until all units are written.
@@ -106,6 +106,6 @@ class _Keeper:
         """End the thread, after what it has begun."""
         self._writer.shutdown()
 
-    def _keep(self, checkpoint: Checkpoint, unit: Unit, algorithms: dict[str, str]) -> None:
+    def _keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
         self._folder.write(checkpoint.name, unit)
-        self._folder.extend_plan(algorithms)
+        self._folder.extend_plan(unit.state["algorithms"])

@@ -15,7 +15,7 @@ import torch
 
 import analyze
 from analyze import division, measuring, preparation
-from analyze.division import Division, divided
+from analyze.division import Division, divided, threads_restored
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.units.lock import locked
@@ -29,6 +29,13 @@ PATIENCE = 20  # seconds until something that must happen has happened
 
 
 # --- tasks
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    with threads_restored():
+        torch.set_num_threads(count)
+        yield
 
 
 def ignored(content: object) -> None: ...
@@ -47,13 +54,8 @@ def test_every_task_is_done_once_each_worker_on_one_thread():
         time.sleep(0.02)
         return task**2, os.getpid(), torch.get_num_threads()
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with Workers(2, work) as workers:
-            results = dict(workers.results(range(8), ignored))
-    finally:
-        torch.set_num_threads(before)
+    with threads(2), Workers(2, work) as workers:
+        results = dict(workers.results(range(8), ignored))
     assert {task: result[0] for task, result in results.items()} == {k: k**2 for k in range(8)}
     processes = {result[1] for result in results.values()}
     assert len(processes) == 2
@@ -67,14 +69,10 @@ def test_a_backward_pass_in_a_worker_after_one_here_on_two_threads():
         (outer,) = torch.autograd.grad((x[:, None] * x[None] * task).sin().sum(), [x])
         return outer.tolist()
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         expected = gradient(3)
         with Workers(1, gradient) as workers:
             ((_, found),) = workers.results([3], ignored)
-    finally:
-        torch.set_num_threads(before)
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-2)
 
 
@@ -282,16 +280,6 @@ def test_a_run_goes_on_with_the_threads_that_it_began_with(monkeypatch, cores, b
 
 
 # --- runs
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -75,8 +75,11 @@ class Folder:
     def extend_plan(self, algorithms: dict[str, str]) -> None:
         """Add the algorithms of kinds of calls that were met later."""
         plan = self.plan()
-        if plan is not None and plan["algorithms"] != algorithms:
-            self.keep_plan(plan | {"algorithms": algorithms})
+        if plan is None:
+            return
+        known = plan["algorithms"] | algorithms  # two workers may have met different ones
+        if known != plan["algorithms"]:
+            self.keep_plan(plan | {"algorithms": known})
 
     def read(self, checkpoint: str, sha256: str) -> Unit | None:
         """The unit of a checkpoint, where it is there and whole and the checkpoint the same."""

@@ -86,7 +86,8 @@ def _measured(
             else:
                 workers = torch.get_num_threads() if part == "side" else 1
                 found[model.name] = whole_checkpoint(model, device, workers)
-            print(f"{model.name}: {found[model.name]}", flush=True)
+            if part != "speed":  # which tells each way as it is found
+                print(f"{model.name}: {found[model.name]}", flush=True)
             yield found
 
 

@@ -26,10 +26,10 @@ def peak_bytes(device: str, workload: str, way: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def beside_plain(device: str, workload: Workload) -> dict[str, int]:
-    """Peaks of the plain step and of ours, and what one gradient sum takes, in bytes."""
+def beside_plain(device: str, workload: Workload) -> dict[str, int | None]:
+    """Peaks of the plain step and of ours, None where not known, and one gradient sum, in bytes."""
     model, _, _ = workload.make(torch.device("cpu"))
-    found = {way: peak_bytes(device, workload.name, way) or 0 for way in ("plain", "ours")}
+    found = {way: peak_bytes(device, workload.name, way) for way in ("plain", "ours")}
     return found | {"sums": 4 * sum(parameter.numel() for parameter in model.parameters())}
 
 

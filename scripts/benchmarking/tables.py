@@ -54,6 +54,9 @@ def memory_table(figures: dict[str, Any]) -> str:
     """A line for each model: megabytes, and what is beyond the sums against the plain step."""
     lines = []
     for name, found in figures.items():
+        if not (found["plain"] and found["ours"]):
+            lines.append([name, *["not known"] * 4])
+            continue
         megabytes = [f"{found[key] / 1e6:.0f}" for key in ("plain", "ours", "sums")]
         ratio = (found["ours"] - found["sums"]) / found["plain"]
         lines.append([name, *megabytes, f"**{ratio:.2f}**"])
