@@ -31,7 +31,7 @@ from tests.cases import CASES, Case
 from tests.test_engine import TIGHT, measured, zero_to_rounding
 
 ANY = ["direct", "transposed", "singly", "gram"]
-OF_CONVOLUTIONS = ["alone", "grouped", "correlated"]
+OF_CONVOLUTIONS = ["alone", "grouped", "correlated", "unfolded"]
 
 
 def forced() -> list[tuple[Case, str]]:
@@ -50,8 +50,9 @@ def forced() -> list[tuple[Case, str]]:
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
     def algorithms(form):
         """The forced one, however dear, where the kind of call has it."""
-        special = {"grouped", "alone", "correlated"} - {*form.makers, *form.single_makers}
-        return ("direct",) if algorithm in special else (algorithm,)
+        has = {*ANY, *form.makers, *form.single_makers}
+        has |= {"unfolded"} if form.unfolded_sum else set()
+        return (algorithm,) if algorithm in has else ("direct",)
 
     monkeypatch.setattr(OuterProducts, "algorithms", property(algorithms))
     agrees_with_the_oracle(case)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
 
 import torch
@@ -62,7 +63,7 @@ class Sum(Form):
 
     def explicit(self, start: int, stop: int) -> Tensor:
         values = [part.explicit(start, stop) for part in self.uses]
-        return torch.stack([v.reshape(stop - start, *self.shape) for v in values]).sum(0)
+        return reduce(torch.add, [v.reshape(stop - start, *self.shape) for v in values])
 
     def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
         if algorithm == "cross":
@@ -72,13 +73,13 @@ class Sum(Form):
     def _cross(self, parts: Parts, choose: Choose) -> Summary:
         """``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, in float64 because the terms may cancel."""
         totals, norms = zip(*(choose(use, parts) for use in self.uses), strict=True)
-        squared = torch.stack(norms).sum(0)
+        squared = reduce(torch.add, norms)
         for a, b in combinations(self.uses, 2):
             rows, outer = (a, b) if isinstance(a, ScatteredRows) else (b, a)
             assert isinstance(rows, ScatteredRows)
             assert isinstance(outer, OuterProducts)
             squared = squared + 2.0 * inner_products(rows, outer)
-        return Summary(torch.stack(totals).sum(0), squared.clamp_min(0.0))
+        return Summary(reduce(torch.add, totals), squared.clamp_min(0.0))
 
     def _bytes_per_example(self, algorithm: str) -> int:
         return sum(part._bytes_per_example("direct") for part in self.uses)
@@ -94,9 +95,9 @@ def inner_products(rows: ScatteredRows, outer: OuterProducts) -> Tensor:
     """
     found = []
     for start in range(0, rows.count):
-        x, dy = (double(side[0, 0]) for side in outer.factors(start, start + 1))  # [T', D], [T', V]
-        looked_up, e = rows.rows[start].to(dy.device), double(rows.dy[start])  # [T], [T, D]
-        found.append(((e @ x.T) * dy[:, looked_up].T).sum())
+        x, dy = (side[0, 0] for side in outer.factors(start, start + 1))  # [T', D], [T', V]
+        e, of_rows = double(rows.dy[start]), double(dy[:, rows.rows[start]])  # [T, D], [T', T]
+        found.append(((e @ double(x).T) * of_rows.T).sum())
     return torch.stack(found)
 
 

@@ -51,18 +51,23 @@ class CrossEntropy:
             )
         logits, classes, counted = self._aligned(output, target)
         log_p = F.log_softmax(logits, -1)  # [N, T, C]
-        true = -log_p.gather(-1, classes[..., None])[..., 0]
-        smoothed = (1 - self.label_smoothing) * true - self.label_smoothing * log_p.mean(-1)
-        return (smoothed * counted).sum(1)
+        losses = -log_p.gather(-1, classes[..., None])[..., 0]
+        if self.label_smoothing:
+            uniform = -log_p.mean(-1)
+            losses = (1 - self.label_smoothing) * losses + self.label_smoothing * uniform
+        return (losses * counted).sum(1)
 
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
             return _soft_seed(in_float64(output), self._smoothed(target)).to(output)
         logits, classes, counted = self._aligned(output, target)
-        delta = logits.softmax(-1) - self.label_smoothing / logits.shape[-1]
+        delta = logits.softmax(-1)
+        if self.label_smoothing:
+            delta -= self.label_smoothing / logits.shape[-1]
         delta.scatter_(-1, classes[..., None], 0.0)
         delta.scatter_(-1, classes[..., None], -delta.sum(-1, keepdim=True))
-        delta *= counted[..., None]
+        if not counted.all():
+            delta *= counted[..., None]
         if not self._classes_last(output, target):
             delta = delta.transpose(1, 2)
         return delta.reshape(output.shape).to(output)
@@ -71,7 +76,7 @@ class CrossEntropy:
         if target.is_floating_point():
             right = output.argmax(-1) == target.argmax(-1)
             return right.reshape(len(right), -1).double().mean(1)
-        logits, classes, counted = self._aligned(output, target)
+        logits, classes, counted = self._as_sequences(output, target)
         right = (logits.argmax(-1) == classes) & counted
         return right.sum(1) / counted.sum(1)  # NaN where nothing counts
 
@@ -107,9 +112,14 @@ class CrossEntropy:
         return (1 - self.label_smoothing) * in_float64(target) + uniform
 
     def _aligned(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits ``[N, T, C]`` in float64, classes ``[N, T]``, and which of these count."""
+        """As ``_as_sequences``, the logits in float64."""
+        logits, classes, counted = self._as_sequences(output, target)
+        return in_float64(logits), classes, counted
+
+    def _as_sequences(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits ``[N, T, C]``, classes ``[N, T]``, and which of these count."""
         logits = output if self._classes_last(output, target) else output.movedim(1, -1)
-        logits = in_float64(logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None])
+        logits = logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None]
         classes = target.flatten(1) if target.dim() > 1 else target[:, None]
         counted = classes != self.ignore_index
         return logits, classes.where(counted, 0), counted

@@ -144,17 +144,32 @@ def _forms(
         flat = sides.flat[start:stop].reshape(stop - start, groups, outputs, -1)
         return x.transpose(2, 3), flat.transpose(2, 3)
 
-    def factors(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        patches = geometry.unfold(
-            sides.folded[start:stop].flatten(0, 1)
-        )  # [n*rows, C, *kernel, *positions]
+    def patches_of(folded: Tensor) -> Tensor:
+        """``[n, C, *in]`` to ``[n, C, *kernel, *positions]``."""
+        patches = geometry.unfold(folded)
         for axis, length in enumerate(size, start=patches.dim() - len(size)):
             patches = patches.narrow(axis, 0, length)  # output_padding may add positions
+        return patches
+
+    def factors(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        patches = patches_of(sides.folded[start:stop].flatten(0, 1))
         patches = patches.reshape(stop - start, rows, groups, inputs, -1)
         patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
         flat = sides.flat[start:stop].reshape(stop - start, rows, groups, outputs, -1)
         flat = flat.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
         return patches.transpose(2, 3), flat.transpose(2, 3)
+
+    def unfolded_sum(start: int, stop: int) -> Tensor:
+        folded = sides.folded[start:stop].flatten(0, 1)
+        # Channels last, or single numbers would be copied in place of a pixel's channels.
+        patches = patches_of(folded.movedim(1, -1).contiguous().movedim(-1, 1))
+        taps, channels = geometry.kernel.numel(), weight.shape[1]
+        kernel, places = range(2, 2 + len(size)), range(2 + len(size), patches.dim())
+        patches = patches.permute(0, *places, *kernel, 1).reshape(-1, taps, groups, channels)
+        patches = patches.permute(2, 0, 1, 3).flatten(2)  # [G, n*T, taps*C]
+        flat = sides.flat[start:stop].reshape(len(folded), groups, outputs, -1)
+        total = flat.permute(1, 2, 0, 3).flatten(2) @ patches  # [G, O, taps*C]
+        return total.view(-1, taps, channels).transpose(1, 2).reshape(weight.shape)
 
     found["weight"] = OuterProducts(
         count=count,
@@ -166,6 +181,7 @@ def _forms(
         grams=_grams(sides, geometry, size) if rows == 1 else None,
         makers=ways.makers,
         single_makers=ways.single_makers,
+        unfolded_sum=unfolded_sum,
     )
     return found
 
