@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analyze.statistics.arrays import alpha_unbiased, cosine, ratio, subset_dots, subset_squares
 
@@ -144,7 +144,7 @@ def t_quantile(degrees: np.ndarray | float, level: float = 0.95) -> np.ndarray |
     """The two-sided quantile of Student's t; NaN for no degree of freedom."""
     degrees = np.asarray(degrees, dtype=float)
     safe = np.where(degrees > 0, degrees, np.nan)
-    return stats.t.ppf(0.5 + level / 2, safe)[()]
+    return special.stdtrit(safe, 0.5 + level / 2)[()]
 
 
 def interval(

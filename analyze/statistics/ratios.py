@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from scipy import stats
+from scipy import special
 
 from analyze.statistics import jackknife
 from analyze.statistics.estimates import difference, estimate
@@ -109,7 +109,7 @@ def _p_value(found: xr.Dataset) -> xr.DataArray:
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(value.values / error)
-    return value.copy(data=2 * stats.t.sf(t, degrees))
+    return value.copy(data=2 * special.stdtr(degrees, -t))
 
 
 def _adjusted(p: xr.DataArray) -> xr.DataArray:
