@@ -94,7 +94,9 @@ def adjusted(p: np.ndarray) -> np.ndarray:
     known = np.isfinite(p)
     rising = np.sort(p[known])
     scaled = rising * len(rising) / np.arange(1, len(rising) + 1)
-    least = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)  # of this and all larger ones
+    least = np.minimum(
+        np.minimum.accumulate(scaled[::-1])[::-1], 1.0
+    )  # of this and all larger ones
     result[known] = least[np.searchsorted(rising, p[known], side="right") - 1]
     return result
 

@@ -1,12 +1,14 @@
-"""Peak memory of one step of one way, above what model and batch hold; in a process of its own."""
+"""Peak memory of a step of one way, and what is kept between steps; in a process of its own."""
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,26 +16,40 @@ from scripts.benchmarking.workloads import WORKLOADS, Workload
 
 # glibc gives freed memory back at once, so that what a process holds is what it uses.
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+WARM = 2  # steps before the one that is measured
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_bytes(device: str, workload: str, way: str) -> int | None:
-    """Of a second step, when plans are made; None where the system does not tell or it fails."""
+class Peak(NamedTuple):
+    """Bytes.
+
+    Args:
+        step: The most that a step has beyond what the process holds before it and after it.
+        kept: What the first steps left: kernels, their code, plans; model and batch not counted.
+    """
+
+    step: int
+    kept: int
+
+
+def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
+    """Of a step once plans are made; None where the system does not tell or it fails."""
     command = [sys.executable, "-m", "scripts.benchmarking.memory", device, workload, way]
     environment = os.environ | RETURNED
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    found = re.search(r"peak (\d+)", done.stdout)
-    return int(found[1]) if found else None
+    found = re.search(r"peak (\d+) kept (-?\d+)", done.stdout)
+    return Peak(*map(int, found.groups())) if found else None
 
 
-def beside_plain(device: str, workload: Workload) -> dict[str, int | None]:
+def beside_plain(device: str, workload: Workload) -> dict[str, Any]:
     """Peaks of the plain step and of ours, None where not known, and one gradient sum, in bytes."""
     model, _, _ = workload.make(torch.device("cpu"))
-    found = {way: peak_bytes(device, workload.name, way) for way in ("plain", "ours")}
+    peaks = {way: peak_bytes(device, workload.name, way) for way in ("plain", "ours")}
+    found = {way: None if peak is None else peak._asdict() for way, peak in peaks.items()}
     return found | {"sums": 4 * sum(parameter.numel() for parameter in model.parameters())}
 
 
-def measure(device: str, workload: str, way: str) -> int | None:
+def measure(device: str, workload: str, way: str) -> Peak | None:
     """In this process; see ``peak_bytes``."""
     from analyze.gradients.conditions import measuring
     from scripts.benchmarking.contenders import WAYS, plain
@@ -41,13 +57,16 @@ def measure(device: str, workload: str, way: str) -> int | None:
     chosen = next(w for w in WORKLOADS[device] if w.name == workload)
     with measuring():
         model, inputs, targets = chosen.make(torch.device(device))
-        held = held_bytes(device)
+        before = held_bytes(device)
         step = (plain if way == "plain" else WAYS[way])(model, inputs, targets)
-        step()
+        for _ in range(WARM):
+            step()
+        gc.collect()
+        held = held_bytes(device)
         if not reset_peak(device):
             return None
         step()
-    return peak_bytes_so_far(device) - held
+    return Peak(peak_bytes_so_far(device) - held, held - before)
 
 
 def held_bytes(device: str) -> int:
@@ -82,4 +101,4 @@ def _status(key: str) -> int:
 if __name__ == "__main__":
     peak = measure(*sys.argv[1:])
     if peak is not None:
-        print("peak", peak)
+        print("peak", peak.step, "kept", peak.kept)

@@ -28,7 +28,8 @@ def compare(workload: Workload, device: str, ways: list[str], pairs: int) -> dic
                 more = OURS_TIMES if name == "ours" else 1
                 found[name] = _one_way(workload, torch.device(device), name, pairs * more, exact)
             peak = memory.peak_bytes(device, workload.name, name)
-            found[name]["memory"] = None if peak is None or not plain_peak else peak / plain_peak
+            ratio = peak.step / plain_peak.step if peak and plain_peak else None
+            found[name]["memory"] = ratio
         except RefusedError as refusal:
             found[name] = {"refuses": str(refusal)}
         print(f"{workload.name}, {name}: {found[name]}", flush=True)

@@ -54,13 +54,15 @@ def memory_table(figures: dict[str, Any]) -> str:
     """A line for each model: megabytes, and what is beyond the sums against the plain step."""
     lines = []
     for name, found in figures.items():
-        if not (found["plain"] and found["ours"]):
-            lines.append([name, *["not known"] * 4])
+        plain, ours, sums = found["plain"], found["ours"], found["sums"]
+        if not (plain and ours):
+            lines.append([name, *["not known"] * 6])
             continue
-        megabytes = [f"{found[key] / 1e6:.0f}" for key in ("plain", "ours", "sums")]
-        ratio = (found["ours"] - found["sums"]) / found["plain"]
-        lines.append([name, *megabytes, f"**{ratio:.2f}**"])
-    head = ["MB beyond model and batch", "plain", "ours", "sums", "(ours - sums) / plain"]
+        known = (plain["step"], ours["step"], sums, plain["kept"], ours["kept"])
+        megabytes = [f"{value / 1e6:.0f}" for value in known]
+        ratio = (ours["step"] - sums) / plain["step"]
+        lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:]])
+    head = ["MB", "plain", "ours", "sums", "(ours - sums) / plain", "plain keeps", "ours keeps"]
     return markdown(head, lines)
 
 
