@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -75,7 +75,7 @@ class OuterProducts(Form):
     unfolded_sum: Callable[[int, int], Tensor] | None = None
     uses: tuple[OuterProducts, ...] = ()
 
-    @property
+    @cached_property
     def algorithms(self) -> tuple[str, ...]:
         groups, positions, outputs, inputs = self.dims
         few = self.unfolded_sum is not None and positions <= outputs
@@ -178,7 +178,7 @@ class OuterProducts(Form):
                 break
         return norms.clamp_min_(0.0)
 
-    @property
+    @cached_property
     def _grams(self) -> Grams:
         if self.grams is not None:
             return self.grams

@@ -43,7 +43,7 @@ def convolution_forms(
     Rows of the batch that belong to one example (windows folded into the batch) become further
     positions of it. Cost: as ``OuterProducts`` plus the unfolding, ``N*K*L`` values a chunk.
     """
-    weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments, spatial)
+    weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments)
     x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
     dy = layout.examples_first(dy)  # [N, rows, GO, *out]
 
@@ -95,7 +95,7 @@ def transposed_forms(
     A transposed convolution is the input gradient of a convolution, so its weight gradient is
     that convolution's, with the output gradient unfolded. Cost: as ``convolution_forms``.
     """
-    weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments, spatial)
+    weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments)
     x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
     dy = layout.examples_first(dy)  # [N, rows, GO, *out]
 

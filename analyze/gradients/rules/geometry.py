@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -29,12 +29,16 @@ class ConvolutionGeometry:
     padding: tuple[int, ...]
     groups: int
 
-    @classmethod
-    def of(cls, arguments: dict[str, Any], spatial: int) -> ConvolutionGeometry:
-        kernel = arguments["weight"].shape[2:]
-        stride, dilation = (per_axis(arguments[k], spatial) for k in ("stride", "dilation"))
-        padding = _pad_amounts(arguments["padding"], kernel, dilation)
-        return cls(kernel, stride, dilation, padding, arguments["groups"])
+    @staticmethod
+    def of(arguments: dict[str, Any]) -> ConvolutionGeometry:
+        """That of a call; kept, as a model makes the same calls again."""
+        stride, dilation, padding = (
+            tuple(v) if isinstance(v := arguments[k], list) else v
+            for k in ("stride", "dilation", "padding")
+        )
+        return _geometry(
+            arguments["weight"].shape[2:], stride, dilation, padding, arguments["groups"]
+        )
 
     def patch_grams(self, gram: Tensor, size: torch.Size) -> Tensor:
         """``sum_o gram[.., t + o, .., t' + o]`` over the kernel's offsets.
@@ -119,16 +123,28 @@ class ConvolutionGeometry:
             found = found.narrow(axis, 0, length)  # what a stride left over gives more
         return found.unflatten(1, x.shape[:2])[0]
 
-    @property
+    @cached_property
     def pointwise(self) -> bool:
         """Whether the output at a position is that of the input there, and there alone."""
         return self.kernel.numel() == 1 and set(self.stride) == {1} and not any(self.padding)
 
-    @property
+    @cached_property
     def symmetric(self) -> tuple[int, ...] | None:
         """The padding per axis, where both sides have the same."""
         before, after = self.padding[0::2], self.padding[1::2]
         return before[::-1] if before == after else None
+
+
+@cache
+def _geometry(
+    kernel: torch.Size,
+    stride: int | tuple[int, ...],
+    dilation: int | tuple[int, ...],
+    padding: str | int | tuple[int, ...],
+    groups: int,
+) -> ConvolutionGeometry:
+    steps, gaps = (per_axis(value, len(kernel)) for value in (stride, dilation))
+    return ConvolutionGeometry(kernel, steps, gaps, _pad_amounts(padding, kernel, gaps), groups)
 
 
 @cache

@@ -16,6 +16,7 @@ from analyze.gradients.weights import Weight
 Function = Callable[..., Any]
 Forms = dict[str, Form]
 
+PLAIN = frozenset({int, bool, float, str, type(None)})
 KEPT = "kept"  # the argument that holds what a call gave besides its output
 
 
@@ -139,11 +140,14 @@ def mutates(function: Function) -> bool:
 
 def replaced(value: Any, by_id: Mapping[int, Tensor]) -> Any:
     """A tree of lists, tuples and dictionaries with some of its tensors exchanged."""
+    kind = type(value)
+    if kind in PLAIN:
+        return value
     if isinstance(value, Tensor):
         return by_id.get(id(value), value)
-    if isinstance(value, list | tuple) and type(value) in (list, tuple):
-        return type(value)(replaced(v, by_id) for v in value)
-    if type(value) is dict:
+    if kind is list or kind is tuple:
+        return kind([replaced(v, by_id) for v in value])
+    if kind is dict:
         return {k: replaced(v, by_id) for k, v in value.items()}
     return value
 
