@@ -313,8 +313,9 @@ class _Collector:
 
 def _power_of_two(seed: Tensor) -> float:
     """Brings the largest entry of the seed near 1 exactly, far from float32's smallest numbers."""
-    low, high = seed.aminmax() if seed.numel() else (seed, seed)
-    largest = max(-float(low), float(high)) if seed.numel() else 0.0
+    if not seed.numel():
+        return 1.0
+    largest = max(abs(float(value)) for value in seed.aminmax())
     if largest == 0.0 or not math.isfinite(largest):
         return 1.0
     exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent

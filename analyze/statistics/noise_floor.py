@@ -75,8 +75,7 @@ def null_band(dimension: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, n
 
 def p_value(coherence: np.ndarray, dimension: np.ndarray) -> np.ndarray:
     """Chance of so high an m-coherence or a higher one, if the mean gradient is zero."""
-    with np.errstate(invalid="ignore"):
-        return special.chdtrc(np.where(dimension > 0, dimension, np.nan), dimension * coherence)
+    return special.chdtrc(np.where(dimension > 0, dimension, np.nan), dimension * coherence)
 
 
 def z_score(p: np.ndarray) -> np.ndarray:

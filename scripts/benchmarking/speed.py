@@ -28,8 +28,7 @@ def compare(workload: Workload, device: str, ways: list[str], pairs: int) -> dic
                 more = OURS_TIMES if name == "ours" else 1
                 found[name] = _one_way(workload, torch.device(device), name, pairs * more, exact)
             peak = memory.peak_bytes(device, workload.name, name)
-            ratio = peak.step / plain_peak.step if peak and plain_peak else None
-            found[name]["memory"] = ratio
+            found[name]["memory"] = peak.step / plain_peak.step if peak and plain_peak else None
         except RefusedError as refusal:
             found[name] = {"refuses": str(refusal)}
         print(f"{workload.name}, {name}: {found[name]}", flush=True)

@@ -16,7 +16,7 @@ from analyze.gradients.weights import Weight
 Function = Callable[..., Any]
 Forms = dict[str, Form]
 
-PLAIN = frozenset({int, bool, float, str, type(None)})
+PLAIN = frozenset({int, bool, float, str, type(None)})  # what most arguments are
 KEPT = "kept"  # the argument that holds what a call gave besides its output
 
 
