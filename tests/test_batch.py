@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 
 from analyze.gradients.batch import ForwardChangedError, measure_batch
 from analyze.gradients.calibration import calibrate
+from analyze.gradients.conditions import measuring
 from analyze.gradients.losses import CrossEntropy
+from analyze.gradients.plan import FALLBACKS
 from analyze.gradients.replica import Inputs, Replica
-from tests.cases import CASES, CLASSES, settled
+from tests.cases import CASES, CLASSES, Case, settled
 
 CPU = torch.device("cpu")
 
@@ -117,3 +120,28 @@ def test_the_plan_remembers_which_algorithm_was_fastest():
     kept = dict(plan.algorithms)
     measure(replica, batch, plan)
     assert plan.algorithms == kept
+
+
+def by_rule() -> list[Case]:
+    """The cases of which nothing is left to the fallbacks."""
+    return [case for case in CASES if set(case.methods.values()).isdisjoint(FALLBACKS)]
+
+
+@pytest.mark.parametrize("case", by_rule(), ids=lambda case: case.name)
+def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
+    """One in a reference cycle holds memory, and keeps autograd from adding up in place."""
+    model, inputs, targets = settled(case)
+    batch = Inputs(inputs if isinstance(inputs, dict) else {"": inputs})
+    replica = Replica.copy_of(model, CPU, torch.float64)
+    with measuring():
+        plan = calibrate(replica, batch)
+        measure_batch(replica, batch, targets, CrossEntropy(), plan)
+        gc.collect()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            measure_batch(replica, batch, targets, CrossEntropy(), plan)
+            gc.collect()
+            assert [g.shape for g in gc.garbage if isinstance(g, Tensor)] == []
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()

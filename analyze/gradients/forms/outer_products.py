@@ -185,12 +185,8 @@ class OuterProducts(Form):
         _, positions, outputs, inputs = self.dims
         both = outputs + inputs
         values = positions * (3 * positions + both)
-        return Grams(self._grams_of_factors, positions**2 * both, values)
-
-    def _grams_of_factors(self, start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        x, dy = self.factors(start, stop)
-        x, dy = x.to(dtype), dy.to(dtype)
-        return x @ x.transpose(2, 3), dy @ dy.transpose(2, 3)
+        # Not a method of this form: in a cycle, its factors would wait for the garbage collector.
+        return Grams(partial(_grams_of, self.factors), positions**2 * both, values)
 
     def _bytes_per_example(self, algorithm: str) -> int:
         groups, positions, outputs, inputs = self.dims
@@ -223,6 +219,14 @@ class OuterProducts(Form):
         return OuterProducts(
             self.count, self.shape, dims, factors, batch_sum, self.like, self.view, uses=uses
         )
+
+
+def _grams_of(
+    factors: Callable[[int, int], tuple[Tensor, Tensor]], start: int, stop: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The products of all positions with each other, of both factors."""
+    x, dy = (side.to(dtype) for side in factors(start, stop))
+    return x @ x.transpose(2, 3), dy @ dy.transpose(2, 3)
 
 
 def _far_from_rounding(norms: Tensor, apart: Tensor) -> bool:

@@ -9,7 +9,7 @@ examples lie in the output, and costs a factor N in that one call.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,36 +85,35 @@ class OfOneCall(Form):
 
 def flattened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by their place: ``0``, ``1.0`` for the first of a list, ``dim`` for a keyword."""
-    found: dict[str, Any] = {}
+    by_place = {**{str(k): value for k, value in enumerate(args)}, **kwargs}
+    return {place: v for name, value in by_place.items() for place, v in _places(name, value)}
 
-    def add(path: str, value: Any) -> None:
-        if type(value) in (list, tuple):
-            for k, item in enumerate(value):
-                add(f"{path}{SEPARATOR}{k}", item)
-        else:
-            found[path] = value
 
-    for k, value in enumerate(args):
-        add(str(k), value)
-    for name, value in kwargs.items():
-        add(name, value)
-    return found
+def _places(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What a list or tuple holds, however deep; any other value itself."""
+    if type(value) in (list, tuple):
+        for k, item in enumerate(value):
+            yield from _places(f"{path}{SEPARATOR}{k}", item)
+    else:
+        yield path, value
 
 
 def unflattened(
     arguments: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Undo ``flattened``; the originals tell the structure."""
-
-    def built(path: str, value: Any) -> Any:
-        if type(value) in (list, tuple):
-            return type(value)(built(f"{path}{SEPARATOR}{k}", v) for k, v in enumerate(value))
-        return arguments[path]
-
     return (
-        tuple(built(str(k), value) for k, value in enumerate(args)),
-        {name: built(name, value) for name, value in kwargs.items()},
+        tuple(_built(arguments, str(k), value) for k, value in enumerate(args)),
+        {name: _built(arguments, name, value) for name, value in kwargs.items()},
     )
+
+
+def _built(arguments: Mapping[str, Any], path: str, value: Any) -> Any:
+    """The argument at a place, in the structure of what stood there."""
+    if type(value) in (list, tuple):
+        items = (_built(arguments, f"{path}{SEPARATOR}{k}", v) for k, v in enumerate(value))
+        return type(value)(items)
+    return arguments[path]
 
 
 class _AnyCall(Rule):
