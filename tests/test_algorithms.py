@@ -73,7 +73,6 @@ def agrees_with_the_oracle(case: Case) -> None:
 
 NONE, ALL = 0, 1 << 60
 SIZES = [
-    (normalization, "LONG", NONE, "layer_norm"),
     (normalization, "FEW", NONE, "batch_norm"),
     (normalization, "FEW", ALL, "batch_norm"),
     (geometry, "MATRIX", NONE, "conv"),

@@ -22,6 +22,7 @@ from analyze.gradients.forms import form as forms
 from analyze.gradients.forms.parts import Parts
 from analyze.gradients.rewrites import recurrent
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
+from analyze.gradients.rules.rule import KEPT
 from tests import oracle
 from tests.cases import CASES, Case
 from tests.test_engine import TIGHT, measured, zero_to_rounding
@@ -120,7 +121,6 @@ OPTIONS = [
     (F.conv_transpose2d, {"padding": 0}, "transposed-all-options"),
     (F.batch_norm, {"eps": 0.5}, "batch-norm-2d"),
     (F.instance_norm, {"eps": 0.5}, "instance-norm"),
-    (F.layer_norm, {"eps": 1e-5}, "layer-norm-eps"),
     (F.group_norm, {"num_groups": 1}, "group-norm"),
     (F.rms_norm, {"eps": 0.5}, "rms-norm"),
     (F.embedding, {"padding_idx": None}, "embedding-padding"),
@@ -135,6 +135,19 @@ def test_an_ignored_option_is_found_out(function, options, name, monkeypatch):
 
     exchange(monkeypatch, rule, ignoring(rule, **options))
     found_out(case_of(name), lambda method: rule.name in rules_of(method))
+
+
+def test_statistics_of_another_normalisation_are_found_out(monkeypatch):
+    """Layer norm's rule reads those of the forward pass, and with them its ``eps``."""
+    rule = RULES[F.layer_norm]
+
+    def broken(call: Call, dy: Tensor) -> dict[str, Form]:
+        x, shape = call.arguments["input"], call.arguments["normalized_shape"]
+        other = torch.native_layer_norm(x, shape, None, None, 1e-5)[1:]
+        return rule.forms(replace(call, arguments=call.arguments | {KEPT: other}), dy)
+
+    exchange(monkeypatch, rule, broken)
+    found_out(case_of("layer-norm-eps"), lambda method: rule.name in rules_of(method))
 
 
 @pytest.mark.parametrize("name", ["addmm-scaled", "matmul-broadcast", "einsum-diagonal"])

@@ -230,29 +230,21 @@ class _Collector:
         self._parts = parts
         self._count = parts.count
         self._clock = clock
-        self._uses = plan.uses
-        self._wanted = frozenset(self._uses)
-        self.calls = {
-            call.number: call
-            for call in plan.calls
-            if any(name in self._wanted for own in call.weights.values() for name in own)
-        }
+        self._uses = plan.uses  # of the parameters measured by rule, no others
+        self._wanted = plan.wanted
+        self.calls = {call.number: call for call in plan.calls if call.number in self._wanted}
         self._choice = AlgorithmChoice(plan.algorithms)
         self._pending: dict[str, list[Form]] = {}
         self._small = Gathered(parts)
         self._done: dict[str, Summary] = {}
 
-    def on_call(self, call: Call) -> Callable[[Tensor], Tensor | None]:
+    def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None]:
         """Check the call against the batch; its output's gradient will come later."""
         for argument, layout in call.layouts.items():
             if not layout.fits(call.arguments[argument], self._count):
                 shape = list(call.arguments[argument].shape)
                 raise ForwardChangedError(f"{call.rule.name} saw {shape}")
-        call.wanted = frozenset(
-            k
-            for k, weight in call.weights.items()
-            if not self._wanted.isdisjoint(weight.parameters)
-        )
+        call.wanted = self._wanted[number]
 
         def on_gradient(dy: Tensor) -> Tensor | None:
             if not call.output.fits(dy, self._count):
@@ -269,7 +261,7 @@ class _Collector:
                 if out_of_memory(error):
                     raise
                 own = {name for w in call.weights.values() for name in w.parameters}
-                raise MethodFailedError(own & self._wanted) from error
+                raise MethodFailedError(own & self._uses.keys()) from error
 
         return on_gradient
 
@@ -293,8 +285,8 @@ class _Collector:
         forms = call.rule.forms(call, dy)
         fused = forms.pop(call.rule.fused, None) if call.rule.fused else None
         for argument, form in forms.items():
-            for name, own in call.weights[argument].forms(form, self._wanted).items():
-                if name not in self._wanted:
+            for name, own in call.weights[argument].forms(form, self._uses).items():
+                if name not in self._uses:
                     continue
                 self._pending.setdefault(name, []).append(own)
                 if len(self._pending[name]) == self._uses[name]:

@@ -22,7 +22,7 @@ from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
 from analyze.gradients.weights import Weight, leaves
 
 OnGradient = Callable[[Tensor], Tensor | None]
-OnCall = Callable[[Call], OnGradient | None]
+OnCall = Callable[[int, Call], OnGradient | None]
 
 
 class ForwardChangedError(Exception):
@@ -73,9 +73,9 @@ class Interception(CountedCalls):
     Args:
         calls: By number.
         names: ``id(parameter)`` to its name.
-        on_call: Told of each planned call; returns what to do with the gradient at its output, or
-            None where nothing is wanted of it. Where the call's rule has a fused argument that
-            needs a gradient, that is wanted, too, and to be returned.
+        on_call: Told of each planned call, by its number; returns what to do with the gradient
+            at its output, or None where nothing is wanted of it. Where the call's rule has a
+            fused argument that needs a gradient, that is wanted, too, and to be returned.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Interception(CountedCalls):
             return func(*args, **kwargs)
         self.seen += 1
         call = planned_call(planned, func, args, kwargs, self._names)
-        on_gradient = self._on_call(call)
+        on_gradient = self._on_call(number, call)
         if on_gradient is None:
             return func(*args, **kwargs)
         fused = call.rule.fused

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from analyze.gradients.layout import ExampleLayout
 
@@ -56,7 +57,7 @@ class Plan:
     order: tuple[str, ...]
     algorithms: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def by_rule(self) -> list[str]:
         """Parameters measured in the ordinary backward pass."""
         return [n for n, method in self.methods.items() if method not in (*FALLBACKS, NEVER_USED)]
@@ -70,7 +71,7 @@ class Plan:
         return replace(self, methods={n: next_method(m) if n in names else m
                                       for n, m in self.methods.items()})  # fmt: skip
 
-    @property
+    @cached_property
     def uses(self) -> Counter[str]:
         """How many weights of calls each parameter is part of, for those measured by rule."""
         by_rule = set(self.by_rule)
@@ -81,6 +82,17 @@ class Plan:
             for name in names
             if name in by_rule
         )
+
+    @cached_property
+    def wanted(self) -> dict[int, frozenset[str]]:
+        """The weights of each call, by its number, of which a parameter is measured by rule."""
+        found = {
+            call.number: frozenset(
+                k for k, names in call.weights.items() if not self.uses.keys().isdisjoint(names)
+            )
+            for call in self.calls
+        }
+        return {number: weights for number, weights in found.items() if weights}
 
 
 def uses(method: str, rule: str) -> bool:

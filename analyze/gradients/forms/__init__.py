@@ -7,7 +7,7 @@ of single calls; ``placement`` takes them to the parameter, ``combination`` adds
 
 from analyze.gradients.forms.combination import Sum, combined
 from analyze.gradients.forms.explicit import Explicit
-from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary
+from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary, rows
 from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.outer_products import Grams, OuterProducts
 from analyze.gradients.forms.parts import Parts, PartSums
@@ -32,5 +32,6 @@ __all__ = [
     "Sum",
     "Summary",
     "combined",
+    "rows",
     "squared_norms",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from analyze.gradients.forms.form import Choose, Form, Summary
+from analyze.gradients.forms.form import Choose, Form, Summary, rows
 from analyze.gradients.forms.parts import Parts, sums_of
 from analyze.gradients.forms.squares import squared_norms
 
@@ -22,7 +22,10 @@ class Explicit(Form):
         self.shape = self.values.shape[1:]
 
     def explicit(self, start: int, stop: int) -> Tensor:
-        return self.values if stop - start == self.count else self.values[start:stop]
+        return rows(self.values, start, stop)
+
+    def in_one_chunk(self, algorithm: str) -> bool:
+        return algorithm == "direct"
 
     def merged(self, other: Form) -> Form | None:
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None

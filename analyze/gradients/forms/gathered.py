@@ -17,7 +17,7 @@ class Gathered:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._waiting: dict[str, Tensor] = {}
+        self._waiting: dict[torch.Size, dict[str, Tensor]] = {}  # by shape, by name
         self._entries = 0
         self._found: dict[str, Summary] = {}
 
@@ -30,7 +30,7 @@ class Gathered:
         """Make the gradients of a parameter; its summary comes later."""
         make = form.maker(algorithm)
         assert make is not None
-        self._waiting[name] = make(0, form.count)
+        self._waiting.setdefault(form.shape, {})[name] = make(0, form.count)
         self._entries += form.count * form.shape.numel()
         if self._entries > FULL:
             self._summarise()
@@ -41,15 +41,11 @@ class Gathered:
         return self._found
 
     def _summarise(self) -> None:
-        """One sum over each part and one squaring for all parameters."""
-        if not self._waiting:
-            return
-        rows = [values.reshape(len(values), -1) for values in self._waiting.values()]
-        flat = torch.cat(rows, 1)  # [N, entries of all]
-        widths = [row.shape[1] for row in rows]
-        totals = sums_of(flat, self._parts).split(widths, dim=1)
-        squares = double(flat).square_().split(widths, dim=1)
-        for name, total, square in zip(self._waiting, totals, squares, strict=True):
-            shape = self._waiting[name].shape[1:]
-            self._found[name] = Summary(total.reshape(-1, *shape), square.sum(1))
+        """One sum over each part and one squaring for all parameters of a shape."""
+        for of_shape in self._waiting.values():
+            values = torch.stack([*of_shape.values()], 1)  # [N, P, *shape]
+            totals = sums_of(values, self._parts).unbind(1)
+            rows = values.reshape(*values.shape[:2], -1)
+            squares = double(rows).square_().sum(2).unbind(1)
+            self._found |= zip(of_shape, map(Summary, totals, squares), strict=True)
         self._waiting, self._entries = {}, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial, reduce
+from functools import cache, cached_property, partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -32,6 +32,16 @@ class Grams(NamedTuple):
     of: Callable[[int, int, torch.dtype], tuple[Tensor, Tensor]]
     cost: float
     values: int
+
+
+class _Kind(NamedTuple):
+    """What the algorithms of a call depend on."""
+
+    dims: tuple[int, int, int, int]
+    makers: tuple[str, ...]
+    unfolds: bool
+    gram_cost: float | None  # where there is a cheaper way to the Gram matrices
+    device: str
 
 
 @dataclass
@@ -75,28 +85,27 @@ class OuterProducts(Form):
     unfolded_sum: Callable[[int, int], Tensor] | None = None
     uses: tuple[OuterProducts, ...] = ()
 
-    @cached_property
+    @property
     def algorithms(self) -> tuple[str, ...]:
-        groups, positions, outputs, inputs = self.dims
-        few = self.unfolded_sum is not None and positions <= outputs
-        by_gram = ("gram", "unfolded") if few else ("gram",)
-        if positions == 1 and groups == 1 and self.like.device.type != "mps":
-            return by_gram
-        dearest = WORTH_TRYING * positions * outputs * inputs
-        made = ("direct", "transposed", "singly", *self.makers, *self.single_makers)
-        if self.like.device.type == "mps" or self._grams.cost > dearest:
-            return made
-        return (*made, *by_gram)
+        return _algorithms(self._kind)
 
     @property
     def key(self) -> str:
-        dims = "x".join(map(str, self.dims))
-        unfolded = ["unfolded"] if self.unfolded_sum is not None else []
-        return " ".join(["outer products", dims, *self.makers, *self.single_makers, *unfolded])
+        return _key(self._kind)
+
+    @cached_property
+    def _kind(self) -> _Kind:
+        return _Kind(
+            self.dims,
+            (*self.makers, *self.single_makers),
+            self.unfolded_sum is not None,
+            None if self.grams is None else self.grams.cost,
+            self.like.device.type,
+        )
 
     def explicit(self, start: int, stop: int) -> Tensor:
         x, dy = self.factors(start, stop)
-        return (dy.transpose(-1, -2) @ x).reshape(stop - start, *self.shape)  # [n, *shape]
+        return _products(dy, x).view(stop - start, *self.shape)
 
     def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
         return self.makers.get(algorithm) or super().maker(algorithm)
@@ -116,10 +125,11 @@ class OuterProducts(Form):
 
     def _transposed(self, parts: Parts) -> Summary:
         """As ``direct`` with the factors of the matrix products exchanged: ``[n, G, K, O]``."""
+        groups, _, outputs, inputs = self.dims
 
         def make(start: int, stop: int) -> Tensor:
             x, dy = self.factors(start, stop)
-            return x.transpose(-1, -2) @ dy
+            return _products(x, dy).view(stop - start, groups, inputs, outputs)
 
         totals, squares = self._added(make, "transposed", parts)  # [S, G, K, O]
         shaped = totals.transpose(2, 3).reshape(-1, *self.shape)
@@ -178,23 +188,25 @@ class OuterProducts(Form):
                 break
         return norms.clamp_min_(0.0)
 
-    @cached_property
+    @property
     def _grams(self) -> Grams:
         if self.grams is not None:
             return self.grams
         _, positions, outputs, inputs = self.dims
-        both = outputs + inputs
-        values = positions * (3 * positions + both)
-        # Not a method of this form: in a cycle, its factors would wait for the garbage collector.
-        return Grams(partial(_grams_of, self.factors), positions**2 * both, values)
+        values = positions * (3 * positions + outputs + inputs)
+        return Grams(partial(_grams_of, self.factors), _gram_cost(self.dims), values)
 
     def _bytes_per_example(self, algorithm: str) -> int:
         groups, positions, outputs, inputs = self.dims
         gradient, factors = outputs * inputs, positions * (outputs + inputs)
-        values = {"gram": self._grams.values, "singly": factors, "unfolded": factors}
-        if algorithm in self.makers:
-            return 4 * groups * gradient
-        return 4 * groups * values.get(algorithm, max(gradient, factors))
+        values = max(gradient, factors)
+        if algorithm == "gram":
+            values = self._grams.values
+        elif algorithm in ("singly", "unfolded"):
+            values = factors
+        elif algorithm in self.makers:
+            values = gradient
+        return 4 * groups * values
 
     def _device_type(self) -> str:
         return self.like.device.type
@@ -219,6 +231,37 @@ class OuterProducts(Form):
         return OuterProducts(
             self.count, self.shape, dims, factors, batch_sum, self.like, self.view, uses=uses
         )
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """``[n, G, T, A]``, ``[n, G, T, B]`` to ``[n * G, A, B]``; a step less than by ``@``."""
+    return torch.bmm(left.flatten(0, 1).transpose(1, 2), right.flatten(0, 1))
+
+
+@cache
+def _algorithms(kind: _Kind) -> tuple[str, ...]:
+    """Those that could be the fastest."""
+    groups, positions, outputs, inputs = kind.dims
+    by_gram = ("gram", "unfolded") if kind.unfolds and positions <= outputs else ("gram",)
+    if positions == 1 and groups == 1 and kind.device != "mps":
+        return by_gram
+    made = ("direct", "transposed", "singly", *kind.makers)
+    cost = _gram_cost(kind.dims) if kind.gram_cost is None else kind.gram_cost
+    if kind.device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
+        return made
+    return (*made, *by_gram)
+
+
+@cache
+def _key(kind: _Kind) -> str:
+    unfolded = ["unfolded"] if kind.unfolds else []
+    return " ".join(["outer products", "x".join(map(str, kind.dims)), *kind.makers, *unfolded])
+
+
+def _gram_cost(dims: tuple[int, int, int, int]) -> int:
+    """Multiply-adds of one example in one group."""
+    _, positions, outputs, inputs = dims
+    return positions**2 * (outputs + inputs)
 
 
 def _grams_of(

@@ -51,14 +51,15 @@ class PartSums:
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, whose memory may be that of those to come."""
-        start = self._seen
-        self._seen += len(values)
+        start, count = self._seen, values.shape[0]
+        self._seen += count
         for part, first, end in self._parts.within(start, self._seen):
-            own, so_far = values[first - start : end - start], self._sums[part]
+            own = values if end - first == count else values[first - start : end - start]
+            so_far = self._sums[part]
             if so_far is None:
-                self._sums[part] = own[0].clone() if len(own) == 1 else own.sum(0)
+                self._sums[part] = own[0].clone() if end - first == 1 else own.sum(0)
             else:
-                so_far.add_(own[0] if len(own) == 1 else own.sum(0))
+                so_far.add_(own[0] if end - first == 1 else own.sum(0))
 
     def found(self) -> Tensor:
         """``[S, ...]``, once all gradients have come."""

@@ -29,13 +29,14 @@ class SquaredNorms:
         """The next n gradients ``[n, ...]``, all of one size."""
         if values.device.type == "mps":  # MPS has no float64
             values = values.cpu()
-        rows = values.reshape(len(values), -1)
+        count = values.shape[0]
         if not self._parts:
-            self._block = _block_of(rows)
+            self._block = _block_of(values)
         if self._block is None:
+            rows = values.reshape(count, -1)
             norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         else:
-            norms = torch.linalg.vector_norm(rows.view(len(rows), -1, self._block), dim=2)
+            norms = torch.linalg.vector_norm(values.reshape(count, -1, self._block), dim=2)
         self._parts.append(norms)
 
     def found(self, again: Callable[[Tensor], Tensor]) -> Tensor:
@@ -70,11 +71,12 @@ def in_double(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square_()
 
 
-def _block_of(rows: Tensor) -> int | None:
-    """Length of the blocks that rows ``[n, D]`` are cut into; None for float64 all through."""
-    if rows.device.type != "cpu" or rows.dtype != torch.float32:
+def _block_of(values: Tensor) -> int | None:
+    """Length of the blocks that each of ``[n, ...]`` is cut into; None for float64 all through."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
         return None
-    if rows.shape[1] < BLOCK and rows.numel() < FEW:
+    length = values.shape[1:].numel()
+    if length < BLOCK and values.numel() < FEW:
         return None
-    block = math.gcd(rows.shape[1], BLOCK)
+    block = math.gcd(length, BLOCK)
     return block if block >= SHORT else None

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.forms import Explicit, OuterProducts
+from analyze.gradients.forms import Explicit, OuterProducts, rows
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import Forms, layer
 
@@ -21,22 +21,23 @@ def linear_forms(
     ``OuterProducts``; the bias ``N*T*O`` additions.
     """
     x, weight = arguments["input"], arguments["weight"]
-    x = layout.examples_first(x).flatten(1, -2)  # [N, T, K]
-    dy = layout.examples_first(dy).flatten(1, -2)  # [N, T, O]
+    count = layout.count(x)
+    # [N, 1, T, K] and [N, 1, T, O]
+    x, dy = (layout.examples_first(v).reshape(count, 1, -1, v.shape[-1]) for v in (x, dy))
     found: Forms = {}
     if "weight" in wanted:
         found["weight"] = OuterProducts(
-            count=len(x),
+            count=count,
             shape=weight.shape,
-            dims=(1, x.shape[1], *weight.shape),
-            factors=lambda start, stop: (x[start:stop, None], dy[start:stop, None]),
+            dims=(1, x.shape[2], *weight.shape),
+            factors=lambda start, stop: (rows(x, start, stop), rows(dy, start, stop)),
             batch_sum=lambda start, stop: (
-                dy[start:stop].flatten(0, 1).T @ x[start:stop].flatten(0, 1)
+                rows(dy, start, stop).flatten(0, 2).T @ rows(x, start, stop).flatten(0, 2)
             ),
             like=x,
         )
     if "bias" in wanted:
-        found["bias"] = Explicit(dy.sum(1))
+        found["bias"] = Explicit(dy.sum((1, 2)))
     return found
 
 

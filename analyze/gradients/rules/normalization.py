@@ -7,6 +7,7 @@ that share an entry of the parameter. ``z`` is the same functional, called witho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,7 +20,6 @@ from analyze.gradients.forms import Explicit
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import KEPT, Forms, Rule, layer
 
-LONG = 1 << 15  # entries of an example, from which a backward pass of its own is worth a call
 FEW = 8  # positions of a plane, below which torch's own batch norm is slower than plain arithmetic
 
 LAYER_NORM = {"input": None, "normalized_shape": None, "weight": None, "bias": None, "eps": 1e-5}
@@ -56,28 +56,24 @@ def norm_forms(
 def layer_norm_forms(
     arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
 ) -> Forms:
-    """As ``norm_forms``; torch's own backward pass for each example where that has many entries.
+    """``weight[n] = sum_t (x[n, t] - mean[n, t]) dy[n, t] / deviation[n, t]``, ``bias`` that of dy.
 
-    Cost: then one pass over the input and the gradient.
+    Cost: a difference, two products and two sums of the size of the input, without another
+    normalisation: the statistics are those of the forward pass.
     """
-    arguments = {**arguments}
-    mean, deviation = arguments.pop(KEPT)  # [.., 1] each; one over the deviation
-    x, weight, bias = (arguments[k] for k in ("input", "weight", "bias"))
-    if x.device.type != "cpu" or x.numel() < LONG * layout.count(x):
-        return norm_forms(F.layer_norm, _over_trailing_axes, arguments, dy, layout, wanted)
-    found = []
-    # Torch's pass takes the statistics to be contiguous, and is wrong where they are not.
-    split = (layout.examples_first(v).contiguous().unbind() for v in (dy, x, mean, deviation))
-    for dy_n, x_n, mean_n, deviation_n in zip(*split, strict=True):
-        found.append(
-            torch.ops.aten.native_layer_norm_backward(
-                dy_n, x_n, arguments["normalized_shape"], mean_n, deviation_n, weight, bias,
-                [False, "weight" in wanted, "bias" in wanted],
-            )
-        )  # fmt: skip
-    _, of_weight, of_bias = zip(*found, strict=True)
-    gradients = {"weight": of_weight, "bias": of_bias}
-    return {name: Explicit(torch.stack(gradients[name])) for name in wanted}
+    count, shape = layout.count(dy), arguments["normalized_shape"]
+    values = math.prod(shape)
+    # [N, T, D] with T positions of D entries each
+    dy = layout.examples_first(dy).reshape(count, -1, values)
+    found: Forms = {}
+    if "weight" in wanted:
+        x = layout.examples_first(arguments["input"]).reshape(dy.shape)
+        mean, inverse = (layout.examples_first(v).reshape(count, -1, 1) for v in arguments[KEPT])
+        product = inverse.transpose(1, 2) @ (x - mean).mul_(dy)  # [N, 1, D]
+        found["weight"] = Explicit(product.view(count, *shape))
+    if "bias" in wanted:
+        found["bias"] = Explicit(dy.sum(1).view(count, *shape))
+    return found
 
 
 def _layer_norm_with_statistics(*args: Any, **kwargs: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
