@@ -61,7 +61,7 @@ def test_measuring_needs_torch_and_no_model_zoo(measured, tmp_path):
     arguments += ["--device", "cpu", "--output", str(tmp_path / "out.h5")]
     loaded = loaded_by(command(*arguments))
     assert "torch" in loaded
-    assert not loaded & {"torchvision", "timm", "transformers", "matplotlib", "jinja2"}
+    assert not loaded & {"torchvision", "timm", "transformers", "matplotlib", "jinja2", "sympy"}
 
 
 def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():

@@ -15,16 +15,16 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.graph import get_gradient_edge
 
 from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
 from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
 from analyze.gradients.losses import Loss
 from analyze.gradients.memory import out_of_memory
-from analyze.gradients.plan import Plan
+from analyze.gradients.plan import FALLBACKS, Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
+from analyze.gradients.seeding import seeded
 from analyze.gradients.timing import Clock, fastest
 
 # Entries of the output at a time: few enough to stay in a CPU's cache, or to fill a GPU.
@@ -170,11 +170,14 @@ def measure_batch(
     scale = _power_of_two(seed)
     seed *= scale
     if plan.by_rule:
-        leaves = [mode.anchor, *(replica.parameters[name] for name in plan.by_rule)]
-        edge = get_gradient_edge(output)
+        # Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after
+        # their layers may be measured by rule.
+        attached = [name for name, method in plan.methods.items() if method in FALLBACKS]
+        leaves = [replica.parameters[name] for name in (*plan.by_rule, *attached)]
+        start = seeded(output, seed)
         del output  # which may be as large as all activations, and is needed no more
-        grads = torch.autograd.grad([edge], leaves, [seed], allow_unused=True)
-        if any(g is not None for g in grads[1:]):
+        grads = torch.autograd.grad(start, [*leaves, mode.anchor], allow_unused=True)
+        if any(g is not None for g in grads[: len(plan.by_rule)]):
             raise ForwardChangedError("a parameter was used past the calls of the plan")
     with torch.no_grad():
         gradients = collector.finish()

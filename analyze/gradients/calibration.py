@@ -18,6 +18,7 @@ from analyze.gradients.recording import Recording, record
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
 from analyze.gradients.rules.one_call import flattened, unflattened
+from analyze.gradients.seeding import seeded
 
 SAME = 1e-4  # relative difference of two ways to one call's gradients, in float32
 
@@ -173,8 +174,9 @@ def _used(replica: Replica, recording: Recording) -> set[str]:
 
 
 def _given_gradients(output: Tensor, leaves: dict[str, Any], retain_graph: bool) -> set[str]:
+    start = seeded(output, torch.ones_like(output))
     found = torch.autograd.grad(
-        output, [*leaves.values()], torch.ones_like(output), retain_graph, allow_unused=True
+        start, [*leaves.values()], retain_graph=retain_graph, allow_unused=True
     )
     return {name for name, g in zip(leaves, found, strict=True) if g is not None}
 

@@ -18,6 +18,7 @@ from analyze.gradients.layout import ExampleLayout, agrees, changed_entries, pos
 from analyze.gradients.recording import Record, Recording, record
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules.one_call import flattened
+from analyze.gradients.seeding import seeded
 from analyze.gradients.weights import Weight
 
 SIZES = (2, 3)  # of the batches; the first is the one that is looked at
@@ -191,7 +192,7 @@ def _gradients(
     generator = torch.Generator().manual_seed(example)
     seed[example] = torch.randn(seed[example].shape, generator=generator).to(seed)
     grads = torch.autograd.grad(
-        output, [*results.values()], seed, retain_graph=True, allow_unused=True
+        seeded(output, seed), [*results.values()], retain_graph=True, allow_unused=True
     )
     for m, gradient in zip(results, grads, strict=True):
         if gradient is not None:

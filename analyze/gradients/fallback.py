@@ -16,6 +16,7 @@ from torch.func import functional_call, grad, vmap
 from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.replica import Inputs, Replica, logits_of
+from analyze.gradients.seeding import seeded
 
 Fallback = Callable[[Replica, Inputs, Tensor, list[str], Parts], dict[str, Summary]]
 
@@ -71,7 +72,8 @@ def one_at_a_time(
         output = replica(inputs.take(torch.tensor([k])))
         grads: tuple[Tensor | None, ...] = (None,) * len(names)
         if output.requires_grad:
-            grads = torch.autograd.grad(output, wanted, seed[k : k + 1], allow_unused=True)
+            start = seeded(output, seed[k : k + 1])
+            grads = torch.autograd.grad(start, wanted, allow_unused=True)
         for name, parameter, found in zip(names, wanted, grads, strict=True):
             if found is not None:
                 reached.add(name)

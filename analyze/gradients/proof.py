@@ -23,6 +23,7 @@ from analyze.gradients.forms import Summary
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
 from analyze.gradients.replica import Inputs, Replica
+from analyze.gradients.seeding import seeded
 
 RELATIVE = {torch.float64: 1e-9, torch.float32: 1e-3}
 ZERO_TO_ROUNDING = 64  # a gradient below this many eps of the network's is rounding
@@ -170,7 +171,7 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
         target = targets[k : k + 1].to(output.device)
         seed = loss.seed(output.detach(), target)
         losses[k] = float(loss.per_example(output.detach(), target))
-        grads = torch.autograd.grad(output, parameters, seed, allow_unused=True)
+        grads = torch.autograd.grad(seeded(output, seed), parameters, allow_unused=True)
         for name, gradient in zip(names, grads, strict=True):
             if gradient is None:
                 continue
@@ -200,7 +201,7 @@ def _check_reference(
     output = replica(inputs)
     seed = loss.seed(output.detach(), targets.to(output.device))
     names, parameters = list(replica.parameters), list(replica.parameters.values())
-    grads = torch.autograd.grad(output, parameters, seed, allow_unused=True)
+    grads = torch.autograd.grad(seeded(output, seed), parameters, allow_unused=True)
     rtol, floor = RELATIVE[replica.dtype], _floor(replica.dtype) * reference.network
     wrong = []
     for name, gradient in zip(names, grads, strict=True):
