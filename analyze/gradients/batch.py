@@ -172,7 +172,7 @@ def measure_batch(
     if plan.by_rule:
         # Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after
         # their layers may be measured by rule.
-        attached = [name for name, method in plan.methods.items() if method in FALLBACKS]
+        attached = [name for method in FALLBACKS for name in plan.by_fallback(method)]
         leaves = [replica.parameters[name] for name in (*plan.by_rule, *attached)]
         start = seeded(output, seed)
         del output  # which may be as large as all activations, and is needed no more

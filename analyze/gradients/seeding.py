@@ -19,6 +19,8 @@ def seeded(output: Tensor, seed: Tensor) -> Tensor:
 
 
 class _Seeded(torch.autograd.Function):
+    """Zero, whose backward pass gives the seed."""
+
     @staticmethod
     def forward(ctx: Any, output: Tensor, seed: Tensor) -> Tensor:
         ctx.seed = seed

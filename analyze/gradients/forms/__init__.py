@@ -7,10 +7,10 @@ of single calls; ``placement`` takes them to the parameter, ``combination`` adds
 
 from analyze.gradients.forms.combination import Sum, combined
 from analyze.gradients.forms.explicit import Explicit
-from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary, rows
+from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary
 from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.outer_products import Grams, OuterProducts
-from analyze.gradients.forms.parts import Parts, PartSums
+from analyze.gradients.forms.parts import Parts, PartSums, rows
 from analyze.gradients.forms.placement import Apart, Geometry, Placed, PulledBack
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 from analyze.gradients.forms.squares import squared_norms

@@ -133,11 +133,6 @@ class Form:
         return "cpu"
 
 
-def rows(values: Tensor, start: int, stop: int) -> Tensor:
-    """``values[start:stop]``, without a slice where that is all."""
-    return values if stop - start == values.shape[0] else values[start:stop]
-
-
 def equal_parts(count: int, most: int, workers: int) -> int:
     """Length of parts that ``count`` is cut into, about ``most``, the same for every worker."""
     length = math.ceil(count / max(1, math.ceil(count / most)))

@@ -51,10 +51,10 @@ class PartSums:
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, whose memory may be that of those to come."""
-        start, count = self._seen, values.shape[0]
-        self._seen += count
+        start = self._seen
+        self._seen += values.shape[0]
         for part, first, end in self._parts.within(start, self._seen):
-            own = values if end - first == count else values[first - start : end - start]
+            own = rows(values, first - start, end - start)
             so_far = self._sums[part]
             if so_far is None:
                 self._sums[part] = own[0].clone() if end - first == 1 else own.sum(0)
@@ -66,6 +66,11 @@ class PartSums:
         sums = [one for one in self._sums if one is not None]
         assert len(sums) == len(self._parts), "gradients are missing"
         return stacked(sums)
+
+
+def rows(values: Tensor, start: int, stop: int) -> Tensor:
+    """``values[start:stop]``, without a slice where that is all."""
+    return values if stop - start == values.shape[0] else values[start:stop]
 
 
 def stacked(sums: list[Tensor]) -> Tensor:
