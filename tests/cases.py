@@ -436,7 +436,7 @@ class Bag(nn.Module):
         weights = None if self.importance is None else self.importance[x]
         if not self.offsets:
             return self.head(torch.tanh(self.bag(x, per_sample_weights=weights)))
-        starts = torch.arange(len(x)) * x.shape[1]
+        starts = torch.arange(len(x), device=x.device) * x.shape[1]
         if self.bag.include_last_offset:
             starts = torch.cat((starts, starts.new_tensor([x.numel()])))
         weights = None if weights is None else weights.flatten()
@@ -488,7 +488,7 @@ class PackedSequence(nn.Module):
         self.head = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, CLASSES))
 
     def forward(self, x: Tensor) -> Tensor:
-        lengths = 1 + (x[:, 0, 0] > 0).long()
+        lengths = 1 + (x[:, 0, 0] > 0).long().cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
             x, lengths, batch_first=True, enforce_sorted=False
         )

@@ -24,6 +24,7 @@ SPEC = "builtin:small_mlp?in_features=12&width=5&num_classes=3"
 NAMES = ["step_9.pt", "step_10.pt", "step_100.pt"]
 SUBSETS = ["clean", "corrupted", "held_out"]
 COUNT = 40  # examples of ``data``
+DEVICE = os.environ.get("ANALYZE_TEST_DEVICE", "cpu")  # of the tests of exactness
 
 
 @pytest.hookimpl(wrapper=True)

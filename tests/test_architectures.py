@@ -10,6 +10,7 @@ import pytest
 import analyze
 from tests import oracle
 from tests.architectures import ARCHITECTURES, EXAMPLES, settled
+from tests.conftest import DEVICE
 
 BOUND = 1e-9
 BY_RULE = 0.99  # share of the parameter elements that receive a gradient
@@ -20,7 +21,7 @@ def test_ordinary_models_are_exact_and_run_by_rules(architecture):
     model, inputs, targets = settled(architecture)
     tree = analyze.measure(
         model, analyze.ProbeSet(inputs, targets), precision="float64", batch_norm="saved", folds=2,
-        device="cpu",
+        device=DEVICE,
     )  # fmt: skip
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     cells = [oracle.fold_of(k, 2) for k in range(EXAMPLES)]

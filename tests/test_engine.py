@@ -9,6 +9,7 @@ import torch
 import analyze
 from tests import oracle
 from tests.cases import CASES, Case, settled
+from tests.conftest import DEVICE
 
 TIGHT = 1e-9  # float64: only the order of rounding may differ
 FOLDS = 2
@@ -20,7 +21,7 @@ def measured(case: Case, **options):
     model, inputs, targets = settled(case)
     subset = [SUBSETS[k % 3] for k in range(len(targets))]
     probes = analyze.ProbeSet(inputs, targets, subset)
-    settings = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "device": "cpu"}
+    settings = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "device": DEVICE}
     tree = analyze.measure(model, probes, **(settings | options))
     cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
     reset = _reset if case.name == "caching" else (lambda model: None)
@@ -100,7 +101,7 @@ def test_sums_to_the_batch_gradient():
             continue
         model, inputs, targets = settled(case)
         tree = analyze.measure(
-            model, analyze.ProbeSet(inputs, targets), precision="float64", device="cpu",
+            model, analyze.ProbeSet(inputs, targets), precision="float64", device=DEVICE,
             batch_norm="saved", folds=1,
         )  # fmt: skip
         model = model.double()
@@ -124,7 +125,7 @@ def test_identical_and_orthogonal_examples(precision):
     targets = torch.ones(5, dtype=torch.int64)
     for inputs, expected in ((same, 5.0), (orthogonal, 1.0)):
         tree = analyze.measure(
-            model, analyze.ProbeSet(inputs, targets), precision=precision, device="cpu"
+            model, analyze.ProbeSet(inputs, targets), precision=precision, device=DEVICE
         )
         found = float(tree["network"]["m_coherence"].sel(subset="all").item())
         assert found == pytest.approx(expected, rel=1e-6)

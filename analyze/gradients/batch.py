@@ -28,7 +28,7 @@ from analyze.gradients.seeding import seeded
 from analyze.gradients.timing import Clock, fastest
 
 # Entries of the output at a time: few enough to stay in a CPU's cache, or to fill a GPU.
-LOGITS = {"cpu": 1 << 20, "cuda": 1 << 26}
+LOGITS = {"cpu": 1 << 20, "cuda": 1 << 26, "mps": 1 << 24}
 
 
 class MethodFailedError(Exception):
@@ -93,9 +93,8 @@ class BatchResult:
 
     def add_total(self, name: str, part: int, to: Tensor) -> None:
         """Add the sum over the examples of a part to a float64 tensor of the parameter's size."""
-        total = self.scaled[name].totals[part]
-        total = total.cpu() if total.device.type == "mps" else total  # which has no float64
-        to.add_(total.reshape(to.shape), alpha=1.0 / self.scale)
+        total = self.scaled[name].totals[part].reshape(to.shape)
+        to.add_(total.to(to.device), alpha=1.0 / self.scale)
 
     def same_bits(self, other: BatchResult) -> bool:
         """Whether another measurement of the same batch gave the very same numbers."""
@@ -193,14 +192,14 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
 
     A few examples at a time: losses work in float64, and a language model's logits are large.
     """
-    entries = LOGITS.get(output.device.type, LOGITS["cpu"])
+    entries = LOGITS[output.device.type]
     step = max(1, entries * len(output) // max(1, output.numel()))
     losses, accuracies, seed = [], [], torch.empty_like(output)
     with torch.no_grad():
         for start in range(0, len(output), step):
             rows = slice(start, start + step)
-            losses.append(loss.per_example(output[rows], targets[rows]).double().cpu())
-            accuracies.append(loss.accuracy(output[rows], targets[rows]).double().cpu())
+            losses.append(loss.per_example(output[rows], targets[rows]).cpu().double())
+            accuracies.append(loss.accuracy(output[rows], targets[rows]).cpu().double())
             seed[rows] = loss.seed(output[rows], targets[rows])
     return torch.cat(losses), torch.cat(accuracies), seed
 

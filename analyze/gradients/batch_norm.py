@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from analyze.errors import InputError
-from analyze.gradients.replica import Inputs, Replica
+from analyze.gradients.float64 import double
+from analyze.gradients.loader import ProbeLoader
+from analyze.gradients.replica import Replica
 
 EXAMPLES_PER_BATCH = 128
 MINIMUM = 2  # a variance needs two
@@ -23,7 +25,7 @@ def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
-def recompute_statistics(replica: Replica, inputs: Inputs, order: np.ndarray) -> None:
+def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
     """Set the running statistics by one forward pass in training mode of batch norm alone.
 
     The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
@@ -49,13 +51,13 @@ def recompute_statistics(replica: Replica, inputs: Inputs, order: np.ndarray) ->
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
     buffers = [b for layer in layers for b in (layer.running_mean, layer.running_var)]
     statistics = [buffer for buffer in buffers if buffer is not None]
-    totals = [torch.zeros(buffer.shape, dtype=torch.float64) for buffer in statistics]
+    totals = [torch.zeros_like(double(buffer)) for buffer in statistics]
     with torch.no_grad():
-        for rows in batches:
+        for examples in loader.ahead(batches, replica.device, replica.dtype):
             # A momentum of 1 leaves the batch's own statistics; averaging in place would round.
-            replica(inputs.take(torch.from_numpy(rows)), layers, training=True, momentum=1.0)
+            replica(examples.inputs, layers, training=True, momentum=1.0)
             for total, buffer in zip(totals, statistics, strict=True):
-                total.add_(buffer.cpu())
+                total.add_(double(buffer))
         for total, buffer in zip(totals, statistics, strict=True):
             buffer.copy_(total / len(batches))
     replica.forget()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.batch import BatchResult
+from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.timing import seconds
 
 COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
@@ -30,7 +31,7 @@ class CellSums:
     def __init__(self, cells: int, dtype: torch.dtype, device: torch.device, host: bool) -> None:
         self._cells = cells
         self._dtype = dtype
-        self._batches = torch.device("cpu") if device.type == "mps" else device
+        self._batches = device_with_float64(device)
         self._device = torch.device("cpu") if host else self._batches
         self._sums: dict[str, Tensor] = {}
         self._running: dict[str, Tensor] = {}  # the sum of a cell's parts so far
@@ -98,7 +99,7 @@ def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
         sums: On the device or in the host's memory.
         device: Where to compute, but on MPS, which has no float64.
     """
-    device = torch.device("cpu") if device.type == "mps" else device
+    device = device_with_float64(device)
     gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
     for columns in sums.split(COLUMNS, dim=1):
         part = columns.to(device).double()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 import torch.utils.checkpoint
 
+EXACT = {"benchmark": False, "deterministic": True, "allow_tf32": False}  # of cuDNN
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+
 
 @contextmanager
 def measuring() -> Iterator[None]:
-    """Exact arithmetic, and activation checkpointing run straight through."""
-    with _exact_arithmetic(), _no_activation_checkpointing():
+    """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode."""
+    with _exact_arithmetic(), _no_activation_checkpointing(), _recurrence_without_cudnn():
         yield
 
 
@@ -23,12 +27,33 @@ def _exact_arithmetic() -> Iterator[None]:
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
+        with torch.backends.cudnn.flags(enabled=True, **EXACT):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+@contextmanager
+def _recurrence_without_cudnn() -> Iterator[None]:
+    """Recurrent layers by torch's kernels: cuDNN's have no backward pass in eval mode.
+
+    The modules look their functions up in a namespace that passes on to torch's own: what stands
+    in the namespace itself comes before.
+    """
+    namespace = vars(torch._VF)
+    kept = {name: namespace[name] for name in RECURRENT if name in namespace}
+    namespace.update({name: partial(_without_cudnn, getattr(torch, name)) for name in RECURRENT})
+    try:
+        yield
+    finally:
+        for name in RECURRENT:
+            del namespace[name]
+        namespace.update(kept)
+
+
+def _without_cudnn(function: Callable[..., Any], *args: Any) -> Any:
+    with torch.backends.cudnn.flags(enabled=False, **EXACT):
+        return function(*args)
 
 
 class _Straight:

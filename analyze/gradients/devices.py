@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from analyze.errors import InputError
+from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.replica import Inputs, Replica
 
-# What the activations of a batch may take, and the batch beyond which none gets faster.
-ACTIVATION_BYTES = {"cpu": 512 << 20, "cuda": 8 << 30, "mps": 2 << 30}
-SUM_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30, "mps": 512 << 20}  # the sums of a batch's parts
-LARGEST_BATCH = {"cpu": 128, "cuda": 1024, "mps": 256}
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is held at a time, whatever there is.
+
+    Args:
+        activations: Bytes of a batch.
+        sums: Bytes, of all parts of a batch.
+        batch: Examples beyond which a batch gets no faster.
+    """
+
+    activations: int
+    sums: int
+    batch: int
 
 
-def resolve_device(name: str) -> torch.device:
+LIMITS = {
+    "cpu": Limits(activations=512 << 20, sums=256 << 20, batch=128),
+    "cuda": Limits(activations=8 << 30, sums=2 << 30, batch=1024),
+    "mps": Limits(activations=2 << 30, sums=512 << 20, batch=256),
+}
+
+
+def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     """The device a name means; ``auto`` is CUDA, else MPS, else the CPU.
 
+    Args:
+        name: As torch has it, or ``auto``.
+        dtype: Which the device must have.
+
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device here, or it has no such numbers.
     """
     available = ["cpu"]
     if torch.cuda.is_available():
@@ -26,7 +50,8 @@ def resolve_device(name: str) -> torch.device:
     if torch.backends.mps.is_available():
         available.append("mps")
     if name == "auto":
-        return torch.device(next((d for d in ("cuda", "mps") if d in available), "cpu"))
+        found = torch.device(next((d for d in ("cuda", "mps") if d in available), "cpu"))
+        return device_with_float64(found) if dtype == torch.float64 else found
     if name not in available:
         raise InputError(
             "there is no such device",
@@ -34,7 +59,15 @@ def resolve_device(name: str) -> torch.device:
             expected=f"auto, or one of {', '.join(available)} on this machine",
             fix="--device auto",
         )
-    return torch.device(name)
+    device = torch.device(name)
+    if dtype == torch.float64 and device != device_with_float64(device):
+        raise InputError(
+            "the device has no float64",
+            found=f"device {name!r} with precision 'float64'",
+            expected="a device that computes in float64; sums and norms are float64 in any case",
+            fix="--precision float32, or --device cpu",
+        )
+    return device
 
 
 def choose_batch_size(replica: Replica, example: Inputs) -> int:
@@ -44,21 +77,20 @@ def choose_batch_size(replica: Replica, example: Inputs) -> int:
         replica: The model.
         example: A batch of one; its forward pass shows what autograd keeps.
     """
-    kind = replica.device.type
-    fits = ACTIVATION_BYTES.get(kind, ACTIVATION_BYTES["cpu"]) // activation_bytes(replica, example)
-    return max(1, min(LARGEST_BATCH.get(kind, LARGEST_BATCH["cpu"]), fits))
+    limits = LIMITS[replica.device.type]
+    fits = limits.activations // activation_bytes(replica, example)
+    return max(1, min(limits.batch, fits))
 
 
 def largest_batch_bytes(device: torch.device) -> int:
     """What a batch may take at most: activations and their gradients, and its parts' sums."""
-    return 2 * ACTIVATION_BYTES.get(device.type, ACTIVATION_BYTES["cpu"]) + SUM_BYTES.get(
-        device.type, SUM_BYTES["cpu"]
-    )
+    limits = LIMITS[device.type]
+    return 2 * limits.activations + limits.sums
 
 
 def most_parts(device: torch.device, values: int) -> int:
     """Parts that a batch may have, for sums of so many float32 values each."""
-    return max(1, SUM_BYTES.get(device.type, SUM_BYTES["cpu"]) // max(1, 4 * values))
+    return max(1, LIMITS[device.type].sums // max(1, 4 * values))
 
 
 def activation_bytes(replica: Replica, example: Inputs) -> int:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analyze.errors import CheckpointError, InputError
 from analyze.gradients.batch import (
@@ -39,6 +39,7 @@ from analyze.gradients.devices import (
     resolve_device,
 )
 from analyze.gradients.layers import selected_parameters
+from analyze.gradients.loader import Examples, ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.memory import Memory, out_of_memory
@@ -46,7 +47,7 @@ from analyze.gradients.non_finite import check_gradients, check_losses
 from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
-from analyze.gradients.replica import Inputs, Replica
+from analyze.gradients.replica import Replica
 from analyze.gradients.timing import WHOLE, Clock, Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.cells import mixed
@@ -78,21 +79,15 @@ class Engine:
         self.loss = loss
         self.settings = settings
         self.cells = Cells.of(probes, settings.folds, settings.cells)
-        self.device = resolve_device(settings.device)
         self.dtype = DTYPES[settings.precision]
+        self.device = resolve_device(settings.device, self.dtype)
         self.plan: Plan | None = None
         self.proof = Proof()
         self.notes: list[str] = []  # what the user should know of how it was measured
         self.memory = Memory(self.device, self.notes)
         self.repeatable = True
         self._selected: frozenset[str] | None = None
-        scale = [
-            None if v is None else torch.tensor(v, dtype=torch.float64)
-            for v in (probes.mean, probes.std)
-        ]
-        tensors = {name: torch.from_numpy(values) for name, values in probes.inputs.items()}
-        self._inputs = Inputs(tensors, *scale)
-        self._targets = torch.from_numpy(probes.targets)
+        self._loader = ProbeLoader(probes)
         by_hash = np.argsort(mixed(probes.id), kind="stable")
         self._statistics_rows = by_hash[np.isin(by_hash, probes.training)]
         if settings.batch_norm == "saved":  # they are for the comparison only
@@ -145,10 +140,8 @@ class Engine:
     def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
         self._check_fit(replica)
         self._check_losses(replica, self._spread(5))
-        rows = self._spread(3)
-        targets = self._targets[torch.from_numpy(rows)]
-        refuse_mixing(self._reference(replica), self._take(rows), targets, self.loss)
-        self.plan = calibrate(replica, self._take(self._spread(5)))
+        refuse_mixing(self._reference(replica), *self._loader.take(self._spread(3)), self.loss)
+        self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
         if state is None:
             self.memory.batch_size = self._batch_size(replica)
             self._choose_algorithms(replica)
@@ -245,7 +238,8 @@ class Engine:
             self._batch(replica, batch)  # the first may allocate
             both = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
             with torch.no_grad():
-                forward = seconds(lambda: replica(self._take(batch.rows))) / len(batch.rows)
+                inputs = self._loader.take(batch.rows).inputs
+                forward = seconds(lambda: replica(inputs)) / len(batch.rows)
             clock = Clock()
             with clock.measuring(WHOLE):
                 self._batch(replica, batch, clock)
@@ -266,37 +260,40 @@ class Engine:
         squared = np.zeros((len(names), cells))
         reached = np.zeros(len(names), dtype=bool)
         bad = np.zeros((len(names), cells), dtype=int)  # not finite
-        examples = np.zeros((len(names), count)) if self.settings.examples else None
+        each = np.zeros((len(names), count)) if self.settings.examples else None
         loss, accuracy = np.empty(count), np.empty(count)
         sums = CellSums(cells, self.dtype, self.device, self.memory.host_sums)
-        for batch in self._batches(replica):
-            result = self._batch(replica, batch)
+        planned = list(self._batches(replica))
+        coming = self._loader.ahead((b.rows for b in planned), self.device, self.dtype)
+        for batch, examples in zip(planned, coming, strict=True):
+            result = self._measured(replica, batch, examples)
             loss[batch.rows], accuracy[batch.rows] = result.losses.numpy(), result.accuracy.numpy()
             if result.scaled:
                 norms, own = result.all_squared_norms(), np.array([row[n] for n in result.scaled])
                 squared[np.ix_(own, batch.cells)] += batch.sums(norms)
                 bad[np.ix_(own, batch.cells)] += batch.sums((~np.isfinite(norms)).astype(int))
                 reached[own] = True
-                if examples is not None:
-                    examples[np.ix_(own, batch.rows)] = norms
+                if each is not None:
+                    each[np.ix_(own, batch.rows)] = norms
             for part, piece in enumerate(batch.pieces):
                 sums.add(result, part, piece.cell, piece.first, piece.last)
             progress(len(batch.rows))
-        check_losses(loss, np.arange(count), self.cells, replica, self._inputs)
+        check_losses(loss, np.arange(count), self.cells, replica, self._loader.inputs)
         check_gradients(dict(zip(names, bad, strict=True)), self.cells, replica)
         gram = np.full((len(names), cells, cells), np.nan)
         for name, found in sums.gram_matrices(self.device).items():
             gram[row[name]] = found
         squared[~reached] = np.nan
-        return Measurement(tuple(names), gram, squared, loss, accuracy, examples)
+        return Measurement(tuple(names), gram, squared, loss, accuracy, each)
 
     def _batch(self, replica: Replica, batch: Batch, clock: Clock | None = None) -> BatchResult:
+        return self._measured(replica, batch, self._loader.take(batch.rows), clock)
+
+    def _measured(
+        self, replica: Replica, batch: Batch, examples: Examples, clock: Clock | None = None
+    ) -> BatchResult:
         assert self.plan is not None
-        rows = torch.from_numpy(batch.rows)
-        return measure_batch(
-            replica, self._inputs.take(rows), self._targets[rows], self.loss, self.plan,
-            batch.parts, clock,
-        )  # fmt: skip
+        return measure_batch(replica, *examples, self.loss, self.plan, batch.parts, clock)
 
     def _batches(self, replica: Replica, size: int | None = None) -> Iterator[Batch]:
         values = sum(parameter.numel() for parameter in replica.parameters.values())
@@ -312,12 +309,12 @@ class Engine:
         """
         if self.settings.batch_norm == "recomputed":
             losses = self._compared_losses(replica)
-            recompute_statistics(replica, self._inputs, self._statistics_rows)
+            recompute_statistics(replica, self._loader, self._statistics_rows)
             return losses
         if len(self._statistics_rows) < MINIMUM:
             return None
         before = {k: v.clone() for k, v in replica.model.state_dict().items()}
-        recompute_statistics(replica, self._inputs, self._statistics_rows)
+        recompute_statistics(replica, self._loader, self._statistics_rows)
         losses = self._compared_losses(replica)
         replica.model.load_state_dict(before)
         return losses
@@ -334,31 +331,30 @@ class Engine:
         size = self.batch_size
         while True:
             try:
-                parts = torch.from_numpy(rows).split(size)
+                parts = np.split(rows, range(size, len(rows), size))
                 return np.concatenate([self._losses_of(replica, part) for part in parts])
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or size == 1:
                     raise
                 size //= 2
 
-    def _losses_of(self, replica: Replica, rows: Tensor) -> np.ndarray:
+    def _losses_of(self, replica: Replica, rows: np.ndarray) -> np.ndarray:
+        inputs, targets = self._loader.take(rows)
         with torch.no_grad():
-            output = replica(self._inputs.take(rows))
-            losses = self.loss.per_example(output, self._targets[rows].to(output.device))
-        return losses.double().cpu().numpy()
+            output = replica(inputs)
+            losses = self.loss.per_example(output, targets.to(output.device))
+        return losses.cpu().double().numpy()
 
     def _check_losses(self, replica: Replica, rows: np.ndarray) -> None:
         """Nothing can be found out by value from a model that gives no finite numbers."""
-        losses = self._losses_of(replica, torch.from_numpy(rows))
-        check_losses(losses, rows, self.cells, replica, self._inputs)
+        losses = self._losses_of(replica, rows)
+        check_losses(losses, rows, self.cells, replica, self._loader.inputs)
 
     def _prove(self, replica: Replica, rows: np.ndarray) -> None:
         """Bring plan and proof up to date on some probes of one model."""
         assert self.plan is not None
-        inputs, targets = self._take(rows), self._targets[torch.from_numpy(rows)]
-        self.plan = prove(
-            self._reference(replica), inputs, targets, self.loss, self.plan, self.proof
-        )
+        examples = self._loader.take(rows)
+        self.plan = prove(self._reference(replica), *examples, self.loss, self.plan, self.proof)
 
     def _replica(self, model: nn.Module, recompute: bool = True) -> Replica:
         if self._selected is None:
@@ -367,7 +363,7 @@ class Engine:
             )
         replica = Replica(model, self.device, self.dtype, self._selected)
         if recompute and self.settings.batch_norm == "recomputed":
-            recompute_statistics(replica, self._inputs, self._statistics_rows)
+            recompute_statistics(replica, self._loader, self._statistics_rows)
         return replica
 
     def _reference(self, replica: Replica) -> Replica:
@@ -375,21 +371,21 @@ class Engine:
         exact = replica.as_dtype(torch.float64)
         try:
             with torch.no_grad():
-                exact(self._take(self._spread(1)))
+                exact(self._loader.take(self._spread(1)).inputs)
         except RuntimeError:  # a model that makes float32 tensors of its own
             return replica.as_dtype(self.dtype)
         return exact
 
     def _check_fit(self, replica: Replica) -> None:
         """The model takes the probes, and its output the targets."""
-        probes = self._take(self._spread(2))
+        probes = self._loader.take(self._spread(2)).inputs
         try:
             with torch.no_grad():
                 output = replica(probes)
         except InputError:
             raise
         except Exception as error:  # whatever a model's forward raises on inputs it cannot take
-            shapes = {k or "inputs": list(t.shape[1:]) for k, t in self._inputs.tensors.items()}
+            shapes = {k or "inputs": list(t.shape[1:]) for k, t in probes.tensors.items()}
             raise InputError(
                 "the model cannot take the probe inputs",
                 found=f"probes of shape {shapes}; the model says: {_first_line(error)}",
@@ -403,14 +399,15 @@ class Engine:
                 expected="an output [N, ...], one row per example",
                 fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
             )
-        shape = (len(self._targets), *output.shape[1:])
-        self.loss.check(output.new_empty(()).expand(shape), self._targets)
+        targets = self._loader.targets
+        shape = (len(targets), *output.shape[1:])
+        self.loss.check(output.new_empty(()).expand(shape), targets)
 
     def _batch_size(self, replica: Replica) -> int:
         size = self.settings.batch_size
-        return (
-            choose_batch_size(replica, self._take(self._spread(1))) if size == "auto" else int(size)
-        )
+        if size != "auto":
+            return int(size)
+        return choose_batch_size(replica, self._loader.take(self._spread(1)).inputs)
 
     def _choose_algorithms(self, replica: Replica) -> None:
         """Time the algorithms on a batch, so that the proof uses what the run will.
@@ -478,9 +475,6 @@ class Engine:
                     raise
                 values = sum(parameter.numel() for parameter in replica.parameters.values())
                 self.memory.lower(len(self.cells), values)
-
-    def _take(self, rows: np.ndarray) -> Inputs:
-        return self._inputs.take(torch.from_numpy(rows))
 
     def _spread(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets."""

@@ -43,7 +43,7 @@ def vmap_grad(
 
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
-    step = max(1, 16 * CHUNK_BYTES.get(replica.device.type, CHUNK_BYTES["cpu"]) // max(1, size))
+    step = max(1, 16 * CHUNK_BYTES[replica.device.type] // max(1, size))
     found = {name: _Growing(parts) for name in names}
     for start in range(0, len(inputs), step):
         rows = slice(start, start + step)

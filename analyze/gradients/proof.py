@@ -19,6 +19,7 @@ from analyze.gradients.batch import (
     MethodFailedError,
     measure_batch,
 )
+from analyze.gradients.float64 import double
 from analyze.gradients.forms import Summary
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
@@ -177,7 +178,7 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
                 continue
             g = gradient.to_dense()  # embeddings may give sparse ones
             norms.setdefault(name, torch.zeros(len(inputs), dtype=torch.float64))
-            norms[name][k] = float(g.double().square().sum())
+            norms[name][k] = float(double(g).square().sum())
             totals[name] = totals[name] + g if name in totals else g
     network = torch.stack([*norms.values()]).sum(0) if norms else torch.zeros(len(inputs))
     return _Reference(norms, totals, network, losses)
@@ -224,7 +225,7 @@ def _check_reference(
 def _sum_is_off(difference: Tensor, expected: Tensor, rtol: float, floor: Tensor) -> bool:
     """Whether a sum of gradients is further from the expected one than rounding explains."""
     allowed = rtol**2 * len(floor) * expected.sum() + len(floor) * floor.sum()
-    return bool(difference.double().square().sum().cpu() > allowed)
+    return bool(double(difference).square().sum().cpu() > allowed)
 
 
 def _same_losses(found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:

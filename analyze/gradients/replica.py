@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from analyze.errors import InputError
+from analyze.gradients.float64 import device_with_float64, double
 
 # Attributes that torch keeps on every module; all others are the model's own.
 _TORCH_STATE = frozenset(nn.Module().__dict__)
@@ -38,11 +39,18 @@ class Inputs:
         taken = {name: tensor[rows] for name, tensor in self.tensors.items()}
         return Inputs(taken, self.mean, self.std)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Inputs:
-        """As the model takes them: on ``device``, images scaled, floating point as ``dtype``."""
-        return Inputs(
-            {name: self._decoded(t.to(device), dtype) for name, t in self.tensors.items()}
-        )
+    def pinned(self) -> Inputs:
+        """In memory from which a GPU fetches them by itself."""
+        pinned = {name: tensor.pin_memory() for name, tensor in self.tensors.items()}
+        return Inputs(pinned, self.mean, self.std)
+
+    def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
+        """As the model takes them: on ``device``, images scaled, floating point as ``dtype``.
+
+        ``non_blocking``: without waiting until pinned ones have arrived.
+        """
+        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
+        return Inputs({name: self._decoded(tensor, dtype) for name, tensor in moved.items()})
 
     def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         if tensor.is_floating_point():
@@ -51,9 +59,9 @@ class Inputs:
             return tensor.long()
         per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
         # In float64, or every input would be off by a rounding and so now and then a ReLU.
-        wide = dtype if tensor.device.type == "mps" else torch.float64
-        mean, std = (v.to(tensor.device, wide).view(per_channel) for v in (self.mean, self.std))
-        return ((tensor.to(wide) / 255 - mean) / std).to(dtype)
+        exact = double(tensor)
+        mean, std = (v.to(exact.device).view(per_channel) for v in (self.mean, self.std))
+        return ((exact / 255 - mean) / std).to(tensor.device, dtype)
 
 
 class Replica:
@@ -150,8 +158,7 @@ class Replica:
     def as_dtype(self, dtype: torch.dtype) -> Replica:
         """A further copy, in another precision and on a device that has it."""
         self.forget()
-        lacks_it = self.device.type == "mps" and dtype == torch.float64
-        device = torch.device("cpu") if lacks_it else self.device
+        device = device_with_float64(self.device) if dtype == torch.float64 else self.device
         return Replica.copy_of(self.model, device, dtype, self._selected)
 
 

@@ -100,5 +100,5 @@ def once(work: Callable[[], object]) -> float:
 
 
 def _synchronise() -> None:
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # else nothing runs there, and this would begin it
         torch.cuda.synchronize()

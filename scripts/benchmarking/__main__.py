@@ -1,10 +1,11 @@
 """Time and memory of exact per-example gradients against a plain forward and backward pass.
 
-``speed``: every way in turn with the plain step, on the same batch; figures are medians of the
-ratios. ``series``: batches side by side in workers, as a run has them on several cores. ``cells``:
-a whole checkpoint of many cells. ``side``: several of these side by side. ``memory``: peaks.
-``run``: the command, from start to written results. ``scaling``: time and memory as one of probes,
-parameters, checkpoints, folds and subsets grows.
+``exactness``: the tests of the numbers, on the device. ``speed``: every way in turn with the plain
+step, on the same batch; figures are medians of the ratios. ``series``: batches side by side in
+workers, as a run has them on several cores. ``cells``: a whole checkpoint of many cells. ``side``:
+several of these side by side. ``memory``: peaks. ``run``: the command, from start to written
+results. ``scaling``: time and memory as one of probes, parameters, checkpoints, folds and subsets
+grows.
 
 Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
 """
@@ -21,6 +22,7 @@ import torch
 
 from scripts.benchmarking.cells import whole_checkpoint
 from scripts.benchmarking.contenders import WAYS
+from scripts.benchmarking.exactness import exactness
 from scripts.benchmarking.machine import description
 from scripts.benchmarking.memory import beside_plain
 from scripts.benchmarking.scaling import scaling
@@ -28,6 +30,7 @@ from scripts.benchmarking.series import series
 from scripts.benchmarking.speed import compare
 from scripts.benchmarking.tables import (
     cells_table,
+    exactness_table,
     memory_table,
     replace_between,
     scaling_table,
@@ -41,10 +44,14 @@ from scripts.benchmarking.workloads import WORKLOADS, Workload
 DOCS, FOLDER = Path("docs/speed.md"), Path("benchmarks")
 SAMPLE = "sample_checkpoints/half_noise"
 TABLES: dict[str, Callable[[Any], str]] = {
+    "exactness": exactness_table,
     "speed": speed_table, "series": series_table, "cells": cells_table, "side": cells_table,
     "memory": memory_table, "run": whole_run_table, "scaling": scaling_table,
 }  # fmt: skip
-ON = {"cpu": list(TABLES), "cuda": ["speed", "cells", "memory"]}
+ON = {
+    "cpu": [part for part in TABLES if part != "exactness"],  # which scripts/test has there
+    "cuda": ["exactness", "speed", "cells", "memory"],
+}
 
 
 def main() -> None:
@@ -71,7 +78,9 @@ def _measured(
 ) -> Iterator[dict[str, Any]]:
     """The figures of one part, as they grow from model to model."""
     found: dict[str, Any] = {}
-    if part == "run":
+    if part == "exactness":
+        yield exactness(device)
+    elif part == "run":
         yield whole_run(SAMPLE)
     elif part == "scaling":
         yield scaling()

@@ -34,5 +34,10 @@ def ratios(
         found.append(once(way) * share / taken)
         if taken > long:
             break
+    return spread(found)
+
+
+def spread(found: list[float]) -> dict[str, float]:
+    """Median, and the middle half, of the ratios of so many pairs."""
     low, middle, high = statistics.quantiles(found, n=4) if len(found) > 1 else found * 3
     return {"median": middle, "low": low, "high": high, "pairs": len(found)}

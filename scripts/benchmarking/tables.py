@@ -13,6 +13,12 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines))
 
 
+def exactness_table(figures: dict[str, Any]) -> str:
+    """One line: what became of the tests."""
+    counts = [str(figures[key]) for key in ("tests", "failed", "skipped")]
+    return markdown(["tests of exactness", "failed", "skipped"], [counts])
+
+
 def speed_table(figures: dict[str, Any]) -> str:
     """A line for each model, a column for each way: ratio, memory and worst error below."""
     ways = list(next(iter(figures.values()))["ways"])
@@ -80,8 +86,9 @@ def scaling_table(figures: dict[str, list[dict[str, Any]]]) -> str:
 
 def whole_run_table(figures: dict[str, Any]) -> str:
     """One line: a run of the samples."""
-    cells = [figures["run"], f"**{figures['process']:.2f}**", f"{figures['beyond_start']:.2f}"]
-    return markdown(["`analyze run`", "process", "beyond start"], [cells])
+    process, beyond_start = figures["process"], figures["beyond_start"]
+    cells = [figures["run"], _median(process), _median(beyond_start), f"{process['pairs']:.0f}"]
+    return markdown(["`analyze run`", "process", "beyond start", "pairs"], [cells])
 
 
 def _times(point: dict[str, Any], first: dict[str, Any], key: str) -> str:

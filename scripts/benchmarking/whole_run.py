@@ -6,7 +6,6 @@ and a forward and backward pass over every probe. With ``--start-only`` it ends 
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 from functools import partial
@@ -15,9 +14,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from analyze.gradients.timing import once
+from scripts.benchmarking.paired import spread
 
 BATCH = 64
-PAIRS = 3
+PAIRS = 9
 START_ONLY = "--start-only"
 
 
@@ -33,9 +33,8 @@ def whole_run(run: str) -> dict[str, Any]:
             found.append([once(partial(_process, step)) for step in steps])
     return {
         "run": Path(run).name,
-        "process": statistics.median(ours / plain for _, plain, ours in found),
-        "beyond_start": statistics.median((o - start) / (p - start) for start, p, o in found),
-        "pairs": PAIRS,
+        "process": spread([ours / plain for _, plain, ours in found]),
+        "beyond_start": spread([(ours - start) / (plain - start) for start, plain, ours in found]),
     }
 
 

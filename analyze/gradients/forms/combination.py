@@ -10,7 +10,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Choose, Form, Summary, double
+from analyze.gradients.float64 import double
+from analyze.gradients.forms.form import Choose, Form, Summary
 from analyze.gradients.forms.outer_products import OuterProducts
 from analyze.gradients.forms.parts import Parts
 from analyze.gradients.forms.placement import Apart, Placed

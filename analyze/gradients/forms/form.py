@@ -31,11 +31,6 @@ class Summary(NamedTuple):
     squared_norms: Tensor  # [N], float64
 
 
-def double(values: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
-    return (values.cpu() if values.device.type == "mps" else values).double()
-
-
 class Form:
     """Per-example gradients ``[N, *shape]`` that need not exist all at once.
 
@@ -122,7 +117,7 @@ class Form:
     def _chunk(self, algorithm: str) -> int:
         """Examples of which an algorithm holds ``CHUNK_BYTES`` for each worker."""
         device = self._device_type()
-        budget = CHUNK_BYTES.get(device, CHUNK_BYTES["cpu"]) * _workers(device)
+        budget = CHUNK_BYTES[device] * _workers(device)
         return max(1, budget // max(1, self._bytes_per_example(algorithm)))
 
     def _bytes_per_example(self, algorithm: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.form import Form, Summary, double
+from analyze.gradients.float64 import double
+from analyze.gradients.forms.form import Form, Summary
 from analyze.gradients.forms.parts import Parts, sums_of
 
 SMALL = 1 << 16  # entries of one parameter's gradients

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from analyze.gradients.float64 import where_it_is
+
 BLOCK = 1024  # entries whose squares are added in float32, at most
 SHORT = 64  # blocks below this length gain nothing
 FEW = 64 * BLOCK  # entries below which float64 all through is as fast
@@ -27,8 +29,7 @@ class SquaredNorms:
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, all of one size."""
-        if values.device.type == "mps":  # MPS has no float64
-            values = values.cpu()
+        values = where_it_is(values)
         count = values.shape[0]
         if not self._parts:
             self._block = _block_of(values)
@@ -66,8 +67,7 @@ def squared_norms(values: Tensor) -> Tensor:
 
 def in_double(values: Tensor) -> Tensor:
     """``sum values[n]**2`` for each n, in float64 all through."""
-    values = values.cpu() if values.device.type == "mps" else values
-    rows = values.reshape(len(values), -1)
+    rows = where_it_is(values).reshape(len(values), -1)
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square_()
 
 

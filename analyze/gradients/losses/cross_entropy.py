@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.errors import InputError
-from analyze.gradients.losses.loss import first_of, in_float64
+from analyze.gradients.float64 import double, widest
+from analyze.gradients.losses.loss import first_of
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,7 @@ class CrossEntropy:
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
-            return (
-                -(self._smoothed(target) * F.log_softmax(in_float64(output), -1)).flatten(1).sum(1)
-            )
+            return -(self._smoothed(target) * F.log_softmax(widest(output), -1)).flatten(1).sum(1)
         logits, classes, counted = self._aligned(output, target)
         log_p = F.log_softmax(logits, -1)  # [N, T, C]
         losses = -log_p.gather(-1, classes[..., None])[..., 0]
@@ -59,7 +58,7 @@ class CrossEntropy:
 
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
-            return _soft_seed(in_float64(output), self._smoothed(target)).to(output)
+            return _soft_seed(widest(output), self._smoothed(target)).to(output)
         logits, classes, counted = self._aligned(output, target)
         delta = logits.softmax(-1)
         if self.label_smoothing:
@@ -75,7 +74,7 @@ class CrossEntropy:
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
             right = output.argmax(-1) == target.argmax(-1)
-            return right.reshape(len(right), -1).double().mean(1)
+            return double(right).reshape(len(right), -1).mean(1)
         logits, classes, counted = self._as_sequences(output, target)
         right = (logits.argmax(-1) == classes) & counted
         return right.sum(1) / counted.sum(1)  # NaN where nothing counts
@@ -109,12 +108,12 @@ class CrossEntropy:
     def _smoothed(self, target: Tensor) -> Tensor:
         """Soft targets in float64, mixed with the uniform distribution."""
         uniform = self.label_smoothing / target.shape[-1]
-        return (1 - self.label_smoothing) * in_float64(target) + uniform
+        return (1 - self.label_smoothing) * widest(target) + uniform
 
     def _aligned(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As ``_as_sequences``, the logits in float64."""
         logits, classes, counted = self._as_sequences(output, target)
-        return in_float64(logits), classes, counted
+        return widest(logits), classes, counted
 
     def _as_sequences(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits ``[N, T, C]``, classes ``[N, T]``, and which of these count."""

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.errors import InputError
-from analyze.gradients.losses.loss import first_of, in_float64
+from analyze.gradients.float64 import double, widest
+from analyze.gradients.losses.loss import first_of
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,11 @@ class SquaredError:
     """``mean_k (output_k - target_k)^2`` over the K elements of an example; targets as floats."""
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
-        difference = in_float64(output) - in_float64(target)
+        difference = widest(output) - widest(target)
         return difference.reshape(len(output), -1).square().mean(1)
 
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
-        difference = in_float64(output) - in_float64(target)
+        difference = widest(output) - widest(target)
         return (difference * (2 / _elements(output))).to(output)
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
@@ -41,18 +42,18 @@ class BinaryCrossEntropy:
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         losses = F.binary_cross_entropy_with_logits(
-            in_float64(output), in_float64(target), reduction="none"
+            widest(output), widest(target), reduction="none"
         )
         return losses.reshape(len(output), -1).mean(1)
 
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
-        x, t = in_float64(output), in_float64(target)
+        x, t = widest(output), widest(target)
         delta = (1 - t) * x.sigmoid() - t * (-x).sigmoid()
         return (delta / _elements(output)).to(output)
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         right = (output > 0) == (target > 0.5)
-        return right.reshape(len(output), -1).double().mean(1)
+        return double(right).reshape(len(output), -1).mean(1)
 
     def check(self, output: Tensor, target: Tensor) -> None:
         _check_shape("binary_cross_entropy_with_logits", output, target)

@@ -23,11 +23,6 @@ class Loss(Protocol):
         """Refuse targets that do not fit the output."""
 
 
-def in_float64(tensor: Tensor) -> Tensor:
-    """In float64 where the device has it; MPS does not."""
-    return tensor if tensor.device.type == "mps" else tensor.double()
-
-
 def first_of(wrong: Tensor) -> int:
     """The first example with a true entry in ``wrong`` ``[N, ...]``."""
     return int(wrong.reshape(len(wrong), -1).any(1).nonzero()[0, 0])
