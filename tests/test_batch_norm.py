@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import analyze
-from analyze.gradients import engine
+from analyze.gradients import batch_norm
 from tests import oracle
 
 
@@ -61,7 +61,7 @@ def test_saved_and_recomputed_differ_and_both_losses_are_kept():
 
 @pytest.mark.parametrize("mode", ["saved", "recomputed"])
 def test_both_losses_are_of_the_same_probes_of_each_subset(mode, monkeypatch):
-    monkeypatch.setattr(engine, "COMPARED_EXAMPLES", 5)
+    monkeypatch.setattr(batch_norm, "COMPARED_EXAMPLES", 5)
     model, inputs, targets, subset = problem()
     probes = analyze.ProbeSet(inputs, targets, subset)
     tree = analyze.measure(model, probes, batch_norm=mode, device="cpu")

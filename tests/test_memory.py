@@ -10,11 +10,15 @@ import torch
 
 import analyze
 from analyze.gradients import engine as engine_module
+from analyze.gradients import forward
 from analyze.gradients.cell_sums import gram_matrix
 from analyze.gradients.engine import Engine
+from analyze.gradients.forward import losses_at
+from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.memory import Memory, out_of_memory
+from analyze.gradients.replica import Replica
 from analyze.models.building import build_model
 from analyze.models.specs import ModelSpec
 from analyze.provenance import circumstances
@@ -162,18 +166,19 @@ def test_a_pass_that_cannot_be_made_smaller_is_told(monkeypatch):
 
 
 def test_losses_are_computed_in_smaller_parts(monkeypatch):
-    engine = prepared()
-    replica = engine._replica(model())
-    expected = engine._losses(replica, np.arange(60))
-    losses_of = Engine._losses_of
+    replica = Replica(model(), torch.device("cpu"), torch.float32)
+    loader, loss = ProbeLoader(small_probes(60)), build_loss("cross_entropy")
+    expected = losses_at(replica, loader, np.arange(60), loss, 60)
+    losses_of = forward.losses_of
 
-    def limited(self, replica, rows):
-        if len(rows) > 10:
+    def limited(replica, examples, loss):
+        if len(examples.targets) > 10:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return losses_of(self, replica, rows)
+        return losses_of(replica, examples, loss)
 
-    monkeypatch.setattr(Engine, "_losses_of", limited)
-    np.testing.assert_allclose(engine._losses(replica, np.arange(60)), expected, rtol=1e-6)
+    monkeypatch.setattr(forward, "losses_of", limited)
+    found = losses_at(replica, loader, np.arange(60), loss, 60)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_other_errors_are_not_taken_for_it():

@@ -1,10 +1,12 @@
 """Running statistics of batch norm: as saved in a checkpoint, or recomputed from the probes.
 
 As saved they lag behind the weights, and in mid-training m-coherence is largely an artefact of
-that lag; recomputed is the default.
+that lag; recomputed is the default. The losses under both tell how far they lag.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,11 +15,98 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from analyze.errors import InputError
 from analyze.gradients.float64 import double
+from analyze.gradients.forward import losses_at
 from analyze.gradients.loader import ProbeLoader
+from analyze.gradients.losses import Loss
+from analyze.gradients.measurement import Measurement
 from analyze.gradients.replica import Replica
+from analyze.probes import ProbeSet
+from analyze.probes.cells import mixed
 
 EXAMPLES_PER_BATCH = 128
 MINIMUM = 2  # a variance needs two
+COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether the statistics lag
+COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
+
+
+class BatchNormStatistics:
+    """Which statistics models are measured with, and the losses of some probes under the others.
+
+    Args:
+        probes: The probe set.
+        loader: Of its examples.
+        loss: Of one example.
+        choice: ``recomputed`` or ``saved``.
+    """
+
+    def __init__(self, probes: ProbeSet, loader: ProbeLoader, loss: Loss, choice: str) -> None:
+        self._loader = loader
+        self._loss = loss
+        self._recomputed = choice == "recomputed"
+        by_hash = np.argsort(mixed(probes.id), kind="stable")
+        self._rows = by_hash[np.isin(by_hash, probes.training)]
+        if not self._recomputed:  # they are for the comparison only
+            self._rows = self._rows[:COMPARED_FROM]
+        codes = probes.subset[by_hash]
+        first = [by_hash[codes == code][:COMPARED_EXAMPLES] for code in np.unique(codes)]
+        self._compared = np.sort(np.concatenate(first))
+
+    def set(self, replica: Replica) -> None:
+        """Give a model the statistics that it is measured with.
+
+        Raises:
+            InputError: they are to be recomputed, and there are too few probes.
+        """
+        if self._recomputed:
+            recompute_statistics(replica, self._loader, self._rows)
+
+    def set_after_losses_under_others(self, replica: Replica, size: int) -> np.ndarray | None:
+        """As ``set``, once the losses under the statistics that are not measured with are known.
+
+        Args:
+            replica: With the statistics of the checkpoint.
+            size: Examples at a time.
+
+        Returns:
+            ``[N]``, NaN but for some probes of each subset, infinite where a loss is no number;
+            None where the model has no statistics, or too few probes are there to recompute from.
+
+        Raises:
+            InputError: as ``set``.
+        """
+        if not layers_with_statistics(replica.model):
+            return None
+        if self._recomputed:
+            losses = self._losses(replica, size)
+            self.set(replica)
+            return losses
+        if len(self._rows) < MINIMUM:
+            return None
+        before = {k: v.clone() for k, v in replica.model.state_dict().items()}
+        recompute_statistics(replica, self._loader, self._rows)
+        losses = self._losses(replica, size)
+        replica.model.load_state_dict(before)
+        return losses
+
+    def with_both_losses(self, measured: Measurement, others: np.ndarray | None) -> Measurement:
+        """A measurement with losses under both statistics, of the probes that ``others`` has."""
+        if others is None:
+            return measured
+        own = np.where(np.isnan(others), np.nan, measured.loss)
+        saved, recomputed = (others, own) if self._recomputed else (own, others)
+        return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
+
+    def passes(self, model: nn.Module) -> int:
+        """Examples whose forward pass all this takes."""
+        if not layers_with_statistics(model):
+            return 0
+        return len(self._rows) + len(self._compared)
+
+    def _losses(self, replica: Replica, size: int) -> np.ndarray:
+        losses = np.full(len(self._loader.targets), np.nan)
+        found = losses_at(replica, self._loader, self._compared, self._loss, size)
+        losses[self._compared] = np.where(np.isnan(found), np.inf, found)
+        return losses
 
 
 def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:

@@ -23,11 +23,7 @@ from analyze.gradients.batch import (
     MethodFailedError,
     measure_batch,
 )
-from analyze.gradients.batch_norm import (
-    MINIMUM,
-    layers_with_statistics,
-    recompute_statistics,
-)
+from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.batches import Batch, batches
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.cell_sums import CellSums, seconds_of_gram
@@ -38,6 +34,7 @@ from analyze.gradients.devices import (
     most_parts,
     resolve_device,
 )
+from analyze.gradients.forward import losses_of
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.loader import Examples, ProbeLoader
 from analyze.gradients.losses import Loss
@@ -50,15 +47,12 @@ from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
 from analyze.gradients.timing import WHOLE, Clock, Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
-from analyze.probes.cells import mixed
 
 Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
 REPLICAS = 8  # times the model is held, for the most part in float64 while it is proven
-COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether batch norm's statistics lag
-COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
 NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
     "and a run that is resumed may differ in the last digits"
@@ -88,13 +82,7 @@ class Engine:
         self.repeatable = True
         self._selected: frozenset[str] | None = None
         self._loader = ProbeLoader(probes)
-        by_hash = np.argsort(mixed(probes.id), kind="stable")
-        self._statistics_rows = by_hash[np.isin(by_hash, probes.training)]
-        if settings.batch_norm == "saved":  # they are for the comparison only
-            self._statistics_rows = self._statistics_rows[:COMPARED_FROM]
-        codes = probes.subset[by_hash]
-        first = [by_hash[codes == code][:COMPARED_EXAMPLES] for code in np.unique(codes)]
-        self._compared_rows = np.sort(np.concatenate(first))
+        self._statistics = BatchNormStatistics(probes, self._loader, loss, settings.batch_norm)
 
     @property
     def batch_size(self) -> int:
@@ -128,6 +116,7 @@ class Engine:
         with measuring(), self.memory.enough():
             for model in models:
                 replica, planned = self._replica(model), self.plan is not None
+                self._statistics.set(replica)
                 if not planned:
                     self._make_plan(replica, state)
                 try:
@@ -216,24 +205,18 @@ class Engine:
         """
         assert self.plan is not None, "prepare comes first"
         with measuring(), self.memory.enough():
-            replica = self._replica(model, recompute=False)
-            other = None
-            if layers_with_statistics(replica.model):
-                other = self._losses_otherwise(replica)
+            replica = self._replica(model)
+            other = self._statistics.set_after_losses_under_others(replica, self.batch_size)
             rows = self._random_rows(replica)
             measured = self._proven(replica, rows, lambda: self._accumulate(replica, progress))
-        if other is None:
-            return measured
-        here = np.where(np.isnan(other), np.nan, measured.loss)
-        recomputed = self.settings.batch_norm == "recomputed"
-        saved, again = (other, here) if recomputed else (here, other)
-        return replace(measured, loss_saved=saved, loss_recomputed=again)
+        return self._statistics.with_both_losses(measured, other)
 
     def timing(self, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
         assert self.plan is not None
         with measuring():
             replica = self._replica(model)
+            self._statistics.set(replica)
             batch = self._first_batch(replica)
             self._batch(replica, batch)  # the first may allocate
             both = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
@@ -245,9 +228,7 @@ class Engine:
                 self._batch(replica, batch, clock)
             values = sum(parameter.numel() for parameter in replica.parameters.values())
             gram = seconds_of_gram(len(self.cells), values, self.dtype, self.device)
-        passes = len(self._statistics_rows) + len(self._compared_rows)
-        if not layers_with_statistics(replica.model):
-            passes = 0
+        passes = self._statistics.passes(replica.model)
         taken = both * len(self.probes) + forward * passes + gram
         return Timing(taken, gram, clock.shares())
 
@@ -300,54 +281,9 @@ class Engine:
         rows = [self.cells.rows(cell) for cell in range(len(self.cells))]
         return batches(rows, size or self.batch_size, most_parts(self.device, values))
 
-    def _losses_otherwise(self, replica: Replica) -> np.ndarray | None:
-        """Losses under the batch norm statistics that are not measured with; sets those that are.
-
-        Returns:
-            ``[N]``, NaN but for some probes of each subset; None where there are too few probes to
-            recompute from.
-        """
-        if self.settings.batch_norm == "recomputed":
-            losses = self._compared_losses(replica)
-            recompute_statistics(replica, self._loader, self._statistics_rows)
-            return losses
-        if len(self._statistics_rows) < MINIMUM:
-            return None
-        before = {k: v.clone() for k, v in replica.model.state_dict().items()}
-        recompute_statistics(replica, self._loader, self._statistics_rows)
-        losses = self._compared_losses(replica)
-        replica.model.load_state_dict(before)
-        return losses
-
-    def _compared_losses(self, replica: Replica) -> np.ndarray:
-        """``[N]``: infinite where a loss is no number, NaN where none was computed."""
-        losses = np.full(len(self.probes), np.nan)
-        found = self._losses(replica, self._compared_rows)
-        losses[self._compared_rows] = np.where(np.isnan(found), np.inf, found)
-        return losses
-
-    def _losses(self, replica: Replica, rows: np.ndarray) -> np.ndarray:
-        """The losses of the probes at some rows, without gradients."""
-        size = self.batch_size
-        while True:
-            try:
-                parts = np.split(rows, range(size, len(rows), size))
-                return np.concatenate([self._losses_of(replica, part) for part in parts])
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or size == 1:
-                    raise
-                size //= 2
-
-    def _losses_of(self, replica: Replica, rows: np.ndarray) -> np.ndarray:
-        inputs, targets = self._loader.take(rows)
-        with torch.no_grad():
-            output = replica(inputs)
-            losses = self.loss.per_example(output, targets.to(output.device))
-        return losses.cpu().double().numpy()
-
     def _check_losses(self, replica: Replica, rows: np.ndarray) -> None:
         """Nothing can be found out by value from a model that gives no finite numbers."""
-        losses = self._losses_of(replica, rows)
+        losses = losses_of(replica, self._loader.take(rows), self.loss)
         check_losses(losses, rows, self.cells, replica, self._loader.inputs)
 
     def _prove(self, replica: Replica, rows: np.ndarray) -> None:
@@ -356,15 +292,12 @@ class Engine:
         examples = self._loader.take(rows)
         self.plan = prove(self._reference(replica), *examples, self.loss, self.plan, self.proof)
 
-    def _replica(self, model: nn.Module, recompute: bool = True) -> Replica:
+    def _replica(self, model: nn.Module) -> Replica:
         if self._selected is None:
             self._selected = selected_parameters(
                 model, self.settings.layers, self.settings.parameters
             )
-        replica = Replica(model, self.device, self.dtype, self._selected)
-        if recompute and self.settings.batch_norm == "recomputed":
-            recompute_statistics(replica, self._loader, self._statistics_rows)
-        return replica
+        return Replica(model, self.device, self.dtype, self._selected)
 
     def _reference(self, replica: Replica) -> Replica:
         """The replica in float64 where the model runs in it, else a copy as it is."""
