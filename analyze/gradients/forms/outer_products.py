@@ -173,19 +173,13 @@ class OuterProducts(Form):
         sums = (self.unfolded_sum(start, min(start + step, end)) for start in starts)
         return reduce(torch.Tensor.add_, sums)
 
-    def _precisions(self) -> tuple[torch.dtype, ...]:
-        """To try in turn; of one position float64 costs less than to wait for a GPU's answer."""
-        if self.dims[1] == 1 and self.like.device.type != "cpu":
-            return (torch.float64,)
-        return (self.like.dtype, torch.float64)
-
     def _norms_by_gram(self, start: int, stop: int) -> Tensor:
         """In the dtype of the call where the terms do not cancel, else in float64.
 
         The terms are off by ``eps`` of ``sum_t |x_t|^2 |dy_t|^2``. Where they cancel (a direction
         that a norm layer removes) their sum is far smaller, and would be off by 1e-3 and more.
         """
-        for precision in self._precisions():
+        for precision in (self.like.dtype, torch.float64):
             x_gram, dy_gram = self._grams.of(start, stop, precision)  # [n, G, T, T]
             products = x_gram * dy_gram
             norms = products.sum((1, 2, 3), dtype=torch.float64)

@@ -141,12 +141,10 @@ def mutates(function: Function) -> bool:
 def replaced(value: Any, by_id: Mapping[int, Tensor]) -> Any:
     """A tree of lists, tuples and dictionaries with some of its tensors exchanged."""
     kind = type(value)
-    if kind in PLAIN:
-        return value
     if isinstance(value, Tensor):
         return by_id.get(id(value), value)
-    if kind is list or kind is tuple:
-        return kind([replaced(v, by_id) for v in value])
+    if kind is list or kind is tuple:  # most of what they hold is plain: no call for it
+        return kind([v if type(v) in PLAIN else replaced(v, by_id) for v in value])
     if kind is dict:
         return {k: replaced(v, by_id) for k, v in value.items()}
     return value
