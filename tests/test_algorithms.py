@@ -20,8 +20,10 @@ from analyze.gradients.forms import (
     combined,
     form,
     gathered,
+    onednn,
 )
 from analyze.gradients.forms.form import equal_parts
+from analyze.gradients.forms.outer_products import UNFOLDED
 from analyze.gradients.forms.parts import Parts
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules import RULES, geometry, normalization
@@ -31,7 +33,7 @@ from tests.cases import CASES, Case
 from tests.test_engine import TIGHT, measured, zero_to_rounding
 
 ANY = ["direct", "transposed", "singly", "gram"]
-OF_CONVOLUTIONS = ["alone", "grouped", "correlated", "unfolded"]
+OF_CONVOLUTIONS = ["alone", "grouped", "correlated", *UNFOLDED]
 
 
 def forced() -> list[tuple[Case, str]]:
@@ -51,11 +53,36 @@ def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
     def algorithms(form):
         """The forced one, however dear, where the kind of call has it."""
         has = {*ANY, *form.makers, *form.single_makers}
-        has |= {"unfolded"} if form.unfolded_sum else set()
+        has |= UNFOLDED.keys() if form.unfolded_sum else set()
         return (algorithm,) if algorithm in has else ("direct",)
 
     monkeypatch.setattr(OuterProducts, "algorithms", property(algorithms))
+    monkeypatch.setitem(UNFOLDED, "unfolded by oneDNN", torch.mm)  # it has no float64
     agrees_with_the_oracle(case)
+
+
+@pytest.mark.skipif(not onednn.can_multiply(torch.empty(0)), reason="torch without oneDNN")
+@pytest.mark.parametrize(("rows", "shared", "columns"), [(1, 1, 1), (5, 7, 3), (64, 128, 576)])
+def test_products_by_onednn_are_those_of_float64(rows, shared, columns):
+    torch.manual_seed(0)
+    left, right = torch.randn(rows, shared), torch.randn(shared, columns)
+    expected = left.double() @ right.double()
+    for one, other in ((left, right), (left.t().contiguous().t(), right.t().contiguous().t())):
+        found = onednn.product(one, other).double()
+        assert ((found - expected).norm() / expected.norm()).item() < 1e-6
+
+
+def test_products_by_onednn_are_not_offered_where_they_are_not(monkeypatch):
+    assert not onednn.can_multiply(torch.empty(0, dtype=torch.float64))
+    for problem in (AttributeError, RuntimeError, TypeError):
+        monkeypatch.setattr(onednn, "product", lambda left, right, p=problem: raised(p))
+        assert not onednn._is_there.__wrapped__()
+    monkeypatch.setattr(onednn, "product", lambda left, right: left @ right + 1)
+    assert not onednn._is_there.__wrapped__(), "wrong"
+
+
+def raised(problem: type[Exception]):
+    raise problem
 
 
 def agrees_with_the_oracle(case: Case) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from analyze.gradients.forms import onednn
 from analyze.gradients.forms.form import Choose, Form, Summary, made_again
 from analyze.gradients.forms.parts import Parts, PartSums, stacked
 from analyze.gradients.forms.squares import SquaredNorms, squared_norms
@@ -18,6 +19,9 @@ WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer tha
 CANCELLING = 0.05  # of the sum of the squares, below which float32 is not enough
 
 SMALLEST = 1e-30  # products of squares that float32 holds
+
+Product = Callable[[Tensor, Tensor], Tensor]  # of two matrices
+UNFOLDED: dict[str, Product] = {"unfolded": torch.matmul, "unfolded by oneDNN": onednn.product}
 
 
 class Grams(NamedTuple):
@@ -42,6 +46,7 @@ class _Kind(NamedTuple):
     unfolds: bool
     gram_cost: float | None  # where there is a cheaper way to the Gram matrices
     device: str
+    onednn: bool  # whether its matrix products can take the place of torch's
 
 
 @dataclass
@@ -62,14 +67,15 @@ class OuterProducts(Form):
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         single_makers: Further ways to make the gradient of one example, ``shape``, by name.
         unfolded_sum: As ``batch_sum``, by one matrix product over the positions of the examples,
-            if there is such a way; holds their ``x`` in full.
+            if there is such a way; holds their ``x`` in full. Is given what multiplies.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
     replaces it), nor ``transposed``, which exchanges the factors, nor ``singly``, which makes them
     in one place one after the other; ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says, and
     ``unfolded`` the same with ``unfolded_sum`` in place of ``batch_sum``: on a CPU, where a
-    convolution has few positions, several times as fast as torch's own weight gradient.
+    convolution has few positions, several times as fast as torch's own weight gradient; by
+    oneDNN's matrix product too, in float32.
     """
 
     count: int
@@ -82,7 +88,7 @@ class OuterProducts(Form):
     grams: Grams | None = None
     makers: Mapping[str, Callable[[int, int], Tensor]] = field(default_factory=dict)
     single_makers: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
-    unfolded_sum: Callable[[int, int], Tensor] | None = None
+    unfolded_sum: Callable[[int, int, Product], Tensor] | None = None
     uses: tuple[OuterProducts, ...] = ()
 
     @property
@@ -101,6 +107,7 @@ class OuterProducts(Form):
             self.unfolded_sum is not None,
             None if self.grams is None else self.grams.cost,
             self.like.device.type,
+            self.unfolded_sum is not None and onednn.can_multiply(self.like),
         )
 
     def explicit(self, start: int, stop: int) -> Tensor:
@@ -113,8 +120,8 @@ class OuterProducts(Form):
     def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
         if algorithm == "gram":
             return self._gram(parts, self.batch_sum)
-        if algorithm == "unfolded":
-            return self._gram(parts, self._unfolded)
+        if algorithm in UNFOLDED:
+            return self._gram(parts, partial(self._unfolded, UNFOLDED[algorithm]))
         if algorithm == "transposed":
             return self._transposed(parts)
         if algorithm == "singly":
@@ -165,12 +172,12 @@ class OuterProducts(Form):
         norms = [self._norms_by_gram(start, stop) for start, stop in self._chunks("gram")]
         return Summary(totals, torch.cat(norms))
 
-    def _unfolded(self, first: int, end: int) -> Tensor:
+    def _unfolded(self, product: Product, first: int, end: int) -> Tensor:
         """The sum over some examples, of which a chunk is unfolded at a time."""
         assert self.unfolded_sum is not None
         step = self._chunk("unfolded")
         starts = range(first, end, step)
-        sums = (self.unfolded_sum(start, min(start + step, end)) for start in starts)
+        sums = (self.unfolded_sum(start, min(start + step, end), product) for start in starts)
         return reduce(torch.Tensor.add_, sums)
 
     def _norms_by_gram(self, start: int, stop: int) -> Tensor:
@@ -202,7 +209,7 @@ class OuterProducts(Form):
         values = max(gradient, factors)
         if algorithm == "gram":
             values = self._grams.values
-        elif algorithm in ("singly", "unfolded"):
+        elif algorithm == "singly" or algorithm in UNFOLDED:
             values = factors
         elif algorithm in self.makers:
             values = gradient
@@ -242,7 +249,8 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 def _algorithms(kind: _Kind) -> tuple[str, ...]:
     """Those that could be the fastest."""
     groups, positions, outputs, inputs = kind.dims
-    by_gram = ("gram", "unfolded") if kind.unfolds and positions <= outputs else ("gram",)
+    unfolded = [*UNFOLDED] if kind.onednn else ["unfolded"]
+    by_gram = ("gram", *unfolded) if kind.unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and kind.device != "mps":
         return by_gram
     made = ("direct", "transposed", "singly", *kind.makers)
@@ -255,7 +263,9 @@ def _algorithms(kind: _Kind) -> tuple[str, ...]:
 @cache
 def _key(kind: _Kind) -> str:
     unfolded = ["unfolded"] if kind.unfolds else []
-    return " ".join(["outer products", "x".join(map(str, kind.dims)), *kind.makers, *unfolded])
+    products = ["oneDNN"] if kind.onednn else []
+    dims = "x".join(map(str, kind.dims))
+    return " ".join(["outer products", dims, *kind.makers, *unfolded, *products])
 
 
 def _gram_cost(dims: tuple[int, int, int, int]) -> int:

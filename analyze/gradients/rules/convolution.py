@@ -159,7 +159,7 @@ def _forms(
         flat = flat.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
         return patches.transpose(2, 3), flat.transpose(2, 3)
 
-    def unfolded_sum(start: int, stop: int) -> Tensor:
+    def unfolded_sum(start: int, stop: int, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         folded = sides.folded[start:stop].flatten(0, 1)
         # Channels last, or single numbers would be copied in place of a pixel's channels.
         patches = patches_of(folded.movedim(1, -1).contiguous().movedim(-1, 1))
@@ -168,7 +168,8 @@ def _forms(
         patches = patches.permute(0, *places, *kernel, 1).reshape(-1, taps, groups, channels)
         patches = patches.permute(2, 0, 1, 3).flatten(2)  # [G, n*T, taps*C]
         flat = sides.flat[start:stop].reshape(len(folded), groups, outputs, -1)
-        total = flat.permute(1, 2, 0, 3).flatten(2) @ patches  # [G, O, taps*C]
+        both = zip(flat.permute(1, 2, 0, 3).flatten(2).unbind(), patches.unbind(), strict=True)
+        total = torch.stack([product(left, right) for left, right in both])  # [G, O, taps*C]
         return total.view(-1, taps, channels).transpose(1, 2).reshape(weight.shape)
 
     found["weight"] = OuterProducts(
