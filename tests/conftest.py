@@ -66,6 +66,11 @@ class TinyRun:
     def output(self) -> Path:
         return self.path.parent / "out.h5"
 
+    @property
+    def units(self) -> list[Path]:
+        """The files of the checkpoints that were measured."""
+        return sorted(Path(f"{self.output}.units").glob("*.unit"))
+
     def card(self, text: str) -> None:
         """Replace the run card."""
         (self.path / "run.toml").write_text(text, encoding="utf-8")

@@ -37,10 +37,6 @@ def measurements(monkeypatch) -> list[None]:
     return calls
 
 
-def units(tiny) -> list[Path]:
-    return sorted(Path(f"{tiny.output}.units").glob("*.unit"))
-
-
 def stopped_after(monkeypatch, count: int, problem: BaseException) -> None:
     """Raise something in place of the measurement after the first few."""
     measure, done = Engine.measure, []
@@ -57,7 +53,7 @@ def stopped_after(monkeypatch, count: int, problem: BaseException) -> None:
 def test_the_same_command_again_measures_nothing_and_gives_the_same_bits(tiny, measurements):
     assert tiny.run().exit_code == 0
     before = analyze.open_results(tiny.output)
-    assert len(measurements) == len(units(tiny)) == 3
+    assert len(measurements) == len(tiny.units) == 3
     assert tiny.run().exit_code == 0
     assert len(measurements) == 3
     assert_same_arrays(before, analyze.open_results(tiny.output))
@@ -85,7 +81,7 @@ def test_a_removed_checkpoint_leaves_the_results(tiny):
 def test_a_damaged_unit_is_measured_again(tiny, measurements, damage):
     assert tiny.run().exit_code == 0
     before = analyze.open_results(tiny.output)
-    unit = units(tiny)[1]
+    unit = tiny.units[1]
     content = bytearray(unit.read_bytes())
     content[len(content) // 2] ^= 1
     new = {"byte": content, "cut": content[:-1], "empty": b"", "gone": b""}[damage]
@@ -114,7 +110,7 @@ def test_another_configuration_in_the_same_output_is_refused(tiny, options, fiel
     result = tiny.run(*options)
     assert_input_error(result, *([field, "--restart", "--output ANOTHER.h5"] if field else []))
     assert tiny.output.read_bytes() == before
-    assert len(units(tiny)) == 3
+    assert len(tiny.units) == 3
 
 
 def test_other_probes_in_the_same_file_are_refused(tiny):
@@ -141,7 +137,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tiny, count):
     assert result.exit_code == 130
     kept = "1 unit is" if count == 1 else f"{count} units are"
     assert f"Stopped: {kept} kept in {tiny.output}.units." in result.stderr
-    assert len(units(tiny)) == count
+    assert len(tiny.units) == count
     assert not tiny.output.exists()
     assert tiny.run().exit_code == 0
 
@@ -159,7 +155,7 @@ def test_sigterm_stops_with_143(tiny, monkeypatch):
 def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(tiny):
     assert tiny.run().exit_code == 0
     undisturbed = analyze.open_results(tiny.output)
-    for unit in units(tiny)[1:]:
+    for unit in tiny.units[1:]:
         unit.unlink()
     tiny.output.unlink()
     assert tiny.run().exit_code == 0
@@ -202,7 +198,7 @@ def test_a_file_replaced_while_it_is_read_is_skipped(tiny, monkeypatch):
     result = tiny.run()
     assert result.exit_code == 4
     assert "the checkpoint changed while it was read" in result.stderr
-    assert len(units(tiny)) == 2
+    assert len(tiny.units) == 2
 
 
 def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path, monkeypatch):
@@ -361,7 +357,7 @@ def test_a_file_that_vanishes_before_the_proof_is_skipped(tiny, monkeypatch):
     monkeypatch.setattr(preparation, "loaded_model", vanishing)
     result = tiny.run()
     assert result.exit_code == 4, result.stderr
-    assert len(units(tiny)) == 2
+    assert len(tiny.units) == 2
 
 
 def test_a_file_without_read_permission_is_skipped(tiny, monkeypatch):
@@ -385,7 +381,7 @@ def test_a_clock_that_jumps_changes_nothing(tiny, measurements, moment):
     """Files from before and after all time: units go by content."""
     assert tiny.run().exit_code == 0
     before = analyze.open_results(tiny.output)
-    for path in [*tiny.path.iterdir(), *units(tiny), tiny.output]:
+    for path in [*tiny.path.iterdir(), *tiny.units, tiny.output]:
         os.utime(path, (moment, moment))
     assert tiny.run().exit_code == 0
     assert len(measurements) == 3
@@ -437,5 +433,5 @@ def test_an_output_that_becomes_read_only_keeps_the_units(tiny, monkeypatch):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", read_only)
         assert_input_error(tiny.run(), f"{tiny.output}: Read-only file system")
-    assert len(units(tiny)) == 3
+    assert len(tiny.units) == 3
     assert not list(tiny.path.parent.glob("*.part"))

@@ -305,10 +305,6 @@ def measured_by(monkeypatch, tmp_path) -> Path:
     return log
 
 
-def units(run: TinyRun) -> list[Path]:
-    return sorted(Path(f"{run.output}.units").glob("*.unit"))
-
-
 def test_workers_give_the_bits_of_one_process(series, measured_by, monkeypatch):
     result = series.run()
     assert result.exit_code == 0, result.stderr
@@ -319,7 +315,7 @@ def test_workers_give_the_bits_of_one_process(series, measured_by, monkeypatch):
     assert str(os.getpid()) not in processes
     assert result.stderr.count(f"/{CHECKPOINTS}] ") == CHECKPOINTS
     workers = analyze.open_results(series.output)
-    for unit in units(series):  # the plan stays
+    for unit in series.units:  # the plan stays
         unit.unlink()
     monkeypatch.setattr(preparation, "divided", lambda *arguments: Division(1, 1))
     assert series.run().exit_code == 0
@@ -330,7 +326,7 @@ def test_workers_give_the_bits_of_one_process(series, measured_by, monkeypatch):
 def test_only_what_is_missing_is_measured_again_by_workers(series, measured_by):
     assert series.run().exit_code == 0
     before = analyze.open_results(series.output)
-    for unit in units(series)[:2]:
+    for unit in series.units[:2]:
         unit.unlink()
     assert series.run().exit_code == 0
     assert len(measured_by.read_text().split()) == CHECKPOINTS + 2
@@ -344,7 +340,7 @@ def test_what_is_at_fault_in_a_checkpoint_skips_it_in_a_worker_too(series):
     result = series.run()
     assert result.exit_code == 4, result.stderr
     assert "Skipped step_1004.pt: " in result.stderr
-    assert len(units(series)) == CHECKPOINTS - 1
+    assert len(series.units) == CHECKPOINTS - 1
     status = analyze.open_results(series.output)["status"].values
     assert [str(s)[:2] for s in status].count("ok") == CHECKPOINTS - 1
 
@@ -366,7 +362,7 @@ def test_a_checkpoint_whose_worker_dies_is_measured_without(
     here, read, killers = os.getpid(), measuring._read, series.path.parent / "killers"
     assert series.run().exit_code == 0
     before = analyze.open_results(series.output)
-    for unit in units(series):
+    for unit in series.units:
         unit.unlink()
     measured_by.unlink()
 
@@ -412,7 +408,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_the_units(series, monkeypatch):
     assert os.getpid() == here
     assert multiprocessing.active_children() == []
     assert series.run().exit_code == 0
-    assert len(units(series)) == CHECKPOINTS
+    assert len(series.units) == CHECKPOINTS
 
 
 def test_what_a_worker_notes_is_told_and_stands_in_the_results(series, monkeypatch):

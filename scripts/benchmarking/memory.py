@@ -34,6 +34,8 @@ class Peak(NamedTuple):
 
 def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
     """Of a step once plans are made; None where the system does not tell or it fails."""
+    if device == "cuda":
+        torch.cuda.empty_cache()  # the other process needs the room that this one has at hand
     command = [sys.executable, "-m", "scripts.benchmarking.memory", device, workload, way]
     environment = os.environ | RETURNED
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
