@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients.losses import CrossEntropy, build_loss
+from analyze.gradients.losses import ENTRIES, CrossEntropy, Loss, build_loss
 from analyze.gradients.losses.elementwise import BinaryCrossEntropy, SquaredError
 from tests import oracle
 
@@ -95,6 +95,7 @@ def test_a_fitted_model_has_the_right_coherence_in_float32(monkeypatch):
         return torch.autograd.grad(loss, output)[0]
 
     monkeypatch.setattr(CrossEntropy, "seed", plain)
+    monkeypatch.setattr(CrossEntropy, "losses_and_seed", Loss.losses_and_seed)
     assert coherence() != pytest.approx(expected, rel=0.05), "the plain backward must be caught"
 
 
@@ -238,3 +239,18 @@ def test_refuses_arguments_with_those_it_takes(spec):
 def test_a_loss_that_fails_is_not_a_traceback(tmp_path):
     with pytest.raises(analyze.InputError, match="loss function fails"):
         own_loss(tmp_path, "absolute?power=word")
+
+
+@pytest.mark.parametrize(("output_shape", "target_shape"), SHAPES)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_positions_a_few_at_a_time_are_all_of_them(
+    output_shape, target_shape, options, monkeypatch
+):
+    torch.manual_seed(0)
+    output, target = torch.randn(output_shape), torch.randint(4, target_shape)
+    loss = CrossEntropy(**options)
+    expected = loss.losses_and_seed(output, target)
+    torch.testing.assert_close(expected[0], loss.per_example(output, target), rtol=1e-14, atol=0.0)
+    monkeypatch.setitem(ENTRIES, "cpu", 9)  # two positions
+    for mine, whole in zip(loss.losses_and_seed(output, target), expected, strict=True):
+        assert torch.equal(mine, whole)

@@ -19,16 +19,13 @@ from torch import Tensor
 from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
 from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
-from analyze.gradients.losses import Loss
+from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.memory import out_of_memory
 from analyze.gradients.plan import FALLBACKS, Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 from analyze.gradients.seeding import seeded
 from analyze.gradients.timing import Clock, fastest
-
-# Entries of the output at a time: few enough to stay in a CPU's cache, or to fill a GPU.
-LOGITS = {"cpu": 1 << 20, "cuda": 1 << 26, "mps": 1 << 24}
 
 
 class MethodFailedError(Exception):
@@ -192,15 +189,14 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
 
     A few examples at a time: losses work in float64, and a language model's logits are large.
     """
-    entries = LOGITS[output.device.type]
-    step = max(1, entries * len(output) // max(1, output.numel()))
+    step = max(1, ENTRIES[output.device.type] * len(output) // max(1, output.numel()))
     losses, accuracies, seed = [], [], torch.empty_like(output)
     with torch.no_grad():
         for start in range(0, len(output), step):
             rows = slice(start, start + step)
-            losses.append(loss.per_example(output[rows], targets[rows]).cpu().double())
+            some, seed[rows] = loss.losses_and_seed(output[rows], targets[rows])
+            losses.append(some.cpu().double())
             accuracies.append(loss.accuracy(output[rows], targets[rows]).cpu().double())
-            seed[rows] = loss.seed(output[rows], targets[rows])
     return torch.cat(losses), torch.cat(accuracies), seed
 
 

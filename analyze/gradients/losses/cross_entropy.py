@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from analyze.errors import InputError
 from analyze.gradients.float64 import double, widest
-from analyze.gradients.losses.loss import first_of
+from analyze.gradients.losses.loss import ENTRIES, Loss, first_of
 
 
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Loss):
     """Cross-entropy, ``-sum_c t_c log p_c`` with ``t`` the smoothed target distribution.
 
     Class targets: output ``[N, C]`` with integers ``[N]``; sequences ``[N, T, C]`` with
@@ -48,8 +48,8 @@ class CrossEntropy:
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
             return -(self._smoothed(target) * F.log_softmax(widest(output), -1)).flatten(1).sum(1)
-        logits, classes, counted = self._aligned(output, target)
-        log_p = F.log_softmax(logits, -1)  # [N, T, C]
+        logits, classes, counted = self._as_sequences(output, target)
+        log_p = F.log_softmax(widest(logits), -1)  # [N, T, C]
         losses = -log_p.gather(-1, classes[..., None])[..., 0]
         if self.label_smoothing:
             uniform = -log_p.mean(-1)
@@ -59,17 +59,44 @@ class CrossEntropy:
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
             return _soft_seed(widest(output), self._smoothed(target)).to(output)
-        logits, classes, counted = self._aligned(output, target)
-        delta = logits.softmax(-1)
-        if self.label_smoothing:
-            delta -= self.label_smoothing / logits.shape[-1]
-        delta.scatter_(-1, classes[..., None], 0.0)
-        delta.scatter_(-1, classes[..., None], -delta.sum(-1, keepdim=True))
-        if not counted.all():
-            delta *= counted[..., None]
+        return self.losses_and_seed(output, target)[1]
+
+    @torch.no_grad()
+    def losses_and_seed(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Of class targets the exponentials are taken once, of a few positions at a time."""
+        if target.is_floating_point():
+            return super().losses_and_seed(output, target)
+        logits, classes, counted = self._as_sequences(output, target)
+        seed = torch.empty_like(logits, memory_format=torch.contiguous_format)  # [N, T, C]
+        rows = (logits.flatten(0, 1), classes.flatten(), counted.flatten(), seed.flatten(0, 1))
+        few = max(1, ENTRIES[output.device.type] // logits.shape[-1])
+        blocks = zip(*(values.split(few) for values in rows), strict=True)
+        losses = torch.cat([self._of_positions(*block) for block in blocks])
         if not self._classes_last(output, target):
-            delta = delta.transpose(1, 2)
-        return delta.reshape(output.shape).to(output)
+            seed = seed.transpose(1, 2)
+        return losses.view(classes.shape).sum(1), seed.reshape(output.shape)
+
+    def _of_positions(
+        self, logits: Tensor, classes: Tensor, counted: Tensor, seed: Tensor
+    ) -> Tensor:
+        """The loss of each position, ``[R]`` of ``[R, C]``; its gradient is written to ``seed``."""
+        wide, smoothing = widest(logits), self.label_smoothing
+        shifted = wide - wide.amax(-1, keepdim=True)
+        true, uniform = shifted.gather(-1, classes[:, None]), shifted.mean(-1) if smoothing else 0.0
+        delta = shifted.exp_()
+        total = delta.sum(-1, keepdim=True)
+        logarithm = total.log()
+        losses = (logarithm - true)[:, 0]
+        delta /= total
+        if smoothing:
+            losses = (1 - smoothing) * losses + smoothing * (logarithm[:, 0] - uniform)
+            delta -= smoothing / logits.shape[-1]
+        delta.scatter_(-1, classes[:, None], 0.0)
+        delta.scatter_(-1, classes[:, None], -delta.sum(-1, keepdim=True))
+        if not counted.all():
+            delta *= counted[:, None]
+        seed.copy_(delta)
+        return losses * counted
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
@@ -109,11 +136,6 @@ class CrossEntropy:
         """Soft targets in float64, mixed with the uniform distribution."""
         uniform = self.label_smoothing / target.shape[-1]
         return (1 - self.label_smoothing) * widest(target) + uniform
-
-    def _aligned(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As ``_as_sequences``, the logits in float64."""
-        logits, classes, counted = self._as_sequences(output, target)
-        return widest(logits), classes, counted
 
     def _as_sequences(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits ``[N, T, C]``, classes ``[N, T]``, and which of these count."""

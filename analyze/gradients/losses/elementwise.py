@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from analyze.errors import InputError
 from analyze.gradients.float64 import double, widest
-from analyze.gradients.losses.loss import first_of
+from analyze.gradients.losses.loss import Loss, first_of
 
 
 @dataclass(frozen=True)
-class SquaredError:
+class SquaredError(Loss):
     """``mean_k (output_k - target_k)^2`` over the K elements of an example; targets as floats."""
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class SquaredError:
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy:
+class BinaryCrossEntropy(Loss):
     """``mean_k -t_k log s(x_k) - (1 - t_k) log s(-x_k)``, ``s`` the logistic function.
 
     Targets between 0 and 1 in the shape of the output. The seed is ``(1 - t) s(x) - t s(-x)``:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError
+from analyze.gradients.losses.loss import Loss
 from analyze.user_code import told
 
 
 @dataclass(frozen=True)
-class UserLoss:
+class UserLoss(Loss):
     """One loss per example from a function; its seed comes from autograd.
 
     Args:
