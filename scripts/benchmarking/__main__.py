@@ -23,7 +23,7 @@ import torch
 from scripts.benchmarking.cells import whole_checkpoint
 from scripts.benchmarking.contenders import WAYS
 from scripts.benchmarking.exactness import exactness
-from scripts.benchmarking.machine import description
+from scripts.benchmarking.machine import description, told
 from scripts.benchmarking.memory import beside_plain
 from scripts.benchmarking.scaling import scaling
 from scripts.benchmarking.series import series
@@ -115,7 +115,7 @@ def _save(part: str, figures: dict[str, Any], device: str) -> None:
         figures = _with_others(before["figures"], figures)
     kept[part] = {"machine": machine, "figures": figures}
     path.write_text(json.dumps(kept, indent=2) + "\n")
-    replace_between(DOCS, f"{part} on {device}", TABLES[part](figures))
+    replace_between(DOCS, f"{part} on {device}", f"{TABLES[part](figures)}\n\n{told(machine)}")
 
 
 def _with_others(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:

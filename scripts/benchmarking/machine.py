@@ -6,13 +6,14 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 PACKAGES = ("torch", "torchvision", "timm", "backpack-for-pytorch", "opacus")
 
 
-def description(device: str) -> dict[str, object]:
+def description(device: str) -> dict[str, Any]:
     """Processor, threads, versions, day."""
     return {
         "day": datetime.now(UTC).date().isoformat(),
@@ -21,6 +22,13 @@ def description(device: str) -> dict[str, object]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }
+
+
+def told(machine: dict[str, Any]) -> str:
+    """The same for a reader, below a table."""
+    return (
+        f"*{machine['device']}, {machine['threads']} threads, torch {machine['versions']['torch']}*"
+    )
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ from analyze.gradients.timing import once
 from scripts.benchmarking.paired import spread
 
 BATCH = 64
-PAIRS = 9
+PAIRS = 7
 START_ONLY = "--start-only"
 
 
