@@ -169,8 +169,8 @@ def _forms(
         patches = patches.permute(2, 0, 1, 3).flatten(2)  # [G, n*T, taps*C]
         flat = sides.flat[start:stop].reshape(len(folded), groups, outputs, -1)
         both = zip(flat.permute(1, 2, 0, 3).flatten(2).unbind(), patches.unbind(), strict=True)
-        total = torch.stack([product(left, right) for left, right in both])  # [G, O, taps*C]
-        return total.view(-1, taps, channels).transpose(1, 2).reshape(weight.shape)
+        totals = [product(left, right).view(-1, taps, channels) for left, right in both]
+        return torch.cat([total.transpose(1, 2) for total in totals]).reshape(weight.shape)
 
     found["weight"] = OuterProducts(
         count=count,
