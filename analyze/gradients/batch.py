@@ -66,18 +66,14 @@ class BatchResult:
         found = torch.stack([summary.squared_norms for summary in self.scaled.values()])
         return found.cpu().numpy() / self.scale**2
 
-    def values(self, name: str) -> int:
-        """How many a gradient of the parameter has."""
-        return self.scaled[name].totals[0].numel()
-
     def total(self, name: str, part: int = 0) -> Tensor:
         """The sum over the examples of a part, in the parameter's shape."""
         total = self.scaled[name].totals[part]
         return total if self.scale == 1.0 else total / self.scale
 
     def put_total(self, name: str, part: int, to: Tensor) -> None:
-        """Write the sum over the examples of a part to a tensor of the parameter's size."""
-        total = self.scaled[name].totals[part].reshape(to.shape)
+        """Write the sum over the examples of a part to a tensor of the parameter's shape."""
+        total = self.scaled[name].totals[part]
         if total.dtype == to.dtype and total.device == to.device:
             torch.mul(total, 1.0 / self.scale, out=to)
         else:  # first to where there is room for what is small without the scale
@@ -85,12 +81,12 @@ class BatchResult:
 
     def add_to_one(self, name: str, part: int, to: Tensor) -> None:
         """Add the sum over the examples of a part to that of another part, in the same dtype."""
-        total = self.scaled[name].totals[part].reshape(to.shape)
+        total = self.scaled[name].totals[part]
         to.add_(total.to(to.device), alpha=1.0 / self.scale)
 
     def add_total(self, name: str, part: int, to: Tensor) -> None:
-        """Add the sum over the examples of a part to a float64 tensor of the parameter's size."""
-        total = self.scaled[name].totals[part].reshape(to.shape)
+        """Add the sum over the examples of a part to a float64 tensor of the parameter's shape."""
+        total = self.scaled[name].totals[part]
         to.add_(total.to(to.device), alpha=1.0 / self.scale)
 
     def same_bits(self, other: BatchResult) -> bool:

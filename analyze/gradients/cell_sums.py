@@ -18,8 +18,10 @@ COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
 class CellSums:
     """``S_c = sum_{i in c} g_i`` of every parameter: ``[C, P]`` for ``P`` values.
 
-    A cell that is within one batch is written where it stays; the parts of others are added in
-    float64 first. No more than one float64 gradient is held.
+    The values are in the order in which the first sum of a batch has them in memory, the same for
+    all cells: products of sums do not depend on it, and a copy to another order is slow. A cell
+    that is within one batch is written where it stays; the parts of others are added in float64
+    first. No more than one float64 gradient is held.
 
     Args:
         cells: C.
@@ -34,6 +36,7 @@ class CellSums:
         self._batches = device_with_float64(device)
         self._device = torch.device("cpu") if host else self._batches
         self._sums: dict[str, Tensor] = {}
+        self._layouts: dict[str, tuple[torch.Size, tuple[int, ...]]] = {}  # of each sum in its row
         self._running: dict[str, Tensor] = {}  # the sum of a cell's parts so far
         self._begun: set[str] = set()
         self._pieces = 0  # of the cell so far
@@ -53,37 +56,44 @@ class CellSums:
             self._pieces = 0
         self._pieces += 1
         for name in result.scaled:
-            row = self._stacked(name, result.values(name))[cell]
+            row = self._shaped(name, self._stacked(name, result.scaled[name].totals[part])[cell])
             if first:
                 result.put_total(name, part, row)
             elif last and self._pieces == 2:
                 result.add_to_one(name, part, row)  # two float32 numbers are rounded once anyway
             else:
+                running = self._shaped(name, self._room(name))
                 if name not in self._begun:
-                    self._room(name, len(row)).copy_(row)
+                    running.copy_(row)
                     self._begun.add(name)
-                result.add_total(name, part, self._running[name])
+                result.add_total(name, part, running)
         if last:
             for name in self._begun:
-                total = self._running[name]
-                self._stacked(name, total.numel())[cell] = total
+                self._sums[name][cell] = self._running[name]
 
     def gram_matrices(self, device: torch.device) -> dict[str, np.ndarray]:
         """``[C, C]`` float64 for each parameter that any cell has a gradient of."""
         return {name: gram_matrix(sums, device) for name, sums in self._sums.items()}
 
-    def _stacked(self, name: str, values: int) -> Tensor:
-        """The sums of all cells, zero where there are none yet."""
+    def _stacked(self, name: str, like: Tensor) -> Tensor:
+        """The sums of all cells ``[C, P]``, zero where there are none yet."""
         if name not in self._sums:
-            shape = (self._cells, values)
+            shape = (self._cells, like.numel())
             self._sums[name] = torch.zeros(shape, dtype=self._dtype, device=self._device)
+            # Of an empty tensor like it: without what is between the values of a view.
+            self._layouts[name] = like.shape, torch.empty_like(like).stride()
         return self._sums[name]
 
-    def _room(self, name: str, values: int) -> Tensor:
-        """For the parts of one cell, where those of the cell before were added."""
+    def _room(self, name: str) -> Tensor:
+        """``[P]`` for the parts of one cell, where those of the cell before were added."""
         if name not in self._running:
+            values = self._sums[name].shape[1]
             self._running[name] = torch.empty(values, dtype=torch.float64, device=self._batches)
         return self._running[name]
+
+    def _shaped(self, name: str, row: Tensor) -> Tensor:
+        """``[P]`` in the shape of the parameter."""
+        return row.as_strided(*self._layouts[name])
 
 
 def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:

@@ -74,8 +74,14 @@ def rows(values: Tensor, start: int, stop: int) -> Tensor:
 
 
 def stacked(sums: list[Tensor]) -> Tensor:
-    """One sum of each part as ``[S, ...]``, without a copy where there is one part."""
-    return sums[0][None] if len(sums) == 1 else torch.stack(sums)
+    """One sum of each part as ``[S, ...]``, in their order in memory; a single one uncopied."""
+    if len(sums) == 1:
+        return sums[0][None]
+    order = sorted(
+        range(sums[0].dim()), key=sums[0].stride, reverse=True
+    )  # the last is the closest
+    together = torch.stack([one.permute(order) for one in sums])
+    return together.permute(0, *(1 + order.index(axis) for axis in range(len(order))))
 
 
 def sums_of(values: Tensor, parts: Parts) -> Tensor:

@@ -169,8 +169,10 @@ def _forms(
         patches = patches.permute(2, 0, 1, 3).flatten(2)  # [G, n*T, taps*C]
         flat = sides.flat[start:stop].reshape(len(folded), groups, outputs, -1)
         both = zip(flat.permute(1, 2, 0, 3).flatten(2).unbind(), patches.unbind(), strict=True)
-        totals = [product(left, right).view(-1, taps, channels) for left, right in both]
-        return torch.cat([total.transpose(1, 2) for total in totals]).reshape(weight.shape)
+        products = [product(left, right) for left, right in both]
+        totals = products[0] if groups == 1 else torch.cat(products)
+        # The last axis of the product stays the closest in memory: a copy would take as long.
+        return totals.view(len(weight), *geometry.kernel, channels).movedim(-1, 1)
 
     found["weight"] = OuterProducts(
         count=count,
