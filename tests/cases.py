@@ -597,6 +597,7 @@ CASES = [
     _conv("conv2d-circular", lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular"),
           (3, 4, 4), 64),
     _conv("conv2d-one-position", lambda: nn.Conv2d(3, 4, 3), (3, 3, 3), 4),
+    _conv("conv2d-groups-one-position", lambda: nn.Conv2d(8, 8, 1, groups=2), (8, 1, 1), 8),
     _conv("conv2d-many-channels", lambda: nn.Conv2d(16, 24, 3, padding=1), (16, 2, 2), 96),
     _transposed("transposed-1d", lambda: nn.ConvTranspose1d(3, 4, 3), (3, 4), 24),
     _transposed("transposed-2d", lambda: nn.ConvTranspose2d(3, 4, 3, stride=2), (3, 3, 2), 140),

@@ -21,10 +21,11 @@ from analyze.gradients.forms import (
     form,
     gathered,
     onednn,
+    outer_products,
 )
 from analyze.gradients.forms.form import equal_parts
-from analyze.gradients.forms.outer_products import UNFOLDED
 from analyze.gradients.forms.parts import Parts
+from analyze.gradients.forms.unfolded import PRODUCTS
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
@@ -33,7 +34,7 @@ from tests.cases import CASES, Case
 from tests.test_engine import TIGHT, measured, zero_to_rounding
 
 ANY = ["direct", "transposed", "singly", "gram"]
-OF_CONVOLUTIONS = ["alone", "grouped", "correlated", *UNFOLDED]
+OF_CONVOLUTIONS = ["alone", "grouped", "correlated", *PRODUCTS]
 
 
 def forced() -> list[tuple[Case, str]]:
@@ -50,15 +51,20 @@ def forced() -> list[tuple[Case, str]]:
     ("case", "algorithm"), forced(), ids=lambda value: getattr(value, "name", value)
 )
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
+    force(algorithm, monkeypatch)
+    monkeypatch.setitem(PRODUCTS, "unfolded by oneDNN", torch.mm)  # it has no float64
+    agrees_with_the_oracle(case)
+
+
+def force(algorithm: str, monkeypatch) -> None:
+    """Have every call measured by it, however dear, where the kind of call has it."""
+
     def algorithms(form):
-        """The forced one, however dear, where the kind of call has it."""
         has = {*ANY, *form.makers, *form.single_makers}
-        has |= UNFOLDED.keys() if form.unfolded_sum else set()
+        has |= PRODUCTS.keys() if form.unfolded else set()
         return (algorithm,) if algorithm in has else ("direct",)
 
     monkeypatch.setattr(OuterProducts, "algorithms", property(algorithms))
-    monkeypatch.setitem(UNFOLDED, "unfolded by oneDNN", torch.mm)  # it has no float64
-    agrees_with_the_oracle(case)
 
 
 @pytest.mark.skipif(not onednn.can_multiply(torch.empty(0)), reason="torch without oneDNN")
@@ -104,10 +110,16 @@ SIZES = [
     (normalization, "FEW", ALL, "batch_norm"),
     (geometry, "MATRIX", NONE, "conv"),
     (geometry, "MATRIX", ALL, "conv"),
+    (outer_products, "FEW_POSITIONS", NONE, "conv"),
+    (outer_products, "FEW_POSITIONS", ALL, "conv"),
+    (outer_products, "TOGETHER", NONE, "conv"),
+    (outer_products, "TOGETHER", ALL, "conv"),
     (gathered, "SMALL", NONE, ""),
     (gathered, "SMALL", ALL, ""),
     (gathered, "FULL", NONE, ""),
 ]
+
+OF_SIZE = {"MATRIX": "gram", "FEW_POSITIONS": "unfolded", "TOGETHER": "singly"}  # that depend on it
 
 
 def resized() -> list[tuple[Case, ModuleType, str, int]]:
@@ -125,8 +137,8 @@ def resized() -> list[tuple[Case, ModuleType, str, int]]:
 )
 def test_a_way_that_is_chosen_by_size_agrees_at_any_size(case, module, name, size, monkeypatch):
     monkeypatch.setattr(module, name, size)
-    if name == "MATRIX":
-        monkeypatch.setattr(OuterProducts, "algorithms", property(lambda form: ("gram",)))
+    if name in OF_SIZE:
+        force(OF_SIZE[name], monkeypatch)
     agrees_with_the_oracle(case)
 
 

@@ -304,5 +304,4 @@ def _power_of_two(seed: Tensor) -> float:
     largest = max(abs(float(value)) for value in seed.aminmax())
     if largest == 0.0 or not math.isfinite(largest):
         return 1.0
-    exponent = torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent
-    return 2.0 ** -float(max(-120, min(120, int(exponent))))
+    return 2.0 ** -float(max(-120, min(120, math.frexp(largest)[1])))

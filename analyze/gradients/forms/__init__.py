@@ -1,7 +1,8 @@
 """Per-example gradients in the forms that rules make, and what is kept of them.
 
-``form`` says what a form is; ``explicit``, ``outer_products`` and ``scattered_rows`` are the forms
-of single calls; ``placement`` takes them to the parameter, ``combination`` adds several up;
+``form`` says what a form is; ``explicit``, ``outer_products`` (norms by ``grams``, sums by what is
+``unfolded``) and ``scattered_rows`` are the forms of single calls; ``placement`` takes them to the
+parameter, ``combination`` adds several up;
 ``squares`` and ``gathered`` make the sums of squares.
 """
 
@@ -9,11 +10,13 @@ from analyze.gradients.forms.combination import Sum, combined
 from analyze.gradients.forms.explicit import Explicit
 from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary
 from analyze.gradients.forms.gathered import Gathered
-from analyze.gradients.forms.outer_products import Grams, OuterProducts
+from analyze.gradients.forms.grams import Grams
+from analyze.gradients.forms.outer_products import OuterProducts
 from analyze.gradients.forms.parts import Parts, PartSums, rows
 from analyze.gradients.forms.placement import Apart, Geometry, Placed, PulledBack
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 from analyze.gradients.forms.squares import squared_norms
+from analyze.gradients.forms.unfolded import Unfolded
 
 __all__ = [
     "CHUNK_BYTES",
@@ -31,6 +34,7 @@ __all__ = [
     "ScatteredRows",
     "Sum",
     "Summary",
+    "Unfolded",
     "combined",
     "rows",
     "squared_norms",

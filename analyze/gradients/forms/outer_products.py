@@ -12,30 +12,20 @@ from torch import Tensor
 
 from analyze.gradients.forms import onednn
 from analyze.gradients.forms.form import Choose, Form, Summary, made_again
+from analyze.gradients.forms.grams import (
+    Factors,
+    Grams,
+    cost_of_factors,
+    grams_of_factors,
+    norms_by_grams,
+)
 from analyze.gradients.forms.parts import Parts, PartSums, stacked
 from analyze.gradients.forms.squares import SquaredNorms, squared_norms
+from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded
 
 WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
-CANCELLING = 0.05  # of the sum of the squares, below which float32 is not enough
-
-SMALLEST = 1e-30  # products of squares that float32 holds
-
-Product = Callable[[Tensor, Tensor], Tensor]  # of two matrices
-UNFOLDED: dict[str, Product] = {"unfolded": torch.matmul, "unfolded by oneDNN": onednn.product}
-
-
-class Grams(NamedTuple):
-    """Gram matrices over the positions, ``[n, G, T, T]`` each, of the two factors.
-
-    Args:
-        of: Of a range of examples, in a dtype.
-        cost: Multiply-adds of one example in one group.
-        values: Numbers held at a time, of one example in one group.
-    """
-
-    of: Callable[[int, int, torch.dtype], tuple[Tensor, Tensor]]
-    cost: float
-    values: int
+TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cache for the next step
+FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselves for the norms
 
 
 class _Kind(NamedTuple):
@@ -66,29 +56,29 @@ class OuterProducts(Form):
         grams: A cheaper way to the Gram matrices than by ``factors``, if there is one.
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         single_makers: Further ways to make the gradient of one example, ``shape``, by name.
-        unfolded_sum: As ``batch_sum``, by one matrix product over the positions of the examples,
-            if there is such a way; holds their ``x`` in full. Is given what multiplies.
+        unfolded: Gives both factors of a range of examples as two matrices, if there is such a
+            way; holds their ``x`` in full.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
     replaces it), nor ``transposed``, which exchanges the factors, nor ``singly``, which makes them
-    in one place one after the other; ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says, and
-    ``unfolded`` the same with ``unfolded_sum`` in place of ``batch_sum``: on a CPU, where a
-    convolution has few positions, several times as fast as torch's own weight gradient; by
-    oneDNN's matrix product too, in float32.
+    one after the other, in one place; ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says, and
+    ``unfolded`` the same with one matrix product over the positions of all examples in place of
+    ``batch_sum``: on a CPU, where a convolution has few positions, several times as fast as torch's
+    own weight gradient; by oneDNN's matrix product too, in float32.
     """
 
     count: int
     shape: torch.Size
     dims: tuple[int, int, int, int]
-    factors: Callable[[int, int], tuple[Tensor, Tensor]]
+    factors: Factors
     batch_sum: Callable[[int, int], Tensor]
     like: Tensor
     view: Callable[[Tensor], Tensor] | None = None
     grams: Grams | None = None
     makers: Mapping[str, Callable[[int, int], Tensor]] = field(default_factory=dict)
     single_makers: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
-    unfolded_sum: Callable[[int, int, Product], Tensor] | None = None
+    unfolded: Callable[[int, int], Unfolded] | None = None
     uses: tuple[OuterProducts, ...] = ()
 
     @property
@@ -104,10 +94,10 @@ class OuterProducts(Form):
         return _Kind(
             self.dims,
             (*self.makers, *self.single_makers),
-            self.unfolded_sum is not None,
+            self.unfolded is not None,
             None if self.grams is None else self.grams.cost,
             self.like.device.type,
-            self.unfolded_sum is not None and onednn.can_multiply(self.like),
+            self.unfolded is not None and onednn.can_multiply(self.like),
         )
 
     def explicit(self, start: int, stop: int) -> Tensor:
@@ -119,15 +109,15 @@ class OuterProducts(Form):
 
     def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
         if algorithm == "gram":
-            return self._gram(parts, self.batch_sum)
-        if algorithm in UNFOLDED:
-            return self._gram(parts, partial(self._unfolded, UNFOLDED[algorithm]))
+            return self._gram(parts)
+        if algorithm in PRODUCTS:
+            return self._by_one_product(PRODUCTS[algorithm], parts)
         if algorithm == "transposed":
             return self._transposed(parts)
         if algorithm == "singly":
             return self._singly(self._matrix_products(), parts)
         if algorithm in self.single_makers:
-            return self._singly(map(self.single_makers[algorithm], range(self.count)), parts)
+            return self._singly(self._made_alone(self.single_makers[algorithm]), parts)
         return super()._by(algorithm, parts, choose)
 
     def _transposed(self, parts: Parts) -> Summary:
@@ -143,65 +133,76 @@ class OuterProducts(Form):
         return Summary(shaped, squares.found(partial(made_again, self.explicit)))
 
     def _singly(self, gradients: Iterable[Tensor], parts: Parts) -> Summary:
-        """Square and add each gradient while it is in the cache; the next may take its place."""
+        """Square and add gradients ``[n, ...]`` in the cache; the next may take their place."""
         sums, squares = PartSums(parts), SquaredNorms()
-        for gradient in gradients:
-            squares.add(gradient[None])
-            sums.add(gradient[None])
+        for some in gradients:
+            squares.add(some)
+            sums.add(some)
         totals = sums.found().reshape(-1, *self.shape)
         return Summary(totals, squares.found(partial(made_again, self.explicit)))
 
+    def _made_alone(self, make: Callable[[int], Tensor]) -> Iterator[Tensor]:
+        """Gradients ``[n, *shape]``, each made for itself; small ones together."""
+        together = self._together
+        for start in range(0, self.count, together):
+            made = [make(n) for n in range(start, min(start + together, self.count))]
+            yield made[0][None] if len(made) == 1 else torch.stack(made)
+
     def _matrix_products(self) -> Iterator[Tensor]:
-        """Each example's gradient ``[G, O, K]``, all in the same memory."""
+        """Gradients ``[n, G, O, K]``, one product each, all in the same memory."""
         groups, _, outputs, inputs = self.dims
-        place = self.like.new_empty(groups, outputs, inputs)
+        place, filled = self.like.new_empty(self._together, groups, outputs, inputs), 0
         for start, stop in self._chunks("singly"):
             x, dy = self.factors(start, stop)  # [n, G, T, K], [n, G, T, O]
             for right, left in zip(x.unbind(), dy.transpose(2, 3).unbind(), strict=True):
-                yield torch.bmm(left, right, out=place)
+                torch.bmm(left, right, out=place[filled])
+                filled += 1
+                if filled == len(place):
+                    yield place
+                    filled = 0
+        if filled:
+            yield place[:filled]
 
-    def _gram(self, parts: Parts, total: Callable[[int, int], Tensor]) -> Summary:
+    @property
+    def _together(self) -> int:
+        """Gradients made one by one that are squared and added at once."""
+        return max(1, min(self.count, TOGETHER // max(1, self.shape.numel())))
+
+    def _gram(self, parts: Parts) -> Summary:
         """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups.
 
-        The sum over each part is the ordinary weight gradient, which ``total`` gives.
+        The sum over each part is the ordinary weight gradient.
         """
-        totals = stacked([total(first, end) for first, end in parts.bounds])  # [S, *shape]
-        if self.dims[1] == 1:  # one position: |x|^2 |dy|^2
-            x, dy = self.factors(0, self.count)  # [N, 1, 1, K], [N, 1, 1, O]
-            return Summary(totals, squared_norms(x) * squared_norms(dy))
-        norms = [self._norms_by_gram(start, stop) for start, stop in self._chunks("gram")]
+        totals = stacked([self.batch_sum(first, end) for first, end in parts.bounds])
+        norms = [self._norms(start, stop) for start, stop in self._chunks("gram")]
         return Summary(totals, torch.cat(norms))
 
-    def _unfolded(self, product: Product, first: int, end: int) -> Tensor:
-        """The sum over some examples, of which a chunk is unfolded at a time."""
-        assert self.unfolded_sum is not None
-        step = self._chunk("unfolded")
-        starts = range(first, end, step)
-        sums = (self.unfolded_sum(start, min(start + step, end), product) for start in starts)
-        return reduce(torch.Tensor.add_, sums)
+    def _by_one_product(self, product: Product, parts: Parts) -> Summary:
+        """As ``_gram``, the sum by one product over all positions of the examples of a chunk."""
+        assert self.unfolded is not None
+        step, totals, norms = self._chunk("unfolded"), [], []
+        for first, end in parts.bounds:
+            sums: list[Tensor] = []
+            for start in range(first, end, step):
+                stop = min(start + step, end)
+                chunk = self.unfolded(start, stop)
+                sums[:] = [reduce(torch.Tensor.add_, [*sums, chunk.total(product)])]
+                norms.append(self._norms(start, stop, chunk))
+            totals += sums
+        return Summary(stacked(totals), norms[0] if len(norms) == 1 else torch.cat(norms))
 
-    def _norms_by_gram(self, start: int, stop: int) -> Tensor:
-        """In the dtype of the call where the terms do not cancel, else in float64.
-
-        The terms are off by ``eps`` of ``sum_t |x_t|^2 |dy_t|^2``. Where they cancel (a direction
-        that a norm layer removes) their sum is far smaller, and would be off by 1e-3 and more.
-        """
-        for precision in (self.like.dtype, torch.float64):
-            x_gram, dy_gram = self._grams.of(start, stop, precision)  # [n, G, T, T]
-            products = x_gram * dy_gram
-            norms = products.sum((1, 2, 3), dtype=torch.float64)
-            apart = products.diagonal(0, -2, -1).sum((1, 2), dtype=torch.float64)
-            if precision == torch.float64 or _far_from_rounding(norms, apart):
-                break
-        return norms.clamp_min_(0.0)
+    def _norms(self, start: int, stop: int, unfolded: Unfolded | None = None) -> Tensor:
+        """``[n]`` float64 of a range of examples, by the cheapest Gram matrices."""
+        if self.dims[1] == 1:  # one position: |x|^2 |dy|^2 in each group
+            x, dy = (squared_norms(side.flatten(0, 1)) for side in self.factors(start, stop))
+            return (x * dy).view(stop - start, -1).sum(1)
+        if unfolded is not None and self.dims[1] <= FEW_POSITIONS:
+            return norms_by_grams(partial(unfolded.grams, stop - start), self.like)
+        return norms_by_grams(partial(self._grams.of, start, stop), self.like)
 
     @property
     def _grams(self) -> Grams:
-        if self.grams is not None:
-            return self.grams
-        _, positions, outputs, inputs = self.dims
-        values = positions * (3 * positions + outputs + inputs)
-        return Grams(partial(_grams_of, self.factors), _gram_cost(self.dims), values)
+        return grams_of_factors(self.factors, self.dims) if self.grams is None else self.grams
 
     def _bytes_per_example(self, algorithm: str) -> int:
         groups, positions, outputs, inputs = self.dims
@@ -209,7 +210,7 @@ class OuterProducts(Form):
         values = max(gradient, factors)
         if algorithm == "gram":
             values = self._grams.values
-        elif algorithm == "singly" or algorithm in UNFOLDED:
+        elif algorithm == "singly" or algorithm in PRODUCTS:
             values = factors
         elif algorithm in self.makers:
             values = gradient
@@ -249,12 +250,12 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 def _algorithms(kind: _Kind) -> tuple[str, ...]:
     """Those that could be the fastest."""
     groups, positions, outputs, inputs = kind.dims
-    unfolded = [*UNFOLDED] if kind.onednn else ["unfolded"]
+    unfolded = [*PRODUCTS] if kind.onednn else ["unfolded"]
     by_gram = ("gram", *unfolded) if kind.unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and kind.device != "mps":
         return by_gram
     made = ("direct", "transposed", "singly", *kind.makers)
-    cost = _gram_cost(kind.dims) if kind.gram_cost is None else kind.gram_cost
+    cost = cost_of_factors(kind.dims) if kind.gram_cost is None else kind.gram_cost
     if kind.device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
         return made
     return (*made, *by_gram)
@@ -266,23 +267,3 @@ def _key(kind: _Kind) -> str:
     products = ["oneDNN"] if kind.onednn else []
     dims = "x".join(map(str, kind.dims))
     return " ".join(["outer products", dims, *kind.makers, *unfolded, *products])
-
-
-def _gram_cost(dims: tuple[int, int, int, int]) -> int:
-    """Multiply-adds of one example in one group."""
-    _, positions, outputs, inputs = dims
-    return positions**2 * (outputs + inputs)
-
-
-def _grams_of(
-    factors: Callable[[int, int], tuple[Tensor, Tensor]], start: int, stop: int, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The products of all positions with each other, of both factors."""
-    x, dy = (side.to(dtype) for side in factors(start, stop))
-    return x @ x.transpose(2, 3), dy @ dy.transpose(2, 3)
-
-
-def _far_from_rounding(norms: Tensor, apart: Tensor) -> bool:
-    """Whether no terms cancelled, and none were too small for float32."""
-    remaining, smallest = (float(v.min()) for v in (norms / apart, apart))
-    return remaining >= CANCELLING and smallest > SMALLEST

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.forms import Explicit, Grams, OuterProducts
+from analyze.gradients.forms import Explicit, OuterProducts
 from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.geometry import ConvolutionGeometry, per_axis
+from analyze.gradients.rules.patches import Sides
 from analyze.gradients.rules.rule import Forms, Rule, layer
-
-COPYING = 16  # multiply-adds in a matrix product that unfolding one entry costs
-ADDING = 8  # multiply-adds in a matrix product that one addition of a strided entry costs
 
 
 class Ways(NamedTuple):
@@ -74,13 +72,13 @@ def convolution_forms(
         """The output's gradient as the kernel of a convolution of the input."""
         return geometry.correlate(x[start:stop, 0], dy[start:stop, 0])[:, :, None]
 
-    sides = _Sides(folded=x, flat=dy)
+    sides = Sides(x, dy, geometry, weight.shape)
     ways = Ways({}, {})
     if geometry.symmetric is not None and x.shape[1] == 1:
         ways = Ways({"grouped": grouped}, {"alone": alone})
     if x.shape[1] == 1 and geometry.groups == x.shape[2] == dy.shape[2] > 1:
         ways.makers["correlated"] = correlated
-    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, ways)
+    return _forms(wanted, sides, dy, batch_sum, ways)
 
 
 def transposed_forms(
@@ -107,111 +105,35 @@ def transposed_forms(
             rows_of_dy, rows_of_x, weight, geometry, geometry.symmetric, output_padding=extra
         )
 
-    sides = _Sides(folded=dy, flat=x)
-    return _forms(arguments, wanted, sides, dy, geometry, batch_sum, Ways({}, {}))
-
-
-class _Sides(NamedTuple):
-    """The two factors of a weight gradient, ``[N, rows, channels, *positions]``."""
-
-    folded: Tensor  # this one is unfolded
-    flat: Tensor  # this one is taken as it is; its spatial axes are the positions
+    sides = Sides(dy, x, geometry, weight.shape)
+    return _forms(wanted, sides, dy, batch_sum, Ways({}, {}))
 
 
 def _forms(
-    arguments: dict[str, Any],
     wanted: frozenset[str],
-    sides: _Sides,
+    sides: Sides,
     dy: Tensor,
-    geometry: ConvolutionGeometry,
     batch_sum: Callable[[int, int], Tensor],
     ways: Ways,
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""
-    weight, groups = arguments["weight"], geometry.groups
     found: Forms = {}
     if "bias" in wanted:
         found["bias"] = Explicit(dy.movedim(2, 1).flatten(2).sum(2))
-    if "weight" not in wanted:
-        return found
-    count, rows, channels = sides.flat.shape[:3]
-    outputs, inputs = channels // groups, weight.numel() // channels
-    size = sides.flat.shape[3:]
-
-    def rows_as_they_are(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """The factors of a convolution that sees one position at a time."""
-        x = sides.folded[start:stop].reshape(stop - start, groups, inputs, -1)
-        flat = sides.flat[start:stop].reshape(stop - start, groups, outputs, -1)
-        return x.transpose(2, 3), flat.transpose(2, 3)
-
-    def patches_of(folded: Tensor) -> Tensor:
-        """``[n, C, *in]`` to ``[n, C, *kernel, *positions]``."""
-        patches = geometry.unfold(folded)
-        for axis, length in enumerate(size, start=patches.dim() - len(size)):
-            patches = patches.narrow(axis, 0, length)  # output_padding may add positions
-        return patches
-
-    def factors(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        patches = patches_of(sides.folded[start:stop].flatten(0, 1))
-        patches = patches.reshape(stop - start, rows, groups, inputs, -1)
-        patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
-        flat = sides.flat[start:stop].reshape(stop - start, rows, groups, outputs, -1)
-        flat = flat.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
-        return patches.transpose(2, 3), flat.transpose(2, 3)
-
-    def unfolded_sum(start: int, stop: int, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        folded = sides.folded[start:stop].flatten(0, 1)
-        # Channels last, or single numbers would be copied in place of a pixel's channels.
-        patches = patches_of(folded.movedim(1, -1).contiguous().movedim(-1, 1))
-        taps, channels = geometry.kernel.numel(), weight.shape[1]
-        kernel, places = range(2, 2 + len(size)), range(2 + len(size), patches.dim())
-        patches = patches.permute(0, *places, *kernel, 1).reshape(-1, taps, groups, channels)
-        patches = patches.permute(2, 0, 1, 3).flatten(2)  # [G, n*T, taps*C]
-        flat = sides.flat[start:stop].reshape(len(folded), groups, outputs, -1)
-        both = zip(flat.permute(1, 2, 0, 3).flatten(2).unbind(), patches.unbind(), strict=True)
-        products = [product(left, right) for left, right in both]
-        totals = products[0] if groups == 1 else torch.cat(products)
-        # The last axis of the product stays the closest in memory: a copy would take as long.
-        return totals.view(len(weight), *geometry.kernel, channels).movedim(-1, 1)
-
-    found["weight"] = OuterProducts(
-        count=count,
-        shape=weight.shape,
-        dims=(groups, rows * size.numel(), outputs, inputs),
-        factors=rows_as_they_are if rows == 1 and geometry.pointwise else factors,
-        batch_sum=batch_sum,
-        like=dy,
-        grams=_grams(sides, geometry, size) if rows == 1 else None,
-        makers=ways.makers,
-        single_makers=ways.single_makers,
-        unfolded_sum=unfolded_sum,
-    )
+    if "weight" in wanted:
+        found["weight"] = OuterProducts(
+            count=len(dy),
+            shape=sides.shape,
+            dims=sides.dims,
+            factors=sides.factors,
+            batch_sum=batch_sum,
+            like=dy,
+            grams=sides.grams(),
+            makers=ways.makers,
+            single_makers=ways.single_makers,
+            unfolded=sides.unfolded,
+        )
     return found
-
-
-def _grams(sides: _Sides, geometry: ConvolutionGeometry, size: torch.Size) -> Grams | None:
-    """The Gram matrix of patches from that of single positions, if that is cheaper.
-
-    Patches at t and t' have the inner product ``sum_o <z[t + o], z[t' + o]>`` over the offsets
-    ``o`` of the kernel, so the Gram matrix of positions is made once, and added up shifted, along
-    one axis after the other.
-    """
-    groups, taps = geometry.groups, geometry.kernel.numel()
-    inputs = sides.folded.shape[3:]
-    places, positions = inputs.numel(), size.numel()
-    channels, others = sides.folded.shape[2] // groups, sides.flat.shape[2] // groups
-    if places**2 > positions * taps * (positions + COPYING):
-        return None  # a stride that leaves most positions out
-
-    def of(start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        z = sides.folded[start:stop, 0].reshape(stop - start, groups, channels, places).to(dtype)
-        y = sides.flat[start:stop, 0].reshape(stop - start, groups, others, positions).to(dtype)
-        single = (z.transpose(2, 3) @ z).view(*z.shape[:2], *inputs, *inputs)
-        return geometry.patch_grams(single, size), y.transpose(2, 3) @ y
-
-    cost = places**2 * channels + positions**2 * (others + ADDING * sum(geometry.kernel))
-    values = 2 * places**2 + 2 * positions**2 + places * channels + positions * others
-    return Grams(of, cost, values)
 
 
 def _weight_gradient(

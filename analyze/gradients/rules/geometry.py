@@ -89,18 +89,35 @@ class ConvolutionGeometry:
             slice(first * step + shift, last * step + shift + 1, step),
         )
 
-    def unfold(self, x: Tensor) -> Tensor:
+    def unfold(self, x: Tensor, channels_last: bool = False) -> Tensor:
         """The patches a convolution sees: ``[N, C, *in]`` to ``[N, C, *kernel, *out]``.
 
-        A view of the padded input: nothing is copied beyond the padding.
+        A view of the padded input: nothing is copied beyond the padding, and for the order.
+
+        Args:
+            x: The input.
+            channels_last: Whether the channels of a pixel are to lie together in memory.
         """
-        x = F.pad(x, self.padding) if any(self.padding) else x
+        if channels_last and self.kernel.numel() > 1:
+            x = self._channels_last(x)
+        elif any(self.padding):
+            x = F.pad(x, self.padding)
         walk = zip(self.kernel, self.stride, self.dilation, strict=True)
         for axis, (size, step, gap) in enumerate(walk, start=2):
             x = x.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]  # [N, C, *out, ..., size]
         spatial = len(self.kernel)
         order = (0, 1, *range(2 + spatial, 2 + 2 * spatial), *range(2, 2 + spatial))
         return x.permute(order)
+
+    def _channels_last(self, x: Tensor) -> Tensor:
+        """The padded input, in one copy."""
+        sides = [*zip(self.padding[0::2], self.padding[1::2], strict=True)][::-1]
+        sizes = [before + n + after for (before, after), n in zip(sides, x.shape[2:], strict=True)]
+        padded = inside = x.new_zeros(len(x), *sizes, x.shape[1]).movedim(-1, 1)
+        for axis, (before, _) in enumerate(sides, start=2):
+            inside = inside.narrow(axis, before, x.shape[axis])
+        inside.copy_(x)
+        return padded
 
     def correlate(self, x: Tensor, dy: Tensor) -> Tensor:
         """``sum_l dy[n, :, l] unfold(x)[n, :, :, l]`` with one input and one output a group.

@@ -1,0 +1,44 @@
+"""A batch of outer products as one matrix product: all positions of all examples in one matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms import onednn
+
+Product = Callable[[Tensor, Tensor], Tensor]  # of two matrices
+
+PRODUCTS: dict[str, Product] = {"unfolded": torch.matmul, "unfolded by oneDNN": onednn.product}
+
+
+class Unfolded(NamedTuple):
+    """Both factors of n examples, example by example, in each of G groups.
+
+    Args:
+        x: ``[G, n*T, K]``, the K in an order of their own.
+        dy: ``[G, O, n*T]``.
+        in_shape: ``[G, O, K]`` with K in that order to the shape of the parameter.
+    """
+
+    x: Tensor
+    dy: Tensor
+    in_shape: Callable[[Tensor], Tensor]
+
+    def total(self, product: Product) -> Tensor:
+        """The sum of the gradients, in the shape of the parameter; it keeps the order in memory."""
+        pairs = zip(self.dy.unbind(), self.x.unbind(), strict=True)
+        totals = [product(dy, x) for dy, x in pairs]
+        return self.in_shape(torch.stack(totals) if len(totals) > 1 else totals[0][None])
+
+    def grams(self, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Gram matrices over the positions of each of ``count`` examples, ``[n, G, T, T]`` each."""
+        groups = len(self.dy)
+        x = self.x.to(dtype).reshape(groups * count, -1, self.x.shape[2])  # [G*n, T, K]
+        dy = self.dy.to(dtype).unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
+        both = torch.bmm(x, x.transpose(1, 2)), torch.bmm(dy.transpose(1, 2), dy)
+        x_gram, dy_gram = (gram.unflatten(0, (groups, count)).transpose(0, 1) for gram in both)
+        return x_gram, dy_gram

@@ -1,0 +1,111 @@
+"""The two factors of a convolution's weight gradient: patches of one side, positions of the other.
+
+``weight[n, g, o, k] = sum_l flat[n, g, o, l] patches(folded)[n, g, l, k]``: of a convolution the
+input is folded and the output's gradient flat, of a transposed one the other way round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.forms import Grams, Unfolded
+from analyze.gradients.rules.geometry import ConvolutionGeometry
+
+COPYING = 16  # multiply-adds in a matrix product that unfolding one entry costs
+ADDING = 8  # multiply-adds in a matrix product that one addition of a strided entry costs
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both factors, and how the one is unfolded.
+
+    Args:
+        folded: ``[N, rows, channels, *in]``; this one is unfolded.
+        flat: ``[N, rows, channels, *out]``; its spatial axes are the positions.
+        geometry: Of the convolution of ``folded``.
+        shape: Of the weight, ``[channels of flat, channels of folded in a group, *kernel]``.
+    """
+
+    folded: Tensor
+    flat: Tensor
+    geometry: ConvolutionGeometry
+    shape: torch.Size
+
+    @cached_property
+    def size(self) -> torch.Size:
+        """Positions along each axis."""
+        return self.flat.shape[3:]
+
+    @cached_property
+    def dims(self) -> tuple[int, int, int, int]:
+        """``(G, T, O, K)``, as ``OuterProducts`` takes them; an example's rows are positions."""
+        groups, outputs = self.geometry.groups, self.shape[0] // self.geometry.groups
+        positions = self.flat.shape[1] * self.size.numel()
+        return groups, positions, outputs, self.shape[1:].numel()
+
+    def factors(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
+        count, rows = stop - start, self.flat.shape[1]
+        groups, _, outputs, inputs = self.dims
+        if rows == 1 and self.geometry.pointwise:  # nothing to unfold
+            x = self.folded[start:stop].reshape(count, groups, inputs, -1)
+            flat = self.flat[start:stop].reshape(count, groups, outputs, -1)
+            return x.transpose(2, 3), flat.transpose(2, 3)
+        patches = self._patches(self.folded[start:stop].flatten(0, 1))
+        patches = patches.reshape(count, rows, groups, inputs, -1)
+        patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
+        flat = self.flat[start:stop].reshape(count, rows, groups, outputs, -1)
+        flat = flat.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
+        return patches.transpose(2, 3), flat.transpose(2, 3)
+
+    def unfolded(self, start: int, stop: int) -> Unfolded:
+        """All positions of a range of examples in two matrices a group."""
+        groups, _, outputs, _ = self.dims
+        taps, channels, spatial = self.geometry.kernel.numel(), self.shape[1], len(self.size)
+        # Channels last, or single numbers would be copied in place of a pixel's channels.
+        patches = self._patches(self.folded[start:stop].flatten(0, 1), channels_last=True)
+        kernel, places = range(2, 2 + spatial), range(2 + spatial, 2 + 2 * spatial)
+        x = patches.permute(0, *places, *kernel, 1).reshape(-1, taps, groups, channels)
+        dy = self.flat[start:stop].flatten(0, 1).flatten(2)  # [n*rows, G*O, L]
+        dy = dy.transpose(0, 1).reshape(groups, outputs, -1)  # [G, O, n*rows*L]
+        return Unfolded(x.permute(2, 0, 1, 3).flatten(2), dy, self._in_shape)
+
+    def grams(self) -> Grams | None:
+        """The Gram matrix of patches from that of single positions, if that is cheaper.
+
+        Patches at t and t' have the inner product ``sum_o <z[t + o], z[t' + o]>`` over the offsets
+        ``o`` of the kernel, so the Gram matrix of positions is made once, and added up shifted,
+        along one axis after the other.
+        """
+        geometry, groups, inputs = self.geometry, self.geometry.groups, self.folded.shape[3:]
+        places, positions, taps = inputs.numel(), self.size.numel(), geometry.kernel.numel()
+        channels, others = self.shape[1], self.shape[0] // groups
+        if self.flat.shape[1] > 1 or places**2 > positions * taps * (positions + COPYING):
+            return None  # positions in several rows, or a stride that leaves most of them out
+
+        def of(start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            count = stop - start
+            z = self.folded[start:stop, 0].reshape(count, groups, channels, places).to(dtype)
+            y = self.flat[start:stop, 0].reshape(count, groups, others, positions).to(dtype)
+            single = (z.transpose(2, 3) @ z).view(*z.shape[:2], *inputs, *inputs)
+            return geometry.patch_grams(single, self.size), y.transpose(2, 3) @ y
+
+        cost = places**2 * channels + positions**2 * (others + ADDING * sum(geometry.kernel))
+        values = 2 * places**2 + 2 * positions**2 + places * channels + positions * others
+        return Grams(of, cost, values)
+
+    def _in_shape(self, total: Tensor) -> Tensor:
+        """``[G, O, taps*C]`` to the shape of the weight, in the same memory."""
+        channels_last = total.view(self.shape[0], *self.geometry.kernel, self.shape[1])
+        return channels_last.movedim(-1, 1)
+
+    def _patches(self, folded: Tensor, channels_last: bool = False) -> Tensor:
+        """``[n, C, *in]`` to ``[n, C, *kernel, *positions]``."""
+        patches = self.geometry.unfold(folded, channels_last)
+        for axis, length in enumerate(self.size, start=patches.dim() - len(self.size)):
+            patches = patches.narrow(axis, 0, length)  # output_padding may add positions
+        return patches
