@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from dataclasses import replace
 
@@ -145,3 +146,27 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
+
+
+@pytest.mark.parametrize(("margin", "scaled"), [(0.0, False), (3.0, False), (80.0, True)])
+def test_faint_seeds_keep_the_precision_of_float32(margin: float, scaled: bool) -> None:
+    """Gradients of an example that is fitted to 1e-35 are small numbers times that."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 2))
+    with torch.no_grad():
+        model[1].weight.mul_(1e-4)
+        model[1].bias.copy_(torch.tensor([margin, 0.0]))
+    inputs, targets = torch.randn(3, 4), torch.zeros(3, dtype=torch.long)
+    replica, batch = Replica.copy_of(model, CPU, torch.float32), Inputs({"": inputs})
+    plan = calibrate(replica, batch)
+    result = measure_batch(replica, batch, targets, CrossEntropy(), plan)
+    assert (result.scale != 1.0) == scaled
+    exact = copy.deepcopy(model).double()
+    for n in range(3):
+        log_p = exact(inputs[n : n + 1].double()).log_softmax(-1)
+        # -log p of the first class, from the second: nothing is rounded away
+        loss = torch.log1p((log_p[0, 1] - log_p[0, 0]).exp())
+        grads = torch.autograd.grad(loss, [*exact.parameters()])
+        for (name, _), grad in zip(exact.named_parameters(), grads, strict=True):
+            found = result.squared_norms(name)[n].item()
+            assert found == pytest.approx(grad.square().sum().item(), rel=1e-4), name

@@ -27,6 +27,8 @@ from analyze.gradients.rules import Call
 from analyze.gradients.seeding import seeded
 from analyze.gradients.timing import Clock, fastest
 
+NEAR_ONE = 8  # powers of two, of the 126 that float32 has
+
 
 class MethodFailedError(Exception):
     """A method could not work out the gradients of some parameters; the next one can.
@@ -298,10 +300,14 @@ class _Collector:
 
 
 def _power_of_two(seed: Tensor) -> float:
-    """Brings the largest entry of the seed near 1 exactly, far from float32's smallest numbers."""
+    """Brings a seed far below or above 1 there exactly, far from float32's smallest numbers.
+
+    1 where the largest entry is near it already: sums need not be divided again then.
+    """
     if not seed.numel():
         return 1.0
     largest = max(abs(float(value)) for value in seed.aminmax())
     if largest == 0.0 or not math.isfinite(largest):
         return 1.0
-    return 2.0 ** -float(max(-120, min(120, math.frexp(largest)[1])))
+    exponent = math.frexp(largest)[1]
+    return 1.0 if abs(exponent) <= NEAR_ONE else 2.0 ** -float(max(-120, min(120, exponent)))

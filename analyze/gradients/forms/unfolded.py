@@ -37,7 +37,7 @@ class Unfolded(NamedTuple):
     def grams(self, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Gram matrices over the positions of each of ``count`` examples, ``[n, G, T, T]`` each."""
         groups = len(self.dy)
-        x = self.x.to(dtype).reshape(groups * count, -1, self.x.shape[2])  # [G*n, T, K]
+        x = self.x.to(dtype).unflatten(1, (count, -1)).flatten(0, 1)  # [G*n, T, K]
         dy = self.dy.to(dtype).unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
         both = torch.bmm(x, x.transpose(1, 2)), torch.bmm(dy.transpose(1, 2), dy)
         x_gram, dy_gram = (gram.unflatten(0, (groups, count)).transpose(0, 1) for gram in both)

@@ -52,6 +52,8 @@ class ConvolutionGeometry:
             ``[n, G, T, T]`` for the T positions of the output.
         """
         spatial, positions = len(self.kernel), size.numel()
+        if self.pointwise:
+            return gram.reshape(*gram.shape[:2], positions, positions)
         if gram.shape[2:].numel() * positions**2 > MATRIX:
             for axis in range(spatial):
                 gram = self._added_along(axis, gram, size[axis])

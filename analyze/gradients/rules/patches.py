@@ -64,15 +64,18 @@ class Sides:
 
     def unfolded(self, start: int, stop: int) -> Unfolded:
         """All positions of a range of examples in two matrices a group."""
-        groups, _, outputs, _ = self.dims
-        taps, channels, spatial = self.geometry.kernel.numel(), self.shape[1], len(self.size)
+        groups, _, outputs, inputs = self.dims
+        folded = self.folded[start:stop].flatten(0, 1)
+        dy = _positions_last(self.flat[start:stop].flatten(0, 1), groups, outputs)
+        if inputs == self.shape[1]:  # one tap: single positions
+            x = _positions_last(self._patches(folded), groups, inputs).transpose(1, 2)
+            return Unfolded(x, dy, self._in_shape)
         # Channels last, or single numbers would be copied in place of a pixel's channels.
-        patches = self._patches(self.folded[start:stop].flatten(0, 1), channels_last=True)
+        patches, spatial = self._patches(folded, channels_last=True), len(self.size)
         kernel, places = range(2, 2 + spatial), range(2 + spatial, 2 + 2 * spatial)
-        x = patches.permute(0, *places, *kernel, 1).reshape(-1, taps, groups, channels)
-        dy = self.flat[start:stop].flatten(0, 1).flatten(2)  # [n*rows, G*O, L]
-        dy = dy.transpose(0, 1).reshape(groups, outputs, -1)  # [G, O, n*rows*L]
-        return Unfolded(x.permute(2, 0, 1, 3).flatten(2), dy, self._in_shape)
+        x = patches.permute(0, *places, *kernel, 1).unflatten(-1, (groups, -1))
+        x = x.flatten(0, spatial).flatten(1, spatial).permute(2, 0, 1, 3).flatten(2)
+        return Unfolded(x, dy, self._in_shape)
 
     def grams(self) -> Grams | None:
         """The Gram matrix of patches from that of single positions, if that is cheaper.
@@ -109,3 +112,8 @@ class Sides:
         for axis, length in enumerate(self.size, start=patches.dim() - len(self.size)):
             patches = patches.narrow(axis, 0, length)  # output_padding may add positions
         return patches
+
+
+def _positions_last(side: Tensor, groups: int, channels: int) -> Tensor:
+    """``[n, G*C, *positions]`` to ``[G, C, n*positions]``."""
+    return side.flatten(2).transpose(0, 1).reshape(groups, channels, -1)
