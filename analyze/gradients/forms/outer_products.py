@@ -196,7 +196,7 @@ class OuterProducts(Form):
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2 in each group
             x, dy = (squared_norms(side.flatten(0, 1)) for side in self.factors(start, stop))
             return (x * dy).view(stop - start, -1).sum(1)
-        if unfolded is not None and self.dims[1] <= FEW_POSITIONS:
+        if unfolded is not None and unfolded.by_position and self.dims[1] <= FEW_POSITIONS:
             return norms_by_grams(partial(unfolded.grams, stop - start), self.like)
         return norms_by_grams(partial(self._grams.of, start, stop), self.like)
 

@@ -34,6 +34,11 @@ class Unfolded(NamedTuple):
         totals = [product(dy, x) for dy, x in pairs]
         return self.in_shape(torch.stack(totals) if len(totals) > 1 else totals[0][None])
 
+    @property
+    def by_position(self) -> bool:
+        """Whether the values of a position lie together in memory, as ``grams`` reads them."""
+        return self.x.stride(2) == 1
+
     def grams(self, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Gram matrices over the positions of each of ``count`` examples, ``[n, G, T, T]`` each."""
         groups = len(self.dy)
