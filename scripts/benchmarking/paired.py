@@ -16,7 +16,18 @@ def ratios(
     long: float = math.inf,
     share: float = 1.0,
 ) -> dict[str, float]:
-    """Median, and the middle half, of the time of ``way`` over that of ``plain``, in pairs.
+    """As ``each_ratio``: median, and the middle half."""
+    return spread(each_ratio(way, plain, pairs, long, share))
+
+
+def each_ratio(
+    way: Callable[[], object],
+    plain: Callable[[], object],
+    pairs: int,
+    long: float = math.inf,
+    share: float = 1.0,
+) -> list[float]:
+    """The time of ``way`` over that of ``plain``, in pairs.
 
     Args:
         way: What is timed.
@@ -34,7 +45,7 @@ def ratios(
         found.append(once(way) * share / taken)
         if taken > long:
             break
-    return spread(found)
+    return found
 
 
 def spread(found: list[float]) -> dict[str, float]:
