@@ -17,7 +17,7 @@ from scripts.benchmarking.paired import each_ratio, ratios, spread
 from scripts.benchmarking.workloads import WORKLOADS, Workload
 
 # Ours is close to the plain step, where noise shows: on a CPU the same program gives ratios that
-# differ by some hundredths from process to process, by where its memory happens to lie.
+# differ by some hundredths from process to process.
 OURS_PROCESSES = {"cpu": 5, "cuda": 1}
 
 
