@@ -81,13 +81,8 @@ class BatchResult:
         else:  # first to where there is room for what is small without the scale
             to.copy_(total).mul_(1.0 / self.scale)
 
-    def add_to_one(self, name: str, part: int, to: Tensor) -> None:
-        """Add the sum over the examples of a part to that of another part, in the same dtype."""
-        total = self.scaled[name].totals[part]
-        to.add_(total.to(to.device), alpha=1.0 / self.scale)
-
     def add_total(self, name: str, part: int, to: Tensor) -> None:
-        """Add the sum over the examples of a part to a float64 tensor of the parameter's shape."""
+        """Add the sum over the examples of a part to a tensor of the parameter's shape."""
         total = self.scaled[name].totals[part]
         to.add_(total.to(to.device), alpha=1.0 / self.scale)
 

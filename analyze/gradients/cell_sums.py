@@ -60,7 +60,7 @@ class CellSums:
             if first:
                 result.put_total(name, part, row)
             elif last and self._pieces == 2:
-                result.add_to_one(name, part, row)  # two float32 numbers are rounded once anyway
+                result.add_total(name, part, row)  # two float32 numbers are rounded once anyway
             else:
                 running = self._shaped(name, self._room(name))
                 if name not in self._begun:

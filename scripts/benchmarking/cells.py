@@ -16,7 +16,7 @@ from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.probes import ProbeSet
 from scripts.benchmarking.contenders import plain
-from scripts.benchmarking.paired import ratios
+from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.series import side_by_side
 from scripts.benchmarking.workloads import Workload
 
@@ -66,10 +66,10 @@ def _compared(workload: Workload, device: str, workers: int) -> dict[str, Any]:
 
     sampled = len(range(0, count, workload.batch * SAMPLE)) * workload.batch / count
     if workers == 1:
-        found = ratios(ours, passes, PAIRS, LONG, sampled)
+        found = spread(each_ratio(ours, passes, PAIRS, LONG, sampled))
     else:
         with side_by_side(ours, workers) as work:
-            found = ratios(lambda: work(1), passes, PAIRS, LONG, sampled / workers)
+            found = spread(each_ratio(lambda: work(1), passes, PAIRS, LONG, sampled / workers))
     return {"ratio": found, "batch": engine.batch_size, "cells": len(engine.cells)}
 
 

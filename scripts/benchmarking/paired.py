@@ -9,17 +9,6 @@ from collections.abc import Callable
 from analyze.gradients.timing import once
 
 
-def ratios(
-    way: Callable[[], object],
-    plain: Callable[[], object],
-    pairs: int,
-    long: float = math.inf,
-    share: float = 1.0,
-) -> dict[str, float]:
-    """As ``each_ratio``: median, and the middle half."""
-    return spread(each_ratio(way, plain, pairs, long, share))
-
-
 def each_ratio(
     way: Callable[[], object],
     plain: Callable[[], object],

@@ -12,7 +12,7 @@ from analyze.division import threads_restored
 from analyze.gradients.conditions import measuring
 from analyze.workers import Workers
 from scripts.benchmarking.contenders import ours, plain
-from scripts.benchmarking.paired import ratios
+from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import Workload
 
 BATCHES = 4  # of each worker at a time
@@ -31,7 +31,9 @@ def series(workload: Workload, pairs: int) -> dict[str, Any]:
         torch.set_num_threads(cores)
         train = plain(*workload.make(cpu))
         with side_by_side(step, cores) as work:
-            found = ratios(lambda: work(BATCHES), lambda: _times(train, cores * BATCHES), pairs)
+            found = spread(
+                each_ratio(lambda: work(BATCHES), lambda: _times(train, cores * BATCHES), pairs)
+            )
     return {"ratio": found, "workers": cores}
 
 

@@ -13,7 +13,7 @@ from analyze.gradients.conditions import measuring
 from scripts.benchmarking import memory
 from scripts.benchmarking.contenders import WAYS, Found, RefusedError, plain
 from scripts.benchmarking.errors import expected, in_double, worst_error
-from scripts.benchmarking.paired import each_ratio, ratios, spread
+from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import WORKLOADS, Workload
 
 # Ours is close to the plain step, where noise shows: on a CPU the same program gives ratios that
@@ -49,7 +49,7 @@ def _one_way(
         ratio = _ratio_of_ours(workload.name, device, pairs)
     else:
         step = WAYS[name](*workload.make(there))
-        ratio = ratios(step, plain(*workload.make(there)), pairs)
+        ratio = spread(each_ratio(step, plain(*workload.make(there)), pairs))
     return {"error": error, "ratio": ratio}
 
 
