@@ -146,7 +146,7 @@ class OuterProducts(Form):
         together = self._together
         for start in range(0, self.count, together):
             made = [make(n) for n in range(start, min(start + together, self.count))]
-            yield made[0][None] if len(made) == 1 else torch.stack(made)
+            yield stacked(made)
 
     def _matrix_products(self) -> Iterator[Tensor]:
         """Gradients ``[n, G, O, K]``, one product each, all in the same memory."""
@@ -180,15 +180,19 @@ class OuterProducts(Form):
     def _by_one_product(self, product: Product, parts: Parts) -> Summary:
         """As ``_gram``, the sum by one product over all positions of the examples of a chunk."""
         assert self.unfolded is not None
-        step, totals, norms = self._chunk("unfolded"), [], []
+        step = self._chunk("unfolded")
+        totals: list[Tensor] = []
+        norms: list[Tensor] = []
         for first, end in parts.bounds:
-            sums: list[Tensor] = []
+            total: Tensor | None = None
             for start in range(first, end, step):
                 stop = min(start + step, end)
                 chunk = self.unfolded(start, stop)
-                sums[:] = [reduce(torch.Tensor.add_, [*sums, chunk.total(product)])]
+                some = chunk.total(product)
+                total = some if total is None else total.add_(some)
                 norms.append(self._norms(start, stop, chunk))
-            totals += sums
+            assert total is not None, "a part has an example"
+            totals.append(total)
         return Summary(stacked(totals), norms[0] if len(norms) == 1 else torch.cat(norms))
 
     def _norms(self, start: int, stop: int, unfolded: Unfolded | None = None) -> Tensor:

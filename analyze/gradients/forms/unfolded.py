@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.forms import onednn
+from analyze.gradients.forms.parts import stacked
 
 Product = Callable[[Tensor, Tensor], Tensor]  # of two matrices
 
@@ -32,7 +33,7 @@ class Unfolded(NamedTuple):
         """The sum of the gradients, in the shape of the parameter; it keeps the order in memory."""
         pairs = zip(self.dy.unbind(), self.x.unbind(), strict=True)
         totals = [product(dy, x) for dy, x in pairs]
-        return self.in_shape(torch.stack(totals) if len(totals) > 1 else totals[0][None])
+        return self.in_shape(stacked(totals))
 
     @property
     def by_position(self) -> bool:

@@ -100,7 +100,7 @@ class ConvolutionGeometry:
             x: The input.
             channels_last: Whether the channels of a pixel are to lie together in memory.
         """
-        if channels_last and self.kernel.numel() > 1:
+        if channels_last:
             x = self._channels_last(x)
         elif any(self.padding):
             x = F.pad(x, self.padding)
