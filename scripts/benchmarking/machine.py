@@ -15,9 +15,11 @@ PACKAGES = ("torch", "torchvision", "timm", "backpack-for-pytorch", "opacus")
 
 def description(device: str) -> dict[str, Any]:
     """Processor, threads, versions, day."""
+    # The instructions, because a cloud gives processors of several generations one name.
+    processor = f"{_processor()} with {torch.backends.cpu.get_cpu_capability()}"
     return {
         "day": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},

@@ -91,25 +91,26 @@ class ConvolutionGeometry:
             slice(first * step + shift, last * step + shift + 1, step),
         )
 
-    def unfold(self, x: Tensor, channels_last: bool = False) -> Tensor:
-        """The patches a convolution sees: ``[N, C, *in]`` to ``[N, C, *kernel, *out]``.
+    def unfold(self, x: Tensor, size: torch.Size, channels_last: bool = False) -> Tensor:
+        """The patches a convolution sees: ``[N, C, *in]`` to ``[N, C, *kernel, *size]``.
 
         A view of the padded input: nothing is copied beyond the padding, and for the order.
 
         Args:
             x: The input.
+            size: Positions along each axis, no more than the padded input has.
             channels_last: Whether the channels of a pixel are to lie together in memory.
         """
         if channels_last:
             x = self._channels_last(x)
         elif any(self.padding):
             x = F.pad(x, self.padding)
-        walk = zip(self.kernel, self.stride, self.dilation, strict=True)
-        for axis, (size, step, gap) in enumerate(walk, start=2):
-            x = x.unfold(axis, gap * (size - 1) + 1, step)[..., ::gap]  # [N, C, *out, ..., size]
-        spatial = len(self.kernel)
-        order = (0, 1, *range(2 + spatial, 2 + 2 * spatial), *range(2, 2 + spatial))
-        return x.permute(order)
+        # One view: `Tensor.unfold` makes three an axis, each of which takes as long as a sum.
+        example, channel, *along = x.stride()
+        taps = [gap * one for gap, one in zip(self.dilation, along, strict=True)]
+        steps = [step * one for step, one in zip(self.stride, along, strict=True)]
+        shape = (*x.shape[:2], *self.kernel, *size)
+        return x.as_strided(shape, (example, channel, *taps, *steps))
 
     def _channels_last(self, x: Tensor) -> Tensor:
         """The padded input, in one copy."""

@@ -51,14 +51,16 @@ class Sides:
         """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
         count, rows = stop - start, self.flat.shape[1]
         groups, _, outputs, inputs = self.dims
-        if rows == 1 and self.geometry.pointwise:  # nothing to unfold
-            x = self.folded[start:stop].reshape(count, groups, inputs, -1)
-            flat = self.flat[start:stop].reshape(count, groups, outputs, -1)
+        folded, flat = self.folded[start:stop], self.flat[start:stop]
+        if rows == 1:
+            x = folded if self.geometry.pointwise else self._patches(folded[:, 0])
+            x = x.reshape(count, groups, inputs, -1)
+            flat = flat.reshape(count, groups, outputs, -1)
             return x.transpose(2, 3), flat.transpose(2, 3)
-        patches = self._patches(self.folded[start:stop].flatten(0, 1))
+        patches = self._patches(folded.flatten(0, 1))
         patches = patches.reshape(count, rows, groups, inputs, -1)
         patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
-        flat = self.flat[start:stop].reshape(count, rows, groups, outputs, -1)
+        flat = flat.reshape(count, rows, groups, outputs, -1)
         flat = flat.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
         return patches.transpose(2, 3), flat.transpose(2, 3)
 
@@ -108,10 +110,7 @@ class Sides:
 
     def _patches(self, folded: Tensor, channels_last: bool = False) -> Tensor:
         """``[n, C, *in]`` to ``[n, C, *kernel, *positions]``."""
-        patches = self.geometry.unfold(folded, channels_last)
-        for axis, length in enumerate(self.size, start=patches.dim() - len(self.size)):
-            patches = patches.narrow(axis, 0, length)  # output_padding may add positions
-        return patches
+        return self.geometry.unfold(folded, self.size, channels_last)
 
 
 def _positions_last(side: Tensor, groups: int, channels: int) -> Tensor:
