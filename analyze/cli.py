@@ -212,7 +212,7 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
         numbers=limits[1:],
     )  # fmt: skip
     report = dict(found.report)
-    for key in ("gram_seconds", "seconds"):
+    for key in ("gram_seconds", "preparation_seconds", "seconds"):
         report[key] = duration(float(str(report[key])))
     for key in ("cell_sum_bytes", "gram_bytes", "file_bytes"):
         report[key] = size_text(float(str(report[key])))

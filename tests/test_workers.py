@@ -15,9 +15,12 @@ import torch
 
 import analyze
 from analyze import division, measuring, preparation
+from analyze.check import check
 from analyze.division import Division, divided, threads_restored
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
+from analyze.gradients.timing import Timing
+from analyze.job import Options
 from analyze.units.lock import locked
 from analyze.workers import Workers
 from tests.conftest import TinyRun, small_weights
@@ -436,10 +439,40 @@ def test_a_training_that_is_followed_has_no_workers(series, measured_by):
     assert set(measured_by.read_text().split()) == {str(os.getpid())}
 
 
-def test_check_counts_the_turns_of_workers(series):
-    from analyze.check import check
-    from analyze.job import Options
+def test_check_times_a_checkpoint_in_every_worker_at_once(series, monkeypatch, tmp_path):
+    timed = tmp_path / "timed"
 
+    def timing(engine: Engine, model: torch.nn.Module) -> Timing:
+        with timed.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        engine.plan.algorithms["some call"] = "direct"
+        return Timing(checkpoint=7.0, gram=1.0, share={})
+
+    monkeypatch.setattr(Engine, "timing", timing)
+    report = check(series.path, Options()).report
+    processes = set(timed.read_text().split())
+    assert len(processes) == 2
+    assert str(os.getpid()) not in processes
+    turns = CHECKPOINTS // 2
+    assert report["seconds"] - report["preparation_seconds"] == pytest.approx(7.0 * turns)
+    assert report["gram_seconds"] == turns
+    assert report["algorithms"]["some call"] == "direct"
+
+
+def test_check_times_alone_where_workers_fail(series, monkeypatch):
+    here, measured = os.getpid(), Engine.timing
+
+    def timing(engine: Engine, model: torch.nn.Module) -> Timing:
+        if os.getpid() != here:
+            raise MemoryError
+        return measured(engine, model)
+
+    monkeypatch.setattr(Engine, "timing", timing)
+    report = check(series.path, Options()).report
+    assert report["seconds"] > report["preparation_seconds"] > 0
+
+
+def test_check_counts_the_turns_of_workers(series):
     report = check(series.path, Options()).report
     assert (report["workers"], report["threads"]) == (2, 1)
     torch.set_num_threads(1)
