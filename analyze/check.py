@@ -54,7 +54,7 @@ def check(run: str | Path, options: Options | None = None) -> Check:
     Raises:
         InputError: whatever would stop the run.
 
-    Cost: the proof, two batches, and a pilot of at most 256 probes on the middle checkpoint.
+    Cost: the proof, a few batches, and a pilot of at most 256 probes on the middle checkpoint.
     """
     options = options or Options()
     options.check()

@@ -15,11 +15,9 @@ PACKAGES = ("torch", "torchvision", "timm", "backpack-for-pytorch", "opacus")
 
 def description(device: str) -> dict[str, Any]:
     """Processor, threads, versions, day."""
-    # The instructions, because a cloud gives processors of several generations one name.
-    processor = f"{_processor()} with {torch.backends.cpu.get_cpu_capability()}"
     return {
         "day": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else processor,
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -34,10 +32,12 @@ def told(machine: dict[str, Any]) -> str:
 
 
 def _processor() -> str:
+    """Name and instructions: a cloud gives processors of several generations one name."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} with {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _version(name: str) -> str | None:

@@ -53,11 +53,13 @@ class Sides:
         groups, _, outputs, inputs = self.dims
         folded, flat = self.folded[start:stop], self.flat[start:stop]
         if rows == 1:
-            x = folded if self.geometry.pointwise else self._patches(folded[:, 0])
+            x = folded[:, 0]
+            if not self.geometry.pointwise:
+                x = self.geometry.unfold(x, self.size)
             x = x.reshape(count, groups, inputs, -1)
             flat = flat.reshape(count, groups, outputs, -1)
             return x.transpose(2, 3), flat.transpose(2, 3)
-        patches = self._patches(folded.flatten(0, 1))
+        patches = self.geometry.unfold(folded.flatten(0, 1), self.size)
         patches = patches.reshape(count, rows, groups, inputs, -1)
         patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
         flat = flat.reshape(count, rows, groups, outputs, -1)
@@ -70,10 +72,12 @@ class Sides:
         folded = self.folded[start:stop].flatten(0, 1)
         dy = _positions_last(self.flat[start:stop].flatten(0, 1), groups, outputs)
         if inputs == self.shape[1]:  # one tap: single positions
-            x = _positions_last(self._patches(folded), groups, inputs).transpose(1, 2)
+            patches = self.geometry.unfold(folded, self.size)
+            x = _positions_last(patches, groups, inputs).transpose(1, 2)
             return Unfolded(x, dy, self._in_shape)
         # Channels last, or single numbers would be copied in place of a pixel's channels.
-        patches, spatial = self._patches(folded, channels_last=True), len(self.size)
+        patches = self.geometry.unfold(folded, self.size, channels_last=True)
+        spatial = len(self.size)
         kernel, places = range(2, 2 + spatial), range(2 + spatial, 2 + 2 * spatial)
         x = patches.permute(0, *places, *kernel, 1).unflatten(-1, (groups, -1))
         x = x.flatten(0, spatial).flatten(1, spatial).permute(2, 0, 1, 3).flatten(2)
@@ -107,10 +111,6 @@ class Sides:
         """``[G, O, taps*C]`` to the shape of the weight, in the same memory."""
         channels_last = total.view(self.shape[0], *self.geometry.kernel, self.shape[1])
         return channels_last.movedim(-1, 1)
-
-    def _patches(self, folded: Tensor, channels_last: bool = False) -> Tensor:
-        """``[n, C, *in]`` to ``[n, C, *kernel, *positions]``."""
-        return self.geometry.unfold(folded, self.size, channels_last)
 
 
 def _positions_last(side: Tensor, groups: int, channels: int) -> Tensor:
