@@ -49,6 +49,12 @@ class ExampleLayout:
         split = tensor.unflatten(self.axis, (self.before, -1, self.after))
         return split.movedim((self.axis + 1, self.axis, self.axis + 2), (0, 1, 2)).flatten(1, 2)
 
+    def added_up(self, tensor: Tensor) -> Tensor:
+        """``[rows, ...]`` to ``[N, ...]``: the rows of each example added up."""
+        if (self.axis, self.before, self.after) == (0, 1, 1):
+            return tensor
+        return self.examples_first(tensor).sum(1)
+
     def single(self, tensor: Tensor) -> Tensor:
         """``[N, *shape]`` where ``shape`` is that of a batch of one example."""
         split = tensor.unflatten(self.axis, (self.before, -1, self.after))

@@ -15,6 +15,7 @@ from analyze.gradients.float64 import device_with_float64, double
 
 # Attributes that torch keeps on every module; all others are the model's own.
 _TORCH_STATE = frozenset(nn.Module().__dict__)
+_CONTAINERS = frozenset({dict, list, set})
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,7 @@ class Replica:
             type(m).train is not nn.Module.train or type(m).eval is not nn.Module.eval
             for m in self.model.modules()
         )
-        self._attributes = [
-            (module, {k: _shallow(v) for k, v in vars(module).items() if k not in _TORCH_STATE})
-            for module in self.model.modules()
-        ]
+        self._attributes = [_Attributes(module) for module in self.model.modules()]
 
     @classmethod
     def copy_of(
@@ -144,13 +142,8 @@ class Replica:
 
     def forget(self) -> None:
         """Undo what forward passes left on the modules."""
-        for module, attributes in self._attributes:
-            current = vars(module)
-            for name in [k for k in current if k not in _TORCH_STATE and k not in attributes]:
-                del current[name]
-            for name, value in attributes.items():
-                current[name] = _shallow(value)
-            current["training"] = False
+        for attributes in self._attributes:
+            attributes.restore()
         if self._own_modes:
             self.model.train()
             self.model.eval()
@@ -242,6 +235,24 @@ def _refuse_torchscript(model: nn.Module) -> None:
             )
 
 
-def _shallow(value: Any) -> Any:
-    """Plain containers are copied, so that what is put into them later can be undone."""
-    return copy.copy(value) if type(value) in (dict, list, set) else value
+class _Attributes:
+    """A module's own attributes as they are now. Containers are copied: models put things there."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        own = {k: v for k, v in vars(module).items() if k not in _TORCH_STATE}
+        self._containers = {k: copy.copy(v) for k, v in own.items() if type(v) in _CONTAINERS}
+        self._others = {k: v for k, v in own.items() if k not in self._containers}
+        self._others["training"] = False
+        self._count = len(vars(module))
+
+    def restore(self) -> None:
+        """Set the module's attributes back, in eval mode."""
+        current = vars(self._module)
+        current.update(self._others)
+        for name, value in self._containers.items():
+            current[name] = copy.copy(value)
+        if len(current) > self._count:
+            kept = self._containers.keys() | self._others.keys() | _TORCH_STATE
+            for name in [k for k in current if k not in kept]:
+                del current[name]

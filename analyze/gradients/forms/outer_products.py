@@ -29,14 +29,10 @@ FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselve
 
 
 class _Kind(NamedTuple):
-    """What the algorithms of a call depend on."""
+    """What the algorithms of a call depend on, and what they are."""
 
-    dims: tuple[int, int, int, int]
-    makers: tuple[str, ...]
-    unfolds: bool
-    gram_cost: float | None  # where there is a cheaper way to the Gram matrices
-    device: str
-    onednn: bool  # whether its matrix products can take the place of torch's
+    algorithms: tuple[str, ...]
+    key: str
 
 
 @dataclass
@@ -83,15 +79,15 @@ class OuterProducts(Form):
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        return _algorithms(self._kind)
+        return self._kind.algorithms
 
     @property
     def key(self) -> str:
-        return _key(self._kind)
+        return self._kind.key
 
     @cached_property
     def _kind(self) -> _Kind:
-        return _Kind(
+        return _kind(
             self.dims,
             (*self.makers, *self.single_makers),
             self.unfolded is not None,
@@ -199,7 +195,8 @@ class OuterProducts(Form):
         """``[n]`` float64 of a range of examples, by the cheapest Gram matrices."""
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2 in each group
             x, dy = (squared_norms(side.flatten(0, 1)) for side in self.factors(start, stop))
-            return (x * dy).view(stop - start, -1).sum(1)
+            products = x.mul_(dy)
+            return products if self.dims[0] == 1 else products.view(stop - start, -1).sum(1)
         if unfolded is not None and unfolded.by_position and self.dims[1] <= FEW_POSITIONS:
             return norms_by_grams(partial(unfolded.grams, stop - start), self.like)
         return norms_by_grams(partial(self._grams.of, start, stop), self.like)
@@ -251,23 +248,33 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 
 
 @cache
-def _algorithms(kind: _Kind) -> tuple[str, ...]:
-    """Those that could be the fastest."""
-    groups, positions, outputs, inputs = kind.dims
-    unfolded = [*PRODUCTS] if kind.onednn else ["unfolded"]
-    by_gram = ("gram", *unfolded) if kind.unfolds and positions <= outputs else ("gram",)
-    if positions == 1 and groups == 1 and kind.device != "mps":
-        return by_gram
-    made = ("direct", "transposed", "singly", *kind.makers)
-    cost = cost_of_factors(kind.dims) if kind.gram_cost is None else kind.gram_cost
-    if kind.device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
-        return made
-    return (*made, *by_gram)
+def _kind(
+    dims: tuple[int, int, int, int],
+    makers: tuple[str, ...],
+    unfolds: bool,
+    gram_cost: float | None,
+    device: str,
+    by_onednn: bool,
+) -> _Kind:
+    """The algorithms that could be the fastest.
 
-
-@cache
-def _key(kind: _Kind) -> str:
-    unfolded = ["unfolded"] if kind.unfolds else []
-    products = ["oneDNN"] if kind.onednn else []
-    dims = "x".join(map(str, kind.dims))
-    return " ".join(["outer products", dims, *kind.makers, *unfolded, *products])
+    Args:
+        dims: As ``OuterProducts`` takes them.
+        makers: The further ways to make gradients.
+        unfolds: Whether there are both factors as two matrices.
+        gram_cost: Of the Gram matrices, where there is a cheaper way than by the factors.
+        device: Its type.
+        by_onednn: Whether oneDNN's matrix products can take the place of torch's.
+    """
+    groups, positions, outputs, inputs = dims
+    words = ["outer products", "x".join(map(str, dims)), *makers]
+    key = " ".join([*words, *["unfolded"] * unfolds, *["oneDNN"] * by_onednn])
+    unfolded = [*PRODUCTS] if by_onednn else ["unfolded"]
+    by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
+    if positions == 1 and groups == 1 and device != "mps":
+        return _Kind(by_gram, key)
+    made = ("direct", "transposed", "singly", *makers)
+    cost = cost_of_factors(dims) if gram_cost is None else gram_cost
+    if device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
+        return _Kind(made, key)
+    return _Kind((*made, *by_gram), key)

@@ -25,7 +25,9 @@ REWRITES: dict[Callable[..., Any], Callable[..., Any]] = {
 def rewritten(function: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any] | None:
     """What to call instead of ``function``, or None where it is to be called as it is."""
     equivalent = REWRITES.get(function)
-    return None if takes_packed_sequences(function, args) else equivalent
+    if equivalent is None or takes_packed_sequences(function, args):
+        return None
+    return equivalent
 
 
 __all__ = ["REWRITES", "rewritten"]

@@ -99,8 +99,7 @@ def batch_norm_forms(
         if name == "input":
             found[name] = Explicit(gradients[name].view(x.shape))
         else:
-            rows = layout.examples_first(gradients[name].view(len(x), -1))  # [N, rows, C]
-            found[name] = Explicit(rows[:, 0] if rows.shape[1] == 1 else rows.sum(1))
+            found[name] = Explicit(layout.added_up(gradients[name].view(len(x), -1)))
     return found
 
 

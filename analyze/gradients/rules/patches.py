@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms import Grams, Unfolded
+from analyze.gradients.forms import Grams, Unfolded, rows
 from analyze.gradients.rules.geometry import ConvolutionGeometry
 
 COPYING = 16  # multiply-adds in a matrix product that unfolding one entry costs
@@ -49,31 +49,28 @@ class Sides:
 
     def factors(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
-        count, rows = stop - start, self.flat.shape[1]
+        count, several = stop - start, self.flat.shape[1]
         groups, _, outputs, inputs = self.dims
-        folded, flat = self.folded[start:stop], self.flat[start:stop]
-        if rows == 1:
-            x = folded[:, 0]
-            if not self.geometry.pointwise:
-                x = self.geometry.unfold(x, self.size)
-            x = x.reshape(count, groups, inputs, -1)
-            flat = flat.reshape(count, groups, outputs, -1)
-            return x.transpose(2, 3), flat.transpose(2, 3)
-        patches = self.geometry.unfold(folded.flatten(0, 1), self.size)
-        patches = patches.reshape(count, rows, groups, inputs, -1)
-        patches = patches.movedim(1, 3).flatten(3)  # [n, G, K, rows*L]
-        flat = flat.reshape(count, rows, groups, outputs, -1)
-        flat = flat.movedim(1, 3).flatten(3)  # [n, G, O, rows*L]
-        return patches.transpose(2, 3), flat.transpose(2, 3)
+        folded, flat = rows(self.folded, start, stop), rows(self.flat, start, stop)
+        if not self.geometry.pointwise:
+            folded = self.geometry.unfold(folded.flatten(0, 1), self.size)
+        if several == 1:
+            x = folded.reshape(count, groups, inputs, -1)
+            dy = flat.reshape(count, groups, outputs, -1)
+        else:
+            x = folded.reshape(count, several, groups, inputs, -1).movedim(1, 3).flatten(3)
+            dy = flat.reshape(count, several, groups, outputs, -1).movedim(1, 3).flatten(3)
+        return x.transpose(2, 3), dy.transpose(2, 3)
 
     def unfolded(self, start: int, stop: int) -> Unfolded:
         """All positions of a range of examples in two matrices a group."""
         groups, _, outputs, inputs = self.dims
-        folded = self.folded[start:stop].flatten(0, 1)
-        dy = _positions_last(self.flat[start:stop].flatten(0, 1), groups, outputs)
+        folded, flat = (rows(s, start, stop).flatten(0, 1) for s in (self.folded, self.flat))
+        dy = _positions_last(flat, groups, outputs)
         if inputs == self.shape[1]:  # one tap: single positions
-            patches = self.geometry.unfold(folded, self.size)
-            x = _positions_last(patches, groups, inputs).transpose(1, 2)
+            if not self.geometry.pointwise:
+                folded = self.geometry.unfold(folded, self.size)
+            x = _positions_last(folded, groups, inputs).transpose(1, 2)
             return Unfolded(x, dy, self._in_shape)
         # Channels last, or single numbers would be copied in place of a pixel's channels.
         patches = self.geometry.unfold(folded, self.size, channels_last=True)
