@@ -24,6 +24,8 @@ from analyze.gradients.weights import Weight, leaves
 OnGradient = Callable[[Tensor], Tensor | None]
 OnCall = Callable[[int, Call], OnGradient | None]
 
+OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
+
 
 class ForwardChangedError(Exception):
     """A forward pass made other calls than the plan says: control flow that depends on the data."""
@@ -178,10 +180,7 @@ def planned_call(
 
 def rule_named(name: str, function: Any) -> Rule:
     """The rule of a plan: that of the function, or autograd of one call."""
-    for rule in (ALONE, MASKED):
-        if rule.name == name:
-            return rule
-    return RULES[function]
+    return OF_ANY_FUNCTION.get(name) or RULES[function]
 
 
 def parameters_of(tensor: Tensor, names: Mapping[int, str]) -> dict[str, Tensor]:

@@ -27,6 +27,11 @@ class ExampleLayout:
     before: int = 1
     after: int = 1
 
+    @property
+    def plain(self) -> bool:
+        """Whether each row is an example."""
+        return self.axis == 0 and self.before == self.after == 1
+
     def count(self, tensor: Tensor) -> int:
         """N, the number of examples in ``tensor``."""
         return tensor.shape[self.axis] // (self.before * self.after)
@@ -44,14 +49,19 @@ class ExampleLayout:
         The remaining axes keep their order, so ``[T, N, D]`` with the examples along axis 1 gives
         ``[N, 1, T, D]``.
         """
-        if (self.axis, self.before, self.after) == (0, 1, 1):
+        if self.plain:
             return tensor.unsqueeze(1)
         split = tensor.unflatten(self.axis, (self.before, -1, self.after))
         return split.movedim((self.axis + 1, self.axis, self.axis + 2), (0, 1, 2)).flatten(1, 2)
 
+    def reshaped(self, tensor: Tensor, *shape: int) -> Tensor:
+        """``[N, *shape]``, examples first; one of ``shape`` may be -1."""
+        first = tensor if self.plain else self.examples_first(tensor)
+        return first.reshape(self.count(tensor), *shape)
+
     def added_up(self, tensor: Tensor) -> Tensor:
         """``[rows, ...]`` to ``[N, ...]``: the rows of each example added up."""
-        if (self.axis, self.before, self.after) == (0, 1, 1):
+        if self.plain:
             return tensor
         return self.examples_first(tensor).sum(1)
 

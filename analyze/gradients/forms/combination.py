@@ -24,6 +24,8 @@ def combined(forms: Sequence[Form]) -> Form:
     Uses of one kind become one form with more positions; views that share no entry are summed
     apart; all else becomes a ``Sum``.
     """
+    if len(forms) == 1:
+        return forms[0]
     merged: list[Form] = []
     for form in forms:
         for k, earlier in enumerate(merged):

@@ -51,8 +51,8 @@ class SquaredNorms:
         if self._block is None:
             return norms.square_()
         squares = torch.linalg.vector_norm(norms, dim=1, dtype=torch.float64).square_()
-        smallest, largest = (float(value) for value in squares.aminmax())
-        if not (smallest > FAINT and math.isfinite(largest)):
+        found = squares.numpy()  # blocks are of the CPU alone
+        if not (found.min() > FAINT and math.isfinite(found.max())):
             unsure = ((squares <= FAINT) | ~squares.isfinite()).nonzero().flatten()
             squares[unsure] = again(unsure)
         return squares

@@ -23,7 +23,7 @@ def linear_forms(
     x, weight = arguments["input"], arguments["weight"]
     count = layout.count(x)
     # [N, 1, T, K] and [N, 1, T, O]
-    x, dy = (layout.examples_first(v).reshape(count, 1, -1, v.shape[-1]) for v in (x, dy))
+    x, dy = (layout.reshaped(v, 1, -1, v.shape[-1]) for v in (x, dy))
     found: Forms = {}
     if "weight" in wanted:
         found["weight"] = OuterProducts(

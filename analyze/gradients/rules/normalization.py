@@ -64,11 +64,11 @@ def layer_norm_forms(
     count, shape = layout.count(dy), arguments["normalized_shape"]
     values = math.prod(shape)
     # [N, T, D] with T positions of D entries each
-    dy = layout.examples_first(dy).reshape(count, -1, values)
+    dy = layout.reshaped(dy, -1, values)
     found: Forms = {}
     if "weight" in wanted:
-        x = layout.examples_first(arguments["input"]).reshape(dy.shape)
-        mean, inverse = (layout.examples_first(v).reshape(count, -1, 1) for v in arguments[KEPT])
+        x = layout.reshaped(arguments["input"], -1, values)
+        mean, inverse = (layout.reshaped(v, -1, 1) for v in arguments[KEPT])
         product = inverse.transpose(1, 2) @ (x - mean).mul_(dy)  # [N, 1, D]
         found["weight"] = Explicit(product.view(count, *shape))
     if "bias" in wanted:

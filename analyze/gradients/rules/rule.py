@@ -16,7 +16,7 @@ from analyze.gradients.weights import Weight
 Function = Callable[..., Any]
 Forms = dict[str, Form]
 
-PLAIN = frozenset({int, bool, float, str, type(None)})  # what most arguments are
+CONTAINERS = frozenset({list, tuple, dict})
 KEPT = "kept"  # the argument that holds what a call gave besides its output
 
 
@@ -141,13 +141,13 @@ def mutates(function: Function) -> bool:
 def replaced(value: Any, by_id: Mapping[int, Tensor]) -> Any:
     """A tree of lists, tuples and dictionaries with some of its tensors exchanged."""
     kind = type(value)
-    if isinstance(value, Tensor):
-        return by_id.get(id(value), value)
-    if kind is list or kind is tuple:  # most of what they hold is plain: no call for it
-        return kind([v if type(v) in PLAIN else replaced(v, by_id) for v in value])
     if kind is dict:
         return {k: replaced(v, by_id) for k, v in value.items()}
-    return value
+    if kind is list or kind is tuple:  # most of what they hold is no tree: no call for it
+        return kind(
+            [replaced(v, by_id) if type(v) in CONTAINERS else by_id.get(id(v), v) for v in value]
+        )
+    return by_id.get(id(value), value)
 
 
 def layer(
