@@ -39,6 +39,35 @@ def test_a_parameter_used_past_the_calls_is_noticed():
         measure(replica, batch, replace(plan, calls=tuple(without)))
 
 
+class Keeping(nn.Module):
+    """Does to its attributes whatever a forward pass can do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(CLASSES, 3))
+        self.seen, self.names, self.passing, self.scale = [], {"old"}, 1, 2.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        self.names.add("new")
+        self.cached = self.weight * 2
+        self.scale = 3.0
+        del self.passing
+        self.training = True
+        return x @ self.cached.T
+
+
+def test_what_a_forward_pass_leaves_on_a_module_is_undone():
+    replica = Replica(Keeping(), CPU, torch.float64)
+    module = replica.model
+    before = {name: copy.copy(value) for name, value in vars(module).items()}
+    for _ in range(2):
+        replica(Inputs({"": torch.ones(2, 3, dtype=torch.float64)}))
+        assert vars(module) != before
+        replica.forget()
+        assert vars(module) == before
+
+
 class Changeable(nn.Module):
     """Does something else once ``then`` is set."""
 
@@ -137,7 +166,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     with measuring():
         plan = calibrate(replica, batch)
         measure_batch(replica, batch, targets, CrossEntropy(), plan)
-        gc.collect()
+        gc.freeze()  # or all that is imported would be looked through
         gc.set_debug(gc.DEBUG_SAVEALL)
         try:
             measure_batch(replica, batch, targets, CrossEntropy(), plan)
@@ -146,6 +175,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
         finally:
             gc.set_debug(0)
             gc.garbage.clear()
+            gc.unfreeze()
 
 
 @pytest.mark.parametrize(("margin", "scaled"), [(0.0, False), (3.0, False), (80.0, True)])

@@ -14,22 +14,27 @@ from tests.conftest import DEVICE
 TIGHT = 1e-9  # float64: only the order of rounding may differ
 FOLDS = 2
 SUBSETS = ["clean", "corrupted", "held_out"]
+SETTINGS = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "device": DEVICE}
 
 
 def measured(case: Case, **options):
     """The case's tree in float64, and what the oracle says of it."""
+    model, probes = with_probes(case)
+    return analyze.measure(model, probes, **(SETTINGS | options)), expected(case)
+
+
+def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
+    """The case's model and examples, every third of one subset."""
     model, inputs, targets = settled(case)
-    subset = [SUBSETS[k % 3] for k in range(len(targets))]
-    probes = analyze.ProbeSet(inputs, targets, subset)
-    settings = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "device": DEVICE}
-    tree = analyze.measure(model, probes, **(settings | options))
+    return model, analyze.ProbeSet(inputs, targets, [SUBSETS[k % 3] for k in range(len(targets))])
+
+
+def expected(case: Case) -> oracle.Statistics:
+    """What the oracle says."""
+    model, inputs, targets = settled(case)
     cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
     reset = _reset if case.name == "caching" else (lambda model: None)
-    again, _, _ = settled(case)
-    expected = oracle.statistics(
-        again, inputs, targets, cell, 3 * FOLDS, between=reset, copied=False
-    )
-    return tree, expected
+    return oracle.statistics(model, inputs, targets, cell, 3 * FOLDS, between=reset, copied=False)
 
 
 def _reset(model) -> None:
@@ -39,9 +44,11 @@ def _reset(model) -> None:
 
 @pytest.mark.parametrize("batch_size", [3, "auto"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_agrees_with_one_example_at_a_time(case, batch_size):
+def test_agrees_with_one_example_at_a_time_by_the_expected_method(case, batch_size):
     tree, expected = measured(case, batch_size=batch_size)
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
+    methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
+    assert {name: methods[name] for name in case.methods} == case.methods
     zero = set(zero_to_rounding(tree))
     assert set(parameters["parameter"].values) == set(expected.gram)
     for name in expected.gram:
@@ -59,19 +66,6 @@ def zero_to_rounding(tree) -> list[str]:
     import json
 
     return json.loads(tree.attrs["provenance"])["proof"]["zero_to_rounding"]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_chooses_the_expected_method(case):
-    tree, _ = measured(case)
-    methods = dict(
-        zip(
-            tree["parameters"]["parameter"].values,
-            tree["parameters"]["method"].values,
-            strict=True,
-        )
-    )
-    assert {name: methods[name] for name in case.methods} == case.methods
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -190,8 +190,9 @@ def test_a_run_that_does_not_exist_is_not_waited_for(tmp_path):
     assert_input_error(result, "the run is missing")
 
 
-def test_nothing_depends_on_which_file_is_older(tmp_path):
+def test_nothing_depends_on_which_file_is_older(tmp_path, training):
     """A file with an older time is news like any other: clocks jump, and copies keep times."""
+    training(nothing, nothing)
     run = tmp_path / "run"
     run.mkdir()
     torch.save({}, run / "a.pt")

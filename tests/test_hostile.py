@@ -316,11 +316,10 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 NAMES = ["a\x1b[31mred_1.pt", "line\nbreak_2.pt", "<script>alert(1)<&>_3.pt", "\u202egnp_4.pt"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_names_do_nothing_to_terminal_or_page(tiny, name, tmp_path):
-    (tiny.path / "step_9.pt").rename(tiny.path / name)
-    (tiny.path / "step_10.pt").rename(tiny.path / f"broken{name}")
-    (tiny.path / f"broken{name}").write_bytes(b"")
+def test_names_do_nothing_to_terminal_or_page(tiny, tmp_path):
+    for seed, name in enumerate(NAMES):
+        torch.save(small_weights(seed), tiny.path / name)
+        (tiny.path / f"broken{name}").write_bytes(b"")
     scanned = call("scan", str(tiny.path))
     run = tiny.run()
     assert (scanned.exit_code, run.exit_code) == (0, 4), run.stderr
@@ -329,6 +328,10 @@ def test_names_do_nothing_to_terminal_or_page(tiny, name, tmp_path):
     html = (page / "index.html").read_text(encoding="utf-8")
     assert "<script>alert(1)" not in html
     shown = scanned.stdout + run.stderr + call("show", str(tiny.output)).stdout
+    for part in ("red_1.pt", "break_2.pt", "alert(1)", "gnp_4.pt"):
+        assert part in scanned.stdout, "not looked at"
+        assert part in run.stderr, "not looked at"
+        assert part in html, "not looked at"
     for character in ("\x1b", "\u202e"):
         assert character not in shown
         assert character not in html

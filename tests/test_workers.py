@@ -16,6 +16,7 @@ import torch
 import analyze
 from analyze import division, measuring, preparation
 from analyze.check import check
+from analyze.checkpoints import watch
 from analyze.division import Division, divided, threads_restored
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
@@ -433,7 +434,8 @@ def test_what_a_worker_notes_is_told_and_stands_in_the_results(series, monkeypat
     assert len(told) == 2 * noted  # when it happens, and at the end
 
 
-def test_a_training_that_is_followed_has_no_workers(series, measured_by):
+def test_a_training_that_is_followed_has_no_workers(series, measured_by, monkeypatch):
+    monkeypatch.setattr(watch, "sleep", lambda seconds: None)
     result = series.run("--follow", "--patience", "0.001")
     assert result.exit_code == 0, result.stderr
     assert set(measured_by.read_text().split()) == {str(os.getpid())}

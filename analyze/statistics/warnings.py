@@ -151,11 +151,12 @@ def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
     Flags are missing, NaN in memory, where m-coherence is; in a file they are integers.
     """
     value = group["m_coherence"]
-    flags = xr.zeros_like(value)
+    nowhere = xr.zeros_like(value, dtype=bool)
+    bits = np.zeros(value.shape)
     for bit, kind in enumerate(KINDS):
-        found = xr.zeros_like(value, dtype=bool) | kind.find(results, group)
-        flags = flags + found.transpose(*value.dims) * 2**bit
-    flags = flags.where(value.notnull())
+        found = nowhere | kind.find(results, group)
+        bits += found.transpose(*value.dims).values * 2**bit
+    flags = value.copy(data=np.where(value.isnull(), np.nan, bits))
     flags.attrs = {
         "long_name": "why the value may mislead",
         "units": "1",
