@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analyze.gradients.float64 import double
 from analyze.gradients.forms.form import Form, Summary
 from analyze.gradients.forms.parts import Parts, sums_of
+from analyze.gradients.forms.squares import in_double
 
 SMALL = 1 << 16  # entries of one parameter's gradients
 FULL = 1 << 22  # entries that wait at most
@@ -46,7 +46,6 @@ class Gathered:
         for of_shape in self._waiting.values():
             values = torch.stack([*of_shape.values()], 1)  # [N, P, *shape]
             totals = sums_of(values, self._parts).unbind(1)
-            rows = values.reshape(*values.shape[:2], -1)
-            squares = double(rows).square_().sum(2).unbind(1)
+            squares = in_double(values.flatten(0, 1)).view(len(values), -1).unbind(1)
             self._found |= zip(of_shape, map(Summary, totals, squares), strict=True)
         self._waiting, self._entries = {}, 0
