@@ -34,7 +34,7 @@ from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
 from tests import oracle
 from tests.cases import CASES, Case
-from tests.test_engine import SETTINGS, TIGHT, expected, with_probes
+from tests.test_engine import SETTINGS, TIGHT, expected_of, with_probes
 
 ANY = ["direct", "transposed", "singly", "gram"]
 OF_CONVOLUTIONS = ["alone", "grouped", "correlated", *PRODUCTS]
@@ -102,16 +102,16 @@ def agrees_with_the_oracle(case: Case) -> None:
     model, probes = with_probes(case)
     engine = Engine(probes, CrossEntropy(), Settings(**SETTINGS))
     engine.prepare([model])
-    found, wanted = engine.measure(model), expected(case)
-    assert set(found.parameters) == set(wanted.gram)
+    found, expected = engine.measure(model), expected_of(case)
+    assert set(found.parameters) == set(expected.gram)
     for place, name in enumerate(found.parameters):
         if name in engine.proof.zero_to_rounding:
             continue
         if name in case.methods:
             used = engine.plan.methods[name]
             assert used == case.methods[name], "demoted: the algorithm is wrong"
-        gram = oracle.scaled_gram_error(found.gram[place], wanted.gram[name])
-        norms = oracle.relative_error(found.squared_norms[place], wanted.squared_norms[name])
+        gram = oracle.scaled_gram_error(found.gram[place], expected.gram[name])
+        norms = oracle.relative_error(found.squared_norms[place], expected.squared_norms[name])
         assert max(gram, norms) < TIGHT, name
 
 

@@ -20,7 +20,7 @@ SETTINGS = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "devi
 def measured(case: Case, **options):
     """The case's tree in float64, and what the oracle says of it."""
     model, probes = with_probes(case)
-    return analyze.measure(model, probes, **(SETTINGS | options)), expected(case)
+    return analyze.measure(model, probes, **(SETTINGS | options)), expected_of(case)
 
 
 def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
@@ -29,7 +29,7 @@ def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
     return model, analyze.ProbeSet(inputs, targets, [SUBSETS[k % 3] for k in range(len(targets))])
 
 
-def expected(case: Case) -> oracle.Statistics:
+def expected_of(case: Case) -> oracle.Statistics:
     """What the oracle says."""
     model, inputs, targets = settled(case)
     cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]

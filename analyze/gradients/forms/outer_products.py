@@ -29,7 +29,7 @@ FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselve
 
 
 class _Kind(NamedTuple):
-    """What the algorithms of a call depend on, and what they are."""
+    """What calls that cost the same have in common."""
 
     algorithms: tuple[str, ...]
     key: str
@@ -87,7 +87,7 @@ class OuterProducts(Form):
 
     @cached_property
     def _kind(self) -> _Kind:
-        return _kind(
+        return _kind_of(
             self.dims,
             (*self.makers, *self.single_makers),
             self.unfolded is not None,
@@ -248,7 +248,7 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 
 
 @cache
-def _kind(
+def _kind_of(
     dims: tuple[int, int, int, int],
     makers: tuple[str, ...],
     unfolds: bool,
@@ -256,7 +256,7 @@ def _kind(
     device: str,
     by_onednn: bool,
 ) -> _Kind:
-    """The algorithms that could be the fastest.
+    """The algorithms that could be the fastest, and the key under which one is chosen.
 
     Args:
         dims: As ``OuterProducts`` takes them.

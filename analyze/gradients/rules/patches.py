@@ -51,28 +51,24 @@ class Sides:
         """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
         count, several = stop - start, self.flat.shape[1]
         groups, _, outputs, inputs = self.dims
-        folded, flat = rows(self.folded, start, stop), rows(self.flat, start, stop)
-        if not self.geometry.pointwise:
-            folded = self.geometry.unfold(folded.flatten(0, 1), self.size)
+        patches, flat = self._patches(start, stop), rows(self.flat, start, stop)
         if several == 1:
-            x = folded.reshape(count, groups, inputs, -1)
+            x = patches.reshape(count, groups, inputs, -1)
             dy = flat.reshape(count, groups, outputs, -1)
         else:
-            x = folded.reshape(count, several, groups, inputs, -1).movedim(1, 3).flatten(3)
+            x = patches.reshape(count, several, groups, inputs, -1).movedim(1, 3).flatten(3)
             dy = flat.reshape(count, several, groups, outputs, -1).movedim(1, 3).flatten(3)
         return x.transpose(2, 3), dy.transpose(2, 3)
 
     def unfolded(self, start: int, stop: int) -> Unfolded:
         """All positions of a range of examples in two matrices a group."""
         groups, _, outputs, inputs = self.dims
-        folded, flat = (rows(s, start, stop).flatten(0, 1) for s in (self.folded, self.flat))
-        dy = _positions_last(flat, groups, outputs)
+        dy = _positions_last(rows(self.flat, start, stop).flatten(0, 1), groups, outputs)
         if inputs == self.shape[1]:  # one tap: single positions
-            if not self.geometry.pointwise:
-                folded = self.geometry.unfold(folded, self.size)
-            x = _positions_last(folded, groups, inputs).transpose(1, 2)
+            x = _positions_last(self._patches(start, stop), groups, inputs).transpose(1, 2)
             return Unfolded(x, dy, self._in_shape)
         # Channels last, or single numbers would be copied in place of a pixel's channels.
+        folded = rows(self.folded, start, stop).flatten(0, 1)
         patches = self.geometry.unfold(folded, self.size, channels_last=True)
         spatial = len(self.size)
         kernel, places = range(2, 2 + spatial), range(2 + spatial, 2 + 2 * spatial)
@@ -103,6 +99,11 @@ class Sides:
         cost = places**2 * channels + positions**2 * (others + ADDING * sum(geometry.kernel))
         values = 2 * places**2 + 2 * positions**2 + places * channels + positions * others
         return Grams(of, cost, values)
+
+    def _patches(self, start: int, stop: int) -> Tensor:
+        """``[n*rows, C, ...]``, the taps and positions of a range of examples in any shape."""
+        folded = rows(self.folded, start, stop).flatten(0, 1)
+        return folded if self.geometry.pointwise else self.geometry.unfold(folded, self.size)
 
     def _in_shape(self, total: Tensor) -> Tensor:
         """``[G, O, taps*C]`` to the shape of the weight, in the same memory."""
