@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial, reduce
+from functools import cache, partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -77,17 +77,8 @@ class OuterProducts(Form):
     unfolded: Callable[[int, int], Unfolded] | None = None
     uses: tuple[OuterProducts, ...] = ()
 
-    @property
-    def algorithms(self) -> tuple[str, ...]:
-        return self._kind.algorithms
-
-    @property
-    def key(self) -> str:
-        return self._kind.key
-
-    @cached_property
-    def _kind(self) -> _Kind:
-        return _kind_of(
+    def __post_init__(self) -> None:
+        self._kind = _kind_of(
             self.dims,
             (*self.makers, *self.single_makers),
             self.unfolded is not None,
@@ -95,6 +86,14 @@ class OuterProducts(Form):
             self.like.device.type,
             self.unfolded is not None and onednn.can_multiply(self.like),
         )
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        return self._kind.algorithms
+
+    @property
+    def key(self) -> str:
+        return self._kind.key
 
     def explicit(self, start: int, stop: int) -> Tensor:
         x, dy = self.factors(start, stop)

@@ -42,9 +42,10 @@ class Unfolded(NamedTuple):
 
     def grams(self, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Gram matrices over the positions of each of ``count`` examples, ``[n, G, T, T]`` each."""
-        groups = len(self.dy)
-        x = self.x.to(dtype).unflatten(1, (count, -1)).flatten(0, 1)  # [G*n, T, K]
-        dy = self.dy.to(dtype).unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
+        groups, positions, inputs = self.x.shape
+        x = self.x.to(dtype).reshape(groups * count, -1, inputs)  # [G*n, T, K]
+        dy = self.dy.to(dtype).view(groups, -1, count, positions // count).transpose(1, 2)
+        dy = dy.flatten(0, 1)  # [G*n, O, T]
         both = torch.bmm(x, x.transpose(1, 2)), torch.bmm(dy.transpose(1, 2), dy)
-        x_gram, dy_gram = (gram.unflatten(0, (groups, count)).transpose(0, 1) for gram in both)
+        x_gram, dy_gram = (g.view(groups, count, *g.shape[1:]).transpose(0, 1) for g in both)
         return x_gram, dy_gram

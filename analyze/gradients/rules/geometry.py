@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 MATRIX = 1 << 16  # entries of a matrix that is cheaper to multiply with than strided additions
 
+Index = tuple[slice, ...]
+
 CONVOLUTION = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -68,11 +70,8 @@ class ConvolutionGeometry:
         shape = list(gram.shape)
         shape[both[0]] = shape[both[1]] = length
         added = gram.new_zeros(shape)
-        for offset in range(self.kernel[axis]):
-            inside = self._inside(axis, offset, gram.shape[both[0]], length)
-            if inside is not None:
-                ours, theirs = (_at(both, part) for part in inside)
-                added[ours].add_(gram[theirs])  # `+=` would also copy it to itself
+        for ours, theirs in _shifts(self, axis, gram.shape[both[0]], length):
+            added[ours].add_(gram[theirs])  # `+=` would also copy it to itself
         return added
 
     def _inside(self, axis: int, offset: int, size: int, length: int) -> tuple[slice, slice] | None:
@@ -101,8 +100,8 @@ class ConvolutionGeometry:
             size: Positions along each axis, no more than the padded input has.
             channels_last: Whether the channels of a pixel are to lie together in memory.
         """
-        if channels_last:
-            x = self._channels_last(x)
+        if channels_last:  # in one copy, the channels being the last axis while it is made
+            x = F.pad(x.movedim(1, -1), (0, 0, *self.padding)).movedim(-1, 1)
         elif any(self.padding):
             x = F.pad(x, self.padding)
         # One view: `Tensor.unfold` makes three an axis, each of which takes as long as a sum.
@@ -111,16 +110,6 @@ class ConvolutionGeometry:
         steps = [step * one for step, one in zip(self.stride, along, strict=True)]
         shape = (*x.shape[:2], *self.kernel, *size)
         return x.as_strided(shape, (example, channel, *taps, *steps))
-
-    def _channels_last(self, x: Tensor) -> Tensor:
-        """The padded input, in one copy."""
-        sides = [*zip(self.padding[0::2], self.padding[1::2], strict=True)][::-1]
-        sizes = [before + n + after for (before, after), n in zip(sides, x.shape[2:], strict=True)]
-        padded = inside = x.new_zeros(len(x), *sizes, x.shape[1]).movedim(-1, 1)
-        for axis, (before, _) in enumerate(sides, start=2):
-            inside = inside.narrow(axis, before, x.shape[axis])
-        inside.copy_(x)
-        return padded
 
     def correlate(self, x: Tensor, dy: Tensor) -> Tensor:
         """``sum_l dy[n, :, l] unfold(x)[n, :, :, l]`` with one input and one output a group.
@@ -204,6 +193,19 @@ def _pad_amounts(
     return tuple(amount for pair in reversed(sides) for amount in pair)
 
 
-def _at(axes: tuple[int, int], part: slice) -> tuple[slice, ...]:
-    """An index with ``part`` at two axes, everything at the others."""
-    return tuple(part if k in axes else slice(None) for k in range(axes[1] + 1))
+@cache
+def _shifts(
+    geometry: ConvolutionGeometry, axis: int, size: int, length: int
+) -> list[tuple[Index, Index]]:
+    """For each offset along an axis, what to add to what of ``[n, G, *out, *out]``, and its part.
+
+    The second index is of ``[n, G, *in, *in]``.
+    """
+    axes = (2 + axis, 2 + len(geometry.kernel) + axis)
+
+    def at_both(part: slice) -> Index:
+        return tuple(part if k in axes else slice(None) for k in range(axes[1] + 1))
+
+    offsets = range(geometry.kernel[axis])
+    inside = (geometry._inside(axis, offset, size, length) for offset in offsets)
+    return [(at_both(ours), at_both(theirs)) for ours, theirs in filter(None, inside)]

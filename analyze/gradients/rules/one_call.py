@@ -9,7 +9,7 @@ examples lie in the output, and costs a factor N in that one call.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,11 @@ class _AnyCall(Rule):
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return flattened(args, kwargs)
+
+    def exchanged(
+        self, tensors: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        return unflattened({**flattened(args, kwargs), **tensors}, args, kwargs)
 
 
 def _forms(alone: bool, call: Call, dy: Tensor) -> Forms:

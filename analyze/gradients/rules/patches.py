@@ -7,7 +7,6 @@ input is folded and the output's gradient flat, of a transposed one the other wa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ COPYING = 16  # multiply-adds in a matrix product that unfolding one entry costs
 ADDING = 8  # multiply-adds in a matrix product that one addition of a strided entry costs
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sides:
     """Both factors, and how the one is unfolded.
 
@@ -35,17 +34,12 @@ class Sides:
     geometry: ConvolutionGeometry
     shape: torch.Size
 
-    @cached_property
-    def size(self) -> torch.Size:
-        """Positions along each axis."""
-        return self.flat.shape[3:]
-
-    @cached_property
-    def dims(self) -> tuple[int, int, int, int]:
-        """``(G, T, O, K)``, as ``OuterProducts`` takes them; an example's rows are positions."""
-        groups, outputs = self.geometry.groups, self.shape[0] // self.geometry.groups
-        positions = self.flat.shape[1] * self.size.numel()
-        return groups, positions, outputs, self.shape[1:].numel()
+    def __post_init__(self) -> None:
+        groups = self.geometry.groups
+        self.size = self.flat.shape[3:]  # positions along each axis
+        positions = self.flat.shape[1] * self.size.numel()  # an example's rows are positions
+        # (G, T, O, K), as OuterProducts takes them
+        self.dims = groups, positions, self.shape[0] // groups, self.shape[1:].numel()
 
     def factors(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
@@ -71,10 +65,9 @@ class Sides:
         folded = rows(self.folded, start, stop).flatten(0, 1)
         patches = self.geometry.unfold(folded, self.size, channels_last=True)
         spatial = len(self.size)
-        kernel, places = range(2, 2 + spatial), range(2 + spatial, 2 + 2 * spatial)
-        x = patches.permute(0, *places, *kernel, 1).unflatten(-1, (groups, -1))
-        x = x.flatten(0, spatial).flatten(1, spatial).permute(2, 0, 1, 3).flatten(2)
-        return Unfolded(x, dy, self._in_shape)
+        kernel, places = range(3, 3 + spatial), range(3 + spatial, 3 + 2 * spatial)
+        x = patches.unflatten(1, (groups, -1)).permute(1, 0, *places, *kernel, 2)
+        return Unfolded(x.reshape(groups, -1, inputs), dy, self._in_shape)
 
     def grams(self) -> Grams | None:
         """The Gram matrix of patches from that of single positions, if that is cheaper.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from analyze.gradients.weights import Weight
 Function = Callable[..., Any]
 Forms = dict[str, Form]
 
-CONTAINERS = frozenset({list, tuple, dict})
 KEPT = "kept"  # the argument that holds what a call gave besides its output
 
 
@@ -58,8 +58,7 @@ class Call:
         detached = {k: w.tensor.detach() for k, w in self.weights.items()}
         if anchor is not None:
             detached = {k: w + anchor.to(w) for k, w in detached.items()}
-        by_id = {id(self.weights[k].tensor): w for k, w in detached.items()}
-        args, kwargs = replaced(self.args, by_id), replaced(self.kwargs, by_id)
+        args, kwargs = self.rule.exchanged(detached, self.args, self.kwargs)
         arguments = {**self.arguments, **detached}
         if self.mutates and isinstance(target := self.args[0], Tensor):
             # What stood there before: torch keeps it only for gradients it computes itself.
@@ -131,23 +130,29 @@ class Rule:
         """All arguments by name, defaults filled in."""
         return {**self.arguments, **dict(zip(self.arguments, args, strict=False)), **kwargs}
 
+    def exchanged(
+        self, tensors: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """``args`` and ``kwargs`` with some arguments, by name, exchanged for others."""
+        positional, named = list(args), dict(kwargs)
+        for name, tensor in tensors.items():
+            place = self._places[name]
+            if place < len(args):
+                positional[place] = tensor
+            else:
+                named[name] = tensor
+        return positional, named
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.arguments)}
+
+
+@cache
 def mutates(function: Function) -> bool:
     """Whether a torch function writes its result into its first argument."""
     name = getattr(function, "__name__", "")
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
-
-
-def replaced(value: Any, by_id: Mapping[int, Tensor]) -> Any:
-    """A tree of lists, tuples and dictionaries with some of its tensors exchanged."""
-    kind = type(value)
-    if kind is dict:
-        return {k: replaced(v, by_id) for k, v in value.items()}
-    if kind is list or kind is tuple:  # most of what they hold is no tree: no call for it
-        return kind(
-            [replaced(v, by_id) if type(v) in CONTAINERS else by_id.get(id(v), v) for v in value]
-        )
-    return by_id.get(id(value), value)
 
 
 def layer(
