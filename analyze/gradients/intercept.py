@@ -24,6 +24,9 @@ from analyze.gradients.weights import Weight, leaves
 OnGradient = Callable[[Tensor], Tensor | None]
 OnCall = Callable[[int, Call], OnGradient | None]
 
+# Names of functions that tell something of a tensor and compute nothing: passed on at once.
+TELLING = frozenset({"__get__", "dim", "size", "stride", "numel", "is_floating_point"})
+
 OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
 
 
@@ -49,7 +52,7 @@ class CountedCalls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func.__name__ == "__get__":
+        if func.__name__ in TELLING:
             return func(*args, **kwargs)
         if not (torch.is_grad_enabled() and _carries_gradient(args, kwargs)):
             return self.other(func, args, kwargs)

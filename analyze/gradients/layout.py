@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class ExampleLayout:
     before: int = 1
     after: int = 1
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether each row is an example."""
         return self.axis == 0 and self.before == self.after == 1

@@ -67,7 +67,7 @@ def squared_norms(values: Tensor) -> Tensor:
 
 def in_double(values: Tensor) -> Tensor:
     """``sum values[n]**2`` for each n, in float64 all through."""
-    rows = where_it_is(values).reshape(len(values), -1)
+    rows = where_it_is(values).reshape(values.shape[0], -1)
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square_()
 
 

@@ -122,7 +122,7 @@ def _forms(
         found["bias"] = Explicit(dy.movedim(2, 1).flatten(2).sum(2))
     if "weight" in wanted:
         found["weight"] = OuterProducts(
-            count=len(dy),
+            count=dy.shape[0],
             shape=sides.shape,
             dims=sides.dims,
             factors=sides.factors,

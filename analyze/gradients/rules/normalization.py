@@ -99,7 +99,7 @@ def batch_norm_forms(
         if name == "input":
             found[name] = Explicit(gradients[name].view(x.shape))
         else:
-            found[name] = Explicit(layout.added_up(gradients[name].view(len(x), -1)))
+            found[name] = Explicit(layout.added_up(gradients[name].view(x.shape[0], -1)))
     return found
 
 
@@ -107,10 +107,11 @@ def _rows_as_channels(
     arguments: dict[str, Any], x: Tensor, dy: Tensor, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
     """Torch's own backward pass, every channel of every row a channel of its own."""
-    as_channels = (1, len(x) * x.shape[1], *x.shape[2:])
+    rows, channels = x.shape[:2]
+    as_channels = (1, rows * channels, *x.shape[2:])
     affine = arguments["weight"] is not None
     given = [arguments[k] for k in ("running_mean", "running_var", *["weight"] * affine)]
-    repeated = torch.stack(given)[:, None].expand(-1, len(x), -1).reshape(len(given), -1)
+    repeated = torch.stack(given)[:, None].expand(-1, rows, -1).reshape(len(given), -1)
     mean, variance, *weight = repeated.unbind()
     names = ("input", "weight", "bias")
     gradients = torch.ops.aten.native_batch_norm_backward(
@@ -125,21 +126,21 @@ def _by_formula(
     arguments: dict[str, Any], x: Tensor, dy: Tensor, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
     """``dy (x - mean) / deviation`` and so on: torch's pass is slow for planes of few positions."""
-    positions = x.shape[2:].numel()
+    rows, positions = x.shape[0], x.shape[2:].numel()
     weight, mean = arguments["weight"], arguments["running_mean"]
     factor = torch.rsqrt(arguments["running_var"] + arguments["eps"])
     per_channel = torch.stack((mean, factor if weight is None else factor * weight))
     # One entry for each of the few positions: torch is slow where the last axis is short.
     mean, slope = per_channel[:, :, None].expand(-1, -1, positions).reshape(2, -1).unbind()
-    x, dy = x.reshape(len(x), -1), dy.reshape(len(dy), -1)  # [rows, C * positions]
+    x, dy = x.reshape(rows, -1), dy.reshape(rows, -1)  # [rows, C * positions]
     ones = x.new_ones(positions)
     found = {}
     if "input" in wanted:
         found["input"] = dy * slope
     if "weight" in wanted:
-        found["weight"] = (x - mean).mul_(dy).view(len(x), -1, positions) @ ones * factor
+        found["weight"] = (x - mean).mul_(dy).view(rows, -1, positions) @ ones * factor
     if "bias" in wanted:
-        found["bias"] = dy.view(len(dy), -1, positions) @ ones
+        found["bias"] = dy.view(rows, -1, positions) @ ones
     return found
 
 
