@@ -25,6 +25,7 @@ from analyze.gradients.forms import (
     outer_products,
 )
 from analyze.gradients.forms.form import equal_parts
+from analyze.gradients.forms.outer_products import SINGLY, SINGLY_BY_ONEDNN
 from analyze.gradients.forms.parts import Parts
 from analyze.gradients.forms.unfolded import PRODUCTS
 from analyze.gradients.layout import ExampleLayout
@@ -36,7 +37,7 @@ from tests import oracle
 from tests.cases import CASES, Case
 from tests.test_engine import SETTINGS, TIGHT, expected_of, with_probes
 
-ANY = ["direct", "transposed", "singly", "gram"]
+ANY = ["direct", "transposed", *SINGLY, "gram"]
 OF_CONVOLUTIONS = ["alone", "grouped", "correlated", *PRODUCTS]
 
 
@@ -56,6 +57,7 @@ def forced() -> list[tuple[Case, str]]:
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
     force(algorithm, monkeypatch)
     monkeypatch.setitem(PRODUCTS, "unfolded by oneDNN", torch.mm)  # it has no float64
+    monkeypatch.setattr(onednn, "product", torch.mm)
     agrees_with_the_oracle(case)
 
 
@@ -65,6 +67,8 @@ def force(algorithm: str, monkeypatch) -> None:
     def algorithms(form):
         has = {*ANY, *form.makers, *form.single_makers}
         has |= PRODUCTS.keys() if form.unfolded else set()
+        if form.dims[0] > 1:
+            has.remove(SINGLY_BY_ONEDNN)  # a product for each group would be too many
         return (algorithm,) if algorithm in has else ("direct",)
 
     monkeypatch.setattr(OuterProducts, "algorithms", property(algorithms))

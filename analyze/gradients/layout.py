@@ -33,6 +33,11 @@ class ExampleLayout:
         """Whether each row is an example."""
         return self.axis == 0 and self.before == self.after == 1
 
+    @property
+    def positions(self) -> int:
+        """Rows of one example."""
+        return self.before * self.after
+
     def count(self, tensor: Tensor) -> int:
         """N, the number of examples in ``tensor``."""
         return tensor.shape[self.axis] // (self.before * self.after)
@@ -54,6 +59,10 @@ class ExampleLayout:
             return tensor.unsqueeze(1)
         split = tensor.unflatten(self.axis, (self.before, -1, self.after))
         return split.movedim((self.axis + 1, self.axis, self.axis + 2), (0, 1, 2)).flatten(1, 2)
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """``[N * positions, ...]``: what ``examples_first`` gives, example by example."""
+        return tensor if self.plain else self.examples_first(tensor).flatten(0, 1)
 
     def reshaped(self, tensor: Tensor, *shape: int) -> Tensor:
         """``[N, *shape]``, examples first; one of ``shape`` may be -1."""

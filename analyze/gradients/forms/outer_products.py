@@ -25,6 +25,8 @@ from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded
 
 WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
 TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cache for the next step
+SINGLY_BY_ONEDNN = "singly by oneDNN"
+SINGLY = ("singly", SINGLY_BY_ONEDNN)
 FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselves for the norms
 
 
@@ -58,10 +60,10 @@ class OuterProducts(Form):
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
     replaces it), nor ``transposed``, which exchanges the factors, nor ``singly``, which makes them
-    one after the other, in one place; ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says, and
-    ``unfolded`` the same with one matrix product over the positions of all examples in place of
-    ``batch_sum``: on a CPU, where a convolution has few positions, several times as fast as torch's
-    own weight gradient; by oneDNN's matrix product too, in float32.
+    one after the other; ``gram`` ``N*G*T*T*(O + K)``, or what ``grams`` says, and ``unfolded`` the
+    same with one matrix product over the positions of all examples in place of ``batch_sum``: on a
+    CPU, where a convolution has few positions, several times as fast as torch's own weight
+    gradient. ``singly`` and ``unfolded`` also by oneDNN's matrix product, in float32.
     """
 
     count: int
@@ -84,7 +86,7 @@ class OuterProducts(Form):
             self.unfolded is not None,
             None if self.grams is None else self.grams.cost,
             self.like.device.type,
-            self.unfolded is not None and onednn.can_multiply(self.like),
+            onednn.can_multiply(self.like),
         )
 
     @property
@@ -109,10 +111,9 @@ class OuterProducts(Form):
             return self._by_one_product(PRODUCTS[algorithm], parts)
         if algorithm == "transposed":
             return self._transposed(parts)
-        if algorithm == "singly":
-            return self._singly(self._matrix_products(), parts)
-        if algorithm in self.single_makers:
-            return self._singly(self._made_alone(self.single_makers[algorithm]), parts)
+        one_by_one = self._made_one_by_one(algorithm)
+        if one_by_one is not None:
+            return self._singly(one_by_one, parts)
         return super()._by(algorithm, parts, choose)
 
     def _transposed(self, parts: Parts) -> Summary:
@@ -136,6 +137,15 @@ class OuterProducts(Form):
         totals = sums.found().reshape(-1, *self.shape)
         return Summary(totals, squares.found(partial(made_again, self.explicit)))
 
+    def _made_one_by_one(self, algorithm: str) -> Iterator[Tensor] | None:
+        """What makes the gradients one after the other, if that is what the algorithm does."""
+        if algorithm == "singly":
+            return self._matrix_products()
+        if algorithm == SINGLY_BY_ONEDNN:
+            return self._products_by_onednn()
+        make = self.single_makers.get(algorithm)
+        return None if make is None else self._made_alone(make)
+
     def _made_alone(self, make: Callable[[int], Tensor]) -> Iterator[Tensor]:
         """Gradients ``[n, *shape]``, each made for itself; small ones together."""
         together = self._together
@@ -157,6 +167,15 @@ class OuterProducts(Form):
                     filled = 0
         if filled:
             yield place[:filled]
+
+    def _products_by_onednn(self) -> Iterator[Tensor]:
+        """Gradients ``[n, O, K]`` of one group, one product each; small ones together."""
+        together = self._together
+        for start, stop in self._chunks(SINGLY_BY_ONEDNN):
+            x, dy = (side[:, 0].unbind() for side in self.factors(start, stop))  # [T, K], [T, O]
+            for first in range(0, stop - start, together):
+                pairs = zip(dy[first : first + together], x[first : first + together], strict=True)
+                yield stacked([onednn.product(left.t(), right) for left, right in pairs])
 
     @property
     def _together(self) -> int:
@@ -210,7 +229,7 @@ class OuterProducts(Form):
         values = max(gradient, factors)
         if algorithm == "gram":
             values = self._grams.values
-        elif algorithm == "singly" or algorithm in PRODUCTS:
+        elif algorithm in (*SINGLY, *PRODUCTS):
             values = factors
         elif algorithm in self.makers:
             values = gradient
@@ -272,7 +291,8 @@ def _kind_of(
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and device != "mps":
         return _Kind(by_gram, key)
-    made = ("direct", "transposed", "singly", *makers)
+    singly = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
+    made = ("direct", "transposed", *singly, *makers)
     cost = cost_of_factors(dims) if gram_cost is None else gram_cost
     if device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
         return _Kind(made, key)

@@ -42,10 +42,9 @@ class Unfolded(NamedTuple):
 
     def grams(self, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Gram matrices over the positions of each of ``count`` examples, ``[n, G, T, T]`` each."""
-        groups, positions, inputs = self.x.shape
+        groups, _, inputs = self.x.shape
         x = self.x.to(dtype).reshape(groups * count, -1, inputs)  # [G*n, T, K]
-        dy = self.dy.to(dtype).view(groups, -1, count, positions // count).transpose(1, 2)
-        dy = dy.flatten(0, 1)  # [G*n, O, T]
-        both = torch.bmm(x, x.transpose(1, 2)), torch.bmm(dy.transpose(1, 2), dy)
+        dy = self.dy.to(dtype).unflatten(2, (count, -1)).permute(0, 2, 3, 1).flatten(0, 1)
+        both = torch.bmm(x, x.transpose(1, 2)), torch.bmm(dy, dy.transpose(1, 2))
         x_gram, dy_gram = (g.view(groups, count, *g.shape[1:]).transpose(0, 1) for g in both)
         return x_gram, dy_gram

@@ -42,27 +42,27 @@ def convolution_forms(
     positions of it. Cost: as ``OuterProducts`` plus the unfolding, ``N*K*L`` values a chunk.
     """
     weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments)
-    x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
-    dy = layout.examples_first(dy)  # [N, rows, GO, *out]
+    sides = Sides(
+        layout.rows(arguments["input"]), layout.rows(dy), layout.positions, geometry, weight.shape
+    )
 
     def batch_sum(start: int, stop: int) -> Tensor:
-        rows_of_x, amounts = x[start:stop].flatten(0, 1), geometry.symmetric
+        (x, dy), amounts = sides.of(start, stop), geometry.symmetric
         if amounts is None:  # padding="same" of an even kernel pads one side more
-            rows_of_x, amounts = F.pad(rows_of_x, geometry.padding), (0,) * spatial
-        rows_of_dy = dy[start:stop].flatten(0, 1)
-        return _weight_gradient(rows_of_dy, rows_of_x, weight, geometry, amounts, None)
+            x, amounts = F.pad(x, geometry.padding), (0,) * spatial
+        return _weight_gradient(dy, x, weight, geometry, amounts, None)
 
     def alone(example: int) -> Tensor:
         """A backward pass for each example."""
-        padding = geometry.symmetric or ()
-        return _weight_gradient(dy[example], x[example], weight, geometry, padding, None)
+        x, dy = sides.of(example, example + 1)
+        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric or (), None)
 
     def grouped(start: int, stop: int) -> Tensor:
         """One backward pass in which every example is a group of its own."""
-        count = stop - start
+        (x, dy), count = sides.of(start, stop), stop - start
         many = replace(geometry, groups=count * geometry.groups)
         found = _weight_gradient(
-            dy[start:stop].flatten(0, 2)[None], x[start:stop].flatten(0, 2)[None],
+            dy.flatten(0, 1)[None], x.flatten(0, 1)[None],
             weight.new_empty(count * len(weight), *weight.shape[1:]), many,  # only its shape counts
             geometry.symmetric or (), None,
         )  # fmt: skip
@@ -70,15 +70,15 @@ def convolution_forms(
 
     def correlated(start: int, stop: int) -> Tensor:
         """The output's gradient as the kernel of a convolution of the input."""
-        return geometry.correlate(x[start:stop, 0], dy[start:stop, 0])[:, :, None]
+        return geometry.correlate(*sides.of(start, stop))[:, :, None]
 
-    sides = Sides(x, dy, geometry, weight.shape)
     ways = Ways({}, {})
-    if geometry.symmetric is not None and x.shape[1] == 1:
-        ways = Ways({"grouped": grouped}, {"alone": alone})
-    if x.shape[1] == 1 and geometry.groups == x.shape[2] == dy.shape[2] > 1:
-        ways.makers["correlated"] = correlated
-    return _forms(wanted, sides, dy, batch_sum, ways)
+    if sides.several == 1:
+        if geometry.symmetric is not None:
+            ways = Ways({"grouped": grouped}, {"alone": alone})
+        if geometry.groups == sides.folded.shape[1] == sides.flat.shape[1] > 1:
+            ways.makers["correlated"] = correlated
+    return _forms(wanted, sides, dy, layout, batch_sum, ways)
 
 
 def transposed_forms(
@@ -94,35 +94,34 @@ def transposed_forms(
     that convolution's, with the output gradient unfolded. Cost: as ``convolution_forms``.
     """
     weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments)
-    x = layout.examples_first(arguments["input"])  # [N, rows, C, *in]
-    dy = layout.examples_first(dy)  # [N, rows, GO, *out]
+    sides = Sides(
+        layout.rows(dy), layout.rows(arguments["input"]), layout.positions, geometry, weight.shape
+    )
 
     def batch_sum(start: int, stop: int) -> Tensor:
         assert geometry.symmetric is not None, "transposed convolutions pad by numbers"
+        dy, x = sides.of(start, stop)
         extra = per_axis(arguments["output_padding"], spatial)
-        rows_of_x, rows_of_dy = (v[start:stop].flatten(0, 1) for v in (x, dy))
-        return _weight_gradient(
-            rows_of_dy, rows_of_x, weight, geometry, geometry.symmetric, output_padding=extra
-        )
+        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric, output_padding=extra)
 
-    sides = Sides(dy, x, geometry, weight.shape)
-    return _forms(wanted, sides, dy, batch_sum, Ways({}, {}))
+    return _forms(wanted, sides, dy, layout, batch_sum, Ways({}, {}))
 
 
 def _forms(
     wanted: frozenset[str],
     sides: Sides,
     dy: Tensor,
+    layout: ExampleLayout,
     batch_sum: Callable[[int, int], Tensor],
     ways: Ways,
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""
     found: Forms = {}
     if "bias" in wanted:
-        found["bias"] = Explicit(dy.movedim(2, 1).flatten(2).sum(2))
+        found["bias"] = Explicit(layout.added_up(dy.flatten(2).sum(2)))
     if "weight" in wanted:
         found["weight"] = OuterProducts(
-            count=dy.shape[0],
+            count=layout.count(dy),
             shape=sides.shape,
             dims=sides.dims,
             factors=sides.factors,

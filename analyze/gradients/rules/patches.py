@@ -23,29 +23,37 @@ class Sides:
     """Both factors, and how the one is unfolded.
 
     Args:
-        folded: ``[N, rows, channels, *in]``; this one is unfolded.
-        flat: ``[N, rows, channels, *out]``; its spatial axes are the positions.
+        folded: ``[N * several, channels, *in]``; this one is unfolded.
+        flat: ``[N * several, channels, *out]``; its spatial axes are the positions.
+        several: Rows of one example.
         geometry: Of the convolution of ``folded``.
         shape: Of the weight, ``[channels of flat, channels of folded in a group, *kernel]``.
     """
 
     folded: Tensor
     flat: Tensor
+    several: int
     geometry: ConvolutionGeometry
     shape: torch.Size
 
     def __post_init__(self) -> None:
         groups = self.geometry.groups
-        self.size = self.flat.shape[3:]  # positions along each axis
-        positions = self.flat.shape[1] * self.size.numel()  # an example's rows are positions
+        self.size = self.flat.shape[2:]  # positions along each axis
+        positions = self.several * self.size.numel()  # an example's rows are positions
         # (G, T, O, K), as OuterProducts takes them
         self.dims = groups, positions, self.shape[0] // groups, self.shape[1:].numel()
 
+    def of(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Both sides of a range of examples, ``[n * several, ...]``."""
+        first, end = start * self.several, stop * self.several
+        return rows(self.folded, first, end), rows(self.flat, first, end)
+
     def factors(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
-        count, several = stop - start, self.flat.shape[1]
+        count, several = stop - start, self.several
         groups, _, outputs, inputs = self.dims
-        patches, flat = self._patches(start, stop), rows(self.flat, start, stop)
+        folded, flat = self.of(start, stop)
+        patches = self._patches(folded)
         if several == 1:
             x = patches.reshape(count, groups, inputs, -1)
             dy = flat.reshape(count, groups, outputs, -1)
@@ -57,12 +65,12 @@ class Sides:
     def unfolded(self, start: int, stop: int) -> Unfolded:
         """All positions of a range of examples in two matrices a group."""
         groups, _, outputs, inputs = self.dims
-        dy = _positions_last(rows(self.flat, start, stop).flatten(0, 1), groups, outputs)
+        folded, flat = self.of(start, stop)
+        dy = _positions_last(flat, groups, outputs)
         if inputs == self.shape[1]:  # one tap: single positions
-            x = _positions_last(self._patches(start, stop), groups, inputs).transpose(1, 2)
+            x = _positions_last(self._patches(folded), groups, inputs).transpose(1, 2)
             return Unfolded(x, dy, self._in_shape)
         # Channels last, or single numbers would be copied in place of a pixel's channels.
-        folded = rows(self.folded, start, stop).flatten(0, 1)
         patches = self.geometry.unfold(folded, self.size, channels_last=True)
         spatial = len(self.size)
         kernel, places = range(3, 3 + spatial), range(3 + spatial, 3 + 2 * spatial)
@@ -76,16 +84,16 @@ class Sides:
         ``o`` of the kernel, so the Gram matrix of positions is made once, and added up shifted,
         along one axis after the other.
         """
-        geometry, groups, inputs = self.geometry, self.geometry.groups, self.folded.shape[3:]
+        geometry, groups, inputs = self.geometry, self.geometry.groups, self.folded.shape[2:]
         places, positions, taps = inputs.numel(), self.size.numel(), geometry.kernel.numel()
         channels, others = self.shape[1], self.shape[0] // groups
-        if self.flat.shape[1] > 1 or places**2 > positions * taps * (positions + COPYING):
+        if self.several > 1 or places**2 > positions * taps * (positions + COPYING):
             return None  # positions in several rows, or a stride that leaves most of them out
 
         def of(start: int, stop: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            count = stop - start
-            z = self.folded[start:stop, 0].reshape(count, groups, channels, places).to(dtype)
-            y = self.flat[start:stop, 0].reshape(count, groups, others, positions).to(dtype)
+            count, (folded, flat) = stop - start, self.of(start, stop)
+            z = folded.reshape(count, groups, channels, places).to(dtype)
+            y = flat.reshape(count, groups, others, positions).to(dtype)
             single = (z.transpose(2, 3) @ z).view(*z.shape[:2], *inputs, *inputs)
             return geometry.patch_grams(single, self.size), y.transpose(2, 3) @ y
 
@@ -93,9 +101,8 @@ class Sides:
         values = 2 * places**2 + 2 * positions**2 + places * channels + positions * others
         return Grams(of, cost, values)
 
-    def _patches(self, start: int, stop: int) -> Tensor:
-        """``[n*rows, C, ...]``, the taps and positions of a range of examples in any shape."""
-        folded = rows(self.folded, start, stop).flatten(0, 1)
+    def _patches(self, folded: Tensor) -> Tensor:
+        """``[rows, C, ...]``, the taps and positions of some rows in any shape."""
         return folded if self.geometry.pointwise else self.geometry.unfold(folded, self.size)
 
     def _in_shape(self, total: Tensor) -> Tensor:
