@@ -40,7 +40,7 @@ class ExampleLayout:
 
     def count(self, tensor: Tensor) -> int:
         """N, the number of examples in ``tensor``."""
-        return tensor.shape[self.axis] // (self.before * self.after)
+        return tensor.shape[self.axis] // self.positions
 
     def fits(self, tensor: Tensor, examples: int) -> bool:
         """Whether ``tensor`` has so many examples along the axis."""

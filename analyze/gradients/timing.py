@@ -91,7 +91,7 @@ def fastest(
     first = {name: taken(name) for name in ways}
     bound = HOPELESS * min(first.values())
     for name, own in first.items():
-        if bound < own <= bound + COMPILING:
+        if bound < own <= bound + COMPILING / done.get(name, 1):
             first[name] = taken(name)
     contenders = [name for name in ways if first[name] <= bound]
     runs = [[taken(name) for name in contenders] for _ in range(rounds)]
