@@ -9,15 +9,15 @@ from typing import Any
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.detection import Limit, detectable
-from analyze.division import threads_restored
 from analyze.errors import InputError
+from analyze.gradients.conditions import threads_restored
 from analyze.gradients.plan import Plan, uses
 from analyze.gradients.proof import Proof
+from analyze.gradients.sharing import in_forks_at_once
 from analyze.gradients.timing import Timing
 from analyze.job import Job, Options, resolve
 from analyze.loading import loaded_model
 from analyze.preparation import Prepared, prepare
-from analyze.workers import Tell, Workers
 
 REST = "forward pass, gradients of activations"
 LARGE_GRAM = 1 << 30  # bytes of Gram matrices from which a warning is given
@@ -101,14 +101,10 @@ def _timing(job: Job, prepared: Prepared, checkpoint: Checkpoint) -> Timing:
     """As a run measures: where that is side by side, workers share caches and memory."""
     engine, workers = prepared.engine, prepared.division.workers
 
-    def timed(number: int, tell: Tell) -> tuple[Timing, dict[str, Any]]:
+    def timed() -> tuple[Timing, dict[str, Any]]:
         return engine.timing(loaded_model(job, checkpoint)), engine.state()
 
-    found: list[tuple[Timing, dict[str, Any]]] = []
-    if workers > 1:
-        with Workers(workers, timed) as side_by_side:
-            results = side_by_side.results(range(workers), lambda content: None)
-            found = [result for _, result in results if result is not None]
+    found = in_forks_at_once(timed, workers) if workers > 1 else []
     if not found:  # alone, or where it is told what is wrong
         return engine.timing(loaded_model(job, checkpoint))
     timing, state = max(found, key=lambda one: one[0].checkpoint)
@@ -142,6 +138,7 @@ def _report(
         "device": str(engine.device),
         "workers": prepared.division.workers,
         "threads": prepared.division.threads,
+        "shares": engine.shares,
         "batch_size": engine.batch_size,
         "algorithms": engine.plan.algorithms if engine.plan is not None else {},
         "proof_precision": engine.proof.dtype,

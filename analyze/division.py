@@ -1,15 +1,13 @@
-"""How a run divides the processor: one process with all threads, or workers of one thread each.
+"""How the processor is divided: among checkpoints, or among the batches of one.
 
-A checkpoint each in workers of one thread is faster than one checkpoint after the other on all of
-them (ADR 15): Python and small operations use one thread, whatever there is.
+Processes of one thread each are faster than one process on all of them (ADR 15): Python and small
+operations use one thread, whatever there is.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +25,13 @@ class Division:
     Args:
         workers: Processes that measure a checkpoint each; 1 for none but this one.
         threads: Of each process.
+        sharing: Processes of one thread that may share the batches of a checkpoint (ADR 18); 1 for
+            none but this one.
     """
 
     workers: int
     threads: int
+    sharing: int = 1
 
     def turns(self, checkpoints: int) -> int:
         """Checkpoints that are measured one after the other until so many are done."""
@@ -44,33 +45,25 @@ def divided(
 
     Args:
         checkpoints: How many.
-        device: Where batches are computed. Workers are for the CPU, where the system can fork, and
-            where torch has no accelerator: it then refuses backward passes in a fork.
+        device: Where batches are computed. Processes beside this one are for the CPU, where the
+            system can fork, and where torch has no accelerator: it then refuses backward passes in
+            a fork.
         needed: Bytes that measuring one of them takes.
         before: Threads of each process when the run began, if it did: with another number, kernels
             add in another order, and the bits are others.
     """
     cores = torch.get_num_threads()
-    alone = Division(1, cores if before is None else min(before, cores))
+    threads = cores if before is None else min(before, cores)
     if device.type != "cpu" or sys.platform != "linux" or torch.accelerator.is_available():
-        return alone
-    workers = min(cores, checkpoints, int(SHARE_OF_MEMORY * _memory()) // max(1, needed))
+        return Division(1, threads)
+    most = min(cores, max(1, int(SHARE_OF_MEMORY * _memory()) // max(1, needed)))
+    workers = min(most, checkpoints)
     if workers < 2 or before not in (None, 1):
-        return alone
-    shared = Division(workers, 1)
-    if before is None and shared.turns(checkpoints) * cores**THREADS_GAIN >= checkpoints:
-        return alone
-    return shared
-
-
-@contextmanager
-def threads_restored() -> Iterator[None]:
-    """Torch has as many threads after the block as before."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return Division(1, threads, most)
+    beside = Division(workers, 1)
+    if before is None and beside.turns(checkpoints) * cores**THREADS_GAIN >= checkpoints:
+        return Division(1, threads, most)
+    return beside
 
 
 def _memory() -> int:

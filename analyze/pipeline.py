@@ -19,10 +19,11 @@ from analyze.checkpoints.links import real_path
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.watch import Watch
 from analyze.collation import collate, without_rounding
-from analyze.division import threads_restored
+from analyze.division import divided
 from analyze.errors import InputError, bad_choice
 from analyze.following import first_job
 from analyze.following import follow as following
+from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss
@@ -84,6 +85,8 @@ def measure(
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     engine = Engine(probes, build_loss(loss), settings)
+    needed = engine.bytes_needed(sum(p.numel() for p in model.parameters()))
+    engine.processes = divided(1, engine.device, needed).sharing
     engine.prepare([copied(model)])
     measured = engine.measure(copied(model))
     assert engine.plan is not None

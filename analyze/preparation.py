@@ -60,6 +60,7 @@ def prepare(
         state = _kept_plan(folder, engine)
     division = _division(1 if alone else len(readable), model, engine, state)
     torch.set_num_threads(division.threads)
+    engine.processes = division.sharing
     _prove_on_ends(job, engine, readable, problems, state)
     if folder is not None:
         _keep_plan(folder, engine, state, division)

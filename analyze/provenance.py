@@ -42,6 +42,7 @@ def circumstances(engine: Engine, loss: str) -> dict[str, Any]:
         "precision": settings.precision,
         "batch_norm": settings.batch_norm,
         "batch_size": engine.batch_size,
+        "shares": engine.shares,
         "folds": settings.folds,
         "selected": {"layers": settings.layers, "parameters": settings.parameters},
         "cells": list(settings.cells),

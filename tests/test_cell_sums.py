@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from analyze.gradients.batch import BatchResult
-from analyze.gradients.cell_sums import CellSums
+from analyze.gradients.cell_sums import CellSums, gram_matrices
 from analyze.gradients.forms import Summary
 from analyze.gradients.forms.parts import stacked
+from analyze.gradients.room import OwnRoom
 
+CPU = torch.device("cpu")
 SHAPE = (4, 3, 2)
 ORDERS = [(0, 1, 2), (0, 2, 1), (2, 0, 1)]
 
@@ -27,19 +29,27 @@ def batch_of(*totals: torch.Tensor, scale: float) -> BatchResult:
     return BatchResult(none, none, {"weight": summary}, scale)
 
 
+def cell_sums(cells: range) -> CellSums:
+    return CellSums(cells, OwnRoom(torch.float32, CPU), CPU)
+
+
+def gram_of(*shares: CellSums, cells: int = 1) -> np.ndarray:
+    return gram_matrices(shares, cells, CPU)["weight"]
+
+
 @pytest.mark.parametrize("first", ORDERS)
 @pytest.mark.parametrize("later", ORDERS)
 @pytest.mark.parametrize("pieces", [1, 2, 3])
 def test_orders_in_memory_do_not_change_a_product_of_sums(first, later, pieces):
     torch.manual_seed(0)
     cells = torch.randn(2, pieces, *SHAPE)
-    sums = CellSums(2, torch.float32, torch.device("cpu"), host=False)
+    sums = cell_sums(range(2))
     for cell in range(2):
         for k, values in enumerate(cells[cell]):
             batch = batch_of(in_order(values, later if cell or k else first), scale=4.0)
             sums.add(batch, 0, cell, first=k == 0, last=k == pieces - 1)
     expected = cells.double().sum(1).flatten(1)
-    found = sums.gram_matrices(torch.device("cpu"))["weight"]
+    found = gram_of(sums, cells=2)
     np.testing.assert_allclose(found, (expected @ expected.T).numpy(), rtol=1e-6)
 
 
@@ -53,7 +63,30 @@ def test_sums_of_parts_keep_their_order_in_memory(order):
 
 
 def test_a_parameter_may_be_one_number():
-    sums = CellSums(1, torch.float32, torch.device("cpu"), host=False)
+    sums = cell_sums(range(1))
     sums.add(batch_of(torch.tensor(2.0), torch.tensor(3.0), scale=1.0), 0, 0, True, False)
     sums.add(batch_of(torch.tensor(2.0), torch.tensor(3.0), scale=1.0), 1, 0, False, True)
-    assert sums.gram_matrices(torch.device("cpu"))["weight"] == 25.0
+    assert gram_of(sums) == 25.0
+
+
+@pytest.mark.parametrize("first", ORDERS)
+@pytest.mark.parametrize("second", ORDERS)
+def test_shares_of_cells_in_any_order_in_memory(first, second):
+    torch.manual_seed(0)
+    totals = torch.randn(4, *SHAPE)  # of cells 0, 1, 1, 2: one of them is in both shares
+    shares = [cell_sums(range(2)), cell_sums(range(1, 3))]
+    for share, cell, values, order in (
+        (0, 0, totals[0], first), (0, 1, totals[1], first),
+        (1, 1, totals[2], second), (1, 2, totals[3], second),
+    ):  # fmt: skip
+        shares[share].add(batch_of(in_order(values, order), scale=2.0), 0, cell, True, True)
+    flat = totals.double().flatten(1)
+    expected = torch.stack([flat[0], flat[1] + flat[2], flat[3]])
+    found = gram_of(*shares, cells=3)
+    np.testing.assert_allclose(found, (expected @ expected.T).numpy(), rtol=1e-12)
+
+
+def test_a_parameter_that_one_share_has_no_gradient_of():
+    with_one, without = cell_sums(range(1)), cell_sums(range(1, 2))
+    with_one.add(batch_of(torch.tensor(3.0), scale=1.0), 0, 0, True, True)
+    np.testing.assert_array_equal(gram_of(with_one, without, cells=2), [[9.0, 0.0], [0.0, 0.0]])

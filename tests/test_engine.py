@@ -49,6 +49,12 @@ def test_agrees_with_one_example_at_a_time_by_the_expected_method(case, batch_si
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
     assert {name: methods[name] for name in case.methods} == case.methods
+    assert_agrees(tree, expected)
+
+
+def assert_agrees(tree, expected: oracle.Statistics) -> None:
+    """Each parameter's Gram matrix and squared norms are those of the oracle."""
+    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     zero = set(zero_to_rounding(tree))
     assert set(parameters["parameter"].values) == set(expected.gram)
     for name in expected.gram:

@@ -17,8 +17,9 @@ import analyze
 from analyze import division, measuring, preparation
 from analyze.check import check
 from analyze.checkpoints import watch
-from analyze.division import Division, divided, threads_restored
+from analyze.division import Division, divided
 from analyze.errors import CheckpointError
+from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.timing import Timing
 from analyze.job import Options
@@ -224,13 +225,13 @@ def test_an_error_comes_through_the_pipe_whole(kind):
     ("cores", "checkpoints", "expected"),
     [
         (1, 12, Division(1, 1)),
-        (2, 1, Division(1, 2)),
+        (2, 1, Division(1, 2, sharing=2)),
         (2, 2, Division(2, 1)),
-        (2, 3, Division(1, 2)),  # the third would be measured on one of two cores
+        (2, 3, Division(1, 2, sharing=2)),  # the third would be measured on one of two cores
         (2, 12, Division(2, 1)),
         (8, 6, Division(6, 1)),
         (8, 12, Division(8, 1)),
-        (64, 3, Division(1, 64)),
+        (64, 3, Division(1, 64, sharing=64)),
         (64, 100, Division(64, 1)),
     ],
 )
@@ -244,6 +245,7 @@ def test_no_more_workers_than_half_of_the_memory_holds(monkeypatch):
     monkeypatch.setattr(division, "_memory", lambda: 1000)
     assert divided(80, CPU, needed=100) == Division(5, 1)
     assert divided(80, CPU, needed=300) == Division(1, 8)
+    assert divided(1, CPU, needed=100) == Division(1, 8, sharing=5)
 
 
 def test_the_memory_of_a_container_counts(monkeypatch, tmp_path):
@@ -273,9 +275,9 @@ def test_no_workers_where_forks_are_not_safe(monkeypatch):
     ("cores", "before", "expected"),
     [
         (2, 1, Division(2, 1)),
-        (2, 2, Division(1, 2)),  # begun with three checkpoints, say
+        (2, 2, Division(1, 2, sharing=2)),  # begun with three checkpoints, say
         (1, 2, Division(1, 1)),
-        (4, 2, Division(1, 2)),
+        (4, 2, Division(1, 2, sharing=4)),
     ],
 )
 def test_a_run_goes_on_with_the_threads_that_it_began_with(monkeypatch, cores, before, expected):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,7 +12,10 @@ from torch import Tensor
 
 from analyze.gradients.batch import BatchResult
 from analyze.gradients.float64 import device_with_float64
+from analyze.gradients.room import Room
 from analyze.gradients.timing import seconds
+
+Layout = tuple[torch.Size, tuple[int, ...]]  # shape and strides
 
 COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
 
@@ -24,19 +29,17 @@ class CellSums:
     first. No more than one float64 gradient is held.
 
     Args:
-        cells: C.
-        dtype: Of the sums; float32 ones are rounded once a cell.
+        cells: Numbers of the cells, C of them, which follow each other.
+        room: Where the sums are held; float32 ones are rounded once a cell.
         device: Of the batches; what is added on MPS, which has no float64, is on the CPU.
-        host: Whether the sums are held in the host's memory.
     """
 
-    def __init__(self, cells: int, dtype: torch.dtype, device: torch.device, host: bool) -> None:
-        self._cells = cells
-        self._dtype = dtype
+    def __init__(self, cells: range, room: Room, device: torch.device) -> None:
+        self.cells = cells
+        self._room = room
         self._batches = device_with_float64(device)
-        self._device = torch.device("cpu") if host else self._batches
         self._sums: dict[str, Tensor] = {}
-        self._layouts: dict[str, tuple[torch.Size, tuple[int, ...]]] = {}  # of each sum in its row
+        self.layouts: dict[str, Layout] = {}  # of each sum in its row
         self._running: dict[str, Tensor] = {}  # the sum of a cell's parts so far
         self._begun: set[str] = set()
         self._pieces = 0  # of the cell so far
@@ -55,36 +58,54 @@ class CellSums:
             self._begun.clear()
             self._pieces = 0
         self._pieces += 1
+        own = self.cells.index(cell)
         for name in result.scaled:
-            row = self._shaped(name, self._stacked(name, result.scaled[name].totals[part])[cell])
+            row = self._shaped(name, self._stacked(name, result.scaled[name].totals[part])[own])
             if first:
                 result.put_total(name, part, row)
             elif last and self._pieces == 2:
                 result.add_total(name, part, row)  # two float32 numbers are rounded once anyway
             else:
-                running = self._shaped(name, self._room(name))
+                running = self._shaped(name, self._parts_so_far(name))
                 if name not in self._begun:
                     running.copy_(row)
                     self._begun.add(name)
                 result.add_total(name, part, running)
         if last:
             for name in self._begun:
-                self._sums[name][cell] = self._running[name]
+                self._sums[name][own] = self._running[name]
 
-    def gram_matrices(self, device: torch.device) -> dict[str, np.ndarray]:
-        """``[C, C]`` float64 for each parameter that any cell has a gradient of."""
-        return {name: gram_matrix(sums, device) for name, sums in self._sums.items()}
+    def take_over(self, layouts: Mapping[str, Layout]) -> None:
+        """Have what other sums, in a fork, have written to this room.
+
+        Args:
+            layouts: Theirs.
+        """
+        for name, layout in layouts.items():
+            self._hold(name, layout)
+
+    def rows(self, name: str, layout: Layout) -> Tensor:
+        """The sums ``[C, P]`` of a parameter, the values in the order of a layout."""
+        sums = self._sums[name]
+        if self.layouts[name] == layout:
+            return sums
+        ordered = torch.empty_like(sums)
+        for to, own in zip(ordered, sums, strict=True):
+            to.as_strided(*layout).copy_(self._shaped(name, own))
+        return ordered
 
     def _stacked(self, name: str, like: Tensor) -> Tensor:
         """The sums of all cells ``[C, P]``, zero where there are none yet."""
         if name not in self._sums:
-            shape = (self._cells, like.numel())
-            self._sums[name] = torch.zeros(shape, dtype=self._dtype, device=self._device)
             # Of an empty tensor like it: without what is between the values of a view.
-            self._layouts[name] = like.shape, torch.empty_like(like).stride()
+            self._hold(name, (like.shape, torch.empty_like(like).stride()))
         return self._sums[name]
 
-    def _room(self, name: str) -> Tensor:
+    def _hold(self, name: str, layout: Layout) -> None:
+        self._sums[name] = self._room.zeros(len(self.cells), math.prod(layout[0]))
+        self.layouts[name] = layout
+
+    def _parts_so_far(self, name: str) -> Tensor:
         """``[P]`` for the parts of one cell, where those of the cell before were added."""
         if name not in self._running:
             values = self._sums[name].shape[1]
@@ -93,25 +114,62 @@ class CellSums:
 
     def _shaped(self, name: str, row: Tensor) -> Tensor:
         """``[P]`` in the shape of the parameter."""
-        return row.as_strided(*self._layouts[name])
+        return row.as_strided(*self.layouts[name])
+
+
+def gram_matrices(
+    shares: Sequence[CellSums], cells: int, device: torch.device
+) -> dict[str, np.ndarray]:
+    """``[C, C]`` float64 for each parameter that any cell has a gradient of.
+
+    Args:
+        shares: The sums of some examples each; a cell's are added in float64.
+        cells: C, of all shares.
+        device: Where to compute.
+    """
+    names = dict.fromkeys(name for share in shares for name in share.layouts)
+    found = {}
+    for name in names:
+        own = [share for share in shares if name in share.layouts]
+        layout = own[0].layouts[name]
+        rows = [(share.cells, share.rows(name, layout)) for share in own]
+        found[name] = gram_matrix(rows, cells, device)
+    return found
 
 
 def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
     """About what the Gram matrix of so many sums of so many values takes, from a piece of it."""
     piece = torch.zeros(cells, min(values, COLUMNS), dtype=dtype, device=device)
-    return seconds(partial(gram_matrix, piece, device)) * values / max(1, piece.shape[1])
+    work = partial(gram_matrix, [(range(cells), piece)], cells, device)
+    return seconds(work) * values / max(1, piece.shape[1])
 
 
-def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
+def gram_matrix(
+    shares: Sequence[tuple[range, Tensor]], cells: int, device: torch.device
+) -> np.ndarray:
     """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
 
     Args:
-        sums: On the device or in the host's memory.
+        shares: Cells and their sums, on the device or in the host's memory; where a cell is in
+            several shares, its sum is that of theirs.
+        cells: C.
         device: Where to compute, but on MPS, which has no float64.
     """
     device = device_with_float64(device)
-    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
-    for columns in sums.split(COLUMNS, dim=1):
-        part = columns.to(device).double()
-        gram += part @ part.T
+    gram = torch.zeros(cells, cells, dtype=torch.float64, device=device)
+    for columns in zip(*(rows.split(COLUMNS, dim=1) for _, rows in shares), strict=True):
+        whole = _together([own for own, _ in shares], columns, cells, device)
+        gram += whole @ whole.T
     return gram.cpu().numpy()
+
+
+def _together(
+    ranges: Sequence[range], columns: Sequence[Tensor], cells: int, device: torch.device
+) -> Tensor:
+    """Some columns of all shares, ``[C, ...]`` float64."""
+    if len(ranges) == 1 and len(ranges[0]) == cells:
+        return columns[0].to(device).double()
+    whole = torch.zeros(cells, columns[0].shape[1], dtype=torch.float64, device=device)
+    for own, some in zip(ranges, columns, strict=True):
+        whole[own.start : own.stop] += some.to(device)
+    return whole

@@ -22,6 +22,16 @@ def measuring() -> Iterator[None]:
 
 
 @contextmanager
+def threads_restored() -> Iterator[None]:
+    """Torch has as many threads after the block as before."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def _exact_arithmetic() -> Iterator[None]:
     """Full float32 products: no TF32 and no bfloat16 shortcuts."""
     precision = torch.get_float32_matmul_precision()

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from analyze.errors import CheckpointError, InputError
+from analyze.errors import CheckpointError
+from analyze.gradients.accumulation import Accumulation, cells_of, together
 from analyze.gradients.batch import (
     BatchResult,
     ForwardChangedError,
@@ -24,16 +27,18 @@ from analyze.gradients.batch import (
     measure_batch,
 )
 from analyze.gradients.batch_norm import BatchNormStatistics
-from analyze.gradients.batches import Batch, batches
+from analyze.gradients.batches import Batch, batches, in_shares
 from analyze.gradients.calibration import calibrate
-from analyze.gradients.cell_sums import CellSums, seconds_of_gram
-from analyze.gradients.conditions import measuring
+from analyze.gradients.cell_sums import gram_matrices, seconds_of_gram
+from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import (
     choose_batch_size,
     largest_batch_bytes,
     most_parts,
     resolve_device,
 )
+from analyze.gradients.fit import check_fit
+from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.loader import Examples, ProbeLoader
@@ -45,6 +50,8 @@ from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
+from analyze.gradients.room import OwnRoom, Room, SharedRoom
+from analyze.gradients.sharing import Share, in_forks_at_once, shared_out
 from analyze.gradients.timing import WHOLE, Clock, Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
 
@@ -52,11 +59,18 @@ Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
+SAMPLED = 8  # probes whose forward pass tells how long a measurement takes
+PASSES = 3  # that a forward and a backward pass take as long as, of forward passes
+WORTH_SHARING = 2.0  # seconds of a measurement from which on it is shared among processes
 REPLICAS = 8  # times the model is held, for the most part in float64 while it is proven
 NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
     "and a run that is resumed may differ in the last digits"
 )
+
+
+def _unheard(examples: int) -> None:
+    """Progress that nobody asked for."""
 
 
 class Engine:
@@ -80,6 +94,8 @@ class Engine:
         self.notes: list[str] = []  # what the user should know of how it was measured
         self.memory = Memory(self.device, self.notes)
         self.repeatable = True
+        self.processes = 1  # that may share the batches of a model
+        self.shares = 1  # of a model's batches
         self._selected: frozenset[str] | None = None
         self._loader = ProbeLoader(probes)
         self._statistics = BatchNormStatistics(probes, self._loader, loss, settings.batch_norm)
@@ -127,19 +143,21 @@ class Engine:
                     raise
 
     def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
-        self._check_fit(replica)
+        check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
         refuse_mixing(self._reference(replica), *self._loader.take(self._spread(3)), self.loss)
         self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
-        if state is None:
-            self.memory.batch_size = self._batch_size(replica)
+        if state is not None:
+            self._adopt_plan(state)
+            return
+        self.shares = self._worthwhile_shares(replica)
+        self.memory.batch_size = self._batch_size(replica)
+        with self._threads_of_a_share():
             self._choose_algorithms(replica)
             if self.settings.batch_size == "auto":
                 self.memory.batch_size = self._by_methods_that_work(
                     replica, lambda: self._fastest_batch_size(replica)
                 )
-        else:
-            self._adopt_plan(state)
 
     def state(self) -> dict[str, Any]:
         """Plan and proof as plain values, from which ``adopt`` goes on to the same bits."""
@@ -148,6 +166,7 @@ class Engine:
             "requested_batch_size": self.settings.batch_size,
             "batch_size": self.batch_size,
             "host_sums": self.memory.host_sums,
+            "shares": self.shares,
             "repeatable": self.repeatable,
             "notes": list(self.notes),
             "methods": dict(self.plan.methods),
@@ -181,6 +200,7 @@ class Engine:
     def _adopt_plan(self, state: Mapping[str, Any]) -> None:
         """Take the choices of an earlier run in place of those that a fresh plan has."""
         self.plan = self._with_choices(dict(state["methods"]), state)
+        self.shares = state.get("shares", 1)  # not told by older versions
         self.memory.adopt(state["batch_size"], state.get("host_sums", False))
 
     def _with_choices(self, methods: dict[str, str], state: Mapping[str, Any]) -> Plan:
@@ -188,9 +208,7 @@ class Engine:
         algorithms = {**self.plan.algorithms, **state["algorithms"]}
         return replace(self.plan, methods=methods, algorithms=algorithms)
 
-    def measure(
-        self, model: nn.Module, progress: Callable[[int], None] = lambda examples: None
-    ) -> Measurement:
+    def measure(self, model: nn.Module, progress: Callable[[int], None] = _unheard) -> Measurement:
         """The sufficient statistics of one model, which is taken over.
 
         Args:
@@ -208,7 +226,7 @@ class Engine:
             replica = self._replica(model)
             other = self._statistics.set_after_losses_under_others(replica, self.batch_size)
             rows = self._random_rows(replica)
-            measured = self._proven(replica, rows, lambda: self._accumulate(replica, progress))
+            measured = self._proven(replica, rows, lambda: self.accumulate(replica, progress))
         return self._statistics.with_both_losses(measured, other)
 
     def timing(self, model: nn.Module) -> Timing:
@@ -217,55 +235,95 @@ class Engine:
         with measuring():
             replica = self._replica(model)
             self._statistics.set(replica)
-            batch = self._first_batch(replica)
-            self._batch(replica, batch)  # the first may allocate
-            both = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
+            taken, methods = self._timed_in_shares(replica)
+            inputs = self._loader.take(self._first_batch(replica).rows).inputs
             with torch.no_grad():
-                inputs = self._loader.take(batch.rows).inputs
-                forward = seconds(lambda: replica(inputs)) / len(batch.rows)
-            clock = Clock()
-            with clock.measuring(WHOLE):
-                self._batch(replica, batch, clock)
+                forward = seconds(lambda: replica(inputs)) / len(inputs)
             values = sum(parameter.numel() for parameter in replica.parameters.values())
             gram = seconds_of_gram(len(self.cells), values, self.dtype, self.device)
         passes = self._statistics.passes(replica.model)
-        taken = both * len(self.probes) + forward * passes + gram
-        return Timing(taken, gram, clock.shares())
+        return Timing(taken * len(self.probes) + forward * passes + gram, gram, methods)
 
-    def _accumulate(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
-        """Every cell's gradient sum and squared norms, then the Gram matrix of the sums."""
-        assert self.plan is not None
+    def _timed_in_shares(self, replica: Replica) -> tuple[float, dict[str, float]]:
+        """As ``_timed``, in all processes that add up shares at the same time."""
+        at_once = min(self.processes, self.shares)
+        timed = partial(self._timed, replica)
+        with self._threads_of_a_share():
+            found = in_forks_at_once(timed, at_once) if at_once > 1 else []
+            taken, methods = max(found, key=itemgetter(0)) if found else timed()
+        return taken / at_once, methods
+
+    def _timed(self, replica: Replica) -> tuple[float, dict[str, float]]:
+        """Seconds an example of a batch, and the methods' shares of that."""
+        batch = self._first_batch(replica)
+        self._batch(replica, batch)  # the first may allocate
+        taken = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
+        clock = Clock()
+        with clock.measuring(WHOLE):
+            self._batch(replica, batch, clock)
+        return taken, clock.shares()
+
+    def accumulate(
+        self, replica: Replica, progress: Callable[[int], None] = _unheard
+    ) -> Measurement:
+        """Every cell's gradient sum and squared norms, then the Gram matrix of the sums.
+
+        Without a proof, and with the statistics of batch norm that the replica has: ``measure``
+        is what sees to both.
+
+        Args:
+            replica: Of a model of the architecture that was prepared.
+            progress: Told how many examples each batch had.
+
+        Raises:
+            CheckpointError: a loss or gradient is not finite.
+            ForwardChangedError, MethodFailedError: the plan does not hold for this model.
+
+        Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
+        of C cells for each parameter's value.
+        """
+        assert self.plan is not None, "prepare comes first"
         names = [n for n in self.plan.order if n in replica.parameters]
-        row = {name: k for k, name in enumerate(names)}
-        cells, count = len(self.cells), len(self.probes)
-        squared = np.zeros((len(names), cells))
-        reached = np.zeros(len(names), dtype=bool)
-        bad = np.zeros((len(names), cells), dtype=int)  # not finite
-        each = np.zeros((len(names), count)) if self.settings.examples else None
-        loss, accuracy = np.empty(count), np.empty(count)
-        sums = CellSums(cells, self.dtype, self.device, self.memory.host_sums)
-        planned = list(self._batches(replica))
-        coming = self._loader.ahead((b.rows for b in planned), self.device, self.dtype)
-        for batch, examples in zip(planned, coming, strict=True):
-            result = self._measured(replica, batch, examples)
-            loss[batch.rows], accuracy[batch.rows] = result.losses.numpy(), result.accuracy.numpy()
-            if result.scaled:
-                norms, own = result.all_squared_norms(), np.array([row[n] for n in result.scaled])
-                squared[np.ix_(own, batch.cells)] += batch.sums(norms)
-                bad[np.ix_(own, batch.cells)] += batch.sums((~np.isfinite(norms)).astype(int))
-                reached[own] = True
-                if each is not None:
-                    each[np.ix_(own, batch.rows)] = norms
-            for part, piece in enumerate(batch.pieces):
-                sums.add(result, part, piece.cell, piece.first, piece.last)
-            progress(len(batch.rows))
-        check_losses(loss, np.arange(count), self.cells, replica, self._loader.inputs)
-        check_gradients(dict(zip(names, bad, strict=True)), self.cells, replica)
-        gram = np.full((len(names), cells, cells), np.nan)
-        for name, found in sums.gram_matrices(self.device).items():
-            gram[row[name]] = found
-        squared[~reached] = np.nan
-        return Measurement(tuple(names), gram, squared, loss, accuracy, each)
+        shares = self._shares(replica, names, progress)
+        found = together([share for share, _ in shares])
+        self.plan.algorithms.update(found.algorithms)
+        check_losses(found.loss, found.rows, self.cells, replica, self._loader.inputs)
+        check_gradients(dict(zip(names, found.bad, strict=True)), self.cells, replica)
+        cells = len(self.cells)
+        products = gram_matrices([sums for _, sums in shares], cells, self.device)
+        never_used = np.full((cells, cells), np.nan)
+        gram = np.array([products.get(name, never_used) for name in names])
+        squared = np.where(found.reached[:, None], found.squared_norms, np.nan)
+        return Measurement(tuple(names), gram, squared, found.loss, found.accuracy, found.examples)
+
+    def _shares(
+        self, replica: Replica, names: list[str], progress: Callable[[int], None]
+    ) -> list[Share]:
+        """What is added up of each share of the examples, in forks where there are several."""
+        assert self.plan is not None
+        plan, keep = self.plan, self.settings.examples
+        planned = [
+            list(self._batches(replica, cells=own)) for own in in_shares(self._rows(), self.shares)
+        ]
+
+        def add_up(share: int, room: Room, told: Callable[[int], None]) -> Share:
+            own = planned[share]
+            adding = Accumulation(
+                names, len(self.cells), own, keep, plan.algorithms, room, self.device
+            )
+            coming = self._loader.ahead((b.rows for b in own), self.device, self.dtype)
+            for batch, examples in zip(own, coming, strict=True):
+                adding.add(batch, self._measured(replica, batch, examples))
+                told(len(batch.rows))
+            return adding.found, adding.sums
+
+        place = torch.device("cpu") if self.memory.host_sums else device_with_float64(self.device)
+        here = OwnRoom(self.dtype, place)
+        if self.shares == 1:
+            return [add_up(0, here, progress)]
+        sizes = [parameter.numel() for parameter in replica.parameters.values()]
+        rooms = [SharedRoom(self.dtype, len(cells_of(own)), sizes) for own in planned]
+        return shared_out(add_up, rooms, here, self.processes, progress)
 
     def _batch(self, replica: Replica, batch: Batch, clock: Clock | None = None) -> BatchResult:
         return self._measured(replica, batch, self._loader.take(batch.rows), clock)
@@ -276,10 +334,16 @@ class Engine:
         assert self.plan is not None
         return measure_batch(replica, *examples, self.loss, self.plan, batch.parts, clock)
 
-    def _batches(self, replica: Replica, size: int | None = None) -> Iterator[Batch]:
+    def _rows(self) -> list[np.ndarray]:
+        """The probes of each cell."""
+        return [self.cells.rows(cell) for cell in range(len(self.cells))]
+
+    def _batches(
+        self, replica: Replica, size: int | None = None, cells: list[np.ndarray] | None = None
+    ) -> Iterator[Batch]:
         values = sum(parameter.numel() for parameter in replica.parameters.values())
-        rows = [self.cells.rows(cell) for cell in range(len(self.cells))]
-        return batches(rows, size or self.batch_size, most_parts(self.device, values))
+        most = most_parts(self.device, values)
+        return batches(cells or self._rows(), size or self.batch_size, most)
 
     def _check_losses(self, replica: Replica, rows: np.ndarray) -> None:
         """Nothing can be found out by value from a model that gives no finite numbers."""
@@ -309,38 +373,29 @@ class Engine:
             return replica.as_dtype(self.dtype)
         return exact
 
-    def _check_fit(self, replica: Replica) -> None:
-        """The model takes the probes, and its output the targets."""
-        probes = self._loader.take(self._spread(2)).inputs
-        try:
-            with torch.no_grad():
-                output = replica(probes)
-        except InputError:
-            raise
-        except Exception as error:  # whatever a model's forward raises on inputs it cannot take
-            shapes = {k or "inputs": list(t.shape[1:]) for k, t in probes.tensors.items()}
-            raise InputError(
-                "the model cannot take the probe inputs",
-                found=f"probes of shape {shapes}; the model says: {_first_line(error)}",
-                expected=f"inputs that {type(replica.model).__name__}.forward takes",
-                fix="give the probes the model was trained on: --probes FILE",
-            ) from error
-        if output.shape[:1] != (len(probes),):
-            raise InputError(
-                "the model's output has no axis of examples",
-                found=f"an output {list(output.shape)} for {len(probes)} probes",
-                expected="an output [N, ...], one row per example",
-                fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
-            )
-        targets = self._loader.targets
-        shape = (len(targets), *output.shape[1:])
-        self.loss.check(output.new_empty(()).expand(shape), targets)
-
     def _batch_size(self, replica: Replica) -> int:
         size = self.settings.batch_size
         if size != "auto":
             return int(size)
         return choose_batch_size(replica, self._loader.take(self._spread(1)).inputs)
+
+    def _worthwhile_shares(self, replica: Replica) -> int:
+        """In how many shares to measure: one where forks would take longer than they save."""
+        most = min(self.processes, len(self.probes))
+        if most < 2:
+            return 1
+        some = self._loader.take(self._spread(SAMPLED)).inputs
+        with torch.no_grad():
+            forward = seconds(lambda: replica(some)) / len(some)
+        return most if PASSES * forward * len(self.probes) > WORTH_SHARING else 1
+
+    @contextmanager
+    def _threads_of_a_share(self) -> Iterator[None]:
+        """As many as each process has that adds up a share."""
+        with threads_restored():
+            if self.shares > 1:
+                torch.set_num_threads(1)
+            yield
 
     def _choose_algorithms(self, replica: Replica) -> None:
         """Time the algorithms on a batch, so that the proof uses what the run will.
@@ -369,7 +424,7 @@ class Engine:
 
     def _sizes(self) -> list[int]:
         """Batch sizes of which the fastest is taken, the largest that fits last."""
-        most = min(self.batch_size, len(self.probes))
+        most = min(self.batch_size, len(self.probes) // self.shares)
         return sorted({max(1, most // part) for part in (1, 2, 4)})
 
     def _first_batch(self, replica: Replica, size: int | None = None) -> Batch:
@@ -419,7 +474,3 @@ class Engine:
         seed = zlib.crc32(np.array(sums, dtype=np.float32).tobytes())
         count = min(RECHECKED_EXAMPLES, len(self.probes))
         return np.sort(np.random.default_rng(seed).choice(len(self.probes), count, replace=False))
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,11 +1,11 @@
 """Time and memory of exact per-example gradients against a plain forward and backward pass.
 
 ``exactness``: the tests of the numbers, on the device. ``speed``: every way in turn with the plain
-step, on the same batch; figures are medians of the ratios. ``series``: batches side by side in
-workers, as a run has them on several cores. ``cells``: a whole checkpoint of many cells. ``side``:
-several of these side by side. ``memory``: peaks. ``run``: the command, from start to written
-results. ``scaling``: time and memory as one of probes, parameters, checkpoints, folds and subsets
-grows.
+step, on the same batch; figures are medians of the ratios. ``cell``: a checkpoint of one cell, its
+batches shared among the cores. ``series``: batches side by side in workers, as a run of many
+checkpoints has them. ``cells``: a whole checkpoint of many cells. ``side``: several of these side
+by side. ``memory``: peaks. ``run``: the command, from start to written results. ``scaling``: time
+and memory as one of probes, parameters, checkpoints, folds and subsets grows.
 
 Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
 """
@@ -25,10 +25,12 @@ from scripts.benchmarking.contenders import WAYS
 from scripts.benchmarking.exactness import exactness
 from scripts.benchmarking.machine import description, told
 from scripts.benchmarking.memory import beside_plain
+from scripts.benchmarking.one_cell import one_cell
 from scripts.benchmarking.scaling import scaling
 from scripts.benchmarking.series import series
 from scripts.benchmarking.speed import compare
 from scripts.benchmarking.tables import (
+    cell_table,
     cells_table,
     exactness_table,
     memory_table,
@@ -45,7 +47,8 @@ DOCS, FOLDER = Path("docs/speed.md"), Path("benchmarks")
 SAMPLE = "sample_checkpoints/half_noise"
 TABLES: dict[str, Callable[[Any], str]] = {
     "exactness": exactness_table,
-    "speed": speed_table, "series": series_table, "cells": cells_table, "side": cells_table,
+    "speed": speed_table, "cell": cell_table, "series": series_table,
+    "cells": cells_table, "side": cells_table,
     "memory": memory_table, "run": whole_run_table, "scaling": scaling_table,
 }  # fmt: skip
 ON = {
@@ -92,6 +95,8 @@ def _measured(
                 found[model.name] = compare(model, device, ways, pairs)
             elif part == "memory":
                 found[model.name] = beside_plain(device, model)
+            elif part == "cell":
+                found[model.name] = one_cell(model, pairs)
             elif part == "series":
                 found[model.name] = series(model, pairs)
             else:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.division import threads_restored
-from analyze.gradients.conditions import measuring
+from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
@@ -35,7 +34,8 @@ def whole_checkpoint(workload: Workload, device: str, workers: int = 1) -> dict[
     Args:
         workload: The model.
         device: Where.
-        workers: So many checkpoints side by side, each on one thread; plain passes on all.
+        workers: So many checkpoints side by side, each on one thread; plain passes on all. With 1
+            the processes of a CPU share the batches of one checkpoint.
     """
     with measuring(), threads_restored():
         return _compared(workload, device, workers)
@@ -51,6 +51,8 @@ def _compared(workload: Workload, device: str, workers: int) -> dict[str, Any]:
     names = [f"subset {n % SUBSETS}" for n in range(count)]
     probes = ProbeSet(inputs.numpy(), targets.numpy(), subset=names)
     engine = Engine(probes, build_loss("cross_entropy"), Settings(device, batch_norm="saved"))
+    if workers == 1 and device == "cpu":
+        engine.processes = threads
     engine.prepare([copy.deepcopy(model)])
 
     def ours() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from analyze.division import threads_restored
-from analyze.gradients.conditions import measuring
+from analyze.gradients.conditions import measuring, threads_restored
 from analyze.workers import Workers
 from scripts.benchmarking.contenders import ours, plain
 from scripts.benchmarking.paired import each_ratio, spread

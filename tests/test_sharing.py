@@ -1,0 +1,346 @@
+"""The batches of one checkpoint, shared out among forks of this process."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import analyze
+from analyze import preparation
+from analyze.check import check
+from analyze.division import Division
+from analyze.errors import CheckpointError
+from analyze.gradients import engine as engine_module
+from analyze.gradients.batch import MethodFailedError
+from analyze.gradients.batches import in_shares
+from analyze.gradients.conditions import threads_restored
+from analyze.gradients.engine import Engine
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Settings
+from analyze.gradients.room import SharedRoom
+from analyze.gradients.sharing import in_forks_at_once
+from analyze.job import Options
+from analyze.workers import Workers
+from tests.cases import CASES
+from tests.conftest import NAMES, TinyRun, small_probes
+from tests.crash import assert_same_arrays
+from tests.test_engine import assert_agrees
+from tests.test_engine import measured as case_measured
+from tests.test_memory import model
+
+SHARES = 2
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch) -> Iterator[None]:
+    """Two threads, and everything is worth sharing."""
+    monkeypatch.setattr(engine_module, "WORTH_SHARING", 0.0)
+    with threads_restored():
+        torch.set_num_threads(SHARES)
+        yield
+
+
+@pytest.fixture
+def by(monkeypatch, tmp_path) -> Callable[[], list[int]]:
+    """The process of each batch that was measured."""
+    log, measure = tmp_path / "processes", engine_module.measure_batch
+
+    def logged(*arguments):
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return measure(*arguments)
+
+    monkeypatch.setattr(engine_module, "measure_batch", logged)
+    return lambda: [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+def measured(**options):
+    return analyze.measure(
+        model(), small_probes(60), device="cpu", **({"folds": 2, "batch_size": 7} | options)
+    )
+
+
+def said(tree) -> dict:
+    return json.loads(tree.attrs["provenance"])
+
+
+# --- one model
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_shares_agree_with_one_example_at_a_time(case):
+    tree, expected = case_measured(case, batch_size=3, device="cpu")
+    assert said(tree)["shares"] == SHARES
+    assert_agrees(tree, expected)
+
+
+def test_each_share_is_measured_by_a_fork(by):
+    measured()
+    forks = set(by()) - {os.getpid()}
+    assert len(forks) == SHARES
+    assert all(by().count(fork) == 5 for fork in forks)  # 30 examples of 60, 7 at a time
+    assert torch.get_num_threads() == SHARES
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("folds", [1, 2, 7])
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_shares_give_the_numbers_of_one_process(folds, precision, monkeypatch):
+    shared = measured(folds=folds, precision=precision)
+    monkeypatch.setattr(engine_module, "WORTH_SHARING", float("inf"))
+    alone = measured(folds=folds, precision=precision)
+    assert (said(shared)["shares"], said(alone)["shares"]) == (SHARES, 1)
+    exact = 1e-12 if precision == "float64" else 1e-5
+    for group in ("parameters", "examples", "layers"):
+        for name, values in alone[group].data_vars.items():
+            if np.issubdtype(values.dtype, np.floating):
+                np.testing.assert_allclose(
+                    shared[group][name], values, rtol=exact, atol=exact, err_msg=name
+                )
+
+
+def test_what_takes_less_time_than_forks_is_not_shared(monkeypatch, by):
+    monkeypatch.undo()
+    assert said(measured())["shares"] == 1
+    assert multiprocessing.active_children() == []
+
+
+def test_one_core_shares_nothing(by):
+    torch.set_num_threads(1)
+    assert said(measured())["shares"] == 1
+    assert set(by()) == {os.getpid()}
+
+
+def test_there_are_no_more_shares_than_probes():
+    torch.set_num_threads(4)
+    tree = analyze.measure(model(), small_probes(3), device="cpu", batch_norm="saved", folds=1)
+    assert said(tree)["shares"] == 3
+    assert said(tree)["batch_size"] == 1
+
+
+def test_progress_is_told_of_every_example():
+    told = []
+    shared_engine().measure(model(), told.append)
+    assert sum(told) == 60
+    assert max(told) == 7
+
+
+def shared_engine(**settings) -> Engine:
+    options = Settings("cpu", **({"batch_size": 7, "folds": 2} | settings))
+    engine = Engine(small_probes(60), build_loss("cross_entropy"), options)
+    engine.processes = SHARES
+    engine.prepare([model()])
+    assert engine.shares == SHARES
+    return engine
+
+
+# --- what goes wrong
+
+
+def is_first(path: Path) -> bool:
+    """Whether no other process has asked before."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("deaths", [1, SHARES])
+def test_a_share_whose_fork_dies_is_measured_here_to_the_bit(monkeypatch, tmp_path, by, deaths):
+    engine = shared_engine()
+    expected = engine.measure(model())
+    here, measure_batch = os.getpid(), engine_module.measure_batch
+    before = by().count(here)
+
+    def dies(*arguments):
+        if os.getpid() != here and (deaths == SHARES or is_first(tmp_path / "first")):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return measure_batch(*arguments)
+
+    monkeypatch.setattr(engine_module, "measure_batch", dies)
+    found = engine.measure(model())
+    assert by().count(here) - before == 5 * deaths
+    assert found.gram.tobytes() == expected.gram.tobytes()
+    assert found.squared_norms.tobytes() == expected.squared_norms.tobytes()
+    assert found.examples is not None
+    assert expected.examples is not None
+    assert found.examples.tobytes() == expected.examples.tobytes()
+    assert found.loss.tobytes() == expected.loss.tobytes()
+
+
+def test_a_method_that_fails_in_a_fork_gives_way_to_the_next(monkeypatch):
+    engine = shared_engine(precision="float64")
+    expected, measure_batch = engine.measure(model()), engine_module.measure_batch
+    assert engine.plan is not None
+    name = engine.plan.by_rule[0]
+
+    def fails(replica, inputs, targets, loss, plan, *others):
+        if name in plan.by_rule and len(inputs) == 7:
+            raise MethodFailedError({name})
+        return measure_batch(replica, inputs, targets, loss, plan, *others)
+
+    monkeypatch.setattr(engine_module, "measure_batch", fails)
+    found = engine.measure(model())
+    assert name not in engine.plan.by_rule
+    np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-9, atol=1e-12)
+
+
+def test_a_fork_without_memory_halves_the_batch(monkeypatch):
+    engine = shared_engine(precision="float64")
+    expected, measure_batch = engine.measure(model()), engine_module.measure_batch
+
+    def limited(replica, inputs, *others):
+        if len(inputs) > 4:
+            raise MemoryError
+        return measure_batch(replica, inputs, *others)
+
+    monkeypatch.setattr(engine_module, "measure_batch", limited)
+    found = engine.measure(model())
+    assert engine.batch_size == 3
+    assert engine.notes == ["out of memory: batches of 3 from then on"]
+    np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-9, atol=1e-12)
+
+
+def test_losses_that_are_no_numbers_are_counted_over_all_shares():
+    probes = small_probes(60)
+    probes.inputs[""][[3, 47]] = 3e38  # clean and held out, in the first and the last share
+    engine = Engine(probes, build_loss("cross_entropy"), Settings("cpu", batch_size=7, folds=1))
+    engine.processes = SHARES
+    engine.prepare([model()])
+    with pytest.raises(CheckpointError) as caught:
+        engine.measure(model())
+    assert "2 such probes of 60: 1 of clean, 1 of held_out" in caught.value.found
+
+
+def test_ctrl_c_ends_the_forks(monkeypatch):
+    engine = shared_engine()
+
+    def interrupted(examples: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.measure(model(), interrupted)
+    assert multiprocessing.active_children() == []
+    assert torch.get_num_threads() == SHARES
+
+
+# --- how examples are shared out
+
+
+@pytest.mark.parametrize("shares", [1, 2, 3, 7, 11])
+@pytest.mark.parametrize("sizes", [[11], [4, 0, 7], [1] * 11, [0, 5, 5, 1, 0]])
+def test_each_share_has_as_many_examples_as_any_other_in_the_order_of_the_cells(sizes, shares):
+    order = np.random.default_rng(0).permutation(11)
+    cells = np.split(order, np.cumsum(sizes)[:-1])
+    found = in_shares(cells, shares)
+    assert np.concatenate([rows for share in found for rows in share]).tolist() == order.tolist()
+    counts = [sum(map(len, share)) for share in found]
+    assert max(counts) - min(counts) <= 1
+    for share in found:
+        assert len(share) == len(cells)
+        for own, whole in zip(share, cells, strict=True):
+            assert set(own) <= set(whole)
+
+
+# --- memory that forks share
+
+
+def test_this_process_sees_what_a_fork_writes():
+    room = SharedRoom(torch.float64, rows=2, columns=[3, 0, 5])
+
+    def write(task: int, tell) -> bool:
+        for columns in (5, 0, 3):
+            room.zeros(2, columns).fill_(columns)
+        return True
+
+    with Workers(1, write) as workers:
+        assert list(workers.results([0], lambda told: None)) == [(0, True)]
+    for columns in (5, 0, 3):
+        assert room.zeros(2, columns).tolist() == [[columns] * columns] * 2
+
+
+def test_memory_that_is_not_there_is_told_as_such():
+    with pytest.raises(MemoryError):
+        SharedRoom(torch.float32, rows=1, columns=[1 << 60])
+
+
+def test_forks_do_the_same_at_the_same_time_and_the_dead_give_nothing(tmp_path):
+    def work() -> int:
+        if is_first(tmp_path / "first"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid()
+
+    found = in_forks_at_once(work, 3)
+    assert len(set(found)) == 2
+    assert os.getpid() not in found
+
+
+# --- a run
+
+
+@pytest.fixture
+def few(tiny) -> TinyRun:
+    """Three checkpoints on two cores: not side by side."""
+    return tiny
+
+
+def test_a_run_of_few_checkpoints_shares_their_batches(few, by):
+    result = few.run("--batch-size", "4")
+    assert result.exit_code == 0, result.stderr
+    forks = set(by()) - {os.getpid()}
+    assert len(forks) == SHARES * len(NAMES)
+    tree = analyze.open_results(few.output)
+    assert said(tree)["shares"] == SHARES
+
+
+@pytest.mark.parametrize("cores", [1, SHARES])
+def test_a_resumed_run_has_the_shares_and_bits_of_the_one_before(few, monkeypatch, by, cores):
+    assert few.run("--batch-size", "4").exit_code == 0
+    before = analyze.open_results(few.output)
+    few.units[1].unlink()
+    monkeypatch.setattr(engine_module, "WORTH_SHARING", float("inf"))
+    monkeypatch.setattr(
+        preparation, "divided", lambda *arguments: Division(1, SHARES, sharing=cores)
+    )
+    done = len(by())
+    assert few.run("--batch-size", "4").exit_code == 0
+    assert len(set(by()[done:]) - {os.getpid()}) == (SHARES if cores > 1 else 0)
+    assert_same_arrays(before, analyze.open_results(few.output))
+
+
+def test_nothing_is_read_ahead_beside_forks(few, monkeypatch):
+    from analyze import measuring
+
+    events, read, measure = [], measuring.load, Engine.measure
+
+    def reading(job, checkpoint, sha256):
+        events.append("read")
+        return read(job, checkpoint, sha256)
+
+    def measuring_one(self, *arguments):
+        events.append("begun")
+        done = measure(self, *arguments)
+        events.append("done")
+        return done
+
+    monkeypatch.setattr(measuring, "load", reading)
+    monkeypatch.setattr(Engine, "measure", measuring_one)
+    assert few.run().exit_code == 0
+    assert events == ["read", "begun", "done"] * len(NAMES)
+
+
+def test_check_tells_of_shares_and_divides_the_time(few, monkeypatch):
+    monkeypatch.setattr(Engine, "_timed", lambda self, replica: (3.0, {}))
+    report = check(Path(few.path), Options()).report
+    assert (report["workers"], report["threads"], report["shares"]) == (1, SHARES, SHARES)
+    seconds = float(str(report["seconds"])) - float(str(report["preparation_seconds"]))
+    assert seconds == pytest.approx(len(NAMES) * 24 * 3.0 / SHARES, rel=0.02)
