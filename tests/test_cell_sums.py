@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from analyze.gradients.batch import BatchResult
-from analyze.gradients.cell_sums import CellSums, gram_matrices
+from analyze.gradients.cell_sums import FEW, CellSums, gram_matrices
 from analyze.gradients.forms import Summary
 from analyze.gradients.forms.parts import stacked
 from analyze.gradients.room import OwnRoom
@@ -90,3 +90,51 @@ def test_a_parameter_that_one_share_has_no_gradient_of():
     with_one, without = cell_sums(range(1)), cell_sums(range(1, 2))
     with_one.add(batch_of(torch.tensor(3.0), scale=1.0), 0, 0, True, True)
     np.testing.assert_array_equal(gram_of(with_one, without, cells=2), [[9.0, 0.0], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1, 4096])
+def test_a_sum_of_many_parts_is_as_exact_as_one_of_a_few(count):
+    sums, part = cell_sums(range(1)), torch.tensor(0.1)
+    for k in range(count):
+        sums.add(batch_of(part, scale=1.0), 0, 0, first=k == 0, last=k == count - 1)
+    exact = count * part.double().item()
+    assert np.sqrt(gram_of(sums).item()) == pytest.approx(exact, rel=FEW * 2**-24)
+
+
+def test_a_sum_of_many_parts_in_float32_alone_is_not():
+    naive = np.cumsum(np.full(4096, 0.1, np.float32))[-1]
+    assert abs(naive / (4096 * float(np.float32(0.1))) - 1) > FEW * 2**-24
+
+
+def test_a_parameter_that_only_some_parts_have_a_gradient_of():
+    sums, expected = cell_sums(range(1)), 0.0
+    count = 3 * FEW + 2
+    for k in range(count):
+        both = {"weight": torch.tensor(1.0 + k)} if k % 3 else {}
+        expected += both.get("weight", torch.tensor(0.0)).item()
+        found = batch_of(torch.tensor(1.0), scale=1.0).scaled["weight"]
+        scaled = {"other": found} | {
+            name: Summary(total[None], found.squared_norms) for name, total in both.items()
+        }
+        none = torch.zeros(0, dtype=torch.float64)
+        sums.add(BatchResult(none, none, scaled, 1.0), 0, 0, k == 0, k == count - 1)
+    assert gram_of(sums) == expected**2
+    assert gram_matrices([sums], 1, CPU)["other"] == count**2
+
+
+@pytest.mark.parametrize("pieces", [1, 2, FEW + 1])
+def test_sums_that_stay_on_another_device(pieces, monkeypatch):
+    sums = cell_sums(range(2))
+    monkeypatch.setattr(sums, "_batches", torch.device("meta"))  # another one, by its type
+    monkeypatch.setattr(torch, "empty_like", on_the_cpu(torch.empty_like))
+    for cell in range(2):
+        for k in range(pieces):
+            values = torch.tensor([1.0, 2.0 + cell])
+            sums.add(batch_of(values, scale=2.0), 0, cell, k == 0, k == pieces - 1)
+    expected = pieces * np.array([[1.0, 2.0], [1.0, 3.0]])
+    np.testing.assert_array_equal(gram_of(sums, cells=2), expected @ expected.T)
+
+
+def on_the_cpu(empty_like):
+    """``torch.empty_like`` whatever device is asked for."""
+    return lambda like, device=None, **options: empty_like(like, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -17,6 +18,7 @@ from analyze.gradients.timing import seconds
 
 Layout = tuple[torch.Size, tuple[int, ...]]  # shape and strides
 
+FEW = 8  # parts of a cell that are added in the batches' precision
 COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
 
 
@@ -24,13 +26,13 @@ class CellSums:
     """``S_c = sum_{i in c} g_i`` of every parameter: ``[C, P]`` for ``P`` values.
 
     The values are in the order in which the first sum of a batch has them in memory, the same for
-    all cells: products of sums do not depend on it, and a copy to another order is slow. A cell
-    that is within one batch is written where it stays; the parts of others are added in float64
-    first. No more than one float64 gradient is held.
+    all cells: products of sums do not depend on it, and a copy to another order is slow. A few
+    parts of a cell are added where its sum stays, in the batches' precision, as the examples of
+    a batch are; these then in float64. No more than one float64 gradient is held.
 
     Args:
         cells: Numbers of the cells, C of them, which follow each other.
-        room: Where the sums are held; float32 ones are rounded once a cell.
+        room: Where the sums are held.
         device: Of the batches; what is added on MPS, which has no float64, is on the CPU.
     """
 
@@ -40,9 +42,10 @@ class CellSums:
         self._batches = device_with_float64(device)
         self._sums: dict[str, Tensor] = {}
         self.layouts: dict[str, Layout] = {}  # of each sum in its row
-        self._running: dict[str, Tensor] = {}  # the sum of a cell's parts so far
+        self._few: dict[str, Tensor] = {}  # of a cell, where the sums are on another device
+        self._added: Counter[str] = Counter()  # parts in these few
+        self._running: dict[str, Tensor] = {}  # the sum of the cell's parts before those
         self._begun: set[str] = set()
-        self._pieces = 0  # of the cell so far
 
     def add(self, result: BatchResult, part: int, cell: int, first: bool, last: bool) -> None:
         """Add a part of a batch to the sum of a cell.
@@ -56,24 +59,47 @@ class CellSums:
         """
         if first:
             self._begun.clear()
-            self._pieces = 0
-        self._pieces += 1
+            self._added.clear()
         own = self.cells.index(cell)
         for name in result.scaled:
-            row = self._shaped(name, self._stacked(name, result.scaled[name].totals[part])[own])
-            if first:
-                result.put_total(name, part, row)
-            elif last and self._pieces == 2:
-                result.add_total(name, part, row)  # two float32 numbers are rounded once anyway
-            else:
-                running = self._shaped(name, self._parts_so_far(name))
-                if name not in self._begun:
-                    running.copy_(row)
-                    self._begun.add(name)
-                result.add_total(name, part, running)
+            few = self._few_parts(name, result.scaled[name].totals[part], own)
+            if self._added[name] == FEW:
+                self._add_to_running(name, few)
+                self._added[name] = 0
+            add = result.add_total if self._added[name] else result.put_total
+            add(name, part, self._shaped(name, few))
+            self._added[name] += 1
         if last:
-            for name in self._begun:
-                self._sums[name][own] = self._running[name]
+            self._end(own)
+
+    def _end(self, own: int) -> None:
+        """Write the sum of a cell to where it stays."""
+        for name in self._added:
+            row = self._sums[name][own]
+            few = self._few.get(name, row)
+            if name in self._begun:
+                self._add_to_running(name, few)
+                row.copy_(self._running[name])
+            elif few is not row:
+                row.copy_(few)
+
+    def _few_parts(self, name: str, like: Tensor, own: int) -> Tensor:
+        """``[P]``, where a few parts are added: the cell's sum itself, if it is not elsewhere."""
+        row = self._stacked(name, like)[own]
+        if row.device.type == self._batches.type:
+            return row
+        if name not in self._few:
+            self._few[name] = torch.empty_like(row, device=self._batches)
+        return self._few[name]
+
+    def _add_to_running(self, name: str, few: Tensor) -> None:
+        if name not in self._running:
+            self._running[name] = torch.empty_like(few, dtype=torch.float64)
+        if name in self._begun:
+            self._running[name].add_(few)
+        else:
+            self._running[name].copy_(few)
+            self._begun.add(name)
 
     def take_over(self, layouts: Mapping[str, Layout]) -> None:
         """Have what other sums, in a fork, have written to this room.
@@ -104,13 +130,6 @@ class CellSums:
     def _hold(self, name: str, layout: Layout) -> None:
         self._sums[name] = self._room.zeros(len(self.cells), math.prod(layout[0]))
         self.layouts[name] = layout
-
-    def _parts_so_far(self, name: str) -> Tensor:
-        """``[P]`` for the parts of one cell, where those of the cell before were added."""
-        if name not in self._running:
-            values = self._sums[name].shape[1]
-            self._running[name] = torch.empty(values, dtype=torch.float64, device=self._batches)
-        return self._running[name]
 
     def _shaped(self, name: str, row: Tensor) -> Tensor:
         """``[P]`` in the shape of the parameter."""
