@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,9 @@ from scripts.benchmarking.workloads import WORKLOADS, Workload
 # glibc gives freed memory back at once, so that what a process holds is what it uses.
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 WARM = 2  # steps before the one that is measured
+SHARED = "shared"  # a checkpoint of a few batches, by all processes together
+BATCHES = 8
+EVERY = 0.01  # seconds between looks at them
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -46,13 +51,16 @@ def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
 def beside_plain(device: str, workload: Workload) -> dict[str, Any]:
     """Peaks of the plain step and of ours, None where not known, and one gradient sum, in bytes."""
     model, _, _ = workload.make(torch.device("cpu"))
-    peaks = {way: peak_bytes(device, workload.name, way) for way in ("plain", "ours")}
+    ways = ("plain", "ours", SHARED) if device == "cpu" else ("plain", "ours")
+    peaks = {way: peak_bytes(device, workload.name, way) for way in ways}
     found = {way: None if peak is None else peak._asdict() for way, peak in peaks.items()}
     return found | {"sums": 4 * sum(parameter.numel() for parameter in model.parameters())}
 
 
 def measure(device: str, workload: str, way: str) -> Peak | None:
-    """In this process; see ``peak_bytes``."""
+    """In this process, or of all that share a checkpoint; see ``peak_bytes``."""
+    if way == SHARED:
+        return _of_all_processes(workload)
     from analyze.gradients.conditions import measuring
     from scripts.benchmarking.contenders import WAYS, plain
 
@@ -69,6 +77,41 @@ def measure(device: str, workload: str, way: str) -> Peak | None:
             return None
         step()
     return Peak(peak_bytes_so_far(device) - held, held - before)
+
+
+def _of_all_processes(workload: str) -> Peak | None:
+    """The most that this process and its forks have together, shared memory counted once."""
+    from scripts.benchmarking.one_cell import accumulating
+
+    chosen = next(w for w in WORKLOADS["cpu"] if w.name == workload)
+    _, work = accumulating(chosen, BATCHES)
+    work()
+    gc.collect()
+    before, most, done = _proportional(os.getpid()), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(EVERY):
+            children = multiprocessing.active_children()
+            processes = [os.getpid(), *(child.pid for child in children if child.pid)]
+            most = max(most, sum(map(_proportional, processes)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return Peak(most - before, 0) if before else None
+
+
+def _proportional(process: int) -> int:
+    """Bytes of a process, of which those that others have as well count in parts; 0 if it ended."""
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def held_bytes(device: str) -> int:

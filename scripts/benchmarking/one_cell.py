@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import Workload
 
+CPU = torch.device("cpu")
 BATCHES = 32
 
 
@@ -28,20 +30,9 @@ def one_cell(workload: Workload, pairs: int) -> dict[str, Any]:
     From the checkpoint's model to its Gram matrix: forks, batches of the plain step's size, sums.
     The proof and what concerns the statistics of batch norm is in ``whole_checkpoint``.
     """
-    many = replace(workload, batch=BATCHES * workload.batch)
-    model, inputs, targets = many.make(torch.device("cpu"))
-    settings = Settings("cpu", batch_norm="saved", folds=1, batch_size=workload.batch)
-    probes = ProbeSet(inputs.numpy(), targets.numpy())
-    engine = Engine(probes, build_loss("cross_entropy"), settings)
-    needed = engine.bytes_needed(sum(p.numel() for p in model.parameters()))
-    engine.processes = divided(1, engine.device, needed).sharing
     with threads_restored():
-        engine.prepare([copy.deepcopy(model)])
-        replica = Replica(copy.deepcopy(model), engine.device, engine.dtype)
-
-        def ours() -> None:
-            with measuring():
-                engine.accumulate(replica)
+        engine, ours = accumulating(workload, BATCHES)
+        model, inputs, targets = _many(workload, BATCHES).make(CPU)
 
         def passes() -> None:
             for some, own in zip(
@@ -50,4 +41,26 @@ def one_cell(workload: Workload, pairs: int) -> dict[str, Any]:
                 plain(model, some, own)()
 
         found = spread(each_ratio(ours, passes, pairs))
-    return {"ratio": found, "processes": engine.processes, "shares": engine.shares}
+    return {"ratio": found, "shares": engine.shares}
+
+
+def accumulating(workload: Workload, batches: int) -> tuple[Engine, Callable[[], None]]:
+    """A prepared engine, and its work on so many batches of one cell."""
+    model, inputs, targets = _many(workload, batches).make(CPU)
+    settings = Settings("cpu", batch_norm="saved", folds=1, batch_size=workload.batch)
+    probes = ProbeSet(inputs.numpy(), targets.numpy())
+    engine = Engine(probes, build_loss("cross_entropy"), settings)
+    needed = engine.bytes_needed(sum(p.numel() for p in model.parameters()))
+    engine.processes = divided(1, engine.device, needed).sharing
+    engine.prepare([copy.deepcopy(model)])
+    replica = Replica(model, engine.device, engine.dtype)
+
+    def work() -> None:
+        with measuring():
+            engine.accumulate(replica)
+
+    return engine, work
+
+
+def _many(workload: Workload, batches: int) -> Workload:
+    return replace(workload, batch=batches * workload.batch)

@@ -67,14 +67,17 @@ def memory_table(figures: dict[str, Any]) -> str:
     lines = []
     for name, found in figures.items():
         plain, ours, sums = found["plain"], found["ours"], found["sums"]
+        shared = found.get("shared")
         if not (plain and ours):
-            lines.append([name, *["not known"] * 6])
+            lines.append([name, *["not known"] * 7])
             continue
         known = (plain["step"], ours["step"], sums, plain["kept"], ours["kept"])
         megabytes = [f"{value / 1e6:.0f}" for value in known]
         ratio = (ours["step"] - sums) / plain["step"]
-        lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:]])
-    head = ["MB", "plain", "ours", "sums", "(ours - sums) / plain", "plain keeps", "ours keeps"]
+        together = f"{shared['step'] / 1e6:.0f}" if shared else ""
+        lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:], together])
+    head = ["MB", "plain", "ours", "sums", "(ours - sums) / plain", "plain keeps", "ours keeps",
+            "all shares"]  # fmt: skip
     return markdown(head, lines)
 
 
