@@ -6,6 +6,7 @@ more checkpoints, ``measure`` gives the sufficient statistics of one.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -235,33 +236,40 @@ class Engine:
         with measuring():
             replica = self._replica(model)
             self._statistics.set(replica)
-            taken, methods = self._timed_in_shares(replica)
+            begun, taken, methods = self._timed_in_shares(replica)
             inputs = self._loader.take(self._first_batch(replica).rows).inputs
             with torch.no_grad():
                 forward = seconds(lambda: replica(inputs)) / len(inputs)
             values = sum(parameter.numel() for parameter in replica.parameters.values())
             gram = seconds_of_gram(len(self.cells), values, self.dtype, self.device)
         passes = self._statistics.passes(replica.model)
-        return Timing(taken * len(self.probes) + forward * passes + gram, gram, methods)
+        whole = begun + taken * len(self.probes) + forward * passes + gram
+        return Timing(whole, gram, methods)
 
-    def _timed_in_shares(self, replica: Replica) -> tuple[float, dict[str, float]]:
-        """As ``_timed``, in all processes that add up shares at the same time."""
+    def _timed_in_shares(self, replica: Replica) -> tuple[float, float, dict[str, float]]:
+        """As ``_timed``, all processes that add up shares at the same time.
+
+        Before that the seconds in which forks are born and have their memory.
+        """
         at_once = min(self.processes, self.shares)
-        timed = partial(self._timed, replica)
+        timed, start = partial(self._timed, replica), time.perf_counter()
         with self._threads_of_a_share():
             found = in_forks_at_once(timed, at_once) if at_once > 1 else []
-            taken, methods = max(found, key=itemgetter(0)) if found else timed()
-        return taken / at_once, methods
+            first, taken, methods = max(found, key=itemgetter(1)) if found else timed()
+        a_batch = taken * len(self._first_batch(replica).rows)
+        begun = max(0.0, first - start - a_batch) if found else 0.0
+        return begun, taken / at_once, methods
 
-    def _timed(self, replica: Replica) -> tuple[float, dict[str, float]]:
-        """Seconds an example of a batch, and the methods' shares of that."""
+    def _timed(self, replica: Replica) -> tuple[float, float, dict[str, float]]:
+        """When a first batch was done, seconds an example of a later one, the methods' shares."""
         batch = self._first_batch(replica)
         self._batch(replica, batch)  # the first may allocate
+        first = time.perf_counter()
         taken = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
         clock = Clock()
         with clock.measuring(WHOLE):
             self._batch(replica, batch, clock)
-        return taken, clock.shares()
+        return first, taken, clock.shares()
 
     def accumulate(
         self, replica: Replica, progress: Callable[[int], None] = _unheard

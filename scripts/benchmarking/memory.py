@@ -19,8 +19,7 @@ from scripts.benchmarking.workloads import WORKLOADS, Workload
 # glibc gives freed memory back at once, so that what a process holds is what it uses.
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 WARM = 2  # steps before the one that is measured
-SHARED = "shared"  # a checkpoint of a few batches, by all processes together
-BATCHES = 8
+SHARED = "shared"  # a checkpoint of one cell, by all processes together
 EVERY = 0.01  # seconds between looks at them
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -81,7 +80,7 @@ def measure(device: str, workload: str, way: str) -> Peak | None:
 
 def _of_all_processes(workload: str) -> Peak | None:
     """The most that this process and its forks have together, shared memory counted once."""
-    from scripts.benchmarking.one_cell import accumulating
+    from scripts.benchmarking.one_cell import BATCHES, accumulating
 
     chosen = next(w for w in WORKLOADS["cpu"] if w.name == workload)
     _, work = accumulating(chosen, BATCHES)
