@@ -18,11 +18,11 @@ from analyze.gradients.engine import Engine
 from analyze.job import Job
 from analyze.loading import Loaded, hash_of, load
 from analyze.preparation import Prepared
+from analyze.processes.workers import Tell, Workers
 from analyze.progress import Progress
 from analyze.provenance import PROGRAM, of_a_checkpoint, versions
 from analyze.units.folder import Folder
 from analyze.units.unit import Unit
-from analyze.workers import Tell, Workers
 
 Task = tuple[int, Mapping[str, Any]]  # index of a checkpoint, and what the engine knows by then
 LOST = "{name}: the worker that measured it ended early; measured again without workers"

@@ -19,7 +19,6 @@ from analyze.checkpoints.links import real_path
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.watch import Watch
 from analyze.collation import collate, without_rounding
-from analyze.division import divided
 from analyze.errors import InputError, bad_choice
 from analyze.following import first_job
 from analyze.following import follow as following
@@ -32,6 +31,7 @@ from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
 from analyze.preparation import Prepared, prepare
 from analyze.probes import ProbeSet
+from analyze.processes.division import divided
 from analyze.progress import Progress, Silent
 from analyze.provenance import circumstances
 from analyze.replay import Outcome, replay

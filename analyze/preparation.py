@@ -11,7 +11,6 @@ from torch import nn
 
 from analyze import results
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.division import Division, divided
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
@@ -19,6 +18,7 @@ from analyze.gradients.measurement import ParameterRow
 from analyze.job import Job
 from analyze.loading import fill, loaded_model
 from analyze.models.building import build_model
+from analyze.processes.division import Division, divided
 from analyze.units.configuration import configuration_of
 from analyze.units.folder import Folder
 

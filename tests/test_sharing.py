@@ -17,7 +17,6 @@ import torch
 import analyze
 from analyze import preparation
 from analyze.check import check
-from analyze.division import Division
 from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
 from analyze.gradients.batch import MethodFailedError
@@ -29,7 +28,8 @@ from analyze.gradients.measurement import Settings
 from analyze.gradients.room import SharedRoom
 from analyze.gradients.sharing import in_forks_at_once
 from analyze.job import Options
-from analyze.workers import Workers
+from analyze.processes.division import Division
+from analyze.processes.workers import Workers
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays

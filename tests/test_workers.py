@@ -14,17 +14,18 @@ import pytest
 import torch
 
 import analyze
-from analyze import division, measuring, preparation
+from analyze import measuring, preparation
 from analyze.check import check
 from analyze.checkpoints import watch
-from analyze.division import Division, divided
 from analyze.errors import CheckpointError
 from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.timing import Timing
 from analyze.job import Options
+from analyze.processes import division
+from analyze.processes.division import Division, divided
+from analyze.processes.workers import Workers
 from analyze.units.lock import locked
-from analyze.workers import Workers
 from tests.conftest import TinyRun, small_weights
 from tests.crash import assert_same_arrays
 

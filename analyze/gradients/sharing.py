@@ -11,7 +11,7 @@ from analyze.gradients.accumulation import Accumulated
 from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.conditions import threads_restored
 from analyze.gradients.room import Room
-from analyze.workers import Tell, Workers
+from analyze.processes.workers import Tell, Workers
 
 Result = TypeVar("Result")
 Share = tuple[Accumulated, CellSums]

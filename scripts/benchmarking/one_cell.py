@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from analyze.division import divided
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.replica import Replica
 from analyze.probes import ProbeSet
+from analyze.processes.division import divided
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import Workload

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from analyze.gradients.conditions import measuring, threads_restored
-from analyze.workers import Workers
+from analyze.processes.workers import Workers
 from scripts.benchmarking.contenders import ours, plain
 from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import Workload

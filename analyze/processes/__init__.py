@@ -1,0 +1,1 @@
+"""Processes: forks of this one, and how many of them share the work."""
