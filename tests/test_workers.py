@@ -272,6 +272,13 @@ def test_no_workers_where_forks_are_not_safe(monkeypatch):
     assert divided(12, CPU, needed=1) == Division(1, 2)
 
 
+def test_no_processes_beside_one_of_a_pool_which_is_allowed_none(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(divided, (12, CPU, 1)) == Division(1, 2)
+    assert divided(12, CPU, 1) == Division(2, 1)
+
+
 @pytest.mark.parametrize(
     ("cores", "before", "expected"),
     [

@@ -6,6 +6,7 @@ operations use one thread, whatever there is.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def divided(
     """
     cores = torch.get_num_threads()
     threads = cores if before is None else min(before, cores)
-    if device.type != "cpu" or sys.platform != "linux" or torch.accelerator.is_available():
+    if device.type != "cpu" or not _can_fork():
         return Division(1, threads)
     most = min(cores, max(1, int(SHARE_OF_MEMORY * _memory()) // max(1, needed)))
     workers = min(most, checkpoints)
@@ -64,6 +65,13 @@ def divided(
     if before is None and beside.turns(checkpoints) * cores**THREADS_GAIN >= checkpoints:
         return Division(1, threads, most)
     return beside
+
+
+def _can_fork() -> bool:
+    """Whether a fork of this process may compute; one of a pool's is allowed no children."""
+    if sys.platform != "linux" or torch.accelerator.is_available():
+        return False
+    return not multiprocessing.current_process().daemon
 
 
 def _memory() -> int:
