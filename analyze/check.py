@@ -104,7 +104,7 @@ def _timing(job: Job, prepared: Prepared, checkpoint: Checkpoint) -> Timing:
     def timed() -> tuple[Timing, dict[str, Any]]:
         return engine.timing(loaded_model(job, checkpoint)), engine.state()
 
-    found = in_forks_at_once(timed, workers) if workers > 1 else []
+    found = in_forks_at_once(timed, workers)
     if not found:  # alone, or where it is told what is wrong
         return engine.timing(loaded_model(job, checkpoint))
     timing, state = max(found, key=lambda one: one[0].checkpoint)

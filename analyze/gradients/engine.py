@@ -254,7 +254,7 @@ class Engine:
         at_once = min(self.processes, self.shares)
         timed, start = partial(self._timed, replica), time.perf_counter()
         with self._threads_of_a_share():
-            found = in_forks_at_once(timed, at_once) if at_once > 1 else []
+            found = in_forks_at_once(timed, at_once)
             first, taken, methods = max(found, key=itemgetter(1)) if found else timed()
         a_batch = taken * len(self._first_batch(replica).rows)
         begun = max(0.0, first - start - a_batch) if found else 0.0

@@ -64,9 +64,15 @@ def shared_out(
 def in_forks_at_once(work: Callable[[], Result], forks: int) -> list[Result]:
     """What so many forks, which share caches and memory, make of the same work.
 
+    Args:
+        work: What each does.
+        forks: How many; with 1 there are none.
+
     Returns:
         The results of those that neither raised an exception nor died.
     """
+    if forks < 2:
+        return []
     side_by_side: Workers[int, Result] = Workers(forks, lambda number, tell: work())
     with side_by_side as workers:
         results = workers.results(range(forks), lambda told: None)
