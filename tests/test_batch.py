@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from analyze.gradients.conditions import measuring
 from analyze.gradients.forms.outer_products import SINGLY
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.plan import FALLBACKS
+from analyze.gradients.proof import Proof, prove
 from analyze.gradients.replica import Inputs, Replica
 from tests.cases import CASES, CLASSES, Case, settled
 
@@ -177,6 +179,42 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
             gc.set_debug(0)
             gc.garbage.clear()
             gc.unfreeze()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
+    model, inputs, targets = settled(case)
+    batch = Inputs(inputs if isinstance(inputs, dict) else {"": inputs})
+    replica = Replica.copy_of(model, CPU, torch.float64)
+    taken: dict[str, Tensor] = {}
+
+    def take(name: str, totals: Tensor, scale: float) -> None:
+        assert name not in taken
+        taken[name] = totals / scale
+
+    with measuring():
+        plan = calibrate(replica, batch)
+        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof())
+        kept = measure_batch(replica, batch, targets, CrossEntropy(), proven)
+        found = measure_batch(replica, batch, targets, CrossEntropy(), proven, take=take)
+    assert found.scaled_totals == {}
+    assert found.scaled_squares.keys() == taken.keys() == kept.scaled_totals.keys()
+    for name, totals in taken.items():
+        assert torch.allclose(totals[0], kept.total(name), rtol=1e-12, atol=1e-15), name
+
+
+def test_no_more_than_one_large_gradient_is_held():
+    model = nn.Sequential(*(nn.Linear(300, 300, bias=False) for _ in range(5)))
+    replica, batch = Replica(model, CPU, torch.float64), Inputs({"": torch.randn(4, 300).double()})
+    plan = calibrate(replica, batch)
+    alive: list[weakref.ref] = []
+
+    def take(name: str, totals: Tensor, scale: float) -> None:
+        assert [ref for ref in alive if ref() is not None] == []
+        alive.append(weakref.ref(totals))
+
+    measure_batch(replica, batch, torch.arange(4), CrossEntropy(), plan, take=take)
+    assert len(alive) == 5
 
 
 @pytest.mark.parametrize(("margin", "scaled"), [(0.0, False), (3.0, False), (80.0, True)])

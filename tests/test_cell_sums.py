@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from analyze.gradients.batch import BatchResult
-from analyze.gradients.cell_sums import FEW, CellSums, gram_matrices
-from analyze.gradients.forms import Summary
+from analyze.gradients.cell_sums import FEW, CellSums
 from analyze.gradients.forms.parts import stacked
+from analyze.gradients.gram_matrix import gram_matrices
 from analyze.gradients.room import OwnRoom
 
 CPU = torch.device("cpu")
 SHAPE = (4, 3, 2)
 ORDERS = [(0, 1, 2), (0, 2, 1), (2, 0, 1)]
+NAME = "weight"
 
 
 def in_order(values: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
@@ -23,18 +23,19 @@ def in_order(values: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
     return values.permute(order).contiguous().permute(back)
 
 
-def batch_of(*totals: torch.Tensor, scale: float) -> BatchResult:
-    none = torch.zeros(0, dtype=torch.float64)
-    summary = Summary(stacked([scale * total for total in totals]), none)
-    return BatchResult(none, none, {"weight": summary}, scale)
+def cell_sums(cells: range, batches: torch.device = CPU) -> CellSums:
+    return CellSums(cells, OwnRoom(torch.float32, CPU), batches)
 
 
-def cell_sums(cells: range) -> CellSums:
-    return CellSums(cells, OwnRoom(torch.float32, CPU), CPU)
+def add(sums: CellSums, cell: int, total: torch.Tensor, scale: float = 1.0) -> None:
+    """A batch all of whose examples are of one cell."""
+    sums.add([cell], NAME, (scale * total)[None], scale)
 
 
 def gram_of(*shares: CellSums, cells: int = 1) -> np.ndarray:
-    return gram_matrices(shares, cells, CPU)["weight"]
+    for share in shares:
+        share.finish()
+    return gram_matrices(shares, cells, CPU)[NAME]
 
 
 @pytest.mark.parametrize("first", ORDERS)
@@ -46,8 +47,7 @@ def test_orders_in_memory_do_not_change_a_product_of_sums(first, later, pieces):
     sums = cell_sums(range(2))
     for cell in range(2):
         for k, values in enumerate(cells[cell]):
-            batch = batch_of(in_order(values, later if cell or k else first), scale=4.0)
-            sums.add(batch, 0, cell, first=k == 0, last=k == pieces - 1)
+            add(sums, cell, in_order(values, later if cell or k else first), scale=4.0)
     expected = cells.double().sum(1).flatten(1)
     found = gram_of(sums, cells=2)
     np.testing.assert_allclose(found, (expected @ expected.T).numpy(), rtol=1e-6)
@@ -64,9 +64,17 @@ def test_sums_of_parts_keep_their_order_in_memory(order):
 
 def test_a_parameter_may_be_one_number():
     sums = cell_sums(range(1))
-    sums.add(batch_of(torch.tensor(2.0), torch.tensor(3.0), scale=1.0), 0, 0, True, False)
-    sums.add(batch_of(torch.tensor(2.0), torch.tensor(3.0), scale=1.0), 1, 0, False, True)
+    add(sums, 0, torch.tensor(2.0))
+    add(sums, 0, torch.tensor(3.0))
     assert gram_of(sums) == 25.0
+
+
+def test_a_batch_of_parts_of_several_cells():
+    sums = cell_sums(range(3, 6))
+    sums.add([3, 4], NAME, torch.tensor([2.0, 6.0]), 2.0)
+    sums.add([4, 5], NAME, torch.tensor([8.0, 20.0]), 4.0)
+    found, values = gram_of(sums, cells=6), np.array([0.0, 0.0, 0.0, 1.0, 5.0, 5.0])
+    np.testing.assert_array_equal(found, np.outer(values, values))
 
 
 @pytest.mark.parametrize("first", ORDERS)
@@ -79,7 +87,7 @@ def test_shares_of_cells_in_any_order_in_memory(first, second):
         (0, 0, totals[0], first), (0, 1, totals[1], first),
         (1, 1, totals[2], second), (1, 2, totals[3], second),
     ):  # fmt: skip
-        shares[share].add(batch_of(in_order(values, order), scale=2.0), 0, cell, True, True)
+        add(shares[share], cell, in_order(values, order), scale=2.0)
     flat = totals.double().flatten(1)
     expected = torch.stack([flat[0], flat[1] + flat[2], flat[3]])
     found = gram_of(*shares, cells=3)
@@ -88,17 +96,22 @@ def test_shares_of_cells_in_any_order_in_memory(first, second):
 
 def test_a_parameter_that_one_share_has_no_gradient_of():
     with_one, without = cell_sums(range(1)), cell_sums(range(1, 2))
-    with_one.add(batch_of(torch.tensor(3.0), scale=1.0), 0, 0, True, True)
+    add(with_one, 0, torch.tensor(3.0))
     np.testing.assert_array_equal(gram_of(with_one, without, cells=2), [[9.0, 0.0], [0.0, 0.0]])
 
 
+@pytest.mark.parametrize("before", [0, 1, FEW + 1])
 @pytest.mark.parametrize("count", [1, FEW, FEW + 1, 4096])
-def test_a_sum_of_many_parts_is_as_exact_as_one_of_a_few(count):
-    sums, part = cell_sums(range(1)), torch.tensor(0.1)
-    for k in range(count):
-        sums.add(batch_of(part, scale=1.0), 0, 0, first=k == 0, last=k == count - 1)
-    exact = count * part.double().item()
-    assert np.sqrt(gram_of(sums).item()) == pytest.approx(exact, rel=FEW * 2**-24)
+def test_a_sum_of_many_parts_is_as_exact_as_one_of_a_few(before, count):
+    """Whatever the cell before it had."""
+    sums, part = cell_sums(range(2)), torch.tensor(0.1)
+    for _ in range(before):
+        add(sums, 0, torch.tensor(1.0))
+    for _ in range(count):
+        add(sums, 1, part)
+    found = np.sqrt(np.diag(gram_of(sums, cells=2)))
+    assert found[0] == before
+    assert found[1] == pytest.approx(count * part.double().item(), rel=FEW * 2**-24)
 
 
 def test_a_sum_of_many_parts_in_float32_alone_is_not():
@@ -107,30 +120,25 @@ def test_a_sum_of_many_parts_in_float32_alone_is_not():
 
 
 def test_a_parameter_that_only_some_parts_have_a_gradient_of():
-    sums, expected = cell_sums(range(1)), 0.0
+    sums, expected = cell_sums(range(2)), [0.0, 0.0]
     count = 3 * FEW + 2
-    for k in range(count):
-        both = {"weight": torch.tensor(1.0 + k)} if k % 3 else {}
-        expected += both.get("weight", torch.tensor(0.0)).item()
-        found = batch_of(torch.tensor(1.0), scale=1.0).scaled["weight"]
-        scaled = {"other": found} | {
-            name: Summary(total[None], found.squared_norms) for name, total in both.items()
-        }
-        none = torch.zeros(0, dtype=torch.float64)
-        sums.add(BatchResult(none, none, scaled, 1.0), 0, 0, k == 0, k == count - 1)
-    assert gram_of(sums) == expected**2
-    assert gram_matrices([sums], 1, CPU)["other"] == count**2
+    for cell in range(2):
+        for k in range(count):
+            if k % 3 and k < count - 5:  # nothing comes at the end of a cell
+                add(sums, cell, torch.tensor(1.0 + k + cell))
+                expected[cell] += 1.0 + k + cell
+            sums.add([cell], "other", torch.ones(1), 1.0)
+    np.testing.assert_array_equal(gram_of(sums, cells=2), np.outer(expected, expected))
+    np.testing.assert_array_equal(gram_matrices([sums], 2, CPU)["other"], np.full((2, 2), count**2))
 
 
 @pytest.mark.parametrize("pieces", [1, 2, FEW + 1])
 def test_sums_that_stay_on_another_device(pieces, monkeypatch):
-    sums = cell_sums(range(2))
-    monkeypatch.setattr(sums, "_batches", torch.device("meta"))  # another one, by its type
     monkeypatch.setattr(torch, "empty_like", on_the_cpu(torch.empty_like))
+    sums = cell_sums(range(2), batches=torch.device("meta"))  # another one, by its type
     for cell in range(2):
-        for k in range(pieces):
-            values = torch.tensor([1.0, 2.0 + cell])
-            sums.add(batch_of(values, scale=2.0), 0, cell, k == 0, k == pieces - 1)
+        for _ in range(pieces):
+            add(sums, cell, torch.tensor([1.0, 2.0 + cell]), scale=2.0)
     expected = pieces * np.array([[1.0, 2.0], [1.0, 3.0]])
     np.testing.assert_array_equal(gram_of(sums, cells=2), expected @ expected.T)
 

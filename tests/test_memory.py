@@ -11,9 +11,9 @@ import torch
 import analyze
 from analyze.gradients import engine as engine_module
 from analyze.gradients import forward
-from analyze.gradients.cell_sums import gram_matrix
 from analyze.gradients.engine import Engine
 from analyze.gradients.forward import losses_at
+from analyze.gradients.gram_matrix import gram_matrix
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from analyze.gradients.batch import BatchResult
+from analyze.gradients.batch import BatchResult, TakeTotals
 from analyze.gradients.batches import Batch
 from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.room import Room
@@ -77,22 +78,24 @@ class Accumulation:
         )
         self.sums = CellSums(cells_of(batches), room, device)
 
+    def taking(self, batch: Batch) -> TakeTotals:
+        """Adds the totals of the next batch, each when it is there."""
+        return partial(self.sums.add, batch.cells.tolist())
+
     def add(self, batch: Batch, result: BatchResult) -> None:
-        """Add the next batch."""
+        """Add the rest of what the next batch gave."""
         found = self.found
         here = slice(self._done, self._done + len(batch.rows))
         self._done = here.stop
         found.loss[here], found.accuracy[here] = result.losses.numpy(), result.accuracy.numpy()
-        if result.scaled:
+        if result.scaled_squares:
             norms = result.all_squared_norms()
-            own = np.array([self._row[name] for name in result.scaled])
+            own = np.array([self._row[name] for name in result.scaled_squares])
             found.squared_norms[np.ix_(own, batch.cells)] += batch.sums(norms)
             found.bad[np.ix_(own, batch.cells)] += batch.sums((~np.isfinite(norms)).astype(int))
             found.reached[own] = True
             if found.examples is not None:
                 found.examples[own, here] = norms
-        for part, piece in enumerate(batch.pieces):
-            self.sums.add(result, part, piece.cell, piece.first, piece.last)
 
 
 def cells_of(batches: Sequence[Batch]) -> range:

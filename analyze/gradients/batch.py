@@ -7,7 +7,7 @@ its parts: the sum over each is part of a cell's sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,8 @@ from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 from analyze.gradients.seeding import seeded
 from analyze.gradients.timing import Clock, fastest
+
+TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
 
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
 
@@ -49,51 +51,41 @@ class BatchResult:
     Args:
         losses: ``[N]`` float64.
         accuracy: ``[N]`` float64, NaN where it has no meaning.
-        scaled: Summaries of every parameter that received a gradient, of ``scale`` times the loss:
-            tiny gradients stay clear of float32's smallest numbers.
+        scaled_squares: ``[N]`` of every parameter that received a gradient, of ``scale`` times the
+            loss: tiny gradients stay clear of float32's smallest numbers.
+        scaled_totals: Its sums over the parts, ``[S, *shape]``, where nobody else took them.
         scale: A power of two.
     """
 
     losses: Tensor
     accuracy: Tensor
-    scaled: dict[str, Summary]
+    scaled_squares: dict[str, Tensor]
+    scaled_totals: dict[str, Tensor]
     scale: float
 
     def squared_norms(self, name: str) -> Tensor:
         """Of each example's gradient, ``[N]`` float64 on the CPU."""
-        return self.scaled[name].squared_norms.cpu() / self.scale**2
+        return self.scaled_squares[name].cpu() / self.scale**2
 
     def all_squared_norms(self) -> np.ndarray:
-        """``[P, N]`` float64, of the parameters in the order of ``scaled``: one wait for a GPU."""
-        found = torch.stack([summary.squared_norms for summary in self.scaled.values()])
+        """``[P, N]`` float64, of the parameters in their order here: one wait for a GPU."""
+        found = torch.stack([*self.scaled_squares.values()])
         return found.cpu().numpy() / self.scale**2
 
     def total(self, name: str, part: int = 0) -> Tensor:
         """The sum over the examples of a part, in the parameter's shape."""
-        total = self.scaled[name].totals[part]
+        total = self.scaled_totals[name][part]
         return total if self.scale == 1.0 else total / self.scale
-
-    def put_total(self, name: str, part: int, to: Tensor) -> None:
-        """Write the sum over the examples of a part to a tensor of the parameter's shape."""
-        total = self.scaled[name].totals[part]
-        if total.dtype == to.dtype and total.device == to.device:
-            torch.mul(total, 1.0 / self.scale, out=to)
-        else:  # first to where there is room for what is small without the scale
-            to.copy_(total).mul_(1.0 / self.scale)
-
-    def add_total(self, name: str, part: int, to: Tensor) -> None:
-        """Add the sum over the examples of a part to a tensor of the parameter's shape."""
-        total = self.scaled[name].totals[part]
-        to.add_(total.to(to.device), alpha=1.0 / self.scale)
 
     def same_bits(self, other: BatchResult) -> bool:
         """Whether another measurement of the same batch gave the very same numbers."""
         exactly = partial(torch.allclose, rtol=0.0, atol=0.0, equal_nan=True)
-        same = exactly(self.losses, other.losses) and self.scaled.keys() == other.scaled.keys()
-        return same and all(
-            exactly(mine, yours)
-            for name, summary in self.scaled.items()
-            for mine, yours in zip(summary, other.scaled[name], strict=True)
+        return exactly(self.losses, other.losses) and all(
+            mine.keys() == yours.keys() and all(exactly(mine[name], yours[name]) for name in mine)
+            for mine, yours in (
+                (self.scaled_squares, other.scaled_squares),
+                (self.scaled_totals, other.scaled_totals),
+            )
         )
 
 
@@ -127,6 +119,7 @@ def measure_batch(
     plan: Plan,
     parts: Parts | None = None,
     clock: Clock | None = None,
+    take: TakeTotals | None = None,
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
 
@@ -138,6 +131,8 @@ def measure_batch(
         plan: From ``calibrate``; which algorithm is fastest for a call is added to it.
         parts: Of the examples, each of which gets a sum; one of all by default.
         clock: Told what each method takes.
+        take: Gets the totals of each parameter as soon as they are there, and the result has none:
+            no more than one gradient is held then. What it got is worth nothing if this fails.
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
@@ -147,7 +142,7 @@ def measure_batch(
     that also give the squared norms; the fallback runs the model again.
     """
     parts = parts or Parts([len(inputs)])
-    collector = _Collector(plan, parts, clock)
+    collector = _Collector(plan, parts, clock, take)
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
@@ -156,8 +151,8 @@ def measure_batch(
         output = replica(inputs)
     collector.check_complete(mode.seen)
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))
-    scale = _power_of_two(seed)
-    seed *= scale
+    collector.scale = _power_of_two(seed)
+    seed *= collector.scale
     if plan.by_rule:
         # Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after
         # their layers may be measured by rule.
@@ -169,12 +164,13 @@ def measure_batch(
         if any(g is not None for g in grads[: len(plan.by_rule)]):
             raise ForwardChangedError("a parameter was used past the calls of the plan")
     with torch.no_grad():
-        gradients = collector.finish()
+        collector.finish()
     for method, measure in FALLBACK_METHODS.items():
         if wanted := plan.by_fallback(method):
             with clock.measuring(method) if clock else nullcontext():
-                gradients |= _by_fallback(measure, replica, inputs, seed, wanted, parts)
-    return BatchResult(losses, accuracy, gradients, scale)
+                found = _by_fallback(measure, replica, inputs, seed, wanted, parts)
+            collector.add(found)
+    return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
 
 
 def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,7 +213,9 @@ def _by_fallback(
 class _Collector:
     """Turns the gradients that arrive at the calls into summaries of the parameters."""
 
-    def __init__(self, plan: Plan, parts: Parts, clock: Clock | None) -> None:
+    def __init__(
+        self, plan: Plan, parts: Parts, clock: Clock | None, take: TakeTotals | None
+    ) -> None:
         self._parts = parts
         self._count = parts.count
         self._clock = clock
@@ -227,7 +225,10 @@ class _Collector:
         self._choice = AlgorithmChoice(plan.algorithms)
         self._pending: dict[str, list[Form]] = {}
         self._small = Gathered(parts)
-        self._done: dict[str, Summary] = {}
+        self._take = take
+        self.scale = 1.0  # of the loss
+        self.squares: dict[str, Tensor] = {}
+        self.totals: dict[str, Tensor] = {}
 
     def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None]:
         """Check the call against the batch; its output's gradient will come later."""
@@ -261,11 +262,20 @@ class _Collector:
         if seen != len(self.calls):
             raise ForwardChangedError(f"{seen} calls instead of {len(self.calls)}")
 
-    def finish(self) -> dict[str, Summary]:
+    def finish(self) -> None:
         """After the backward pass: a call that no gradient reached gave nothing."""
         for name in list(self._pending):
             self._summarise(name)
-        return self._done | self._small.summaries()
+        self.add(self._small.summaries())
+
+    def add(self, found: Mapping[str, Summary]) -> None:
+        """Parameters that are done."""
+        for name, summary in found.items():
+            self.squares[name] = summary.squared_norms
+            if self._take is None:
+                self.totals[name] = summary.totals
+            else:
+                self._take(name, summary.totals, self.scale)
 
     def _add_call(self, call: Call, dy: Tensor) -> Tensor | None:
         """Add the gradients of a call; a parameter is done when all of its uses are there.
@@ -291,7 +301,8 @@ class _Collector:
         if self._small.takes(form, algorithm):
             self._small.add(name, form, algorithm)
         else:
-            self._done[name] = form.summarise(algorithm, self._parts, self._choice.summarise)
+            summary = form.summarise(algorithm, self._parts, self._choice.summarise)
+            self.add({name: summary})
 
 
 def _power_of_two(seed: Tensor) -> float:

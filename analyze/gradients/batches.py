@@ -19,14 +19,10 @@ class Piece:
     Args:
         cell: Its number.
         rows: Of the probe set.
-        first: Whether the cell begins with them.
-        last: Whether it ends with them.
     """
 
     cell: int
     rows: np.ndarray
-    first: bool
-    last: bool
 
 
 @dataclass(frozen=True)
@@ -86,9 +82,8 @@ def batches(cells: Iterable[np.ndarray], size: int, most: int) -> Iterator[Batch
         done = 0
         while done < len(rows):
             own = rows[done : done + room]
-            end = done + len(own)
-            pieces.append(Piece(cell, own, first=done == 0, last=end == len(rows)))
-            done, room = end, room - len(own)
+            pieces.append(Piece(cell, own))
+            done, room = done + len(own), room - len(own)
             if room == 0 or len(pieces) == most:
                 yield Batch(tuple(pieces))
                 pieces, room = [], size

@@ -1,25 +1,19 @@
-"""The gradient sum of every cell, and the Gram matrix of these sums."""
+"""The gradient sum of every cell."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.batch import BatchResult
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.room import Room
-from analyze.gradients.timing import seconds
 
 Layout = tuple[torch.Size, tuple[int, ...]]  # shape and strides
 
-FEW = 8  # parts of a cell that are added in the batches' precision
-COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
+FEW = 32  # parts of a cell that are added in the batches' precision
 
 
 class CellSums:
@@ -28,7 +22,8 @@ class CellSums:
     The values are in the order in which the first sum of a batch has them in memory, the same for
     all cells: products of sums do not depend on it, and a copy to another order is slow. A few
     parts of a cell are added where its sum stays, in the batches' precision, as the examples of
-    a batch are; these then in float64. No more than one float64 gradient is held.
+    a batch are; of a cell with more, these then in float64. No more than one float64 gradient is
+    held.
 
     Args:
         cells: Numbers of the cells, C of them, which follow each other.
@@ -40,66 +35,33 @@ class CellSums:
         self.cells = cells
         self._room = room
         self._batches = device_with_float64(device)
-        self._sums: dict[str, Tensor] = {}
-        self.layouts: dict[str, Layout] = {}  # of each sum in its row
-        self._few: dict[str, Tensor] = {}  # of a cell, where the sums are on another device
-        self._added: Counter[str] = Counter()  # parts in these few
-        self._running: dict[str, Tensor] = {}  # the sum of the cell's parts before those
-        self._begun: set[str] = set()
+        self._of: dict[str, _ParameterSums] = {}
 
-    def add(self, result: BatchResult, part: int, cell: int, first: bool, last: bool) -> None:
-        """Add a part of a batch to the sum of a cell.
+    def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
+        """Add the sums over some parts of cells, of a parameter.
 
         Args:
-            result: Of the batch.
-            part: Which of its parts.
-            cell: Number of the cell; its parts follow each other.
-            first: Whether the cell begins with it.
-            last: Whether it ends with it.
+            cells: ``[S]``, of each part its cell. All parts of a cell come one after the other.
+            name: Of the parameter.
+            totals: ``[S, *shape]``, ``scale`` times the sums.
+            scale: A power of two.
         """
-        if first:
-            self._begun.clear()
-            self._added.clear()
-        own = self.cells.index(cell)
-        for name in result.scaled:
-            few = self._few_parts(name, result.scaled[name].totals[part], own)
-            if self._added[name] == FEW:
-                self._add_to_running(name, few)
-                self._added[name] = 0
-            add = result.add_total if self._added[name] else result.put_total
-            add(name, part, self._shaped(name, few))
-            self._added[name] += 1
-        if last:
-            self._end(own)
+        if name not in self._of:
+            # Of an empty tensor like it: without what is between the values of a view.
+            own = totals[0]
+            self._hold(name, (own.shape, torch.empty_like(own).stride()))
+        for cell, total in zip(cells, totals, strict=True):
+            self._of[name].add(self.cells.index(cell), total, scale)
 
-    def _end(self, own: int) -> None:
-        """Write the sum of a cell to where it stays."""
-        for name in self._added:
-            row = self._sums[name][own]
-            few = self._few.get(name, row)
-            if name in self._begun:
-                self._add_to_running(name, few)
-                row.copy_(self._running[name])
-            elif few is not row:
-                row.copy_(few)
+    def finish(self) -> None:
+        """All parts have been added."""
+        for sums in self._of.values():
+            sums.finish()
 
-    def _few_parts(self, name: str, like: Tensor, own: int) -> Tensor:
-        """``[P]``, where a few parts are added: the cell's sum itself, if it is not elsewhere."""
-        row = self._stacked(name, like)[own]
-        if row.device.type == self._batches.type:
-            return row
-        if name not in self._few:
-            self._few[name] = torch.empty_like(row, device=self._batches)
-        return self._few[name]
-
-    def _add_to_running(self, name: str, few: Tensor) -> None:
-        if name not in self._running:
-            self._running[name] = torch.empty_like(few, dtype=torch.float64)
-        if name in self._begun:
-            self._running[name].add_(few)
-        else:
-            self._running[name].copy_(few)
-            self._begun.add(name)
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """How each parameter's sums are in their rows."""
+        return {name: sums.layout for name, sums in self._of.items()}
 
     def take_over(self, layouts: Mapping[str, Layout]) -> None:
         """Have what other sums, in a fork, have written to this room.
@@ -112,83 +74,72 @@ class CellSums:
 
     def rows(self, name: str, layout: Layout) -> Tensor:
         """The sums ``[C, P]`` of a parameter, the values in the order of a layout."""
-        sums = self._sums[name]
-        if self.layouts[name] == layout:
-            return sums
-        ordered = torch.empty_like(sums)
-        for to, own in zip(ordered, sums, strict=True):
-            to.as_strided(*layout).copy_(self._shaped(name, own))
-        return ordered
-
-    def _stacked(self, name: str, like: Tensor) -> Tensor:
-        """The sums of all cells ``[C, P]``, zero where there are none yet."""
-        if name not in self._sums:
-            # Of an empty tensor like it: without what is between the values of a view.
-            self._hold(name, (like.shape, torch.empty_like(like).stride()))
-        return self._sums[name]
+        return self._of[name].in_order(layout)
 
     def _hold(self, name: str, layout: Layout) -> None:
-        self._sums[name] = self._room.zeros(len(self.cells), math.prod(layout[0]))
-        self.layouts[name] = layout
+        rows = self._room.zeros(len(self.cells), math.prod(layout[0]))
+        self._of[name] = _ParameterSums(rows, layout, self._batches)
 
-    def _shaped(self, name: str, row: Tensor) -> Tensor:
+
+class _ParameterSums:
+    """The sums of one parameter, ``[C, P]``, one cell after the other."""
+
+    def __init__(self, rows: Tensor, layout: Layout, batches: torch.device) -> None:
+        self.layout = layout
+        self._rows = rows
+        self._elsewhere = rows.device.type != batches.type
+        # Where a few parts are added: the cell's sum itself, if it is not elsewhere.
+        self._few = torch.empty_like(rows[0], device=batches) if self._elsewhere else rows[0]
+        self._row: int | None = None  # the cell that has been begun
+        self._added = 0  # parts in these few
+        self._running: Tensor | None = None  # float64, of the cell's parts before those
+        self._begun = False  # whether there are any
+
+    def add(self, row: int, total: Tensor, scale: float) -> None:
+        if row != self._row:
+            self.finish()
+            self._row = row
+            if not self._elsewhere:
+                self._few = self._rows[row]
+        elif self._added == FEW:
+            self._add_to_running()
+        few = self._shaped(self._few)
+        if self._added:
+            few.add_(total.to(few.device), alpha=1.0 / scale)
+        elif total.dtype == few.dtype and total.device == few.device:
+            torch.mul(total, 1.0 / scale, out=few)
+        else:  # first to where there is room for what is small without the scale
+            few.copy_(total).mul_(1.0 / scale)
+        self._added += 1
+
+    def finish(self) -> None:
+        """Write the sum of the cell that has been begun to where it stays."""
+        if self._row is None:
+            return
+        if self._begun:
+            self._rows[self._row].copy_(self._add_to_running())
+        elif self._elsewhere:
+            self._rows[self._row].copy_(self._few)
+        self._row, self._added, self._begun = None, 0, False
+
+    def in_order(self, layout: Layout) -> Tensor:
+        if self.layout == layout:
+            return self._rows
+        ordered = torch.empty_like(self._rows)
+        for to, own in zip(ordered, self._rows, strict=True):
+            to.as_strided(*layout).copy_(self._shaped(own))
+        return ordered
+
+    def _add_to_running(self) -> Tensor:
+        if self._running is None:
+            self._running = torch.empty_like(self._few, dtype=torch.float64)
+        if self._begun:
+            self._running.add_(self._few)
+        else:
+            self._running.copy_(self._few)
+        self._added, self._begun = 0, True
+        return self._running
+
+    def _shaped(self, row: Tensor) -> Tensor:
         """``[P]`` in the shape of the parameter."""
-        return row.as_strided(*self.layouts[name])
-
-
-def gram_matrices(
-    shares: Sequence[CellSums], cells: int, device: torch.device
-) -> dict[str, np.ndarray]:
-    """``[C, C]`` float64 for each parameter that any cell has a gradient of.
-
-    Args:
-        shares: The sums of some examples each; a cell's are added in float64.
-        cells: C, of all shares.
-        device: Where to compute.
-    """
-    names = dict.fromkeys(name for share in shares for name in share.layouts)
-    found = {}
-    for name in names:
-        own = [share for share in shares if name in share.layouts]
-        layout = own[0].layouts[name]
-        rows = [(share.cells, share.rows(name, layout)) for share in own]
-        found[name] = gram_matrix(rows, cells, device)
-    return found
-
-
-def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
-    """About what the Gram matrix of so many sums of so many values takes, from a piece of it."""
-    piece = torch.zeros(cells, min(values, COLUMNS), dtype=dtype, device=device)
-    work = partial(gram_matrix, [(range(cells), piece)], cells, device)
-    return seconds(work) * values / max(1, piece.shape[1])
-
-
-def gram_matrix(
-    shares: Sequence[tuple[range, Tensor]], cells: int, device: torch.device
-) -> np.ndarray:
-    """``G[c, d] = S_c . S_d`` for sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
-
-    Args:
-        shares: Cells and their sums, on the device or in the host's memory; where a cell is in
-            several shares, its sum is that of theirs.
-        cells: C.
-        device: Where to compute, but on MPS, which has no float64.
-    """
-    device = device_with_float64(device)
-    gram = torch.zeros(cells, cells, dtype=torch.float64, device=device)
-    for columns in zip(*(rows.split(COLUMNS, dim=1) for _, rows in shares), strict=True):
-        whole = _together([own for own, _ in shares], columns, cells, device)
-        gram += whole @ whole.T
-    return gram.cpu().numpy()
-
-
-def _together(
-    ranges: Sequence[range], columns: Sequence[Tensor], cells: int, device: torch.device
-) -> Tensor:
-    """Some columns of all shares, ``[C, ...]`` float64."""
-    if len(ranges) == 1 and len(ranges[0]) == cells:
-        return columns[0].to(device).double()
-    whole = torch.zeros(cells, columns[0].shape[1], dtype=torch.float64, device=device)
-    for own, some in zip(ranges, columns, strict=True):
-        whole[own.start : own.stop] += some.to(device)
-    return whole
+        return row.as_strided(*self.layout)

@@ -25,12 +25,12 @@ from analyze.gradients.batch import (
     BatchResult,
     ForwardChangedError,
     MethodFailedError,
+    TakeTotals,
     measure_batch,
 )
 from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.batches import Batch, batches, in_shares
 from analyze.gradients.calibration import calibrate
-from analyze.gradients.cell_sums import gram_matrices, seconds_of_gram
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import (
     choose_batch_size,
@@ -41,6 +41,7 @@ from analyze.gradients.devices import (
 from analyze.gradients.fit import check_fit
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
+from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.loader import Examples, ProbeLoader
 from analyze.gradients.losses import Loss
@@ -321,8 +322,10 @@ class Engine:
             )
             coming = self._loader.ahead((b.rows for b in own), self.device, self.dtype)
             for batch, examples in zip(own, coming, strict=True):
-                adding.add(batch, self._measured(replica, batch, examples))
+                result = self._measured(replica, batch, examples, take=adding.taking(batch))
+                adding.add(batch, result)
                 told(len(batch.rows))
+            adding.sums.finish()
             return adding.found, adding.sums
 
         place = torch.device("cpu") if self.memory.host_sums else device_with_float64(self.device)
@@ -337,10 +340,15 @@ class Engine:
         return self._measured(replica, batch, self._loader.take(batch.rows), clock)
 
     def _measured(
-        self, replica: Replica, batch: Batch, examples: Examples, clock: Clock | None = None
+        self,
+        replica: Replica,
+        batch: Batch,
+        examples: Examples,
+        clock: Clock | None = None,
+        take: TakeTotals | None = None,
     ) -> BatchResult:
         assert self.plan is not None
-        return measure_batch(replica, *examples, self.loss, self.plan, batch.parts, clock)
+        return measure_batch(replica, *examples, self.loss, self.plan, batch.parts, clock, take)
 
     def _rows(self) -> list[np.ndarray]:
         """The probes of each cell."""

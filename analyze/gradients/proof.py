@@ -116,7 +116,7 @@ def prove(
         except MethodFailedError as failure:
             plan = plan.demoted(failure.parameters)
             continue
-        result = {name: _unscaled(batch, name) for name in batch.scaled}
+        result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
         if not _same_losses(batch.losses, reference.losses, replica.dtype):
             if not plan.by_rule:  # the model's own calls, unwatched: nothing is left to change
                 raise _inexact(sorted(plan.methods))
@@ -186,8 +186,7 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
 
 def _unscaled(batch: BatchResult, name: str) -> Summary:
     """The summary as it is without the scale, in float64 on the CPU."""
-    totals = torch.zeros(batch.scaled[name].totals.shape, dtype=torch.float64)
-    batch.add_total(name, 0, totals[0])
+    totals = batch.scaled_totals[name].cpu().double() / batch.scale
     return Summary(totals, batch.squared_norms(name))
 
 

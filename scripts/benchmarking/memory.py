@@ -48,12 +48,16 @@ def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
 
 
 def beside_plain(device: str, workload: Workload) -> dict[str, Any]:
-    """Peaks of the plain step and of ours, None where not known, and one gradient sum, in bytes."""
+    """Peaks of the plain step and of ours, None where not known, and one gradient sum, in bytes.
+
+    ``processes`` is how many share a checkpoint.
+    """
     model, _, _ = workload.make(torch.device("cpu"))
     ways = ("plain", "ours", SHARED) if device == "cpu" else ("plain", "ours")
     peaks = {way: peak_bytes(device, workload.name, way) for way in ways}
     found = {way: None if peak is None else peak._asdict() for way, peak in peaks.items()}
-    return found | {"sums": 4 * sum(parameter.numel() for parameter in model.parameters())}
+    sums = 4 * sum(parameter.numel() for parameter in model.parameters())
+    return found | {"sums": sums, "processes": torch.get_num_threads()}
 
 
 def measure(device: str, workload: str, way: str) -> Peak | None:

@@ -69,16 +69,22 @@ def memory_table(figures: dict[str, Any]) -> str:
         plain, ours, sums = found["plain"], found["ours"], found["sums"]
         shared = found.get("shared")
         if not (plain and ours):
-            lines.append([name, *["not known"] * 7])
+            lines.append([name, *["not known"] * 8])
             continue
         known = (plain["step"], ours["step"], sums, plain["kept"], ours["kept"])
         megabytes = [f"{value / 1e6:.0f}" for value in known]
         ratio = (ours["step"] - sums) / plain["step"]
-        together = f"{shared['step'] / 1e6:.0f}" if shared else ""
-        lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:], together])
+        together = [f"{shared['step'] / 1e6:.0f}", _each(found)] if shared else ["", ""]
+        lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:], *together])
     head = ["MB", "plain", "ours", "sums", "(ours - sums) / plain", "plain keeps", "ours keeps",
-            "all shares"]  # fmt: skip
+            "all shares", "(each - sums) / plain"]  # fmt: skip
     return markdown(head, lines)
+
+
+def _each(found: dict[str, Any]) -> str:
+    """Of one of the processes that share a checkpoint, its part of what they have together."""
+    each = found["shared"]["step"] / found["processes"]
+    return f"{(each - found['sums']) / found['plain']['step']:.2f}"
 
 
 def scaling_table(figures: dict[str, list[dict[str, Any]]]) -> str:
