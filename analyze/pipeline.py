@@ -31,7 +31,6 @@ from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
 from analyze.preparation import Prepared, prepare
 from analyze.probes import ProbeSet
-from analyze.processes.division import divided
 from analyze.progress import Progress, Silent
 from analyze.provenance import circumstances
 from analyze.replay import Outcome, replay
@@ -87,8 +86,7 @@ def measure(
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     engine = Engine(probes, build_loss(loss), settings)
-    needed = engine.bytes_needed(sum(p.numel() for p in model.parameters()))
-    engine.processes = divided(1, engine.device, needed).sharing
+    engine.divide(model)
     engine.prepare([copied(model)])
     measured = engine.measure(copied(model))
     assert engine.plan is not None

@@ -18,7 +18,7 @@ from analyze.gradients.measurement import ParameterRow
 from analyze.job import Job
 from analyze.loading import fill, loaded_model
 from analyze.models.building import build_model
-from analyze.processes.division import Division, divided
+from analyze.processes.division import Division
 from analyze.units.configuration import configuration_of
 from analyze.units.folder import Folder
 
@@ -58,9 +58,9 @@ def prepare(
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
         state = _kept_plan(folder, engine)
-    division = _division(1 if alone else len(readable), model, engine, state)
+    before = None if state is None else state.get("threads")  # not told by older versions
+    division = engine.divide(model, 1 if alone else len(readable), before)
     torch.set_num_threads(division.threads)
-    engine.processes = division.sharing
     _prove_on_ends(job, engine, readable, problems, state)
     if folder is not None:
         _keep_plan(folder, engine, state, division)
@@ -123,14 +123,6 @@ def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:
     if state is None or state["requested_batch_size"] != engine.settings.batch_size:
         return None
     return state
-
-
-def _division(
-    checkpoints: int, model: nn.Module, engine: Engine, state: Mapping[str, Any] | None
-) -> Division:
-    needed = engine.bytes_needed(sum(p.numel() for p in model.parameters()))
-    before = None if state is None else state.get("threads")  # not told by older versions
-    return divided(checkpoints, engine.device, needed, before)
 
 
 def _keep_plan(

@@ -10,7 +10,7 @@ import torch
 
 import analyze
 from analyze.gradients import engine as engine_module
-from analyze.gradients import forward
+from analyze.gradients import forward, probe_batches
 from analyze.gradients.engine import Engine
 from analyze.gradients.forward import losses_at
 from analyze.gradients.gram_matrix import gram_matrix
@@ -43,7 +43,7 @@ def room(monkeypatch):
     """Lets batches of more than so many examples run out of memory."""
 
     def limit(examples: int, error: Exception | None = None) -> list[int]:
-        measure_batch, sizes = engine_module.measure_batch, []
+        measure_batch, sizes = probe_batches.measure_batch, []
 
         def limited(replica, inputs, *arguments):
             sizes.append(len(inputs))
@@ -51,7 +51,7 @@ def room(monkeypatch):
                 raise error or torch.OutOfMemoryError("CUDA out of memory")
             return measure_batch(replica, inputs, *arguments)
 
-        monkeypatch.setattr(engine_module, "measure_batch", limited)
+        monkeypatch.setattr(probe_batches, "measure_batch", limited)
         return sizes
 
     return limit

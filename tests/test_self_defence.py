@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import engine as engine_module
+from analyze.gradients import probe_batches
 from analyze.gradients.engine import Engine
 from analyze.probes import write_probes
 from tests.conftest import NAMES, small_probes, small_weights
@@ -157,7 +157,7 @@ def test_a_device_that_repeats_itself_is_recorded(tiny):
 
 
 def test_a_device_that_does_not_is_recorded_and_warned_of_also_after_a_resume(tiny):
-    measure_batch = engine_module.measure_batch
+    measure_batch = probe_batches.measure_batch
     calls = []
 
     def noisy(replica, inputs, *arguments):
@@ -168,7 +168,7 @@ def test_a_device_that_does_not_is_recorded_and_warned_of_also_after_a_resume(ti
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "measure_batch", noisy)
+        patch.setattr(probe_batches, "measure_batch", noisy)
         result = tiny.run()
     assert result.exit_code == 0
     said = "the same batch measured twice gives other bits on cpu"

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import analyze
-from analyze import preparation
 from analyze.check import check
 from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
+from analyze.gradients import estimate, probe_batches, sharing
 from analyze.gradients.batch import MethodFailedError
 from analyze.gradients.batches import in_shares
 from analyze.gradients.conditions import threads_restored
@@ -26,7 +26,7 @@ from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.room import SharedRoom
-from analyze.gradients.sharing import in_forks_at_once
+from analyze.gradients.sharing import in_forks_at_once, worthwhile_shares
 from analyze.job import Options
 from analyze.processes.division import Division
 from analyze.processes.workers import Workers
@@ -43,7 +43,7 @@ SHARES = 2
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch) -> Iterator[None]:
     """Two threads, and everything is worth sharing."""
-    monkeypatch.setattr(engine_module, "WORTH_SHARING", 0.0)
+    monkeypatch.setattr(sharing, "WORTH_SHARING", 0.0)
     with threads_restored():
         torch.set_num_threads(SHARES)
         yield
@@ -52,14 +52,14 @@ def two_cores(monkeypatch) -> Iterator[None]:
 @pytest.fixture
 def by(monkeypatch, tmp_path) -> Callable[[], list[int]]:
     """The process of each batch that was measured."""
-    log, measure = tmp_path / "processes", engine_module.measure_batch
+    log, measure = tmp_path / "processes", probe_batches.measure_batch
 
     def logged(*arguments):
         with log.open("a") as file:
             file.write(f"{os.getpid()}\n")
         return measure(*arguments)
 
-    monkeypatch.setattr(engine_module, "measure_batch", logged)
+    monkeypatch.setattr(probe_batches, "measure_batch", logged)
     return lambda: [int(line) for line in log.read_text().split()] if log.exists() else []
 
 
@@ -96,7 +96,7 @@ def test_each_share_is_measured_by_a_fork(by):
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_shares_give_the_numbers_of_one_process(folds, precision, monkeypatch):
     shared = measured(folds=folds, precision=precision)
-    monkeypatch.setattr(engine_module, "WORTH_SHARING", float("inf"))
+    monkeypatch.setattr(sharing, "WORTH_SHARING", float("inf"))
     alone = measured(folds=folds, precision=precision)
     assert (said(shared)["shares"], said(alone)["shares"]) == (SHARES, 1)
     exact = 1e-12 if precision == "float64" else 1e-5
@@ -159,7 +159,7 @@ def is_first(path: Path) -> bool:
 def test_a_share_whose_fork_dies_is_measured_here_to_the_bit(monkeypatch, tmp_path, by, deaths):
     engine = shared_engine()
     expected = engine.measure(model())
-    here, measure_batch = os.getpid(), engine_module.measure_batch
+    here, measure_batch = os.getpid(), probe_batches.measure_batch
     before = by().count(here)
 
     def dies(*arguments):
@@ -167,7 +167,7 @@ def test_a_share_whose_fork_dies_is_measured_here_to_the_bit(monkeypatch, tmp_pa
             os.kill(os.getpid(), signal.SIGKILL)
         return measure_batch(*arguments)
 
-    monkeypatch.setattr(engine_module, "measure_batch", dies)
+    monkeypatch.setattr(probe_batches, "measure_batch", dies)
     found = engine.measure(model())
     assert by().count(here) - before == 5 * deaths
     assert found.gram.tobytes() == expected.gram.tobytes()
@@ -180,7 +180,7 @@ def test_a_share_whose_fork_dies_is_measured_here_to_the_bit(monkeypatch, tmp_pa
 
 def test_a_method_that_fails_in_a_fork_gives_way_to_the_next(monkeypatch):
     engine = shared_engine(precision="float64")
-    expected, measure_batch = engine.measure(model()), engine_module.measure_batch
+    expected, measure_batch = engine.measure(model()), probe_batches.measure_batch
     assert engine.plan is not None
     name = engine.plan.by_rule[0]
 
@@ -189,7 +189,7 @@ def test_a_method_that_fails_in_a_fork_gives_way_to_the_next(monkeypatch):
             raise MethodFailedError({name})
         return measure_batch(replica, inputs, targets, loss, plan, *others)
 
-    monkeypatch.setattr(engine_module, "measure_batch", fails)
+    monkeypatch.setattr(probe_batches, "measure_batch", fails)
     found = engine.measure(model())
     assert name not in engine.plan.by_rule
     np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-9, atol=1e-12)
@@ -197,14 +197,14 @@ def test_a_method_that_fails_in_a_fork_gives_way_to_the_next(monkeypatch):
 
 def test_a_fork_without_memory_halves_the_batch(monkeypatch):
     engine = shared_engine(precision="float64")
-    expected, measure_batch = engine.measure(model()), engine_module.measure_batch
+    expected, measure_batch = engine.measure(model()), probe_batches.measure_batch
 
     def limited(replica, inputs, *others):
         if len(inputs) > 4:
             raise MemoryError
         return measure_batch(replica, inputs, *others)
 
-    monkeypatch.setattr(engine_module, "measure_batch", limited)
+    monkeypatch.setattr(probe_batches, "measure_batch", limited)
     found = engine.measure(model())
     assert engine.batch_size == 3
     assert engine.notes == ["out of memory: batches of 3 from then on"]
@@ -303,14 +303,23 @@ def test_a_run_of_few_checkpoints_shares_their_batches(few, by):
     assert said(tree)["shares"] == SHARES
 
 
+@pytest.mark.parametrize(
+    ("examples", "forward", "expected"),
+    [(100, 0.011, 4), (100, 0.009, 1), (3, 1.0, 3)],  # seconds: 3.3, 2.7, 9
+)
+def test_shares_are_worth_it_from_some_seconds_on(examples, forward, expected, monkeypatch):
+    monkeypatch.setattr(sharing, "WORTH_SHARING", 3.0)
+    assert worthwhile_shares(examples, forward, processes=4) == expected
+
+
 @pytest.mark.parametrize("cores", [1, SHARES])
 def test_a_resumed_run_has_the_shares_and_bits_of_the_one_before(few, monkeypatch, by, cores):
     assert few.run("--batch-size", "4").exit_code == 0
     before = analyze.open_results(few.output)
     few.units[1].unlink()
-    monkeypatch.setattr(engine_module, "WORTH_SHARING", float("inf"))
+    monkeypatch.setattr(sharing, "WORTH_SHARING", float("inf"))
     monkeypatch.setattr(
-        preparation, "divided", lambda *arguments: Division(1, SHARES, sharing=cores)
+        engine_module, "divided", lambda *arguments: Division(1, SHARES, sharing=cores)
     )
     done = len(by())
     assert few.run("--batch-size", "4").exit_code == 0
@@ -341,11 +350,15 @@ def test_nothing_is_read_ahead_beside_forks(few, monkeypatch):
 
 def test_check_tells_of_shares_and_divides_the_time(few, monkeypatch):
     begun = 100.0  # seconds from before the forks to the end of their first batch
-    monkeypatch.setattr(
-        Engine, "_timed", lambda self, replica: (time.perf_counter() + begun, 3.0, {})
-    )
+    a_batch = 30.0
+
+    def timed(measure):
+        return estimate._Timed(time.perf_counter() + begun, a_batch, {})
+
+    monkeypatch.setattr(estimate, "_timed", timed)
     report = check(Path(few.path), Options()).report
     assert (report["workers"], report["threads"], report["shares"]) == (1, SHARES, SHARES)
     seconds = float(str(report["seconds"])) - float(str(report["preparation_seconds"]))
-    of_a_checkpoint = begun - int(str(report["batch_size"])) * 3.0 + 24 * 3.0 / SHARES
+    turns = 24 / (int(str(report["batch_size"])) * SHARES)
+    of_a_checkpoint = begun - a_batch + a_batch * turns
     assert seconds == pytest.approx(len(NAMES) * of_a_checkpoint, rel=0.02)

@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import analyze
-from analyze import measuring, preparation
+from analyze import measuring
 from analyze.check import check
 from analyze.checkpoints import watch
 from analyze.errors import CheckpointError
+from analyze.gradients import engine as engine_module
 from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.timing import Timing
@@ -331,7 +332,7 @@ def test_workers_give_the_bits_of_one_process(series, measured_by, monkeypatch):
     workers = analyze.open_results(series.output)
     for unit in series.units:  # the plan stays
         unit.unlink()
-    monkeypatch.setattr(preparation, "divided", lambda *arguments: Division(1, 1))
+    monkeypatch.setattr(engine_module, "divided", lambda *arguments: Division(1, 1))
     assert series.run().exit_code == 0
     assert measured_by.read_text().split()[CHECKPOINTS:] == [str(os.getpid())] * CHECKPOINTS
     assert_same_arrays(workers, analyze.open_results(series.output))

@@ -83,7 +83,7 @@ class Accumulation:
         return partial(self.sums.add, batch.cells.tolist())
 
     def add(self, batch: Batch, result: BatchResult) -> None:
-        """Add the rest of what the next batch gave."""
+        """Add what else the next batch gave."""
         found = self.found
         here = slice(self._done, self._done + len(batch.rows))
         self._done = here.stop
@@ -96,6 +96,10 @@ class Accumulation:
             found.reached[own] = True
             if found.examples is not None:
                 found.examples[own, here] = norms
+
+    def finish(self) -> None:
+        """All batches have been added."""
+        self.sums.finish()
 
 
 def cells_of(batches: Sequence[Batch]) -> range:

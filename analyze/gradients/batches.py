@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -68,7 +68,7 @@ def in_shares(cells: Sequence[np.ndarray], shares: int) -> list[list[np.ndarray]
     ]
 
 
-def batches(cells: Iterable[np.ndarray], size: int, most: int) -> Iterator[Batch]:
+def batches(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch]:
     """All examples of all cells, cell after cell: full batches, but for the last one.
 
     Args:

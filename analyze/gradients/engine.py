@@ -6,13 +6,11 @@ more checkpoints, ``measure`` gives the sufficient statistics of one.
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,49 +19,38 @@ from torch import nn
 
 from analyze.errors import CheckpointError
 from analyze.gradients.accumulation import Accumulation, cells_of, together
-from analyze.gradients.batch import (
-    BatchResult,
-    ForwardChangedError,
-    MethodFailedError,
-    TakeTotals,
-    measure_batch,
-)
+from analyze.gradients.batch import BatchResult, ForwardChangedError, MethodFailedError
 from analyze.gradients.batch_norm import BatchNormStatistics
-from analyze.gradients.batches import Batch, batches, in_shares
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.conditions import measuring, threads_restored
-from analyze.gradients.devices import (
-    choose_batch_size,
-    largest_batch_bytes,
-    most_parts,
-    resolve_device,
-)
+from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
+from analyze.gradients.estimate import time_of_a_batch
 from analyze.gradients.fit import check_fit
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
 from analyze.gradients.layers import selected_parameters
-from analyze.gradients.loader import Examples, ProbeLoader
+from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.memory import Memory, out_of_memory
 from analyze.gradients.non_finite import check_gradients, check_losses
 from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
+from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
 from analyze.gradients.room import OwnRoom, Room, SharedRoom
-from analyze.gradients.sharing import Share, in_forks_at_once, shared_out
-from analyze.gradients.timing import WHOLE, Clock, Timing, fastest, seconds
+from analyze.gradients.sharing import Share, shared_out, worthwhile_shares
+from analyze.gradients.timing import Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
+from analyze.processes.division import Division, divided
 
 Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 RECHECKED_EXAMPLES = 2  # and at every checkpoint
 SAMPLED = 8  # probes whose forward pass tells how long a measurement takes
-PASSES = 3  # that a forward and a backward pass take as long as, of forward passes
-WORTH_SHARING = 2.0  # seconds of a measurement from which on it is shared among processes
 REPLICAS = 8  # times the model is held, for the most part in float64 while it is proven
 NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
@@ -100,6 +87,7 @@ class Engine:
         self.shares = 1  # of a model's batches
         self._selected: frozenset[str] | None = None
         self._loader = ProbeLoader(probes)
+        self._batches = ProbeBatches(self.cells, self._loader, loss, self.memory)
         self._statistics = BatchNormStatistics(probes, self._loader, loss, settings.batch_norm)
 
     @property
@@ -107,15 +95,21 @@ class Engine:
         """Examples at a time, as they are now."""
         return self.memory.batch_size
 
-    def bytes_needed(self, values: int) -> int:
-        """About what measuring a model takes: its replica, the cells' sums, the largest batch.
+    def divide(self, model: nn.Module, checkpoints: int = 1, before: int | None = None) -> Division:
+        """How the processor is divided for some checkpoints; the engine takes its part of it.
 
         Args:
-            values: Numbers in the model's parameters.
+            model: Of the architecture; how large it is decides how many processes there is room
+                for.
+            checkpoints: How many.
+            before: Threads of each process when the run began, if it did.
         """
-        return largest_batch_bytes(self.device) + self.dtype.itemsize * values * (
-            len(self.cells) + REPLICAS
-        )
+        values = sum(parameter.numel() for parameter in model.parameters())
+        held = self.dtype.itemsize * values * (len(self.cells) + REPLICAS)
+        needed = largest_batch_bytes(self.device) + held
+        division = divided(checkpoints, self.device, needed, before)
+        self.processes = division.sharing
+        return division
 
     def prepare(self, models: Iterable[nn.Module], state: Mapping[str, Any] | None = None) -> None:
         """Make the plan on the first model and prove it on all of them.
@@ -237,40 +231,16 @@ class Engine:
         with measuring():
             replica = self._replica(model)
             self._statistics.set(replica)
-            begun, taken, methods = self._timed_in_shares(replica)
-            inputs = self._loader.take(self._first_batch(replica).rows).inputs
-            with torch.no_grad():
-                forward = seconds(lambda: replica(inputs)) / len(inputs)
-            values = sum(parameter.numel() for parameter in replica.parameters.values())
-            gram = seconds_of_gram(len(self.cells), values, self.dtype, self.device)
+            batch, at_once = self._batches.first(replica), min(self.processes, self.shares)
+            measure = partial(self._batches.measured, replica, self.plan, batch)
+            with self._threads_of_a_share():
+                a_batch = time_of_a_batch(measure, at_once)
+            forward = self._seconds_of_forward(replica, batch.rows)
+            gram = seconds_of_gram(len(self.cells), replica.values, self.dtype, self.device)
+        turns = len(self.probes) / (len(batch.rows) * at_once)
         passes = self._statistics.passes(replica.model)
-        whole = begun + taken * len(self.probes) + forward * passes + gram
-        return Timing(whole, gram, methods)
-
-    def _timed_in_shares(self, replica: Replica) -> tuple[float, float, dict[str, float]]:
-        """As ``_timed``, all processes that add up shares at the same time.
-
-        Before that the seconds in which forks are born and have their memory.
-        """
-        at_once = min(self.processes, self.shares)
-        timed, start = partial(self._timed, replica), time.perf_counter()
-        with self._threads_of_a_share():
-            found = in_forks_at_once(timed, at_once)
-            first, taken, methods = max(found, key=itemgetter(1)) if found else timed()
-        a_batch = taken * len(self._first_batch(replica).rows)
-        begun = max(0.0, first - start - a_batch) if found else 0.0
-        return begun, taken / at_once, methods
-
-    def _timed(self, replica: Replica) -> tuple[float, float, dict[str, float]]:
-        """When a first batch was done, seconds an example of a later one, the methods' shares."""
-        batch = self._first_batch(replica)
-        self._batch(replica, batch)  # the first may allocate
-        first = time.perf_counter()
-        taken = seconds(lambda: self._batch(replica, batch)) / len(batch.rows)
-        clock = Clock()
-        with clock.measuring(WHOLE):
-            self._batch(replica, batch, clock)
-        return first, taken, clock.shares()
+        whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
+        return Timing(whole, gram, a_batch.methods)
 
     def accumulate(
         self, replica: Replica, progress: Callable[[int], None] = _unheard
@@ -311,21 +281,14 @@ class Engine:
         """What is added up of each share of the examples, in forks where there are several."""
         assert self.plan is not None
         plan, keep = self.plan, self.settings.examples
-        planned = [
-            list(self._batches(replica, cells=own)) for own in in_shares(self._rows(), self.shares)
-        ]
+        planned = self._batches.in_shares(replica, self.shares)
 
         def add_up(share: int, room: Room, told: Callable[[int], None]) -> Share:
             own = planned[share]
             adding = Accumulation(
                 names, len(self.cells), own, keep, plan.algorithms, room, self.device
             )
-            coming = self._loader.ahead((b.rows for b in own), self.device, self.dtype)
-            for batch, examples in zip(own, coming, strict=True):
-                result = self._measured(replica, batch, examples, take=adding.taking(batch))
-                adding.add(batch, result)
-                told(len(batch.rows))
-            adding.sums.finish()
+            self._batches.add_up(replica, plan, own, adding, told)
             return adding.found, adding.sums
 
         place = torch.device("cpu") if self.memory.host_sums else device_with_float64(self.device)
@@ -336,30 +299,16 @@ class Engine:
         rooms = [SharedRoom(self.dtype, len(cells_of(own)), sizes) for own in planned]
         return shared_out(add_up, rooms, here, self.processes, progress)
 
-    def _batch(self, replica: Replica, batch: Batch, clock: Clock | None = None) -> BatchResult:
-        return self._measured(replica, batch, self._loader.take(batch.rows), clock)
-
-    def _measured(
-        self,
-        replica: Replica,
-        batch: Batch,
-        examples: Examples,
-        clock: Clock | None = None,
-        take: TakeTotals | None = None,
-    ) -> BatchResult:
+    def _batch(self, replica: Replica, size: int) -> BatchResult:
+        """A first batch of so many examples."""
         assert self.plan is not None
-        return measure_batch(replica, *examples, self.loss, self.plan, batch.parts, clock, take)
+        return self._batches.measured(replica, self.plan, self._batches.first(replica, size))
 
-    def _rows(self) -> list[np.ndarray]:
-        """The probes of each cell."""
-        return [self.cells.rows(cell) for cell in range(len(self.cells))]
-
-    def _batches(
-        self, replica: Replica, size: int | None = None, cells: list[np.ndarray] | None = None
-    ) -> Iterator[Batch]:
-        values = sum(parameter.numel() for parameter in replica.parameters.values())
-        most = most_parts(self.device, values)
-        return batches(cells or self._rows(), size or self.batch_size, most)
+    def _seconds_of_forward(self, replica: Replica, rows: np.ndarray) -> float:
+        """Of one example, over some probes."""
+        inputs = self._loader.take(rows).inputs
+        with torch.no_grad():
+            return seconds(lambda: replica(inputs)) / len(inputs)
 
     def _check_losses(self, replica: Replica, rows: np.ndarray) -> None:
         """Nothing can be found out by value from a model that gives no finite numbers."""
@@ -396,14 +345,11 @@ class Engine:
         return choose_batch_size(replica, self._loader.take(self._spread(1)).inputs)
 
     def _worthwhile_shares(self, replica: Replica) -> int:
-        """In how many shares to measure: one where forks would take longer than they save."""
-        most = min(self.processes, len(self.probes))
-        if most < 2:
+        """In how many shares to measure."""
+        if self.processes == 1:
             return 1
-        some = self._loader.take(self._spread(SAMPLED)).inputs
-        with torch.no_grad():
-            forward = seconds(lambda: replica(some)) / len(some)
-        return most if PASSES * forward * len(self.probes) > WORTH_SHARING else 1
+        forward = self._seconds_of_forward(replica, self._spread(SAMPLED))
+        return worthwhile_shares(len(self.probes), forward, self.processes)
 
     @contextmanager
     def _threads_of_a_share(self) -> Iterator[None]:
@@ -420,11 +366,10 @@ class Engine:
         the fastest hardly depends on it. The batch is then measured once more: only where the same
         bits come out can a run be repeated to the bit.
         """
-        assert self.plan is not None
         size = min(self._sizes()) if self.settings.batch_size == "auto" else self.batch_size
 
         def batch() -> BatchResult:
-            return self._batch(replica, self._first_batch(replica, min(size, self.batch_size)))
+            return self._batch(replica, min(size, self.batch_size))
 
         first, second = (self._by_methods_that_work(replica, batch) for _ in range(2))
         self.repeatable = first.same_bits(second)
@@ -434,17 +379,13 @@ class Engine:
     def _fastest_batch_size(self, replica: Replica) -> int:
         """The largest that fits, or a part of it, by timing: on a CPU the caches decide."""
         sizes = self._sizes()
-        ways = {size: partial(self._batch, replica, self._first_batch(replica, size))
-                for size in sizes}  # fmt: skip
+        ways = {size: partial(self._batch, replica, size) for size in sizes}
         return fastest(ways, done={size: size for size in sizes}, rounds=2)
 
     def _sizes(self) -> list[int]:
         """Batch sizes of which the fastest is taken, the largest that fits last."""
         most = min(self.batch_size, len(self.probes) // self.shares)
         return sorted({max(1, most // part) for part in (1, 2, 4)})
-
-    def _first_batch(self, replica: Replica, size: int | None = None) -> Batch:
-        return next(self._batches(replica, size))
 
     def _proven(self, replica: Replica, rows: np.ndarray, work: Callable[[], Result]) -> Result:
         """Do some work by a plan that was proven on some probes, again after any fallback."""
@@ -477,8 +418,7 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                values = sum(parameter.numel() for parameter in replica.parameters.values())
-                self.memory.lower(len(self.cells), values)
+                self.memory.lower(len(self.cells), replica.values)
 
     def _spread(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets."""

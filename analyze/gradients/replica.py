@@ -110,6 +110,11 @@ class Replica:
         )
         self._attributes = [_Attributes(module) for module in self.model.modules()]
 
+    @property
+    def values(self) -> int:
+        """Numbers in the parameters to measure."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
     @classmethod
     def copy_of(
         cls,

@@ -16,6 +16,19 @@ from analyze.processes.workers import Tell, Workers
 Result = TypeVar("Result")
 Share = tuple[Accumulated, CellSums]
 CPU = torch.device("cpu")
+WORTH_SHARING = 2.0  # seconds of a measurement from which on it is shared among processes
+PASSES = 3  # that a forward and a backward pass take as long as, of forward passes
+
+
+def worthwhile_shares(examples: int, forward: float, processes: int) -> int:
+    """In how many shares to measure: one where forks would take longer than they save.
+
+    Args:
+        examples: Of all shares.
+        forward: Seconds of the forward pass of one.
+        processes: That there may be.
+    """
+    return min(processes, examples) if PASSES * forward * examples > WORTH_SHARING else 1
 
 
 def shared_out(

@@ -51,8 +51,8 @@ def _compared(workload: Workload, device: str, workers: int) -> dict[str, Any]:
     names = [f"subset {n % SUBSETS}" for n in range(count)]
     probes = ProbeSet(inputs.numpy(), targets.numpy(), subset=names)
     engine = Engine(probes, build_loss("cross_entropy"), Settings(device, batch_norm="saved"))
-    if workers == 1 and device == "cpu":
-        engine.processes = threads
+    if workers == 1:
+        engine.divide(model)
     engine.prepare([copy.deepcopy(model)])
 
     def ours() -> None:

@@ -15,7 +15,6 @@ from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.replica import Replica
 from analyze.probes import ProbeSet
-from analyze.processes.division import divided
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import Workload
@@ -50,8 +49,7 @@ def accumulating(workload: Workload, batches: int) -> tuple[Engine, Callable[[],
     settings = Settings("cpu", batch_norm="saved", folds=1, batch_size=workload.batch)
     probes = ProbeSet(inputs.numpy(), targets.numpy())
     engine = Engine(probes, build_loss("cross_entropy"), settings)
-    needed = engine.bytes_needed(sum(p.numel() for p in model.parameters()))
-    engine.processes = divided(1, engine.device, needed).sharing
+    engine.divide(model)
     engine.prepare([copy.deepcopy(model)])
     replica = Replica(model, engine.device, engine.dtype)
 

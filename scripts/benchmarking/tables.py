@@ -74,17 +74,17 @@ def memory_table(figures: dict[str, Any]) -> str:
         known = (plain["step"], ours["step"], sums, plain["kept"], ours["kept"])
         megabytes = [f"{value / 1e6:.0f}" for value in known]
         ratio = (ours["step"] - sums) / plain["step"]
-        together = [f"{shared['step'] / 1e6:.0f}", _each(found)] if shared else ["", ""]
+        together = _together(found) if shared else ["", ""]
         lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:], *together])
     head = ["MB", "plain", "ours", "sums", "(ours - sums) / plain", "plain keeps", "ours keeps",
             "all shares", "(each - sums) / plain"]  # fmt: skip
     return markdown(head, lines)
 
 
-def _each(found: dict[str, Any]) -> str:
-    """Of one of the processes that share a checkpoint, its part of what they have together."""
-    each = found["shared"]["step"] / found["processes"]
-    return f"{(each - found['sums']) / found['plain']['step']:.2f}"
+def _together(found: dict[str, Any]) -> list[str]:
+    """What all processes that share a checkpoint have, and each beyond the sums of its own."""
+    whole, each = found["shared"]["step"], found["shared"]["step"] / found["processes"]
+    return [f"{whole / 1e6:.0f}", f"{(each - found['sums']) / found['plain']['step']:.2f}"]
 
 
 def scaling_table(figures: dict[str, list[dict[str, Any]]]) -> str:
