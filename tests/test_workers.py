@@ -196,7 +196,8 @@ def test_a_worker_does_not_hold_the_lock(tmp_path):
             pass  # held and let go by the parent; the worker was born before
         list(workers.results([1], told.append))
     assert told == [True]
-    with locked(tmp_path / "lock"), Workers(1, lambda task, tell: time.sleep(600)):
+    with locked(tmp_path / "lock"), Workers(1, lambda task, tell: task) as workers:
+        assert list(workers.results([7], ignored)) == [(7, 7)]  # it has let go of it by now
         holders = [
             p for p in Path("/proc").glob("[0-9]*")
             if p.name != str(os.getpid()) and str(tmp_path / "lock") in open_files(p)
