@@ -92,8 +92,7 @@ class _ParameterSums:
         self._few = torch.empty_like(rows[0], device=batches) if self._elsewhere else rows[0]
         self._row: int | None = None  # the cell that has been begun
         self._added = 0  # parts in these few
-        self._running: Tensor | None = None  # float64, of the cell's parts before those
-        self._begun = False  # whether there are any
+        self._running: Tensor | None = None  # float64, of the cell's parts before those, if any
 
     def add(self, row: int, total: Tensor, scale: float) -> None:
         if row != self._row:
@@ -116,11 +115,11 @@ class _ParameterSums:
         """Write the sum of the cell that has been begun to where it stays."""
         if self._row is None:
             return
-        if self._begun:
+        if self._running is not None:
             self._rows[self._row].copy_(self._add_to_running())
         elif self._elsewhere:
             self._rows[self._row].copy_(self._few)
-        self._row, self._added, self._begun = None, 0, False
+        self._row, self._added, self._running = None, 0, None
 
     def in_order(self, layout: Layout) -> Tensor:
         if self.layout == layout:
@@ -132,12 +131,10 @@ class _ParameterSums:
 
     def _add_to_running(self) -> Tensor:
         if self._running is None:
-            self._running = torch.empty_like(self._few, dtype=torch.float64)
-        if self._begun:
-            self._running.add_(self._few)
+            self._running = self._few.to(torch.float64, copy=True)
         else:
-            self._running.copy_(self._few)
-        self._added, self._begun = 0, True
+            self._running.add_(self._few)
+        self._added = 0
         return self._running
 
     def _shaped(self, row: Tensor) -> Tensor:

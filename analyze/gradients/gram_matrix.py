@@ -26,12 +26,15 @@ def gram_matrices(
         cells: C, of all shares.
         device: Where to compute.
     """
-    names = dict.fromkeys(name for share in shares for name in share.layouts)
+    layouts = [share.layouts for share in shares]
     found = {}
-    for name in names:
-        own = [share for share in shares if name in share.layouts]
-        layout = own[0].layouts[name]
-        rows = [(share.cells, share.rows(name, layout)) for share in own]
+    for name in dict.fromkeys(name for own in layouts for name in own):
+        layout = next(own[name] for own in layouts if name in own)
+        rows = [
+            (share.cells, share.rows(name, layout))
+            for share, own in zip(shares, layouts, strict=True)
+            if name in own
+        ]
         found[name] = gram_matrix(rows, cells, device)
     return found
 

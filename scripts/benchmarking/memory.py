@@ -30,10 +30,12 @@ class Peak(NamedTuple):
     Args:
         step: The most that a step has beyond what the process holds before it and after it.
         kept: What the first steps left: kernels, their code, plans; model and batch not counted.
+        processes: That have it together.
     """
 
     step: int
     kept: int
+    processes: int = 1
 
 
 def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
@@ -43,21 +45,17 @@ def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
     command = [sys.executable, "-m", "scripts.benchmarking.memory", device, workload, way]
     environment = os.environ | RETURNED
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    found = re.search(r"peak (\d+) kept (-?\d+)", done.stdout)
+    found = re.search(r"peak (\d+) kept (-?\d+) processes (\d+)", done.stdout)
     return Peak(*map(int, found.groups())) if found else None
 
 
 def beside_plain(device: str, workload: Workload) -> dict[str, Any]:
-    """Peaks of the plain step and of ours, None where not known, and one gradient sum, in bytes.
-
-    ``processes`` is how many share a checkpoint.
-    """
+    """Peaks of the plain step and of ours, None where not known, and one gradient sum, in bytes."""
     model, _, _ = workload.make(torch.device("cpu"))
     ways = ("plain", "ours", SHARED) if device == "cpu" else ("plain", "ours")
     peaks = {way: peak_bytes(device, workload.name, way) for way in ways}
     found = {way: None if peak is None else peak._asdict() for way, peak in peaks.items()}
-    sums = 4 * sum(parameter.numel() for parameter in model.parameters())
-    return found | {"sums": sums, "processes": torch.get_num_threads()}
+    return found | {"sums": 4 * sum(parameter.numel() for parameter in model.parameters())}
 
 
 def measure(device: str, workload: str, way: str) -> Peak | None:
@@ -87,7 +85,7 @@ def _of_all_processes(workload: str) -> Peak | None:
     from scripts.benchmarking.one_cell import BATCHES, accumulating
 
     chosen = next(w for w in WORKLOADS["cpu"] if w.name == workload)
-    _, work = accumulating(chosen, BATCHES)
+    engine, work = accumulating(chosen, BATCHES)
     work()
     gc.collect()
     before, most, done = _proportional(os.getpid()), 0, threading.Event()
@@ -104,7 +102,7 @@ def _of_all_processes(workload: str) -> Peak | None:
     work()
     done.set()
     watcher.join()
-    return Peak(most - before, 0) if before else None
+    return Peak(most - before, 0, engine.shares) if before else None
 
 
 def _proportional(process: int) -> int:
@@ -149,4 +147,4 @@ def _status(key: str) -> int:
 if __name__ == "__main__":
     peak = measure(*sys.argv[1:])
     if peak is not None:
-        print("peak", peak.step, "kept", peak.kept)
+        print("peak", peak.step, "kept", peak.kept, "processes", peak.processes)

@@ -83,7 +83,8 @@ def memory_table(figures: dict[str, Any]) -> str:
 
 def _together(found: dict[str, Any]) -> list[str]:
     """What all processes that share a checkpoint have, and each beyond the sums of its own."""
-    whole, each = found["shared"]["step"], found["shared"]["step"] / found["processes"]
+    whole = found["shared"]["step"]
+    each = whole / found["shared"]["processes"]
     return [f"{whole / 1e6:.0f}", f"{(each - found['sums']) / found['plain']['step']:.2f}"]
 
 
