@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import platform
 import signal
 import time
 from collections.abc import Iterator
@@ -68,6 +70,28 @@ def test_every_task_is_done_once_each_worker_on_one_thread():
     assert len(processes) == 2
     assert os.getpid() not in processes
     assert {result[2] for result in results.values()} == {1}
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="another allocator")
+def test_a_worker_leaves_the_gaps_in_its_parents_memory_alone():
+    """A page of the parent's that it wrote to would be there twice."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    blocks = [libc.malloc(1000) for _ in range(2000)]
+    gaps = set(blocks[::2])
+    for block in gaps:
+        libc.free(block)
+
+    def asks_for_as_many(task: int, tell) -> list[int]:
+        return [libc.malloc(1000) for _ in gaps]
+
+    with Workers(1, asks_for_as_many) as workers:
+        ((_, found),) = workers.results([0], ignored)
+    for block in blocks[1::2]:
+        libc.free(block)
+    assert len(set(found)) == len(gaps)
+    assert not gaps & set(found)
 
 
 def test_a_backward_pass_in_a_worker_after_one_here_on_two_threads():

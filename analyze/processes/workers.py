@@ -119,6 +119,14 @@ class Workers(Generic[Task, Result]):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        # A thread of its own has memory of its own: in the first one, what is asked for goes into
+        # the small gaps of the parent's heap, of which each page is then copied (20 MB).
+        work = threading.Thread(target=self._work_through, args=(pipe,))
+        work.start()
+        work.join()
+
+    def _work_through(self, pipe: Connection) -> None:
+        """One task after the other."""
         torch.set_num_threads(1)
         with suppress(EOFError, OSError):  # of a pipe whose other end is gone
             while True:
