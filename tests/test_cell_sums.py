@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch
 from analyze.gradients.cell_sums import FEW, CellSums
 from analyze.gradients.forms.parts import stacked
 from analyze.gradients.gram_matrix import gram_matrices
-from analyze.gradients.room import OwnRoom
+from analyze.gradients.room import OwnRoom, SharedRoom
 
 CPU = torch.device("cpu")
 SHAPE = (4, 3, 2)
@@ -23,8 +25,9 @@ def in_order(values: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
     return values.permute(order).contiguous().permute(back)
 
 
-def cell_sums(cells: range, batches: torch.device = CPU) -> CellSums:
-    return CellSums(cells, OwnRoom(torch.float32, CPU), batches)
+def cell_sums(cells: int, shape: tuple[int, ...] = (), batches: torch.device = CPU) -> CellSums:
+    shapes = {NAME: torch.Size(shape), "other": torch.Size([])}
+    return CellSums(OwnRoom(torch.float32, cells, shapes, CPU), batches)
 
 
 def add(sums: CellSums, cell: int, total: torch.Tensor, scale: float = 1.0) -> None:
@@ -32,10 +35,9 @@ def add(sums: CellSums, cell: int, total: torch.Tensor, scale: float = 1.0) -> N
     sums.add([cell], NAME, (scale * total)[None], scale)
 
 
-def gram_of(*shares: CellSums, cells: int = 1) -> np.ndarray:
-    for share in shares:
-        share.finish()
-    return gram_matrices(shares, cells, CPU)[NAME]
+def gram_of(sums: CellSums) -> np.ndarray:
+    sums.finish()
+    return gram_matrices(sums, CPU)[NAME]
 
 
 @pytest.mark.parametrize("first", ORDERS)
@@ -44,12 +46,12 @@ def gram_of(*shares: CellSums, cells: int = 1) -> np.ndarray:
 def test_orders_in_memory_do_not_change_a_product_of_sums(first, later, pieces):
     torch.manual_seed(0)
     cells = torch.randn(2, pieces, *SHAPE)
-    sums = cell_sums(range(2))
+    sums = cell_sums(2, SHAPE)
     for cell in range(2):
         for k, values in enumerate(cells[cell]):
             add(sums, cell, in_order(values, later if cell or k else first), scale=4.0)
     expected = cells.double().sum(1).flatten(1)
-    found = gram_of(sums, cells=2)
+    found = gram_of(sums)
     np.testing.assert_allclose(found, (expected @ expected.T).numpy(), rtol=1e-6)
 
 
@@ -63,53 +65,47 @@ def test_sums_of_parts_keep_their_order_in_memory(order):
 
 
 def test_a_parameter_may_be_one_number():
-    sums = cell_sums(range(1))
+    sums = cell_sums(1)
     add(sums, 0, torch.tensor(2.0))
     add(sums, 0, torch.tensor(3.0))
     assert gram_of(sums) == 25.0
 
 
 def test_a_batch_of_parts_of_several_cells():
-    sums = cell_sums(range(3, 6))
+    sums = cell_sums(6)
     sums.add([3, 4], NAME, torch.tensor([2.0, 6.0]), 2.0)
     sums.add([4, 5], NAME, torch.tensor([8.0, 20.0]), 4.0)
-    found, values = gram_of(sums, cells=6), np.array([0.0, 0.0, 0.0, 1.0, 5.0, 5.0])
+    found, values = gram_of(sums), np.array([0.0, 0.0, 0.0, 1.0, 5.0, 5.0])
     np.testing.assert_array_equal(found, np.outer(values, values))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("first", ORDERS)
-@pytest.mark.parametrize("second", ORDERS)
-def test_shares_of_cells_in_any_order_in_memory(first, second):
+def test_sums_go_on_where_those_of_another_process_have_been(first, dtype):
+    """To the bit, as all that is known is in memory that both see."""
     torch.manual_seed(0)
-    totals = torch.randn(4, *SHAPE)  # of cells 0, 1, 1, 2: one of them is in both shares
-    shares = [cell_sums(range(2)), cell_sums(range(1, 3))]
-    for share, cell, values, order in (
-        (0, 0, totals[0], first), (0, 1, totals[1], first),
-        (1, 1, totals[2], second), (1, 2, totals[3], second),
-    ):  # fmt: skip
-        add(shares[share], cell, in_order(values, order), scale=2.0)
-    flat = totals.double().flatten(1)
-    expected = torch.stack([flat[0], flat[1] + flat[2], flat[3]])
-    found = gram_of(*shares, cells=3)
-    np.testing.assert_allclose(found, (expected @ expected.T).numpy(), rtol=1e-12)
-
-
-def test_a_parameter_that_one_share_has_no_gradient_of():
-    with_one, without = cell_sums(range(1)), cell_sums(range(1, 2))
-    add(with_one, 0, torch.tensor(3.0))
-    np.testing.assert_array_equal(gram_of(with_one, without, cells=2), [[9.0, 0.0], [0.0, 0.0]])
+    shapes = {"other": torch.Size([0, 3]), NAME: torch.Size(SHAPE)}
+    rooms = [room(dtype, 3, shapes) for room in (partial(OwnRoom, device=CPU), SharedRoom)]
+    alone, here, there = (CellSums(room, CPU) for room in (rooms[0], rooms[1], rooms[1]))
+    for cell, parts in enumerate([3, 2 * FEW + 5, 1]):
+        for k in range(parts):
+            total = in_order(torch.randn(SHAPE, dtype=dtype), first if k % 3 else ORDERS[1])
+            add(alone, cell, total)
+            add((here, there)[k % 2], cell, total)
+    assert gram_of(here).tobytes() == gram_of(alone).tobytes()
+    assert here.names == [NAME]
 
 
 @pytest.mark.parametrize("before", [0, 1, FEW + 1])
 @pytest.mark.parametrize("count", [1, FEW, FEW + 1, 4096])
 def test_a_sum_of_many_parts_is_as_exact_as_one_of_a_few(before, count):
     """Whatever the cell before it had."""
-    sums, part = cell_sums(range(2)), torch.tensor(0.1)
+    sums, part = cell_sums(2), torch.tensor(0.1)
     for _ in range(before):
         add(sums, 0, torch.tensor(1.0))
     for _ in range(count):
         add(sums, 1, part)
-    found = np.sqrt(np.diag(gram_of(sums, cells=2)))
+    found = np.sqrt(np.diag(gram_of(sums)))
     assert found[0] == before
     assert found[1] == pytest.approx(count * part.double().item(), rel=FEW * 2**-24)
 
@@ -120,7 +116,7 @@ def test_a_sum_of_many_parts_in_float32_alone_is_not():
 
 
 def test_a_parameter_that_only_some_parts_have_a_gradient_of():
-    sums, expected = cell_sums(range(2)), [0.0, 0.0]
+    sums, expected = cell_sums(2), [0.0, 0.0]
     count = 3 * FEW + 2
     for cell in range(2):
         for k in range(count):
@@ -128,19 +124,19 @@ def test_a_parameter_that_only_some_parts_have_a_gradient_of():
                 add(sums, cell, torch.tensor(1.0 + k + cell))
                 expected[cell] += 1.0 + k + cell
             sums.add([cell], "other", torch.ones(1), 1.0)
-    np.testing.assert_array_equal(gram_of(sums, cells=2), np.outer(expected, expected))
-    np.testing.assert_array_equal(gram_matrices([sums], 2, CPU)["other"], np.full((2, 2), count**2))
+    np.testing.assert_array_equal(gram_of(sums), np.outer(expected, expected))
+    np.testing.assert_array_equal(gram_matrices(sums, CPU)["other"], np.full((2, 2), count**2))
 
 
 @pytest.mark.parametrize("pieces", [1, 2, FEW + 1])
 def test_sums_that_stay_on_another_device(pieces, monkeypatch):
     monkeypatch.setattr(torch, "empty_like", on_the_cpu(torch.empty_like))
-    sums = cell_sums(range(2), batches=torch.device("meta"))  # another one, by its type
+    sums = cell_sums(2, (2,), torch.device("meta"))  # another one, by its type
     for cell in range(2):
         for _ in range(pieces):
             add(sums, cell, torch.tensor([1.0, 2.0 + cell]), scale=2.0)
     expected = pieces * np.array([[1.0, 2.0], [1.0, 3.0]])
-    np.testing.assert_array_equal(gram_of(sums, cells=2), expected @ expected.T)
+    np.testing.assert_array_equal(gram_of(sums), expected @ expected.T)
 
 
 def on_the_cpu(empty_like):

@@ -20,13 +20,13 @@ from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
 from analyze.gradients import estimate, probe_batches, sharing
 from analyze.gradients.batch import MethodFailedError
-from analyze.gradients.batches import in_shares
 from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
-from analyze.gradients.measurement import Settings
-from analyze.gradients.room import SharedRoom
+from analyze.gradients.measurement import Measurement, Settings
+from analyze.gradients.room import SharedRoom, shared
 from analyze.gradients.sharing import in_forks_at_once, worthwhile_shares
+from analyze.gradients.turns import Turns
 from analyze.job import Options
 from analyze.processes.division import Division
 from analyze.processes.workers import Workers
@@ -83,29 +83,40 @@ def test_shares_agree_with_one_example_at_a_time(case):
     assert_agrees(tree, expected)
 
 
-def test_each_share_is_measured_by_a_fork(by):
+def test_batches_are_measured_by_forks(by):
     measured()
     forks = set(by()) - {os.getpid()}
     assert len(forks) == SHARES
-    assert all(by().count(fork) == 5 for fork in forks)  # 30 examples of 60, 7 at a time
+    assert sum(by().count(fork) for fork in forks) == 9  # 60 examples, 7 at a time
     assert torch.get_num_threads() == SHARES
     assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("folds", [1, 2, 7])
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_shares_give_the_numbers_of_one_process(folds, precision, monkeypatch):
-    shared = measured(folds=folds, precision=precision)
-    monkeypatch.setattr(sharing, "WORTH_SHARING", float("inf"))
-    alone = measured(folds=folds, precision=precision)
-    assert (said(shared)["shares"], said(alone)["shares"]) == (SHARES, 1)
-    exact = 1e-12 if precision == "float64" else 1e-5
-    for group in ("parameters", "examples", "layers"):
-        for name, values in alone[group].data_vars.items():
-            if np.issubdtype(values.dtype, np.floating):
-                np.testing.assert_allclose(
-                    shared[group][name], values, rtol=exact, atol=exact, err_msg=name
-                )
+@pytest.mark.parametrize("forks", [2, 5])
+def test_forks_give_the_bits_of_one_process(folds, precision, forks):
+    engine = shared_engine(folds=folds, precision=precision, batch_size=3)
+    alone, engine.shares = prepared(engine, shares=1), forks
+    engine.processes = forks
+    with threads_restored():
+        torch.set_num_threads(1)
+        expected = alone.measure(model())
+    assert_same_bits(engine.measure(model()), expected)
+
+
+def test_each_fork_waits_for_the_batch_before(monkeypatch):
+    """Whichever takes longer: sums are added in the order of the batches."""
+    engine = shared_engine()
+    expected = engine.measure(model())
+    measure_batch = probe_batches.measure_batch
+
+    def late(replica, inputs, targets, *others):
+        time.sleep(0.05 * (float(inputs.tensors[""].sum()) > 0))
+        return measure_batch(replica, inputs, targets, *others)
+
+    monkeypatch.setattr(probe_batches, "measure_batch", late)
+    assert_same_bits(engine.measure(model()), expected)
 
 
 def test_what_takes_less_time_than_forks_is_not_shared(monkeypatch, by):
@@ -143,6 +154,63 @@ def shared_engine(**settings) -> Engine:
     return engine
 
 
+def prepared(engine: Engine, shares: int) -> Engine:
+    """Another one with the same plan, for one process."""
+    other = Engine(engine.probes, engine.loss, engine.settings)
+    other.prepare([model()], engine.state() | {"shares": shares})
+    return other
+
+
+def assert_same_bits(found: Measurement, expected: Measurement) -> None:
+    assert found.gram.tobytes() == expected.gram.tobytes()
+    assert found.squared_norms.tobytes() == expected.squared_norms.tobytes()
+    assert found.examples is not None
+    assert expected.examples is not None
+    assert found.examples.tobytes() == expected.examples.tobytes()
+    assert found.loss.tobytes() == expected.loss.tobytes()
+
+
+# --- whose turn it is
+
+
+def test_half_of_the_forks_are_in_a_forward_pass():
+    turns, most = Turns([], 4), shared(8)
+
+    def goes_forward(task: int, tell) -> int:
+        with turns.forward():
+            most[task] = 1
+            time.sleep(0.1)
+            together = sum(most[:4])
+            most[task] = 0
+        return together
+
+    with Workers(4, goes_forward) as workers:
+        found = [count for _, count in workers.results(range(4), lambda told: None)]
+    assert max(found) == 2
+
+
+def test_totals_are_taken_in_the_order_of_the_batches():
+    turns, taken = Turns(["first", "second"], 3), shared(16)
+
+    def add(batch: int, tell) -> bool:
+        time.sleep(0.05 * (3 - batch))
+
+        def take(name: str, totals: torch.Tensor, scale: float) -> None:
+            place = taken.rfind(b"x") + 1
+            taken[place : place + 2] = bytes([48 + batch, ord("x")])
+
+        in_order = turns.in_order(batch, take)
+        if batch != 1:  # which has no gradient of any
+            in_order("second", torch.zeros(1), 1.0)
+            in_order("first", torch.zeros(1), 1.0)
+        turns.end(batch)
+        return True
+
+    with Workers(3, add) as workers:
+        assert all(done for _, done in workers.results(range(3), lambda told: None))
+    assert taken[:8] == b"0x0x2x2x"
+
+
 # --- what goes wrong
 
 
@@ -156,7 +224,7 @@ def is_first(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("deaths", [1, SHARES])
-def test_a_share_whose_fork_dies_is_measured_here_to_the_bit(monkeypatch, tmp_path, by, deaths):
+def test_what_forks_die_of_is_measured_here_to_the_bit(monkeypatch, tmp_path, by, deaths):
     engine = shared_engine()
     expected = engine.measure(model())
     here, measure_batch = os.getpid(), probe_batches.measure_batch
@@ -169,13 +237,9 @@ def test_a_share_whose_fork_dies_is_measured_here_to_the_bit(monkeypatch, tmp_pa
 
     monkeypatch.setattr(probe_batches, "measure_batch", dies)
     found = engine.measure(model())
-    assert by().count(here) - before == 5 * deaths
-    assert found.gram.tobytes() == expected.gram.tobytes()
-    assert found.squared_norms.tobytes() == expected.squared_norms.tobytes()
-    assert found.examples is not None
-    assert expected.examples is not None
-    assert found.examples.tobytes() == expected.examples.tobytes()
-    assert found.loss.tobytes() == expected.loss.tobytes()
+    assert by().count(here) - before == 9
+    assert_same_bits(found, expected)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_method_that_fails_in_a_fork_gives_way_to_the_next(monkeypatch):
@@ -234,44 +298,32 @@ def test_ctrl_c_ends_the_forks(monkeypatch):
     assert torch.get_num_threads() == SHARES
 
 
-# --- how examples are shared out
-
-
-@pytest.mark.parametrize("shares", [1, 2, 3, 7, 11])
-@pytest.mark.parametrize("sizes", [[11], [4, 0, 7], [1] * 11, [0, 5, 5, 1, 0]])
-def test_each_share_has_as_many_examples_as_any_other_in_the_order_of_the_cells(sizes, shares):
-    order = np.random.default_rng(0).permutation(11)
-    cells = np.split(order, np.cumsum(sizes)[:-1])
-    found = in_shares(cells, shares)
-    assert np.concatenate([rows for share in found for rows in share]).tolist() == order.tolist()
-    counts = [sum(map(len, share)) for share in found]
-    assert max(counts) - min(counts) <= 1
-    for share in found:
-        assert len(share) == len(cells)
-        for own, whole in zip(share, cells, strict=True):
-            assert set(own) <= set(whole)
-
-
 # --- memory that forks share
 
 
 def test_this_process_sees_what_a_fork_writes():
-    room = SharedRoom(torch.float64, rows=2, columns=[3, 0, 5])
+    sizes = {"weight": (2, 4), "none": (0, 3), "scalar": ()}
+    shapes = {name: torch.Size(size) for name, size in sizes.items()}
+    room = SharedRoom(torch.float32, 3, shapes)
 
     def write(task: int, tell) -> bool:
-        for columns in (5, 0, 3):
-            room.zeros(2, columns).fill_(columns)
+        for number, name in enumerate(shapes):
+            room.rows(name).fill_(1 + number)
+            room.float64(name, room.rows(name)).fill_(5 + number)
+            room.progress[number]["row"] = 7 + number
         return True
 
     with Workers(1, write) as workers:
         assert list(workers.results([0], lambda told: None)) == [(0, True)]
-    for columns in (5, 0, 3):
-        assert room.zeros(2, columns).tolist() == [[columns] * columns] * 2
+    for number, (name, shape) in enumerate(shapes.items()):
+        assert room.rows(name).tolist() == [[1 + number] * shape.numel()] * 3
+        assert room.float64(name, room.rows(name)).tolist() == [5 + number] * shape.numel()
+    assert room.progress["row"].tolist() == [7, 8, 9]
 
 
 def test_memory_that_is_not_there_is_told_as_such():
     with pytest.raises(MemoryError):
-        SharedRoom(torch.float32, rows=1, columns=[1 << 60])
+        SharedRoom(torch.float32, 1, {"weight": torch.Size([1 << 60])})
 
 
 def test_forks_do_the_same_at_the_same_time_and_the_dead_give_nothing(tmp_path):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +45,22 @@ class MethodFailedError(Exception):
         self.parameters = parameters
 
 
+class OfExamples(NamedTuple):
+    """What a batch gives of each of its N examples.
+
+    Args:
+        losses: ``[N]``.
+        accuracy: ``[N]``.
+        names: Of the P parameters that received a gradient.
+        squared_norms: ``[P, N]`` float64.
+    """
+
+    losses: np.ndarray
+    accuracy: np.ndarray
+    names: tuple[str, ...]
+    squared_norms: np.ndarray
+
+
 @dataclass(frozen=True)
 class BatchResult:
     """What one batch gives.
@@ -67,10 +84,14 @@ class BatchResult:
         """Of each example's gradient, ``[N]`` float64 on the CPU."""
         return self.scaled_squares[name].cpu() / self.scale**2
 
-    def all_squared_norms(self) -> np.ndarray:
-        """``[P, N]`` float64, of the parameters in their order here: one wait for a GPU."""
-        found = torch.stack([*self.scaled_squares.values()])
-        return found.cpu().numpy() / self.scale**2
+    def of_examples(self) -> OfExamples:
+        """All but the totals, in the host's memory: one wait for a GPU."""
+        names = tuple(self.scaled_squares)
+        norms = np.empty((0, len(self.losses)))
+        if names:
+            found = torch.stack([*self.scaled_squares.values()])
+            norms = found.cpu().numpy() / self.scale**2
+        return OfExamples(self.losses.numpy(), self.accuracy.numpy(), names, norms)
 
     def total(self, name: str, part: int = 0) -> Tensor:
         """The sum over the examples of a part, in the parameter's shape."""
@@ -120,6 +141,7 @@ def measure_batch(
     parts: Parts | None = None,
     clock: Clock | None = None,
     take: TakeTotals | None = None,
+    forward: AbstractContextManager[object] | None = None,
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
 
@@ -133,6 +155,7 @@ def measure_batch(
         clock: Told what each method takes.
         take: Gets the totals of each parameter as soon as they are there, and the result has none:
             no more than one gradient is held then. What it got is worth nothing if this fails.
+        forward: Entered for the forward pass.
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
@@ -147,7 +170,7 @@ def measure_batch(
         parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     mode = Interception(collector.calls, names, collector.on_call)
-    with mode if collector.calls else nullcontext():
+    with forward or nullcontext(), mode if collector.calls else nullcontext():
         output = replica(inputs)
     collector.check_complete(mode.seen)
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
@@ -50,22 +49,6 @@ class Batch:
         """``[P, N]`` to ``[P, S]``: added up over each piece."""
         starts = [first for first, _ in self.parts.bounds]
         return np.add.reduceat(values, starts, axis=1)
-
-
-def in_shares(cells: Sequence[np.ndarray], shares: int) -> list[list[np.ndarray]]:
-    """The rows of each cell in so many shares, equal in number to within one.
-
-    A share holds what follows each other in the order of the cells, and nothing of the others.
-    """
-    ends = np.cumsum([0, *map(len, cells)])
-    bounds = [int(ends[-1]) * share // shares for share in range(shares + 1)]
-    return [
-        [
-            rows[max(0, low - end) : max(0, high - end)]
-            for rows, end in zip(cells, ends, strict=False)
-        ]
-        for low, high in pairwise(bounds)
-    ]
 
 
 def batches(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch]:

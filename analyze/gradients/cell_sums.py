@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.room import Room
-
-Layout = tuple[torch.Size, tuple[int, ...]]  # shape and strides
 
 FEW = 32  # parts of a cell that are added in the batches' precision
 
@@ -25,16 +23,18 @@ class CellSums:
     a batch are; of a cell with more, these then in float64. No more than one float64 gradient is
     held.
 
+    All that it knows between two batches is in the room, so that a fork goes on where another one
+    has been.
+
     Args:
-        cells: Numbers of the cells, C of them, which follow each other.
         room: Where the sums are held.
         device: Of the batches; what is added on MPS, which has no float64, is on the CPU.
     """
 
-    def __init__(self, cells: range, room: Room, device: torch.device) -> None:
-        self.cells = cells
+    def __init__(self, room: Room, device: torch.device) -> None:
         self._room = room
         self._batches = device_with_float64(device)
+        self._numbers = {name: number for number, name in enumerate(room.shapes)}
         self._of: dict[str, _ParameterSums] = {}
 
     def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
@@ -46,97 +46,97 @@ class CellSums:
             totals: ``[S, *shape]``, ``scale`` times the sums.
             scale: A power of two.
         """
-        if name not in self._of:
-            # Of an empty tensor like it: without what is between the values of a view.
-            own = totals[0]
-            self._hold(name, (own.shape, torch.empty_like(own).stride()))
+        sums = self._sums(name)
         for cell, total in zip(cells, totals, strict=True):
-            self._of[name].add(self.cells.index(cell), total, scale)
+            sums.add(cell, total, scale)
 
     def finish(self) -> None:
         """All parts have been added."""
-        for sums in self._of.values():
-            sums.finish()
+        for name in self.names:
+            self._sums(name).finish()
 
     @property
-    def layouts(self) -> dict[str, Layout]:
-        """How each parameter's sums are in their rows."""
-        return {name: sums.layout for name, sums in self._of.items()}
+    def names(self) -> list[str]:
+        """The parameters of which any part had a gradient."""
+        begun = self._room.progress["begun"]
+        return [name for name, number in self._numbers.items() if begun[number]]
 
-    def take_over(self, layouts: Mapping[str, Layout]) -> None:
-        """Have what other sums, in a fork, have written to this room.
+    def rows(self, name: str) -> Tensor:
+        """The sums of a parameter, ``[C, P]``, the values in the same order for all cells."""
+        return self._sums(name).rows
 
-        Args:
-            layouts: Theirs.
-        """
-        for name, layout in layouts.items():
-            self._hold(name, layout)
-
-    def rows(self, name: str, layout: Layout) -> Tensor:
-        """The sums ``[C, P]`` of a parameter, the values in the order of a layout."""
-        return self._of[name].in_order(layout)
-
-    def _hold(self, name: str, layout: Layout) -> None:
-        rows = self._room.zeros(len(self.cells), math.prod(layout[0]))
-        self._of[name] = _ParameterSums(rows, layout, self._batches)
+    def _sums(self, name: str) -> _ParameterSums:
+        if name not in self._of:
+            self._of[name] = _ParameterSums(
+                name, self._room, self._room.progress[self._numbers[name]], self._batches
+            )
+        return self._of[name]
 
 
 class _ParameterSums:
-    """The sums of one parameter, ``[C, P]``, one cell after the other."""
+    """The sums of one parameter, ``[C, P]``, one cell after the other.
 
-    def __init__(self, rows: Tensor, layout: Layout, batches: torch.device) -> None:
-        self.layout = layout
-        self._rows = rows
-        self._elsewhere = rows.device.type != batches.type
+    Args:
+        name: Of the parameter.
+        room: Where the sums are.
+        progress: A record of ``PROGRESS``, which others may write to between two parts.
+        batches: Where parts come from.
+    """
+
+    def __init__(self, name: str, room: Room, progress: np.void, batches: torch.device) -> None:
+        self.rows = room.rows(name)
+        self._name = name
+        self._room = room
+        self._progress = progress
+        self._shape = room.shapes[name]
         # Where a few parts are added: the cell's sum itself, if it is not elsewhere.
-        self._few = torch.empty_like(rows[0], device=batches) if self._elsewhere else rows[0]
-        self._row: int | None = None  # the cell that has been begun
-        self._added = 0  # parts in these few
-        self._running: Tensor | None = None  # float64, of the cell's parts before those, if any
+        self._elsewhere = self.rows.device.type != batches.type
+        self._apart = torch.empty_like(self.rows[0], device=batches) if self._elsewhere else None
+        self._float64: Tensor | None = None  # of the cell's parts before those few, if any
 
     def add(self, row: int, total: Tensor, scale: float) -> None:
-        if row != self._row:
+        known = self._progress
+        if not known["begun"]:
+            # Of an empty tensor like it: without what is between the values of a view.
+            known["strides"][: total.dim()] = torch.empty_like(total).stride()
+            known["begun"], known["row"] = True, -1
+        if row != known["row"]:
             self.finish()
-            self._row = row
-            if not self._elsewhere:
-                self._few = self._rows[row]
-        elif self._added == FEW:
-            self._add_to_running()
-        few = self._shaped(self._few)
-        if self._added:
+            known["row"] = row
+        elif known["few"] == FEW:
+            self._add_to_float64()
+        few = self._few().as_strided(self._shape, known["strides"][: total.dim()].tolist())
+        if known["few"]:
             few.add_(total.to(few.device), alpha=1.0 / scale)
         elif total.dtype == few.dtype and total.device == few.device:
             torch.mul(total, 1.0 / scale, out=few)
         else:  # first to where there is room for what is small without the scale
             few.copy_(total).mul_(1.0 / scale)
-        self._added += 1
+        known["few"] += 1
 
     def finish(self) -> None:
         """Write the sum of the cell that has been begun to where it stays."""
-        if self._row is None:
+        known = self._progress
+        if known["row"] < 0:
             return
-        if self._running is not None:
-            self._rows[self._row].copy_(self._add_to_running())
+        row = self.rows[int(known["row"])]
+        if known["many"]:
+            row.copy_(self._add_to_float64())
         elif self._elsewhere:
-            self._rows[self._row].copy_(self._few)
-        self._row, self._added, self._running = None, 0, None
+            row.copy_(self._few())
+        known["row"], known["few"], known["many"], self._float64 = -1, 0, 0, None
 
-    def in_order(self, layout: Layout) -> Tensor:
-        if self.layout == layout:
-            return self._rows
-        ordered = torch.empty_like(self._rows)
-        for to, own in zip(ordered, self._rows, strict=True):
-            to.as_strided(*layout).copy_(self._shaped(own))
-        return ordered
+    def _few(self) -> Tensor:
+        return self.rows[int(self._progress["row"])] if self._apart is None else self._apart
 
-    def _add_to_running(self) -> Tensor:
-        if self._running is None:
-            self._running = self._few.to(torch.float64, copy=True)
+    def _add_to_float64(self) -> Tensor:
+        known = self._progress
+        if self._float64 is None:
+            self._float64 = self._room.float64(self._name, self._few())
+        if known["many"]:
+            self._float64.add_(self._few())
         else:
-            self._running.add_(self._few)
-        self._added = 0
-        return self._running
-
-    def _shaped(self, row: Tensor) -> Tensor:
-        """``[P]`` in the shape of the parameter."""
-        return row.as_strided(*self.layout)
+            self._float64.copy_(self._few())
+        known["many"] += known["few"]
+        known["few"] = 0
+        return self._float64

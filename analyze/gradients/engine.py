@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from analyze.errors import CheckpointError
-from analyze.gradients.accumulation import Accumulation, cells_of, together
+from analyze.gradients.accumulation import Accumulation
 from analyze.gradients.batch import BatchResult, ForwardChangedError, MethodFailedError
 from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.calibration import calibrate
@@ -40,8 +40,8 @@ from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
-from analyze.gradients.room import OwnRoom, Room, SharedRoom
-from analyze.gradients.sharing import Share, shared_out, worthwhile_shares
+from analyze.gradients.room import OwnRoom, SharedRoom
+from analyze.gradients.sharing import worthwhile_shares
 from analyze.gradients.timing import Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
 from analyze.processes.division import Division, divided
@@ -84,7 +84,7 @@ class Engine:
         self.memory = Memory(self.device, self.notes)
         self.repeatable = True
         self.processes = 1  # that may share the batches of a model
-        self.shares = 1  # of a model's batches
+        self.shares = 1  # processes that share a model's batches, each on one thread if several
         self._selected: frozenset[str] | None = None
         self._loader = ProbeLoader(probes)
         self._batches = ProbeBatches(self.cells, self._loader, loss, self.memory)
@@ -148,7 +148,7 @@ class Engine:
             return
         self.shares = self._worthwhile_shares(replica)
         self.memory.batch_size = self._batch_size(replica)
-        with self._threads_of_a_share():
+        with self._threads_of_a_batch():
             self._choose_algorithms(replica)
             if self.settings.batch_size == "auto":
                 self.memory.batch_size = self._by_methods_that_work(
@@ -233,7 +233,7 @@ class Engine:
             self._statistics.set(replica)
             batch, at_once = self._batches.first(replica), min(self.processes, self.shares)
             measure = partial(self._batches.measured, replica, self.plan, batch)
-            with self._threads_of_a_share():
+            with self._threads_of_a_batch():
                 a_batch = time_of_a_batch(measure, at_once)
             forward = self._seconds_of_forward(replica, batch.rows)
             gram = seconds_of_gram(len(self.cells), replica.values, self.dtype, self.device)
@@ -263,41 +263,38 @@ class Engine:
         """
         assert self.plan is not None, "prepare comes first"
         names = [n for n in self.plan.order if n in replica.parameters]
-        shares = self._shares(replica, names, progress)
-        found = together([share for share, _ in shares])
-        self.plan.algorithms.update(found.algorithms)
-        check_losses(found.loss, found.rows, self.cells, replica, self._loader.inputs)
+        adding = self._added_up(replica, names, progress)
+        found = adding.found
+        check_losses(
+            found.loss, np.arange(len(self.probes)), self.cells, replica, self._loader.inputs
+        )
         check_gradients(dict(zip(names, found.bad, strict=True)), self.cells, replica)
         cells = len(self.cells)
-        products = gram_matrices([sums for _, sums in shares], cells, self.device)
+        products = gram_matrices(adding.sums, self.device)
         never_used = np.full((cells, cells), np.nan)
         gram = np.array([products.get(name, never_used) for name in names])
         squared = np.where(found.reached[:, None], found.squared_norms, np.nan)
         return Measurement(tuple(names), gram, squared, found.loss, found.accuracy, found.examples)
 
-    def _shares(
+    def _added_up(
         self, replica: Replica, names: list[str], progress: Callable[[int], None]
-    ) -> list[Share]:
-        """What is added up of each share of the examples, in forks where there are several."""
+    ) -> Accumulation:
+        """All batches, by forks where there may be several and none of them fails."""
         assert self.plan is not None
-        plan, keep = self.plan, self.settings.examples
-        planned = self._batches.in_shares(replica, self.shares)
-
-        def add_up(share: int, room: Room, told: Callable[[int], None]) -> Share:
-            own = planned[share]
-            adding = Accumulation(
-                names, len(self.cells), own, keep, plan.algorithms, room, self.device
-            )
-            self._batches.add_up(replica, plan, own, adding, told)
-            return adding.found, adding.sums
-
+        cells, count, keep = len(self.cells), len(self.probes), self.settings.examples
+        shapes = {name: replica.parameters[name].shape for name in names}
+        forks = min(self.processes, self.shares)
+        if forks > 1:
+            room = SharedRoom(self.dtype, cells, shapes)
+            adding = Accumulation(count, cells, keep, room, self.device)
+            if self._batches.add_up_in_forks(replica, self.plan, adding, progress, forks):
+                return adding
         place = torch.device("cpu") if self.memory.host_sums else device_with_float64(self.device)
-        here = OwnRoom(self.dtype, place)
-        if self.shares == 1:
-            return [add_up(0, here, progress)]
-        sizes = [parameter.numel() for parameter in replica.parameters.values()]
-        rooms = [SharedRoom(self.dtype, len(cells_of(own)), sizes) for own in planned]
-        return shared_out(add_up, rooms, here, self.processes, progress)
+        own = OwnRoom(self.dtype, cells, shapes, place)
+        adding = Accumulation(count, cells, keep, own, self.device)
+        with self._threads_of_a_batch():
+            self._batches.add_up(replica, self.plan, adding, progress)
+        return adding
 
     def _batch(self, replica: Replica, size: int) -> BatchResult:
         """A first batch of so many examples."""
@@ -352,8 +349,8 @@ class Engine:
         return worthwhile_shares(len(self.probes), forward, self.processes)
 
     @contextmanager
-    def _threads_of_a_share(self) -> Iterator[None]:
-        """As many as each process has that adds up a share."""
+    def _threads_of_a_batch(self) -> Iterator[None]:
+        """As many as each process has that measures batches."""
         with threads_restored():
             if self.shares > 1:
                 torch.set_num_threads(1)

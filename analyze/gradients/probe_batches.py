@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from analyze.gradients.accumulation import Accumulation
-from analyze.gradients.batch import BatchResult, measure_batch
-from analyze.gradients.batches import Batch, batches, in_shares
+from analyze.gradients.batch import BatchResult, OfExamples, measure_batch
+from analyze.gradients.batches import Batch, batches
 from analyze.gradients.devices import most_parts
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.memory import Memory
 from analyze.gradients.plan import Plan
 from analyze.gradients.replica import Replica
+from analyze.gradients.sharing import in_turns
 from analyze.gradients.timing import Clock
+from analyze.gradients.turns import Turns
 from analyze.probes import Cells
 
 
@@ -35,9 +37,9 @@ class ProbeBatches:
         self._loss = loss
         self._memory = memory
 
-    def in_shares(self, replica: Replica, shares: int) -> list[list[Batch]]:
-        """The batches of each share of the examples, in order."""
-        return [list(self._cut(replica, own)) for own in in_shares(self._rows, shares)]
+    def of_all(self, replica: Replica) -> list[Batch]:
+        """Of all examples, in order."""
+        return list(self._cut(replica, self._rows))
 
     def first(self, replica: Replica, size: int | None = None) -> Batch:
         """The first one, of another size if one is given."""
@@ -51,29 +53,61 @@ class ProbeBatches:
         return measure_batch(replica, *examples, self._loss, plan, batch.parts, clock)
 
     def add_up(
-        self,
-        replica: Replica,
-        plan: Plan,
-        own: Sequence[Batch],
-        adding: Accumulation,
-        told: Callable[[int], None],
+        self, replica: Replica, plan: Plan, adding: Accumulation, told: Callable[[int], None]
     ) -> None:
-        """Measure some of them, each added up while the next one is on its way.
+        """Measure all of them, each added up while the next one is on its way.
 
         Args:
             replica: The model.
             plan: By which.
-            own: The batches, in order.
             adding: Gets what is found.
             told: Gets how many examples each batch had.
         """
+        own = self.of_all(replica)
         coming = self._loader.ahead((b.rows for b in own), self._memory.device, replica.dtype)
         for batch, examples in zip(own, coming, strict=True):
             take = adding.taking(batch)
             result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
-            adding.add(batch, result)
+            adding.add(batch, result.of_examples())
             told(len(batch.rows))
         adding.finish()
+
+    def add_up_in_forks(
+        self,
+        replica: Replica,
+        plan: Plan,
+        adding: Accumulation,
+        told: Callable[[int], None],
+        forks: int,
+    ) -> bool:
+        """The same to the bit by so many forks, on a CPU, where sums are in memory they share.
+
+        Returns:
+            Whether they did it all. What was added up is worth nothing if not.
+        """
+        own, known = self.of_all(replica), len(plan.algorithms)
+
+        def measured(number: int, turns: Turns) -> tuple[OfExamples, dict[str, str]]:
+            batch = own[number]
+            examples, take = self._loader.take(batch.rows), adding.taking(batch)
+            result = measure_batch(
+                replica, *examples, self._loss, plan, batch.parts, None,
+                turns.in_order(number, take), turns.forward(),
+            )  # fmt: skip
+            chosen = dict([*plan.algorithms.items()][known:])
+            return result.of_examples(), chosen
+
+        def add(number: int, found: tuple[OfExamples, dict[str, str]]) -> None:
+            given, chosen = found
+            adding.add(own[number], given)
+            plan.algorithms.update(chosen | plan.algorithms)
+            told(len(own[number].rows))
+
+        turns = Turns(list(replica.parameters), forks)
+        if not in_turns(measured, len(own), turns, forks, add):
+            return False
+        adding.finish()
+        return True
 
     def _cut(
         self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None

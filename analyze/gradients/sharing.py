@@ -1,21 +1,17 @@
-"""Shares of the batches of one model, each added up by a fork of this process on one thread."""
+"""The batches of one model, shared among forks of this process, each on one thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 import torch
 
-from analyze.gradients.accumulation import Accumulated
-from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.conditions import threads_restored
-from analyze.gradients.room import Room
+from analyze.gradients.turns import Turns
 from analyze.processes.workers import Tell, Workers
 
 Result = TypeVar("Result")
-Share = tuple[Accumulated, CellSums]
-CPU = torch.device("cpu")
 WORTH_SHARING = 2.0  # seconds of a measurement from which on it is shared among processes
 PASSES = 3  # that a forward and a backward pass take as long as, of forward passes
 
@@ -31,47 +27,44 @@ def worthwhile_shares(examples: int, forward: float, processes: int) -> int:
     return min(processes, examples) if PASSES * forward * examples > WORTH_SHARING else 1
 
 
-def shared_out(
-    add_up: Callable[[int, Room, Tell], Share],
-    rooms: Sequence[Room],
-    own: Room,
-    processes: int,
-    told: Tell,
-) -> list[Share]:
-    """What has been added up of every share.
-
-    Each share is the same to the bit, whichever process adds it up. What a fork fails at is done
-    by this process once the forks are gone: there is more memory then, and an exception is told.
+def in_turns(
+    measure: Callable[[int, Turns], Result],
+    batches: int,
+    turns: Turns,
+    forks: int,
+    take: Callable[[int, Result], None],
+) -> bool:
+    """Have batches measured by forks, each the next one.
 
     Args:
-        add_up: Gives the share of a number, its sums in a room; tells of examples meanwhile.
-        rooms: Of the shares' sums, shared with forks.
-        own: For the sums of what is done here.
-        processes: Forks at a time; with 1 there are none.
-        told: Gets what is told.
+        measure: Does one, of a number; it raises an exception where it cannot.
+        batches: How many there are.
+        turns: Which the forks take.
+        forks: How many.
+        take: Gets what each gave, in the order of the batches.
+
+    Returns:
+        Whether all were. A fork that failed or died ends it: the next ones would wait for it.
     """
 
-    def in_fork(share: int, tell: Tell) -> tuple[Accumulated, range, dict]:
-        found, sums = add_up(share, rooms[share], tell)
-        return found, sums.cells, sums.layouts
+    def in_fork(number: int, tell: Tell) -> Result:
+        result = measure(number, turns)
+        turns.end(number)
+        return result
 
+    waiting: dict[int, Result] = {}
+    taken = 0
     with threads_restored():
         torch.set_num_threads(1)
-        done = {}
-        if processes > 1:
-            with Workers(min(processes, len(rooms)), in_fork) as workers:
-                done = dict(workers.results(range(len(rooms)), told))
-        shares = []
-        for share, room in enumerate(rooms):
-            result = done.get(share)
-            if result is None:
-                shares.append(add_up(share, own, told))
-                continue
-            found, cells, layouts = result
-            sums = CellSums(cells, room, CPU)
-            sums.take_over(layouts)
-            shares.append((found, sums))
-    return shares
+        with Workers(min(forks, batches), in_fork) as workers:
+            for number, result in workers.results(range(batches), lambda told: None):
+                if result is None:
+                    return False
+                waiting[number] = result
+                while taken in waiting:
+                    take(taken, waiting.pop(taken))
+                    taken += 1
+    return True
 
 
 def in_forks_at_once(work: Callable[[], Result], forks: int) -> list[Result]:
