@@ -77,15 +77,15 @@ def memory_table(figures: dict[str, Any]) -> str:
         together = _together(found) if shared else ["", ""]
         lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:], *together])
     head = ["MB", "plain", "ours", "sums", "(ours - sums) / plain", "plain keeps", "ours keeps",
-            "all shares", "(each - sums) / plain"]  # fmt: skip
+            "all shares", "(all shares - sums) / plain"]  # fmt: skip
     return markdown(head, lines)
 
 
 def _together(found: dict[str, Any]) -> list[str]:
-    """What all processes that share a checkpoint have, and each beyond the sums of its own."""
+    """What all processes that share a checkpoint have, and how it is to a plain step's."""
     whole = found["shared"]["step"]
-    each = whole / found["shared"]["processes"]
-    return [f"{whole / 1e6:.0f}", f"{(each - found['sums']) / found['plain']['step']:.2f}"]
+    beyond = (whole - found["sums"]) / found["plain"]["step"]
+    return [f"{whole / 1e6:.0f}", f"**{beyond:.2f}**"]
 
 
 def scaling_table(figures: dict[str, list[dict[str, Any]]]) -> str:
