@@ -173,24 +173,8 @@ def assert_same_bits(found: Measurement, expected: Measurement) -> None:
 # --- whose turn it is
 
 
-def test_half_of_the_forks_are_in_a_forward_pass():
-    turns, most = Turns([], 4), shared(8)
-
-    def goes_forward(task: int, tell) -> int:
-        with turns.forward():
-            most[task] = 1
-            time.sleep(0.1)
-            together = sum(most[:4])
-            most[task] = 0
-        return together
-
-    with Workers(4, goes_forward) as workers:
-        found = [count for _, count in workers.results(range(4), lambda told: None)]
-    assert max(found) == 2
-
-
 def test_totals_are_taken_in_the_order_of_the_batches():
-    turns, taken = Turns(["first", "second"], 3), shared(16)
+    turns, taken = Turns(["first", "second"]), shared(16)
 
     def add(batch: int, tell) -> bool:
         time.sleep(0.05 * (3 - batch))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -141,7 +141,6 @@ def measure_batch(
     parts: Parts | None = None,
     clock: Clock | None = None,
     take: TakeTotals | None = None,
-    forward: AbstractContextManager[object] | None = None,
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
 
@@ -155,7 +154,6 @@ def measure_batch(
         clock: Told what each method takes.
         take: Gets the totals of each parameter as soon as they are there, and the result has none:
             no more than one gradient is held then. What it got is worth nothing if this fails.
-        forward: Entered for the forward pass.
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
@@ -170,7 +168,7 @@ def measure_batch(
         parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     mode = Interception(collector.calls, names, collector.on_call)
-    with forward or nullcontext(), mode if collector.calls else nullcontext():
+    with mode if collector.calls else nullcontext():
         output = replica(inputs)
     collector.check_complete(mode.seen)
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))

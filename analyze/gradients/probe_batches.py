@@ -89,11 +89,9 @@ class ProbeBatches:
 
         def measured(number: int, turns: Turns) -> tuple[OfExamples, dict[str, str]]:
             batch = own[number]
-            examples, take = self._loader.take(batch.rows), adding.taking(batch)
-            result = measure_batch(
-                replica, *examples, self._loss, plan, batch.parts, None,
-                turns.in_order(number, take), turns.forward(),
-            )  # fmt: skip
+            examples = self._loader.take(batch.rows)
+            take = turns.in_order(number, adding.taking(batch))
+            result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
             chosen = dict([*plan.algorithms.items()][known:])
             return result.of_examples(), chosen
 
@@ -103,7 +101,7 @@ class ProbeBatches:
             plan.algorithms.update(chosen | plan.algorithms)
             told(len(own[number].rows))
 
-        turns = Turns(list(replica.parameters), forks)
+        turns = Turns(list(replica.parameters))
         if not in_turns(measured, len(own), turns, forks, add):
             return False
         adding.finish()

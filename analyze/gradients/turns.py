@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -23,27 +22,15 @@ class Turns:
     parameter, until the batch before has been added; that one is always in work or done, as
     batches are begun in order.
 
-    It also keeps half of the forks from being in a forward pass at the same time: what a process
-    holds grows there, and shrinks in the backward pass, so that two that take turns hold less than
-    twice what one does.
-
     Args:
-        names: Of the parameters.
-        processes: Forks, which are born after this.
+        names: Of the parameters. Forks that take turns are born after this.
     """
 
-    def __init__(self, names: Sequence[str], processes: int) -> None:
-        context = multiprocessing.get_context("fork")
-        self._forward = context.Semaphore((processes + 1) // 2)
-        self._lock = context.Lock()  # also what makes one process's sums seen by the next
+    def __init__(self, names: Sequence[str]) -> None:
+        # Also what makes one process's sums seen by the next.
+        self._lock = multiprocessing.get_context("fork").Lock()
         self._numbers = {name: number for number, name in enumerate(names)}
         self._added = np.frombuffer(shared(8 * len(names)), np.int64, len(names))  # batches
-
-    @contextmanager
-    def forward(self) -> Iterator[None]:
-        """A forward pass, once few enough others are in theirs."""
-        with self._forward:
-            yield
 
     def in_order(self, batch: int, take: TakeTotals) -> TakeTotals:
         """Take a batch's totals of each parameter when those of all batches before it are.
