@@ -13,11 +13,11 @@ from analyze.errors import InputError
 from analyze.gradients.conditions import threads_restored
 from analyze.gradients.plan import Plan, uses
 from analyze.gradients.proof import Proof
-from analyze.gradients.sharing import in_forks_at_once
 from analyze.gradients.timing import Timing
 from analyze.job import Job, Options, resolve
 from analyze.loading import loaded_model
 from analyze.preparation import Prepared, prepare
+from analyze.processes.workers import at_once
 
 REST = "forward pass, gradients of activations"
 LARGE_GRAM = 1 << 30  # bytes of Gram matrices from which a warning is given
@@ -104,7 +104,7 @@ def _timing(job: Job, prepared: Prepared, checkpoint: Checkpoint) -> Timing:
     def timed() -> tuple[Timing, dict[str, Any]]:
         return engine.timing(loaded_model(job, checkpoint)), engine.state()
 
-    found = in_forks_at_once(timed, workers)
+    found = at_once(timed, workers)
     if not found:  # alone, or where it is told what is wrong
         return engine.timing(loaded_model(job, checkpoint))
     timing, state = max(found, key=lambda one: one[0].checkpoint)

@@ -103,15 +103,12 @@ def workers_for(job: Job, prepared: Prepared, folder: Folder) -> Workers[Task, F
 def _ahead(
     job: Job, prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
 ) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
-    """Every checkpoint with what is read of it, while the one after it is being read.
-
-    Not where forks share its batches: a lock that the reading thread holds stays locked in them.
-    """
+    """Every checkpoint with what is read of it, while the one after it is being read."""
     coming: Future[Unit | Loaded] | None = None
     for k, checkpoint in enumerate(job.checkpoints):
         here = coming or reader.submit(_read, job, prepared, checkpoint, folder)
         wait([here])  # no more than the one measured and the next are held
-        following = [] if prepared.engine.shares > 1 else job.checkpoints[k + 1 : k + 2]
+        following = job.checkpoints[k + 1 : k + 2]
         coming = reader.submit(_read, job, prepared, following[0], folder) if following else None
         yield checkpoint, here
 

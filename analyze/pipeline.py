@@ -78,8 +78,7 @@ def measure(
 
     Cost: a few plain forward and backward passes over the probes, and some over four of them in
     float64 for the proof. On several cores of a CPU what takes more than two seconds is shared
-    among forks of this process, on Linux and without a GPU; after ``torch.set_num_threads(1)``
-    it is not.
+    among threads, to the same bits; after ``torch.set_num_threads(1)`` it is not.
     """
     settings = Settings(device, precision, batch_norm, batch_size, folds)
     settings.check()

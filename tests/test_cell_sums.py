@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ import torch
 from analyze.gradients.cell_sums import FEW, CellSums
 from analyze.gradients.forms.parts import stacked
 from analyze.gradients.gram_matrix import gram_matrices
-from analyze.gradients.room import OwnRoom, SharedRoom
 
 CPU = torch.device("cpu")
 SHAPE = (4, 3, 2)
@@ -27,7 +24,7 @@ def in_order(values: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
 
 def cell_sums(cells: int, shape: tuple[int, ...] = (), batches: torch.device = CPU) -> CellSums:
     shapes = {NAME: torch.Size(shape), "other": torch.Size([])}
-    return CellSums(OwnRoom(torch.float32, cells, shapes, CPU), batches)
+    return CellSums(shapes, cells, torch.float32, CPU, batches)
 
 
 def add(sums: CellSums, cell: int, total: torch.Tensor, scale: float = 1.0) -> None:
@@ -77,23 +74,6 @@ def test_a_batch_of_parts_of_several_cells():
     sums.add([4, 5], NAME, torch.tensor([8.0, 20.0]), 4.0)
     found, values = gram_of(sums), np.array([0.0, 0.0, 0.0, 1.0, 5.0, 5.0])
     np.testing.assert_array_equal(found, np.outer(values, values))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("first", ORDERS)
-def test_sums_go_on_where_those_of_another_process_have_been(first, dtype):
-    """To the bit, as all that is known is in memory that both see."""
-    torch.manual_seed(0)
-    shapes = {"other": torch.Size([0, 3]), NAME: torch.Size(SHAPE)}
-    rooms = [room(dtype, 3, shapes) for room in (partial(OwnRoom, device=CPU), SharedRoom)]
-    alone, here, there = (CellSums(room, CPU) for room in (rooms[0], rooms[1], rooms[1]))
-    for cell, parts in enumerate([3, 2 * FEW + 5, 1]):
-        for k in range(parts):
-            total = in_order(torch.randn(SHAPE, dtype=dtype), first if k % 3 else ORDERS[1])
-            add(alone, cell, total)
-            add((here, there)[k % 2], cell, total)
-    assert gram_of(here).tobytes() == gram_of(alone).tobytes()
-    assert here.names == [NAME]
 
 
 @pytest.mark.parametrize("before", [0, 1, FEW + 1])

@@ -289,19 +289,19 @@ def test_no_workers_on_a_device_or_beside_one(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert divided(12, torch.device("cuda"), needed=1) == Division(1, 2)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    assert divided(12, CPU, needed=1) == Division(1, 2)
+    assert divided(12, CPU, needed=1) == Division(1, 2, sharing=2)
 
 
 def test_no_workers_where_forks_are_not_safe(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr("sys.platform", "darwin")
-    assert divided(12, CPU, needed=1) == Division(1, 2)
+    assert divided(12, CPU, needed=1) == Division(1, 2, sharing=2)
 
 
 def test_no_processes_beside_one_of_a_pool_which_is_allowed_none(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply(divided, (12, CPU, 1)) == Division(1, 2)
+        assert pool.apply(divided, (12, CPU, 1)) == Division(1, 2, sharing=2)
     assert divided(12, CPU, 1) == Division(2, 1)
 
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 from analyze.gradients.batch import OfExamples, TakeTotals
 from analyze.gradients.batches import Batch
 from analyze.gradients.cell_sums import CellSums
-from analyze.gradients.room import Room
 
 
 @dataclass
@@ -40,26 +38,22 @@ class Accumulation:
 
     Args:
         examples: How many there are, all of which will be added.
-        cells: C.
         keep: Whether to keep every example's squared norms.
-        room: Where the cells' sums are held, of P parameters.
-        device: Of the batches.
+        sums: Gets the gradient sums.
     """
 
-    def __init__(
-        self, examples: int, cells: int, keep: bool, room: Room, device: torch.device
-    ) -> None:
-        self._row = {name: k for k, name in enumerate(room.shapes)}
-        parameters = len(self._row)
+    def __init__(self, examples: int, keep: bool, sums: CellSums) -> None:
+        self._row = {name: k for k, name in enumerate(sums.shapes)}
+        size = len(self._row), sums.cells
         self.found = Accumulated(
-            np.zeros((parameters, cells)),
-            np.zeros(parameters, dtype=bool),
-            np.zeros((parameters, cells), dtype=int),
+            np.zeros(size),
+            np.zeros(len(self._row), dtype=bool),
+            np.zeros(size, dtype=int),
             np.empty(examples),
             np.empty(examples),
-            np.zeros((parameters, examples)) if keep else None,
+            np.zeros((len(self._row), examples)) if keep else None,
         )
-        self.sums = CellSums(room, device)
+        self.sums = sums
 
     def taking(self, batch: Batch) -> TakeTotals:
         """Adds the totals of a batch, each when it is there."""

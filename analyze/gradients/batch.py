@@ -128,7 +128,7 @@ class AlgorithmChoice:
         key = form.key
         if key not in self.chosen:
             ways = {a: partial(form.summarise, a, parts, self.summarise) for a in algorithms}
-            self.chosen[key] = fastest(ways)
+            self.chosen.setdefault(key, fastest(ways))  # another thread may have been faster
         return self.chosen[key]
 
 

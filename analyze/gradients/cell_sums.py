@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from analyze.gradients.float64 import device_with_float64
-from analyze.gradients.room import Room
 
 FEW = 32  # parts of a cell that are added in the batches' precision
 
@@ -20,21 +18,32 @@ class CellSums:
     The values are in the order in which the first sum of a batch has them in memory, the same for
     all cells: products of sums do not depend on it, and a copy to another order is slow. A few
     parts of a cell are added where its sum stays, in the batches' precision, as the examples of
-    a batch are; of a cell with more, these then in float64. No more than one float64 gradient is
-    held.
+    a batch are; of a cell with more, these then in float64. No more than one float64 gradient of
+    each parameter is held.
 
-    All that it knows between two batches is in the room, so that a fork goes on where another one
-    has been.
+    Several threads may add, no two of them at the same time to a parameter.
 
     Args:
-        room: Where the sums are held.
+        shapes: Of the parameters, by name.
+        cells: C.
+        dtype: Of the sums.
+        place: Where they are held.
         device: Of the batches; what is added on MPS, which has no float64, is on the CPU.
     """
 
-    def __init__(self, room: Room, device: torch.device) -> None:
-        self._room = room
+    def __init__(
+        self,
+        shapes: Mapping[str, torch.Size],
+        cells: int,
+        dtype: torch.dtype,
+        place: torch.device,
+        device: torch.device,
+    ) -> None:
+        self.shapes = shapes
+        self.cells = cells
+        self._dtype = dtype
+        self._place = place
         self._batches = device_with_float64(device)
-        self._numbers = {name: number for number, name in enumerate(room.shapes)}
         self._of: dict[str, _ParameterSums] = {}
 
     def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
@@ -46,97 +55,83 @@ class CellSums:
             totals: ``[S, *shape]``, ``scale`` times the sums.
             scale: A power of two.
         """
-        sums = self._sums(name)
+        if name not in self._of:
+            size = self.cells, self.shapes[name].numel()
+            rows = torch.zeros(size, dtype=self._dtype, device=self._place)
+            # Of an empty tensor like it: without what is between the values of a view.
+            strides = torch.empty_like(totals[0]).stride()
+            self._of[name] = _ParameterSums(rows, self.shapes[name], strides, self._batches)
         for cell, total in zip(cells, totals, strict=True):
-            sums.add(cell, total, scale)
+            self._of[name].add(cell, total, scale)
 
     def finish(self) -> None:
         """All parts have been added."""
-        for name in self.names:
-            self._sums(name).finish()
+        for sums in self._of.values():
+            sums.finish()
 
     @property
     def names(self) -> list[str]:
         """The parameters of which any part had a gradient."""
-        begun = self._room.progress["begun"]
-        return [name for name, number in self._numbers.items() if begun[number]]
+        return [name for name in self.shapes if name in self._of]
 
     def rows(self, name: str) -> Tensor:
         """The sums of a parameter, ``[C, P]``, the values in the same order for all cells."""
-        return self._sums(name).rows
-
-    def _sums(self, name: str) -> _ParameterSums:
-        if name not in self._of:
-            self._of[name] = _ParameterSums(
-                name, self._room, self._room.progress[self._numbers[name]], self._batches
-            )
-        return self._of[name]
+        return self._of[name].rows
 
 
 class _ParameterSums:
     """The sums of one parameter, ``[C, P]``, one cell after the other.
 
     Args:
-        name: Of the parameter.
-        room: Where the sums are.
-        progress: A record of ``PROGRESS``, which others may write to between two parts.
+        rows: Where they stay.
+        shape: Of the parameter.
+        strides: In which its values are in a row.
         batches: Where parts come from.
     """
 
-    def __init__(self, name: str, room: Room, progress: np.void, batches: torch.device) -> None:
-        self.rows = room.rows(name)
-        self._name = name
-        self._room = room
-        self._progress = progress
-        self._shape = room.shapes[name]
+    def __init__(
+        self, rows: Tensor, shape: torch.Size, strides: tuple[int, ...], batches: torch.device
+    ) -> None:
+        self.rows = rows
+        self._layout = shape, strides
+        self._elsewhere = rows.device.type != batches.type
         # Where a few parts are added: the cell's sum itself, if it is not elsewhere.
-        self._elsewhere = self.rows.device.type != batches.type
-        self._apart = torch.empty_like(self.rows[0], device=batches) if self._elsewhere else None
-        self._float64: Tensor | None = None  # of the cell's parts before those few, if any
+        self._few = torch.empty_like(rows[0], device=batches) if self._elsewhere else rows[0]
+        self._row: int | None = None  # the cell that has been begun
+        self._added = 0  # parts in these few
+        self._many: Tensor | None = None  # float64, of the cell's parts before those, if any
 
     def add(self, row: int, total: Tensor, scale: float) -> None:
-        known = self._progress
-        if not known["begun"]:
-            # Of an empty tensor like it: without what is between the values of a view.
-            known["strides"][: total.dim()] = torch.empty_like(total).stride()
-            known["begun"], known["row"] = True, -1
-        if row != known["row"]:
+        if row != self._row:
             self.finish()
-            known["row"] = row
-        elif known["few"] == FEW:
-            self._add_to_float64()
-        few = self._few().as_strided(self._shape, known["strides"][: total.dim()].tolist())
-        if known["few"]:
+            self._row = row
+            if not self._elsewhere:
+                self._few = self.rows[row]
+        elif self._added == FEW:
+            self._add_to_many()
+        few = self._few.as_strided(*self._layout)
+        if self._added:
             few.add_(total.to(few.device), alpha=1.0 / scale)
         elif total.dtype == few.dtype and total.device == few.device:
             torch.mul(total, 1.0 / scale, out=few)
         else:  # first to where there is room for what is small without the scale
             few.copy_(total).mul_(1.0 / scale)
-        known["few"] += 1
+        self._added += 1
 
     def finish(self) -> None:
         """Write the sum of the cell that has been begun to where it stays."""
-        known = self._progress
-        if known["row"] < 0:
+        if self._row is None:
             return
-        row = self.rows[int(known["row"])]
-        if known["many"]:
-            row.copy_(self._add_to_float64())
+        if self._many is not None:
+            self.rows[self._row].copy_(self._add_to_many())
         elif self._elsewhere:
-            row.copy_(self._few())
-        known["row"], known["few"], known["many"], self._float64 = -1, 0, 0, None
+            self.rows[self._row].copy_(self._few)
+        self._row, self._added, self._many = None, 0, None
 
-    def _few(self) -> Tensor:
-        return self.rows[int(self._progress["row"])] if self._apart is None else self._apart
-
-    def _add_to_float64(self) -> Tensor:
-        known = self._progress
-        if self._float64 is None:
-            self._float64 = self._room.float64(self._name, self._few())
-        if known["many"]:
-            self._float64.add_(self._few())
+    def _add_to_many(self) -> Tensor:
+        if self._many is None:
+            self._many = self._few.to(torch.float64, copy=True)
         else:
-            self._float64.copy_(self._few())
-        known["many"] += known["few"]
-        known["few"] = 0
-        return self._float64
+            self._many.add_(self._few)
+        self._added = 0
+        return self._many

@@ -22,6 +22,7 @@ from analyze.gradients.accumulation import Accumulation
 from analyze.gradients.batch import BatchResult, ForwardChangedError, MethodFailedError
 from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.calibration import calibrate
+from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.estimate import time_of_a_batch
@@ -29,6 +30,7 @@ from analyze.gradients.fit import check_fit
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.isolation import undisturbed
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
@@ -40,7 +42,6 @@ from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
-from analyze.gradients.room import OwnRoom, SharedRoom
 from analyze.gradients.sharing import worthwhile_shares
 from analyze.gradients.timing import Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
@@ -56,10 +57,19 @@ NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
     "and a run that is resumed may differ in the last digits"
 )
+NOT_ISOLATED = (
+    "this model draws random numbers, or keeps something outside of its modules, so that forward "
+    "passes in threads disturb each other: one batch is measured at a time"
+)
 
 
 def _unheard(examples: int) -> None:
     """Progress that nobody asked for."""
+
+
+def _replicas(replica: Replica, threads: int) -> list[Replica]:
+    """One for each thread."""
+    return [replica, *(replica.for_another_thread() for _ in range(threads - 1))]
 
 
 class Engine:
@@ -83,8 +93,8 @@ class Engine:
         self.notes: list[str] = []  # what the user should know of how it was measured
         self.memory = Memory(self.device, self.notes)
         self.repeatable = True
-        self.processes = 1  # that may share the batches of a model
-        self.shares = 1  # processes that share a model's batches, each on one thread if several
+        self.threads = 1  # that may share the batches of a model
+        self.shares = 1  # of a model's batches, each measured by one thread if several
         self._selected: frozenset[str] | None = None
         self._loader = ProbeLoader(probes)
         self._batches = ProbeBatches(self.cells, self._loader, loss, self.memory)
@@ -108,7 +118,7 @@ class Engine:
         held = self.dtype.itemsize * values * (len(self.cells) + REPLICAS)
         needed = largest_batch_bytes(self.device) + held
         division = divided(checkpoints, self.device, needed, before)
-        self.processes = division.sharing
+        self.threads = division.sharing
         return division
 
     def prepare(self, models: Iterable[nn.Module], state: Mapping[str, Any] | None = None) -> None:
@@ -231,13 +241,14 @@ class Engine:
         with measuring():
             replica = self._replica(model)
             self._statistics.set(replica)
-            batch, at_once = self._batches.first(replica), min(self.processes, self.shares)
-            measure = partial(self._batches.measured, replica, self.plan, batch)
+            batch, replicas = self._batches.first(replica), self._one_for_each_thread(replica)
             with self._threads_of_a_batch():
-                a_batch = time_of_a_batch(measure, at_once)
+                a_batch = time_of_a_batch(
+                    [partial(self._batches.measured, own, self.plan, batch) for own in replicas]
+                )
             forward = self._seconds_of_forward(replica, batch.rows)
             gram = seconds_of_gram(len(self.cells), replica.values, self.dtype, self.device)
-        turns = len(self.probes) / (len(batch.rows) * at_once)
+        turns = len(self.probes) / (len(batch.rows) * len(replicas))
         passes = self._statistics.passes(replica.model)
         whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
         return Timing(whole, gram, a_batch.methods)
@@ -279,22 +290,20 @@ class Engine:
     def _added_up(
         self, replica: Replica, names: list[str], progress: Callable[[int], None]
     ) -> Accumulation:
-        """All batches, by forks where there may be several and none of them fails."""
+        """All batches."""
         assert self.plan is not None
-        cells, count, keep = len(self.cells), len(self.probes), self.settings.examples
         shapes = {name: replica.parameters[name].shape for name in names}
-        forks = min(self.processes, self.shares)
-        if forks > 1:
-            room = SharedRoom(self.dtype, cells, shapes)
-            adding = Accumulation(count, cells, keep, room, self.device)
-            if self._batches.add_up_in_forks(replica, self.plan, adding, progress, forks):
-                return adding
         place = torch.device("cpu") if self.memory.host_sums else device_with_float64(self.device)
-        own = OwnRoom(self.dtype, cells, shapes, place)
-        adding = Accumulation(count, cells, keep, own, self.device)
+        sums = CellSums(shapes, len(self.cells), self.dtype, place, self.device)
+        adding = Accumulation(len(self.probes), self.settings.examples, sums)
+        replicas = self._one_for_each_thread(replica)
         with self._threads_of_a_batch():
-            self._batches.add_up(replica, self.plan, adding, progress)
+            self._batches.add_up(replicas, self.plan, adding, progress)
         return adding
+
+    def _one_for_each_thread(self, replica: Replica) -> list[Replica]:
+        """Of those that share its batches."""
+        return _replicas(replica, min(self.threads, self.shares))
 
     def _batch(self, replica: Replica, size: int) -> BatchResult:
         """A first batch of so many examples."""
@@ -343,14 +352,22 @@ class Engine:
 
     def _worthwhile_shares(self, replica: Replica) -> int:
         """In how many shares to measure."""
-        if self.processes == 1:
+        if self.threads == 1:
             return 1
         forward = self._seconds_of_forward(replica, self._spread(SAMPLED))
-        return worthwhile_shares(len(self.probes), forward, self.processes)
+        shares = worthwhile_shares(len(self.probes), forward, self.threads)
+        if shares == 1:
+            return 1
+        parts = np.array_split(self._spread(max(SAMPLED, shares)), shares)
+        batches = [self._loader.take(part).inputs for part in parts]
+        if undisturbed(_replicas(replica, shares), batches):
+            return shares
+        self.notes.append(NOT_ISOLATED)
+        return 1
 
     @contextmanager
     def _threads_of_a_batch(self) -> Iterator[None]:
-        """As many as each process has that measures batches."""
+        """As many as a batch is measured with."""
         with threads_restored():
             if self.shares > 1:
                 torch.set_num_threads(1)

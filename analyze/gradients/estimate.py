@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
-from analyze.gradients.sharing import in_forks_at_once
+from analyze.gradients.sharing import at_once
 from analyze.gradients.timing import WHOLE, Clock, seconds
 
 MeasureBatch = Callable[[Clock | None], object]
 
 
 class BatchTime(NamedTuple):
-    """Of batches that several processes measure at the same time.
+    """Of batches that several threads measure at the same time.
 
     Args:
-        begun: Seconds in which the processes are born and have their memory.
+        begun: Seconds in which each has its memory.
         taken: Seconds of a batch in the slowest of them.
         methods: Each method's share of that.
     """
@@ -28,32 +28,23 @@ class BatchTime(NamedTuple):
     methods: dict[str, float]
 
 
-class _Timed(NamedTuple):
-    first: float  # when a first batch was done
-    taken: float
-    methods: dict[str, float]
-
-
-def time_of_a_batch(measure: MeasureBatch, processes: int) -> BatchTime:
-    """Time a batch, which all processes measure, as they share caches and memory.
+def time_of_a_batch(measures: Sequence[MeasureBatch]) -> BatchTime:
+    """Time a batch, which all threads measure, as they share caches and memory.
 
     Args:
-        measure: Does it, and tells a clock what each method takes.
-        processes: So many forks at the same time; with 1 it is this process.
+        measures: Of each thread, what does it, and tells a clock what each method takes; of one,
+            it is done by this thread, and by as many as torch has.
     """
+    if len(measures) == 1:
+        return _timed(measures[0])._replace(begun=0.0)
+    return max(at_once([partial(_timed, measure) for measure in measures]), key=attrgetter("taken"))
+
+
+def _timed(measure: MeasureBatch) -> BatchTime:
     start = time.perf_counter()
-    found = in_forks_at_once(partial(_timed, measure), processes)
-    if not found:
-        return BatchTime(0.0, *_timed(measure)[1:])
-    slowest = max(found, key=attrgetter("taken"))
-    begun = max(0.0, slowest.first - start - slowest.taken)
-    return BatchTime(begun, slowest.taken, slowest.methods)
-
-
-def _timed(measure: MeasureBatch) -> _Timed:
     measure(None)  # the first may allocate
-    first, clock = time.perf_counter(), Clock()
-    taken = seconds(partial(measure, None))
+    first = time.perf_counter() - start
+    taken, clock = seconds(partial(measure, None)), Clock()
     with clock.measuring(WHOLE):
         measure(clock)
-    return _Timed(first, taken, clock.shares())
+    return BatchTime(max(0.0, first - taken), taken, clock.shares())

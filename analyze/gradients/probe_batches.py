@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -53,59 +54,66 @@ class ProbeBatches:
         return measure_batch(replica, *examples, self._loss, plan, batch.parts, clock)
 
     def add_up(
-        self, replica: Replica, plan: Plan, adding: Accumulation, told: Callable[[int], None]
-    ) -> None:
-        """Measure all of them, each added up while the next one is on its way.
-
-        Args:
-            replica: The model.
-            plan: By which.
-            adding: Gets what is found.
-            told: Gets how many examples each batch had.
-        """
-        own = self.of_all(replica)
-        coming = self._loader.ahead((b.rows for b in own), self._memory.device, replica.dtype)
-        for batch, examples in zip(own, coming, strict=True):
-            take = adding.taking(batch)
-            result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
-            adding.add(batch, result.of_examples())
-            told(len(batch.rows))
-        adding.finish()
-
-    def add_up_in_forks(
         self,
-        replica: Replica,
+        replicas: Sequence[Replica],
         plan: Plan,
         adding: Accumulation,
         told: Callable[[int], None],
-        forks: int,
-    ) -> bool:
-        """The same to the bit by so many forks, on a CPU, where sums are in memory they share.
+    ) -> None:
+        """Measure all of them and add up what is found: the same to the bit by several threads.
 
-        Returns:
-            Whether they did it all. What was added up is worth nothing if not.
+        Args:
+            replicas: Of the model, one for each thread; several only on a CPU.
+            plan: By which.
+            adding: Gets what is found; worth nothing if this fails.
+            told: Gets how many examples each batch had.
         """
-        own, known = self.of_all(replica), len(plan.algorithms)
+        own = self.of_all(replicas[0])
+        if len(replicas) > 1:
+            found = partial(self._add_up_in_threads, replicas, own, plan, adding)
+        else:
+            found = partial(self._add_up_one_by_one, replicas[0], own, plan, adding)
 
-        def measured(number: int, turns: Turns) -> tuple[OfExamples, dict[str, str]]:
+        def add(number: int, given: OfExamples) -> None:
+            adding.add(own[number], given)
+            told(len(own[number].rows))
+
+        found(add)
+        adding.finish()
+
+    def _add_up_one_by_one(
+        self,
+        replica: Replica,
+        own: Sequence[Batch],
+        plan: Plan,
+        adding: Accumulation,
+        add: Callable[[int, OfExamples], None],
+    ) -> None:
+        """Each while the next one is on its way."""
+        coming = self._loader.ahead((b.rows for b in own), self._memory.device, replica.dtype)
+        for number, (batch, examples) in enumerate(zip(own, coming, strict=True)):
+            take = adding.taking(batch)
+            result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
+            add(number, result.of_examples())
+
+    def _add_up_in_threads(
+        self,
+        replicas: Sequence[Replica],
+        own: Sequence[Batch],
+        plan: Plan,
+        adding: Accumulation,
+        add: Callable[[int, OfExamples], None],
+    ) -> None:
+        turns = Turns(plan.order, len(own), len(replicas))
+
+        def measured(replica: Replica, number: int) -> OfExamples:
             batch = own[number]
             examples = self._loader.take(batch.rows)
             take = turns.in_order(number, adding.taking(batch))
             result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
-            chosen = dict([*plan.algorithms.items()][known:])
-            return result.of_examples(), chosen
+            return result.of_examples()
 
-        def add(number: int, found: tuple[OfExamples, dict[str, str]]) -> None:
-            given, chosen = found
-            adding.add(own[number], given)
-            plan.algorithms.update(chosen | plan.algorithms)
-            told(len(own[number].rows))
-
-        turns = Turns(list(replica.parameters))
-        if not in_turns(measured, len(own), turns, forks, add):
-            return False
-        adding.finish()
-        return True
+        in_turns([partial(measured, replica) for replica in replicas], turns, add)
 
     def _cut(
         self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None

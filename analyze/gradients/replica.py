@@ -153,6 +153,15 @@ class Replica:
             self.model.train()
             self.model.eval()
 
+    def for_another_thread(self) -> Replica:
+        """A further one, which shares nothing with it but the parameters' memory."""
+        self.forget()
+        memo: dict[int, Any] = {}
+        for parameter in self.model.parameters():
+            if type(parameter) is nn.Parameter:  # another class would be lost; it is copied
+                memo[id(parameter)] = nn.Parameter(parameter.detach())
+        return Replica(copied(self.model, memo), self.device, self.dtype, self._selected)
+
     def as_dtype(self, dtype: torch.dtype) -> Replica:
         """A further copy, in another precision and on a device that has it."""
         self.forget()
@@ -194,14 +203,18 @@ def logits_of(output: Any) -> Tensor:
     )
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy.
+
+    Args:
+        model: Stays as it is.
+        memo: What to take instead of a copy, by the ``id`` of what is copied.
 
     Raises:
         InputError: the model holds something that cannot be copied, such as a tensor computed from
             its parameters when it was built.
     """
-    memo: dict[int, Any] = {}
+    memo = {} if memo is None else memo
     for path, module in model.named_modules():
         remade = {getattr(hook, "name", None) for hook in module._forward_pre_hooks.values()}
         for name, value in vars(module).items():

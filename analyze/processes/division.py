@@ -26,8 +26,8 @@ class Division:
     Args:
         workers: Processes that measure a checkpoint each; 1 for none but this one.
         threads: Of each process.
-        sharing: Processes of one thread that may share the batches of a checkpoint (ADR 18); 1 for
-            none but this one.
+        sharing: Threads of this process that may share the batches of a checkpoint (ADR 20), each
+            on a core; 1 for none.
     """
 
     workers: int
@@ -46,20 +46,20 @@ def divided(
 
     Args:
         checkpoints: How many.
-        device: Where batches are computed. Processes beside this one are for the CPU, where the
-            system can fork, and where torch has no accelerator: it then refuses backward passes in
-            a fork.
+        device: Where batches are computed. Several are computed on the CPU alone; by processes
+            beside this one where the system can fork, and where torch has no accelerator: it then
+            refuses backward passes in a fork.
         needed: Bytes that measuring one of them takes.
         before: Threads of each process when the run began, if it did: with another number, kernels
             add in another order, and the bits are others.
     """
     cores = torch.get_num_threads()
     threads = cores if before is None else min(before, cores)
-    if device.type != "cpu" or not _can_fork():
+    if device.type != "cpu":
         return Division(1, threads)
     most = min(cores, max(1, int(SHARE_OF_MEMORY * _memory()) // max(1, needed)))
     workers = min(most, checkpoints)
-    if workers < 2 or before not in (None, 1):
+    if workers < 2 or before not in (None, 1) or not _can_fork():
         return Division(1, threads, most)
     beside = Division(workers, 1)
     if before is None and beside.turns(checkpoints) * cores**THREADS_GAIN >= checkpoints:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +18,7 @@ from scripts.benchmarking.workloads import WORKLOADS, Workload
 # glibc gives freed memory back at once, so that what a process holds is what it uses.
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 WARM = 2  # steps before the one that is measured
-SHARED = "shared"  # a checkpoint of one cell, by all processes together
-EVERY = 0.01  # seconds between looks at them
+SHARED = "shared"  # a checkpoint of one cell, by all threads together
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -30,12 +28,10 @@ class Peak(NamedTuple):
     Args:
         step: The most that a step has beyond what the process holds before it and after it.
         kept: What the first steps left: kernels, their code, plans; model and batch not counted.
-        processes: That have it together.
     """
 
     step: int
     kept: int
-    processes: int = 1
 
 
 def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
@@ -45,7 +41,7 @@ def peak_bytes(device: str, workload: str, way: str) -> Peak | None:
     command = [sys.executable, "-m", "scripts.benchmarking.memory", device, workload, way]
     environment = os.environ | RETURNED
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    found = re.search(r"peak (\d+) kept (-?\d+) processes (\d+)", done.stdout)
+    found = re.search(r"peak (\d+) kept (-?\d+)", done.stdout)
     return Peak(*map(int, found.groups())) if found else None
 
 
@@ -59,17 +55,12 @@ def beside_plain(device: str, workload: Workload) -> dict[str, Any]:
 
 
 def measure(device: str, workload: str, way: str) -> Peak | None:
-    """In this process, or of all that share a checkpoint; see ``peak_bytes``."""
-    if way == SHARED:
-        return _of_all_processes(workload)
+    """In this process; see ``peak_bytes``."""
     from analyze.gradients.conditions import measuring
-    from scripts.benchmarking.contenders import WAYS, plain
 
     chosen = next(w for w in WORKLOADS[device] if w.name == workload)
     with measuring():
-        model, inputs, targets = chosen.make(torch.device(device))
-        before = held_bytes(device)
-        step = (plain if way == "plain" else WAYS[way])(model, inputs, targets)
+        before, step = _begun(device, chosen, way)
         for _ in range(WARM):
             step()
         gc.collect()
@@ -80,39 +71,17 @@ def measure(device: str, workload: str, way: str) -> Peak | None:
     return Peak(peak_bytes_so_far(device) - held, held - before)
 
 
-def _of_all_processes(workload: str) -> Peak | None:
-    """The most that this process and its forks have together, shared memory counted once."""
+def _begun(device: str, workload: Workload, way: str) -> tuple[int, Callable[[], object]]:
+    """Bytes that are held with model and batch, and the step; of threads it is all batches."""
+    from scripts.benchmarking.contenders import WAYS, plain
     from scripts.benchmarking.one_cell import BATCHES, accumulating
 
-    chosen = next(w for w in WORKLOADS["cpu"] if w.name == workload)
-    engine, work = accumulating(chosen, BATCHES)
-    work()
-    gc.collect()
-    before, most, done = _proportional(os.getpid()), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.wait(EVERY):
-            children = multiprocessing.active_children()
-            processes = [os.getpid(), *(child.pid for child in children if child.pid)]
-            most = max(most, sum(map(_proportional, processes)))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    work()
-    done.set()
-    watcher.join()
-    return Peak(most - before, 0, engine.shares) if before else None
-
-
-def _proportional(process: int) -> int:
-    """Bytes of a process, of which those that others have as well count in parts; 0 if it ended."""
-    try:
-        text = Path(f"/proc/{process}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+    if way == SHARED:
+        _, work = accumulating(workload, BATCHES)
+        return held_bytes(device), work
+    model, inputs, targets = workload.make(torch.device(device))
+    before = held_bytes(device)
+    return before, (plain if way == "plain" else WAYS[way])(model, inputs, targets)
 
 
 def held_bytes(device: str) -> int:
@@ -147,4 +116,4 @@ def _status(key: str) -> int:
 if __name__ == "__main__":
     peak = measure(*sys.argv[1:])
     if peak is not None:
-        print("peak", peak.step, "kept", peak.kept, "processes", peak.processes)
+        print("peak", peak.step, "kept", peak.kept)

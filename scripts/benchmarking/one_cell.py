@@ -26,7 +26,7 @@ BATCHES = 32
 def one_cell(workload: Workload, pairs: int) -> dict[str, Any]:
     """Ratio of the sufficient statistics of ``BATCHES`` batches to plain steps over the same.
 
-    From the checkpoint's model to its Gram matrix: forks, batches of the plain step's size, sums.
+    From the checkpoint's model to its Gram matrix: threads, batches of the plain step's size, sums.
     The proof and what concerns the statistics of batch norm is in ``whole_checkpoint``.
     """
     with threads_restored():

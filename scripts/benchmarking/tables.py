@@ -77,12 +77,12 @@ def memory_table(figures: dict[str, Any]) -> str:
         together = _together(found) if shared else ["", ""]
         lines.append([name, *megabytes[:3], f"**{ratio:.2f}**", *megabytes[3:], *together])
     head = ["MB", "plain", "ours", "sums", "(ours - sums) / plain", "plain keeps", "ours keeps",
-            "all shares", "(all shares - sums) / plain"]  # fmt: skip
+            "all threads", "(all threads - sums) / plain"]  # fmt: skip
     return markdown(head, lines)
 
 
 def _together(found: dict[str, Any]) -> list[str]:
-    """What all processes that share a checkpoint have, and how it is to a plain step's."""
+    """What all threads that share a checkpoint have, and how it is to a plain step's."""
     whole = found["shared"]["step"]
     beyond = (whole - found["sums"]) / found["plain"]["step"]
     return [f"{whole / 1e6:.0f}", f"**{beyond:.2f}**"]
