@@ -290,7 +290,23 @@ class Drawing(nn.Linear):
         return super().forward(x)
 
 
-@pytest.mark.parametrize("layer", [Seeded, Keeping, Drawing])
+class Counting(nn.Linear):
+    """Cannot bear that another pass is on its way."""
+
+    inside = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        Counting.inside += 1
+        try:
+            time.sleep(1e-3)
+            if Counting.inside > 1:
+                raise RuntimeError("twice at a time")
+            return super().forward(x)
+        finally:
+            Counting.inside -= 1
+
+
+@pytest.mark.parametrize("layer", [Seeded, Keeping, Drawing, Counting])
 def test_batches_of_a_model_that_is_no_island_are_not_shared(layer):
     def alike() -> nn.Module:
         torch.manual_seed(0)
