@@ -74,10 +74,10 @@ def measure(device: str, workload: str, way: str) -> Peak | None:
 def _begun(device: str, workload: Workload, way: str) -> tuple[int, Callable[[], object]]:
     """Bytes that are held with model and batch, and the step; of threads it is all batches."""
     from scripts.benchmarking.contenders import WAYS, plain
-    from scripts.benchmarking.one_cell import BATCHES, accumulating
+    from scripts.benchmarking.one_cell import accumulating
 
     if way == SHARED:
-        _, work = accumulating(workload, BATCHES)
+        _, work = accumulating(workload)
         return held_bytes(device), work
     model, inputs, targets = workload.make(torch.device(device))
     before = held_bytes(device)

@@ -24,14 +24,15 @@ BATCHES = 32
 
 
 def one_cell(workload: Workload, pairs: int) -> dict[str, Any]:
-    """Ratio of the sufficient statistics of ``BATCHES`` batches to plain steps over the same.
+    """Ratio of the sufficient statistics of ``BATCHES`` batches to plain steps over all of these.
 
-    From the checkpoint's model to its Gram matrix: threads, batches of the plain step's size, sums.
-    The proof and what concerns the statistics of batch norm is in ``whole_checkpoint``.
+    From the checkpoint's model to its Gram matrix: threads, batches as ``workload.share`` says, of
+    which the memory is measured, too, and sums. The plain steps have batches of their own size. The
+    proof and what concerns the statistics of batch norm is in ``whole_checkpoint``.
     """
     with threads_restored():
-        engine, ours = accumulating(workload, BATCHES)
-        model, inputs, targets = _many(workload, BATCHES).make(CPU)
+        engine, ours = accumulating(workload)
+        model, inputs, targets = _all_probes(workload).make(CPU)
 
         def passes() -> None:
             for some, own in zip(
@@ -40,13 +41,13 @@ def one_cell(workload: Workload, pairs: int) -> dict[str, Any]:
                 plain(model, some, own)()
 
         found = spread(each_ratio(ours, passes, pairs))
-    return {"ratio": found, "shares": engine.shares}
+    return {"ratio": found, "shares": engine.shares, "batch": workload.share}
 
 
-def accumulating(workload: Workload, batches: int) -> tuple[Engine, Callable[[], None]]:
-    """A prepared engine, and its work on so many batches of one cell."""
-    model, inputs, targets = _many(workload, batches).make(CPU)
-    settings = Settings("cpu", batch_norm="saved", folds=1, batch_size=workload.batch)
+def accumulating(workload: Workload) -> tuple[Engine, Callable[[], None]]:
+    """A prepared engine, and its work on the batches of one cell."""
+    model, inputs, targets = _all_probes(workload).make(CPU)
+    settings = Settings("cpu", batch_norm="saved", folds=1, batch_size=workload.share)
     probes = ProbeSet(inputs.numpy(), targets.numpy())
     engine = Engine(probes, build_loss("cross_entropy"), settings)
     engine.divide(model)
@@ -60,5 +61,5 @@ def accumulating(workload: Workload, batches: int) -> tuple[Engine, Callable[[],
     return engine, work
 
 
-def _many(workload: Workload, batches: int) -> Workload:
-    return replace(workload, batch=batches * workload.batch)
+def _all_probes(workload: Workload) -> Workload:
+    return replace(workload, batch=BATCHES * workload.share)

@@ -41,8 +41,10 @@ def _median(ratio: dict[str, float]) -> str:
 
 def cell_table(figures: dict[str, Any]) -> str:
     """A line for each model."""
-    lines = [[name, _median(found["ratio"])] for name, found in figures.items()]
-    return markdown(["a checkpoint of one cell", "time"], lines)
+    lines = [
+        [name, _median(found["ratio"]), f"{found['batch']}"] for name, found in figures.items()
+    ]
+    return markdown(["a checkpoint of one cell", "time", "batch of a thread"], lines)
 
 
 def series_table(figures: dict[str, Any]) -> str:

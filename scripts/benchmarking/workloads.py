@@ -22,6 +22,8 @@ class Workload:
         name: As the table has it.
         build: Makes the model.
         batch: Examples.
+        share: Those that a thread has at a time where several share a checkpoint: as many as let
+            all of them hold about what a plain step does. 0 where none do.
         image: Pixels of a side, 0 for sequences of tokens.
         tokens: Of a sequence.
         vocabulary: Of the tokens; images have ``CLASSES`` classes.
@@ -30,6 +32,7 @@ class Workload:
     name: str
     build: Callable[[], nn.Module]
     batch: int
+    share: int = 0
     image: int = 0
     tokens: int = 0
     vocabulary: int = VOCABULARY
@@ -113,11 +116,11 @@ def _vit_base() -> nn.Module:
 
 WORKLOADS = {
     "cpu": [
-        Workload("ResNet-18", _torchvision("resnet18"), 32, image=64),
-        Workload("ResNet-50", _torchvision("resnet50"), 32, image=64),
-        Workload("MobileNet-v3-small", _torchvision("mobilenet_v3_small"), 32, image=64),
-        Workload("ViT-Tiny", _vit_tiny, 8, image=224),
-        Workload("GPT-2-like, 6 layers", lambda: Transformer(VOCABULARY, 384, 6, 6, 256), 8,
+        Workload("ResNet-18", _torchvision("resnet18"), 32, 28, image=64),
+        Workload("ResNet-50", _torchvision("resnet50"), 32, 28, image=64),
+        Workload("MobileNet-v3-small", _torchvision("mobilenet_v3_small"), 32, 24, image=64),
+        Workload("ViT-Tiny", _vit_tiny, 8, 7, image=224),
+        Workload("GPT-2-like, 6 layers", lambda: Transformer(VOCABULARY, 384, 6, 6, 256), 8, 7,
                  tokens=256),
     ],
     "cuda": [
