@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 
 from analyze.gradients.accumulation import Accumulation
-from analyze.gradients.batch import BatchResult, OfExamples, measure_batch
+from analyze.gradients.batch import BatchResult, OfExamples, TakeTotals, measure_batch
 from analyze.gradients.batches import Batch, batches
 from analyze.gradients.devices import most_parts
-from analyze.gradients.loader import ProbeLoader
+from analyze.gradients.loader import Examples, ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.memory import Memory
 from analyze.gradients.plan import Plan
@@ -92,9 +92,7 @@ class ProbeBatches:
         """Each while the next one is on its way."""
         coming = self._loader.ahead((b.rows for b in own), self._memory.device, replica.dtype)
         for number, (batch, examples) in enumerate(zip(own, coming, strict=True)):
-            take = adding.taking(batch)
-            result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
-            add(number, result.of_examples())
+            add(number, self._added(replica, plan, batch, examples, adding.taking(batch)))
 
     def _add_up_in_threads(
         self,
@@ -108,12 +106,17 @@ class ProbeBatches:
 
         def measured(replica: Replica, number: int) -> OfExamples:
             batch = own[number]
-            examples = self._loader.take(batch.rows)
             take = turns.in_order(number, adding.taking(batch))
-            result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
-            return result.of_examples()
+            return self._added(replica, plan, batch, self._loader.take(batch.rows), take)
 
         in_turns([partial(measured, replica) for replica in replicas], turns, add)
+
+    def _added(
+        self, replica: Replica, plan: Plan, batch: Batch, examples: Examples, take: TakeTotals
+    ) -> OfExamples:
+        """What a batch gives but its totals, which were taken."""
+        result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
+        return result.of_examples()
 
     def _cut(
         self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None
