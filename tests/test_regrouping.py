@@ -163,7 +163,9 @@ def test_columns_in_python(by_kind, kind_run, tmp_path):
     options = {"folds": 5, "precision": "float64", "checkpoints": ":1", "device": "cpu"}
     for cells in ("kind", ["kind"]):
         tree = analyze.run(kind_run.path, output=tmp_path / "out.h5", cells=cells, **options)
-        assert tree["parameters"].identical(by_kind["parameters"])
+        found, expected = (t["parameters"].to_dataset() for t in (tree, by_kind))
+        # Not to the bit: each run chooses its algorithms by timing.
+        xr.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-14)
         assert json.loads(tree.attrs["provenance"])["cells"] == ["kind"]
 
 
