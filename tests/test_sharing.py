@@ -229,6 +229,31 @@ def test_a_batch_may_grow_when_the_one_before_shrinks(way):
     thread.join(10)
 
 
+def test_when_a_batch_shrinks_is_learnt_from_the_one_before():
+    names = [f"layer{k}" for k in range(8)]
+    turns, begun = Turns(names, batches=3, threads=2), threading.Event()
+
+    def next_one() -> None:
+        assert turns.begin() == 2
+        begun.set()
+
+    for batch in range(2):
+        assert turns.begin() == batch
+        in_order = turns.in_order(batch, lambda *totals: None)
+        if batch == 1:
+            (thread,) = in_threads(next_one)
+        for name in names[:2:-1]:  # fast, so that most of the time is yet to come
+            in_order(name, NO_GRADIENT, SCALE)
+        if batch == 1:
+            assert not begun.wait(0.1)
+        time.sleep(0.3)
+        in_order(names[2], NO_GRADIENT, SCALE)
+        if batch == 1:
+            assert begun.wait(10)
+        turns.end(batch)
+    thread.join(10)
+
+
 @pytest.mark.parametrize(
     "wait",
     [
