@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from analyze.checkpoints.plain_pickle import Own
+
 PLAIN_TYPE = re.compile(r"[biufcSU]\d+")
 MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
 
 
-class NumpyType:
+class NumpyType(Own):
     """Stands in for ``numpy.dtype``: the code and the order of bytes, no flags, no fields."""
 
     def __init__(self, code: object, *_: object) -> None:
@@ -26,20 +28,23 @@ class NumpyType:
         if isinstance(code, str) and PLAIN_TYPE.fullmatch(code):
             self.dtype = np.dtype(code)
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def take(self, state: tuple[Any, ...]) -> None:
         """The order of bytes; whatever else is said is not believed."""
-        if self.dtype is not None and state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
+        order = state[1]
+        if self.dtype is not None and isinstance(order, str) and order in "<>":
+            self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
 
 
-class NumpyArray:
+class NumpyArray(Own):
     """Stands in for ``numpy.ndarray``; ``values`` is None for an array of no plain type."""
 
     values: np.ndarray | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def take(self, state: tuple[Any, ...]) -> None:
         """Version, shape, type, order and bytes, as ``ndarray.__reduce__`` gives them."""
         _, shape, kind, by_columns, content = state
+        if type(shape) is not tuple or not all(type(size) is int for size in shape):
+            raise TypeError("a shape that is no tuple of numbers")
         dtype = kind.dtype if isinstance(kind, NumpyType) else None
         if dtype is not None:
             flat = np.frombuffer(_as_bytes(content), dtype)

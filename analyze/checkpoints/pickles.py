@@ -1,71 +1,26 @@
-"""Torch files, opened by the reader of plain values: nothing in them runs, unless trusted.
+"""Torch files, opened by a reader of plain values: nothing in them runs, unless trusted.
 
-``weights_only=True`` is always said, as an environment variable can overrule the default. Besides
-tensors, the reader takes the types of ``harmless``, for the length of one call; they hold values
-and run nothing. There is no way from a refusal to the unsafe reader but ``--trust-pickle``.
+What a pickle says is built by ``plain_pickle`` out of plain values, tensors and records. There is
+no way from a refusal to Python's own reader but ``--trust-pickle``.
 """
 
 from __future__ import annotations
 
-import argparse
-import builtins
-import datetime
-import io
-import pathlib
-import pickle
-import pickletools
-import re
-import types
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analyze.checkpoints.damage import as_text, damaged
-from analyze.checkpoints.numpy_values import stand_ins
+from analyze.checkpoints.plain_pickle import UnknownNameError
+from analyze.checkpoints.torch_archive import Mapped, ScriptError, open_mapped, read_values
 from analyze.errors import CheckpointError, RefusedError, listed
 
-PLAIN = ("slice", "frozenset", "complex")
-FACTORIES = ("list", "dict", "set", "int", "float", "bool", "str")  # what a defaultdict names
 COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
-
-
-class Record:
-    """Stands in for a trainer's own bookkeeping object: holds what was saved, does nothing."""
-
-
-def dictionary(_default: object = None) -> dict[Any, Any]:
-    """Stands in for defaultdict, which the reader of plain values cannot fill."""
-    return {}
-
-
-def span(*numbers: object) -> tuple[object, ...]:
-    """Stands in for range, which a pickle could have turned into a list of any length."""
-    return numbers
-
-
-# By the names under which they are saved; MMEngine need not be installed.
-RECORDS = ("mmengine.logging.history_buffer.HistoryBuffer",)
-
-
-def harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Types that trainers save beside the weights: options, numbers of numpy, paths, dates."""
-    found: list[Any] = [
-        argparse.Namespace, (dictionary, "collections.defaultdict"), types.SimpleNamespace,
-        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
-        (span, "builtins.range"), *stand_ins(),
-    ]  # fmt: skip
-    found += [getattr(builtins, name) for name in PLAIN]
-    found += [(Record, f"builtins.{name}") for name in FACTORIES]
-    for module in ("pathlib", "pathlib._local"):
-        for flavour in ("Posix", "Windows"):  # a pure path does not touch the file system
-            pure = getattr(pathlib, f"Pure{flavour}Path")
-            found += [(pure, f"{module}.{flavour}Path"), (pure, f"{module}.Pure{flavour}Path")]
-    return found + [(Record, name) for name in RECORDS]
 
 
 def load_torch(path: Path, *, trust: bool = False) -> tuple[Mapping[str, Any], bool]:
@@ -75,6 +30,15 @@ def load_torch(path: Path, *, trust: bool = False) -> tuple[Mapping[str, Any], b
         CheckpointError: as ``load_values``, or the file holds no dictionary.
     """
     loaded, trusted = load_values(path, trust=trust)
+    return dictionary_in(loaded, path), trusted
+
+
+def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
+    """The dictionary that a torch file holds, or that of its module.
+
+    Raises:
+        CheckpointError: it holds none.
+    """
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     if not isinstance(loaded, Mapping):
@@ -84,11 +48,11 @@ def load_torch(path: Path, *, trust: bool = False) -> tuple[Mapping[str, Any], b
             expected="a state_dict, or a dictionary with one",
             fix="save it with torch.save(model.state_dict(), path)",
         )
-    return loaded, trusted
+    return loaded
 
 
 def load_values(path: Path, *, trust: bool = False) -> tuple[Any, bool]:
-    """What a torch file holds, its tensors mapped, not read; whether trust was needed.
+    """What a torch file holds, all of it read; whether trust was needed.
 
     Args:
         path: A file of ``torch.save``.
@@ -98,21 +62,54 @@ def load_values(path: Path, *, trust: bool = False) -> tuple[Any, bool]:
         CheckpointError: the file is damaged, or is a pickle that would run code and is not
             trusted.
     """
+    mapped, trusted = open_values(path, trust=trust)
+    if mapped.base is None:
+        return mapped.content, trusted
+    try:
+        with path.open("rb") as file:
+            return read_values(file), trusted
+    except Exception as error:  # it may have changed since
+        raise damaged(path, error) from error
+
+
+def open_values(path: Path, *, trust: bool = False) -> tuple[Mapped, bool]:
+    """What a torch file holds, its large tensors mapped, not read; whether trust was needed.
+
+    Raises:
+        CheckpointError: as ``load_values``.
+    """
     _refuse_compressed(path)
     try:
-        return _quietly(path, weights_only=True), False
-    except pickle.UnpicklingError as error:
-        refused = _refused(path, error)
-        if not trust or refused is None:
-            raise refused or damaged(path, _said(error)) from error
+        return open_mapped(path), False
+    except UnknownNameError as error:
+        if not trust:
+            raise _refused(path, str(error)) from error
         return _trusted(path), True
+    except ScriptError as error:
+        raise _script(path) from error
     except Exception as error:  # a damaged pickle or zip can raise anything
         raise damaged(path, error) from error
 
 
-def _trusted(path: Path) -> Any:
+def tensors_read(mapped: Mapped, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a file with their values.
+
+    Raises:
+        CheckpointError: it is gone, or another one by now.
+    """
     try:
-        return _quietly(path, weights_only=False)
+        return mapped.read(tensors)
+    except (OSError, RuntimeError) as error:
+        raise damaged(mapped.path, error) from error
+
+
+def _trusted(path: Path) -> Mapped:
+    """By torch's own reader, which runs what the file says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=False)
+        return Mapped(path, found, (), None)
     except Exception as error:  # the code in a pickle can raise anything
         raise CheckpointError(
             "the trusted pickle cannot be opened",
@@ -121,19 +118,6 @@ def _trusted(path: Path) -> Any:
             fix="install the package that saved it, or save the weights alone: "
             "torch.save(model.state_dict(), path)",
         ) from error
-
-
-def _quietly(path: Path, *, weights_only: bool) -> Any:
-    """What torch warns of is an error later, or nothing."""
-    with warnings.catch_warnings(), torch.serialization.safe_globals(harmless()):
-        warnings.simplefilter("ignore")
-        try:
-            return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
-        except RuntimeError as error:
-            if "mmap can only be used" not in str(error):
-                raise
-            # written before torch 1.6
-            return torch.load(path, map_location="cpu", weights_only=weights_only)
 
 
 def _refuse_compressed(path: Path) -> None:
@@ -172,49 +156,21 @@ def _compressed(what: str, found: str) -> RefusedError:
     )
 
 
-def _refused(path: Path, error: Exception) -> RefusedError | None:
-    """The reader of plain values met something else in a pickle; None when it met damage."""
-    blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
-    names = [blocked[1]] if blocked else _imported_names(path)
-    if not names:
-        return None
+def _refused(path: Path, name: str) -> RefusedError:
+    """A pickle that names something else than data."""
     return RefusedError(
         "the checkpoint file is a pickle that would run code, so it was not opened",
-        found=f"{as_text(path)} asks for {listed(names, 3)}",
+        found=f"{as_text(path)} asks for {name}",
         expected="tensors and plain values, as torch.load(weights_only=True) reads them",
         fix="save the weights alone: torch.save(model.state_dict(), path), or safetensors; "
         "if you trust whoever made it: --trust-pickle",
     )
 
 
-def _said(error: Exception) -> Exception:
-    """The reason in torch's message, without its advice."""
-    reason = str(error).partition("WeightsUnpickler error:")[2].split("Check the doc")[0]
-    return RuntimeError(" ".join(reason.split()))
-
-
-def _imported_names(path: Path) -> list[str]:
-    """What a pickle would import besides torch, read without running it, as far as it goes."""
-    names: list[str] = []
-    strings: list[str] = []
-    try:
-        file = _pickle_in(path)
-        for _ in range(4):  # a file from before torch 1.6 is several pickles
-            for opcode, argument, _ in pickletools.genops(file):
-                if opcode.name == "STACK_GLOBAL":
-                    names.append(".".join(strings[-2:]))
-                elif opcode.name == "GLOBAL":
-                    names.append(str(argument).replace(" ", "."))
-                elif isinstance(argument, str):
-                    strings.append(argument)
-    except Exception:  # damaged, or at its end
-        pass
-    return [n for n in dict.fromkeys(names) if not n.startswith(("torch.", "collections."))]
-
-
-def _pickle_in(path: Path) -> IO[bytes]:
-    if not zipfile.is_zipfile(path):
-        return io.BytesIO(path.read_bytes())
-    with zipfile.ZipFile(path) as archive:
-        name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
-        return io.BytesIO(archive.read(name))
+def _script(path: Path) -> RefusedError:
+    return RefusedError(
+        "the checkpoint file is a program of TorchScript, so it was not opened",
+        found=f"{as_text(path)}, an archive of torch.jit.save",
+        expected="tensors and plain values, as torch.save writes them",
+        fix="save the weights: torch.save(torch.jit.load(path).state_dict(), NEW.pt)",
+    )

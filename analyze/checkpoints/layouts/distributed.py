@@ -1,56 +1,63 @@
 """A directory of torch.distributed.checkpoint: ``.metadata`` and ``*.distcp``, read by one process.
 
 The metadata is a pickle that torch itself would open without a check, and so are entries that are
-no tensors. Here the metadata may name nothing but its own record types, and of the other entries
-only numbers are read, by the reader of plain values.
+no tensors. Here all of it is read as plain data: records that say where the parts of each tensor
+lie, and the parts themselves.
 """
 
 from __future__ import annotations
 
-import collections
 import io
-import pathlib
-import pickle
-import warnings
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import filesystem, metadata
-from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.marks import METADATA
 from analyze.checkpoints.layouts.opened import Opened
+from analyze.checkpoints.pickled_tensors import found_by, names_in_torch_files
 from analyze.checkpoints.pickles import load_torch
+from analyze.checkpoints.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.checkpoints.state import Part, Stored
+from analyze.checkpoints.torch_archive import read_values
 from analyze.errors import CheckpointError, InputError, RefusedError
 
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
 LARGEST_ENTRY = 1 << 16  # bytes of an entry that may be a number: a pickled one has about 1300
+LARGEST_METADATA = 1 << 30
+MODULE = "torch.distributed.checkpoint"
+RECORDS = (
+    f"{MODULE}.filesystem._StorageInfo",
+    *(f"{MODULE}.metadata.{name}" for name in (
+        "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta",
+        "TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING")),
+)  # fmt: skip
 
-RECORDS: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch", "Size"): torch.Size,
-    ("torch.serialization", "_get_layout"): torch.serialization._get_layout,
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): filesystem._StorageInfo,
-    **{
-        ("torch.distributed.checkpoint.metadata", record.__name__): record
-        for record in (
-            metadata.BytesStorageMetadata, metadata.ChunkStorageMetadata, metadata.Metadata,
-            metadata.MetadataIndex, metadata.StorageMeta, metadata.TensorProperties,
-            metadata.TensorStorageMetadata, metadata._MEM_FORMAT_ENCODING,
-        )
-    },
-    **{
-        (module, f"{flavour}Path"): getattr(pathlib, f"Pure{flavour}Path")
-        for module in ("pathlib", "pathlib._local")
-        for flavour in ("Posix", "Windows")
-    },
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class Piece:
+    """A block of a tensor, or an entry that is none, and where it lies."""
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    file: str
+    start: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor: its shape, its type, and its blocks, which cover it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    pieces: tuple[Piece, ...]
 
 
 def open_distributed(folder: Path) -> Opened:
@@ -61,71 +68,33 @@ def open_distributed(folder: Path) -> Opened:
             more than the files hold.
     """
     files = [folder / METADATA, *sorted(folder.glob("*.distcp")), folder / LIGHTNING_META]
-    if links := [path for path in files if path.is_symlink()]:
-        raise _broken(links[0], "it is a link")
-    reader = _Reader(folder)
-    found = reader.read_metadata()
+    for path in files:
+        if path.is_symlink():
+            raise _broken(path, "it is a link")
+        if path.exists() and not path.is_file():
+            raise _broken(path, "it is no file")
+    found = _unpickled(folder / METADATA)
     try:
-        state = _nested(found, folder)
-    except Exception as error:  # records of another shape
+        entries, numbers, paths = _understood(found)
+        _check(entries, numbers, folder)
+        state = _nested(entries, numbers, paths, folder)
+    except InputError:
+        raise
+    except Exception as error:  # records of another shape, missing files
         raise _broken(folder / METADATA, f"{type(error).__name__}: {error}") from error
     if (folder / LIGHTNING_META).is_file():
         state = dict(load_torch(folder / LIGHTNING_META)[0]) | state
     files = [path for path in files if path.is_file()]
-    return Opened("distributed", state, tuple(files), _loader(reader, found))
+    return Opened("distributed", state, tuple(files), partial(_load, folder, entries))
 
 
-def _nested(found: metadata.Metadata, folder: Path) -> dict[str, Any]:
-    """The tensors and numbers of the metadata, nested as they were saved."""
-    state: dict[str, Any] = {}
-    paths = found.planner_data if isinstance(found.planner_data, Mapping) else {}
-    for name, entry in found.state_dict_metadata.items():
-        tensor = isinstance(entry, metadata.TensorStorageMetadata)
-        value = Stored(name) if tensor else _number(folder, name, found.storage_data)
-        if value is not None:
-            _put(state, tuple(map(str, paths.get(name) or (name,))), value)
-    return state
-
-
-class _Reader(dcp.FileSystemReader):
-    """Torch's reader, with a metadata pickle that can only name its own record types."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.folder = folder
-
-    def read_metadata(self, *args: Any, **kwargs: Any) -> metadata.Metadata:
-        """The metadata, checked.
-
-        Raises:
-            CheckpointError: see ``open_distributed``.
-        """
-        found = _unpickled(self.folder / METADATA)
-        _check(found, self.folder)
-        if not isinstance(found.storage_meta, metadata.StorageMeta):
-            found.storage_meta = metadata.StorageMeta()
-        found.storage_meta.load_id = self.load_id
-        return found
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """A record type; anything else is refused by name."""
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
-        if (module, name) not in RECORDS:
-            raise _UnknownNameError(f"{module}.{name}")
-        return RECORDS[module, name]
-
-
-class _UnknownNameError(Exception):
-    """The name that a pickle asked for."""
-
-
-def _unpickled(path: Path) -> metadata.Metadata:
+def _unpickled(path: Path) -> Record:
+    known = names_in_torch_files() | {n: Name(n, partial(_record, n)) for n in RECORDS}
     try:
-        found = _Unpickler(io.BytesIO(path.read_bytes())).load()
-    except _UnknownNameError as refused:
+        if path.stat().st_size > LARGEST_METADATA:
+            raise ValueError("it is too large")
+        found = Machine(io.BytesIO(path.read_bytes()), found_by(known)).load()
+    except UnknownNameError as refused:
         raise RefusedError(
             "the metadata of the checkpoint is a pickle that would run code, so it was not opened",
             found=f"{as_text(path)} asks for {refused}",
@@ -135,69 +104,154 @@ def _unpickled(path: Path) -> metadata.Metadata:
         ) from refused
     except Exception as error:  # a damaged pickle can raise anything
         raise _broken(path, f"{type(error).__name__}: {error}") from error
-    if not isinstance(found, metadata.Metadata):
+    if not isinstance(found, Record) or not found.name.endswith(".Metadata"):
         raise _broken(path, type(found).__name__)
     return found
 
 
-def _check(found: metadata.Metadata, folder: Path) -> None:
+def _record(name: str, *arguments: Any) -> Record:
+    return Record(name, arguments)
+
+
+def _facts(record: Any, kind: str) -> dict[str, Any]:
+    """The attributes of a record of torch's."""
+    if not (isinstance(record, Record) and record.name.endswith(f".{kind}")):
+        raise TypeError(f"{type(record).__name__} in place of {kind}")
+    return record.state if isinstance(record.state, dict) else {}
+
+
+def _understood(found: Record) -> tuple[dict[str, Entry], dict[str, Piece], Mapping[Any, Any]]:
+    """The tensors, the entries that are none, and the places of both."""
+    facts = _facts(found, "Metadata")
+    stored: dict[str, dict[tuple[int, ...], Piece]] = {}
+    for index, info in facts["storage_data"].items():
+        where, place = _facts(index, "MetadataIndex"), _facts(info, "_StorageInfo")
+        if place.get("transform_descriptors"):
+            raise ValueError("its entries are compressed")
+        offsets = _sizes(where.get("offset") or ())
+        piece = Piece(offsets, (), place["relative_path"], place["offset"], place["length"])
+        stored.setdefault(where["fqn"], {})[offsets] = piece
+    entries, numbers = {}, {}
+    for name, entry in facts["state_dict_metadata"].items():
+        if not isinstance(name, str):
+            raise TypeError("a name that is no text")
+        if isinstance(entry, Record) and entry.name.endswith(".TensorStorageMetadata"):
+            entries[name] = _entry(_facts(entry, "TensorStorageMetadata"), stored.get(name, {}))
+        elif name in stored:
+            numbers[name] = next(iter(stored[name].values()))
+    paths = facts.get("planner_data")
+    return entries, numbers, paths if isinstance(paths, Mapping) else {}
+
+
+def _entry(facts: dict[str, Any], stored: Mapping[tuple[int, ...], Piece]) -> Entry:
+    shape, dtype = _sizes(facts["size"]), facts["properties"].state[0]
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError("a tensor of no type")
+    pieces = []
+    for chunk in facts["chunks"]:
+        block = _facts(chunk, "ChunkStorageMetadata")
+        offsets, sizes = _sizes(block["offsets"]), _sizes(block["sizes"])
+        where = stored[offsets if offsets in stored else ()]
+        pieces.append(Piece(offsets, sizes, where.file, where.start, where.length))
+    return Entry(shape, dtype, tuple(pieces))
+
+
+def _sizes(values: Any) -> tuple[int, ...]:
+    if type(values) not in (tuple, list) or not all(type(v) is int and v >= 0 for v in values):
+        raise TypeError("sizes that are no numbers")
+    return tuple(values)
+
+
+def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: Path) -> None:
     """Every file is one of the directory's own, and tensors are no larger than the files."""
-    path, held = folder / METADATA, 0
+    path, sizes = folder / METADATA, {}
+    pieces = [*(p for entry in entries.values() for p in entry.pieces), *numbers.values()]
+    for name in {piece.file for piece in pieces}:
+        if Path(name).name != name or (folder / name).is_symlink():
+            raise _broken(path, f"the file {name!r}")
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise _broken(path, f"the file {name!r}, which is none")
+        sizes[name] = (folder / name).stat().st_size
+    claimed = sum(math.prod(e.shape) * e.dtype.itemsize for e in entries.values())
+    claimed += sum(piece.length for piece in numbers.values() if type(piece.length) is int)
+    if claimed > sum(sizes.values()):
+        raise _broken(path, f"tensors of {claimed} bytes in files of {sum(sizes.values())}")
+    for piece in pieces:
+        good = type(piece.start) is type(piece.length) is int and piece.start >= 0
+        if not good or not 0 <= piece.length <= sizes[piece.file] - piece.start:
+            raise _broken(path, f"an entry beyond the end of {piece.file}")
+    for name, entry in entries.items():
+        if not _covered(entry):
+            raise _broken(path, f"parts that do not make up {name} {list(entry.shape)}")
+
+
+def _covered(entry: Entry) -> bool:
+    """Whether the blocks lie within the tensor and fill it, each place once."""
+    shape = entry.shape
+    for piece in entry.pieces:
+        ends = [a + n for a, n in zip(piece.offsets, piece.sizes, strict=True)]
+        if len(ends) != len(shape) or any(e > n for e, n in zip(ends, shape, strict=True)):
+            return False
+    if sum(math.prod(piece.sizes) for piece in entry.pieces) != math.prod(shape):
+        return False
+    if len(entry.pieces) < 2:
+        return True
+    seen = torch.zeros(shape, dtype=torch.bool)  # no larger than the tensor, which was checked
+    for piece in entry.pieces:
+        seen[_block(piece)] = True
+    return bool(seen.all())
+
+
+def _block(piece: Piece) -> tuple[slice, ...]:
+    return tuple(slice(a, a + n) for a, n in zip(piece.offsets, piece.sizes, strict=True))
+
+
+def _nested(
+    entries: Mapping[str, Entry], numbers: Mapping[str, Piece], paths: Mapping[Any, Any],
+    folder: Path,
+) -> dict[str, Any]:  # fmt: skip
+    """The tensors and numbers of the metadata, nested as they were saved."""
+    state: dict[str, Any] = {}
+    for name in [*entries, *numbers]:
+        value = Stored(name) if name in entries else _number(folder, numbers[name])
+        if value is not None:
+            _put(state, tuple(map(str, paths.get(name) or (name,))), value)
+    return state
+
+
+def _load(folder: Path, entries: Mapping[str, Entry], part: Part) -> dict[str, Tensor]:
+    """The tensors of a part, put together."""
+    stored = {n: s.key for n, s in part.tensors.items() if isinstance(s, Stored)}
     try:
-        files = {info.relative_path for info in found.storage_data.values()}
-        sizes = [
-            entry.size.numel() * entry.properties.dtype.itemsize
-            for entry in found.state_dict_metadata.values()
-            if isinstance(entry, metadata.TensorStorageMetadata)
-        ]
-        for name in files:
-            if Path(name).name != name or (folder / name).is_symlink():
-                raise _broken(path, f"the file {name!r}")
-            held += (folder / name).stat().st_size
+        return {name: _tensor(folder, entries[key]) for name, key in stored.items()}
     except InputError:
         raise
-    except Exception as error:  # records of another shape, missing files
-        raise _broken(path, f"{type(error).__name__}: {error}") from error
-    if min(sizes, default=0) < 0 or sum(sizes) > held:
-        raise _broken(path, f"tensors of {sum(sizes)} bytes in files of {held}")
+    except Exception as error:
+        raise _broken(folder, f"{type(error).__name__}: {error}") from error
 
 
-def _loader(reader: _Reader, found: metadata.Metadata) -> Callable[[Part], dict[str, Tensor]]:
-    def load(part: Part) -> dict[str, Tensor]:
-        stored = {n: s.key for n, s in part.tensors.items() if isinstance(s, Stored)}
-        wanted: dict[str, Any] = {}
-        try:
-            for key in stored.values():
-                entry = found.state_dict_metadata[key]
-                assert isinstance(entry, metadata.TensorStorageMetadata)
-                wanted[key] = torch.empty(entry.size, dtype=entry.properties.dtype)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that there is one process only
-                dcp.load(
-                    wanted, storage_reader=reader,
-                    planner=DefaultLoadPlanner(flatten_state_dict=False), no_dist=True,
-                )  # fmt: skip
-        except InputError:
-            raise
-        except BaseException as error:  # torch's CheckpointException is no Exception
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            raise _broken(reader.folder, f"{type(error).__name__}: {error}") from error
-        return {name: wanted[key] for name, key in stored.items()}
-
-    return load
+def _tensor(folder: Path, entry: Entry) -> Tensor:
+    whole = torch.empty(entry.shape, dtype=entry.dtype)
+    for piece in entry.pieces:
+        found = read_values(_bytes(folder, piece))
+        if not isinstance(found, Tensor) or tuple(found.shape) != piece.sizes:
+            raise ValueError("a part of another shape")
+        whole[_block(piece)] = found.detach()
+    return whole
 
 
-def _number(folder: Path, name: str, where: Mapping[Any, Any]) -> int | float | None:
+def _bytes(folder: Path, piece: Piece) -> io.BytesIO:
+    with (folder / piece.file).open("rb") as file:
+        file.seek(piece.start)
+        return io.BytesIO(file.read(piece.length))
+
+
+def _number(folder: Path, piece: Piece) -> int | float | None:
     """An entry that is no tensor, where it is a number: a step, an epoch."""
-    info = next((i for index, i in where.items() if index.fqn == name), None)
-    if info is None or not 0 < info.length <= LARGEST_ENTRY or info.transform_descriptors:
+    if not 0 < piece.length <= LARGEST_ENTRY:
         return None
-    with (folder / info.relative_path).open("rb") as file:
-        file.seek(info.offset)
-        content = io.BytesIO(file.read(info.length))
     try:
-        value = torch.load(content, map_location="cpu", weights_only=True)
+        value = read_values(_bytes(folder, piece))
     except Exception:  # something else than a plain value; it is not needed
         return None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

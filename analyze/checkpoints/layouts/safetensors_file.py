@@ -1,18 +1,27 @@
-"""A safetensors file; the library checks its offsets and the size of its header."""
+"""A safetensors file; the library checks its offsets and the size of its header.
+
+Values are read, not mapped: a file that its trainer writes anew while it is mapped would end the
+program.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import struct
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from safetensors import safe_open
+from safetensors.torch import _TYPES as TYPES
 from torch import Tensor
 
 from analyze.checkpoints.damage import damaged
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.state import Part, Stored
+from analyze.checkpoints.torch_archive import ChangedError, read_storage, state_of
 
 
 def open_safetensors(path: Path) -> Opened:
@@ -21,13 +30,14 @@ def open_safetensors(path: Path) -> Opened:
     Raises:
         CheckpointError: the file is damaged.
     """
-    with _file(path) as file:
+    with _file(path) as (file, _):
         names = list(file.keys())
 
     def load(part: Part) -> dict[str, Tensor]:
-        with _file(path) as file:
+        with _file(path) as (file, raw):
+            begin, header = _header(raw)
             return {
-                name: file.get_tensor(stored.key)
+                name: _tensor(file, raw, begin, header[stored.key], stored.key)
                 for name, stored in part.tensors.items()
                 if isinstance(stored, Stored)
             }
@@ -35,10 +45,32 @@ def open_safetensors(path: Path) -> Opened:
     return Opened("safetensors", {name: Stored(name) for name in names}, (path,), load)
 
 
+def _header(raw: BinaryIO) -> tuple[int, Mapping[str, Any]]:
+    """Where the values begin, and what there is; the library has checked the same bytes."""
+    raw.seek(0)
+    (size,) = struct.unpack("<Q", raw.read(8))
+    return 8 + size, json.loads(raw.read(size))
+
+
+def _tensor(file: Any, raw: BinaryIO, begin: int, entry: Mapping[str, Any], key: str) -> Tensor:
+    """The values of a tensor, or what the library makes of a type that torch stores otherwise."""
+    dtype, (start, end) = TYPES.get(entry["dtype"]), entry["data_offsets"]
+    shape = entry["shape"]
+    if dtype is None or dtype.itemsize * torch.Size(shape).numel() != end - start:
+        return file.get_tensor(key)  # type: ignore[no-any-return]
+    storage = read_storage(raw, begin + start, end - start)
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)
+
+
 @contextmanager
-def _file(path: Path) -> Iterator[Any]:
+def _file(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+    """The library's view of a file, and the file itself, which is the same all the while."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            yield file
+        with path.open("rb") as raw, safe_open(path, framework="pt", device="cpu") as file:
+            before = state_of(raw)
+            with path.open("rb") as again:
+                if state_of(again) != before:
+                    raise ChangedError("it was changed while it was read")
+            yield file, raw
     except Exception as error:  # the reader raises its own type, OSError and more
         raise damaged(path, error) from error

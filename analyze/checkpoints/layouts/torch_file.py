@@ -7,19 +7,22 @@ from pathlib import Path
 from torch import Tensor
 
 from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.pickles import load_torch
+from analyze.checkpoints.pickles import dictionary_in, open_values, tensors_read
 from analyze.checkpoints.state import Part
 
 
 def open_torch(path: Path, *, trust: bool = False) -> Opened:
-    """The dictionary in the file, its tensors mapped.
+    """The dictionary in the file; tensors are read when they are asked for.
 
     Raises:
-        CheckpointError: see ``load_torch``.
+        CheckpointError: see ``load_values``.
     """
-    loaded, trusted = load_torch(path, trust=trust)
-    return Opened("torch, trusted pickle" if trusted else "torch", loaded, (path,), _tensors)
+    mapped, trusted = open_values(path, trust=trust)
+    state = dictionary_in(mapped.content, path)
 
+    def load(part: Part) -> dict[str, Tensor]:
+        return tensors_read(
+            mapped, {name: t for name, t in part.tensors.items() if isinstance(t, Tensor)}
+        )
 
-def _tensors(part: Part) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in part.tensors.items() if isinstance(tensor, Tensor)}
+    return Opened("torch, trusted pickle" if trusted else "torch", state, (path,), load)

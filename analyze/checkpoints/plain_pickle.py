@@ -1,0 +1,357 @@
+"""Pickles read as data: an interpreter of the opcodes that builds plain values and nothing else.
+
+Python's own reader hands out classes and functions, calls them, and sets attributes of whatever it
+is told to. Here a name in a pickle is a ``Name``: a word, with what stands for a call of it. State
+is set on records of this reader's own; all other objects are numbers, texts, bytes, lists,
+dictionaries, tuples and sets. Work and memory are bounded by the length of the pickle.
+"""
+
+from __future__ import annotations
+
+import struct
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+MOST_CONTAINERS = 5_000_000  # a checkpoint of 100,000 tensors has a million
+LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of them never ends
+DEEPEST_KEY = 8
+
+
+class UnknownNameError(Exception):
+    """The name that a pickle asked for, and that is none of those that hold data."""
+
+
+class Name:
+    """A class or function in a pickle: the word, and what is built where it is called."""
+
+    __slots__ = ("build", "name")
+
+    def __init__(self, name: str, build: Callable[..., Any] | None = None) -> None:
+        self.name = name
+        self.build = build
+
+
+class Record:
+    """An object of a trainer, as data: what it was made of, and its state; it does nothing."""
+
+    __slots__ = ("arguments", "name", "state")
+
+    def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.state: Any = None
+
+    def take(self, state: Any) -> None:
+        """Its state, as it was saved."""
+        self.state = state
+
+
+class Machine:
+    """Reads one pickle after the other from a file.
+
+    Args:
+        file: Where the next pickle begins.
+        find: What a name stands for: a ``Name``, or a plain value.
+        persistent: What an identity given by the program that saved stands for.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        find: Callable[[str], Any],
+        persistent: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._file = file
+        self._find = find
+        self._persistent = persistent
+
+    def load(self) -> Any:
+        """The next value.
+
+        Raises:
+            UnknownNameError: it names what holds no data.
+            Exception: of any kind, where the pickle is damaged.
+        """
+        self._stack: list[Any] = []
+        self._below: list[list[Any]] = []  # the stacks beneath the marks
+        self._memo: dict[int, Any] = {}
+        self._made = 0
+        while (code := self.take(1)) != b".":
+            OPERATIONS[code](self)
+        return self._stack.pop()
+
+    def take(self, count: int) -> bytes:
+        """The next bytes; a count that the file does not hold is damage, before it is asked for."""
+        if count > 1 << 16:
+            here = self._file.tell()
+            left = self._file.seek(0, 2) - here
+            self._file.seek(here)
+            if count > left:
+                raise EOFError
+        found = self._file.read(count)
+        if len(found) != count:
+            raise EOFError
+        return found
+
+    def line(self) -> str:
+        """The text up to the end of the line."""
+        found = self._file.readline()
+        if not found.endswith(b"\n"):
+            raise EOFError
+        return found[:-1].decode("utf-8")
+
+    def number(self, form: str) -> Any:
+        """A number of a fixed length, as ``struct`` describes it."""
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+
+    # --- what operations do
+
+    def push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def pop(self) -> Any:
+        return self._stack.pop()
+
+    def new(self, container: Any) -> None:
+        """Push a container that was made, of which there cannot be any number."""
+        self._made += 1
+        if self._made > MOST_CONTAINERS:
+            raise ValueError("too many objects")
+        self._stack.append(container)
+
+    def mark(self) -> None:
+        self._made += 1
+        if self._made > MOST_CONTAINERS:
+            raise ValueError("too many marks")
+        self._below.append(self._stack)
+        self._stack = []
+
+    def since_mark(self) -> list[Any]:
+        items, self._stack = self._stack, self._below.pop()
+        return items
+
+    def tuple_of(self, count: int) -> None:
+        if len(self._stack) < count:
+            raise IndexError
+        items = tuple(self._stack[len(self._stack) - count :])
+        del self._stack[len(self._stack) - count :]
+        self.new(items)
+
+    def append(self, items: list[Any]) -> None:
+        into = self._stack[-1]
+        if type(into) is set:
+            into.update(map(as_key, items))
+        elif type(into) is list:
+            into.extend(items)
+        else:
+            raise TypeError(f"items of {type(into).__name__}")
+
+    def fill(self, items: list[Any]) -> None:
+        into = self._stack[-1]
+        if type(into) not in (dict, OrderedDict) or len(items) % 2:
+            raise TypeError(f"entries of {type(into).__name__}")
+        for place in range(0, len(items), 2):
+            into[as_key(items[place])] = items[place + 1]
+
+    def global_name(self, module: str, name: str) -> None:
+        module, name = NAME_MAPPING.get((module, name), (module, name))  # of Python 2
+        self._stack.append(self._find(f"{IMPORT_MAPPING.get(module, module)}.{name}"))
+
+    def call(self, arguments: Any) -> None:
+        called = self._stack.pop()
+        if type(called) is not Name or called.build is None or type(arguments) is not tuple:
+            raise TypeError("a call of what is no function")
+        self.new(called.build(*arguments))
+
+    def build(self) -> None:
+        """State for this reader's own records; of a state_dict its versions; nothing for others."""
+        state = self._stack.pop()
+        target = self._stack[-1]
+        if isinstance(target, OWN):
+            target.take(state)
+        elif type(target) is OrderedDict:
+            versions = state.get("_metadata") if isinstance(state, dict) else None
+            if isinstance(versions, dict):
+                target._metadata = versions  # type: ignore[attr-defined]
+        else:
+            raise TypeError(f"a state for {type(target).__name__}")
+
+    def remember(self, place: int) -> None:
+        self._memo[place] = self._stack[-1]
+
+    def memoize(self) -> None:
+        self.remember(len(self._memo))
+
+    def recall(self, place: int) -> None:
+        self._stack.append(self._memo[place])
+
+    def resolve(self, identity: Any) -> None:
+        if self._persistent is None:
+            raise TypeError("an identity that nobody gave")
+        self._stack.append(self._persistent(identity))
+
+
+class Own:
+    """What takes a state as data: the records of this reader."""
+
+    def take(self, state: Any) -> None:
+        """The state, as it was saved."""
+        raise NotImplementedError
+
+
+OWN = (Record, Own)
+
+
+def as_key(value: Any, depth: int = 0) -> Any:
+    """A value that may be looked up: nothing deep, nothing that can be made to collide."""
+    if type(value) is tuple and depth < DEEPEST_KEY:
+        return tuple(as_key(inner, depth + 1) for inner in value) if value else value
+    if type(value) is int and abs(value) >= LARGEST_KEY:
+        raise ValueError("a key that is too large")
+    if type(value) in (tuple, list, dict, OrderedDict, set):
+        raise TypeError("a key that is a container")
+    return value
+
+
+def _text(content: bytes) -> str | bytes:
+    """A string of Python 2, which may have been bytes."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content
+
+
+def _integer(text: str) -> int | bool:
+    return {"00": False, "01": True}[text] if text in ("00", "01") else int(text)
+
+
+def _long(content: bytes) -> int:
+    return int.from_bytes(content, "little", signed=True)
+
+
+def _quoted(m: Machine) -> None:
+    text = m.line()
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "\"'":
+        raise ValueError("a string without quotes")
+    m.push(text[1:-1].encode().decode("unicode_escape"))
+
+
+def _stack_global(m: Machine) -> None:
+    name, module = m.pop(), m.pop()
+    if type(name) is not str or type(module) is not str:
+        raise TypeError("a name that is no text")
+    m.global_name(module, name)
+
+
+def _new_with_keywords(m: Machine) -> None:
+    keywords, arguments = m.pop(), m.pop()
+    if keywords:
+        raise TypeError("keyword arguments")
+    m.call(arguments)
+
+
+def _called_from_mark(m: Machine) -> None:
+    first, *arguments = m.since_mark()
+    m.push(first)
+    m.call(tuple(arguments))
+
+
+def _instance(m: Machine) -> None:
+    module, name = m.line(), m.line()
+    arguments = tuple(m.since_mark())
+    m.global_name(module, name)
+    m.call(arguments)
+
+
+def _fill_one(m: Machine) -> None:
+    value, key = m.pop(), m.pop()
+    m.fill([key, value])
+
+
+def _pop(m: Machine) -> None:
+    if m._stack:
+        m.pop()
+    else:
+        m.since_mark()
+
+
+def _entries(items: list[Any]) -> dict[Any, Any]:
+    return {as_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}
+
+
+def _set(kind: Callable[[Any], Any], m: Machine) -> None:
+    m.new(kind([as_key(item) for item in m.since_mark()]))
+
+
+def _protocol(m: Machine) -> None:
+    if m.take(1)[0] > 5:
+        raise ValueError("a protocol of the future")
+
+
+OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
+    b"\x80": _protocol,
+    b"\x95": lambda m: m.number("<Q"),  # the length of a frame, which only speeds reading
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"I": lambda m: m.push(_integer(m.line())),
+    b"L": lambda m: m.push(int(m.line().rstrip("L"))),
+    b"F": lambda m: m.push(float(m.line())),
+    b"J": lambda m: m.push(m.number("<i")),
+    b"K": lambda m: m.push(m.number("<B")),
+    b"M": lambda m: m.push(m.number("<H")),
+    b"\x8a": lambda m: m.push(_long(m.take(m.number("<B")))),
+    b"\x8b": lambda m: m.push(_long(m.take(m.number("<I")))),
+    b"G": lambda m: m.push(m.number(">d")),
+    b"S": _quoted,
+    b"V": lambda m: m.push(m.line().encode("latin-1", "backslashreplace").decode(
+        "raw_unicode_escape")),
+    b"U": lambda m: m.push(_text(m.take(m.number("<B")))),
+    b"T": lambda m: m.push(_text(m.take(m.number("<I")))),
+    b"\x8c": lambda m: m.push(m.take(m.number("<B")).decode("utf-8", "surrogatepass")),
+    b"X": lambda m: m.push(m.take(m.number("<I")).decode("utf-8", "surrogatepass")),
+    b"\x8d": lambda m: m.push(m.take(m.number("<Q")).decode("utf-8", "surrogatepass")),
+    b"C": lambda m: m.push(m.take(m.number("<B"))),
+    b"B": lambda m: m.push(m.take(m.number("<I"))),
+    b"\x8e": lambda m: m.push(m.take(m.number("<Q"))),
+    b"\x96": lambda m: m.push(m.take(m.number("<Q"))),
+    b"]": lambda m: m.new([]),
+    b"}": lambda m: m.new({}),
+    b")": lambda m: m.push(()),
+    b"\x8f": lambda m: m.new(set()),
+    b"(": Machine.mark,
+    b"l": lambda m: m.new(m.since_mark()),
+    b"d": lambda m: m.new(_entries(m.since_mark())),
+    b"t": lambda m: m.new(tuple(m.since_mark())),
+    b"\x91": lambda m: _set(frozenset, m),
+    b"\x85": lambda m: m.tuple_of(1),
+    b"\x86": lambda m: m.tuple_of(2),
+    b"\x87": lambda m: m.tuple_of(3),
+    b"a": lambda m: m.append([m.pop()]),
+    b"e": lambda m: m.append(m.since_mark()),
+    b"\x90": lambda m: m.append(m.since_mark()),
+    b"s": _fill_one,
+    b"u": lambda m: m.fill(m.since_mark()),
+    b"0": _pop,
+    b"1": lambda m: m.since_mark(),
+    b"2": lambda m: m.push(m._stack[-1]),
+    b"p": lambda m: m.remember(int(m.line())),
+    b"q": lambda m: m.remember(m.number("<B")),
+    b"r": lambda m: m.remember(m.number("<I")),
+    b"\x94": Machine.memoize,
+    b"g": lambda m: m.recall(int(m.line())),
+    b"h": lambda m: m.recall(m.number("<B")),
+    b"j": lambda m: m.recall(m.number("<I")),
+    b"c": lambda m: m.global_name(m.line(), m.line()),
+    b"\x93": _stack_global,
+    b"i": _instance,
+    b"o": _called_from_mark,
+    b"R": lambda m: m.call(m.pop()),
+    b"\x81": lambda m: m.call(m.pop()),
+    b"\x92": _new_with_keywords,
+    b"b": Machine.build,
+    b"P": lambda m: m.resolve(m.line()),
+    b"Q": lambda m: m.resolve(m.pop()),
+}  # fmt: skip
