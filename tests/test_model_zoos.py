@@ -151,8 +151,9 @@ def test_a_config_fetches_nothing(tmp_path, no_network, monkeypatch, case):
     path.write_text(json.dumps(FETCHING[case]))
     spec = ModelSpec("transformers:auto", "transformers", "auto", {}, path)
     if case == "a backbone":  # its config is on a server only
-        with pytest.raises(InputError, match="cannot be built"):
+        with pytest.raises(InputError, match="says more than which model") as error:
             build_model(spec)
+        assert "'microsoft/resnet-50'" in error.value.found
         return
     model = build_model(spec)
     assert "/" not in str(getattr(model.config, "_attn_implementation", ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +12,11 @@ from torch import nn
 
 from analyze.checkpoints.sidecars import read_json
 from analyze.errors import InputError
+from analyze.models.plain_configs import check_arguments, plain
+from analyze.models.sizes import check_size
 from analyze.models.specs import ModelSpec
 
-KERNELS = re.compile(r"_?(attn|experts)_implementation(_.*)?|use_kernels|kernel_config")
+_of_fair_size: set[tuple[object, ...]] = set()  # configs whose models have been looked at
 
 
 def build_from_config(spec: ModelSpec) -> nn.Module:
@@ -32,7 +34,8 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
         )
     transformers = _transformers(spec)
     # Its auto_map may name Python code beside the checkpoint; nothing here looks at it.
-    content = dict(read_json(spec.config))
+    content = plain(dict(read_json(spec.config)), spec.config)
+    plain(content | check_arguments(spec), spec.config)
     kinds = transformers.CONFIG_MAPPING
     kind, names = content.get("model_type"), content.get("architectures")
     if kind not in kinds:
@@ -42,7 +45,9 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
     if not (isinstance(factory, type) and issubclass(factory, transformers.PreTrainedModel)):
         raise _unknown(spec.config, f"architectures {names!r}", "one class of transformers' own")
     with _offline():  # the config of a backbone may be fetched already here
-        config = kinds[kind].from_dict(_without_code(content))
+        config = kinds[kind].from_dict(content)
+        if not isinstance(config, getattr(factory, "config_class", None) or object):
+            raise _unknown(spec.config, f"{name} for model_type {kind!r}", "a class of that type")
         config.use_cache = False
         if getattr(config, "use_pretrained_backbone", False):
             config.use_pretrained_backbone = False
@@ -50,14 +55,11 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
             if not hasattr(config, key):
                 raise _no_entry(spec, key)
             setattr(config, key, value)
+        known = (spec.text, spec.config, spec.config.stat().st_mtime_ns, str(content))
+        if known not in _of_fair_size:
+            check_size(lambda: factory(copy.deepcopy(config)), spec.config)
+            _of_fair_size.add(known)
         return factory(config)
-
-
-def _without_code(content: Any) -> Any:
-    """A config, and those inside it, without the names of kernels, which are code on a server."""
-    if not isinstance(content, dict):
-        return content
-    return {k: _without_code(v) for k, v in content.items() if not KERNELS.fullmatch(str(k))}
 
 
 def _transformers(spec: ModelSpec) -> Any:

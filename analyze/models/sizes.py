@@ -1,0 +1,97 @@
+"""How large a model would be, before it is built: on torch's meta device, and no further than that.
+
+A config of a few bytes can ask for any number of layers or labels.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as registration
+
+from analyze.errors import InputError
+
+MOST_MODULES = 200_000  # in any model
+FEW_MODULES, BYTES_OF_A_MODULE = 2_000, 2_000  # whatever the files hold; and one more for so many
+SPARE = 10_000_000  # numbers of a model, whatever the files hold: weights may be elsewhere, or tied
+MOST_FILES = 10_000
+
+
+class _TooLargeError(Exception):
+    """What of the model there is too much of."""
+
+
+def check_size(build: Callable[[], nn.Module], config: Path) -> None:
+    """Refuse a model that the files beside its config cannot be the weights of.
+
+    Raises:
+        InputError: more modules than any model has, or more numbers than the files could hold.
+    """
+    held = _bytes_below(config.parent)
+    most = SPARE + 4 * held  # of 2 bits each, as the most thrifty formats have them
+    modules = min(MOST_MODULES, FEW_MODULES + held // BYTES_OF_A_MODULE)
+    try:
+        with _counted(modules, most), torch.random.fork_rng(devices=[]), torch.device("meta"):
+            build()
+    except _TooLargeError as error:
+        raise InputError(
+            "the config describes a model that the checkpoint cannot be of",
+            found=f"{error} by {config}",
+            expected=f"as many modules and numbers as files of {held} bytes can hold",
+            fix="copy the config of this checkpoint again, or give the model: --model SPEC",
+        ) from error
+    except Exception:
+        pass
+
+
+@contextmanager
+def _counted(most_modules: int, most: int) -> Iterator[None]:
+    """Count the modules and numbers that this thread's models get, and stop beyond the limits."""
+    here, modules, numbers = threading.get_ident(), 0, 0
+
+    def on_module(*_: Any) -> None:
+        nonlocal modules
+        if threading.get_ident() == here:
+            modules += 1
+            if modules > most_modules:
+                raise _TooLargeError(f"more than {most_modules} modules are described")
+
+    def on_tensor(_module: nn.Module, _name: str, tensor: Any) -> None:
+        nonlocal numbers
+        if threading.get_ident() == here and tensor is not None:
+            numbers += tensor.numel()
+            if numbers > most:
+                raise _TooLargeError(f"{numbers} numbers and more are described")
+
+    handles = [
+        registration.register_module_module_registration_hook(on_module),
+        registration.register_module_parameter_registration_hook(on_tensor),
+        registration.register_module_buffer_registration_hook(on_tensor),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _bytes_below(folder: Path) -> int:
+    """The size of the files in a directory and those below."""
+    total = seen = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            seen += 1
+            try:
+                total += (Path(place) / name).lstat().st_size
+            except OSError:  # gone meanwhile
+                continue
+        if seen > MOST_FILES:
+            break
+    return total
