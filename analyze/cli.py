@@ -320,7 +320,6 @@ def show(
 
     Example: analyze show half_noise.h5 --layers --sort m_coherence
     """
-    from analyze.seal import UNSEALED, seal_of
     from analyze.show import as_csv, legend, skipped, verify_results
     from analyze.statistics.derived import OLDER
     from analyze.statistics.grouping import group_by
@@ -337,10 +336,7 @@ def show(
     if verify:
         verify_results(open_results(results), str(results))
         click.echo(f"{results}: all identities hold")
-        if seal_of(results) == UNSEALED:
-            click.echo(
-                "Warning: no seal: of an older version, or another program changed it", err=True
-            )
+        _warn_of_no_seal(results)
         return
     tree = group_by(open_results(results), by or "layer")
     rows = _chosen_rows(tree, layers, **chosen)
@@ -355,6 +351,15 @@ def show(
     for warning in warnings_of_the_run(tree):
         if warning.startswith(OLDER):
             click.echo(f"Warning: {warning}", err=True)
+    _warn_of_no_seal(results)
+
+
+def _warn_of_no_seal(results: Path) -> None:
+    """That nobody can tell whether the numbers are those that were written."""
+    from analyze.seal import UNSEALED, seal_of
+
+    if seal_of(results) == UNSEALED:
+        click.echo("Warning: no seal: of an older version, or another program changed it", err=True)
 
 
 def _chosen_rows(

@@ -2,7 +2,8 @@
 
 HDF5 reads a file up to the end that it notes itself, so what comes after is invisible to every
 reader; and it cuts it off when a program opens the file to change it. A damaged byte is noticed,
-whatever it belongs to, and a file that another program has changed has no seal.
+whatever it belongs to. A file that another program has changed has no seal: it ends where HDF5
+notes its end. What has anything else behind that end is damaged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import os
 from pathlib import Path
 from typing import BinaryIO
+
+from analyze.hdf5 import end_of_file
 
 MARK = b"analyze sha-256:"
 LENGTH = len(MARK) + hashlib.sha256().digest_size
@@ -35,15 +38,20 @@ def seal_of(path: Path) -> str:
     Cost: reading the file once, half a second for 256 MiB.
     """
     with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size - LENGTH
-        if size < 0:
-            return UNSEALED
+        return seal_in(file)
+
+
+def seal_in(file: BinaryIO) -> str:
+    """As ``seal_of``, of an open file."""
+    whole = os.fstat(file.fileno()).st_size
+    size, end = whole - LENGTH, end_of_file(file)
+    if size >= 0:
         file.seek(size)
-        seal = file.read(LENGTH)
-        if not seal.startswith(MARK):
-            return UNSEALED
-        file.seek(0)
-        return WHOLE if _digest(file, size) == seal[len(MARK) :] else DAMAGED
+        found = file.read(LENGTH)
+        if found.startswith(MARK):
+            file.seek(0)
+            return WHOLE if _digest(file, size) == found[len(MARK) :] else DAMAGED
+    return UNSEALED if end is None or end == whole else DAMAGED
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:

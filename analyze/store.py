@@ -5,25 +5,21 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
+from analyze.hdf5 import StructureError, check_structure, size_of
 from analyze.results import SCHEMA_VERSION
-from analyze.seal import DAMAGED, seal, seal_of
+from analyze.schema import faults, provenance_faults
+from analyze.seal import DAMAGED, seal, seal_in
 from analyze.statistics.derived import completed
 from analyze.whole_file import write_whole
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
-# What a file must have to be ours, by group.
-REQUIRED = {
-    "/": {"checkpoint", "step", "epoch", "status", "subset", "loss", "accuracy", "probe_count"},
-    "/network": {"m_coherence", "m_coherence_stderr"},
-    "/layers": {"layer", "m_coherence", "m_coherence_stderr"},
-    "/parameters": {"parameter", "gradient_gram", "gradient_sqnorm"},
-}
 
 
 def write_results(tree: xr.DataTree, path: Path) -> None:
@@ -97,41 +93,48 @@ def open_results(path: str | Path) -> xr.DataTree:
             expected="a file that analyze run wrote",
             fix="analyze run RUN --output FILE.h5",
         )
-    _check_seal(path)
-    _check_version(path)
     try:
-        # From an open file: h5netcdf keeps a path open, and locked, when it fails half way.
-        with path.open("rb") as stream, xr.open_datatree(stream, engine="h5netcdf") as tree:
-            loaded = tree.load()
-    except Exception as error:  # likewise
-        raise _foreign(path, f"damaged ({_said(error)})") from error
-    missing = [name for group in REQUIRED for name in _lacking(loaded, group)]
-    if missing:
-        raise _foreign(path, f"{listed(missing)} missing")
-    return completed(loaded)
-
-
-def _check_seal(path: Path) -> None:
-    """Before all else: of a file with a damaged byte nothing can be believed."""
-    try:
-        found = seal_of(path)
+        with path.open("rb") as stream:  # one file for all, whatever takes its name meanwhile
+            return completed(_read(path, stream))
     except OSError as error:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
-    if found == DAMAGED:
+
+
+def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
+    """The tree in an open file, which is looked at before it is read."""
+    # Before all else: of a file with a damaged byte nothing can be believed.
+    if seal_in(stream) == DAMAGED:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
-
-
-def _check_version(path: Path) -> None:
-    """Before the content, as a newer file may be of another form."""
+    _check_file(path, stream)
     try:
-        with h5py.File(path) as file:
+        with xr.open_datatree(stream, engine="h5netcdf") as tree:  # type: ignore[arg-type]
+            loaded = tree.load()
+        wrong = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
+    except Exception as error:  # h5netcdf raises anything when it fails half way
+        raise _foreign(path, f"damaged ({_said(error)})") from error
+    if wrong:
+        raise _foreign(path, listed(wrong, 3))
+    return loaded
+
+
+def _check_file(path: Path, stream: BinaryIO) -> None:
+    """Its structure, and its version before the content: a newer file may be of another form."""
+    try:
+        with h5py.File(stream, "r") as file:
+            check_structure(file, size_of(stream))
             version = file.attrs.get("schema_version")
+    except StructureError as error:
+        raise _foreign(path, str(error)) from error
     except Exception as error:  # a damaged file makes the reader raise anything
         raise _foreign(path, f"damaged, or of another kind ({_said(error)})") from error
+    _check_version(path, version)
+
+
+def _check_version(path: Path, version: object) -> None:
     numbers = np.ravel(version)  # netCDF programs write a list of one
     if len(numbers) != 1 or numbers.dtype.kind not in "iu":
         raise _foreign(
-            path, "no schema_version" if version is None else f"schema_version {version!r}"
+            path, "no schema_version" if version is None else f"schema_version {version!r}"[:80]
         )
     if numbers[0] > SCHEMA_VERSION:
         raise InputError(
@@ -142,15 +145,11 @@ def _check_version(path: Path) -> None:
         )
 
 
-def _lacking(tree: xr.DataTree, group: str) -> list[str]:
-    present = set(tree[group].variables) if group in tree.groups else set()
-    return [f"{group.rstrip('/')}/{name}" for name in sorted(REQUIRED[group] - present)]
-
-
 def _said(error: Exception) -> str:
     """What HDF5 says; what a damaged file leads the readers' own code to says nothing."""
     by_hdf5 = isinstance(error, OSError | KeyError | RuntimeError)
-    return str(error).strip("'").splitlines()[0] if by_hdf5 else type(error).__name__
+    lines = str(error).strip("'").splitlines()
+    return lines[0] if by_hdf5 and lines else type(error).__name__
 
 
 def _foreign(path: Path, found: str) -> InputError:

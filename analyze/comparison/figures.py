@@ -15,7 +15,7 @@ from analyze.figures.coherence_over_training import coherence_limits, set_cohere
 from analyze.figures.colours import FURTHER, INK, LINE, MARKERS, ROLES, SURFACE
 from analyze.figures.layer_heatmap import label_checkpoints, label_layers
 from analyze.figures.lines import marked
-from analyze.figures.names import figure_text
+from analyze.figures.names import figure_text, legend_label
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
 
@@ -49,7 +49,7 @@ def draw_runs(comparison: xr.DataTree, ax: Axes, subset: str, *, layer: str | No
         if not known.any():
             continue
         own = _only(places, known)
-        _draw_line(ax, own, one["m_coherence"].values[known], k, figure_text(run, LONGEST),
+        _draw_line(ax, own, one["m_coherence"].values[known], k, legend_label(run, LONGEST),
                    markers=layer is None)  # fmt: skip
         if "m_coherence_lower" in one and len(runs) <= MANY:
             lower, upper = (one[f"m_coherence_{e}"].values[known] for e in ("lower", "upper"))
@@ -85,7 +85,7 @@ def draw_groups(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
                     linewidth=0.7, label="_run")  # fmt: skip
         known = np.isfinite(one["m_coherence"].values)
         own = _only(places, known)
-        label = figure_text(f"{name} ({len(members[name])} runs)", LONGEST)
+        label = legend_label(f"{name} ({len(members[name])} runs)", LONGEST)
         _draw_line(ax, own, one["m_coherence"].values[known], k, label)
         lower, upper = (one[f"m_coherence_{e}"].values[known] for e in ("lower", "upper"))
         draw_interval(ax, own, lower, upper, run_colour(k))
@@ -95,7 +95,7 @@ def draw_groups(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
         value = network["m_coherence"].sel(run=run).values
         known = np.isfinite(value)
         if known.any():
-            _draw_line(ax, _only(places, known), value[known], k, figure_text(run, LONGEST))
+            _draw_line(ax, _only(places, known), value[known], k, legend_label(run, LONGEST))
     _finish(comparison, ax, places)
     ax.set_title(figure_text(f"{subset} (m = {_sizes(groups['compared_at'].values)})"), loc="left")
     return ax

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analyze.comparison.figures import draw_groups, draw_ratio, draw_runs
 from analyze.errors import InputError, listed
 from analyze.figures.multiples import multiples
-from analyze.figures.names import figure_text
+from analyze.figures.names import figure_text, unmarked
 from analyze.figures.style import style
 from analyze.probes.subsets import ALL
 
@@ -154,10 +154,11 @@ def _panels(comparison: xr.DataTree, draw: Callable[[xr.DataTree, Axes, str], Ax
             named |= {str(n): h for n, h in zip(names, handles, strict=True)}
         for ax in grid.flat[len(subsets) :]:
             ax.remove()
-        figure.legend(
+        legend = figure.legend(
             handles=list(named.values()), labels=list(named), loc="outside lower center",
             ncols=LEGEND, frameon=False, fontsize=7,
         )  # fmt: skip
+        unmarked(legend)
     return figure
 
 

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from analyze.figures.colours import LINE
 from analyze.figures.lines import write_end_labels
+from analyze.figures.names import figure_text
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
 
@@ -46,7 +47,7 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=lowest))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(_number))
-    units = results.to_dataset()["loss"].attrs.get("units", "nats")
+    units = figure_text(results.to_dataset()["loss"].attrs.get("units", "nats"))
     ax.set_ylabel(f"cross help ({units} per\nunit of learning rate)")
     write_end_labels(ax, labels)
     return ax

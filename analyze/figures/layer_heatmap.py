@@ -126,7 +126,7 @@ def label_checkpoints(ax: Axes, along: Training) -> None:
 
     ax.xaxis.set_major_locator(_Centres())
     ax.xaxis.set_major_formatter(FuncFormatter(label))
-    ax.set_xlabel(along.label)
+    ax.set_xlabel(figure_text(along.label))
 
 
 def _tick(along: Training, column: int) -> str:

@@ -11,7 +11,7 @@ from analyze.figures.coherence_over_training import coherence_limits, set_cohere
 from analyze.figures.colours import INK, LINE, subset_colours, subset_dashes
 from analyze.figures.intervals import half_width
 from analyze.figures.lines import shown_subsets
-from analyze.figures.names import figure_text
+from analyze.figures.names import figure_text, legend_label
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
@@ -43,7 +43,7 @@ def draw(
     for name in shown:
         y = values.isel(layer=row).sel(subset=name).values
         ax.plot(
-            along.values, y, label=figure_text(shown[name]), color=colours[name], linewidth=0.9,
+            along.values, y, label=legend_label(shown[name]), color=colours[name], linewidth=0.9,
             linestyle=dashes[name], zorder=3 if name == ALL else 3.5, marker="o", markersize=1.8,
             markevery=np.flatnonzero(alone(y)).tolist(),
         )  # fmt: skip

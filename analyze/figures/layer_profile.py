@@ -16,7 +16,7 @@ from analyze.figures.coherence_over_training import coherence_limits, set_cohere
 from analyze.figures.colours import LINE, MARKERS, SURFACE
 from analyze.figures.intervals import half_width
 from analyze.figures.lines import EndLabel, write_end_labels
-from analyze.figures.names import figure_text
+from analyze.figures.names import figure_text, legend_label
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results import OK
@@ -65,8 +65,8 @@ def draw(
         few = len(places) <= FEW
         beside = places + (DODGE * (k - 1.5) if few else 0.0)
         ax.plot(
-            beside, y, color=colour, marker=MARKERS[k] if few else "", label=along.names[row],
-            linewidth=1.1, markeredgecolor=SURFACE, markeredgewidth=0.5, zorder=3,
+            beside, y, color=colour, marker=MARKERS[k] if few else "", linewidth=1.1,
+            label=legend_label(along.names[row]), markeredgecolor=SURFACE, markeredgewidth=0.5, zorder=3,
         )  # fmt: skip
         low = np.maximum(y - half, ax.get_ylim()[0] / 2)
         if few:

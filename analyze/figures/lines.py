@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from analyze.figures.bands import alone
 from analyze.figures.colours import SURFACE, subset_colours, subset_dashes, subset_markers
-from analyze.figures.names import figure_text, plain
+from analyze.figures.names import figure_text, legend_label, plain
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
@@ -49,7 +49,7 @@ def draw_lines(
     for name in names:
         y = values.sel(subset=name).values
         ax.plot(
-            along.values, y, label=figure_text(name), color=colours[name], marker=markers[name],
+            along.values, y, label=legend_label(name), color=colours[name], marker=markers[name],
             linestyle=dashes[name], markevery=marked(y), markeredgecolor=SURFACE,
             markeredgewidth=0.6, zorder=3 if name == ALL else 3.5,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from analyze.figures.lines import draw_lines, write_end_labels
+from analyze.figures.names import figure_text
 from analyze.figures.training import DECADES
 
 
@@ -22,7 +23,7 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
         ax.set_yscale("log")
     elif not float(loss.min()) < 0:
         ax.set_ylim(0, 1.08 * (float(loss.fillna(0).max()) or 1.0))
-    units = loss.attrs.get("units", "nats")
+    units = figure_text(loss.attrs.get("units", "nats"))
     ax.set_ylabel(f"mean loss ({units})")
     write_end_labels(ax, labels)
     return ax

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from analyze.figures.names import figure_text
+from analyze.figures.names import figure_text, unmarked
 
 WIDTH = 7.0  # inches
 LEFT, RIGHT, BOTTOM = 0.55, 0.1, 0.5  # inches around the panels
@@ -87,8 +87,9 @@ def _label(figure: Figure, grid: np.ndarray, count: int, inches: float) -> None:
     for ax in grid.flat[count:]:
         ax.remove()
     handles, labels = first.get_legend_handles_labels()
-    figure.legend(
+    legend = figure.legend(
         handles, labels, loc="upper left", ncols=LEGEND, frameon=False, fontsize=7,
         bbox_to_anchor=(LEFT / WIDTH, 1.0), borderaxespad=0.3, handlelength=1.6,
         columnspacing=1.2,
     )  # fmt: skip
+    unmarked(legend)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from analyze.figures.colours import FURTHER, MARKERS, ROLES, SURFACE, subset_colours, subset_dashes
 from analyze.figures.lines import EndLabel, marked
-from analyze.figures.names import figure_text, plain, shortened
+from analyze.figures.names import legend_label, plain, shortened
 from analyze.figures.training import Training, set_training_axis
 from analyze.probes.subsets import ALL
 
@@ -57,7 +57,7 @@ def draw_pairs(ax: Axes, along: Training, lines: Mapping[Pair, np.ndarray]) -> l
     labels = []
     for k, (pair, y) in enumerate(lines.items()):
         ax.plot(
-            along.values, y, label=figure_text(pair.label), color=pair.colour,
+            along.values, y, label=legend_label(pair.label), color=pair.colour,
             linestyle=pair.dashes, marker=MARKERS[k % len(MARKERS)], markevery=marked(y),
             markeredgecolor=SURFACE, markeredgewidth=0.6, zorder=3,
         )  # fmt: skip

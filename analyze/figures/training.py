@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from analyze.errors import InputError, listed
 from analyze.figures.colours import WARNING
-from analyze.figures.names import plain
+from analyze.figures.names import figure_text, plain
 from analyze.probes.subsets import ALL
 from analyze.results import OK
 
@@ -116,7 +116,7 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
             crosses, np.zeros(len(crosses)), "x", color=WARNING, markersize=5, markeredgewidth=1.2,
             transform=ax.get_xaxis_transform(), clip_on=False, zorder=5, label="_skipped",
         )  # fmt: skip
-    ax.set_xlabel("; ".join([along.label, *_remarks(along, len(crosses))]))
+    ax.set_xlabel("; ".join([figure_text(along.label), *_remarks(along, len(crosses))]))
 
 
 def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:

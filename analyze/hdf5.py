@@ -1,0 +1,102 @@
+"""The structure of an HDF5 file from anyone, looked at before any of its values are read.
+
+HDF5 can be told to take values from other files, to follow links, to unpack by code that is looked
+for on the machine, and to give values that are nowhere. A results file has none of that.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import BinaryIO
+
+import h5py
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MOST_OBJECTS = 20_000
+MOST_BYTES = 1 << 30  # of values in memory, or so many times the file if that is more
+MOST_TIMES = 64
+EVER_PACKED = 1100  # times that what HDF5 packs becomes smaller, and no more
+SMALL = 1 << 16  # bytes that may be left out of a file as it was never written
+KINDS = "iufbSUO"
+FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # those that come with the library
+
+
+class StructureError(Exception):
+    """What a results file does not have."""
+
+
+def end_of_file(file: BinaryIO) -> int | None:
+    """The end that an HDF5 file notes itself; None of a file that is none."""
+    file.seek(0)
+    head = file.read(64)
+    if len(head) < 64 or not head.startswith(SIGNATURE):
+        return None
+    version = head[8]
+    if version in (0, 1):
+        offsets, start = head[13], 24 + 4 * version
+    elif version in (2, 3):
+        offsets, start = head[9], 12
+    else:
+        return None
+    if offsets != 8:
+        return None
+    base, _, end = struct.unpack("<3Q", head[start : start + 24])
+    return int(base + end)
+
+
+def check_structure(file: h5py.File, size: int) -> None:
+    """Refuse what leads out of the file, or claims what is not in it.
+
+    Args:
+        file: The open file.
+        size: Its length in bytes.
+
+    Raises:
+        StructureError: naming the object.
+    """
+    seen = {h5py.h5o.get_info(file.id).addr}
+    groups: list[h5py.Group] = [file]
+    total = 0
+    while groups:
+        group = groups.pop()
+        for name in group:
+            here = f"{group.name.rstrip('/')}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise StructureError(f"{here} is a link to elsewhere")
+            found = group[name]
+            address = h5py.h5o.get_info(found.id).addr
+            if address in seen or len(seen) > MOST_OBJECTS:
+                raise StructureError(f"{here} is there a second time, or one of too many")
+            seen.add(address)
+            if isinstance(found, h5py.Group):
+                groups.append(found)
+            elif isinstance(found, h5py.Dataset):
+                total += _bytes_of(found, here)
+    if total > max(MOST_BYTES, MOST_TIMES * size):
+        raise StructureError(f"{size} bytes that become {total} in memory")
+
+
+def _bytes_of(dataset: h5py.Dataset, name: str) -> int:
+    """How large a variable is in memory; it is of plain values that are in the file."""
+    made = dataset.id.get_create_plist()
+    if made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL:
+        raise StructureError(f"{name} takes its values from other files")
+    filters = [made.get_filter(k)[0] for k in range(made.get_nfilters())]
+    if any(kind not in FILTERS for kind in filters):
+        raise StructureError(f"{name} is packed in a way that this program does not know")
+    kind = dataset.dtype
+    plain = kind.kind in KINDS and not kind.fields and not kind.subdtype
+    if kind.kind == "O" and h5py.check_string_dtype(kind) is None:
+        plain = False
+    if not plain:
+        raise StructureError(f"{name} holds {kind}, which is neither number nor text")
+    size = int(dataset.size or 0) * kind.itemsize
+    if size > SMALL + EVER_PACKED * dataset.id.get_storage_size():
+        raise StructureError(f"{name} claims {size} bytes, which are not in the file")
+    return size
+
+
+def size_of(file: BinaryIO) -> int:
+    """The length of an open file."""
+    return os.fstat(file.fileno()).st_size
