@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from analyze.errors import InputError
+from analyze.errors import InputError, out_of_memory
 
 EXIT_INPUT = 3
 
@@ -24,6 +24,21 @@ class Command(click.Command):
         except InputError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(EXIT_INPUT)
+        except (MemoryError, OSError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            click.echo(f"Error: {_no_memory(error)}", err=True)
+            sys.exit(EXIT_INPUT)
+
+
+def _no_memory(error: BaseException) -> InputError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return InputError(
+        "there is not enough memory",
+        found=lines[0],
+        expected="room for the model, its gradients and a batch; what is finished is kept",
+        fix="the same command with --batch-size 1 or fewer --folds, or with more memory",
+    )
 
 
 class Group(click.Group):

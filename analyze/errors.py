@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from functools import partial
+
+MOST_CHARACTERS = 4000  # of a fact in a message
 
 
 class InputError(Exception):
@@ -12,7 +15,7 @@ class InputError(Exception):
     Args:
         what: One line: what is wrong.
         found: The value and the place where it was found; control characters, which names in a
-            checkpoint may hold, are escaped.
+            checkpoint may hold, are escaped, and what no screen holds is left out in the middle.
         expected: The rule, and who imposes it.
         fix: Something to type.
     """
@@ -20,9 +23,9 @@ class InputError(Exception):
     def __init__(self, what: str, *, found: str, expected: str, fix: str) -> None:
         super().__init__(what)
         self.what = what
-        self.found = printable(found)
-        self.expected = printable(expected)
-        self.fix = "\n".join(printable(line) for line in fix.split("\n"))
+        self.found = within_a_screen(found)
+        self.expected = within_a_screen(expected)
+        self.fix = "\n".join(within_a_screen(line) for line in fix.split("\n"))
 
     def __reduce__(self) -> tuple[Callable[[str], InputError], tuple[str]]:
         """How it is made again in another process: exceptions forget their keyword arguments."""
@@ -42,6 +45,14 @@ class CheckpointError(InputError):
 
 class RefusedError(CheckpointError):
     """A checkpoint that is whole, and is not read all the same; waiting would not help."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it was raised for want of memory: by Python, the system, or torch on a CPU."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    words = ("allocate memory", "out of memory", "Unable to allocate")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def counted(number: int, noun: str) -> str:
@@ -73,6 +84,17 @@ def listed(items: list[str], limit: int = 12) -> str:
     """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def within_a_screen(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Text that can be printed; of what is longer than a screen the beginning and the end."""
+    if len(text) <= most:
+        return printable(text)
+    head, tail = most * 3 // 4, most // 8
+    left_out = len(text) - head - tail
+    return (
+        f"{printable(text[:head])} ... ({left_out} characters more) ... {printable(text[-tail:])}"
+    )
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -76,8 +77,14 @@ def follow(
             job = look_again(job)
         except NoCheckpointsError:  # all were deleted
             continue
+        except InputError:
+            if job.run.exists():
+                raise
+            continue  # it is away since the last look
         for checkpoint in _new(job, known, look):
             (outcome,) = replay(replace(job, checkpoints=[checkpoint]), learned, folder, progress)
+            if outcome.problem is not None and not checkpoint.path.exists():
+                continue  # away or deleted meanwhile: if it comes back it is new
             known[checkpoint.name] = outcome
             yield job, _in_series(job, known.values())
 
@@ -105,8 +112,20 @@ def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
         if o.unit is not None and not o.checkpoint.path.exists()
         and o.unit.record["sha256"] not in hashes and o.checkpoint.name not in now
     ]  # fmt: skip
-    by_name = {o.checkpoint.name: o for o in [*present, *deleted]}
+    by_name = {o.checkpoint.name: o for o in [*present, *_each_once(deleted)]}
     return [by_name[c.name] for c in in_order([o.checkpoint for o in by_name.values()])]
+
+
+def _each_once(deleted: list[Outcome]) -> list[Outcome]:
+    """Of what was renamed before it was deleted the last name; equal ones of two steps are two."""
+    kept: dict[tuple[str, float | None], Outcome] = {}
+    for one in deleted:
+        assert one.unit is not None
+        step = None if math.isnan(one.checkpoint.step) else one.checkpoint.step
+        sha256 = str(one.unit.record["sha256"])
+        kept.pop((sha256, step), None)
+        kept[sha256, step] = one
+    return list(kept.values())
 
 
 def _new(job: Job, known: Mapping[str, Outcome], look: News) -> list[Checkpoint]:

@@ -22,6 +22,7 @@ from analyze.processes.workers import Tell, Workers
 from analyze.progress import Progress
 from analyze.provenance import PROGRAM, of_a_checkpoint, versions
 from analyze.units.folder import Folder
+from analyze.units.interruption import check_interruption
 from analyze.units.unit import Unit
 
 Task = tuple[int, Mapping[str, Any]]  # index of a checkpoint, and what the engine knows by then
@@ -50,10 +51,15 @@ def one_by_one(
 ) -> Generator[Finding, None, None]:
     """What there is of each checkpoint, in their order, measured in this process."""
     reader = ThreadPoolExecutor(max_workers=1)
+
+    def advance(examples: int) -> None:
+        check_interruption()
+        progress.advance(examples)
+
     try:
         for checkpoint, coming in _ahead(job, prepared, folder, reader):
             progress.checkpoint(checkpoint.name)
-            yield _finding(job, prepared, checkpoint, coming.result, progress.advance)
+            yield _finding(job, prepared, checkpoint, coming.result, advance)
     finally:
         reader.shutdown(cancel_futures=True)
 

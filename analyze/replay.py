@@ -17,6 +17,7 @@ from analyze.measuring import Finding, one_by_one, side_by_side, workers_for
 from analyze.preparation import Prepared
 from analyze.progress import Progress
 from analyze.units.folder import Folder
+from analyze.units.interruption import check_interruption
 from analyze.units.unit import Unit
 
 
@@ -53,6 +54,7 @@ def replay(job: Job, prepared: Prepared, folder: Folder, progress: Progress) -> 
         stack.callback(findings.close)
         progress.start(len(job.checkpoints), len(job.probes))
         for finding in findings:
+            check_interruption()
             outcomes[finding.checkpoint.name] = _outcome(job, prepared, finding, keeper, progress)
         keeper.wait()
     return [outcomes[checkpoint.name] for checkpoint in job.checkpoints]

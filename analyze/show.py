@@ -10,11 +10,12 @@ from fnmatch import fnmatchcase
 
 import xarray as xr
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, listed, printable
 from analyze.results import OK
 from analyze.statistics.identities import broken
 from analyze.statistics.warnings import FLAGS, KINDS, kinds_of
 
+FORMULA = ("=", "+", "-", "@", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 # What stands beside m-coherence where the results have it.
 FURTHER = ("m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper", "z_score",
            "p_value_adjusted", "coherence_at_common_size")  # fmt: skip
@@ -123,15 +124,27 @@ def sort(rows: list[dict[str, object]], column: str) -> list[dict[str, object]]:
 
 
 def as_csv(rows: list[dict[str, object]]) -> str:
-    """Rows as comma-separated values with a header; nothing where a value is missing."""
+    """Rows as comma-separated values with a header; nothing where a value is missing.
+
+    A name that a spreadsheet would run as a formula stands behind an apostrophe.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         names = row["warnings"]
         assert isinstance(names, list)
-        writer.writerow({**row, "warnings": " ".join(names)})
+        cells = {**row, "warnings": " ".join(names)}
+        writer.writerow({name: _no_formula(value) for name, value in cells.items()})
     return text.getvalue()
+
+
+def _no_formula(value: object) -> object:
+    """A text that begins as formulas do, so that it is none; what cannot be printed is escaped."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip()[:1] in FORMULA else text
 
 
 def marks(row: dict[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -11,13 +12,14 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from analyze.checkpoints.links import real_path
 from analyze.errors import InputError, listed
 from analyze.hdf5 import StructureError, check_structure, size_of
 from analyze.results import SCHEMA_VERSION
 from analyze.schema import faults, provenance_faults
 from analyze.seal import DAMAGED, seal, seal_in
 from analyze.statistics.derived import completed
-from analyze.whole_file import write_whole
+from analyze.whole_file import LONGEST, write_whole
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
 
@@ -71,7 +73,10 @@ def check_writable(path: Path) -> None:
             expected="the path of a results file in a directory that exists",
             fix="--output RESULTS.h5",
         )
-    if not os.access(path.parent, os.W_OK):
+    target = real_path(path) if path.is_symlink() else path
+    if len(os.fsencode(target.name)) > LONGEST:
+        raise _cannot_write(path, OSError(errno.ENAMETOOLONG, "File name too long"))
+    if not os.access(target.parent, os.W_OK):
         raise _cannot_write(path, PermissionError(13, "Permission denied"))
     if path.exists():
         open_results(path)

@@ -174,8 +174,10 @@ def test_what_a_killed_run_left_of_the_results_is_removed(tiny):
     """The temporary file of the results and of a unit; not those of other outputs."""
     assert tiny.run().exit_code == 0
     folder = Path(f"{tiny.output}.units")
-    left = [tiny.output.with_name(f"{tiny.output.name}a1b2c3d4.part"), folder / "xa1b2c3d4.part"]
-    others = [tiny.output.with_name(f"{tiny.output.name}.other.h5a1b2c3d4.part")]
+    left = [tiny.output.with_name(f"{tiny.output.name}.a1b2c3d4.analyze.part"),
+            folder / "x.a1b2c3d4.analyze.part"]  # fmt: skip
+    others = [tiny.output.with_name(f"{tiny.output.name}.other.h5.a1b2c3d4.analyze.part"),
+              folder / "film.part"]  # fmt: skip
     for path in left + others:
         path.write_bytes(b"half")
     assert tiny.run().exit_code == 0

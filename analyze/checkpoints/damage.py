@@ -6,7 +6,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from analyze.errors import CheckpointError, printable
+from analyze.errors import CheckpointError, out_of_memory, printable
+from analyze.tables import size_text
 
 
 def as_text(path: Path | str) -> str:
@@ -15,7 +16,14 @@ def as_text(path: Path | str) -> str:
 
 
 def damaged(path: Path, error: Exception) -> CheckpointError:
-    """A file that is empty, cut off, or of no known format."""
+    """A file that is empty, cut off, or of no known format; or one that there is no memory for."""
+    if out_of_memory(error):
+        return CheckpointError(
+            "there is not enough memory to open the checkpoint",
+            found=f"{as_text(path)}: {size_text(path.stat().st_size)}",
+            expected="as much free memory as the checkpoint is large; the file is not at fault",
+            fix="end other programs, or raise ulimit -v, and run the same command again",
+        )
     return CheckpointError(
         "the checkpoint file cannot be read",
         found=f"{as_text(path)}: {_reason(path, error)}",

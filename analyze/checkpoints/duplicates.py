@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.naming import natural_key
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.plain import oddity
-from analyze.checkpoints.reading import read_weights
+from analyze.checkpoints.reading import read_sample, read_weights
 from analyze.errors import CheckpointError
 
 ALIAS = re.compile(r"(^|[/_.-])(last|latest|best|final|milestone|checkpoint\.pth)", re.IGNORECASE)
@@ -28,10 +29,10 @@ def without_duplicates(
     Equal weights at different known steps are no copies: training may stand still. A checkpoint
     of unknown progress is a copy where it equals exactly one other.
 
-    Cost: tensors are compared only where progress and number of tensors agree, up to the first
-    that differs.
+    Cost: three tensors are read of a checkpoint where progress and number of tensors agree with
+    those of another, and all of it, once, where those three are equal too.
     """
-    kept: list[Checkpoint] = []
+    kept = _Kept(reading)
     left_out: list[LeftOut] = []
     inodes: dict[tuple[int, int], str] = {}
     for one in sorted(found, key=_preference):
@@ -39,13 +40,86 @@ def without_duplicates(
         if inode in inodes:
             left_out.append(LeftOut(one.name, f"the same file as {inodes[inode]}"))
             continue
-        same = [] if one.problem is not None else _equal_to(one, kept, reading)
+        same = [] if one.problem is not None else kept.equal_to(one)
         if len(same) == 1 or (same and _known(one)):
             left_out.append(LeftOut(one.name, f"the same weights as {same[0].name}"))
             continue
         inodes[inode] = one.name
-        kept.append(one)
-    return kept, left_out
+        kept.add(one)
+    return kept.checkpoints, left_out
+
+
+class _Kept:
+    """The checkpoints so far, by what copies of them have in common."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.checkpoints: list[Checkpoint] = []
+        self._reading = reading
+        self._by: dict[tuple[object, ...], list[Checkpoint]] = {}
+        self._samples: dict[str, str | None] = {}
+        self._wholes: dict[str, str | None] = {}
+        self._sampled = 0  # so many of the checkpoints are in _by with their samples
+
+    def add(self, one: Checkpoint) -> None:
+        """One that is no copy."""
+        self.checkpoints.append(one)
+        for kind, value in (("step", one.step), ("epoch", one.epoch)):
+            known = None if math.isnan(value) else value
+            self._by.setdefault((kind, known), []).append(one)
+
+    def equal_to(self, one: Checkpoint) -> list[Checkpoint]:
+        """Those with the same weights, whose progress may be the same."""
+        rivals = [
+            o for o in self._near(one)
+            if o.problem is None and o.tensors == one.tensors and _same_progress(one, o)
+        ]  # fmt: skip
+        sample = self._sample(one) if rivals else None
+        rivals = [o for o in rivals if sample is not None and self._sample(o) == sample]
+        whole = self._whole(one) if rivals else None
+        return [o for o in rivals if whole is not None and self._whole(o) == whole]
+
+    def _near(self, one: Checkpoint) -> list[Checkpoint]:
+        """Those that may be rivals, without a look at all."""
+        for kind, value in (("step", one.step), ("epoch", one.epoch)):
+            if not math.isnan(value):
+                return [*self._by.get((kind, value), []), *self._by.get((kind, None), [])]
+        for other in self.checkpoints[self._sampled :]:
+            key = (other.tensors, self._sample(other) if other.problem is None else None)
+            self._by.setdefault(key, []).append(other)
+        self._sampled = len(self.checkpoints)
+        return self._by.get((one.tensors, self._sample(one)), [])
+
+    def _sample(self, one: Checkpoint) -> str | None:
+        if one.name not in self._samples:
+            self._samples[one.name] = _digest(one, self._reading, read_sample)
+        return self._samples[one.name]
+
+    def _whole(self, one: Checkpoint) -> str | None:
+        if one.name not in self._wholes:
+            self._wholes[one.name] = _digest(one, self._reading, read_weights)
+        return self._wholes[one.name]
+
+
+def _digest(
+    one: Checkpoint, reading: Reading, read: Callable[[Path, Reading], dict[str, Tensor]]
+) -> str | None:
+    """Hash of tensors and of their names without the common prefix; None where there is none."""
+    found = hashlib.sha256()
+    try:
+        tensors = read(one.path, reading)
+    except CheckpointError:  # will be told when it is measured
+        return None
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        # A tensor of stride 0 can claim any size; looking at it would never end.
+        if oddity(tensor) or tensor.numel() * tensor.element_size() > max(
+            tensor.untyped_storage().nbytes(), 1 << 20
+        ):
+            return None
+        found.update(f"{name.removeprefix(one.prefix)} {tensor.dtype} {tensor.shape}\n".encode())
+        plain = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        found.update(memoryview(plain.view(torch.uint8).numpy()))
+    return found.hexdigest()
 
 
 def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int | str], ...]]:
@@ -62,39 +136,9 @@ def _inode(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _equal_to(one: Checkpoint, others: Iterable[Checkpoint], reading: Reading) -> list[Checkpoint]:
-    rivals = [
-        o for o in others
-        if o.problem is None and o.tensors == one.tensors and _same_progress(one, o)
-    ]  # fmt: skip
-    if not rivals:
-        return []
-    try:
-        weights = read_weights(one.path, reading)
-        return [o for o in rivals if _equal(weights, read_weights(o.path, reading), one, o)]
-    except CheckpointError:  # will be told when it is measured
-        return []
-
-
 def _same_progress(one: Checkpoint, other: Checkpoint) -> bool:
     """Not at different steps, nor at different epochs where the steps are unknown."""
     if not _known(one):
         return True
     pairs = ((one.step, other.step), (one.epoch, other.epoch))
     return all(math.isnan(a) or math.isnan(b) or a == b for a, b in pairs)
-
-
-def _equal(a: dict[str, Tensor], b: dict[str, Tensor], one: Checkpoint, other: Checkpoint) -> bool:
-    """All tensors the same but for the common prefix of their names."""
-    a, b = ({k.removeprefix(c.prefix): t for k, t in w.items()}
-            for w, c in ((a, one), (b, other)))  # fmt: skip
-    return a.keys() == b.keys() and all(_same_values(a[name], b[name]) for name in a)
-
-
-def _same_values(a: Tensor, b: Tensor) -> bool:
-    if oddity(a) or oddity(b) or (a.shape, a.dtype) != (b.shape, b.dtype):
-        return False
-    # A tensor of stride 0 can claim any size; comparing it would never end.
-    if a.numel() * a.element_size() > max(a.untyped_storage().nbytes(), 1 << 20):
-        return False
-    return torch.equal(a, b)

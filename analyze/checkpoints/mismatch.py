@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from analyze.errors import CheckpointError, counted, listed
 
+MOST, LONGEST = 200, 1000  # names that others like them are looked for, and characters of one
 LEARNED = ("running_mean", "running_var")  # buffers that training changes
 
 
@@ -64,8 +65,9 @@ def _hint(found: Mapping[str, Tensor], own: Mapping[str, Tensor], mismatch: Mism
         return f" (the names lack {prefix}: --rename '*={prefix}*')"
     close = [
         (key, match[0])
-        for key in unknown
-        if (match := difflib.get_close_matches(key, _of_shape(own, missing, found[key]), n=1))
+        for key in unknown[:MOST]
+        if len(key) < LONGEST
+        and (match := difflib.get_close_matches(key, _of_shape(own, missing, found[key]), n=1))
     ]
     if close:
         pairs = listed([f"{old} for {new}" for old, new in close], 3)

@@ -17,17 +17,16 @@ T = TypeVar("T")
 
 def prefix_of(weights: Mapping[str, object], own: Mapping[str, object]) -> str:
     """The prefix whose removal makes most names of the checkpoint those of the model."""
-    candidates = {""}
+    counts = {"": sum(key in own for key in weights)}
+    longest = max(map(len, own), default=0)
     for key in weights:
-        parts = key.split(".")
-        for k in range(1, len(parts)):
-            if ".".join(parts[k:]) in own:
-                candidates.add("".join(f"{part}." for part in parts[:k]))
-
-    def matches(prefix: str) -> int:
-        return sum(key.startswith(prefix) and key[len(prefix) :] in own for key in weights)
-
-    return max(sorted(candidates, key=len), key=matches)
+        place = max(0, len(key) - longest - 1)  # a prefix that is shorter leaves too much
+        while (place := key.find(".", place) + 1) > 0:
+            if key[place:] in own:
+                counts[key[:place]] = counts.get(key[:place], 0) + 1
+    return max(
+        sorted(counts, key=lambda prefix: (prefix.count("."), prefix)), key=counts.__getitem__
+    )
 
 
 def stripped(weights: Mapping[str, T], own: Mapping[str, object], prefix: str) -> dict[str, T]:

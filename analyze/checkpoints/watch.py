@@ -11,9 +11,9 @@ from time import monotonic, sleep
 from analyze.checkpoints.tree import look_through
 
 INTERVAL = 5.0  # seconds between looks; what stood still for as long is taken to be complete
-# Size, time of change and number of each file. Compared for being the same, never for what is
+# Size, times of change and number of each file. Compared for being the same, never for what is
 # older: clocks jump, and file systems have clocks of their own.
-State = tuple[tuple[str, int, int, int], ...]
+State = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Watch:
         since = monotonic()
         while self._patience is None or monotonic() - since < self._patience:
             try:
+                if not self.run.exists():  # unmounted, or away for another reason: it may return
+                    sleep(INTERVAL)
+                    continue
                 now = _states(self.run)
                 settled = frozenset(path for path in now if before.get(path) == now[path])
                 fresh = frozenset(path for path in settled if self._told.get(path) != now[path])
@@ -77,5 +80,7 @@ def _state(path: Path) -> State:
             status = file.stat()
         except OSError:  # gone meanwhile: the next look tells
             continue
-        found.append((file.name, status.st_size, status.st_mtime_ns, status.st_ino))
+        # The time of change of the inode as well: a file can be filled in later, and keep its time.
+        changed = (status.st_mtime_ns, status.st_ctime_ns)
+        found.append((file.name, status.st_size, *changed, status.st_ino))
     return tuple(found)

@@ -13,6 +13,7 @@ from analyze.errors import InputError
 from analyze.pages.figures import save_figure
 from analyze.pages.writing import PAGE, refuse_foreign, write_page
 from analyze.store import write_results
+from analyze.whole_file import drop_parts_in
 
 FILE = "comparison.h5"
 
@@ -40,6 +41,8 @@ def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[
         refuse_foreign(directory / PAGE, COMMAND)
         figures = comparison_figures(comparison, ratios)
         (directory / "figures").mkdir(parents=True, exist_ok=True)
+        for place in (directory, directory / "figures"):
+            drop_parts_in(place)
         for name, figure in figures.items():
             save_figure(figure, directory / "figures", name)
         write_page(directory / PAGE, render_page(comparison, figures))

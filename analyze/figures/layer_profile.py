@@ -66,7 +66,8 @@ def draw(
         beside = places + (DODGE * (k - 1.5) if few else 0.0)
         ax.plot(
             beside, y, color=colour, marker=MARKERS[k] if few else "", linewidth=1.1,
-            label=legend_label(along.names[row]), markeredgecolor=SURFACE, markeredgewidth=0.5, zorder=3,
+            label=legend_label(along.names[row]), markeredgecolor=SURFACE,
+            markeredgewidth=0.5, zorder=3,
         )  # fmt: skip
         low = np.maximum(y - half, ax.get_ylim()[0] / 2)
         if few:

@@ -22,6 +22,7 @@ from analyze.report.details import details
 from analyze.report.layout import report_figures
 from analyze.report.still import still_figures
 from analyze.statistics.warnings import describe
+from analyze.whole_file import drop_parts_in
 
 HERE = Path(__file__).parent
 COMMAND = "report"
@@ -53,6 +54,8 @@ def write_report(results: xr.DataTree, directory: Path, x: str | None = None) ->
         refuse_foreign(page, COMMAND)
         figures = report_figures(results, x)
         (directory / "figures").mkdir(parents=True, exist_ok=True)
+        for place in (directory, directory / "figures"):
+            drop_parts_in(place)
         for name, figure in figures.items():
             save_figure(figure, directory / "figures", name)
         write_page(page, render_page(results, figures, x))

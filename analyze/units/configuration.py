@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-from pathlib import Path
 
 from torch import nn
 
-from analyze.checkpoints.hashes import sha256
+from analyze.checkpoints.hashes import sha256, sha256_of_all
 from analyze.gradients.engine import Engine
 from analyze.job import Job
 from analyze.probes.identity import probes_hash
+from analyze.user_files import files_of
 
 
 def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, object]:
@@ -69,14 +68,11 @@ def _architecture(model: nn.Module) -> str:
 
 
 def _source(source: str) -> str | None:
-    """Hash of the Python file that a spec names, itself or as a module; None of a library's."""
-    if source.endswith(".py"):
-        return sha256(Path(source))
+    """Hash of the user's code that a spec names, with what it imports; None of a library's."""
     if source in ("", "builtin", "torchvision", "timm", "transformers"):
         return None
-    found = importlib.util.find_spec(source)
-    path = None if found is None or found.origin is None else Path(found.origin)
-    return sha256(path) if path is not None and path.is_file() else None
+    files = files_of(source)
+    return sha256_of_all(files) if files else None
 
 
 def _short(value: object) -> str:

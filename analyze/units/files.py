@@ -46,6 +46,13 @@ def read_sealed(path: Path) -> bytes | None:
     return content if hashlib.sha256(content).digest() == sealed[:DIGEST] else None
 
 
+def is_sealed_unit(path: Path) -> bool:
+    """Whether a file begins as a sealed unit does: a digest, then tensors. Damaged ones do, too."""
+    with path.open("rb") as file:
+        head = file.read(DIGEST + 10)
+    return len(head) == DIGEST + 10 and head[DIGEST + 8 :] == b'{"'
+
+
 def cannot_write(path: Path, error: OSError) -> InputError:
     """What to say when the units cannot be written."""
     return InputError(

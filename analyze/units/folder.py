@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+from analyze.checkpoints.links import real_path
 from analyze.errors import InputError
 from analyze.units.configuration import differing, digest
-from analyze.units.files import cannot_write, read_sealed, write_sealed
+from analyze.units.files import cannot_write, is_sealed_unit, read_sealed, write_sealed
 from analyze.units.unit import Unit, read_unit, write_unit
-from analyze.whole_file import drop_parts
+from analyze.whole_file import drop_parts, drop_parts_in
 
 SUFFIX = ".units"
+UNIT = re.compile(r"[0-9a-f]{32}\.unit")
+OTHERS = ("configuration", "plan")
 
 
 class Folder:
@@ -31,6 +35,13 @@ class Folder:
         self.path = output.with_name(output.name + SUFFIX)
         self.lock = self.path / "lock"
         self._configuration = ""
+        if self.path.is_symlink():
+            raise InputError(
+                "the folder of the run's units is a link",
+                found=f"{self.path}, to {real_path(self.path)}",
+                expected="a directory of the run's own: units are written and removed in it",
+                fix="remove the link, or --output RESULTS.h5 in the directory where units may lie",
+            )
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
@@ -46,13 +57,10 @@ class Folder:
         Raises:
             InputError: another configuration left it.
         """
-        try:
-            for left in self.path.iterdir():
-                if left.suffix == ".part" or (restart and left != self.lock):
-                    left.unlink()  # a part was left by a run that was killed
-            drop_parts(self.output)
-        except OSError as error:
-            raise cannot_write(self.path, error) from error
+        drop_parts_in(self.path)
+        drop_parts(self.output)
+        if restart:
+            self._throw_away()
         self._configuration = digest(configuration)
         before = self._read("configuration")
         if before is not None and (fields := differing(before, configuration)):
@@ -63,6 +71,23 @@ class Folder:
                 fix="--output ANOTHER.h5, or --restart to throw its units away",
             )
         self._write("configuration", configuration)
+
+    def _throw_away(self) -> None:
+        """Remove what an earlier run has left, and nothing that is not known to be its own."""
+        own = [path for path in self.path.iterdir() if _is_own(path)]
+        removed = 0
+        try:
+            for path in own:
+                path.unlink()
+                removed += 1
+        except OSError as error:
+            raise InputError(
+                "what an earlier run has measured cannot be thrown away",
+                found=f"{self.path}: {error.strerror or error}, "
+                f"after {removed} of {len(own)} files were removed",
+                expected="a directory with write permission, as --restart needs it",
+                fix="make it writable and run the same command again, or --output ANOTHER.h5",
+            ) from error
 
     def plan(self) -> dict[str, Any] | None:
         """The plan that the run began with; None where it is missing or damaged."""
@@ -111,3 +136,12 @@ class Folder:
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:
         write_sealed(self.path / name, json.dumps(facts).encode())
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is one that a run has made: by its name, and what it begins with."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name in OTHERS:
+        return read_sealed(path) is not None
+    return UNIT.fullmatch(path.name) is not None and is_sealed_unit(path)

@@ -28,8 +28,11 @@ class Interrupted(Exception):  # noqa: N818 - not an error
         )
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception that no handler of errors takes for a failed checkpoint."""
+class _Asked(KeyboardInterrupt):
+    """A signal, as an exception that no handler of errors takes for a failed checkpoint."""
+
+
+_came: list[int] = []  # the numbers of the signals
 
 
 @contextmanager
@@ -40,16 +43,32 @@ def interruptible(folder: Folder) -> Iterator[None]:
         Interrupted: after the block was left and what it had open was closed.
     """
     main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, _terminate) if main else None
+    before = {}
+    if main:
+        _came.clear()
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, _on_signal)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, _on_signal)
     try:
         yield
-    except KeyboardInterrupt as stop:
-        number = signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT
+    except KeyboardInterrupt:
+        number = _came[-1] if _came else int(signal.SIGINT)
         raise Interrupted(number, len(folder), str(folder.path)) from None
     finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def check_interruption() -> None:
+    """Stop if a signal came and its exception was lost: Python drops those of destructors.
+
+    Raises:
+        KeyboardInterrupt: it was.
+    """
+    if _came and threading.current_thread() is threading.main_thread():
+        raise _Asked
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    _came.append(number)
+    raise _Asked
