@@ -57,6 +57,7 @@ def prepare(
     state = None
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
+        engine.notes += folder.notes
         state = _kept_plan(folder, engine)
     before = None if state is None else state.get("threads")  # not told by older versions
     division = engine.divide(model, 1 if alone else len(readable), before)

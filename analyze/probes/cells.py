@@ -11,7 +11,10 @@ from analyze.errors import InputError, listed
 from analyze.probes.probe_set import ProbeSet
 
 # What a column cannot be called, as the results use the name for something else.
-RESERVED = ("subset", "fold", "other", "target", "probe", "layer", "checkpoint", "step", "epoch")
+RESERVED = (
+    "subset", "fold", "other", "target", "probe", "layer", "checkpoint", "step", "epoch", "loss",
+    "gradient_sqnorm", "alignment", "margin", "direction", "direction_norm", "probe_count",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,18 @@ def _problem(name: str, probes: ProbeSet, columns: Sequence[str]) -> str:
         return f"{name!r}, a name that the results use for something else"
     if name not in probes.columns:
         return f"no column {name!r} in the probe set"
+    if not _can_be_written(name) or "/" in name or name in ("", ".", ".."):
+        return f"{name!r}, which no variable of a results file can be called"
+    for label in probes.columns[name].names:
+        if not _can_be_written(label):
+            return f"the label {label!r} of {name!r}, which no results file can hold"
     twice = list(columns).count(name) > 1
     return f"{name!r} more than once in {','.join(columns)}" if twice else ""
+
+
+def _can_be_written(text: str) -> bool:
+    """Whether HDF5 has such a text: without zeros, and encoded as Unicode is."""
+    return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def fold_of(ids: np.ndarray, folds: int) -> np.ndarray:

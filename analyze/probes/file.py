@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from analyze.errors import InputError, listed
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import Column
+from analyze.whole_file import write_whole
 
+MOST_CODES = 1_000_000  # of a column whose labels have no names
 REQUIRED = ("targets", "subset")
 
 
@@ -37,12 +40,15 @@ def read_probes(path: Path) -> ProbeSet:
         raise _broken(path, f"{listed(missing)} missing; tensors: {listed(sorted(arrays))}")
     if inputs and "inputs" in arrays:
         raise _broken(path, f"inputs beside inputs.{listed(sorted(inputs))}")
-    names = _json_list(path, metadata, "subset_names")
+    names = [str(name) for name in _json_list(path, metadata, "subset_names")]
     codes = arrays["subset"]
     if codes.ndim != 1 or codes.dtype.kind not in "iu" or (len(codes) and not (
         codes.min() >= 0 and codes.max() < len(names)
     )):  # fmt: skip
         raise _broken(path, f"subset codes that are not integers from 0 to {len(names) - 1}")
+    for name, found in arrays.items():
+        if name.startswith("column.") and (found.ndim != 1 or found.dtype.kind not in "iub"):
+            raise _broken(path, f"{name}, whose codes are no integers")
     columns = {
         k.removeprefix("column."): Column(v, _column_names(path, metadata, k, v))
         for k, v in arrays.items()
@@ -67,7 +73,13 @@ def read_probes(path: Path) -> ProbeSet:
 
 
 def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
-    """Freeze a probe set; ``notes`` go into the file's metadata."""
+    """Freeze a probe set, whole or not at all; ``notes`` go into the file's metadata.
+
+    The same probes give the same bytes.
+
+    Raises:
+        InputError: no permission, or the disk is full; an older file is as it was.
+    """
     arrays = {f"inputs.{k}" if k else "inputs": v for k, v in probes.inputs.items()}
     arrays |= {"targets": probes.targets, "subset": probes.subset, "id": probes.id}
     metadata: dict[str, Any] = {
@@ -80,7 +92,26 @@ def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
         arrays[f"column.{name}"] = column.codes
         metadata[f"column_names.{name}"] = json.dumps(column.names)
     contiguous = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-    save_file(contiguous, path, metadata | notes)
+    try:
+        write_whole(path, *_encoded(contiguous, metadata | notes))
+    except OSError as error:
+        raise InputError(
+            "the probe file cannot be written",
+            found=f"{path}: {error.strerror or error}",
+            expected="a directory with write permission and enough space",
+            fix="make room, or give a file in another directory",
+        ) from error
+
+
+def _encoded(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[bytes | memoryview]:
+    """A safetensors file; the library writes its metadata in another order each time."""
+    plain = memoryview(save(arrays))
+    (length,) = struct.unpack("<Q", plain[:8])
+    header = json.loads(bytes(plain[8 : 8 + length]))
+    whole = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(whole, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the values are aligned
+    return [struct.pack("<Q", len(text)), text, plain[8 + length :]]
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -94,7 +125,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with safe_open(path, framework="np") as file:
             return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise _broken(path, str(error)) from error
 
 
@@ -110,10 +141,13 @@ def _broken(path: Path, found: str) -> InputError:
 def _json_list(path: Path, metadata: dict[str, str], key: str) -> list[Any]:
     try:
         values = json.loads(metadata[key])
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
-    if not isinstance(values, list):
-        raise _broken(path, f"the metadata {key} is not a JSON list: {metadata[key]!r}")
+    if not isinstance(values, list) or not all(isinstance(v, str | int | float) for v in values):
+        raise _broken(
+            path,
+            f"the metadata {key} is not a JSON list of words or numbers: {metadata[key][:200]!r}",
+        )
     return values
 
 
@@ -121,6 +155,9 @@ def _column_names(
     path: Path, metadata: dict[str, str], key: str, codes: np.ndarray
 ) -> tuple[str, ...]:
     names = f"column_names.{key.removeprefix('column.')}"
-    if names not in metadata:
-        return tuple(str(code) for code in range(int(codes.max(initial=-1)) + 1))
-    return tuple(map(str, _json_list(path, metadata, names)))
+    lowest, highest = int(codes.min(initial=0)), int(codes.max(initial=-1))
+    known = list(_json_list(path, metadata, names)) if names in metadata else None
+    most = MOST_CODES if known is None else len(known)
+    if lowest < 0 or highest >= most:
+        raise _broken(path, f"{key} with the code {min(lowest, highest)} or {highest}")
+    return tuple(map(str, range(highest + 1) if known is None else known))

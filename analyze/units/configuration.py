@@ -13,6 +13,8 @@ from analyze.job import Job
 from analyze.probes.identity import probes_hash
 from analyze.user_files import files_of
 
+IMPORTED = "imported code"  # a unit of other code is no unit; nobody has to throw it away
+
 
 def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, object]:
     """Field to value; two runs with equal fields may share units.
@@ -26,8 +28,9 @@ def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, ob
         "model source": _source(job.model.source),
         "model config": None if config is None else sha256(config),
         "parameters and modules": _architecture(model),
+        **_imports_of(job),
         "loss": job.loss_spec,
-        "loss source": _source(job.loss_spec.partition("?")[0].rpartition(":")[0]),
+        "loss source": _source(_loss_source(job)),
         "probes": probes_hash(job.probes),
         "device": engine.device.type,
         "precision": settings.precision,
@@ -49,8 +52,12 @@ def digest(configuration: dict[str, object]) -> str:
 
 
 def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
-    """The fields that differ, with both values where they are short enough to read."""
+    """The fields that differ, with both values where they are short enough to read.
+
+    Not the code that the user's imports: what changes there is measured anew, see ``IMPORTED``.
+    """
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = [name for name in names if name != IMPORTED]
     return [f"{n}: {_short(before.get(n))}, now {_short(now.get(n))}" for n in names]
 
 
@@ -72,7 +79,25 @@ def _source(source: str) -> str | None:
     if source in ("", "builtin", "torchvision", "timm", "transformers"):
         return None
     files = files_of(source)
+    return sha256(files[0]) if files else None
+
+
+def _imported(source: str) -> str | None:
+    """Hash of the user's files that the code of a spec imports; None where there are none."""
+    if source in ("", "builtin", "torchvision", "timm", "transformers"):
+        return None
+    files = files_of(source)[1:]
     return sha256_of_all(files) if files else None
+
+
+def _imports_of(job: Job) -> dict[str, object]:
+    """The field of the imported code; none where nothing is imported, as in older versions."""
+    found = [_imported(job.model.source), _imported(_loss_source(job))]
+    return {IMPORTED: found} if any(found) else {}
+
+
+def _loss_source(job: Job) -> str:
+    return job.loss_spec.partition("?")[0].rpartition(":")[0]
 
 
 def _short(value: object) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 
 from analyze.checkpoints.links import real_path
 from analyze.errors import InputError
-from analyze.units.configuration import differing, digest
+from analyze.units.configuration import IMPORTED, differing, digest
 from analyze.units.files import cannot_write, is_sealed_unit, read_sealed, write_sealed
 from analyze.units.unit import Unit, read_unit, write_unit
 from analyze.whole_file import drop_parts, drop_parts_in
 
 SUFFIX = ".units"
 UNIT = re.compile(r"[0-9a-f]{32}\.unit")
+CHANGED = "code that the model or the loss imports has changed: all is measured again"
 OTHERS = ("configuration", "plan")
 
 
@@ -35,6 +36,7 @@ class Folder:
         self.path = output.with_name(output.name + SUFFIX)
         self.lock = self.path / "lock"
         self._configuration = ""
+        self.notes: list[str] = []  # what the user should know of what was there
         if self.path.is_symlink():
             raise InputError(
                 "the folder of the run's units is a link",
@@ -70,6 +72,8 @@ class Folder:
                 expected="the command that began it: one results file has one configuration",
                 fix="--output ANOTHER.h5, or --restart to throw its units away",
             )
+        if before is not None and before.get(IMPORTED) != configuration.get(IMPORTED):
+            self.notes.append(CHANGED)
         self._write("configuration", configuration)
 
     def _throw_away(self) -> None:

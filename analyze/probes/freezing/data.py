@@ -5,6 +5,7 @@ Each source gives its labels at once and its inputs only for the rows that are c
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,7 +127,9 @@ def _called(text: str, build: Callable[[], Any]) -> Any:
 def _map_style(text: str, dataset: Any) -> Examples:
     """A data set of ``(input, target)`` pairs with a length."""
     try:
-        count, first = len(dataset), dataset[0]
+        count, first = len(dataset), _item(dataset, 0, text)
+    except InputError:
+        raise
     except Exception as error:  # whatever someone else's code raises
         raise _no_map(text, told(error)) from error
     if not isinstance(first, tuple | list) or len(first) != 2:
@@ -136,7 +139,7 @@ def _map_style(text: str, dataset: Any) -> Examples:
     def items(rows: np.ndarray) -> list[Any]:
         found = []
         for row in rows:
-            item, target = dataset[int(row)]
+            item, target = _item(dataset, int(row), text)
             if not np.array_equal(np.asarray(target), targets[row]):
                 raise InputError(
                     "the labels of the data set are not those of its items",
@@ -151,6 +154,25 @@ def _map_style(text: str, dataset: Any) -> Examples:
     names = getattr(dataset, "classes", ())
     words = tuple(map(str, names)) if isinstance(names, Sequence) else ()
     return Examples(text, targets, items, words)
+
+
+def _item(dataset: Any, row: int, text: str) -> Any:
+    """One example; a picture that cannot be read, or is too large to be one, is named."""
+    samples = getattr(dataset, "samples", None)
+    if not isinstance(samples, list) or not 0 <= row < len(samples):
+        return dataset[row]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*decompression bomb")
+            return dataset[row]
+    except Exception as error:  # whatever the reader of pictures raises
+        lines = [line for line in str(error).splitlines() if line]
+        raise InputError(
+            "a picture cannot be read",
+            found=f"{samples[row][0]}, of {text!r}: {lines[0] if lines else type(error).__name__}",
+            expected="whole pictures of ordinary size",
+            fix="mend or remove that file, and build the probes again",
+        ) from error
 
 
 def _targets_of(dataset: Any, count: int) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +17,9 @@ from analyze.probes.freezing.selection import choose
 from analyze.probes.freezing.transforms import Transforms, frozen
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
+from analyze.whole_file import drop_parts
 
+MOST_CLASSES = 1_000_000
 CLASS, TRUE_CLASS, NOISE = "class", "true_class", "noise"
 
 
@@ -136,14 +136,9 @@ def freeze(recipe: Recipe, path: Path) -> Built:
     """
     _check_writable(path)
     built = build_probes(recipe)
-    part = path.with_name(f"{path.name}.part")
     notes = {"data": recipe.data, "noise": ", ".join(recipe.noise), "seed": str(recipe.seed)}
-    try:
-        write_probes(part, built.probes, **notes)
-        os.replace(part, path)  # noqa: PTH105 - in one step, or not at all
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+    drop_parts(path)
+    write_probes(path, built.probes, **notes)
     return built
 
 
@@ -167,6 +162,13 @@ def _classes(targets: np.ndarray) -> np.ndarray | None:
 
 def _class_column(classes: np.ndarray, names: Sequence[str]) -> Column:
     count = int(classes.max()) + 1
+    if count > MOST_CLASSES:
+        raise InputError(
+            "a label is no class",
+            found=f"the class {count - 1}",
+            expected=f"classes from 0 to {MOST_CLASSES - 1}",
+            fix="number the classes from 0 on",
+        )
     known = tuple(names) if len(names) >= count else tuple(map(str, range(count)))
     return Column(classes.astype(np.int64), known)
 
