@@ -97,10 +97,14 @@ class Machine:
 
     def line(self) -> str:
         """The text up to the end of the line."""
+        return self.raw_line().decode("utf-8")
+
+    def raw_line(self) -> bytes:
+        """The bytes up to the end of the line."""
         found = self._file.readline()
         if not found.endswith(b"\n"):
             raise EOFError
-        return found[:-1].decode("utf-8")
+        return found[:-1]
 
     def number(self, form: str) -> Any:
         """A number of a fixed length, as ``struct`` describes it."""
@@ -306,8 +310,7 @@ OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"\x8b": lambda m: m.push(_long(m.take(m.number("<I")))),
     b"G": lambda m: m.push(m.number(">d")),
     b"S": _quoted,
-    b"V": lambda m: m.push(m.line().encode("latin-1", "backslashreplace").decode(
-        "raw_unicode_escape")),
+    b"V": lambda m: m.push(m.raw_line().decode("raw_unicode_escape")),
     b"U": lambda m: m.push(_text(m.take(m.number("<B")))),
     b"T": lambda m: m.push(_text(m.take(m.number("<I")))),
     b"\x8c": lambda m: m.push(m.take(m.number("<B")).decode("utf-8", "surrogatepass")),

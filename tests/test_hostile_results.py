@@ -1,0 +1,183 @@
+"""Results files from anyone: what leads out of them, claims what is not there, or is no result."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+import analyze
+from tests.conftest import assert_input_error, assert_three_facts, call
+
+
+@pytest.fixture
+def copy(measured, tmp_path):
+    path = tmp_path / "copy.h5"
+    path.write_bytes(measured.output.read_bytes())
+    return path
+
+
+def external(file, folder) -> None:
+    del file["status"]
+    where = [(str(folder / "secret"), 0, 30)]
+    file.create_dataset("status", shape=(3,), dtype="S10", external=where)
+    file["status"].dims[0].attach_scale(file["checkpoint"])
+
+
+def virtual(file, folder) -> None:
+    layout = h5py.VirtualLayout(shape=(3,), dtype="f8")
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "x", shape=(3,))
+    file.create_virtual_dataset("network/x", layout)
+
+
+def linked(link):
+    def change(file, folder) -> None:
+        file["network/x"] = link
+
+    return change
+
+
+def circle(file, folder) -> None:
+    file["network/again"] = file["network"]
+
+
+def bomb(file, folder) -> None:
+    file.create_dataset("network/x", (1 << 28,), "f8", chunks=(1 << 20,), compression="gzip")
+
+
+def late(file, folder) -> None:
+    file.create_dataset("network/x", (1 << 40,), "f8", chunks=(1 << 20,))
+
+
+def compound(file, folder) -> None:
+    file["network/x"] = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
+
+
+STRUCTURE = {
+    "values in another file": (external, "takes its values from other files"),
+    "a view of another file": (virtual, "takes its values from other files"),
+    "a link to another file": (linked(h5py.ExternalLink("a.h5", "/x")), "is a link to elsewhere"),
+    "a link": (linked(h5py.SoftLink("/loss")), "is a link to elsewhere"),
+    "a group in itself": (circle, "is there a second time"),
+    "a bomb": (bomb, "bytes, which are not in the file"),
+    "values never written": (late, "bytes, which are not in the file"),
+    "records": (compound, "which is neither number nor text"),
+}
+
+
+@pytest.mark.parametrize("case", STRUCTURE)
+def test_what_is_not_in_the_file_is_not_read(copy, tmp_path, case):
+    change, found = STRUCTURE[case]
+    (tmp_path / "secret").write_bytes(b"TOPSECRET-0123456789abcdefghijkl")
+    with h5py.File(copy, "r+") as file:
+        change(file, tmp_path)
+    with pytest.raises(analyze.InputError, match="this is not a results file") as error:
+        analyze.open_results(copy)
+    assert found in error.value.found
+    assert_three_facts(str(error.value))
+
+
+def provenance(**facts):
+    def change(file) -> None:
+        origin = json.loads(file.attrs["provenance"])
+        file.attrs["provenance"] = json.dumps(origin | facts)
+
+    return change
+
+
+def text(value):
+    def change(file) -> None:
+        file.attrs["provenance"] = value
+
+    return change
+
+
+def without(name):
+    def change(file) -> None:
+        del file[name]
+
+    return change
+
+
+def values(name, new):
+    def change(file) -> None:
+        file[name][...] = new
+
+    return change
+
+
+def units(value):
+    def change(file) -> None:
+        file["loss"].attrs["units"] = value
+
+    return change
+
+
+FORM = {
+    "no JSON": (text("{"), "no JSON object"),
+    "deep JSON": (text("[" * 30_000), "no JSON object"),
+    "a number": (text(3), "no JSON object"),
+    "a list": (text("[1]"), "no JSON object"),
+    "held out, a number": (provenance(held_out=3), "held_out = 3 in the provenance"),
+    "warnings, a number": (provenance(warnings=7), "warnings = 7"),
+    "warnings, numbers": (provenance(warnings=[7]), "warnings = [7]"),
+    "checkpoints, numbers": (provenance(checkpoints=[1]), "checkpoints = [1]"),
+    "a proof in words": (provenance(proof={"relative_errors": {"a": "x"}}), "proof.relative_err"),
+    "a proof that is none": (provenance(proof=[1]), "parts that are no objects"),
+    "no types of layers": (without("layers/layer_type"), "/layers/layer_type missing"),
+    "no folds": (without("parameters/cell_fold"), "/parameters/cell_fold missing"),
+    "no group": (without("layers"), "/layers/layer, "),
+    "subsets of one name": (values("subset", "all"), "damaged ("),
+    "cells of others": (values("parameters/cell_subset", "x"), "cells of other subsets"),
+    "layers of others": (values("parameters/layer", "x"), "parameters of other layers"),
+    "units that are no text": (units(3), "units of loss that is no text"),
+}
+
+
+@pytest.mark.parametrize("case", FORM)
+def test_what_is_no_result_is_told(copy, case):
+    change, found = FORM[case]
+    with h5py.File(copy, "r+") as file:
+        change(file)
+    assert_input_error(call("show", str(copy)), "this is not a results file", found)
+
+
+def test_units_are_no_formula(copy, tmp_path):
+    from matplotlib.figure import Figure
+
+    from analyze.figures.loss_over_training import draw
+    from analyze.pages.figures import save_figure
+
+    with h5py.File(copy, "r+") as file:
+        units("$\\frac{$")(file)
+    figure = Figure()
+    draw(analyze.open_results(copy), figure.subplots())
+    save_figure(figure, tmp_path, "loss")
+    assert "mean loss ($\\frac{$)" in (tmp_path / "loss.svg").read_text()
+
+
+def test_names_that_begin_with_a_line_below_are_in_the_legend():
+    from matplotlib.figure import Figure
+
+    from analyze.figures.names import legend_label, unmarked
+
+    figure = Figure()
+    ax = figure.subplots()
+    for name in ("_a", "b", "$_c$"):
+        ax.plot([1], [1], label=legend_label(name))
+    ax.plot([1], [1], label="_guide")
+    legend = ax.legend()
+    unmarked(legend)
+    assert [t.get_text() for t in legend.get_texts()] == ["_a", "b", r"\$_c\$"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "@SUM(1)", "+1", "-1", " =1", "\t=1", "\uff1d1", "a"])
+def test_spreadsheets_run_no_name(name):
+    from analyze.show import as_csv
+
+    row = {"checkpoint": name, "m_coherence": -1.5, "warnings": []}
+    cell = as_csv([row]).splitlines()[1].partition(",")[0]
+    assert cell[:1] not in "=+-@\t \uff1d" or name == "a"
+    assert as_csv([row]).splitlines()[1].split(",")[1] == "-1.5"
