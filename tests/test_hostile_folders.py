@@ -144,7 +144,7 @@ def test_a_directory_that_is_away_ends_no_watch(tmp_path, monkeypatch):
             torch.save(small_weights(0), run / "step_1.pt")
 
     monkeypatch.setattr(watch, "sleep", passed)
-    (first,) = (look.fresh for look, _ in zip(news.news(), range(1), strict=False))
+    first = next(news.news()).fresh
     assert [path.name for path in first] == ["step_1.pt"]
 
 
@@ -164,11 +164,15 @@ class Dies:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_in_a_destructor_is_not_lost(tmp_path):
-    dies = Dies()
-    with pytest.raises(Interrupted) as stopped, interruptible(Folder(tmp_path / "out.h5")):
-        del dies
-        sum(range(1000))
-        check_interruption()
+    def dying() -> None:
+        with interruptible(Folder(tmp_path / "out.h5")):
+            dies = Dies()
+            del dies
+            sum(range(1000))
+            check_interruption()
+
+    with pytest.raises(Interrupted) as stopped:
+        dying()
     assert stopped.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
