@@ -100,7 +100,13 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "img" / name / "0.png")
     (tmp_path / "img" / "b" / "1.png").write_bytes(b"garbage")
     options = ["--resize", "8", "--crop", "8", "--mean", "0,0,0", "--std", "1,1,1"]
-    command = ("probes", "build", str(tmp_path / "p.st"), "--data", f"folder:{tmp_path / 'img'}")
+    command = (
+        "probes",
+        "build",
+        str(tmp_path / "p.safetensors"),
+        "--data",
+        f"folder:{tmp_path / 'img'}",
+    )
     assert_input_error(call(*command, *options), "a picture cannot be read", "b/1.png")
     (tmp_path / "img" / "b" / "1.png").unlink()
     assert call(*command, *options).exit_code == 0
@@ -113,5 +119,11 @@ def test_a_picture_without_end_is_named(tmp_path, monkeypatch):
     (tmp_path / "img" / "a").mkdir(parents=True)
     Image.fromarray(np.zeros((80, 80, 3), np.uint8)).save(tmp_path / "img" / "a" / "0.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # a warning up to twice as many
-    command = ("probes", "build", str(tmp_path / "p.st"), "--data", f"folder:{tmp_path / 'img'}")
+    command = (
+        "probes",
+        "build",
+        str(tmp_path / "p.safetensors"),
+        "--data",
+        f"folder:{tmp_path / 'img'}",
+    )
     assert_input_error(call(*command), "a picture cannot be read", "a/0.png")

@@ -39,7 +39,7 @@ def plain(content: Content, path: Path) -> Content:
     Raises:
         InputError: it builds on a model that is elsewhere, or has a size that no model has.
     """
-    return _plain(content, path, 0)  # type: ignore[no-any-return]
+    return _plain(content, path, 0)
 
 
 def check_arguments(spec: ModelSpec) -> dict[str, Any]:
