@@ -40,7 +40,7 @@ def read_probes(path: Path) -> ProbeSet:
         raise _broken(path, f"{listed(missing)} missing; tensors: {listed(sorted(arrays))}")
     if inputs and "inputs" in arrays:
         raise _broken(path, f"inputs beside inputs.{listed(sorted(inputs))}")
-    names = [str(name) for name in _json_list(path, metadata, "subset_names")]
+    names = _json_list(path, metadata, "subset_names")
     codes = arrays["subset"]
     if codes.ndim != 1 or codes.dtype.kind not in "iu" or (len(codes) and not (
         codes.min() >= 0 and codes.max() < len(names)
