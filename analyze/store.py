@@ -6,7 +6,7 @@ import errno
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -112,7 +112,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
     _check_file(path, stream)
     try:
-        with xr.open_datatree(stream, engine="h5netcdf") as tree:  # type: ignore[arg-type]
+        with xr.open_datatree(stream, engine="h5netcdf") as tree:
             loaded = tree.load()
         wrong = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf raises anything when it fails half way
@@ -135,7 +135,7 @@ def _check_file(path: Path, stream: BinaryIO) -> None:
     _check_version(path, version)
 
 
-def _check_version(path: Path, version: object) -> None:
+def _check_version(path: Path, version: Any) -> None:
     numbers = np.ravel(version)  # netCDF programs write a list of one
     if len(numbers) != 1 or numbers.dtype.kind not in "iu":
         raise _foreign(

@@ -118,7 +118,7 @@ def _digest(
             return None
         found.update(f"{name.removeprefix(one.prefix)} {tensor.dtype} {tensor.shape}\n".encode())
         plain = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-        found.update(memoryview(plain.view(torch.uint8).numpy()))
+        found.update(plain.view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
