@@ -57,11 +57,17 @@ def vmap_grad(
 
 
 def one_at_a_time(
-    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], parts: Parts
+    replica: Replica,
+    inputs: Inputs,
+    seed: Tensor,
+    names: list[str],
+    parts: Parts,
+    copies: int = 1,
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
 
-    A parameter that no example's output depends on is left out.
+    A parameter that no example's output depends on is left out. Of several ``copies`` of an
+    example in a batch the gradient is divided by their number.
     """
     for name, parameter in replica.parameters.items():
         parameter.requires_grad_(name in names)
@@ -69,10 +75,10 @@ def one_at_a_time(
     summaries = {name: _Growing(parts) for name in names}
     reached: set[str] = set()
     for k in range(len(inputs)):
-        output = replica(inputs.take(torch.tensor([k])))
+        output = replica(inputs.take(torch.tensor([k] * copies)))
         grads: tuple[Tensor | None, ...] = (None,) * len(names)
         if output.requires_grad:
-            start = seeded(output, seed[k : k + 1])
+            start = seeded(output, seed[[k] * copies] / copies)
             grads = torch.autograd.grad(start, wanted, allow_unused=True)
         for name, parameter, found in zip(names, wanted, grads, strict=True):
             if found is not None:
