@@ -34,16 +34,29 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
     records = [
         of_a_checkpoint(one.checkpoint)
         | {k: one.unit.record.get(k) for k in ("prefix", "sha256", "version") if one.unit}
+        | _rounding(one, engine)
         for one in outcomes
     ]
+    measured = [one.unit.measurement for one in outcomes if one.unit is not None]
     return results.build_tree(
         [_row(one, engine) for one in outcomes],
         parameters,
         job.probes,
         engine.cells,
-        {**circumstances(engine, job.loss_spec), **of_the_run(job, records, engine.notes)},
+        {
+            **circumstances(engine, job.loss_spec, measured),
+            **of_the_run(job, records, engine.notes),
+        },
         examples=engine.settings.examples and examples_wanted(job, len(outcomes), len(parameters)),
     )
+
+
+def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
+    """Parameters that showed only rounding at this checkpoint, though not at every one."""
+    unit = outcome.unit
+    here = set() if unit is None else set(unit.measurement.rounding or ())
+    only_here = sorted(here - engine.proof.zero_to_rounding)
+    return {"zero_to_rounding": only_here} if only_here else {}
 
 
 def _row(outcome: Outcome, engine: Engine) -> Row:

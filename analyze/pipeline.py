@@ -8,6 +8,7 @@ training adds (``following``).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def measure(
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
-        **circumstances(engine, loss),
+        **circumstances(engine, loss, [measured]),
         "model": {"class": type(model).__name__},
         "warnings": list(engine.notes),
     }
@@ -226,6 +227,8 @@ def _written(
                 progress.note(f"Warning: {warning}")
             said.add(warning)
         store.write_results(tree, target)
+    if verified := json.loads(tree.attrs["provenance"])["verification"]["agreement"]:
+        progress.note(f"Verified: {verified}")
     return tree
 
 

@@ -25,6 +25,7 @@ from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.batches import Batch, Piece
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.cell_sums import CellSums
+from analyze.gradients.choice import telling
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.estimate import time_of_a_batch
@@ -173,7 +174,8 @@ class Engine:
         reference = self._reference(replica)
         pair = self._loader.take(self._spread(2)).inputs
         self.precision = precision_inside(replica, pair), precision_inside(reference, pair)
-        refuse_mixing(reference, *self._loader.take(self._spread(3)), self.loss)
+        three = self._loader.take(self._spread(3))
+        refuse_mixing(reference, *three, self.loss, self.precision[1])
         self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
         if state is not None:
             self._adopt_plan(state)
@@ -338,14 +340,22 @@ class Engine:
         return adding
 
     def _verified(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
-        """A measurement whose numbers are found again otherwise; by the next method where not."""
+        """A measurement whose numbers are found again otherwise; by the next method where not.
+
+        After any fallback the plan is proven again: the numbers must be by a plan that is.
+        """
         while True:
+            proven = self._way()
             observed = self._by_methods_that_work(
                 replica, lambda: self._observed(replica, progress)
             )
-            way = self._way()
+            worked = self._way()
+            if worked != proven:
+                self._prove(replica, np.sort(observed.seen.watched.alone[:SHOWN]))
+            if self._way() != worked:
+                continue
             found = self._by_methods_that_work(replica, partial(self._checked, replica, observed))
-            if found is not None and self._way() == way:
+            if found is not None and self._way() == worked:
                 return found
 
     def _checked(self, replica: Replica, observed: _Observed) -> Measurement | None:
@@ -547,8 +557,8 @@ class Engine:
                 self.memory.lower(len(self.cells), replica.values)
 
     def _spread(self, count: int) -> np.ndarray:
-        """Rows of a few probes, spread over the file and so over the subsets."""
-        return np.unique(np.linspace(0, len(self.probes) - 1, count).astype(np.int64))
+        """Rows of a few probes, spread over the file and so over the subsets, and some extremes."""
+        return telling(self.probes.inputs, count)
 
 
 @dataclass(frozen=True)

@@ -269,14 +269,20 @@ def _apart(losses: tuple[float, float], precision: torch.dtype) -> bool:
     return not abs(losses[0] - losses[1]) <= LOSSES[precision] * scale
 
 
-def agreement(verified: Verified) -> str:
-    """What the comparison with plain autograd proves, in words.
+def agreement(alone: int, elsewhere: int) -> str:
+    """What the verification of a run proves, in words; empty where nothing was verified.
 
     By the rule of three: with no failure among ``n`` random probes, the share that is off is below
     ``3 / n`` with 95 % confidence.
+
+    Args:
+        alone: Probes that were compared with plain autograd, over all checkpoints.
+        elsewhere: Probes that were measured again in other batches.
     """
-    n = verified.alone
-    if n == 0:
-        return "no probe was compared with plain autograd"
-    off = f"with 95 % confidence fewer than {min(1.0, 3 / n):.2g} of the probes are off"
-    return f"{n} of {n} probes agree with plain autograd alone: {off}"
+    if not alone:
+        return ""
+    off = f"fewer than {min(1.0, 3 / alone):.2g} of the probes are off"
+    return (
+        f"{alone} of {alone} probes agree with plain autograd alone, and {elsewhere} of "
+        f"{elsewhere} in other batches: with 95 % confidence {off}"
+    )
