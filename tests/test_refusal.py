@@ -111,7 +111,7 @@ def test_refuses_what_cannot_be_copied():
 
 
 class _Scaled(torch.autograd.Function):
-    """A backward pass that depends on the number of examples, as torch's own has for some models."""
+    """A backward pass that depends on the number of examples, as torch's own has at times."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, wrong: Callable[[int], bool]) -> Tensor:

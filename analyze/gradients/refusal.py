@@ -40,10 +40,10 @@ def refuse_mixing(
     with torch.no_grad():
         together = replica(probes)
         if _differ(together, replica(probes), precision):
+            culprit = _culprit(replica, probes, probes, precision)
             raise InputError(
                 "the model is not deterministic, so its gradients have no fixed value",
-                found=f"{_culprit(replica, probes, probes, precision)} gives another output for the same "
-                "batch",
+                found=f"{culprit} gives another output for the same batch",
                 expected="the same output for the same input: dropout and other noise off in eval "
                 "mode",
                 fix="make the module follow model.eval(), or give a factory that turns it off: "

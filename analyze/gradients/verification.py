@@ -281,8 +281,8 @@ def agreement(alone: int, elsewhere: int) -> str:
     """
     if not alone:
         return ""
-    off = f"fewer than {min(1.0, 3 / alone):.2g} of the probes are off"
+    off = f"fewer than 3/{alone} of the probes are off ({min(1.0, 3 / alone):.2g} of all)"
     return (
         f"{alone} of {alone} probes agree with plain autograd alone, and {elsewhere} of "
-        f"{elsewhere} in other batches: with 95 % confidence {off}"
+        f"{elsewhere} with themselves in other batches: with 95 % confidence {off}"
     )
