@@ -15,7 +15,8 @@ from analyze.gradients.batch import OfExamples
 from analyze.gradients.batches import Batch
 
 APART = 32  # probes of which one is measured again elsewhere
-COVERED = 100  # batches of which each has such a probe, however small it is
+COMPLETE = 2.0  # seconds that one probe of every batch may take, however small the batches are
+TWICE = 0.5  # seconds that two may
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class Watch:
 
     Args:
         batches: Of all probes, in order.
-        elsewhere: Rows of those that are measured again in another company.
-        alone: Rows of those that are compared with plain autograd, in the order of their turn.
+        elsewhere: Rows of those that may be measured again in another company, in the order of
+            their turn: of each batch one, and one of every 32; then one more of small batches.
+        first: How many of these come first.
+        alone: Rows of those that may be compared with plain autograd, likewise.
     """
 
     batches: Sequence[Batch]
     elsewhere: np.ndarray
+    first: int
     alone: np.ndarray
 
     @property
@@ -37,9 +41,25 @@ class Watch:
         """All of them, in order."""
         return np.union1d(self.elsewhere, self.alone)
 
-    def companies(self, size: int) -> list[np.ndarray]:
-        """Batches of those that are measured again; one that would be alone has another watched."""
-        batches = np.array_split(self.elsewhere, -(-len(self.elsewhere) // size))
+    def companies(self, size: int, seconds: float) -> list[np.ndarray]:
+        """Batches of those that are measured again; one that would be alone has another watched.
+
+        As many as take a thirty-second of the time; of each batch one where that takes two seconds
+        at most, and two where it takes half a second.
+
+        Args:
+            size: Of a batch.
+            seconds: That measuring all probes took.
+        """
+        examples = sum(len(batch.rows) for batch in self.batches)
+        each = seconds / examples
+        count = max(1, examples // APART)
+        if self.first * each <= COMPLETE:
+            count = max(count, self.first)
+        if len(self.elsewhere) * each <= TWICE:
+            count = len(self.elsewhere)
+        rows = self.elsewhere[:count]
+        batches = np.array_split(np.sort(rows), -(-len(rows) // size))
         return [
             np.union1d(batch, self.alone[self.alone != batch[0]][:1]) if len(batch) == 1 else batch
             for batch in batches
@@ -51,26 +71,24 @@ class Watch:
 
 
 def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> Watch:
-    """Choose probes: one of every 32 of each batch at least, of some batches if they are smaller.
-
-    Of batches below 32 examples every one has a probe where there are at most a hundred; of more,
-    as many are drawn as make one probe of 32.
+    """Choose the probes at random.
 
     Args:
         batches: Of all probes.
         alone: How many may be compared with plain autograd.
         draws: From a seed of the checkpoint's own.
     """
-    examples = sum(len(batch.rows) for batch in batches)
-    count = min(len(batches), max(COVERED, -(-examples // APART)))
-    chosen = draws.choice(len(batches), count, replace=False)
-    elsewhere = [
-        draws.choice(batches[k].rows, max(1, len(batches[k].rows) // APART), replace=False)
-        for k in np.sort(chosen)
-    ]
+    first: list[np.ndarray] = []
+    more: list[np.ndarray] = []
+    for k in draws.permutation(len(batches)):
+        rows = draws.permutation(batches[k].rows)
+        count = max(1, len(rows) // APART)
+        first.append(rows[:count])
+        more.append(rows[count:2] if count == 1 else rows[:0])
     rows = np.concatenate([batch.rows for batch in batches])
-    lonely = draws.choice(rows, min(alone, len(rows)), replace=False)
-    return Watch(batches, np.sort(np.concatenate(elsewhere)), lonely)
+    lonely = draws.permutation(rows)[:alone]
+    leading = np.concatenate(first)
+    return Watch(batches, np.concatenate([leading, *more]), len(leading), lonely)
 
 
 class Observation:

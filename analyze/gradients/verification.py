@@ -136,7 +136,7 @@ class Verification:
         Raises:
             CheckpointError: the model mixes examples; with the ids of the probes.
         """
-        elsewhere = self._elsewhere(seen, measure)
+        elsewhere = self._elsewhere(seen, measure, seconds)
         alone = self._alone(seen, seconds)
         wrong: set[str] = set()
         example = -1
@@ -148,9 +148,9 @@ class Verification:
                 example = other.row
         return Found(Verified(len(alone), len(elsewhere)), frozenset(wrong), example)
 
-    def _elsewhere(self, seen: Observation, measure: Measure) -> list[_Other]:
+    def _elsewhere(self, seen: Observation, measure: Measure, seconds: float) -> list[_Other]:
         found = []
-        for company in seen.watched.companies(self._size):
+        for company in seen.watched.companies(self._size, seconds):
             losses, norms = measure(company)
             found += [
                 self._compared(seen, row, losses[k], norms[:, k], company)
