@@ -3,9 +3,10 @@
 ``exactness``: the tests of the numbers, on the device. ``speed``: every way in turn with the plain
 step, on the same batch; figures are medians of the ratios. ``cell``: a checkpoint of one cell, its
 batches shared among the cores. ``series``: batches side by side in workers, as a run of many
-checkpoints has them. ``verification``: what finding numbers again adds. ``cells``: a whole checkpoint of many cells. ``side``: several of these side
-by side. ``memory``: peaks. ``run``: the command, from start to written results. ``scaling``: time
-and memory as one of probes, parameters, checkpoints, folds and subsets grows.
+checkpoints has them. ``verification``: what finding numbers again adds. ``cells``: a whole
+checkpoint of many cells. ``side``: several of these side by side. ``memory``: peaks. ``run``: the
+command, from start to written results. ``scaling``: time and memory as one of probes, parameters,
+checkpoints, folds and subsets grows.
 
 Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
 """
