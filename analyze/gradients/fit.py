@@ -37,7 +37,7 @@ def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Los
     output = _called(replica, probes)
     if output.shape[:1] != (len(probes),):
         raise _no_axis(f"an output {list(output.shape)} for {len(probes)} probes")
-    alone = _called(replica, probes.take(torch.tensor([0])))
+    alone = _called_alone(replica, probes)
     if alone.shape != (1, *output.shape[1:]):
         raise _no_axis(
             f"an output {list(output.shape)} for {len(probes)} probes and {list(alone.shape)} for "
@@ -65,6 +65,20 @@ def _called(replica: Replica, probes: Inputs) -> Tensor:
         if out_of_memory(error):
             raise
         raise failed(error, replica, probes) from error
+
+
+def _called_alone(replica: Replica, probes: Inputs) -> Tensor:
+    """The output for the first probe alone: what is proven is compared with it."""
+    try:
+        return _called(replica, probes.take(torch.tensor([0])))
+    except InputError as error:
+        raise InputError(
+            "the model cannot take one example alone",
+            found=error.found,
+            expected=f"an output for one probe as for the {len(probes)} together, which it takes",
+            fix="keep the axis of examples in forward: squeeze(-1), not squeeze(); flatten(1): "
+            "--model FILE.py:FACTORY",
+        ) from error
 
 
 def _no_axis(found: str) -> InputError:

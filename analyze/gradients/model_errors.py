@@ -87,13 +87,20 @@ CAUSES = (
         "freeze the probes with the tokenizer, length and settings of this model",
     ),
     Cause(
-        r"shape|size|dimension|channels|elements|stack expects|must match|Expected \dD|broadcast"
+        r"[Ss]hape|[Ss]ize|[Dd]imension|channels|elements|stack expects|must match|Expected \dD|broadcast"
         r"|view|unpack",
         "tensors whose shapes fit each other",
         "give probes of the shape that the model was trained on: --probes FILE; or the model's "
         "own arguments: --model 'SPEC?NAME=VALUE'",
     ),
 )  # fmt: skip
+
+UNKNOWN = Cause(
+    "",
+    "a forward pass that runs on the probes",
+    f"call the model on two probes, and mend it there: {FACTORY}",
+    of_inputs=False,
+)
 
 
 class Place(NamedTuple):
@@ -127,20 +134,17 @@ def failed(error: Exception, replica: Replica, probes: Inputs) -> InputError:
     cause = next((c for c in CAUSES if re.search(c.pattern, str(error))), None)
     names = ", ".join(f"{k or 'inputs'} {list(t.shape[1:])}" for k, t in probes.tensors.items())
     found = f"{_said(error)}, in {_named(place.path, place.module)}"
-    found += f" after {_named(*last)}; probes {names}" if last else f"; probes {names}"
+    found += f" after {_named(*last)}; probes: {names}" if last else f"; probes: {names}"
     if isinstance(error, TypeError) and place.module is model and not place.entered:
         return _other_arguments(found, model, probes)
     # What fails after modules of its own have run is given something else by then.
     inside = last is not None and last[1] in list(place.module.modules())
-    if place.given and not inside and (cause is None or cause.of_inputs):
-        what, rule = "the model cannot take the probe inputs", "inputs that it takes"
-        fix = "give the probes the model was trained on: --probes FILE"
+    if place.given and not inside and cause is not None and cause.of_inputs:
+        what = "the model cannot take the probe inputs"
     else:
-        what, rule = "the model's forward pass fails", "a forward pass that runs on the probes"
-        fix = f"call the model on two probes, and mend it there: {FACTORY}"
-    return InputError(
-        what, found=found, expected=cause.rule if cause else rule, fix=cause.fix if cause else fix
-    )
+        what = "the model's forward pass fails"
+    cause = cause or UNKNOWN
+    return InputError(what, found=found, expected=cause.rule, fix=cause.fix)
 
 
 def _other_arguments(found: str, model: nn.Module, probes: Inputs) -> InputError:

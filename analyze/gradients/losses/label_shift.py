@@ -13,7 +13,9 @@ from torch import Tensor
 
 from analyze.errors import InputError
 
-FEWEST = 2  # positions that count, below which an example says nothing
+# An example with so many positions that count is one of so large a share of a subset, if it is not
+# by chance: of five tokens of two kinds each, one example in sixteen is equal by chance.
+TELLING = ((4, 0.1), (2, 0.5))
 
 
 def refuse_unshifted(
@@ -25,9 +27,9 @@ def refuse_unshifted(
 ) -> None:
     """Refuse targets ``[N, T]`` that are the tokens at the same positions.
 
-    That is so where it holds at every position that counts, for most examples of a subset: labels
-    of other subsets may be wrong on purpose. Where the next tokens are the same ones, as in
-    constant sequences, nothing is said.
+    That is so where it holds at every position that counts, for a tenth of a subset (most of it
+    where sequences are short): other labels may be wrong on purpose. Where the next tokens are the
+    same ones, as in constant sequences, nothing is said.
 
     Args:
         inputs: By name; those of integers in the shape of the targets are looked at.
@@ -40,8 +42,8 @@ def refuse_unshifted(
         InputError: with both ways to say what is meant.
     """
     for name, tokens in _like(inputs, target):
-        same, ahead, telling = _compared(tokens, target, ignore_index)
-        number, among = _most_of_a_subset(same & ~ahead, telling, subset)
+        same, ahead, counted = _compared(tokens, target, ignore_index)
+        number, among = _part_of_a_subset(same & ~ahead, counted, subset)
         if number:
             raise InputError(
                 "the targets are the model's own inputs, not the tokens that follow",
@@ -74,8 +76,8 @@ def refuse_shifted_twice(
         InputError: with the loss that takes them as they are.
     """
     for name, tokens in _like(inputs, target):
-        same, ahead, telling = _compared(tokens, target, ignore_index)
-        number, among = _most_of_a_subset(ahead & ~same, telling, subset)
+        same, ahead, counted = _compared(tokens, target, ignore_index)
+        number, among = _part_of_a_subset(ahead & ~same, counted, subset)
         if number:
             raise InputError(
                 "the targets are shifted already",
@@ -96,22 +98,21 @@ def _like(inputs: Mapping[str, Tensor], target: Tensor) -> list[tuple[str, Tenso
 
 
 def _compared(tokens: Tensor, target: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
-    """``[N]`` each: targets equal to the tokens, to those after them, and whether that says much.
-
-    The last position has no token after it.
-    """
+    """``[N]`` each: targets equal to the tokens, to those after them; how many of these count."""
     counted = target != ignore
     same = ((tokens == target) | ~counted).all(1)
     ahead = ((tokens[:, 1:] == target[:, :-1]) | ~counted[:, :-1]).all(1)
-    return same, ahead, counted[:, :-1].sum(1) >= FEWEST
+    return same, ahead, counted[:, :-1].sum(1)  # the last position has no token after it
 
 
-def _most_of_a_subset(found: Tensor, telling: Tensor, subset: Tensor | None) -> tuple[int, int]:
-    """How many of how many examples, in a subset where most are such; (0, 0) without any."""
+def _part_of_a_subset(found: Tensor, counted: Tensor, subset: Tensor | None) -> tuple[int, int]:
+    """How many of how many examples, in a subset where they are too many for chance; (0, 0)."""
     codes = torch.zeros(len(found), dtype=torch.int64) if subset is None else subset
-    for code in codes.unique():
-        own = telling & (codes == code)
-        number, among = int((found & own).sum()), int(own.sum())
-        if 2 * number > among:
-            return number, among
+    for fewest, share in TELLING:
+        telling = counted >= fewest
+        for code in codes.unique():
+            own = telling & (codes == code)
+            number, among = int((found & own).sum()), int(own.sum())
+            if number > share * among:
+                return number, among
     return 0, 0

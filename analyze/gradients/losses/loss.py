@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from analyze.errors import InputError
@@ -80,6 +82,12 @@ class Loss(Protocol):
 def first_of(wrong: Tensor) -> int:
     """The first example with a true entry in ``wrong`` ``[N, ...]``."""
     return int(wrong.reshape(len(wrong), -1).any(1).nonzero()[0, 0])
+
+
+def position_counts(loss: Loss, targets: np.ndarray) -> np.ndarray | None:
+    """``loss.positions`` of arrays."""
+    found = loss.positions(torch.from_numpy(targets))
+    return None if found is None else found.numpy()
 
 
 def named(shape: Sequence[int], count: int | str = "N") -> str:
