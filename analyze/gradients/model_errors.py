@@ -87,8 +87,8 @@ CAUSES = (
         "freeze the probes with the tokenizer, length and settings of this model",
     ),
     Cause(
-        r"[Ss]hape|[Ss]ize|[Dd]imension|channels|elements|stack expects|must match|Expected \dD|broadcast"
-        r"|view|unpack",
+        r"[Ss]hape|[Ss]ize|[Dd]imension|channels|elements|stack expects|must match|Expected \dD"
+        r"|broadcast|view|unpack",
         "tensors whose shapes fit each other",
         "give probes of the shape that the model was trained on: --probes FILE; or the model's "
         "own arguments: --model 'SPEC?NAME=VALUE'",
@@ -157,7 +157,7 @@ def _other_arguments(found: str, model: nn.Module, probes: Inputs) -> InputError
         "the model cannot take the probe inputs",
         found=f"{found}; the probes have {given}",
         expected=f"the arguments of {type(model).__name__}.forward: "
-        f"{', '.join(str(p) for p in taken)}",
+        f"{', '.join(str(p.replace(annotation=p.empty)) for p in taken)}",
         fix=f"freeze the probes with {wanted}; or a model that takes these: {FACTORY}",
     )
 

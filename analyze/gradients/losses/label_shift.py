@@ -113,6 +113,6 @@ def _part_of_a_subset(found: Tensor, counted: Tensor, subset: Tensor | None) -> 
         for code in codes.unique():
             own = telling & (codes == code)
             number, among = int((found & own).sum()), int(own.sum())
-            if number > share * among:
+            if number > share * among and (number > 1 or number == among):
                 return number, among
     return 0, 0
