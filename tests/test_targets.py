@@ -38,6 +38,7 @@ BAD = {
     "void": (3, CLASSES.index_fill(0, torch.tensor(1), 255), "cross_entropy", "out of range",
              "cross_entropy?ignore_index=255"),
     "from one": (3, CLASSES + 1, "cross_entropy", "out of range", "num_classes=4"),
+    "one class": (1, torch.zeros(EXAMPLES).long(), "cross_entropy", "one class is always 0", BCE),
     "nothing counts": (3, torch.full((EXAMPLES,), -100), "cross_entropy", "no target counts",
                        "ignore_index"),
 }  # fmt: skip
@@ -60,6 +61,12 @@ def test_what_marks_no_target_is_left_out_where_that_is_said():
     assert "probe 1" in warning
 
 
+def test_probabilities_are_told():
+    tree = measured(nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), CLASSES)
+    (warning,) = json.loads(tree.attrs["provenance"])["warnings"]
+    assert warning.startswith("the model's outputs are probabilities")
+
+
 OWN = """
 import torch
 from torch.nn import functional as F
@@ -69,6 +76,10 @@ def of_two(output, target, name):
 
 def broadcast(output, target):
     return (output - target).square().mean(1)
+
+def weighted(output, target):
+    weight = torch.tensor([0.5, 2.0, 1.0])
+    return F.cross_entropy(output, target, weight=weight, reduction="none")
 
 def known(output, target):
     return torch.where(target.isnan(), 0.0, output - target.nan_to_num()).square().sum(1)
@@ -111,6 +122,20 @@ def test_losses_of_two_float_tensors(own, name, kept, precision):
     found = tree["parameters"]["gradient_gram"].sel(parameter="weight").values[0]
     tight = 1e-9 if precision == "float64" else 1e-4
     assert oracle.relative_error(found, truth.gram["weight"]) < tight
+
+
+def test_class_weights_that_are_written_in_float32(own):
+    torch.manual_seed(1)
+    model, weight = nn.Linear(4, 3), torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output, target, weight=weight, reduction="sum")
+
+    truth = oracle.statistics(model, INPUTS, CLASSES, [0] * EXAMPLES, 1, loss=loss)
+    for precision, tight in (("float64", 1e-9), ("float32", 1e-4)):
+        tree = measured(model, CLASSES, f"{own}weighted", precision=precision)
+        found = tree["parameters"]["gradient_gram"].sel(parameter="weight").values[0]
+        assert oracle.relative_error(found, truth.gram["weight"]) < tight
 
 
 def test_missing_entries_are_a_matter_of_the_users_loss(own):

@@ -27,6 +27,12 @@ from analyze.gradients.losses.loss import (
     named,
 )
 
+SUM_TO_ONE = 1e-4
+PROBABILITIES = (
+    "the model's outputs are probabilities, and cross_entropy takes them for logits, as torch's "
+    "own does: if the model was trained with their logarithm, measure it without its softmax"
+)
+
 
 @dataclass
 class CrossEntropy(Loss):
@@ -152,12 +158,28 @@ class CrossEntropy(Loss):
         if self.class_axis is None:
             given = facts.channels() if len(candidates.fitting) > 1 else None
             self._settled, notes = candidates.settled(given)
+        notes = notes + self._check_classes(output, target)
         if target.is_floating_point():
             self._check_soft(target)
             return notes
         self._check_range(output, target)
         self._check_shift(output, target, facts)
         return notes + self._check_counted(target)
+
+    def _check_classes(self, output: Tensor, target: Tensor) -> list[str]:
+        """Refuse a single class, whose loss is always 0; say it of outputs that are no logits."""
+        axis = self._axis(output, target)
+        if output.shape[axis] == 1:
+            raise InputError(
+                "cross-entropy of one class is always 0",
+                found=f"an output {named(output.shape[1:], len(target))}, one entry on axis {axis}",
+                expected="an entry for each class, two or more: the loss cross_entropy",
+                fix="--loss binary_cross_entropy_with_logits, with targets as floats in the "
+                "output's shape",
+            )
+        off = (output.detach().double().sum(axis) - 1).abs()
+        probabilities = bool((output >= 0).all() and (off < SUM_TO_ONE).all())
+        return [PROBABILITIES] if probabilities else []
 
     def _candidates(self, output: Tensor, target: Tensor) -> axes.Candidates | None:
         """On which axes the classes may stand; None where targets and output do not fit."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from analyze.errors import InputError
 from analyze.gradients.losses.loss import NO_FACTS, Facts, Loss
+from analyze.gradients.losses.one_precision import OnePrecision
 from analyze.user_code import told
 
 MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
@@ -21,7 +22,7 @@ class UserLoss(Loss):
     """One loss per example from a function; its seed comes from autograd.
 
     The function gets targets that are floats in the output's precision, as torch's own losses of
-    two float tensors want them.
+    two float tensors want them; so do its constants, where torch wants it.
 
     Args:
         function: ``function(output, target, **arguments) -> [N]``.
@@ -37,7 +38,8 @@ class UserLoss(Loss):
         if target.is_floating_point():
             target = target.to(output.dtype.to_real())
         try:
-            losses = self.function(output, target, **self.arguments)
+            with OnePrecision():
+                losses = self.function(output, target, **self.arguments)
         except Exception as error:  # whatever the user's code raises
             raise self._fails(error, output, target) from error
         if not isinstance(losses, Tensor) or losses.shape != (len(output),):
