@@ -127,6 +127,24 @@ def measured(model: nn.Module, inputs: Tensor | dict[str, Tensor]):
     return analyze.measure(model, probes, device="cpu", folds=1)
 
 
+class Columns(nn.Module):
+    """Looks up one column of its input, and another one when it has been cut to size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other, self.head = nn.Embedding(2, 5), nn.Embedding(3, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.one(x[:, 0])
+        return self.head(first + self.other(x.clamp_(0, 2)).sum(1))
+
+
+def test_ids_that_the_model_changes_first_are_its_own_matter():
+    inputs = ids(9)
+    inputs[:, 3] = -5
+    assert measured(Columns(), inputs)["network"]["m_coherence"].notnull().all()
+
+
 def test_a_derivative_without_gradients_is_not_the_probes_fault():
     model = Between(lambda m, x: m.slope(x), slope=Derived())
     with pytest.raises(analyze.InputError) as caught:

@@ -14,6 +14,7 @@ from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses.loss import first_of
 from analyze.gradients.replica import Replica
 
+Table = nn.Embedding | nn.EmbeddingBag
 Check = Callable[[nn.Module, tuple[Any, ...]], None]
 
 
@@ -34,21 +35,23 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
 
     Cost: a forward pass of ``rows`` where the model has an embedding.
     """
-    tables = {n: m for n, m in replica.model.named_modules() if isinstance(m, nn.Embedding)}
+    tables = {n: m for n, m in replica.model.named_modules() if isinstance(m, Table)}
     if not tables:
         return
+    taken = loader.take(rows).inputs  # apart: models change what they are given in place
     inputs = loader.take(rows).inputs.to(replica.device, replica.dtype)
     named = {t.untyped_storage().data_ptr(): n for n, t in inputs.tensors.items()}
 
-    def check(name: str) -> Check:
+    def check(path: str, table: Table) -> Check:
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:
             ids = args[0] if args else None
-            if isinstance(ids, Tensor) and ids.untyped_storage().data_ptr() in named:
-                _check(loader, named[ids.untyped_storage().data_ptr()], name, module)
+            name = named.get(ids.untyped_storage().data_ptr()) if isinstance(ids, Tensor) else None
+            if name is not None and _same(ids, taken.tensors[name]):
+                _check(loader, name, path, table)
 
         return before
 
-    hooks = [m.register_forward_pre_hook(check(name)) for name, m in tables.items()]
+    hooks = [m.register_forward_pre_hook(check(path, m)) for path, m in tables.items()]
     try:
         with torch.no_grad():
             replica(inputs)
@@ -61,9 +64,14 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
             hook.remove()
 
 
-def _check(loader: ProbeLoader, name: str, path: str, module: nn.Module) -> None:
+def _same(ids: Tensor, given: Tensor) -> bool:
+    """Whether an embedding is given the probes as they are: no part of them, and unchanged."""
+    return ids.numel() == given.numel() and torch.equal(ids.flatten().cpu(), given.flatten())
+
+
+def _check(loader: ProbeLoader, name: str, path: str, table: Table) -> None:
     """Refuse ids that the embedding has no row for, of any probe."""
-    ids, rows = loader.inputs.tensors[name], module.weight.shape[0]
+    ids, rows = loader.inputs.tensors[name], table.weight.shape[0]
     if ids.is_floating_point():
         return
     wrong = (ids < 0) | (ids >= rows)
@@ -73,6 +81,7 @@ def _check(loader: ProbeLoader, name: str, path: str, module: nn.Module) -> None
             "a token id is out of range",
             found=f"id {int(largest)} in {f'inputs.{name}' if name else 'the inputs'} (the first "
             f"such probe is {first_of(wrong)}, counted from 0; {int(wrong.sum())} such ids in all)",
-            expected=f"ids 0 to {rows - 1}: {path or 'the model'} (Embedding) has {rows} rows",
+            expected=f"ids 0 to {rows - 1}: {path or 'the model'} ({type(table).__name__}) has "
+            f"{rows} rows",
             fix="freeze the probes with the tokenizer that this model was trained with",
         )
