@@ -198,6 +198,7 @@ def test_a_sequence_without_anything_after_it_has_no_target():
 
 
 def test_losses_are_shown_per_token(tmp_path):
+    from analyze.report.summary import subset_summary
     from analyze.store import write_results
 
     tree = measured(tokens(), padded(tokens()), SHIFTED)
@@ -211,6 +212,7 @@ def test_losses_are_shown_per_token(tmp_path):
     assert f"{found[0]:.4g}" in shown
     loss, count = (tree[n].sel(subset="clean") for n in ("loss", "token_count"))
     assert found[0] == pytest.approx(loss.item() * (EXAMPLES // 2) / count.item())
+    assert subset_summary(tree, "clean", "clean").loss_per_token == found[0]
 
 
 def test_a_loss_of_one_position_has_none():
