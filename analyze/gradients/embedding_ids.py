@@ -45,7 +45,9 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
     def check(path: str, table: Table) -> Check:
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:
             ids = args[0] if args else None
-            name = named.get(ids.untyped_storage().data_ptr()) if isinstance(ids, Tensor) else None
+            if not isinstance(ids, Tensor):
+                return
+            name = named.get(ids.untyped_storage().data_ptr())
             if name is not None and _same(ids, taken.tensors[name]):
                 _check(loader, name, path, table)
 
