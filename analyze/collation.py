@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze import results
 from analyze.gradients.engine import Engine
+from analyze.gradients.losses import position_counts
 from analyze.gradients.measurement import Measurement
 from analyze.job import Job
 from analyze.preparation import Prepared, examples_wanted
@@ -48,6 +49,7 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
             **of_the_run(job, records, engine.notes),
         },
         examples=engine.settings.examples and examples_wanted(job, len(outcomes), len(parameters)),
+        positions=position_counts(engine.loss, job.probes.targets),
     )
 
 

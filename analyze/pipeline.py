@@ -26,7 +26,7 @@ from analyze.following import follow as following
 from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
-from analyze.gradients.losses import build_loss
+from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
@@ -97,7 +97,10 @@ def measure(
         "model": {"class": type(model).__name__},
         "warnings": list(engine.notes),
     }
-    return results.build_tree([row], parameters, probes, engine.cells, provenance, examples=True)
+    return results.build_tree(
+        [row], parameters, probes, engine.cells, provenance,
+        examples=True, positions=position_counts(engine.loss, probes.targets),
+    )  # fmt: skip
 
 
 def run(

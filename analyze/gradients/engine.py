@@ -169,7 +169,7 @@ class Engine:
                     raise
 
     def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
-        check_fit(replica, self._loader, self._spread(2), self.loss)
+        self.notes += check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
         reference = self._reference(replica)
         pair = self._loader.take(self._spread(2)).inputs

@@ -39,7 +39,7 @@ def vmap_grad(
         batch = {name: tensor[None] for name, tensor in example.items()}
         args = (batch.pop(""),) if "" in batch else ()
         output = functional_call(replica.model, (wanted, others, buffers), args, batch)
-        return (logits_of(output)[0] * delta).sum()
+        return (logits_of(output).reshape(delta.shape) * delta).sum()  # squeeze() may lack the [1]
 
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())

@@ -109,6 +109,7 @@ class Replica:
             for m in self.model.modules()
         )
         self._attributes = [_Attributes(module) for module in self.model.modules()]
+        self._axes: int | None = None  # of the output of several examples
 
     @property
     def values(self) -> int:
@@ -134,7 +135,8 @@ class Replica:
     def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:
         """The model's output for a batch, the logits where it gives several things.
 
-        For this pass alone the modules ``altered`` have the attributes ``state``.
+        For this pass alone the modules ``altered`` have the attributes ``state``. A model that
+        ends in ``squeeze()`` takes the examples' axis from a batch of one: it is put back.
         """
         self.forget()
         for module in altered:
@@ -142,8 +144,23 @@ class Replica:
         tensors = inputs.to(self.device, self.dtype).tensors
         with torch.autocast(self.device.type, enabled=False):
             if "" in tensors:
-                return logits_of(self.model(tensors[""]))
-            return logits_of(self.model(**tensors))
+                output = logits_of(self.model(tensors[""]))
+            else:
+                output = logits_of(self.model(**tensors))
+        if len(inputs) == 1:
+            return self._with_axis_of_examples(output, inputs)
+        self._axes = output.dim()
+        return output
+
+    def _with_axis_of_examples(self, output: Tensor, one: Inputs) -> Tensor:
+        """The output of one example with as many axes as that of several has."""
+        if output.dim() > 1 and len(output) == 1:
+            return output
+        if self._axes is None:
+            # Nobody watches this pass: calls are counted, and this one is not the batch's.
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                self(one.take(torch.tensor([0, 0])))
+        return output[None] if output.dim() + 1 == self._axes else output
 
     def forget(self) -> None:
         """Undo what forward passes left on the modules."""
