@@ -182,7 +182,7 @@ def _arrays(text: str, path: Path) -> Examples:
     ids = next((arrays.pop(n) for n in IDS if n in arrays), None)
     sizes = {inputs: len(x), targets: len(y)}
     sizes |= {n: len(a) for n, a in arrays.items()} | (
-        {"true": len(true)} if true is not None else {}
+        {n: len(a) for n, a in (("true", true), ("id", ids)) if a is not None}
     )
     if len(set(sizes.values())) > 1:
         raise InputError(
