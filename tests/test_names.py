@@ -46,6 +46,7 @@ STEPS = {
     "digits of other scripts": (["step_٩", "step_\uff11\uff10"], [9, 10]),
     "no metric": (["train_loss_step=0.53-step=7", "train_loss_step=0.5-step=9"], [7, 9]),
     "a date as a step": (["step_20240501", "step_20250501"], [20_240_501, 20_250_501]),
+    "joined to a word": (["model9", "model10"], [9, 10]),
     "capitals": (["modelStep9", "modelStep10"], [9, 10]),
 }  # fmt: skip
 
@@ -83,6 +84,9 @@ NO_STEP = {
     "folds": ["model_fold0", "model_fold1"],
     "versions": ["model_v1", "model_v2"],
     "shards": ["1of5", "2of5"],
+    "models": ["resnet18", "resnet34", "resnet50"],
+    "powers of other digits": ["step_10\u00b2", "step_9\u00b2"],
+    "thousands or decimals": ["step_1.000", "step_2.000"],
     "a model": ["swinv2", "vit_base_patch16_224", "resnet18_5"],
     "a hash": ["a1b2c3d4", "deadbee1", "7e20a61"],
     "hashes of digits": ["model_1234567", "model_8234563"],
@@ -126,6 +130,7 @@ DOUBTS = {
     ("epoch_1.9", "epoch_1.10"): "1.9 has a fraction, or a part after its point",
     ("step_-1",): "-1 is negative",
     ("step_0.5",): "0.5 is not whole",
+    ("resnet18", "resnet34"): "resnet18 may be a name",
     ("resnet18_5",): "18 or 5 may be a part of the name",
     ("0501_model_9", "0502_model_5"): "501 by",
     ("2024-05-01_10", "2024-05-02_05"): "10 is not in the order of the times beside it",

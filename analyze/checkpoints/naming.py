@@ -187,8 +187,8 @@ def _unlabelled(found: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
             if one.integers}  # fmt: skip
     for names in _alike(keys):
         columns = [_as_one(c) for c in zip(*(found[n].integers for n in names), strict=True)]
-        if all(number.doubt for column in columns for number in column):
-            continue  # nothing but metrics
+        if all(map(_is_metric, columns)):
+            continue
         changing = [c for c in columns if _changes(c) and not _is_metric(c)]
         by_file = [c for c in changing if not c[0].folder and _changes_in_a_folder(names, c)]
         changing = by_file or changing

@@ -45,6 +45,8 @@ CHECKPOINT = re.compile(
     rf"(?<![A-Za-z])(?i:checkpoint|ckpt|chkpt)s?[=_\-.:]?(?P<sign>-?)(?P<number>{NUMERAL})(?P<unit>{UNIT}?)"
 )
 UNLABELLED = re.compile(rf"(?<![0-9])(?<![0-9][.,])({_SURE_GROUPS}|{NUMERAL})({UNIT}?)")
+# Words to which the number of a step may be joined; resnet18 and vgg16 are other words.
+COUNTED = re.compile(r"(?i:model|checkpoint|ckpt|weights?|params?|snapshot|saved?|policy|agent)$")
 FAIRSEQ = re.compile(r"^checkpoint_([0-9]+)_([0-9]+)(?![0-9A-Za-z])", re.IGNORECASE)
 TOKENS = (
     ("name tokensN", re.compile(rf"tokens?[=_-]?({NUMERAL})([KMBT]?)(?![A-Za-z])", re.IGNORECASE)),
@@ -141,8 +143,7 @@ def progress_spans(part: str) -> list[tuple[int, int]]:
             start, stop = match.start("number"), match.end("unit")
             groups = UNDERSCORED.match(text, start)
             spans.append((start, stop if groups is None else groups.end()))
-    if match := FAIRSEQ.match(text):
-        spans.append(match.span(2))
+    spans += [match.span(2) for match in FAIRSEQ.finditer(text)]
     return spans
 
 
@@ -215,7 +216,7 @@ def _number(match: re.Match[str], place: tuple[object, ...], rule: str) -> tuple
     written = text[match.start("number") : stop] if match.re is not BEFORE_WORD else match["number"]
     groups = None if match["unit"] else UNDERSCORED.match(text, match.start("number"))
     grouped, sure = _grouped(groups)
-    value = value_of(match["number"], match["unit"])
+    value, kind = value_of(match["number"], match["unit"]), _kind(match)
     tail = "" if match.re is BEFORE_WORD else _tail(text, stop)
     doubt = ""
     if match["sign"]:
@@ -226,12 +227,18 @@ def _number(match: re.Match[str], place: tuple[object, ...], rule: str) -> tuple
         doubt = f"{written[:20]} is too large"
     elif "_" in match["number"] and not sure:
         doubt = f"{written} is one number or several"
-    elif _meaning(match.groupdict().get("word") or "step")[0] == "step" and not value.is_integer():
+    elif kind == "step" and re.search(r"\.[0-9]{3}$", written):
+        doubt = f"{written} is in thousands, or has decimals"
+    elif kind == "step" and not value.is_integer():
         doubt = f"{written} is not whole"
     followed = bool(re.compile("_[0-9]").match(text, stop))
     written = written if groups is None else groups[0]
     number = Number(place, rule, None if doubt else value, written, doubt, grouped, sure, followed)
     return number, stop if groups is None else groups.end()
+
+
+def _kind(match: re.Match[str]) -> str:
+    return _meaning(match.groupdict().get("word") or "step")[0]
 
 
 def _grouped(groups: re.Match[str] | None) -> tuple[float | None, bool]:
@@ -245,7 +252,7 @@ def _tail(text: str, end: int) -> str:
     """What follows a number without a gap and is no word that may: the ``x`` of ``10x``."""
     if WHOLE_WORD.match(text, end):
         return ""
-    found = re.compile(r"[0-9A-Za-z]+|[.,][0-9]+").match(text, end)
+    found = re.compile(r"[^\W_]+|[.,][0-9]+").match(text, end)
     return "" if found is None else found[0][:20]
 
 
@@ -270,6 +277,10 @@ def _integers(part: str, depth: int) -> Iterator[Number]:
         doubt = f"-{match[0]} is negative" if negative else ""
         if value is None:
             doubt = f"{match[0][:20]} is too large"
+        elif (word := re.search(r"[A-Za-z]{2,}$", part[: match.start()])) and not (
+            COUNTED.search(word[0])
+        ):
+            doubt = f"{word[0]}{match[0]} may be a name"
         elif rest := re.match(r"(?:[.,][0-9]+)+", part[match.end() :]):
             doubt = f"{match[0]}{rest[0]} is no number"
         elif not value.is_integer() or ("." in match[0] and not match[2]):

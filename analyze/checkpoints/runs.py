@@ -36,8 +36,8 @@ def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
             series.setdefault(pattern(one), []).append(one)
     runs = {run: own[0].name for own in series.values() if (run := _run_of(own[0]))}
     if len(runs) > 1:
-        (first, one), (second, other), *_ = sorted(runs.items())
-        told = f"{' '.join(first)} in {one} and {' '.join(second)} in {other}"
+        (first, here), (second, there), *_ = sorted(runs.items())
+        told = f"{' '.join(first)} in {here} and {' '.join(second)} in {there}"
         return _mixed(told, sorted(series))
     for name, number in (("step", _step), ("epoch", _epoch), ("epoch", _epoch_beside_step)):
         known = {p: [c for c in own if not math.isnan(number(c))] for p, own in series.items()}

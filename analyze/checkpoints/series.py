@@ -58,7 +58,7 @@ def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
         order = c.order if unknown and timed else 0.0
         return unknown, 0.0, order, _changed(c.path) if unknown else 0, natural_key(c.name)
 
-    return sorted(found, key=key)  # type: ignore[arg-type]
+    return sorted(found, key=key)
 
 
 def remarks(found: list[Checkpoint]) -> list[str]:

@@ -51,7 +51,8 @@ def find_stamps(
     Returns:
         Spans of the text, and seconds since 1970, or None.
     """
-    spans, last = [], None
+    spans: list[tuple[int, int]] = []
+    last = None
     for pattern in (DATED, UNIX, *UNDATED):
         for match in pattern.finditer(text):
             start, stop = match.span()
