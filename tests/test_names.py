@@ -188,6 +188,24 @@ def test_two_rules_that_read_different_steps_are_both_named(tmp_path):
     assert "two rules" not in " ".join(remarks(found(tmp_path, step_regex=pattern)))
 
 
+def test_a_bare_number_in_another_unit_is_no_other_step(tmp_path):
+    for k in (5, 6):
+        save(tmp_path / f"ckpt_{k}.pt", {"model": weights(k), "global_step": 100 * k})
+    assert scan(tmp_path).warnings == []
+    save(tmp_path / "ckpt_7.pt", {"model": weights(7), "global_step": 300})
+    (warning,) = [w for w in scan(tmp_path).warnings if "two rules" in w]
+    assert "step 300 by content global_step, 7 by name checkpoint-N" in warning
+
+
+def test_an_epoch_that_was_saved_and_another_in_the_name_are_both_named(tmp_path):
+    for epoch in (5, 6):
+        save(tmp_path / f"epoch_{epoch}.pt", {"model": weights(epoch), "epoch": 11 - epoch})
+    assert "epoch 5 by what was saved, 6 by name epoch=N" in " ".join(scan(tmp_path).warnings)
+    for epoch in (5, 6):
+        save(tmp_path / f"epoch_{epoch}.pt", {"model": weights(epoch), "epoch": epoch - 1})
+    assert scan(tmp_path).warnings == []
+
+
 def test_counting_from_zero_is_no_other_step(tmp_path):
     for step in (5, 6):
         save(tmp_path / f"step_{step}.pt", {"model": weights(step), "global_step": step + 1})

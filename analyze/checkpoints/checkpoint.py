@@ -35,7 +35,7 @@ class Checkpoint:
         files: What it is made of.
         doubt: Why its name gives no step, where it has a number that could be one.
         order: What orders those of unknown or equal progress: a time in the name; NaN for none.
-        also: Steps that it says elsewhere, by rule.
+        also: ``step`` or ``epoch``, the rule and the number, where it says them elsewhere.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Checkpoint:
     files: tuple[Path, ...] = field(default=(), repr=False)
     doubt: str = ""
     order: float = NAN
-    also: tuple[tuple[str, float], ...] = ()
+    also: tuple[tuple[str, str, float], ...] = ()
 
     @property
     def sha256(self) -> str:

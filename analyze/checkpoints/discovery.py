@@ -6,7 +6,7 @@ import fnmatch
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,19 +196,27 @@ def _resolved(name: str, said: Progress, words: _Words) -> Progress:
         ("manifest", entry.step),
         ("--step-regex", given.get("step")),
         (said.rule, said.step),
-        *said.also,
         (named.step_rule, named.step),
     ]
-    known = [(rule, step) for rule, step in steps if step is not None]
-    rule, found = known[0] if known else ("", None)
-    by_user = rule in ("manifest", "--step-regex")
-    also = () if by_user else tuple(k for k in known[1:] if k[0] not in WEAK_RULES)
+    rule, found = next(((r, step) for r, step in steps if step is not None), ("", None))
     epoch = _first((entry.epoch, given.get("epoch"), said.epoch, named.epoch))
     tokens = _first((entry.tokens, given.get("tokens"), said.tokens, named.tokens))
+    by_user = given or words.entry is not None
+    also = () if by_user else (*said.also, *_in_name_only(named, said))
     doubt = named.doubt if found is None and (epoch is None or epoch == named.epoch) else ""
     return Progress(
         found, epoch, said.epochs_completed, tokens, rule, said.kept_by, also, doubt, named.order
     )
+
+
+def _in_name_only(named: Named, said: Progress) -> Iterator[tuple[str, str, float]]:
+    """What the name says beside what was saved; a bare number may be the epoch."""
+    epochs = () if said.epoch is None else (said.epoch, said.epoch + 1)
+    is_epoch = named.step_rule in WEAK_RULES and named.step in epochs
+    if named.step is not None and said.step is not None and not is_epoch:
+        yield "step", named.step_rule, named.step
+    if named.epoch is not None and said.epoch is not None:
+        yield "epoch", named.epoch_rule, named.epoch
 
 
 def _by_pattern(name: str, pattern: str | None) -> dict[str, float | None]:

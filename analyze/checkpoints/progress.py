@@ -38,7 +38,7 @@ class Progress:
         tokens: Seen in training.
         rule: Where the step was found.
         kept_by: What decided that this checkpoint was kept, where that is a metric.
-        also: Steps that are said elsewhere, by rule.
+        also: ``step`` or ``epoch``, the rule and the number, where they are said elsewhere.
         doubt: Why the name gives no step.
         order: A number that orders those of unknown or equal progress.
     """
@@ -49,7 +49,7 @@ class Progress:
     tokens: float | None = None
     rule: str = ""
     kept_by: str = ""
-    also: tuple[tuple[str, float], ...] = ()
+    also: tuple[tuple[str, str, float], ...] = ()
     doubt: str = ""
     order: float | None = None
 
@@ -71,9 +71,8 @@ def progress_in(state: Mapping[str, Any], path: Path) -> Progress:
     epoch, tokens = (
         next((value for _, value in _all(state, keys)), None) for keys in (EPOCH_KEYS, TOKENS_KEYS)
     )
-    return Progress(
-        step, epoch, _epochs_completed(state), tokens, rule, _kept_by(state), tuple(steps[1:])
-    )
+    also = tuple(("step", *one) for one in steps[1:])
+    return Progress(step, epoch, _epochs_completed(state), tokens, rule, _kept_by(state), also)
 
 
 def number(state: Mapping[str, Any], path: str) -> float | None:

@@ -131,20 +131,23 @@ def _doubtful(found: list[Checkpoint]) -> str:
 
 
 def _read_differently(found: list[Checkpoint]) -> str:
-    """Steps that two rules read differently, and not only by counting from one in place of zero."""
-    pairs = [(c, rule, step) for c in found for rule, step in c.also]
+    """Steps and epochs that two rules read differently, and not only by counting from one."""
     told = []
-    for other in dict.fromkeys(rule for _, rule, _ in pairs):
-        own = [(c, step) for c, rule, step in pairs if rule == other]
-        offsets = {step - c.step for c, step in own}
-        if offsets in ({0.0}, {1.0}, {-1.0}):
+    for kind, other in dict.fromkeys((kind, rule) for c in found for kind, rule, _ in c.also):
+        pairs = [(float(getattr(c, kind)), n, c) for c in found for k, r, n in c.also
+                 if (k, r) == (kind, other)]  # fmt: skip
+        if {n - taken for taken, n, _ in pairs} in ({0.0}, {1.0}, {-1.0}):
             continue
-        c, step = next((c, step) for c, step in own if step != c.step)
-        told.append(f"{c.name} (step {c.step:.15g} by {c.step_rule}, {step:.15g} by {other})")
+        numbers = [n for _, n, _ in sorted(pairs, key=lambda pair: pair[:2])]
+        if other in WEAK_RULES and numbers == sorted(numbers):
+            continue  # counted in another unit
+        taken, n, c = next(pair for pair in pairs if pair[0] != pair[1])
+        by = c.step_rule if kind == "step" else "what was saved"
+        told.append(f"{c.name} ({kind} {taken:.15g} by {by}, {n:.15g} by {other})")
     if not told:
         return ""
     return (
-        f"two rules read different steps in {listed(told, 3)}: the first is taken; --manifest "
+        f"two rules read different numbers in {listed(told, 3)}: the first is taken; --manifest "
         "FILE.csv or --step-regex takes another"
     )
 
