@@ -14,11 +14,13 @@ import torch
 from analyze.checkpoints.discovery import find
 from analyze.checkpoints.options import Reading
 from analyze.errors import InputError
-from analyze.probes.freezing.data import Examples
+from analyze.probes import read_probes
+from analyze.probes.freezing.data import Examples, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
 from analyze.probes.freezing.tables import as_table, read_csv, read_json, read_words, typed
 from tests.conftest import assert_three_facts, call
 from tests.test_layouts import save, weights
+from tests.test_probes_build import folder_of_images
 
 N = 12
 TARGETS = np.arange(N) % 4
@@ -278,6 +280,48 @@ def test_any_text_is_a_table_or_a_refusal():
             assert np.size(found) >= 1
 
     check()
+
+
+FILES = tuple(f"images/{'ab'[k % 2]}/{k}.png" for k in range(N))
+
+
+def test_examples_by_the_names_of_their_files():
+    data = Examples("folder:images", TARGETS, lambda rows: [], files=FILES)
+    rows = [(FILES[k].removeprefix("images/"), k) for k in ORDER]
+    Path("m.csv").write_text("filename,wrong\n" + "".join(f"{f},{bit(k)}\n" for f, k in rows))
+    Path("m.json").write_text(json.dumps({f"{k}.png": bool(MASK[k]) for k in ORDER}))
+    Path("i.txt").write_text("\n".join(FILES[k] for k in ORDER if MASK[k]))
+    for noise in ("mask:m.csv", "mask:m.json", "indices:i.txt"):
+        assert np.flatnonzero(labels_of(data, [noise]).state == 1).tolist() == WRONG
+    Path("u.txt").write_text("13.png\n")
+    with pytest.raises(InputError, match=r"no file of the data for 13[.]png"):
+        labels_of(data, ["indices:u.txt"])
+    Path("t.json").write_text('{"1.png": 1}')
+    twice = Examples("folder:images", TARGETS, lambda rows: [], files=("a/1.png", "b/1.png"))
+    with pytest.raises(InputError, match=r"several files of the data for 1[.]png"):
+        labels_of(twice, ["mask:t.json"])
+
+
+def test_the_files_of_an_image_folder():
+    folder_of_images(Path("images"), sizes=((8, 8), (8, 8)))
+    files = examples_of("folder:images").files
+    assert len(files) == 4
+    Path("m.json").write_text(json.dumps({files[2]: 1} | dict.fromkeys(files[:2] + files[3:], 0)))
+    options = [
+        "--data",
+        "folder:images",
+        "--mean",
+        "0.5",
+        "--std",
+        "0.25",
+        "--noise",
+        "mask:m.json",
+    ]
+    assert call("probes", "build", "p.safetensors", *options).exit_code == 0
+    probes = read_probes(Path("p.safetensors"))
+    assert [probes.subset_names[code] for code in probes.subset] == [
+        "clean", "clean", "corrupted", "clean",
+    ]  # fmt: skip
 
 
 def test_the_command_tells_that_rows_were_moved():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from analyze.errors import InputError, counted, listed
+from analyze.probes.freezing.file_names import COLUMNS, positions
 from analyze.probes.freezing.tables import UNNAMED
 from analyze.specs import Spec
 
@@ -18,19 +19,22 @@ INDEX_NAMES = (
 BY = ("id", "position", "order")
 
 
-def aligned(values: Any, spec: Spec, count: int, ids: np.ndarray | None) -> tuple[Any, list[str]]:
+def aligned(
+    values: Any, spec: Spec, count: int, ids: np.ndarray | None, files: Sequence[str] = ()
+) -> tuple[Any, list[str]]:
     """The columns of a table in the order of the examples, without the one that gave it.
 
     That is the column without a name that pandas writes, one called ``id``, ``index`` or alike, or
     the one that ``?id=NAME`` names. It holds the examples' own ids, where they have any, or their
     positions from 0; ``?by=id`` and ``?by=position`` say which, ``?by=order`` takes the rows as
-    they stand.
+    they stand. Or it holds the names of their files.
 
     Args:
         values: An array, which stays what it is, or columns by name.
         spec: Of the noise, for its arguments and for messages.
         count: How many examples there are.
         ids: Their own ids; None where they have none.
+        files: Their paths, where they are files.
 
     Returns:
         The columns, and in words what was done.
@@ -40,27 +44,16 @@ def aligned(values: Any, spec: Spec, count: int, ids: np.ndarray | None) -> tupl
             reading them as ids and as positions.
     """
     by = _by(spec)
-    name = _index_of(values, spec) if isinstance(values, Mapping) else None
+    name = _index_of(values, spec, bool(files)) if isinstance(values, Mapping) else None
     if name is None or by == "order":
         return values if name is None else {k: v for k, v in values.items() if k != name}, []
-    rows = _whole_numbers(values[name], name, spec)
+    rows = _whole_numbers(_as_positions(values[name], files, spec), name, spec)
     others = {key: np.asarray(v) for key, v in values.items() if key != name}
     for key, column in others.items():
         if len(np.atleast_1d(column)) != len(rows):
             raise wrong(spec, f"{len(rows)} {_called(name)} and {len(column)} of {key!r}",
                         "as many of each")  # fmt: skip
-    meanings = {"position": np.arange(count)} | ({} if ids is None else {"id": np.asarray(ids)})
-    if by is not None:
-        meanings = {by: meanings[by]} if by in meanings else {}
-    orders = {m: np.argsort(rows)[np.argsort(np.argsort(own))] for m, own in meanings.items()
-              if len(own) == len(rows) and (np.sort(own) == np.sort(rows)).all()}  # fmt: skip
-    if not orders:
-        raise _no_fit(rows, name, spec, meanings.get("id", np.arange(count)))
-    first, *more = orders
-    if any((orders[m] != orders[first]).any() for m in more):
-        raise wrong(spec, f"{_called(name)} that are ids of the data as well as positions in them",
-                    "rows that mean one of the two", options="by=id' or '?by=position")  # fmt: skip
-    order = orders[first]
+    order = _order(rows, name, spec, count, ids)
     moved = int((order != np.arange(count)).sum())
     lines = others.pop(UNNAMED, None)
     if (
@@ -72,6 +65,38 @@ def aligned(values: Any, spec: Spec, count: int, ids: np.ndarray | None) -> tupl
                     "one that says whose the rows are", options=f"id={name}")  # fmt: skip
     how = f"rows taken by {_called(name)}, {moved} of {count} in another place than they stand"
     return {key: column[order] for key, column in others.items()}, [how] if moved else []
+
+
+def _order(
+    rows: np.ndarray, name: str, spec: Spec, count: int, ids: np.ndarray | None
+) -> np.ndarray:
+    """Which row is each example's, read as ids or as positions."""
+    by = _by(spec)
+    meanings = {"position": np.arange(count)} | ({} if ids is None else {"id": np.asarray(ids)})
+    if by is not None:
+        meanings = {by: meanings[by]} if by in meanings else {}
+    orders = {m: np.argsort(rows)[np.argsort(np.argsort(own))] for m, own in meanings.items()
+              if len(own) == len(rows) and (np.sort(own) == np.sort(rows)).all()}  # fmt: skip
+    if not orders:
+        raise _no_fit(rows, name, spec, meanings.get("id", np.arange(count)))
+    first, *more = orders
+    if any((orders[m] != orders[first]).any() for m in more):
+        raise wrong(spec, f"{_called(name)} that are ids of the data as well as positions in them",
+                    "rows that mean one of the two", options="by=id' or '?by=position")  # fmt: skip
+    return orders[first]
+
+
+def _as_positions(values: Any, files: Sequence[str], spec: Spec) -> np.ndarray:
+    """Names of files as positions; anything else as it is."""
+    found = np.asarray(values)
+    if not files or found.ndim != 1 or found.dtype.kind != "U":
+        return found
+    try:
+        return positions(found.tolist(), files)
+    except ValueError as error:
+        raise wrong(
+            spec, str(error), "the names of the data's files", options="by=order"
+        ) from error
 
 
 def listed_rows(rows: np.ndarray, spec: Spec, count: int, ids: np.ndarray | None) -> np.ndarray:
@@ -94,17 +119,20 @@ def listed_rows(rows: np.ndarray, spec: Spec, count: int, ids: np.ndarray | None
     return found
 
 
-def only_list(values: Any, spec: Spec) -> Any:
+def only_list(values: Any, spec: Spec, files: Sequence[str] = ()) -> Any:
     """The one column of a table that lists examples; one that counts its lines is none.
 
     Raises:
         InputError: a first column without a name that may be the list as well.
     """
-    if not isinstance(values, Mapping) or len(values) < 2 or "column" in spec.arguments:
-        return values
-    named = [name for name in values if name.strip().lower() in INDEX_NAMES]
+    if not isinstance(values, Mapping):
+        return _as_positions(values, files, spec)
+    if len(values) < 2 or "column" in spec.arguments:
+        return {name: _as_positions(column, files, spec) for name, column in values.items()}
+    known = (*INDEX_NAMES, *COLUMNS) if files else INDEX_NAMES
+    named = [name for name in values if name.strip().lower() in known]
     if len(named) == 1:
-        return values[named[0]]
+        return _as_positions(values[named[0]], files, spec)
     if UNNAMED in values and not _counts_lines(values[UNNAMED]):
         raise wrong(spec, "a first column without a name that does not count its own lines",
                     "one list of examples", otherwise="mask")  # fmt: skip
@@ -142,7 +170,7 @@ def _by(spec: Spec) -> str | None:
     return None if by is None else str(by)
 
 
-def _index_of(values: Mapping[str, Any], spec: Spec) -> str | None:
+def _index_of(values: Mapping[str, Any], spec: Spec, of_files: bool) -> str | None:
     """The column that says whose the rows are; none where there is but one."""
     chosen = spec.arguments.get("id")
     if chosen is not None:
@@ -152,7 +180,8 @@ def _index_of(values: Mapping[str, Any], spec: Spec) -> str | None:
         return str(chosen)
     if len(values) < 2:
         return None
-    named = [n for n in values if n.strip().lower() in INDEX_NAMES
+    known = (*INDEX_NAMES, *COLUMNS) if of_files else INDEX_NAMES
+    named = [n for n in values if n.strip().lower() in known
              and n != str(spec.arguments.get("column"))]  # fmt: skip
     if len(named) > 1:
         raise wrong(spec, f"columns {listed(named)}, any of which may say whose the rows are",

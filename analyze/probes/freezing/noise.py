@@ -232,8 +232,8 @@ def _values(place: str, examples: Examples, spec: Spec) -> tuple[Any, list[str]]
         except ValueError as error:
             raise wrong(spec, str(error), "columns of equal lengths, or one list") from error
         if spec.name.startswith("indices:"):
-            return only_list(values, spec), []
-        return aligned(values, spec, len(examples), examples.ids)
+            return only_list(values, spec, examples.files), []
+        return aligned(values, spec, len(examples), examples.ids, examples.files)
     if place[1:] not in examples.columns:
         raise InputError(
             "the data have no such column",
