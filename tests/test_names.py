@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.naming import Named, read_names, tokens_in_name
 from analyze.checkpoints.runs import several_runs
-from analyze.checkpoints.series import in_order, remarks
+from analyze.checkpoints.series import in_order, in_order_with_deleted, remarks
 from tests.conftest import assert_input_error, call
 from tests.test_layouts import found, known, save, scan, weights
 
@@ -166,6 +167,15 @@ def test_steps_that_begin_again_in_every_epoch_order_its_checkpoints(tmp_path):
         (None, 9), (None, 9), (None, 10), (None, 10),
     ]  # fmt: skip
     assert "step 900 is counted anew in every epoch" in " ".join(scan(tmp_path).warnings)
+
+
+def test_deleted_checkpoints_keep_their_place():
+    """A training that is followed deletes old ones: their names are left, and no time of change."""
+    for names in (["m_20240501_235500.pt", "m_20240502_000500.pt"],
+                  ["epoch_1_step_9.pt", "epoch_1_step_1k.pt", "epoch_2_step_9.pt"]):  # fmt: skip
+        said = read_names(names)
+        deleted = [replace(checkpoint(n, said[n]), order=math.nan) for n in reversed(names)]
+        assert [c.name for c in in_order_with_deleted(deleted)] == names
 
 
 def test_tokens_are_an_order_but_no_step(tmp_path):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
-from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key
+from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key, read_names
 from analyze.checkpoints.options import Reading
 from analyze.errors import RefusedError, listed
 
@@ -59,6 +59,13 @@ def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
         return unknown, 0.0, order, _changed(c.path) if unknown else 0, natural_key(c.name)
 
     return sorted(found, key=key)
+
+
+def in_order_with_deleted(found: list[Checkpoint]) -> list[Checkpoint]:
+    """``in_order``, where some are deleted: only their names still say what orders equal ones."""
+    named = read_names([c.name for c in found])
+    orders = {name: NAN if one.order is None else one.order for name, one in named.items()}
+    return in_order([replace(c, order=orders[c.name]) for c in found])
 
 
 def remarks(found: list[Checkpoint]) -> list[str]:
