@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.discovery import select
 from analyze.checkpoints.naming import Named, read_names, tokens_in_name
 from analyze.checkpoints.runs import several_runs
 from analyze.checkpoints.series import in_order, in_order_with_deleted, remarks
@@ -263,6 +264,15 @@ def test_several_runs_are_told_apart(tmp_path, case):
     assert told in refusal
     choices = re.findall(r"--checkpoints '(.*?)'", refusal)
     assert len(choices) == 2
+
+
+def test_files_beside_folders_are_chosen_by_what_their_names_begin_with(tmp_path):
+    for k, name in enumerate(["net_1", "net_2", "fold0/net_1", "fold1/net_2"]):
+        save(tmp_path / f"{name}.pt", weights(k))
+    checkpoints = found(tmp_path)
+    choices = re.findall(r"--checkpoints '(.*?)'", str(several_runs(checkpoints)))
+    assert choices == ["net_*", "fold0/*", "fold1/*"]
+    assert [c.name for c in select(checkpoints, "net_*")] == ["net_1.pt", "net_2.pt"]
 
 
 def test_a_run_that_goes_on_within_an_epoch_is_one_run(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import math
+import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import PurePosixPath
 
@@ -38,13 +40,13 @@ def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
     if len(runs) > 1:
         (first, here), (second, there), *_ = sorted(runs.items())
         told = f"{' '.join(first)} in {here} and {' '.join(second)} in {there}"
-        return _mixed(told, sorted(series))
+        return _mixed(told, series)
     for name, number in (("step", _step), ("epoch", _epoch), ("epoch", _epoch_beside_step)):
         known = {p: [c for c in own if not math.isnan(number(c))] for p, own in series.items()}
         for a, b in combinations(sorted(filter(known.get, known)), 2):
             clash = _clash(known[a], known[b], name, number)
             if clash and not (number is _epoch_beside_step and _goes_on(known[a], known[b])):
-                return _mixed(clash, [p for p in sorted(series) if known[p]])
+                return _mixed(clash, {p: own for p, own in series.items() if known[p]})
     return None
 
 
@@ -114,11 +116,21 @@ def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) 
     return " and ".join(ranges)
 
 
-def _mixed(found: str, patterns: list[str]) -> InputError:
-    choices = [f"--checkpoints {shlex.quote(p)}" for p in patterns]
+def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
+    choices = [f"--checkpoints {shlex.quote(g)}" for p in sorted(series) if (g := _glob(p, series))]
     return InputError(
         "the checkpoints are of several runs",
         found=found,
         expected="those of one run, whose steps follow one another",
         fix=f"choose one: {listed(choices, 4)}; or say what is one run: --manifest FILE.csv",
     )
+
+
+def _glob(pattern: str, series: Mapping[str, list[Checkpoint]]) -> str:
+    """A glob of this series alone; the star of files beside folders would take these as well."""
+    own = {c.name for c in series[pattern]}
+    names = [c.name for others in series.values() for c in others]
+    begin = glob.escape(os.path.commonprefix(sorted(own)))  # noqa: RUF071 - characters are meant
+    fitting = (g for g in (pattern, f"{begin}*")
+               if {n for n in names if fnmatch.fnmatchcase(n, g)} == own)  # fmt: skip
+    return next(fitting, "")
