@@ -10,7 +10,7 @@ from typing import Any
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.discovery import NoCheckpointsError
-from analyze.checkpoints.series import in_order
+from analyze.checkpoints.series import in_order_with_deleted
 from analyze.checkpoints.watch import News, Watch
 from analyze.errors import InputError
 from analyze.job import Job, Options, look_again, resolve
@@ -106,7 +106,9 @@ def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
         and o.unit.record["sha256"] not in hashes and o.checkpoint.name not in now
     ]  # fmt: skip
     by_name = {o.checkpoint.name: o for o in [*present, *deleted]}
-    return [by_name[c.name] for c in in_order([o.checkpoint for o in by_name.values()])]
+    return [
+        by_name[c.name] for c in in_order_with_deleted([o.checkpoint for o in by_name.values()])
+    ]
 
 
 def _new(job: Job, known: Mapping[str, Outcome], look: News) -> list[Checkpoint]:

@@ -48,7 +48,7 @@ def without_duplicates(
     return kept, left_out
 
 
-def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int | str], ...]]:
+def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int, str], ...]]:
     unknown = math.isnan(one.step) + math.isnan(one.epoch)
     return unknown, bool(ALIAS.search(one.name)), natural_key(one.name)
 
@@ -77,10 +77,8 @@ def _equal_to(one: Checkpoint, others: Iterable[Checkpoint], reading: Reading) -
 
 
 def _same_progress(one: Checkpoint, other: Checkpoint) -> bool:
-    """Not at different steps, nor at different epochs where the steps are unknown."""
-    if not _known(one):
-        return True
-    pairs = ((one.step, other.step), (one.epoch, other.epoch))
+    """Not at different steps, epochs or times, as far as they are known of both."""
+    pairs = ((one.step, other.step), (one.epoch, other.epoch), (one.order, other.order))
     return all(math.isnan(a) or math.isnan(b) or a == b for a, b in pairs)
 
 
