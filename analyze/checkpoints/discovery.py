@@ -86,11 +86,15 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: Reading = PLAIN) -> F
 
 
 def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
-    """Those that a glob on the names, or a Python slice such as ``::2`` or ``-3:``, picks.
+    """Those that a name, a glob on the names, or a slice such as ``::2`` or ``-3:`` picks.
+
+    A name that is there is meant as it stands: ``[run 1] step=2.pt`` is a glob as well.
 
     Raises:
         NoCheckpointsError: nothing is left.
     """
+    if exact := [c for c in checkpoints if c.name == selection]:
+        return exact
     if match := SLICE.match(selection):
         start, stop, step = (int(g) if g else None for g in match.groups())
         picked = checkpoints[start:stop:step] if step != 0 else []

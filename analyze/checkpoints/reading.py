@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import Tensor
 
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.marks import INDICES, METADATA
+from analyze.checkpoints.layouts.marks import METADATA
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
-from analyze.checkpoints.layouts.sharded import open_sharded
+from analyze.checkpoints.layouts.sharded import index_in, open_sharded
 from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress, progress_in
@@ -101,7 +101,7 @@ def open_checkpoint(path: Path, reading: Reading = PLAIN) -> Opened:
         CheckpointError: it is damaged, or a pickle that would run code.
     """
     if path.is_dir():
-        index = next((path / name for name in INDICES if (path / name).is_file()), None)
+        index = index_in(path)
         if index is not None and not (path / METADATA).is_file():
             return open_sharded(index, trust=reading.trust_pickle)
         # A fifth of the time that the program needs to start is the import of what it needs.
