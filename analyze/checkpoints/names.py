@@ -15,8 +15,12 @@ DATA_PARALLEL = "module"  # DDP's; a model may have a module of that name itself
 T = TypeVar("T")
 
 
-def prefix_of(weights: Mapping[str, object], own: Mapping[str, object]) -> str:
-    """The prefix whose removal makes most names of the checkpoint those of the model."""
+def prefixes_of(weights: Iterable[str], own: Container[str]) -> tuple[list[str], int]:
+    """The prefixes whose removal makes most names those of the model, and how many.
+
+    None, where that does as well as any.
+    """
+    weights = list(weights)
     candidates = {""}
     for key in weights:
         parts = key.split(".")
@@ -27,7 +31,10 @@ def prefix_of(weights: Mapping[str, object], own: Mapping[str, object]) -> str:
     def matches(prefix: str) -> int:
         return sum(key.startswith(prefix) and key[len(prefix) :] in own for key in weights)
 
-    return max(sorted(candidates, key=len), key=matches)
+    found = {prefix: matches(prefix) for prefix in sorted(candidates)}
+    most = max(found.values())
+    best = [prefix for prefix in found if found[prefix] == most]
+    return ([""] if "" in best else best), most
 
 
 def stripped(weights: Mapping[str, T], own: Mapping[str, object], prefix: str) -> dict[str, T]:
@@ -78,9 +85,38 @@ def renamed(
     return _renamed(weights, apply)
 
 
+def carried(versions: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
+    """The versions by the new paths of the modules.
+
+    Args:
+        versions: By the paths in the file.
+        names: Of tensors, new to old.
+    """
+    found: dict[str, T] = {}
+    for new, old in names.items() if versions else ():
+        for new_path, old_path in _modules(new, old):
+            if old_path in versions:
+                found.setdefault(new_path, versions[old_path])
+    return found
+
+
 def any_matches(name: str, globs: Iterable[str]) -> bool:
     """Whether a name is meant by one of the user's globs."""
     return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def _modules(new: str, old: str) -> list[tuple[str, str]]:
+    """The paths of the modules around a tensor, new and old, as far up as they correspond."""
+    ours, theirs = new.split(".")[:-1], old.split(".")[:-1]
+    found = [(".".join(ours), ".".join(theirs))]
+    while theirs:
+        if ours and ours[-1] == theirs[-1]:
+            ours = ours[:-1]
+        elif theirs[-1] not in (*WRAPPERS, DATA_PARALLEL):
+            break
+        theirs = theirs[:-1]
+        found.append((".".join(ours), ".".join(theirs)))
+    return found
 
 
 def _compiled(rule: str) -> tuple[re.Pattern[str], list[str]]:

@@ -43,9 +43,13 @@ def dictionary(_default: object = None) -> dict[Any, Any]:
     return {}
 
 
-def span(*numbers: object) -> tuple[object, ...]:
+class Span(tuple[object, ...]):
     """Stands in for range, which a pickle could have turned into a list of any length."""
-    return numbers
+
+
+def span(*numbers: object) -> Span:
+    """Its start, stop and step."""
+    return Span(numbers)
 
 
 # By the names under which they are saved; MMEngine need not be installed.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from analyze.checkpoints.versions import Versions, extra_states_in, versions_in
 from analyze.errors import RefusedError, counted, listed
 
 MODEL_KEYS = (
@@ -34,10 +35,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class Part:
-    """The tensors at one place of a checkpoint; ``key`` is empty for the top level."""
+    """The tensors at one place of a checkpoint; ``key`` is empty for the top level.
+
+    With them what torch keeps beside: extra states that are no tensors, and versions of modules.
+    """
 
     key: str
     tensors: Mapping[str, Tensor | Stored]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    versions: Versions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def parts_of(state: Mapping[str, Any]) -> Parts:
     if model is None and ema is None:
         top = tensors_in(state)
         # A few beside a dictionary of many are a random state, or the centre of a loss.
-        model = Part("", top) if len(top) > max(places(state).values(), default=0) else None
+        model = _made("", state) if len(top) > max(places(state).values(), default=0) else None
     if model is not None and N_AVERAGED in model.tensors:
         return Parts(None, ema or model)
     return Parts(model, ema)
@@ -136,12 +142,16 @@ def _part(state: Mapping[str, Any], key: str) -> Part | None:
         found = _as_state_dict(found)
     if found is None:
         return None
-    if tensors := tensors_in(found):
-        return Part(key, tensors)
+    if tensors_in(found):
+        return _made(key, found)
     for inner in ("state_dict", "module", "model", "shadow"):
-        if isinstance(found.get(inner), Mapping) and (tensors := tensors_in(found[inner])):
-            return Part(f"{key}.{inner}", tensors)
+        if isinstance(found.get(inner), Mapping) and tensors_in(found[inner]):
+            return _made(f"{key}.{inner}", found[inner])
     return None
+
+
+def _made(key: str, state: Mapping[Any, Any]) -> Part:
+    return Part(key, tensors_in(state), extra_states_in(state), versions_in(state))
 
 
 def _as_state_dict(value: Any) -> Mapping[str, Any] | None:
