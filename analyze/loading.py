@@ -12,6 +12,7 @@ from analyze.checkpoints.reading import read_weights
 from analyze.errors import CheckpointError
 from analyze.job import Job
 from analyze.models.building import build_model
+from analyze.models.conversion import converted
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
     return fit(
         model, weights, checkpoint.name, job.model.text,
         rename=reading.rename, ignore=reading.ignore,
+        convert=converted if job.model.needs_config else None,
     )  # fmt: skip
 
 

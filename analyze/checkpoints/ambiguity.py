@@ -29,7 +29,7 @@ def two_parts(prefixes: list[str], names: list[str], name: str, model_name: str)
     for prefix in prefixes[:SHOWN]:
         kept = [key for key in names if key.startswith(prefix)]
         others = [key for key in names if not key.startswith(prefix)]
-        options = " ".join(f"--ignore '{glob}'" for glob in globs_for(others, kept))
+        options = " ".join(f"--ignore '{glob}'" for glob in globs_for(others, kept)[0])
         ways.append(f"for {prefix.removesuffix('.')}: {options}")
     return RefusedError(
         "several parts of the checkpoint fit the model",

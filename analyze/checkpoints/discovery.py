@@ -19,7 +19,7 @@ from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress
 from analyze.checkpoints.reading import PLAIN, Content, read_content
 from analyze.checkpoints.series import in_order, one_kind_of_weights, with_epochs_recognised
-from analyze.checkpoints.state import told
+from analyze.checkpoints.state import key_option, told
 from analyze.checkpoints.tree import Tree, look_through
 from analyze.errors import CheckpointError, InputError, counted, listed
 
@@ -171,9 +171,10 @@ def _examine(path: Path, name: str, entry: Entry | None, reading: Reading) -> Ch
 
 def _why_none(content: Content) -> str:
     if content.elsewhere:
-        key = next(iter(content.elsewhere))
         others = told(content.elsewhere)
-        return f"no weights where they are looked for, but {others}: --weights-key {key}"
+        return (
+            f"no weights where they are looked for, but {others}: {key_option(content.elsewhere)}"
+        )
     if not content.names:
         return "holds no tensors of a model"
     return "a probe file" if {"targets", "subset"} <= set(content.names) else ""

@@ -123,6 +123,7 @@ class _Fitting:
         _check_plain({k: kind for k, t in found.items() if (kind := _odd(t))}, self.name)
         versions = carried(versions_in(self.weights), names)
         if self.convert is not None:
+            _check_ties(found, own, self.name, self.model_name)
             found = _without_ignored(self.convert(self.model, found), own, ignore)
             versions = own_versions(self.model)
         _check_plain({k: kind for k, t in found.items() if (kind := _other_kind(t, own.get(k)))},

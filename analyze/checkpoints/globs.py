@@ -6,13 +6,12 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 
 
-def globs_for(names: Sequence[str], kept: Sequence[str]) -> list[str]:
+def globs_for(names: Sequence[str], kept: Sequence[str]) -> list[list[str]]:
     """Globs that match all ``names`` and nothing of ``kept``: by ancestors or by endings.
 
-    Whichever is fewer; characters that mean something in a glob are escaped.
+    The fewest first; characters that mean something in a glob are escaped.
     """
-    found = [_by_ancestors(names, kept), _by_endings(names, kept)]
-    return min(found, key=len)
+    return sorted([_by_ancestors(names, kept), _by_endings(names, kept)], key=len)
 
 
 def _by_ancestors(names: Iterable[str], kept: Sequence[str]) -> list[str]:

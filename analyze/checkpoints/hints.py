@@ -100,7 +100,7 @@ def _better(left: Outcome, before: Outcome) -> bool:
 
 def _utility(m: Mismatch) -> str:
     """A weight that a utility of torch takes apart on one side and not on the other."""
-    missing, unknown = m.outcome.missing, m.outcome.unknown
+    missing, unknown = [key for key in m.outcome.missing if key in m.own], m.outcome.unknown
     for endings, kind, make, undo in UTILITIES:
         if names := [name for name in missing if _parts_of(name, endings) <= set(unknown)]:
             leaf = names[0].rpartition(".")[2]
@@ -238,16 +238,15 @@ def _missing_buffers(m: Mismatch) -> Iterator[Proposal]:
     """Buffers of the model that the checkpoint lacks, or has in another shape."""
     amiss = [*m.outcome.missing, *m.outcome.misshapen]
     if amiss and not m.outcome.unknown and all(k in m.own and as_built(k, m.own[k]) for k in amiss):
-        globs = tuple(globs_for(amiss, [key for key in m.own if key not in amiss]))
-        yield Proposal("; if these buffers are as the model builds them: {}", (), globs)
+        kept = [key for key in m.own if key not in amiss]
+        yield from _left_out("; if these buffers are as the model builds them: {}", amiss, kept)
 
 
 def _old_buffers(m: Mismatch) -> Iterator[Proposal]:
     """Buffers that the model no longer has."""
     names = [key for key in m.outcome.unknown if _is_buffer(key, m.found[key])]
-    if names:
-        globs = tuple(globs_for(names, [key for key in m.found if key not in names]))
-        yield Proposal(" (buffers that the model no longer has: {})", (), globs)
+    kept = [key for key in m.found if key not in names]
+    yield from _left_out(" (buffers that the model no longer has: {})", names, kept)
 
 
 def _is_buffer(key: str, value: object) -> bool:
@@ -267,8 +266,14 @@ def _no_part(m: Mismatch) -> Iterator[Proposal]:
     if not (m.outcome.missing or m.outcome.misshapen) and own_parts.isdisjoint(
         key.partition(".")[0] for key in unknown
     ):
-        globs = tuple(globs_for(unknown, [key for key in m.found if key not in unknown]))
-        yield Proposal("; if these are no part of the model, as weights of a loss: {}", (), globs)
+        kept = [key for key in m.found if key not in unknown]
+        words = "; if these are no part of the model, as weights of a loss: {}"
+        yield from _left_out(words, unknown, kept)
+
+
+def _left_out(words: str, names: list[str], kept: list[str]) -> Iterator[Proposal]:
+    for globs in globs_for(names, kept) if names else ():
+        yield Proposal(words, (), tuple(globs))
 
 
 def _quoted(rule: str) -> str:
