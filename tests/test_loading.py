@@ -294,7 +294,8 @@ class Optional(nn.Module):
 
     def __init__(self, part=None):
         super().__init__()
-        self.main, self.part = nn.Linear(8, 6), part
+        self.main = nn.Linear(8, 6)
+        self.register_module("part", part)
 
 
 STRICT = {
