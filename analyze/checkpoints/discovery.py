@@ -105,9 +105,17 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
             "the selection leaves no checkpoint",
             found=f"--checkpoints {selection!r} of {counted(len(checkpoints), 'checkpoint')}",
             expected=f"a glob or slice that matches names like {checkpoints[0].name}",
-            fix="--checkpoints '*', or --checkpoints ::2",
+            fix=_escaped(checkpoints, selection) or "--checkpoints '*', or --checkpoints ::2",
         )
     return picked
+
+
+def _escaped(checkpoints: list[Checkpoint], selection: str) -> str:
+    """The same glob with its brackets as they stand, where that picks something."""
+    glob = selection.replace("[", "[[]")
+    if glob == selection or not any(fnmatch.fnmatch(c.name, glob) for c in checkpoints):
+        return ""
+    return f"--checkpoints '{glob}', as [ begins a set of characters in a glob"
 
 
 def common_prefix(names: list[str]) -> str:
