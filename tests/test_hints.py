@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from torch.nn.utils import weight_norm as old_weight_norm
 from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.names import prefixes_of
 from analyze.errors import CheckpointError
+from analyze.loading import _resized
+from analyze.models.building import build_model
+from analyze.models.specs import ModelSpec
 
 X = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
 OLD = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
@@ -223,3 +227,28 @@ def test_prefixes_do_not_depend_on_the_order_of_a_set():
         parts = [f"part_{(17 * j + k) % 40:02d}." for j in range(40)]
         weights = [f"{part}{name}" for part in parts for name in ("weight", "bias")]
         assert prefixes_of(weights, {"weight", "bias"}) == (sorted(parts), 2)
+
+
+# --- another number of classes
+
+SPECS = {
+    "builtin:small_mlp?in_features=12": "builtin:small_mlp?in_features=12&num_classes=7",
+    "builtin:small_mlp?num_classes=3&width=5": "builtin:small_mlp?num_classes=7&width=5",
+    "torchvision:squeezenet1_1": "torchvision:squeezenet1_1?num_classes=7",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SPECS)
+def test_another_number_of_classes_is_told_with_the_spec_that_fits(text):
+    spec, right = ModelSpec.parse(text), ModelSpec.parse(SPECS[text])
+    weights = build_model(right).state_dict()
+    error = refused(build_model(spec), weights, resized=partial(_resized, spec))
+    assert f"--model '{SPECS[text]}'" in error.fix
+    fit(build_model(right), weights, "step_1.pt", SPECS[text])
+
+
+def test_another_width_is_no_number_of_classes():
+    spec = ModelSpec.parse("builtin:small_mlp?in_features=12&num_classes=3&width=5")
+    weights = build_model(ModelSpec.parse(spec.text.replace("width=5", "width=6"))).state_dict()
+    error = refused(build_model(spec), weights, resized=partial(_resized, spec))
+    assert error.fix == "give the model that was trained: --model SPEC"

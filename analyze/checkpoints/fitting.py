@@ -27,6 +27,8 @@ from analyze.errors import CheckpointError, listed
 
 # A library's own conversion of weights: model and tensors to tensors by the model's names.
 Convert = Callable[[nn.Module, Mapping[str, Any]], dict[str, Any]]
+# The spec and the model with so many classes; None where it has no such argument.
+Resized = Callable[[int], tuple[str, nn.Module] | None]
 
 
 def fit(
@@ -38,6 +40,7 @@ def fit(
     rename: Sequence[str] = (),
     ignore: Sequence[str] = (),
     convert: Convert | None = None,
+    resized: Resized = lambda _: None,
 ) -> str:
     """Load the weights into the model; returns the prefix that was taken off their names.
 
@@ -56,6 +59,7 @@ def fit(
             (not the statistics of a norm, which training changes); a tensor that the model has no
             place for is left out. A parameter of the model never is.
         convert: What the model's library does to tensors before it loads them.
+        resized: Builds the model with another number of classes, for a hint.
 
     Raises:
         CheckpointError: missing, unknown or wrongly shaped tensors, all of them listed; values
@@ -70,6 +74,7 @@ def fit(
             Mismatch(
                 tried.found, tried.own, tried.outcome,
                 lambda more, less: fitting.helped([*rename, *more], [*ignore, *less]),
+                resized,
             ),
             name,
             model_name,

@@ -76,7 +76,7 @@ class Proposal:
 
 def hint(mismatch: Mismatch) -> str:
     """The first proposal that helps, told after ``--model SPEC``; empty where none does."""
-    if told := _utility(mismatch):
+    if told := _utility(mismatch) or _head(mismatch):
         return told
     for rule in RULES:
         for proposal in rule(mismatch):
@@ -115,6 +115,24 @@ def _utility(m: Mismatch) -> str:
                 "without, --model FILE.py:FACTORY)"
             )
     return ""
+
+
+def _head(m: Mismatch) -> str:
+    """Another number of classes than the model was asked for."""
+    amiss = m.outcome
+    shapes = [shape_of(m.found[key]) or () for key in amiss.misshapen]
+    counts = {shape[:1] for shape in shapes}
+    if amiss.missing or amiss.unknown or amiss.said or len(counts) != 1 or counts == {()}:
+        return ""
+    made = m.resized(counts.pop()[0])
+    if made is None:
+        return ""
+    spec, model = made
+    other = model.state_dict(keep_vars=True)
+    fits = other.keys() == m.own.keys() and all(
+        shape_of(other.get(key)) == shape_of(value) for key, value in m.found.items()
+    )
+    return f" (it has another number of classes: --model '{spec}')" if fits else ""
 
 
 def _parts_of(name: str, endings: Iterable[str]) -> set[str]:

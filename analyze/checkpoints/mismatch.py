@@ -23,12 +23,14 @@ class Mismatch:
         outcome: What did not fit.
         helped: What would not fit with further renamings and further globs to ignore; None where
             they are refused.
+        resized: The spec and the model with so many classes; None where there is no such thing.
     """
 
     found: Mapping[str, Any]
     own: Mapping[str, Any]
     outcome: Outcome
     helped: Callable[[Sequence[str], Sequence[str]], Outcome | None]
+    resized: Callable[[int], tuple[str, nn.Module] | None]
 
 
 def misfit(mismatch: Mismatch, name: str, model_name: str) -> CheckpointError:
