@@ -16,6 +16,7 @@ from analyze.checkpoints.naming import natural_key
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.reading import read_weights
+from analyze.checkpoints.versions import PLAIN
 from analyze.errors import CheckpointError
 
 ALIAS = re.compile(r"(^|[/_.-])(last|latest|best|final|milestone|checkpoint\.pth)", re.IGNORECASE)
@@ -104,7 +105,11 @@ def _same_values(a: Any, b: Any) -> bool:
 
 
 def _same_things(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except (RuntimeError, ValueError):  # arrays in them
-        return False
+    """Numbers and text, and dictionaries of such; others could be compared without an end."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same_scalars(a[key], b[key]) for key in a)
+    return _same_scalars(a, b)
+
+
+def _same_scalars(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and (a is None or type(a) in PLAIN) and bool(a == b)

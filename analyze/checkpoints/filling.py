@@ -71,7 +71,7 @@ def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Ou
     """
     before = {key: _mark(tensor) for key, tensor in _tensors(model).items()}
     missing, unknown, said, finished = _loaded(model, state, versions)
-    misshapen = [match[1] for line in said if (match := MISSHAPEN.match(line))]
+    misshapen = {match[1] for line in said if (match := MISSHAPEN.match(line))}
     said = [line for line in said if not MISSHAPEN.match(line)]
     after = _tensors(model)
     came = {id(t) for key, t in after.items() if _mark(t) != before.get(key)}
@@ -79,13 +79,13 @@ def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Ou
     found = {key for key in missing if key in left or key not in after}
     if finished:
         found |= {key for key in left if _silent(key, after[key], state)}
-    found = {key for key in found if not key.endswith(COUNTER)} - set(misshapen)
+    found = {key for key in found if not key.endswith(COUNTER)} - misshapen
     if finished and (doubtful := found - set(missing)):
         found -= _filled_after_all(model, doubtful, state, versions)
-    unknown = [*unknown, *_below_nothing(model, state)]
+    other = {*unknown, *_below_nothing(model, state)}
     return Outcome(
-        [*(k for k in after if k in found), *(k for k in missing if k in found - after.keys())],
-        [key for key in state if key in unknown],
+        [*(k for k in after if k in found), *(k for k in missing if k in found and k not in after)],
+        [key for key in state if key in other],
         [key for key in state if key in misshapen],
         said,
     )

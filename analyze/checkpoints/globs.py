@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+DEEPEST = 32  # modules inside one another that are looked at
 
 
 def globs_for(names: Sequence[str], kept: Sequence[str]) -> list[list[str]]:
@@ -16,14 +18,19 @@ def globs_for(names: Sequence[str], kept: Sequence[str]) -> list[list[str]]:
 
 def _by_ancestors(names: Iterable[str], kept: Sequence[str]) -> list[str]:
     """``loss.*``: the highest module that has nothing to be kept."""
+    taken = {path for key in kept for path in _above(key)}
     found: dict[str, None] = {}
     for name in names:
-        parts = name.split(".")
-        above = (".".join(parts[:k]) + "." for k in range(1, len(parts)))
-        free = (path for path in above if not any(key.startswith(path) for key in kept))
-        path = next(free, "")
+        path = next((path for path in _above(name) if path not in taken), "")
         found[f"{_escaped(path)}*" if path else _escaped(name)] = None
     return list(found)
+
+
+def _above(name: str) -> Iterator[str]:
+    """The modules around a name, the outermost first."""
+    parts = name.split(".")
+    for k in range(1, min(len(parts), DEEPEST)):
+        yield ".".join(parts[:k]) + "."
 
 
 def _by_endings(names: Iterable[str], kept: Sequence[str]) -> list[str]:

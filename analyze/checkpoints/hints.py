@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from torch import Tensor
 
 from analyze.checkpoints.filling import Outcome
-from analyze.checkpoints.globs import globs_for
+from analyze.checkpoints.globs import DEEPEST, globs_for
 from analyze.checkpoints.mismatch import Mismatch, as_built, shape_of
 from analyze.errors import listed
 
@@ -100,16 +101,17 @@ def _better(left: Outcome, before: Outcome) -> bool:
 
 def _utility(m: Mismatch) -> str:
     """A weight that a utility of torch takes apart on one side and not on the other."""
-    missing, unknown = [key for key in m.outcome.missing if key in m.own], m.outcome.unknown
+    missing = {key: None for key in m.outcome.missing if key in m.own}
+    unknown = dict.fromkeys(m.outcome.unknown)
     for endings, kind, make, undo in UTILITIES:
-        if names := [name for name in missing if _parts_of(name, endings) <= set(unknown)]:
+        if names := [name for name in missing if _parts_of(name, endings) <= unknown.keys()]:
             leaf = names[0].rpartition(".")[2]
             return (
                 f" (the checkpoint has {listed(names, 3)} {kind}: apply "
                 f"{make.replace('NAME', leaf)} to each module in the factory, "
                 f"--model FILE.py:FACTORY; or call {undo.replace('NAME', leaf)} before saving)"
             )
-        if names := [name for name in unknown if _parts_of(name, endings) <= set(missing)]:
+        if names := [name for name in unknown if _parts_of(name, endings) <= missing.keys()]:
             return (
                 f" (the model has {listed(names, 3)} {kind}, the checkpoint has not: build it "
                 "without, --model FILE.py:FACTORY)"
@@ -213,39 +215,55 @@ def _subtrees(m: Mismatch) -> Iterator[Proposal]:
             )
 
 
+Inner = frozenset[tuple[str, tuple[int, ...] | None]]  # names and shapes below a path
+
+
 def _matched(m: Mismatch) -> list[tuple[str, str]]:
     """Old and new paths, the highest ones first, each the only one that it could be."""
     ours = {key: shape_of(m.own.get(key)) for key in m.outcome.missing}
     theirs = {key: shape_of(m.found[key]) for key in m.outcome.unknown}
     pairs: list[tuple[str, str]] = []
-    depth = 1 + max((key.count(".") for key in theirs), default=0)
-    for level in range(1, depth + 1):
-        olds, news = _inside(theirs, level), _inside(ours, None)
-        for old, inner in olds.items():
-            fit = [new for new, other in news.items() if other == inner]
-            rivals = [o for o, other in olds.items() if other == inner]
-            if len(rivals) == len(fit) == 1 and _may_be(old, fit[0], inner):
-                pairs.append((old, fit[0]))
-        for old, new in pairs:
-            theirs = {k: s for k, s in theirs.items() if k != old and not k.startswith(f"{old}.")}
-            ours = {k: s for k, s in ours.items() if k != new and not k.startswith(f"{new}.")}
+    depth = 1 + max((key.count(".") for key in (*theirs, *ours)), default=0)
+    for level in range(1, depth + 1) if depth <= DEEPEST else ():
+        olds, news = _inside(theirs, (level,)), _inside(ours, range(1, depth + 1))
+        for inner, old in olds.items():
+            new = news.get(inner, [])
+            if len(old) == len(new) == 1 and _may_be(old[0], new[0], inner):
+                pairs.append((old[0], new[0]))
+        taken = ({old for old, _ in pairs}, {new for _, new in pairs})
+        theirs, ours = (_not_below(shapes, gone)
+                        for shapes, gone in zip((theirs, ours), taken, strict=True))  # fmt: skip
     return pairs
 
 
 def _inside(
-    shapes: dict[str, tuple[int, ...] | None], level: int | None
-) -> dict[str, frozenset[tuple[str, tuple[int, ...] | None]]]:
-    """By path, of so many parts or of any number: the names and shapes below it."""
+    shapes: dict[str, tuple[int, ...] | None], levels: Iterable[int]
+) -> dict[Inner, list[str]]:
+    """By the names and shapes below them: the paths of so many parts."""
     found: dict[str, set[tuple[str, tuple[int, ...] | None]]] = {}
     for key, shape in shapes.items():
         parts = key.split(".")
-        for k in range(1, len(parts) + 1):
-            if level in (None, k):
+        for k in levels:
+            if k <= len(parts):
                 found.setdefault(".".join(parts[:k]), set()).add((".".join(parts[k:]), shape))
-    return {path: frozenset(inner) for path, inner in found.items()}
+    paths: dict[Inner, list[str]] = {}
+    for path, inner in found.items():
+        paths.setdefault(frozenset(inner), []).append(path)
+    return paths
 
 
-def _may_be(old: str, new: str, inner: frozenset[tuple[str, tuple[int, ...] | None]]) -> bool:
+def _not_below(
+    shapes: dict[str, tuple[int, ...] | None], gone: set[str]
+) -> dict[str, tuple[int, ...] | None]:
+    """Those with none of these paths above them."""
+    return {
+        key: shape
+        for key, shape in shapes.items()
+        if gone.isdisjoint(accumulate(key.split("."), "{}.{}".format))
+    }
+
+
+def _may_be(old: str, new: str, inner: Inner) -> bool:
     """A vector is not taken for one of another meaning: a shift for a scale."""
     vector = any(not rest and shape is not None and len(shape) == 1 for rest, shape in inner)
     a, b = (MEANINGS.get(path.rpartition(".")[2]) for path in (old, new))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TypeVar
 
 from analyze.checkpoints.state import COUNTERS
@@ -12,28 +12,26 @@ from analyze.checkpoints.state import COUNTERS
 # What torch's wrappers put between the names of modules, anywhere: compile, FSDP, checkpointing.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 DATA_PARALLEL = "module"  # DDP's; a model may have a module of that name itself
+DEEPEST = 64  # modules inside one another whose versions are followed
 T = TypeVar("T")
 
 
-def prefixes_of(weights: Iterable[str], own: Container[str]) -> tuple[list[str], int]:
+def prefixes_of(weights: Iterable[str], own: Collection[str]) -> tuple[list[str], int]:
     """The prefixes whose removal makes most names those of the model, and how many.
 
     None, where that does as well as any.
     """
-    weights = list(weights)
-    candidates = {""}
+    depth = 1 + max((name.count(".") for name in own), default=0)
+    found = {"": 0}
     for key in weights:
+        found[""] += key in own
         parts = key.split(".")
-        for k in range(1, len(parts)):
+        for k in range(max(1, len(parts) - depth), len(parts)):
             if ".".join(parts[k:]) in own:
-                candidates.add("".join(f"{part}." for part in parts[:k]))
-
-    def matches(prefix: str) -> int:
-        return sum(key.startswith(prefix) and key[len(prefix) :] in own for key in weights)
-
-    found = {prefix: matches(prefix) for prefix in sorted(candidates)}
+                prefix = ".".join(parts[:k]) + "."
+                found[prefix] = found.get(prefix, 0) + 1
     most = max(found.values())
-    best = [prefix for prefix in found if found[prefix] == most]
+    best = sorted(prefix for prefix in found if found[prefix] == most)
     return ([""] if "" in best else best), most
 
 
@@ -109,7 +107,7 @@ def _modules(new: str, old: str) -> list[tuple[str, str]]:
     """The paths of the modules around a tensor, new and old, as far up as they correspond."""
     ours, theirs = new.split(".")[:-1], old.split(".")[:-1]
     found = [(".".join(ours), ".".join(theirs))]
-    while theirs:
+    while theirs and len(found) < DEEPEST:
         if ours and ours[-1] == theirs[-1]:
             ours = ours[:-1]
         elif theirs[-1] not in (*WRAPPERS, DATA_PARALLEL):

@@ -15,7 +15,7 @@ from analyze.checkpoints.pickles import Record, Span
 
 EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
 PLAIN = (bool, int, float, str, bytes)
-DEPTH = 32  # of dictionaries and lists in an extra state
+MOST = 64  # entries for one module: one dictionary may be that of all of them
 
 Versions = dict[str, dict[str, Any]]
 
@@ -53,7 +53,7 @@ def extra_states_in(state: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in state.items()
-        if isinstance(key, str) and is_extra_state(key) and _genuine(value, DEPTH)
+        if isinstance(key, str) and is_extra_state(key) and _genuine(value)
     }
 
 
@@ -63,9 +63,9 @@ def is_extra_state(key: str) -> bool:
 
 
 def _plain(entry: Mapping[Any, Any], depth: int = 2) -> dict[str, Any]:
-    """Numbers and text; below, as spectral norm has it, once more."""
+    """Numbers and text, a few; below, as spectral norm has it, once more."""
     found: dict[str, Any] = {}
-    for key, value in entry.items():
+    for key, value in entry.items() if len(entry) <= MOST else ():
         if isinstance(key, str) and (value is None or type(value) in PLAIN):
             found[key] = value
         elif isinstance(key, str) and isinstance(value, dict) and depth > 1:
@@ -73,10 +73,15 @@ def _plain(entry: Mapping[Any, Any], depth: int = 2) -> dict[str, Any]:
     return found
 
 
-def _genuine(value: Any, depth: int) -> bool:
-    """No stand-in anywhere inside."""
-    if isinstance(value, Record | Span) or depth == 0:
-        return False
-    if isinstance(value, Mapping):
-        return all(_genuine(v, depth - 1) for v in value.values())
-    return not isinstance(value, list | tuple) or all(_genuine(v, depth - 1) for v in value)
+def _genuine(value: Any) -> bool:
+    """No stand-in anywhere inside; what is inside several times is looked at once."""
+    seen: set[int] = set()
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, Record | Span):
+            return False
+        if isinstance(one, Mapping | list | tuple) and id(one) not in seen:
+            seen.add(id(one))
+            left += one.values() if isinstance(one, Mapping) else one
+    return True
