@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import nn
 
 from analyze.checkpoints.checkpoint import Checkpoint
@@ -86,13 +87,14 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
 
 
 def _resized(spec: ModelSpec, classes: int) -> tuple[str, nn.Module] | None:
-    """The spec and the model with so many classes, where it takes their number."""
+    """The spec and the model with so many classes, without values, where it takes their number."""
     other = f"num_classes={classes}"
     text, changed = re.subn(r"(?<=[?&])num_classes=[^&]*", other, spec.text)
     if not changed:
         text = f"{spec.text}{'&' if '?' in spec.text else '?'}{other}"
     try:
-        return text, build_model(replace(ModelSpec.parse(text), config=spec.config))
+        with torch.device("meta"):  # a file may claim any number
+            return text, build_model(replace(ModelSpec.parse(text), config=spec.config))
     except InputError:
         return None
 
