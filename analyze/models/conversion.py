@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from analyze.checkpoints.mismatch import as_built
 from analyze.errors import CheckpointError
-from analyze.models.huggingface import offline
+from analyze.models.huggingface import offline, silence
 from analyze.user_code import told
 
 # Of a config: what would put other modules in place of the model's.
@@ -63,7 +62,7 @@ def _loaded(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[nn.Module,
         if hasattr(config, name):
             delattr(config, name)
     try:
-        with offline(), _silence(), torch.random.fork_rng(devices=[]):
+        with offline(), silence(), torch.random.fork_rng(devices=[]):
             loaded, info = _strict(type(model)).from_pretrained(
                 None, config=config, state_dict=dict(tensors), output_loading_info=True,
                 ignore_mismatched_sizes=True, torch_dtype=torch.float32,
@@ -91,19 +90,3 @@ def _strict(kind: type[Any]) -> type[Any]:
 
 def _matches(key: str, patterns: Iterable[str]) -> bool:
     return any(re.search(pattern, key) for pattern in patterns)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Its report and its bar are for those who load by hand."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

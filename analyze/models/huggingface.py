@@ -86,6 +86,22 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
+@contextmanager
+def silence() -> Iterator[None]:
+    """Its report and its bar are for those who load by hand."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
 def _no_entry(spec: ModelSpec, key: str) -> InputError:
     return InputError(
         "the config has no such entry",
