@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,22 @@ def data(tmp_path, monkeypatch) -> dict[str, np.ndarray]:
     found = arrays()
     np.savez("data.npz", inputs=found["inputs"], targets=found["targets"])
     return found
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Whoever looks up a name or connects fails the test, even where the error is swallowed."""
+    used = []
+
+    def refuse(*arguments, **_):
+        used.append(arguments)
+        raise AssertionError(f"the network was used: {arguments}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    yield used
+    assert used == []
 
 
 def assert_input_error(result: Result, *facts: str) -> None:

@@ -20,7 +20,7 @@ from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress
 from analyze.checkpoints.reading import PLAIN, Content, read_content
 from analyze.checkpoints.series import in_order, one_kind_of_weights, with_epochs_recognised
-from analyze.checkpoints.state import told
+from analyze.checkpoints.state import key_option, told
 from analyze.checkpoints.tree import Tree, look_through
 from analyze.errors import CheckpointError, InputError, counted, listed
 
@@ -87,11 +87,15 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: Reading = PLAIN) -> F
 
 
 def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
-    """Those that a glob on the names, or a Python slice such as ``::2`` or ``-3:``, picks.
+    """Those that a name, a glob on the names, or a slice such as ``::2`` or ``-3:`` picks.
+
+    A name that is there is meant as it stands: ``[run 1] step=2.pt`` is a glob as well.
 
     Raises:
         NoCheckpointsError: nothing is left.
     """
+    if exact := [c for c in checkpoints if c.name == selection]:
+        return exact
     if match := SLICE.match(selection):
         start, stop, step = (int(g) if g else None for g in match.groups())
         picked = checkpoints[start:stop:step] if step != 0 else []
@@ -102,9 +106,17 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
             "the selection leaves no checkpoint",
             found=f"--checkpoints {selection!r} of {counted(len(checkpoints), 'checkpoint')}",
             expected=f"a glob or slice that matches names like {checkpoints[0].name}",
-            fix="--checkpoints '*', or --checkpoints ::2",
+            fix=_escaped(checkpoints, selection) or "--checkpoints '*', or --checkpoints ::2",
         )
     return picked
+
+
+def _escaped(checkpoints: list[Checkpoint], selection: str) -> str:
+    """The same glob with its brackets as they stand, where that picks something."""
+    glob = selection.replace("[", "[[]")
+    if glob == selection or not any(fnmatch.fnmatch(c.name, glob) for c in checkpoints):
+        return ""
+    return f"--checkpoints '{glob}', as [ begins a set of characters in a glob"
 
 
 def common_prefix(names: list[str]) -> str:
@@ -180,9 +192,10 @@ def _examine(path: Path, name: str, words: _Words) -> Checkpoint | LeftOut:
 
 def _why_none(content: Content) -> str:
     if content.elsewhere:
-        key = next(iter(content.elsewhere))
         others = told(content.elsewhere)
-        return f"no weights where they are looked for, but {others}: --weights-key {key}"
+        return (
+            f"no weights where they are looked for, but {others}: {key_option(content.elsewhere)}"
+        )
     if not content.names:
         return "holds no tensors of a model"
     return "a probe file" if {"targets", "subset"} <= set(content.names) else ""

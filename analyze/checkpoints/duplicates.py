@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from analyze.checkpoints.naming import natural_key
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.reading import read_weights
+from analyze.checkpoints.versions import PLAIN
 from analyze.errors import CheckpointError
 
 ALIAS = re.compile(r"(^|[/_.-])(last|latest|best|final|milestone|checkpoint\.pth)", re.IGNORECASE)
@@ -82,17 +84,30 @@ def _same_progress(one: Checkpoint, other: Checkpoint) -> bool:
     return all(math.isnan(a) or math.isnan(b) or a == b for a, b in pairs)
 
 
-def _equal(a: dict[str, Tensor], b: dict[str, Tensor], one: Checkpoint, other: Checkpoint) -> bool:
+def _equal(a: dict[str, Any], b: dict[str, Any], one: Checkpoint, other: Checkpoint) -> bool:
     """All tensors the same but for the common prefix of their names."""
     a, b = ({k.removeprefix(c.prefix): t for k, t in w.items()}
             for w, c in ((a, one), (b, other)))  # fmt: skip
     return a.keys() == b.keys() and all(_same_values(a[name], b[name]) for name in a)
 
 
-def _same_values(a: Tensor, b: Tensor) -> bool:
+def _same_values(a: Any, b: Any) -> bool:
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):  # extra states
+        return _same_things(a, b)
     if oddity(a) or oddity(b) or (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     # A tensor of stride 0 can claim any size; comparing it would never end.
     if a.numel() * a.element_size() > max(a.untyped_storage().nbytes(), 1 << 20):
         return False
     return torch.equal(a, b)
+
+
+def _same_things(a: Any, b: Any) -> bool:
+    """Numbers and text, and dictionaries of such; others could be compared without an end."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same_scalars(a[key], b[key]) for key in a)
+    return _same_scalars(a, b)
+
+
+def _same_scalars(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and (a is None or type(a) in PLAIN) and bool(a == b)

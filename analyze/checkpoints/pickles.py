@@ -27,7 +27,7 @@ from torch import nn
 
 from analyze.checkpoints.damage import as_text, damaged
 from analyze.checkpoints.numpy_values import stand_ins
-from analyze.errors import CheckpointError, RefusedError, listed
+from analyze.errors import CheckpointError, InputError, RefusedError, listed
 
 PLAIN = ("slice", "frozenset", "complex")
 FACTORIES = ("list", "dict", "set", "int", "float", "bool", "str")  # what a defaultdict names
@@ -43,9 +43,13 @@ def dictionary(_default: object = None) -> dict[Any, Any]:
     return {}
 
 
-def span(*numbers: object) -> tuple[object, ...]:
+class Span(tuple[object, ...]):
     """Stands in for range, which a pickle could have turned into a list of any length."""
-    return numbers
+
+
+def span(*numbers: object) -> Span:
+    """Its start, stop and step."""
+    return Span(numbers)
 
 
 # By the names under which they are saved; MMEngine need not be installed.
@@ -147,7 +151,10 @@ def _refuse_compressed(path: Path) -> None:
             return
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            _refuse_program(path, archive.namelist())
             claimed = sum(entry.file_size for entry in entries)
+    except InputError:
+        raise
     except Exception as error:  # a damaged zip can raise anything
         raise damaged(path, error) from error
     if claimed > COMPRESSION * size:
@@ -161,6 +168,26 @@ def _refuse_compressed(path: Path) -> None:
             "the tensors in the checkpoint file are compressed",
             f"{listed(packed, 3)} in {as_text(path)}",
         )
+
+
+def _refuse_program(path: Path, names: list[str]) -> None:
+    """An archive of TorchScript or torch.export, which is a program and no state_dict."""
+    last = {name.rpartition("/")[2] for name in names}
+    script = "constants.pkl" in last and any("/code/" in name for name in names)
+    if not script and "archive_format" not in last:
+        return
+    kind, loaded = (
+        ("TorchScript", f"torch.jit.load({as_text(path.name)!r})")
+        if script
+        else ("a program of torch.export", f"torch.export.load({as_text(path.name)!r})")
+    )
+    raise RefusedError(
+        f"the file is {kind}, not the weights of a model",
+        found=f"a program with its weights in {as_text(path)}",
+        expected="a state_dict, and the model in Python: calls inside of a program cannot be seen",
+        fix=f"if you trust it: torch.save({loaded}.state_dict(), 'weights.pt'), and move it away; "
+        "or leave it out: --checkpoints GLOB",
+    )
 
 
 def _compressed(what: str, found: str) -> RefusedError:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from analyze.errors import InputError
@@ -82,10 +82,11 @@ class BatchNormStatistics:
             return losses
         if len(self._rows) < MINIMUM:
             return None
-        before = {k: v.clone() for k, v in replica.model.state_dict().items()}
+        before = [(b, b.clone()) for b in _buffers(replica.model)]
         recompute_statistics(replica, self._loader, self._rows)
         losses = self._losses(replica, size)
-        replica.model.load_state_dict(before)
+        for buffer, values in before:
+            buffer.copy_(values)
         return losses
 
     def with_both_losses(self, measured: Measurement, others: np.ndarray | None) -> Measurement:
@@ -112,6 +113,11 @@ class BatchNormStatistics:
 def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
     """The batch norm layers that keep running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def _buffers(model: nn.Module) -> list[Tensor]:
+    """What a pass in training mode changes."""
+    return [b for layer in layers_with_statistics(model) for b in layer.buffers(recurse=False)]
 
 
 def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
