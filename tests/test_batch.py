@@ -194,7 +194,7 @@ def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
 
     with measuring():
         plan = calibrate(replica, batch)
-        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof())
+        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
         kept = measure_batch(replica, batch, targets, CrossEntropy(), proven)
         found = measure_batch(replica, batch, targets, CrossEntropy(), proven, take=take)
     assert found.scaled_totals == {}
