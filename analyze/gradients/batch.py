@@ -20,6 +20,7 @@ from torch import Tensor
 from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
 from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
+from analyze.gradients.kinds import as_real
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.memory import out_of_memory
 from analyze.gradients.plan import FALLBACKS, Plan
@@ -70,7 +71,8 @@ class BatchResult:
         accuracy: ``[N]`` float64, NaN where it has no meaning.
         scaled_squares: ``[N]`` of every parameter that received a gradient, of ``scale`` times the
             loss: tiny gradients stay clear of float32's smallest numbers.
-        scaled_totals: Its sums over the parts, ``[S, *shape]``, where nobody else took them.
+        scaled_totals: Its sums over the parts, ``[S, *shape]``, where nobody else took them; of a
+            complex parameter in real parts, ``[S, *shape, 2]``.
         scale: A power of two.
     """
 
@@ -293,10 +295,11 @@ class _Collector:
         """Parameters that are done."""
         for name, summary in found.items():
             self.squares[name] = summary.squared_norms
+            totals = as_real(summary.totals)
             if self._take is None:
-                self.totals[name] = summary.totals
+                self.totals[name] = totals
             else:
-                self._take(name, summary.totals, self.scale)
+                self._take(name, totals, self.scale)
 
     def _add_call(self, call: Call, dy: Tensor) -> Tensor | None:
         """Add the gradients of a call; a parameter is done when all of its uses are there.
@@ -333,7 +336,7 @@ def _power_of_two(seed: Tensor) -> float:
     """
     if not seed.numel():
         return 1.0
-    largest = max(abs(float(value)) for value in seed.aminmax())
+    largest = max(abs(float(value)) for value in as_real(seed).aminmax())
     if largest == 0.0 or not math.isfinite(largest):
         return 1.0
     exponent = math.frexp(largest)[1]

@@ -13,7 +13,7 @@ FEW = 32  # parts of a cell that are added in the batches' precision
 
 
 class CellSums:
-    """``S_c = sum_{i in c} g_i`` of every parameter: ``[C, P]`` for ``P`` values.
+    """``S_c = sum_{i in c} g_i`` of every parameter: ``[C, P]`` for ``P`` real values.
 
     The values are in the order in which the first sum of a batch has them in memory, the same for
     all cells: products of sums do not depend on it, and a copy to another order is slow. A few
@@ -52,15 +52,15 @@ class CellSums:
         Args:
             cells: ``[S]``, of each part its cell. All parts of a cell come one after the other.
             name: Of the parameter.
-            totals: ``[S, *shape]``, ``scale`` times the sums.
+            totals: ``[S, *shape]``, ``scale`` times the sums, in real parts.
             scale: A power of two.
         """
         if name not in self._of:
-            size = self.cells, self.shapes[name].numel()
+            size = self.cells, totals[0].numel()
             rows = torch.zeros(size, dtype=self._dtype, device=self._place)
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
-            self._of[name] = _ParameterSums(rows, self.shapes[name], strides, self._batches)
+            self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
         for cell, total in zip(cells, totals, strict=True):
             self._of[name].add(cell, total, scale)
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 
+from analyze.gradients.precision import no_autocast
+
 EXACT = {"benchmark": False, "deterministic": True, "allow_tf32": False}  # of cuDNN
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
@@ -17,8 +19,9 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 @contextmanager
 def measuring() -> Iterator[None]:
     """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode."""
-    with _exact_arithmetic(), _no_activation_checkpointing(), _recurrence_without_cudnn():
-        yield
+    with _exact_arithmetic(), no_autocast(), _no_activation_checkpointing():
+        with _recurrence_without_cudnn():
+            yield
 
 
 @contextmanager

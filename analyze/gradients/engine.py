@@ -31,6 +31,7 @@ from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
 from analyze.gradients.isolation import undisturbed
+from analyze.gradients.kinds import as_real, notes_on, precision_of
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
@@ -42,6 +43,7 @@ from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
+from analyze.gradients.seeding import seeded
 from analyze.gradients.sharing import worthwhile_shares
 from analyze.gradients.timing import Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
@@ -151,6 +153,7 @@ class Engine:
     def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
         check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
+        self.notes += [note for note in sorted(replica.undone) if note not in self.notes]
         refuse_mixing(self._reference(replica), *self._loader.take(self._spread(3)), self.loss)
         self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
         if state is not None:
@@ -332,16 +335,22 @@ class Engine:
             self._selected = selected_parameters(
                 model, self.settings.layers, self.settings.parameters
             )
+            self.notes += notes_on(model, self.dtype)
+            self.dtype = precision_of(model, self.dtype)
+            self.device = resolve_device(self.settings.device, self.dtype)
         return Replica(model, self.device, self.dtype, self._selected)
 
     def _reference(self, replica: Replica) -> Replica:
-        """The replica in float64 where the model runs in it, else a copy as it is."""
+        """The replica in float64 where the model runs in it, both ways, else a copy as it is."""
         exact = replica.as_dtype(torch.float64)
         try:
-            with torch.no_grad():
-                exact(self._loader.take(self._spread(1)).inputs)
-        except RuntimeError:  # a model that makes float32 tensors of its own
+            output = exact(self._loader.take(self._spread(1)).inputs)
+            if output.requires_grad:
+                seeded(output, torch.ones_like(output)).backward()
+        except Exception:  # float32 alone, for torch or for the model
             return replica.as_dtype(self.dtype)
+        for parameter in exact.parameters.values():
+            parameter.grad = None
         return exact
 
     def _batch_size(self, replica: Replica) -> int:
@@ -440,7 +449,7 @@ class Engine:
 
     def _random_rows(self, replica: Replica) -> np.ndarray:
         """Other probes at every checkpoint, the same when the run is repeated."""
-        sums = [float(p.detach().sum()) for p in replica.parameters.values()]
+        sums = [float(as_real(p.detach()).sum()) for p in replica.parameters.values()]
         seed = zlib.crc32(np.array(sums, dtype=np.float32).tobytes())
         count = min(RECHECKED_EXAMPLES, len(self.probes))
         return np.sort(np.random.default_rng(seed).choice(len(self.probes), count, replace=False))

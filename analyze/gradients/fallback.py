@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
+from analyze.gradients.kinds import as_real, dense
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.replica import Inputs, Replica, logits_of
 from analyze.gradients.seeding import seeded
@@ -38,8 +39,9 @@ def vmap_grad(
     def objective(wanted: dict[str, Tensor], example: dict[str, Tensor], delta: Tensor) -> Tensor:
         batch = {name: tensor[None] for name, tensor in example.items()}
         args = (batch.pop(""),) if "" in batch else ()
-        output = functional_call(replica.model, (wanted, others, buffers), args, batch)
-        return (logits_of(output)[0] * delta).sum()
+        with replica.computing():
+            output = functional_call(replica.model, (wanted, others, buffers), args, batch)
+        return (as_real(logits_of(output)[0]) * as_real(delta)).sum()
 
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
@@ -51,7 +53,7 @@ def vmap_grad(
             warnings.filterwarnings("ignore", message="There is a performance drop")
             grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
         for name, values in grads.items():
-            found[name].add(values.detach())
+            found[name].add(as_real(values.detach()))
     replica.forget()
     return {name: growing.summary() for name, growing in found.items()}
 
@@ -77,7 +79,7 @@ def one_at_a_time(
         for name, parameter, found in zip(names, wanted, grads, strict=True):
             if found is not None:
                 reached.add(name)
-            values = torch.zeros_like(parameter) if found is None else found.to_dense()
+            values = dense(torch.zeros_like(parameter) if found is None else found)
             summaries[name].add(values[None])
     return {name: growing.summary() for name, growing in summaries.items() if name in reached}
 

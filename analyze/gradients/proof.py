@@ -21,6 +21,7 @@ from analyze.gradients.batch import (
 )
 from analyze.gradients.float64 import double
 from analyze.gradients.forms import Summary
+from analyze.gradients.kinds import dense
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
 from analyze.gradients.replica import Inputs, Replica
@@ -176,7 +177,7 @@ def _reference(replica: Replica, inputs: Inputs, targets: Tensor, loss: Loss) ->
         for name, gradient in zip(names, grads, strict=True):
             if gradient is None:
                 continue
-            g = gradient.to_dense()  # embeddings may give sparse ones
+            g = dense(gradient)  # embeddings may give sparse ones
             norms.setdefault(name, torch.zeros(len(inputs), dtype=torch.float64))
             norms[name][k] = float(double(g).square().sum())
             totals[name] = totals[name] + g if name in totals else g
@@ -207,7 +208,7 @@ def _check_reference(
     for name, gradient in zip(names, grads, strict=True):
         if gradient is None or name not in reference.totals:
             continue
-        difference = gradient.to_dense() - reference.totals[name]
+        difference = dense(gradient) - reference.totals[name]
         if _sum_is_off(difference, reference.squared_norms[name], rtol, floor):
             wrong.append(name)
     if wrong:
