@@ -12,16 +12,27 @@ import torch.utils.checkpoint
 
 from analyze.gradients.precision import no_autocast
 
-EXACT = {"benchmark": False, "deterministic": True, "allow_tf32": False}  # of cuDNN
+FULL = "ieee"  # float32 products as they are, in torch's words
+EXACT: dict[str, Any] = {  # of cuDNN
+    "benchmark": False,
+    "deterministic": True,
+    "allow_tf32": False,
+    "fp32_precision": FULL,
+}
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @contextmanager
 def measuring() -> Iterator[None]:
     """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode."""
-    with _exact_arithmetic(), no_autocast(), _no_activation_checkpointing():
-        with _recurrence_without_cudnn():
-            yield
+    with (
+        _full_float32(),
+        torch.backends.cudnn.flags(enabled=True, **EXACT),
+        no_autocast(),
+        _no_activation_checkpointing(),
+        _recurrence_without_cudnn(),
+    ):
+        yield
 
 
 @contextmanager
@@ -35,15 +46,51 @@ def threads_restored() -> Iterator[None]:
 
 
 @contextmanager
-def _exact_arithmetic() -> Iterator[None]:
-    """Full float32 products: no TF32 and no bfloat16 shortcuts."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def _full_float32() -> Iterator[None]:
+    """No TF32 and no bfloat16 shortcuts.
+
+    Torch has two ways to say so, and an error for whoever reads one that contradicts the other. All
+    of the newer kind in full, the older one can be read: cuDNN's then contradicts it or is False.
+    """
+    places = _precisions()
+    kept = [place.fp32_precision for place in places]
+    _set_precisions(places, [FULL] * len(places))
+    products, cudnn = torch.get_float32_matmul_precision(), _cudnn_allows_tf32()
     try:
-        with torch.backends.cudnn.flags(enabled=True, **EXACT):
-            yield
+        _set_older("highest", False)
+        _set_precisions(places, [FULL] * len(places))
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        _set_older(products, cudnn)
+        _set_precisions(places, kept)
+
+
+def _precisions() -> list[Any]:
+    """Where torch's newer settings of precision stand, the wider ones first."""
+    backends: Any = torch.backends
+    return [
+        backends,
+        backends.cuda.matmul,
+        *(backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn),
+        *(backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn),
+    ]
+
+
+def _set_precisions(places: list[Any], values: list[str]) -> None:
+    for place, value in zip(places, values, strict=True):
+        place.fp32_precision = value
+
+
+def _cudnn_allows_tf32() -> bool:
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        return True
+
+
+def _set_older(products: str, cudnn: bool) -> None:
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = cudnn
 
 
 @contextmanager

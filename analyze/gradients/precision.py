@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -35,8 +36,8 @@ METHODS = {  # that cast to what their name says
     Tensor.half: torch.float16,
     Tensor.bfloat16: torch.bfloat16,
     Tensor.float: torch.float32,
-    Tensor.cfloat: torch.complex64,
-    Tensor.chalf: torch.complex32,
+    getattr(Tensor, "cfloat"): torch.complex64,  # noqa: B009 - unknown to its type stubs
+    getattr(Tensor, "chalf"): torch.complex32,  # noqa: B009
 }
 TELLING = frozenset({"__get__", "dim", "size", "stride", "numel", "is_floating_point"})
 
@@ -180,7 +181,7 @@ def _set_autocast(enabled: dict[str, bool]) -> None:
 
 def _place() -> str:
     """The class of the innermost module whose code runs."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_locals.get("self")
         if isinstance(module, torch.nn.Module):
