@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 
-from analyze.gradients.precision import no_autocast
+from analyze.gradients.computing import no_autocast
 
 FULL = "ieee"  # float32 products as they are, in torch's words
 EXACT: dict[str, Any] = {  # of cuDNN

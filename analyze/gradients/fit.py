@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from analyze.errors import InputError
+from analyze.gradients.kinds import named
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
+from analyze.gradients.losses.user import UserLoss
 from analyze.gradients.replica import Replica
 
 
@@ -43,6 +45,14 @@ def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Los
             found=f"an output {list(output.shape)} for {len(probes)} probes",
             expected="an output [N, ...], one row per example",
             fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+        )
+    if output.is_complex() and not isinstance(loss, UserLoss):
+        raise InputError(
+            "the model's output is complex, and the loss is of real numbers",
+            found=f"an output {list(output.shape)} of {named(output.dtype)}",
+            expected="real logits or predictions",
+            fix="return the real part, the magnitude or torch.view_as_real of it, or give a loss "
+            "of your own: --loss FILE.py:FUNCTION",
         )
     shape = (len(loader.targets), *output.shape[1:])
     loss.check(output.new_empty(()).expand(shape), loader.targets)

@@ -67,7 +67,7 @@ def refuse_mixing(replica: Replica, probes: Inputs, targets: Tensor, loss: Loss)
 def _refuse_mixing_loss(loss: Loss, output: Tensor, target: Tensor) -> None:
     """A loss that is normalised by the batch gives an example another value when it is alone."""
     together, alone = loss.per_example(output, target), loss.per_example(output[:1], target[:1])
-    if _differ(together[:1], alone, output.dtype):
+    if _differ(together[:1], alone, output.dtype.to_real()):
         raise InputError(
             "the loss mixes the examples of a batch",
             found=f"{together[0].item():.6g} for an example beside another, "

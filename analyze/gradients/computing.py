@@ -58,7 +58,7 @@ class Computing(TorchFunctionMode):
         self._heard = heard
 
     def __enter__(self) -> Computing:
-        self._ambient = {d: torch.is_autocast_enabled(d) for d in DEVICES}
+        self._ambient = _autocast()
         _set_autocast(dict.fromkeys(DEVICES, False))
         self._before = getattr(_current, "computing", None)
         _current.computing = self
@@ -140,16 +140,19 @@ class _Exchange:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._inside = 0
+        self._inside = 0  # of how many threads or blocks in each other
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """The block."""
+        """The block; this thread's autocast is off in it, and afterwards as before."""
+        ambient = _autocast()
         self._count(1)
+        _set_autocast(dict.fromkeys(DEVICES, False))
         try:
             yield
         finally:
             self._count(-1)
+            _set_autocast(ambient)
 
     def _count(self, more: int) -> None:
         with self._lock:
@@ -171,6 +174,11 @@ def _enter(self: autocast) -> autocast:
     _ENTER(self)  # which keeps what its own exit sets back, perhaps after the measurement
     torch.set_autocast_enabled(self.device, False)
     return self
+
+
+def _autocast() -> dict[str, bool]:
+    """Where it is on, in this thread."""
+    return {device: torch.is_autocast_enabled(device) for device in DEVICES}
 
 
 def _set_autocast(enabled: dict[str, bool]) -> None:
