@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from analyze.errors import InputError
+from analyze.gradients.computing import Computing
 from analyze.gradients.float64 import device_with_float64, double
 from analyze.gradients.kinds import COMPLEX, differentiable, refuse_quantised, with_precision
-from analyze.gradients.computing import Computing
 
 # Attributes that torch keeps on every module; all others are the model's own.
 _TORCH_STATE = frozenset(nn.Module().__dict__)

@@ -10,7 +10,6 @@ import numpy as np
 from analyze.errors import InputError, listed
 from analyze.probes.subsets import ALL, HELD_OUT, Column
 
-
 REAL, COMPLEX = "fiub", "c"  # kinds of dtypes, as numpy has them
 LONGEST = {"c": 16}  # bytes; 8 of any other kind
 
