@@ -57,7 +57,8 @@ def _row(outcome: Outcome, engine: Engine) -> Row:
 
 def without_rounding(measured: Measurement, engine: Engine) -> Measurement:
     """Parameters whose gradient is nothing but rounding have gradient 0 in the results."""
-    rounding = np.array([name in engine.proof.zero_to_rounding for name in measured.parameters])
+    names = engine.proof.zero_to_rounding if measured.rounding is None else measured.rounding
+    rounding = np.array([name in names for name in measured.parameters])
     if not rounding.any():
         return measured
     examples = None if measured.examples is None else measured.examples.copy()

@@ -23,7 +23,7 @@ from analyze.gradients.intercept import ForwardChangedError, Interception
 from analyze.gradients.kinds import as_real
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.memory import out_of_memory
-from analyze.gradients.plan import FALLBACKS, Plan
+from analyze.gradients.plan import FALLBACKS, NEVER_USED, Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 from analyze.gradients.seeding import seeded
@@ -71,8 +71,7 @@ class BatchResult:
         accuracy: ``[N]`` float64, NaN where it has no meaning.
         scaled_squares: ``[N]`` of every parameter that received a gradient, of ``scale`` times the
             loss: tiny gradients stay clear of float32's smallest numbers.
-        scaled_totals: Its sums over the parts, ``[S, *shape]``, where nobody else took them; of a
-            complex parameter in real parts, ``[S, *shape, 2]``.
+        scaled_totals: Its sums over the parts, ``[S, *shape]``, where nobody else took them.
         scale: A power of two.
     """
 
@@ -180,18 +179,22 @@ def measure_batch(
         # Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after
         # their layers may be measured by rule.
         attached = [name for method in FALLBACKS for name in plan.by_fallback(method)]
-        leaves = [replica.parameters[name] for name in (*plan.by_rule, *attached)]
+        unused = plan.by_fallback(NEVER_USED)
+        leaves = [replica.parameters[name] for name in (*plan.by_rule, *unused, *attached)]
         start = seeded(output, seed)
         del output  # which may be as large as all activations, and is needed no more
         grads = torch.autograd.grad(start, [*leaves, mode.anchor], allow_unused=True)
         if any(g is not None for g in grads[: len(plan.by_rule)]):
             raise ForwardChangedError("a parameter was used past the calls of the plan")
+        reached = zip(unused, grads[len(plan.by_rule) :], strict=False)
+        if used := {name for name, gradient in reached if gradient is not None}:
+            raise MethodFailedError(used)  # by other probes than those of the plan
     with torch.no_grad():
         collector.finish()
     for method, measure in FALLBACK_METHODS.items():
         if wanted := plan.by_fallback(method):
             with clock.measuring(method) if clock else nullcontext():
-                found = _by_fallback(measure, replica, inputs, seed, wanted, parts)
+                found = _by_fallback(measure, replica, inputs, seed, wanted, parts, plan)
             collector.add(found)
     return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
 
@@ -219,6 +222,7 @@ def _by_fallback(
     seed: Tensor,
     names: list[str],
     parts: Parts,
+    plan: Plan,
 ) -> dict[str, Summary]:
     """What a fallback finds.
 
@@ -226,6 +230,8 @@ def _by_fallback(
         MethodFailedError: ``vmap`` cannot follow the model.
     """
     try:
+        if measure is one_at_a_time:
+            return one_at_a_time(replica, inputs, seed, names, parts, plan.copies)
         return measure(replica, inputs, seed, names, parts)
     except Exception as error:  # the model's own forward may raise anything under vmap
         if measure is one_at_a_time or out_of_memory(error):
@@ -295,11 +301,10 @@ class _Collector:
         """Parameters that are done."""
         for name, summary in found.items():
             self.squares[name] = summary.squared_norms
-            totals = as_real(summary.totals)
             if self._take is None:
-                self.totals[name] = totals
+                self.totals[name] = summary.totals
             else:
-                self._take(name, totals, self.scale)
+                self._take(name, summary.totals, self.scale)
 
     def _add_call(self, call: Call, dy: Tensor) -> Tensor | None:
         """Add the gradients of a call; a parameter is done when all of its uses are there.

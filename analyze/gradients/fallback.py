@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
-from analyze.gradients.kinds import as_real, dense
+from analyze.gradients.kinds import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.replica import Inputs, Replica, logits_of
 from analyze.gradients.seeding import seeded
@@ -53,17 +53,23 @@ def vmap_grad(
             warnings.filterwarnings("ignore", message="There is a performance drop")
             grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
         for name, values in grads.items():
-            found[name].add(as_real(values.detach()))
+            found[name].add(values.detach())
     replica.forget()
     return {name: growing.summary() for name, growing in found.items()}
 
 
 def one_at_a_time(
-    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], parts: Parts
+    replica: Replica,
+    inputs: Inputs,
+    seed: Tensor,
+    names: list[str],
+    parts: Parts,
+    copies: int = 1,
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
 
-    A parameter that no example's output depends on is left out.
+    A parameter that no example's output depends on is left out. Of several ``copies`` of an
+    example in a batch the gradient is divided by their number.
     """
     for name, parameter in replica.parameters.items():
         parameter.requires_grad_(name in names)
@@ -71,15 +77,15 @@ def one_at_a_time(
     summaries = {name: _Growing(parts) for name in names}
     reached: set[str] = set()
     for k in range(len(inputs)):
-        output = replica(inputs.take(torch.tensor([k])))
+        output = replica(inputs.take(torch.tensor([k] * copies)))
         grads: tuple[Tensor | None, ...] = (None,) * len(names)
         if output.requires_grad:
-            start = seeded(output, seed[k : k + 1])
+            start = seeded(output, seed[[k] * copies] / copies)
             grads = torch.autograd.grad(start, wanted, allow_unused=True)
         for name, parameter, found in zip(names, wanted, grads, strict=True):
             if found is not None:
                 reached.add(name)
-            values = dense(torch.zeros_like(parameter) if found is None else found)
+            values = torch.zeros_like(parameter) if found is None else found.to_dense()
             summaries[name].add(values[None])
     return {name: growing.summary() for name, growing in summaries.items() if name in reached}
 

@@ -27,11 +27,6 @@ def as_real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
-def dense(gradient: Tensor) -> Tensor:
-    """A gradient as autograd gives it, without sparse rows and in real parts."""
-    return as_real(gradient.to_dense())
-
-
 def at_least(own: torch.dtype, least: torch.dtype) -> torch.dtype:
     """``own``, or the dtype of its kind in the precision ``least`` if that is higher."""
     if own.is_complex:

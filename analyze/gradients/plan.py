@@ -50,12 +50,15 @@ class Plan:
             ``FALLBACKS``, or ``NEVER_USED``.
         order: Names of parameters in forward order, the never used last.
         algorithms: Kind of call to the algorithm that was fastest for it.
+        copies: How often an example stands in its batch where it is measured one at a time: twice
+            where torch's backward pass is wrong for a batch of one.
     """
 
     calls: tuple[CallPlan, ...]
     methods: dict[str, str]
     order: tuple[str, ...]
     algorithms: dict[str, str] = field(default_factory=dict)
+    copies: int = 1
 
     @cached_property
     def by_rule(self) -> list[str]:
@@ -70,6 +73,10 @@ class Plan:
         """The plan with each of these parameters measured by the next method."""
         return replace(self, methods={n: next_method(m) if n in names else m
                                       for n, m in self.methods.items()})  # fmt: skip
+
+    def without_rules(self) -> Plan:
+        """The plan where the calls are others: no rule holds, nothing is surely unused."""
+        return self.demoted({*self.by_rule, *self.by_fallback(NEVER_USED)})
 
     @cached_property
     def uses(self) -> Counter[str]:
@@ -101,5 +108,5 @@ def uses(method: str, rule: str) -> bool:
 
 
 def next_method(method: str) -> str:
-    """A rule is followed by ``vmap(grad)``, that by one example at a time."""
+    """A rule is followed by ``vmap(grad)``, as is what seemed unused; that by one at a time."""
     return VMAP if method not in FALLBACKS else ONE_AT_A_TIME

@@ -1,0 +1,121 @@
+"""What is kept of single examples while the batches are added up.
+
+Of some that were chosen before, everything that they are compared by later; and the example that
+shows most of each parameter, by which a verdict on the parameter is overturned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analyze.gradients.batch import OfExamples
+from analyze.gradients.batches import Batch
+
+APART = 32  # probes of which one is measured again elsewhere
+COVERED = 100  # batches of which each has such a probe, however small it is
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The probes that are measured again, and the batches in which they stand.
+
+    Args:
+        batches: Of all probes, in order.
+        elsewhere: Rows of those that are measured again in another company.
+        alone: Rows of those that are compared with plain autograd, in the order of their turn.
+    """
+
+    batches: Sequence[Batch]
+    elsewhere: np.ndarray
+    alone: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All of them, in order."""
+        return np.union1d(self.elsewhere, self.alone)
+
+    def companies(self, size: int) -> list[np.ndarray]:
+        """Batches of those that are measured again; one that would be alone has another watched."""
+        batches = np.array_split(self.elsewhere, -(-len(self.elsewhere) // size))
+        return [
+            np.union1d(batch, self.alone[self.alone != batch[0]][:1]) if len(batch) == 1 else batch
+            for batch in batches
+        ]
+
+    def company(self, row: int) -> np.ndarray:
+        """Rows of the batch in which a probe stands."""
+        return next(batch.rows for batch in self.batches if row in batch.rows)
+
+
+def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> Watch:
+    """Choose probes: one of every 32 of each batch at least, of some batches if they are smaller.
+
+    Of batches below 32 examples every one has a probe where there are at most a hundred; of more,
+    as many are drawn as make one probe of 32.
+
+    Args:
+        batches: Of all probes.
+        alone: How many may be compared with plain autograd.
+        draws: From a seed of the checkpoint's own.
+    """
+    examples = sum(len(batch.rows) for batch in batches)
+    count = min(len(batches), max(COVERED, -(-examples // APART)))
+    chosen = draws.choice(len(batches), count, replace=False)
+    elsewhere = [
+        draws.choice(batches[k].rows, max(1, len(batches[k].rows) // APART), replace=False)
+        for k in np.sort(chosen)
+    ]
+    rows = np.concatenate([batch.rows for batch in batches])
+    lonely = draws.choice(rows, min(alone, len(rows)), replace=False)
+    return Watch(batches, np.sort(np.concatenate(elsewhere)), lonely)
+
+
+class Observation:
+    """The numbers of the watched probes, and the strongest probe of each parameter.
+
+    Args:
+        names: Of the P parameters.
+        watched: Which probes.
+    """
+
+    def __init__(self, names: Sequence[str], watched: Watch) -> None:
+        self.names = tuple(names)
+        self.watched = watched
+        self.rows = watched.rows
+        self.squared_norms = np.zeros((len(names), len(self.rows)))
+        self.network = np.zeros(len(self.rows))
+        self.losses = np.full(len(self.rows), np.nan)
+        self.strongest = np.full(len(names), -1)  # row of the probe, -1 where none has a gradient
+        self.share = np.zeros(len(names))  # of its network's squared gradient
+        self._place = {name: k for k, name in enumerate(names)}
+
+    def add(self, batch: Batch, given: OfExamples) -> None:
+        """What a batch gave."""
+        own = np.array([self._place[name] for name in given.names], dtype=int)
+        network = given.squared_norms.sum(0)
+        at, here = self._at(batch.rows)
+        self.losses[at] = given.losses[here]
+        self.network[at] = network[here]
+        if not len(own):
+            return
+        self.squared_norms[np.ix_(own, at)] = given.squared_norms[:, here]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = np.nan_to_num(given.squared_norms / network, nan=0.0, posinf=0.0)
+        most = shares.argmax(1)
+        share = shares[np.arange(len(own)), most]
+        more = share > self.share[own]
+        self.share[own[more]] = share[more]
+        self.strongest[own[more]] = batch.rows[most[more]]
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Losses ``[K]``, squared norms ``[P, K]`` and the network's ``[K]`` of watched probes."""
+        at = np.searchsorted(self.rows, rows)
+        return self.losses[at], self.squared_norms[:, at], self.network[at]
+
+    def _at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the watched ones of some rows stand among the watched, and among these."""
+        here = np.flatnonzero(np.isin(rows, self.rows))
+        return np.searchsorted(self.rows, rows[here]), here
