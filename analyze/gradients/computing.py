@@ -87,7 +87,10 @@ class Computing(TorchFunctionMode):
 
     def tell_autocast(self) -> None:
         """Autocast would be on here."""
-        self._heard(f"torch.autocast in {_place()} is off: it computes in {named(self._dtype)}")
+        self._heard(
+            f"torch.autocast in {_place()} is off while measuring: it computes in "
+            f"{named(self._dtype)}"
+        )
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in METHODS:
@@ -113,7 +116,8 @@ class Computing(TorchFunctionMode):
             return dtype
         if dtype in HALVES:
             self._heard(
-                f"{_place()} casts to {named(dtype)}: it computes in {named(self._dtype)} instead"
+                f"{_place()} casts to {named(dtype)}: while measuring it computes in "
+                f"{named(self._dtype)}"
             )
         return self._dtype if dtype.itemsize == 1 else at_least(dtype, self._dtype)
 

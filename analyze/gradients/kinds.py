@@ -10,6 +10,7 @@ from analyze.errors import InputError, listed
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 # Modules of torch.ao hold packed weights; tensors of the others are classes of their own.
 PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
+PLAIN = "FloatFunctional"  # which adds and multiplies, in models that are yet to be quantised
 CLASSES_OF_TENSORS = ("torchao.", "bitsandbytes.")
 
 
@@ -83,11 +84,14 @@ def notes_on(model: nn.Module, asked: torch.dtype) -> list[str]:
     """What a user should know of the kinds of numbers in a model."""
     found = []
     if (computed := precision_of(model, asked)) != asked:
-        found.append(f"the model's weights are {named(computed)}: it is measured in that")
+        found.append(
+            f"the model's weights are {named(computed)}: it is measured in {named(computed)}"
+        )
     integers = [name for name, p in model.named_parameters() if not differentiable(p)]
     if integers:
         found.append(
-            f"not measured, as integers and truth values have no gradient: {listed(integers, 4)}"
+            f"parameters of integers or truth values have no gradient: {listed(integers, 4)} "
+            f"{'is' if len(integers) == 1 else 'are'} not measured"
         )
     return found
 
@@ -100,7 +104,7 @@ def named(dtype: torch.dtype) -> str:
 def _quantised(module: nn.Module) -> bool:
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return (
-        type(module).__module__.startswith(PACKED)
+        (type(module).__module__.startswith(PACKED) and not type(module).__name__.endswith(PLAIN))
         or any(tensor.is_quantized for tensor in own)
         or any(type(tensor).__module__.startswith(CLASSES_OF_TENSORS) for tensor in own)
     )
