@@ -58,8 +58,8 @@ class Computing(TorchFunctionMode):
         self._heard = heard
 
     def __enter__(self) -> Computing:
-        self._ambient = _autocast()
-        _set_autocast(dict.fromkeys(DEVICES, False))
+        self._off = autocast_off()  # a model may leave it on
+        self._off.__enter__()
         self._before = getattr(_current, "computing", None)
         _current.computing = self
         return super().__enter__()
@@ -67,7 +67,7 @@ class Computing(TorchFunctionMode):
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
         _current.computing = self._before
-        _set_autocast(self._ambient)
+        self._off.__exit__(None, None, None)
 
     def __torch_function__(
         self,
@@ -139,37 +139,29 @@ _current = _Current()
 _ENTER = autocast.__enter__
 
 
-class _Exchange:
-    """Exchanges the method for as long as anybody, in whatever thread, is in the block."""
+@contextmanager
+def autocast_not_entered() -> Iterator[None]:
+    """In the block, entering ``torch.autocast`` leaves it off, however it was imported.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0  # of how many threads or blocks in each other
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        """The block; this thread's autocast is off in it, and afterwards as before."""
-        ambient = _autocast()
-        self._count(1)
-        _set_autocast(dict.fromkeys(DEVICES, False))
-        try:
-            yield
-        finally:
-            self._count(-1)
-            _set_autocast(ambient)
-
-    def _count(self, more: int) -> None:
-        with self._lock:
-            self._inside += more
-            autocast.__enter__ = _enter if self._inside else _ENTER  # type: ignore[method-assign]
+    All of its kinds, and its decorators, are entered by the method of one class. Backward passes
+    run in threads of torch's own, so this cannot be a thread's own affair.
+    """
+    autocast.__enter__ = _enter  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        autocast.__enter__ = _ENTER  # type: ignore[method-assign]
 
 
-no_autocast = _Exchange()
-"""In this block, entering ``torch.autocast`` does nothing, however it was imported.
-
-All of its kinds, and its decorators, are entered by the method of one class. Backward passes run in
-threads of torch's own, so this cannot be a thread's own affair.
-"""
+@contextmanager
+def autocast_off() -> Iterator[None]:
+    """Autocast that is on around the block, in this thread, is off in it."""
+    kept = _autocast()
+    _set_autocast(dict.fromkeys(DEVICES, False))
+    try:
+        yield
+    finally:
+        _set_autocast(kept)
 
 
 def _enter(self: autocast) -> autocast:

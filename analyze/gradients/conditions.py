@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 import torch.utils.checkpoint
 
-from analyze.gradients.computing import no_autocast
+from analyze.gradients.computing import autocast_not_entered, autocast_off
 
 FULL = "ieee"  # float32 products as they are, in torch's words
 EXACT: dict[str, Any] = {  # of cuDNN
@@ -24,15 +25,51 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 @contextmanager
 def measuring() -> Iterator[None]:
-    """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode."""
+    """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode.
+
+    Several threads may measure at a time: what is the whole program's is set by the first and set
+    back by the last.
+    """
+    with _in_force, autocast_off():
+        yield
+
+
+class _InForce:
+    """A context that holds for as long as any thread is in it."""
+
+    def __init__(self, context: Callable[[], AbstractContextManager[None]]) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._open = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._open.enter_context(self._context())
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._open.close()
+
+
+@contextmanager
+def _conditions() -> Iterator[None]:
+    """What is the whole program's."""
     with (
         _full_float32(),
         torch.backends.cudnn.flags(enabled=True, **EXACT),
-        no_autocast(),
+        autocast_not_entered(),
         _no_activation_checkpointing(),
         _recurrence_without_cudnn(),
     ):
         yield
+
+
+_in_force = _InForce(_conditions)
 
 
 @contextmanager
