@@ -100,6 +100,58 @@ class CalledTwice(nn.Module):
         return self.head(torch.tanh(self.inner(torch.tanh(self.inner(x)))))
 
 
+class ComplexFilter(nn.Module):
+    """Complex parameters, a real one beside complex numbers, and pairs that are read as complex."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.filter = nn.Parameter(torch.randn(5, dtype=torch.complex64))
+        self.mixing = nn.Parameter(torch.randn(5, 5, dtype=torch.complex64))
+        self.pairs = nn.Parameter(torch.randn(5, 2))
+        self.scale = nn.Parameter(torch.randn(5))
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.fft.rfft(torch.tanh(self.first(x))) * self.filter  # [N, 5]
+        z = z @ self.mixing.mH * torch.view_as_complex(self.pairs) * self.scale
+        return self.head(torch.tanh(torch.fft.irfft(z, n=8)))
+
+
+class Rotary(nn.Module):
+    """Attention with a table of rotations as a complex buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(6, 8)
+        self.query, self.key, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, CLASSES)
+        angles = torch.outer(torch.arange(5.0), 10 ** -torch.arange(0, 1, 0.25))
+        self.register_buffer("rotations", torch.polar(torch.ones(5, 4), angles))
+
+    def turned(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * self.rotations)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        query, key = self.turned(self.query(x)).flatten(2), self.turned(self.key(x)).flatten(2)
+        return self.head(F.scaled_dot_product_attention(query, key, x)[:, -1])
+
+
+class Masked(nn.Module):
+    """Truth values among the inputs, as a padding mask and in arithmetic with what is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(6, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, ids: Tensor, pad: Tensor) -> Tensor:
+        kept = (~pad)[..., None]
+        x = self.layer(self.embed(ids), src_key_padding_mask=pad)
+        return self.head((x * kept).sum(1) / kept.sum(1))
+
+
 class TiedEmbedding(nn.Module):
     """Input and output embeddings share their weight; a language model's last token."""
 
@@ -789,6 +841,16 @@ CASES = [
         "ids": torch.randint(6, (EXAMPLES, 2)), "features": torch.randn(EXAMPLES, 3)},
         {"embed.weight": "embedding", "inner.weight": "linear"}),
     Case("routed", Routed, images(5), {"expert.weight": "one at a time"}),
+    Case("complex-filter", ComplexFilter, images(8),
+         {"first.weight": "linear", "filter": "autograd of one call",
+          "mixing": "autograd of one call, derived", "pairs": "autograd of one call, derived",
+          "scale": "autograd of one call"}),
+    Case("complex-rotary", Rotary, tokens(6, 5),
+         {"embed.weight": "embedding", "query.weight": "linear", "key.weight": "linear"}),
+    Case("truth-values", Masked, lambda: {
+        "ids": torch.randint(6, (EXAMPLES, 5)), "pad": torch.arange(5) > torch.arange(
+            1, EXAMPLES + 1)[:, None]},
+         {"embed.weight": "embedding", "layer.self_attn.in_proj_weight": "linear"}),
 ]  # fmt: skip
 
 

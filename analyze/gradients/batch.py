@@ -20,6 +20,7 @@ from torch import Tensor
 from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
 from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
+from analyze.gradients.kinds import as_real
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.memory import out_of_memory
 from analyze.gradients.plan import FALLBACKS, NEVER_USED, Plan
@@ -340,7 +341,7 @@ def _power_of_two(seed: Tensor) -> float:
     """
     if not seed.numel():
         return 1.0
-    largest = max(abs(float(value)) for value in seed.aminmax())
+    largest = max(abs(float(value)) for value in as_real(seed).aminmax())
     if largest == 0.0 or not math.isfinite(largest):
         return 1.0
     exponent = math.frexp(largest)[1]

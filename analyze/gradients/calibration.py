@@ -62,7 +62,7 @@ def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
     Returns:
         None where it is not known where the examples lie in the result.
     """
-    own = RULES.get(evidence.record.function)
+    own = None if _complex(evidence) else RULES.get(evidence.record.function)
     for rule in (*([] if own is None else [own]), ALONE, MASKED):
         call = _bound(rule, evidence)
         if call is not None and _exact(call):
@@ -82,6 +82,12 @@ class _Place(str):
     """Stands for a tensor at its place among the arguments."""
 
     __slots__ = ()
+
+
+def _complex(evidence: Evidence) -> bool:
+    """Whether the call has complex numbers: rules are of real ones, and conjugate nothing."""
+    record = evidence.record
+    return any(tensor.is_complex() for tensor in (*record.inputs, *record.outputs))
 
 
 def _bound(rule: Rule, evidence: Evidence) -> Call | None:
@@ -144,7 +150,9 @@ def _result(call: Call) -> Tensor:
 
 
 def _random_like(tensor: Tensor) -> Tensor:
-    return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor)
+    kind = torch.complex64 if tensor.is_complex() else None
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(tensor.shape, generator=generator, dtype=kind).to(tensor)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

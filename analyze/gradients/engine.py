@@ -34,6 +34,7 @@ from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
 from analyze.gradients.isolation import undisturbed
+from analyze.gradients.kinds import notes_on, precision_of
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
@@ -47,6 +48,7 @@ from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, inexact, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
+from analyze.gradients.seeding import seeded
 from analyze.gradients.sharing import worthwhile_shares
 from analyze.gradients.timing import Timing, fastest, seconds
 from analyze.gradients.verdicts import verdicts
@@ -171,6 +173,7 @@ class Engine:
     def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
         self.notes += check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
+        self.notes += [note for note in sorted(replica.undone) if note not in self.notes]
         reference = self._reference(replica)
         pair = self._loader.take(self._spread(2)).inputs
         self.precision = precision_inside(replica, pair), precision_inside(reference, pair)
@@ -467,16 +470,22 @@ class Engine:
             self._selected = selected_parameters(
                 model, self.settings.layers, self.settings.parameters
             )
+            self.notes += notes_on(model, self.dtype)
+            self.dtype = precision_of(model, self.dtype)
+            self.device = resolve_device(self.settings.device, self.dtype)
         return Replica(model, self.device, self.dtype, self._selected)
 
     def _reference(self, replica: Replica) -> Replica:
-        """The replica in float64 where the model runs in it, else a copy as it is."""
+        """The replica in float64 where the model runs in it, both ways, else a copy as it is."""
         exact = replica.as_dtype(torch.float64)
         try:
-            with torch.no_grad():
-                exact(self._loader.take(self._spread(1)).inputs)
-        except RuntimeError:  # a model that makes float32 tensors of its own
+            output = exact(self._loader.take(self._spread(1)).inputs)
+            if output.requires_grad:
+                seeded(output, torch.ones_like(output)).backward()
+        except Exception:  # float32 alone, for torch or for the model
             return replica.as_dtype(self.dtype)
+        for parameter in exact.parameters.values():
+            parameter.grad = None
         return exact
 
     def _batch_size(self, replica: Replica) -> int:

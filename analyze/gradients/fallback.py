@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
+from analyze.gradients.kinds import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.replica import Inputs, Replica, logits_of
 from analyze.gradients.seeding import seeded
@@ -38,8 +39,10 @@ def vmap_grad(
     def objective(wanted: dict[str, Tensor], example: dict[str, Tensor], delta: Tensor) -> Tensor:
         batch = {name: tensor[None] for name, tensor in example.items()}
         args = (batch.pop(""),) if "" in batch else ()
-        output = functional_call(replica.model, (wanted, others, buffers), args, batch)
-        return (logits_of(output).reshape(delta.shape) * delta).sum()  # squeeze() may lack the [1]
+        with replica.computing():
+            output = functional_call(replica.model, (wanted, others, buffers), args, batch)
+        logits = logits_of(output).reshape(delta.shape)  # squeeze() may lack the [1]
+        return (as_real(logits) * as_real(delta)).sum()
 
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from analyze.errors import InputError
 from analyze.gradients.embedding_ids import refuse_ids_out_of_range
+from analyze.gradients.kinds import named
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Facts, Loss
+from analyze.gradients.losses.user import UserLoss
 from analyze.gradients.memory import out_of_memory
 from analyze.gradients.model_errors import failed
 from analyze.gradients.output_channels import channels_of
@@ -49,6 +51,14 @@ def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Los
             found=f"an output of {output.dtype}",
             expected="floating point numbers, from which a loss is computed",
             fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+        )
+    if output.is_complex() and not isinstance(loss, UserLoss):
+        raise InputError(
+            "the model's output is complex, and the loss is of real numbers",
+            found=f"an output {list(output.shape)} of {named(output.dtype)}",
+            expected="real logits or predictions",
+            fix="return the real part, the magnitude or torch.view_as_real of it, or give a loss "
+            "of your own: --loss FILE.py:FUNCTION",
         )
     facts = Facts(loader.inputs.tensors, loader.subset, lambda: channels_of(replica, probes))
     return loss.check(output, loader.targets, facts)

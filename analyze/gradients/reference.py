@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.float64 import double
+from analyze.gradients.kinds import as_real
 from analyze.gradients.losses import Loss
 from analyze.gradients.precision import shaken
 from analyze.gradients.replica import Inputs, Replica
@@ -170,5 +171,4 @@ def rounding_of(
 
 def squared_norm(gradient: Tensor) -> float:
     """``|g|^2`` in float64; of complex values the sum of those of both parts."""
-    values = torch.view_as_real(gradient) if gradient.is_complex() else gradient
-    return float(double(values).square().sum())
+    return float(double(as_real(gradient)).square().sum())

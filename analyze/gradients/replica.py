@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from analyze.errors import InputError
+from analyze.gradients.computing import Computing
 from analyze.gradients.float64 import device_with_float64, double
+from analyze.gradients.kinds import COMPLEX, differentiable, refuse_quantised, with_precision
 
 # Attributes that torch keeps on every module; all others are the model's own.
 _TORCH_STATE = frozenset(nn.Module().__dict__)
@@ -46,8 +48,9 @@ class Inputs:
         return Inputs(pinned, self.mean, self.std)
 
     def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
-        """As the model takes them: on ``device``, images scaled, floating point as ``dtype``.
+        """As the model takes them: on ``device``, images scaled, real and complex in ``dtype``.
 
+        Integers are int64; truth values stay what they are: ``~`` of an integer is another thing.
         ``non_blocking``: without waiting until pinned ones have arrived.
         """
         moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
@@ -56,6 +59,10 @@ class Inputs:
     def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         if tensor.is_floating_point():
             return tensor.to(dtype)
+        if tensor.is_complex():
+            return tensor.to(COMPLEX[dtype])
+        if tensor.dtype == torch.bool:
+            return tensor
         if tensor.dtype != torch.uint8 or self.mean is None or self.std is None:
             return tensor.long()
         per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
@@ -75,13 +82,14 @@ class Replica:
 
     Args:
         model: Taken over and changed; ``copy_of`` leaves it alone. Its parameters all count,
-            whatever their ``requires_grad``.
+            whatever their ``requires_grad``, but integers and truth values, which have none.
         device: Where the replica lives.
-        dtype: Of its floating point parameters and buffers.
+        dtype: Of its inputs, and the least precision of its parameters and buffers and of all it
+            computes: what is in float64 stays there. Complex numbers stay complex.
         selected: Names of the parameters to measure; all by default.
 
     Raises:
-        InputError: the model is compiled to TorchScript, whose calls cannot be seen.
+        InputError: the model is compiled to TorchScript, whose calls cannot be seen, or quantised.
     """
 
     def __init__(
@@ -92,13 +100,17 @@ class Replica:
         selected: Container[str] | None = None,
     ) -> None:
         _refuse_torchscript(model)
+        refuse_quantised(model)
         self.device = device
         self.dtype = dtype
-        self.model = model.to(device=device, dtype=dtype)
+        self.model = with_precision(model, device, dtype)
+        self.undone: set[str] = set()  # casts of the forward pass, in words
         self._selected = selected
         self.parameters: dict[str, nn.Parameter] = {}
         for name, parameter in self.model.named_parameters():
             parameter.grad = None
+            if not differentiable(parameter):
+                continue
             parameter.requires_grad_(selected is None or name in selected)
             if parameter.requires_grad:
                 self.parameters[name] = parameter
@@ -142,7 +154,7 @@ class Replica:
         for module in altered:
             vars(module).update(state)
         tensors = inputs.to(self.device, self.dtype).tensors
-        with torch.autocast(self.device.type, enabled=False):
+        with self.computing():
             if "" in tensors:
                 output = logits_of(self.model(tensors[""]))
             else:
@@ -162,6 +174,10 @@ class Replica:
                 self(one.take(torch.tensor([0, 0])))
         return output[None] if output.dim() + 1 == self._axes else output
 
+    def computing(self) -> Computing:
+        """The conditions of a forward pass: its precision, whatever the model casts to."""
+        return Computing(self.dtype, self.undone.add)
+
     def forget(self) -> None:
         """Undo what forward passes left on the modules."""
         for attributes in self._attributes:
@@ -176,7 +192,9 @@ class Replica:
         memo: dict[int, Any] = {}
         for parameter in self.model.parameters():
             if type(parameter) is nn.Parameter:  # another class would be lost; it is copied
-                memo[id(parameter)] = nn.Parameter(parameter.detach())
+                memo[id(parameter)] = nn.Parameter(
+                    parameter.detach(), requires_grad=differentiable(parameter)
+                )
         return Replica(copied(self.model, memo), self.device, self.dtype, self._selected)
 
     def as_dtype(self, dtype: torch.dtype) -> Replica:
