@@ -27,7 +27,7 @@ from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
-from analyze.gradients.replica import copied
+from analyze.gradients.copying import copied
 from analyze.job import Job, Options, resolve
 from analyze.preparation import Prepared, prepare
 from analyze.probes import ProbeSet

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from analyze.errors import InputError
@@ -86,6 +86,7 @@ class BatchNormStatistics:
         recompute_statistics(replica, self._loader, self._rows)
         losses = self._losses(replica, size)
         replica.model.load_state_dict(before)
+        replica.keep_buffers()
         return losses
 
     def with_both_losses(self, measured: Measurement, others: np.ndarray | None) -> Measurement:
@@ -119,8 +120,8 @@ def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarra
 
     The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
     equal size, whatever the batch size of the measurement, so that the numbers do not depend on
-    it. The statistics become the average over the batches of their means and unbiased variances,
-    as with ``momentum=None``. All other layers stay in eval mode.
+    it. The statistics become the average of means and unbiased variances over all uses of a layer,
+    one or more a batch, as with ``momentum=None``. All other layers stay in eval mode.
 
     Raises:
         InputError: fewer than two examples.
@@ -138,15 +139,44 @@ def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarra
             fix="--batch-norm saved, or more probes that are not held out",
         )
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
-    buffers = [b for layer in layers for b in (layer.running_mean, layer.running_var)]
-    statistics = [buffer for buffer in buffers if buffer is not None]
-    totals = [torch.zeros_like(double(buffer)) for buffer in statistics]
-    with torch.no_grad():
-        for examples in loader.ahead(batches, replica.device, replica.dtype):
-            # A momentum of 1 leaves the batch's own statistics; averaging in place would round.
-            replica(examples.inputs, layers, training=True, momentum=1.0)
-            for total, buffer in zip(totals, statistics, strict=True):
-                total.add_(double(buffer))
-        for total, buffer in zip(totals, statistics, strict=True):
-            buffer.copy_(total / len(batches))
+    averages = [_Average(layer) for layer in layers]
+    handles = [replica.observe(a.layer.register_forward_hook(a.add)) for a in averages]
+    try:
+        with torch.no_grad():
+            for examples in loader.ahead(batches, replica.device, replica.dtype):
+                # A momentum of 1 leaves the use's own statistics; averaging in place would round.
+                replica(examples.inputs, layers, training=True, momentum=1.0)
+    finally:
+        for handle in handles:
+            handle.remove()
     replica.forget()
+    for average in averages:
+        average.set()
+    replica.keep_buffers()
+
+
+class _Average:
+    """Of a layer's statistics over all its uses: several in a pass where it is used several times.
+
+    A layer that is never used keeps what it has.
+    """
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        self.layer = layer
+        self._uses = 0
+        self._totals: dict[str, Tensor] = {}
+
+    def add(self, *_: object) -> None:
+        """A hook on the layer: its buffers hold the statistics of the use that just ended."""
+        self._uses += 1
+        for name in ("running_mean", "running_var"):
+            buffer = getattr(self.layer, name)
+            if buffer is not None:
+                values = double(buffer).clone()  # or it would be the buffer itself
+                self._totals[name] = self._totals[name] + values if self._uses > 1 else values
+
+    def set(self) -> None:
+        """Give the layer the averages."""
+        with torch.no_grad():
+            for name, total in self._totals.items():
+                getattr(self.layer, name).copy_(total / self._uses)

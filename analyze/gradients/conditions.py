@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -17,7 +18,12 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 @contextmanager
 def measuring() -> Iterator[None]:
     """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode."""
-    with _exact_arithmetic(), _no_activation_checkpointing(), _recurrence_without_cudnn():
+    with (
+        _exact_arithmetic(),
+        _no_activation_checkpointing(),
+        _recurrence_without_cudnn(),
+        _nothing_compiled(),
+    ):
         yield
 
 
@@ -73,6 +79,16 @@ class _Straight:
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
         """The function's own result."""
         return function(*args)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """What ``torch.compile`` wrapped runs as it was written: compiled code announces no calls."""
+    if "torch._dynamo" not in sys.modules:  # nothing can be compiled, and the import takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

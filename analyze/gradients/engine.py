@@ -332,12 +332,16 @@ class Engine:
             self._selected = selected_parameters(
                 model, self.settings.layers, self.settings.parameters
             )
-        return Replica(model, self.device, self.dtype, self._selected)
+        replica = Replica(model, self.device, self.dtype, self._selected)
+        replica.settle(self._loader.take(self._spread(1)).inputs)
+        self.notes += [note for note in replica.notes if note not in self.notes]
+        return replica
 
     def _reference(self, replica: Replica) -> Replica:
         """The replica in float64 where the model runs in it, else a copy as it is."""
         exact = replica.as_dtype(torch.float64)
         try:
+            exact.settle(self._loader.take(self._spread(1)).inputs)
             with torch.no_grad():
                 exact(self._loader.take(self._spread(1)).inputs)
         except RuntimeError:  # a model that makes float32 tensors of its own
