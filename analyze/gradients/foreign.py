@@ -39,19 +39,19 @@ def refuse_foreign(run: Callable[[], Any], foreign: Sequence[Foreign]) -> None:
     except Exception:  # such as two tensors of two types, one of them not its own
         if not seen.found:
             return
-    stale = [where for own, where in seen.found.values() if own.stale]
+    stale = [(own.name, reader) for own, reader in seen.found.values() if own.stale]
     if stale:
         raise InputError(
             "the model keeps a tensor that it computed from its parameters earlier",
-            found=f"{listed(stale, 3)} has a graph: another checkpoint's weights would not reach "
-            "it",
+            found=f"{listed([name for name, _ in stale], 3)} has a graph: another checkpoint's "
+            f"weights would not reach it; {stale[0][1]} reads it",
             expected="tensors computed from parameters in the forward pass",
             fix="compute it in forward, or in a property; or give a freshly built model",
         )
     if seen.found:
         raise InputError(
             "a function of the model reads its weights past the modules, and a copy is measured",
-            found=listed([where for _, where in seen.found.values()], 3),
+            found=listed([f"{own.name}, by {reader}" for own, reader in seen.found.values()], 3),
             expected="a model whose copy.deepcopy computes with its own weights",
             fix="take the weight from self, from the module that a hook is given, or from an "
             "argument; or register the module that has it as a part of the one that uses it",
@@ -73,7 +73,7 @@ class _Seen(TorchDispatchMode):
             memory = _memory(value) if isinstance(value, Tensor) else 0
             if memory in self._foreign and memory not in self.found:
                 own = self._foreign[memory]
-                self.found[memory] = own, f"{own.name}, read by {_reader()},"
+                self.found[memory] = own, _reader()
         return func(*args, **(kwargs or {}))
 
 
