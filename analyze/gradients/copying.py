@@ -3,7 +3,7 @@
 ``copy.deepcopy`` takes functions and weak references as they are, so that a hook, a replaced
 ``forward`` or a lambda that closed over the model would go on to use the weights of the original.
 Those are made anew over the copied modules. What is still shared shows as soon as the copy runs
-(``analyze.gradients.settling``).
+(``analyze.gradients.foreign``).
 """
 
 from __future__ import annotations
@@ -39,15 +39,27 @@ class Foreign(NamedTuple):
     stale: bool = False
 
 
-_foreign: WeakKeyDictionary[nn.Module, list[Foreign]] = WeakKeyDictionary()
+class Origin(NamedTuple):
+    """What a copy was made of.
 
-
-def release_foreign(model: nn.Module) -> list[Foreign]:
-    """The tensors that a copied model must not compute with, told once; none where it is no copy.
-
-    They are held until then, or others might come to lie in their memory.
+    Args:
+        model: Itself.
+        foreign: Tensors that the copy must not compute with.
     """
-    return _foreign.pop(model, [])
+
+    model: nn.Module
+    foreign: list[Foreign]
+
+
+_origins: WeakKeyDictionary[nn.Module, Origin] = WeakKeyDictionary()
+
+
+def release_origin(model: nn.Module) -> Origin | None:
+    """What a model was copied from, told once; None where it is no copy.
+
+    It is held until then, or other tensors might come to lie in its memory.
+    """
+    return _origins.pop(model, None)
 
 
 def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -83,7 +95,7 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
             fix="call model.train() then model.eval() first, or give a freshly built model",
         ) from error
     _refuse_shared(model, result)
-    _foreign[result] = foreign
+    _origins[result] = Origin(model, foreign)
     return result
 
 

@@ -14,12 +14,14 @@ from torch.utils.hooks import RemovableHandle
 
 from analyze.errors import InputError, listed
 from analyze.gradients.attributes import Attributes
-from analyze.gradients.copying import copied, made_eager, release_foreign
+from analyze.gradients.copying import copied, made_eager, release_origin
 from analyze.gradients.float64 import device_with_float64, double
 from analyze.gradients.foreign import refuse_foreign
 from analyze.gradients.settling import (
     needs_gradients,
     output_without_graph,
+    refuse_kept_graph,
+    refuse_unlike,
     tried,
     unable_to_have_gradients,
     without_gradients,
@@ -167,9 +169,10 @@ class Replica:
                 that has a gradient.
         """
         run = partial(self, inputs)
-        if foreign := release_foreign(self.model):
+        origin = release_origin(self.model)
+        if origin is not None:
             with torch.enable_grad():
-                refuse_foreign(run, foreign)
+                refuse_foreign(run, origin.foreign)
         output, error = tried(run, gradients=True)
         if error is not None:
             self._leave_out(run)
@@ -180,7 +183,10 @@ class Replica:
             return
         if self.parameters and self._all_selected and not output.requires_grad:
             raise output_without_graph(self.model)
+        refuse_kept_graph(run, output, {id(p): name for name, p in self.parameters.items()})
         self._differentiates = needs_gradients(run, output)
+        if origin is not None:
+            refuse_unlike(origin.model, partial(self._pass, inputs), run, output)
         self.forget()
 
     def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:
@@ -191,14 +197,19 @@ class Replica:
         self.forget()
         for module in altered:
             vars(module).update(state)
-        tensors = inputs.to(self.device, self.dtype).tensors
+        return self._pass(inputs, self.model, self.device, self.dtype)
+
+    def _pass(
+        self, inputs: Inputs, model: nn.Module, device: torch.device, dtype: torch.dtype
+    ) -> Tensor:
+        """The output of the model, or of one like it; gradients are on where it needs them."""
+        tensors = inputs.to(device, dtype).tensors
         wanted = torch.is_grad_enabled()
         with (
-            torch.autocast(self.device.type, enabled=False),
+            torch.autocast(device.type, enabled=False),
             torch.set_grad_enabled(wanted or self._differentiates),
         ):
-            output = self.model(tensors[""]) if "" in tensors else self.model(**tensors)
-            output = logits_of(output)
+            output = logits_of(model(tensors[""]) if "" in tensors else model(**tensors))
         return output if wanted else output.detach()
 
     def observe(self, handle: RemovableHandle) -> RemovableHandle:

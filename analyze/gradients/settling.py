@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from analyze.errors import InputError
+from analyze.errors import InputError, listed
+from analyze.gradients.attributes import Attributes
+from analyze.gradients.float64 import double
 
 Run = Callable[[], Tensor]
-SAME = 1e-6  # of an output's norm: rounding of float32
+Call = Callable[[nn.Module, torch.device, torch.dtype], Tensor]
+SAME = 1e-5  # of an output's norm: rounding of float32
+ALIKE = 1e-2  # where two precisions or devices are compared
 
 
 class Tried(NamedTuple):
@@ -54,13 +60,100 @@ def unable_to_have_gradients(run: Run, frozen: Mapping[str, nn.Parameter]) -> li
     return kept
 
 
+def refuse_kept_graph(run: Run, output: Tensor, names: Mapping[int, str]) -> None:
+    """Raise where a pass goes on with what an earlier one computed from the parameters.
+
+    In a variable of a class or a file, say, where nothing sets it back: its gradients end there.
+
+    Args:
+        run: A pass with gradients on.
+        output: Of an earlier one.
+        names: ``id(parameter)`` to its name.
+    """
+    again = tried(run, gradients=True).output
+    before, after = graph_of(output.grad_fn), graph_of(None if again is None else again.grad_fn)
+    kept = [node for node in after if node in before and not hasattr(node, "variable")]
+    if kept:
+        variables = {getattr(node, "variable", None) for top in kept for node in graph_of(top)}
+        below = {names[id(leaf)] for leaf in variables if id(leaf) in names}
+        raise InputError(
+            "the model keeps a tensor that it computed from its parameters earlier",
+            found=f"one that was computed from {listed(sorted(below)) or 'them'} in an earlier "
+            "pass and has a graph: another checkpoint's weights would not reach it",
+            expected="tensors computed from parameters in the forward pass",
+            fix="compute it in forward, or in a property; keep it in an attribute of the module, "
+            "not in a class, a global variable or functools.lru_cache",
+        )
+
+
+def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) -> None:
+    """Raise where a copy computes something else than the model that it was made of.
+
+    Args:
+        original: That model; it is left as it was.
+        call: A pass of a model, on a device and in a precision, over the inputs.
+        run: A pass of the copy.
+        replica: What that gave.
+    """
+    like = next((p for p in original.parameters() if p.is_floating_point()), None)
+    if like is None:
+        return
+    with _as_it_was(original):
+        theirs = partial(call, original, like.device, like.dtype)
+        outputs = [tried(theirs, gradients=False).output for _ in range(2)]
+    again = tried(run, gradients=False).output
+    same = like.dtype == replica.dtype and like.device == replica.device
+    found = [o for o in (*outputs, again) if o is not None]
+    if len(found) < 3 or _differ(found[0], found[1], SAME) or _differ(again, replica, SAME):
+        return  # it gives no output, or another one each time: told elsewhere
+    if _differ(found[0], replica, SAME if same else ALIKE):
+        raise InputError(
+            "a copy of the model computes something else than the model, and a copy is measured",
+            found=f"another output of {type(original).__name__} for the same example",
+            expected="a model whose copy.deepcopy computes the same",
+            fix="let nothing depend on the id of a module or on a table outside of the modules: "
+            "keep it in an attribute of the module that uses it",
+        )
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """In eval mode; afterwards with its modes, attributes, hooks, buffers and parameters again."""
+    attributes = Attributes(model)
+    values = [parameter.detach().clone() for parameter in model.parameters()]
+    model.eval()
+    try:
+        yield
+    finally:
+        attributes.restore()
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            if not torch.equal(parameter, value):
+                parameter.data.copy_(value)
+
+
+def _differ(a: Tensor | None, b: Tensor | None, share: float) -> bool:
+    """Whether two outputs are further from each other than a share of their norm."""
+    if a is None or b is None or a.shape != b.shape:
+        return True
+    one, other = (double(t.detach()).cpu() for t in (a, b))
+    return bool((one - other).norm() > share * torch.maximum(one.norm(), other.norm()))
+
+
+def graph_of(top: Any) -> set[Any]:
+    """A node of autograd's graph and all that come before it; none of None."""
+    found: set[Any] = set()
+    waiting = [] if top is None else [top]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += [child for child, _ in node.next_functions if child is not None]
+    return found
+
+
 def needs_gradients(run: Run, with_gradients: Tensor) -> bool:
     """Whether a model gives its output with gradients on only, as one that takes forces does."""
-    without = tried(run, gradients=False).output
-    if without is None or without.shape != with_gradients.shape:
-        return True
-    difference = float((without - with_gradients).detach().norm())
-    return difference > SAME * float(with_gradients.detach().norm())
+    return _differ(tried(run, gradients=False).output, with_gradients, SAME)
 
 
 def without_gradients(error: Exception) -> InputError:
