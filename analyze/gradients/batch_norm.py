@@ -13,19 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analyze.errors import InputError
+from analyze.errors import InputError, listed
 from analyze.gradients.float64 import double
 from analyze.gradients.forward import losses_at
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement
-from analyze.gradients.replica import Replica
+from analyze.gradients.replica import Inputs, Replica
 from analyze.probes import ProbeSet
 from analyze.probes.cells import mixed
 
 EXAMPLES_PER_BATCH = 128
+SPECTRAL = ("_u", "_v")
 MINIMUM = 2  # a variance needs two
 COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether the statistics lag
+AS_SAVED = (
+    "used as saved, as only the statistics of torch's batch norms are recomputed: {names}, which "
+    "forward passes change in training mode"
+)
 COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
 
 
@@ -97,6 +102,20 @@ class BatchNormStatistics:
         saved, recomputed = (others, own) if self._recomputed else (own, others)
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
 
+    def notes(self, replica: Replica, rows: np.ndarray) -> list[str]:
+        """What the user should know of statistics that are not recomputed though asked for.
+
+        Args:
+            replica: Stays as it is; a copy of it is run.
+            rows: A few probes.
+        """
+        if not self._recomputed:
+            return []
+        own = statistics_of_its_own(replica, self._loader.take(rows).inputs)
+        if not own:
+            return []
+        return [AS_SAVED.format(names=listed(own))]
+
     def passes(self, model: nn.Module) -> int:
         """Examples whose forward pass all this takes."""
         if not layers_with_statistics(model):
@@ -113,6 +132,29 @@ class BatchNormStatistics:
 def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
     """The batch norm layers that keep running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def statistics_of_its_own(replica: Replica, inputs: Inputs) -> list[str]:
+    """Names of running statistics, by value, that are not of torch's batch norms.
+
+    Floating point buffers that a pass in training mode changes, but for the vectors of spectral
+    norm, which belong to the weights. A model that cannot run in training mode has none.
+    """
+    other = replica.as_dtype(replica.dtype)
+    modules = list(other.model.modules())
+    before = {name: buffer.clone() for name, buffer in other.model.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            other(inputs, modules, training=True)
+        except Exception:  # whatever a forward pass misses in training, such as targets
+            return []
+    norms = {id(b) for layer in layers_with_statistics(other.model) for b in layer.buffers()}
+    return [
+        name
+        for name, buffer in other.model.named_buffers()
+        if buffer.is_floating_point() and id(buffer) not in norms and not name.endswith(SPECTRAL)
+        and name in before and not torch.equal(buffer, before[name])
+    ]  # fmt: skip
 
 
 def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:

@@ -54,12 +54,9 @@ class Origin(NamedTuple):
 _origins: WeakKeyDictionary[nn.Module, Origin] = WeakKeyDictionary()
 
 
-def release_origin(model: nn.Module) -> Origin | None:
-    """What a model was copied from, told once; None where it is no copy.
-
-    It is held until then, or other tensors might come to lie in its memory.
-    """
-    return _origins.pop(model, None)
+def origin_of(model: nn.Module) -> Origin | None:
+    """What a model was copied from; None where it is no copy."""
+    return _origins.get(model)
 
 
 def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:

@@ -42,6 +42,7 @@ from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
+from analyze.gradients.settling import Settled
 from analyze.gradients.sharing import worthwhile_shares
 from analyze.gradients.timing import Timing, fastest, seconds
 from analyze.probes import Cells, ProbeSet
@@ -96,6 +97,7 @@ class Engine:
         self.threads = 1  # that may share the batches of a model
         self.shares = 1  # of a model's batches, each measured by one thread if several
         self._selected: frozenset[str] | None = None
+        self._settled: Settled | None = None  # what all models' passes need
         self._loader = ProbeLoader(probes)
         self._batches = ProbeBatches(self.cells, self._loader, loss, self.memory)
         self._statistics = BatchNormStatistics(probes, self._loader, loss, settings.batch_norm)
@@ -151,6 +153,7 @@ class Engine:
     def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
         check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
+        self.notes += self._statistics.notes(replica, self._spread(5))
         refuse_mixing(self._reference(replica), *self._loader.take(self._spread(3)), self.loss)
         self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
         if state is not None:
@@ -333,7 +336,7 @@ class Engine:
                 model, self.settings.layers, self.settings.parameters
             )
         replica = Replica(model, self.device, self.dtype, self._selected)
-        replica.settle(self._loader.take(self._spread(1)).inputs)
+        self._settled = replica.settle(self._loader.take(self._spread(2)).inputs, self._settled)
         self.notes += [note for note in replica.notes if note not in self.notes]
         return replica
 
@@ -341,7 +344,8 @@ class Engine:
         """The replica in float64 where the model runs in it, else a copy as it is."""
         exact = replica.as_dtype(torch.float64)
         try:
-            exact.settle(self._loader.take(self._spread(1)).inputs)
+            if self.plan is None:
+                exact.check_own_weights(self._loader.take(self._spread(2)).inputs)
             with torch.no_grad():
                 exact(self._loader.take(self._spread(1)).inputs)
         except RuntimeError:  # a model that makes float32 tensors of its own

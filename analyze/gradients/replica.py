@@ -14,10 +14,13 @@ from torch.utils.hooks import RemovableHandle
 
 from analyze.errors import InputError, listed
 from analyze.gradients.attributes import Attributes
-from analyze.gradients.copying import copied, made_eager, release_origin
+from analyze.gradients.copying import copied, made_eager, origin_of
 from analyze.gradients.float64 import device_with_float64, double
 from analyze.gradients.foreign import refuse_foreign
+from analyze.gradients.modes import set_to_eval
 from analyze.gradients.settling import (
+    Settled,
+    hooked_parameters,
     needs_gradients,
     output_without_graph,
     refuse_kept_graph,
@@ -25,15 +28,12 @@ from analyze.gradients.settling import (
     tried,
     unable_to_have_gradients,
     without_gradients,
+    without_hooks,
 )
 
 LEFT_OUT = (
     "left out, as they are frozen and forward passes write to them in place or read them by "
     "numpy(): {names}"
-)
-MERGED = (
-    "measured as eval() leaves them, which changes the parameters (as LoRA does that merges): "
-    "{names}; what was merged into them has no gradient of its own"
 )
 
 
@@ -115,7 +115,7 @@ class Replica:
         made_eager(model)
         self.device = device
         self.dtype = dtype
-        self.notes: list[str] = []  # what the user should know of how it was measured
+        self.notes = without_hooks(model)  # what the user should know of how it was measured
         self.parameters: dict[str, nn.Parameter] = {}
         self._frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
         self.model = model.to(device=device, dtype=dtype)
@@ -128,7 +128,7 @@ class Replica:
             parameter.requires_grad_(wanted and counts)
             if parameter.requires_grad:
                 self.parameters[name] = parameter
-        self._own_modes = _set_to_eval(self.model, self.notes)
+        self._own_modes = set_to_eval(self.model, self.notes)
         self._differentiates = False
         self._hooks: set[int] = set()
         self._attributes = Attributes(self.model)
@@ -154,7 +154,7 @@ class Replica:
         _refuse_torchscript(model)
         return cls(copied(model), device, dtype, selected)
 
-    def settle(self, inputs: Inputs) -> None:
+    def settle(self, inputs: Inputs, known: Settled | None = None) -> Settled:
         """Find out what the model's passes need, by some over a few examples.
 
         Whether it takes gradients inside, as a model of forces does: gradients are on in all of
@@ -163,31 +163,51 @@ class Replica:
 
         Args:
             inputs: One or two probes; a model that cannot take them is told by the first real pass.
+            known: What another model of the architecture needed: nothing is tried then.
 
         Raises:
-            InputError: the model computes with weights that are not its own, or gives no output
-                that has a gradient.
+            InputError: the model computes with weights that are not its own, or unlike the one
+                that it is a copy of, or gives no output that has a gradient.
         """
-        run = partial(self, inputs)
-        origin = release_origin(self.model)
+        if known is None:
+            known = self._found_out(inputs)
+        for name in known.left_out:
+            self.parameters.pop(name).requires_grad_(False)
+        self._differentiates = known.differentiates
+        self.forget()
+        return known
+
+    def check_own_weights(self, inputs: Inputs) -> None:
+        """Where this is a copy: that it computes with weights of its own, by one pass.
+
+        Raises:
+            InputError: naming the weight, and the function that reads it.
+        """
+        origin = origin_of(self.model)
         if origin is not None:
             with torch.enable_grad():
-                refuse_foreign(run, origin.foreign)
+                refuse_foreign(partial(self, inputs), origin.foreign)
+
+    def _found_out(self, inputs: Inputs) -> Settled:
+        run, origin = partial(self, inputs), origin_of(self.model)
+        self.notes += [] if origin is None else hooked_parameters(origin.model)
+        self.check_own_weights(inputs)
         output, error = tried(run, gradients=True)
+        left_out: list[str] = []
         if error is not None:
-            self._leave_out(run)
+            left_out = self._left_out(run)
             output, error = tried(run, gradients=True)
-        if output is None or error is not None:
-            if tried(run, gradients=False).error is None:
+        if output is None:
+            if error is not None and tried(run, gradients=False).error is None:
                 raise without_gradients(error)
-            return
+            return Settled()
         if self.parameters and self._all_selected and not output.requires_grad:
             raise output_without_graph(self.model)
         refuse_kept_graph(run, output, {id(p): name for name, p in self.parameters.items()})
         self._differentiates = needs_gradients(run, output)
         if origin is not None:
             refuse_unlike(origin.model, partial(self._pass, inputs), run, output)
-        self.forget()
+        return Settled(self._differentiates, tuple(left_out))
 
     def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:
         """The model's output for a batch, the logits where it gives several things.
@@ -267,20 +287,19 @@ class Replica:
         self.forget()
         device = device_with_float64(self.device) if dtype == torch.float64 else self.device
         other = Replica.copy_of(self.model, device, dtype, self.parameters)
-        other._all_selected = self._all_selected
+        other._differentiates = self._differentiates
         return other
 
-    def _leave_out(self, run: Callable[[], Tensor]) -> None:
+    def _left_out(self, run: Callable[[], Tensor]) -> list[str]:
         """Those of the parameters frozen in the user's model that must stay so."""
         frozen = {n: p for n, p in self.parameters.items() if n in self._frozen}
         self._attributes.add_buffers(frozen.values())
         kept = unable_to_have_gradients(run, frozen)
         self._attributes.restore(self._hooks)
-        for name in kept:
-            del self.parameters[name]
         self._attributes.drop_buffers(p for n, p in frozen.items() if n not in kept)
         if kept:
             self.notes.append(LEFT_OUT.format(names=listed(kept)))
+        return kept
 
 
 def aliases(model: nn.Module) -> dict[str, list[str]]:
@@ -315,29 +334,6 @@ def logits_of(output: Any) -> Tensor:
         expected="a tensor, or a dictionary or dataclass with the tensor `logits`",
         fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
     )
-
-
-def _set_to_eval(model: nn.Module, notes: list[str]) -> bool:
-    """Put a model in eval mode; whether that is to be done again before every pass.
-
-    It is where modules do more than set a flag then, unless they change parameters: weights that
-    are merged and taken apart again drift by rounding.
-    """
-    model.train()
-    own = any(
-        type(m).train is not nn.Module.train or type(m).eval is not nn.Module.eval
-        for m in model.modules()
-    )
-    before = [p.detach().clone() for p in model.parameters()] if own else []
-    model.eval()
-    merged = [
-        name
-        for (name, parameter), old in zip(model.named_parameters(), before, strict=own)
-        if not torch.equal(parameter, old)
-    ]
-    if merged:
-        notes.append(MERGED.format(names=listed(merged)))
-    return own and not merged
 
 
 def _refuse_torchscript(model: nn.Module) -> None:

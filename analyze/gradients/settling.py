@@ -19,6 +19,23 @@ Call = Callable[[nn.Module, torch.device, torch.dtype], Tensor]
 SAME = 1e-5  # of an output's norm: rounding of float32
 ALIKE = 1e-2  # where two precisions or devices are compared
 
+HOOKED = (
+    "hooks on parameters (Tensor.register_hook) are not called: the loss's own gradient is "
+    "measured of {names}"
+)
+
+
+class Settled(NamedTuple):
+    """What the passes of a model need.
+
+    Args:
+        differentiates: Whether gradients are to be on in all of them.
+        left_out: Frozen parameters that cannot require a gradient.
+    """
+
+    differentiates: bool = False
+    left_out: tuple[str, ...] = ()
+
 
 class Tried(NamedTuple):
     """What came of a pass: its output, or why there is none."""
@@ -34,6 +51,21 @@ def tried(run: Run, gradients: bool) -> Tried:
             return Tried(run())
     except Exception as error:  # whatever a model's forward raises
         return Tried(None, error)
+
+
+def hooked_parameters(model: nn.Module) -> list[str]:
+    """Notes of hooks that change parameters' gradients: what is measured is the loss's gradient."""
+    names = [name for name, p in model.named_parameters() if p._backward_hooks]
+    return [HOOKED.format(names=listed(names))] if names else []
+
+
+def without_hooks(model: nn.Module) -> list[str]:
+    """Take those hooks off, which plain autograd would call and rules would not; the notes."""
+    notes = hooked_parameters(model)
+    for parameter in model.parameters():
+        if parameter._backward_hooks:
+            parameter._backward_hooks.clear()
+    return notes
 
 
 def unable_to_have_gradients(run: Run, frozen: Mapping[str, nn.Parameter]) -> list[str]:
