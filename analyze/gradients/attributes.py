@@ -9,14 +9,12 @@ from __future__ import annotations
 import copy
 import operator
 import types
-from collections import OrderedDict, defaultdict, deque
 from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from analyze.gradients.reachable import in_a_library, reachable
+from analyze.gradients.reachable import CONTAINERS, in_a_library, reachable
 
 # Dictionaries of torch's, on every module, that a forward pass may change.
 HOOKS = (
@@ -29,7 +27,6 @@ HOOKS = (
     "_backward_pre_hooks",
 )
 MEMBERS = ("_parameters", "_buffers", "_modules")
-_CONTAINERS = frozenset({dict, list, set, deque, OrderedDict, defaultdict})
 
 
 class Attributes:
@@ -46,7 +43,8 @@ class Attributes:
         self._containers = [_Container(c) for c in _containers(values) if id(c) not in own]
         cells = {id(c): c for v in values if _is_own_function(v) for c in v.__closure__ or ()}
         self._cells = [_Cell(cell) for cell in cells.values()]
-        self._buffers = [_Buffer(b) for b in model.buffers() if not b.is_inference()]
+        self._buffers: list[_Buffer] = []
+        self.add_buffers(b for b in model.buffers() if not b.is_inference())
 
     def restore(self, hooks: Container[int] = ()) -> None:
         """Set it all back, in eval mode.
@@ -64,13 +62,14 @@ class Attributes:
             buffer.restore()
 
     def add_buffers(self, tensors: Iterable[Tensor]) -> None:
-        """Treat further tensors as buffers."""
-        self._buffers += [_Buffer(tensor) for tensor in tensors]
+        """Treat further tensors, which the modules hold as parameters, as buffers."""
+        for tensor in tensors:
+            places = [m.places_of(tensor) for m in self._modules]
+            self._buffers.append(_Buffer(tensor, [p for own in places for p in own]))
 
-    def drop_buffers(self, tensors: Iterable[Tensor]) -> None:
-        """Treat tensors as buffers no longer."""
-        dropped = {id(tensor) for tensor in tensors}
-        self._buffers = [b for b in self._buffers if id(b.tensor) not in dropped]
+    def drop_parameters(self) -> None:
+        """Set no parameters back any more."""
+        self._buffers = [b for b in self._buffers if not isinstance(b.tensor, nn.Parameter)]
 
     def accept_buffers(self) -> None:
         """Take the values of the buffers as they are now for those to set back to."""
@@ -81,7 +80,7 @@ class Attributes:
 def _containers(values: Iterable[Any]) -> Iterator[Any]:
     """The containers among some objects, and the attributes of objects of the user's own."""
     for value in values:
-        if type(value) in _CONTAINERS:
+        if type(value) in CONTAINERS:
             yield value
         elif isinstance(value, nn.Module | Tensor | types.FunctionType):
             continue
@@ -109,6 +108,10 @@ class _Module:
         self._some_hooks = [_Container(held) for held in hooks if held]
         self._members = [_Container(held) for held in members if held]
         self._no_members = [held for held in members if not held]
+
+    def places_of(self, tensor: Tensor) -> list[tuple[_Container, str]]:
+        """Where the module has a tensor as its own."""
+        return [(held, key) for held in self._members for key in held.keys_of(tensor)]
 
     def restore(self, hooks: Container[int]) -> None:
         self._own.update(self._values)
@@ -151,6 +154,15 @@ class _Container:
             value.clear()
             (value.update if isinstance(value, set) else value.extend)(self._members)
 
+    def keys_of(self, member: Any) -> list[Any]:
+        """Under which a dictionary has something."""
+        return [key for key, value in self._members.items() if value is member]
+
+    def put(self, key: Any, member: Any) -> None:
+        """Let a dictionary have something else from now on."""
+        self._value[key] = self._members[key] = member
+        self._kept[self._keys.index(key)] = member
+
     def _same(self) -> bool:
         value = self._value
         if len(value) != len(self._kept):
@@ -176,10 +188,14 @@ class _Cell:
 
 
 class _Buffer:
-    """A buffer, which has these values; a pass that counts or averages writes others into it."""
+    """A buffer, which has these values; a pass that counts or averages writes others into it.
 
-    def __init__(self, buffer: Tensor) -> None:
-        self.tensor = buffer
+    It gives way to another one with the values then: the graph of that pass may need it as it is.
+    """
+
+    def __init__(self, tensor: Tensor, places: list[tuple[_Container, str]]) -> None:
+        self.tensor = tensor
+        self._places = places
         self.accept()
 
     def accept(self) -> None:
@@ -187,7 +203,11 @@ class _Buffer:
         self._version = self.tensor._version
 
     def restore(self) -> None:
-        if self.tensor._version != self._version:
-            with torch.no_grad():
-                self.tensor.copy_(self._values)
-            self._version = self.tensor._version
+        if self.tensor._version == self._version:
+            return
+        fresh = self._values.clone()
+        if isinstance(self.tensor, nn.Parameter):
+            fresh = nn.Parameter(fresh, self.tensor.requires_grad)
+        self.tensor, self._version = fresh, fresh._version
+        for held, key in self._places:
+            held.put(key, fresh)

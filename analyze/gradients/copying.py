@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from analyze.errors import InputError
 from analyze.gradients.reachable import (
+    CONTAINERS,
     holders,
+    in_a_library,
     named_globals,
     original_of_compiled,
     reachable,
@@ -129,10 +131,12 @@ class _Memo(dict[int, Any]):
         original = original_of_compiled(value)
         if original is not None:
             self[key] = copy.deepcopy(original, self)
+        elif isinstance(value, types.FunctionType):
+            # Others share a variable with one that holds the model, or keep something themselves.
+            if key in self._holding or (value.__closure__ and not in_a_library(value)):
+                self._make_function(key, value)
         elif key not in self._holding:
             return default
-        elif isinstance(value, types.FunctionType):
-            self._make_function(key, value)
         elif isinstance(value, types.MethodType) and id(value.__func__) in self._holding:
             function = copy.deepcopy(value.__func__, self)
             self[key] = types.MethodType(function, copy.deepcopy(value.__self__, self))
@@ -175,10 +179,15 @@ class _Memo(dict[int, Any]):
         self[id(cell)].cell_contents = self._copied(value)
 
     def _copied(self, value: Any) -> Any:
-        """A copy of what holds the model or is a plain container; anything else is shared."""
-        if id(value) in self._holding or type(value) in (dict, list, set, tuple):
+        """A copy of what holds the model, and of a plain container; anything else is shared."""
+        if id(value) in self._holding:
             return copy.deepcopy(value, self)
-        return value
+        if type(value) not in (*CONTAINERS, tuple, types.SimpleNamespace):
+            return value
+        try:
+            return copy.deepcopy(value, self)
+        except Exception:  # a lock, a file: what is in it is no part of the model
+            return value
 
 
 def _plain(path: str) -> str:

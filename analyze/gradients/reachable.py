@@ -10,7 +10,7 @@ import functools
 import sys
 import types
 import weakref
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 LIBRARIES = frozenset({"torch", "numpy", *sys.stdlib_module_names}) - {"__main__"}
 ATOMS = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType)
+CONTAINERS = (dict, list, set, deque, OrderedDict, defaultdict)  # that change
 SEQUENCES = (list, tuple, set, frozenset, deque)
 Named = tuple[str, Any]
 

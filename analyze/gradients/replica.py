@@ -129,7 +129,7 @@ class Replica:
             if parameter.requires_grad:
                 self.parameters[name] = parameter
         self._own_modes = set_to_eval(self.model, self.notes)
-        self._differentiates = False
+        self._settled = Settled()
         self._hooks: set[int] = set()
         self._attributes = Attributes(self.model)
 
@@ -171,10 +171,9 @@ class Replica:
         """
         if known is None:
             known = self._found_out(inputs)
-        for name in known.left_out:
-            self.parameters.pop(name).requires_grad_(False)
-        self._differentiates = known.differentiates
-        self.forget()
+            self.forget()
+        else:
+            self._settle_as(known)
         return known
 
     def check_own_weights(self, inputs: Inputs) -> None:
@@ -188,6 +187,16 @@ class Replica:
             with torch.enable_grad():
                 refuse_foreign(partial(self, inputs), origin.foreign)
 
+    def _settle_as(self, known: Settled) -> Replica:
+        self._settled = known
+        for name, parameter in self.model.named_parameters():
+            if name in known.left_out:
+                self.parameters.pop(name, None)
+                parameter.requires_grad_(False)
+                self._attributes.add_buffers([parameter])
+        self.forget()
+        return self
+
     def _found_out(self, inputs: Inputs) -> Settled:
         run, origin = partial(self, inputs), origin_of(self.model)
         self.notes += [] if origin is None else hooked_parameters(origin.model)
@@ -196,6 +205,7 @@ class Replica:
         left_out: list[str] = []
         if error is not None:
             left_out = self._left_out(run)
+            self._settle_as(Settled(left_out=tuple(left_out)))
             output, error = tried(run, gradients=True)
         if output is None:
             if error is not None and tried(run, gradients=False).error is None:
@@ -204,10 +214,10 @@ class Replica:
         if self.parameters and self._all_selected and not output.requires_grad:
             raise output_without_graph(self.model)
         refuse_kept_graph(run, output, {id(p): name for name, p in self.parameters.items()})
-        self._differentiates = needs_gradients(run, output)
+        self._settled = Settled(needs_gradients(run, output), tuple(left_out))
         if origin is not None:
             refuse_unlike(origin.model, partial(self._pass, inputs), run, output)
-        return Settled(self._differentiates, tuple(left_out))
+        return self._settled
 
     def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:
         """The model's output for a batch, the logits where it gives several things.
@@ -227,7 +237,7 @@ class Replica:
         wanted = torch.is_grad_enabled()
         with (
             torch.autocast(device.type, enabled=False),
-            torch.set_grad_enabled(wanted or self._differentiates),
+            torch.set_grad_enabled(wanted or self._settled.differentiates),
         ):
             output = logits_of(model(tensors[""]) if "" in tensors else model(**tensors))
         return output if wanted else output.detach()
@@ -279,24 +289,23 @@ class Replica:
             if type(parameter) is nn.Parameter:  # another class would be lost; it is copied
                 memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
         other = Replica(copied(self.model, memo), self.device, self.dtype, self.parameters)
-        other._differentiates = self._differentiates
-        return other
+        return other._settle_as(self._settled)
 
     def as_dtype(self, dtype: torch.dtype) -> Replica:
         """A further copy, in another precision and on a device that has it."""
         self.forget()
         device = device_with_float64(self.device) if dtype == torch.float64 else self.device
         other = Replica.copy_of(self.model, device, dtype, self.parameters)
-        other._differentiates = self._differentiates
-        return other
+        return other._settle_as(self._settled)
 
     def _left_out(self, run: Callable[[], Tensor]) -> list[str]:
         """Those of the parameters frozen in the user's model that must stay so."""
-        frozen = {n: p for n, p in self.parameters.items() if n in self._frozen}
-        self._attributes.add_buffers(frozen.values())
-        kept = unable_to_have_gradients(run, frozen)
+        frozen = [name for name in self.parameters if name in self._frozen]
+        self._attributes.add_buffers(self.parameters[name] for name in frozen)
+        kept = unable_to_have_gradients(run, self.model, frozen)
         self._attributes.restore(self._hooks)
-        self._attributes.drop_buffers(p for n, p in frozen.items() if n not in kept)
+        self._attributes.drop_parameters()
+        self.parameters |= {name: self.model.get_parameter(name) for name in frozen}
         if kept:
             self.notes.append(LEFT_OUT.format(names=listed(kept)))
         return kept

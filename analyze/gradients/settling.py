@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,27 +68,30 @@ def without_hooks(model: nn.Module) -> list[str]:
     return notes
 
 
-def unable_to_have_gradients(run: Run, frozen: Mapping[str, nn.Parameter]) -> list[str]:
+def unable_to_have_gradients(run: Run, model: nn.Module, frozen: Sequence[str]) -> list[str]:
     """The frozen parameters that must stay so for a pass to work: all others count.
 
     Forward passes write to such a one in place, or read it by ``numpy()``.
 
     Args:
         run: A pass with gradients on.
-        frozen: Those that the user's model has with ``requires_grad=False``; the ones found are so
-            afterwards, and no others.
+        model: Its parameters may be others after each pass, of the same names.
+        frozen: Those that the user's model has with ``requires_grad=False``.
     """
-    for parameter in frozen.values():
-        parameter.requires_grad_(False)
+
+    def let(wanted: bool, *names: str) -> None:
+        for name in names:
+            model.get_parameter(name).requires_grad_(wanted)
+
+    let(False, *frozen)
     kept = []
     if frozen and tried(run, gradients=True).error is None:
-        for name, parameter in frozen.items():
-            parameter.requires_grad_(True)
+        for name in frozen:
+            let(True, name)
             if tried(run, gradients=True).error is not None:
-                parameter.requires_grad_(False)
+                let(False, name)
                 kept.append(name)
-    for name, parameter in frozen.items():
-        parameter.requires_grad_(name not in kept)
+    let(True, *(name for name in frozen if name not in kept))
     return kept
 
 
