@@ -32,7 +32,7 @@ def refuse_foreign(run: Callable[[], Any], foreign: Sequence[Foreign]) -> None:
     Raises:
         InputError: naming the tensor, and the function that reads it.
     """
-    seen = _Seen({_memory(own.tensor): own for own in foreign if own.tensor.numel()})
+    seen = _Seen({_memory(own.tensor): own for own in foreign})
     try:
         with seen:
             run()
@@ -70,8 +70,8 @@ class _Seen(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         for value in tree_leaves((args, kwargs or {})):
-            memory = _memory(value) if isinstance(value, Tensor) else 0
-            if memory in self._foreign and memory not in self.found:
+            memory = _memory(value) if isinstance(value, Tensor) else 0  # 0: it has none
+            if memory and memory in self._foreign and memory not in self.found:
                 own = self._foreign[memory]
                 self.found[memory] = own, _reader()
         return func(*args, **(kwargs or {}))
