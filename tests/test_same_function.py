@@ -177,12 +177,24 @@ def hook_that_names_a_global():
     return GLOBAL
 
 
+def scaled_by_global(output: Tensor) -> Tensor:
+    return output * GLOBAL.scale
+
+
+def hook_that_calls_a_function_that_names_a_global():
+    global GLOBAL  # noqa: PLW0603
+    GLOBAL = Small()
+    GLOBAL.first.register_forward_hook(lambda module, args, output: scaled_by_global(output))
+    return GLOBAL
+
+
 @pytest.mark.parametrize(
     "build",
     [hook_that_closes_over_the_model, pre_hook_that_closes_over_the_model, lambda_attribute,
      forward_replaced_around_a_bound_method, partial_as_forward, method_of_a_closure,
      default_argument_that_is_the_model, functions_in_a_list, weak_reference_to_the_owner,
-     object_as_hook, features_saved_by_a_hook, hook_that_names_a_global],
+     object_as_hook, features_saved_by_a_hook, hook_that_names_a_global,
+     hook_that_calls_a_function_that_names_a_global],
 )  # fmt: skip
 def test_what_holds_the_model_holds_the_copy(build):
     assert_measures(build)
@@ -490,6 +502,33 @@ def test_only_what_is_differentiated_inside_is_measured_one_at_a_time():
     methods = dict(zip(parameters.parameter.values, parameters.method.values, strict=True))
     assert methods["head.weight"] == "linear"
     assert methods["first.weight"] == "one at a time"
+
+
+class _Members(nn.Module):
+    """An ensemble as torch's own tutorial builds it: stacked weights and a form without values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        members = [nn.Linear(4, 3) for _ in range(3)]
+        stacked, _ = torch.func.stack_module_state(members)
+        self.stacked = nn.ParameterDict({k: nn.Parameter(v.detach()) for k, v in stacked.items()})
+        form = nn.Linear(4, 3).to("meta")
+        self.one = lambda weights, x: torch.func.functional_call(form, weights, (x,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = torch.vmap(self.one, in_dims=(0, None))(dict(self.stacked), x)
+        return torch.tanh(outputs).mean(0)
+
+
+def test_an_ensemble_of_stacked_members():
+    assert_measures(_Members)
+
+
+def test_parameters_without_values_are_refused_by_name():
+    model = _Members()
+    model.form = nn.Linear(4, 3, device="meta")
+    with pytest.raises(analyze.InputError, match=r"form\.weight, form\.bias on the meta device"):
+        measured(model)
 
 
 class _WithoutGraph(Small):

@@ -131,6 +131,8 @@ def _of_function(function: types.FunctionType) -> Iterator[Named]:
 def _own_globals(function: types.FunctionType) -> Iterator[Named]:
     """Modules, tensors and the same file's functions that a function's code names."""
     for name, value in named_globals(function).items():
-        same_file = getattr(value, "__globals__", None) is function.__globals__
-        if isinstance(value, nn.Module | Tensor) or same_file:
+        function_too = isinstance(value, types.FunctionType)
+        if isinstance(value, nn.Module | Tensor) or (
+            function_too and value.__module__ == function.__module__
+        ):
             yield name, value

@@ -24,6 +24,7 @@ from analyze.gradients.settling import (
     needs_gradients,
     output_without_graph,
     refuse_kept_graph,
+    refuse_meta,
     refuse_unlike,
     tried,
     unable_to_have_gradients,
@@ -101,7 +102,8 @@ class Replica:
         selected: Names of the parameters to measure; all by default.
 
     Raises:
-        InputError: the model is compiled to TorchScript, whose calls cannot be seen.
+        InputError: the model is compiled to TorchScript, whose calls cannot be seen, or has
+            parameters without values.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Replica:
         selected: Container[str] | None = None,
     ) -> None:
         _refuse_torchscript(model)
+        refuse_meta(model)
         made_eager(model)
         self.device = device
         self.dtype = dtype

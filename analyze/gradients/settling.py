@@ -59,6 +59,24 @@ def hooked_parameters(model: nn.Module) -> list[str]:
     return [HOOKED.format(names=listed(names))] if names else []
 
 
+def refuse_meta(model: nn.Module) -> None:
+    """Raise where parameters or buffers are on the meta device: they have no values.
+
+    Raises:
+        InputError: naming them.
+    """
+    own = (*model.named_parameters(), *model.named_buffers())
+    names = [name for name, tensor in own if tensor.is_meta]
+    if names:
+        raise InputError(
+            "the model has parameters without values",
+            found=f"{listed(names)} on the meta device",
+            expected="parameters with the values of a checkpoint",
+            fix="build the module on the CPU; or, where torch.func.functional_call needs its form "
+            "alone, keep it out of the modules: self.form = [module]",
+        )
+
+
 def without_hooks(model: nn.Module) -> list[str]:
     """Take those hooks off, which plain autograd would call and rules would not; the notes."""
     notes = hooked_parameters(model)
