@@ -481,6 +481,20 @@ class _Force(Small):
         return self.head(torch.cat([force, x[:, :1]], 1))
 
 
+class _NormalisedForce(Small):
+    """Through a batch norm, whose rule gives its input's gradient with those of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_(True)
+        energy = (torch.tanh(self.norm(self.first(x))) * self.scale).sum()
+        force = torch.autograd.grad(energy, x, create_graph=True)[0]
+        return self.head(torch.cat([force, x[:, :1]], 1))
+
+
 class _Curvature(Small):
     """Gradients of gradients, as networks that solve differential equations take them."""
 
@@ -492,7 +506,9 @@ class _Curvature(Small):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")  # which torch.func.jvp imports
-@pytest.mark.parametrize("build", [_ForOne, _Ensemble, _Tangent, _Slope, _Force, _Curvature])
+@pytest.mark.parametrize(
+    "build", [_ForOne, _Ensemble, _Tangent, _Slope, _Force, _NormalisedForce, _Curvature]
+)
 def test_transforms_and_gradients_inside_of_forward(build):
     assert_measures(build)
 

@@ -218,7 +218,9 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
     """Parameters of rules that autograd still gives a gradient once the calls are taken over."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     mode = Interception(
-        {c.number: c for c in plan.calls}, names, lambda number, call: lambda dy: None
+        {c.number: c for c in plan.calls if c.number in plan.wanted},
+        names,
+        lambda number, call: lambda dy: None,
     )
     with torch.enable_grad(), mode:
         output = replica(batch)

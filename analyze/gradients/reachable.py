@@ -95,7 +95,8 @@ def named_globals(function: types.FunctionType) -> dict[str, Any]:
     """The globals that a function of the user's own has in its code, and code within that."""
     if in_a_library(function):
         return {}
-    names, codes = set(), [function.__code__]
+    names: set[str] = set()
+    codes = [function.__code__]
     while codes:
         code = codes.pop()
         names.update(code.co_names)
