@@ -24,11 +24,11 @@ from analyze.errors import InputError, bad_choice
 from analyze.following import first_job
 from analyze.following import follow as following
 from analyze.gradients.conditions import threads_restored
+from analyze.gradients.copying import copied
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
-from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
 from analyze.preparation import Prepared, prepare
 from analyze.probes import ProbeSet

@@ -111,6 +111,7 @@ def test_another_forward_pass_is_noticed(then, message):
     replica, batch, plan = planned(Changeable(then), torch.randn(4, 5))
     measure(replica, batch, plan)
     replica.model.changed.fill_(1.0)
+    replica.keep_buffers()
     with pytest.raises(ForwardChangedError, match=message):
         measure(replica, batch, plan)
 

@@ -102,9 +102,19 @@ def test_refuses_torchscript():
         analyze.measure(Scripted(), probes, device="cpu")
 
 
-def test_refuses_what_cannot_be_copied():
-    model = nn.Linear(4, 3)
-    model.view_of_weight = model.weight.view(-1)
+class Earlier(nn.Linear):
+    """Computes with a tensor that it made from its weight when it was built."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.view_of_weight = self.weight.view(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.view_of_weight.sum()
+
+
+def test_refuses_what_was_computed_from_parameters_earlier():
+    model = Earlier()
     probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
     with pytest.raises(analyze.InputError, match="view_of_weight has a graph"):
         analyze.measure(model, probes, device="cpu")

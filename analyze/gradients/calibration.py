@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from analyze.errors import InputError
 from analyze.gradients.dependence import meetings
 from analyze.gradients.evidence import SIZES, Evidence, gather, rows
-from analyze.gradients.intercept import Interception
+from analyze.gradients.intercept import Interception, parameters_of
 from analyze.gradients.order import ForwardOrder
 from analyze.gradients.plan import DERIVED, NEVER_USED, VMAP, CallPlan, Plan
 from analyze.gradients.recording import Recording, record
@@ -50,6 +50,7 @@ def calibrate(replica: Replica, probes: Inputs) -> Plan:
             irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
             calls.append(planned)
+    irregular |= _differentiated(base[SIZES[0]], names)
     methods = _methods(replica.parameters, calls, used, irregular)
     plan = Plan(tuple(calls), methods, order.names(used))
     leaked = _leaked(replica, probes.take(rows(SIZES[1], len(probes))), plan)
@@ -76,6 +77,15 @@ def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
                 derived=tuple(k for k, w in call.weights.items() if not w.direct),
             )
     return None
+
+
+def _differentiated(recording: Recording, names: Mapping[int, str]) -> set[str]:
+    """Parameters that the model takes a gradient through itself, inside of its forward pass.
+
+    Their calls are met by two backward passes, so that no rule knows what arrives there.
+    """
+    within = [r for r in recording.records if r.function is torch.autograd.grad]
+    return {n for r in within for tensor in r.inputs for n in parameters_of(tensor, names)}
 
 
 class _Place(str):
@@ -216,7 +226,9 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
     """Parameters of rules that autograd still gives a gradient once the calls are taken over."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     mode = Interception(
-        {c.number: c for c in plan.calls}, names, lambda number, call: lambda dy: None
+        {c.number: c for c in plan.calls if c.number in plan.wanted},
+        names,
+        lambda number, call: lambda dy: None,
     )
     with torch.enable_grad(), mode:
         output = replica(batch)

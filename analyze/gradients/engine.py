@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from analyze.errors import CheckpointError, listed
+from analyze.errors import CheckpointError, InputError, listed
 from analyze.gradients.accumulation import Accumulation
 from analyze.gradients.batch import BatchResult, ForwardChangedError, MethodFailedError
 from analyze.gradients.batch_norm import BatchNormStatistics
@@ -49,6 +49,7 @@ from analyze.gradients.proof import Proof, inexact, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
 from analyze.gradients.seeding import seeded
+from analyze.gradients.settling import Settled
 from analyze.gradients.sharing import worthwhile_shares
 from analyze.gradients.timing import Timing, fastest, seconds
 from analyze.gradients.verdicts import verdicts
@@ -118,6 +119,7 @@ class Engine:
         self.shares = 1  # of a model's batches, each measured by one thread if several
         self.precision = self.dtype, torch.float64  # inside the model, and inside its reference
         self._selected: frozenset[str] | None = None
+        self._settled: Settled | None = None  # what all models' passes need
         self._loader = ProbeLoader(probes)
         self._batches = ProbeBatches(self.cells, self._loader, loss, self.memory)
         self._statistics = BatchNormStatistics(probes, self._loader, loss, settings.batch_norm)
@@ -174,6 +176,7 @@ class Engine:
         self.notes += check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
         self.notes += [note for note in sorted(replica.undone) if note not in self.notes]
+        self.notes += self._statistics.notes(replica, self._spread(5))
         reference = self._reference(replica)
         pair = self._loader.take(self._spread(2)).inputs
         self.precision = precision_inside(replica, pair), precision_inside(reference, pair)
@@ -473,15 +476,22 @@ class Engine:
             self.notes += notes_on(model, self.dtype)
             self.dtype = precision_of(model, self.dtype)
             self.device = resolve_device(self.settings.device, self.dtype)
-        return Replica(model, self.device, self.dtype, self._selected)
+        replica = Replica(model, self.device, self.dtype, self._selected)
+        self._settled = replica.settle(self._loader.take(self._spread(2)).inputs, self._settled)
+        self.notes += [note for note in replica.notes if note not in self.notes]
+        return replica
 
     def _reference(self, replica: Replica) -> Replica:
         """The replica in float64 where the model runs in it, both ways, else a copy as it is."""
         exact = replica.as_dtype(torch.float64)
         try:
+            if self.plan is None:
+                exact.check_own_weights(self._loader.take(self._spread(2)).inputs)
             output = exact(self._loader.take(self._spread(1)).inputs)
             if output.requires_grad:
                 seeded(output, torch.ones_like(output)).backward()
+        except InputError:
+            raise
         except Exception:  # float32 alone, for torch or for the model
             return replica.as_dtype(self.dtype)
         for parameter in exact.parameters.values():

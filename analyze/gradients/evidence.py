@@ -187,6 +187,8 @@ def _gradients(
     output: Tensor, results: Mapping[int, Tensor], example: int
 ) -> Iterator[tuple[int, Tensor]]:
     """The gradient of a random combination of one example's outputs, at each call's result."""
+    if not results:
+        return
     seed = torch.zeros_like(output)
     # Random: the sum of a softmax's outputs has no gradient.
     generator = torch.Generator().manual_seed(example)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
 from analyze.gradients.kinds import as_real
@@ -33,14 +33,13 @@ def vmap_grad(
     replica.forget()
     parameters = {name: replica.parameters[name].detach() for name in names}
     others = {n: p.detach() for n, p in replica.parameters.items() if n not in parameters}
-    buffers = dict(replica.model.named_buffers())
     tensors = inputs.to(replica.device, replica.dtype).tensors
 
     def objective(wanted: dict[str, Tensor], example: dict[str, Tensor], delta: Tensor) -> Tensor:
         batch = {name: tensor[None] for name, tensor in example.items()}
         args = (batch.pop(""),) if "" in batch else ()
-        with replica.computing():
-            output = functional_call(replica.model, (wanted, others, buffers), args, batch)
+        with replica.substituted(wanted | others), replica.computing():
+            output = replica.model(*args, **batch)
         logits = logits_of(output).reshape(delta.shape)  # squeeze() may lack the [1]
         return (as_real(logits) * as_real(delta)).sum()
 

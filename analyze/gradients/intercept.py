@@ -52,7 +52,7 @@ class CountedCalls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func.__name__ in TELLING:
+        if func.__name__ in TELLING or in_a_transform():
             return func(*args, **kwargs)
         if not (torch.is_grad_enabled() and _carries_gradient(args, kwargs)):
             return self.other(func, args, kwargs)
@@ -150,6 +150,15 @@ class _Anchored(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, None]:
         return None, None
+
+
+def in_a_transform() -> bool:
+    """Whether ``torch.vmap`` or ``torch.func.grad`` is running a part of the model.
+
+    Its tensors have another shape than they show, and no memory. What comes out of it is taken for
+    something that depends on the examples, as what a custom autograd function gives.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def planned_call(

@@ -58,6 +58,7 @@ def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Reco
         given.extend(tensors_in((args, kwargs)))
 
     hook = replica.model.register_forward_pre_hook(on_inputs, with_kwargs=True)
+    replica.observe(hook)
     mode = _Recorder(cloned)
     try:
         # With gradients on: without them attention takes a fast path that makes no such calls.
