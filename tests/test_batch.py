@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analyze.gradients.batch import ForwardChangedError, measure_batch
+from analyze.gradients.batch import measure_batch
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.conditions import measuring
 from analyze.gradients.forms.outer_products import SINGLY
+from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.plan import FALLBACKS
 from analyze.gradients.proof import Proof, prove

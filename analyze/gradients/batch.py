@@ -7,7 +7,7 @@ its parts: the sum over each is part of a cell's sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
+from analyze.gradients.failures import MethodFailedError, described, gives_way
+from analyze.gradients.fallback import FALLBACK_METHODS
 from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
 from analyze.gradients.intercept import ForwardChangedError, Interception
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.memory import out_of_memory
-from analyze.gradients.plan import FALLBACKS, Plan
+from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 from analyze.gradients.seeding import seeded
@@ -31,18 +32,6 @@ from analyze.gradients.timing import Clock, fastest
 TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
 
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
-
-
-class MethodFailedError(Exception):
-    """A method could not work out the gradients of some parameters; the next one can.
-
-    Args:
-        parameters: Those of a call whose rule failed, or those of a fallback.
-    """
-
-    def __init__(self, parameters: set[str]) -> None:
-        super().__init__(f"no gradient of {sorted(parameters)}")
-        self.parameters = parameters
 
 
 class OfExamples(NamedTuple):
@@ -186,10 +175,10 @@ def measure_batch(
             raise ForwardChangedError("a parameter was used past the calls of the plan")
     with torch.no_grad():
         collector.finish()
-    for method, measure in FALLBACK_METHODS.items():
+    for method in FALLBACKS:
         if wanted := plan.by_fallback(method):
             with clock.measuring(method) if clock else nullcontext():
-                found = _by_fallback(measure, replica, inputs, seed, wanted, parts)
+                found = _by_fallback(method, replica, inputs, seed, wanted, parts)
             collector.add(found)
     return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
 
@@ -211,7 +200,7 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
 
 
 def _by_fallback(
-    measure: Fallback,
+    method: str,
     replica: Replica,
     inputs: Inputs,
     seed: Tensor,
@@ -224,11 +213,11 @@ def _by_fallback(
         MethodFailedError: ``vmap`` cannot follow the model.
     """
     try:
-        return measure(replica, inputs, seed, names, parts)
+        return FALLBACK_METHODS[method](replica, inputs, seed, names, parts)
     except Exception as error:  # the model's own forward may raise anything under vmap
-        if measure is one_at_a_time or out_of_memory(error):
+        if method == ONE_AT_A_TIME or out_of_memory(error):
             raise  # nothing is left, or a smaller batch is
-        raise MethodFailedError(set(names)) from error
+        raise MethodFailedError(names, f"{method} failed: {described(error)}") from error
 
 
 class _Collector:
@@ -240,6 +229,7 @@ class _Collector:
         self._parts = parts
         self._count = parts.count
         self._clock = clock
+        self._methods = plan.methods
         self._uses = plan.uses  # of the parameters measured by rule, no others
         self._wanted = plan.wanted
         self.calls = {call.number: call for call in plan.calls if call.number in self._wanted}
@@ -270,13 +260,22 @@ class _Collector:
                     return self._add_call(call, dy)
                 with self._clock.measuring(call.rule.name):
                     return self._add_call(call, dy)
-            except Exception as error:  # whatever goes wrong in a rule, other methods are left
-                if out_of_memory(error):
-                    raise
+            except Exception as error:
                 own = {name for w in call.weights.values() for name in w.parameters}
-                raise MethodFailedError(own & self._uses.keys()) from error
+                self._give_way(own & self._uses.keys(), call.rule.name, error)
+                raise
 
         return on_gradient
+
+    def _give_way(self, names: Collection[str], rule: str, error: Exception) -> None:
+        """Whatever goes wrong in a rule, other methods are left.
+
+        Raises:
+            MethodFailedError: they are to be tried.
+        """
+        if gives_way(error):
+            reason = f"the rule {rule} failed: {described(error)}"
+            raise MethodFailedError(names, reason) from error
 
     def check_complete(self, seen: int) -> None:
         """After the forward pass: as many calls as planned."""
@@ -286,7 +285,11 @@ class _Collector:
     def finish(self) -> None:
         """After the backward pass: a call that no gradient reached gave nothing."""
         for name in list(self._pending):
-            self._summarise(name)
+            try:
+                self._summarise(name)
+            except Exception as error:
+                self._give_way({name}, self._methods[name], error)
+                raise
         self.add(self._small.summaries())
 
     def add(self, found: Mapping[str, Summary]) -> None:

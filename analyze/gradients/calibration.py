@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.errors import InputError
+from analyze.errors import InputError, listed
 from analyze.gradients.dependence import meetings
 from analyze.gradients.evidence import SIZES, Evidence, gather, rows
+from analyze.gradients.failures import described, gives_way
 from analyze.gradients.intercept import Interception
 from analyze.gradients.order import ForwardOrder
 from analyze.gradients.plan import DERIVED, NEVER_USED, VMAP, CallPlan, Plan
@@ -23,13 +24,13 @@ from analyze.gradients.seeding import seeded
 SAME = 1e-4  # relative difference of two ways to one call's gradients, in float32
 
 
-def calibrate(replica: Replica, probes: Inputs) -> Plan:
+def calibrate(replica: Replica, probes: Inputs, notes: list[str] | None = None) -> Plan:
     """The plan for ``replica``, from a handful of ``probes`` (at least one; five are best).
 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
     whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
     autograd still reaches past the calls, and a model that makes other calls for other examples
-    leaves all of them.
+    leaves all of them. ``notes`` get what went wrong in a rule that was tried.
 
     Raises:
         InputError: the model has no backward pass.
@@ -45,7 +46,7 @@ def calibrate(replica: Replica, probes: Inputs) -> Plan:
     calls: list[CallPlan] = []
     irregular: set[str] = set() if evidence is not None else used
     for call in evidence or []:
-        planned = planned_by_first_exact_rule(call)
+        planned = planned_by_first_exact_rule(call, notes)
         if planned is None:
             irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
@@ -56,7 +57,9 @@ def calibrate(replica: Replica, probes: Inputs) -> Plan:
     return Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
 
 
-def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
+def planned_by_first_exact_rule(
+    evidence: Evidence, notes: list[str] | None = None
+) -> CallPlan | None:
     """The functional's own rule if it is exact for this call, else autograd of the call.
 
     Returns:
@@ -64,8 +67,8 @@ def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
     """
     own = RULES.get(evidence.record.function)
     for rule in (*([] if own is None else [own]), ALONE, MASKED):
-        call = _bound(rule, evidence)
-        if call is not None and _exact(call):
+        call = _tried(rule, evidence, notes)
+        if call is not None:
             return CallPlan(
                 number=evidence.record.number or 0,
                 function=evidence.record.function.__name__,
@@ -76,6 +79,19 @@ def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
                 derived=tuple(k for k, w in call.weights.items() if not w.direct),
             )
     return None
+
+
+def _tried(rule: Rule, evidence: Evidence, notes: list[str] | None) -> Call | None:
+    """The call as a rule sees it where it is exact for it."""
+    try:
+        call = _bound(rule, evidence)
+        return call if call is not None and _exact(call) else None
+    except Exception as error:
+        if notes is None or not gives_way(error):
+            raise
+        names = [name for w in evidence.weights.values() for name in w.parameters]
+        notes.append(f"{listed(names, 4)}: not measured by {rule.name}: {described(error)}")
+        return None
 
 
 class _Place(str):

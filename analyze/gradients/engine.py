@@ -19,17 +19,19 @@ from torch import nn
 
 from analyze.errors import CheckpointError
 from analyze.gradients.accumulation import Accumulation
-from analyze.gradients.batch import BatchResult, ForwardChangedError, MethodFailedError
+from analyze.gradients.batch import BatchResult
 from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.estimate import time_of_a_batch
+from analyze.gradients.failures import MethodFailedError, demoted
 from analyze.gradients.fit import check_fit
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.isolation import undisturbed
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.loader import ProbeLoader
@@ -89,8 +91,8 @@ class Engine:
         self.dtype = DTYPES[settings.precision]
         self.device = resolve_device(settings.device, self.dtype)
         self.plan: Plan | None = None
-        self.proof = Proof()
         self.notes: list[str] = []  # what the user should know of how it was measured
+        self.proof = Proof(notes=self.notes)
         self.memory = Memory(self.device, self.notes)
         self.repeatable = True
         self.threads = 1  # that may share the batches of a model
@@ -152,7 +154,7 @@ class Engine:
         check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
         refuse_mixing(self._reference(replica), *self._loader.take(self._spread(3)), self.loss)
-        self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
+        self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs, self.notes)
         if state is not None:
             self._adopt_plan(state)
             return
@@ -425,10 +427,8 @@ class Engine:
         while True:
             try:
                 return work()
-            except ForwardChangedError:
-                self.plan = self.plan.demoted(set(self.plan.by_rule))
-            except MethodFailedError as failure:
-                self.plan = self.plan.demoted(failure.parameters)
+            except (ForwardChangedError, MethodFailedError) as failure:
+                self.plan = demoted(self.plan, failure, self.notes)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise

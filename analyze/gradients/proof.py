@@ -13,14 +13,11 @@ import torch
 from torch import Tensor
 
 from analyze.errors import CheckpointError, InputError, listed
-from analyze.gradients.batch import (
-    BatchResult,
-    ForwardChangedError,
-    MethodFailedError,
-    measure_batch,
-)
+from analyze.gradients.batch import BatchResult, measure_batch
+from analyze.gradients.failures import MethodFailedError, demoted
 from analyze.gradients.float64 import double
 from analyze.gradients.forms import Summary
+from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
 from analyze.gradients.replica import Inputs, Replica
@@ -43,12 +40,14 @@ class Proof:
         rounding: Parameters whose gradient was never more than rounding, but not always zero.
         dtype: Precision of the comparison.
         examples: How many examples were compared.
+        notes: Gets why a method gave way to the next one, for the user.
     """
 
     errors: dict[str, float] = field(default_factory=dict)
     rounding: set[str] = field(default_factory=set)
     dtype: str = "float64"
     examples: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def unproven(self, plan: Plan) -> set[str]:
         """Parameters in use whose reference gradient was never more than zero or rounding."""
@@ -110,17 +109,15 @@ def prove(
     while True:
         try:
             batch = measure_batch(replica, inputs, targets, loss, plan)
-        except ForwardChangedError:
-            plan = plan.demoted(set(plan.by_rule))
-            continue
-        except MethodFailedError as failure:
-            plan = plan.demoted(failure.parameters)
+        except (ForwardChangedError, MethodFailedError) as failure:
+            plan = demoted(plan, failure, proof.notes)
             continue
         result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
         if not _same_losses(batch.losses, reference.losses, replica.dtype):
             if not plan.by_rule:  # the model's own calls, unwatched: nothing is left to change
                 raise _inexact(sorted(plan.methods))
-            plan = plan.demoted(set(plan.by_rule))
+            other = MethodFailedError(plan.by_rule, "the watched forward pass gave other losses")
+            plan = demoted(plan, other, proof.notes)
             continue
         wrong = _disagreeing(reference, result, replica.dtype, plan)
         if not wrong:
@@ -128,7 +125,8 @@ def prove(
         hopeless = {name for name in wrong if plan.methods[name] == ONE_AT_A_TIME}
         if hopeless:
             raise _inexact(sorted(hopeless))
-        plan = plan.demoted(wrong)
+        other = MethodFailedError(wrong, "the method before disagreed with plain autograd")
+        plan = demoted(plan, other, proof.notes)
     _update(proof, reference, result, replica.dtype)
     return plan
 
