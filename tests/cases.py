@@ -345,6 +345,37 @@ class Queries(nn.Module):
         return self.head(F.scaled_dot_product_attention(self.queries, x, x).flatten(1))
 
 
+class SharedSlope(nn.Module):
+    """One PReLU at several places, one of them a head that the loss does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 6), nn.Linear(6, 6)
+        self.slope = nn.PReLU(6)
+        self.aside = nn.Sequential(nn.Linear(6, 6), self.slope, nn.Linear(6, CLASSES))
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.slope(self.second(self.slope(self.first(x))))
+        return {"logits": self.head(y), "aside": self.aside(y)}
+
+
+class SharedToken(nn.Module):
+    """A token assigned and chosen at several places: other kinds of one call, used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(5))
+        self.bilinear = nn.Bilinear(5, 5, 5)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.where(x > 0, x, self.token)
+        y = torch.tanh(self.bilinear(y, x))
+        y = torch.where(y > 0, self.bilinear(x, y), self.token)
+        return self.head(torch.lerp(y, self.token, 0.3))
+
+
 class Copies(nn.Module):
     """Parameters made as large as the batch, in all the ways there are."""
 
@@ -735,6 +766,11 @@ CASES = [
     Case("queries", Queries, images(3, 4),
          {"queries": "autograd of one call", "token": "autograd of one call",
           "slope.weight": "autograd of one call"}),
+    Case("shared-slope", SharedSlope, images(5),
+         {"slope.weight": "autograd of one call", "first.weight": "linear",
+          "aside.0.weight": "never used"}),
+    Case("shared-token", SharedToken, images(5),
+         {"token": "autograd of one call", "bilinear.weight": "autograd of one call"}),
     Case("copies", Copies, images(3, 4),
          {"first": "expand", "second": "repeat", "third": "expand",
           "fourth": "autograd of one call, masked", "fifth": "add"}),

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 import analyze
 from analyze.check import check
-from analyze.gradients.rules import ALONE, RULES
 from analyze.gradients.measurement import Settings
+from analyze.gradients.rules import ALONE, RULES
 from analyze.job import Options
 from tests.conftest import TinyRun
 from tests.test_engine import assert_agrees, expected_of, with_probes
@@ -102,7 +102,8 @@ def test_what_vmap_cannot_follow_is_told():
 def test_check_and_run_tell_it_in_the_terminal(tiny: TinyRun, monkeypatch):
     exchange(monkeypatch, RULES[F.linear], failing)
     told = "measured by vmap(grad), as the rule linear failed: KeyError: 'no such argument'"
-    assert any(told in warning for warning in check(tiny.path, Options(settings=Settings(device="cpu"))).warnings)
+    options = Options(settings=Settings(device="cpu"))
+    assert any(told in warning for warning in check(tiny.path, options).warnings)
     result = tiny.run()
     assert result.exit_code == 0, result.stderr
     assert told in result.stderr
