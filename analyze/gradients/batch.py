@@ -20,7 +20,7 @@ from torch import Tensor
 from analyze.gradients.failures import MethodFailedError, described, gives_way
 from analyze.gradients.fallback import FALLBACK_METHODS
 from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
-from analyze.gradients.intercept import ForwardChangedError, Interception
+from analyze.gradients.intercept import ForwardChangedError, Interception, parameters_of
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.memory import out_of_memory
 from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
@@ -152,14 +152,26 @@ def measure_batch(
     that also give the squared norms; the fallback runs the model again.
     """
     parts = parts or Parts([len(inputs)])
-    collector = _Collector(plan, parts, clock, take)
-    for parameter in replica.parameters.values():
-        parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
-    names = {id(parameter): name for name, parameter in replica.parameters.items()}
-    mode = Interception(collector.calls, names, collector.on_call)
-    with mode if collector.calls else nullcontext():
-        output = replica(inputs)
-    collector.check_complete(mode.seen)
+    try:
+        return _measured(replica, inputs, targets, loss, plan, parts, clock, take)
+    except ForwardChangedError as change:
+        change.batch = inputs, targets
+        raise
+
+
+def _measured(
+    replica: Replica,
+    inputs: Inputs,
+    targets: Tensor,
+    loss: Loss,
+    plan: Plan,
+    parts: Parts,
+    clock: Clock | None,
+    take: TakeTotals | None,
+) -> BatchResult:
+    collector, mode, output = _forward(
+        replica, inputs, [_Collector(own, parts, clock, take) for own in plan.patterns]
+    )
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))
     collector.scale = _power_of_two(seed)
     seed *= collector.scale
@@ -181,6 +193,33 @@ def measure_batch(
                 found = _by_fallback(method, replica, inputs, seed, wanted, parts)
             collector.add(found)
     return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
+
+
+def _forward(
+    replica: Replica, inputs: Inputs, collectors: list[_Collector]
+) -> tuple[_Collector, Interception, Tensor]:
+    """A pass by the first pattern of calls that is the batch's, and what watched it.
+
+    Raises:
+        ForwardChangedError: there is none.
+    """
+    for parameter in replica.parameters.values():
+        parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
+    names = {id(parameter): name for name, parameter in replica.parameters.items()}
+    changes: list[ForwardChangedError] = []
+    for collector in collectors:
+        mode = Interception(collector.calls, names, collector.on_call)
+        try:
+            with mode if collector.calls else nullcontext():
+                output = replica(inputs)
+            collector.check_complete(mode.seen)
+            if len(collectors) > 1:  # before anything is taken, so that the next can be tried
+                collector.check_apart(output, names)
+            return collector, mode, output
+        except ForwardChangedError as change:  # whose frames hold the pass
+            changes.append(ForwardChangedError(str(change), change.parameters))
+    # The one that comes closest: all of its calls but some are the batch's.
+    raise next((change for change in changes if change.parameters), changes[0])
 
 
 def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,6 +269,9 @@ class _Collector:
         self._count = parts.count
         self._clock = clock
         self._methods = plan.methods
+        self._by_rule = set(plan.by_rule)
+        self._misfits: list[str] = []  # what some calls saw, and whose they are
+        self._misfit: set[str] = set()
         self._uses = plan.uses  # of the parameters measured by rule, no others
         self._wanted = plan.wanted
         self.calls = {call.number: call for call in plan.calls if call.number in self._wanted}
@@ -241,12 +283,17 @@ class _Collector:
         self.squares: dict[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
 
-    def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None]:
-        """Check the call against the batch; its output's gradient will come later."""
+    def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None] | None:
+        """Check the call against the batch; its output's gradient will come later.
+
+        A call that does not fit is left alone, so that all of them are known after the pass.
+        """
         for argument, layout in call.layouts.items():
             if not layout.fits(call.arguments[argument], self._count):
                 shape = list(call.arguments[argument].shape)
-                raise ForwardChangedError(f"{call.rule.name} saw {shape}")
+                self._misfits.append(f"{call.rule.name} saw {shape}")
+                self._misfit |= self._measured_by(call)
+                return None
         call.wanted = self._wanted[number]
 
         def on_gradient(dy: Tensor) -> Tensor | None:
@@ -261,8 +308,7 @@ class _Collector:
                 with self._clock.measuring(call.rule.name):
                     return self._add_call(call, dy)
             except Exception as error:
-                own = {name for w in call.weights.values() for name in w.parameters}
-                self._give_way(own & self._uses.keys(), call.rule.name, error)
+                self._give_way(self._measured_by(call), call.rule.name, error)
                 raise
 
         return on_gradient
@@ -278,9 +324,21 @@ class _Collector:
             raise MethodFailedError(names, reason) from error
 
     def check_complete(self, seen: int) -> None:
-        """After the forward pass: as many calls as planned."""
+        """After the forward pass: as many calls as planned, and all of them fit."""
         if seen != len(self.calls):
             raise ForwardChangedError(f"{seen} calls instead of {len(self.calls)}")
+        if self._misfits:
+            raise ForwardChangedError(self._misfits[0], self._misfit)
+
+    def check_apart(self, output: Tensor, names: Mapping[int, str]) -> None:
+        """No gradient goes past the calls to a parameter that they measure."""
+        if any(name in self._by_rule for name in parameters_of(output, names)):
+            raise ForwardChangedError("a parameter is used past the calls of the plan")
+
+    def _measured_by(self, call: Call) -> set[str]:
+        """The parameters of a call that are measured by rule."""
+        own = {name for w in call.weights.values() for name in w.parameters}
+        return own & self._uses.keys()
 
     def finish(self) -> None:
         """After the backward pass: a call that no gradient reached gave nothing."""

@@ -14,6 +14,7 @@ from analyze.gradients.evidence import SIZES, Evidence, gather, rows
 from analyze.gradients.failures import described, gives_way
 from analyze.gradients.intercept import Interception
 from analyze.gradients.order import ForwardOrder
+from analyze.gradients.patterns import most_alike
 from analyze.gradients.plan import DERIVED, NEVER_USED, VMAP, CallPlan, Plan
 from analyze.gradients.recording import Recording, record
 from analyze.gradients.replica import Inputs, Replica
@@ -29,14 +30,25 @@ def calibrate(replica: Replica, probes: Inputs, notes: list[str] | None = None) 
 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
     whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
-    autograd still reaches past the calls, and a model that makes other calls for other examples
-    leaves all of them. ``notes`` get what went wrong in a rule that was tried.
+    autograd still reaches past the calls. Where a model makes other calls for other examples, it is
+    the plan of those probes of which the most make the same calls; if none do, the fallback is left
+    with all parameters. ``notes`` get what went wrong in a rule that was tried.
 
     Raises:
         InputError: the model has no backward pass.
 
     Cost: ten forward and seven backward passes over two or three examples.
     """
+    plan, regular = _calibrated(replica, probes, notes)
+    if not regular:
+        some = most_alike(replica, probes)
+        if len(some) < len(probes):
+            plan, _ = _calibrated(replica, probes.take(some), notes)
+    return plan
+
+
+def _calibrated(replica: Replica, probes: Inputs, notes: list[str] | None) -> tuple[Plan, bool]:
+    """The plan, and whether the probes made the same calls whichever of them were in a batch."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     with ForwardOrder(replica) as order:
         base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in SIZES}
@@ -54,7 +66,8 @@ def calibrate(replica: Replica, probes: Inputs, notes: list[str] | None = None) 
     methods = _methods(replica.parameters, calls, used, irregular)
     plan = Plan(tuple(calls), methods, order.names(used))
     leaked = _leaked(replica, probes.take(rows(SIZES[1], len(probes))), plan)
-    return Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
+    plan = Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
+    return plan, evidence is not None
 
 
 def planned_by_first_exact_rule(

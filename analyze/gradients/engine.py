@@ -26,7 +26,7 @@ from analyze.gradients.cell_sums import CellSums
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.estimate import time_of_a_batch
-from analyze.gradients.failures import MethodFailedError, demoted
+from analyze.gradients.failures import MethodFailedError
 from analyze.gradients.fit import check_fit
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
@@ -34,12 +34,13 @@ from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
 from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.isolation import undisturbed
 from analyze.gradients.layers import selected_parameters
+from analyze.gradients.learning import otherwise
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.memory import Memory, out_of_memory
 from analyze.gradients.non_finite import check_gradients, check_losses
-from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
+from analyze.gradients.plan import Plan, merged
 from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, prove
 from analyze.gradients.refusal import refuse_mixing
@@ -193,9 +194,7 @@ class Engine:
         proven, memory that was not enough.
         """
         assert self.plan is not None, "prepare comes first"
-        ours, methods = self.plan.methods, dict(state["methods"])
-        demoted = {n: m for n, m in ours.items() if m in FALLBACKS and methods[n] != ONE_AT_A_TIME}
-        self.plan = self._with_choices(methods | demoted, state)
+        self.plan = self._with_choices(merged(self.plan.methods, state["methods"]), state)
         errors = self.proof.errors
         errors |= {n: max(e, errors.get(n, 0.0)) for n, e in state["errors"].items()}
         self.proof.rounding |= set(state["rounding"])
@@ -419,7 +418,8 @@ class Engine:
     def _way(self) -> tuple[object, ...]:
         """What a fallback changes."""
         assert self.plan is not None
-        return dict(self.plan.methods), self.memory.batch_size, self.memory.host_sums
+        methods, patterns = dict(self.plan.methods), len(self.plan.patterns)
+        return methods, patterns, self.memory.batch_size, self.memory.host_sums
 
     def _by_methods_that_work(self, replica: Replica, work: Callable[[], Result]) -> Result:
         """Do some work; again with other methods, or in less memory, where that fails."""
@@ -428,11 +428,19 @@ class Engine:
             try:
                 return work()
             except (ForwardChangedError, MethodFailedError) as failure:
-                self.plan = demoted(self.plan, failure, self.notes)
+                self._go_on(replica, failure)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 self.memory.lower(len(self.cells), replica.values)
+
+    def _go_on(self, replica: Replica, failure: MethodFailedError | ForwardChangedError) -> None:
+        """With a further pattern of calls, proven like the first, or by other methods."""
+        assert self.plan is not None
+        self.plan, examples = otherwise(replica, failure, self.plan, self.notes)
+        if examples is not None:
+            exact = self._reference(replica)
+            self.plan = prove(exact, *examples, self.loss, self.plan, self.proof)
 
     def _spread(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets."""

@@ -130,7 +130,8 @@ def _exchanges(available: int) -> Iterator[tuple[int, int, Tensor]]:
     for n in SIZES:
         for example in range(n):
             exchanged = rows(n, available).clone()
-            exchanged[example] = (n + example) % available
+            other = (n + example) % available
+            exchanged[example] = (other + 1) % available if other == exchanged[example] else other
             yield n, example, exchanged
 
 

@@ -39,9 +39,10 @@ def gives_way(error: Exception) -> bool:
 
 def demoted(plan: Plan, failure: MethodFailedError | ForwardChangedError, notes: list[str]) -> Plan:
     """The plan with the next method for what failed, and a note of the cause for the user."""
-    names, reason = set(plan.by_rule), f"other examples make other calls: {failure}"
-    if isinstance(failure, MethodFailedError):
-        names, reason = failure.parameters, str(failure)
+    names, reason = failure.parameters, str(failure)
+    if isinstance(failure, ForwardChangedError):
+        names = names or set(plan.by_rule)
+        reason = f"other examples make other calls: {failure}"
     later = plan.demoted(names)
     concerned = [name for name in later.methods if name in names]
     for method in dict.fromkeys(later.methods[name] for name in concerned):

@@ -31,7 +31,17 @@ OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
 
 
 class ForwardChangedError(Exception):
-    """A forward pass made other calls than the plan says: control flow that depends on the data."""
+    """A forward pass made other calls than the plan says: control flow that depends on the data.
+
+    Args:
+        message: What is different.
+        parameters: Those of the calls that are different, where all others are as planned.
+    """
+
+    def __init__(self, message: str, parameters: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.parameters = set(parameters)
+        self.batch: tuple[Any, Tensor] | None = None  # inputs and targets, once they are known
 
 
 class CountedCalls(TorchFunctionMode):

@@ -50,12 +50,25 @@ class Plan:
             ``FALLBACKS``, or ``NEVER_USED``.
         order: Names of parameters in forward order, the never used last.
         algorithms: Kind of call to the algorithm that was fastest for it.
+        others: The calls of other forward passes, where the examples of a batch decide which calls
+            a model makes: each is a pattern that was calibrated and proven like the first.
     """
 
     calls: tuple[CallPlan, ...]
     methods: dict[str, str]
     order: tuple[str, ...]
     algorithms: dict[str, str] = field(default_factory=dict)
+    others: tuple[tuple[CallPlan, ...], ...] = ()
+
+    @cached_property
+    def patterns(self) -> list[Plan]:
+        """The plan for each pattern of calls, in the order in which they were found."""
+        return [replace(self, calls=calls, others=()) for calls in (self.calls, *self.others)]
+
+    def with_pattern(self, other: Plan) -> Plan:
+        """The plan for the passes of another one as well, by methods that hold for both."""
+        methods = merged(self.methods, other.methods)
+        return replace(self, methods=methods, others=(*self.others, other.calls))
 
     @cached_property
     def by_rule(self) -> list[str]:
@@ -98,6 +111,26 @@ class Plan:
 def uses(method: str, rule: str) -> bool:
     """Whether a parameter's method, as the plan has it, includes a rule or is that fallback."""
     return rule == method or rule in method.removesuffix(f", {DERIVED}").split(" + ")
+
+
+def merged(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """The method of each parameter that holds wherever one of two does.
+
+    The later of two where one is a fallback; of rules, all of them.
+    """
+    return {name: _of_both(method, theirs[name]) for name, method in ours.items()}
+
+
+def _of_both(one: str, other: str) -> str:
+    for method in (ONE_AT_A_TIME, VMAP):
+        if method in (one, other):
+            return method
+    if NEVER_USED in (one, other):
+        return other if one == NEVER_USED else one
+    suffix = f", {DERIVED}"
+    rules = dict.fromkeys(r for m in (one, other) for r in m.removesuffix(suffix).split(" + "))
+    derived = one.endswith(suffix) or other.endswith(suffix)
+    return " + ".join(rules) + (suffix if derived else "")
 
 
 def next_method(method: str) -> str:

@@ -18,6 +18,7 @@ from analyze.gradients.failures import MethodFailedError, demoted
 from analyze.gradients.float64 import double
 from analyze.gradients.forms import Summary
 from analyze.gradients.intercept import ForwardChangedError
+from analyze.gradients.learning import otherwise
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
 from analyze.gradients.replica import Inputs, Replica
@@ -110,7 +111,7 @@ def prove(
         try:
             batch = measure_batch(replica, inputs, targets, loss, plan)
         except (ForwardChangedError, MethodFailedError) as failure:
-            plan = demoted(plan, failure, proof.notes)
+            plan, _ = otherwise(replica, failure, plan, proof.notes)  # proven by what follows
             continue
         result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
         if not _same_losses(batch.losses, reference.losses, replica.dtype):
