@@ -511,19 +511,70 @@ class Cells(nn.Module):
 
 
 class PackedSequence(nn.Module):
-    """Sequences of different length packed into one, which only the last fallback measures."""
+    """Sequences of different length packed into one; a layer sees the packed rows as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[nn.RNNBase] = nn.LSTM, **options: Any) -> None:
         super().__init__()
-        self.inner = nn.LSTM(4, 5)
-        self.head = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, CLASSES))
+        self.inner = kind(4, 5, **options)
+        width = 5 if not options.get("proj_size") else options["proj_size"]
+        width *= 2 if options.get("bidirectional") else 1
+        self.rows = nn.Sequential(nn.Linear(width, 6), nn.LayerNorm(6))
+        self.head = nn.Linear(6 + width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        lengths = 1 + (x[:, 0, 0] > 0).long().cpu()
+        lengths = 1 + (x[:, :, 0] > 0).sum(1).clamp(max=x.shape[1] - 1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
             x, lengths, batch_first=True, enforce_sorted=False
         )
-        return self.head(self.inner(packed)[1][0][0])
+        y, state = self.inner(packed)
+        state = state[0] if isinstance(state, tuple) else state
+        last = state[-1] if not self.inner.bidirectional else torch.cat((state[-2], state[-1]), 1)
+        rows = nn.utils.rnn.PackedSequence(self.rows(y.data), *y[1:])
+        padded = nn.utils.rnn.pad_packed_sequence(rows, batch_first=True)[0]
+        return self.head(torch.cat((torch.tanh(padded).sum(1), last), 1))
+
+
+class Experts(nn.Module):
+    """Each example goes to some of the experts, as mixtures of experts do it."""
+
+    def __init__(self, tokens: bool = False) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.router = nn.Linear(5, 3)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(5, 6), nn.PReLU(), nn.LayerNorm(6), nn.Linear(6, 5))
+            for _ in range(3)
+        )
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(0, -2)
+        weights, chosen = self.router(rows).softmax(1).topk(2)
+        y = torch.zeros_like(rows)
+        for k, expert in enumerate(self.experts):
+            row, place = (chosen == k).nonzero(as_tuple=True)
+            y = y.index_add(0, row, expert(rows[row]) * weights[row, place, None])
+        y = torch.tanh(y).view_as(x)
+        return self.head(y.mean(1) if self.tokens else y)
+
+
+class Unpadded(nn.Module):
+    """Leaves out rows of padding, then goes on with the others alone, as unpadded attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 6, padding_idx=0)
+        self.shift = nn.Parameter(torch.randn(6))
+        self.inner = nn.Linear(6, 6)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        there = ids > 0
+        rows = self.embed(ids[there]) + self.shift  # [R, 6]
+        rows = torch.tanh(self.inner(rows))
+        y = rows.new_zeros(*ids.shape, 6)
+        y[there] = rows
+        return self.head(y.sum(1))
 
 
 class _Doubled(torch.autograd.Function):
@@ -858,9 +909,26 @@ CASES = [
          {"inner.weight_hh_l0": "linear"}),
     Case("cells", Cells, images(3, 4),
          {"lstm.weight_hh": "linear", "gru.weight_ih": "linear", "start": "expand"}),
-    Case("packed-sequence", PackedSequence, images(2, 4),
-         {"inner.weight_hh_l0": "one at a time", "head.0.weight": "linear",
-          "head.2.weight": "linear"}),
+    Case("packed-sequence", PackedSequence, images(3, 4),
+         {"inner.weight_hh_l0": "linear, rows traced", "inner.bias_ih_l0": "linear, rows traced",
+          "rows.0.weight": "linear, rows traced", "rows.1.weight": "layer_norm, rows traced",
+          "head.weight": "linear"}),
+    Case("packed-lstm-all-options", lambda: PackedSequence(
+        num_layers=2, bidirectional=True, proj_size=3), images(4, 4),
+        {"inner.weight_hr_l1_reverse": "linear, rows traced",
+         "inner.weight_ih_l1": "linear, rows traced", "head.weight": "linear"}),
+    Case("packed-gru", lambda: PackedSequence(nn.GRU, bidirectional=True), images(4, 4),
+         {"inner.weight_hh_l0_reverse": "linear, rows traced"}),
+    Case("experts", Experts, images(5),
+         {"router.weight": "linear", "experts.0.0.weight": "linear, rows traced",
+          "experts.1.1.weight": "autograd of one call, rows traced",
+          "experts.0.2.bias": "layer_norm, rows traced", "head.weight": "linear"}),
+    Case("experts-of-tokens", lambda: Experts(tokens=True), images(4, 5),
+         {"experts.0.0.weight": "linear, rows traced", "head.weight": "linear"}),
+    Case("unpadded", Unpadded, lambda: torch.randint(9, (EXAMPLES, 4)).index_put(
+        (torch.tensor([0, 3, 5]), torch.tensor([0, 2, 3])), torch.tensor(0)),
+        {"embed.weight": "embedding, rows traced", "shift": "add, rows traced",
+         "inner.weight": "linear, rows traced", "head.weight": "linear"}),
     Case("custom-function", CustomFunction, images(5),
          {"first.weight": "linear", "weight": "one at a time", "head.weight": "linear"}),
     Case("siamese", Siamese, lambda: {
@@ -877,7 +945,8 @@ CASES = [
     Case("two-inputs", TwoInputs, lambda: {
         "ids": torch.randint(6, (EXAMPLES, 2)), "features": torch.randn(EXAMPLES, 3)},
         {"embed.weight": "embedding", "inner.weight": "linear"}),
-    Case("routed", Routed, images(5), {"expert.weight": "one at a time"}),
+    Case("routed", Routed, images(5),
+         {"expert.weight": "linear, rows traced", "always.weight": "linear"}),
 ]  # fmt: skip
 
 

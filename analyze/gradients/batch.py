@@ -28,6 +28,7 @@ from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 from analyze.gradients.seeding import seeded
 from analyze.gradients.timing import Clock, fastest
+from analyze.gradients.tracing import RowsMixExamplesError, by_example, factors, passes
 
 TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
 
@@ -180,6 +181,11 @@ def _measured(
         # their layers may be measured by rule.
         attached = [name for method in FALLBACKS for name in plan.by_fallback(method)]
         leaves = [replica.parameters[name] for name in (*plan.by_rule, *attached)]
+        for digit in range(passes(len(inputs)) if collector.traces else 0):
+            collector.tracing = True  # nothing is measured, the rows of calls are told apart
+            start = seeded(output, seed * factors(seed, digit))
+            torch.autograd.grad(start, [*leaves, mode.anchor], retain_graph=True, allow_unused=True)
+        collector.tracing = False
         start = seeded(output, seed)
         del output  # which may be as large as all activations, and is needed no more
         grads = torch.autograd.grad(start, [*leaves, mode.anchor], allow_unused=True)
@@ -208,7 +214,7 @@ def _forward(
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     changes: list[ForwardChangedError] = []
     for collector in collectors:
-        mode = Interception(collector.calls, names, collector.on_call)
+        mode = Interception(collector.calls, names, collector.on_call, not collector.traces)
         try:
             with mode if collector.calls else nullcontext():
                 output = replica(inputs)
@@ -276,6 +282,9 @@ class _Collector:
         self._wanted = plan.wanted
         self.calls = {call.number: call for call in plan.calls if call.number in self._wanted}
         self._choice = AlgorithmChoice(plan.algorithms)
+        self.traces = any(call.traced for call in self.calls.values())
+        self.tracing = False  # a backward pass before the last
+        self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
         self._pending: dict[str, list[Form]] = {}
         self._small = Gathered(parts)
         self._take = take
@@ -289,7 +298,7 @@ class _Collector:
         A call that does not fit is left alone, so that all of them are known after the pass.
         """
         for argument, layout in call.layouts.items():
-            if not layout.fits(call.arguments[argument], self._count):
+            if not call.traced and not layout.fits(call.arguments[argument], self._count):
                 shape = list(call.arguments[argument].shape)
                 self._misfits.append(f"{call.rule.name} saw {shape}")
                 self._misfit |= self._measured_by(call)
@@ -297,16 +306,24 @@ class _Collector:
         call.wanted = self._wanted[number]
 
         def on_gradient(dy: Tensor) -> Tensor | None:
-            if not call.output.fits(dy, self._count):
-                raise ForwardChangedError(f"{call.rule.name} gave {list(dy.shape)}")
+            if self.tracing:
+                if call.traced:
+                    self._multiples.setdefault(number, []).append(dy)
+                return None
+            if not call.traced and not call.output.fits(dy, self._count):
+                gave = f"{call.rule.name} gave {list(dy.shape)}"
+                raise ForwardChangedError(gave, self._measured_by(call))
             if call.changed_in_place():
                 raise ForwardChangedError(f"the input of {call.rule.name} was changed in place")
             try:
                 # Autograd records nothing here: hooks run in the mode of the backward pass.
                 if self._clock is None:
-                    return self._add_call(call, dy)
+                    return self._add_call(number, call, dy)
                 with self._clock.measuring(call.rule.name):
-                    return self._add_call(call, dy)
+                    return self._add_call(number, call, dy)
+            except RowsMixExamplesError as error:
+                reason = f"of a call of {call.rule.name} {error}"
+                raise MethodFailedError(self._measured_by(call), reason) from error
             except Exception as error:
                 self._give_way(self._measured_by(call), call.rule.name, error)
                 raise
@@ -359,12 +376,18 @@ class _Collector:
             else:
                 self._take(name, summary.totals, self.scale)
 
-    def _add_call(self, call: Call, dy: Tensor) -> Tensor | None:
+    def _add_call(self, number: int, call: Call, dy: Tensor) -> Tensor | None:
         """Add the gradients of a call; a parameter is done when all of its uses are there.
 
         Returns:
             The gradient of the call's fused argument, where that is wanted.
         """
+        given = call
+        if call.traced:
+            together = by_example(call, dy, self._multiples.pop(number, []), self._count)
+            if together is None:
+                return None
+            call, dy = together
         forms = call.rule.forms(call, dy)
         fused = forms.pop(call.rule.fused, None) if call.rule.fused else None
         for argument, form in forms.items():
@@ -374,7 +397,7 @@ class _Collector:
                 self._pending.setdefault(name, []).append(own)
                 if len(self._pending[name]) == self._uses[name]:
                     self._summarise(name)
-        call.release()
+        given.release()
         return None if fused is None else fused.explicit(0, fused.count)
 
     def _summarise(self, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,12 +11,12 @@ from torch import Tensor
 
 from analyze.errors import InputError, listed
 from analyze.gradients.dependence import meetings
-from analyze.gradients.evidence import SIZES, Evidence, gather, rows
+from analyze.gradients.evidence import SIZES, Evidence, gather, row_by_row, rows
 from analyze.gradients.failures import described, gives_way
 from analyze.gradients.intercept import Interception
 from analyze.gradients.order import ForwardOrder
 from analyze.gradients.patterns import most_alike
-from analyze.gradients.plan import DERIVED, NEVER_USED, VMAP, CallPlan, Plan
+from analyze.gradients.plan import DERIVED, NEVER_USED, TRACED, VMAP, CallPlan, Plan
 from analyze.gradients.recording import Recording, record
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
@@ -58,7 +59,10 @@ def _calibrated(replica: Replica, probes: Inputs, notes: list[str] | None) -> tu
     calls: list[CallPlan] = []
     irregular: set[str] = set() if evidence is not None else used
     for call in evidence or []:
-        planned = planned_by_first_exact_rule(call, notes)
+        ragged = call.ragged or call.record.packed
+        planned = None if ragged else planned_by_first_exact_rule(call, notes)
+        if planned is None:
+            planned = _traced(call, notes)
         if planned is None:
             irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
@@ -70,8 +74,15 @@ def _calibrated(replica: Replica, probes: Inputs, notes: list[str] | None) -> tu
     return plan, evidence is not None
 
 
+def _traced(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
+    """The call by a rule that takes its rows for examples, whose they are to be found out."""
+    by_row = row_by_row(evidence)
+    planned = None if by_row is None else planned_by_first_exact_rule(by_row, notes, (ALONE,))
+    return None if planned is None else replace(planned, traced=True)
+
+
 def planned_by_first_exact_rule(
-    evidence: Evidence, notes: list[str] | None = None
+    evidence: Evidence, notes: list[str] | None = None, besides: tuple[Rule, ...] = (ALONE, MASKED)
 ) -> CallPlan | None:
     """The functional's own rule if it is exact for this call, else autograd of the call.
 
@@ -79,7 +90,7 @@ def planned_by_first_exact_rule(
         None where it is not known where the examples lie in the result.
     """
     own = RULES.get(evidence.record.function)
-    for rule in (*([] if own is None else [own]), ALONE, MASKED):
+    for rule in (*([] if own is None else [own]), *besides):
         call = _tried(rule, evidence, notes)
         if call is not None:
             return CallPlan(
@@ -149,7 +160,8 @@ def _bound(rule: Rule, evidence: Evidence) -> Call | None:
 def _exact(call: Call) -> bool:
     """Whether the rule takes the call; of autograd for each example alone, whether it agrees.
 
-    A call that has the size of the batch written into it cannot run for one example.
+    A call that has the size of the batch written into it cannot run for one example. Of one that
+    got no rows, such as an expert's, nothing is known before the proof.
     """
     if call.rule is MASKED:
         return True
@@ -157,8 +169,11 @@ def _exact(call: Call) -> bool:
         return call.rule.accepts(call)
     try:
         dy = _random_like(_result(call))
+        if not dy.numel():
+            return True
         alone, masked = call.rule.forms(call, dy), MASKED.forms(call, dy)
-        return all(_same(alone[k].explicit(0, 2), masked[k].explicit(0, 2)) for k in alone)
+        few = min(2, call.output.count(dy))
+        return all(_same(alone[k].explicit(0, few), masked[k].explicit(0, few)) for k in alone)
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False
 
@@ -215,13 +230,15 @@ def _methods(
 ) -> dict[str, str]:
     """The method of each parameter: the rules of its calls, or the fallback."""
     rules: dict[str, dict[str, None]] = {}
-    derived: set[str] = set()
+    marks: dict[str, set[str]] = {DERIVED: set(), TRACED: set()}
     for call in calls:
         for argument, own in call.weights.items():
             for name in own:
                 rules.setdefault(name, {})[call.rule] = None
             if argument in call.derived:
-                derived |= set(own)
+                marks[DERIVED] |= set(own)
+            if call.traced:
+                marks[TRACED] |= set(own)
     methods = {}
     for name in parameters:
         if name not in used:
@@ -229,7 +246,8 @@ def _methods(
         elif name in irregular or name not in rules:
             methods[name] = VMAP
         else:
-            methods[name] = " + ".join(rules[name]) + (f", {DERIVED}" if name in derived else "")
+            told = [mark for mark, names in marks.items() if name in names]
+            methods[name] = ", ".join([" + ".join(rules[name]), *told])
     return methods
 
 

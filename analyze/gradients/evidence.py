@@ -8,7 +8,7 @@ of two and of three tell an axis of examples from one that has their number by c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Evidence:
             grow with the batch.
         output: The layouts that explain the gradients at the result; None where a call has several
             results.
+        ragged: Whether the call has another size where one example is exchanged for another.
     """
 
     record: Record
@@ -44,6 +45,7 @@ class Evidence:
     data: frozenset[str]
     arguments: dict[str, list[ExampleLayout]]
     output: list[ExampleLayout] | None
+    ragged: bool = False
 
     @property
     def output_layout(self) -> ExampleLayout | None:
@@ -84,6 +86,7 @@ def gather(
     if not all(_alike(recording, base[n]) for n, recording in kept.items()):
         return None
     arguments = {m: _possible([tensors_of(base[n].counted[m]) for n in SIZES]) for m in numbers}
+    ragged: set[int] = set()
     for n, example, exchanged in _exchanges(len(probes)):
         other = record(replica, probes.take(exchanged), numbers)
         if not _alike(other, base[n]):
@@ -91,6 +94,8 @@ def gather(
         for number in numbers:
             before, after = kept[n].counted[number], other.counted[number]
             _narrow(arguments[number], tensors_of(before), tensors_of(after), example)
+            if _shapes(before) != _shapes(after):
+                ragged.add(number)
     outputs = _layouts_of_outputs(base, met)
     found = []
     for m in met:
@@ -102,8 +107,23 @@ def gather(
         }
         data = frozenset(place for place, tensor in places.items() if id(tensor) in m.data)
         own = kept[SIZES[0]].counted[m.number]
-        found.append(Evidence(own, weights, data, arguments[m.number], outputs.get(m.number)))
+        output, irregular = outputs.get(m.number), m.number in ragged
+        found.append(Evidence(own, weights, data, arguments[m.number], output, irregular))
     return found
+
+
+def row_by_row(evidence: Evidence) -> Evidence | None:
+    """The call with each row of its first axis as an example of its own.
+
+    Returns:
+        None where data and output have other rows.
+    """
+    tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
+    sizes = {t.shape[:1] for t in (outputs[0], *(tensors[place] for place in evidence.data))}
+    if evidence.output is None or len(sizes) != 1 or not outputs[0].dim():
+        return None
+    at = [ExampleLayout(0)]
+    return replace(evidence, arguments=dict.fromkeys(evidence.data, at), output=at)
 
 
 def rows(count: int, available: int) -> Tensor:
@@ -115,6 +135,11 @@ def tensors_of(record: Record) -> dict[str, Tensor]:
     """Place to tensor, for the tensors among the arguments of a call."""
     flat = flattened(record.args, record.kwargs)
     return {place: value for place, value in flat.items() if isinstance(value, Tensor)}
+
+
+def _shapes(record: Record) -> list[torch.Size]:
+    """Of the tensors that a call got and gave."""
+    return [tensor.shape for tensor in (*tensors_of(record).values(), *record.outputs)]
 
 
 def _alike(one: Recording, other: Recording) -> bool:

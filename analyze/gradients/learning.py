@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.failures import MethodFailedError, demoted
 from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.patterns import alike_to, calls_of
-from analyze.gradients.plan import Plan
+from analyze.gradients.plan import CallPlan, Plan
 from analyze.gradients.replica import Inputs, Replica
 
 MOST_PATTERNS = 16  # each batch tries one after the other
@@ -23,8 +25,8 @@ class Learned(NamedTuple):
 
     Args:
         plan: With another pattern, or with other methods.
-        examples: Inputs and targets that make the new pattern's calls, on which it is to be proven;
-            None where there is no new one.
+        examples: Inputs and targets on which that is to be proven: those that make a new pattern's
+            calls, or some of the batch. None where only the methods are others.
     """
 
     plan: Plan
@@ -40,8 +42,9 @@ def otherwise(
     """The plan after a batch that could not be measured by it.
 
     A batch with other calls gives the plan another pattern, from those of its examples that make
-    these calls by themselves. Where there are none, or too many patterns already, the next method
-    is left: for the parameters of the calls that did not fit, or for all that rules measure.
+    these calls by themselves. Where there are none, or too many patterns already, the rows of the
+    calls that did not fit are traced; where other calls were made, the next method is left for all
+    that rules measure.
 
     Cost: ten forward and seven backward passes of three examples, and a forward pass of a batch and
     of each example that is tried.
@@ -51,9 +54,17 @@ def otherwise(
         rows = _rows(replica, inputs) if len(plan.patterns) < MOST_PATTERNS else None
         if rows is not None:
             other = calibrate(replica, inputs.take(rows), notes)
-            if other.calls not in (own.calls for own in plan.patterns):
+            if _untraced(other) not in map(_untraced, plan.patterns):
                 return Learned(plan.with_pattern(other), (inputs.take(rows), targets[rows]))
+        if failure.parameters:
+            few = torch.arange(min(WANTED, len(inputs)))
+            return Learned(plan.traced(failure.parameters), (inputs.take(few), targets[few]))
     return Learned(demoted(plan, failure, notes))
+
+
+def _untraced(plan: Plan) -> list[CallPlan]:
+    """The calls as they were before their rows had to be traced."""
+    return [replace(call, traced=False) for call in plan.calls]
 
 
 def _rows(replica: Replica, inputs: Inputs) -> Tensor | None:

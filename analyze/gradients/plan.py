@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,6 +14,7 @@ ONE_AT_A_TIME = "one at a time"
 NEVER_USED = "never used"
 FALLBACKS = (VMAP, ONE_AT_A_TIME)
 DERIVED = "derived"  # of a tensor computed from the parameter
+TRACED = "rows traced"  # which example a row belongs to is found in each batch
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class CallPlan:
         layouts: Argument to where the examples lie in it.
         output: Where they lie in the output.
         derived: The weights that are computed from parameters, not parameters or parts of one.
+        traced: Whether the rows along the layouts' axes belong to other examples in each batch.
     """
 
     number: int
@@ -37,6 +39,7 @@ class CallPlan:
     layouts: Mapping[str, ExampleLayout]
     output: ExampleLayout
     derived: tuple[str, ...] = ()
+    traced: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,23 @@ class Plan:
     def with_pattern(self, other: Plan) -> Plan:
         """The plan for the passes of another one as well, by methods that hold for both."""
         methods = merged(self.methods, other.methods)
-        return replace(self, methods=methods, others=(*self.others, other.calls))
+        both = replace(self, methods=methods, others=(*self.others, other.calls))
+        return both.traced({n for n, m in self.methods.items() if TRACED in _split(m)[1]})
+
+    def traced(self, names: set[str]) -> Plan:
+        """The plan with the rows of each call of these parameters traced in each batch."""
+
+        def calls_of(calls: tuple[CallPlan, ...]) -> tuple[CallPlan, ...]:
+            return tuple(
+                replace(
+                    call, traced=call.traced or any(names & {*w} for w in call.weights.values())
+                )
+                for call in calls
+            )
+
+        methods = self.methods | {n: _joined(*_split(self.methods[n]), TRACED) for n in names}
+        others = tuple(map(calls_of, self.others))
+        return replace(self, methods=methods, calls=calls_of(self.calls), others=others)
 
     @cached_property
     def by_rule(self) -> list[str]:
@@ -110,7 +129,7 @@ class Plan:
 
 def uses(method: str, rule: str) -> bool:
     """Whether a parameter's method, as the plan has it, includes a rule or is that fallback."""
-    return rule == method or rule in method.removesuffix(f", {DERIVED}").split(" + ")
+    return rule == method or rule in _split(method)[0]
 
 
 def merged(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
@@ -127,10 +146,23 @@ def _of_both(one: str, other: str) -> str:
             return method
     if NEVER_USED in (one, other):
         return other if one == NEVER_USED else one
-    suffix = f", {DERIVED}"
-    rules = dict.fromkeys(r for m in (one, other) for r in m.removesuffix(suffix).split(" + "))
-    derived = one.endswith(suffix) or other.endswith(suffix)
-    return " + ".join(rules) + (suffix if derived else "")
+    (ours, marks), (theirs, further) = _split(one), _split(other)
+    return _joined([*ours, *theirs], marks | further)
+
+
+def _split(method: str) -> tuple[list[str], set[str]]:
+    """The rules of a method, and what is marked of it."""
+    marks = set()
+    for mark in (TRACED, DERIVED):
+        if method.endswith(f", {mark}"):
+            method = method.removesuffix(f", {mark}")
+            marks.add(mark)
+    return method.split(" + "), marks
+
+
+def _joined(rules: Iterable[str], marks: Collection[str], *further: str) -> str:
+    told = [mark for mark in (DERIVED, TRACED) if mark in (*marks, *further)]
+    return ", ".join([" + ".join(dict.fromkeys(rules)), *told])
 
 
 def next_method(method: str) -> str:
