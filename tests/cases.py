@@ -537,9 +537,9 @@ class PackedSequence(nn.Module):
 class Experts(nn.Module):
     """Each example goes to some of the experts, as mixtures of experts do it."""
 
-    def __init__(self, tokens: bool = False) -> None:
+    def __init__(self, tokens: bool = False, skipping: bool = False) -> None:
         super().__init__()
-        self.tokens = tokens
+        self.tokens, self.skipping = tokens, skipping
         self.router = nn.Linear(5, 3)
         self.experts = nn.ModuleList(
             nn.Sequential(nn.Linear(5, 6), nn.PReLU(), nn.LayerNorm(6), nn.Linear(6, 5))
@@ -553,6 +553,8 @@ class Experts(nn.Module):
         y = torch.zeros_like(rows)
         for k, expert in enumerate(self.experts):
             row, place = (chosen == k).nonzero(as_tuple=True)
+            if self.skipping and not len(row):
+                continue
             y = y.index_add(0, row, expert(rows[row]) * weights[row, place, None])
         y = torch.tanh(y).view_as(x)
         return self.head(y.mean(1) if self.tokens else y)
@@ -962,6 +964,12 @@ OF_THE_BATCH = [
     Case("to-the-longest", ToTheLongest, lambda: {
         "x": torch.randn(EXAMPLES, 4, 3), "length": torch.tensor([2, 2, 1, 4, 4, 3, 1])},
         {"cell.weight_ih": "linear", "cell.weight_hh": "linear", "cell.bias_hh": "linear"}),
+    Case("experts-skipped", lambda: Experts(skipping=True), images(5),
+         {"router.weight": "linear", "experts.0.0.weight": "linear, rows traced",
+          "head.weight": "linear"}),
+    Case("experts-of-tokens-skipped", lambda: Experts(True, True), images(2, 5),
+         {"router.weight": "linear", "experts.0.0.weight": "linear, rows traced",
+          "head.weight": "linear"}),
     Case("early-exit", EarlyExit, lambda: torch.cat((
         torch.tensor([1.0, 1.0, 1.0, -1.0, 1.0, 1.0, -1.0])[:, None],
         torch.randn(EXAMPLES, 4)), 1),

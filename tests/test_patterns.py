@@ -68,8 +68,8 @@ def test_a_pattern_is_proven_before_it_is_used(monkeypatch):
 def test_a_pattern_whose_numbers_are_wrong_is_found_out(monkeypatch):
     calibrate = learning.calibrate
 
-    def broken(replica, probes, notes=None):
-        plan = calibrate(replica, probes, notes)
+    def broken(*arguments):
+        plan = calibrate(*arguments)
         calls = [c for c in plan.calls if c.weights != {"weight": ("second.weight",)}]
         return type(plan)(tuple(calls[:-1]), plan.methods, plan.order)
 

@@ -26,35 +26,43 @@ from analyze.gradients.seeding import seeded
 SAME = 1e-4  # relative difference of two ways to one call's gradients, in float32
 
 
-def calibrate(replica: Replica, probes: Inputs, notes: list[str] | None = None) -> Plan:
+def calibrate(
+    replica: Replica,
+    probes: Inputs,
+    notes: list[str] | None = None,
+    sizes: tuple[int, int] = SIZES,
+) -> Plan:
     """The plan for ``replica``, from a handful of ``probes`` (at least one; five are best).
 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
     whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
     autograd still reaches past the calls. Where a model makes other calls for other examples, it is
     the plan of those probes of which the most make the same calls; if none do, the fallback is left
-    with all parameters. ``notes`` get what went wrong in a rule that was tried.
+    with all parameters. ``notes`` get what went wrong in a rule that was tried; ``sizes`` are those
+    of the batches that are looked at, where it takes so many examples to make the calls together.
 
     Raises:
         InputError: the model has no backward pass.
 
     Cost: ten forward and seven backward passes over two or three examples.
     """
-    plan, regular = _calibrated(replica, probes, notes)
-    if not regular:
+    plan, regular = _calibrated(replica, probes, notes, sizes)
+    if not regular and sizes == SIZES:
         some = most_alike(replica, probes)
         if len(some) < len(probes):
-            plan, _ = _calibrated(replica, probes.take(some), notes)
+            plan, _ = _calibrated(replica, probes.take(some), notes, sizes)
     return plan
 
 
-def _calibrated(replica: Replica, probes: Inputs, notes: list[str] | None) -> tuple[Plan, bool]:
+def _calibrated(
+    replica: Replica, probes: Inputs, notes: list[str] | None, sizes: tuple[int, int]
+) -> tuple[Plan, bool]:
     """The plan, and whether the probes made the same calls whichever of them were in a batch."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     with ForwardOrder(replica) as order:
-        base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in SIZES}
-    used = _used(replica, base[SIZES[0]])
-    met = meetings(base[SIZES[0]], base[SIZES[1]], names)
+        base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in sizes}
+    used = _used(replica, base[sizes[0]])
+    met = meetings(base[sizes[0]], base[sizes[1]], names)
     evidence = None if met is None else gather(replica, probes, base, met)
     calls: list[CallPlan] = []
     irregular: set[str] = set() if evidence is not None else used
@@ -69,7 +77,7 @@ def _calibrated(replica: Replica, probes: Inputs, notes: list[str] | None) -> tu
             calls.append(planned)
     methods = _methods(replica.parameters, calls, used, irregular)
     plan = Plan(tuple(calls), methods, order.names(used))
-    leaked = _leaked(replica, probes.take(rows(SIZES[1], len(probes))), plan)
+    leaked = _leaked(replica, probes.take(rows(sizes[1], len(probes))), plan)
     plan = Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
     return plan, evidence is not None
 

@@ -39,6 +39,26 @@ def alike_to(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) ->
     return torch.tensor(found, dtype=torch.long)
 
 
+def together(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) -> Tensor | None:
+    """A few rows of a batch that make its calls together, none of which can be left out.
+
+    Returns:
+        At least two; None where the rows do not make its calls, or it takes more than ``most``.
+    """
+    whole, few = calls_of(replica, batch), list(rows)
+
+    def same(some: list[int]) -> bool:
+        return calls_of(replica, batch.take(torch.tensor(some))) == whole
+
+    if not same(few):
+        return None
+    for row in tuple(few):
+        left = [other for other in few if other != row]
+        if len(left) > 1 and same(left):
+            few = left
+    return torch.tensor(few) if 1 < len(few) <= most else None
+
+
 def calls_of(replica: Replica, batch: Inputs) -> Calls:
     """The calls of a forward pass that a gradient goes through: names, and places of tensors."""
     for parameter in replica.parameters.values():

@@ -72,7 +72,7 @@ class Plan:
         """The plan for the passes of another one as well, by methods that hold for both."""
         methods = merged(self.methods, other.methods)
         both = replace(self, methods=methods, others=(*self.others, other.calls))
-        return both.traced({n for n, m in self.methods.items() if TRACED in _split(m)[1]})
+        return both.traced({n for n, m in methods.items() if TRACED in _split(m)[1]})
 
     def traced(self, names: set[str]) -> Plan:
         """The plan with the rows of each call of these parameters traced in each batch."""
