@@ -560,6 +560,28 @@ class Experts(nn.Module):
         return self.head(y.mean(1) if self.tokens else y)
 
 
+class SortedByLength(nn.Module):
+    """Sorts its batch by length, as people do before they pack it, and sorts back at the end."""
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        self.packed = packed
+        self.embed = nn.Embedding(9, 4)
+        self.inner = nn.GRU(4, 5, batch_first=True)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, ids: Tensor, length: Tensor) -> Tensor:
+        length, order = torch.sort(length, descending=True)
+        x = torch.tanh(self.embed(ids[order]))
+        if self.packed:
+            rows = nn.utils.rnn.pack_padded_sequence(x, length.cpu(), batch_first=True)
+            last = self.inner(rows)[1][0]
+        else:
+            y, _ = self.inner(x)
+            last = y.gather(1, (length - 1)[:, None, None].expand(-1, 1, 5))[:, 0]
+        return self.head(last)[torch.argsort(order)]
+
+
 class Unpadded(nn.Module):
     """Leaves out rows of padding, then goes on with the others alone, as unpadded attention."""
 
@@ -914,13 +936,18 @@ CASES = [
     Case("packed-sequence", PackedSequence, images(3, 4),
          {"inner.weight_hh_l0": "linear, rows traced", "inner.bias_ih_l0": "linear, rows traced",
           "rows.0.weight": "linear, rows traced", "rows.1.weight": "layer_norm, rows traced",
-          "head.weight": "linear"}),
+          "head.weight": "linear, rows traced"}),
     Case("packed-lstm-all-options", lambda: PackedSequence(
         num_layers=2, bidirectional=True, proj_size=3), images(4, 4),
         {"inner.weight_hr_l1_reverse": "linear, rows traced",
-         "inner.weight_ih_l1": "linear, rows traced", "head.weight": "linear"}),
+         "inner.weight_ih_l1": "linear, rows traced", "head.weight": "linear, rows traced"}),
     Case("packed-gru", lambda: PackedSequence(nn.GRU, bidirectional=True), images(4, 4),
          {"inner.weight_hh_l0_reverse": "linear, rows traced"}),
+    *(Case(f"sorted-by-length-{name}", lambda packed=packed: SortedByLength(packed), lambda: {
+        "ids": torch.randint(9, (EXAMPLES, 4)), "length": torch.tensor([4, 4, 4, 4, 4, 3, 4])},
+        {"embed.weight": "embedding, rows traced", "inner.weight_hh_l0": "linear, rows traced",
+         "head.weight": "linear, rows traced"})
+      for name, packed in (("packed", True), ("padded", False))),
     Case("experts", Experts, images(5),
          {"router.weight": "linear", "experts.0.0.weight": "linear, rows traced",
           "experts.1.1.weight": "autograd of one call, rows traced",

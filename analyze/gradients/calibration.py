@@ -66,11 +66,11 @@ def _calibrated(
     evidence = None if met is None else gather(replica, probes, base, met)
     calls: list[CallPlan] = []
     irregular: set[str] = set() if evidence is not None else used
+    choosing = any(call.chosen or call.record.packed for call in evidence or [])
     for call in evidence or []:
-        ragged = call.ragged or call.record.packed
-        planned = None if ragged else planned_by_first_exact_rule(call, notes)
-        if planned is None:
-            planned = _traced(call, notes)
+        # A state of zeros, say, has no rows of its own: they become those that it is added to.
+        chosen = call.chosen or (choosing and not call.data)
+        planned = _planned(replace(call, chosen=chosen), notes)
         if planned is None:
             irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
@@ -82,11 +82,30 @@ def _calibrated(
     return plan, evidence is not None
 
 
+def _planned(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
+    """The call by the first exact rule, its rows traced where they differ from batch to batch."""
+    planned = None
+    if not (evidence.ragged or evidence.record.packed):
+        planned = planned_by_first_exact_rule(evidence, notes)
+        if not evidence.chosen:
+            return planned or _traced(evidence, notes)
+        if planned is not None and _has_rows(planned):
+            # The order seen here may be another one in the next batch, by as many rows.
+            return replace(planned, traced=True)
+    return _traced(evidence, notes) or planned
+
+
 def _traced(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
     """The call by a rule that takes its rows for examples, whose they are to be found out."""
     by_row = row_by_row(evidence)
     planned = None if by_row is None else planned_by_first_exact_rule(by_row, notes, (ALONE,))
     return None if planned is None else replace(planned, traced=True)
+
+
+def _has_rows(call: CallPlan) -> bool:
+    """Whether what the call gets has the rows of what it gives."""
+    positions = {at.positions for at in (call.output, *call.layouts.values())}
+    return call.rule != MASKED.name and len(positions) == 1
 
 
 def planned_by_first_exact_rule(

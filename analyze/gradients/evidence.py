@@ -38,6 +38,7 @@ class Evidence:
         output: The layouts that explain the gradients at the result; None where a call has several
             results.
         ragged: Whether the call has another size where one example is exchanged for another.
+        chosen: Whether the examples' values choose its rows, or their order.
     """
 
     record: Record
@@ -46,6 +47,7 @@ class Evidence:
     arguments: dict[str, list[ExampleLayout]]
     output: list[ExampleLayout] | None
     ragged: bool = False
+    chosen: bool = False
 
     @property
     def output_layout(self) -> ExampleLayout | None:
@@ -112,21 +114,25 @@ def gather(
         data = frozenset(place for place, tensor in places.items() if id(tensor) in m.data)
         own = kept[sizes[0]].counted[m.number]
         output, irregular = outputs.get(m.number), m.number in ragged
-        found.append(Evidence(own, weights, data, arguments[m.number], output, irregular))
+        places_of = arguments[m.number]
+        found.append(Evidence(own, weights, data, places_of, output, irregular, m.chosen))
     return found
 
 
 def row_by_row(evidence: Evidence) -> Evidence | None:
-    """The call with each row of its first axis as an example of its own.
+    """The call with each row as an example of its own, along the first axis unless more is known.
 
     Returns:
         None where data and output have other rows.
     """
     tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
-    sizes = {t.shape[:1] for t in (outputs[0], *(tensors[place] for place in evidence.data))}
-    if evidence.output is None or len(sizes) != 1 or not outputs[0].dim():
+    axis = evidence.output_layout.axis if evidence.output_layout else 0
+    given = [outputs[0], *(tensors[place] for place in evidence.data)]
+    if evidence.output is None or any(t.dim() <= axis for t in given):
         return None
-    at = [ExampleLayout(0)]
+    if len({t.shape[axis] for t in given}) != 1:
+        return None
+    at = [ExampleLayout(axis)]
     return replace(evidence, arguments=dict.fromkeys(evidence.data, at), output=at)
 
 
