@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import analyze
 from analyze.cli import main
+from analyze.gradients import failures
 from analyze.models.building import build_model
 from analyze.models.specs import ModelSpec
 from analyze.probes import write_probes
@@ -37,6 +38,20 @@ def pytest_runtest_makereport() -> Iterator[None]:
         if "could not import" in reason or "is not installed" in reason:
             report.outcome, report.longrepr = "failed", reason
     return report
+
+
+@pytest.fixture(autouse=True)
+def errors_in_rules_are_raised(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A programming error in a rule fails the test; where one is made on purpose, it gives way."""
+    before = failures.PROPAGATE
+    failures.PROPAGATE = "rules_may_fail" not in request.fixturenames
+    yield
+    failures.PROPAGATE = before
+
+
+@pytest.fixture
+def rules_may_fail() -> None:
+    """For tests that break a rule: what it raises leads to the next method, as for users."""
 
 
 def small_probes(count: int = 24, **options) -> analyze.ProbeSet:

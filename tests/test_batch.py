@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analyze.gradients.batch import ForwardChangedError, measure_batch
+from analyze.gradients.batch import measure_batch
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.conditions import measuring
 from analyze.gradients.forms.outer_products import SINGLY
+from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.plan import FALLBACKS
 from analyze.gradients.proof import Proof, prove
@@ -169,6 +170,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     replica = Replica.copy_of(model, CPU, torch.float64)
     with measuring():
         plan = calibrate(replica, batch)
+        plan = prove(replica, batch, targets, CrossEntropy(), plan, Proof())
         measure_batch(replica, batch, targets, CrossEntropy(), plan)
         gc.freeze()  # or all that is imported would be looked through
         gc.set_debug(gc.DEBUG_SAVEALL)

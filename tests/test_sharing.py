@@ -22,10 +22,10 @@ from analyze.check import check
 from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
 from analyze.gradients import estimate, probe_batches, sharing
-from analyze.gradients.batch import MethodFailedError
 from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.estimate import BatchTime
+from analyze.gradients.failures import MethodFailedError
 from analyze.gradients.isolation import undisturbed
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Measurement, Settings

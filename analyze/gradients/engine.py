@@ -20,7 +20,7 @@ from torch import nn
 
 from analyze.errors import CheckpointError, InputError, listed
 from analyze.gradients.accumulation import Accumulation
-from analyze.gradients.batch import BatchResult, ForwardChangedError, MethodFailedError
+from analyze.gradients.batch import BatchResult
 from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.batches import Batch, Piece
 from analyze.gradients.calibration import calibrate
@@ -29,20 +29,23 @@ from analyze.gradients.choice import telling
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.estimate import time_of_a_batch
+from analyze.gradients.failures import MethodFailedError
 from analyze.gradients.fit import check_fit
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.isolation import undisturbed
 from analyze.gradients.kinds import notes_on, precision_of
 from analyze.gradients.layers import selected_parameters
+from analyze.gradients.learning import otherwise
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.memory import Memory, out_of_memory
 from analyze.gradients.non_finite import check_gradients, check_losses
 from analyze.gradients.observation import Observation, watch
-from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, VMAP, Plan
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Plan, merged
 from analyze.gradients.precision import precision_inside
 from analyze.gradients.probe_batches import ProbeBatches
 from analyze.gradients.proof import Proof, inexact, prove
@@ -76,8 +79,8 @@ LOST = (
     "float64 measures them"
 )
 WRONG = (
-    "probe {probe}: {names} had another gradient than by plain autograd; {count} parameters are "
-    "measured by the next method"
+    "probe {probe}: {names} had another gradient than by plain autograd; all that is measured "
+    "likewise is measured again in another way"
 )
 BESIDE_ITSELF = (
     "torch's backward pass is wrong for a batch of one here, by finite differences: the proof "
@@ -111,8 +114,8 @@ class Engine:
         self.dtype = DTYPES[settings.precision]
         self.device = resolve_device(settings.device, self.dtype)
         self.plan: Plan | None = None
-        self.proof = Proof()
         self.notes: list[str] = []  # what the user should know of how it was measured
+        self.proof = Proof(notes=self.notes)
         self.memory = Memory(self.device, self.notes)
         self.repeatable = True
         self.threads = 1  # that may share the batches of a model
@@ -182,7 +185,7 @@ class Engine:
         self.precision = precision_inside(replica, pair), precision_inside(reference, pair)
         three = self._loader.take(self._spread(3))
         refuse_mixing(reference, *three, self.loss, self.precision[1])
-        self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
+        self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs, self.notes)
         if state is not None:
             self._adopt_plan(state)
             return
@@ -222,9 +225,7 @@ class Engine:
         proven, memory that was not enough.
         """
         assert self.plan is not None, "prepare comes first"
-        ours, methods = self.plan.methods, dict(state["methods"])
-        demoted = {n: m for n, m in ours.items() if m in FALLBACKS and methods[n] != ONE_AT_A_TIME}
-        self.plan = self._with_choices(methods | demoted, state)
+        self.plan = self._with_choices(merged(self.plan.methods, state["methods"]), state)
         errors = self.proof.errors
         errors |= {n: max(e, errors.get(n, 0.0)) for n, e in state["errors"].items()}
         self.proof.rounding |= set(state["rounding"])
@@ -384,7 +385,7 @@ class Engine:
         again = partial(self._as_one_batch, replica, seen)
         found = verification.check(seen, again, observed.seconds)
         if found.wrong:
-            self._demote(found)
+            self._go_on_after(replica, found)
             return None
         self.proof.rounding |= judged.rounding
         if judged.lost:
@@ -418,24 +419,28 @@ class Engine:
         norms[[seen.names.index(name) for name in found.names]] = found.squared_norms
         return found.losses, norms
 
-    def _demote(self, found: Found) -> None:
-        """Measure by the next method what was wrong, and all that is measured likewise.
+    def _go_on_after(self, replica: Replica, found: Found) -> None:
+        """With another way for what was wrong, and for all that is measured likewise; proven.
+
+        Rows that were taken for other examples' are traced first; then the next method is left.
 
         Raises:
             InputError: no method is left.
         """
         assert self.plan is not None
-        probe = self.probes.id[found.example]
-        methods = {self.plan.methods[name] for name in found.wrong}
-        if ONE_AT_A_TIME in methods:
+        probe, methods = self.probes.id[found.example], self.plan.methods
+        if any(methods[name] == ONE_AT_A_TIME for name in found.wrong):
             raise inexact(sorted(found.wrong), f", as for probe {probe}")
-        wrong = set(self.plan.by_fallback(VMAP)) if VMAP in methods else set()
-        if methods - set(FALLBACKS):
-            wrong |= set(self.plan.by_rule)
-        self.notes.append(
-            WRONG.format(probe=probe, names=listed(sorted(found.wrong), 4), count=len(wrong))
-        )
-        self.plan = self.plan.demoted(wrong)
+        rules = set(self.plan.by_rule)
+        rows = {name for name in rules & found.wrong if not self.plan.is_traced(name)}
+        self.notes.append(WRONG.format(probe=probe, names=listed(sorted(found.wrong), 4)))
+        if rows:
+            self.plan = self.plan.traced(rules)
+        else:
+            likewise = rules if rules & found.wrong else set()
+            likewise |= {name for name in methods if methods[name] == VMAP and name in found.wrong}
+            self.plan = self.plan.demoted(likewise)
+        self._prove(replica, self._spread(PROVEN_EXAMPLES))
 
     def _one_for_each_thread(self, replica: Replica) -> list[Replica]:
         """Of those that share its batches."""
@@ -558,7 +563,8 @@ class Engine:
     def _way(self) -> tuple[object, ...]:
         """What a fallback changes."""
         assert self.plan is not None
-        return dict(self.plan.methods), self.memory.batch_size, self.memory.host_sums
+        methods, patterns = dict(self.plan.methods), len(self.plan.patterns)
+        return methods, patterns, self.memory.batch_size, self.memory.host_sums
 
     def _by_methods_that_work(self, replica: Replica, work: Callable[[], Result]) -> Result:
         """Do some work; again with other methods, or in less memory, where that fails."""
@@ -566,14 +572,20 @@ class Engine:
         while True:
             try:
                 return work()
-            except ForwardChangedError:
-                self.plan = self.plan.without_rules()
-            except MethodFailedError as failure:
-                self.plan = self.plan.demoted(failure.parameters)
+            except (ForwardChangedError, MethodFailedError) as failure:
+                self._go_on(replica, failure)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 self.memory.lower(len(self.cells), replica.values)
+
+    def _go_on(self, replica: Replica, failure: MethodFailedError | ForwardChangedError) -> None:
+        """With a further pattern of calls, proven like the first, or by other methods."""
+        assert self.plan is not None
+        self.plan, examples = otherwise(replica, failure, self.plan, self.notes)
+        if examples is not None:
+            exact = self._reference(replica)
+            self.plan = prove(exact, *examples, self.loss, self.plan, self.proof, self.precision[1])
 
     def _spread(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets, and some extremes."""

@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from analyze.errors import CheckpointError, InputError, listed
-from analyze.gradients.batch import (
-    BatchResult,
-    ForwardChangedError,
-    MethodFailedError,
-    measure_batch,
-)
+from analyze.gradients.batch import BatchResult, measure_batch
+from analyze.gradients.failures import MethodFailedError, demoted
 from analyze.gradients.finite_differences import derivative_among
 from analyze.gradients.forms import Summary
+from analyze.gradients.intercept import ForwardChangedError
+from analyze.gradients.learning import otherwise
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
 from analyze.gradients.precision import LOSSES, RELATIVE, ROUNDINGS, rounding_share
@@ -53,6 +51,7 @@ class Proof:
             network's.
         dtype: Precision of the comparison.
         examples: How many examples were compared.
+        notes: Gets why a method gave way to the next one, for the user.
     """
 
     errors: dict[str, float] = field(default_factory=dict)
@@ -60,6 +59,7 @@ class Proof:
     levels: dict[str, float] = field(default_factory=dict)
     dtype: str = "float64"
     examples: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def unproven(self, plan: Plan) -> set[str]:
         """Parameters in use whose reference gradient was never more than zero or rounding."""
@@ -121,17 +121,15 @@ def prove(
     while True:
         try:
             batch = measure_batch(replica, inputs, targets, loss, plan)
-        except ForwardChangedError:
-            plan = plan.without_rules()
-            continue
-        except MethodFailedError as failure:
-            plan = plan.demoted(failure.parameters)
+        except (ForwardChangedError, MethodFailedError) as failure:
+            plan, _ = otherwise(replica, failure, plan, proof.notes)  # proven by what follows
             continue
         result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
         if not same_losses(batch.losses, reference.losses, precision):
             if not plan.by_rule:  # the model's own calls, unwatched: nothing is left to change
                 raise inexact(sorted(plan.methods))
-            plan = plan.without_rules()
+            other = MethodFailedError(plan.by_rule, "the watched forward pass gave other losses")
+            plan = demoted(plan, other, proof.notes)
             continue
         wrong = floors.unexplained(result, _disagreeing(reference, result, plan, floors))
         if not wrong:
@@ -139,7 +137,8 @@ def prove(
         hopeless = {name for name in wrong if plan.methods[name] == ONE_AT_A_TIME}
         if hopeless:
             raise inexact(sorted(hopeless))
-        plan = plan.demoted(wrong)
+        other = MethodFailedError(wrong, "the method before disagreed with plain autograd")
+        plan = demoted(plan, other, proof.notes)
     _update(proof, reference, result, floors, replica.dtype)
     return plan
 
