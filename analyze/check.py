@@ -72,7 +72,7 @@ def _checked(job: Job, prepared: Prepared, preparation: float) -> Check:
     timing = _timing(job, prepared, good[-1])
     report = _report(job, prepared, timing, len(good), preparation)
     gram = int(str(report["gram_bytes"]))
-    warnings = list(job.warnings)
+    warnings = [*job.warnings, *engine.notes]
     if gram > LARGE_GRAM:
         warnings.append(
             f"the Gram matrices take {gram / 2**30:.1f} GiB: they grow with the square of the "

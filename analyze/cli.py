@@ -383,7 +383,7 @@ def _chosen_rows(
 
 def _print_rows(rows: list[dict[str, object]], layers: bool) -> None:
     """A line for each layer or checkpoint, a column for each subset."""
-    from analyze.show import marks
+    from analyze.show import PER_TOKEN, marks
     from analyze.tables import print_table, with_error
 
     at = list(dict.fromkeys(str(row["checkpoint"]) for row in rows))
@@ -399,6 +399,26 @@ def _print_rows(rows: list[dict[str, object]], layers: bool) -> None:
     title = f"m-coherence at {', '.join(at)}" if layers else "m-coherence of the network"
     lines = [[*key, *(line.get(name) for name in counts)] for key, line in table.items()]
     print_table(title, columns, lines, columns[1:])
+    if not layers and any(PER_TOKEN in row for row in rows):
+        _print_losses(rows, keys)
+
+
+def _print_losses(rows: list[dict[str, object]], keys: list[str]) -> None:
+    """Losses per token, as trainers print them, beside those of whole probes."""
+    from analyze.show import PER_TOKEN
+    from analyze.tables import print_table
+
+    table: dict[tuple[object, ...], dict[str, object]] = {}
+    for row in rows:
+        line = table.setdefault(tuple(row[k] for k in keys), {})
+        line |= {
+            f"{row['subset']} (token)": row[PER_TOKEN],
+            f"{row['subset']} (probe)": row["loss"],
+        }
+    own = list(dict.fromkeys(column for line in table.values() for column in line))
+    lines = [[*key, *(line.get(column) for column in own)] for key, line in table.items()]
+    columns = [*keys, *own]
+    print_table("mean loss per token and per probe, nats", columns, lines, columns[1:])
 
 
 @main.command()

@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze import results
 from analyze.gradients.engine import Engine
+from analyze.gradients.losses import position_counts
 from analyze.gradients.measurement import Measurement
 from analyze.job import Job
 from analyze.preparation import Prepared, examples_wanted
@@ -34,16 +35,30 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
     records = [
         of_a_checkpoint(one.checkpoint)
         | {k: one.unit.record.get(k) for k in ("prefix", "sha256", "version") if one.unit}
+        | _rounding(one, engine)
         for one in outcomes
     ]
+    measured = [one.unit.measurement for one in outcomes if one.unit is not None]
     return results.build_tree(
         [_row(one, engine) for one in outcomes],
         parameters,
         job.probes,
         engine.cells,
-        {**circumstances(engine, job.loss_spec), **of_the_run(job, records, engine.notes)},
+        {
+            **circumstances(engine, job.loss_spec, measured),
+            **of_the_run(job, records, engine.notes),
+        },
         examples=engine.settings.examples and examples_wanted(job, len(outcomes), len(parameters)),
+        positions=position_counts(engine.loss, job.probes.targets),
     )
+
+
+def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
+    """Parameters that showed only rounding at this checkpoint, though not at every one."""
+    unit = outcome.unit
+    here = set() if unit is None else set(unit.measurement.rounding or ())
+    only_here = sorted(here - engine.proof.zero_to_rounding)
+    return {"zero_to_rounding": only_here} if only_here else {}
 
 
 def _row(outcome: Outcome, engine: Engine) -> Row:
@@ -57,7 +72,8 @@ def _row(outcome: Outcome, engine: Engine) -> Row:
 
 def without_rounding(measured: Measurement, engine: Engine) -> Measurement:
     """Parameters whose gradient is nothing but rounding have gradient 0 in the results."""
-    rounding = np.array([name in engine.proof.zero_to_rounding for name in measured.parameters])
+    names = engine.proof.zero_to_rounding if measured.rounding is None else measured.rounding
+    rounding = np.array([name in names for name in measured.parameters])
     if not rounding.any():
         return measured
     examples = None if measured.examples is None else measured.examples.copy()

@@ -11,7 +11,7 @@ from typing import Any
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.discovery import NoCheckpointsError
-from analyze.checkpoints.series import in_order
+from analyze.checkpoints.series import in_order_with_deleted
 from analyze.checkpoints.watch import News, Watch
 from analyze.errors import InputError
 from analyze.job import Job, Options, look_again, resolve
@@ -113,7 +113,9 @@ def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
         and o.unit.record["sha256"] not in hashes and o.checkpoint.name not in now
     ]  # fmt: skip
     by_name = {o.checkpoint.name: o for o in [*present, *_each_once(deleted)]}
-    return [by_name[c.name] for c in in_order([o.checkpoint for o in by_name.values()])]
+    return [
+        by_name[c.name] for c in in_order_with_deleted([o.checkpoint for o in by_name.values()])
+    ]
 
 
 def _each_once(deleted: list[Outcome]) -> list[Outcome]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from functools import partial
 
+import torch
 from torch import nn
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.reading import read_weights
-from analyze.errors import CheckpointError
+from analyze.errors import CheckpointError, InputError
 from analyze.job import Job
 from analyze.models.building import build_model
+from analyze.models.conversion import converted
+from analyze.models.specs import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,22 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
     return fit(
         model, weights, checkpoint.name, job.model.text,
         rename=reading.rename, ignore=reading.ignore,
+        convert=converted if job.model.needs_config else None,
+        resized=partial(_resized, job.model),
     )  # fmt: skip
+
+
+def _resized(spec: ModelSpec, classes: int) -> tuple[str, nn.Module] | None:
+    """The spec and the model with so many classes, without values, where it takes their number."""
+    other = f"num_classes={classes}"
+    text, changed = re.subn(r"(?<=[?&])num_classes=[^&]*", other, spec.text)
+    if not changed:
+        text = f"{spec.text}{'&' if '?' in spec.text else '?'}{other}"
+    try:
+        with torch.device("meta"):  # a file may claim any number
+            return text, build_model(replace(ModelSpec.parse(text), config=spec.config))
+    except InputError:
+        return None
 
 
 def hash_of(checkpoint: Checkpoint) -> str:

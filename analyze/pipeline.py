@@ -8,6 +8,7 @@ training adds (``following``).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,11 +24,11 @@ from analyze.errors import InputError, bad_choice
 from analyze.following import first_job
 from analyze.following import follow as following
 from analyze.gradients.conditions import threads_restored
+from analyze.gradients.copying import copied
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
-from analyze.gradients.losses import build_loss
+from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
-from analyze.gradients.replica import copied
 from analyze.job import Job, Options, resolve
 from analyze.preparation import Prepared, prepare
 from analyze.probes import ProbeSet
@@ -92,11 +93,14 @@ def measure(
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
-        **circumstances(engine, loss),
+        **circumstances(engine, loss, [measured]),
         "model": {"class": type(model).__name__},
         "warnings": list(engine.notes),
     }
-    return results.build_tree([row], parameters, probes, engine.cells, provenance, examples=True)
+    return results.build_tree(
+        [row], parameters, probes, engine.cells, provenance,
+        examples=True, positions=position_counts(engine.loss, probes.targets),
+    )  # fmt: skip
 
 
 def run(
@@ -226,6 +230,8 @@ def _written(
                 progress.note(f"Warning: {warning}")
             said.add(warning)
         store.write_results(tree, target)
+    if verified := json.loads(tree.attrs["provenance"])["verification"]["agreement"]:
+        progress.note(f"Verified: {verified}")
     return tree
 
 

@@ -17,6 +17,8 @@ import torch
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.gradients.engine import Engine
+from analyze.gradients.measurement import Measurement
+from analyze.gradients.verification import agreement
 from analyze.job import Job
 from analyze.probes.identity import inputs_hash, probes_hash
 
@@ -24,12 +26,15 @@ PROGRAM = "gradient-coherence"
 PACKAGES = (PROGRAM, "torch", "numpy", "xarray", "h5netcdf", "safetensors")
 
 
-def circumstances(engine: Engine, loss: str) -> dict[str, Any]:
-    """What holds for all checkpoints: program, device, settings, probes, plan and proof.
+def circumstances(
+    engine: Engine, loss: str, measured: Sequence[Measurement] = ()
+) -> dict[str, Any]:
+    """What holds for all checkpoints: program, device, settings, probes, plan, proof, verification.
 
     Args:
         engine: After the last measurement.
         loss: The loss spec.
+        measured: All measurements.
     """
     plan, proof, settings = engine.plan, engine.proof, engine.settings
     assert plan is not None
@@ -60,6 +65,18 @@ def circumstances(engine: Engine, loss: str) -> dict[str, Any]:
             "zero_to_rounding": sorted(proof.zero_to_rounding),
             "unproven": sorted(proof.unproven(plan)),
         },
+        "verification": _verification(measured),
+    }
+
+
+def _verification(measured: Sequence[Measurement]) -> dict[str, Any]:
+    """How many probes were found again while they were measured, and what it proves."""
+    alone = sum(one.verified.alone for one in measured)
+    elsewhere = sum(one.verified.elsewhere for one in measured)
+    return {
+        "compared_with_autograd_alone": alone,
+        "measured_again_in_another_batch": elsewhere,
+        "agreement": agreement(alone, elsewhere),
     }
 
 

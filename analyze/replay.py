@@ -53,6 +53,8 @@ def replay(job: Job, prepared: Prepared, folder: Folder, progress: Progress) -> 
         stack.callback(progress.finish)
         stack.callback(findings.close)
         progress.start(len(job.checkpoints), len(job.probes))
+        for note in prepared.engine.notes:
+            progress.note(f"Warning: {note}")
         for finding in findings:
             check_interruption()
             outcomes[finding.checkpoint.name] = _outcome(job, prepared, finding, keeper, progress)

@@ -40,6 +40,7 @@ def build_tree(
     provenance: Mapping[str, Any],
     *,
     examples: bool,
+    positions: np.ndarray | None = None,
 ) -> xr.DataTree:
     """The tree of the results file.
 
@@ -50,10 +51,12 @@ def build_tree(
         cells: How the probes were summed.
         provenance: Becomes one JSON string, with the warnings about the run as a whole.
         examples: Whether to give every example's squared norm.
+        positions: ``[N]``, how many (tokens, pixels) each probe's loss is the sum of; None where
+            that is no sum.
     """
     along = _checkpoint_coordinates(rows)
     measured = {
-        "/": _root(rows, probes, along),
+        "/": _root(rows, probes, along, positions),
         "/parameters": _parameters(rows, parameters, cells, along),
     }
     if examples:
@@ -84,7 +87,12 @@ def _checkpoint_coordinates(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _root(rows: Sequence[Row], probes: ProbeSet, along: Mapping[str, Any]) -> xr.Dataset:
+def _root(
+    rows: Sequence[Row],
+    probes: ProbeSet,
+    along: Mapping[str, Any],
+    positions: np.ndarray | None,
+) -> xr.Dataset:
     """Loss and accuracy of each subset, and how many probes it has."""
     names = [*probes.subset_names, ALL]
     held = [probes.subset_names.index(name) for name in probes.held_out]
@@ -114,12 +122,29 @@ def _root(rows: Sequence[Row], probes: ProbeSet, along: Mapping[str, Any]) -> xr
             {"long_name": "number of probes", "units": "1"},
         ),
     }
+    if positions is not None and variables["loss"] is not None:
+        variables |= _per_token(variables["loss"][1], which, positions)
     status = ("checkpoint", np.array([r.status for r in rows], dtype=object))
     present = {name: value for name, value in variables.items() if value is not None}
     if "loss" not in present:
         empty = np.full((len(rows), len(names)), np.nan)
         present |= {"loss": (dims, empty), "accuracy": (dims, empty)}
     return xr.Dataset(present, {**along, "subset": names, "status": status})
+
+
+def _per_token(
+    loss: np.ndarray, which: Sequence[np.ndarray], positions: np.ndarray
+) -> dict[str, Any]:
+    """The mean loss of a position that counts, as trainers print it, and how many there are."""
+    counts = np.array([int(positions[w].sum()) for w in which])
+    probes = np.array([int(w.sum()) for w in which])
+    share = np.divide(probes, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    named = {"long_name": "mean loss of a token (position) that counts", "units": "nats"}
+    counted = {"long_name": "number of tokens (positions) that count", "units": "1"}
+    return {
+        "loss_per_token": (("checkpoint", "subset"), loss * share, named),
+        "token_count": ("subset", counts, counted),
+    }
 
 
 def _parameters(

@@ -153,12 +153,13 @@ def _texts_of(tree: xr.DataTree, group: str, name: str) -> list[str]:
 def _coherence(tree: xr.DataTree) -> list[str]:
     """Variables of coherence that are there have the dimensions of the others."""
     found = []
-    for group, own in (("/network", set()), ("/layers", {"layer"})):
-        for name, variable in tree[group].to_dataset(inherit=False).data_vars.items():
+    for group, own in (("network", set()), ("layers", {"layer"})):
+        table = tree.children[group].to_dataset(inherit=False)
+        for name, variable in table.data_vars.items():
             dims = {"checkpoint", "subset", *own} | ({"subset_other"} if name in PAIRS else set())
             ours = variable.attrs.get("long_name") is not None or name in PAIRS
             if ours and (set(variable.dims) != dims or variable.dtype.kind not in NUMBER):
-                found.append(f"{group}/{name} ({', '.join(map(str, variable.dims))})")
+                found.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
     return found
 
 

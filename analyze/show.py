@@ -19,6 +19,7 @@ FORMULA = ("=", "+", "-", "@", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 # What stands beside m-coherence where the results have it.
 FURTHER = ("m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper", "z_score",
            "p_value_adjusted", "coherence_at_common_size")  # fmt: skip
+PER_TOKEN = "loss_per_token"  # where the loss of a probe is a sum over positions
 
 
 def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
@@ -191,6 +192,7 @@ def _rows(
                     "alpha_unbiased": _number(one["alpha_unbiased"]),
                     "norm_of_mean_gradient": _number(one["norm_of_mean_gradient"]),
                     "loss": _number(root["loss"].sel(subset=subset)),
+                    **{n: _number(root[n].sel(subset=subset)) for n in (PER_TOKEN,) if n in root},
                     "accuracy": _number(root["accuracy"].sel(subset=subset)),
                     "status": str(root["status"].item()),
                     "warnings": [kind.name for kind in kinds_of(_flags(one))],

@@ -100,6 +100,58 @@ class CalledTwice(nn.Module):
         return self.head(torch.tanh(self.inner(torch.tanh(self.inner(x)))))
 
 
+class ComplexFilter(nn.Module):
+    """Complex parameters, a real one beside complex numbers, and pairs that are read as complex."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, 8)
+        self.filter = nn.Parameter(torch.randn(5, dtype=torch.complex64))
+        self.mixing = nn.Parameter(torch.randn(5, 5, dtype=torch.complex64))
+        self.pairs = nn.Parameter(torch.randn(5, 2))
+        self.scale = nn.Parameter(torch.randn(5))
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.fft.rfft(torch.tanh(self.first(x))) * self.filter  # [N, 5]
+        z = z @ self.mixing.mH * torch.view_as_complex(self.pairs) * self.scale
+        return self.head(torch.tanh(torch.fft.irfft(z, n=8)))
+
+
+class Rotary(nn.Module):
+    """Attention with a table of rotations as a complex buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(6, 8)
+        self.query, self.key, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, CLASSES)
+        angles = torch.outer(torch.arange(5.0), 10 ** -torch.arange(0, 1, 0.25))
+        self.register_buffer("rotations", torch.polar(torch.ones(5, 4), angles))
+
+    def turned(self, x: Tensor) -> Tensor:
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * self.rotations)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids)
+        query, key = self.turned(self.query(x)).flatten(2), self.turned(self.key(x)).flatten(2)
+        return self.head(F.scaled_dot_product_attention(query, key, x)[:, -1])
+
+
+class Masked(nn.Module):
+    """Truth values among the inputs, as a padding mask and in arithmetic with what is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(6, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, ids: Tensor, pad: Tensor) -> Tensor:
+        kept = (~pad)[..., None]
+        x = self.layer(self.embed(ids), src_key_padding_mask=pad)
+        return self.head((x * kept).sum(1) / kept.sum(1))
+
+
 class TiedEmbedding(nn.Module):
     """Input and output embeddings share their weight; a language model's last token."""
 
@@ -345,6 +397,37 @@ class Queries(nn.Module):
         return self.head(F.scaled_dot_product_attention(self.queries, x, x).flatten(1))
 
 
+class SharedSlope(nn.Module):
+    """One PReLU at several places, one of them a head that the loss does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 6), nn.Linear(6, 6)
+        self.slope = nn.PReLU(6)
+        self.aside = nn.Sequential(nn.Linear(6, 6), self.slope, nn.Linear(6, CLASSES))
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.slope(self.second(self.slope(self.first(x))))
+        return {"logits": self.head(y), "aside": self.aside(y)}
+
+
+class SharedToken(nn.Module):
+    """A token assigned and chosen at several places: other kinds of one call, used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(5))
+        self.bilinear = nn.Bilinear(5, 5, 5)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.where(x > 0, x, self.token)
+        y = torch.tanh(self.bilinear(y, x))
+        y = torch.where(y > 0, self.bilinear(x, y), self.token)
+        return self.head(torch.lerp(y, self.token, 0.3))
+
+
 class Copies(nn.Module):
     """Parameters made as large as the batch, in all the ways there are."""
 
@@ -480,19 +563,94 @@ class Cells(nn.Module):
 
 
 class PackedSequence(nn.Module):
-    """Sequences of different length packed into one, which only the last fallback measures."""
+    """Sequences of different length packed into one; a layer sees the packed rows as well."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[nn.RNNBase] = nn.LSTM, **options: Any) -> None:
         super().__init__()
-        self.inner = nn.LSTM(4, 5)
-        self.head = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, CLASSES))
+        self.inner = kind(4, 5, **options)
+        width = 5 if not options.get("proj_size") else options["proj_size"]
+        width *= 2 if options.get("bidirectional") else 1
+        self.rows = nn.Sequential(nn.Linear(width, 6), nn.LayerNorm(6))
+        self.head = nn.Linear(6 + width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        lengths = 1 + (x[:, 0, 0] > 0).long().cpu()
+        lengths = 1 + (x[:, :, 0] > 0).sum(1).clamp(max=x.shape[1] - 1).cpu()
         packed = nn.utils.rnn.pack_padded_sequence(
             x, lengths, batch_first=True, enforce_sorted=False
         )
-        return self.head(self.inner(packed)[1][0][0])
+        y, state = self.inner(packed)
+        state = state[0] if isinstance(state, tuple) else state
+        last = state[-1] if not self.inner.bidirectional else torch.cat((state[-2], state[-1]), 1)
+        rows = nn.utils.rnn.PackedSequence(self.rows(y.data), *y[1:])
+        padded = nn.utils.rnn.pad_packed_sequence(rows, batch_first=True)[0]
+        return self.head(torch.cat((torch.tanh(padded).sum(1), last), 1))
+
+
+class Experts(nn.Module):
+    """Each example goes to some of the experts, as mixtures of experts do it."""
+
+    def __init__(self, tokens: bool = False, skipping: bool = False) -> None:
+        super().__init__()
+        self.tokens, self.skipping = tokens, skipping
+        self.router = nn.Linear(5, 3)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(5, 6), nn.PReLU(), nn.LayerNorm(6), nn.Linear(6, 5))
+            for _ in range(3)
+        )
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(0, -2)
+        weights, chosen = self.router(rows).softmax(1).topk(2)
+        y = torch.zeros_like(rows)
+        for k, expert in enumerate(self.experts):
+            row, place = (chosen == k).nonzero(as_tuple=True)
+            if self.skipping and not len(row):
+                continue
+            y = y.index_add(0, row, expert(rows[row]) * weights[row, place, None])
+        y = torch.tanh(y).view_as(x)
+        return self.head(y.mean(1) if self.tokens else y)
+
+
+class SortedByLength(nn.Module):
+    """Sorts its batch by length, as people do before they pack it, and sorts back at the end."""
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        self.packed = packed
+        self.embed = nn.Embedding(9, 4)
+        self.inner = nn.GRU(4, 5, batch_first=True)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, ids: Tensor, length: Tensor) -> Tensor:
+        length, order = torch.sort(length, descending=True)
+        x = torch.tanh(self.embed(ids[order]))
+        if self.packed:
+            rows = nn.utils.rnn.pack_padded_sequence(x, length.cpu(), batch_first=True)
+            last = self.inner(rows)[1][0]
+        else:
+            y, _ = self.inner(x)
+            last = y.gather(1, (length - 1)[:, None, None].expand(-1, 1, 5))[:, 0]
+        return self.head(last)[torch.argsort(order)]
+
+
+class Unpadded(nn.Module):
+    """Leaves out rows of padding, then goes on with the others alone, as unpadded attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 6, padding_idx=0)
+        self.shift = nn.Parameter(torch.randn(6))
+        self.inner = nn.Linear(6, 6)
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        there = ids > 0
+        rows = self.embed(ids[there]) + self.shift  # [R, 6]
+        rows = torch.tanh(self.inner(rows))
+        y = rows.new_zeros(*ids.shape, 6)
+        y[there] = rows
+        return self.head(y.sum(1))
 
 
 class _Doubled(torch.autograd.Function):
@@ -549,6 +707,59 @@ class NamedOutput(nn.Module):
     def forward(self, x: Tensor) -> Answer:
         hidden = torch.tanh(self.inner(x, x.flip(1)))
         return Answer(self.head(hidden), hidden)
+
+
+class DroppedMask(nn.Module):
+    """Attention that drops its mask where no example of the batch is padded, as transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 6)
+        self.query, self.key, self.value = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.gate = nn.Parameter(torch.randn(6))
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        x = self.embed(ids)
+        scores = self.query(x) @ self.key(x).transpose(1, 2)
+        if not bool(mask.all()):
+            scores = scores.masked_fill(mask[:, None] == 0, -1e4)
+        y = scores.softmax(2) @ self.value(x) * self.gate
+        return self.head(torch.tanh(y[:, 0]))
+
+
+class ToTheLongest(nn.Module):
+    """A loop over time that ends with the longest example of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(3, 5)
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 5)
+        for t in range(int(length.max())):
+            new = self.cell(x[:, t], state)
+            state = torch.where((t < length)[:, None], new, state)
+        return self.head(state)
+
+
+class EarlyExit(nn.Module):
+    """Leaves out a layer where all examples of the batch are done, and another one's weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 5), nn.Linear(5, 5)
+        self.scale = nn.Parameter(torch.randn(5))
+        self.head = nn.Linear(5, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        done = x[:, :1] > 0
+        y = torch.tanh(self.first(x))
+        if not bool(done.all()):
+            y = torch.where(done, y, torch.tanh(self.second(y)) * self.scale)
+            y = torch.where(done, y, torch.tanh(self.first(y)))
+        return self.head(y)
 
 
 def quietly(wrap: Callable[[nn.Module], nn.Module], module: nn.Module) -> nn.Module:
@@ -735,6 +946,11 @@ CASES = [
     Case("queries", Queries, images(3, 4),
          {"queries": "autograd of one call", "token": "autograd of one call",
           "slope.weight": "autograd of one call"}),
+    Case("shared-slope", SharedSlope, images(5),
+         {"slope.weight": "autograd of one call", "first.weight": "linear",
+          "aside.0.weight": "never used"}),
+    Case("shared-token", SharedToken, images(5),
+         {"token": "autograd of one call", "bilinear.weight": "autograd of one call"}),
     Case("copies", Copies, images(3, 4),
          {"first": "expand", "second": "repeat", "third": "expand",
           "fourth": "autograd of one call, masked", "fifth": "add"}),
@@ -769,9 +985,31 @@ CASES = [
          {"inner.weight_hh_l0": "linear"}),
     Case("cells", Cells, images(3, 4),
          {"lstm.weight_hh": "linear", "gru.weight_ih": "linear", "start": "expand"}),
-    Case("packed-sequence", PackedSequence, images(2, 4),
-         {"inner.weight_hh_l0": "one at a time", "head.0.weight": "linear",
-          "head.2.weight": "linear"}),
+    Case("packed-sequence", PackedSequence, images(3, 4),
+         {"inner.weight_hh_l0": "linear, rows traced", "inner.bias_ih_l0": "linear, rows traced",
+          "rows.0.weight": "linear, rows traced", "rows.1.weight": "layer_norm, rows traced",
+          "head.weight": "linear, rows traced"}),
+    Case("packed-lstm-all-options", lambda: PackedSequence(
+        num_layers=2, bidirectional=True, proj_size=3), images(4, 4),
+        {"inner.weight_hr_l1_reverse": "linear, rows traced",
+         "inner.weight_ih_l1": "linear, rows traced", "head.weight": "linear, rows traced"}),
+    Case("packed-gru", lambda: PackedSequence(nn.GRU, bidirectional=True), images(4, 4),
+         {"inner.weight_hh_l0_reverse": "linear, rows traced"}),
+    *(Case(f"sorted-by-length-{name}", lambda packed=packed: SortedByLength(packed), lambda: {
+        "ids": torch.randint(9, (EXAMPLES, 4)), "length": torch.tensor([4, 4, 4, 4, 4, 3, 4])},
+        {"embed.weight": "embedding, rows traced", "inner.weight_hh_l0": "linear, rows traced",
+         "head.weight": "linear, rows traced"})
+      for name, packed in (("packed", True), ("padded", False))),
+    Case("experts", Experts, images(5),
+         {"router.weight": "linear", "experts.0.0.weight": "linear, rows traced",
+          "experts.1.1.weight": "autograd of one call, rows traced",
+          "experts.0.2.bias": "layer_norm, rows traced", "head.weight": "linear"}),
+    Case("experts-of-tokens", lambda: Experts(tokens=True), images(4, 5),
+         {"experts.0.0.weight": "linear, rows traced", "head.weight": "linear"}),
+    Case("unpadded", Unpadded, lambda: torch.randint(9, (EXAMPLES, 4)).index_put(
+        (torch.tensor([0, 3, 5]), torch.tensor([0, 2, 3])), torch.tensor(0)),
+        {"embed.weight": "embedding, rows traced", "shift": "add, rows traced",
+         "inner.weight": "linear, rows traced", "head.weight": "linear"}),
     Case("custom-function", CustomFunction, images(5),
          {"first.weight": "linear", "weight": "one at a time", "head.weight": "linear"}),
     Case("siamese", Siamese, lambda: {
@@ -788,8 +1026,49 @@ CASES = [
     Case("two-inputs", TwoInputs, lambda: {
         "ids": torch.randint(6, (EXAMPLES, 2)), "features": torch.randn(EXAMPLES, 3)},
         {"embed.weight": "embedding", "inner.weight": "linear"}),
-    Case("routed", Routed, images(5), {"expert.weight": "one at a time"}),
+    Case("routed", Routed, images(5),
+         {"expert.weight": "linear, rows traced", "always.weight": "linear"}),
+    Case("complex-filter", ComplexFilter, images(8),
+         {"first.weight": "linear", "filter": "autograd of one call",
+          "mixing": "autograd of one call, derived", "pairs": "autograd of one call, derived",
+          "scale": "autograd of one call"}),
+    Case("complex-rotary", Rotary, tokens(6, 5),
+         {"embed.weight": "embedding", "query.weight": "linear", "key.weight": "linear"}),
+    Case("truth-values", Masked, lambda: {
+        "ids": torch.randint(6, (EXAMPLES, 5)), "pad": torch.arange(5) > torch.arange(
+            1, EXAMPLES + 1)[:, None]},
+         {"embed.weight": "embedding", "layer.self_attn.in_proj_weight": "linear"}),
 ]  # fmt: skip
+
+
+# Which calls they make depends on which examples are in a batch.
+OF_THE_BATCH = [
+    Case("dropped-mask", DroppedMask, lambda: {
+        "ids": torch.randint(9, (EXAMPLES, 4)), "mask": padding(4, [4, 4, 4, 2, 4, 4, 1])},
+        {"embed.weight": "embedding", "query.weight": "linear", "value.bias": "linear",
+         "gate": "mul", "head.weight": "linear"}),
+    Case("dropped-mask-mostly-padded", DroppedMask, lambda: {
+        "ids": torch.randint(9, (EXAMPLES, 4)), "mask": padding(4, [4, 3, 4, 2, 4, 3, 1])},
+        {"embed.weight": "embedding", "query.weight": "linear", "gate": "mul"}),
+    Case("to-the-longest", ToTheLongest, lambda: {
+        "x": torch.randn(EXAMPLES, 4, 3), "length": torch.tensor([2, 2, 1, 4, 4, 3, 1])},
+        {"cell.weight_ih": "linear", "cell.weight_hh": "linear", "cell.bias_hh": "linear"}),
+    Case("experts-skipped", lambda: Experts(skipping=True), images(5),
+         {"router.weight": "linear", "experts.0.0.weight": "linear, rows traced",
+          "head.weight": "linear"}),
+    Case("experts-of-tokens-skipped", lambda: Experts(True, True), images(2, 5),
+         {"router.weight": "linear", "experts.0.0.weight": "linear, rows traced",
+          "head.weight": "linear"}),
+    Case("early-exit", EarlyExit, lambda: torch.cat((
+        torch.tensor([1.0, 1.0, 1.0, -1.0, 1.0, 1.0, -1.0])[:, None],
+        torch.randn(EXAMPLES, 4)), 1),
+        {"first.weight": "linear", "second.weight": "linear", "scale": "mul"}),
+]  # fmt: skip
+
+
+def padding(length: int, used: list[int]) -> Tensor:
+    """A mask that is one at the used positions of each example."""
+    return (torch.arange(length) < torch.tensor(used)[:, None]).long()
 
 
 def settled(case: Case) -> tuple[nn.Module, Inputs, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import analyze
 from analyze.cli import main
+from analyze.gradients import failures
 from analyze.models.building import build_model
 from analyze.models.specs import ModelSpec
 from analyze.probes import write_probes
@@ -36,6 +38,20 @@ def pytest_runtest_makereport() -> Iterator[None]:
         if "could not import" in reason or "is not installed" in reason:
             report.outcome, report.longrepr = "failed", reason
     return report
+
+
+@pytest.fixture(autouse=True)
+def errors_in_rules_are_raised(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A programming error in a rule fails the test; where one is made on purpose, it gives way."""
+    before = failures.PROPAGATE
+    failures.PROPAGATE = "rules_may_fail" not in request.fixturenames
+    yield
+    failures.PROPAGATE = before
+
+
+@pytest.fixture
+def rules_may_fail() -> None:
+    """For tests that break a rule: what it raises leads to the next method, as for users."""
 
 
 def small_probes(count: int = 24, **options) -> analyze.ProbeSet:
@@ -130,6 +146,22 @@ def data(tmp_path, monkeypatch) -> dict[str, np.ndarray]:
     found = arrays()
     np.savez("data.npz", inputs=found["inputs"], targets=found["targets"])
     return found
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Whoever looks up a name or connects fails the test, even where the error is swallowed."""
+    used = []
+
+    def refuse(*arguments, **_):
+        used.append(arguments)
+        raise AssertionError(f"the network was used: {arguments}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    yield used
+    assert used == []
 
 
 def assert_input_error(result: Result, *facts: str) -> None:

@@ -54,10 +54,21 @@ def call(model: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def as_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
-    def cast(tensor: Tensor) -> Tensor:
-        return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    if isinstance(inputs, dict):
+        return {name: cast(tensor, dtype) for name, tensor in inputs.items()}
+    return cast(inputs, dtype)
 
-    return {k: cast(v) for k, v in inputs.items()} if isinstance(inputs, dict) else cast(inputs)
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """In a precision, of the kind of numbers that it was: complex ones have two of ``dtype``."""
+    if tensor.is_complex():
+        return tensor.to(torch.complex(*torch.zeros(2, 1, dtype=dtype)).dtype)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def real_parts(tensor: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def recompute_batch_norm(model: nn.Module, inputs: Tensor, order: Sequence[int]) -> None:
@@ -126,12 +137,14 @@ def statistics(
         groups: Examples whose forward pass is made together; one at a time by default. In float32
             a batch takes other decisions at ReLU and max-pool than an example alone.
     """
-    model = (copy.deepcopy(model) if copied else model).to(dtype).eval()
+    model = (copy.deepcopy(model) if copied else model)._apply(lambda t: cast(t, dtype)).eval()
     inputs = as_dtype(inputs, dtype)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
     named = dict(model.named_parameters())
-    sums = {n: torch.zeros(cells, p.numel(), dtype=torch.float64) for n, p in named.items()}
+    named = {n: p for n, p in named.items() if p.is_floating_point() or p.is_complex()}
+    for parameter in named.values():
+        parameter.requires_grad_(True)
+    sizes = {n: real_parts(p.detach()).numel() for n, p in named.items()}
+    sums = {n: torch.zeros(cells, size, dtype=torch.float64) for n, size in sizes.items()}
     squares = {n: np.zeros(cells) for n in named}
     per_example = {n: np.full(len(targets), np.nan) for n in named}
     losses = np.zeros(len(targets))
@@ -147,7 +160,7 @@ def statistics(
             for name, parameter in named.items():
                 if parameter.grad is None:
                     continue
-                gradient = parameter.grad.detach().to_dense().double().flatten()
+                gradient = real_parts(parameter.grad.detach().to_dense()).double().flatten()
                 sums[name][cell[k]] += gradient
                 squared = float(gradient @ gradient)
                 squares[name][cell[k]] += squared

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analyze.gradients.batch import ForwardChangedError, measure_batch
+from analyze.gradients.batch import measure_batch
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.conditions import measuring
 from analyze.gradients.forms.outer_products import SINGLY
+from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.plan import FALLBACKS
 from analyze.gradients.proof import Proof, prove
@@ -111,6 +112,7 @@ def test_another_forward_pass_is_noticed(then, message):
     replica, batch, plan = planned(Changeable(then), torch.randn(4, 5))
     measure(replica, batch, plan)
     replica.model.changed.fill_(1.0)
+    replica.keep_buffers()
     with pytest.raises(ForwardChangedError, match=message):
         measure(replica, batch, plan)
 
@@ -168,6 +170,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     replica = Replica.copy_of(model, CPU, torch.float64)
     with measuring():
         plan = calibrate(replica, batch)
+        plan = prove(replica, batch, targets, CrossEntropy(), plan, Proof())
         measure_batch(replica, batch, targets, CrossEntropy(), plan)
         gc.freeze()  # or all that is imported would be looked through
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -194,7 +197,7 @@ def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
 
     with measuring():
         plan = calibrate(replica, batch)
-        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof())
+        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
         kept = measure_batch(replica, batch, targets, CrossEntropy(), proven)
         found = measure_batch(replica, batch, targets, CrossEntropy(), proven, take=take)
     assert found.scaled_totals == {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -41,6 +43,91 @@ def test_recomputed_statistics_are_those_of_the_oracle(batch_size):
     for name, gram in expected.gram.items():
         found = parameters["gradient_gram"].sel(parameter=name).values
         assert oracle.scaled_gram_error(found, gram) < 1e-9
+
+
+class Towers(nn.Module):
+    """One encoder for two inputs, three uses of its batch norm in a pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.norm = nn.Linear(4, 5), nn.BatchNorm1d(5)
+        self.spare, self.head = nn.BatchNorm1d(5), nn.Linear(10, 3)
+
+    def forward(self, left, right):
+        first, second = (torch.tanh(self.norm(self.encoder(x))) for x in (left, right))
+        return self.head(torch.cat([self.norm(first), second], 1))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_statistics_of_a_layer_used_several_times_are_those_of_momentum_none(precision):
+    torch.manual_seed(2)
+    model, count = Towers().double(), 150
+    model.spare.running_mean.fill_(3.0)
+    inputs = {
+        "left": torch.randn(count, 4).double(),
+        "right": 3 + 2 * torch.randn(count, 4).double(),
+    }
+    targets = torch.arange(count) % 3
+    tree = analyze.measure(
+        model, analyze.ProbeSet(inputs, targets), precision=precision, folds=1, device="cpu"
+    )
+    averaged = copy.deepcopy(model)
+    averaged.norm.momentum = None
+    averaged.norm.reset_running_stats()
+    averaged.train()
+    for rows in np.array_split(np.array(oracle.hash_order(range(count))), 2):
+        averaged(**oracle.take(inputs, rows))
+    assert averaged.norm.num_batches_tracked == 6
+    averaged.eval()
+    losses = F.cross_entropy(averaged(**inputs), targets, reduction="none").detach()
+    found = tree["examples"]["loss"].isel(checkpoint=0).values
+    rtol = 1e-9 if precision == "float64" else 1e-5
+    np.testing.assert_allclose(found, losses, rtol=rtol)
+
+
+class Own(nn.Module):
+    """Batch norm written by hand; ``name`` is that of its running mean."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.register_buffer(name, torch.zeros(5))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        if self.training:
+            self.steps += 1
+            setattr(self, self.name, 0.9 * getattr(self, self.name) + 0.1 * x.detach().mean(0))
+        return x - getattr(self, self.name)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.nn.utils.spectral_norm")
+def test_statistics_of_ones_own_are_noted_by_name_as_used_as_saved():
+    model = nn.Sequential(
+        torch.nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5)), Own("centre"),
+        nn.BatchNorm1d(5), nn.InstanceNorm1d(5, track_running_stats=True), nn.Dropout(),
+        Own("mean"), nn.Linear(5, 3),
+    )  # fmt: skip
+    model[3].forward = lambda x: x  # it takes other shapes
+    probes = analyze.ProbeSet(torch.randn(8, 4), torch.arange(8) % 3)
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    recomputed = analyze.measure(model, probes, device="cpu", folds=1)
+    assert "recomputed: 1.centre, 5.mean, which" in recomputed.attrs["provenance"]
+    saved = analyze.measure(model, probes, device="cpu", folds=1, batch_norm="saved")
+    assert "1.centre" not in saved.attrs["provenance"]
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_models_that_cannot_run_in_training_mode_have_no_statistics_of_their_own():
+    class NeedsTargets(nn.Linear):
+        def forward(self, x, targets=None):
+            assert not self.training or targets is not None
+            return super().forward(x)
+
+    probes = analyze.ProbeSet(torch.randn(8, 4), torch.arange(8) % 3)
+    tree = analyze.measure(NeedsTargets(4, 3), probes, device="cpu", folds=1)
+    assert "used as saved" not in tree.attrs["provenance"]
 
 
 def test_saved_and_recomputed_differ_and_both_losses_are_kept():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from analyze.gradients.conditions import RECURRENT, measuring
+from analyze.gradients.conditions import RECURRENT, _precisions, measuring
 
 
 def settings() -> tuple[object, ...]:
@@ -28,6 +28,58 @@ def test_everything_is_as_before_afterwards():
         assert settings() == before
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def older(name: str) -> object:
+    """A setting of the older kind, which torch may refuse to tell."""
+    try:
+        return {
+            "products": torch.get_float32_matmul_precision,
+            "cublas": lambda: torch.backends.cuda.matmul.allow_tf32,
+            "cudnn": lambda: torch.backends.cudnn.allow_tf32,
+        }[name]()
+    except RuntimeError:
+        return "contradiction"
+
+
+def precisions() -> list[object]:
+    newer: list[object] = [place.fp32_precision for place in _precisions()]
+    return newer + [older(name) for name in ("products", "cublas", "cudnn")]
+
+
+@pytest.fixture
+def as_at_first():
+    kept = [place.fp32_precision for place in _precisions()]
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    for place, value in zip(_precisions(), kept, strict=True):
+        place.fp32_precision = value
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"": "tf32"}, {"": "ieee"}, {"cuda.matmul": "tf32"}, {"cuda.matmul": "ieee"},
+     {"cudnn": "tf32"}, {"cudnn": "ieee"}, {"cudnn.conv": "ieee"}, {"cudnn.rnn": "ieee"},
+     {"mkldnn": "tf32"}, {"mkldnn.matmul": "bf16"}, {"older": "medium"},
+     {"older": "high", "cudnn.conv": "ieee"}, {"older": "high", "cuda.matmul": "ieee"}],
+    ids=str,
+)  # fmt: skip
+def test_every_setting_of_precision_is_as_before_afterwards(settings, as_at_first):
+    for path, value in settings.items():
+        if path == "older":
+            torch.set_float32_matmul_precision(value)
+        else:
+            place = torch.backends
+            for part in path.split(".") if path else ():
+                place = getattr(place, part)
+            place.fp32_precision = value
+    before = precisions()
+    with measuring():
+        assert precisions() == ["ieee"] * 9 + ["highest", False, False]
+        with torch.backends.cudnn.flags(enabled=False):  # as models do that cuDNN cannot run
+            pass
+    assert precisions() == before
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import torch
 from analyze import whole_file
 from analyze.checkpoints import watch
 from analyze.checkpoints.duplicates import without_duplicates
-from analyze.checkpoints.names import prefix_of
+from analyze.checkpoints.names import prefixes_of
 from analyze.checkpoints.reading import PLAIN
 from analyze.errors import MOST_CHARACTERS, InputError, out_of_memory
 from analyze.units.folder import Folder
@@ -206,9 +206,10 @@ def test_copies_are_found_by_reading_each_file_twice_at_most(tmp_path, monkeypat
 
 def test_a_prefix_is_found_in_names_of_any_length():
     own = {"w": 0, "a.w": 0}
-    assert prefix_of({".".join("x" * 50_000): 0, "m.w": 0, "m.a.w": 0}, own) == "m."
-    assert prefix_of({f"p{k}.w": 0 for k in range(20_000)}, own) == "p0."
-    assert prefix_of({"w": 0, "a.w": 0}, own) == ""
+    assert prefixes_of({".".join("x" * 50_000): 0, "m.w": 0, "m.a.w": 0}, own) == (["m."], 2)
+    tied = {f"p{k}.w": 0 for k in range(20_000)}
+    assert prefixes_of(tied, own) == (sorted(f"p{k}." for k in range(20_000)), 1)
+    assert prefixes_of({"w": 0, "a.w": 0}, own) == ([""], 2)
 
 
 def test_a_message_is_at_most_a_screen():

@@ -20,22 +20,6 @@ from tests.conftest import assert_input_error, call
 FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of
 
 
-@pytest.fixture
-def no_network(monkeypatch):
-    """Whoever looks up a name or connects fails the test, even where the error is swallowed."""
-    used = []
-
-    def refuse(*arguments, **_):
-        used.append(arguments)
-        raise AssertionError(f"the network was used: {arguments}")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    yield used
-    assert used == []
-
-
 def test_the_network_is_blocked_in_these_tests(no_network):
     with pytest.raises(AssertionError, match="network was used"):
         socket.create_connection(("localhost", 80))

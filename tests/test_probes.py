@@ -116,7 +116,7 @@ REFUSED = {
     "not finite": ((np.full_like(X, np.inf), Y), {}, "not finite", "probe 0 (6"),
     "words": ((np.array(["a"] * 6), Y), {}, "no arrays of numbers", "inputs: <U1"),
     "ragged": (([[1], [1, 2]], [0, 1]), {}, "no arrays of numbers", "inputs: "),
-    "complex": ((X * 1j, Y), {}, "no arrays of numbers", "complex"),
+    "complex": ((X, Y * 1j), {}, "no arrays of numbers", "targets: complex128"),
     "one number": ((X, 3), {}, "no arrays of numbers", "targets: int64 of shape []"),
     "mean alone": ((X, Y), {"mean": [0.5]}, "mean and std do not fit", "std None"),
     "no std": ((X, Y), {"mean": [0.5], "std": [0]}, "mean and std do not fit", "std [0]"),

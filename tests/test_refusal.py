@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import analyze
+from analyze.gradients import calibration, plan
+from tests import oracle
 
 EXAMPLES = 6
 
@@ -99,42 +102,85 @@ def test_refuses_torchscript():
         analyze.measure(Scripted(), probes, device="cpu")
 
 
-def test_refuses_what_cannot_be_copied():
-    model = nn.Linear(4, 3)
-    model.view_of_weight = model.weight.view(-1)
+class Earlier(nn.Linear):
+    """Computes with a tensor that it made from its weight when it was built."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.view_of_weight = self.weight.view(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.view_of_weight.sum()
+
+
+def test_refuses_what_was_computed_from_parameters_earlier():
+    model = Earlier()
     probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
     with pytest.raises(analyze.InputError, match="view_of_weight has a graph"):
         analyze.measure(model, probes, device="cpu")
 
 
-class _WrongAlone(torch.autograd.Function):
-    """A backward pass that is wrong for a batch of one, as torch's own is for some models."""
+class _Scaled(torch.autograd.Function):
+    """A backward pass that depends on the number of examples, as torch's own has at times."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, wrong: Callable[[int], bool]) -> Tensor:
+        ctx.wrong = wrong
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tensor:
-        return dy * (1.001 if len(dy) == 1 else 1.0)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        return dy * (1.001 if ctx.wrong(len(dy)) else 1.0), None
 
 
-class WrongAlone(nn.Module):
-    """Right outputs, and gradients that depend on the number of examples."""
+class WrongFor(nn.Module):
+    """Right outputs, and gradients that are wrong for some numbers of examples."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrong: Callable[[int], bool]) -> None:
         super().__init__()
         self.first, self.head = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.wrong = wrong
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(_WrongAlone.apply(self.first(x)))
+        return self.head(_Scaled.apply(self.first(x), self.wrong))
 
 
-def test_refuses_a_backward_pass_that_depends_on_the_batch():
-    """One example at a time could not be the judge of itself."""
+def only_alone(count: int) -> bool:
+    return count == 1
+
+
+def beside_others(count: int) -> bool:
+    return count > 1
+
+
+@pytest.mark.parametrize("method", ["by rule", "one at a time"])
+def test_a_backward_pass_that_is_wrong_for_a_batch_of_one_is_no_judge(method, monkeypatch):
+    """Finite differences side with the example beside itself, and so the numbers are right."""
+    if method == "one at a time":
+        monkeypatch.setattr(calibration, "meetings", lambda *_: None)
+        monkeypatch.setattr(plan, "VMAP", "one at a time")
+        monkeypatch.setattr(calibration, "VMAP", "one at a time")
+    torch.manual_seed(0)
+    model, x = WrongFor(only_alone), vectors()
+    probes = analyze.ProbeSet(x, torch.arange(EXAMPLES) % 3)
+    tree = analyze.measure(model, probes, device="cpu", precision="float64")
+    right = WrongFor(lambda count: False)
+    right.load_state_dict(model.state_dict())
+    expected = oracle.statistics(right, x, torch.arange(EXAMPLES) % 3, [0] * EXAMPLES, 1)
+    found = tree["parameters"].to_dataset().isel(checkpoint=0)
+    for name in ("first.weight", "head.weight"):
+        own = found.sel(parameter=name)
+        assert (own["method"].item() == "one at a time") == (method == "one at a time")
+        norms = own["gradient_sqnorm"].sum().item()
+        assert norms == pytest.approx(expected.squared_norms[name][0], rel=1e-9)
+    assert "wrong for a batch of one here, by finite differences" in tree.attrs["provenance"]
+
+
+def test_refuses_a_backward_pass_that_is_wrong_beside_others():
+    """One example at a time could not be the judge of itself: finite differences are."""
     probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)
     with pytest.raises(analyze.InputError, match="another gradient alone") as refusal:
-        analyze.measure(WrongAlone(), probes, device="cpu")
+        analyze.measure(WrongFor(beside_others), probes, device="cpu")
     assert "first.weight, first.bias:" in refusal.value.found
 
 

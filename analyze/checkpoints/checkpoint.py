@@ -33,6 +33,9 @@ class Checkpoint:
         both: Whether the other kind of weights is there as well.
         kept_by: What decided that it was kept, where that is a metric.
         files: What it is made of.
+        doubt: Why its name gives no step, where it has a number that could be one.
+        order: What orders those of unknown or equal progress: a time in the name; NaN for none.
+        also: ``step`` or ``epoch``, the rule and the number, where it says them elsewhere.
     """
 
     name: str
@@ -51,6 +54,9 @@ class Checkpoint:
     both: bool = False
     kept_by: str = ""
     files: tuple[Path, ...] = field(default=(), repr=False)
+    doubt: str = ""
+    order: float = NAN
+    also: tuple[tuple[str, str, float], ...] = ()
 
     @property
     def sha256(self) -> str:

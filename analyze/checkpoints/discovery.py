@@ -6,7 +6,7 @@ import fnmatch
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from analyze.checkpoints.checkpoint import NAN, Checkpoint, LeftOut
 from analyze.checkpoints.duplicates import without_duplicates
 from analyze.checkpoints.layouts.foreign import SUFFIXES
 from analyze.checkpoints.manifest import Entry, read_manifest
-from analyze.checkpoints.naming import epoch_in_name, step_in_name, tokens_in_name
+from analyze.checkpoints.naming import WEAK_RULES, Named, read_names
+from analyze.checkpoints.numerals import number_in
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress
 from analyze.checkpoints.reading import PLAIN, Content, read_content
 from analyze.checkpoints.series import in_order, one_kind_of_weights, with_epochs_recognised
-from analyze.checkpoints.state import told
+from analyze.checkpoints.state import key_option, told
 from analyze.checkpoints.tree import Tree, look_through
 from analyze.errors import CheckpointError, InputError, counted, listed
 
@@ -86,11 +87,15 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: Reading = PLAIN) -> F
 
 
 def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
-    """Those that a glob on the names, or a Python slice such as ``::2`` or ``-3:``, picks.
+    """Those that a name, a glob on the names, or a slice such as ``::2`` or ``-3:`` picks.
+
+    A name that is there is meant as it stands: ``[run 1] step=2.pt`` is a glob as well.
 
     Raises:
         NoCheckpointsError: nothing is left.
     """
+    if exact := [c for c in checkpoints if c.name == selection]:
+        return exact
     if match := SLICE.match(selection):
         start, stop, step = (int(g) if g else None for g in match.groups())
         picked = checkpoints[start:stop:step] if step != 0 else []
@@ -101,9 +106,17 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
             "the selection leaves no checkpoint",
             found=f"--checkpoints {selection!r} of {counted(len(checkpoints), 'checkpoint')}",
             expected=f"a glob or slice that matches names like {checkpoints[0].name}",
-            fix="--checkpoints '*', or --checkpoints ::2",
+            fix=_escaped(checkpoints, selection) or "--checkpoints '*', or --checkpoints ::2",
         )
     return picked
+
+
+def _escaped(checkpoints: list[Checkpoint], selection: str) -> str:
+    """The same glob with its brackets as they stand, where that picks something."""
+    glob = selection.replace("[", "[[]")
+    if glob == selection or not any(fnmatch.fnmatch(c.name, glob) for c in checkpoints):
+        return ""
+    return f"--checkpoints '{glob}', as [ begins a set of characters in a glob"
 
 
 def common_prefix(names: list[str]) -> str:
@@ -131,12 +144,13 @@ def _examined(
 ) -> tuple[list[Checkpoint], list[LeftOut]]:
     found: dict[str, Checkpoint] = {}
     left_out = []
+    named = read_names([tree.name(path) for path in tree.candidates])
     for path in tree.candidates:
         name = tree.name(path)
         if name in found:  # two names that differ only in characters that cannot be printed
             left_out.append(LeftOut(name, "a second file whose name reads the same"))
             continue
-        one = _examine(path, name, entries.get(path), reading)
+        one = _examine(path, name, _Words(named[name], entries.get(path), reading))
         if isinstance(one, Checkpoint):
             found[name] = one
         else:
@@ -144,66 +158,101 @@ def _examined(
     return list(found.values()), left_out
 
 
-def _examine(path: Path, name: str, entry: Entry | None, reading: Reading) -> Checkpoint | LeftOut:
+@dataclass(frozen=True)
+class _Words:
+    """What is said of a checkpoint from outside: by its name and by the user."""
+
+    named: Named
+    entry: Entry | None
+    reading: Reading
+
+
+def _examine(path: Path, name: str, words: _Words) -> Checkpoint | LeftOut:
     """What a file or directory holds."""
     try:
-        content = read_content(path, reading)
+        content = read_content(path, words.reading)
     except CheckpointError as problem:
-        progress = _resolved(name, Progress(), entry, reading)
+        progress = _resolved(name, Progress(), words)
         return Checkpoint(
             name, path, _known(progress.step), _known(progress.epoch), progress.rule,
             "unknown", "", "", 0, problem, tokens=_known(progress.tokens),
+            order=_known(progress.order),
         )  # fmt: skip
     if why := _why_none(content):
         return LeftOut(name, why)
-    progress = _resolved(name, content.progress, entry, reading)
+    progress = _resolved(name, content.progress, words)
     return Checkpoint(
         name, path, _known(progress.step), _known(progress.epoch), progress.rule or "none",
         content.format, content.weights_key, common_prefix(content.names), len(content.names),
         None, _known(progress.epochs_completed), _known(progress.tokens), content.weights,
-        content.both, progress.kept_by, content.files,
+        content.both, progress.kept_by, content.files, progress.doubt, _known(progress.order),
+        progress.also,
     )  # fmt: skip
 
 
 def _why_none(content: Content) -> str:
     if content.elsewhere:
-        key = next(iter(content.elsewhere))
         others = told(content.elsewhere)
-        return f"no weights where they are looked for, but {others}: --weights-key {key}"
+        return (
+            f"no weights where they are looked for, but {others}: {key_option(content.elsewhere)}"
+        )
     if not content.names:
         return "holds no tensors of a model"
     return "a probe file" if {"targets", "subset"} <= set(content.names) else ""
 
 
-def _resolved(name: str, said: Progress, entry: Entry | None, reading: Reading) -> Progress:
+def _resolved(name: str, said: Progress, words: _Words) -> Progress:
     """The first of manifest, pattern, what the checkpoint says, and its name, for each number."""
-    match = re.search(reading.step_regex, name) if reading.step_regex is not None else None
-    given = {k: _number(v) for k, v in match.groupdict().items()} if match is not None else {}
-    entry = entry or Entry(Path(name), None, None, None)
-    step, rule = step_in_name(name)
+    entry = words.entry or Entry(Path(name), None, None, None)
+    given, named = _by_pattern(name, words.reading.step_regex), words.named
     steps = [
-        (entry.step, "manifest"),
-        (given.get("step"), "--step-regex"),
-        (said.step, said.rule),
-        (step, rule),
+        ("manifest", entry.step),
+        ("--step-regex", given.get("step")),
+        (said.rule, said.step),
+        (named.step_rule, named.step),
     ]
-    found, rule = next(((s, r) for s, r in steps if s is not None), (None, ""))
-    epochs = (entry.epoch, given.get("epoch"), said.epoch, epoch_in_name(name)[0])
-    tokens = (entry.tokens, given.get("tokens"), said.tokens, tokens_in_name(name)[0])
+    rule, found = next(((r, step) for r, step in steps if step is not None), ("", None))
+    epoch = _first((entry.epoch, given.get("epoch"), said.epoch, named.epoch))
+    tokens = _first((entry.tokens, given.get("tokens"), said.tokens, named.tokens))
+    by_user = given or words.entry is not None
+    also = () if by_user else (*said.also, *_in_name_only(named, said))
+    doubt = named.doubt if found is None and (epoch is None or epoch == named.epoch) else ""
     return Progress(
-        found, _first(epochs), said.epochs_completed, _first(tokens), rule, said.kept_by
+        found, epoch, said.epochs_completed, tokens, rule, said.kept_by, also, doubt, named.order
     )
+
+
+def _in_name_only(named: Named, said: Progress) -> Iterator[tuple[str, str, float]]:
+    """What the name says beside what was saved; a bare number may be the epoch."""
+    epochs = () if said.epoch is None else (said.epoch, said.epoch + 1)
+    is_epoch = named.step_rule in WEAK_RULES and named.step in epochs
+    if named.step is not None and said.step is not None and not is_epoch:
+        yield "step", named.step_rule, named.step
+    if named.epoch is not None and said.epoch is not None:
+        yield "epoch", named.epoch_rule, named.epoch
+
+
+def _by_pattern(name: str, pattern: str | None) -> dict[str, float | None]:
+    """The numbers that the user's pattern finds in a name."""
+    match = None if pattern is None else re.search(pattern, name)
+    found: dict[str, float | None] = {}
+    for group, text in ({} if match is None else match.groupdict()).items():
+        if text is None:
+            continue
+        number = number_in(text.removeprefix("-"))
+        if number is None:
+            raise InputError(
+                "the pattern for steps finds no number",
+                found=f"{group} {text!r} in {name}, by {pattern!r}",
+                expected="a number such as 500, 10k or 1e4",
+                fix=r"--step-regex 'iter(?P<step>\d+)', or --manifest FILE.csv",
+            )
+        found[group] = -number if text.startswith("-") else number
+    return found
 
 
 def _first(values: Iterable[float | None]) -> float | None:
     return next((value for value in values if value is not None), None)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
 
 
 def _known(value: float | None) -> float:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from analyze.checkpoints.naming import natural_key
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.reading import read_sample, read_weights
+from analyze.checkpoints.versions import PLAIN
 from analyze.errors import CheckpointError
 
 ALIAS = re.compile(r"(^|[/_.-])(last|latest|best|final|milestone|checkpoint\.pth)", re.IGNORECASE)
@@ -101,28 +103,54 @@ class _Kept:
 
 
 def _digest(
-    one: Checkpoint, reading: Reading, read: Callable[[Path, Reading], dict[str, Tensor]]
+    one: Checkpoint, reading: Reading, read: Callable[[Path, Reading], dict[str, Any]]
 ) -> str | None:
-    """Hash of tensors and of their names without the common prefix; None where there is none."""
+    """Hash of all values and their names without the common prefix; None where there is none."""
     found = hashlib.sha256()
     try:
-        tensors = read(one.path, reading)
+        values = read(one.path, reading)
     except CheckpointError:  # will be told when it is measured
         return None
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        # A tensor of stride 0 can claim any size; looking at it would never end.
-        if oddity(tensor) or tensor.numel() * tensor.element_size() > max(
-            tensor.untyped_storage().nbytes(), 1 << 20
-        ):
+    for name in sorted(values):
+        value = values[name]
+        form = _tensor_form(value) if isinstance(value, Tensor) else _thing_form(value)
+        if form is None:
             return None
-        found.update(f"{name.removeprefix(one.prefix)} {tensor.dtype} {tensor.shape}\n".encode())
-        plain = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-        found.update(plain.view(torch.uint8).numpy().data)
+        # Names are quoted: they could hold what looks like the next one.
+        found.update(f"{name.removeprefix(one.prefix)!r} {form}\n".encode())
+        if isinstance(value, Tensor):
+            plain = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+            found.update(plain.view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
-def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int | str], ...]]:
+def _tensor_form(tensor: Tensor) -> str | None:
+    """Type and shape; None where its values cannot be compared."""
+    if oddity(tensor):
+        return None
+    # A tensor of stride 0 can claim any size; looking at it would never end.
+    most = max(tensor.untyped_storage().nbytes(), 1 << 20)
+    if tensor.numel() * tensor.element_size() > most:
+        return None
+    return f"{tensor.dtype} {tensor.shape}"
+
+
+def _thing_form(value: Any) -> str | None:
+    """An extra state of numbers and text, or a dictionary of such; None of others."""
+    if type(value) is not dict:
+        return _scalar_form(value)
+    scalars = [(_scalar_form(key), _scalar_form(inner)) for key, inner in value.items()]
+    forms = [f"{a}: {b}" for a, b in scalars if a and b]
+    return str(sorted(forms)) if len(forms) == len(value) else None
+
+
+def _scalar_form(value: Any) -> str | None:
+    if type(value) is int:
+        return f"int {value:x}"  # in decimals Python refuses the longest
+    return f"{type(value).__name__} {value!r}" if value is None or type(value) in PLAIN else None
+
+
+def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int, str], ...]]:
     unknown = math.isnan(one.step) + math.isnan(one.epoch)
     return unknown, bool(ALIAS.search(one.name)), natural_key(one.name)
 
@@ -137,8 +165,6 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 def _same_progress(one: Checkpoint, other: Checkpoint) -> bool:
-    """Not at different steps, nor at different epochs where the steps are unknown."""
-    if not _known(one):
-        return True
-    pairs = ((one.step, other.step), (one.epoch, other.epoch))
+    """Not at different steps, epochs or times, as far as they are known of both."""
+    pairs = ((one.step, other.step), (one.epoch, other.epoch), (one.order, other.order))
     return all(math.isnan(a) or math.isnan(b) or a == b for a, b in pairs)

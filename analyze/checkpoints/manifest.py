@@ -31,7 +31,7 @@ def read_manifest(manifest: Path, root: Path) -> list[Entry]:
             out of the run.
     """
     try:
-        with manifest.open(encoding="utf-8", newline="") as file:
+        with manifest.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             columns, lines = list(reader.fieldnames or ()), list(reader)
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TypeVar
 
 from analyze.checkpoints.state import COUNTERS
@@ -12,21 +12,26 @@ from analyze.checkpoints.state import COUNTERS
 # What torch's wrappers put between the names of modules, anywhere: compile, FSDP, checkpointing.
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 DATA_PARALLEL = "module"  # DDP's; a model may have a module of that name itself
+DEEPEST = 64  # modules inside one another whose versions are followed
 T = TypeVar("T")
 
 
-def prefix_of(weights: Mapping[str, object], own: Mapping[str, object]) -> str:
-    """The prefix whose removal makes most names of the checkpoint those of the model."""
-    counts = {"": sum(key in own for key in weights)}
+def prefixes_of(weights: Iterable[str], own: Collection[str]) -> tuple[list[str], int]:
+    """The prefixes whose removal makes most names those of the model, and how many.
+
+    None, where that does as well as any.
+    """
     longest = max(map(len, own), default=0)
+    found = {"": 0}
     for key in weights:
+        found[""] += key in own
         place = max(0, len(key) - longest - 1)  # a prefix that is shorter leaves too much
         while (place := key.find(".", place) + 1) > 0:
             if key[place:] in own:
-                counts[key[:place]] = counts.get(key[:place], 0) + 1
-    return max(
-        sorted(counts, key=lambda prefix: (prefix.count("."), prefix)), key=counts.__getitem__
-    )
+                found[key[:place]] = found.get(key[:place], 0) + 1
+    most = max(found.values())
+    best = sorted(prefix for prefix in found if found[prefix] == most)
+    return ([""] if "" in best else best), most
 
 
 def stripped(weights: Mapping[str, T], own: Mapping[str, object], prefix: str) -> dict[str, T]:
@@ -77,9 +82,38 @@ def renamed(
     return _renamed(weights, apply)
 
 
+def carried(versions: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
+    """The versions by the new paths of the modules.
+
+    Args:
+        versions: By the paths in the file.
+        names: Of tensors, new to old.
+    """
+    found: dict[str, T] = {}
+    for new, old in names.items() if versions else ():
+        for new_path, old_path in _modules(new, old):
+            if old_path in versions:
+                found.setdefault(new_path, versions[old_path])
+    return found
+
+
 def any_matches(name: str, globs: Iterable[str]) -> bool:
     """Whether a name is meant by one of the user's globs."""
     return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
+def _modules(new: str, old: str) -> list[tuple[str, str]]:
+    """The paths of the modules around a tensor, new and old, as far up as they correspond."""
+    ours, theirs = new.split(".")[:-1], old.split(".")[:-1]
+    found = [(".".join(ours), ".".join(theirs))]
+    while theirs and len(found) < DEEPEST:
+        if ours and ours[-1] == theirs[-1]:
+            ours = ours[:-1]
+        elif theirs[-1] not in (*WRAPPERS, DATA_PARALLEL):
+            break
+        theirs = theirs[:-1]
+        found.append((".".join(ours), ".".join(theirs)))
+    return found
 
 
 def _compiled(rule: str) -> tuple[re.Pattern[str], list[str]]:

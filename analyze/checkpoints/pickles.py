@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from analyze.checkpoints.damage import as_text, damaged
 from analyze.checkpoints.plain_pickle import UnknownNameError
-from analyze.checkpoints.torch_archive import Mapped, ScriptError, open_mapped, read_values
-from analyze.errors import CheckpointError, RefusedError, listed
+from analyze.checkpoints.torch_archive import Mapped, open_mapped, read_values
+from analyze.errors import CheckpointError, InputError, RefusedError, listed
 
 COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
 
@@ -85,20 +85,18 @@ def open_values(path: Path, *, trust: bool = False) -> tuple[Mapped, bool]:
         if not trust:
             raise _refused(path, str(error)) from error
         return _trusted(path), True
-    except ScriptError as error:
-        raise _script(path) from error
     except Exception as error:  # a damaged pickle or zip can raise anything
         raise damaged(path, error) from error
 
 
-def tensors_read(mapped: Mapped, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a file with their values.
+def values_read(mapped: Mapped, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Things of a file with the values of their tensors.
 
     Raises:
         CheckpointError: it is gone, or another one by now.
     """
     try:
-        return mapped.read(tensors)
+        return mapped.read(values)
     except (OSError, RuntimeError) as error:
         raise damaged(mapped.path, error) from error
 
@@ -131,7 +129,10 @@ def _refuse_compressed(path: Path) -> None:
             return
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            _refuse_program(path, archive.namelist())
             claimed = sum(entry.file_size for entry in entries)
+    except InputError:
+        raise
     except Exception as error:  # a damaged zip can raise anything
         raise damaged(path, error) from error
     if claimed > COMPRESSION * size:
@@ -145,6 +146,26 @@ def _refuse_compressed(path: Path) -> None:
             "the tensors in the checkpoint file are compressed",
             f"{listed(packed, 3)} in {as_text(path)}",
         )
+
+
+def _refuse_program(path: Path, names: list[str]) -> None:
+    """An archive of TorchScript or torch.export, which is a program and no state_dict."""
+    last = {name.rpartition("/")[2] for name in names}
+    script = "constants.pkl" in last and any("/code/" in name for name in names)
+    if not script and "archive_format" not in last:
+        return
+    kind, loaded = (
+        ("TorchScript", f"torch.jit.load({as_text(path.name)!r})")
+        if script
+        else ("a program of torch.export", f"torch.export.load({as_text(path.name)!r})")
+    )
+    raise RefusedError(
+        f"the file is {kind}, not the weights of a model",
+        found=f"a program with its weights in {as_text(path)}",
+        expected="a state_dict, and the model in Python: calls inside of a program cannot be seen",
+        fix=f"if you trust it: torch.save({loaded}.state_dict(), 'weights.pt'), and move it away; "
+        "or leave it out: --checkpoints GLOB",
+    )
 
 
 def _compressed(what: str, found: str) -> RefusedError:
@@ -164,13 +185,4 @@ def _refused(path: Path, name: str) -> RefusedError:
         expected="tensors and plain values, as torch.load(weights_only=True) reads them",
         fix="save the weights alone: torch.save(model.state_dict(), path), or safetensors; "
         "if you trust whoever made it: --trust-pickle",
-    )
-
-
-def _script(path: Path) -> RefusedError:
-    return RefusedError(
-        "the checkpoint file is a program of TorchScript, so it was not opened",
-        found=f"{as_text(path)}, an archive of torch.jit.save",
-        expected="tensors and plain values, as torch.save writes them",
-        fix="save the weights: torch.save(torch.jit.load(path).state_dict(), NEW.pt)",
     )

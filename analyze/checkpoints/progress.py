@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ class Progress:
         tokens: Seen in training.
         rule: Where the step was found.
         kept_by: What decided that this checkpoint was kept, where that is a metric.
+        also: ``step`` or ``epoch``, the rule and the number, where they are said elsewhere.
+        doubt: Why the name gives no step.
+        order: A number that orders those of unknown or equal progress.
     """
 
     step: float | None = None
@@ -46,6 +49,9 @@ class Progress:
     tokens: float | None = None
     rule: str = ""
     kept_by: str = ""
+    also: tuple[tuple[str, str, float], ...] = ()
+    doubt: str = ""
+    order: float | None = None
 
 
 def progress_in(state: Mapping[str, Any], path: Path) -> Progress:
@@ -60,11 +66,13 @@ def progress_in(state: Mapping[str, Any], path: Path) -> Progress:
         kept = "best_metric of transformers' Trainer" if _keeps_best(beside) else ""
         return Progress(step, epoch, epoch, number(beside, "num_input_tokens_seen") or None,
                         TRAINER_STATE, kept)  # fmt: skip
-    key, step = _first(state, STEP_KEYS)
-    _, epoch = _first(state, EPOCH_KEYS)
-    _, tokens = _first(state, TOKENS_KEYS)
-    rule = f"content {key}" if key else ""
-    return Progress(step, epoch, _epochs_completed(state), tokens, rule, _kept_by(state))
+    steps = [(f"content {key}", value) for key, value in _all(state, STEP_KEYS)]
+    rule, step = steps[0] if steps else ("", None)
+    epoch, tokens = (
+        next((value for _, value in _all(state, keys)), None) for keys in (EPOCH_KEYS, TOKENS_KEYS)
+    )
+    also = tuple(("step", *one) for one in steps[1:])
+    return Progress(step, epoch, _epochs_completed(state), tokens, rule, _kept_by(state), also)
 
 
 def number(state: Mapping[str, Any], path: str) -> float | None:
@@ -76,11 +84,10 @@ def number(state: Mapping[str, Any], path: str) -> float | None:
     return float(value) if good else None
 
 
-def _first(state: Mapping[str, Any], paths: tuple[str, ...]) -> tuple[str, float | None]:
+def _all(state: Mapping[str, Any], paths: tuple[str, ...]) -> Iterator[tuple[str, float]]:
     for path in paths:
         if (value := number(state, path)) is not None:
-            return path, value
-    return "", None
+            yield path, value
 
 
 def _lightning(state: Mapping[str, Any]) -> float | None:

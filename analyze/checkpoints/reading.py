@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import Any
 
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.marks import INDICES, METADATA
+from analyze.checkpoints.layouts.marks import METADATA
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
-from analyze.checkpoints.layouts.sharded import open_sharded
+from analyze.checkpoints.layouts.sharded import index_in, open_sharded
 from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress, progress_in
 from analyze.checkpoints.state import Part, Parts, parts_at, parts_of, places
+from analyze.checkpoints.versions import StateDict
 
 PLAIN = Reading()
 
@@ -77,18 +77,20 @@ def read_content(path: Path, reading: Reading = PLAIN) -> Content:
     )
 
 
-def read_weights(path: Path, reading: Reading = PLAIN) -> dict[str, Tensor]:
-    """The weight tensors of a checkpoint, on the CPU, by name.
+def read_weights(path: Path, reading: Reading = PLAIN) -> StateDict:
+    """The weight tensors of a checkpoint, on the CPU, by name, with what torch keeps beside them.
 
     Raises:
         CheckpointError: as ``read_content``.
     """
     opened = open_checkpoint(path, reading)
     part, _ = _parts(opened, path, reading).chosen(reading.weights, as_text(path))
-    return {} if part is None else opened.load(Part(part.key, part.tensors))
+    if part is None:
+        return StateDict({}, {})
+    return StateDict({**part.extra, **opened.load(part)}, part.versions)
 
 
-def read_sample(path: Path, reading: Reading = PLAIN) -> dict[str, Tensor]:
+def read_sample(path: Path, reading: Reading = PLAIN) -> dict[str, Any]:
     """The first, the middle and the last of the weight tensors by name.
 
     Raises:
@@ -114,7 +116,7 @@ def open_checkpoint(path: Path, reading: Reading = PLAIN) -> Opened:
         CheckpointError: it is damaged, or a pickle that would run code.
     """
     if path.is_dir():
-        index = next((path / name for name in INDICES if (path / name).is_file()), None)
+        index = index_in(path)
         if index is not None and not (path / METADATA).is_file():
             return open_sharded(index, trust=reading.trust_pickle)
         # A fifth of the time that the program needs to start is the import of what it needs.

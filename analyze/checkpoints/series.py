@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
-from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key
+from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key, read_names
 from analyze.checkpoints.options import Reading
 from analyze.errors import RefusedError, listed
 
@@ -42,34 +42,59 @@ def one_kind_of_weights(found: list[Checkpoint], reading: Reading) -> list[Check
 
 
 def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
-    """By step, or by epoch where only epochs are known; those without one last, by age.
+    """By step, or by epoch where only epochs are known; those without one last.
 
-    What cannot be read may have neither; it stands first then, so that it is seen.
+    The latter stand in the order of the times in their names where all have one, else by age. What
+    cannot be read may have neither; it stands first then, so that it is seen.
     """
     number = _progress(found)
-    return sorted(found, key=lambda c: (
-        c.problem is None and math.isnan(number(c)),
-        0.0 if math.isnan(number(c)) else number(c),
-        _changed(c.path) if c.problem is None and math.isnan(number(c)) else 0,
-        natural_key(c.name),
-    ))  # fmt: skip
+    timed = _timed([c for c in found if c.problem is None and math.isnan(number(c))])
+
+    def key(c: Checkpoint) -> tuple[object, ...]:
+        if not math.isnan(number(c)):
+            order = 0.0 if math.isnan(c.order) else c.order
+            return False, number(c), order, 0, natural_key(c.name)
+        unknown = c.problem is None
+        order = c.order if unknown and timed else 0.0
+        return unknown, 0.0, order, _changed(c.path) if unknown else 0, natural_key(c.name)
+
+    return sorted(found, key=key)
+
+
+def in_order_with_deleted(found: list[Checkpoint]) -> list[Checkpoint]:
+    """``in_order``, where some are deleted: only their names still say what orders equal ones."""
+    named = read_names([c.name for c in found])
+    orders = {name: NAN if one.order is None else one.order for name, one in named.items()}
+    return in_order([replace(c, order=orders[c.name]) for c in found])
 
 
 def remarks(found: list[Checkpoint]) -> list[str]:
     """What a reader of the figures should know: one checkpoint only, gaps, the choice made."""
     readable = [c for c in found if c.problem is None]
-    rules = (_single, _unordered, _chosen_by_metric, _gaps, _same_step, _averages)
+    rules = (
+        _single, _unordered, _doubtful, _read_differently, _chosen_by_metric, _gaps, _same_step,
+        _averages,
+    )  # fmt: skip
     return [text for rule in rules if (text := rule(readable))]
 
 
 def _progress(found: list[Checkpoint]) -> Callable[[Checkpoint], float]:
-    """The number to order by: the epoch where it is known of more than the step is."""
-    known = [
-        c for c in found if c.problem is None and not (math.isnan(c.step) and math.isnan(c.epoch))
-    ]
+    """The number to order by: the epoch where it is known of more than the step is.
+
+    Tokens, where nothing but them is known of all.
+    """
+    good = [c for c in found if c.problem is None]
+    known = [c for c in good if not (math.isnan(c.step) and math.isnan(c.epoch))]
+    if not known and good and not any(math.isnan(c.tokens) for c in good):
+        return lambda c: c.tokens
     epochs = not any(math.isnan(c.epoch) for c in known)
     steps = not any(math.isnan(c.step) for c in known)
     return (lambda c: c.epoch) if epochs and not steps else (lambda c: c.step)
+
+
+def _timed(unknown: list[Checkpoint]) -> bool:
+    """Whether all these have a time in their names."""
+    return bool(unknown) and not any(math.isnan(c.order) for c in unknown)
 
 
 def _changed(path: Path) -> int:
@@ -91,12 +116,46 @@ def _single(found: list[Checkpoint]) -> str:
 
 def _unordered(found: list[Checkpoint]) -> str:
     number = _progress(found)
-    nameless = [c.name for c in found if math.isnan(number(c))]
-    if not nameless or len(found) == 1:
+    unknown = [c for c in found if math.isnan(number(c))]
+    if not unknown or len(found) == 1:
+        return ""
+    order = "of the times in their names" if _timed(unknown) else "in which the files were changed"
+    return (
+        f"no step is known of {listed([c.name for c in unknown], 3)}: they stand last, in the "
+        f"order {order}; --manifest or --step-regex says better"
+    )
+
+
+def _doubtful(found: list[Checkpoint]) -> str:
+    """Numbers in names that could not be read for sure."""
+    doubts = [f"{c.name} ({c.doubt})" for c in found if c.doubt and math.isnan(c.step)]
+    if not doubts:
         return ""
     return (
-        f"no step is known of {listed(nameless, 3)}: they stand last, in the order in which the "
-        "files were changed; --manifest or --step-regex says better"
+        f"a step cannot be read for sure in {listed(doubts, 3)}: say which number is the step by "
+        r"--step-regex 'WORD(?P<step>\d+)', or list the steps by --manifest FILE.csv"
+    )
+
+
+def _read_differently(found: list[Checkpoint]) -> str:
+    """Steps and epochs that two rules read differently, and not only by counting from one."""
+    told = []
+    for kind, other in dict.fromkeys((kind, rule) for c in found for kind, rule, _ in c.also):
+        pairs = [(float(getattr(c, kind)), n, c) for c in found for k, r, n in c.also
+                 if (k, r) == (kind, other)]  # fmt: skip
+        if {n - taken for taken, n, _ in pairs} in ({0.0}, {1.0}, {-1.0}):
+            continue
+        numbers = [n for _, n, _ in sorted(pairs, key=lambda pair: pair[:2])]
+        if other in WEAK_RULES and numbers == sorted(numbers):
+            continue  # counted in another unit
+        taken, n, c = next(pair for pair in pairs if pair[0] != pair[1])
+        by = c.step_rule if kind == "step" else "what was saved"
+        told.append(f"{c.name} ({kind} {taken:.15g} by {by}, {n:.15g} by {other})")
+    if not told:
+        return ""
+    return (
+        f"two rules read different numbers in {listed(told, 3)}: the first is taken; --manifest "
+        "FILE.csv or --step-regex takes another"
     )
 
 
@@ -124,20 +183,24 @@ def _gaps(found: list[Checkpoint]) -> str:
     holes = [k for k, jump in enumerate(jumps) if jump > usual and jump % usual == 0]
     if count <= len(jumps) / 2 or not holes:
         return ""
-    between = [f"{steps[k]:g} and {steps[k + 1]:g}" for k in holes]
-    return f"gaps between {name} {listed(between, 3)}: the others are {usual:g} apart"
+    between = [f"{steps[k]:.15g} and {steps[k + 1]:.15g}" for k in holes]
+    return f"gaps between {name} {listed(between, 3)}: the others are {usual:.15g} apart"
 
 
 def _same_step(found: list[Checkpoint]) -> str:
-    places: dict[tuple[float, str], list[str]] = {}
+    """Different weights at one step, or at one epoch where no step is known."""
+    places: dict[tuple[str, float, str], list[str]] = {}
     for c in found:
-        if not math.isnan(c.step):
-            places.setdefault((c.step, str(PurePosixPath(c.name).parent)), []).append(c.name)
-    twice = [f"{listed(names, 2)} (step {step:g})" for (step, _), names in places.items()
-             if len(names) > 1]  # fmt: skip
-    return (
-        f"different weights at one step: {listed(twice, 3)}; two runs may be mixed" if twice else ""
-    )
+        name, number = ("epoch", c.epoch) if math.isnan(c.step) else ("step", c.step)
+        if not math.isnan(number) and (name == "step" or math.isnan(c.order)):
+            place = (name, number, str(PurePosixPath(c.name).parent))
+            places.setdefault(place, []).append(c.name)
+    twice = [(name, f"{listed(names, 2)} ({name} {number:.15g})")
+             for (name, number, _), names in places.items() if len(names) > 1]  # fmt: skip
+    if not twice:
+        return ""
+    where = listed([text for _, text in twice], 3)
+    return f"different weights at one {twice[0][0]}: {where}; two runs may be mixed"
 
 
 def _averages(found: list[Checkpoint]) -> str:

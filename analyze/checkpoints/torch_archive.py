@@ -7,6 +7,7 @@ anew while it is mapped would end the program.
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import struct
@@ -33,10 +34,6 @@ SMALL = 1 << 16  # bytes up to which a storage is read at once: steps and other 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
-class ScriptError(Exception):
-    """An archive of TorchScript, which is a program."""
-
-
 class ChangedError(RuntimeError):
     """A file is another one than a moment before."""
 
@@ -57,20 +54,26 @@ class Mapped:
     state: tuple[int, ...]
     base: torch.UntypedStorage | None
 
-    def read(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors with their values read into memory; what shares values goes on to do so.
+    def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Tensors, and what holds some, with their values read into memory.
+
+        What shares values goes on to do so.
 
         Raises:
             OSError: the file cannot be read.
             ChangedError: it is another one by now, or shorter.
+            RecursionError: dictionaries and lists are too deep in one another.
         """
         if self.base is None:
-            return dict(tensors)
+            return dict(values)
         known: dict[int, torch.UntypedStorage] = {}
         with self.path.open("rb") as file:
             if state_of(file) != self.state:
                 raise ChangedError("it was changed while it was read")
-            return {name: self._read(tensor, file, known) for name, tensor in tensors.items()}
+            read: dict[int, Any] = {
+                id(t): self._read(t, file, known) for t in tensors_inside(values)
+            }
+        return {name: copy.deepcopy(value, read) for name, value in values.items()}
 
     def _read(
         self, tensor: Tensor, file: BinaryIO, known: dict[int, torch.UntypedStorage]
@@ -94,6 +97,21 @@ class Mapped:
         )
 
 
+def tensors_inside(value: Any) -> list[Tensor]:
+    """The tensors in dictionaries and lists, each once."""
+    found: dict[int, Tensor] = {}
+    seen: set[int] = set()
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, Tensor):
+            found[id(one)] = one
+        elif isinstance(one, Mapping | list | tuple) and id(one) not in seen:
+            seen.add(id(one))
+            left += one.values() if isinstance(one, Mapping) else one
+    return list(found.values())
+
+
 def state_of(file: BinaryIO) -> tuple[int, ...]:
     """What tells a file from the one that takes its place."""
     found = os.fstat(file.fileno())
@@ -105,14 +123,13 @@ def open_mapped(path: Path) -> Mapped:
 
     Raises:
         UnknownNameError: it asks for what is no data.
-        ScriptError: it is a program.
         Exception: of any kind, where it is damaged.
     """
     with path.open("rb") as file:
         state = state_of(file)
         if not is_archive(file):
             return Mapped(path, _from_pickles(file), state, None)
-        base = torch.UntypedStorage.from_file(str(path), False, state[2])
+        base: Any = torch.UntypedStorage.from_file(str(path), False, state[2])
         return Mapped(path, _from_archive(file, base), state, base)
 
 
@@ -141,7 +158,8 @@ def read_storage(file: BinaryIO, place: int, size: int) -> torch.UntypedStorage:
     if size == 0:
         return storage
     file.seek(place)
-    rest = memoryview(torch.empty(0, dtype=torch.uint8).set_(storage).numpy())
+    values: Any = torch.empty(0, dtype=torch.uint8).set_(storage).numpy()
+    rest = memoryview(values)
     while rest:
         count = file.readinto(rest)  # type: ignore[attr-defined]
         if not count:
@@ -158,8 +176,6 @@ def _from_archive(file: BinaryIO, base: torch.UntypedStorage | None) -> Any:
         entries = {e.filename.partition("/")[2]: e for e in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise ValueError("two entries of one name")
-        if "constants.pkl" in entries:
-            raise ScriptError
         pickled = archive.read(entries["data.pkl"])
         swapped = "byteorder" in entries and archive.read(entries["byteorder"]) == b"big"
     if swapped != (sys.byteorder == "big"):

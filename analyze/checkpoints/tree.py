@@ -10,7 +10,7 @@ from pathlib import Path
 from analyze.checkpoints.checkpoint import LeftOut
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
-from analyze.checkpoints.layouts.marks import INDICES, METADATA, SHARD
+from analyze.checkpoints.layouts.marks import INDEX, METADATA, SHARD
 from analyze.checkpoints.links import real_path
 
 
@@ -79,7 +79,7 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _files(folder: Path, files: list[str]) -> Iterator[tuple[Path, str]]:
-    indices = [name for name in INDICES if name in files]
+    indices = [name for name in files if INDEX.search(name)]
     if indices:
         yield folder, ""
     for name in files:

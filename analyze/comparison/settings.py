@@ -9,7 +9,9 @@ from typing import Any
 from analyze.comparison.runs import Run
 
 # What differs between any two runs, or is shown elsewhere.
-APART = {"created", "command", "checkpoints", "plan", "proof", "warnings", "batch_size"}
+APART = {
+    "created", "command", "checkpoints", "plan", "proof", "verification", "warnings", "batch_size",
+}  # fmt: skip
 
 CARD, TRAINING, MEASUREMENT = "Run card", "Training settings", "Measurement"
 OF_CARD = {"run", "model", "probes", "loss"}

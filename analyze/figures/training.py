@@ -69,9 +69,9 @@ def training(results: xr.DataTree, x: str | None = None) -> Training:
         values = _places(root, name)
         known = np.isfinite(values)
         if known.any():
-            digits = ",.3g" if name == "loss" else ",.6g"
+            digits = 3 if name == "loss" else 6
             placed = zip(values, known, files, strict=True)
-            ticks = [f"{v:{digits}}" if k else f for v, k, f in placed]
+            ticks = [f"{v:,.{15 if v == round(v) else digits}g}" if k else f for v, k, f in placed]
             names = [f"{name} {t}" if k else t for t, k in zip(ticks, known, strict=True)]
             unplaced = int((~known & ~skipped).sum())
             label = f"{LABELS[name]}{_units(root, name)}"

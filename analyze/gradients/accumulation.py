@@ -10,6 +10,7 @@ import numpy as np
 from analyze.gradients.batch import OfExamples, TakeTotals
 from analyze.gradients.batches import Batch
 from analyze.gradients.cell_sums import CellSums
+from analyze.gradients.observation import Observation
 
 
 @dataclass
@@ -40,9 +41,10 @@ class Accumulation:
         examples: How many there are, all of which will be added.
         keep: Whether to keep every example's squared norms.
         sums: Gets the gradient sums.
+        seen: Gets what is kept of single examples.
     """
 
-    def __init__(self, examples: int, keep: bool, sums: CellSums) -> None:
+    def __init__(self, examples: int, keep: bool, sums: CellSums, seen: Observation) -> None:
         self._row = {name: k for k, name in enumerate(sums.shapes)}
         size = len(self._row), sums.cells
         self.found = Accumulated(
@@ -54,6 +56,7 @@ class Accumulation:
             np.zeros((len(self._row), examples)) if keep else None,
         )
         self.sums = sums
+        self.seen = seen
 
     def taking(self, batch: Batch) -> TakeTotals:
         """Adds the totals of a batch, each when it is there."""
@@ -62,6 +65,7 @@ class Accumulation:
     def add(self, batch: Batch, given: OfExamples) -> None:
         """Add what else a batch gave."""
         found, rows = self.found, batch.rows
+        self.seen.add(batch, given)
         found.loss[rows], found.accuracy[rows] = given.losses, given.accuracy
         norms = given.squared_norms
         own = np.array([self._row[name] for name in given.names], dtype=int)

@@ -7,7 +7,7 @@ its parts: the sum over each is part of a cell's sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -17,32 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.fallback import FALLBACK_METHODS, Fallback, one_at_a_time
+from analyze.gradients.failures import MethodFailedError, described, gives_way
+from analyze.gradients.fallback import FALLBACK_METHODS, one_at_a_time
 from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
-from analyze.gradients.intercept import ForwardChangedError, Interception
+from analyze.gradients.intercept import ForwardChangedError, Interception, parameters_of
+from analyze.gradients.kinds import as_real
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.memory import out_of_memory
-from analyze.gradients.plan import FALLBACKS, Plan
+from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Plan
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import Call
 from analyze.gradients.seeding import seeded
 from analyze.gradients.timing import Clock, fastest
+from analyze.gradients.tracing import RowsMixExamplesError, by_example, factors, passes
 
 TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
 
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
-
-
-class MethodFailedError(Exception):
-    """A method could not work out the gradients of some parameters; the next one can.
-
-    Args:
-        parameters: Those of a call whose rule failed, or those of a fallback.
-    """
-
-    def __init__(self, parameters: set[str]) -> None:
-        super().__init__(f"no gradient of {sorted(parameters)}")
-        self.parameters = parameters
 
 
 class OfExamples(NamedTuple):
@@ -163,14 +154,26 @@ def measure_batch(
     that also give the squared norms; the fallback runs the model again.
     """
     parts = parts or Parts([len(inputs)])
-    collector = _Collector(plan, parts, clock, take)
-    for parameter in replica.parameters.values():
-        parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
-    names = {id(parameter): name for name, parameter in replica.parameters.items()}
-    mode = Interception(collector.calls, names, collector.on_call)
-    with mode if collector.calls else nullcontext():
-        output = replica(inputs)
-    collector.check_complete(mode.seen)
+    try:
+        return _measured(replica, inputs, targets, loss, plan, parts, clock, take)
+    except ForwardChangedError as change:
+        change.batch = inputs, targets
+        raise
+
+
+def _measured(
+    replica: Replica,
+    inputs: Inputs,
+    targets: Tensor,
+    loss: Loss,
+    plan: Plan,
+    parts: Parts,
+    clock: Clock | None,
+    take: TakeTotals | None,
+) -> BatchResult:
+    collector, mode, output = _forward(
+        replica, inputs, [_Collector(own, parts, clock, take) for own in plan.patterns]
+    )
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))
     collector.scale = _power_of_two(seed)
     seed *= collector.scale
@@ -178,20 +181,56 @@ def measure_batch(
         # Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after
         # their layers may be measured by rule.
         attached = [name for method in FALLBACKS for name in plan.by_fallback(method)]
-        leaves = [replica.parameters[name] for name in (*plan.by_rule, *attached)]
+        unused = plan.by_fallback(NEVER_USED)
+        leaves = [replica.parameters[name] for name in (*plan.by_rule, *unused, *attached)]
+        for digit in range(passes(len(inputs)) if collector.traces else 0):
+            collector.tracing = True  # nothing is measured, the rows of calls are told apart
+            start = seeded(output, seed * factors(seed, digit))
+            torch.autograd.grad(start, [*leaves, mode.anchor], retain_graph=True, allow_unused=True)
+        collector.tracing = False
         start = seeded(output, seed)
         del output  # which may be as large as all activations, and is needed no more
         grads = torch.autograd.grad(start, [*leaves, mode.anchor], allow_unused=True)
         if any(g is not None for g in grads[: len(plan.by_rule)]):
             raise ForwardChangedError("a parameter was used past the calls of the plan")
+        reached = zip(unused, grads[len(plan.by_rule) :], strict=False)
+        if used := {name for name, gradient in reached if gradient is not None}:
+            raise MethodFailedError(used, "other probes use them than the plan was made on")
     with torch.no_grad():
         collector.finish()
-    for method, measure in FALLBACK_METHODS.items():
+    for method in FALLBACKS:
         if wanted := plan.by_fallback(method):
             with clock.measuring(method) if clock else nullcontext():
-                found = _by_fallback(measure, replica, inputs, seed, wanted, parts)
+                found = _by_fallback(method, replica, inputs, seed, wanted, parts, plan)
             collector.add(found)
     return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
+
+
+def _forward(
+    replica: Replica, inputs: Inputs, collectors: list[_Collector]
+) -> tuple[_Collector, Interception, Tensor]:
+    """A pass by the first pattern of calls that is the batch's, and what watched it.
+
+    Raises:
+        ForwardChangedError: there is none.
+    """
+    for parameter in replica.parameters.values():
+        parameter.requires_grad_(True)  # calls are numbered by what carries a gradient
+    names = {id(parameter): name for name, parameter in replica.parameters.items()}
+    changes: list[ForwardChangedError] = []
+    for collector in collectors:
+        mode = Interception(collector.calls, names, collector.on_call, not collector.traces)
+        try:
+            with mode if collector.calls else nullcontext():
+                output = replica(inputs)
+            collector.check_complete(mode.seen)
+            if len(collectors) > 1:  # before anything is taken, so that the next can be tried
+                collector.check_apart(output, names)
+            return collector, mode, output
+        except ForwardChangedError as change:  # whose frames hold the pass
+            changes.append(ForwardChangedError(str(change), change.parameters))
+    # The one that comes closest: all of its calls but some are the batch's.
+    raise next((change for change in changes if change.parameters), changes[0])
 
 
 def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -211,12 +250,13 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
 
 
 def _by_fallback(
-    measure: Fallback,
+    method: str,
     replica: Replica,
     inputs: Inputs,
     seed: Tensor,
     names: list[str],
     parts: Parts,
+    plan: Plan,
 ) -> dict[str, Summary]:
     """What a fallback finds.
 
@@ -224,11 +264,13 @@ def _by_fallback(
         MethodFailedError: ``vmap`` cannot follow the model.
     """
     try:
-        return measure(replica, inputs, seed, names, parts)
+        if method == ONE_AT_A_TIME:
+            return one_at_a_time(replica, inputs, seed, names, parts, plan.copies)
+        return FALLBACK_METHODS[method](replica, inputs, seed, names, parts)
     except Exception as error:  # the model's own forward may raise anything under vmap
-        if measure is one_at_a_time or out_of_memory(error):
+        if method == ONE_AT_A_TIME or out_of_memory(error):
             raise  # nothing is left, or a smaller batch is
-        raise MethodFailedError(set(names)) from error
+        raise MethodFailedError(names, f"{method} failed: {described(error)}") from error
 
 
 class _Collector:
@@ -240,10 +282,17 @@ class _Collector:
         self._parts = parts
         self._count = parts.count
         self._clock = clock
+        self._methods = plan.methods
+        self._by_rule = set(plan.by_rule)
+        self._misfits: list[str] = []  # what some calls saw, and whose they are
+        self._misfit: set[str] = set()
         self._uses = plan.uses  # of the parameters measured by rule, no others
         self._wanted = plan.wanted
         self.calls = {call.number: call for call in plan.calls if call.number in self._wanted}
         self._choice = AlgorithmChoice(plan.algorithms)
+        self.traces = any(call.traced for call in self.calls.values())
+        self.tracing = False  # a backward pass before the last
+        self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
         self._pending: dict[str, list[Form]] = {}
         self._small = Gathered(parts)
         self._take = take
@@ -251,42 +300,79 @@ class _Collector:
         self.squares: dict[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
 
-    def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None]:
-        """Check the call against the batch; its output's gradient will come later."""
+    def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None] | None:
+        """Check the call against the batch; its output's gradient will come later.
+
+        A call that does not fit is left alone, so that all of them are known after the pass.
+        """
         for argument, layout in call.layouts.items():
-            if not layout.fits(call.arguments[argument], self._count):
+            if not call.traced and not layout.fits(call.arguments[argument], self._count):
                 shape = list(call.arguments[argument].shape)
-                raise ForwardChangedError(f"{call.rule.name} saw {shape}")
+                self._misfits.append(f"{call.rule.name} saw {shape}")
+                self._misfit |= self._measured_by(call)
+                return None
         call.wanted = self._wanted[number]
 
         def on_gradient(dy: Tensor) -> Tensor | None:
-            if not call.output.fits(dy, self._count):
-                raise ForwardChangedError(f"{call.rule.name} gave {list(dy.shape)}")
+            if self.tracing:
+                if call.traced:
+                    self._multiples.setdefault(number, []).append(dy)
+                return None
+            if not call.traced and not call.output.fits(dy, self._count):
+                gave = f"{call.rule.name} gave {list(dy.shape)}"
+                raise ForwardChangedError(gave, self._measured_by(call))
             if call.changed_in_place():
                 raise ForwardChangedError(f"the input of {call.rule.name} was changed in place")
             try:
                 # Autograd records nothing here: hooks run in the mode of the backward pass.
                 if self._clock is None:
-                    return self._add_call(call, dy)
+                    return self._add_call(number, call, dy)
                 with self._clock.measuring(call.rule.name):
-                    return self._add_call(call, dy)
-            except Exception as error:  # whatever goes wrong in a rule, other methods are left
-                if out_of_memory(error):
-                    raise
-                own = {name for w in call.weights.values() for name in w.parameters}
-                raise MethodFailedError(own & self._uses.keys()) from error
+                    return self._add_call(number, call, dy)
+            except RowsMixExamplesError as error:
+                reason = f"of a call of {call.rule.name} {error}"
+                raise MethodFailedError(self._measured_by(call), reason) from error
+            except Exception as error:
+                self._give_way(self._measured_by(call), call.rule.name, error)
+                raise
 
         return on_gradient
 
+    def _give_way(self, names: Collection[str], rule: str, error: Exception) -> None:
+        """Whatever goes wrong in a rule, other methods are left.
+
+        Raises:
+            MethodFailedError: they are to be tried.
+        """
+        if gives_way(error):
+            reason = f"the rule {rule} failed: {described(error)}"
+            raise MethodFailedError(names, reason) from error
+
     def check_complete(self, seen: int) -> None:
-        """After the forward pass: as many calls as planned."""
+        """After the forward pass: as many calls as planned, and all of them fit."""
         if seen != len(self.calls):
             raise ForwardChangedError(f"{seen} calls instead of {len(self.calls)}")
+        if self._misfits:
+            raise ForwardChangedError(self._misfits[0], self._misfit)
+
+    def check_apart(self, output: Tensor, names: Mapping[int, str]) -> None:
+        """No gradient goes past the calls to a parameter that they measure."""
+        if any(name in self._by_rule for name in parameters_of(output, names)):
+            raise ForwardChangedError("a parameter is used past the calls of the plan")
+
+    def _measured_by(self, call: Call) -> set[str]:
+        """The parameters of a call that are measured by rule."""
+        own = {name for w in call.weights.values() for name in w.parameters}
+        return own & self._uses.keys()
 
     def finish(self) -> None:
         """After the backward pass: a call that no gradient reached gave nothing."""
         for name in list(self._pending):
-            self._summarise(name)
+            try:
+                self._summarise(name)
+            except Exception as error:
+                self._give_way({name}, self._methods[name], error)
+                raise
         self.add(self._small.summaries())
 
     def add(self, found: Mapping[str, Summary]) -> None:
@@ -298,12 +384,18 @@ class _Collector:
             else:
                 self._take(name, summary.totals, self.scale)
 
-    def _add_call(self, call: Call, dy: Tensor) -> Tensor | None:
+    def _add_call(self, number: int, call: Call, dy: Tensor) -> Tensor | None:
         """Add the gradients of a call; a parameter is done when all of its uses are there.
 
         Returns:
             The gradient of the call's fused argument, where that is wanted.
         """
+        given = call
+        if call.traced:
+            together = by_example(call, dy, self._multiples.pop(number, []), self._count)
+            if together is None:
+                return None
+            call, dy = together
         forms = call.rule.forms(call, dy)
         fused = forms.pop(call.rule.fused, None) if call.rule.fused else None
         for argument, form in forms.items():
@@ -313,7 +405,7 @@ class _Collector:
                 self._pending.setdefault(name, []).append(own)
                 if len(self._pending[name]) == self._uses[name]:
                     self._summarise(name)
-        call.release()
+        given.release()
         return None if fused is None else fused.explicit(0, fused.count)
 
     def _summarise(self, name: str) -> None:
@@ -333,7 +425,7 @@ def _power_of_two(seed: Tensor) -> float:
     """
     if not seed.numel():
         return 1.0
-    largest = max(abs(float(value)) for value in seed.aminmax())
+    largest = max(abs(float(value)) for value in as_real(seed).aminmax())
     if largest == 0.0 or not math.isfinite(largest):
         return 1.0
     exponent = math.frexp(largest)[1]

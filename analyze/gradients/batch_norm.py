@@ -10,22 +10,27 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from analyze.errors import InputError
+from analyze.errors import InputError, listed
 from analyze.gradients.float64 import double
 from analyze.gradients.forward import losses_at
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement
-from analyze.gradients.replica import Replica
+from analyze.gradients.replica import Inputs, Replica
 from analyze.probes import ProbeSet
 from analyze.probes.cells import mixed
 
 EXAMPLES_PER_BATCH = 128
+SPECTRAL = ("_u", "_v")
 MINIMUM = 2  # a variance needs two
 COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether the statistics lag
+AS_SAVED = (
+    "used as saved, as only the statistics of torch's batch norms are recomputed: {names}, which "
+    "forward passes change in training mode"
+)
 COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
 
 
@@ -82,10 +87,12 @@ class BatchNormStatistics:
             return losses
         if len(self._rows) < MINIMUM:
             return None
-        before = {k: v.clone() for k, v in replica.model.state_dict().items()}
+        before = [(b, b.clone()) for b in _buffers(replica.model)]
         recompute_statistics(replica, self._loader, self._rows)
         losses = self._losses(replica, size)
-        replica.model.load_state_dict(before)
+        for buffer, values in before:
+            buffer.copy_(values)
+        replica.keep_buffers()
         return losses
 
     def with_both_losses(self, measured: Measurement, others: np.ndarray | None) -> Measurement:
@@ -95,6 +102,20 @@ class BatchNormStatistics:
         own = np.where(np.isnan(others), np.nan, measured.loss)
         saved, recomputed = (others, own) if self._recomputed else (own, others)
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
+
+    def notes(self, replica: Replica, rows: np.ndarray) -> list[str]:
+        """What the user should know of statistics that are not recomputed though asked for.
+
+        Args:
+            replica: Stays as it is; a copy of it is run.
+            rows: A few probes.
+        """
+        if not self._recomputed:
+            return []
+        own = statistics_of_its_own(replica, self._loader.take(rows).inputs)
+        if not own:
+            return []
+        return [AS_SAVED.format(names=listed(own))]
 
     def passes(self, model: nn.Module) -> int:
         """Examples whose forward pass all this takes."""
@@ -114,13 +135,41 @@ def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
+def _buffers(model: nn.Module) -> list[Tensor]:
+    """What a pass in training mode changes."""
+    return [b for layer in layers_with_statistics(model) for b in layer.buffers(recurse=False)]
+
+
+def statistics_of_its_own(replica: Replica, inputs: Inputs) -> list[str]:
+    """Names of running statistics, by value, that are not of torch's batch norms.
+
+    Floating point buffers that a pass in training mode changes, but for the vectors of spectral
+    norm, which belong to the weights. A model that cannot run in training mode has none.
+    """
+    other = replica.as_dtype(replica.dtype)
+    modules = list(other.model.modules())
+    before = {name: buffer.clone() for name, buffer in other.model.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            other(inputs, modules, training=True)
+        except Exception:  # whatever a forward pass misses in training, such as targets
+            return []
+    norms = {id(b) for layer in layers_with_statistics(other.model) for b in layer.buffers()}
+    return [
+        name
+        for name, buffer in other.model.named_buffers()
+        if buffer.is_floating_point() and id(buffer) not in norms and not name.endswith(SPECTRAL)
+        and name in before and not torch.equal(buffer, before[name])
+    ]  # fmt: skip
+
+
 def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
     """Set the running statistics by one forward pass in training mode of batch norm alone.
 
     The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
     equal size, whatever the batch size of the measurement, so that the numbers do not depend on
-    it. The statistics become the average over the batches of their means and unbiased variances,
-    as with ``momentum=None``. All other layers stay in eval mode.
+    it. The statistics become the average of means and unbiased variances over all uses of a layer,
+    one or more a batch, as with ``momentum=None``. All other layers stay in eval mode.
 
     Raises:
         InputError: fewer than two examples.
@@ -138,15 +187,44 @@ def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarra
             fix="--batch-norm saved, or more probes that are not held out",
         )
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
-    buffers = [b for layer in layers for b in (layer.running_mean, layer.running_var)]
-    statistics = [buffer for buffer in buffers if buffer is not None]
-    totals = [torch.zeros_like(double(buffer)) for buffer in statistics]
-    with torch.no_grad():
-        for examples in loader.ahead(batches, replica.device, replica.dtype):
-            # A momentum of 1 leaves the batch's own statistics; averaging in place would round.
-            replica(examples.inputs, layers, training=True, momentum=1.0)
-            for total, buffer in zip(totals, statistics, strict=True):
-                total.add_(double(buffer))
-        for total, buffer in zip(totals, statistics, strict=True):
-            buffer.copy_(total / len(batches))
+    averages = [_Average(layer) for layer in layers]
+    handles = [replica.observe(a.layer.register_forward_hook(a.add)) for a in averages]
+    try:
+        with torch.no_grad():
+            for examples in loader.ahead(batches, replica.device, replica.dtype):
+                # A momentum of 1 leaves the use's own statistics; averaging in place would round.
+                replica(examples.inputs, layers, training=True, momentum=1.0)
+    finally:
+        for handle in handles:
+            handle.remove()
     replica.forget()
+    for average in averages:
+        average.set()
+    replica.keep_buffers()
+
+
+class _Average:
+    """Of a layer's statistics over all its uses: several in a pass where it is used several times.
+
+    A layer that is never used keeps what it has.
+    """
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        self.layer = layer
+        self._uses = 0
+        self._totals: dict[str, Tensor] = {}
+
+    def add(self, *_: object) -> None:
+        """A hook on the layer: its buffers hold the statistics of the use that just ended."""
+        self._uses += 1
+        for name in ("running_mean", "running_var"):
+            buffer = getattr(self.layer, name)
+            if buffer is not None:
+                values = double(buffer).clone()  # or it would be the buffer itself
+                self._totals[name] = self._totals[name] + values if self._uses > 1 else values
+
+    def set(self) -> None:
+        """Give the layer the averages."""
+        with torch.no_grad():
+            for name, total in self._totals.items():
+                getattr(self.layer, name).copy_(total / self._uses)

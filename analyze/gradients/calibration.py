@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from analyze.errors import InputError
+from analyze.errors import InputError, listed
 from analyze.gradients.dependence import meetings
-from analyze.gradients.evidence import SIZES, Evidence, gather, rows
-from analyze.gradients.intercept import Interception
+from analyze.gradients.evidence import SIZES, Evidence, gather, row_by_row, rows
+from analyze.gradients.failures import described, gives_way
+from analyze.gradients.intercept import Interception, parameters_of
 from analyze.gradients.order import ForwardOrder
-from analyze.gradients.plan import DERIVED, NEVER_USED, VMAP, CallPlan, Plan
+from analyze.gradients.patterns import most_alike
+from analyze.gradients.plan import DERIVED, NEVER_USED, TRACED, VMAP, CallPlan, Plan
 from analyze.gradients.recording import Recording, record
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
@@ -23,49 +26,101 @@ from analyze.gradients.seeding import seeded
 SAME = 1e-4  # relative difference of two ways to one call's gradients, in float32
 
 
-def calibrate(replica: Replica, probes: Inputs) -> Plan:
+def calibrate(
+    replica: Replica,
+    probes: Inputs,
+    notes: list[str] | None = None,
+    sizes: tuple[int, int] = SIZES,
+) -> Plan:
     """The plan for ``replica``, from a handful of ``probes`` (at least one; five are best).
 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
     whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
-    autograd still reaches past the calls, and a model that makes other calls for other examples
-    leaves all of them.
+    autograd still reaches past the calls. Where a model makes other calls for other examples, it is
+    the plan of those probes of which the most make the same calls; if none do, the fallback is left
+    with all parameters. ``notes`` get what went wrong in a rule that was tried; ``sizes`` are those
+    of the batches that are looked at, where it takes so many examples to make the calls together.
 
     Raises:
         InputError: the model has no backward pass.
 
     Cost: ten forward and seven backward passes over two or three examples.
     """
+    plan, regular = _calibrated(replica, probes, notes, sizes)
+    if not regular and sizes == SIZES:
+        some = most_alike(replica, probes)
+        if len(some) < len(probes):
+            plan, _ = _calibrated(replica, probes.take(some), notes, sizes)
+    return plan
+
+
+def _calibrated(
+    replica: Replica, probes: Inputs, notes: list[str] | None, sizes: tuple[int, int]
+) -> tuple[Plan, bool]:
+    """The plan, and whether the probes made the same calls whichever of them were in a batch."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     with ForwardOrder(replica) as order:
-        base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in SIZES}
-    used = _used(replica, base[SIZES[0]])
-    met = meetings(base[SIZES[0]], base[SIZES[1]], names)
+        base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in sizes}
+    used = _used(replica, base[sizes[0]])
+    met = meetings(base[sizes[0]], base[sizes[1]], names)
     evidence = None if met is None else gather(replica, probes, base, met)
     calls: list[CallPlan] = []
     irregular: set[str] = set() if evidence is not None else used
+    choosing = any(call.chosen or call.record.packed for call in evidence or [])
     for call in evidence or []:
-        planned = planned_by_first_exact_rule(call)
+        # A state of zeros, say, has no rows of its own: they become those that it is added to.
+        chosen = call.chosen or (choosing and not call.data)
+        planned = _planned(replace(call, chosen=chosen), notes)
         if planned is None:
             irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
             calls.append(planned)
+    irregular |= _differentiated(base[SIZES[0]], names)
     methods = _methods(replica.parameters, calls, used, irregular)
     plan = Plan(tuple(calls), methods, order.names(used))
-    leaked = _leaked(replica, probes.take(rows(SIZES[1], len(probes))), plan)
-    return Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
+    leaked = _leaked(replica, probes.take(rows(sizes[1], len(probes))), plan)
+    plan = Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
+    return plan, evidence is not None
 
 
-def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
+def _planned(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
+    """The call by the first exact rule, its rows traced where they differ from batch to batch."""
+    planned = None
+    if not (evidence.ragged or evidence.record.packed):
+        planned = planned_by_first_exact_rule(evidence, notes)
+        if not evidence.chosen:
+            return planned or _traced(evidence, notes)
+        if planned is not None and _has_rows(planned):
+            # The order seen here may be another one in the next batch, by as many rows.
+            return replace(planned, traced=True)
+    return _traced(evidence, notes) or planned
+
+
+def _traced(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
+    """The call by a rule that takes its rows for examples, whose they are to be found out."""
+    by_row = row_by_row(evidence)
+    planned = None if by_row is None else planned_by_first_exact_rule(by_row, notes, (ALONE,))
+    return None if planned is None else replace(planned, traced=True)
+
+
+def _has_rows(call: CallPlan) -> bool:
+    """Whether what the call gets has the rows of what it gives."""
+    positions = {at.positions for at in (call.output, *call.layouts.values())}
+    return call.rule != MASKED.name and len(positions) == 1
+
+
+def planned_by_first_exact_rule(
+    evidence: Evidence, notes: list[str] | None = None, besides: tuple[Rule, ...] = (ALONE, MASKED)
+) -> CallPlan | None:
     """The functional's own rule if it is exact for this call, else autograd of the call.
 
     Returns:
         None where it is not known where the examples lie in the result.
     """
-    own = RULES.get(evidence.record.function)
-    for rule in (*([] if own is None else [own]), ALONE, MASKED):
-        call = _bound(rule, evidence)
-        if call is not None and _exact(call):
+    own = None if _complex(evidence) else RULES.get(evidence.record.function)
+    for rule in (*([] if own is None else [own]), *besides):
+        call = _tried(rule, evidence, notes)
+        if call is not None:
             return CallPlan(
                 number=evidence.record.number or 0,
                 function=evidence.record.function.__name__,
@@ -78,10 +133,38 @@ def planned_by_first_exact_rule(evidence: Evidence) -> CallPlan | None:
     return None
 
 
+def _differentiated(recording: Recording, names: Mapping[int, str]) -> set[str]:
+    """Parameters that the model takes a gradient through itself, inside of its forward pass.
+
+    Their calls are met by two backward passes, so that no rule knows what arrives there.
+    """
+    within = [r for r in recording.records if r.function is torch.autograd.grad]
+    return {n for r in within for tensor in r.inputs for n in parameters_of(tensor, names)}
+
+
+def _tried(rule: Rule, evidence: Evidence, notes: list[str] | None) -> Call | None:
+    """The call as a rule sees it where it is exact for it."""
+    try:
+        call = _bound(rule, evidence)
+        return call if call is not None and _exact(call) else None
+    except Exception as error:
+        if notes is None or not gives_way(error):
+            raise
+        names = [name for w in evidence.weights.values() for name in w.parameters]
+        notes.append(f"{listed(names, 4)}: not measured by {rule.name}: {described(error)}")
+        return None
+
+
 class _Place(str):
     """Stands for a tensor at its place among the arguments."""
 
     __slots__ = ()
+
+
+def _complex(evidence: Evidence) -> bool:
+    """Whether the call has complex numbers: rules are of real ones, and conjugate nothing."""
+    record = evidence.record
+    return any(tensor.is_complex() for tensor in (*record.inputs, *record.outputs))
 
 
 def _bound(rule: Rule, evidence: Evidence) -> Call | None:
@@ -120,7 +203,8 @@ def _bound(rule: Rule, evidence: Evidence) -> Call | None:
 def _exact(call: Call) -> bool:
     """Whether the rule takes the call; of autograd for each example alone, whether it agrees.
 
-    A call that has the size of the batch written into it cannot run for one example.
+    A call that has the size of the batch written into it cannot run for one example. Of one that
+    got no rows, such as an expert's, nothing is known before the proof.
     """
     if call.rule is MASKED:
         return True
@@ -128,8 +212,11 @@ def _exact(call: Call) -> bool:
         return call.rule.accepts(call)
     try:
         dy = _random_like(_result(call))
+        if not dy.numel():
+            return True
         alone, masked = call.rule.forms(call, dy), MASKED.forms(call, dy)
-        return all(_same(alone[k].explicit(0, 2), masked[k].explicit(0, 2)) for k in alone)
+        few = min(2, call.output.count(dy))
+        return all(_same(alone[k].explicit(0, few), masked[k].explicit(0, few)) for k in alone)
     except (RuntimeError, ValueError, IndexError, TypeError):
         return False
 
@@ -144,7 +231,9 @@ def _result(call: Call) -> Tensor:
 
 
 def _random_like(tensor: Tensor) -> Tensor:
-    return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)).to(tensor)
+    kind = torch.complex64 if tensor.is_complex() else None
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(tensor.shape, generator=generator, dtype=kind).to(tensor)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -186,13 +275,15 @@ def _methods(
 ) -> dict[str, str]:
     """The method of each parameter: the rules of its calls, or the fallback."""
     rules: dict[str, dict[str, None]] = {}
-    derived: set[str] = set()
+    marks: dict[str, set[str]] = {DERIVED: set(), TRACED: set()}
     for call in calls:
         for argument, own in call.weights.items():
             for name in own:
                 rules.setdefault(name, {})[call.rule] = None
             if argument in call.derived:
-                derived |= set(own)
+                marks[DERIVED] |= set(own)
+            if call.traced:
+                marks[TRACED] |= set(own)
     methods = {}
     for name in parameters:
         if name not in used:
@@ -200,7 +291,8 @@ def _methods(
         elif name in irregular or name not in rules:
             methods[name] = VMAP
         else:
-            methods[name] = " + ".join(rules[name]) + (f", {DERIVED}" if name in derived else "")
+            told = [mark for mark, names in marks.items() if name in names]
+            methods[name] = ", ".join([" + ".join(rules[name]), *told])
     return methods
 
 
@@ -208,7 +300,9 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
     """Parameters of rules that autograd still gives a gradient once the calls are taken over."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     mode = Interception(
-        {c.number: c for c in plan.calls}, names, lambda number, call: lambda dy: None
+        {c.number: c for c in plan.calls if c.number in plan.wanted},
+        names,
+        lambda number, call: lambda dy: None,
     )
     with torch.enable_grad(), mode:
         output = replica(batch)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.float64 import device_with_float64
+from analyze.gradients.kinds import as_real
 
 FEW = 32  # parts of a cell that are added in the batches' precision
 
@@ -16,10 +17,11 @@ class CellSums:
     """``S_c = sum_{i in c} g_i`` of every parameter: ``[C, P]`` for ``P`` values.
 
     The values are in the order in which the first sum of a batch has them in memory, the same for
-    all cells: products of sums do not depend on it, and a copy to another order is slow. A few
-    parts of a cell are added where its sum stays, in the batches' precision, as the examples of
-    a batch are; of a cell with more, these then in float64. No more than one float64 gradient of
-    each parameter is held.
+    all cells: products of sums do not depend on it, and a copy to another order is slow. Complex
+    sums are held as their real parts, 2P of them, whose products are the real parts of the sums'.
+    A few parts of a cell are added where its sum stays, in the batches' precision, as the examples
+    of a batch are; of a cell with more, these then in float64. No more than one float64 gradient
+    of each parameter is held.
 
     Several threads may add, no two of them at the same time to a parameter.
 
@@ -55,12 +57,13 @@ class CellSums:
             totals: ``[S, *shape]``, ``scale`` times the sums.
             scale: A power of two.
         """
+        totals = as_real(totals)
         if name not in self._of:
-            size = self.cells, self.shapes[name].numel()
+            size = self.cells, totals[0].numel()
             rows = torch.zeros(size, dtype=self._dtype, device=self._place)
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
-            self._of[name] = _ParameterSums(rows, self.shapes[name], strides, self._batches)
+            self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
         for cell, total in zip(cells, totals, strict=True):
             self._of[name].add(cell, total, scale)
 

@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 import torch.utils.checkpoint
 
-EXACT = {"benchmark": False, "deterministic": True, "allow_tf32": False}  # of cuDNN
+from analyze.gradients.computing import autocast_not_entered, autocast_off
+
+FULL = "ieee"  # float32 products as they are, in torch's words
+EXACT: dict[str, Any] = {  # of cuDNN
+    "benchmark": False,
+    "deterministic": True,
+    "allow_tf32": False,
+    "fp32_precision": FULL,
+}
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @contextmanager
 def measuring() -> Iterator[None]:
-    """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode."""
-    with _exact_arithmetic(), _no_activation_checkpointing(), _recurrence_without_cudnn():
+    """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode.
+
+    Several threads may measure at a time: what is the whole program's is set by the first and set
+    back by the last.
+    """
+    with _in_force, autocast_off():
         yield
+
+
+class _InForce:
+    """A context that holds for as long as any thread is in it."""
+
+    def __init__(self, context: Callable[[], AbstractContextManager[None]]) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._open = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._open.enter_context(self._context())
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._open.close()
+
+
+@contextmanager
+def _conditions() -> Iterator[None]:
+    """What is the whole program's."""
+    with (
+        _full_float32(),
+        torch.backends.cudnn.flags(enabled=True, **EXACT),
+        autocast_not_entered(),
+        _no_activation_checkpointing(),
+        _recurrence_without_cudnn(),
+        _nothing_compiled(),
+    ):
+        yield
+
+
+_in_force = _InForce(_conditions)
 
 
 @contextmanager
@@ -32,15 +85,51 @@ def threads_restored() -> Iterator[None]:
 
 
 @contextmanager
-def _exact_arithmetic() -> Iterator[None]:
-    """Full float32 products: no TF32 and no bfloat16 shortcuts."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+def _full_float32() -> Iterator[None]:
+    """No TF32 and no bfloat16 shortcuts.
+
+    Torch has two ways to say so, and an error for whoever reads one that contradicts the other. All
+    of the newer kind in full, the older one can be read: cuDNN's then contradicts it or is False.
+    """
+    places = _precisions()
+    kept = [place.fp32_precision for place in places]
+    _set_precisions(places, [FULL] * len(places))
+    products, cudnn = torch.get_float32_matmul_precision(), _cudnn_allows_tf32()
     try:
-        with torch.backends.cudnn.flags(enabled=True, **EXACT):
-            yield
+        _set_older("highest", False)
+        _set_precisions(places, [FULL] * len(places))
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        _set_older(products, cudnn)
+        _set_precisions(places, kept)
+
+
+def _precisions() -> list[Any]:
+    """Where torch's newer settings of precision stand, the wider ones first."""
+    backends: Any = torch.backends
+    return [
+        backends,
+        backends.cuda.matmul,
+        *(backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn),
+        *(backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn),
+    ]
+
+
+def _set_precisions(places: list[Any], values: list[str]) -> None:
+    for place, value in zip(places, values, strict=True):
+        place.fp32_precision = value
+
+
+def _cudnn_allows_tf32() -> bool:
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:
+        return True
+
+
+def _set_older(products: str, cudnn: bool) -> None:
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = cudnn
 
 
 @contextmanager
@@ -73,6 +162,16 @@ class _Straight:
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
         """The function's own result."""
         return function(*args)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """What ``torch.compile`` wrapped runs as it was written: compiled code announces no calls."""
+    if "torch._dynamo" not in sys.modules:  # nothing can be compiled, and the import takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

@@ -17,6 +17,12 @@ from analyze.gradients.intercept import parameters_of
 from analyze.gradients.recording import Record, Recording
 from analyze.gradients.weights import leaves
 
+# Functions that write into some rows of their first argument, without underscores at the ends.
+PUTTING = frozenset({
+    "index_put", "index_add", "index_copy", "setitem", "scatter", "scatter_add", "masked_scatter",
+    "index_reduce", "scatter_reduce",
+})  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Meeting:
@@ -27,12 +33,14 @@ class Meeting:
         weights: The tensors computed from parameters alone, by id, to the parameters' names.
         data: Ids of the arguments that depend on the examples.
         output: The result; None where a call gives several.
+        chosen: Whether the examples' values choose the rows of its arguments, or their order.
     """
 
     number: int
     weights: Mapping[int, tuple[str, ...]]
     data: frozenset[int]
     output: Tensor | None
+    chosen: bool
 
 
 def meetings(first: Recording, second: Recording, names: Mapping[int, str]) -> list[Meeting] | None:
@@ -71,12 +79,16 @@ class _Flow:
         self._names = names
         self._data = {_storage(t) for t in inputs}
         self._seen: set[Any] = set()
+        self._chosen: set[Any] = set()  # whose rows the examples' values choose, or their order
 
     def through(self, record: Record, grows: bool) -> Meeting | None:
         """Bring the storages up to date; the meeting, if the call is one."""
         self._data |= {_storage(t) for t in record.inputs if self._from_elsewhere(t)}
         data = [t for t in record.inputs if _storage(t) in self._data]
         weights = {id(t): names for t in record.inputs if (names := self._weight(t))}
+        chosen = self._chooses(record)
+        if chosen:
+            self._chosen |= {_storage(t) for t in record.outputs}
         if data or (weights and grows):
             self._data |= {_storage(t) for t in record.outputs}
         self._seen |= {_storage(t) for t in record.outputs}
@@ -85,7 +97,28 @@ class _Flow:
             return None
         distinct = {id(t): t for t in carrying}
         output = next(iter(distinct.values())) if len(distinct) == 1 else None
-        return Meeting(record.number, weights, frozenset(map(id, data)), output)
+        return Meeting(record.number, weights, frozenset(map(id, data)), output, chosen)
+
+    def _chooses(self, record: Record) -> bool:
+        """Whether rows are chosen here by values of the examples, or were before.
+
+        ``x[mask]`` and ``x[order]`` choose rows; ``x[arange(N), last]`` and ``table[ids]`` do not.
+        What is put back into rows lies as the rows do.
+        """
+        name = record.function.__name__
+        given = [t for t in record.args[:1] if isinstance(t, Tensor)]
+        if name.strip("_") in PUTTING:
+            return any(_storage(t) in self._chosen for t in given)
+        if name.startswith("new_") or name.endswith("_like"):
+            return False
+        if any(_storage(t) in self._chosen for t in record.inputs):
+            return True
+        index = _index_of_rows(name, record.args)
+        return (
+            isinstance(index, Tensor)
+            and _storage(index) in self._data
+            and any(_storage(t) in self._data for t in given)
+        )
 
     def _from_elsewhere(self, tensor: Tensor) -> bool:
         """Made by something that announces no calls, such as a custom autograd function.
@@ -103,6 +136,16 @@ class _Flow:
         if not tensor.requires_grad or _storage(tensor) in self._data:
             return ()
         return tuple(parameters_of(tensor, self._names))
+
+
+def _index_of_rows(name: str, args: tuple[Any, ...]) -> Any:
+    """The first index of a look-up that is a tensor, where it is one."""
+    if name == "index_select":
+        return args[2] if len(args) > 2 else None
+    if name != "__getitem__":
+        return None
+    indices = args[1] if isinstance(args[1], list | tuple) else (args[1],)
+    return next((index for index in indices if isinstance(index, Tensor)), None)
 
 
 def _storage(tensor: Tensor) -> Any:

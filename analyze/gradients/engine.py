@@ -6,10 +6,11 @@ more checkpoints, ``measure`` gives the sufficient statistics of one.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,40 +18,52 @@ import numpy as np
 import torch
 from torch import nn
 
-from analyze.errors import CheckpointError
+from analyze.errors import CheckpointError, InputError, listed
 from analyze.gradients.accumulation import Accumulation
-from analyze.gradients.batch import BatchResult, ForwardChangedError, MethodFailedError
+from analyze.gradients.batch import BatchResult
 from analyze.gradients.batch_norm import BatchNormStatistics
+from analyze.gradients.batches import Batch, Piece
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.cell_sums import CellSums
+from analyze.gradients.choice import telling
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.estimate import time_of_a_batch
+from analyze.gradients.failures import MethodFailedError
 from analyze.gradients.fit import check_fit
 from analyze.gradients.float64 import device_with_float64
 from analyze.gradients.forward import losses_of
 from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.isolation import undisturbed
+from analyze.gradients.kinds import notes_on, precision_of
 from analyze.gradients.layers import selected_parameters
+from analyze.gradients.learning import otherwise
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.memory import Memory, out_of_memory
 from analyze.gradients.non_finite import check_gradients, check_losses
-from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
+from analyze.gradients.observation import Observation, watch
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Plan, merged
+from analyze.gradients.precision import precision_inside
 from analyze.gradients.probe_batches import ProbeBatches
-from analyze.gradients.proof import Proof, prove
+from analyze.gradients.proof import Proof, inexact, prove
 from analyze.gradients.refusal import refuse_mixing
 from analyze.gradients.replica import Replica
+from analyze.gradients.seeding import seeded
+from analyze.gradients.settling import Settled
 from analyze.gradients.sharing import worthwhile_shares
 from analyze.gradients.timing import Timing, fastest, seconds
+from analyze.gradients.verdicts import verdicts
+from analyze.gradients.verification import AT_MOST, Found, Verification
 from analyze.probes import Cells, ProbeSet
 from analyze.processes.division import Division, divided
 
 Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
-RECHECKED_EXAMPLES = 2  # and at every checkpoint
+SHOWN = 4  # probes at a time on which parameters are proven that were zero before
 SAMPLED = 8  # probes whose forward pass tells how long a measurement takes
 REPLICAS = 8  # times the model is held, for the most part in float64 while it is proven
 NOT_REPEATABLE = (
@@ -60,6 +73,18 @@ NOT_REPEATABLE = (
 NOT_ISOLATED = (
     "this model draws random numbers, or keeps something outside of its modules, so that forward "
     "passes in threads disturb each other: one batch is measured at a time"
+)
+LOST = (
+    "gradients of {names} are smaller than what {own} rounds, and count as zero: --precision "
+    "float64 measures them"
+)
+WRONG = (
+    "probe {probe}: {names} had another gradient than by plain autograd; all that is measured "
+    "likewise is measured again in another way"
+)
+BESIDE_ITSELF = (
+    "torch's backward pass is wrong for a batch of one here, by finite differences: the proof "
+    "compares with each example beside itself"
 )
 
 
@@ -89,13 +114,15 @@ class Engine:
         self.dtype = DTYPES[settings.precision]
         self.device = resolve_device(settings.device, self.dtype)
         self.plan: Plan | None = None
-        self.proof = Proof()
         self.notes: list[str] = []  # what the user should know of how it was measured
+        self.proof = Proof(notes=self.notes)
         self.memory = Memory(self.device, self.notes)
         self.repeatable = True
         self.threads = 1  # that may share the batches of a model
         self.shares = 1  # of a model's batches, each measured by one thread if several
+        self.precision = self.dtype, torch.float64  # inside the model, and inside its reference
         self._selected: frozenset[str] | None = None
+        self._settled: Settled | None = None  # what all models' passes need
         self._loader = ProbeLoader(probes)
         self._batches = ProbeBatches(self.cells, self._loader, loss, self.memory)
         self._statistics = BatchNormStatistics(probes, self._loader, loss, settings.batch_norm)
@@ -149,10 +176,16 @@ class Engine:
                     raise
 
     def _make_plan(self, replica: Replica, state: Mapping[str, Any] | None) -> None:
-        check_fit(replica, self._loader, self._spread(2), self.loss)
+        self.notes += check_fit(replica, self._loader, self._spread(2), self.loss)
         self._check_losses(replica, self._spread(5))
-        refuse_mixing(self._reference(replica), *self._loader.take(self._spread(3)), self.loss)
-        self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs)
+        self.notes += [note for note in sorted(replica.undone) if note not in self.notes]
+        self.notes += self._statistics.notes(replica, self._spread(5))
+        reference = self._reference(replica)
+        pair = self._loader.take(self._spread(2)).inputs
+        self.precision = precision_inside(replica, pair), precision_inside(reference, pair)
+        three = self._loader.take(self._spread(3))
+        refuse_mixing(reference, *three, self.loss, self.precision[1])
+        self.plan = calibrate(replica, self._loader.take(self._spread(5)).inputs, self.notes)
         if state is not None:
             self._adopt_plan(state)
             return
@@ -179,6 +212,7 @@ class Engine:
             "algorithms": dict(self.plan.algorithms),
             "errors": dict(self.proof.errors),
             "rounding": sorted(self.proof.rounding),
+            "levels": dict(self.proof.levels),
             "dtype": self.proof.dtype,
             "examples": self.proof.examples,
         }
@@ -191,12 +225,11 @@ class Engine:
         proven, memory that was not enough.
         """
         assert self.plan is not None, "prepare comes first"
-        ours, methods = self.plan.methods, dict(state["methods"])
-        demoted = {n: m for n, m in ours.items() if m in FALLBACKS and methods[n] != ONE_AT_A_TIME}
-        self.plan = self._with_choices(methods | demoted, state)
+        self.plan = self._with_choices(merged(self.plan.methods, state["methods"]), state)
         errors = self.proof.errors
         errors |= {n: max(e, errors.get(n, 0.0)) for n, e in state["errors"].items()}
         self.proof.rounding |= set(state["rounding"])
+        self.proof.levels |= state.get("levels", {})  # not told by older versions
         self.proof.dtype = state["dtype"]
         self.proof.examples = max(self.proof.examples, state["examples"])
         self.memory.adopt(state["batch_size"], state.get("host_sums", False))
@@ -222,17 +255,19 @@ class Engine:
             progress: Told how many examples each batch had.
 
         Raises:
-            CheckpointError: a loss or gradient is not finite.
+            CheckpointError: a loss or gradient is not finite, or the model mixes examples.
+            InputError: a parameter's numbers are found otherwise by every method.
 
         Cost: one forward and backward pass over the probes and what the rules add, one forward
-        pass for the batch norm statistics; a few hundred probes more to see whether those lag.
+        pass for the batch norm statistics; a few hundred probes more to see whether those lag;
+        about one probe of 32 once more, and 1.5 % of the time, at least two probes, for plain
+        autograd.
         """
         assert self.plan is not None, "prepare comes first"
         with measuring(), self.memory.enough():
             replica = self._replica(model)
             other = self._statistics.set_after_losses_under_others(replica, self.batch_size)
-            rows = self._random_rows(replica)
-            measured = self._proven(replica, rows, lambda: self.accumulate(replica, progress))
+            measured = self._verified(replica, progress)
         return self._statistics.with_both_losses(measured, other)
 
     def timing(self, model: nn.Module) -> Timing:
@@ -272,7 +307,12 @@ class Engine:
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
         of C cells for each parameter's value.
         """
+        return self._observed(replica, progress).measurement
+
+    def _observed(self, replica: Replica, progress: Callable[[int], None]) -> _Observed:
+        """What ``accumulate`` gives, with what it saw of single probes, and how long it took."""
         assert self.plan is not None, "prepare comes first"
+        began = time.perf_counter()
         names = [n for n in self.plan.order if n in replica.parameters]
         adding = self._added_up(replica, names, progress)
         found = adding.found
@@ -285,7 +325,10 @@ class Engine:
         never_used = np.full((cells, cells), np.nan)
         gram = np.array([products.get(name, never_used) for name in names])
         squared = np.where(found.reached[:, None], found.squared_norms, np.nan)
-        return Measurement(tuple(names), gram, squared, found.loss, found.accuracy, found.examples)
+        measured = Measurement(
+            tuple(names), gram, squared, found.loss, found.accuracy, found.examples
+        )
+        return _Observed(measured, adding.seen, time.perf_counter() - began)
 
     def _added_up(
         self, replica: Replica, names: list[str], progress: Callable[[int], None]
@@ -295,11 +338,109 @@ class Engine:
         shapes = {name: replica.parameters[name].shape for name in names}
         place = torch.device("cpu") if self.memory.host_sums else device_with_float64(self.device)
         sums = CellSums(shapes, len(self.cells), self.dtype, place, self.device)
-        adding = Accumulation(len(self.probes), self.settings.examples, sums)
+        watched = watch(self._batches.of_all(replica), AT_MOST, _draws(replica))
+        seen = Observation(names, watched)
+        adding = Accumulation(len(self.probes), self.settings.examples, sums, seen)
         replicas = self._one_for_each_thread(replica)
         with self._threads_of_a_batch():
             self._batches.add_up(replicas, self.plan, adding, progress)
         return adding
+
+    def _verified(self, replica: Replica, progress: Callable[[int], None]) -> Measurement:
+        """A measurement whose numbers are found again otherwise; by the next method where not.
+
+        After any fallback the plan is proven again: the numbers must be by a plan that is.
+        """
+        while True:
+            proven = self._way()
+            observed = self._by_methods_that_work(
+                replica, lambda: self._observed(replica, progress)
+            )
+            worked = self._way()
+            if worked != proven:
+                self._prove(replica, np.sort(observed.seen.watched.alone[:SHOWN]))
+            if self._way() != worked:
+                continue
+            found = self._by_methods_that_work(replica, partial(self._checked, replica, observed))
+            if found is not None and self._way() == worked:
+                return found
+
+    def _checked(self, replica: Replica, observed: _Observed) -> Measurement | None:
+        """The measurement with what verifies it; None where a method was found to be wrong.
+
+        Raises:
+            CheckpointError: the model mixes examples.
+            InputError: no method is left.
+        """
+        assert self.plan is not None
+        seen, reference = observed.seen, self._reference(replica)
+        judged = verdicts(
+            seen, replica, reference, self._loader, self.loss, self.precision, self.proof.levels
+        )
+        self._prove_what_appeared(reference, seen, judged.rounding)
+        verification = Verification(
+            replica, reference, self.plan, self._loader, self.loss, self.probes.id, self.precision,
+            self.batch_size,
+        )  # fmt: skip
+        again = partial(self._as_one_batch, replica, seen)
+        found = verification.check(seen, again, observed.seconds)
+        if found.wrong:
+            self._go_on_after(replica, found)
+            return None
+        self.proof.rounding |= judged.rounding
+        if judged.lost:
+            self.notes.append(
+                LOST.format(names=listed(sorted(judged.lost)), own=self.settings.precision)
+            )
+        return replace(
+            observed.measurement, rounding=tuple(sorted(judged.rounding)), verified=found.verified
+        )
+
+    def _prove_what_appeared(
+        self, reference: Replica, seen: Observation, rounding: frozenset[str]
+    ) -> None:
+        """Prove parameters that had no gradient before on the probes that show most of them."""
+        assert self.plan is not None
+        strongest = dict(zip(seen.names, seen.strongest.tolist(), strict=True))
+        left = {n for n in self.proof.unproven(self.plan) - rounding if strongest.get(n, -1) >= 0}
+        while left:
+            rows = np.unique([strongest[name] for name in left])[:SHOWN]
+            self._prove_on(reference, rows)
+            tried = {name for name in left if strongest[name] in rows}
+            left = left - tried - self.proof.errors.keys()
+
+    def _as_one_batch(
+        self, replica: Replica, seen: Observation, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Losses ``[K]`` and squared norms ``[P, K]`` of some probes."""
+        assert self.plan is not None
+        found = self._batches.measured(replica, self.plan, Batch((Piece(0, rows),))).of_examples()
+        norms = np.zeros((len(seen.names), len(rows)))
+        norms[[seen.names.index(name) for name in found.names]] = found.squared_norms
+        return found.losses, norms
+
+    def _go_on_after(self, replica: Replica, found: Found) -> None:
+        """With another way for what was wrong, and for all that is measured likewise; proven.
+
+        Rows that were taken for other examples' are traced first; then the next method is left.
+
+        Raises:
+            InputError: no method is left.
+        """
+        assert self.plan is not None
+        probe, methods = self.probes.id[found.example], self.plan.methods
+        if any(methods[name] == ONE_AT_A_TIME for name in found.wrong):
+            raise inexact(sorted(found.wrong), f", as for probe {probe}")
+        rules = set(self.plan.by_rule)
+        rows = {name for name in rules & found.wrong if not self.plan.is_traced(name)}
+        self.notes.append(WRONG.format(probe=probe, names=listed(sorted(found.wrong), 4)))
+        if rows:
+            self.plan = self.plan.traced(rules)
+        else:
+            likewise = rules if rules & found.wrong else set()
+            likewise |= {name for name in methods if methods[name] == VMAP and name in found.wrong}
+            self.plan = self.plan.demoted(likewise)
+        self._prove(replica, self._spread(PROVEN_EXAMPLES))
 
     def _one_for_each_thread(self, replica: Replica) -> list[Replica]:
         """Of those that share its batches."""
@@ -323,25 +464,43 @@ class Engine:
 
     def _prove(self, replica: Replica, rows: np.ndarray) -> None:
         """Bring plan and proof up to date on some probes of one model."""
+        self._prove_on(self._reference(replica), rows)
+
+    def _prove_on(self, reference: Replica, rows: np.ndarray) -> None:
         assert self.plan is not None
         examples = self._loader.take(rows)
-        self.plan = prove(self._reference(replica), *examples, self.loss, self.plan, self.proof)
+        self.plan = prove(reference, *examples, self.loss, self.plan, self.proof, self.precision[1])
+        if self.plan.copies > 1 and BESIDE_ITSELF not in self.notes:
+            self.notes.append(BESIDE_ITSELF)
 
     def _replica(self, model: nn.Module) -> Replica:
         if self._selected is None:
             self._selected = selected_parameters(
                 model, self.settings.layers, self.settings.parameters
             )
-        return Replica(model, self.device, self.dtype, self._selected)
+            self.notes += notes_on(model, self.dtype)
+            self.dtype = precision_of(model, self.dtype)
+            self.device = resolve_device(self.settings.device, self.dtype)
+        replica = Replica(model, self.device, self.dtype, self._selected)
+        self._settled = replica.settle(self._loader.take(self._spread(2)).inputs, self._settled)
+        self.notes += [note for note in replica.notes if note not in self.notes]
+        return replica
 
     def _reference(self, replica: Replica) -> Replica:
-        """The replica in float64 where the model runs in it, else a copy as it is."""
+        """The replica in float64 where the model runs in it, both ways, else a copy as it is."""
         exact = replica.as_dtype(torch.float64)
         try:
-            with torch.no_grad():
-                exact(self._loader.take(self._spread(1)).inputs)
-        except RuntimeError:  # a model that makes float32 tensors of its own
+            if self.plan is None:
+                exact.check_own_weights(self._loader.take(self._spread(2)).inputs)
+            output = exact(self._loader.take(self._spread(1)).inputs)
+            if output.requires_grad:
+                seeded(output, torch.ones_like(output)).backward()
+        except InputError:
+            raise
+        except Exception:  # float32 alone, for torch or for the model
             return replica.as_dtype(self.dtype)
+        for parameter in exact.parameters.values():
+            parameter.grad = None
         return exact
 
     def _batch_size(self, replica: Replica) -> int:
@@ -401,23 +560,11 @@ class Engine:
         most = min(self.batch_size, len(self.probes) // self.shares)
         return sorted({max(1, most // part) for part in (1, 2, 4)})
 
-    def _proven(self, replica: Replica, rows: np.ndarray, work: Callable[[], Result]) -> Result:
-        """Do some work by a plan that was proven on some probes, again after any fallback."""
-        self._prove(replica, rows)
-        while True:
-            proven = self._way()
-            result = self._by_methods_that_work(replica, work)
-            worked = self._way()
-            if worked == proven:
-                return result
-            self._prove(replica, rows)
-            if self._way() == worked:
-                return result
-
     def _way(self) -> tuple[object, ...]:
         """What a fallback changes."""
         assert self.plan is not None
-        return dict(self.plan.methods), self.memory.batch_size, self.memory.host_sums
+        methods, patterns = dict(self.plan.methods), len(self.plan.patterns)
+        return methods, patterns, self.memory.batch_size, self.memory.host_sums
 
     def _by_methods_that_work(self, replica: Replica, work: Callable[[], Result]) -> Result:
         """Do some work; again with other methods, or in less memory, where that fails."""
@@ -425,22 +572,42 @@ class Engine:
         while True:
             try:
                 return work()
-            except ForwardChangedError:
-                self.plan = self.plan.demoted(set(self.plan.by_rule))
-            except MethodFailedError as failure:
-                self.plan = self.plan.demoted(failure.parameters)
+            except (ForwardChangedError, MethodFailedError) as failure:
+                self._go_on(replica, failure)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 self.memory.lower(len(self.cells), replica.values)
 
-    def _spread(self, count: int) -> np.ndarray:
-        """Rows of a few probes, spread over the file and so over the subsets."""
-        return np.unique(np.linspace(0, len(self.probes) - 1, count).astype(np.int64))
+    def _go_on(self, replica: Replica, failure: MethodFailedError | ForwardChangedError) -> None:
+        """With a further pattern of calls, proven like the first, or by other methods."""
+        assert self.plan is not None
+        self.plan, examples = otherwise(replica, failure, self.plan, self.notes)
+        if examples is not None:
+            exact = self._reference(replica)
+            self.plan = prove(exact, *examples, self.loss, self.plan, self.proof, self.precision[1])
 
-    def _random_rows(self, replica: Replica) -> np.ndarray:
-        """Other probes at every checkpoint, the same when the run is repeated."""
-        sums = [float(p.detach().sum()) for p in replica.parameters.values()]
-        seed = zlib.crc32(np.array(sums, dtype=np.float32).tobytes())
-        count = min(RECHECKED_EXAMPLES, len(self.probes))
-        return np.sort(np.random.default_rng(seed).choice(len(self.probes), count, replace=False))
+    def _spread(self, count: int) -> np.ndarray:
+        """Rows of a few probes, spread over the file and so over the subsets, and some extremes."""
+        return telling(self.probes.inputs, count)
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """A measurement that is still to be verified.
+
+    Args:
+        measurement: The numbers.
+        seen: What was seen of single probes.
+        seconds: That it took.
+    """
+
+    measurement: Measurement
+    seen: Observation
+    seconds: float
+
+
+def _draws(replica: Replica) -> np.random.Generator:
+    """Other draws at every checkpoint, the same when the run is repeated."""
+    sums = [float(p.detach().abs().sum()) for p in replica.parameters.values()]
+    return np.random.default_rng(zlib.crc32(np.array(sums, dtype=np.float32).tobytes()))

@@ -7,8 +7,8 @@ of two and of three tell an axis of examples from one that has their number by c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,8 @@ class Evidence:
             grow with the batch.
         output: The layouts that explain the gradients at the result; None where a call has several
             results.
+        ragged: Whether the call has another size where one example is exchanged for another.
+        chosen: Whether the examples' values choose its rows, or their order.
     """
 
     record: Record
@@ -44,6 +46,8 @@ class Evidence:
     data: frozenset[str]
     arguments: dict[str, list[ExampleLayout]]
     output: list[ExampleLayout] | None
+    ragged: bool = False
+    chosen: bool = False
 
     @property
     def output_layout(self) -> ExampleLayout | None:
@@ -73,24 +77,31 @@ def gather(
     Args:
         replica: The model.
         probes: The examples to choose from.
-        base: Of the first two and three probes.
+        base: Of the first two and three probes; of other numbers where it takes so many to make
+            the calls together, and then exchanges that make others tell nothing.
         met: The calls to look at, as found in the first of them.
 
     Cost: seven forward passes and five backward passes.
     """
     numbers = {m.number for m in met}
-    first = base[SIZES[0]].counted
-    kept = {n: record(replica, probes.take(rows(n, len(probes))), numbers) for n in SIZES}
+    sizes = tuple(base)
+    first = base[sizes[0]].counted
+    kept = {n: record(replica, probes.take(rows(n, len(probes))), numbers) for n in sizes}
     if not all(_alike(recording, base[n]) for n, recording in kept.items()):
         return None
-    arguments = {m: _possible([tensors_of(base[n].counted[m]) for n in SIZES]) for m in numbers}
-    for n, example, exchanged in _exchanges(len(probes)):
+    arguments = {m: _possible({n: tensors_of(base[n].counted[m]) for n in sizes}) for m in numbers}
+    ragged: set[int] = set()
+    for n, example, exchanged in _exchanges(sizes, len(probes)):
         other = record(replica, probes.take(exchanged), numbers)
         if not _alike(other, base[n]):
-            return None
+            if sizes == SIZES:
+                return None
+            continue
         for number in numbers:
             before, after = kept[n].counted[number], other.counted[number]
             _narrow(arguments[number], tensors_of(before), tensors_of(after), example)
+            if _shapes(before) != _shapes(after):
+                ragged.add(number)
     outputs = _layouts_of_outputs(base, met)
     found = []
     for m in met:
@@ -101,9 +112,28 @@ def gather(
             if id(tensor) in m.weights
         }
         data = frozenset(place for place, tensor in places.items() if id(tensor) in m.data)
-        own = kept[SIZES[0]].counted[m.number]
-        found.append(Evidence(own, weights, data, arguments[m.number], outputs.get(m.number)))
+        own = kept[sizes[0]].counted[m.number]
+        output, irregular = outputs.get(m.number), m.number in ragged
+        places_of = arguments[m.number]
+        found.append(Evidence(own, weights, data, places_of, output, irregular, m.chosen))
     return found
+
+
+def row_by_row(evidence: Evidence) -> Evidence | None:
+    """The call with each row as an example of its own, along the first axis unless more is known.
+
+    Returns:
+        None where data and output have other rows.
+    """
+    tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
+    axis = evidence.output_layout.axis if evidence.output_layout else 0
+    given = [outputs[0], *(tensors[place] for place in evidence.data)]
+    if evidence.output is None or any(t.dim() <= axis for t in given):
+        return None
+    if len({t.shape[axis] for t in given}) != 1:
+        return None
+    at = [ExampleLayout(axis)]
+    return replace(evidence, arguments=dict.fromkeys(evidence.data, at), output=at)
 
 
 def rows(count: int, available: int) -> Tensor:
@@ -117,6 +147,11 @@ def tensors_of(record: Record) -> dict[str, Tensor]:
     return {place: value for place, value in flat.items() if isinstance(value, Tensor)}
 
 
+def _shapes(record: Record) -> list[torch.Size]:
+    """Of the tensors that a call got and gave."""
+    return [tensor.shape for tensor in (*tensors_of(record).values(), *record.outputs)]
+
+
 def _alike(one: Recording, other: Recording) -> bool:
     """Whether two passes made the same calls in the same order, tensors in the same places."""
     return len(one.counted) == len(other.counted) and all(
@@ -125,20 +160,21 @@ def _alike(one: Recording, other: Recording) -> bool:
     )
 
 
-def _exchanges(available: int) -> Iterator[tuple[int, int, Tensor]]:
+def _exchanges(sizes: Iterable[int], available: int) -> Iterator[tuple[int, int, Tensor]]:
     """Batch size, the example exchanged, and the rows of the probes with it exchanged."""
-    for n in SIZES:
+    for n in sizes:
         for example in range(n):
             exchanged = rows(n, available).clone()
-            exchanged[example] = (n + example) % available
+            other = (n + example) % available
+            exchanged[example] = (other + 1) % available if other == exchanged[example] else other
             yield n, example, exchanged
 
 
-def _possible(batches: list[dict[str, Tensor]]) -> dict[str, list[ExampleLayout]]:
+def _possible(batches: Mapping[int, dict[str, Tensor]]) -> dict[str, list[ExampleLayout]]:
     """Layouts by shape alone, of the arguments that grow with the batch."""
     found = {}
-    for place in batches[0]:
-        shapes = {n: batch[place].shape for n, batch in zip(SIZES, batches, strict=True)}
+    for place in next(iter(batches.values())):
+        shapes = {n: batch[place].shape for n, batch in batches.items()}
         if len(set(shapes.values())) > 1:
             found[place] = possible_layouts(shapes)
     return found
@@ -164,7 +200,7 @@ def _layouts_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[
     place = {
         m.number: next(
             k
-            for k, tensor in enumerate(base[SIZES[0]].counted[m.number].outputs)
+            for k, tensor in enumerate(next(iter(base.values())).counted[m.number].outputs)
             if tensor is m.output
         )
         for m in met
@@ -174,8 +210,8 @@ def _layouts_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[
         n: {m: recording.counted[m].outputs[k] for m, k in place.items()}
         for n, recording in base.items()
     }
-    found = {m: possible_layouts({n: results[n][m].shape for n in SIZES}) for m in place}
-    for n in SIZES:
+    found = {m: possible_layouts({n: results[n][m].shape for n in base}) for m in place}
+    for n in base:
         for example in range(n):
             for m, gradient in _gradients(base[n].output, results[n], example):
                 changed = changed_entries(torch.zeros_like(gradient), gradient)
@@ -187,6 +223,8 @@ def _gradients(
     output: Tensor, results: Mapping[int, Tensor], example: int
 ) -> Iterator[tuple[int, Tensor]]:
     """The gradient of a random combination of one example's outputs, at each call's result."""
+    if not results:
+        return
     seed = torch.zeros_like(output)
     # Random: the sum of a softmax's outputs has no gradient.
     generator = torch.Generator().manual_seed(example)

@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
+from analyze.gradients.kinds import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.replica import Inputs, Replica, logits_of
 from analyze.gradients.seeding import seeded
@@ -32,14 +33,15 @@ def vmap_grad(
     replica.forget()
     parameters = {name: replica.parameters[name].detach() for name in names}
     others = {n: p.detach() for n, p in replica.parameters.items() if n not in parameters}
-    buffers = dict(replica.model.named_buffers())
     tensors = inputs.to(replica.device, replica.dtype).tensors
 
     def objective(wanted: dict[str, Tensor], example: dict[str, Tensor], delta: Tensor) -> Tensor:
         batch = {name: tensor[None] for name, tensor in example.items()}
         args = (batch.pop(""),) if "" in batch else ()
-        output = functional_call(replica.model, (wanted, others, buffers), args, batch)
-        return (logits_of(output)[0] * delta).sum()
+        with replica.substituted(wanted | others), replica.computing():
+            output = replica.model(*args, **batch)
+        logits = logits_of(output).reshape(delta.shape)  # squeeze() may lack the [1]
+        return (as_real(logits) * as_real(delta)).sum()
 
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
@@ -57,11 +59,17 @@ def vmap_grad(
 
 
 def one_at_a_time(
-    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], parts: Parts
+    replica: Replica,
+    inputs: Inputs,
+    seed: Tensor,
+    names: list[str],
+    parts: Parts,
+    copies: int = 1,
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
 
-    A parameter that no example's output depends on is left out.
+    A parameter that no example's output depends on is left out. Of several ``copies`` of an
+    example in a batch the gradient is divided by their number.
     """
     for name, parameter in replica.parameters.items():
         parameter.requires_grad_(name in names)
@@ -69,10 +77,10 @@ def one_at_a_time(
     summaries = {name: _Growing(parts) for name in names}
     reached: set[str] = set()
     for k in range(len(inputs)):
-        output = replica(inputs.take(torch.tensor([k])))
+        output = replica(inputs.take(torch.tensor([k] * copies)))
         grads: tuple[Tensor | None, ...] = (None,) * len(names)
         if output.requires_grad:
-            start = seeded(output, seed[k : k + 1])
+            start = seeded(output, seed[[k] * copies] / copies)
             grads = torch.autograd.grad(start, wanted, allow_unused=True)
         for name, parameter, found in zip(names, wanted, grads, strict=True):
             if found is not None:

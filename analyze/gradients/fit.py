@@ -4,49 +4,97 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from analyze.errors import InputError
+from analyze.gradients.embedding_ids import refuse_ids_out_of_range
+from analyze.gradients.kinds import named
 from analyze.gradients.loader import ProbeLoader
-from analyze.gradients.losses import Loss
-from analyze.gradients.replica import Replica
+from analyze.gradients.losses import Facts, Loss
+from analyze.gradients.losses.user import UserLoss
+from analyze.gradients.memory import out_of_memory
+from analyze.gradients.model_errors import failed
+from analyze.gradients.output_channels import channels_of
+from analyze.gradients.replica import Inputs, Replica
 
 
-def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss) -> None:
+def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss) -> list[str]:
     """Refuse a model that cannot be called with the probes, or whose output does not fit the loss.
 
     Args:
         replica: The model.
         loader: Of the probes.
         rows: Some of them, with which it is called.
-        loss: Of one example.
+        loss: Of one example; it settles how it takes the targets.
+
+    Returns:
+        What the user should know of that.
 
     Raises:
-        InputError: saying what the model says, or what its output is.
+        InputError: saying what the model says and where, or what its output is.
+        RuntimeError: out of memory.
     """
+    refuse_ids_out_of_range(replica, loader, rows)
     probes = loader.take(rows).inputs
+    output = _called(replica, probes)
+    if output.shape[:1] != (len(probes),):
+        raise _no_axis(f"an output {list(output.shape)} for {len(probes)} probes")
+    alone = _called_alone(replica, probes)
+    if alone.shape != (1, *output.shape[1:]):
+        raise _no_axis(
+            f"an output {list(output.shape)} for {len(probes)} probes and {list(alone.shape)} for "
+            "one alone"
+        )
+    if not (output.is_floating_point() or output.is_complex()):
+        raise InputError(
+            "the model's output has no gradient",
+            found=f"an output of {output.dtype}",
+            expected="floating point numbers, from which a loss is computed",
+            fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+        )
+    if output.is_complex() and not isinstance(loss, UserLoss):
+        raise InputError(
+            "the model's output is complex, and the loss is of real numbers",
+            found=f"an output {list(output.shape)} of {named(output.dtype)}",
+            expected="real logits or predictions",
+            fix="return the real part, the magnitude or torch.view_as_real of it, or give a loss "
+            "of your own: --loss FILE.py:FUNCTION",
+        )
+    facts = Facts(loader.inputs.tensors, loader.subset, lambda: channels_of(replica, probes))
+    return loss.check(output, loader.targets, facts)
+
+
+def _called(replica: Replica, probes: Inputs) -> Tensor:
+    """The model's output, or what it says."""
     try:
         with torch.no_grad():
-            output = replica(probes)
+            return replica(probes)
     except InputError:
         raise
     except Exception as error:  # whatever a model's forward raises on inputs it cannot take
-        shapes = {k or "inputs": list(t.shape[1:]) for k, t in probes.tensors.items()}
+        if out_of_memory(error):
+            raise
+        raise failed(error, replica, probes) from error
+
+
+def _called_alone(replica: Replica, probes: Inputs) -> Tensor:
+    """The output for the first probe alone: what is proven is compared with it."""
+    try:
+        return _called(replica, probes.take(torch.tensor([0])))
+    except InputError as error:
         raise InputError(
-            "the model cannot take the probe inputs",
-            found=f"probes of shape {shapes}; the model says: {_first_line(error)}",
-            expected=f"inputs that {type(replica.model).__name__}.forward takes",
-            fix="give the probes the model was trained on: --probes FILE",
+            "the model cannot take one example alone",
+            found=error.found,
+            expected=f"an output for one probe as for the {len(probes)} together, which it takes",
+            fix="keep the axis of examples in forward: squeeze(-1), not squeeze(); flatten(1): "
+            "--model FILE.py:FACTORY",
         ) from error
-    if output.shape[:1] != (len(probes),):
-        raise InputError(
-            "the model's output has no axis of examples",
-            found=f"an output {list(output.shape)} for {len(probes)} probes",
-            expected="an output [N, ...], one row per example",
-            fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
-        )
-    shape = (len(loader.targets), *output.shape[1:])
-    loss.check(output.new_empty(()).expand(shape), loader.targets)
 
 
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _no_axis(found: str) -> InputError:
+    return InputError(
+        "the model's output has no axis of examples",
+        found=found,
+        expected="an output [N, ...], one row per example",
+        fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+    )

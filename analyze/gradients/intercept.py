@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from analyze.gradients.plan import CallPlan
-from analyze.gradients.rewrites import rewritten
+from analyze.gradients.rewrites import rewritten, takes_packed_sequences
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
 from analyze.gradients.weights import Weight, leaves
 
@@ -31,7 +31,17 @@ OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
 
 
 class ForwardChangedError(Exception):
-    """A forward pass made other calls than the plan says: control flow that depends on the data."""
+    """A forward pass made other calls than the plan says: control flow that depends on the data.
+
+    Args:
+        message: What is different.
+        parameters: Those of the calls that are different, where all others are as planned.
+    """
+
+    def __init__(self, message: str, parameters: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.parameters = set(parameters)
+        self.batch: tuple[Any, Tensor] | None = None  # inputs and targets, once they are known
 
 
 class CountedCalls(TorchFunctionMode):
@@ -43,6 +53,7 @@ class CountedCalls(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
+        self.packed = False  # inside a call over sequences of different length
 
     def __torch_function__(
         self,
@@ -52,14 +63,18 @@ class CountedCalls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func.__name__ in TELLING:
+        if func.__name__ in TELLING or in_a_transform():
             return func(*args, **kwargs)
         if not (torch.is_grad_enabled() and _carries_gradient(args, kwargs)):
             return self.other(func, args, kwargs)
         equivalent = rewritten(func, args)
         if equivalent is not None:
-            with self:
-                return equivalent(*args, **kwargs)
+            before, self.packed = self.packed, self.packed or takes_packed_sequences(func, args)
+            try:
+                with self:
+                    return equivalent(*args, **kwargs)
+            finally:
+                self.packed = before
         self.count += 1
         return self.counted(self.count - 1, func, args, kwargs)
 
@@ -81,12 +96,18 @@ class Interception(CountedCalls):
         on_call: Told of each planned call, by its number; returns what to do with the gradient
             at its output, or None where nothing is wanted of it. Where the call's rule has a
             fused argument that needs a gradient, that is wanted, too, and to be returned.
+        fusing: Whether that is done at all: not where a backward pass comes before the last.
     """
 
     def __init__(
-        self, calls: Mapping[int, CallPlan], names: Mapping[int, str], on_call: OnCall
+        self,
+        calls: Mapping[int, CallPlan],
+        names: Mapping[int, str],
+        on_call: OnCall,
+        fusing: bool = True,
     ) -> None:
         super().__init__()
+        self._fusing = fusing
         self._calls = calls
         self._names = names
         self._on_call = on_call
@@ -104,7 +125,7 @@ class Interception(CountedCalls):
         if on_gradient is None:
             return func(*args, **kwargs)
         fused = call.rule.fused
-        if fused is not None and call.arguments[fused].requires_grad:
+        if fused is not None and self._fusing and call.arguments[fused].requires_grad:
             call.wanted |= {fused}
             return _Fused.apply(call.arguments[fused], call.run, on_gradient)
         output = self._run(call)
@@ -152,6 +173,15 @@ class _Anchored(torch.autograd.Function):
         return None, None
 
 
+def in_a_transform() -> bool:
+    """Whether ``torch.vmap`` or ``torch.func.grad`` is running a part of the model.
+
+    Its tensors have another shape than they show, and no memory. What comes out of it is taken for
+    something that depends on the examples, as what a custom autograd function gives.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def planned_call(
     planned: CallPlan,
     func: Any,
@@ -178,7 +208,10 @@ def planned_call(
             )
         assert isinstance(tensor, Tensor)
         weights[argument] = Weight(tensor, found)
-    return Call(rule, func, args, kwargs, arguments, weights, dict(planned.layouts), planned.output)
+    return Call(
+        rule, func, args, kwargs, arguments, weights, dict(planned.layouts), planned.output,
+        traced=planned.traced,
+    )  # fmt: skip
 
 
 def rule_named(name: str, function: Any) -> Rule:

@@ -16,6 +16,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from analyze.gradients.kinds import differentiable
+
 # A change below this share of the largest entry may be rounding; a change missed costs nothing.
 CHANGED = 1e-5
 
@@ -115,7 +117,7 @@ def agrees(layout: ExampleLayout, changed: Tensor, example: int) -> bool:
 
 def changed_entries(before: Tensor, after: Tensor) -> Tensor:
     """Where two tensors of one shape differ by more than rounding, as booleans."""
-    if not before.is_floating_point():
+    if not differentiable(before):
         return before != after
     scale = max(float(before.abs().amax()), float(after.abs().amax())) if before.numel() else 0.0
     return (before - after).abs() > CHANGED * scale

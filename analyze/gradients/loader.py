@@ -44,6 +44,7 @@ class ProbeLoader:
         tensors = {name: torch.from_numpy(values) for name, values in probes.inputs.items()}
         self.inputs = Inputs(tensors, *scale)
         self.targets = torch.from_numpy(probes.targets)
+        self.subset = torch.from_numpy(probes.subset)
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at ``rows``, as they are stored, in the host's memory."""

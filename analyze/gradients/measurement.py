@@ -73,6 +73,19 @@ class ParameterRow:
 
 
 @dataclass(frozen=True)
+class Verified:
+    """How many probes were found again with the same numbers, while they were measured.
+
+    Args:
+        alone: By plain autograd, each alone.
+        elsewhere: In batches of other probes.
+    """
+
+    alone: int = 0
+    elsewhere: int = 0
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Sufficient statistics of one model on one probe set. P parameters, C cells, N probes.
 
@@ -87,6 +100,9 @@ class Measurement:
         loss_saved: ``[N]``, with the batch norm statistics of the checkpoint, of some probes of
             each subset; NaN for the others. None without such statistics.
         loss_recomputed: ``[N]``, with recomputed ones, of the same probes.
+        rounding: Parameters whose gradients are nothing but rounding here; None where an older
+            version did not tell.
+        verified: How many probes were found again.
     """
 
     parameters: tuple[str, ...]
@@ -97,3 +113,5 @@ class Measurement:
     examples: np.ndarray | None = None
     loss_saved: np.ndarray | None = None
     loss_recomputed: np.ndarray | None = None
+    rounding: tuple[str, ...] | None = None
+    verified: Verified = Verified()

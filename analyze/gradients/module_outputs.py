@@ -21,7 +21,10 @@ def module_outputs(replica: Replica, batch: Inputs) -> list[tuple[str, str, Tens
 
         return record
 
-    hooks = [m.register_forward_hook(hook(name)) for name, m in replica.model.named_modules()]
+    hooks = [
+        replica.observe(module.register_forward_hook(hook(name)))
+        for name, module in replica.model.named_modules()
+    ]
     try:
         replica(batch)
     finally:

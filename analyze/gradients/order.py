@@ -27,7 +27,8 @@ class ForwardOrder:
             def note(module: nn.Module, args: Any, own: list[str] = own) -> None:
                 self._order.update(dict.fromkeys(own))
 
-            self._hooks.append(module.register_forward_pre_hook(note))
+            hook = module.register_forward_pre_hook(note)
+            self._hooks.append(self._replica.observe(hook))
         return self
 
     def __exit__(self, *exception: object) -> None:

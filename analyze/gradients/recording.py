@@ -17,7 +17,10 @@ from analyze.gradients.rules.rule import mutates
 
 @dataclass(frozen=True)
 class Record:
-    """One call: ``number`` counts those that a gradient goes through, None for others."""
+    """One call: ``number`` counts those that a gradient goes through, None for others.
+
+    ``packed``: inside a recurrent layer over sequences of different length.
+    """
 
     number: int | None
     function: Any
@@ -25,6 +28,7 @@ class Record:
     kwargs: dict[str, Any]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]  # results, and what the call wrote into
+    packed: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Reco
         given.extend(tensors_in((args, kwargs)))
 
     hook = replica.model.register_forward_pre_hook(on_inputs, with_kwargs=True)
+    replica.observe(hook)
     mode = _Recorder(cloned)
     try:
         # With gradients on: without them attention takes a fast path that makes no such calls.
@@ -92,7 +97,7 @@ class _Recorder(CountedCalls):
         result = run(*args, **kwargs)
         written = tensors_in((args[:1] if mutates(func) else (), kwargs.get("out")))
         outputs = (*tensors_in(result), *written)
-        self.records.append(Record(number, func, *kept, inputs, outputs))
+        self.records.append(Record(number, func, *kept, inputs, outputs, self.packed))
         return result
 
 

@@ -24,7 +24,7 @@ class _Seeded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, output: Tensor, seed: Tensor) -> Tensor:
         ctx.seed = seed
-        return output.new_zeros(())
+        return output.new_zeros((), dtype=output.real.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

@@ -44,9 +44,10 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
     factory = getattr(transformers, name, None) if isinstance(name, str) else None
     if not (isinstance(factory, type) and issubclass(factory, transformers.PreTrainedModel)):
         raise _unknown(spec.config, f"architectures {names!r}", "one class of transformers' own")
-    with _offline():  # the config of a backbone may be fetched already here
+    with offline():  # the config of a backbone may be fetched already here
         config = kinds[kind].from_dict(content)
-        if not isinstance(config, getattr(factory, "config_class", None) or object):
+        fitting: Any = getattr(factory, "config_class", None) or object
+        if not isinstance(config, fitting):
             raise _unknown(spec.config, f"{name} for model_type {kind!r}", "a class of that type")
         config.use_cache = False
         if getattr(config, "use_pretrained_backbone", False):
@@ -76,7 +77,7 @@ def _transformers(spec: ModelSpec) -> Any:
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def offline() -> Iterator[None]:
     """A model that would fetch a backbone fails instead."""
     from huggingface_hub import constants
 
@@ -86,6 +87,22 @@ def _offline() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Its report and its bar are for those who load by hand."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _no_entry(spec: ModelSpec, key: str) -> InputError:

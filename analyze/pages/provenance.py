@@ -83,6 +83,7 @@ def proof_facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("Worst relative error", _worst(_part(proof, "relative_errors"))),
         ("Zero to rounding", _names(proof, "zero_to_rounding")),
         ("Unproven", _names(proof, "unproven")),
+        ("Verified while measuring", _part(origin, "verification").get("agreement")),
         ("Parameters by method", plan),
     ]
     return [(label, plain(str(value))) for label, value in pairs if value not in (None, "")]

@@ -31,8 +31,10 @@ def rounded(value: float) -> str:
 
 
 def whole(value: float) -> str:
-    """A step or an epoch."""
-    return f"{value:,.6g}" if math.isfinite(value) else NOTHING
+    """A step or an epoch; a large step with all its digits."""
+    if not math.isfinite(value):
+        return NOTHING
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.6g}"
 
 
 def with_error(value: Value | None) -> Markup:

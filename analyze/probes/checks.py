@@ -10,18 +10,22 @@ import numpy as np
 from analyze.errors import InputError, listed
 from analyze.probes.subsets import ALL, HELD_OUT, Column
 
+REAL, COMPLEX = "fiub", "c"  # kinds of dtypes, as numpy has them
+LONGEST = {"c": 16}  # bytes; 8 of any other kind
 
-def array(name: str, values: Any) -> np.ndarray:
+
+def array(name: str, values: Any, kinds: str = REAL) -> np.ndarray:
     """Numbers, one row per probe, as torch takes them: contiguous, writable, native."""
     try:
         if hasattr(values, "detach"):  # a tensor, on any device, with or without a graph
             values = values.detach().cpu()
             values = values.float() if "bfloat16" in str(values.dtype) else values
-            values = values.numpy()
+            values = values.resolve_conj().resolve_neg().numpy()
         found = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise _no_numbers(name, str(error)) from error
-    if found.ndim == 0 or found.dtype.kind not in "fiub":
+    longer = found.dtype.itemsize > LONGEST.get(found.dtype.kind, 8)  # than torch has
+    if found.ndim == 0 or found.dtype.kind not in kinds or longer:
         raise _no_numbers(name, f"{found.dtype} of shape {list(found.shape)}")
     return np.require(found, found.dtype.newbyteorder("="), ["C", "W"])
 
@@ -90,7 +94,7 @@ def unique(ids: np.ndarray) -> None:
 def finite(inputs: Mapping[str, np.ndarray]) -> None:
     """No NaN or infinity in any input."""
     for name, values in inputs.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        if values.dtype.kind in "fc" and not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
             raise InputError(
                 "the probe inputs are not finite",
@@ -155,7 +159,8 @@ def _no_numbers(name: str, found: str) -> InputError:
     return InputError(
         "the probes are no arrays of numbers",
         found=f"{name}: {' '.join(found.split())}",
-        expected="tensors or arrays [N, ...] of floats, integers or booleans, one row per probe",
+        expected="tensors or arrays [N, ...] of floats, integers or booleans, inputs of complex "
+        "numbers, too; one row per probe",
         fix="build the probe set from such arrays",
     )
 

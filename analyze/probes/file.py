@@ -78,9 +78,18 @@ def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
     The same probes give the same bytes.
 
     Raises:
-        InputError: no permission, or the disk is full; an older file is as it was.
+        InputError: an input is complex128, which safetensors does not have; no permission, or the
+            disk is full: an older file is as it was.
     """
     arrays = {f"inputs.{k}" if k else "inputs": v for k, v in probes.inputs.items()}
+    for name, values in arrays.items():
+        if values.dtype == np.complex128:
+            raise InputError(
+                "a probe file cannot hold complex numbers of this precision",
+                found=f"{name} of complex128",
+                expected="complex64, the only complex numbers that safetensors has",
+                fix="give the inputs as complex64: x.astype(numpy.complex64)",
+            )
     arrays |= {"targets": probes.targets, "subset": probes.subset, "id": probes.id}
     metadata: dict[str, Any] = {
         "subset_names": json.dumps(probes.subset_names),

@@ -16,8 +16,9 @@ class ProbeSet:
 
     Args:
         inputs: ``[N, ...]``, tensor or array, the model's first positional argument; a dictionary
-            of them is passed by keyword. Floats are passed in the precision of the measurement,
-            integers as int64; uint8 images with ``mean`` and ``std`` are scaled.
+            of them is passed by keyword. Real and complex numbers are passed in the precision of
+            the measurement, integers as int64, truth values as they are; uint8 images with
+            ``mean`` and ``std`` are scaled.
         targets: ``[N, ...]``.
         subset: One name per example; without it all examples form the subset ``probes``.
         id: One integer per example, equal for the same example in other probe sets: it decides
@@ -49,7 +50,8 @@ class ProbeSet:
     ) -> None:
         named = inputs if isinstance(inputs, Mapping) else {"": inputs}
         self.inputs: dict[str, np.ndarray] = {
-            k: checks.array(f"inputs.{k}" if k else "inputs", v) for k, v in named.items()
+            k: checks.array(f"inputs.{k}" if k else "inputs", v, checks.REAL + checks.COMPLEX)
+            for k, v in named.items()
         }
         self.targets = checks.integers_as_int64(checks.array("targets", targets))
         count = len(self.targets)

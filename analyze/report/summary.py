@@ -29,6 +29,7 @@ class SubsetSummary:
     last: Value | None
     loss: float
     accuracy: float
+    loss_per_token: float  # NaN where a probe has one loss only
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary
     network, along, last = results["network"].to_dataset(), training(results), _last(results)
     colour = subset_colours(network["subset"].values)[name]
     peak, end = _peak_and_last(network.sel(subset=name), along, last)
-    loss, accuracy = (_at(results, variable, name, last) for variable in ("loss", "accuracy"))
+    shown = ("loss", "accuracy", "loss_per_token")
+    losses = [_at(results, variable, name, last) for variable in shown]
     probes = int(results.to_dataset()["probe_count"].sel(subset=name))
-    return SubsetSummary(label, colour, probes, peak, end, loss, accuracy)
+    return SubsetSummary(label, colour, probes, peak, end, *losses)
 
 
 def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerSummary]:

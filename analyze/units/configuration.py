@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.hashes import sha256, sha256_of_all
 from analyze.gradients.engine import Engine
@@ -69,9 +70,14 @@ def _kind_of_weights(job: Job) -> str:
 
 def _architecture(model: nn.Module) -> str:
     """Hash of the names and shapes of what a checkpoint fills, and the types of the modules."""
-    state = [f"{name} {list(values.shape)}" for name, values in model.state_dict().items()]
+    state = [f"{name} {_shape(value)}" for name, value in model.state_dict(keep_vars=True).items()]
     modules = [f"{name} {type(m).__qualname__}" for name, m in model.named_modules()]
     return hashlib.sha256("\n".join([*state, "", *modules]).encode()).hexdigest()
+
+
+def _shape(value: object) -> str:
+    """Of a tensor; lazy ones have none yet, and extra states are none."""
+    return str(list(value.shape)) if isinstance(value, Tensor) and not is_lazy(value) else "none"
 
 
 def _source(source: str) -> str | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
-from analyze.gradients.measurement import Measurement
+from analyze.gradients.measurement import Measurement, Verified
 from analyze.units.files import read_sealed, write_sealed
 
 ARRAYS = (
@@ -51,6 +51,8 @@ def write_unit(path: Path, unit: Unit, configuration: str) -> None:
     facts = {
         "configuration": configuration,
         "parameters": unit.measurement.parameters,
+        "rounding": unit.measurement.rounding,
+        "verified": asdict(unit.measurement.verified),
         "record": unit.record,
         "state": unit.state,
     }
@@ -76,5 +78,11 @@ def read_unit(path: Path, configuration: str, sha256: str | None = None) -> Unit
         return None
     if sha256 is not None and facts["record"]["sha256"] != sha256:
         return None
-    measurement = Measurement(parameters=tuple(facts["parameters"]), **arrays)
+    rounding = facts.get("rounding")  # this and the next were not told by older versions
+    measurement = Measurement(
+        parameters=tuple(facts["parameters"]),
+        **arrays,
+        rounding=None if rounding is None else tuple(rounding),
+        verified=Verified(**facts.get("verified", {})),
+    )
     return Unit(measurement, facts["record"], facts["state"])

@@ -3,9 +3,10 @@
 ``exactness``: the tests of the numbers, on the device. ``speed``: every way in turn with the plain
 step, on the same batch; figures are medians of the ratios. ``cell``: a checkpoint of one cell, its
 batches shared among the cores. ``series``: batches side by side in workers, as a run of many
-checkpoints has them. ``cells``: a whole checkpoint of many cells. ``side``: several of these side
-by side. ``memory``: peaks. ``run``: the command, from start to written results. ``scaling``: time
-and memory as one of probes, parameters, checkpoints, folds and subsets grows.
+checkpoints has them. ``verification``: what finding numbers again adds. ``cells``: a whole
+checkpoint of many cells. ``side``: several of these side by side. ``memory``: peaks. ``run``: the
+command, from start to written results. ``scaling``: time and memory as one of probes, parameters,
+checkpoints, folds and subsets grows.
 
 Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
 """
@@ -38,8 +39,10 @@ from scripts.benchmarking.tables import (
     scaling_table,
     series_table,
     speed_table,
+    verification_table,
     whole_run_table,
 )
+from scripts.benchmarking.verification import verification
 from scripts.benchmarking.whole_run import whole_run
 from scripts.benchmarking.workloads import WORKLOADS, Workload
 
@@ -48,6 +51,7 @@ SAMPLE = "sample_checkpoints/half_noise"
 TABLES: dict[str, Callable[[Any], str]] = {
     "exactness": exactness_table,
     "speed": speed_table, "cell": cell_table, "series": series_table,
+    "verification": verification_table,
     "cells": cells_table, "side": cells_table,
     "memory": memory_table, "run": whole_run_table, "scaling": scaling_table,
 }  # fmt: skip
@@ -97,6 +101,8 @@ def _measured(
                 found[model.name] = beside_plain(device, model)
             elif part == "cell":
                 found[model.name] = one_cell(model, pairs)
+            elif part == "verification":
+                found[model.name] = verification(model, pairs)
             elif part == "series":
                 found[model.name] = series(model, pairs)
             else:

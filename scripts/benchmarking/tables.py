@@ -47,6 +47,16 @@ def cell_table(figures: dict[str, Any]) -> str:
     return markdown(["a checkpoint of one cell", "time", "batch of a thread"], lines)
 
 
+def verification_table(figures: dict[str, Any]) -> str:
+    """A line for each model."""
+    lines = []
+    for name, found in figures.items():
+        again = f"{found['elsewhere']} and {found['alone']} of {found['probes']}"
+        lines.append([name, _median(found["ratio"]), again, f"{found['batch']}"])
+    header = ["with verification", "time", "probes again elsewhere, alone", "batch"]
+    return markdown(header, lines)
+
+
 def series_table(figures: dict[str, Any]) -> str:
     """A line for each model."""
     lines = [[name, _median(found["ratio"])] for name, found in figures.items()]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from analyze.checkpoints.state import Part
 
 
@@ -20,10 +18,10 @@ class Opened:
         format: ``torch``, ``safetensors``, ...
         state: What was saved: nested dictionaries with tensors, or ``Stored`` ones.
         files: What it is made of.
-        load: Reads the tensors of one part, on the CPU.
+        load: Reads the tensors of one part, on the CPU, and those inside of its extra states.
     """
 
     format: str
     state: Mapping[str, Any]
     files: tuple[Path, ...]
-    load: Callable[[Part], dict[str, Tensor]]
+    load: Callable[[Part], dict[str, Any]]

@@ -57,7 +57,7 @@ def _tensor(file: Any, raw: BinaryIO, begin: int, entry: Mapping[str, Any], key:
     dtype, (start, end) = TYPES.get(entry["dtype"]), entry["data_offsets"]
     shape = entry["shape"]
     if dtype is None or dtype.itemsize * torch.Size(shape).numel() != end - start:
-        return file.get_tensor(key)  # type: ignore[no-any-return]
+        return file.get_tensor(key)
     storage = read_storage(raw, begin + start, end - start)
     return torch.empty(0, dtype=dtype).set_(storage).view(shape)
 

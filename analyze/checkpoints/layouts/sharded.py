@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.marks import INDICES
+from analyze.checkpoints.layouts.marks import FIRST, INDEX
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
@@ -17,9 +17,23 @@ from analyze.checkpoints.state import Part, Stored, tensors_in
 from analyze.errors import CheckpointError, counted, listed
 
 
-def index_in(folder: Path, names: list[str]) -> Path | None:
-    """The index among the files of a directory."""
-    return next((folder / name for name in INDICES if name in names), None)
+def index_in(folder: Path) -> Path | None:
+    """The index in a directory; None where there is none.
+
+    Raises:
+        CheckpointError: there are several, and which is meant cannot be told.
+    """
+    found = sorted(p.name for p in folder.iterdir() if INDEX.search(p.name) and p.is_file())
+    names = [name for name in FIRST if name in found][:1] or found
+    if len(names) > 1:
+        raise CheckpointError(
+            "the directory has several checkpoints in shards",
+            found=f"{listed(names, 3)} in {as_text(folder)}",
+            expected="one index, or one of the usual name",
+            fix=f"move all but one of them, with its shards, to a directory of its own, or "
+            f"rename it {FIRST[0]}",
+        )
+    return folder / names[0] if names else None
 
 
 def open_sharded(index: Path, *, trust: bool = False) -> Opened:
@@ -48,7 +62,7 @@ def open_sharded(index: Path, *, trust: bool = False) -> Opened:
 
     state = {name: Stored(name) for name in where}
     files = (index, *shards.values())
-    kind = "safetensors" if index.name.startswith("model.safetensors") else "torch"
+    kind = "safetensors" if ".safetensors." in index.name else "torch"
     return Opened(f"{kind}, {len(shards)} shards", state, files, load)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.pickles import dictionary_in, open_values, tensors_read
+from analyze.checkpoints.pickles import dictionary_in, open_values, values_read
 from analyze.checkpoints.state import Part
 
 
@@ -20,9 +21,8 @@ def open_torch(path: Path, *, trust: bool = False) -> Opened:
     mapped, trusted = open_values(path, trust=trust)
     state = dictionary_in(mapped.content, path)
 
-    def load(part: Part) -> dict[str, Tensor]:
-        return tensors_read(
-            mapped, {name: t for name, t in part.tensors.items() if isinstance(t, Tensor)}
-        )
+    def load(part: Part) -> dict[str, Any]:
+        tensors = {name: t for name, t in part.tensors.items() if isinstance(t, Tensor)}
+        return values_read(mapped, {**tensors, **part.extra})
 
     return Opened("torch, trusted pickle" if trusted else "torch", state, (path,), load)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ class Gathered:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._waiting: dict[torch.Size, dict[str, Tensor]] = {}  # by shape, by name
+        self._waiting: dict[Any, dict[str, Tensor]] = {}  # by shape and dtype, by name
         self._entries = 0
         self._found: dict[str, Summary] = {}
 
@@ -31,7 +33,8 @@ class Gathered:
         """Make the gradients of a parameter; its summary comes later."""
         make = form.maker(algorithm)
         assert make is not None
-        self._waiting.setdefault(form.shape, {})[name] = make(0, form.count)
+        values = make(0, form.count)
+        self._waiting.setdefault((form.shape, values.dtype), {})[name] = values
         self._entries += form.count * form.shape.numel()
         if self._entries > FULL:
             self._summarise()

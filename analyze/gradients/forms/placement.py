@@ -27,8 +27,13 @@ class Geometry(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor, parameter: Tensor) -> Geometry | None:
-        """Of ``tensor`` in ``parameter``; None unless it is a view that shows no entry twice."""
+        """Of ``tensor`` in ``parameter``; None unless it is a view that shows no entry twice.
+
+        A conjugate, and the real parts of a complex parameter, are other numbers.
+        """
         if tensor.untyped_storage().data_ptr() != parameter.untyped_storage().data_ptr():
+            return None
+        if _reading(tensor) != _reading(parameter):
             return None
         offset = int(tensor.storage_offset()) - int(parameter.storage_offset())
         geometry = cls(tuple(tensor.shape), tensor.stride(), offset)
@@ -58,6 +63,11 @@ class Geometry(NamedTuple):
                     return False
                 reach += (size - 1) * stride
         return True
+
+
+def _reading(tensor: Tensor) -> tuple[object, ...]:
+    """How the bits of a tensor become numbers."""
+    return tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
 @cache
@@ -159,7 +169,7 @@ class PulledBack(Form):
                 self.tensor, self.parameter, values.to(self.tensor.dtype),
                 retain_graph=True, is_grads_batched=True, allow_unused=True,
             )  # fmt: skip
-        return values.new_zeros(stop - start, *self.shape) if found is None else found
+        return self.parameter.new_zeros(stop - start, *self.shape) if found is None else found
 
     def _bytes_per_example(self, algorithm: str) -> int:
         return 4 * self.parameter.numel() + self.inner._bytes_per_example("direct")

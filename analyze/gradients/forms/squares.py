@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.float64 import where_it_is
+from analyze.gradients.kinds import as_real
 
 BLOCK = 1024  # entries whose squares are added in float32, at most
 SHORT = 64  # blocks below this length gain nothing
@@ -29,7 +30,7 @@ class SquaredNorms:
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, all of one size."""
-        values = where_it_is(values)
+        values = as_real(where_it_is(values))
         count = values.shape[0]
         if not self._parts:
             self._block = _block_of(values)
@@ -67,7 +68,7 @@ def squared_norms(values: Tensor) -> Tensor:
 
 def in_double(values: Tensor) -> Tensor:
     """``sum values[n]**2`` for each n, in float64 all through."""
-    rows = where_it_is(values).reshape(values.shape[0], -1)
+    rows = as_real(where_it_is(values)).reshape(values.shape[0], -1)
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).square_()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from analyze.errors import InputError
 from analyze.gradients.losses.cross_entropy import CrossEntropy
 from analyze.gradients.losses.elementwise import BinaryCrossEntropy, SquaredError
-from analyze.gradients.losses.loss import ENTRIES, Loss
+from analyze.gradients.losses.loss import ENTRIES, Facts, Loss, position_counts
 from analyze.gradients.losses.user import UserLoss
 from analyze.specs import Spec
 from analyze.user_code import load_function
@@ -53,8 +53,8 @@ def build_loss(spec: str) -> Loss:
 def _usage(name: str) -> str:
     """A loss with the arguments it takes, and their defaults."""
     taken = inspect.signature(LOSSES[name]).parameters.values()
-    arguments = "&".join(f"{p.name}={p.default}" for p in taken)
+    arguments = "&".join(f"{p.name}={'INTEGER' if p.default is None else p.default}" for p in taken)
     return f"{name}?{arguments}" if arguments else f"{name}, which takes none"
 
 
-__all__ = ["ENTRIES", "LOSSES", "CrossEntropy", "Loss", "build_loss"]
+__all__ = ["ENTRIES", "LOSSES", "CrossEntropy", "Facts", "Loss", "build_loss", "position_counts"]

@@ -7,7 +7,7 @@ layer shows a coherence of a hundred where the truth is one. So the seed is writ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -15,39 +15,72 @@ from torch.nn import functional as F
 
 from analyze.errors import InputError
 from analyze.gradients.float64 import double, widest
-from analyze.gradients.losses.loss import ENTRIES, Loss, first_of
+from analyze.gradients.losses import class_axis as axes
+from analyze.gradients.losses import label_shift
+from analyze.gradients.losses.loss import (
+    ENTRIES,
+    NO_FACTS,
+    Facts,
+    Loss,
+    check_numbers,
+    first_of,
+    named,
+)
+
+SUM_TO_ONE = 1e-4
+PROBABILITIES = (
+    "the model's outputs are probabilities, and cross_entropy takes them for logits, as torch's "
+    "own does: if the model was trained with their logarithm, measure it without its softmax"
+)
 
 
-@dataclass(frozen=True)
+@dataclass
 class CrossEntropy(Loss):
     """Cross-entropy, ``-sum_c t_c log p_c`` with ``t`` the smoothed target distribution.
 
     Class targets: output ``[N, C]`` with integers ``[N]``; sequences ``[N, T, C]`` with
     ``[N, T]``, or torch's ``[N, C, *positions]`` with ``[N, *positions]``. Soft targets: floats
-    in the shape of the output, classes on the last axis. An example's loss is the sum over its
-    positions; those whose target is ``ignore_index`` count nothing.
+    in the shape of the output. An example's loss is the sum over its positions; those whose
+    target is ``ignore_index`` count nothing.
 
     The seed for class targets is ``p_c - t_c`` for the other classes and minus their sum for the
     true one, from probabilities in float64: its relative error stays at float32's rounding at
     every margin. For soft targets it is ``p_c (T - t_c) - t_c (1 - p_c)`` with ``T`` the sum of
     ``t`` and ``1 - p_c`` added up from the other classes.
+
+    Args:
+        ignore_index: The class that marks positions that do not count.
+        label_smoothing: Share of the uniform distribution in the targets.
+        shift: A position's target is the one so many further on, as ``transformers`` takes labels
+            that equal the inputs; the last ones have none. None is 0 unsaid: targets that are the
+            inputs themselves are refused.
+        class_axis: The output's axis of classes; None for the one that fits, see ``class_axis``.
     """
 
     ignore_index: int = -100
     label_smoothing: float = 0.0
+    shift: int | None = None
+    class_axis: int | None = None
+    _settled: int | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        smoothing = self.label_smoothing
+        smoothing, shift, axis = self.label_smoothing, self.shift, self.class_axis
         if (
             type(self.ignore_index) is not int
             or isinstance(smoothing, bool | str)
             or not (0.0 <= smoothing < 1.0)
+            or not (shift is None or (type(shift) is int and shift >= 0))
+            or not (axis is None or (type(axis) is int and axis != 0))
         ):
-            raise TypeError(f"ignore_index={self.ignore_index!r}, label_smoothing={smoothing!r}")
+            raise TypeError(
+                f"ignore_index={self.ignore_index!r}, label_smoothing={smoothing!r}, "
+                f"shift={shift!r}, class_axis={axis!r}"
+            )
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
-            return -(self._smoothed(target) * F.log_softmax(widest(output), -1)).flatten(1).sum(1)
+            logits, soft = self._as_distributions(output, target)
+            return -(soft * F.log_softmax(widest(logits), -1)).flatten(1).sum(1)
         logits, classes, counted = self._as_sequences(output, target)
         log_p = F.log_softmax(widest(logits), -1)  # [N, T, C]
         losses = -log_p.gather(-1, classes[..., None])[..., 0]
@@ -57,9 +90,10 @@ class CrossEntropy(Loss):
         return (losses * counted).sum(1)
 
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
-        if target.is_floating_point():
-            return _soft_seed(widest(output), self._smoothed(target)).to(output)
-        return self.losses_and_seed(output, target)[1]
+        if not target.is_floating_point():
+            return self.losses_and_seed(output, target)[1]
+        logits, soft = self._as_distributions(output, target)
+        return _soft_seed(widest(logits), soft).movedim(-1, self._axis(output, target)).to(output)
 
     @torch.no_grad()
     def losses_and_seed(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +106,9 @@ class CrossEntropy(Loss):
         few = max(1, ENTRIES[output.device.type] // logits.shape[-1])
         blocks = zip(*(values.split(few) for values in rows), strict=True)
         losses = torch.cat([self._of_positions(*block) for block in blocks])
-        if not self._classes_last(output, target):
-            seed = seed.transpose(1, 2)
-        return losses.view(classes.shape).sum(1), seed.reshape(output.shape)
+        axis = self._axis(output, target)
+        moved = output.movedim(axis, -1).shape  # [N, *positions, C]
+        return losses.view(classes.shape).sum(1), seed.view(moved).movedim(-1, axis)
 
     def _of_positions(
         self, logits: Tensor, classes: Tensor, counted: Tensor, seed: Tensor
@@ -100,60 +134,195 @@ class CrossEntropy(Loss):
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
-            right = output.argmax(-1) == target.argmax(-1)
+            axis = self._axis(output, target)
+            right = output.argmax(axis) == target.argmax(axis)
             return double(right).reshape(len(right), -1).mean(1)
         logits, classes, counted = self._as_sequences(output, target)
         right = (logits.argmax(-1) == classes) & counted
         return right.sum(1) / counted.sum(1)  # NaN where nothing counts
 
-    def check(self, output: Tensor, target: Tensor) -> None:
-        soft = target.is_floating_point() and target.shape == output.shape
-        if not soft and (target.is_floating_point() or not self._shapes_fit(output, target)):
+    def positions(self, target: Tensor) -> Tensor | None:
+        if target.dim() - target.is_floating_point() < 2:
+            return None
+        if not target.is_floating_point():
+            return (self._shifted(target) != self.ignore_index).flatten(1).sum(1)
+        each = target[0].numel() // target.shape[self._axis(target, target)]
+        return torch.full((len(target),), each)
+
+    def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
+        check_numbers("cross_entropy", output, target)
+        candidates = self._candidates(output, target)
+        if candidates is None:
+            raise self._misfit(output, target)
+        notes: list[str] = []
+        if self.class_axis is None:
+            given = facts.channels() if len(candidates.fitting) > 1 else None
+            self._settled, notes = candidates.settled(given)
+        notes = notes + self._check_classes(output, target)
+        if target.is_floating_point():
+            self._check_soft(target)
+            return notes
+        self._check_range(output, target)
+        self._check_shift(output, target, facts)
+        return notes + self._check_counted(target)
+
+    def _check_classes(self, output: Tensor, target: Tensor) -> list[str]:
+        """Refuse a single class, whose loss is always 0; say it of outputs that are no logits."""
+        axis = self._axis(output, target)
+        if output.shape[axis] == 1:
             raise InputError(
-                "the targets do not fit the model's output",
-                found=f"targets {target.dtype} {list(target.shape)}, output {list(output.shape)}",
-                expected="integer classes [N] for an output [N, C], or [N, T] for [N, T, C], or "
-                "floats in the output's shape: the loss cross_entropy",
-                fix="freeze the probes with targets of that shape, or choose another --loss",
+                "cross-entropy of one class is always 0",
+                found=f"an output {named(output.shape[1:], len(target))}, one entry on axis {axis}",
+                expected="an entry for each class, two or more: the loss cross_entropy",
+                fix="--loss binary_cross_entropy_with_logits, with targets as floats in the "
+                "output's shape",
             )
-        if not soft:
-            self._check_range(output, target)
+        off = (output.detach().double().sum(axis) - 1).abs()
+        probabilities = bool((output >= 0).all() and (off < SUM_TO_ONE).all())
+        return [PROBABILITIES] if probabilities else []
+
+    def _candidates(self, output: Tensor, target: Tensor) -> axes.Candidates | None:
+        """On which axes the classes may stand; None where targets and output do not fit."""
+        shape, wanted = output.shape[1:], target.shape[1:]
+        specs = {axis: self._spec(class_axis=axis) for axis in (axes.TORCH, axes.LAST)}
+        if self.class_axis is not None:
+            axis = self.class_axis + output.dim() * (self.class_axis < 0)
+            fits = 1 <= axis < output.dim() and wanted == (
+                shape if target.is_floating_point() else shape[: axis - 1] + shape[axis:]
+            )
+            return axes.Candidates((axis,), shape, "", specs) if fits else None
+        if not target.is_floating_point():
+            return axes.of_class_targets(shape, wanted, specs)
+        return axes.of_soft_targets(target, specs) if shape == wanted and shape else None
+
+    def _misfit(self, output: Tensor, target: Tensor) -> InputError:
+        fix = "freeze the probes with targets of that shape, or choose another --loss"
+        if target.is_floating_point() and self._whole(output, target):
+            fix = "freeze the probes with targets.long(): these floats are classes"
+        elif not target.is_floating_point() and target.shape[1:] == output.shape[1:] != ():
+            fix = "freeze the probes with targets.float(), as soft targets, or with classes"
+        axis = "" if self.class_axis is None else f", classes on axis {self.class_axis}"
+        return InputError(
+            "the targets do not fit the model's output",
+            found=f"targets {target.dtype} {list(target.shape)}, output "
+            f"{named(output.shape[1:], len(target))}{axis}",
+            expected="integer classes [N] for an output [N, C], or [N, T] for [N, T, C], or "
+            "floats in the output's shape: the loss cross_entropy",
+            fix=fix,
+        )
+
+    def _whole(self, output: Tensor, target: Tensor) -> bool:
+        """Whether floats are classes."""
+        fit = axes.of_class_targets(output.shape[1:], target.shape[1:], {})
+        return fit is not None and bool((target == target.round()).all())
+
+    def _check_soft(self, target: Tensor) -> None:
+        if self.shift:
+            raise InputError(
+                "soft targets are not shifted",
+                found=f"targets {target.dtype} {named(target.shape[1:])} with shift={self.shift}",
+                expected="integer classes [N, T]: the loss cross_entropy",
+                fix=f"freeze the probes with shifted targets: --loss '{self._spec(shift=None)}'",
+            )
 
     def _check_range(self, output: Tensor, target: Tensor) -> None:
-        classes = output.shape[-1 if self._classes_last(output, target) else 1]
+        classes = output.shape[self._axis(output, target)]
         wrong = (target != self.ignore_index) & ((target < 0) | (target >= classes))
-        if wrong.any():
-            raise InputError(
-                "a target is out of range",
-                found=f"target {int(target[wrong][0])} (probe {first_of(wrong)}, counted from 0; "
-                f"{int(wrong.sum())} such targets in all)",
-                expected=f"classes 0 to {classes - 1}: the model's output has {classes} entries",
-                fix="give the probes of this model, or a model with more classes: "
-                f"num_classes={max(classes, int(target.max())) + 1}",
+        if not wrong.any():
+            return
+        first, more = int(target[wrong][0]), max(classes, int(target.max())) + 1
+        fix = f"give the probes of this model, or a model with more classes: num_classes={more}"
+        if bool((target[wrong] == first).all()):
+            fix = f"--loss '{self._spec(ignore_index=first)}' if {first} marks what is not to " + (
+                f"count; else {fix}"
             )
+        raise InputError(
+            "a target is out of range",
+            found=f"target {first} (probe {first_of(wrong)}, counted from 0; "
+            f"{int(wrong.sum())} such targets in all)",
+            expected=f"classes 0 to {classes - 1}: the model's output has {classes} entries",
+            fix=fix,
+        )
 
-    def _smoothed(self, target: Tensor) -> Tensor:
-        """Soft targets in float64, mixed with the uniform distribution."""
-        uniform = self.label_smoothing / target.shape[-1]
-        return (1 - self.label_smoothing) * widest(target) + uniform
+    def _check_shift(self, output: Tensor, target: Tensor, facts: Facts) -> None:
+        sequences = target.dim() == 2 and output.dim() == 3
+        if self.shift and not sequences:
+            raise InputError(
+                "only sequences can be shifted",
+                found=f"targets {named(target.shape[1:])} with shift={self.shift}",
+                expected="targets [N, T] for an output [N, T, C]",
+                fix=f"--loss '{self._spec(shift=None)}'",
+            )
+        if not sequences or self.shift == 0:
+            return
+        specs = {shift: self._spec(shift=shift) for shift in (0, 1)}
+        given = facts.inputs, target, self.ignore_index, facts.subset, specs
+        if self.shift is None:
+            label_shift.refuse_unshifted(*given)
+        else:
+            label_shift.refuse_shifted_twice(*given)
+
+    def _check_counted(self, target: Tensor) -> list[str]:
+        """An example none of whose targets counts has loss and gradient 0."""
+        counted = (self._shifted(target) != self.ignore_index).reshape(len(target), -1).any(1)
+        if not counted.any():
+            raise InputError(
+                "no target counts",
+                found=f"all targets of all {len(target)} probes are {self.ignore_index}, the "
+                "ignore_index" + (f", or have no token {self.shift} further on" * bool(self.shift)),
+                expected="some targets that count: the loss cross_entropy",
+                fix="freeze the probes with their targets, or another ignore_index",
+            )
+        none = len(target) - int(counted.sum())
+        if not none:
+            return []
+        return [
+            f"{none} of {len(target)} probes have no target that counts (all are ignore_index="
+            f"{self.ignore_index}), the first is probe {first_of(~counted)}, counted from 0: their "
+            "loss and gradient are 0, and they count among the m examples"
+        ]
+
+    def _spec(self, **changes: int | None) -> str:
+        """The loss as it is typed, with some arguments changed."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init} | changes
+        kept = [
+            f"{f.name}={given[f.name]}"
+            for f in fields(self)
+            if f.init and given[f.name] != f.default
+        ]
+        return "?".join(["cross_entropy", *(["&".join(kept)] * bool(kept))])
+
+    def _as_distributions(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and smoothed soft targets in float64, classes last."""
+        axis = self._axis(output, target)
+        soft = widest(target).movedim(axis, -1)
+        uniform = self.label_smoothing / soft.shape[-1]
+        return output.movedim(axis, -1), (1 - self.label_smoothing) * soft + uniform
 
     def _as_sequences(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits ``[N, T, C]``, classes ``[N, T]``, and which of these count."""
-        logits = output if self._classes_last(output, target) else output.movedim(1, -1)
+        logits = output.movedim(self._axis(output, target), -1)
         logits = logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None]
-        classes = target.flatten(1) if target.dim() > 1 else target[:, None]
+        classes = self._shifted(target)
+        classes = classes.flatten(1) if classes.dim() > 1 else classes[:, None]
         counted = classes != self.ignore_index
         return logits, classes.where(counted, 0), counted
 
-    def _classes_last(self, output: Tensor, target: Tensor) -> bool:
-        return target.shape == output.shape[:-1]
-
-    def _shapes_fit(self, output: Tensor, target: Tensor) -> bool:
-        if output.dim() < 2:
-            return False
-        return self._classes_last(output, target) or (
-            target.shape == output.shape[:1] + output.shape[2:]
+    def _shifted(self, target: Tensor) -> Tensor:
+        """``[N, T]``: those further on; the last have none, and count nothing."""
+        if not self.shift or target.dim() != 2:
+            return target
+        return F.pad(
+            target[:, self.shift :], (0, min(self.shift, target.shape[1])), value=self.ignore_index
         )
+
+    def _axis(self, output: Tensor, target: Tensor) -> int:
+        """Of the classes: as said, as settled by ``check``, or the last one that fits."""
+        axis = self.class_axis if self.class_axis is not None else self._settled
+        if axis is None:
+            last = target.is_floating_point() or target.shape == output.shape[:-1]
+            axis = axes.LAST if last else axes.TORCH
+        return axis % output.dim()
 
 
 def _soft_seed(logits: Tensor, target: Tensor) -> Tensor:

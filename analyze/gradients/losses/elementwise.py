@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from analyze.errors import InputError
 from analyze.gradients.float64 import double, widest
-from analyze.gradients.losses.loss import Loss, first_of
+from analyze.gradients.losses.loss import NO_FACTS, Facts, Loss, check_numbers, first_of, named
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class SquaredError(Loss):
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.full((len(output),), float("nan"))
 
-    def check(self, output: Tensor, target: Tensor) -> None:
+    def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         _check_shape("mse", output, target)
+        return []
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class BinaryCrossEntropy(Loss):
         right = (output > 0) == (target > 0.5)
         return double(right).reshape(len(output), -1).mean(1)
 
-    def check(self, output: Tensor, target: Tensor) -> None:
+    def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         _check_shape("binary_cross_entropy_with_logits", output, target)
         wrong = (target < 0) | (target > 1)
         if wrong.any():
@@ -65,6 +66,7 @@ class BinaryCrossEntropy(Loss):
                 expected="targets between 0 and 1: the loss binary_cross_entropy_with_logits",
                 fix="freeze the probes with probabilities, or choose another --loss",
             )
+        return []
 
 
 def _elements(output: Tensor) -> int:
@@ -72,10 +74,17 @@ def _elements(output: Tensor) -> int:
 
 
 def _check_shape(name: str, output: Tensor, target: Tensor) -> None:
-    if target.shape != output.shape:
-        raise InputError(
-            "the targets do not fit the model's output",
-            found=f"targets {list(target.shape)}, output {list(output.shape)}",
-            expected=f"targets in the shape of the output: the loss {name}",
-            fix="freeze the probes with targets of that shape, or choose another --loss",
-        )
+    """Never by broadcasting: torch makes ``[N, N]`` of ``[N, 1]`` and ``[N]``."""
+    check_numbers(name, output, target)
+    given, wanted = target.shape[1:], output.shape[1:]
+    if given == wanted:
+        return
+    fix = "freeze the probes with targets of that shape, or choose another --loss"
+    if given.numel() == wanted.numel():
+        fix = f"freeze the probes with targets.reshape({', '.join(map(str, (-1, *wanted)))})"
+    raise InputError(
+        "the targets do not fit the model's output",
+        found=f"targets {list(target.shape)}, output {named(wanted, len(target))}",
+        expected=f"targets in the shape of the output: the loss {name}",
+        fix=fix,
+    )

@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
+
+from analyze.errors import InputError
 
 # Entries of the output at a time: few enough to stay in a CPU's cache, or to fill a GPU.
 ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 26, "mps": 1 << 24}
+
+
+def _unknown() -> int | None:
+    """Nothing is known of the model's last layer."""
+    return None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a loss may look at, besides output and targets, before it takes them.
+
+    Args:
+        inputs: The probes' inputs by name, ``[N, ...]``; the positional one is ``""``.
+        subset: ``[N]``, the code of each probe's subset; None where all are of one.
+        channels: Gives the axis on which the model's last layers have their channels, where that
+            is certain. Cost: a forward pass of two probes.
+    """
+
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    subset: Tensor | None = None
+    channels: Callable[[], int | None] = _unknown
+
+
+NO_FACTS = Facts()
 
 
 class Loss(Protocol):
@@ -26,10 +56,65 @@ class Loss(Protocol):
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         """Share of each example's predictions that are right, ``[N]``; NaN without a meaning."""
 
-    def check(self, output: Tensor, target: Tensor) -> None:
-        """Refuse targets that do not fit the output."""
+    def positions(self, target: Tensor) -> Tensor | None:
+        """How many positions (tokens, pixels) each example's loss is the sum of, ``[N]``.
+
+        None where an example has one loss only.
+        """
+        return None
+
+    def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
+        """Refuse targets that do not fit the output, and settle how they are taken.
+
+        Args:
+            output: Of some probes, ``[n, ...]``.
+            target: Of all, ``[N, ...]``.
+            facts: What else is known.
+
+        Returns:
+            What was settled and the user should know.
+
+        Raises:
+            InputError: they do not fit, or fit in two ways.
+        """
 
 
 def first_of(wrong: Tensor) -> int:
     """The first example with a true entry in ``wrong`` ``[N, ...]``."""
     return int(wrong.reshape(len(wrong), -1).any(1).nonzero()[0, 0])
+
+
+def position_counts(loss: Loss, targets: np.ndarray) -> np.ndarray | None:
+    """``loss.positions`` of arrays."""
+    found = loss.positions(torch.from_numpy(targets))
+    return None if found is None else found.numpy()
+
+
+def named(shape: Sequence[int], count: int | str = "N") -> str:
+    """The shape of N examples, each of ``shape``."""
+    return f"[{', '.join(map(str, (count, *shape)))}]"
+
+
+def check_numbers(name: str, output: Tensor, target: Tensor) -> None:
+    """Refuse complex outputs, and targets that are no numbers.
+
+    Raises:
+        InputError: saying which.
+    """
+    if output.is_complex():
+        raise InputError(
+            "the model's output is complex",
+            found=f"an output of {output.dtype}",
+            expected=f"real numbers: the loss {name}",
+            fix="--loss FILE.py:FUNCTION with a real loss of each example",
+        )
+    wrong = ~target.isfinite()
+    if wrong.any():
+        raise InputError(
+            "the targets are not finite",
+            found=f"NaN or infinity in the targets of probe {first_of(wrong)}, counted from 0 "
+            f"({int(wrong.sum())} such targets in all)",
+            expected=f"finite targets: the loss {name}",
+            fix="leave these examples out when the probe set is built, or --loss FILE.py:FUNCTION "
+            "that leaves such entries out",
+        )

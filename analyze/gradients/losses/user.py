@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError
-from analyze.gradients.losses.loss import Loss
+from analyze.gradients.losses.loss import NO_FACTS, Facts, Loss
+from analyze.gradients.losses.one_precision import OnePrecision
 from analyze.user_code import told
+
+MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
 
 
 @dataclass(frozen=True)
 class UserLoss(Loss):
     """One loss per example from a function; its seed comes from autograd.
+
+    The function gets targets that are floats in the output's precision, as torch's own losses of
+    two float tensors want them; so do its constants, where torch wants it.
 
     Args:
         function: ``function(output, target, **arguments) -> [N]``.
@@ -29,16 +35,13 @@ class UserLoss(Loss):
     spec: str
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        if target.is_floating_point():
+            target = target.to(output.dtype.to_real())
         try:
-            losses = self.function(output, target, **self.arguments)
+            with OnePrecision():
+                losses = self.function(output, target, **self.arguments)
         except Exception as error:  # whatever the user's code raises
-            raise InputError(
-                "the loss function fails",
-                found=f"{self.spec}: {told(error)}; output {list(output.shape)}, "
-                f"target {list(target.shape)}",
-                expected="FUNCTION(output, target) -> [N]",
-                fix="mend the function, or freeze probes with targets that it takes",
-            ) from error
+            raise self._fails(error, output, target) from error
         if not isinstance(losses, Tensor) or losses.shape != (len(output),):
             given = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(
@@ -53,10 +56,54 @@ class UserLoss(Loss):
         with torch.enable_grad():
             leaf = output.detach().requires_grad_(True)
             total = self.per_example(leaf, target).sum()
-        return torch.autograd.grad(total, leaf)[0]
+        if not total.requires_grad:
+            raise InputError(
+                "the loss function has no gradient",
+                found=f"{self.spec} returned a {total.dtype} tensor that autograd cannot follow "
+                "back to the output",
+                expected="a loss computed from the output by differentiable operations",
+                fix="mend the function: no detach(), item(), argmax or comparison on the way",
+            )
+        try:
+            return torch.autograd.grad(total, leaf)[0]
+        except Exception as error:  # whatever the user's code or its backward pass raises
+            raise self._fails(error, output, target) from error
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.full((len(output),), float("nan"))
 
-    def check(self, output: Tensor, target: Tensor) -> None:
-        """Nothing is known of what the function accepts."""
+    def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
+        """Refuse a loss that another example's target changes: by broadcasting, mostly.
+
+        Of the function nothing else is known. That it does not look at others' outputs is for
+        those to show who have several.
+        """
+        beside = (target != target[:1]).reshape(len(target), -1).any(1).nonzero()[:1, 0]
+        if len(beside) == 0:  # all targets are the same
+            return []
+        pair = output[torch.arange(2, device=output.device) % len(output)].detach()
+        with torch.no_grad():
+            same, other = (
+                float(self.per_example(pair, target[[0, row]].to(output.device))[0])
+                for row in (0, int(beside))
+            )
+        if abs(same - other) > MIXED * max(abs(same), abs(other)):
+            shapes = f"output {list(pair.shape)}, target {[2, *target.shape[1:]]}"
+            raise InputError(
+                "the loss mixes the examples of a batch",
+                found=f"{same:.6g} for an example, {other:.6g} when only the target of the other "
+                f"one is changed; {shapes}",
+                expected="a loss of each example on its own",
+                fix="give output and target one shape in the function: torch makes [N, N] of "
+                "[N, 1] and [N]",
+            )
+        return []
+
+    def _fails(self, error: Exception, output: Tensor, target: Tensor) -> InputError:
+        return InputError(
+            "the loss function fails",
+            found=f"{self.spec}: {told(error)}; output {list(output.shape)} {output.dtype}, "
+            f"target {list(target.shape)} {target.dtype}",
+            expected="FUNCTION(output, target) -> [N]",
+            fix="mend the function, or freeze probes with targets that it takes",
+        )

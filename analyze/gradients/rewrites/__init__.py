@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from analyze.gradients.rewrites.attention import opened
 from analyze.gradients.rewrites.embedding_bag import embedding_bag
-from analyze.gradients.rewrites.recurrent import RECURRENT, takes_packed_sequences
+from analyze.gradients.rewrites.recurrent import PACKED, RECURRENT, takes_packed_sequences
 
 REWRITES: dict[Callable[..., Any], Callable[..., Any]] = {
     F.multi_head_attention_forward: opened(F.multi_head_attention_forward),
@@ -24,10 +24,9 @@ REWRITES: dict[Callable[..., Any], Callable[..., Any]] = {
 
 def rewritten(function: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any] | None:
     """What to call instead of ``function``, or None where it is to be called as it is."""
-    equivalent = REWRITES.get(function)
-    if equivalent is None or takes_packed_sequences(function, args):
-        return None
-    return equivalent
+    if takes_packed_sequences(function, args):
+        return PACKED[function]
+    return REWRITES.get(function)
 
 
-__all__ = ["REWRITES", "rewritten"]
+__all__ = ["REWRITES", "rewritten", "takes_packed_sequences"]

@@ -78,6 +78,21 @@ def _stack_of_layers(
 ) -> tuple[Tensor, ...]:
     """Torch's recurrent functions for input of one length; output, then the last states."""
     x = input.transpose(0, 1) if batch_first else input
+    one = partial(_layer, step)
+    y, ends = _stacked(one, x, hidden, params, has_biases, num_layers, bidirectional)
+    return y.transpose(0, 1) if batch_first else y, *ends
+
+
+def _stacked(
+    one: Callable[..., tuple[Tensor, State]],
+    x: Tensor,
+    hidden: Tensor | Sequence[Tensor],
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    bidirectional: bool,
+) -> tuple[Tensor, State]:
+    """Layer upon layer, each in one or both directions: output, then the last states."""
     states = (hidden,) if isinstance(hidden, Tensor) else tuple(hidden)
     directions = 2 if bidirectional else 1
     each = len(params) // (num_layers * directions)
@@ -88,12 +103,63 @@ def _stack_of_layers(
             k = layer * directions + direction
             weights = params[k * each : (k + 1) * each]
             start = tuple(s[k] for s in states)
-            y, end = _layer(step, x, start, weights, has_biases, backwards=direction == 1)
+            y, end = one(x, start, weights, has_biases, backwards=direction == 1)
             outputs.append(y)
             last.append(end)
         x = torch.cat(outputs, -1) if directions > 1 else outputs[0]
-    ends = tuple(torch.stack(values) for values in zip(*last, strict=True))
-    return x.transpose(0, 1) if batch_first else x, *ends
+    return x, tuple(torch.stack(values) for values in zip(*last, strict=True))
+
+
+def _packed_layer(step: Step, sizes: Sequence[int], x: Tensor, state: State,
+                  weights: Sequence[Tensor], biased: bool, backwards: bool
+                  ) -> tuple[Tensor, State]:  # fmt: skip
+    """One direction of one layer over packed sequences, ``[R, D]`` to ``[R, H]``.
+
+    Step t has the first ``sizes[t]`` sequences, the longest first: forwards the shorter ones end
+    one after the other, backwards they begin. The calls are the same whichever do.
+    """
+    w_ih, w_hh, *others = weights
+    b_ih, b_hh = (others[0], others[1]) if biased else (None, None)
+    projection = others[2 * biased] if len(others) > 2 * biased else None
+    projected = F.linear(x, w_ih, b_ih).split([*sizes])
+    outputs, ended, start = [], [], state
+    if backwards:
+        state = tuple(s[: sizes[-1]] for s in start)
+    for at in reversed(projected) if backwards else projected:
+        if backwards:
+            begun = (first[len(s) : len(at)] for s, first in zip(state, start, strict=True))
+            state = tuple(map(torch.cat, zip(state, begun, strict=True)))
+        else:
+            ended.append(tuple(s[len(at) :] for s in state))
+            state = tuple(s[: len(at)] for s in state)
+        state = step(at, state, w_hh, b_hh, projection)
+        outputs.append(state[0])
+    ends = zip(state, *reversed(ended), strict=True)
+    return torch.cat(outputs[::-1] if backwards else outputs), tuple(map(torch.cat, ends))
+
+
+def _packed_stack_of_layers(
+    step: Step,
+    data: Tensor,
+    batch_sizes: Tensor,
+    hidden: Tensor | Sequence[Tensor],
+    params: Sequence[Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> tuple[Tensor, ...]:
+    """Torch's recurrent functions for packed sequences; output, then the last states.
+
+    Steps without any sequence follow up to a power of two, so that the number of calls is one of
+    few, whatever the longest sequence of a batch is.
+    """
+    sizes = batch_sizes.tolist()
+    sizes += [0] * (2 ** (len(sizes) - 1).bit_length() - len(sizes))
+    one = partial(_packed_layer, step, sizes)
+    y, ends = _stacked(one, data, hidden, params, has_biases, num_layers, bidirectional)
+    return y, *ends
 
 
 def _cell(
@@ -123,10 +189,14 @@ RECURRENT: dict[Callable[..., Any], Callable[..., Any]] = {
     **{getattr(torch, f"{name}_cell"): partial(_cell, step) for name, step in _STEPS.items()},
 }
 
+PACKED: dict[Callable[..., Any], Callable[..., Any]] = {
+    getattr(torch, name): partial(_packed_stack_of_layers, step) for name, step in _STEPS.items()
+}
+
 
 def takes_packed_sequences(function: Callable[..., Any], args: Sequence[Any]) -> bool:
     """Whether a recurrent function got sequences of different length packed into one.
 
     The lengths come second then, so that the weights are the fourth argument, not the third.
     """
-    return function in RECURRENT and len(args) > 3 and isinstance(args[3], list | tuple)
+    return function in PACKED and len(args) > 3 and isinstance(args[3], list | tuple)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -129,7 +129,8 @@ class _AnyCall(Rule):
 
 
 def _forms(alone: bool, call: Call, dy: Tensor) -> Forms:
-    return {argument: OfOneCall(call, argument, dy, alone) for argument in call.wanted}
+    own = replace(call)  # other uses of the weight may come later, when the call is let go
+    return {argument: OfOneCall(own, argument, dy, alone) for argument in call.wanted}
 
 
 def _rule(name: str, alone: bool) -> Rule:

@@ -35,6 +35,7 @@ class Call:
         output: Where the examples lie in the output.
         wanted: The weights whose gradients are asked for, and ``rule.fused`` where the rule is to
             give that gradient, too.
+        traced: Whether the rows along the layouts' axes belong to other examples in each batch.
     """
 
     rule: Rule
@@ -46,6 +47,7 @@ class Call:
     layouts: dict[str, ExampleLayout]
     output: ExampleLayout
     wanted: frozenset[str] = frozenset()
+    traced: bool = False
     versions: dict[str, int] = field(default_factory=dict)
 
     def run(self, anchor: Tensor | None = None) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from analyze.errors import InputError, listed
+from analyze.probes.freezing.file_names import files_of
 from analyze.probes.freezing.values import named
 from analyze.specs import Spec
 from analyze.user_code import load_function, told
@@ -39,6 +40,7 @@ class Examples:
         true: ``[N]`` true labels, where the source has them.
         ids: ``[N]``, where the source has them.
         columns: Further labels of each example, ``[N]`` numbers or words.
+        files: The path of each, where they are files.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Examples:
     true: np.ndarray | None = None
     ids: np.ndarray | None = None
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -153,7 +156,7 @@ def _map_style(text: str, dataset: Any) -> Examples:
 
     names = getattr(dataset, "classes", ())
     words = tuple(map(str, names)) if isinstance(names, Sequence) else ()
-    return Examples(text, targets, items, words)
+    return Examples(text, targets, items, words, files=files_of(dataset, count))
 
 
 def _item(dataset: Any, row: int, text: str) -> Any:
@@ -204,7 +207,7 @@ def _arrays(text: str, path: Path) -> Examples:
     ids = next((arrays.pop(n) for n in IDS if n in arrays), None)
     sizes = {inputs: len(x), targets: len(y)}
     sizes |= {n: len(a) for n, a in arrays.items()} | (
-        {"true": len(true)} if true is not None else {}
+        {n: len(a) for n, a in (("true", true), ("id", ids)) if a is not None}
     )
     if len(set(sizes.values())) > 1:
         raise InputError(

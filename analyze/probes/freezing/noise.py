@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from analyze.errors import InputError, counted, listed
+from analyze.probes.freezing.alignment import aligned, listed_rows, only_list, wrong
 from analyze.probes.freezing.data import Examples
+from analyze.probes.freezing.tables import as_table
 from analyze.probes.freezing.values import read_values
 from analyze.specs import Spec
 
@@ -36,6 +38,7 @@ class Labels:
         estimated: Whether ``selected`` is a guess.
         facts: What was verified and counted, in words.
         classes: How many classes the data set has; None where it does not say.
+        ids: ``[N]``, where the data set has its own.
     """
 
     given: np.ndarray
@@ -44,6 +47,7 @@ class Labels:
     estimated: bool = False
     facts: list[str] = field(default_factory=list)
     classes: int | None = None
+    ids: np.ndarray | None = None
 
     @property
     def known(self) -> bool:
@@ -70,12 +74,13 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
 
     Args:
         examples: The data set.
-        noise: ``KIND:FILE``, or ``KIND:@COLUMN`` for a column of the data set.
+        noise: ``KIND:FILE``, or ``KIND:@COLUMN`` for a column of the data set. Rows of a table
+            are taken by its column of ids or positions, where it has one.
 
     Raises:
         InputError: no such kind or file, other lengths, or files that contradict one another.
     """
-    labels = Labels(examples.targets, classes=_class_count(examples))
+    labels = Labels(examples.targets, classes=_class_count(examples), ids=examples.ids)
     if examples.true is not None:
         labels = _true(labels, examples.true, Spec.parse(f"true_labels:{examples.source}"))
     for text in noise:
@@ -89,7 +94,8 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
                 fix="--noise true_labels:FILE",
             )
         before = labels
-        labels = KINDS[kind](labels, _values(place, examples), spec)
+        values, facts = _values(place, examples, spec)
+        labels = KINDS[kind](replace(labels, facts=[*labels.facts, *facts]), values, spec)
         _check_same(before.true, labels.true, "true labels", text)
         _check_same(before.selected, labels.selected, "selected labels", text)
     return _verified(labels)
@@ -122,7 +128,7 @@ def _mask(labels: Labels, values: Any, spec: Spec) -> Labels:
 def _states(mask: np.ndarray, spec: Spec) -> np.ndarray:
     """A mask of clean 0, corrupted 1 and unknown -1."""
     if not np.isin(mask, list(NAMES)).all():
-        raise _wrong(spec, f"values {listed(sorted(set(map(str, mask.tolist()))), 4)}", "1, 0, -1")
+        raise wrong(spec, f"values {listed(sorted(set(map(str, mask.tolist()))), 4)}", "1, 0, -1")
     return mask
 
 
@@ -131,8 +137,9 @@ def _indices(labels: Labels, values: Any, spec: Spec) -> Labels:
     count = len(labels.given)
     whole = rows.ndim == 1 and (_whole(rows) or not len(rows)) and rows.dtype.kind != "b"
     rows = rows.astype(np.int64) if whole else np.array([-1])
+    rows = listed_rows(rows, spec, count, labels.ids)
     if len(np.unique(rows)) != len(rows) or not ((rows >= 0) & (rows < count)).all():
-        raise _wrong(
+        raise wrong(
             spec, f"{np.size(_one(values, spec))} values that are no indices",
             f"different numbers from 0 to {count - 1}",
             otherwise="mask" if np.size(_one(values, spec)) == count else "",
@@ -156,12 +163,12 @@ def _in_range(values: np.ndarray, labels: Labels, spec: Spec, lowest: int) -> np
     """Labels that are classes of the data, whose own are one class each."""
     if labels.given.ndim != 1 or labels.given.dtype.kind not in "iub":
         found = f"targets {labels.given.dtype} {list(labels.given.shape)} in the data, and labels"
-        raise _wrong(spec, found, "data with one class for each example")
+        raise wrong(spec, found, "data with one class for each example")
     highest = np.inf if labels.classes is None else labels.classes - 1
     bad = values[(values < lowest) | (values > highest)]
     if len(bad):
         classes = "on" if labels.classes is None else f"to {labels.classes - 1}, the data's classes"
-        raise _wrong(
+        raise wrong(
             spec,
             f"{counted(len(bad), 'label')} such as {bad[0]}",
             f"labels from {lowest} {classes}",
@@ -174,7 +181,7 @@ def _cifar_n(labels: Labels, values: Any, spec: Spec) -> Labels:
     column = str(spec.arguments.get("column", ""))
     names = sorted(map(str, values)) if isinstance(values, dict) else []
     if CLEAN_LABEL not in names:
-        raise _wrong(
+        raise wrong(
             spec, f"columns {listed(names) or 'without names'}",
             f"a column {CLEAN_LABEL} beside the noisy ones, as in CIFAR-N",
             otherwise="noisy_labels",
@@ -182,10 +189,10 @@ def _cifar_n(labels: Labels, values: Any, spec: Spec) -> Labels:
     if column not in names:
         others = [name for name in names if name != CLEAN_LABEL]
         expected = f"?column= one of {listed(others) or 'none'}, beside {CLEAN_LABEL}"
-        raise _wrong(spec, f"no column {column!r}" if column else "no ?column=", expected)
+        raise wrong(spec, f"no column {column!r}" if column else "no ?column=", expected)
     clean, given = (_column(values[k], labels, spec) for k in (CLEAN_LABEL, column))
     if differ := int((clean != labels.given).sum()):
-        raise _wrong(
+        raise wrong(
             spec, f"clean labels that are not those of the data: {differ} differ",
             "the file in the order of torchvision's training set; TensorFlow's is another",
         )  # fmt: skip
@@ -199,7 +206,7 @@ def _cleanlab(labels: Labels, values: Any, spec: Spec) -> Labels:
     if isinstance(values, dict) and "given_label" in values:
         given = np.asarray(values["given_label"])
         if len(given) != len(labels.given) or (given != labels.given).any():
-            raise _wrong(spec, "given_label that is not the label of the data", "the same order")
+            raise wrong(spec, "given_label that is not the label of the data", "the same order")
     issue = values["is_label_issue"] if isinstance(values, dict) and "is_label_issue" in values \
         else values  # fmt: skip
     mask = _states(_column(issue, labels, spec), spec)
@@ -217,9 +224,16 @@ KINDS: dict[str, Callable[[Labels, Any, Spec], Labels]] = {
 }
 
 
-def _values(place: str, examples: Examples) -> Any:
+def _values(place: str, examples: Examples, spec: Spec) -> tuple[Any, list[str]]:
+    """What a file or a column says, in the order of the examples, and what was done for that."""
     if not place.startswith("@"):
-        return read_values(Path(place))
+        try:
+            values = as_table(read_values(Path(place)))
+        except ValueError as error:
+            raise wrong(spec, str(error), "columns of equal lengths, or one list") from error
+        if spec.name.startswith("indices:"):
+            return only_list(values, spec, examples.files), []
+        return aligned(values, spec, len(examples), examples.ids, examples.files)
     if place[1:] not in examples.columns:
         raise InputError(
             "the data have no such column",
@@ -227,7 +241,7 @@ def _values(place: str, examples: Examples) -> Any:
             expected=f"one of {listed(sorted(examples.columns)) or 'none'}",
             fix="--noise KIND:FILE",
         )
-    return examples.columns[place[1:]]
+    return examples.columns[place[1:]], []
 
 
 def _one(values: Any, spec: Spec) -> Any:
@@ -235,9 +249,10 @@ def _one(values: Any, spec: Spec) -> Any:
     if not isinstance(values, dict):
         return values
     column = spec.arguments.get("column", next(iter(values)) if len(values) == 1 else None)
+    column = None if column is None else str(column)
     if column not in values:
         found = f"columns {listed(sorted(values))}" if column is None else f"no column {column!r}"
-        raise _wrong(spec, found, f"?column= one of {listed(sorted(values))}")
+        raise wrong(spec, found, f"?column= one of {listed(sorted(values))}")
     return values[column]
 
 
@@ -245,11 +260,22 @@ def _column(values: Any, labels: Labels, spec: Spec, otherwise: str = "") -> np.
     """One integer for each example; ``otherwise`` is the kind that the file may be of instead."""
     array = np.asarray(_one(values, spec))
     if array.shape != (len(labels.given),) or not _whole(array):
-        raise _wrong(
-            spec, f"{array.dtype} {list(array.shape)}", f"{len(labels.given)} whole numbers",
+        raise wrong(
+            spec, f"{array.dtype} {list(array.shape)}{_odd(array)}",
+            f"{len(labels.given)} whole numbers",
             otherwise=otherwise if array.ndim == 1 and _whole(array) else "",
         )  # fmt: skip
     return array.astype(np.int64)
+
+
+def _odd(values: np.ndarray) -> str:
+    """The first entry that is no whole number, in words."""
+    flat = values.ravel().tolist()
+    if None in flat:
+        return " with null"
+    odd = (v for v in flat if isinstance(v, str) or (isinstance(v, float) and not v.is_integer()))
+    first = next(odd, None)
+    return "" if first is None else f" with {first!r}"
 
 
 def _whole(values: np.ndarray) -> bool:
@@ -292,16 +318,3 @@ def _verified(labels: Labels) -> Labels:
     unchanged = int((selected & (state == CLEAN)).sum())
     fact = f"{unchanged} of {selected.sum()} selected labels are unchanged; they count as clean"
     return replace(labels, facts=[*labels.facts, fact])
-
-
-def _wrong(spec: Spec, found: str, expected: str, otherwise: str = "") -> InputError:
-    kind, _, place = spec.name.partition(":")
-    other = f", or, if it is that, --noise {otherwise}:{place}" if otherwise else ""
-    column = "'" if "?column" in expected else ""
-    value = f"{place}?column=NAME'" if column else "FILE with a file for these data"
-    return InputError(
-        "the file of label noise does not fit the data",
-        found=f"{found} in {place}",
-        expected=expected,
-        fix=f"--noise {column}{kind}:{value}{other}",
-    )

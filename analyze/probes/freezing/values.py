@@ -1,9 +1,7 @@
-"""Arrays in the files that people have: npy, npz, pt, safetensors, JSON, CSV, plain lists."""
+"""Arrays in the files that people have: npy, npz, pt, safetensors, JSON, tables, lists."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from analyze.errors import InputError
+from analyze.probes.freezing.tables import read_csv, read_json, read_json_lines, read_words
 
 
 def read_values(path: Path) -> Any:
@@ -79,41 +78,15 @@ def _torch(path: Path) -> Any:
     return with_arrays(load_values(path)[0])
 
 
-def _words(path: Path) -> np.ndarray:
-    return np.array([int(word) for word in path.read_text(encoding="utf-8").split()])
-
-
-def _csv(path: Path) -> Any:
-    """Columns by name, or one array where there is one column and no header."""
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = [line for line in csv.reader(file) if line]
-    if not lines:
-        raise ValueError("no lines")
-    if len(lines[0]) == 1 and lines[0][0].lstrip("-").isdecimal():
-        return np.array([int(line[0]) for line in lines])
-    columns = zip(*lines[1:], strict=True)
-    return {name: _typed(list(c)) for name, c in zip(lines[0], columns, strict=True)}
-
-
-def _typed(words: list[str]) -> np.ndarray:
-    """Integers or numbers where all are, truth values, else words."""
-    if {word.lower() for word in words} <= {"true", "false"}:
-        return np.array([word.lower() == "true" for word in words])
-    for kind in (int, float):
-        try:
-            return np.array([kind(word) for word in words])
-        except ValueError:
-            continue
-    return np.array(words)
-
-
 READERS: dict[str, Callable[[Path], Any]] = {
     ".npy": lambda path: np.load(path, allow_pickle=False),
     ".npz": _npz,
     ".pt": _torch,
     ".pth": _torch,
     ".safetensors": load_file,
-    ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
-    ".csv": _csv,
-    ".txt": _words,
+    ".json": read_json,
+    ".jsonl": read_json_lines,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".txt": read_words,
 }

@@ -1,0 +1,89 @@
+"""What torch keeps of a module beside its tensors: the version of its code, and its extra state.
+
+A state dict of ``module.state_dict()`` has an attribute ``_metadata``: by the path of each module
+the version of the code that saved it. Modules convert older ones while they are loaded, so it is to
+follow the tensors wherever names change. It comes from a file: what is no number, text or
+dictionary of such is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from analyze.checkpoints.plain_pickle import Name, Own, Record
+
+EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
+PLAIN = (bool, int, float, str, bytes)
+STAND_INS = (Record, Own, Name)
+CONTAINERS = (Mapping, list, tuple, set, frozenset)
+MOST = 64  # entries for one module: one dictionary may be that of all of them
+
+Versions = dict[str, dict[str, Any]]
+
+
+class StateDict(dict[str, Any]):
+    """Tensors and extra states by name, with the versions of the modules: as torch has it.
+
+    Args:
+        content: By name.
+        versions: By the path of a module; empty where the file has none.
+    """
+
+    def __init__(self, content: Mapping[str, Any], versions: Versions) -> None:
+        super().__init__(content)
+        self._metadata = versions
+
+
+def versions_in(state: object) -> Versions:
+    """The versions that a state dict has, and nothing else that may stand there."""
+    found = getattr(state, "_metadata", None)
+    if not isinstance(found, dict):
+        return {}
+    return {
+        path: _plain(entry)
+        for path, entry in found.items()
+        if isinstance(path, str) and isinstance(entry, dict)
+    }
+
+
+def extra_states_in(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """What modules saved by ``get_extra_state``, where it is no tensor.
+
+    What only stands in for what was saved is not taken: the module would be given something else.
+    """
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(key, str) and is_extra_state(key) and _genuine(value)
+    }
+
+
+def is_extra_state(key: str) -> bool:
+    """Whether a name in a state dict is that of a module's extra state."""
+    return key.rpartition(".")[2] == EXTRA_STATE
+
+
+def _plain(entry: Mapping[Any, Any], depth: int = 2) -> dict[str, Any]:
+    """Numbers and text, a few; below, as spectral norm has it, once more."""
+    found: dict[str, Any] = {}
+    for key, value in entry.items() if len(entry) <= MOST else ():
+        if isinstance(key, str) and (value is None or type(value) in PLAIN):
+            found[key] = value
+        elif isinstance(key, str) and isinstance(value, dict) and depth > 1:
+            found[key] = _plain(value, depth - 1)
+    return found
+
+
+def _genuine(value: Any) -> bool:
+    """No stand-in anywhere inside; what is inside several times is looked at once."""
+    seen: set[int] = set()
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, STAND_INS):
+            return False
+        if isinstance(one, CONTAINERS) and id(one) not in seen:
+            seen.add(id(one))
+            left += [*one, *one.values()] if isinstance(one, Mapping) else one
+    return True

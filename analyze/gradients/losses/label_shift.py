@@ -1,0 +1,118 @@
+"""Whether a language model's targets are the next tokens, or the tokens that it is given.
+
+Hugging Face's Trainer takes labels that equal the inputs and shifts them itself. Taken as they
+are, they ask how well the model copies: where a model has learnt the most, its loss is the highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from analyze.errors import InputError
+
+# An example with so many positions that count is one of so large a share of a subset, if it is not
+# by chance: of five tokens of two kinds each, one example in sixteen is equal by chance.
+TELLING = ((4, 0.1), (2, 0.5))
+
+
+def refuse_unshifted(
+    inputs: Mapping[str, Tensor],
+    target: Tensor,
+    ignore_index: int,
+    subset: Tensor | None,
+    spec: Mapping[int, str],
+) -> None:
+    """Refuse targets ``[N, T]`` that are the tokens at the same positions.
+
+    That is so where it holds at every position that counts, for a tenth of a subset (most of it
+    where sequences are short): other labels may be wrong on purpose. Where the next tokens are the
+    same ones, as in constant sequences, nothing is said.
+
+    Args:
+        inputs: By name; those of integers in the shape of the targets are looked at.
+        target: Class targets.
+        ignore_index: Marks positions that do not count.
+        subset: ``[N]`` codes, or None.
+        spec: The loss with each shift, to type.
+
+    Raises:
+        InputError: with both ways to say what is meant.
+    """
+    for name, tokens in _like(inputs, target):
+        same, ahead, counted = _compared(tokens, target, ignore_index)
+        number, among = _part_of_a_subset(same & ~ahead, counted, subset)
+        if number:
+            raise InputError(
+                "the targets are the model's own inputs, not the tokens that follow",
+                found=f"targets equal to {name} at every position that counts, in {number} of "
+                f"{among} probes of a subset",
+                expected="as the target of a position the token after it; Hugging Face's Trainer "
+                "shifts such labels itself, this loss takes them as they are",
+                fix=f"--loss '{spec[1]}' to shift them as Trainer does; "
+                f"--loss '{spec[0]}' where the model is to copy its input",
+            )
+
+
+def refuse_shifted_twice(
+    inputs: Mapping[str, Tensor],
+    target: Tensor,
+    ignore_index: int,
+    subset: Tensor | None,
+    spec: Mapping[int, str],
+) -> None:
+    """Refuse targets that are the next tokens already, where they are to be shifted.
+
+    Args:
+        inputs: As for ``refuse_unshifted``, and so the others.
+        target: See above.
+        ignore_index: See above.
+        subset: See above.
+        spec: See above.
+
+    Raises:
+        InputError: with the loss that takes them as they are.
+    """
+    for name, tokens in _like(inputs, target):
+        same, ahead, counted = _compared(tokens, target, ignore_index)
+        number, among = _part_of_a_subset(ahead & ~same, counted, subset)
+        if number:
+            raise InputError(
+                "the targets are shifted already",
+                found=f"targets equal to the next token of {name} at every position that counts, "
+                f"in {number} of {among} probes of a subset",
+                expected="targets equal to the inputs, of which shift=1 makes the next tokens",
+                fix=f"--loss '{spec[0]}'",
+            )
+
+
+def _like(inputs: Mapping[str, Tensor], target: Tensor) -> list[tuple[str, Tensor]]:
+    """Inputs that may be the tokens of the targets."""
+    return [
+        (f"inputs.{name}" if name else "the inputs", values)
+        for name, values in inputs.items()
+        if not values.is_floating_point() and values.shape == target.shape
+    ]
+
+
+def _compared(tokens: Tensor, target: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``[N]`` each: targets equal to the tokens, to those after them; how many of these count."""
+    counted = target != ignore
+    same = ((tokens == target) | ~counted).all(1)
+    ahead = ((tokens[:, 1:] == target[:, :-1]) | ~counted[:, :-1]).all(1)
+    return same, ahead, counted[:, :-1].sum(1)  # the last position has no token after it
+
+
+def _part_of_a_subset(found: Tensor, counted: Tensor, subset: Tensor | None) -> tuple[int, int]:
+    """How many of how many examples, in a subset where they are too many for chance; (0, 0)."""
+    codes = torch.zeros(len(found), dtype=torch.int64) if subset is None else subset
+    for fewest, share in TELLING:
+        telling = counted >= fewest
+        for code in codes.unique():
+            own = telling & (codes == code)
+            number, among = int((found & own).sum()), int(own.sum())
+            if number > share * among and (number > 1 or number == among):
+                return number, among
+    return 0, 0

@@ -1,0 +1,92 @@
+"""Weights of Hugging Face's models by that library's own loading: old names, fused and split ones.
+
+``from_pretrained`` takes a state dict and a config in memory: it opens no file, asks no server, and
+runs no code from the checkpoint. It fills what is missing with random numbers, and leaves out what
+it does not know; both are undone here, so that the strict fit sees them.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analyze.checkpoints.mismatch import as_built
+from analyze.errors import CheckpointError
+from analyze.models.huggingface import offline, silence
+from analyze.user_code import told
+
+# Of a config: what would put other modules in place of the model's.
+REPLACING = ("quantization_config", "fusion_config", "compression_config")
+MISSING = "_keys_to_ignore_on_load_missing"
+
+
+def converted(model: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's tensors by the names and in the shapes of the model.
+
+    What the library leaves out for lack of a place keeps its name, unless the library knows that
+    this model had it once; a parameter that the weights do not give is not there.
+
+    Args:
+        model: A freshly built one of transformers; stays as it is.
+        weights: By the names of any version of the library.
+
+    Raises:
+        CheckpointError: the library cannot load them.
+    """
+    tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
+    loaded, info = _loaded(model, tensors)
+    misshapen = {entry[0] for entry in info["mismatched_keys"]}
+    own = model.state_dict(keep_vars=True)
+    known = [str(pattern) for pattern in getattr(model, MISSING, None) or ()]
+    absent = {
+        key for key in info["missing_keys"]
+        if not (key in own and as_built(key, own[key]) and _matches(key, known))
+    }  # fmt: skip
+    found = {
+        key: value for key, value in loaded.state_dict().items()
+        if key not in absent and key not in misshapen
+    }  # fmt: skip
+    left = [key for key in info["unexpected_keys"] if key in tensors]
+    found |= {key: tensors[key] for key in sorted({*left, *(misshapen & tensors.keys())})}
+    return found | {key: value for key, value in weights.items() if key not in tensors}
+
+
+def _loaded(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
+    config = copy.deepcopy(model.config)
+    for name in REPLACING:
+        if hasattr(config, name):
+            delattr(config, name)
+    try:
+        with offline(), silence(), torch.random.fork_rng(devices=[]):
+            loaded, info = _strict(type(model)).from_pretrained(
+                None, config=config, state_dict=dict(tensors), output_loading_info=True,
+                ignore_mismatched_sizes=True, torch_dtype=torch.float32,
+            )  # fmt: skip
+    except Exception as error:  # whatever the library raises
+        raise CheckpointError(
+            "transformers cannot load the checkpoint",
+            found=told(error),
+            expected=f"weights of {type(model).__name__}, as its config describes them",
+            fix="give the config.json that was saved with these weights, or the model: "
+            "--model FILE.py:FACTORY",
+        ) from error
+    return loaded, info
+
+
+def _strict(kind: type[Any]) -> type[Any]:
+    """The same class, that tells of every tensor which it fills itself.
+
+    What may be missing is gathered from the modules inside, so that a property has to lose it.
+    """
+    nothing = property(lambda _: set(), lambda *_: None)
+    body = {MISSING: nothing, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (kind,), body)
+
+
+def _matches(key: str, patterns: Iterable[str]) -> bool:
+    return any(re.search(pattern, key) for pattern in patterns)

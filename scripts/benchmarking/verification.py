@@ -1,0 +1,51 @@
+"""What verification adds to a checkpoint: its numbers found again, against none of that."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import torch
+
+from analyze.gradients.conditions import threads_restored
+from analyze.gradients.engine import Engine
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Settings
+from analyze.probes import ProbeSet
+from scripts.benchmarking.paired import each_ratio, spread
+from scripts.benchmarking.workloads import Workload
+
+BATCHES = 32
+LONG = 20.0  # seconds from which one pair is enough
+
+
+def verification(workload: Workload, pairs: int) -> dict[str, Any]:
+    """Ratio of measuring a checkpoint to measuring it without verification.
+
+    Of as many probes as ``BATCHES`` plain steps have, in batches as the engine chooses them.
+    """
+    work = replace(workload, batch=BATCHES * workload.batch)
+    model, inputs, targets = work.make(torch.device("cpu"))
+    settings = Settings("cpu", batch_norm="saved", folds=1)
+    with threads_restored():
+        engine = Engine(
+            ProbeSet(inputs.numpy(), targets.numpy()), build_loss("cross_entropy"), settings
+        )
+        engine.divide(model)
+        engine.prepare([copy.deepcopy(model)])
+        verified = engine.measure(copy.deepcopy(model)).verified
+
+        def unverified() -> None:
+            with mock.patch.object(engine, "_checked", lambda _, observed: observed.measurement):
+                engine.measure(model)
+
+        ratios = each_ratio(lambda: engine.measure(model), unverified, pairs, long=LONG)
+    return {
+        "ratio": spread(ratios),
+        "probes": work.batch,
+        "batch": engine.batch_size,
+        "alone": verified.alone,
+        "elsewhere": verified.elsewhere,
+    }
