@@ -82,7 +82,7 @@ def trial(model: nn.Module, marked: int, seed: int) -> bool:
     except analyze.InputError:
         return True
     expected = truth(model, inputs, targets)
-    found = tree["examples"]["gradient_sqnorm"].isel(checkpoint=0)
+    found = tree["examples"].to_dataset()["gradient_sqnorm"].isel(checkpoint=0)
     return all(
         np.allclose(found.sel(layer=layer).values, norms, rtol=NEAR, atol=NEAR * norms.max())
         for layer, norms in expected.items()

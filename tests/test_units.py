@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,17 @@ def test_the_same_command_again_measures_nothing_and_gives_the_same_bits(tiny, m
     assert tiny.run().exit_code == 0
     assert len(measurements) == 3
     assert_same_arrays(before, analyze.open_results(tiny.output))
+
+
+def test_what_was_verified_stays_with_the_units(tiny):
+    """Of a resumed run as of one that measured all by itself."""
+    assert "Verified: " in tiny.run().stderr
+    before = json.loads(analyze.open_results(tiny.output).attrs["provenance"])["verification"]
+    assert before["compared_with_autograd_alone"] >= 3 * 2
+    tiny.units[1].unlink()
+    assert "Verified: " in tiny.run().stderr
+    after = json.loads(analyze.open_results(tiny.output).attrs["provenance"])["verification"]
+    assert after["measured_again_in_another_batch"] == before["measured_again_in_another_batch"]
 
 
 def test_new_checkpoints_are_added_and_changed_ones_measured_again(tiny, measurements):

@@ -25,7 +25,7 @@ from analyze.gradients.batch_norm import BatchNormStatistics
 from analyze.gradients.batches import Batch, Piece
 from analyze.gradients.calibration import calibrate
 from analyze.gradients.cell_sums import CellSums
-from analyze.gradients.choice import telling
+from analyze.gradients.choice import extremes, telling
 from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.estimate import time_of_a_batch
@@ -123,6 +123,7 @@ class Engine:
         self.precision = self.dtype, torch.float64  # inside the model, and inside its reference
         self._selected: frozenset[str] | None = None
         self._settled: Settled | None = None  # what all models' passes need
+        self._standing_out = extremes(probes.inputs)
         self._loader = ProbeLoader(probes)
         self._batches = ProbeBatches(self.cells, self._loader, loss, self.memory)
         self._statistics = BatchNormStatistics(probes, self._loader, loss, settings.batch_norm)
@@ -589,7 +590,7 @@ class Engine:
 
     def _spread(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets, and some extremes."""
-        return telling(self.probes.inputs, count)
+        return telling(self._standing_out, len(self.probes), count)
 
 
 @dataclass(frozen=True)
