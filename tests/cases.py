@@ -178,6 +178,22 @@ class FunctionalEmbedding(nn.Module):
         return self.head(torch.tanh(F.embedding(x, self.table, padding_idx=-1)).mean(1))
 
 
+class WrittenBuffer(nn.Module):
+    """Results are written into a tensor that was made without a gradient, as caches are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 6))
+        self.head = nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = x.new_zeros(len(x), 6)
+        kept[:] = x @ self.weight
+        again = torch.zeros_like(kept)
+        again.copy_(kept)
+        return self.head(torch.tanh(again))
+
+
 class LanguageModel(nn.Module):
     """A prediction at every position: ``[N, T, classes]``."""
 
@@ -1026,6 +1042,8 @@ CASES = [
     Case("two-inputs", TwoInputs, lambda: {
         "ids": torch.randint(6, (EXAMPLES, 2)), "features": torch.randn(EXAMPLES, 3)},
         {"embed.weight": "embedding", "inner.weight": "linear"}),
+    Case("written-buffer", WrittenBuffer, images(5),
+         {"weight": "matmul", "head.weight": "linear"}),
     Case("routed", Routed, images(5),
          {"expert.weight": "linear, rows traced", "always.weight": "linear"}),
     Case("complex-filter", ComplexFilter, images(8),

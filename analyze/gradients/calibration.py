@@ -13,7 +13,7 @@ from analyze.errors import InputError, listed
 from analyze.gradients.dependence import meetings
 from analyze.gradients.evidence import SIZES, Evidence, gather, row_by_row, rows
 from analyze.gradients.failures import described, gives_way
-from analyze.gradients.intercept import Interception, parameters_of
+from analyze.gradients.intercept import ForwardChangedError, Interception, parameters_of
 from analyze.gradients.order import ForwardOrder
 from analyze.gradients.patterns import most_alike
 from analyze.gradients.plan import DERIVED, NEVER_USED, TRACED, VMAP, CallPlan, Plan
@@ -304,8 +304,11 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
         names,
         lambda number, call: lambda dy: None,
     )
-    with torch.enable_grad(), mode:
-        output = replica(batch)
+    try:
+        with torch.enable_grad(), mode:
+            output = replica(batch)
+    except ForwardChangedError as error:  # another call already with three examples
+        return error.parameters or set(plan.by_rule)
     if not plan.by_rule or not output.requires_grad:
         return set()
     own = {name: replica.parameters[name] for name in plan.by_rule}

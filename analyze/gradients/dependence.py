@@ -85,7 +85,8 @@ class _Flow:
         """Bring the storages up to date; the meeting, if the call is one."""
         self._data |= {_storage(t) for t in record.inputs if self._from_elsewhere(t)}
         data = [t for t in record.inputs if _storage(t) in self._data]
-        weights = {id(t): names for t in record.inputs if (names := self._weight(t))}
+        attached = [t for t in record.inputs if id(t) in record.attached]
+        weights = {id(t): names for t in attached if (names := self._weight(t))}
         chosen = self._chooses(record)
         if chosen:
             self._chosen |= {_storage(t) for t in record.outputs}
@@ -133,7 +134,7 @@ class _Flow:
 
     def _weight(self, tensor: Tensor) -> tuple[str, ...]:
         """The parameters a tensor depends on, if on nothing else and a gradient goes through it."""
-        if not tensor.requires_grad or _storage(tensor) in self._data:
+        if _storage(tensor) in self._data:
             return ()
         return tuple(parameters_of(tensor, self._names))
 

@@ -19,7 +19,8 @@ from analyze.gradients.rules.rule import mutates
 class Record:
     """One call: ``number`` counts those that a gradient goes through, None for others.
 
-    ``packed``: inside a recurrent layer over sequences of different length.
+    ``attached``: ids of the inputs that a gradient went to when it was made; what is written into a
+    tensor later attaches it. ``packed``: in a recurrent layer over sequences of different length.
     """
 
     number: int | None
@@ -28,6 +29,7 @@ class Record:
     kwargs: dict[str, Any]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]  # results, and what the call wrote into
+    attached: frozenset[int] = frozenset()
     packed: bool = False
 
 
@@ -91,13 +93,14 @@ class _Recorder(CountedCalls):
         self, number: int | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any
     ) -> Any:
         inputs = tuple(tensors_in((args, kwargs)))
+        attached = frozenset(id(t) for t in inputs if t.requires_grad)
         kept = args, kwargs
         if number is not None and number in self._cloned:
             kept = _cloned(args), _cloned(kwargs)
         result = run(*args, **kwargs)
         written = tensors_in((args[:1] if mutates(func) else (), kwargs.get("out")))
         outputs = (*tensors_in(result), *written)
-        self.records.append(Record(number, func, *kept, inputs, outputs, self.packed))
+        self.records.append(Record(number, func, *kept, inputs, outputs, attached, self.packed))
         return result
 
 
