@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.filling import finish_lazy
 from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.reading import read_weights
 from analyze.errors import CheckpointError, InputError
@@ -78,12 +79,14 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
         raise checkpoint.problem
     reading = job.options.reading
     weights = read_weights(checkpoint.path, reading)
-    return fit(
+    prefix = fit(
         model, weights, checkpoint.name, job.model.text,
         rename=reading.rename, ignore=reading.ignore,
         convert=converted if job.model.needs_config else None,
         resized=partial(_resized, job.model),
     )  # fmt: skip
+    finish_lazy(model)
+    return prefix
 
 
 def _resized(spec: ModelSpec, classes: int) -> tuple[str, nn.Module] | None:

@@ -130,6 +130,9 @@ UNTOLD = {
     "a shift for a scale": (
         lambda: nn.LayerNorm(8), lambda s: {"bias": s["bias"], "my.shift": s["weight"]},
         lambda: nn.LayerNorm(8)),
+    "a temperature for a bias": (
+        layers, lambda s: {("temperature" if k == "2.bias" else k): t for k, t in s.items()},
+        layers),
     "mean and variance": (
         lambda: nn.BatchNorm1d(8), names("running_", "statistics_of_"), lambda: nn.BatchNorm1d(8)),
 }  # fmt: skip

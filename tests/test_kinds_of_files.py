@@ -101,6 +101,34 @@ def test_what_is_advised_for_torchscript_gives_its_weights(tmp_path, monkeypatch
 # --- names with brackets
 
 
+@pytest.mark.parametrize("name", ["step_1.pt", "step_1.bin"])
+def test_safetensors_by_another_name_are_read(tmp_path, name):
+    save_file(weights(1), tmp_path / name)
+    (only,) = found(tmp_path)
+    assert (only.step, only.format) == (1, "safetensors")
+    assert_weights(only, weights(1))
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_torch_file_that_is_called_safetensors_is_told_from_damage(tmp_path, as_zip):
+    path = tmp_path / "step_1.safetensors"
+    torch.save(weights(1), path, _use_new_zipfile_serialization=as_zip)
+    (only,) = found(tmp_path)
+    assert "a file of torch.save" in only.problem.found
+    assert "step_1.pt" in only.problem.fix
+    assert_three_facts(f"Error: {only.problem}")
+    path.rename(tmp_path / "step_1.pt")
+    assert_weights(found(tmp_path)[0], weights(1))
+
+
+def test_a_header_whose_size_begins_as_a_pickle_is_no_pickle(tmp_path):
+    """The length of a header of 128 bytes is written as the first byte of a pickle."""
+    path = tmp_path / "step_1.safetensors"
+    save_file({"w": torch.ones(2)}, path, metadata={"a": "b" * 47})
+    assert path.read_bytes()[0] == 0x80
+    assert found(tmp_path)[0].format == "safetensors"
+
+
 def test_a_name_with_brackets_is_meant_as_it_stands(tmp_path):
     for step in (1, 2):
         save(tmp_path / f"[run 1] step={step}.pt", weights(step))

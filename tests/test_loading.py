@@ -16,6 +16,7 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 
 import analyze
+from analyze.checkpoints.filling import finish_lazy
 from analyze.checkpoints.fitting import fit
 from analyze.checkpoints.reading import read_weights
 from analyze.errors import CheckpointError
@@ -179,6 +180,22 @@ def test_a_module_loads_as_torch_loads_it(tmp_path, case, wrapped):
     path = saved(tmp_path / "step_1.pt", source, prefix)
     module = loaded(path, after(), **choices)
     torch.testing.assert_close(module(X), source.eval()(X), rtol=1e-6, atol=1e-6)
+
+
+def test_a_lazy_model_that_was_loaded_is_measured(tmp_path):
+    """Its first pass would take off a hook that the measurement puts back."""
+    plain = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    plain(X)
+    lazy = nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(3))
+    model = loaded(saved(tmp_path / "step_1.pt", plain), lazy)
+    finish_lazy(model)
+    assert [type(module) for module in model] == [type(module) for module in plain]
+    assert model[0].in_features == 8
+    probes = analyze.ProbeSet(X, torch.arange(5) % 3, ["clean"] * 5)
+    found, expected = (analyze.measure(m, probes, batch_norm="saved") for m in (model, plain))
+    torch.testing.assert_close(
+        *(torch.from_numpy(t["network"]["m_coherence"].values) for t in (found, expected))
+    )
 
 
 # --- versions that are not there

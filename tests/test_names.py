@@ -37,6 +37,9 @@ STEPS = {
     "a limit beside it": (["max_steps_1000_step_5", "max_steps_1000_step_9"], [5, 9]),
     "of a rate": (["lr1e-4_step9", "lr1e-5_step10"], [9, 10]),
     "number of a model": (["resnet18_5", "resnet18_10"], [5, 10]),
+    "a model's number is no thousands": (["resnet18_50", "resnet18_100"], [50, 100]),
+    "words that begin as months": (["decoder_9", "decoder_10"], [9, 10]),
+    "a clock beside it": (["model_10-20-30_9", "model_10-20-30_10"], [9, 10]),
     "numbers of a model": (["wav2vec2-900", "wav2vec2-1k"], [900, 1000]),
     "patches of a model": (["ViT-B-32_7", "ViT-B-32_10"], [7, 10]),
     "padded": (["model.00009", "model.00010"], [9, 10]),
@@ -133,6 +136,8 @@ DOUBTS = {
     ("step_-1",): "-1 is negative",
     ("step_0.5",): "0.5 is not whole",
     ("resnet18", "resnet34"): "resnet18 may be a name",
+    ("s1e5", "s1e6"): "s1e5 is one number or two",
+    ("05_01_12_30", "05_02_09_10"): "1 by name, last integer or 12 by name, last integer or 30",
     ("resnet18_5",): "18 or 5 may be a part of the name",
     ("0501_model_9", "0502_model_5"): "501 by",
     ("2024-05-01_10", "2024-05-02_05"): "10 is not in the order of the times beside it",
@@ -159,8 +164,9 @@ def test_names_of_one_time_stand_in_its_order_whatever_their_age(tmp_path):
     assert "in the order of the times in their names" in " ".join(scan(tmp_path).warnings)
 
 
-def test_steps_that_begin_again_in_every_epoch_order_its_checkpoints(tmp_path):
-    names = [f"epoch_{e}_step_{s}.pt" for e in (9, 10) for s in ("900", "1k")]
+@pytest.mark.parametrize("apart", ["_", "/"], ids=["names", "folders"])
+def test_steps_that_begin_again_in_every_epoch_order_its_checkpoints(tmp_path, apart):
+    names = [f"epoch_{e}{apart}step_{s}.pt" for e in (9, 10) for s in ("900", "1k")]
     for k, name in enumerate(names):
         save(tmp_path / name, weights(k))
     assert [c.name for c in found(tmp_path)] == names
@@ -251,6 +257,10 @@ RUNS = {
     "folders by number": (["0/step_10", "0/step_20", "1/step_10", "1/step_20"], "'0/*'"),
     "steps go on, epochs begin again": (
         ["a/epoch1_step10", "a/epoch2_step20", "b/epoch1_step30", "b/epoch2_step40"], "epoch 1 in"),
+    "seeds before a number": (["seed0_10", "seed0_20", "seed1_10", "seed1_20"], "'seed1_*.pt'"),
+    "stages": (["stage1_step5", "stage1_step90", "stage2_step7"], "steps 5 to 90 in stage1_step*"),
+    "a later stage from zero": (["stage1/step50", "stage1/step90", "stage2/step7"], "'stage2/*'"),
+    "phases by epoch": (["phase1_epoch1", "phase1_epoch2", "phase2_epoch1"], "phase2_epoch*"),
 }  # fmt: skip
 
 
@@ -264,6 +274,14 @@ def test_several_runs_are_told_apart(tmp_path, case):
     assert told in refusal
     choices = re.findall(r"--checkpoints '(.*?)'", refusal)
     assert len(choices) == 2
+
+
+def test_stages_that_go_on_counting_are_one_run(tmp_path):
+    for step, stage in ((50, 1), (90, 1), (100, 2), (1000, 10)):
+        save(tmp_path / f"stage{stage}-step{step}" / "model.pt", weights(step))
+    checkpoints = found(tmp_path)
+    assert several_runs(checkpoints) is None
+    assert [c.step for c in checkpoints] == [50, 90, 100, 1000]
 
 
 def test_files_beside_folders_are_chosen_by_what_their_names_begin_with(tmp_path):

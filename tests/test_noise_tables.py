@@ -160,6 +160,52 @@ def test_the_user_may_say_which_column_it_is_or_that_none_is():
     assert marked("mask:i.csv?by=order") == as_they_stand
 
 
+@pytest.mark.parametrize("write", ["{}", "{}.png", "train/img_{:04d}"])
+@pytest.mark.parametrize("numbered", [False, True], ids=["", "line numbers of pandas"])
+def test_positions_in_a_column_of_any_name_are_not_passed_over(write, numbered):
+    rows = [f"{r},{write.format(k)},{bit(k)}" for r, k in enumerate(ORDER)]
+    text = "\n".join([",image,wrong", *rows])
+    if not numbered:
+        text = "\n".join(line.partition(",")[2] for line in text.splitlines())
+    Path("m.csv").write_text(text)
+    told = refusal("mask:m.csv?column=wrong")
+    assert "column 'image', which has every position once and in another order" in told
+    assert "'mask:m.csv?column=wrong&id=image' or '?column=wrong&by=order'" in told
+    assert marked("mask:m.csv?column=wrong&id=image") == WRONG
+    as_they_stand = [r for r, k in enumerate(ORDER) if MASK[k]]
+    assert marked("mask:m.csv?column=wrong&by=order") == as_they_stand
+
+
+def test_positions_in_order_are_no_reason_to_ask():
+    Path("m.csv").write_text("image,wrong\n" + "".join(f"{k}.png,{bit(k)}\n" for k in range(N)))
+    assert marked("mask:m.csv?column=wrong") == WRONG
+
+
+CLEAN_ONES = {
+    "mask:m.csv?column=is_clean": ("id,is_clean\n", lambda k: f"{k},{1 - bit(k)}\n"),
+    "mask:m.csv": ("correct\n", lambda k: f"{1 - bit(k)}\n"),
+    "mask:clean_mask.txt": ("", lambda k: f"{1 - bit(k)}\n"),
+    "indices:clean-ids.txt": ("", lambda k: "" if MASK[k] else f"{k}\n"),
+}
+
+
+@pytest.mark.parametrize("noise", CLEAN_ONES)
+def test_what_is_named_as_the_clean_ones_is_asked_about(noise):
+    header, row = CLEAN_ONES[noise]
+    Path(noise.partition(":")[2].partition("?")[0]).write_text(header + "".join(map(row, range(N))))
+    apart = "&" if "?" in noise else "?"
+    assert f"{noise}{apart}corrupted=0'" in refusal(noise)
+    assert marked(f"{noise}{apart}corrupted=0") == WRONG
+    assert marked(f"{noise}{apart}corrupted=1") == [k for k in range(N) if k not in WRONG]
+    assert "0 or 1" in refusal(f"{noise}{apart}corrupted=2")
+
+
+def test_names_of_both_or_of_the_corrupted_ones_are_taken_as_they_are():
+    for name in ("clean_or_noisy", "cleanlab_issues", "incorrect"):
+        np.save(f"{name}.npy", MASK)
+        assert marked(f"mask:{name}.npy") == WRONG, name
+
+
 REFUSED = {
     "missing": ("m.csv", "id,wrong\n" + "".join(f"{k},1\n" for k in range(2, N)),
                 "10 rows by ids of column 'id', 2 ids missing (0, 1), in m.csv"),

@@ -6,6 +6,7 @@ before, takes back its extra state, gives lazy parameters their shape.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import re
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.versions import Versions, versions_in
@@ -89,6 +91,23 @@ def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Ou
         [key for key in state if key in misshapen],
         said,
     )
+
+
+def finish_lazy(model: nn.Module) -> None:
+    """Lazy modules whose parameters were loaded become what their first pass makes of them.
+
+    That pass would take its hook off and change the module's class. A hook that is put back
+    afterwards, as those of a measurement are, would then fail.
+    """
+    for module in list(model.modules()):
+        if not isinstance(module, LazyModuleMixin) or not hasattr(module, "_initialize_hook"):
+            continue
+        if any(is_lazy(t) for t in (*module.parameters(False), *module.buffers(False))):
+            continue
+        weight = getattr(module, "weight", None)
+        like = torch.empty(0) if weight is None else weight  # as wide as its inputs
+        with contextlib.suppress(Exception):  # of the user's module; its first pass will tell
+            type(module)._infer_parameters(module, module, (like,), {})
 
 
 def has_own_loading(model: nn.Module) -> list[str]:

@@ -6,6 +6,7 @@ of its kind; which of two tensors of one shape is which is never guessed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -264,7 +265,15 @@ def _not_below(
 
 
 def _may_be(old: str, new: str, inner: Inner) -> bool:
-    """A vector is not taken for one of another meaning: a shift for a scale."""
+    """Whether two things of one shape can be the same.
+
+    A vector is not taken for one of another meaning, a shift for a scale; nor a tensor for one
+    whose module and last word both are others, a ``temperature`` for the ``bias`` of a head.
+    """
+    if any(not rest for rest, _ in inner):
+        (place, leaf), (other, name) = (re.split(r"\.(?=[^.]*$)", f".{p}") for p in (old, new))
+        if place != other and leaf.rpartition("_")[2] != name.rpartition("_")[2]:
+            return False
     vector = any(not rest and shape is not None and len(shape) == 1 for rest, shape in inner)
     a, b = (MEANINGS.get(path.rpartition(".")[2]) for path in (old, new))
     return not vector or a is None or b is None or a == b

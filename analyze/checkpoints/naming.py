@@ -21,6 +21,7 @@ from analyze.checkpoints.readings import (
     Number,
     PathNumbers,
     numbers_in,
+    progress_spans,
 )
 
 # A number found by one of these may be an epoch: timm's checkpoint-12, torchvision's model_12.
@@ -240,7 +241,7 @@ def _within_epochs(named: dict[str, Named]) -> dict[str, Named]:
     """Steps that begin again in every epoch are none of the run; they order its epochs."""
     both = {n: x for n, x in named.items() if x.step is not None and x.epoch is not None}
     result = dict(named)
-    for names in _alike({name: PurePosixPath(name).parent for name in both}):
+    for names in _alike({name: _folders(name) for name in both}):
         pairs = sorted((both[n].step or 0.0, both[n].epoch or 0.0) for n in names)
         if [epoch for _, epoch in pairs] != sorted(epoch for _, epoch in pairs):
             for name in names:
@@ -248,6 +249,17 @@ def _within_epochs(named: dict[str, Named]) -> dict[str, Named]:
                 result[name] = replace(both[name], step=None, step_rule="", doubt=doubt,
                                        order=both[name].step)  # fmt: skip
     return result
+
+
+def _folders(name: str) -> tuple[str, ...]:
+    """The folders of a file without the numbers of steps and epochs: epoch_1 is as epoch_2."""
+    return tuple(_unnumbered(part) for part in PurePosixPath(name).parts[:-1])
+
+
+def _unnumbered(part: str) -> str:
+    for start, stop in sorted(progress_spans(part), reverse=True):
+        part = part[:start] + part[stop:]
+    return part
 
 
 def _without_settings(named: dict[str, Named]) -> dict[str, Named]:

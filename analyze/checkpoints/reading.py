@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress, progress_in
 from analyze.checkpoints.state import Part, Parts, parts_at, parts_of, places
 from analyze.checkpoints.versions import StateDict
+from analyze.errors import CheckpointError
 
 PLAIN = Reading()
+# What files begin with: the size of a header and the header; a zip or a pickle.
+SAFETENSORS = re.compile(rb".{4}\x00{4}\{", re.DOTALL)
+TORCH = re.compile(rb"PK\x03\x04|\x80[\x02-\x05](?!\x00)")
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,22 @@ def open_checkpoint(path: Path, reading: Reading = PLAIN) -> Opened:
         from analyze.checkpoints.layouts.distributed import open_distributed
 
         return open_distributed(path)
-    if path.name.endswith(".safetensors"):
-        return open_safetensors(path)
-    return open_torch(path, trust=reading.trust_pickle)
+    if not path.name.endswith(".safetensors") and not SAFETENSORS.match(_start(path)):
+        return open_torch(path, trust=reading.trust_pickle)
+    if TORCH.match(_start(path)):  # torch's own reader goes by the ending, too
+        raise CheckpointError(
+            "the checkpoint file has the ending of another kind",
+            found=f"a file of torch.save at {as_text(path)}",
+            expected="safetensors, as its name says",
+            fix=f"name it as what it is: {as_text(path.with_suffix('.pt').name)}",
+        )
+    return open_safetensors(path)
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file; whoever opens it tells why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)
+    except OSError:
+        return b""

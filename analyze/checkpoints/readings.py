@@ -22,6 +22,7 @@ CHECKPOINT_N = "name checkpoint-N"
 LAST_INTEGER_RULE = "name, last integer"
 FOLDER_RULE = "name, folder N"
 FAIRSEQ_RULE = "name checkpoint_EPOCH_N"
+A_NAME = " may be a name"
 BLANK = "\0"  # in place of what was read; no path holds it
 ENDING = re.compile(r"\.(?:safetensors|pt|pth|bin|ckpt|pth\.tar)$", re.IGNORECASE)
 
@@ -273,24 +274,30 @@ def _integers(part: str, depth: int) -> Iterator[Number]:
     shape = _shape(part)
     for k, match in enumerate(_unlabelled(part)):
         value = value_of(match[1], match[2])
-        negative = re.search(r"(?:^|[_=\-. ])-$", part[: match.start()])
-        doubt = f"-{match[0]} is negative" if negative else ""
-        if value is None:
-            doubt = f"{match[0][:20]} is too large"
-        elif (word := re.search(r"[A-Za-z]{2,}$", part[: match.start()])) and not (
-            COUNTED.search(word[0])
-        ):
-            doubt = f"{word[0]}{match[0]} may be a name"
-        elif rest := re.match(r"(?:[.,][0-9]+)+", part[match.end() :]):
-            doubt = f"{match[0]}{rest[0]} is no number"
-        elif not value.is_integer() or ("." in match[0] and not match[2]):
-            doubt = f"{match[0]} is not whole"
-        groups = None if "_" in match[0] else UNDERSCORED.match(part, match.start())
+        doubt = _doubt(part, match, value)
+        named = doubt.endswith(A_NAME)  # the 18 of resnet18_100, which is no 18100
+        groups = None if named or "_" in match[0] else UNDERSCORED.match(part, match.start())
         followed = bool(re.match("_[0-9]", part[match.end() :]))
         yield Number(
             (depth, shape, k), LAST_INTEGER_RULE, None if doubt else value,
             match[0] if groups is None else groups[0], doubt, _grouped(groups)[0], False, followed,
         )  # fmt: skip
+
+
+def _doubt(part: str, match: re.Match[str], value: float | None) -> str:
+    """What makes a number without a label no step for sure; empty if nothing does."""
+    before, after = part[: match.start()], part[match.end() :]
+    if value is None:
+        return f"{match[0][:20]} is too large"
+    if (word := re.search(r"[A-Za-z]{2,}$", before)) and not COUNTED.search(word[0]):
+        return f"{word[0]}{match[0]}{A_NAME}"
+    if not word and re.search(r"[A-Za-z]$", before) and re.search(r"[eE]", match[0]):
+        return f"{before[-1]}{match[0]} is one number or two"  # s1e10
+    if rest := re.match(r"(?:[.,][0-9]+)+", after):
+        return f"{match[0]}{rest[0]} is no number"
+    if not value.is_integer() or ("." in match[0] and not match[2]):
+        return f"{match[0]} is not whole"
+    return f"-{match[0]} is negative" if re.search(r"(?:^|[_=\-. ])-$", before) else ""
 
 
 def _shape(part: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.numerals import number_in
-from analyze.checkpoints.readings import progress_spans
+from analyze.checkpoints.readings import ENDING, progress_spans
 from analyze.errors import InputError, listed
 
 Number = Callable[[Checkpoint], float]
@@ -22,15 +22,17 @@ Number = Callable[[Checkpoint], float]
 
 # What tells runs of one model apart; a run that goes on elsewhere keeps its fold and seed.
 RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
+# Parts of one training, which may count their steps anew.
+STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 
 
 def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
     """What speaks against one run, as the error that a measurement of all of them is; else None.
 
-    Names of different folds or seeds; two checkpoints at one step in different directories, or
-    directories whose steps overlap, as Lightning's ``version_0`` and ``version_1``; epochs that
-    begin again in another directory. A run that was resumed in another directory goes on where the
-    first one ended, and is one run.
+    Names of different folds or seeds; stages that count their steps anew; two checkpoints at one
+    step in different directories, or directories whose steps overlap, as Lightning's ``version_0``
+    and ``version_1``; epochs that begin again in another directory. A run that was resumed in
+    another directory goes on where the first one ended, and is one run.
     """
     series: dict[str, list[Checkpoint]] = {}
     for one in found:
@@ -59,13 +61,23 @@ def pattern(one: Checkpoint) -> str:
     *folders, file = PurePosixPath(one.name).parts
     starred = [_starred(part, (one.step, one.epoch)) for part in folders]
     by_folder = any(a != glob.escape(b) for a, b in zip(starred, folders, strict=True))
-    by_file = by_folder or RUN.search(file)
-    return "/".join([*starred, _starred(file) if by_file else "*"])
+    by_name = RUN.search(file) or STAGE.search(file)
+    if by_name and not progress_spans(file):
+        return "/".join([*starred, _starred_numbers(file)])
+    return "/".join([*starred, _starred(file) if by_folder or by_name else "*"])
 
 
 def _run_of(one: Checkpoint) -> tuple[str, ...]:
     """The folds and seeds in a name: ``fold 0``."""
     return tuple(f"{word.lower()} {int(number)}" for word, number in RUN.findall(one.name))
+
+
+def _starred_numbers(file: str) -> str:
+    """``seed0_*.pt`` of ``seed0_10.pt``, whose steps have no label."""
+    apart = [m.span() for words in (RUN, STAGE) for m in words.finditer(file)]
+    spans = [m.span() for m in re.finditer("[0-9]+", ENDING.sub("", file))
+             if not any(start <= m.start() < stop for start, stop in apart)]  # fmt: skip
+    return _with_stars(file, spans)
 
 
 def _starred(part: str, progress: tuple[float, ...] = ()) -> str:
@@ -76,6 +88,11 @@ def _starred(part: str, progress: tuple[float, ...] = ()) -> str:
     spans = progress_spans(part)
     if number_in(part) in progress:
         spans = [(0, len(part))]
+    return _with_stars(part, spans)
+
+
+def _with_stars(part: str, spans: Sequence[tuple[int, int]]) -> str:
+    """A part of a path as a glob, with stars at these places."""
     text, end = "", 0
     for start, stop in sorted(spans):
         if start >= end:
@@ -107,13 +124,30 @@ def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) 
     if shared := sorted(first.keys() & second.keys()):
         return f"{name} {shared[0]:.15g} in {first[shared[0]]} and in {second[shared[0]]}"
     overlap = min(first) < max(second) and min(second) < max(first)
-    if min(len(first), len(second)) < 2 or not overlap:
+    alone = min(len(first), len(second)) < 2
+    if not _begins_again(a, b, number) and (alone or not overlap):
         return ""
     ranges = [
-        f"{name}s {min(n):.15g} to {max(n):.15g} in {PurePosixPath(own[0].name).parent}"
+        f"{name}s {min(n):.15g} to {max(n):.15g} in {_place(own[0])}"
         for n, own in ((first, a), (second, b))
     ]
     return " and ".join(ranges)
+
+
+def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:
+    """Whether the later stage of a training has earlier steps: they are counted anew in it."""
+    stages = [STAGE.findall(own[0].name) for own in (a, b)]
+    if [word for word, _ in stages[0]] != [word for word, _ in stages[1]]:
+        return False
+    order = [[int(digits) for _, digits in stage] for stage in stages]
+    before, after = (a, b) if order[0] < order[1] else (b, a)
+    return order[0] != order[1] and max(map(number, before)) > min(map(number, after))
+
+
+def _place(one: Checkpoint) -> str:
+    """Where the series of a checkpoint is: its folder, or the names of its files."""
+    folder = str(PurePosixPath(one.name).parent)
+    return pattern(one) if folder == "." else folder
 
 
 def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:

@@ -15,7 +15,10 @@ _TIME = (
     r"(?:(?:(?P=colon)|m)(?P<second>[0-5][0-9])s?)?"
 )
 _CLOCK = r"(?:[01][0-9]|2[0-3])([-_:.h])[0-5][0-9](?:\1|m)[0-5][0-9]s?"
-_MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_MONTH = (
+    r"(?i:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
 
 # From the year on: these say which is earlier.
 DATED = re.compile(
@@ -34,7 +37,8 @@ UNDATED = (
     re.compile(r"(?<![0-9])[0-3]?[0-9]([-.])[01]?[0-9]\1(?:19|20)[0-9]{2}(?![0-9])"),
     re.compile(r"(?<![0-9])[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[-_T]"
                r"(?:[01][0-9]|2[0-3])[0-5][0-9](?:[0-5][0-9])?(?![0-9])"),
-    re.compile(rf"(?<![0-9]){_CLOCK}(?![0-9])"),
+    # Not a part of more numbers: month, day, hour and minute.
+    re.compile(rf"(?<![0-9])(?<![0-9][-_:.]){_CLOCK}(?![0-9])(?!\1[0-9])"),
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ INDEX_NAMES = (
     "sample_index", "position", "row",
 )  # fmt: skip
 BY = ("id", "position", "order")
+BY_THEIR_COLUMNS = ("cleanlab:", "cifar_n:")  # kinds whose columns have known names
+LONGEST = 18  # digits of a position
 
 
 def aligned(
@@ -40,11 +43,14 @@ def aligned(
         The columns, and in words what was done.
 
     Raises:
-        InputError: ids that are missing, unknown, twice or no numbers; or rows that differ between
-            reading them as ids and as positions.
+        InputError: ids that are missing, unknown, twice or no numbers; rows that differ between
+            reading them as ids and as positions; or rows without ids beside a column that has every
+            position once, in another order.
     """
     by = _by(spec)
     name = _index_of(values, spec, bool(files)) if isinstance(values, Mapping) else None
+    if isinstance(values, Mapping) and by is None:
+        _check_no_other_order(values, name, spec, count)
     if name is None or by == "order":
         return values if name is None else {k: v for k, v in values.items() if k != name}, []
     rows = _whole_numbers(_as_positions(values[name], files, spec), name, spec)
@@ -82,13 +88,51 @@ def _order(
     first, *more = orders
     if any((orders[m] != orders[first]).any() for m in more):
         raise wrong(spec, f"{_called(name)} that are ids of the data as well as positions in them",
-                    "rows that mean one of the two", options="by=id' or '?by=position")  # fmt: skip
+                    "rows that mean one of the two", options=("by=id", "by=position"))  # fmt: skip
     return orders[first]
 
 
+def _check_no_other_order(
+    values: Mapping[str, Any], name: str | None, spec: Spec, count: int
+) -> None:
+    """Rows that would stay in place, beside a column that has each position elsewhere.
+
+    Raises:
+        InputError: such as ``image`` or ``file``, whose names tell nothing for sure.
+    """
+    chosen = spec.arguments.get("column")
+    several = chosen is None and not spec.name.startswith(BY_THEIR_COLUMNS)
+    if several or "id" in spec.arguments:
+        return  # which column is meant is asked for later, or whose the rows are is said
+    if (name and name != UNNAMED) or (name == UNNAMED and not _counts_lines(values[name])):
+        return
+    for key, column in values.items():
+        numbers = _numbers_of(column)
+        if key in (name, str(chosen)) or numbers is None or _counts_lines(numbers):
+            continue
+        if np.array_equal(np.sort(numbers), np.arange(count)):
+            raise wrong(spec, f"column {key!r}, which has every position once and in another order"
+                        " than the rows,", "rows in the order of the data, or ids",
+                        options=(f"id={key}", "by=order"))  # fmt: skip
+
+
+def _numbers_of(column: Any) -> np.ndarray | None:
+    """A column of whole numbers, or the number in each of its words: 17 of ``17.png``."""
+    cells = np.asarray(column)
+    if cells.ndim != 1 or cells.dtype.kind not in "iuU":
+        return None
+    if cells.dtype.kind != "U":
+        return cells
+    found = [re.findall("[0-9]+", word) for word in cells.tolist()]
+    good = all(len(digits) == 1 and len(digits[0]) < LONGEST for digits in found)
+    return np.array([int(digits[0]) for digits in found]) if good and found else None
+
+
 def _as_positions(values: Any, files: Sequence[str], spec: Spec) -> np.ndarray:
-    """Names of files as positions; anything else as it is."""
+    """Names of files as positions, or the numbers in what ``?id=`` names; else as it is."""
     found = np.asarray(values)
+    if "id" in spec.arguments and not files and (numbers := _numbers_of(found)) is not None:
+        return numbers
     if not files or found.ndim != 1 or found.dtype.kind != "U":
         return found
     try:
@@ -115,7 +159,7 @@ def listed_rows(rows: np.ndarray, spec: Spec, count: int, ids: np.ndarray | None
     in_range = bool(((rows >= 0) & (rows < count)).all())
     if by is None and in_range and (found != rows).any():
         raise wrong(spec, "numbers that are ids of the data as well as positions in them",
-                    "a list of one of the two", options="by=id' or '?by=position")  # fmt: skip
+                    "a list of one of the two", options=("by=id", "by=position"))  # fmt: skip
     return found
 
 
@@ -140,7 +184,7 @@ def only_list(values: Any, spec: Spec, files: Sequence[str] = ()) -> Any:
 
 
 def wrong(
-    spec: Spec, found: str, expected: str, otherwise: str = "", options: str = ""
+    spec: Spec, found: str, expected: str, otherwise: str = "", options: str | Sequence[str] = ""
 ) -> InputError:
     """The refusal of a file of label noise, with what to type.
 
@@ -149,18 +193,30 @@ def wrong(
         found: What is in the file.
         expected: What the data ask for.
         otherwise: The kind that the file may be of instead.
-        options: Arguments of the spec that decide.
+        options: The argument of the spec that decides, or several, each of which does.
     """
     kind, _, place = spec.name.partition(":")
     other = f", or, if it is that, --noise {otherwise}:{place}" if otherwise else ""
     options = options or ("column=NAME" if "?column" in expected else "")
-    value = f"'{kind}:{place}?{options}'" if options else f"{kind}:FILE with a file for these data"
+    choices = [
+        _with_option(spec, one) for one in ([options] if isinstance(options, str) else options)
+    ]
+    value = (
+        f"'{kind}:{place}{choices[0]}'" if options else f"{kind}:FILE with a file for these data"
+    )
+    value += "".join(f" or '{one}'" for one in choices[1:])
     return InputError(
         "the file of label noise does not fit the data",
         found=f"{found} in {place}",
         expected=expected,
         fix=f"--noise {value}{other}",
     )
+
+
+def _with_option(spec: Spec, option: str) -> str:
+    """An option with what the user has said besides: ``?column=label&id=image``."""
+    said = [f"{k}={v}" for k, v in spec.arguments.items() if k != option.partition("=")[0]]
+    return "?" + "&".join([*said, option])
 
 
 def _by(spec: Spec) -> str | None:

@@ -6,6 +6,7 @@ redrawn over all classes, some stay what they were.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from analyze.specs import Spec
 CLEAN, CORRUPTED, UNKNOWN = 0, 1, -1
 NAMES = {CLEAN: "clean", CORRUPTED: "corrupted", UNKNOWN: "unknown"}
 FEW = 100  # labels below which agreement by chance says nothing
+CLEAN_NAME = re.compile(r"(?<![A-Za-z])(?:is)?(?:clean|correct|uncorrupted)(?![A-Za-z])", re.I)
+CORRUPTED_NAME = re.compile("noisy|noise|(?<!un)corrupt|wrong|issue|bad|error|flip", re.I)
 CLEAN_LABEL = "clean_label"  # of CIFAR-N
 ESTIMATED = "estimated_"  # what a program found, not what is known
 
@@ -121,8 +124,9 @@ def _check_same(before: np.ndarray | None, now: np.ndarray | None, what: str, te
 
 
 def _mask(labels: Labels, values: Any, spec: Spec) -> Labels:
+    swapped = _means_clean(values, spec)
     mask = _states(_column(values, labels, spec, otherwise="indices"), spec)
-    return replace(labels, selected=mask)
+    return replace(labels, selected=np.where(mask == UNKNOWN, mask, 1 - mask) if swapped else mask)
 
 
 def _states(mask: np.ndarray, spec: Spec) -> np.ndarray:
@@ -132,7 +136,31 @@ def _states(mask: np.ndarray, spec: Spec) -> np.ndarray:
     return mask
 
 
+def _means_clean(values: Any, spec: Spec) -> bool:
+    """Whether 1, or to be listed, means clean: ``?corrupted=0`` says so.
+
+    Raises:
+        InputError: a name such as ``is_clean`` speaks for it, and nothing is said.
+    """
+    said = spec.arguments.get("corrupted")
+    if said is not None:
+        if said not in (0, 1, "0", "1"):
+            raise wrong(spec, f"?corrupted={said}", "0 or 1", options="corrupted=0")
+        return int(said) == CLEAN
+    place = spec.name.partition(":")[2]
+    column = str(
+        spec.arguments.get("column", next(iter(values)) if isinstance(values, dict) else "")
+    )
+    for name in (column, place[1:] if place.startswith("@") else Path(place).stem):
+        if CLEAN_NAME.search(name) and not CORRUPTED_NAME.search(name):
+            raise wrong(spec, f"the name {name!r}, as of the clean ones,",
+                        "1 for corrupted and 0 for clean, or a list of the corrupted ones",
+                        options=("corrupted=0", "corrupted=1"))  # fmt: skip
+    return False
+
+
 def _indices(labels: Labels, values: Any, spec: Spec) -> Labels:
+    swapped = _means_clean(values, spec)
     rows = np.asarray(_one(values, spec))
     count = len(labels.given)
     whole = rows.ndim == 1 and (_whole(rows) or not len(rows)) and rows.dtype.kind != "b"
@@ -144,8 +172,9 @@ def _indices(labels: Labels, values: Any, spec: Spec) -> Labels:
             f"different numbers from 0 to {count - 1}",
             otherwise="mask" if np.size(_one(values, spec)) == count else "",
         )  # fmt: skip
-    selected = np.zeros(count, np.int64)
-    selected[rows] = CORRUPTED
+    listed_are, others = (CLEAN, CORRUPTED) if swapped else (CORRUPTED, CLEAN)
+    selected = np.full(count, others, np.int64)
+    selected[rows] = listed_are
     return replace(labels, selected=selected)
 
 
