@@ -177,11 +177,11 @@ def _measured(
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))
     collector.scale = _power_of_two(seed)
     seed *= collector.scale
-    if plan.by_rule:
+    unused = plan.by_fallback(NEVER_USED)
+    if (plan.by_rule or unused) and output.requires_grad:
         # Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after
         # their layers may be measured by rule.
         attached = [name for method in FALLBACKS for name in plan.by_fallback(method)]
-        unused = plan.by_fallback(NEVER_USED)
         leaves = [replica.parameters[name] for name in (*plan.by_rule, *unused, *attached)]
         for digit in range(passes(len(inputs)) if collector.traces else 0):
             collector.tracing = True  # nothing is measured, the rows of calls are told apart
