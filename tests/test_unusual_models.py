@@ -54,3 +54,54 @@ def test_a_parameter_of_one_probe_is_found_where_no_rule_measures_any(batch_size
     task = torch.arange(40) % 3
     task[27] = 3
     assert_measured(AdapterOfTask, {"x": normal(40, 4), "task": task}, batch_size)
+
+
+class GradientByFunctions(nn.Module):
+    """``torch.func.grad`` inside of ``forward``, which forbids hooks on saved tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 5), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        energy = torch.func.grad(lambda one: torch.tanh(self.first(one)).square().sum())
+        return self.head(torch.func.vmap(energy)(x))
+
+
+def test_a_gradient_by_torch_func_inside():
+    assert_measured(GradientByFunctions, {"x": normal(12, 4)})
+
+
+class Equilibrium(nn.Module):
+    """A fixed point whose backward pass a hook solves, by gradients of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.step, self.head = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift, z = self.first(x), torch.zeros(len(x), 5, dtype=x.dtype)
+
+        def advanced(z: Tensor) -> Tensor:
+            return torch.tanh(0.3 * self.step(z) + shift)
+
+        with torch.no_grad():
+            for _ in range(60):
+                z = advanced(z)
+        z = advanced(z)
+        if z.requires_grad:
+            at = z.detach().requires_grad_()
+            once = advanced(at)
+
+            def solved(arrived: Tensor) -> Tensor:
+                found = arrived
+                for _ in range(60):
+                    found = torch.autograd.grad(once, at, found, retain_graph=True)[0] + arrived
+                return found
+
+            z.register_hook(solved)
+        return self.head(z)
+
+
+def test_a_hook_that_takes_gradients_in_the_backward_pass():
+    assert_measured(Equilibrium, {"x": normal(12, 4)})

@@ -33,6 +33,7 @@ from analyze.gradients.tracing import RowsMixExamplesError, by_example, factors,
 
 TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
 
+SEVERAL_PASSES = "a hook of the model takes gradients of its own in the backward pass"
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
 
 
@@ -318,6 +319,8 @@ class _Collector:
                 if call.traced:
                     self._multiples.setdefault(number, []).append(dy)
                 return None
+            if not call.arguments:
+                raise MethodFailedError(self._measured_by(call), SEVERAL_PASSES)
             if not call.traced and not call.output.fits(dy, self._count):
                 gave = f"{call.rule.name} gave {list(dy.shape)}"
                 raise ForwardChangedError(gave, self._measured_by(call))
