@@ -33,6 +33,7 @@ from analyze.gradients.tracing import RowsMixExamplesError, by_example, factors,
 
 TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
 
+SEVERAL_PASSES = "a hook of the model takes gradients of its own in the backward pass"
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
 
 
@@ -177,11 +178,11 @@ def _measured(
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))
     collector.scale = _power_of_two(seed)
     seed *= collector.scale
-    if plan.by_rule:
+    unused = plan.by_fallback(NEVER_USED)
+    if (plan.by_rule or unused) and output.requires_grad:
         # Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after
         # their layers may be measured by rule.
         attached = [name for method in FALLBACKS for name in plan.by_fallback(method)]
-        unused = plan.by_fallback(NEVER_USED)
         leaves = [replica.parameters[name] for name in (*plan.by_rule, *unused, *attached)]
         for digit in range(passes(len(inputs)) if collector.traces else 0):
             collector.tracing = True  # nothing is measured, the rows of calls are told apart
@@ -318,6 +319,8 @@ class _Collector:
                 if call.traced:
                     self._multiples.setdefault(number, []).append(dy)
                 return None
+            if not call.arguments:
+                raise MethodFailedError(self._measured_by(call), SEVERAL_PASSES)
             if not call.traced and not call.output.fits(dy, self._count):
                 gave = f"{call.rule.name} gave {list(dy.shape)}"
                 raise ForwardChangedError(gave, self._measured_by(call))

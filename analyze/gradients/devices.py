@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from analyze.errors import InputError
 from analyze.gradients.float64 import device_with_float64
@@ -94,7 +97,32 @@ def most_parts(device: torch.device, values: int) -> int:
 
 
 def activation_bytes(replica: Replica, example: Inputs) -> int:
-    """Bytes that autograd keeps for the backward pass of a batch, at least 1."""
+    """Bytes that autograd keeps for the backward pass of a batch, at least 1.
+
+    All that is computed counts where ``torch.func`` differentiates inside of the model: torch does
+    not tell then what is kept.
+    """
+    try:
+        return _kept_bytes(replica, example)
+    except RuntimeError:
+        with _Computed() as computed:
+            replica(example)
+        return max(1, computed.bytes)
+
+
+class _Computed(TorchDispatchMode):
+    """Adds up the size of every tensor that a call gives."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
+        self.bytes += sum(t.numel() * t.element_size() for t in tensors)
+        return found
+
+
+def _kept_bytes(replica: Replica, example: Inputs) -> int:
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:

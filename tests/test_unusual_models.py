@@ -1,0 +1,107 @@
+"""Models that are unusual and sound: their numbers are those of plain autograd, or they are refused.
+
+What is measured by which method is told elsewhere; here every model is measured as its user would.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import analyze
+from tests import oracle
+from tests.test_engine import assert_agrees
+
+SETTINGS = {"precision": "float64", "folds": 1, "batch_norm": "saved", "device": "cpu"}
+
+
+def assert_measured(build, inputs, batch_size="auto") -> None:
+    """The numbers of a model are the oracle's, of one that is built alike."""
+    count = len(next(iter(inputs.values())))
+    torch.manual_seed(0)
+    model = build().double()
+    targets = torch.arange(count) % 3
+    expected = oracle.statistics(model, inputs, targets, [0] * count, 1)
+    probes = analyze.ProbeSet(inputs, targets)
+    assert_agrees(analyze.measure(model, probes, batch_size=batch_size, **SETTINGS), expected)
+
+
+def normal(count: int, *shape: int) -> Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(1)).double()
+
+
+class AdapterOfTask(nn.Module):
+    """A layer for each task, called for the examples of the task; tasks are in the inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.adapters = nn.ModuleDict({str(task): nn.Linear(5, 5) for task in range(4)})
+
+    def forward(self, x: Tensor, task: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        changed = h.clone()
+        for one in task.unique().tolist():
+            rows = task == one
+            changed[rows] = h[rows] + self.adapters[str(one)](h[rows])
+        return self.head(changed)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, "auto"])
+def test_a_parameter_of_one_probe_is_found_where_no_rule_measures_any(batch_size):
+    """The plan is made on probes of other tasks, each of which makes other calls."""
+    task = torch.arange(40) % 3
+    task[27] = 3
+    assert_measured(AdapterOfTask, {"x": normal(40, 4), "task": task}, batch_size)
+
+
+class GradientByFunctions(nn.Module):
+    """``torch.func.grad`` inside of ``forward``, which forbids hooks on saved tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 5), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        energy = torch.func.grad(lambda one: torch.tanh(self.first(one)).square().sum())
+        return self.head(torch.func.vmap(energy)(x))
+
+
+def test_a_gradient_by_torch_func_inside():
+    assert_measured(GradientByFunctions, {"x": normal(12, 4)})
+
+
+class Equilibrium(nn.Module):
+    """A fixed point whose backward pass a hook solves, by gradients of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.step, self.head = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shift, z = self.first(x), torch.zeros(len(x), 5, dtype=x.dtype)
+
+        def advanced(z: Tensor) -> Tensor:
+            return torch.tanh(0.3 * self.step(z) + shift)
+
+        with torch.no_grad():
+            for _ in range(60):
+                z = advanced(z)
+        z = advanced(z)
+        if z.requires_grad:
+            at = z.detach().requires_grad_()
+            once = advanced(at)
+
+            def solved(arrived: Tensor) -> Tensor:
+                found = arrived
+                for _ in range(60):
+                    found = torch.autograd.grad(once, at, found, retain_graph=True)[0] + arrived
+                return found
+
+            z.register_hook(solved)
+        return self.head(z)
+
+
+def test_a_hook_that_takes_gradients_in_the_backward_pass():
+    assert_measured(Equilibrium, {"x": normal(12, 4)})
