@@ -1,4 +1,4 @@
-"""Models that are unusual and sound: their numbers are those of plain autograd, or they are refused.
+"""Models that are unusual and sound: their numbers are those of autograd, or they are refused.
 
 What is measured by which method is told elsewhere; here every model is measured as its user would.
 """
