@@ -204,6 +204,36 @@ def test_copies_are_found_by_reading_each_file_twice_at_most(tmp_path, monkeypat
     assert without_duplicates([], PLAIN) == ([], [])
 
 
+STATES = {  # extra states of a copy, and whether it is told from the first, which has {"n": 1}
+    "equal": ({"n": 1}, True), "one more": ({"m": "a", "n": 1}, False),
+    "another number": ({"n": 2}, False), "another type": ({"n": 1.0}, False),
+    "a truth value": ({"n": True}, False), "another name": ({"k": 1}, False),
+    "no dictionary": (1, False), "deeper": ({"n": {"n": 1}}, False),
+    "the longest number": ({"n": 1 << 60_000}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_copies_have_the_same_extra_states(tmp_path, case):
+    from analyze.checkpoints.discovery import find
+
+    other, same = STATES[case]
+    for name, state in (("a.pt", {"n": 1}), ("b.pt", other)):
+        torch.save({"w": torch.ones(3), "_extra_state": state}, tmp_path / name)
+    found = find(tmp_path)
+    assert [o.why for o in found.left_out] == ["the same weights as a.pt"] * same
+
+
+def test_names_cannot_be_written_so_that_others_look_like_them(tmp_path):
+    from analyze.checkpoints.discovery import find
+
+    one, two = torch.ones(3), torch.ones(3)
+    torch.save({"a": one, "b\ud800": two}, tmp_path / "a.pt")
+    torch.save({"a": one, "b\udfff": two}, tmp_path / "b.pt")
+    torch.save({"a\nb": one, "c": two}, tmp_path / "c.pt")
+    assert not find(tmp_path).left_out
+
+
 def test_a_prefix_is_found_in_names_of_any_length():
     own = {"w": 0, "a.w": 0}
     assert prefixes_of({".".join("x" * 50_000): 0, "m.w": 0, "m.a.w": 0}, own) == (["m."], 2)

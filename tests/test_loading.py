@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -277,17 +279,45 @@ def test_an_extra_state_without_a_place_is_told(tmp_path):
     assert "1 of them unknown: net._extra_state" in error.value.found
 
 
+MISSING = "1 of them missing: net._extra_state"
+
+
 @pytest.mark.parametrize(("state", "said"), [
-    ({"scale": range(5)}, "1 of them missing: net._extra_state"), ({}, "KeyError: 'scale'")
+    ({"scale": range(5)}, MISSING), ({"scale": {date(2026, 1, 1)}}, MISSING),
+    ({date(2026, 1, 1): 1.0, "scale": 1.0}, MISSING), ({"scale": np.ones(2)}, MISSING),
+    ({"scale": (slice(2),)}, MISSING), ({}, "KeyError: 'scale'"),
 ])  # fmt: skip
 def test_an_extra_state_that_is_not_what_was_saved_is_refused(tmp_path, state, said):
-    """The reader of plain values has something else for a range."""
+    """The reader of plain values has something else for a range, a date or an array of numpy."""
     content = {"net._extra_state": state}
     content |= {f"net.{key}": tensor for key, tensor in nn.Linear(8, 6).state_dict().items()}
     torch.save(content, tmp_path / "step_1.pt")
     with pytest.raises(CheckpointError, match="does not fit") as error:
         loaded(tmp_path / "step_1.pt", Scaled(8, 6))
     assert said in f"{error.value.found} {error.value.expected}"
+
+
+def test_tensors_in_an_extra_state_are_read_and_not_mapped(tmp_path):
+    """A file that its trainer writes anew would end the program."""
+    module, big = scaled(), torch.arange(50_000.0)
+    module.scale = {"table": [big, big], "deep": ({"x": big + 1},)}
+    path = saved(tmp_path / "step_1.pt", module)
+    found = read_weights(path)["net._extra_state"]["scale"]
+    path.write_bytes(b"\0" * path.stat().st_size)  # in place: what is mapped would be zeros
+    assert torch.equal(found["table"][0], big)
+    assert found["table"][0] is found["table"][1]
+    assert torch.equal(found["deep"][0]["x"], big + 1)
+
+
+def test_an_extra_state_that_is_a_tensor_is_one_in_any_file(tmp_path):
+    module = scaled()
+    module.get_extra_state = lambda: torch.arange(50_000.0)
+    save_file(dict(nn.ModuleDict({"net": module}).state_dict()), tmp_path / "step_1.safetensors")
+    saved(tmp_path / "step_1.pt", module)
+    for name in ("step_1.pt", "step_1.safetensors"):
+        found = read_weights(tmp_path / name)["net._extra_state"]
+        (tmp_path / name).write_bytes(b"\0" * (tmp_path / name).stat().st_size)
+        assert torch.equal(found, torch.arange(50_000.0))
 
 
 # --- strictly
