@@ -61,6 +61,11 @@ def refuse_foreign(run: Callable[[], Any], foreign: Sequence[Foreign]) -> None:
 class _Seen(TorchDispatchMode):
     """Notes which of some tensors, by their memory, the calls of a pass take."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to say so would load torch's compiler and SymPy."""
+        return False
+
     def __init__(self, foreign: dict[int, Foreign]) -> None:
         super().__init__()
         self._foreign = foreign
