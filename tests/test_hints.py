@@ -88,6 +88,7 @@ TRIANGLE = torch.ones(4, 4).tril()[None, None]
 TYPED = {
     "gamma and beta": (network, old_bert, network),
     "scale and offset": (network, flax, network),
+    "a later number": (network, names("^4", "9"), network),
     "a head": (network, names("^4", "head"), network),
     "a body": (lambda: nn.Sequential(network(), nn.Linear(3, 2)), names("^0", "encoder.net"),
                lambda: nn.Sequential(network(), nn.Linear(3, 2))),
@@ -125,11 +126,18 @@ def test_a_hint_that_is_typed_in_gives_the_numbers_of_the_trained_model(case):
 
 # --- what is not unique, or is another function, is not proposed
 
+
+def alternating() -> nn.Module:
+    return nn.Sequential(*(m for _ in range(3) for m in (nn.Linear(8, 8), nn.Tanh())))
+
+
 UNTOLD = {
     "two layers of one shape": (network, names(r"^([02])\.", r"layer_\1."), network),
     "a shift for a scale": (
         lambda: nn.LayerNorm(8), lambda s: {"bias": s["bias"], "my.shift": s["weight"]},
         lambda: nn.LayerNorm(8)),
+    "layers that are counted otherwise": (
+        alternating, lambda s: {f"{int(k[0]) // 2}{k[1:]}": t for k, t in s.items()}, alternating),
     "a temperature for a bias": (
         layers, lambda s: {("temperature" if k == "2.bias" else k): t for k, t in s.items()},
         layers),

@@ -153,6 +153,11 @@ MISTAKES = {
     "no factory": ("def make(): pass\n", "no such factory", "no 'build'"),
     "nothing": ("x = 1\n", "no such factory", "no 'build'"),
     "no module": ("def build(): return 3\n", "gives no model", "returned int"),
+    "a module": (
+        "from torch import nn\nbuild = nn.Linear(2, 2)\n",
+        "names a module, not what makes",
+        "is a Linear",
+    ),
     "raises": ("def build():\n  raise ValueError('w')\n", "cannot be built", "w (model.py, line 2"),
     "arguments": ("def build(width): pass\n", "not take these arguments", "'width'"),
 }

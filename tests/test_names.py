@@ -176,6 +176,39 @@ def test_steps_that_begin_again_in_every_epoch_order_its_checkpoints(tmp_path, a
     assert "step 900 is counted anew in every epoch" in " ".join(scan(tmp_path).warnings)
 
 
+def test_saved_steps_that_begin_again_in_every_epoch_order_its_checkpoints(tmp_path):
+    for k, (epoch, step) in enumerate(((1, 100), (1, 200), (2, 50), (2, 150))):
+        save(tmp_path / f"{'dbca'[k]}.pt", {"model": weights(k), "epoch": epoch, "step": step})
+    assert [c.name for c in found(tmp_path)] == ["d.pt", "b.pt", "c.pt", "a.pt"]
+    assert [known(c.step) for c in found(tmp_path)] == [None] * 4
+    warnings = " ".join(scan(tmp_path).warnings)
+    assert "content step 100 is counted anew in every epoch" in warnings
+    assert "two runs" not in warnings
+
+
+def test_saved_steps_that_are_the_length_of_an_epoch_are_none(tmp_path):
+    for epoch in (9, 10):
+        content = {"model": weights(epoch), "epoch": epoch, "iter": 390}
+        save(tmp_path / f"ckpt_epoch_{epoch}.pt", content)
+    assert [(known(c.step), c.epoch) for c in found(tmp_path)] == [(None, 9), (None, 10)]
+    assert "two runs" not in " ".join(scan(tmp_path).warnings)
+
+
+def test_a_pattern_that_cuts_a_number_off_is_refused(tmp_path):
+    for k, name in enumerate(["s_900.pt", "s_1.5k.pt", "s_2e3_last.pt"]):
+        save(tmp_path / name, weights(k))
+    result = call("scan", str(tmp_path), "--step-regex", r"s_(?P<step>\d+)")
+    assert_input_error(result, "cuts a number off", "step '1' of '1.5k' in s_1.5k.pt")
+    checkpoints = found(tmp_path, step_regex=r"s_(?P<step>[\d.]+[kM]?(?:e\d+)?)(?:_|[.]pt)")
+    assert [c.step for c in checkpoints] == [900, 1500, 2000]
+
+
+def test_a_pattern_may_part_what_looks_like_one_number(tmp_path):
+    save(tmp_path / "s5e10.pt", weights(1))
+    (only,) = found(tmp_path, step_regex=r"s(?P<step>\d+)e(?P<epoch>\d+)")
+    assert (only.step, only.epoch) == (5, 10)
+
+
 def test_deleted_checkpoints_keep_their_place():
     """A training that is followed deletes old ones: their names are left, and no time of change."""
     for names in (["m_20240501_235500.pt", "m_20240502_000500.pt"],

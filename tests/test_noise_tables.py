@@ -169,11 +169,30 @@ def test_positions_in_a_column_of_any_name_are_not_passed_over(write, numbered):
         text = "\n".join(line.partition(",")[2] for line in text.splitlines())
     Path("m.csv").write_text(text)
     told = refusal("mask:m.csv?column=wrong")
-    assert "column 'image', which has every position once and in another order" in told
+    assert "column 'image', which counts the examples from 0 in another order" in told
     assert "'mask:m.csv?column=wrong&id=image' or '?column=wrong&by=order'" in told
     assert marked("mask:m.csv?column=wrong&id=image") == WRONG
     as_they_stand = [r for r, k in enumerate(ORDER) if MASK[k]]
     assert marked("mask:m.csv?column=wrong&by=order") == as_they_stand
+
+
+def test_numbers_from_one_are_no_positions_and_an_order_that_would_be_wrong_is_not_proposed():
+    for name, form in (("uid", "{}"), ("file", "img_{}.png")):
+        rows = "".join(f"{form.format(k + 1)},{bit(k)}\n" for k in ORDER)
+        Path("m.csv").write_text(f"{name},wrong\n{rows}")
+        told = refusal("mask:m.csv?column=wrong")
+        assert "counts the examples from 1 in another order" in told
+        assert "id=" not in told
+    for form in ("{}", "img_{}.png"):
+        rows = [f"{form.format(k + 1)},{bit(k)}" for k in range(N)]
+        Path("m.csv").write_text("\n".join(["id,wrong", *rows]))
+        assert "'mask:m.csv?by=order'" in refusal("mask:m.csv")
+        assert marked("mask:m.csv?by=order") == WRONG
+        Path("m.csv").write_text("\n".join(["id,wrong", *(rows[k] for k in ORDER)]))
+        assert "by=order" not in refusal("mask:m.csv")
+    Path("m.json").write_text(json.dumps({f"{k}.png": bit(k) for k in ORDER}))
+    assert "'mask:m.json?id='" in refusal("mask:m.json")
+    assert marked("mask:m.json?id=") == WRONG
 
 
 def test_positions_in_order_are_no_reason_to_ask():

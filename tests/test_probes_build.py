@@ -253,12 +253,16 @@ WRONG = {
     "lengths": (["--data", "odd.npz"], "different lengths", "targets 39"),
     "column": (["--data", "data.npz", "--subset-by", "size"], "no such column", "class"),
     "unscaled": (["--data", "grey.npz"], "how the images are scaled is not known", "--mean 0"),
-    "scaled": (["--data", "data.npz", *SCALED], "contradict one another", "float32"),
+    "scaled": (["--data", "data.npz", *SCALED], "leave --mean and --std out", "float32"),
+    "of 255": (["--data", "grey.npz", "--mean", "127.5", "--std", "51"], "after division by 255",
+               "--mean 0.5 --std 0.2"),
+    "two of targets": (["--data", "two.npz"], "two arrays for one", "targets and labels"),
+    "two of inputs": (["--data", "both.npz"], "two arrays for one", "inputs and x"),
     "mean alone": (["--data", "grey.npz", "--mean", "0.5"], "contradict one another", "--std"),
     "channels": (["--data", "grey.npz", "--mean", "0,0", "--std", "1,1"], "do not fit", "mean"),
     "two ways": (
         ["--data", "grey.npz", "--crop", "2", "--transform", "a.py:f"], "contradict", "beside"),
-    "crop": (["--data", "grey.npz", "--crop", "2", *SCALED], "contradict", "arrays"),
+    "crop": (["--data", "grey.npz", "--crop", "2", *SCALED], "leave --resize", "arrays"),
     "iterable": (["--data", "mine.py:stream"], "no map-style data set", "len()"),
     "items": (["--data", "mine.py:words"], "no map-style data set", "str"),
 }  # fmt: skip
@@ -268,6 +272,8 @@ WRONG = {
 def test_what_cannot_be_frozen(data, case):
     np.savez("half.npz", inputs=data["inputs"])
     np.savez("odd.npz", inputs=data["inputs"], targets=data["targets"][1:])
+    np.savez("two.npz", inputs=data["inputs"], targets=data["targets"], labels=data["targets"])
+    np.savez("both.npz", inputs=data["inputs"], x=data["inputs"], targets=data["targets"])
     np.savez("grey.npz", inputs=np.zeros((4, 1, 6, 6), np.uint8), targets=np.arange(4))
     Path("mine.py").write_text("def stream(): return iter([1])\ndef words(): return ['a', 'b']\n")
     options, what, found = WRONG[case]

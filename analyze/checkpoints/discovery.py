@@ -19,12 +19,19 @@ from analyze.checkpoints.numerals import number_in
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.progress import Progress
 from analyze.checkpoints.reading import PLAIN, Content, read_content
-from analyze.checkpoints.series import in_order, one_kind_of_weights, with_epochs_recognised
+from analyze.checkpoints.series import (
+    in_order,
+    one_kind_of_weights,
+    with_epochs_recognised,
+    with_steps_of_epochs,
+)
 from analyze.checkpoints.state import key_option, told
 from analyze.checkpoints.tree import Tree, look_through
 from analyze.errors import CheckpointError, InputError, counted, listed
 
 SLICE = re.compile(r"^(-?\d*):(-?\d*)(?::(-?\d*))?$")
+# How a number goes on that ended too early: the k of 10k.
+CUT = re.compile(r"(?<=[0-9])(?:(?:,[0-9]{3}|\.[0-9]+)*[kKmMB]|[eE]\+?[0-9]+)(?![A-Za-z0-9])")
 RECENT = 60.0  # seconds since a file was changed within which it may still be being written
 PAUSE = 0.2  # seconds to see whether it is
 
@@ -77,7 +84,7 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: Reading = PLAIN) -> F
         tree = _listed_only(tree, entries)
     found, none = _examined(tree, entries, reading)
     found, growing = _without_growing(found)
-    found = with_epochs_recognised(found)
+    found = with_steps_of_epochs(with_epochs_recognised(found))
     found, copies = without_duplicates(found, reading)
     left_out = [*tree.left_out, *none, *growing, *copies]
     if not found:
@@ -236,7 +243,9 @@ def _by_pattern(name: str, pattern: str | None) -> dict[str, float | None]:
     """The numbers that the user's pattern finds in a name."""
     match = None if pattern is None else re.search(pattern, name)
     found: dict[str, float | None] = {}
-    for group, text in ({} if match is None else match.groupdict()).items():
+    if match is None:
+        return found
+    for group, text in match.groupdict().items():
         if text is None:
             continue
         number = number_in(text.removeprefix("-"))
@@ -246,6 +255,14 @@ def _by_pattern(name: str, pattern: str | None) -> dict[str, float | None]:
                 found=f"{group} {text!r} in {name}, by {pattern!r}",
                 expected="a number such as 500, 10k or 1e4",
                 fix=r"--step-regex 'iter(?P<step>\d+)', or --manifest FILE.csv",
+            )
+        more = CUT.match(name, match.end(group))
+        if more and match.end(group) == match.end():  # else the pattern says what follows
+            raise InputError(
+                "the pattern for steps cuts a number off",
+                found=f"{group} {text!r} of {text + more[0]!r} in {name}, by {pattern!r}",
+                expected="all of a number: 10k, 1.5M, 1e4",
+                fix=r"--step-regex 'iter(?P<step>[\d.]+[kM]?)', or --manifest FILE.csv",
             )
         found[group] = -number if text.startswith("-") else number
     return found

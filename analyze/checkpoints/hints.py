@@ -205,7 +205,7 @@ def _prefix(m: Mismatch) -> Iterator[Proposal]:
 
 def _subtrees(m: Mismatch) -> Iterator[Proposal]:
     """Modules under another name, with the same names and shapes inside."""
-    pairs = _matched(m)
+    pairs = _still_in_order(m, _matched(m))
     if pairs:
         shown = listed([f"{old} for {new}" for old, new in pairs], 3)
         rules = tuple(f"{old}={new}" for old, new in pairs)
@@ -214,6 +214,30 @@ def _subtrees(m: Mismatch) -> Iterator[Proposal]:
             yield from (
                 Proposal(f" (perhaps {o} for {n}: {{}})", (f"{o}={n}",)) for o, n in pairs[:3]
             )
+
+
+def _still_in_order(m: Mismatch, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without layers that would change places: 1 for 4 beside a 2 that stays.
+
+    Layers that are counted otherwise, 0 1 2 for 0 2 4, meet some numbers by chance.
+    """
+    unknown = set(m.outcome.unknown)
+    amiss: set[str] = set()
+    for parent in {path.rpartition(".")[0] for path, _ in pairs}:
+        begin = f"{parent}." if parent else ""
+        moved = {old: new for old, new in pairs if _numbered(old, begin) and _numbered(new, begin)}
+        stay = {begin + key[len(begin) :].partition(".")[0]
+                for key in m.found if key.startswith(begin) and key not in unknown}  # fmt: skip
+        places = {path: path for path in stay if _numbered(path, begin)} | moved
+        order = [int(new[len(begin) :]) for _, new in sorted(
+            places.items(), key=lambda pair: int(pair[0][len(begin) :]))]  # fmt: skip
+        if moved and order != sorted(set(order)):
+            amiss |= moved.keys()
+    return [pair for pair in pairs if pair[0] not in amiss]
+
+
+def _numbered(path: str, begin: str) -> bool:
+    return path.startswith(begin) and path[len(begin) :].isdecimal()
 
 
 Inner = frozenset[tuple[str, tuple[int, ...] | None]]  # names and shapes below a path

@@ -126,7 +126,7 @@ class _Settled:
 def _settled(found: Mapping[str, list[Number]]) -> dict[str, _Settled]:
     """The number of each name that has any, decided for all names alike at once."""
     result = {}
-    for names in _alike({n: tuple(x.place for x in own) for n, own in found.items() if own}):
+    for names in alike({n: tuple(x.place for x in own) for n, own in found.items() if own}):
         columns = [_as_one(c) for c in zip(*(found[name] for name in names), strict=True)]
         changing = [c for c in columns if _changes(c)] or columns
         for k, name in enumerate(names):
@@ -134,7 +134,7 @@ def _settled(found: Mapping[str, list[Number]]) -> dict[str, _Settled]:
     return result
 
 
-def _alike(keys: Mapping[str, object]) -> list[list[str]]:
+def alike(keys: Mapping[str, object]) -> list[list[str]]:
     """Names of equal keys, together."""
     groups: dict[object, list[str]] = {}
     for name, key in keys.items():
@@ -186,7 +186,7 @@ def _unlabelled(found: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
     result = {}
     keys = {n: (one.shape, *(x.place for x in one.integers)) for n, one in found.items()
             if one.integers}  # fmt: skip
-    for names in _alike(keys):
+    for names in alike(keys):
         columns = [_as_one(c) for c in zip(*(found[n].integers for n in names), strict=True)]
         if all(map(_is_metric, columns)):
             continue
@@ -241,7 +241,7 @@ def _within_epochs(named: dict[str, Named]) -> dict[str, Named]:
     """Steps that begin again in every epoch are none of the run; they order its epochs."""
     both = {n: x for n, x in named.items() if x.step is not None and x.epoch is not None}
     result = dict(named)
-    for names in _alike({name: _folders(name) for name in both}):
+    for names in alike({name: folders_of(name) for name in both}):
         pairs = sorted((both[n].step or 0.0, both[n].epoch or 0.0) for n in names)
         if [epoch for _, epoch in pairs] != sorted(epoch for _, epoch in pairs):
             for name in names:
@@ -251,7 +251,7 @@ def _within_epochs(named: dict[str, Named]) -> dict[str, Named]:
     return result
 
 
-def _folders(name: str) -> tuple[str, ...]:
+def folders_of(name: str) -> tuple[str, ...]:
     """The folders of a file without the numbers of steps and epochs: epoch_1 is as epoch_2."""
     return tuple(_unnumbered(part) for part in PurePosixPath(name).parts[:-1])
 

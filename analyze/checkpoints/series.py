@@ -10,10 +10,18 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
-from analyze.checkpoints.naming import LAST_INTEGER_RULE, WEAK_RULES, natural_key, read_names
+from analyze.checkpoints.naming import (
+    LAST_INTEGER_RULE,
+    WEAK_RULES,
+    alike,
+    folders_of,
+    natural_key,
+    read_names,
+)
 from analyze.checkpoints.options import Reading
 from analyze.errors import RefusedError, listed
 
+CONTENT = "content "  # begins the rules by which a step was saved
 FEW = 10  # timm keeps this many, the best ones
 
 
@@ -31,6 +39,30 @@ def with_epochs_recognised(found: list[Checkpoint]) -> list[Checkpoint]:
     if len(last) > 1 and len({c.step for c in last}) == 1:
         return [replace(c, step=NAN, step_rule="none") if c in last else c for c in found]
     return found
+
+
+def with_steps_of_epochs(found: list[Checkpoint]) -> list[Checkpoint]:
+    """Saved steps that begin again in every epoch, or never change, are none of the run.
+
+    They order the checkpoints of an epoch, as those in names do.
+    """
+    both = {c.name: c for c in found if c.problem is None and c.step_rule.startswith(CONTENT)
+            and not (math.isnan(c.step) or math.isnan(c.epoch))}  # fmt: skip
+    result = {c.name: c for c in found}
+    for names in alike({name: folders_of(name) for name in both}):
+        pairs = sorted((both[name].step, both[name].epoch) for name in names)
+        epochs = [epoch for _, epoch in pairs]
+        same = len({step for step, _ in pairs}) == 1 and len(set(epochs)) > 1
+        if not same and epochs == sorted(epochs):
+            continue
+        for name in names:
+            c = both[name]
+            doubt = f"{c.step_rule} {c.step:.15g} is counted anew in every epoch"
+            also = tuple(one for one in c.also if one[0] != "step")
+            result[name] = replace(
+                c, step=NAN, step_rule="none", order=c.step, doubt=doubt, also=also
+            )
+    return [result[c.name] for c in found]
 
 
 def one_kind_of_weights(found: list[Checkpoint], reading: Reading) -> list[Checkpoint]:
@@ -65,7 +97,8 @@ def in_order_with_deleted(found: list[Checkpoint]) -> list[Checkpoint]:
     """``in_order``, where some are deleted: only their names still say what orders equal ones."""
     named = read_names([c.name for c in found])
     orders = {name: NAN if one.order is None else one.order for name, one in named.items()}
-    return in_order([replace(c, order=orders[c.name]) for c in found])
+    known = [c if math.isnan(orders[c.name]) else replace(c, order=orders[c.name]) for c in found]
+    return in_order(known)
 
 
 def remarks(found: list[Checkpoint]) -> list[str]:

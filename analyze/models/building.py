@@ -27,6 +27,13 @@ def build_model(spec: ModelSpec) -> nn.Module:
             no module.
     """
     factory, forced = _factory(spec)
+    if isinstance(factory, nn.Module):
+        raise InputError(
+            "the model spec names a module, not what makes one",
+            found=f"{spec.text!r} is a {type(factory).__name__}",
+            expected="a function or class that gives a new module at every call",
+            fix=f"put what makes it into a function, --model {spec.source}:FUNCTION",
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:

@@ -152,6 +152,14 @@ def scaling(
             expected="as many numbers in each as the images have channels, std above 0",
             fix="give both per channel, as they apply after division by 255",
         )
+    if max(*means, *stds) > 1:  # of pixels up to 255, as some libraries have them
+        scaled = (",".join(f"{v / 255:.6g}" for v in values) for values in (means, stds))
+        raise InputError(
+            "mean and std are not those of images from 0 to 1",
+            found=f"mean {means}, std {stds}",
+            expected="at most 1: they apply after division by 255",
+            fix="--mean {} --std {}, which is the same after the division".format(*scaled),
+        )
     return means, stds
 
 

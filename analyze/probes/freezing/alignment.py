@@ -108,12 +108,15 @@ def _check_no_other_order(
         return
     for key, column in values.items():
         numbers = _numbers_of(column)
-        if key in (name, str(chosen)) or numbers is None or _counts_lines(numbers):
+        if key in (name, str(chosen)) or numbers is None or not len(numbers):
             continue
-        if np.array_equal(np.sort(numbers), np.arange(count)):
-            raise wrong(spec, f"column {key!r}, which has every position once and in another order"
-                        " than the rows,", "rows in the order of the data, or ids",
-                        options=(f"id={key}", "by=order"))  # fmt: skip
+        first = numbers.min()
+        if np.array_equal(np.sort(numbers), first + np.arange(count)) and not _rises(numbers):
+            raise wrong(
+                spec, f"column {key!r}, which counts the examples from {first} in another order"
+                " than the rows stand,", "rows in the order of the data, or positions from 0",
+                options=("by=order",) if first else (f"id={key}", "by=order"),
+            )  # fmt: skip
 
 
 def _numbers_of(column: Any) -> np.ndarray | None:
@@ -251,7 +254,8 @@ def _whole_numbers(values: Any, name: str, spec: Spec) -> np.ndarray:
     if not numbers or (rows != np.round(rows)).any():
         odd = rows.ravel()[:1].tolist()
         raise wrong(spec, f"{_called(name)} such as {odd[0]!r}" if odd else f"no {_called(name)}",
-                    "whole numbers: ids or positions of examples", options="by=order")  # fmt: skip
+                    "whole numbers: ids or positions of examples",
+                    options=_sure_option(rows, name))  # fmt: skip
     rows = rows.astype(np.int64)
     unique, counts = np.unique(rows, return_counts=True)
     if (counts > 1).any():
@@ -271,8 +275,23 @@ def _no_fit(rows: np.ndarray, name: str, spec: Spec, own: np.ndarray) -> InputEr
     return wrong(
         spec, f"{counted(len(rows), 'row')} by {_called(name)}, {' and '.join(told)},",
         f"the {len(own)} of the data{span}, once each",
-        options="by=order" if len(rows) == len(own) else "",
+        options="by=order" if len(rows) == len(own) and _rises(rows) else "",
     )  # fmt: skip
+
+
+def _sure_option(words: np.ndarray, name: str) -> str:
+    """What to type for ids that are no numbers; nothing where rows would be another's."""
+    numbers = _numbers_of(words)
+    if numbers is None:
+        return ""
+    if np.array_equal(np.sort(numbers), np.arange(len(numbers))):
+        return f"id={name}"
+    return "by=order" if _rises(numbers) else ""
+
+
+def _rises(numbers: np.ndarray) -> bool:
+    """Whether each is larger than the one before."""
+    return bool((np.diff(numbers) > 0).all())
 
 
 def _counts_lines(values: Any) -> bool:

@@ -194,6 +194,14 @@ def _arrays(text: str, path: Path) -> Examples:
     arrays = {name: _array(value) for name, value in named(path).items()}
     inputs = next((n for n in INPUTS if n in arrays), None)
     targets = next((n for n in TARGETS if n in arrays), None)
+    for names in (INPUTS, TARGETS):
+        if len(there := [n for n in names if n in arrays]) > 1:
+            raise InputError(
+                "the file has two arrays for one",
+                found=f"{path}: {' and '.join(there)}",
+                expected=f"one of {' or '.join(names)}",
+                fix="save the one that is meant: numpy.savez(path, inputs=..., targets=...)",
+            )
     if inputs is None or targets is None:
         raise InputError(
             "the file has no inputs or no targets",

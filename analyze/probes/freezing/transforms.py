@@ -59,7 +59,9 @@ def frozen(items: list[Any], transforms: Transforms) -> dict[str, np.ndarray]:
         )
     if stacked.dtype != np.uint8 and transforms.mean is not None:
         raise _contradiction(
-            f"--mean and --std for inputs of {stacked.dtype}", "uint8 images: others are as frozen"
+            f"--mean and --std for inputs of {stacked.dtype}",
+            "uint8 images: others are as frozen",
+            "leave --mean and --std out if the model sees these numbers, or freeze uint8 images",
         )
     return {"": stacked}
 
@@ -92,7 +94,10 @@ def _image(item: Any, transforms: Transforms) -> Any:
         return {name: _array(value) for name, value in item.items()}
     if not hasattr(item, "convert"):
         if transforms.resize is not None or transforms.crop is not None:
-            raise _contradiction("--resize or --crop for arrays", "images, or --transform")
+            raise _contradiction(
+                "--resize or --crop for arrays", "images, or --transform",
+                "leave --resize and --crop out, or --transform FILE.py:FUNCTION",
+            )  # fmt: skip
         return _array(item)
     from torchvision.transforms import functional as images
 
@@ -127,10 +132,10 @@ def _stacked(values: list[np.ndarray], name: str) -> np.ndarray:
     return np.stack(values)
 
 
-def _contradiction(found: str, expected: str) -> InputError:
+def _contradiction(found: str, expected: str, fix: str = "") -> InputError:
     return InputError(
         "the transforms of the inputs contradict one another",
         found=found,
         expected=expected,
-        fix="--resize N --crop N --mean M --std S, or --transform FILE.py:FUNCTION",
+        fix=fix or "--resize N --crop N --mean M --std S, or --transform FILE.py:FUNCTION",
     )
