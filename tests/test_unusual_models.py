@@ -1,4 +1,4 @@
-"""Models that are unusual and sound: their numbers are those of plain autograd, or they are refused.
+"""Unusual models that are sound: their numbers are those of plain autograd, or they are refused.
 
 What is measured by which method is told elsewhere; here every model is measured as its user would.
 """
@@ -105,3 +105,46 @@ class Equilibrium(nn.Module):
 
 def test_a_hook_that_takes_gradients_in_the_backward_pass():
     assert_measured(Equilibrium, {"x": normal(12, 4)})
+
+
+class WritesIntoState(nn.Module):
+    """Keeps what it computes in a tensor made beforehand, as caches of state space models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        state = torch.zeros(len(x), 5, dtype=x.dtype)
+        state.copy_(h * 2)
+        return self.head(h) + state.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, "auto"])
+def test_what_was_written_over_is_no_weight(batch_size):
+    assert_measured(WritesIntoState, {"x": normal(20, 4)}, batch_size)
+
+
+class CalledExperts(nn.Module):
+    """Experts that are called where a batch has an example for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+        self.experts = nn.ModuleList(nn.Linear(4, 5) for _ in range(4))
+
+    def forward(self, x: Tensor, one_hot: Tensor) -> Tensor:
+        h = torch.zeros(len(x), 5, dtype=x.dtype)
+        for k, layer in enumerate(self.experts):
+            rows = one_hot[:, k].nonzero()[:, 0]
+            if len(rows):
+                h = h.index_add(0, rows, torch.tanh(layer(x[rows])))
+        return self.head(h)
+
+
+def test_calls_that_it_takes_more_than_two_examples_to_make():
+    expert = torch.zeros(24, dtype=torch.long)
+    expert[[7, 11, 16]] = torch.tensor([1, 2, 3])
+    one_hot = nn.functional.one_hot(expert).double()
+    assert_measured(CalledExperts, {"x": normal(24, 4), "one_hot": one_hot}, 24)
