@@ -16,13 +16,15 @@ from tests.test_engine import assert_agrees
 SETTINGS = {"precision": "float64", "folds": 1, "batch_norm": "saved", "device": "cpu"}
 
 
-def assert_measured(build, inputs, batch_size="auto") -> None:
-    """The numbers of a model are the oracle's, of one that is built alike."""
+def assert_measured(build, inputs, batch_size="auto", alike=None) -> None:
+    """The numbers of a model are the oracle's, of it or of one that computes the same plainly."""
     count = len(next(iter(inputs.values())))
     torch.manual_seed(0)
     model = build().double()
+    torch.manual_seed(0)
+    plain = (alike or build)().double()
     targets = torch.arange(count) % 3
-    expected = oracle.statistics(model, inputs, targets, [0] * count, 1)
+    expected = oracle.statistics(plain, inputs, targets, [0] * count, 1)
     probes = analyze.ProbeSet(inputs, targets)
     assert_agrees(analyze.measure(model, probes, batch_size=batch_size, **SETTINGS), expected)
 
@@ -148,3 +150,71 @@ def test_calls_that_it_takes_more_than_two_examples_to_make():
     expert[[7, 11, 16]] = torch.tensor([1, 2, 3])
     one_hot = nn.functional.one_hot(expert).double()
     assert_measured(CalledExperts, {"x": normal(24, 4), "one_hot": one_hot}, 24)
+
+
+class Plain(nn.Module):
+    """Takes numbers, ids and truth values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.table, self.head = nn.Linear(4, 5), nn.Embedding(9, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.first(x * 2 * ~kept) + self.table(ids + 1)))
+
+
+class WritesIntoInputs(Plain):
+    """Computes the same in place."""
+
+    def forward(self, x: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
+        kept.logical_not_()
+        x.mul_(2).mul_(kept)
+        ids += 1
+        return self.head(torch.tanh(self.first(x) + self.table(ids)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, "auto"])
+def test_a_model_that_writes_into_its_inputs(batch_size):
+    x = normal(20, 4)
+    inputs = {"x": x, "ids": torch.arange(20) % 8, "kept": x > 1}
+    assert_measured(WritesIntoInputs, inputs, batch_size, alike=Plain)
+
+
+IN_PLACE = """
+def loss(output, target):
+    output -= output.mean(1, keepdim=True).detach()
+    target *= 2
+    return ((output - target) ** 2).mean(1)
+"""
+RANDOM = """
+import torch
+
+def loss(output, target):
+    return ((output + torch.randn_like(output) - target) ** 2).mean(1)
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_loss_that_writes_into_output_and_targets(tmp_path, precision):
+    """It is called several times on the same: float32 targets were doubled each time."""
+    (tmp_path / "loss.py").write_text(IN_PLACE)
+    torch.manual_seed(0)
+    model, x, targets = nn.Linear(4, 3), normal(12, 4).float(), normal(12, 3).float()
+
+    def plain(output: Tensor, target: Tensor) -> Tensor:
+        return ((output - output.mean(1, keepdim=True).detach() - 2 * target) ** 2).mean()
+
+    expected = oracle.statistics(model, x, targets.double(), [0] * 12, 1, loss=plain)
+    probes, settings = analyze.ProbeSet(x, targets), SETTINGS | {"precision": precision}
+    tree = analyze.measure(model, probes, loss=f"{tmp_path}/loss.py:loss", **settings)
+    squared = tree["parameters"].to_dataset()["gradient_sqnorm"].values.ravel()
+    tolerance = 1e-9 if precision == "float64" else 1e-5
+    for own, name in zip(squared, expected.squared_norms, strict=True):
+        assert oracle.relative_error(own, expected.squared_norms[name].sum()) < tolerance
+
+
+def test_a_random_loss_is_not_taken_for_one_that_mixes_examples(tmp_path):
+    (tmp_path / "loss.py").write_text(RANDOM)
+    probes = analyze.ProbeSet(normal(12, 4), normal(12, 3))
+    with pytest.raises(analyze.InputError, match="the loss function is not deterministic"):
+        analyze.measure(nn.Linear(4, 3), probes, loss=f"{tmp_path}/loss.py:loss", **SETTINGS)
