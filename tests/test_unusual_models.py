@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import analyze
+from analyze.gradients.forms import onednn
 from tests import oracle
 from tests.test_engine import assert_agrees
 
@@ -218,3 +219,11 @@ def test_a_random_loss_is_not_taken_for_one_that_mixes_examples(tmp_path):
     probes = analyze.ProbeSet(normal(12, 4), normal(12, 3))
     with pytest.raises(analyze.InputError, match="the loss function is not deterministic"):
         analyze.measure(nn.Linear(4, 3), probes, loss=f"{tmp_path}/loss.py:loss", **SETTINGS)
+
+
+@pytest.mark.skipif(not onednn.can_multiply(torch.zeros(1)), reason="torch has no such product")
+def test_a_product_by_onednn_of_windows_that_overlap():
+    """A convolution over one channel: its rule failed and gave way to ``vmap(grad)``."""
+    windows = normal(120).float().as_strided((39, 5), (3, 1))
+    left = normal(8, 39).float()
+    torch.testing.assert_close(onednn.product(left, windows), left @ windows)
