@@ -170,7 +170,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     replica = Replica.copy_of(model, CPU, torch.float64)
     with measuring():
         plan = calibrate(replica, batch)
-        plan = prove(replica, batch, targets, CrossEntropy(), plan, Proof())
+        plan = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
         measure_batch(replica, batch, targets, CrossEntropy(), plan)
         gc.freeze()  # or all that is imported would be looked through
         gc.set_debug(gc.DEBUG_SAVEALL)

@@ -10,19 +10,22 @@ import torch
 from torch import Tensor, nn
 
 import analyze
+from analyze.gradients.forms import onednn
 from tests import oracle
 from tests.test_engine import assert_agrees
 
 SETTINGS = {"precision": "float64", "folds": 1, "batch_norm": "saved", "device": "cpu"}
 
 
-def assert_measured(build, inputs, batch_size="auto") -> None:
-    """The numbers of a model are the oracle's, of one that is built alike."""
+def assert_measured(build, inputs, batch_size="auto", alike=None) -> None:
+    """The numbers of a model are the oracle's, of it or of one that computes the same plainly."""
     count = len(next(iter(inputs.values())))
     torch.manual_seed(0)
     model = build().double()
+    torch.manual_seed(0)
+    plain = (alike or build)().double()
     targets = torch.arange(count) % 3
-    expected = oracle.statistics(model, inputs, targets, [0] * count, 1)
+    expected = oracle.statistics(plain, inputs, targets, [0] * count, 1)
     probes = analyze.ProbeSet(inputs, targets)
     assert_agrees(analyze.measure(model, probes, batch_size=batch_size, **SETTINGS), expected)
 
@@ -105,3 +108,122 @@ class Equilibrium(nn.Module):
 
 def test_a_hook_that_takes_gradients_in_the_backward_pass():
     assert_measured(Equilibrium, {"x": normal(12, 4)})
+
+
+class WritesIntoState(nn.Module):
+    """Keeps what it computes in a tensor made beforehand, as caches of state space models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        state = torch.zeros(len(x), 5, dtype=x.dtype)
+        state.copy_(h * 2)
+        return self.head(h) + state.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, "auto"])
+def test_what_was_written_over_is_no_weight(batch_size):
+    assert_measured(WritesIntoState, {"x": normal(20, 4)}, batch_size)
+
+
+class CalledExperts(nn.Module):
+    """Experts that are called where a batch has an example for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+        self.experts = nn.ModuleList(nn.Linear(4, 5) for _ in range(4))
+
+    def forward(self, x: Tensor, one_hot: Tensor) -> Tensor:
+        h = torch.zeros(len(x), 5, dtype=x.dtype)
+        for k, layer in enumerate(self.experts):
+            rows = one_hot[:, k].nonzero()[:, 0]
+            if len(rows):
+                h = h.index_add(0, rows, torch.tanh(layer(x[rows])))
+        return self.head(h)
+
+
+def test_calls_that_it_takes_more_than_two_examples_to_make():
+    expert = torch.zeros(24, dtype=torch.long)
+    expert[[7, 11, 16]] = torch.tensor([1, 2, 3])
+    one_hot = nn.functional.one_hot(expert).double()
+    assert_measured(CalledExperts, {"x": normal(24, 4), "one_hot": one_hot}, 24)
+
+
+class Plain(nn.Module):
+    """Takes numbers, ids and truth values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.table, self.head = nn.Linear(4, 5), nn.Embedding(9, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.first(x * 2 * ~kept) + self.table(ids + 1)))
+
+
+class WritesIntoInputs(Plain):
+    """Computes the same in place."""
+
+    def forward(self, x: Tensor, ids: Tensor, kept: Tensor) -> Tensor:
+        kept.logical_not_()
+        x.mul_(2).mul_(kept)
+        ids += 1
+        return self.head(torch.tanh(self.first(x) + self.table(ids)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, "auto"])
+def test_a_model_that_writes_into_its_inputs(batch_size):
+    x = normal(20, 4)
+    inputs = {"x": x, "ids": torch.arange(20) % 8, "kept": x > 1}
+    assert_measured(WritesIntoInputs, inputs, batch_size, alike=Plain)
+
+
+IN_PLACE = """
+def loss(output, target):
+    output -= output.mean(1, keepdim=True).detach()
+    target *= 2
+    return ((output - target) ** 2).mean(1)
+"""
+RANDOM = """
+import torch
+
+def loss(output, target):
+    return ((output + torch.randn_like(output) - target) ** 2).mean(1)
+"""
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_loss_that_writes_into_output_and_targets(tmp_path, precision):
+    """It is called several times on the same: float32 targets were doubled each time."""
+    (tmp_path / "loss.py").write_text(IN_PLACE)
+    torch.manual_seed(0)
+    model, x, targets = nn.Linear(4, 3), normal(12, 4).float(), normal(12, 3).float()
+
+    def plain(output: Tensor, target: Tensor) -> Tensor:
+        return ((output - output.mean(1, keepdim=True).detach() - 2 * target) ** 2).mean()
+
+    expected = oracle.statistics(model, x, targets.double(), [0] * 12, 1, loss=plain)
+    probes, settings = analyze.ProbeSet(x, targets), SETTINGS | {"precision": precision}
+    tree = analyze.measure(model, probes, loss=f"{tmp_path}/loss.py:loss", **settings)
+    squared = tree["parameters"].to_dataset()["gradient_sqnorm"].values.ravel()
+    tolerance = 1e-9 if precision == "float64" else 1e-5
+    for own, name in zip(squared, expected.squared_norms, strict=True):
+        assert oracle.relative_error(own, expected.squared_norms[name].sum()) < tolerance
+
+
+def test_a_random_loss_is_not_taken_for_one_that_mixes_examples(tmp_path):
+    (tmp_path / "loss.py").write_text(RANDOM)
+    probes = analyze.ProbeSet(normal(12, 4), normal(12, 3))
+    with pytest.raises(analyze.InputError, match="the loss function is not deterministic"):
+        analyze.measure(nn.Linear(4, 3), probes, loss=f"{tmp_path}/loss.py:loss", **SETTINGS)
+
+
+@pytest.mark.skipif(not onednn.can_multiply(torch.zeros(1)), reason="torch has no such product")
+def test_a_product_by_onednn_of_windows_that_overlap():
+    """A convolution over one channel: its rule failed and gave way to ``vmap(grad)``."""
+    windows = normal(120).float().as_strided((39, 5), (3, 1))
+    left = normal(8, 39).float()
+    torch.testing.assert_close(onednn.product(left, windows), left @ windows)

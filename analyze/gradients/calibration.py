@@ -75,7 +75,7 @@ def _calibrated(
             irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
             calls.append(planned)
-    irregular |= _differentiated(base[SIZES[0]], names)
+    irregular |= _differentiated(base[sizes[0]], names)
     methods = _methods(replica.parameters, calls, used, irregular)
     plan = Plan(tuple(calls), methods, order.names(used))
     leaked = _leaked(replica, probes.take(rows(sizes[1], len(probes))), plan)

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.gradients.intercept import parameters_of
 from analyze.gradients.recording import Record, Recording
-from analyze.gradients.weights import leaves
+from analyze.gradients.weights import leaves_of_graph
 
 # Functions that write into some rows of their first argument, without underscores at the ends.
 PUTTING = frozenset({
@@ -83,10 +82,9 @@ class _Flow:
 
     def through(self, record: Record, grows: bool) -> Meeting | None:
         """Bring the storages up to date; the meeting, if the call is one."""
-        self._data |= {_storage(t) for t in record.inputs if self._from_elsewhere(t)}
+        self._data |= {_storage(t) for t in record.inputs if self._from_elsewhere(t, record)}
         data = [t for t in record.inputs if _storage(t) in self._data]
-        attached = [t for t in record.inputs if id(t) in record.attached]
-        weights = {id(t): names for t in attached if (names := self._weight(t))}
+        weights = {id(t): names for t in record.inputs if (names := self._weight(t, record))}
         chosen = self._chooses(record)
         if chosen:
             self._chosen |= {_storage(t) for t in record.outputs}
@@ -121,22 +119,28 @@ class _Flow:
             and any(_storage(t) in self._data for t in given)
         )
 
-    def _from_elsewhere(self, tensor: Tensor) -> bool:
+    def _from_elsewhere(self, tensor: Tensor, record: Record) -> bool:
         """Made by something that announces no calls, such as a custom autograd function.
 
         What it was made from is not known, so it may depend on the examples.
         """
+        graph = record.graphs.get(id(tensor))
         return (
-            tensor.grad_fn is not None
+            graph is not None
             and _storage(tensor) not in self._seen
-            and not any(_storage(leaf) == _storage(tensor) for leaf in leaves(tensor))
+            and not any(_storage(leaf) == _storage(tensor) for leaf in leaves_of_graph(graph))
         )
 
-    def _weight(self, tensor: Tensor) -> tuple[str, ...]:
-        """The parameters a tensor depends on, if on nothing else and a gradient goes through it."""
-        if _storage(tensor) in self._data:
+    def _weight(self, tensor: Tensor, record: Record) -> tuple[str, ...]:
+        """The parameters a tensor depends on, if on nothing else and a gradient goes through it.
+
+        At the time of the call: a buffer of zeros that it wrote into depended on none.
+        """
+        if id(tensor) not in record.graphs or _storage(tensor) in self._data:
             return ()
-        return tuple(parameters_of(tensor, self._names))
+        graph = record.graphs[id(tensor)]
+        found = [tensor] if graph is None else leaves_of_graph(graph)
+        return tuple(dict.fromkeys(self._names[id(p)] for p in found if id(p) in self._names))
 
 
 def _index_of_rows(name: str, args: tuple[Any, ...]) -> Any:

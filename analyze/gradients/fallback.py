@@ -33,7 +33,7 @@ def vmap_grad(
     replica.forget()
     parameters = {name: replica.parameters[name].detach() for name in names}
     others = {n: p.detach() for n, p in replica.parameters.items() if n not in parameters}
-    tensors = inputs.to(replica.device, replica.dtype).tensors
+    tensors = inputs.of_its_own(replica.device, replica.dtype)
 
     def objective(wanted: dict[str, Tensor], example: dict[str, Tensor], delta: Tensor) -> Tensor:
         batch = {name: tensor[None] for name, tensor in example.items()}

@@ -179,8 +179,10 @@ def _checked_reference(
         f"of those alone, though the outputs are the same (torch {torch.__version__}); finite "
         f"differences side {sides}",
         expected="one gradient of each example, whatever stands beside it",
-        fix="look for a custom autograd function whose backward pass depends on the batch; or "
-        "give a model without the operation that differs: --model FILE.py:FACTORY",
+        fix="look for a custom autograd function whose backward pass depends on the batch; for a "
+        "maximum, mean or sort over the batch, or a parameter for each place in it, whose weight "
+        "is zero as yet; and for a loss that looks at other examples. Give a model without what "
+        "differs: --model FILE.py:FACTORY",
     )
 
 

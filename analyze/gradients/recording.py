@@ -19,8 +19,16 @@ from analyze.gradients.rules.rule import mutates
 class Record:
     """One call: ``number`` counts those that a gradient goes through, None for others.
 
-    ``attached``: ids of the inputs that a gradient went to when it was made; what is written into a
-    tensor later attaches it. ``packed``: in a recurrent layer over sequences of different length.
+    Args:
+        number: As above.
+        function: What was called.
+        args: With what.
+        kwargs: By keyword.
+        inputs: The tensors among these.
+        graphs: ``id`` of each input that required a gradient then, to its node of autograd's graph:
+            what is written over later has another.
+        outputs: Results, and what the call wrote into.
+        packed: Inside a recurrent layer over sequences of different length.
     """
 
     number: int | None
@@ -28,8 +36,8 @@ class Record:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]  # results, and what the call wrote into
-    attached: frozenset[int] = frozenset()
+    graphs: dict[int, Any]
+    outputs: tuple[Tensor, ...]
     packed: bool = False
 
 
@@ -93,14 +101,14 @@ class _Recorder(CountedCalls):
         self, number: int | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any
     ) -> Any:
         inputs = tuple(tensors_in((args, kwargs)))
-        attached = frozenset(id(t) for t in inputs if t.requires_grad)
+        graphs = {id(tensor): tensor.grad_fn for tensor in inputs if tensor.requires_grad}
         kept = args, kwargs
         if number is not None and number in self._cloned:
             kept = _cloned(args), _cloned(kwargs)
         result = run(*args, **kwargs)
         written = tensors_in((args[:1] if mutates(func) else (), kwargs.get("out")))
         outputs = (*tensors_in(result), *written)
-        self.records.append(Record(number, func, *kept, inputs, outputs, attached, self.packed))
+        self.records.append(Record(number, func, *kept, inputs, graphs, outputs, self.packed))
         return result
 
 

@@ -76,6 +76,11 @@ class Inputs:
         moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
         return Inputs({name: self._decoded(tensor, dtype) for name, tensor in moved.items()})
 
+    def of_its_own(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """What ``to`` gives, in other memory: a forward pass may write into it."""
+        moved = self.to(device, dtype).tensors
+        return {k: t.clone() if t is self.tensors[k] else t for k, t in moved.items()}
+
     def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         if tensor.is_floating_point():
             return tensor.to(dtype)
@@ -265,7 +270,7 @@ class Replica:
         self, inputs: Inputs, model: nn.Module, device: torch.device, dtype: torch.dtype
     ) -> Tensor:
         """The output of the model, or of one like it; gradients are on where it needs them."""
-        tensors = inputs.to(device, dtype).tensors
+        tensors = inputs.of_its_own(device, dtype)
         wanted = torch.is_grad_enabled()
         computing = Computing(torch.promote_types(dtype, torch.float32), self.undone.add)
         with computing, torch.set_grad_enabled(wanted or self._settled.differentiates):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,8 +54,13 @@ def leaves(tensor: Tensor) -> list[Tensor]:
     """The leaf tensors that a tensor's graph leads to; itself where it is one."""
     if tensor.grad_fn is None:
         return [tensor] if tensor.requires_grad else []
+    return leaves_of_graph(tensor.grad_fn)
+
+
+def leaves_of_graph(top: Any) -> list[Tensor]:
+    """The leaf tensors that a node of autograd's graph leads to."""
     found: dict[int, Tensor] = {}
-    seen, waiting = set(), [tensor.grad_fn]
+    seen, waiting = set(), [top]
     while waiting:
         node = waiting.pop()
         if node in seen:

@@ -22,7 +22,8 @@ class UserLoss(Loss):
     """One loss per example from a function; its seed comes from autograd.
 
     The function gets targets that are floats in the output's precision, as torch's own losses of
-    two float tensors want them; so do its constants, where torch wants it.
+    two float tensors want them; so do its constants, where torch wants it. It gets copies: it may
+    write into them, and is called several times.
 
     Args:
         function: ``function(output, target, **arguments) -> [N]``.
@@ -39,7 +40,7 @@ class UserLoss(Loss):
             target = target.to(output.dtype.to_real())
         try:
             with OnePrecision():
-                losses = self.function(output, target, **self.arguments)
+                losses = self.function(output.clone(), target.clone(), **self.arguments)
         except Exception as error:  # whatever the user's code raises
             raise self._fails(error, output, target) from error
         if not isinstance(losses, Tensor) or losses.shape != (len(output),):
@@ -83,9 +84,16 @@ class UserLoss(Loss):
             return []
         pair = output[torch.arange(2, device=output.device) % len(output)].detach()
         with torch.no_grad():
-            same, other = (
+            same, again, other = (
                 float(self.per_example(pair, target[[0, row]].to(output.device))[0])
-                for row in (0, int(beside))
+                for row in (0, 0, int(beside))
+            )
+        if abs(same - again) > MIXED * max(abs(same), abs(again)):
+            raise InputError(
+                "the loss function is not deterministic, so gradients have no fixed value",
+                found=f"{same:.6g}, then {again:.6g} for the same output and target",
+                expected="the same loss each time",
+                fix="take random numbers and counters out of the function",
             )
         if abs(same - other) > MIXED * max(abs(same), abs(other)):
             shapes = f"output {list(pair.shape)}, target {[2, *target.shape[1:]]}"
