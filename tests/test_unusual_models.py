@@ -227,3 +227,21 @@ def test_a_product_by_onednn_of_windows_that_overlap():
     windows = normal(120).float().as_strided((39, 5), (3, 1))
     left = normal(8, 39).float()
     torch.testing.assert_close(onednn.product(left, windows), left @ windows)
+
+
+class RoutedExperts(CalledExperts):
+    """The same, by the values of ``x``: each probe of a few makes other calls."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x, nn.functional.one_hot(x.argmax(1), 4))
+
+
+@pytest.mark.parametrize("batch_size", [2, 30])
+def test_experts_of_which_each_sees_some_examples_are_measured_by_rule(batch_size):
+    """A batch, and the probes of the proof, make calls that only some of them make together."""
+    torch.manual_seed(0)
+    model, x = RoutedExperts().double(), normal(60, 4)
+    assert_measured(RoutedExperts, {"x": x}, batch_size)
+    tree = analyze.measure(model, analyze.ProbeSet({"x": x}, torch.arange(60) % 3), **SETTINGS)
+    methods = set(tree["parameters"].to_dataset()["method"].values.tolist())
+    assert methods == {"linear", "linear, rows traced"}

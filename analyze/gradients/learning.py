@@ -83,4 +83,6 @@ def _rows(replica: Replica, inputs: Inputs) -> tuple[Tensor, tuple[int, int]] | 
     if few is None:
         return None
     others = [row for row in tried if row not in few.tolist()]
-    return torch.cat((few, torch.tensor(others[:1], dtype=torch.long))), (len(few), len(few) + 1)
+    size = max(len(few), SIZES[0] + 1)  # other than where each makes the calls by itself
+    more = torch.tensor(others[: size + 1 - len(few)], dtype=torch.long)
+    return torch.cat((few, more)), (size, size + 1)

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from analyze.gradients.intercept import CountedCalls
 from analyze.gradients.replica import Inputs, Replica
 from analyze.gradients.rules.one_call import flattened
 
-Calls = tuple[tuple[str, tuple[str, ...]], ...]
+Calls = tuple[tuple[str, tuple[tuple[str, int | None], ...]], ...]
 
 
 def most_alike(replica: Replica, probes: Inputs) -> Tensor:
@@ -60,7 +60,10 @@ def together(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) ->
 
 
 def calls_of(replica: Replica, batch: Inputs) -> Calls:
-    """The calls of a forward pass that a gradient goes through: names, and places of tensors."""
+    """The calls of a forward pass that a gradient goes through: names, and what tensors are where.
+
+    Of parameters which they are: two experts are called alike.
+    """
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)
     with torch.enable_grad(), _Calls() as mode:
@@ -78,10 +81,14 @@ class _Calls(CountedCalls):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[str, tuple[str, ...]]] = []
+        self.calls: list[tuple[str, tuple[tuple[str, int | None], ...]]] = []
 
     def counted(self, number: int, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         flat = flattened(args, kwargs)
-        places = tuple(place for place, value in flat.items() if isinstance(value, Tensor))
+        places = tuple(
+            (place, id(value) if isinstance(value, nn.Parameter) else None)
+            for place, value in flat.items()
+            if isinstance(value, Tensor)
+        )
         self.calls.append((func.__name__, places))
         return super().counted(number, func, args, kwargs)
