@@ -97,8 +97,8 @@ def test_rounding_is_not_gradient():
 def test_sums_to_the_batch_gradient():
     """The norm of the mean gradient of ``all`` is that of one ordinary backward pass."""
     for case in CASES:
-        if case.name in ("caching",):
-            continue
+        if case.name == "caching" or any(p.is_complex() for p in settled(case)[0].parameters()):
+            continue  # whose loss and gradients ``double()`` would change
         model, inputs, targets = settled(case)
         tree = analyze.measure(
             model, analyze.ProbeSet(inputs, targets), precision="float64", device=DEVICE,

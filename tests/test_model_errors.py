@@ -38,13 +38,6 @@ class Masked(nn.Module):
         return self.head(tokens * mask)
 
 
-class Derived(nn.Module):
-    """Takes a derivative in its forward pass, where none is recorded."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.autograd.grad(x.sum(), x)[0]
-
-
 class Wrapped(nn.Module):
     """Hands its arguments on."""
 
@@ -103,7 +96,8 @@ CASES = {
                 "in last (Linear) after first (Linear)", "takes complex numbers"),
     "mask of integers": (Between(lambda m, x: x.masked_fill(torch.ones(5).long(), 0)), VECTORS,
                          FAILS, "in the model itself (Between) after first (Linear)", "booleans"),
-    "half": (Between(lambda m, x: x.half()), VECTORS, FAILS, "in last (Linear)", "one precision"),
+    "two precisions": (Between(lambda m, x: x.double()), VECTORS, FAILS, "in last (Linear)",
+                       "one precision"),
     "an error of its own": (Between(lambda m, x: x / 0 / {}["nothing"]), VECTORS, FAILS,
                             "KeyError: 'nothing', in the model itself (Between) after first",
                             "forward pass that runs"),
@@ -143,15 +137,6 @@ def test_ids_that_the_model_changes_first_are_its_own_matter():
     inputs = ids(9)
     inputs[:, 3] = -5
     assert measured(Columns(), inputs)["network"]["m_coherence"].notnull().all()
-
-
-def test_a_derivative_without_gradients_is_not_the_probes_fault():
-    model = Between(lambda m, x: m.slope(x), slope=Derived())
-    with pytest.raises(analyze.InputError) as caught:
-        measured(model, VECTORS)
-    assert caught.value.what != UNFIT
-    assert "in slope (Derived) after first (Linear)" in caught.value.found
-    assert "enable_grad" in caught.value.fix
 
 
 def test_one_example_alone_is_told_as_that():

@@ -50,9 +50,9 @@ def test_a_pattern_is_proven_before_it_is_used(monkeypatch):
         learned.append((len(found.plan.patterns), found.examples[0].tensors["length"].tolist()))
         return found
 
-    def proving(replica, inputs, targets, loss, plan, proof):
+    def proving(replica, inputs, targets, loss, plan, *others):
         proven.append((len(plan.patterns), inputs.tensors["length"].tolist()))
-        return prove(replica, inputs, targets, loss, plan, proof)
+        return prove(replica, inputs, targets, loss, plan, *others)
 
     monkeypatch.setattr(engine_module, "otherwise", watched)
     monkeypatch.setattr(engine_module, "prove", proving)

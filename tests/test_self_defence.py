@@ -105,7 +105,8 @@ def square_root_run(tiny, *zeros: str):
     return tiny.run("--model", f"{code}:net")
 
 
-def test_a_gradient_that_is_not_finite_is_counted_by_layer_and_subset(tiny):
+def test_a_gradient_that_is_not_finite_is_counted_by_layer_and_subset(tiny, monkeypatch):
+    monkeypatch.setattr(Engine, "_spread", lambda self, count: np.arange(min(count, 5)))
     result = square_root_run(tiny, NAMES[1])
     assert result.exit_code == 4, result.stderr
     status = statuses(tiny)[NAMES[1]]

@@ -316,9 +316,30 @@ class ShiftedInFloat32(Shifted):
         return super().forward(x + still)
 
 
+class Attending(nn.Module):
+    """Attention: a bias of the keys adds the same to all scores of a query."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.head = nn.Linear(2, 6), nn.Linear(6, CLASSES)
+        self.shift = nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x.unflatten(1, (4, 2))))
+        scores = (h @ (h + self.shift).transpose(1, 2)).softmax(2)
+        return self.head((scores @ h).mean(1))
+
+
 @pytest.mark.parametrize(
     ("build", "precision"),
-    [(Shifted, "float32"), (Shifted, "float64"), (ShiftedInFloat32, "float32")],
+    [
+        (Attending, "float32"),
+        (Attending, "float64"),
+        (Shifted, "float32"),
+        (Shifted, "float64"),
+        (ShiftedInFloat32, "float32"),
+    ],
 )
 def test_noise_is_no_gradient(build, precision):
     """Zero, NaN and named, beside real gradients."""
@@ -386,8 +407,9 @@ def test_what_was_verified_is_told():
 def test_the_rule_of_three_is_worded():
     assert agreement(30, 5) == (
         "30 of 30 probes agree with plain autograd alone, and 5 of 5 with themselves in other "
-        "batches: with 95 % confidence fewer than 3/30 of the probes are off (0.1 of all)"
+        "batches: with 95 % confidence fewer than 3/30 of the probes are off (10.0%)"
     )
+    assert agreement(2, 1).endswith("other batches: too few to say how many of all do")
     assert agreement(0, 0) == ""
 
 

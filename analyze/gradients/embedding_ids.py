@@ -38,25 +38,26 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
     tables = {n: m for n, m in replica.model.named_modules() if isinstance(m, Table)}
     if not tables:
         return
-    taken = loader.take(rows).inputs  # apart: models change what they are given in place
-    inputs = loader.take(rows).inputs.to(replica.device, replica.dtype)
-    named = {t.untyped_storage().data_ptr(): n for n, t in inputs.tensors.items()}
+    taken = loader.take(rows).inputs
 
     def check(path: str, table: Table) -> Check:
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:
             ids = args[0] if args else None
             if not isinstance(ids, Tensor):
                 return
-            name = named.get(ids.untyped_storage().data_ptr())
-            if name is not None and _same(ids, taken.tensors[name]):
-                _check(loader, name, path, table)
+            # By value, as models get copies. Of two equal inputs it is not known which it is.
+            equal = [name for name, given in taken.tensors.items() if _same(ids, given)]
+            if len(equal) == 1:
+                _check(loader, equal[0], path, table)
 
         return before
 
-    hooks = [m.register_forward_pre_hook(check(path, m)) for path, m in tables.items()]
+    hooks = [
+        replica.observe(m.register_forward_pre_hook(check(path, m))) for path, m in tables.items()
+    ]
     try:
         with torch.no_grad():
-            replica(inputs)
+            replica(taken)
     except InputError:
         raise
     except Exception:  # what else is wrong is told by who calls the model next
@@ -68,7 +69,11 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
 
 def _same(ids: Tensor, given: Tensor) -> bool:
     """Whether an embedding is given the probes as they are: no part of them, and unchanged."""
-    return ids.numel() == given.numel() and torch.equal(ids.flatten().cpu(), given.flatten())
+    return (
+        ids.dtype == given.dtype
+        and ids.numel() == given.numel()
+        and torch.equal(ids.flatten().cpu(), given.flatten())
+    )
 
 
 def _check(loader: ProbeLoader, name: str, path: str, table: Table) -> None:

@@ -199,7 +199,7 @@ def _last_finished(replica: Replica, probes: Inputs) -> tuple[str, nn.Module] | 
     """The last module that gave its output before the forward pass failed."""
     last: list[tuple[str, nn.Module]] = []
     hooks = [
-        module.register_forward_hook(lambda *_, at=(name, module): last.append(at))
+        replica.observe(module.register_forward_hook(lambda *_, at=(name, module): last.append(at)))
         for name, module in replica.model.named_modules()
     ]
     try:

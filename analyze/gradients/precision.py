@@ -23,6 +23,7 @@ RELATIVE = {
 ELSEWHERE = RELATIVE | {torch.float64: 1e-7, torch.float32: 2e-2}
 LOSSES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 ROUNDINGS = 64  # of one step of the precision: what rounding adds up to at most
+ANEW = 1024  # steps after which rounding has begun anew
 LARGEST_ROUNDING = 1e-2  # of the network's gradient, however coarse the precision
 
 
@@ -55,20 +56,23 @@ def precision_inside(replica: Replica, inputs: Inputs) -> torch.dtype:
 
 
 @contextmanager
-def shaken(replica: Replica, precision: torch.dtype, seed: int) -> Iterator[None]:
-    """Every weight is one step of the precision larger or smaller, at random, in the block.
+def shaken(replica: Replica, precision: torch.dtype, seed: int, steps: int = 1) -> Iterator[None]:
+    """Every weight is some steps of the precision larger or smaller, at random, in the block.
 
-    What rounding alone has made changes entirely then; a gradient hardly changes.
+    One step moves a number as far as rounding may. After a thousand, what rounding alone has made
+    is another number, which it need not be after one: the probabilities of a softmax, say, miss
+    their sum of 1 by the same then. A gradient hardly changes.
 
     Args:
         replica: The model.
-        precision: Whose step it is.
+        precision: Whose steps they are.
         seed: Of the signs.
+        steps: How many.
 
     Cost: the weights once more in memory.
     """
     generator = torch.Generator().manual_seed(seed)
-    step = torch.finfo(precision).eps
+    step = steps * torch.finfo(precision).eps
     kept = {name: p.detach().clone() for name, p in replica.parameters.items()}
     with torch.no_grad():
         for parameter in replica.parameters.values():

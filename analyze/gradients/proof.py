@@ -21,7 +21,7 @@ from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.learning import otherwise
 from analyze.gradients.losses import Loss
 from analyze.gradients.plan import NEVER_USED, ONE_AT_A_TIME, Plan
-from analyze.gradients.precision import LOSSES, RELATIVE, ROUNDINGS, rounding_share
+from analyze.gradients.precision import ANEW, LOSSES, RELATIVE, ROUNDINGS, rounding_share
 from analyze.gradients.reference import (
     Reference,
     alone,
@@ -33,6 +33,7 @@ from analyze.gradients.reference import (
 from analyze.gradients.replica import Inputs, Replica
 
 RESOLVED = 0.1**2  # of a squared norm: rounding below it leaves a gradient to be seen
+MARGIN = 8.0  # times what a parameter's own arithmetic rounds: its floor
 EXPLAINED = 0.05**2  # of a squared norm: rounding below it may explain that two ways differ
 
 PROVEN = "proven"
@@ -315,7 +316,9 @@ class _Floors:
         copies: int,
         reference: Reference,
     ) -> None:
-        self._of = lambda names: rounding_of(replica, *examples, loss, names, precision, copies)
+        self._of = lambda names, steps: rounding_of(
+            replica, *examples, loss, names, precision, copies, steps
+        )
         self._reference = reference
         self.precision = precision
         self._network = rounding_share(precision) * reference.network
@@ -325,10 +328,10 @@ class _Floors:
             for name, squares in reference.squared_norms.items()
             if bool((squares > 0).any()) and bool((squares <= self._network).all())
         ]
-        for name, rounding in self._rounding(small).items():
+        for name, rounding in self._rounding(small, ANEW).items():
             squares = reference.squared_norms[name]
             if bool((rounding <= RESOLVED * squares)[squares > 0].any()):
-                self._own[name] = torch.minimum(ROUNDINGS**2 * rounding.max(), self._network)
+                self._own[name] = torch.minimum(MARGIN**2 * rounding.max(), self._network)
 
     def of(self, name: str) -> Tensor:
         """``[N]``."""
@@ -337,7 +340,7 @@ class _Floors:
     def unexplained(self, result: Mapping[str, Summary], wrong: Collection[str]) -> set[str]:
         """Of the parameters that disagree, those of which the model's own rounding is no reason."""
         left = set(wrong)
-        for name, rounding in self._rounding([n for n in wrong if n in result]).items():
+        for name, rounding in self._rounding([n for n in wrong if n in result], 1).items():
             squares, found = self._reference.squared_norms[name], result[name]
             change = squared_norm(found.totals[0] - self._reference.totals[name].cpu())
             lengths = (found.squared_norms.cpu().sqrt() - squares.sqrt()).square()
@@ -348,8 +351,8 @@ class _Floors:
                 left.discard(name)
         return left
 
-    def _rounding(self, names: Collection[str]) -> dict[str, Tensor]:
-        return self._of(names) if names else {}
+    def _rounding(self, names: Collection[str], steps: int) -> dict[str, Tensor]:
+        return self._of(names, steps) if names else {}
 
 
 def _disagreeing(

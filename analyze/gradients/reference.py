@@ -145,11 +145,13 @@ def rounding_of(
     names: Collection[str],
     precision: torch.dtype,
     copies: int = 1,
+    steps: int = 1,
 ) -> dict[str, Tensor]:
     """How much of each example's gradient is rounding, by the parameter's own arithmetic.
 
-    ``e_i^2 = |g_i(w) - g_i(w')|^2`` where each weight of ``w'`` is one step of the precision off,
-    the largest of two trials: of the size of ``|g_i|^2`` where there is nothing but rounding.
+    ``e_i^2 = |g_i(w) - g_i(w')|^2`` where each weight of ``w'`` is ``steps`` of the precision off,
+    the largest of two trials: of the size of ``|g_i|^2`` where there is nothing but rounding, if
+    the steps are ``precision.ANEW``.
 
     Returns:
         ``[N]`` float64 for each of the parameters ``names`` that has a gradient.
@@ -160,7 +162,7 @@ def rounding_of(
     for k in range(len(inputs)):
         _, steady = of_one(replica, inputs, targets, loss, k, copies, names)
         for trial in range(2):
-            with shaken(replica, precision, seed=2 * k + trial):
+            with shaken(replica, precision, 2 * k + trial, steps):
                 _, moved = of_one(replica, inputs, targets, loss, k, copies, names)
             for name in steady.keys() & moved.keys():
                 found.setdefault(name, torch.zeros(len(inputs), dtype=torch.float64))

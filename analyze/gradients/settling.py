@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from analyze.errors import InputError, listed
 from analyze.gradients.attributes import Attributes
 from analyze.gradients.float64 import double
+from analyze.gradients.kinds import as_real
 
 Run = Callable[[], Tensor]
 Call = Callable[[nn.Module, torch.device, torch.dtype], Tensor]
@@ -188,7 +189,7 @@ def _differ(a: Tensor | None, b: Tensor | None, share: float) -> bool:
     """Whether two outputs are further from each other than a share of their norm."""
     if a is None or b is None or a.shape != b.shape:
         return True
-    one, other = (double(t.detach()).cpu() for t in (a, b))
+    one, other = (double(as_real(t.detach())).cpu() for t in (a, b))
     return bool((one - other).norm() > share * torch.maximum(one.norm(), other.norm()))
 
 

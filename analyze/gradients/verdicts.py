@@ -2,7 +2,7 @@
 
 A bias before a norm layer has the gradient zero, and numbers that are noise; a layer deep in a
 sigmoid network has a tiny one, to many digits. Their size does not tell them apart, their own
-arithmetic does: noise changes entirely when the weights change by one rounding.
+arithmetic does: noise changes entirely when the weights change in their last digits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.observation import Observation
-from analyze.gradients.precision import rounding_share, shaken
+from analyze.gradients.precision import ANEW, rounding_share, shaken
 from analyze.gradients.proof import RESOLVED
 from analyze.gradients.reference import Gradients, squared_norm, together
 from analyze.gradients.replica import Replica
@@ -52,8 +52,8 @@ def verdicts(
 
     A parameter of which any probe shows more than ``(64 eps)^2`` of the network's squared gradient
     is none of these. Of the others the gradient of their strongest probes together is taken, by
-    plain autograd: in the run's precision, in the reference's, and there with every weight one
-    rounding off. They must agree to a tenth.
+    plain autograd: in the run's precision, in the reference's, and there with the last digits of
+    every weight changed. They must agree to a tenth.
 
     Args:
         seen: What the run found.
@@ -82,7 +82,7 @@ def verdicts(
     truth = _sums(reference, loader, rows, loss, judged)
     steady = set(judged)
     for seed in range(SHAKES):
-        with shaken(reference, exact, seed):
+        with shaken(reference, exact, seed, ANEW):
             moved = _sums(reference, loader, rows, loss, judged)
         steady &= _agreeing(truth, moved)
     plain = truth if own == exact else _sums(replica, loader, rows, loss, judged)

@@ -281,8 +281,11 @@ def agreement(alone: int, elsewhere: int) -> str:
     """
     if not alone:
         return ""
-    off = f"fewer than 3/{alone} of the probes are off ({min(1.0, 3 / alone):.2g} of all)"
-    return (
+    agree = (
         f"{alone} of {alone} probes agree with plain autograd alone, and {elsewhere} of "
-        f"{elsewhere} with themselves in other batches: with 95 % confidence {off}"
+        f"{elsewhere} with themselves in other batches"
     )
+    if alone <= 3:
+        return f"{agree}: too few to say how many of all do"
+    off = f"fewer than 3/{alone} of the probes are off ({3 / alone:.1%})"
+    return f"{agree}: with 95 % confidence {off}"
