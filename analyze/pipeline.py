@@ -16,6 +16,7 @@ import xarray as xr
 from torch import nn
 
 from analyze import results, store
+from analyze.checkpoints.filling import finish_lazy
 from analyze.checkpoints.links import real_path
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.watch import Watch
@@ -87,8 +88,8 @@ def measure(
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     engine = Engine(probes, build_loss(loss), settings)
     engine.divide(model)
-    engine.prepare([copied(model)])
-    measured = engine.measure(copied(model))
+    engine.prepare([_copy(model)])
+    measured = engine.measure(_copy(model))
     assert engine.plan is not None
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
@@ -213,6 +214,13 @@ def run(
         else:
             series = following(job, prepared, watch, folder, progress)
         return _written(series, prepared, target, progress)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """To be measured; lazy modules that have their weights are what their first pass makes them."""
+    copy = copied(model)
+    finish_lazy(copy)
+    return copy
 
 
 def _written(

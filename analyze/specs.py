@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
+
+from analyze.errors import InputError
 
 Scalar = bool | int | float | str
 
@@ -21,6 +24,15 @@ class Spec:
         """Read a spec; ``true``, ``false`` and numbers are read as such, the rest as words."""
         name, _, query = text.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
+        twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]
+        if twice:
+            once = "&".join(f"{key}={value}" for key, value in dict(pairs).items())
+            raise InputError(
+                "an argument is given twice",
+                found=f"{', '.join(twice)} in {text!r}",
+                expected="each argument once: of two values it is not known which is meant",
+                fix=f"leave one out: '{name}?{once}'",
+            )
         return cls(name, {key: _scalar(value) for key, value in pairs})
 
 

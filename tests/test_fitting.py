@@ -205,11 +205,11 @@ def test_stars_stand_for_parts_in_their_order():
     assert same(plain, trained())
 
 
-def test_a_renaming_that_would_hide_a_tensor_is_none():
+def test_a_renaming_that_would_hide_a_tensor_is_refused():
     weights = trained() | {"other.bias": torch.ones(3)}
-    with pytest.raises(CheckpointError, match="does not fit") as error:
+    with pytest.raises(CheckpointError, match="gives two tensors one name") as error:
         adapted(weights, rename=["other=head"])
-    assert "other.bias [3]" in error.value.found
+    assert "other.bias and head.bias" in error.value.found
 
 
 def test_a_prefix_and_a_renaming():

@@ -263,3 +263,14 @@ def test_another_width_is_no_number_of_classes():
     weights = build_model(ModelSpec.parse(spec.text.replace("width=5", "width=6"))).state_dict()
     error = refused(build_model(spec), weights, resized=partial(_resized, spec))
     assert error.fix == "give the model that was trained: --model SPEC"
+
+
+def test_two_tensors_do_not_get_one_name():
+    """The rule would be passed over, and the weights stay in the wrong layers."""
+    state = alternating().state_dict()
+    error = refused(alternating(), state, rename=["0=2"])
+    assert error.what == "a renaming gives two tensors one name"
+    assert "0.weight and 2.weight" in error.found
+    fit(alternating(), state, "step_1.pt", "net", rename=["0=2", "2=0"])
+    fit(alternating(), {**state, "old.weight": torch.zeros(3)}, "step_1.pt", "net",
+        rename=["old=2"], ignore=["old.*"])  # fmt: skip

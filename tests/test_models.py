@@ -101,6 +101,7 @@ REFUSED = {
     "builtin:small_mlp?depth=2": ("not take these arguments", "num_classes=10, in_features=784"),
     "builtin:small_mlp?width=wide": ("not take these arguments", "width=128"),
     "builtin:small_mlp?width=-1": ("cannot be built", "width=128"),
+    "builtin:small_mlp?width=3&width=4": ("argument is given twice", "each argument once"),
     "gone.py:build": ("Python file is missing", "FILE.py:FACTORY"),
     "no_such_package_here:build": ("package cannot be imported", "FILE.py:FACTORY"),
     ".relative:build": ("package cannot be imported", "FILE.py:FACTORY"),

@@ -245,3 +245,39 @@ def test_experts_of_which_each_sees_some_examples_are_measured_by_rule(batch_siz
     tree = analyze.measure(model, analyze.ProbeSet({"x": x}, torch.arange(60) % 3), **SETTINGS)
     methods = set(tree["parameters"].to_dataset()["method"].values.tolist())
     assert methods == {"linear", "linear, rows traced"}
+
+
+RARELY_MIXING = """
+import torch
+
+
+def hard(output, target):
+    losses = torch.nn.functional.cross_entropy(output, target, reduction="none")
+    hard = losses > losses.new_tensor(THRESHOLD)
+    return torch.where(hard, losses / hard.sum().clamp_min(1), losses)
+"""
+
+
+def test_a_loss_that_mixes_only_rare_hard_examples_is_refused(tmp_path):
+    """Every two examples of a batch are parted once; the two that disturb each other as well."""
+    torch.manual_seed(0)
+    model, x, targets = nn.Linear(5, 3).double(), normal(120, 5), torch.arange(120) % 3
+    losses = nn.functional.cross_entropy(model(x), targets, reduction="none").detach()
+    threshold = float(losses.sort().values[-3:-1].mean())  # two are above
+    code = tmp_path / "hard.py"
+    code.write_text(RARELY_MIXING.replace("THRESHOLD", str(threshold)))
+    probes = analyze.ProbeSet(x, targets)
+    with pytest.raises(analyze.InputError, match="mixes the examples") as refusal:
+        analyze.measure(model, probes, loss=f"{code}:hard", **SETTINGS)
+    assert "beside half of them" in refusal.value.found
+
+
+def test_a_lazy_model_in_memory_that_got_its_weights_is_measured():
+    x, targets = normal(12, 5), torch.arange(12) % 3
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    lazy = nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.LazyLinear(3)).double()
+    lazy.load_state_dict(plain.state_dict())
+    expected = oracle.statistics(plain, x, targets, [0] * 12, 1)
+    assert_agrees(analyze.measure(lazy, analyze.ProbeSet(x, targets), **SETTINGS), expected)
+    assert type(lazy[0]) is nn.LazyLinear

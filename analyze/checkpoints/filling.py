@@ -108,6 +108,11 @@ def finish_lazy(model: nn.Module) -> None:
         like = torch.empty(0) if weight is None else weight  # as wide as its inputs
         with contextlib.suppress(Exception):  # of the user's module; its first pass will tell
             type(module)._infer_parameters(module, module, (like,), {})
+            for key, hook in list(module._forward_pre_hooks.items()):
+                # Of a copy the handles are those of the original's hooks: they take none off.
+                if getattr(hook, "__func__", None) is LazyModuleMixin._infer_parameters:
+                    del module._forward_pre_hooks[key]
+                    module._forward_pre_hooks_with_kwargs.pop(key, None)
 
 
 def has_own_loading(model: nn.Module) -> list[str]:

@@ -16,6 +16,7 @@ from analyze.checkpoints.mismatch import Mismatch, as_built, misfit
 from analyze.checkpoints.names import (
     any_matches,
     carried,
+    colliding,
     prefixes_of,
     renamed,
     stripped,
@@ -144,10 +145,16 @@ class _Fitting:
         outcome = judged(filled(self.model, found, versions))
         return _Tried(prefix, found, own, outcome, as_they_were)
 
+    def _meant(self, ignore: Sequence[str]) -> list[str]:
+        """The names that the user does not want left out."""
+        return [key for key in self.weights if not any_matches(key, ignore)]
+
     def _named(
         self, own: Mapping[str, Any], rename: Sequence[str], ignore: Sequence[str]
     ) -> tuple[str, dict[str, str]]:
         """The prefix that is taken off, and the names by those of the model."""
+        if rename and (both := colliding(self._meant(ignore), rename)):
+            raise _one_name(both, rename, self.name)
         names = renamed({key: key for key in self.weights}, rename)
         meant = [key for key in names if not any_matches(key, ignore)]
         prefixes, matches = prefixes_of(meant, own)
@@ -160,6 +167,16 @@ class _Fitting:
             prefix = ""  # names of before may end as some of today's
         names = renamed(stripped(names, own, prefix), rename, own)
         return prefix, unwrapped(names, own)
+
+
+def _one_name(both: tuple[str, str], rename: Sequence[str], name: str) -> CheckpointError:
+    old, new = both
+    return CheckpointError(
+        "a renaming gives two tensors one name",
+        found=f"{name} has {old} and {new}; --rename {' '.join(rename)} makes {new} of both",
+        expected="names that differ",
+        fix=f"rename the other one, too: --rename {new}=OTHER; or leave it out: --ignore '{new}'",
+    )
 
 
 def _without_ignored(

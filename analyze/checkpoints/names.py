@@ -82,6 +82,16 @@ def renamed(
     return _renamed(weights, apply)
 
 
+def colliding(weights: Iterable[str], rules: Iterable[str]) -> tuple[str, str] | None:
+    """A name that the user's rules change into one that another tensor has, and that name."""
+    names = list(weights)
+    others = {key: key for key in names}
+    for old, new in ((key, next(iter(renamed({key: key}, rules)))) for key in names):
+        if old != new and new in others and next(iter(renamed({new: new}, rules))) == new:
+            return old, new
+    return None
+
+
 def carried(versions: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
     """The versions by the new paths of the modules.
 

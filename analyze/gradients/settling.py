@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from analyze.errors import InputError, listed
 from analyze.gradients.attributes import Attributes
@@ -150,8 +151,8 @@ def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) ->
         replica: What that gave.
     """
     like = next((p for p in original.parameters() if p.is_floating_point()), None)
-    if like is None:
-        return
+    if like is None or any(isinstance(module, LazyModuleMixin) for module in original.modules()):
+        return  # of a lazy one a pass would change the classes
     with _as_it_was(original):
         theirs = partial(call, original, like.device, like.dtype)
         outputs = [tried(theirs, gradients=False).output for _ in range(2)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError
-from analyze.gradients.losses.loss import NO_FACTS, Facts, Loss
+from analyze.gradients.losses.loss import ENTRIES, NO_FACTS, Facts, Loss
 from analyze.gradients.losses.one_precision import OnePrecision
 from analyze.user_code import told
 
@@ -69,6 +69,39 @@ class UserLoss(Loss):
             return torch.autograd.grad(total, leaf)[0]
         except Exception as error:  # whatever the user's code or its backward pass raises
             raise self._fails(error, output, target) from error
+
+    def losses_and_seed(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each example; with a look at whether they change when others are left out.
+
+        Every two examples are parted once: by the digits of their places as binary numbers.
+
+        Raises:
+            InputError: a loss changes.
+
+        Cost: the losses of a batch of N once more for each of its ``log2 N`` digits; twice in all
+            where the output is large.
+        """
+        losses = self.per_example(output, target)
+        digits = max(1, (len(output) - 1).bit_length())
+        if output.numel() > ENTRIES["cpu"]:
+            digits = min(digits, 2)
+        places = torch.arange(len(output), device=output.device)
+        for digit in range(digits if len(output) > 1 else 0):
+            for rows in ((places >> digit) % 2 == 0, (places >> digit) % 2 == 1):
+                apart = self.per_example(output[rows], target[rows])
+                off = (apart - losses[rows]).abs() > MIXED * losses[rows].abs().clamp_min(1.0)
+                if bool(off.any()):
+                    raise self._mixes(losses[rows][off][0], apart[off][0])
+        return losses, self.seed(output, target)
+
+    def _mixes(self, together: Tensor, apart: Tensor) -> InputError:
+        return InputError(
+            "the loss mixes the examples of a batch",
+            found=f"{self.spec}: {float(together):.6g} for an example beside all others of a "
+            f"batch, {float(apart):.6g} beside half of them",
+            expected="a loss of each example on its own",
+            fix="take means, maxima and weights over the axes of one example, not over the batch",
+        )
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.full((len(output),), float("nan"))
