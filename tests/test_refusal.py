@@ -176,6 +176,23 @@ def test_a_backward_pass_that_is_wrong_for_a_batch_of_one_is_no_judge(method, mo
     assert "wrong for a batch of one here, by finite differences" in tree.attrs["provenance"]
 
 
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_no_example_is_measured_alone_where_that_is_wrong(batch_size):
+    torch.manual_seed(0)
+    model, x, targets = WrongFor(only_alone), vectors(), torch.arange(EXAMPLES) % 3
+    right = WrongFor(lambda count: False)
+    right.load_state_dict(model.state_dict())
+    expected = oracle.statistics(right, x, targets, [0] * EXAMPLES, 1)
+    probes = analyze.ProbeSet(x, targets)
+    tree = analyze.measure(
+        model, probes, device="cpu", precision="float64", folds=1, batch_size=batch_size
+    )
+    own = tree["parameters"].to_dataset().sel(parameter="first.weight")
+    assert own["method"].item() == "linear"
+    norms = own["gradient_sqnorm"].sum().item()
+    assert norms == pytest.approx(expected.squared_norms["first.weight"][0], rel=1e-9)
+
+
 def test_refuses_a_backward_pass_that_is_wrong_beside_others():
     """One example at a time could not be the judge of itself: finite differences are."""
     probes = analyze.ProbeSet(vectors(), torch.arange(EXAMPLES) % 3)

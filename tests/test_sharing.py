@@ -62,6 +62,7 @@ def by(monkeypatch) -> list[int]:
     def logged(*arguments):
         if arguments[-1] is not None:  # what takes the totals
             log.append(threading.get_ident())
+            time.sleep(0.005)  # long enough for the other threads to take their turns
         return measure(*arguments)
 
     monkeypatch.setattr(probe_batches, "measure_batch", logged)

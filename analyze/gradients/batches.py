@@ -54,11 +54,40 @@ class Batch:
 def batches(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch]:
     """All examples of all cells, cell after cell: full batches, but for the last one.
 
+    An example that would be left alone gets the one before it as a mate: torch's backward pass is
+    wrong for a batch of one, for some models.
+
     Args:
         cells: Rows of each cell; none where a cell is empty.
         size: Examples of a batch.
         most: Pieces of a batch, which ends early where it has so many.
     """
+    before: Batch | None = None
+    for batch in _full(cells, size, most):
+        kept, here = before, batch
+        if kept is not None and most > 1 and len(batch.rows) == 1 and len(kept.rows) > 2:
+            kept, here = _with_a_mate(kept, batch)
+        if kept is not None:
+            yield kept
+        before = here
+    if before is not None:
+        yield before
+
+
+def _with_a_mate(before: Batch, alone: Batch) -> tuple[Batch, Batch]:
+    """The last example of a batch goes to the one after it."""
+    *others, last = before.pieces
+    kept, moved = Piece(last.cell, last.rows[:-1]), Piece(last.cell, last.rows[-1:])
+    (single,) = alone.pieces
+    pieces = (moved, single)
+    if moved.cell == single.cell:
+        pieces = (Piece(single.cell, np.concatenate([moved.rows, single.rows])),)
+    left = (*others, kept) if len(kept.rows) else tuple(others)
+    return Batch(left), Batch(pieces)
+
+
+def _full(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch]:
+    """Full batches, but for those with too many pieces and the last."""
     pieces: list[Piece] = []
     room = size
     for cell, rows in enumerate(cells):

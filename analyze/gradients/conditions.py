@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -67,6 +68,7 @@ def _conditions() -> Iterator[None]:
         _no_activation_checkpointing(),
         _recurrence_without_cudnn(),
         _nothing_compiled(),
+        _slow_is_not_wrong(),
     ):
         yield
 
@@ -162,6 +164,18 @@ class _Straight:
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
         """The function's own result."""
         return function(*args)
+
+
+@contextmanager
+def _slow_is_not_wrong() -> Iterator[None]:
+    """What has no batching rule under ``vmap`` is slow, of which torch warns.
+
+    Here, and not around each call: filters of warnings are all threads', and one that puts them
+    back would take them from another.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        yield
 
 
 @contextmanager

@@ -6,7 +6,6 @@ but autograd. Both take the seed of the ordinary backward pass, so the loss is t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -49,9 +48,7 @@ def vmap_grad(
     found = {name: _Growing(parts) for name in names}
     for start in range(0, len(inputs), step):
         rows = slice(start, start + step)
-        with warnings.catch_warnings():  # what has no batching rule is slow, not wrong
-            warnings.filterwarnings("ignore", message="There is a performance drop")
-            grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
+        grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
         for name, values in grads.items():
             found[name].add(values.detach())
     replica.forget()

@@ -37,6 +37,7 @@ class ProbeBatches:
         self._loader = loader
         self._loss = loss
         self._memory = memory
+        self.smallest = 1  # examples that a batch must have
 
     def of_all(self, replica: Replica) -> list[Batch]:
         """Of all examples, in order."""
@@ -122,4 +123,4 @@ class ProbeBatches:
         self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None
     ) -> Iterator[Batch]:
         most = most_parts(self._memory.device, replica.values)
-        return batches(rows, size or self._memory.batch_size, most)
+        return batches(rows, max(self.smallest, size or self._memory.batch_size), most)

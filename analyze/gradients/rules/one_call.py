@@ -8,7 +8,6 @@ examples lie in the output, and costs a factor N in that one call.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,9 +36,7 @@ class OfOneCall(Form):
 
     def explicit(self, start: int, stop: int) -> Tensor:
         weight = self.call.arguments[self.argument]
-        with warnings.catch_warnings(), torch.enable_grad():
-            # What has no batching rule is slow, not wrong.
-            warnings.filterwarnings("ignore", message="There is a performance drop")
+        with torch.enable_grad():
             if self.alone:
                 found = self._alone(weight, start, stop)
             else:
