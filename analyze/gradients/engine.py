@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -213,7 +213,7 @@ class Engine:
             "algorithms": dict(self.plan.algorithms),
             "errors": dict(self.proof.errors),
             "rounding": sorted(self.proof.rounding),
-            "levels": dict(self.proof.levels),
+            "levels": asdict(self.proof.levels),
             "dtype": self.proof.dtype,
             "examples": self.proof.examples,
         }
@@ -230,7 +230,9 @@ class Engine:
         errors = self.proof.errors
         errors |= {n: max(e, errors.get(n, 0.0)) for n, e in state["errors"].items()}
         self.proof.rounding |= set(state["rounding"])
-        self.proof.levels |= state.get("levels", {})  # not told by older versions
+        levels = state.get("levels", {})  # not told by older versions
+        self.proof.levels.rounding |= levels.get("rounding", {})
+        self.proof.levels.real |= levels.get("real", {})
         self.proof.dtype = state["dtype"]
         self.proof.examples = max(self.proof.examples, state["examples"])
         self.memory.adopt(state["batch_size"], state.get("host_sums", False))

@@ -42,14 +42,26 @@ ZERO = "zero: unproven"
 
 
 @dataclass
+class Levels:
+    """Largest squared norms, as shares of the network's, that parameters as small as rounding had.
+
+    Args:
+        rounding: Of those that were found to be nothing else: the largest of any checkpoint.
+        real: Of those that were found to be gradients: the smallest.
+    """
+
+    rounding: dict[str, float] = field(default_factory=dict)
+    real: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
 class Proof:
     """What was compared so far, over all checkpoints.
 
     Args:
         errors: Largest relative error of each proven parameter's squared norms.
         rounding: Parameters whose gradient was never more than rounding, but not always zero.
-        levels: Of these, the largest squared norm that was found to be rounding, as a share of the
-            network's.
+        levels: At which sizes they were judged.
         dtype: Precision of the comparison.
         examples: How many examples were compared.
         notes: Gets why a method gave way to the next one, for the user.
@@ -57,7 +69,7 @@ class Proof:
 
     errors: dict[str, float] = field(default_factory=dict)
     rounding: set[str] = field(default_factory=set)
-    levels: dict[str, float] = field(default_factory=dict)
+    levels: Levels = field(default_factory=Levels)
     dtype: str = "float64"
     examples: int = 0
     notes: list[str] = field(default_factory=list)

@@ -17,13 +17,14 @@ from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.observation import Observation
 from analyze.gradients.precision import ANEW, rounding_share, shaken
-from analyze.gradients.proof import RESOLVED
+from analyze.gradients.proof import RESOLVED, Levels
 from analyze.gradients.reference import Gradients, squared_norm, together
 from analyze.gradients.replica import Replica
 
 EXAMPLES = 16  # at a time
+FEW = 8  # probes of the first look
 SHAKES = 2
-AS_BEFORE = 16.0  # times a level that was found to be rounding before
+AS_BEFORE = 16.0  # times a level that was judged before, or a part of it
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ def verdicts(
     loader: ProbeLoader,
     loss: Loss,
     precision: tuple[torch.dtype, torch.dtype],
-    levels: dict[str, float],
+    levels: Levels,
 ) -> Verdicts:
     """Judge each parameter by the probes that show most of it.
 
     A parameter of which any probe shows more than ``(64 eps)^2`` of the network's squared gradient
-    is none of these. Of the others the gradient of their strongest probes together is taken, by
-    plain autograd: in the run's precision, in the reference's, and there with the last digits of
-    every weight changed. They must agree to a tenth.
+    is none of these. Of the others the gradient of a few probes together is taken, by plain
+    autograd: in the run's precision, in the reference's, and there with the last digits of every
+    weight changed. They must agree to a tenth; if not, for the strongest probe of each parameter.
 
     Args:
         seen: What the run found.
@@ -62,34 +63,55 @@ def verdicts(
         loader: Of the probes.
         loss: Of one of them.
         precision: The coarsest inside the replica, and inside the reference.
-        levels: Shares of the network's squared gradient that were rounding at other checkpoints;
-            what is near its own is taken for rounding. Brought up to date.
+        levels: Sizes that were judged at other checkpoints: what is near one of them is not judged
+            again. Brought up to date.
 
-    Cost: nothing where no parameter is that small; else four passes over their strongest probes.
+    Cost: nothing where no parameter is that small, or all are known; else four passes over eight
+    probes, and over the strongest probes of what these do not settle.
     """
-    own, exact = precision
-    small = {
-        name: (float(share), int(row))
+    share = {
+        name: float(share)
         for name, share, row in zip(seen.names, seen.share, seen.strongest, strict=True)
-        if row >= 0 and share <= rounding_share(own)
+        if row >= 0 and share <= rounding_share(precision[0])
     }
-    known = {n for n, (share, _) in small.items() if share <= AS_BEFORE * levels.get(n, 0.0)}
-    judged = small.keys() - known
-    if not judged:
-        return Verdicts(frozenset(known), frozenset())
-    rows = np.unique([small[name][1] for name in judged])
+    noise = {n for n in share if share[n] <= AS_BEFORE * levels.rounding.get(n, 0.0)}
+    real = {n for n in share if AS_BEFORE * share[n] >= levels.real.get(n, np.inf)}
+    judged = share.keys() - (noise ^ real)
+    strongest = dict(zip(seen.names, seen.strongest.tolist(), strict=True))
+    left, lost = set(judged), set()
+    for most in (FEW, None):
+        if left:
+            rows, counts = np.unique([strongest[name] for name in left], return_counts=True)
+            rows = np.sort(rows[np.argsort(-counts, kind="stable")][:most])
+            resolved, lost = _resolved(replica, reference, loader, rows, loss, precision, left)
+            left -= resolved
+    for name in left:
+        levels.rounding[name] = max(levels.rounding.get(name, 0.0), share[name])
+    for name in judged - left:
+        levels.real[name] = min(levels.real.get(name, np.inf), share[name])
+    return Verdicts(frozenset(left | (noise - real)), frozenset(lost & left))
+
+
+def _resolved(
+    replica: Replica,
+    reference: Replica,
+    loader: ProbeLoader,
+    rows: np.ndarray,
+    loss: Loss,
+    precision: tuple[torch.dtype, torch.dtype],
+    names: Collection[str],
+) -> tuple[set[str], set[str]]:
+    """Parameters with a gradient over some probes; and those with one in the reference alone."""
+    own, exact = precision
     rows = rows if len(rows) > 1 else rows.repeat(2)  # a batch of one may be wrong in torch itself
-    truth = _sums(reference, loader, rows, loss, judged)
-    steady = set(judged)
+    truth = _sums(reference, loader, rows, loss, names)
+    steady = set(truth)
     for seed in range(SHAKES):
         with shaken(reference, exact, seed, ANEW):
-            moved = _sums(reference, loader, rows, loss, judged)
-        steady &= _agreeing(truth, moved)
-    plain = truth if own == exact else _sums(replica, loader, rows, loss, judged)
-    real = steady & _agreeing(truth, plain)
-    for name in judged - real:
-        levels[name] = max(levels.get(name, 0.0), small[name][0])
-    return Verdicts(frozenset(known | (judged - real)), frozenset(steady - real))
+            steady &= _agreeing(truth, _sums(reference, loader, rows, loss, names))
+    plain = truth if own == exact else _sums(replica, loader, rows, loss, names)
+    both = steady & _agreeing(truth, plain)
+    return both, steady - both
 
 
 def _sums(
