@@ -121,6 +121,7 @@ class Engine:
         self.threads = 1  # that may share the batches of a model
         self.shares = 1  # of a model's batches, each measured by one thread if several
         self.precision = self.dtype, torch.float64  # inside the model, and inside its reference
+        self._reference_dtype: torch.dtype | None = None  # float64, where the models run in it
         self._selected: frozenset[str] | None = None
         self._settled: Settled | None = None  # what all models' passes need
         self._standing_out = extremes(probes.inputs)
@@ -493,17 +494,23 @@ class Engine:
         return replica
 
     def _reference(self, replica: Replica) -> Replica:
-        """The replica in float64 where the model runs in it, both ways, else a copy as it is."""
+        """The replica in float64 where the model runs in it, both ways, else a copy as it is.
+
+        Which one is found out on the first model: the others have its architecture.
+        """
+        if self._reference_dtype is not None:
+            return replica.as_dtype(self._reference_dtype)
+        self._reference_dtype = torch.float64
         exact = replica.as_dtype(torch.float64)
         try:
-            if self.plan is None:
-                exact.check_own_weights(self._loader.take(self._spread(2)).inputs)
+            exact.check_own_weights(self._loader.take(self._spread(2)).inputs)
             output = exact(self._loader.take(self._spread(1)).inputs)
             if output.requires_grad:
                 seeded(output, torch.ones_like(output)).backward()
         except InputError:
             raise
         except Exception:  # float32 alone, for torch or for the model
+            self._reference_dtype = self.dtype
             return replica.as_dtype(self.dtype)
         for parameter in exact.parameters.values():
             parameter.grad = None
