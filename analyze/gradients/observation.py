@@ -15,7 +15,7 @@ from analyze.gradients.batch import OfExamples
 from analyze.gradients.batches import Batch
 
 APART = 32  # probes of which one is measured again elsewhere
-COMPLETE = 2.0  # seconds that one probe of every batch may take, however small the batches are
+COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
 TWICE = 0.2  # seconds that two may
 
 
@@ -44,8 +44,8 @@ class Watch:
     def companies(self, size: int, seconds: float) -> list[np.ndarray]:
         """Batches of those that are measured again; one that would be alone has another watched.
 
-        As many as take a thirty-second of the time; of each batch one where that takes two seconds
-        at most, and two where that takes a fifth of a second.
+        As many as take a thirty-second of the time; of each batch one where that takes half a
+        second at most, and two where that takes a fifth of one.
 
         Args:
             size: Of a batch.
