@@ -79,7 +79,7 @@ def _with_a_mate(before: Batch, alone: Batch) -> tuple[Batch, Batch]:
     *others, last = before.pieces
     kept, moved = Piece(last.cell, last.rows[:-1]), Piece(last.cell, last.rows[-1:])
     (single,) = alone.pieces
-    pieces = (moved, single)
+    pieces: tuple[Piece, ...] = (moved, single)
     if moved.cell == single.cell:
         pieces = (Piece(single.cell, np.concatenate([moved.rows, single.rows])),)
     left = (*others, kept) if len(kept.rows) else tuple(others)

@@ -78,7 +78,7 @@ def verdicts(
     real = {n for n in share if AS_BEFORE * share[n] >= levels.real.get(n, np.inf)}
     judged = share.keys() - (noise ^ real)
     strongest = dict(zip(seen.names, seen.strongest.tolist(), strict=True))
-    left, lost = set(judged), set()
+    left, lost = set(judged), set[str]()
     for most in (FEW, None):
         if left:
             rows, counts = np.unique([strongest[name] for name in left], return_counts=True)
