@@ -39,6 +39,7 @@ METHODS = {  # that cast to what their name says
     getattr(Tensor, "cfloat"): torch.complex64,  # noqa: B009 - unknown to its type stubs
     getattr(Tensor, "chalf"): torch.complex32,  # noqa: B009
 }
+# Names of functions that tell something of a tensor and compute nothing: passed on at once.
 TELLING = frozenset({"__get__", "dim", "size", "stride", "numel", "is_floating_point"})
 
 

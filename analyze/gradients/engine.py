@@ -39,7 +39,7 @@ from analyze.gradients.isolation import undisturbed
 from analyze.gradients.kinds import notes_on, precision_of
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.learning import otherwise
-from analyze.gradients.loader import ProbeLoader
+from analyze.gradients.loader import Examples, ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.memory import Memory, out_of_memory
@@ -474,7 +474,10 @@ class Engine:
         assert self.plan is not None
         if len(rows) == 1:  # for which a backward pass may be wrong
             rows = np.unique([rows[0], (rows[0] + 1) % len(self.probes)])
-        examples = self._loader.take(rows)
+        self._prove_with(reference, self._loader.take(rows))
+
+    def _prove_with(self, reference: Replica, examples: Examples) -> None:
+        assert self.plan is not None
         self.plan = prove(reference, *examples, self.loss, self.plan, self.proof, self.precision[1])
         self._batches.smallest = self.plan.copies
         if self.plan.copies > 1 and BESIDE_ITSELF not in self.notes:
@@ -597,8 +600,7 @@ class Engine:
         assert self.plan is not None
         self.plan, examples = otherwise(replica, failure, self.plan, self.notes)
         if examples is not None:
-            exact = self._reference(replica)
-            self.plan = prove(exact, *examples, self.loss, self.plan, self.proof, self.precision[1])
+            self._prove_with(self._reference(replica), Examples(*examples))
 
     def _spread(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets, and some extremes."""

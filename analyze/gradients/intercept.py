@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from analyze.gradients.computing import TELLING
 from analyze.gradients.plan import CallPlan
 from analyze.gradients.rewrites import rewritten, takes_packed_sequences
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
@@ -23,9 +24,6 @@ from analyze.gradients.weights import Weight, leaves
 
 OnGradient = Callable[[Tensor], Tensor | None]
 OnCall = Callable[[int, Call], OnGradient | None]
-
-# Names of functions that tell something of a tensor and compute nothing: passed on at once.
-TELLING = frozenset({"__get__", "dim", "size", "stride", "numel", "is_floating_point"})
 
 OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
 
