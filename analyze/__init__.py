@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analyze.comparison import compare
     from analyze.errors import InputError
-    from analyze.pipeline import measure, run
     from analyze.probes import ProbeSet
-    from analyze.store import open_results
+    from analyze.results.file import open_results
+    from analyze.runs.pipeline import measure, run
 
 __all__ = ["InputError", "ProbeSet", "compare", "measure", "open_results", "run"]
 
@@ -23,9 +23,9 @@ _HOMES = {
     "InputError": "analyze.errors",
     "ProbeSet": "analyze.probes",
     "compare": "analyze.comparison",
-    "measure": "analyze.pipeline",
-    "open_results": "analyze.store",
-    "run": "analyze.pipeline",
+    "measure": "analyze.runs.pipeline",
+    "open_results": "analyze.results.file",
+    "run": "analyze.runs.pipeline",
 }
 
 

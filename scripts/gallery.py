@@ -14,7 +14,7 @@ from analyze.comparison import layout
 from analyze.comparison.figures import draw_runs
 from analyze.figures.coherence_over_training import set_coherence_ticks
 from analyze.figures.style import style
-from analyze.report.layout import report_figures
+from analyze.reports.layout import report_figures
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_checkpoints"

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import analyze
 from analyze.models.builtin import SmallResNet
-from analyze.progress import for_stderr
+from analyze.runs.progress import for_stderr
 from tests.comparison import (
     Probes,
     Verdict,

@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 import analyze
 from analyze.cli import main
-from analyze.gradients import failures
+from analyze.gradients.step import failures
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
 from analyze.probes import write_probes
+from analyze.specs.model import ModelSpec
 
 torch.set_num_threads(1)  # the workers of pytest-xdist share the cores
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from analyze.gradients.measurement import Measurement, ParameterRow
 from analyze.probes import Cells, ProbeSet
-from analyze.results import OK, Row, build_tree
+from analyze.results.tree import OK, Row, build_tree
 
 DIRECTIONS = 6
 PARTS = ("conv", "norm", "attention", "mlp")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import analyze
-from analyze.gradients import batch
+from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.parts import Parts
 from analyze.gradients.engine import Engine
 from analyze.gradients.forms import (
     Explicit,
@@ -26,13 +27,12 @@ from analyze.gradients.forms import (
 )
 from analyze.gradients.forms.form import equal_parts
 from analyze.gradients.forms.outer_products import SINGLY, SINGLY_BY_ONEDNN
-from analyze.gradients.forms.parts import Parts
 from analyze.gradients.forms.unfolded import PRODUCTS
-from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
+from analyze.gradients.step import batch
 from tests import oracle
 from tests.cases import CASES, Case
 from tests.test_engine import SETTINGS, TIGHT, expected_of, with_probes

@@ -301,7 +301,7 @@ def test_an_output_of_ours_is_replaced(tiny, measured):
 
 def test_a_directory_without_write_permission_is_found_before_the_work(tiny, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
-    monkeypatch.setattr("analyze.pipeline.resolve", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("analyze.runs.pipeline.resolve", lambda *_: pytest.fail("work was begun"))
     assert_input_error(tiny.run(), "the output cannot be written", "Permission denied")
 
 

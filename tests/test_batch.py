@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analyze.gradients.batch import measure_batch
-from analyze.gradients.calibration import calibrate
-from analyze.gradients.conditions import measuring
+from analyze.gradients.calibrate.calibration import calibrate
+from analyze.gradients.checks.proof import Proof, prove
 from analyze.gradients.forms.outer_products import SINGLY
-from analyze.gradients.intercept import ForwardChangedError
 from analyze.gradients.losses import CrossEntropy
+from analyze.gradients.model.replica import Inputs, Replica
 from analyze.gradients.plan import FALLBACKS
-from analyze.gradients.proof import Proof, prove
-from analyze.gradients.replica import Inputs, Replica
+from analyze.gradients.step.batch import measure_batch
+from analyze.gradients.step.conditions import measuring
+from analyze.gradients.step.intercept import ForwardChangedError
 from tests.cases import CASES, CLASSES, Case, settled
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import analyze
-from analyze.gradients import batch_norm
+from analyze.gradients.step import batch_norm
 from tests import oracle
 
 

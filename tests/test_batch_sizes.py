@@ -14,7 +14,7 @@ from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
+from analyze.specs.model import ModelSpec
 from tests.conftest import SPEC, small_probes, small_weights
 
 RELATIVE = {"float32": 1e-5, "float64": 1e-9}  # no ReLU of this network is near its kink

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from analyze.gradients.batches import batches
+from analyze.gradients.data.batches import batches
 
 CELLS = [[3, 0, 5, 1], [8], [1] * 9, [0, 0, 20, 2], [7, 7, 7]]
 

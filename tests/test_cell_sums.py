@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from analyze.gradients.cell_sums import FEW, CellSums
-from analyze.gradients.forms.parts import stacked
-from analyze.gradients.gram_matrix import gram_matrices
+from analyze.gradients.data.parts import stacked
+from analyze.gradients.sums.cell_sums import FEW, CellSums
+from analyze.gradients.sums.gram_matrix import gram_matrices
 
 CPU = torch.device("cpu")
 SHAPE = (4, 3, 2)

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from analyze.checkpoints.discovery import common_prefix, find_checkpoints, select
-from analyze.checkpoints.naming import epoch_in_name, natural_key, step_in_name
+from analyze.checkpoints.finding.discovery import common_prefix, find_checkpoints, select
+from analyze.checkpoints.naming.file_names import epoch_in_name, natural_key, step_in_name
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
 from tests.conftest import assert_three_facts

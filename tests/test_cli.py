@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 import analyze
-from analyze.job import Options, resolve
 from analyze.probes import write_probes
+from analyze.runs.job import Options, resolve
 from analyze.statistics.warnings import KINDS, kinds_of, marks_of
 from tests.conftest import NAMES, SPEC, SUBSETS, call, make_run, small_probes
 
@@ -239,7 +239,7 @@ def test_show_as_json(measured, options):
 def test_infinity_is_not_json(measured, monkeypatch):
     tree = analyze.open_results(measured.output)
     tree["network"]["m_coherence_stderr"].values[0, 0] = np.inf
-    monkeypatch.setattr("analyze.store.open_results", lambda path: tree)
+    monkeypatch.setattr("analyze.results.file.open_results", lambda path: tree)
     assert parsed(call("show", "any", "--json").stdout)[0]["m_coherence_stderr"] is None
 
 

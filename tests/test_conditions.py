@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from analyze.gradients.conditions import RECURRENT, _precisions, measuring
+from analyze.gradients.step.conditions import RECURRENT, _precisions, measuring
 
 
 def settings() -> tuple[object, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.fitting.fit import fit
 from analyze.errors import CheckpointError
 from analyze.models.conversion import converted
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from analyze.errors import InputError
-from analyze.gradients.devices import resolve_device
+from analyze.gradients.device.devices import resolve_device
 
 FLOAT32, FLOAT64 = torch.float32, torch.float64
 

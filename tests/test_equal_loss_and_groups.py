@@ -16,8 +16,8 @@ from analyze.comparison.groups import group_map
 from analyze.comparison.layout import comparison_figures, layers_figure, training_figure
 from analyze.comparison.loss_levels import NOT_REACHED, first_crossings
 from analyze.comparison.rows import loss_rows
+from analyze.results.file import write_results
 from analyze.statistics import estimate
-from analyze.store import write_results
 from tests.conftest import assert_input_error, call
 from tests.synthetic import synthetic
 

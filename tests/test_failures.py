@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import analyze
-from analyze.check import check
 from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import ALONE, RULES
-from analyze.job import Options
+from analyze.runs.check import check
+from analyze.runs.job import Options
 from tests.conftest import TinyRun
 from tests.test_engine import assert_agrees, expected_of, with_probes
 from tests.test_proof import case_of, exchange
@@ -68,7 +68,7 @@ def test_a_rule_that_fails_when_it_is_chosen_is_told(monkeypatch):
 
 @pytest.mark.usefixtures("rules_may_fail")
 def test_what_fails_when_all_uses_are_there_is_told(monkeypatch):
-    monkeypatch.setattr("analyze.gradients.batch.combined", failing)
+    monkeypatch.setattr("analyze.gradients.step.batch.combined", failing)
     model, probes = with_probes(case_of("linear"))
     tree = analyze.measure(model, probes, **SETTINGS)
     assert all("the rule linear failed: KeyError" in note for note in warnings_of(tree))

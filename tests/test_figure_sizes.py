@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from analyze.figures.style import style
-from analyze.report.layout import report_figures
+from analyze.reports.layout import report_figures
 from tests.synthetic import synthetic
 
 SLACK = 1.0  # pixels that boxes of neighbouring texts may share

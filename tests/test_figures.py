@@ -29,7 +29,7 @@ from analyze.figures.lines import shown_subsets, spread
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, training
-from analyze.report.layout import training_figure
+from analyze.reports.layout import training_figure
 from analyze.statistics.warnings import flag_group
 
 STEPS = (0, 4, 8, 16, 32, 64, 128, 256, 448, 640, 960, 1280)
@@ -415,7 +415,7 @@ def test_names_are_no_formulas():
 
 def test_figures_and_report_import_neither_torch_nor_pyplot():
     program = (
-        "import sys, analyze.report, analyze.figures.layer_heatmap; "
+        "import sys, analyze.reports, analyze.figures.layer_heatmap; "
         "print([m for m in ('torch', 'matplotlib.pyplot') if m in sys.modules])"
     )
     found = subprocess.run(

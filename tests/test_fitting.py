@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.fitting.fit import fit
 from analyze.errors import CheckpointError
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import analyze
-from analyze.checkpoints import watch
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
-from analyze.checkpoints.series import in_order
+from analyze.checkpoints.finding import watch
+from analyze.checkpoints.finding.series import in_order
 from tests.conftest import NAMES, TinyRun, assert_input_error, call, small_weights
 from tests.crash import assert_same_arrays
 

@@ -14,12 +14,12 @@ from torch.nn.utils import parametrizations, prune
 from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 
-from analyze.checkpoints.fitting import fit
-from analyze.checkpoints.names import prefixes_of
+from analyze.checkpoints.fitting.fit import fit
+from analyze.checkpoints.fitting.tensor_names import prefixes_of
 from analyze.errors import CheckpointError
-from analyze.loading import _resized
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
+from analyze.runs.loading import _resized
+from analyze.specs.model import ModelSpec
 
 X = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
 OLD = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

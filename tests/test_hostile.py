@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save as as_safetensors
 from safetensors.torch import save_file
 
-from analyze.checkpoints.discovery import find
+from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
@@ -387,7 +387,7 @@ SEEDS = {
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_damage_of_any_kind_is_a_clear_error(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("analyze.checkpoints.discovery.PAUSE", 0)
+    monkeypatch.setattr("analyze.checkpoints.finding.discovery.PAUSE", 0)
     hypothesis = pytest.importorskip("hypothesis")
     from hypothesis import strategies as st
 

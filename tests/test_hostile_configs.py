@@ -10,7 +10,7 @@ import torch
 
 from analyze.errors import InputError
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
+from analyze.specs.model import ModelSpec
 from tests.conftest import assert_three_facts
 from tests.test_model_zoos import BERT, FOREIGN, GPT2
 

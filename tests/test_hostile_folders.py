@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from analyze import whole_file
-from analyze.checkpoints import watch
-from analyze.checkpoints.duplicates import without_duplicates
-from analyze.checkpoints.names import prefixes_of
+from analyze.checkpoints.finding import watch
+from analyze.checkpoints.finding.duplicates import without_duplicates
+from analyze.checkpoints.fitting.tensor_names import prefixes_of
 from analyze.checkpoints.reading import PLAIN
 from analyze.errors import MOST_CHARACTERS, InputError, out_of_memory
-from analyze.units.folder import Folder
-from analyze.units.interruption import Interrupted, check_interruption, interruptible
-from analyze.user_files import files_of
-from analyze.whole_file import drop_part, drop_parts_in, write_whole
+from analyze.files import whole as whole_file
+from analyze.files.whole import drop_part, drop_parts_in, write_whole
+from analyze.runs.units.folder import Folder
+from analyze.runs.units.interruption import Interrupted, check_interruption, interruptible
+from analyze.specs.user_files import files_of
 from tests.conftest import small_weights
 
 
@@ -82,7 +82,7 @@ def test_an_output_that_is_a_link_is_written_where_it_points(tmp_path):
 
 
 def test_a_name_that_leaves_no_room_is_refused_before_the_work(tmp_path):
-    from analyze.store import check_writable
+    from analyze.results.file import check_writable
 
     with pytest.raises(InputError, match="output cannot be written") as error:
         check_writable(tmp_path / f"{'x' * 250}.h5")
@@ -181,8 +181,8 @@ def test_a_signal_in_a_destructor_is_not_lost(tmp_path):
 
 
 def test_copies_are_found_by_reading_each_file_twice_at_most(tmp_path, monkeypatch):
-    from analyze.checkpoints import duplicates
-    from analyze.checkpoints.discovery import find
+    from analyze.checkpoints.finding import duplicates
+    from analyze.checkpoints.finding.discovery import find
 
     names = [f"{a}{b}" for a in "abcdef" for b in "abcdef"]
     for k, name in enumerate(names):
@@ -215,7 +215,7 @@ STATES = {  # extra states of a copy, and whether it is told from the first, whi
 
 @pytest.mark.parametrize("case", STATES)
 def test_copies_have_the_same_extra_states(tmp_path, case):
-    from analyze.checkpoints.discovery import find
+    from analyze.checkpoints.finding.discovery import find
 
     other, same = STATES[case]
     for name, state in (("a.pt", {"n": 1}), ("b.pt", other)):
@@ -225,7 +225,7 @@ def test_copies_have_the_same_extra_states(tmp_path, case):
 
 
 def test_names_cannot_be_written_so_that_others_look_like_them(tmp_path):
-    from analyze.checkpoints.discovery import find
+    from analyze.checkpoints.finding.discovery import find
 
     one, two = torch.ones(3), torch.ones(3)
     torch.save({"a": one, "b\ud800": two}, tmp_path / "a.pt")

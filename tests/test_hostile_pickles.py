@@ -12,10 +12,10 @@ import struct
 import pytest
 import torch
 
-from analyze.checkpoints.discovery import find
-from analyze.checkpoints.pickles import load_values
-from analyze.checkpoints.plain_pickle import Machine, Name, Record, UnknownNameError
+from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.reading import read_content, read_weights
+from analyze.checkpoints.torch_files.pickles import load_values
+from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.errors import CheckpointError
 from tests.test_hostile import WEIGHTS, archive
 from tests.test_hostile_metadata import distributed
@@ -96,7 +96,7 @@ def test_every_protocol_of_pickles_is_read(protocol):
         "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)), "set": {1, "a"}, 7: {},
     }  # fmt: skip
     content["twice"][1] = content["twice"][0]
-    from analyze.checkpoints.pickled_values import names
+    from analyze.checkpoints.torch_files.pickled_values import names
 
     known = names()
     found = Machine(io.BytesIO(pickle.dumps(content, protocol)), known.__getitem__).load()

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import analyze
-from analyze import whole_file
+from analyze.files import whole as whole_file
 from analyze.probes import read_probes, write_probes
 from analyze.probes.cells import check_columns
 from tests.conftest import assert_input_error, call, small_probes

@@ -175,7 +175,7 @@ def test_names_that_begin_with_a_line_below_are_in_the_legend():
 
 @pytest.mark.parametrize("name", ["=1+1", "@SUM(1)", "+1", "-1", " =1", "\t=1", "\uff1d1", "a"])
 def test_spreadsheets_run_no_name(name):
-    from analyze.show import as_csv
+    from analyze.results.rows import as_csv
 
     row = {"checkpoint": name, "m_coherence": -1.5, "warnings": []}
     cell = as_csv([row]).splitlines()[1].partition(",")[0]

@@ -14,10 +14,11 @@ import analyze
 SOURCE = Path(analyze.__file__).parent
 COMMANDS = ["scan", "check", "run", "show", "report", "compare", "probes build", "probes show"]
 LIGHT = [
-    "analyze", "analyze.cli", "analyze.comparison", "analyze.errors", "analyze.figures",
-    "analyze.probes", "analyze.report", "analyze.results", "analyze.run_card", "analyze.show",
-    "analyze.statistics",
-    "analyze.statistics.arrays", "analyze.statistics.labelled", "analyze.store", "analyze.tables",
+    "analyze", "analyze.cli", "analyze.cli.tables", "analyze.comparison", "analyze.errors",
+    "analyze.figures", "analyze.probes", "analyze.reports", "analyze.results.file",
+    "analyze.results.rows", "analyze.results.tree", "analyze.specs.run_card",
+    "analyze.statistics", "analyze.statistics.arrays", "analyze.statistics.labelled",
+    "analyze.text",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from analyze.checkpoints.discovery import NoCheckpointsError, find_checkpoints, select
+from analyze.checkpoints.finding.discovery import NoCheckpointsError, find_checkpoints, select
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_weights
 from tests.conftest import assert_three_facts

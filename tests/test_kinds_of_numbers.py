@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 import analyze
 from analyze.errors import InputError
-from analyze.gradients.conditions import measuring
-from analyze.gradients.kinds import refuse_quantised
+from analyze.gradients.numbers.kinds import refuse_quantised
+from analyze.gradients.step.conditions import measuring
 from analyze.probes import read_probes, write_probes
 from tests import oracle
 

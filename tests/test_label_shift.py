@@ -198,8 +198,8 @@ def test_a_sequence_without_anything_after_it_has_no_target():
 
 
 def test_losses_are_shown_per_token(tmp_path):
-    from analyze.report.summary import subset_summary
-    from analyze.store import write_results
+    from analyze.reports.summary import subset_summary
+    from analyze.results.file import write_results
 
     tree = measured(tokens(), padded(tokens()), SHIFTED)
     write_results(tree, tmp_path / "o.h5")

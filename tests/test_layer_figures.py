@@ -28,7 +28,7 @@ from analyze.figures.signed_cells import GREY, SMALLEST
 from analyze.figures.style import style
 from analyze.figures.subset_pairs import pairs
 from analyze.figures.training import training
-from analyze.report.layout import layer_panels_figure, layers_figure, report_figures
+from analyze.reports.layout import layer_panels_figure, layers_figure, report_figures
 from analyze.statistics.ratios import RATE, contrast
 from tests.synthetic import layer_names, synthetic
 

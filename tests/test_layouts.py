@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.discovery import find
-from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.finding.discovery import find
+from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_weights
-from analyze.scan import scan
+from analyze.checkpoints.scan import scan
 
 FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of
 

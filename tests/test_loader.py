@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import loader as loader_module
-from analyze.gradients.loader import ProbeLoader
+from analyze.gradients.data import loader as loader_module
+from analyze.gradients.data.loader import ProbeLoader
 
 CPU = torch.device("cpu")
 BATCHES = [np.array([4, 0]), np.array([1]), np.array([5, 3, 2])]

@@ -18,11 +18,11 @@ from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 
 import analyze
-from analyze.checkpoints.filling import finish_lazy
-from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.fitting.filling import finish_lazy
+from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.reading import read_weights
 from analyze.errors import CheckpointError
-from analyze.units.configuration import _architecture
+from analyze.runs.units.configuration import _architecture
 
 X = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
 OLD = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

@@ -10,18 +10,19 @@ import torch
 
 import analyze
 from analyze.gradients import engine as engine_module
-from analyze.gradients import forward, probe_batches
+from analyze.gradients.data.loader import ProbeLoader
+from analyze.gradients.device.memory import Memory, out_of_memory
 from analyze.gradients.engine import Engine
-from analyze.gradients.forward import losses_at
-from analyze.gradients.gram_matrix import gram_matrix
-from analyze.gradients.loader import ProbeLoader
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
-from analyze.gradients.memory import Memory, out_of_memory
-from analyze.gradients.replica import Replica
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.step import forward
+from analyze.gradients.step.forward import losses_at
+from analyze.gradients.sums.gram_matrix import gram_matrix
+from analyze.gradients.threads import probe_batches
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
-from analyze.provenance import circumstances
+from analyze.runs.provenance import circumstances
+from analyze.specs.model import ModelSpec
 from tests.conftest import SPEC, small_probes, small_weights
 
 

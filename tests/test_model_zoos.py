@@ -13,8 +13,8 @@ import torch
 import analyze
 from analyze.errors import InputError
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
 from analyze.probes import write_probes
+from analyze.specs.model import ModelSpec
 from tests.conftest import assert_input_error, call
 
 FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of

@@ -10,8 +10,8 @@ from torch import nn
 
 from analyze.errors import InputError
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
-from analyze.specs import Spec
+from analyze.specs.model import ModelSpec
+from analyze.specs.spec import Spec
 from tests.conftest import assert_input_error
 
 FACTORY = """

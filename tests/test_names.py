@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.discovery import select
-from analyze.checkpoints.naming import Named, read_names, tokens_in_name
-from analyze.checkpoints.runs import several_runs
-from analyze.checkpoints.series import in_order, in_order_with_deleted, remarks
+from analyze.checkpoints.finding.discovery import select
+from analyze.checkpoints.finding.one_run import several_runs
+from analyze.checkpoints.finding.series import in_order, in_order_with_deleted, remarks
+from analyze.checkpoints.naming.file_names import Named, read_names, tokens_in_name
 from tests.conftest import assert_input_error, call
 from tests.test_layouts import found, known, save, scan, weights
 
@@ -398,7 +398,8 @@ def test_any_series_is_in_order_or_a_warning_is_given():
 
 def test_nothing_depends_on_the_hash_seed():
     names = [name for names in NO_STEP.values() for name in names]
-    code = f"from analyze.checkpoints.naming import read_names; print(read_names({names!r}))"
+    home = "analyze.checkpoints.naming.file_names"
+    code = f"from {home} import read_names; print(read_names({names!r}))"
     said = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                        env=os.environ | {"PYTHONHASHSEED": str(seed)}).stdout

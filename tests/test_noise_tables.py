@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyze.checkpoints.discovery import find
+from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.options import Reading
 from analyze.errors import InputError
 from analyze.probes import read_probes

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analyze.comparison import page as comparison_page
-from analyze.report import page as report_page
+from analyze.reports import page as report_page
 from tests.browser import Reader, chromium
 from tests.comparisons import make_comparison
 from tests.test_figures import STEPS, make_tree, with_chance

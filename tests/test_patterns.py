@@ -9,7 +9,7 @@ import torch
 
 import analyze
 from analyze.gradients import engine as engine_module
-from analyze.gradients import learning
+from analyze.gradients.calibrate import learning
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings

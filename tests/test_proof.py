@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients import batch, rewrites, weights
+from analyze.gradients import rewrites
+from analyze.gradients.data.parts import Parts
 from analyze.gradients.forms import Apart, Explicit, Form, OuterProducts, Placed, ScatteredRows, Sum
 from analyze.gradients.forms import form as forms
-from analyze.gradients.forms.parts import Parts
 from analyze.gradients.rewrites import recurrent
-from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
+from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule, weights
 from analyze.gradients.rules.rule import KEPT
+from analyze.gradients.step import batch
 from tests import oracle
 from tests.cases import CASES, Case
 from tests.test_engine import TIGHT, measured, zero_to_rounding

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import analyze
-from analyze.gradients import calibration, plan
+from analyze.gradients import plan
+from analyze.gradients.calibrate import calibration
 from tests import oracle
 
 EXAMPLES = 6

@@ -13,7 +13,8 @@ import xarray as xr
 import analyze
 from analyze import statistics
 from analyze.errors import InputError
-from analyze.gradients import batch, engine
+from analyze.gradients import engine
+from analyze.gradients.step import batch
 from analyze.probes import Cells, write_probes
 from analyze.probes.subsets import Column
 from tests.conftest import TinyRun, assert_input_error, make_run, small_probes, small_weights

@@ -17,10 +17,10 @@ from analyze.pages.embedding import script_hash
 from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
 from analyze.pages.values import Value
-from analyze.report import write_report
-from analyze.report.layout import layers_figure, report_figures, training_figure
-from analyze.report.page import render_page
-from analyze.report.summary import (
+from analyze.reports import write_report
+from analyze.reports.layout import layers_figure, report_figures, training_figure
+from analyze.reports.page import render_page
+from analyze.reports.summary import (
     highest_layer,
     last_cosines,
     layer_summaries,

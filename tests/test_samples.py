@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import analyze
+from analyze.checkpoints.scan import scan
 from analyze.models.builtin import SmallResNet
-from analyze.scan import scan
 from tests.comparison import (
     Verdict,
     errors_of_oracle,

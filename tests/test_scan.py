@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import analyze
-from analyze.checkpoints.discovery import find
+from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.options import Reading
 from analyze.errors import InputError
 from tests.conftest import NAMES, assert_input_error, call, small_weights
@@ -189,7 +189,7 @@ def test_renamed_and_ignored_from_the_command_line(tiny):
 
 
 def test_a_title_is_one_line_however_narrow_the_table(capsys):
-    from analyze.tables import print_table
+    from analyze.cli.tables import print_table
 
     title = "a title of many words, longer than the table below it is wide"
     print_table(title, ["step"], [[1], [2]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import analyze
-from analyze.gradients import batch
+from analyze.gradients.step import batch
 from tests.conftest import TinyRun
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import probe_batches
 from analyze.gradients.engine import Engine
+from analyze.gradients.threads import probe_batches
 from analyze.probes import write_probes
 from tests.conftest import NAMES, small_probes, small_weights
 

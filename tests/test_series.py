@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from analyze.checkpoints.discovery import select
+from analyze.checkpoints.finding.discovery import select
+from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.options import Reading
-from analyze.checkpoints.runs import several_runs
-from analyze.job import Options, resolve
-from analyze.scan import scan
+from analyze.checkpoints.scan import scan
+from analyze.runs.job import Options, resolve
 from tests.conftest import assert_input_error, call
 from tests.test_layouts import (
     FOREIGN,
@@ -198,7 +198,7 @@ def test_what_is_still_being_written_is_left_for_later(tmp_path, monkeypatch):
     def meanwhile(_seconds: float) -> None:
         growing.write_bytes((tmp_path / "step_1.pt").read_bytes()[:900])
 
-    monkeypatch.setattr("analyze.checkpoints.discovery.time.sleep", meanwhile)
+    monkeypatch.setattr("analyze.checkpoints.finding.discovery.time.sleep", meanwhile)
     assert reasons(tmp_path) == {"step_2.pt": "still being written: run again later"}
     assert [c.name for c in found(tmp_path)] == ["step_1.pt"]
 

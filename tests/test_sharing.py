@@ -18,23 +18,24 @@ import torch
 from torch import Tensor, nn
 
 import analyze
-from analyze.check import check
 from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
-from analyze.gradients import estimate, probe_batches, sharing
-from analyze.gradients.conditions import threads_restored
+from analyze.gradients.calibrate import estimate
+from analyze.gradients.calibrate.estimate import BatchTime
 from analyze.gradients.engine import Engine
-from analyze.gradients.estimate import BatchTime
-from analyze.gradients.failures import MethodFailedError
-from analyze.gradients.isolation import undisturbed
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Measurement, Settings
-from analyze.gradients.replica import Inputs, Replica
-from analyze.gradients.sharing import in_turns, worthwhile_shares
-from analyze.gradients.turns import Turns
-from analyze.job import Options
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.step.conditions import threads_restored
+from analyze.gradients.step.failures import MethodFailedError
+from analyze.gradients.threads import probe_batches, sharing
+from analyze.gradients.threads.division import Division
+from analyze.gradients.threads.isolation import undisturbed
+from analyze.gradients.threads.sharing import in_turns, worthwhile_shares
+from analyze.gradients.threads.turns import Turns
 from analyze.probes import ProbeSet
-from analyze.processes.division import Division
+from analyze.runs.check import check
+from analyze.runs.job import Options
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays

@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 
 import analyze
-from analyze import seal
 from analyze.errors import InputError
-from analyze.store import check_writable, open_results, write_results
+from analyze.results.file import check_writable, open_results, write_results
+from analyze.results.tree import seal
 from tests.conftest import NAMES, SUBSETS, small_probes
 
 COHERENCE = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analyze.gradients import timing
+from analyze.gradients.device import timing
 
 COMPILING = timing.COMPILING
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from analyze.checkpoints.discovery import find
-from analyze.checkpoints.fitting import fit
+from analyze.checkpoints.finding.discovery import find
+from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError
 from tests.test_hostile import WEIGHTS, archive
@@ -25,8 +25,8 @@ def test_numbers_of_numpy_are_read_as_numbers(tmp_path):
 
 
 def test_arrays_of_numpy_keep_type_order_and_shape(tmp_path):
-    from analyze.checkpoints.numpy_values import with_arrays
-    from analyze.checkpoints.pickles import load_values
+    from analyze.checkpoints.torch_files.numpy_values import with_arrays
+    from analyze.checkpoints.torch_files.pickles import load_values
 
     arrays = {
         "columns": np.asfortranarray(np.arange(6).reshape(2, 3)),
@@ -85,7 +85,7 @@ def test_pickles_that_corrupt_memory(tmp_path, case):
     path = archive(tmp_path / "a.pt", {"a/data.pkl": body, "a/version": b"3\n"})
     code = (
         "import sys; from pathlib import Path\n"
-        "from analyze.checkpoints.pickles import load_values\n"
+        "from analyze.checkpoints.torch_files.pickles import load_values\n"
         "from analyze.errors import CheckpointError\n"
         "try: print(list(load_values(Path(sys.argv[1]))[0]))\n"
         "except CheckpointError as error: print(error.what)"

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import tracing
 from analyze.gradients.plan import FALLBACKS
-from analyze.gradients.tracing import RowsMixExamplesError, factors, owners, passes
+from analyze.gradients.step import tracing
+from analyze.gradients.step.tracing import RowsMixExamplesError, factors, owners, passes
 from tests.cases import EXAMPLES, Unpadded
 from tests.test_engine import SETTINGS, assert_agrees, measured
 from tests.test_proof import case_of

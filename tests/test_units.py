@@ -17,9 +17,9 @@ from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.models.building import build_model
-from analyze.models.specs import ModelSpec
-from analyze.units.files import read_sealed, write_sealed
-from analyze.units.lock import locked
+from analyze.runs.units.files import read_sealed, write_sealed
+from analyze.runs.units.lock import locked
+from analyze.specs.model import ModelSpec
 from tests.conftest import NAMES, SPEC, assert_input_error, small_probes, small_weights
 from tests.crash import assert_same_arrays
 
@@ -198,7 +198,7 @@ def test_what_a_killed_run_left_of_the_results_is_removed(tiny):
 
 
 def test_a_file_replaced_while_it_is_read_is_skipped(tiny, monkeypatch):
-    from analyze import loading
+    from analyze.runs import loading
 
     fill = loading.fill
 
@@ -284,7 +284,7 @@ def test_the_kind_of_weights_that_is_taken_anyway_is_no_other_configuration(tiny
 
 
 def test_units_of_another_version_are_kept_with_a_warning(tiny, measurements, monkeypatch):
-    from analyze import measuring
+    from analyze.runs import measuring
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "versions", lambda: {"gradient-coherence": "0.0.1"})
@@ -338,7 +338,7 @@ def loaded(seed: int) -> torch.nn.Module:
 @pytest.mark.parametrize("moment", ["before", "while it is read"])
 def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monkeypatch, moment):
     """After it was found, and after its hash was taken."""
-    from analyze import measuring
+    from analyze.runs import measuring
 
     name = "hash_of" if moment == "before" else "load"
     call, content = getattr(measuring, name), (tiny.path / NAMES[1]).read_bytes()
@@ -359,7 +359,7 @@ def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monk
 
 
 def test_a_file_that_vanishes_before_the_proof_is_skipped(tiny, monkeypatch):
-    from analyze import preparation
+    from analyze.runs import preparation
 
     call = preparation.loaded_model
 
@@ -411,7 +411,7 @@ def test_the_lock_file_of_a_killed_run_is_not_in_the_way(tiny):
 
 
 def test_a_file_system_without_locks_is_warned_of(tiny, monkeypatch):
-    from analyze.units import lock
+    from analyze.runs.units import lock
 
     def unsupported(descriptor, operation):
         raise OSError(37, "No locks available")

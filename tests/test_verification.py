@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import analyze
-from analyze.gradients import batch as batch_module
-from analyze.gradients.batches import batches
-from analyze.gradients.choice import extremes, telling
-from analyze.gradients.observation import Watch, watch
-from analyze.gradients.verification import agreement
+from analyze.gradients.checks.choice import extremes, telling
+from analyze.gradients.checks.verification import agreement
+from analyze.gradients.data.batches import batches
+from analyze.gradients.step import batch as batch_module
+from analyze.gradients.sums.observation import Watch, watch
 from tests import oracle
 
 EXAMPLES = 60

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 
 import analyze
-from analyze import store
+from analyze.results import file as store
 from analyze.statistics import describe
 from analyze.statistics.warnings import (
     FEW_EXAMPLES,

@@ -16,19 +16,19 @@ import pytest
 import torch
 
 import analyze
-from analyze import measuring
-from analyze.check import check
-from analyze.checkpoints import watch
+from analyze.checkpoints.finding import watch
 from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
-from analyze.gradients.conditions import threads_restored
+from analyze.gradients.device.timing import Timing
 from analyze.gradients.engine import Engine
-from analyze.gradients.timing import Timing
-from analyze.job import Options
-from analyze.processes import division
-from analyze.processes.division import Division, divided
-from analyze.processes.workers import Workers
-from analyze.units.lock import locked
+from analyze.gradients.step.conditions import threads_restored
+from analyze.gradients.threads import division
+from analyze.gradients.threads.division import Division, divided
+from analyze.runs import measuring
+from analyze.runs.check import check
+from analyze.runs.job import Options
+from analyze.runs.units.lock import locked
+from analyze.runs.workers.forks import Workers
 from tests.conftest import TinyRun, small_weights
 from tests.crash import assert_same_arrays
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from analyze.errors import CheckpointError, out_of_memory, printable
-from analyze.tables import size_text
+from analyze.text import size_text
 
 
 def as_text(path: Path | str) -> str:

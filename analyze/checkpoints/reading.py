@@ -13,8 +13,8 @@ from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.sharded import index_in, open_sharded
 from analyze.checkpoints.layouts.torch_file import open_torch
+from analyze.checkpoints.naming.progress import Progress, progress_in
 from analyze.checkpoints.options import Reading
-from analyze.checkpoints.progress import Progress, progress_in
 from analyze.checkpoints.state import Part, Parts, parts_at, parts_of, places
 from analyze.checkpoints.versions import StateDict
 from analyze.errors import CheckpointError

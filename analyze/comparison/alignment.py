@@ -17,7 +17,7 @@ from analyze.comparison.loss_levels import (
     training_loss,
 )
 from analyze.comparison.runs import Run
-from analyze.results import OK
+from analyze.results.tree import OK
 
 NO_CHECKPOINT = "no checkpoint here"
 

@@ -21,7 +21,7 @@ from analyze.pages.figures import inline_svg
 from analyze.pages.skeleton import render
 from analyze.pages.values import Value
 from analyze.probes.subsets import ALL
-from analyze.results import OK
+from analyze.results.tree import OK
 
 HERE = Path(__file__).parent
 COMMAND = "compare"

@@ -11,7 +11,7 @@ from analyze.comparison.matching import ALIGNMENTS
 from analyze.comparison.pairs import RATE
 from analyze.comparison.probe_identity import DIFFERENT, IDS
 from analyze.errors import listed
-from analyze.tables import with_error
+from analyze.text import with_error
 
 SETTINGS = "Settings that differ"
 SIDE_BY_SIDE = 3  # runs with a column of settings each

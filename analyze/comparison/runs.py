@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
-from analyze.store import open_results
+from analyze.results.file import open_results
 
 FEWEST, MOST = 2, 20
 

@@ -21,7 +21,7 @@ from analyze.comparison.runs import Run, Source, open_runs
 from analyze.comparison.settings import differing_settings
 from analyze.comparison.variables import described
 from analyze.errors import InputError
-from analyze.results import SCHEMA_VERSION
+from analyze.results.tree import SCHEMA_VERSION
 from analyze.statistics import estimate, group_by
 from analyze.statistics.grouping import block_of
 

@@ -10,10 +10,10 @@ import xarray as xr
 from analyze.comparison.layout import comparison_figures
 from analyze.comparison.page import COMMAND, render_page
 from analyze.errors import InputError
+from analyze.files.whole import drop_parts_in
 from analyze.pages.figures import save_figure
 from analyze.pages.writing import PAGE, refuse_foreign, write_page
-from analyze.store import write_results
-from analyze.whole_file import drop_parts_in
+from analyze.results.file import write_results
 
 FILE = "comparison.h5"
 

@@ -19,7 +19,7 @@ from analyze.figures.lines import EndLabel, write_end_labels
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
-from analyze.results import OK
+from analyze.results.tree import OK
 
 SHADES = (0.0, 0.3, 0.55, 0.72)  # of viridis: early checkpoints are dark
 LONGEST = 24  # characters of a layer's name

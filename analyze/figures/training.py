@@ -13,7 +13,7 @@ from analyze.errors import InputError, listed
 from analyze.figures.colours import WARNING
 from analyze.figures.names import figure_text, plain
 from analyze.probes.subsets import ALL
-from analyze.results import OK
+from analyze.results.tree import OK
 
 DENSE_EARLY = 0.25  # of the range: where the middle checkpoint lies when early ones are dense
 DECADES = 1e3  # ratio of the ends of an axis of losses from which it is logarithmic

@@ -19,46 +19,46 @@ import torch
 from torch import nn
 
 from analyze.errors import CheckpointError, InputError, listed
-from analyze.gradients.accumulation import Accumulation
-from analyze.gradients.batch import BatchResult
-from analyze.gradients.batch_norm import BatchNormStatistics
-from analyze.gradients.batches import Batch, Piece
-from analyze.gradients.calibration import calibrate
-from analyze.gradients.cell_sums import CellSums
-from analyze.gradients.choice import extremes, telling
-from analyze.gradients.conditions import measuring, threads_restored
-from analyze.gradients.devices import choose_batch_size, largest_batch_bytes, resolve_device
-from analyze.gradients.estimate import time_of_a_batch
-from analyze.gradients.failures import MethodFailedError
-from analyze.gradients.fit import check_fit
-from analyze.gradients.float64 import device_with_float64
-from analyze.gradients.forward import losses_of
-from analyze.gradients.gram_matrix import gram_matrices, seconds_of_gram
-from analyze.gradients.intercept import ForwardChangedError
-from analyze.gradients.isolation import undisturbed
-from analyze.gradients.kinds import notes_on, precision_of
+from analyze.gradients.calibrate.calibration import calibrate
+from analyze.gradients.calibrate.estimate import time_of_a_batch
+from analyze.gradients.calibrate.learning import otherwise
+from analyze.gradients.checks.choice import extremes, telling
+from analyze.gradients.checks.fit import check_fit
+from analyze.gradients.checks.non_finite import check_gradients, check_losses
+from analyze.gradients.checks.precision import precision_inside
+from analyze.gradients.checks.proof import Proof, inexact, prove
+from analyze.gradients.checks.refusal import refuse_mixing
+from analyze.gradients.checks.verdicts import verdicts
+from analyze.gradients.checks.verification import AT_MOST, Found, Verification
+from analyze.gradients.data.batches import Batch, Piece
+from analyze.gradients.data.loader import Examples, ProbeLoader
+from analyze.gradients.device.devices import choose_batch_size, largest_batch_bytes, resolve_device
+from analyze.gradients.device.memory import Memory, out_of_memory
+from analyze.gradients.device.timing import Timing, fastest, seconds
 from analyze.gradients.layers import selected_parameters
-from analyze.gradients.learning import otherwise
-from analyze.gradients.loader import Examples, ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
-from analyze.gradients.memory import Memory, out_of_memory
-from analyze.gradients.non_finite import check_gradients, check_losses
-from analyze.gradients.observation import Observation, watch
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.model.settling import Settled
+from analyze.gradients.numbers.float64 import device_with_float64
+from analyze.gradients.numbers.kinds import notes_on, precision_of
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Plan, merged
-from analyze.gradients.precision import precision_inside
-from analyze.gradients.probe_batches import ProbeBatches
-from analyze.gradients.proof import Proof, inexact, prove
-from analyze.gradients.refusal import refuse_mixing
-from analyze.gradients.replica import Replica
-from analyze.gradients.seeding import seeded
-from analyze.gradients.settling import Settled
-from analyze.gradients.sharing import worthwhile_shares
-from analyze.gradients.timing import Timing, fastest, seconds
-from analyze.gradients.verdicts import verdicts
-from analyze.gradients.verification import AT_MOST, Found, Verification
+from analyze.gradients.step.batch import BatchResult
+from analyze.gradients.step.batch_norm import BatchNormStatistics
+from analyze.gradients.step.conditions import measuring, threads_restored
+from analyze.gradients.step.failures import MethodFailedError
+from analyze.gradients.step.forward import losses_of
+from analyze.gradients.step.intercept import ForwardChangedError
+from analyze.gradients.step.seeding import seeded
+from analyze.gradients.sums.accumulation import Accumulation
+from analyze.gradients.sums.cell_sums import CellSums
+from analyze.gradients.sums.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.sums.observation import Observation, watch
+from analyze.gradients.threads.division import Division, divided
+from analyze.gradients.threads.isolation import undisturbed
+from analyze.gradients.threads.probe_batches import ProbeBatches
+from analyze.gradients.threads.sharing import worthwhile_shares
 from analyze.probes import Cells, ProbeSet
-from analyze.processes.division import Division, divided
 
 Result = TypeVar("Result")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

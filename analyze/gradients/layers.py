@@ -10,8 +10,8 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from analyze.errors import InputError, listed
 from analyze.gradients.measurement import ParameterRow
+from analyze.gradients.model.replica import aliases
 from analyze.gradients.plan import Plan
-from analyze.gradients.replica import aliases
 
 PARAMETRIZATIONS = ".parametrizations."
 

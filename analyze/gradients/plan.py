@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from analyze.gradients.layout import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleLayout
 
 VMAP = "vmap(grad)"
 ONE_AT_A_TIME = "one at a time"

@@ -13,8 +13,8 @@ from torch import nn
 from analyze.errors import InputError, listed
 from analyze.models.builtin import BUILTIN
 from analyze.models.huggingface import build_from_config
-from analyze.models.specs import LOADING, ModelSpec
-from analyze.user_code import load_function, told
+from analyze.specs.model import LOADING, ModelSpec
+from analyze.specs.user_code import load_function, told
 
 Factory = Callable[..., Any]
 

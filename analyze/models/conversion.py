@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analyze.checkpoints.mismatch import as_built
+from analyze.checkpoints.fitting.mismatch import as_built
 from analyze.errors import CheckpointError
 from analyze.models.huggingface import offline, silence
-from analyze.user_code import told
+from analyze.specs.user_code import told
 
 # Of a config: what would put other modules in place of the model's.
 REPLACING = ("quantization_config", "fusion_config", "compression_config")

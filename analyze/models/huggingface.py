@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from analyze.checkpoints.sidecars import read_json
+from analyze.checkpoints.naming.sidecars import read_json
 from analyze.errors import InputError
 from analyze.models.plain_configs import check_arguments, plain
 from analyze.models.sizes import check_size
-from analyze.models.specs import ModelSpec
+from analyze.specs.model import ModelSpec
 
 _of_fair_size: set[tuple[object, ...]] = set()  # configs whose models have been looked at
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.errors import InputError
-from analyze.models.specs import LOADING, ModelSpec
+from analyze.specs.model import LOADING, ModelSpec
 
 LEFT_OUT = re.compile(  # who saved it, from where, by what code, in which precision
     r"_?name_or_path|base_model_name_or_path|auto_map|custom_pipelines|trust_remote_code|"

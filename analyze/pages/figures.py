@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.style import style
-from analyze.whole_file import write_whole
+from analyze.files.whole import write_whole
 
 FORMATS = ("svg", "pdf", "png")
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}

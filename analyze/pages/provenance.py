@@ -11,7 +11,7 @@ from typing import Any
 import xarray as xr
 
 from analyze.figures.names import plain
-from analyze.results import OK
+from analyze.results.tree import OK
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 
 from analyze.pages.values import Value
 from analyze.statistics.warnings import KINDS
-from analyze.tables import cell_text
+from analyze.text import cell_text
 
 NOTHING = "\N{EN DASH}"
 LONG = 36  # characters

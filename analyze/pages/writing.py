@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analyze.errors import InputError
-from analyze.whole_file import write_whole
+from analyze.files.whole import write_whole
 
 PAGE = "index.html"
 

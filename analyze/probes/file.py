@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from analyze.errors import InputError, listed
+from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import Column
-from analyze.whole_file import write_whole
 
 MOST_CODES = 1_000_000  # of a column whose labels have no names
 REQUIRED = ("targets", "subset")

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
+from analyze.gradients.step.conditions import measuring, threads_restored
 from analyze.probes import ProbeSet
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import each_ratio, spread

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from analyze.gradients.batch import measure_batch
-from analyze.gradients.calibration import calibrate
+from analyze.gradients.calibrate.calibration import calibrate
 from analyze.gradients.losses import build_loss
-from analyze.gradients.replica import Inputs, Replica
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.step.batch import measure_batch
 
 
 class Found(NamedTuple):

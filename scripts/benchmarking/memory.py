@@ -56,7 +56,7 @@ def beside_plain(device: str, workload: Workload) -> dict[str, Any]:
 
 def measure(device: str, workload: str, way: str) -> Peak | None:
     """In this process; see ``peak_bytes``."""
-    from analyze.gradients.conditions import measuring
+    from analyze.gradients.step.conditions import measuring
 
     chosen = next(w for w in WORKLOADS[device] if w.name == workload)
     with measuring():

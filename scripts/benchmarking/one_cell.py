@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from analyze.gradients.conditions import measuring, threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
-from analyze.gradients.replica import Replica
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.step.conditions import measuring, threads_restored
 from analyze.probes import ProbeSet
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import each_ratio, spread

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable
 
-from analyze.gradients.timing import once
+from analyze.gradients.device.timing import once
 
 
 def each_ratio(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from analyze.gradients.conditions import measuring
+from analyze.gradients.step.conditions import measuring
 from scripts.benchmarking import memory
 from scripts.benchmarking.contenders import WAYS, Found, RefusedError, plain
 from scripts.benchmarking.errors import expected, in_double, worst_error

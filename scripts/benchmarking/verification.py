@@ -9,10 +9,10 @@ from unittest import mock
 
 import torch
 
-from analyze.gradients.conditions import threads_restored
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
+from analyze.gradients.step.conditions import threads_restored
 from analyze.probes import ProbeSet
 from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import Workload

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from analyze.gradients.timing import once
+from analyze.gradients.device.timing import once
 from scripts.benchmarking.paired import spread
 
 BATCH = 64
@@ -42,10 +42,10 @@ def plain_passes(run: str, start_only: bool) -> None:
     """The gradient of the summed loss of every checkpoint, ``BATCH`` probes at a time."""
     import torch
 
-    from analyze.gradients.conditions import measuring
-    from analyze.gradients.replica import Inputs
-    from analyze.job import Options, resolve
-    from analyze.loading import loaded_model
+    from analyze.gradients.model.replica import Inputs
+    from analyze.gradients.step.conditions import measuring
+    from analyze.runs.job import Options, resolve
+    from analyze.runs.loading import loaded_model
     from scripts.benchmarking.contenders import plain
 
     job = resolve(run, Options())

@@ -21,11 +21,11 @@ from torch import Tensor
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.marks import METADATA
 from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.pickled_tensors import found_by, names_in_torch_files
-from analyze.checkpoints.pickles import load_torch
-from analyze.checkpoints.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.checkpoints.state import Part, Stored
-from analyze.checkpoints.torch_archive import read_values
+from analyze.checkpoints.torch_files.pickled_tensors import found_by, names_in_torch_files
+from analyze.checkpoints.torch_files.pickles import load_torch
+from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
+from analyze.checkpoints.torch_files.torch_archive import read_values
 from analyze.errors import CheckpointError, InputError, RefusedError
 
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step

@@ -21,7 +21,7 @@ from torch import Tensor
 from analyze.checkpoints.damage import damaged
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.state import Part, Stored
-from analyze.checkpoints.torch_archive import ChangedError, read_storage, state_of
+from analyze.checkpoints.torch_files.torch_archive import ChangedError, read_storage, state_of
 
 
 def open_safetensors(path: Path) -> Opened:

@@ -11,10 +11,10 @@ from analyze.checkpoints.layouts.marks import FIRST, INDEX
 from analyze.checkpoints.layouts.opened import Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
-from analyze.checkpoints.links import real_path
-from analyze.checkpoints.sidecars import read_json
+from analyze.checkpoints.naming.sidecars import read_json
 from analyze.checkpoints.state import Part, Stored, tensors_in
 from analyze.errors import CheckpointError, counted, listed
+from analyze.files.links import real_path
 
 
 def index_in(folder: Path) -> Path | None:

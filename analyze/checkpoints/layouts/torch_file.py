@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.pickles import dictionary_in, open_values, values_read
 from analyze.checkpoints.state import Part
+from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values, values_read
 
 
 def open_torch(path: Path, *, trust: bool = False) -> Opened:

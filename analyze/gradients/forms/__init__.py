@@ -6,13 +6,13 @@ parameter, ``combination`` adds several up;
 ``squares`` and ``gathered`` make the sums of squares.
 """
 
+from analyze.gradients.data.parts import Parts, PartSums, rows
 from analyze.gradients.forms.combination import Sum, combined
 from analyze.gradients.forms.explicit import Explicit
 from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary
 from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.grams import Grams
 from analyze.gradients.forms.outer_products import OuterProducts
-from analyze.gradients.forms.parts import Parts, PartSums, rows
 from analyze.gradients.forms.placement import Apart, Geometry, Placed, PulledBack
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 from analyze.gradients.forms.squares import squared_norms

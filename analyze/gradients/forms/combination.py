@@ -10,12 +10,12 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from analyze.gradients.float64 import double
+from analyze.gradients.data.parts import Parts
 from analyze.gradients.forms.form import Choose, Form, Summary
 from analyze.gradients.forms.outer_products import OuterProducts
-from analyze.gradients.forms.parts import Parts
 from analyze.gradients.forms.placement import Apart, Placed
 from analyze.gradients.forms.scattered_rows import ScatteredRows
+from analyze.gradients.numbers.float64 import double
 
 
 def combined(forms: Sequence[Form]) -> Form:

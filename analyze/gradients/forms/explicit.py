@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from analyze.gradients.data.parts import Parts, rows, sums_of
 from analyze.gradients.forms.form import Choose, Form, Summary
-from analyze.gradients.forms.parts import Parts, rows, sums_of
 from analyze.gradients.forms.squares import squared_norms
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms.parts import Parts, PartSums
+from analyze.gradients.data.parts import Parts, PartSums
 from analyze.gradients.forms.squares import SquaredNorms, in_double
 
 # Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from analyze.gradients.data.parts import Parts, sums_of
 from analyze.gradients.forms.form import Form, Summary
-from analyze.gradients.forms.parts import Parts, sums_of
 from analyze.gradients.forms.squares import in_double
 
 SMALL = 1 << 16  # entries of one parameter's gradients

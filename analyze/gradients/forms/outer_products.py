@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from analyze.gradients.data.parts import Parts, PartSums, stacked
 from analyze.gradients.forms import onednn
 from analyze.gradients.forms.form import Choose, Form, Summary, made_again
 from analyze.gradients.forms.grams import (
@@ -19,7 +20,6 @@ from analyze.gradients.forms.grams import (
     grams_of_factors,
     norms_by_grams,
 )
-from analyze.gradients.forms.parts import Parts, PartSums, stacked
 from analyze.gradients.forms.squares import SquaredNorms, squared_norms
 from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from analyze.gradients.data.parts import Parts
 from analyze.gradients.forms.form import Choose, Form, Summary
-from analyze.gradients.forms.parts import Parts
 
 
 class Geometry(NamedTuple):

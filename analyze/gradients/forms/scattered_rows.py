@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analyze.gradients.data.parts import Parts
 from analyze.gradients.forms.form import Choose, Form, Summary
-from analyze.gradients.forms.parts import Parts
 from analyze.gradients.forms.squares import squared_norms
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from analyze.gradients.data.parts import stacked
 from analyze.gradients.forms import onednn
-from analyze.gradients.forms.parts import stacked
 
 Product = Callable[[Tensor, Tensor], Tensor]  # of two matrices
 

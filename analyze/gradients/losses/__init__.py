@@ -10,8 +10,8 @@ from analyze.gradients.losses.cross_entropy import CrossEntropy
 from analyze.gradients.losses.elementwise import BinaryCrossEntropy, SquaredError
 from analyze.gradients.losses.loss import ENTRIES, Facts, Loss, position_counts
 from analyze.gradients.losses.user import UserLoss
-from analyze.specs import Spec
-from analyze.user_code import load_function
+from analyze.specs.spec import Spec
+from analyze.specs.user_code import load_function
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "binary_cross_entropy_with_logits": BinaryCrossEntropy,

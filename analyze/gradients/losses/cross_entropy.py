@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.errors import InputError
-from analyze.gradients.float64 import double, widest
 from analyze.gradients.losses import class_axis as axes
 from analyze.gradients.losses import label_shift
 from analyze.gradients.losses.loss import (
@@ -26,6 +25,7 @@ from analyze.gradients.losses.loss import (
     first_of,
     named,
 )
+from analyze.gradients.numbers.float64 import double, widest
 
 SUM_TO_ONE = 1e-4
 PROBABILITIES = (

@@ -12,7 +12,7 @@ from torch import Tensor
 from analyze.errors import InputError
 from analyze.gradients.losses.loss import ENTRIES, NO_FACTS, Facts, Loss
 from analyze.gradients.losses.one_precision import OnePrecision
-from analyze.user_code import told
+from analyze.specs.user_code import told
 
 MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from analyze.gradients.data.example_axes import ExampleLayout
 from analyze.gradients.forms import Explicit, OuterProducts
-from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.geometry import ConvolutionGeometry, per_axis
 from analyze.gradients.rules.patches import Sides
 from analyze.gradients.rules.rule import Forms, Rule, layer

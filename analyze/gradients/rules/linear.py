@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
+from analyze.gradients.data.example_axes import ExampleLayout
 from analyze.gradients.forms import Explicit, OuterProducts, rows
-from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import Forms, layer
 
 

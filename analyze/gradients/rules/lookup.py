@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from analyze.gradients.data.example_axes import ExampleLayout
 from analyze.gradients.forms import ScatteredRows
-from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import Call, Forms, Rule, layer
 
 

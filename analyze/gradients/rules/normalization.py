@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from analyze.gradients.data.example_axes import ExampleLayout
 from analyze.gradients.forms import Explicit
-from analyze.gradients.layout import ExampleLayout
 from analyze.gradients.rules.rule import KEPT, Forms, Rule, layer
 
 FEW = 8  # positions of a plane, below which torch's own batch norm is slower than plain arithmetic

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from analyze.gradients.data.example_axes import ExampleLayout
 from analyze.gradients.forms import Form
-from analyze.gradients.layout import ExampleLayout
-from analyze.gradients.weights import Weight
+from analyze.gradients.model.computing import mutates
+from analyze.gradients.rules.weights import Weight
 
 Function = Callable[..., Any]
 Forms = dict[str, Form]
@@ -148,13 +149,6 @@ class Rule:
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.arguments)}
-
-
-@cache
-def mutates(function: Function) -> bool:
-    """Whether a torch function writes its result into its first argument."""
-    name = getattr(function, "__name__", "")
-    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
 
 
 def layer(

@@ -11,7 +11,7 @@ import numpy as np
 from analyze.errors import InputError, counted, listed
 from analyze.probes.freezing.file_names import COLUMNS, positions
 from analyze.probes.freezing.tables import UNNAMED
-from analyze.specs import Spec
+from analyze.specs.spec import Spec
 
 INDEX_NAMES = (
     "id", "ids", "index", "indices", "idx", "example_id", "sample_id", "image_id", "example_index",

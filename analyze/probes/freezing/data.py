@@ -16,8 +16,8 @@ import numpy as np
 from analyze.errors import InputError, listed
 from analyze.probes.freezing.file_names import files_of
 from analyze.probes.freezing.values import named
-from analyze.specs import Spec
-from analyze.user_code import load_function, told
+from analyze.specs.spec import Spec
+from analyze.specs.user_code import load_function, told
 
 FORMS = (
     "torchvision:NAME?root=DIR, folder:DIR, huggingface:DIR, FILE.npz, FILE.pt, FILE.safetensors, "

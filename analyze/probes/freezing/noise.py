@@ -19,7 +19,7 @@ from analyze.probes.freezing.alignment import aligned, listed_rows, only_list, w
 from analyze.probes.freezing.data import Examples
 from analyze.probes.freezing.tables import as_table
 from analyze.probes.freezing.values import read_values
-from analyze.specs import Spec
+from analyze.specs.spec import Spec
 
 CLEAN, CORRUPTED, UNKNOWN = 0, 1, -1
 NAMES = {CLEAN: "clean", CORRUPTED: "corrupted", UNKNOWN: "unknown"}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from analyze.errors import InputError, listed
+from analyze.files.whole import drop_parts
 from analyze.probes.file import read_probes, write_probes
 from analyze.probes.freezing.data import Examples, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
@@ -17,7 +18,6 @@ from analyze.probes.freezing.selection import choose
 from analyze.probes.freezing.transforms import Transforms, frozen
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
-from analyze.whole_file import drop_parts
 
 MOST_CLASSES = 1_000_000
 CLASS, TRUE_CLASS, NOISE = "class", "true_class", "noise"

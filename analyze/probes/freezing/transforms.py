@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from analyze.errors import InputError
-from analyze.user_code import load_function, told
+from analyze.specs.user_code import load_function, told
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Which files of a directory are checkpoints of one run, and in which order."""

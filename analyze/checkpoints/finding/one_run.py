@@ -1,0 +1,170 @@
+"""Whether checkpoints are of one run; several are never read as one series."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import math
+import os
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from pathlib import PurePosixPath
+
+from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.naming.numerals import number_in
+from analyze.checkpoints.naming.readings import ENDING, progress_spans
+from analyze.errors import InputError, listed
+
+Number = Callable[[Checkpoint], float]
+
+
+# What tells runs of one model apart; a run that goes on elsewhere keeps its fold and seed.
+RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
+# Parts of one training, which may count their steps anew.
+STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
+
+
+def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
+    """What speaks against one run, as the error that a measurement of all of them is; else None.
+
+    Names of different folds or seeds; stages that count their steps anew; two checkpoints at one
+    step in different directories, or directories whose steps overlap, as Lightning's ``version_0``
+    and ``version_1``; epochs that begin again in another directory. A run that was resumed in
+    another directory goes on where the first one ended, and is one run.
+    """
+    series: dict[str, list[Checkpoint]] = {}
+    for one in found:
+        if one.problem is None:
+            series.setdefault(pattern(one), []).append(one)
+    runs = {run: own[0].name for own in series.values() if (run := _run_of(own[0]))}
+    if len(runs) > 1:
+        (first, here), (second, there), *_ = sorted(runs.items())
+        told = f"{' '.join(first)} in {here} and {' '.join(second)} in {there}"
+        return _mixed(told, series)
+    for name, number in (("step", _step), ("epoch", _epoch), ("epoch", _epoch_beside_step)):
+        known = {p: [c for c in own if not math.isnan(number(c))] for p, own in series.items()}
+        for a, b in combinations(sorted(filter(known.get, known)), 2):
+            clash = _clash(known[a], known[b], name, number)
+            if clash and not (number is _epoch_beside_step and _goes_on(known[a], known[b])):
+                return _mixed(clash, {p: own for p, own in series.items() if known[p]})
+    return None
+
+
+def pattern(one: Checkpoint) -> str:
+    """The glob that finds the series of a checkpoint: its directory, or one for each step.
+
+    ``version_0/*`` of ``version_0/step_5.pt``; ``checkpoint-*/model.safetensors`` of
+    ``checkpoint-500/model.safetensors``; ``fold0_epoch_*`` of ``fold0_epoch_1.pt``.
+    """
+    *folders, file = PurePosixPath(one.name).parts
+    starred = [_starred(part, (one.step, one.epoch)) for part in folders]
+    by_folder = any(a != glob.escape(b) for a, b in zip(starred, folders, strict=True))
+    by_name = RUN.search(file) or STAGE.search(file)
+    if by_name and not progress_spans(file):
+        return "/".join([*starred, _starred_numbers(file)])
+    return "/".join([*starred, _starred(file) if by_folder or by_name else "*"])
+
+
+def _run_of(one: Checkpoint) -> tuple[str, ...]:
+    """The folds and seeds in a name: ``fold 0``."""
+    return tuple(f"{word.lower()} {int(number)}" for word, number in RUN.findall(one.name))
+
+
+def _starred_numbers(file: str) -> str:
+    """``seed0_*.pt`` of ``seed0_10.pt``, whose steps have no label."""
+    apart = [m.span() for words in (RUN, STAGE) for m in words.finditer(file)]
+    spans = [m.span() for m in re.finditer("[0-9]+", ENDING.sub("", file))
+             if not any(start <= m.start() < stop for start, stop in apart)]  # fmt: skip
+    return _with_stars(file, spans)
+
+
+def _starred(part: str, progress: tuple[float, ...] = ()) -> str:
+    """A part of a path with stars for steps, epochs and tokens, as a glob.
+
+    A part that is a number is one of these only where it is the step or the epoch.
+    """
+    spans = progress_spans(part)
+    if number_in(part) in progress:
+        spans = [(0, len(part))]
+    return _with_stars(part, spans)
+
+
+def _with_stars(part: str, spans: Sequence[tuple[int, int]]) -> str:
+    """A part of a path as a glob, with stars at these places."""
+    text, end = "", 0
+    for start, stop in sorted(spans):
+        if start >= end:
+            text, end = f"{text}{glob.escape(part[end:start])}*", stop
+    return re.sub(r"\*+", "*", text + glob.escape(part[end:]))
+
+
+def _step(one: Checkpoint) -> float:
+    return one.step
+
+
+def _epoch(one: Checkpoint) -> float:
+    return one.epoch if math.isnan(one.step) else math.nan
+
+
+def _epoch_beside_step(one: Checkpoint) -> float:
+    return math.nan if math.isnan(one.step) else one.epoch
+
+
+def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
+    """Whether the epochs of two series rise with their steps, as of a run that was resumed."""
+    epochs = [c.epoch for c in sorted([*a, *b], key=lambda c: (c.step, c.epoch))]
+    return epochs == sorted(epochs)
+
+
+def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) -> str:
+    """Where two series are at the same time; a single checkpoint may be one of the other's."""
+    first, second = ({number(c): c.name for c in own} for own in (a, b))
+    if shared := sorted(first.keys() & second.keys()):
+        return f"{name} {shared[0]:.15g} in {first[shared[0]]} and in {second[shared[0]]}"
+    overlap = min(first) < max(second) and min(second) < max(first)
+    alone = min(len(first), len(second)) < 2
+    if not _begins_again(a, b, number) and (alone or not overlap):
+        return ""
+    ranges = [
+        f"{name}s {min(n):.15g} to {max(n):.15g} in {_place(own[0])}"
+        for n, own in ((first, a), (second, b))
+    ]
+    return " and ".join(ranges)
+
+
+def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:
+    """Whether the later stage of a training has earlier steps: they are counted anew in it."""
+    stages = [STAGE.findall(own[0].name) for own in (a, b)]
+    if [word for word, _ in stages[0]] != [word for word, _ in stages[1]]:
+        return False
+    order = [[int(digits) for _, digits in stage] for stage in stages]
+    before, after = (a, b) if order[0] < order[1] else (b, a)
+    return order[0] != order[1] and max(map(number, before)) > min(map(number, after))
+
+
+def _place(one: Checkpoint) -> str:
+    """Where the series of a checkpoint is: its folder, or the names of its files."""
+    folder = str(PurePosixPath(one.name).parent)
+    return pattern(one) if folder == "." else folder
+
+
+def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
+    choices = [f"--checkpoints {shlex.quote(g)}" for p in sorted(series) if (g := _glob(p, series))]
+    return InputError(
+        "the checkpoints are of several runs",
+        found=found,
+        expected="those of one run, whose steps follow one another",
+        fix=f"choose one: {listed(choices, 4)}; or say what is one run: --manifest FILE.csv",
+    )
+
+
+def _glob(pattern: str, series: Mapping[str, list[Checkpoint]]) -> str:
+    """A glob of this series alone; the star of files beside folders would take these as well."""
+    own = {c.name for c in series[pattern]}
+    names = [c.name for others in series.values() for c in others]
+    begin = glob.escape(os.path.commonprefix(sorted(own)))  # noqa: RUF071 - characters are meant
+    fitting = (g for g in (pattern, f"{begin}*")
+               if {n for n in names if fnmatch.fnmatchcase(n, g)} == own)  # fmt: skip
+    return next(fitting, "")

@@ -1,0 +1,107 @@
+"""The files and directories of a run that may be checkpoints, by their names alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyze.checkpoints.checkpoint import LeftOut
+from analyze.checkpoints.damage import as_text
+from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
+from analyze.checkpoints.layouts.marks import INDEX, METADATA, SHARD
+from analyze.files.links import real_path
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What may be a checkpoint, and what is none.
+
+    Args:
+        root: What names are relative to.
+        candidates: Files, and directories that are one checkpoint.
+        left_out: The rest, with the reason.
+    """
+
+    root: Path
+    candidates: list[Path]
+    left_out: list[LeftOut]
+
+    def name(self, path: Path) -> str:
+        """Relative to the run, as text that every file and terminal takes."""
+        return name_of(path, self.root)
+
+
+def name_of(path: Path, root: Path) -> str:
+    """A path relative to the run; the run itself goes by its own name."""
+    relative = path.relative_to(root).as_posix()
+    return as_text(real_path(path).name if relative == "." else relative)
+
+
+def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
+    """Every file below a directory, or the one file; links are not followed out of the run."""
+    root = run if run.is_dir() else run.parent
+    tree = Tree(root, [], [])
+    if not run.is_dir():
+        tree.candidates.append(run)
+        return tree
+    left_out = {real_path(path) for path in exclude}
+    entries = list(_entries(run))
+    own = {real_path(path) for path, why in entries if not (why or path.is_symlink())}
+    for path, by_name in entries:
+        why = "the probe file" if real_path(path) in left_out else _why_no_link(path, root, own)
+        if why := why or by_name:
+            tree.left_out.append(LeftOut(tree.name(path), why))
+        else:
+            tree.candidates.append(path)
+    return tree
+
+
+def _entries(run: Path) -> Iterator[tuple[Path, str]]:
+    """Each file and each directory that is one thing, with why it is no checkpoint."""
+    for place, folders, files in os.walk(run, followlinks=False):
+        folder = Path(place)
+        files.sort()
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in [f for f in folders if (folder / f).is_symlink()]:
+            yield folder / name, "a link to a directory"
+        if folder != run and (why := why_no_folder(folder.name, files, folders)):
+            yield folder, why
+            folders.clear()
+            continue
+        if METADATA in files or any(name.endswith(".distcp") for name in files):
+            whole = METADATA in files
+            yield folder, "" if whole else f"still being written: no {METADATA}, which comes last"
+            folders.clear()
+            continue
+        yield from _files(folder, files)
+
+
+def _files(folder: Path, files: list[str]) -> Iterator[tuple[Path, str]]:
+    indices = [name for name in files if INDEX.search(name)]
+    if indices:
+        yield folder, ""
+    for name in files:
+        if indices and (name in indices or SHARD.search(name)):
+            yield folder / name, "a part of the checkpoint in shards"
+        else:
+            yield folder / name, why_no_weights(name)
+
+
+def _why_no_link(path: Path, root: Path, own: set[Path]) -> str:
+    """Why a link, or what is no file, is left alone; empty for files and for directories.
+
+    A link into the run to what is itself a candidate adds nothing. One to a file that nobody would
+    look at, as in the cache of Hugging Face, is the checkpoint.
+    """
+    if not path.is_symlink():
+        return "" if path.is_file() or path.is_dir() else "no file"
+    place = real_path(path)
+    if not place.is_relative_to(real_path(root)):
+        return f"a link out of the run's directory, to {as_text(place)}"
+    if not place.exists():
+        return "a link to nothing"
+    if place.is_file() and own.isdisjoint((place, *place.parents)):
+        return ""
+    return f"a link to {name_of(place, real_path(root))}"

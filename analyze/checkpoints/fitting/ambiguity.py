@@ -1,0 +1,97 @@
+"""What cannot be told from a checkpoint alone, and is refused where it matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analyze.checkpoints.fitting.filling import Outcome, has_own_loading, own_versions, tried
+from analyze.checkpoints.fitting.globs import globs_for
+from analyze.checkpoints.versions import Versions
+from analyze.errors import CheckpointError, RefusedError, listed
+
+SHOWN = 3  # of the parts that fit
+
+
+def two_parts(prefixes: list[str], names: list[str], name: str, model_name: str) -> CheckpointError:
+    """Two networks in one file that both are the model: ``encoder_q`` and ``encoder_k``.
+
+    Args:
+        prefixes: Of their names.
+        names: All in the checkpoint.
+        name: Of the checkpoint.
+        model_name: The model's spec.
+    """
+    ways = []
+    for prefix in prefixes[:SHOWN]:
+        kept = [key for key in names if key.startswith(prefix)]
+        others = [key for key in names if not key.startswith(prefix)]
+        options = " ".join(f"--ignore '{glob}'" for glob in globs_for(others, kept)[0])
+        ways.append(f"for {prefix.removesuffix('.')}: {options}")
+    return RefusedError(
+        "several parts of the checkpoint fit the model",
+        found=f"the names of {model_name} below {' and below '.join(prefixes)} in {name}",
+        expected="one, as which of them is meant cannot be told",
+        fix="; ".join(ways),
+    )
+
+
+def decided_versions(
+    model: nn.Module,
+    found: Mapping[str, Any],
+    versions: Versions,
+    name: str,
+    judged: Callable[[Outcome], Outcome],
+) -> Versions:
+    """The versions to load with, where a checkpoint says nothing of some modules.
+
+    safetensors hold none, nor does a dictionary that was made anew. Torch takes such weights for
+    old ones, and a module that converts these would convert those of today as well. So both are
+    tried, if a module has loading code of its own: the one that fits is taken, the versions of
+    today where both give the same.
+
+    Args:
+        model: Stays as it is.
+        found: By the model's names.
+        versions: That the checkpoint has.
+        name: Of the checkpoint, for messages.
+        judged: What counts of that which did not fit.
+
+    Raises:
+        RefusedError: both fit, and give other weights.
+    """
+    silent = [path for path in has_own_loading(model) if path not in versions]
+    if not silent:
+        return versions
+    today = own_versions(model)
+    today = versions | {path: today[path] for path in silent if path in today}
+    try:
+        new, by_new = tried(model, found, today)
+        old, by_old = tried(model, found, versions)
+    except Exception:  # a model that cannot be copied is loaded as torch does it
+        return versions
+    if not (judged(new).fits and judged(old).fits):
+        return today if judged(new).fits else versions
+    differ = _differing(by_new, by_old)
+    if differ:
+        raise RefusedError(
+            "the checkpoint does not say which version of the model's code saved it",
+            found=f"no versions in {name}; {listed(differ, 3)} would have other values if "
+            "converted from an older one",
+            expected="the versions that torch.save(model.state_dict(), path) keeps in its "
+            f"_metadata, as {type(model).__name__} converts older weights when it loads them",
+            fix="load it into the model as you do in training, and save that: "
+            "torch.save(model.state_dict(), path)",
+        )
+    return today
+
+
+def _differing(one: nn.Module, other: nn.Module) -> list[str]:
+    """The names of tensors with other values."""
+    a, b = (
+        {k: t for k, t in m.state_dict().items() if isinstance(t, Tensor)} for m in (one, other)
+    )
+    return [k for k in {**a, **b} if k not in a or k not in b or not torch.equal(a[k], b[k])]

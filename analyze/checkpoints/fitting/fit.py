@@ -1,0 +1,264 @@
+"""Fit a checkpoint's tensors to a model: all of them, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from analyze.checkpoints.fitting.ambiguity import decided_versions, two_parts
+from analyze.checkpoints.fitting.filling import Outcome, filled, own_versions
+from analyze.checkpoints.fitting.mismatch import Mismatch, as_built, misfit
+from analyze.checkpoints.fitting.tensor_names import (
+    any_matches,
+    carried,
+    colliding,
+    prefixes_of,
+    renamed,
+    stripped,
+    unwrapped,
+)
+from analyze.checkpoints.plain import oddity
+from analyze.checkpoints.versions import versions_in
+from analyze.errors import CheckpointError, listed
+
+# A library's own conversion of weights: model and tensors to tensors by the model's names.
+Convert = Callable[[nn.Module, Mapping[str, Any]], dict[str, Any]]
+# The spec and the model with so many classes; None where it has no such argument.
+Resized = Callable[[int], tuple[str, nn.Module] | None]
+
+
+def fit(
+    model: nn.Module,
+    weights: Mapping[str, Any],
+    name: str,
+    model_name: str,
+    *,
+    rename: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    convert: Convert | None = None,
+    resized: Resized = lambda _: None,
+) -> str:
+    """Load the weights into the model; returns the prefix that was taken off their names.
+
+    The model's own ``load_state_dict`` does it, so that its modules convert what they convert; what
+    did not fit is judged afterwards. Missing keys are errors unless tied to a present one: weights
+    left at random would give plausible numbers.
+
+    Args:
+        model: Changed in place; of no use where it is refused.
+        weights: Tensors and extra states by name; where it is a state dict of torch, with the
+            versions of the modules.
+        name: Of the checkpoint, for messages.
+        model_name: The model's spec, for messages.
+        rename: ``OLD=NEW`` for names of the checkpoint, as they are or without the prefix.
+        ignore: Globs. A buffer of the model may then be missing or misshapen, and stays as built
+            (not the statistics of a norm, which training changes); a tensor that the model has no
+            place for is left out. A parameter of the model never is.
+        convert: What the model's library does to tensors before it loads them.
+        resized: Builds the model with another number of classes, for a hint.
+
+    Raises:
+        CheckpointError: missing, unknown or wrongly shaped tensors, all of them listed; values
+            that are not finite, or no floating point numbers where the model has them; two values
+            for what is one parameter in the model; two parts that fit as well, or versions that
+            matter and are not there.
+    """
+    fitting = _Fitting(model, weights, name, model_name, convert)
+    tried = fitting.tried(rename, ignore)
+    if not tried.outcome.fits:
+        raise misfit(
+            Mismatch(
+                tried.found, tried.own, tried.outcome,
+                lambda more, less: fitting.helped([*rename, *more], [*ignore, *less]),
+                resized,
+            ),
+            name,
+            model_name,
+        )  # fmt: skip
+    state = model.state_dict()
+    _check_finite([k for k, t in state.items() if k not in tried.infinite and not _finite(t)], name)
+    _check_ties(tried.found, tried.own, name, model_name)
+    return tried.prefix
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What came of loading: the prefix, tensors by the model's names, and what did not fit.
+
+    ``infinite`` are buffers of the model that were so before: masks.
+    """
+
+    prefix: str
+    found: Mapping[str, Any]
+    own: Mapping[str, Any]
+    outcome: Outcome
+    infinite: set[str]
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """A model, a checkpoint, and what both are called."""
+
+    model: nn.Module
+    weights: Mapping[str, Any]
+    name: str
+    model_name: str
+    convert: Convert | None
+
+    def helped(self, rename: Sequence[str], ignore: Sequence[str]) -> Outcome | None:
+        """What would not fit with other choices; None where they are refused otherwise."""
+        try:
+            tried = self.tried(rename, ignore)
+            if tried.outcome.fits:
+                _check_ties(tried.found, tried.own, self.name, self.model_name)
+            return tried.outcome
+        except CheckpointError:
+            return None
+
+    def tried(self, rename: Sequence[str], ignore: Sequence[str]) -> _Tried:
+        """Load with these choices."""
+        own = self.model.state_dict(keep_vars=True)
+        prefix, names = self._named(own, rename, ignore)
+        found = {new: self.weights[old] for new, old in names.items()}
+        found = _without_ignored(found, own, ignore)
+        _check_plain({k: kind for k, t in found.items() if (kind := _odd(t))}, self.name)
+        versions = carried(versions_in(self.weights), names)
+        if self.convert is not None:
+            _check_ties(found, own, self.name, self.model_name)
+            found = _without_ignored(self.convert(self.model, found), own, ignore)
+            versions = own_versions(self.model)
+        _check_plain({k: kind for k, t in found.items() if (kind := _other_kind(t, own.get(k)))},
+                     self.name)  # fmt: skip
+        as_they_were = {key for key, value in own.items() if _infinite_buffer(value)}
+
+        def judged(outcome: Outcome) -> Outcome:
+            amiss = [*outcome.missing, *outcome.misshapen]
+            spared = {k for k in amiss if k in own and any_matches(k, ignore)}
+            return outcome.without({key for key in spared if as_built(key, own[key])})
+
+        versions = decided_versions(self.model, found, versions, self.name, judged)
+        outcome = judged(filled(self.model, found, versions))
+        return _Tried(prefix, found, own, outcome, as_they_were)
+
+    def _meant(self, ignore: Sequence[str]) -> list[str]:
+        """The names that the user does not want left out."""
+        return [key for key in self.weights if not any_matches(key, ignore)]
+
+    def _named(
+        self, own: Mapping[str, Any], rename: Sequence[str], ignore: Sequence[str]
+    ) -> tuple[str, dict[str, str]]:
+        """The prefix that is taken off, and the names by those of the model."""
+        if rename and (both := colliding(self._meant(ignore), rename)):
+            raise _one_name(both, rename, self.name)
+        names = renamed({key: key for key in self.weights}, rename)
+        meant = [key for key in names if not any_matches(key, ignore)]
+        prefixes, matches = prefixes_of(meant, own)
+        if not matches:
+            prefixes, matches = prefixes_of(names, own)
+        prefix = prefixes[0] if len(prefixes) == 1 else ""
+        if len(prefixes) > 1 and 2 * matches >= len(own):
+            raise two_parts(prefixes, list(names), self.name, self.model_name)
+        if self.convert is not None and 2 * matches < len(own):
+            prefix = ""  # names of before may end as some of today's
+        names = renamed(stripped(names, own, prefix), rename, own)
+        return prefix, unwrapped(names, own)
+
+
+def _one_name(both: tuple[str, str], rename: Sequence[str], name: str) -> CheckpointError:
+    old, new = both
+    return CheckpointError(
+        "a renaming gives two tensors one name",
+        found=f"{name} has {old} and {new}; --rename {' '.join(rename)} makes {new} of both",
+        expected="names that differ",
+        fix=f"rename the other one, too: --rename {new}=OTHER; or leave it out: --ignore '{new}'",
+    )
+
+
+def _without_ignored(
+    found: Mapping[str, Any], own: Mapping[str, Any], ignore: Sequence[str]
+) -> dict[str, Any]:
+    """Without what the user wants left out; parameters of the model stay, whatever is wanted."""
+    return {
+        key: value
+        for key, value in found.items()
+        if not any_matches(key, ignore)
+        or (key in own and not (as_built(key, own[key]) and _other_shape(value, own[key])))
+    }
+
+
+def _other_shape(value: Any, own: Any) -> bool:
+    if not (isinstance(value, Tensor) and isinstance(own, Tensor)) or is_lazy(own):
+        return False
+    return value.shape != own.shape
+
+
+def _check_plain(odd: Mapping[str, str], name: str) -> None:
+    """Dense floating point numbers, as the model has them; ``odd`` says what is not."""
+    if odd:
+        raise CheckpointError(
+            "the checkpoint holds tensors that are not plain weights",
+            found=f"{listed([f'{key} ({kind})' for key, kind in odd.items()])} in {name}",
+            expected="dense floating point numbers, as the model has them",
+            fix="save the weights as the model computes with them: "
+            "torch.save(model.state_dict(), path), after to_dense() or dequantize() where needed",
+        )
+
+
+def _check_finite(bad: list[str], name: str) -> None:
+    if bad:
+        raise CheckpointError(
+            "the checkpoint holds values that are not finite",
+            found=f"NaN or infinity in {listed(bad)} in {name}",
+            expected="finite weights",
+            fix="leave it out: --checkpoints GLOB; the training had diverged",
+        )
+
+
+def _check_ties(
+    found: Mapping[str, Any], own: Mapping[str, Any], name: str, model_name: str
+) -> None:
+    """What is one parameter in the model has one value: else the last one loaded would win."""
+    first: dict[int, str] = {}
+    for key in found:
+        if not (key in own and isinstance(found[key], Tensor) and isinstance(own[key], Tensor)):
+            continue
+        other = first.setdefault(id(own[key]), key)
+        same = found[key].shape == found[other].shape
+        if other != key and not (same and torch.equal(found[key], found[other])):
+            raise CheckpointError(
+                "the checkpoint has two values for one parameter of the model",
+                found=f"{other} and {key} differ in {name}",
+                expected=f"equal values: they are one parameter of {model_name}",
+                fix="give the model that was trained, without tied weights: --model SPEC",
+            )
+
+
+def _odd(value: Any) -> str:
+    return oddity(value) if isinstance(value, Tensor) else ""
+
+
+def _other_kind(value: Any, own: Any) -> str:
+    """The type of numbers where the model has floating point or complex ones, and these are not."""
+    if not (isinstance(value, Tensor) and isinstance(own, Tensor)):
+        return ""
+    kinds = [(t.is_floating_point(), t.is_complex()) for t in (value, own)]
+    return "" if kinds[0] == kinds[1] or not any(kinds[1]) else str(value.dtype)
+
+
+def _infinite_buffer(value: Any) -> bool:
+    return not (isinstance(value, nn.Parameter) or _finite(value))
+
+
+def _finite(value: Any) -> bool:
+    """Whether all numbers of a tensor are; other things, and what has none yet, have no other."""
+    if not isinstance(value, Tensor) or is_lazy(value):
+        return True
+    if not (value.is_floating_point() or value.is_complex()):
+        return True
+    wide = value.float() if value.element_size() == 1 else value  # no isfinite for float8
+    return bool(torch.isfinite(wide).all())

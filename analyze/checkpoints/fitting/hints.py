@@ -1,0 +1,354 @@
+"""What to type for a checkpoint that does not fit: only what was tried and helps.
+
+Every option here was tried on the checkpoint before it is told. It is told where it is the only one
+of its kind; which of two tensors of one shape is which is never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import Tensor
+
+from analyze.checkpoints.fitting.filling import Outcome
+from analyze.checkpoints.fitting.globs import DEEPEST, globs_for
+from analyze.checkpoints.fitting.mismatch import Mismatch, as_built, shape_of
+from analyze.errors import listed
+
+SYNONYMS = {  # of the last part of a name; TensorFlow's and Flax's, and those of old BERTs
+    "gamma": ("weight",), "scale": ("weight",), "beta": ("bias",), "offset": ("bias",),
+    "shift": ("bias",), "moving_mean": ("running_mean",), "mean": ("running_mean",),
+    "moving_variance": ("running_var",), "moving_var": ("running_var",), "var": ("running_var",),
+}  # fmt: skip
+MEANINGS = {  # what a vector of a norm is, by the last part of its name
+    **dict.fromkeys(("weight", "gamma", "scale", "g"), "scale"),
+    **dict.fromkeys(("bias", "beta", "offset", "shift", "b"), "shift"),
+    **dict.fromkeys(("running_mean", "moving_mean", "mean"), "mean"),
+    **dict.fromkeys(("running_var", "moving_variance", "moving_var", "var"), "variance"),
+}
+# Names at the end of a path that one way of reparametrising a weight has, and those of another.
+REPARAMETRISED = (
+    {".parametrizations.{}.original0": ".{}_g", ".parametrizations.{}.original1": ".{}_v"},
+    {".{}_orig": ".parametrizations.{}.original", ".{}_u": ".parametrizations.{}.0._u",
+     ".{}_v": ".parametrizations.{}.0._v"},
+    {".parametrizations.{}.original": ".{}_orig", ".parametrizations.{}.0._u": ".{}_u",
+     ".parametrizations.{}.0._v": ".{}_v"},
+)  # fmt: skip
+# What torch's utilities make of a weight: names, what it is then, what to do on either side.
+UTILITIES = (
+    (("{}_orig", "{}_mask"), "pruned", "torch.nn.utils.prune.identity(module, 'NAME')",
+     "torch.nn.utils.prune.remove(module, 'NAME')"),
+    (("{}_g", "{}_v"), "split by weight norm",
+     "torch.nn.utils.parametrizations.weight_norm(module, 'NAME')",
+     "torch.nn.utils.remove_weight_norm(module, 'NAME')"),
+    (("{}_orig", "{}_u", "{}_v"), "divided by a spectral norm",
+     "torch.nn.utils.spectral_norm(module, 'NAME')",
+     "torch.nn.utils.remove_spectral_norm(module, 'NAME')"),
+    *(((f".parametrizations.{{}}.{original}",), "parametrized",
+       "the same parametrization (torch.nn.utils.parametrizations.weight_norm, ...)",
+       "torch.nn.utils.parametrize.remove_parametrizations(module, 'NAME')")
+      for original in ("original0", "original")),
+)  # fmt: skip
+# Buffers that libraries made persistent once and no longer do, or leave in the file by accident.
+BUFFERS = (
+    "position_ids", "token_type_ids", "masked_bias", "inv_freq", "relative_position_index",
+    "relative_coords_table", "attn_mask", "causal_mask", "mask", "total_ops", "total_params",
+    "num_batches_tracked", "original_inv_freq", "tril",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Options, and how they are told; ``{}`` stands for the options."""
+
+    words: str
+    rename: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What to type; quoted where a shell would take it for something else."""
+        options = [f"--rename {_quoted(rule)}" for rule in self.rename]
+        options += [f"--ignore '{glob}'" for glob in self.ignore]
+        return self.words.format(" ".join(options))
+
+
+def hint(mismatch: Mismatch) -> str:
+    """The first proposal that helps, told after ``--model SPEC``; empty where none does."""
+    if told := _utility(mismatch) or _head(mismatch):
+        return told
+    for rule in RULES:
+        for proposal in rule(mismatch):
+            left = mismatch.helped(proposal.rename, proposal.ignore)
+            if left is not None and _better(left, mismatch.outcome):
+                return proposal.text
+    return ""
+
+
+def _better(left: Outcome, before: Outcome) -> bool:
+    """Less does not fit, and nothing else than before."""
+    if left.said or len(left.missing) + len(left.misshapen) > len(before.missing) + len(
+        before.misshapen
+    ):
+        return False
+    fewer = len(left.missing) + len(left.unknown) + len(left.misshapen)
+    return fewer < len(before.missing) + len(before.unknown) + len(before.misshapen) or (
+        left.fits and not before.fits
+    )
+
+
+def _utility(m: Mismatch) -> str:
+    """A weight that a utility of torch takes apart on one side and not on the other."""
+    missing = {key: None for key in m.outcome.missing if key in m.own}
+    unknown = dict.fromkeys(m.outcome.unknown)
+    for endings, kind, make, undo in UTILITIES:
+        if names := [name for name in missing if _parts_of(name, endings) <= unknown.keys()]:
+            leaf = names[0].rpartition(".")[2]
+            return (
+                f" (the checkpoint has {listed(names, 3)} {kind}: apply "
+                f"{make.replace('NAME', leaf)} to each module in the factory, "
+                f"--model FILE.py:FACTORY; or call {undo.replace('NAME', leaf)} before saving)"
+            )
+        if names := [name for name in unknown if _parts_of(name, endings) <= missing.keys()]:
+            return (
+                f" (the model has {listed(names, 3)} {kind}, the checkpoint has not: build it "
+                "without, --model FILE.py:FACTORY)"
+            )
+    return ""
+
+
+def _head(m: Mismatch) -> str:
+    """Another number of classes than the model was asked for."""
+    amiss = m.outcome
+    shapes = [shape_of(m.found[key]) or () for key in amiss.misshapen]
+    counts = {shape[:1] for shape in shapes}
+    if amiss.missing or amiss.unknown or amiss.said or len(counts) != 1 or counts == {()}:
+        return ""
+    made = m.resized(counts.pop()[0])
+    if made is None:
+        return ""
+    spec, model = made
+    other = model.state_dict(keep_vars=True)
+    fits = other.keys() == m.own.keys() and all(
+        shape_of(other.get(key)) == shape_of(value) for key, value in m.found.items()
+    )
+    return f" (it has another number of classes: --model '{spec}')" if fits else ""
+
+
+def _parts_of(name: str, endings: Iterable[str]) -> set[str]:
+    """The names of what a utility makes of a tensor."""
+    path, _, leaf = name.rpartition(".")
+    made = (ending.format(leaf).removeprefix(".") for ending in endings)
+    return {f"{path}.{part}" if path else part for part in made}
+
+
+def _reparametrised(m: Mismatch) -> Iterator[Proposal]:
+    """Weight norm and spectral norm by the names of torch's old and new way."""
+    unknown = m.outcome.unknown
+    leaves = sorted({parts[k + 1] for key in unknown
+                     for parts in [key.split(".")] for k in range(len(parts) - 1)
+                     if parts[k] == "parametrizations"}
+                    | {key.rpartition(".")[2].removesuffix("_orig") for key in unknown
+                       if key.endswith("_orig")})  # fmt: skip
+    for table in REPARAMETRISED:
+        rules = [
+            rule
+            for leaf in leaves
+            for old, new in table.items()
+            for rule in _by_ending(old.format(leaf), new.format(leaf), unknown)
+        ]
+        if rules:
+            yield Proposal(" (perhaps the same under other names: {})", tuple(rules))
+
+
+def _by_ending(old: str, new: str, names: Iterable[str]) -> list[str]:
+    """``*.a=*.b`` where several names end so, else the names themselves."""
+    ended = [name for name in names if f".{name}".endswith(old)]
+    if len(ended) > 1 and all(name.endswith(old) for name in ended):
+        return [f"*{old}=*{new}"]
+    return [f"{name}={f'.{name}'.removesuffix(old)[1:]}{new}".replace("=.", "=") for name in ended]
+
+
+def _synonyms(m: Mismatch) -> Iterator[Proposal]:
+    """``gamma`` is ``weight`` and ``beta`` is ``bias``, wherever the shapes say so too."""
+    missing = set(m.outcome.missing)
+    rules = []
+    for old, news in SYNONYMS.items():
+        for new in news:
+            names = [
+                key for key in m.outcome.unknown
+                if key.rpartition(".")[2] == old
+                and (other := _sibling(key, new)) in missing
+                and shape_of(m.found[key]) == shape_of(m.own.get(other))
+            ]  # fmt: skip
+            rules += _by_ending(f".{old}", f".{new}", names)
+    if rules:
+        yield Proposal(" (perhaps the same under other names: {})", tuple(rules))
+
+
+def _sibling(key: str, leaf: str) -> str:
+    path, dot, _ = key.rpartition(".")
+    return f"{path}{dot}{leaf}"
+
+
+def _prefix(m: Mismatch) -> Iterator[Proposal]:
+    """What all unknown names lack to be names of the model, where it is one thing only."""
+    unknown, missing, own = m.outcome.unknown, m.outcome.missing, m.own
+    lacking = {key[: -len(unknown[0])] for key in missing if unknown and key.endswith(unknown[0])}
+    fit = [p for p in sorted(lacking) if p.endswith(".") and all(f"{p}{k}" in own for k in unknown)]
+    if len(fit) == 1:
+        yield Proposal(f" (the names lack {fit[0]}: {{}})", (f"*={fit[0]}*",))
+
+
+def _subtrees(m: Mismatch) -> Iterator[Proposal]:
+    """Modules under another name, with the same names and shapes inside."""
+    pairs = _still_in_order(m, _matched(m))
+    if pairs:
+        shown = listed([f"{old} for {new}" for old, new in pairs], 3)
+        rules = tuple(f"{old}={new}" for old, new in pairs)
+        yield Proposal(f" (perhaps {shown}: {{}})", rules)
+        if len(rules) > 1:
+            yield from (
+                Proposal(f" (perhaps {o} for {n}: {{}})", (f"{o}={n}",)) for o, n in pairs[:3]
+            )
+
+
+def _still_in_order(m: Mismatch, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without layers that would change places: 1 for 4 beside a 2 that stays.
+
+    Layers that are counted otherwise, 0 1 2 for 0 2 4, meet some numbers by chance.
+    """
+    unknown = set(m.outcome.unknown)
+    amiss: set[str] = set()
+    for parent in {path.rpartition(".")[0] for path, _ in pairs}:
+        begin = f"{parent}." if parent else ""
+        moved = {old: new for old, new in pairs if _numbered(old, begin) and _numbered(new, begin)}
+        stay = {begin + key[len(begin) :].partition(".")[0]
+                for key in m.found if key.startswith(begin) and key not in unknown}  # fmt: skip
+        places = {path: path for path in stay if _numbered(path, begin)} | moved
+        order = [int(new[len(begin) :]) for _, new in sorted(
+            places.items(), key=lambda pair: int(pair[0][len(begin) :]))]  # fmt: skip
+        if moved and order != sorted(set(order)):
+            amiss |= moved.keys()
+    return [pair for pair in pairs if pair[0] not in amiss]
+
+
+def _numbered(path: str, begin: str) -> bool:
+    return path.startswith(begin) and path[len(begin) :].isdecimal()
+
+
+Inner = frozenset[tuple[str, tuple[int, ...] | None]]  # names and shapes below a path
+
+
+def _matched(m: Mismatch) -> list[tuple[str, str]]:
+    """Old and new paths, the highest ones first, each the only one that it could be."""
+    ours = {key: shape_of(m.own.get(key)) for key in m.outcome.missing}
+    theirs = {key: shape_of(m.found[key]) for key in m.outcome.unknown}
+    pairs: list[tuple[str, str]] = []
+    depth = 1 + max((key.count(".") for key in (*theirs, *ours)), default=0)
+    for level in range(1, depth + 1) if depth <= DEEPEST else ():
+        olds, news = _inside(theirs, (level,)), _inside(ours, range(1, depth + 1))
+        for inner, old in olds.items():
+            new = news.get(inner, [])
+            if len(old) == len(new) == 1 and _may_be(old[0], new[0], inner):
+                pairs.append((old[0], new[0]))
+        taken = ({old for old, _ in pairs}, {new for _, new in pairs})
+        theirs, ours = (_not_below(shapes, gone)
+                        for shapes, gone in zip((theirs, ours), taken, strict=True))  # fmt: skip
+    return pairs
+
+
+def _inside(
+    shapes: dict[str, tuple[int, ...] | None], levels: Iterable[int]
+) -> dict[Inner, list[str]]:
+    """By the names and shapes below them: the paths of so many parts."""
+    found: dict[str, set[tuple[str, tuple[int, ...] | None]]] = {}
+    for key, shape in shapes.items():
+        parts = key.split(".")
+        for k in levels:
+            if k <= len(parts):
+                found.setdefault(".".join(parts[:k]), set()).add((".".join(parts[k:]), shape))
+    paths: dict[Inner, list[str]] = {}
+    for path, inner in found.items():
+        paths.setdefault(frozenset(inner), []).append(path)
+    return paths
+
+
+def _not_below(
+    shapes: dict[str, tuple[int, ...] | None], gone: set[str]
+) -> dict[str, tuple[int, ...] | None]:
+    """Those with none of these paths above them."""
+    return {
+        key: shape
+        for key, shape in shapes.items()
+        if gone.isdisjoint(accumulate(key.split("."), "{}.{}".format))
+    }
+
+
+def _may_be(old: str, new: str, inner: Inner) -> bool:
+    """Whether two things of one shape can be the same.
+
+    A vector is not taken for one of another meaning, a shift for a scale; nor a tensor for one
+    whose module and last word both are others, a ``temperature`` for the ``bias`` of a head.
+    """
+    if any(not rest for rest, _ in inner):
+        (place, leaf), (other, name) = (re.split(r"\.(?=[^.]*$)", f".{p}") for p in (old, new))
+        if place != other and leaf.rpartition("_")[2] != name.rpartition("_")[2]:
+            return False
+    vector = any(not rest and shape is not None and len(shape) == 1 for rest, shape in inner)
+    a, b = (MEANINGS.get(path.rpartition(".")[2]) for path in (old, new))
+    return not vector or a is None or b is None or a == b
+
+
+def _missing_buffers(m: Mismatch) -> Iterator[Proposal]:
+    """Buffers of the model that the checkpoint lacks, or has in another shape."""
+    amiss = [*m.outcome.missing, *m.outcome.misshapen]
+    if amiss and not m.outcome.unknown and all(k in m.own and as_built(k, m.own[k]) for k in amiss):
+        kept = [key for key in m.own if key not in amiss]
+        yield from _left_out("; if these buffers are as the model builds them: {}", amiss, kept)
+
+
+def _old_buffers(m: Mismatch) -> Iterator[Proposal]:
+    """Buffers that the model no longer has."""
+    names = [key for key in m.outcome.unknown if _is_buffer(key, m.found[key])]
+    kept = [key for key in m.found if key not in names]
+    yield from _left_out(" (buffers that the model no longer has: {})", names, kept)
+
+
+def _is_buffer(key: str, value: object) -> bool:
+    """By its name, by its type of numbers, or as the causal mask of an old GPT-2."""
+    if key.rpartition(".")[2] in BUFFERS:
+        return True
+    if not isinstance(value, Tensor):
+        return False
+    mask = value.dim() == 4 and value.shape[:2] == (1, 1) and value.shape[2] == value.shape[3]
+    return mask or not (value.is_floating_point() or value.is_complex())
+
+
+def _no_part(m: Mismatch) -> Iterator[Proposal]:
+    """Whole modules that the model has not, where all else fits."""
+    own_parts = {key.partition(".")[0] for key in m.own}
+    unknown = m.outcome.unknown
+    if not (m.outcome.missing or m.outcome.misshapen) and own_parts.isdisjoint(
+        key.partition(".")[0] for key in unknown
+    ):
+        kept = [key for key in m.found if key not in unknown]
+        words = "; if these are no part of the model, as weights of a loss: {}"
+        yield from _left_out(words, unknown, kept)
+
+
+def _left_out(words: str, names: list[str], kept: list[str]) -> Iterator[Proposal]:
+    for globs in globs_for(names, kept) if names else ():
+        yield Proposal(words, (), tuple(globs))
+
+
+def _quoted(rule: str) -> str:
+    return f"'{rule}'" if any(c in rule for c in "*?[ ") else rule
+
+
+RULES = (
+    _reparametrised, _synonyms, _prefix, _subtrees, _missing_buffers, _old_buffers, _no_part,
+)  # fmt: skip

@@ -1,0 +1,80 @@
+"""What does not fit between a checkpoint and a model, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from analyze.checkpoints.fitting.filling import LEARNED, Outcome
+from analyze.errors import CheckpointError, counted, listed
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A checkpoint that was loaded, and what did not fit.
+
+    Args:
+        found: What it holds, by the model's names as far as they are known.
+        own: What the model holds.
+        outcome: What did not fit.
+        helped: What would not fit with further renamings and further globs to ignore; None where
+            they are refused.
+        resized: The spec and the model with so many classes; None where there is no such thing.
+    """
+
+    found: Mapping[str, Any]
+    own: Mapping[str, Any]
+    outcome: Outcome
+    helped: Callable[[Sequence[str], Sequence[str]], Outcome | None]
+    resized: Callable[[int], tuple[str, nn.Module] | None]
+
+
+def misfit(mismatch: Mismatch, name: str, model_name: str) -> CheckpointError:
+    """Every mismatch, with the shapes on both sides, and what to type."""
+    from analyze.checkpoints.fitting.hints import hint  # they look at what is told here
+
+    found, own, amiss = mismatch.found, mismatch.own, mismatch.outcome
+    there = [f"{counted(len(found), 'tensor')} in {name}"]
+    wanted = [f"{counted(len(own), 'tensor')} of {model_name}"]
+    if amiss.unknown:
+        there.append(f"{len(amiss.unknown)} of them unknown: {_shaped(found, amiss.unknown)}")
+    if amiss.misshapen:
+        there.append(f"{len(amiss.misshapen)} of another shape: {_shaped(found, amiss.misshapen)}")
+        wanted.append(f"where they are {_shaped(own, amiss.misshapen)}")
+    if amiss.missing:
+        wanted.append(f"{len(amiss.missing)} of them missing: {_shaped(own, amiss.missing)}")
+    if amiss.said:
+        there.append(f"the model's loading says: {listed(amiss.said, 3)}")
+    return CheckpointError(
+        "the checkpoint does not fit the model",
+        found=", ".join(there),
+        expected=", ".join(wanted),
+        fix=f"give the model that was trained: --model SPEC{hint(mismatch)}",
+    )
+
+
+def as_built(key: str, value: Any) -> bool:
+    """Whether a thing may be right as the model builds it: a buffer that training leaves alone."""
+    return not isinstance(value, nn.Parameter) and not key.endswith(LEARNED)
+
+
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """A tensor's shape; None for an extra state, or where it has none yet."""
+    if not isinstance(value, Tensor) or is_lazy(value):
+        return None
+    return tuple(value.shape)
+
+
+def _shaped(values: Mapping[str, Any], names: list[str]) -> str:
+    return ", ".join(f"{name} {_shape(values.get(name))}" for name in names)
+
+
+def _shape(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return "(no tensor)"
+    shape = shape_of(value)
+    return "(of any shape)" if shape is None else str(list(shape))

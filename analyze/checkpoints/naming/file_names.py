@@ -1,0 +1,272 @@
+"""Steps, epochs and tokens in the names of checkpoints, and the natural order of names.
+
+A number is taken where it can be read in one way only; the other names of the series help.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from analyze.checkpoints.naming.numerals import ascii_digits
+from analyze.checkpoints.naming.readings import (
+    BLANK,
+    CHECKPOINT_N,
+    FAIRSEQ_RULE,
+    FOLDER_RULE,
+    LAST_INTEGER_RULE,
+    Number,
+    PathNumbers,
+    numbers_in,
+    progress_spans,
+)
+
+# A number found by one of these may be an epoch: timm's checkpoint-12, torchvision's model_12.
+WEAK_RULES = (CHECKPOINT_N, LAST_INTEGER_RULE, FOLDER_RULE)
+MAY_BE_A_HASH = 10**6  # from here on; git's short ones have seven digits
+ROUND = 8  # what the steps of a series have in common, if they are no hashes
+# Of a file alone, only these words are known to be no part of the number after them.
+_NEUTRAL = (
+    "model|net|network|weights?|checkpoint|ckpt|chkpt|cp|state(?:[_-]?dict)?|params?|snapshot|save"
+    "|saved|policy|agent"
+)
+NEUTRAL = re.compile(rf"(?:(?:{_NEUTRAL})[_\-. =]?)*(#|{BLANK})(?:[_-]?[#{BLANK}])*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name says; None for what it does not, or not for sure.
+
+    Args:
+        step: Of the optimizer.
+        step_rule: How it was found.
+        epoch: As the trainer counts, perhaps with a fraction.
+        epoch_rule: How it was found.
+        tokens: Seen in training.
+        doubt: Why there is no step, or no epoch, where the name has a number for it.
+        order: What orders names of unknown or equal progress: a time, or the step in an epoch.
+    """
+
+    step: float | None = None
+    step_rule: str = ""
+    epoch: float | None = None
+    epoch_rule: str = ""
+    tokens: float | None = None
+    doubt: str = ""
+    order: float | None = None
+
+
+def read_names(names: Sequence[str]) -> dict[str, Named]:
+    """What the names of one run say, each in the light of the others.
+
+    The numbers of names that are alike stand in columns. A column that never changes is part of
+    the names: the 18 of ``resnet18_5``. If two that change could be the step and differ, there is
+    none, and ``doubt`` names both.
+    """
+    found = {name: numbers_in(name) for name in names}
+    epochs = _settled({name: one.epochs for name, one in found.items()})
+    steps = _settled({name: one.steps for name, one in found.items()})
+    rest = {name: one for name, one in found.items() if name not in steps}
+    steps |= _settled({name: one.checkpoints for name, one in rest.items()})
+    rest = {n: one for n, one in rest.items() if n not in steps and n not in epochs}
+    steps |= _unlabelled(rest)
+    nothing = _Settled(None, "", "")
+    named = {}
+    for name, one in found.items():
+        step, epoch = steps.get(name, nothing), epochs.get(name, nothing)
+        if one.steps and one.steps[0].rule == FAIRSEQ_RULE and step.rule != FAIRSEQ_RULE:
+            epoch = nothing
+        named[name] = Named(
+            step.value, step.rule, epoch.value, epoch.rule, one.tokens, step.doubt or epoch.doubt,
+            one.time,
+        )  # fmt: skip
+    return _without_settings(_within_epochs(named))
+
+
+def step_in_name(path: str) -> tuple[float | None, str]:
+    """The step that a file's name gives by itself and the rule that found it."""
+    found = read_names([path])[path]
+    return found.step, found.step_rule
+
+
+def epoch_in_name(path: str) -> tuple[float | None, str]:
+    """The epoch that a file's name gives by itself and the rule that found it."""
+    found = read_names([path])[path]
+    return found.epoch, found.epoch_rule
+
+
+def tokens_in_name(path: str) -> tuple[float | None, str]:
+    """The training tokens that a name gives, ``tokens4B`` or ``2BT``, and the rule."""
+    found = numbers_in(path)
+    return found.tokens, found.tokens_rule
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts ``epoch_9`` before ``epoch_10``."""
+    parts = [part for part in re.split(r"(\d+)", name) if part]
+    digits = [ascii_digits(part).lstrip("0") if part.isdecimal() else None for part in parts]
+    return tuple(
+        (1, 0, part.lower()) if d is None else (0, len(d), d)
+        for part, d in zip(parts, digits, strict=True)
+    )
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A number that was decided on, or why none was."""
+
+    value: float | None
+    rule: str
+    doubt: str
+
+
+def _settled(found: Mapping[str, list[Number]]) -> dict[str, _Settled]:
+    """The number of each name that has any, decided for all names alike at once."""
+    result = {}
+    for names in alike({n: tuple(x.place for x in own) for n, own in found.items() if own}):
+        columns = [_as_one(c) for c in zip(*(found[name] for name in names), strict=True)]
+        changing = [c for c in columns if _changes(c)] or columns
+        for k, name in enumerate(names):
+            result[name] = _agreed([column[k] for column in changing])
+    return result
+
+
+def alike(keys: Mapping[str, object]) -> list[list[str]]:
+    """Names of equal keys, together."""
+    groups: dict[object, list[str]] = {}
+    for name, key in keys.items():
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def _changes(column: Iterable[Number]) -> bool:
+    return len({_written(number) for number in column}) > 1
+
+
+def _written(number: Number) -> object:
+    return number.text if number.value is None else number.value
+
+
+def _as_one(column: Sequence[Number]) -> list[Number]:
+    """A column read in one way: thousands set apart by underscores or not, decimals or parts."""
+    possible = [n for n in column if n.grouped is not None]
+    if any(n.sure for n in possible):
+        return [n if n.grouped is None else replace(n, value=n.grouped, doubt="", rule=_plain(n))
+                for n in column]  # fmt: skip
+    if possible and not any(n.followed and n.grouped is None for n in column):
+        return [n if n.grouped is None else
+                replace(n, value=None, doubt=f"{n.text} is {n.grouped:.0f} or two numbers")
+                for n in column]  # fmt: skip
+    places = [n.text.partition(".")[2] for n in column]
+    if len(set(map(len, places)) - {0}) > 1 and any(p.endswith("0") and len(p) > 1 for p in places):
+        return [replace(n, value=None, doubt=f"{n.text} has a fraction, or a part after its point")
+                for n in column]  # fmt: skip
+    return list(column)
+
+
+def _plain(number: Number) -> str:
+    return CHECKPOINT_N if number.rule == FAIRSEQ_RULE else number.rule
+
+
+def _agreed(numbers: Sequence[Number]) -> _Settled:
+    """The one value of several readings; a doubt that names them where they differ."""
+    if doubts := [number.doubt for number in numbers if number.doubt]:
+        return _Settled(None, "", doubts[0])
+    if len({number.value for number in numbers}) > 1:
+        both = [f"{n.value:.15g} by {n.rule}" for n in numbers]
+        return _Settled(None, "", " or ".join(dict.fromkeys(both)))
+    return _Settled(numbers[0].value, numbers[0].rule, "")
+
+
+def _unlabelled(found: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
+    """Numbers that no word explains: the one of them that changes from name to name."""
+    result = {}
+    keys = {n: (one.shape, *(x.place for x in one.integers)) for n, one in found.items()
+            if one.integers}  # fmt: skip
+    for names in alike(keys):
+        columns = [_as_one(c) for c in zip(*(found[n].integers for n in names), strict=True)]
+        if all(map(_is_metric, columns)):
+            continue
+        changing = [c for c in columns if _changes(c) and not _is_metric(c)]
+        by_file = [c for c in changing if not c[0].folder and _changes_in_a_folder(names, c)]
+        changing = by_file or changing
+        if not changing:
+            changing = [c for c in columns if not _is_metric(c)]
+            known = bool(NEUTRAL.fullmatch(found[names[0]].shape)) or columns[-1][0].folder
+            changing = changing if known and len(changing) == 1 else []
+        for k, name in enumerate(names):
+            result[name] = _agreed([c[k] for c in changing]) if changing else _not_alone(columns, k)
+        if changing and (why := _no_step(changing[0], [found[name].time for name in names])):
+            result |= {
+                name: _Settled(None, "", f"{number.text} {why}")
+                for name, number in zip(names, changing[0], strict=True)
+            }
+    return result
+
+
+def _is_metric(column: Iterable[Number]) -> bool:
+    return any(number.doubt.endswith("not whole") for number in column)
+
+
+def _changes_in_a_folder(names: Sequence[str], column: Sequence[Number]) -> bool:
+    """Whether a number differs between files of one folder."""
+    seen: dict[str, object] = {}
+    folders = [str(PurePosixPath(name).parent) for name in names]
+    return any(
+        seen.setdefault(folder, _written(number)) != _written(number)
+        for folder, number in zip(folders, column, strict=True)
+    )
+
+
+def _not_alone(columns: Sequence[Sequence[Number]], k: int) -> _Settled:
+    texts = " or ".join(dict.fromkeys(column[k].text for column in columns))
+    return _Settled(None, "", f"{texts} may be a part of the name")
+
+
+def _no_step(column: Sequence[Number], times: Sequence[float | None]) -> str:
+    """Why numbers without a label are no steps: hashes, or against the times beside them."""
+    values = [n.value for n in column if n.value is not None]
+    if len(values) > 1 and max(values) >= MAY_BE_A_HASH and math.gcd(*map(int, values)) < ROUND:
+        return "may be a hash"
+    known = [(t, n.value) for t, n in zip(times, column, strict=True)
+             if t is not None and n.value is not None]  # fmt: skip
+    in_time = [value for _, value in sorted(known)]
+    return "is not in the order of the times beside it" if in_time != sorted(in_time) else ""
+
+
+def _within_epochs(named: dict[str, Named]) -> dict[str, Named]:
+    """Steps that begin again in every epoch are none of the run; they order its epochs."""
+    both = {n: x for n, x in named.items() if x.step is not None and x.epoch is not None}
+    result = dict(named)
+    for names in alike({name: folders_of(name) for name in both}):
+        pairs = sorted((both[n].step or 0.0, both[n].epoch or 0.0) for n in names)
+        if [epoch for _, epoch in pairs] != sorted(epoch for _, epoch in pairs):
+            for name in names:
+                doubt = f"step {both[name].step:.15g} is counted anew in every epoch"
+                result[name] = replace(both[name], step=None, step_rule="", doubt=doubt,
+                                       order=both[name].step)  # fmt: skip
+    return result
+
+
+def folders_of(name: str) -> tuple[str, ...]:
+    """The folders of a file without the numbers of steps and epochs: epoch_1 is as epoch_2."""
+    return tuple(_unnumbered(part) for part in PurePosixPath(name).parts[:-1])
+
+
+def _unnumbered(part: str) -> str:
+    for start, stop in sorted(progress_spans(part), reverse=True):
+        part = part[:start] + part[stop:]
+    return part
+
+
+def _without_settings(named: dict[str, Named]) -> dict[str, Named]:
+    """A step that is the same in all names while the epoch changes is a setting."""
+    both = [x for x in named.values() if x.step is not None]
+    epochs = {x.epoch for x in both}
+    if len({x.step for x in both}) != 1 or len(epochs) < 2 or None in epochs:
+        return named
+    return {n: x if x.step is None else replace(x, step=None, step_rule="")
+            for n, x in named.items()}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Files of torch.save, read as data: nothing in them runs."""

@@ -1,0 +1,181 @@
+"""Tensors in a torch file, made of what their pickle says, which is looked at first.
+
+Torch's own functions are called with plain numbers and with storages of the file only, within
+their bounds; a tensor of another kind than the dense one becomes one of its kind without content.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analyze.checkpoints.torch_files.pickled_values import names
+from analyze.checkpoints.torch_files.plain_pickle import Name, Record, UnknownNameError
+
+KINDS = {
+    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16,
+    "BFloat16": torch.bfloat16, "Long": torch.int64, "Int": torch.int32, "Short": torch.int16,
+    "Char": torch.int8, "Byte": torch.uint8, "Bool": torch.bool, "ComplexDouble": torch.complex128,
+    "ComplexFloat": torch.complex64, "QUInt8": torch.quint8, "QInt8": torch.qint8,
+    "QInt32": torch.qint32, "QUInt4x2": torch.quint4x2, "QUInt2x4": torch.quint2x4,
+    "Untyped": torch.uint8,
+}  # fmt: skip
+STORAGE = re.compile(r"torch(?:\.cuda|\.storage)?\.(\w+)Storage")
+CONSTANTS = re.compile(r"torch\.(per_(tensor|channel)_\w+|sparse_\w+|strided)")
+TENSOR_CLASS = re.compile(r"torch(\.cuda|\.sparse|\.cuda\.sparse)?\.\w+Tensor")
+PLAIN = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
+RAGGED = "torch.nested._internal.nested_tensor.NestedTensor"
+WORDS = (*PLAIN, RAGGED)
+QUANTIZED = (torch.quint8, torch.qint8, torch.qint32, torch.quint4x2, torch.quint2x4)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A storage of the file, and how its bytes are to be read."""
+
+    bytes: torch.UntypedStorage
+    dtype: torch.dtype
+
+
+def found_by(known: dict[str, Name]) -> Callable[[str], Any]:
+    """What a name in a pickle stands for.
+
+    Raises:
+        UnknownNameError: by ``found``, of a name that is none of plain values and tensors.
+    """
+
+    def found(name: str) -> Any:
+        if name in known:
+            return known[name]
+        short = name.removeprefix("torch.")
+        if short != name and short.isidentifier():
+            value = getattr(torch, short, None)
+            if isinstance(value, torch.dtype):
+                return value
+        if any(p.fullmatch(name) for p in (STORAGE, CONSTANTS, TENSOR_CLASS)) or name in WORDS:
+            return Name(name)
+        raise UnknownNameError(name)
+
+    return found
+
+
+def names_in_torch_files() -> dict[str, Name]:
+    """Plain values and tensors, by the names under which they are saved."""
+    made: dict[str, Callable[..., Any]] = {
+        "torch._utils._rebuild_tensor": dense,
+        "torch._utils._rebuild_tensor_v2": dense,
+        "torch._utils._rebuild_tensor_v3": dense_of_type,
+        "torch._utils._rebuild_parameter": parameter,
+        "torch._utils._rebuild_parameter_with_state": parameter,
+        "torch._tensor._rebuild_from_type_v2": of_class,
+        "torch._utils._rebuild_sparse_tensor": lambda *_: torch.zeros(1).to_sparse(),
+        "torch._utils._rebuild_sparse_csr_tensor": lambda *_: torch.zeros(1).to_sparse(),
+        "torch._utils._rebuild_nested_tensor": lambda *_: _ragged(),
+        "torch._utils._rebuild_qtensor": lambda *_: _quantized(),
+        "torch._utils._rebuild_meta_tensor_no_storage": without_values,
+        "torch._utils._rebuild_wrapper_subclass": lambda kind, *_: _foreign(kind),
+        "torch._utils._rebuild_device_tensor_from_numpy": lambda *_: _foreign(Name("device")),
+        "torch._utils._rebuild_xla_tensor": lambda *_: _foreign(Name("device")),
+        "torch.nested._internal.nested_tensor._rebuild_njt": lambda *_: _ragged(),
+        "torch._dynamo.decorators._DimRange": lambda *words: Record("DimRange", words),
+        "torch.serialization._get_layout": lambda name: Name(str(name)),
+        "torch.device": lambda *words: ":".join(map(str, words)),
+        "torch.Size": lambda sizes=(): tuple(sizes) if type(sizes) in (tuple, list) else (),
+    }
+    return names() | {name: Name(name, build) for name, build in made.items()}
+
+
+def kind_of_storage(name: Any) -> torch.dtype:
+    """How the bytes of a storage class are to be read."""
+    match = STORAGE.fullmatch(name.name) if type(name) is Name else None
+    if match is None:
+        raise TypeError("a storage of no kind")
+    return KINDS[match[1]]
+
+
+def dense(
+    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any = None, _hooks: Any = None,
+    bits: Any = None,
+) -> Tensor:  # fmt: skip
+    """A tensor on a storage; it lies within it."""
+    return _on(storage, getattr(storage, "dtype", None), offset, size, stride, bits)
+
+
+def dense_of_type(
+    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any,
+    bits: Any = None,
+) -> Tensor:  # fmt: skip
+    """A tensor of a type that has no class of storages."""
+    return _on(storage, dtype, offset, size, stride, bits)
+
+
+def parameter(data: Any, requires_grad: Any = True, *_: Any) -> nn.Parameter:
+    """A parameter; what was hung on it is not."""
+    if not isinstance(data, Tensor):
+        raise TypeError("a parameter of no tensor")
+    return nn.Parameter(data, requires_grad=requires_grad is True)
+
+
+def of_class(build: Any, kind: Any, arguments: Any, _state: Any) -> Tensor:
+    """A tensor with attributes, which are left out, or one of a class of its own."""
+    if type(build) is not Name or build.build is None or type(arguments) is not tuple:
+        raise TypeError("a tensor of no kind")
+    if type(kind) is not Name or kind.name not in PLAIN:
+        return _ragged() if type(kind) is Name and kind.name == RAGGED else _foreign(kind)
+    made = build.build(*arguments)
+    if not isinstance(made, Tensor):
+        raise TypeError("a tensor that is none")
+    return made
+
+
+def without_values(dtype: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    """A tensor on torch's meta device."""
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError("a tensor of no type")
+    size, stride = _numbers(size), _numbers(stride)
+    return torch.empty_strided(size, stride, dtype=dtype, device="meta")
+
+
+def _on(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any, bits: Any) -> Tensor:
+    if type(storage) is not Storage or not isinstance(dtype, torch.dtype):
+        raise TypeError("a tensor of no storage")
+    size, stride, (offset,) = _numbers(size), _numbers(stride), _numbers((offset,))
+    end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
+    if 0 not in size and end * dtype.itemsize > storage.bytes.nbytes():
+        raise ValueError("a tensor beyond its storage")
+    if dtype in QUANTIZED:
+        return _quantized()
+    made = torch.empty(0, dtype=dtype).set_(storage.bytes, offset, size, stride)
+    if isinstance(bits, dict) and bits:
+        conjugate, negative = bits.get("conj") is True, bits.get("neg") is True
+        made = made.conj() if conjugate else made
+        made = torch._neg_view(made) if negative else made
+    return made
+
+
+def _numbers(values: Any) -> tuple[int, ...]:
+    """Sizes, strides, offsets."""
+    if type(values) not in (tuple, list) or not all(type(v) is int and v >= 0 for v in values):
+        raise ValueError("sizes that are none")
+    return tuple(values)
+
+
+def _quantized() -> Tensor:
+    return torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.qint8)
+
+
+def _ragged() -> Tensor:
+    return torch.nested.nested_tensor([torch.zeros(1)])
+
+
+def _foreign(kind: Any) -> Tensor:
+    """A tensor of a class that is not here: empty, and known by its name."""
+    if type(kind) is not Name:
+        raise TypeError("a tensor of no class")
+    made = type(kind.name.rpartition(".")[2], (Tensor,), {})
+    return torch.empty(0).as_subclass(made)

@@ -1,0 +1,188 @@
+"""Torch files, opened by a reader of plain values: nothing in them runs, unless trusted.
+
+What a pickle says is built by ``plain_pickle`` out of plain values, tensors and records. There is
+no way from a refusal to Python's own reader but ``--trust-pickle``.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from analyze.checkpoints.damage import as_text, damaged
+from analyze.checkpoints.torch_files.plain_pickle import UnknownNameError
+from analyze.checkpoints.torch_files.torch_archive import Mapped, open_mapped, read_values
+from analyze.errors import CheckpointError, InputError, RefusedError, listed
+
+COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
+
+
+def load_torch(path: Path, *, trust: bool = False) -> tuple[Mapping[str, Any], bool]:
+    """The dictionary in a torch file, and whether trust was needed; see ``load_values``.
+
+    Raises:
+        CheckpointError: as ``load_values``, or the file holds no dictionary.
+    """
+    loaded, trusted = load_values(path, trust=trust)
+    return dictionary_in(loaded, path), trusted
+
+
+def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
+    """The dictionary that a torch file holds, or that of its module.
+
+    Raises:
+        CheckpointError: it holds none.
+    """
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(
+            "the checkpoint file holds no dictionary of tensors",
+            found=f"{as_text(path)}: {type(loaded).__name__}",
+            expected="a state_dict, or a dictionary with one",
+            fix="save it with torch.save(model.state_dict(), path)",
+        )
+    return loaded
+
+
+def load_values(path: Path, *, trust: bool = False) -> tuple[Any, bool]:
+    """What a torch file holds, all of it read; whether trust was needed.
+
+    Args:
+        path: A file of ``torch.save``.
+        trust: The user's word that it may run code.
+
+    Raises:
+        CheckpointError: the file is damaged, or is a pickle that would run code and is not
+            trusted.
+    """
+    mapped, trusted = open_values(path, trust=trust)
+    if mapped.base is None:
+        return mapped.content, trusted
+    try:
+        with path.open("rb") as file:
+            return read_values(file), trusted
+    except Exception as error:  # it may have changed since
+        raise damaged(path, error) from error
+
+
+def open_values(path: Path, *, trust: bool = False) -> tuple[Mapped, bool]:
+    """What a torch file holds, its large tensors mapped, not read; whether trust was needed.
+
+    Raises:
+        CheckpointError: as ``load_values``.
+    """
+    _refuse_compressed(path)
+    try:
+        return open_mapped(path), False
+    except UnknownNameError as error:
+        if not trust:
+            raise _refused(path, str(error)) from error
+        return _trusted(path), True
+    except Exception as error:  # a damaged pickle or zip can raise anything
+        raise damaged(path, error) from error
+
+
+def values_read(mapped: Mapped, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Things of a file with the values of their tensors.
+
+    Raises:
+        CheckpointError: it is gone, or another one by now.
+    """
+    try:
+        return mapped.read(values)
+    except (OSError, RuntimeError) as error:
+        raise damaged(mapped.path, error) from error
+
+
+def _trusted(path: Path) -> Mapped:
+    """By torch's own reader, which runs what the file says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=False)
+        return Mapped(path, found, (), None)
+    except Exception as error:  # the code in a pickle can raise anything
+        raise CheckpointError(
+            "the trusted pickle cannot be opened",
+            found=f"{as_text(path)}: {type(error).__name__}: {error}",
+            expected="a pickle whose classes can be imported here",
+            fix="install the package that saved it, or save the weights alone: "
+            "torch.save(model.state_dict(), path)",
+        ) from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    """A zip whose entries claim more than the file has, or whose tensors are compressed.
+
+    Mapped tensors are the bytes as they stand in the file: compressed ones would be wrong numbers.
+    """
+    try:
+        size = path.stat().st_size
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _refuse_program(path, archive.namelist())
+            claimed = sum(entry.file_size for entry in entries)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged zip can raise anything
+        raise damaged(path, error) from error
+    if claimed > COMPRESSION * size:
+        raise _compressed(
+            "the checkpoint file unpacks to more than it holds, so it was not opened",
+            f"{as_text(path)}: {size} bytes that unpack to {claimed}",
+        )
+    packed = [e.filename for e in entries if e.compress_type and "/data/" in e.filename]
+    if packed:
+        raise _compressed(
+            "the tensors in the checkpoint file are compressed",
+            f"{listed(packed, 3)} in {as_text(path)}",
+        )
+
+
+def _refuse_program(path: Path, names: list[str]) -> None:
+    """An archive of TorchScript or torch.export, which is a program and no state_dict."""
+    last = {name.rpartition("/")[2] for name in names}
+    script = "constants.pkl" in last and any("/code/" in name for name in names)
+    if not script and "archive_format" not in last:
+        return
+    kind, loaded = (
+        ("TorchScript", f"torch.jit.load({as_text(path.name)!r})")
+        if script
+        else ("a program of torch.export", f"torch.export.load({as_text(path.name)!r})")
+    )
+    raise RefusedError(
+        f"the file is {kind}, not the weights of a model",
+        found=f"a program with its weights in {as_text(path)}",
+        expected="a state_dict, and the model in Python: calls inside of a program cannot be seen",
+        fix=f"if you trust it: torch.save({loaded}.state_dict(), 'weights.pt'), and move it away; "
+        "or leave it out: --checkpoints GLOB",
+    )
+
+
+def _compressed(what: str, found: str) -> RefusedError:
+    return RefusedError(
+        what,
+        found=found,
+        expected="a zip archive without compression, as torch.save writes it",
+        fix="save it again with torch.save(model.state_dict(), path), or zip -0",
+    )
+
+
+def _refused(path: Path, name: str) -> RefusedError:
+    """A pickle that names something else than data."""
+    return RefusedError(
+        "the checkpoint file is a pickle that would run code, so it was not opened",
+        found=f"{as_text(path)} asks for {name}",
+        expected="tensors and plain values, as torch.load(weights_only=True) reads them",
+        fix="save the weights alone: torch.save(model.state_dict(), path), or safetensors; "
+        "if you trust whoever made it: --trust-pickle",
+    )

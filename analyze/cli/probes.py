@@ -1,0 +1,139 @@
+"""The commands on probe sets: freeze one, show one; thin, and without torch for their help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analyze.cli.options import Group, json_option
+
+
+class Numbers(click.ParamType):
+    """Numbers with commas between them: one for each channel."""
+
+    name = "M,M,M"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """The numbers."""
+        try:
+            return value if isinstance(value, tuple) else tuple(map(float, value.split(",")))
+        except ValueError:
+            self.fail(f"{value!r} are no numbers with commas between them", param, ctx)
+
+
+@click.group(cls=Group)
+def probes() -> None:
+    """Freeze the examples to look at, and show what was frozen."""
+
+
+@probes.command()
+@click.argument("output", type=click.Path(path_type=Path), metavar="OUT.safetensors")
+@click.option(
+    "--data",
+    required=True,
+    metavar="SPEC",
+    help="torchvision:NAME?root=DIR, folder:DIR, huggingface:DIR, FILE.npz, FILE.py:FUNCTION.",
+)
+@click.option(
+    "--noise",
+    multiple=True,
+    metavar="KIND:FILE",
+    help="Which labels are wrong: mask, indices, true_labels, noisy_labels, cifar_n or cleanlab; "
+    "@COLUMN for a column of the data.",
+)
+@click.option("--held-out", metavar="SPEC", help="Data that training did not see.")
+@click.option(
+    "--subset-by",
+    metavar="COLUMN",
+    help="What makes a subset: class, true_class, noise or a column of the data.",
+)
+@click.option(
+    "--per-subset", type=click.IntRange(min=1), metavar="N", help="As many examples of each subset."
+)
+@click.option("--balance", is_flag=True, help="As many of each class within a subset.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the draw."
+)
+@click.option(
+    "--resize", type=click.IntRange(min=1), metavar="PIXELS", help="Shorter side of an image."
+)
+@click.option(
+    "--crop", type=click.IntRange(min=1), metavar="PIXELS", help="Side of the square in its middle."
+)
+@click.option("--mean", type=Numbers(), help="Per channel, taken off after division by 255.")
+@click.option("--std", type=Numbers(), help="Per channel.")
+@click.option(
+    "--transform", metavar="FILE.py:FUNCTION", help="Your evaluation transform instead of these."
+)  # fmt: skip
+def build(
+    output: Path,
+    resize: int | None,
+    crop: int | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    transform: str | None,
+    **recipe: Any,
+) -> None:
+    """Freeze a probe set from your own data, with evaluation transforms.
+
+    Example: analyze probes build probes.safetensors --data 'torchvision:CIFAR10?root=data'
+    --noise noisy_labels:labels.npy --per-subset 1000 --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26
+    """
+    from analyze.probes.freezing.recipe import Recipe, freeze
+    from analyze.probes.freezing.transforms import Transforms
+
+    transforms = Transforms(resize, crop, mean, std, transform)
+    built = freeze(Recipe(**recipe, transforms=transforms), output)
+    for fact in built.facts:
+        click.echo(fact)
+    _print(built.probes)
+    click.echo(f"Wrote {output}")
+
+
+@probes.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option(
+    "--sheet", type=click.Path(path_type=Path), metavar="OUT.png",
+    help="The contact sheet; by default the probe file's name with .png, here.",
+)  # fmt: skip
+@json_option
+def show(file: Path, sheet: Path | None, as_json: bool) -> None:
+    """Print what a probe file holds and write a contact sheet of examples.
+
+    Example: analyze probes show sample_checkpoints/half_noise_probes.safetensors
+    """
+    from analyze.figures.contact_sheet import has_images, write_sheet
+    from analyze.probes import read_probes
+    from analyze.probes.facts import facts, subset_rows
+
+    found = read_probes(file)
+    if as_json:
+        click.echo(json.dumps({"subsets": subset_rows(found), "facts": facts(found)}, indent=2))
+    else:
+        _print(found)
+    if sheet is None and not has_images(found):
+        click.echo("No contact sheet: the inputs are no images", err=True)
+        return
+    path = write_sheet(found, sheet or Path(f"{file.stem}.png"))
+    click.echo(f"Wrote {path}", err=as_json)
+
+
+def _print(found: Any) -> None:
+    """Tables of the subsets and of what holds for the whole set."""
+    from analyze.cli.tables import print_table
+    from analyze.probes.facts import facts, subset_rows
+
+    rows = subset_rows(found)
+    columns = [*rows[0]]
+    numbers = ("probes", "lowest", "highest", "classes")
+    for row in rows:
+        row["held_out"] = "yes" if row["held_out"] else ""
+    lines = [[row[c] for c in columns] for row in rows]
+    print_table("Subsets", columns, lines, numbers)
+    click.echo()
+    print_table("The probe set", ["", " "], [[k, v] for k, v in facts(found).items()])

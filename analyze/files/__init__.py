@@ -1,0 +1,1 @@
+"""Files on disk: whole or not there, where links lead, the structure of an HDF5 file."""

@@ -1,0 +1,242 @@
+"""Where the examples lie in the calls of a model, found by value.
+
+In an argument: one example of a tiny batch is exchanged for another, and what changes belongs to
+it. In a result: the gradient of one example's output is zero at all entries of the others. Batches
+of two and of three tell an axis of examples from one that has their number by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.calibrate.dependence import Meeting
+from analyze.gradients.calibrate.recording import Record, Recording, record
+from analyze.gradients.data.example_axes import (
+    ExampleLayout,
+    agrees,
+    changed_entries,
+    possible_layouts,
+)
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.rules.one_call import flattened
+from analyze.gradients.rules.weights import Weight
+from analyze.gradients.step.seeding import seeded
+
+SIZES = (2, 3)  # of the batches; the first is the one that is looked at
+Recordings = Mapping[int, Recording]  # by the number of examples
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one call in which weights meet the examples.
+
+    Args:
+        record: The call over two examples, its arguments as they were then.
+        weights: Place among the arguments to the weight there.
+        data: Places of the arguments that depend on the examples.
+        arguments: Place to the layouts that explain what changed there, for all arguments that
+            grow with the batch.
+        output: The layouts that explain the gradients at the result; None where a call has several
+            results.
+        ragged: Whether the call has another size where one example is exchanged for another.
+        chosen: Whether the examples' values choose its rows, or their order.
+    """
+
+    record: Record
+    weights: dict[str, Weight]
+    data: frozenset[str]
+    arguments: dict[str, list[ExampleLayout]]
+    output: list[ExampleLayout] | None
+    ragged: bool = False
+    chosen: bool = False
+
+    @property
+    def output_layout(self) -> ExampleLayout | None:
+        """The one layout of the result; where several will do, one that an argument has too."""
+        left = self.output or []
+        if len(left) > 1:
+            left = [at for at in left if any(at in own for own in self.arguments.values())]
+        return left[0] if len(left) == 1 else None
+
+    @property
+    def argument_layouts(self) -> dict[str, ExampleLayout]:
+        """Layouts of the arguments, for those that have just one; the result's where it will do."""
+        found = {}
+        for place, left in self.arguments.items():
+            if len(left) == 1:
+                found[place] = left[0]
+            elif self.output_layout in left:
+                found[place] = left[left.index(self.output_layout)]
+        return found
+
+
+def gather(
+    replica: Replica, probes: Inputs, base: Recordings, met: list[Meeting]
+) -> list[Evidence] | None:
+    """Evidence of each call, or None where exchanging an example makes the model call others.
+
+    Args:
+        replica: The model.
+        probes: The examples to choose from.
+        base: Of the first two and three probes; of other numbers where it takes so many to make
+            the calls together, and then exchanges that make others tell nothing.
+        met: The calls to look at, as found in the first of them.
+
+    Cost: seven forward passes and five backward passes.
+    """
+    numbers = {m.number for m in met}
+    sizes = tuple(base)
+    first = base[sizes[0]].counted
+    kept = {n: record(replica, probes.take(rows(n, len(probes))), numbers) for n in sizes}
+    if not all(_alike(recording, base[n]) for n, recording in kept.items()):
+        return None
+    arguments = {m: _possible({n: tensors_of(base[n].counted[m]) for n in sizes}) for m in numbers}
+    ragged: set[int] = set()
+    for n, example, exchanged in _exchanges(sizes, len(probes)):
+        other = record(replica, probes.take(exchanged), numbers)
+        if not _alike(other, base[n]):
+            if sizes == SIZES:
+                return None
+            continue
+        for number in numbers:
+            before, after = kept[n].counted[number], other.counted[number]
+            _narrow(arguments[number], tensors_of(before), tensors_of(after), example)
+            if _shapes(before) != _shapes(after):
+                ragged.add(number)
+    outputs = _layouts_of_outputs(base, met)
+    found = []
+    for m in met:
+        places = tensors_of(first[m.number])
+        weights = {
+            place: Weight(tensor, {n: replica.parameters[n] for n in m.weights[id(tensor)]})
+            for place, tensor in places.items()
+            if id(tensor) in m.weights
+        }
+        data = frozenset(place for place, tensor in places.items() if id(tensor) in m.data)
+        own = kept[sizes[0]].counted[m.number]
+        output, irregular = outputs.get(m.number), m.number in ragged
+        places_of = arguments[m.number]
+        found.append(Evidence(own, weights, data, places_of, output, irregular, m.chosen))
+    return found
+
+
+def row_by_row(evidence: Evidence) -> Evidence | None:
+    """The call with each row as an example of its own, along the first axis unless more is known.
+
+    Returns:
+        None where data and output have other rows.
+    """
+    tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
+    axis = evidence.output_layout.axis if evidence.output_layout else 0
+    given = [outputs[0], *(tensors[place] for place in evidence.data)]
+    if evidence.output is None or any(t.dim() <= axis for t in given):
+        return None
+    if len({t.shape[axis] for t in given}) != 1:
+        return None
+    at = [ExampleLayout(axis)]
+    return replace(evidence, arguments=dict.fromkeys(evidence.data, at), output=at)
+
+
+def rows(count: int, available: int) -> Tensor:
+    """Rows of the probes in a batch of ``count``."""
+    return torch.arange(count) % available
+
+
+def tensors_of(record: Record) -> dict[str, Tensor]:
+    """Place to tensor, for the tensors among the arguments of a call."""
+    flat = flattened(record.args, record.kwargs)
+    return {place: value for place, value in flat.items() if isinstance(value, Tensor)}
+
+
+def _shapes(record: Record) -> list[torch.Size]:
+    """Of the tensors that a call got and gave."""
+    return [tensor.shape for tensor in (*tensors_of(record).values(), *record.outputs)]
+
+
+def _alike(one: Recording, other: Recording) -> bool:
+    """Whether two passes made the same calls in the same order, tensors in the same places."""
+    return len(one.counted) == len(other.counted) and all(
+        a.function == b.function and tensors_of(a).keys() == tensors_of(b).keys()
+        for a, b in zip(one.counted, other.counted, strict=True)
+    )
+
+
+def _exchanges(sizes: Iterable[int], available: int) -> Iterator[tuple[int, int, Tensor]]:
+    """Batch size, the example exchanged, and the rows of the probes with it exchanged."""
+    for n in sizes:
+        for example in range(n):
+            exchanged = rows(n, available).clone()
+            other = (n + example) % available
+            exchanged[example] = (other + 1) % available if other == exchanged[example] else other
+            yield n, example, exchanged
+
+
+def _possible(batches: Mapping[int, dict[str, Tensor]]) -> dict[str, list[ExampleLayout]]:
+    """Layouts by shape alone, of the arguments that grow with the batch."""
+    found = {}
+    for place in next(iter(batches.values())):
+        shapes = {n: batch[place].shape for n, batch in batches.items()}
+        if len(set(shapes.values())) > 1:
+            found[place] = possible_layouts(shapes)
+    return found
+
+
+def _narrow(
+    layouts: dict[str, list[ExampleLayout]],
+    before: dict[str, Tensor],
+    after: dict[str, Tensor],
+    example: int,
+) -> None:
+    """Keep the layouts that explain what changed when one example was exchanged."""
+    for place, left in layouts.items():
+        if before[place].shape != after[place].shape:
+            layouts[place] = []
+        else:
+            changed = changed_entries(before[place], after[place])
+            layouts[place] = [at for at in left if agrees(at, changed, example)]
+
+
+def _layouts_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[ExampleLayout]]:
+    """Layouts outside of which the gradient of one example's output is zero, by call."""
+    place = {
+        m.number: next(
+            k
+            for k, tensor in enumerate(next(iter(base.values())).counted[m.number].outputs)
+            if tensor is m.output
+        )
+        for m in met
+        if m.output is not None
+    }
+    results = {
+        n: {m: recording.counted[m].outputs[k] for m, k in place.items()}
+        for n, recording in base.items()
+    }
+    found = {m: possible_layouts({n: results[n][m].shape for n in base}) for m in place}
+    for n in base:
+        for example in range(n):
+            for m, gradient in _gradients(base[n].output, results[n], example):
+                changed = changed_entries(torch.zeros_like(gradient), gradient)
+                found[m] = [at for at in found[m] if agrees(at, changed, example)]
+    return found
+
+
+def _gradients(
+    output: Tensor, results: Mapping[int, Tensor], example: int
+) -> Iterator[tuple[int, Tensor]]:
+    """The gradient of a random combination of one example's outputs, at each call's result."""
+    if not results:
+        return
+    seed = torch.zeros_like(output)
+    # Random: the sum of a softmax's outputs has no gradient.
+    generator = torch.Generator().manual_seed(example)
+    seed[example] = torch.randn(seed[example].shape, generator=generator).to(seed)
+    grads = torch.autograd.grad(
+        seeded(output, seed), [*results.values()], retain_graph=True, allow_unused=True
+    )
+    for m, gradient in zip(results, grads, strict=True):
+        if gradient is not None:
+            yield m, gradient

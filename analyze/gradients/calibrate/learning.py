@@ -1,0 +1,88 @@
+"""A batch whose calls no pattern of the plan has: the plan learns them, or gives up the rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.calibrate.calibration import calibrate
+from analyze.gradients.calibrate.evidence import SIZES
+from analyze.gradients.calibrate.patterns import alike_to, calls_of, together
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.plan import CallPlan, Plan
+from analyze.gradients.step.failures import MethodFailedError, demoted
+from analyze.gradients.step.intercept import ForwardChangedError
+
+MOST_PATTERNS = 16  # each batch tries one after the other
+TRIED = 64  # examples of a batch that may make its calls by themselves
+WANTED = 5  # of them, to calibrate with
+MOST_TOGETHER = 16  # that make the calls together, where none does by itself
+
+
+class Learned(NamedTuple):
+    """What to go on with.
+
+    Args:
+        plan: With another pattern, or with other methods.
+        examples: Inputs and targets on which that is to be proven: those that make a new pattern's
+            calls, or some of the batch. None where only the methods are others.
+    """
+
+    plan: Plan
+    examples: tuple[Inputs, Tensor] | None = None
+
+
+def otherwise(
+    replica: Replica,
+    failure: MethodFailedError | ForwardChangedError,
+    plan: Plan,
+    notes: list[str],
+) -> Learned:
+    """The plan after a batch that could not be measured by it.
+
+    A batch with other calls gives the plan another pattern, from those of its examples that make
+    these calls by themselves, or from a few that make them together. Where there are none, or too
+    many patterns already, the rows of the calls that did not fit are traced; where other calls were
+    made, the next method is left for all that rules measure.
+
+    Cost: ten forward and seven backward passes of three examples, and a forward pass of a batch and
+    of each example that is tried.
+    """
+    if isinstance(failure, ForwardChangedError) and failure.batch is not None:
+        inputs, targets = failure.batch
+        found = _rows(replica, inputs) if len(plan.patterns) < MOST_PATTERNS else None
+        if found is not None:
+            rows, sizes = found
+            other = calibrate(replica, inputs.take(rows), notes, sizes)
+            if _untraced(other) not in map(_untraced, plan.patterns):
+                return Learned(plan.with_pattern(other), (inputs.take(rows), targets[rows]))
+        if failure.parameters:
+            few = torch.arange(min(WANTED, len(inputs)))
+            return Learned(plan.traced(failure.parameters), (inputs.take(few), targets[few]))
+    return Learned(demoted(plan, failure, notes))
+
+
+def _untraced(plan: Plan) -> list[CallPlan]:
+    """The calls as they were before their rows had to be traced."""
+    return [replace(call, traced=False) for call in plan.calls]
+
+
+def _rows(replica: Replica, inputs: Inputs) -> tuple[Tensor, tuple[int, int]] | None:
+    """Rows that make the calls of the whole batch, and of how many a batch of them is to be.
+
+    Each by itself, or a few together: of experts each sees some, and all of a batch are called.
+    """
+    tried = range(min(TRIED, len(inputs)))
+    rows = alike_to(replica, inputs, tried, WANTED)
+    if len(rows) and calls_of(replica, inputs.take(rows)) == calls_of(replica, inputs):
+        return rows, SIZES
+    few = together(replica, inputs, tried, MOST_TOGETHER)
+    if few is None:
+        return None
+    others = [row for row in tried if row not in few.tolist()]
+    size = max(len(few), SIZES[0] + 1)  # other than where each makes the calls by itself
+    more = torch.tensor(others[: size + 1 - len(few)], dtype=torch.long)
+    return torch.cat((few, more)), (size, size + 1)

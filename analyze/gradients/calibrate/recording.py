@@ -1,0 +1,133 @@
+"""Everything a forward pass did, kept for calibration: its calls, their arguments and results."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.model.computing import mutates
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.rules import RULES
+from analyze.gradients.step.intercept import CountedCalls
+
+
+@dataclass(frozen=True)
+class Record:
+    """One call: ``number`` counts those that a gradient goes through, None for others.
+
+    Args:
+        number: As above.
+        function: What was called.
+        args: With what.
+        kwargs: By keyword.
+        inputs: The tensors among these.
+        graphs: ``id`` of each input that required a gradient then, to its node of autograd's graph:
+            what is written over later has another.
+        outputs: Results, and what the call wrote into.
+        packed: Inside a recurrent layer over sequences of different length.
+    """
+
+    number: int | None
+    function: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: tuple[Tensor, ...]
+    graphs: dict[int, Any]
+    outputs: tuple[Tensor, ...]
+    packed: bool = False
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A forward pass. All its tensors are kept, so that no storage is used again."""
+
+    records: list[Record]
+    inputs: tuple[Tensor, ...]  # what the model was called with
+    output: Tensor
+
+    @property
+    def counted(self) -> list[Record]:
+        """The calls that a gradient goes through, in order of their numbers."""
+        return [record for record in self.records if record.number is not None]
+
+
+def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Recording:
+    """Run the model on a batch, attached to its parameters.
+
+    Args:
+        replica: The model.
+        batch: Few examples, as everything is kept.
+        cloned: Numbers of calls whose arguments are kept as they were: later ones may write over
+            them.
+    """
+    for parameter in replica.parameters.values():
+        parameter.requires_grad_(True)
+    given: list[Tensor] = []
+
+    def on_inputs(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+        given.extend(tensors_in((args, kwargs)))
+
+    hook = replica.model.register_forward_pre_hook(on_inputs, with_kwargs=True)
+    replica.observe(hook)
+    mode = _Recorder(cloned)
+    try:
+        # With gradients on: without them attention takes a fast path that makes no such calls.
+        with torch.enable_grad(), mode:
+            output = replica(batch)
+    finally:
+        hook.remove()
+    return Recording(mode.records, tuple(given), output)
+
+
+class _Recorder(CountedCalls):
+    def __init__(self, cloned: Container[int]) -> None:
+        super().__init__()
+        self.records: list[Record] = []
+        self._cloned = cloned
+
+    def counted(self, number: int, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rule = RULES.get(func)
+        run = func if rule is None or rule.run is None else rule.run
+        return self._record(number, func, args, kwargs, run)
+
+    def other(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._record(None, func, args, kwargs, func)
+
+    def _record(
+        self, number: int | None, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run: Any
+    ) -> Any:
+        inputs = tuple(tensors_in((args, kwargs)))
+        graphs = {id(tensor): tensor.grad_fn for tensor in inputs if tensor.requires_grad}
+        kept = args, kwargs
+        if number is not None and number in self._cloned:
+            kept = _cloned(args), _cloned(kwargs)
+        result = run(*args, **kwargs)
+        written = tensors_in((args[:1] if mutates(func) else (), kwargs.get("out")))
+        outputs = (*tensors_in(result), *written)
+        self.records.append(Record(number, func, *kept, inputs, graphs, outputs, self.packed))
+        return result
+
+
+def tensors_in(tree: Any) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dictionaries."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, list | tuple):
+        for item in tree:
+            yield from tensors_in(item)
+    elif isinstance(tree, dict):
+        yield from tensors_in(list(tree.values()))
+
+
+def _cloned(tree: Any) -> Any:
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if type(tree) in (list, tuple):
+        return type(tree)(_cloned(item) for item in tree)
+    if type(tree) is dict:
+        return {name: _cloned(item) for name, item in tree.items()}
+    return tree

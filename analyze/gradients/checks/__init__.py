@@ -1,0 +1,1 @@
+"""Refuse, prove, verify: no number without plain autograd having said the same."""

@@ -1,0 +1,94 @@
+"""Whether every probe's token ids are rows of the embeddings that they index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analyze.errors import InputError
+from analyze.gradients.data.loader import ProbeLoader
+from analyze.gradients.losses.loss import first_of
+from analyze.gradients.model.replica import Replica
+
+Table = nn.Embedding | nn.EmbeddingBag
+Check = Callable[[nn.Module, tuple[Any, ...]], None]
+
+
+def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndarray) -> None:
+    """Refuse probes with an id that an embedding, given them as they are, has no row for.
+
+    All probes are looked at, before any of them is: on a GPU such an id ends every later
+    computation, and a few probes need not have it.
+
+    Args:
+        replica: The model.
+        loader: Of the probes.
+        rows: Some of them, with which the model is called, up to the first of its embeddings that
+            is given something else.
+
+    Raises:
+        InputError: with the largest id, and the embedding.
+
+    Cost: a forward pass of ``rows`` where the model has an embedding.
+    """
+    tables = {n: m for n, m in replica.model.named_modules() if isinstance(m, Table)}
+    if not tables:
+        return
+    taken = loader.take(rows).inputs
+
+    def check(path: str, table: Table) -> Check:
+        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+            ids = args[0] if args else None
+            if not isinstance(ids, Tensor):
+                return
+            # By value, as models get copies. Of two equal inputs it is not known which it is.
+            equal = [name for name, given in taken.tensors.items() if _same(ids, given)]
+            if len(equal) == 1:
+                _check(loader, equal[0], path, table)
+
+        return before
+
+    hooks = [
+        replica.observe(m.register_forward_pre_hook(check(path, m))) for path, m in tables.items()
+    ]
+    try:
+        with torch.no_grad():
+            replica(taken)
+    except InputError:
+        raise
+    except Exception:  # what else is wrong is told by who calls the model next
+        return
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _same(ids: Tensor, given: Tensor) -> bool:
+    """Whether an embedding is given the probes as they are: no part of them, and unchanged."""
+    return (
+        ids.dtype == given.dtype
+        and ids.numel() == given.numel()
+        and torch.equal(ids.flatten().cpu(), given.flatten())
+    )
+
+
+def _check(loader: ProbeLoader, name: str, path: str, table: Table) -> None:
+    """Refuse ids that the embedding has no row for, of any probe."""
+    ids, rows = loader.inputs.tensors[name], table.weight.shape[0]
+    if ids.is_floating_point():
+        return
+    wrong = (ids < 0) | (ids >= rows)
+    if wrong.any():
+        largest = ids[wrong].max() if bool((ids >= rows).any()) else ids.min()
+        raise InputError(
+            "a token id is out of range",
+            found=f"id {int(largest)} in {f'inputs.{name}' if name else 'the inputs'} (the first "
+            f"such probe is {first_of(wrong)}, counted from 0; {int(wrong.sum())} such ids in all)",
+            expected=f"ids 0 to {rows - 1}: {path or 'the model'} ({type(table).__name__}) has "
+            f"{rows} rows",
+            fix="freeze the probes with the tokenizer that this model was trained with",
+        )

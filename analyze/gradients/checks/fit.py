@@ -1,0 +1,100 @@
+"""Whether a model takes the probes, and its output their targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analyze.errors import InputError
+from analyze.gradients.checks.embedding_ids import refuse_ids_out_of_range
+from analyze.gradients.checks.model_errors import failed
+from analyze.gradients.data.loader import ProbeLoader
+from analyze.gradients.device.memory import out_of_memory
+from analyze.gradients.losses import Facts, Loss
+from analyze.gradients.losses.user import UserLoss
+from analyze.gradients.model.output_channels import channels_of
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.numbers.kinds import named
+
+
+def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss) -> list[str]:
+    """Refuse a model that cannot be called with the probes, or whose output does not fit the loss.
+
+    Args:
+        replica: The model.
+        loader: Of the probes.
+        rows: Some of them, with which it is called.
+        loss: Of one example; it settles how it takes the targets.
+
+    Returns:
+        What the user should know of that.
+
+    Raises:
+        InputError: saying what the model says and where, or what its output is.
+        RuntimeError: out of memory.
+    """
+    refuse_ids_out_of_range(replica, loader, rows)
+    probes = loader.take(rows).inputs
+    output = _called(replica, probes)
+    if output.shape[:1] != (len(probes),):
+        raise _no_axis(f"an output {list(output.shape)} for {len(probes)} probes")
+    alone = _called_alone(replica, probes)
+    if alone.shape != (1, *output.shape[1:]):
+        raise _no_axis(
+            f"an output {list(output.shape)} for {len(probes)} probes and {list(alone.shape)} for "
+            "one alone"
+        )
+    if not (output.is_floating_point() or output.is_complex()):
+        raise InputError(
+            "the model's output has no gradient",
+            found=f"an output of {output.dtype}",
+            expected="floating point numbers, from which a loss is computed",
+            fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+        )
+    if output.is_complex() and not isinstance(loss, UserLoss):
+        raise InputError(
+            "the model's output is complex, and the loss is of real numbers",
+            found=f"an output {list(output.shape)} of {named(output.dtype)}",
+            expected="real logits or predictions",
+            fix="return the real part, the magnitude or torch.view_as_real of it, or give a loss "
+            "of your own: --loss FILE.py:FUNCTION",
+        )
+    facts = Facts(loader.inputs.tensors, loader.subset, lambda: channels_of(replica, probes))
+    return loss.check(output, loader.targets, facts)
+
+
+def _called(replica: Replica, probes: Inputs) -> Tensor:
+    """The model's output, or what it says."""
+    try:
+        with torch.no_grad():
+            return replica(probes)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a model's forward raises on inputs it cannot take
+        if out_of_memory(error):
+            raise
+        raise failed(error, replica, probes) from error
+
+
+def _called_alone(replica: Replica, probes: Inputs) -> Tensor:
+    """The output for the first probe alone: what is proven is compared with it."""
+    try:
+        return _called(replica, probes.take(torch.tensor([0])))
+    except InputError as error:
+        raise InputError(
+            "the model cannot take one example alone",
+            found=error.found,
+            expected=f"an output for one probe as for the {len(probes)} together, which it takes",
+            fix="keep the axis of examples in forward: squeeze(-1), not squeeze(); flatten(1): "
+            "--model FILE.py:FACTORY",
+        ) from error
+
+
+def _no_axis(found: str) -> InputError:
+    return InputError(
+        "the model's output has no axis of examples",
+        found=found,
+        expected="an output [N, ...], one row per example",
+        fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+    )

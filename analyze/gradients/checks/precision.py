@@ -1,0 +1,91 @@
+"""In which precision a model computes, and how far two ways to one number may differ in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.calibrate.recording import record
+from analyze.gradients.model.replica import Inputs, Replica
+
+# Two exact ways to one example's gradient: relative difference of its squared norm, and of sums.
+RELATIVE = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-3,
+    torch.float16: 2e-2,
+    torch.bfloat16: 5e-2,
+}
+# Two measurements of one example in batches of other examples. In float32 decisions at a ReLU or
+# a max-pool fall otherwise now and then, in plain autograd as well.
+ELSEWHERE = RELATIVE | {torch.float64: 1e-7, torch.float32: 2e-2}
+LOSSES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+ROUNDINGS = 64  # of one step of the precision: what rounding adds up to at most
+ANEW = 1024  # steps after which rounding has begun anew
+LARGEST_ROUNDING = 1e-2  # of the network's gradient, however coarse the precision
+
+
+def rounding_share(dtype: torch.dtype) -> float:
+    """Share of the network's squared gradient norm that rounding may reach: ``(64 eps)^2``.
+
+    A gradient above it is a gradient. One below it is one or the other, which is told by its own
+    arithmetic, see ``rounding``.
+    """
+    return min(ROUNDINGS * torch.finfo(dtype).eps, LARGEST_ROUNDING) ** 2
+
+
+def precision_inside(replica: Replica, inputs: Inputs) -> torch.dtype:
+    """The coarsest precision that a gradient goes through: layers may lower it inside.
+
+    Args:
+        replica: The model.
+        inputs: A few examples.
+
+    Cost: a forward pass.
+    """
+    carrying = {
+        tensor.dtype.to_real()
+        for call in record(replica, inputs).counted
+        for tensor in call.outputs
+        if tensor.requires_grad
+    }
+    known = [dtype for dtype in (replica.dtype, *carrying) if dtype in RELATIVE]
+    return max(known, key=lambda dtype: torch.finfo(dtype).eps)
+
+
+@contextmanager
+def shaken(replica: Replica, precision: torch.dtype, seed: int, steps: int = 1) -> Iterator[None]:
+    """Every weight is some steps of the precision larger or smaller, at random, in the block.
+
+    One step moves a number as far as rounding may. After a thousand, what rounding alone has made
+    is another number, which it need not be after one: the probabilities of a softmax, say, miss
+    their sum of 1 by the same then. A gradient hardly changes.
+
+    Args:
+        replica: The model.
+        precision: Whose steps they are.
+        seed: Of the signs.
+        steps: How many.
+
+    Cost: the weights once more in memory.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    step = steps * torch.finfo(precision).eps
+    kept = {name: p.detach().clone() for name, p in replica.parameters.items()}
+    with torch.no_grad():
+        for parameter in replica.parameters.values():
+            parameter.mul_(1.0 + step * _signs(parameter, generator))
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in replica.parameters.items():
+                parameter.copy_(kept[name])
+
+
+def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Plus or minus one for each value."""
+    ones = torch.randint(0, 2, like.shape, generator=generator)
+    return (2 * ones - 1).to(like.device, like.dtype.to_real())

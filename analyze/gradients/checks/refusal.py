@@ -1,0 +1,123 @@
+"""Refuse what has no per-example gradient: models that mix examples, or are not deterministic.
+
+Before any gradient is measured. The same batch twice must give the same output, and an example
+alone, and beside other mates, must give the same output too. One example at a time could not be
+the judge of this: it never sees a mate.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from analyze.errors import InputError, listed
+from analyze.gradients.checks.precision import LOSSES
+from analyze.gradients.losses import Loss
+from analyze.gradients.model.module_outputs import module_outputs
+from analyze.gradients.model.replica import Inputs, Replica
+
+
+def refuse_mixing(
+    replica: Replica, probes: Inputs, targets: Tensor, loss: Loss, precision: torch.dtype
+) -> None:
+    """Raise unless each example's output and loss depend on that example alone.
+
+    Args:
+        replica: Best in float64.
+        probes: A few probes.
+        targets: ``[N, ...]``.
+        loss: Of each example.
+        precision: The coarsest inside the model: outputs may differ by 1e-9 of their norm in
+            float64, by 1e-4 in float32.
+
+    Raises:
+        InputError: naming the first module whose output differs, or the loss.
+
+    Cost: three forward passes and one for each probe, and two more to name the module.
+    """
+    _refuse_frequency_scaling(replica.model)
+    count = len(probes)
+    with torch.no_grad():
+        together = replica(probes)
+        if _differ(together, replica(probes), precision):
+            culprit = _culprit(replica, probes, probes, precision)
+            raise InputError(
+                "the model is not deterministic, so its gradients have no fixed value",
+                found=f"{culprit} gives another output for the same batch",
+                expected="the same output for the same input: dropout and other noise off in eval "
+                "mode",
+                fix="make the module follow model.eval(), or give a factory that turns it off: "
+                "--model FILE.py:FACTORY",
+            )
+        alone = replica(probes.take(torch.tensor([0])))
+        for k in range(count):
+            beside_itself = probes.take(torch.tensor([k] * count))
+            others = [replica(beside_itself)[:1], *([alone] if k == 0 else [])]
+            if any(_differ(together[k : k + 1], other, precision) for other in others):
+                first = probes.take(torch.arange(count).roll(-k))
+                raise _mixing(_culprit(replica, first, beside_itself, precision))
+        _refuse_mixing_loss(loss, together, targets.to(together.device), precision)
+
+
+def _mixing(culprit: str) -> InputError:
+    return InputError(
+        "the model mixes the examples of a batch, so no example has a gradient of its own",
+        found=f"{culprit} gives one example another output when its batch mates change",
+        expected="outputs that depend on one example each: per-example gradients are not defined "
+        "otherwise",
+        fix="use statistics that are kept (track_running_stats=True), or give a factory with a "
+        "layer that treats examples apart: --model FILE.py:FACTORY",
+    )
+
+
+def _refuse_mixing_loss(loss: Loss, output: Tensor, target: Tensor, precision: torch.dtype) -> None:
+    """A loss that is normalised by the batch gives an example another value when it is alone."""
+    together, alone = loss.per_example(output, target), loss.per_example(output[:1], target[:1])
+    if _differ(together[:1], alone, precision):
+        raise InputError(
+            "the loss mixes the examples of a batch",
+            found=f"{together[0].item():.6g} for an example beside another, "
+            f"{alone[0].item():.6g} for it alone",
+            expected="a loss of each example on its own, not divided by the size of the batch",
+            fix='compute with reduction="none" and sum over the axes of one example',
+        )
+
+
+def _refuse_frequency_scaling(model: nn.Module) -> None:
+    scaled = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.scale_grad_by_freq
+    ]
+    if scaled:
+        raise InputError(
+            "an embedding scales its gradient by how often a row occurs in the batch",
+            found=f"scale_grad_by_freq=True in {listed(scaled)}",
+            expected="gradients that depend on one example each",
+            fix="give a factory that builds the model with scale_grad_by_freq=False: "
+            "--model FILE.py:FACTORY",
+        )
+
+
+def _differ(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two outputs differ beyond rounding; non-finite outputs are another matter."""
+    scale = float(torch.maximum(a.norm(), b.norm()))
+    return bool(float((a - b).norm()) > LOSSES[dtype] * scale)
+
+
+def _culprit(replica: Replica, first: Inputs, second: Inputs, precision: torch.dtype) -> str:
+    """The first module, innermost first, whose output for example 0 differs between the batches."""
+    a, b = module_outputs(replica, first), module_outputs(replica, second)
+    for (name, kind, left), (_, _, right) in zip(a, b, strict=False):
+        if left.shape != right.shape:
+            return f"{name} ({kind})"
+        whole = first is second
+        views = [(left, right)] if whole else _slices_of_first_example(left, right)
+        if all(_differ(x, y, precision) for x, y in views):
+            return f"{name} ({kind})"
+    return "a part of the model that belongs to no module"
+
+
+def _slices_of_first_example(a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What may be example 0's part: index 0 of each axis, as the batch axis is not known."""
+    return [(a.select(k, 0), b.select(k, 0)) for k in range(a.dim())] or [(a, b)]

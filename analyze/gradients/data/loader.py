@@ -1,0 +1,104 @@
+"""The probes as tensors: some of them, or batch after batch, each on its way ahead of its use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analyze.gradients.model.replica import Inputs
+from analyze.probes import ProbeSet
+
+ASYNCHRONOUS = ("cuda",)  # devices that compute while something is moved to them
+
+
+class Examples(NamedTuple):
+    """Some probes.
+
+    Args:
+        inputs: What the model is called with, N examples.
+        targets: ``[N, ...]``.
+    """
+
+    inputs: Inputs
+    targets: Tensor
+
+
+class ProbeLoader:
+    """Gives the examples at some rows of a probe set.
+
+    Args:
+        probes: The probe set, whose arrays are shared.
+    """
+
+    def __init__(self, probes: ProbeSet) -> None:
+        scale = [
+            None if v is None else torch.tensor(v, dtype=torch.float64)
+            for v in (probes.mean, probes.std)
+        ]
+        tensors = {name: torch.from_numpy(values) for name, values in probes.inputs.items()}
+        self.inputs = Inputs(tensors, *scale)
+        self.targets = torch.from_numpy(probes.targets)
+        self.subset = torch.from_numpy(probes.subset)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """The examples at ``rows``, as they are stored, in the host's memory."""
+        own = torch.from_numpy(rows)
+        return Examples(self.inputs.take(own), self.targets[own])
+
+    def ahead(
+        self, batches: Iterable[np.ndarray], device: torch.device, dtype: torch.dtype
+    ) -> Iterator[Examples]:
+        """The examples of each batch in turn, as the model takes them.
+
+        On a GPU the next batch is taken, pinned, moved and decoded by a thread and a stream of
+        their own while the one before it is measured. On a CPU that would take a core from the
+        measurement: there a batch is taken when its turn comes.
+
+        Args:
+            batches: Rows of each.
+            device: Where they go.
+            dtype: Of what is floating point.
+
+        Raises:
+            RuntimeError: out of memory.
+        """
+        if device.type not in ASYNCHRONOUS:
+            for rows in batches:
+                inputs, targets = self.take(rows)
+                yield Examples(inputs.to(device, dtype), targets.to(device))
+            return
+        move = partial(self._moved, device, dtype, torch.Stream(device))
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            here: Future[Examples] | None = None
+            for rows in batches:
+                coming = thread.submit(move, rows)
+                if here is not None:
+                    yield _used_here(here.result(), device)
+                here = coming
+            if here is not None:
+                yield _used_here(here.result(), device)
+
+    def _moved(
+        self, device: torch.device, dtype: torch.dtype, stream: torch.Stream, rows: np.ndarray
+    ) -> Examples:
+        """The examples at ``rows`` once they have arrived."""
+        inputs, targets = self.take(rows)
+        with stream:
+            moved = inputs.pinned().to(device, dtype, non_blocking=True)
+            found = Examples(moved, targets.pin_memory().to(device, non_blocking=True))
+        stream.synchronize()
+        return found
+
+
+def _used_here(examples: Examples, device: torch.device) -> Examples:
+    """Keep the memory from what is moved next until this stream is done with it, too."""
+    stream = torch.accelerator.current_stream(device)
+    for tensor in (*examples.inputs.tensors.values(), examples.targets):
+        tensor.record_stream(stream)
+    return examples

@@ -1,0 +1,1 @@
+"""Where to compute, how much fits there, how long it takes."""

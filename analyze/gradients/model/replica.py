@@ -1,0 +1,396 @@
+"""A private copy of a model that can be measured without leaving a trace on the original."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from analyze.errors import InputError, listed
+from analyze.gradients.model.attributes import Attributes
+from analyze.gradients.model.computing import Computing
+from analyze.gradients.model.copying import copied, made_eager, origin_of
+from analyze.gradients.model.foreign import refuse_foreign
+from analyze.gradients.model.modes import set_to_eval
+from analyze.gradients.model.settling import (
+    Settled,
+    hooked_parameters,
+    needs_gradients,
+    output_without_graph,
+    refuse_kept_graph,
+    refuse_meta,
+    refuse_unlike,
+    tried,
+    unable_to_have_gradients,
+    without_gradients,
+    without_hooks,
+)
+from analyze.gradients.numbers.float64 import device_with_float64, double
+from analyze.gradients.numbers.kinds import (
+    COMPLEX,
+    differentiable,
+    refuse_quantised,
+    with_precision,
+)
+
+LEFT_OUT = (
+    "left out, as they are frozen and forward passes write to them in place or read them by "
+    "numpy(): {names}"
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model is called with: one positional tensor, or tensors by keyword.
+
+    Args:
+        tensors: By keyword; the positional one has the name ``""``.
+        mean: Per channel; with ``std`` it turns uint8 images into ``(x / 255 - mean) / std``.
+        std: Per channel.
+    """
+
+    tensors: Mapping[str, Tensor]
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def take(self, rows: Tensor) -> Inputs:
+        """The examples at ``rows``, in that order."""
+        taken = {name: tensor[rows] for name, tensor in self.tensors.items()}
+        return Inputs(taken, self.mean, self.std)
+
+    def pinned(self) -> Inputs:
+        """In memory from which a GPU fetches them by itself."""
+        pinned = {name: tensor.pin_memory() for name, tensor in self.tensors.items()}
+        return Inputs(pinned, self.mean, self.std)
+
+    def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
+        """As the model takes them: on ``device``, images scaled, real and complex in ``dtype``.
+
+        Integers are int64; truth values stay what they are: ``~`` of an integer is another thing.
+        ``non_blocking``: without waiting until pinned ones have arrived.
+        """
+        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
+        return Inputs({name: self._decoded(tensor, dtype) for name, tensor in moved.items()})
+
+    def of_its_own(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """What ``to`` gives, in other memory: a forward pass may write into it."""
+        moved = self.to(device, dtype).tensors
+        return {k: t.clone() if t is self.tensors[k] else t for k, t in moved.items()}
+
+    def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        if tensor.is_floating_point():
+            return tensor.to(dtype)
+        if tensor.is_complex():
+            return tensor.to(COMPLEX[dtype])
+        if tensor.dtype == torch.bool:
+            return tensor
+        if tensor.dtype != torch.uint8 or self.mean is None or self.std is None:
+            return tensor.long()
+        per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
+        # In float64, or every input would be off by a rounding and so now and then a ReLU.
+        exact = double(tensor)
+        mean, std = (v.to(exact.device).view(per_channel) for v in (self.mean, self.std))
+        return ((exact / 255 - mean) / std).to(tensor.device, dtype)
+
+
+class Replica:
+    """A copy of ``model`` in eval mode that forgets what its forward passes leave behind.
+
+    Some models keep tensors made from parameters between eval calls (timm's LeViT its attention
+    biases), or install hooks at the first: a later pass would see stale weights, a graph that is
+    gone, or hooks twice. Before every pass attributes, hooks, containers and buffers are set back,
+    together, to what they were at first, and ``train()`` then ``eval()``, where a module has its
+    own, lets models drop what they keep elsewhere.
+
+    Args:
+        model: Taken over and changed; ``copy_of`` leaves it alone. Its parameters all count,
+            whatever their ``requires_grad``, but integers and truth values, which have none.
+        device: Where the replica lives.
+        dtype: Of its inputs, and the least precision of its parameters and buffers and of all it
+            computes: what is in float64 stays there. Complex numbers stay complex.
+        selected: Names of the parameters to measure; all by default.
+
+    Raises:
+        InputError: the model is compiled to TorchScript, whose calls cannot be seen, is quantised,
+            or has parameters without values.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        selected: Container[str] | None = None,
+    ) -> None:
+        _refuse_torchscript(model)
+        refuse_quantised(model)
+        refuse_meta(model)
+        made_eager(model)
+        self.device = device
+        self.dtype = dtype
+        self.undone: set[str] = set()  # casts of the forward pass, in words
+        self.notes = without_hooks(model)  # what the user should know of how it was measured
+        self.parameters: dict[str, nn.Parameter] = {}
+        self._frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+        self.model = with_precision(model, device, dtype)
+        self._all_selected = True
+        for name, parameter in self.model.named_parameters():
+            parameter.grad = None
+            wanted = selected is None or name in selected
+            self._all_selected &= wanted
+            parameter.requires_grad_(wanted and differentiable(parameter))
+            if parameter.requires_grad:
+                self.parameters[name] = parameter
+        self._own_modes = set_to_eval(self.model, self.notes)
+        self._settled = Settled()
+        self._hooks: set[int] = set()
+        self._attributes = Attributes(self.model)
+        self._axes: int | None = None  # of the output of several examples
+
+    @property
+    def values(self) -> int:
+        """Numbers in the parameters to measure."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    @classmethod
+    def copy_of(
+        cls,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        selected: Container[str] | None = None,
+    ) -> Replica:
+        """A replica that leaves ``model`` as it is.
+
+        Raises:
+            InputError: the model cannot be copied, or is compiled to TorchScript.
+        """
+        _refuse_torchscript(model)
+        return cls(copied(model), device, dtype, selected)
+
+    def settle(self, inputs: Inputs, known: Settled | None = None) -> Settled:
+        """Find out what the model's passes need, by some over a few examples.
+
+        Whether it takes gradients inside, as a model of forces does: gradients are on in all of
+        its passes then. Which parameters that are frozen in the user's model must stay so, as they
+        are written to in place: those are left out.
+
+        Args:
+            inputs: One or two probes; a model that cannot take them is told by the first real pass.
+            known: What another model of the architecture needed: nothing is tried then.
+
+        Raises:
+            InputError: the model computes with weights that are not its own, or unlike the one
+                that it is a copy of, or gives no output that has a gradient.
+        """
+        if known is None:
+            known = self._found_out(inputs)
+            self.forget()
+        else:
+            self._settle_as(known)
+        return known
+
+    def check_own_weights(self, inputs: Inputs) -> None:
+        """Where this is a copy: that it computes with weights of its own, by one pass.
+
+        Raises:
+            InputError: naming the weight, and the function that reads it.
+        """
+        origin = origin_of(self.model)
+        if origin is not None:
+            with torch.enable_grad():
+                refuse_foreign(partial(self, inputs), origin.foreign)
+
+    def _settle_as(self, known: Settled) -> Replica:
+        self._settled = known
+        for name, parameter in self.model.named_parameters():
+            if name in known.left_out:
+                self.parameters.pop(name, None)
+                parameter.requires_grad_(False)
+                self._attributes.add_buffers([parameter])
+        self.forget()
+        return self
+
+    def _found_out(self, inputs: Inputs) -> Settled:
+        run, origin = partial(self, inputs), origin_of(self.model)
+        self.notes += [] if origin is None else hooked_parameters(origin.model)
+        self.check_own_weights(inputs)
+        output, error = tried(run, gradients=True)
+        left_out: list[str] = []
+        if error is not None:
+            left_out = self._left_out(run)
+            self._settle_as(Settled(left_out=tuple(left_out)))
+            output, error = tried(run, gradients=True)
+        if output is None:
+            if error is not None and tried(run, gradients=False).error is None:
+                raise without_gradients(error)
+            return Settled()
+        if self.parameters and self._all_selected and not output.requires_grad:
+            raise output_without_graph(self.model)
+        refuse_kept_graph(run, output, {id(p): name for name, p in self.parameters.items()})
+        self._settled = Settled(needs_gradients(run, output), tuple(left_out))
+        if origin is not None:
+            refuse_unlike(origin.model, partial(self._pass, inputs), run, output)
+        return self._settled
+
+    def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:
+        """The model's output for a batch, the logits where it gives several things.
+
+        For this pass alone the modules ``altered`` have the attributes ``state``. A model that
+        ends in ``squeeze()`` takes the examples' axis from a batch of one: it is put back.
+        """
+        self.forget()
+        for module in altered:
+            vars(module).update(state)
+        output = self._pass(inputs, self.model, self.device, self.dtype)
+        if len(inputs) == 1:
+            return self._with_axis_of_examples(output, inputs)
+        self._axes = output.dim()
+        return output
+
+    def _with_axis_of_examples(self, output: Tensor, one: Inputs) -> Tensor:
+        """The output of one example with as many axes as that of several has."""
+        if output.dim() > 1 and output.shape[0] == 1:  # len() would be counted as a call
+            return output
+        if self._axes is None:
+            # Nobody watches this pass: calls are counted, and this one is not the batch's.
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                self(one.take(torch.tensor([0, 0])))
+        return output[None] if output.dim() + 1 == self._axes else output
+
+    def computing(self) -> Computing:
+        """The conditions of a forward pass: its precision, whatever the model casts to."""
+        return Computing(self.dtype, self.undone.add)
+
+    def _pass(
+        self, inputs: Inputs, model: nn.Module, device: torch.device, dtype: torch.dtype
+    ) -> Tensor:
+        """The output of the model, or of one like it; gradients are on where it needs them."""
+        tensors = inputs.of_its_own(device, dtype)
+        wanted = torch.is_grad_enabled()
+        computing = Computing(torch.promote_types(dtype, torch.float32), self.undone.add)
+        with computing, torch.set_grad_enabled(wanted or self._settled.differentiates):
+            output = logits_of(model(tensors[""]) if "" in tensors else model(**tensors))
+        return output if wanted else output.detach()
+
+    def observe(self, handle: RemovableHandle) -> RemovableHandle:
+        """Let a hook stay that was just registered on one of the modules, until it is removed."""
+        self._hooks.add(handle.id)
+        return handle
+
+    @contextmanager
+    def substituted(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Other tensors stand for parameters, wherever these stand: in the block.
+
+        Each place is changed once. ``torch.func.functional_call`` changes that of a module that
+        has several names once a name, and leaves its own tensor there in the end.
+        """
+        by_parameter = {id(self.parameters[name]): t for name, t in tensors.items()}
+        places = [
+            (module._parameters, name, parameter)
+            for module in self.model.modules()
+            for name, parameter in module._parameters.items()
+            if id(parameter) in by_parameter
+        ]
+        for own, name, parameter in places:
+            own[name] = by_parameter[id(parameter)]  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            for own, name, parameter in places:
+                own[name] = parameter
+
+    def forget(self) -> None:
+        """Undo what forward passes left on the modules."""
+        self._attributes.restore(self._hooks)
+        if self._own_modes:
+            self.model.train()
+            self.model.eval()
+
+    def keep_buffers(self) -> None:
+        """Take the buffers' values, which were just set, for those of the model."""
+        self._attributes.accept_buffers()
+        self.forget()
+
+    def for_another_thread(self) -> Replica:
+        """A further one, which shares nothing with it but the parameters' memory."""
+        self.forget()
+        memo: dict[int, Any] = {}
+        for parameter in self.model.parameters():
+            if type(parameter) is nn.Parameter:  # another class would be lost; it is copied
+                memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        other = Replica(copied(self.model, memo), self.device, self.dtype, self.parameters)
+        return other._settle_as(self._settled)
+
+    def as_dtype(self, dtype: torch.dtype) -> Replica:
+        """A further copy, in another precision and on a device that has it."""
+        self.forget()
+        device = device_with_float64(self.device) if dtype == torch.float64 else self.device
+        other = Replica.copy_of(self.model, device, dtype, self.parameters)
+        return other._settle_as(self._settled)
+
+    def _left_out(self, run: Callable[[], Tensor]) -> list[str]:
+        """Those of the parameters frozen in the user's model that must stay so."""
+        frozen = [name for name in self.parameters if name in self._frozen]
+        self._attributes.add_buffers(self.parameters[name] for name in frozen)
+        kept = unable_to_have_gradients(run, self.model, frozen)
+        self._attributes.restore(self._hooks)
+        self._attributes.drop_parameters()
+        self.parameters |= {name: self.model.get_parameter(name) for name in frozen}
+        if kept:
+            self.notes.append(LEFT_OUT.format(names=listed(kept)))
+        return kept
+
+
+def aliases(model: nn.Module) -> dict[str, list[str]]:
+    """Each parameter's first name to its further ones: tied weights have several."""
+    first: dict[int, str] = {}
+    names: dict[str, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first:
+            names[first[id(parameter)]].append(name)
+        else:
+            first[id(parameter)] = name
+            names[name] = []
+    return names
+
+
+def logits_of(output: Any) -> Tensor:
+    """The tensor a loss is taken of: the output itself, or its ``logits``.
+
+    Raises:
+        InputError: neither a tensor nor something with logits.
+    """
+    if isinstance(output, Tensor):
+        return output
+    logits = (
+        output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    )
+    if isinstance(logits, Tensor):
+        return logits
+    raise InputError(
+        "the model's output is not understood",
+        found=f"an output of type {type(output).__name__}",
+        expected="a tensor, or a dictionary or dataclass with the tensor `logits`",
+        fix="wrap the model in a factory that returns its logits: --model FILE.py:FACTORY",
+    )
+
+
+def _refuse_torchscript(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                "the model holds TorchScript, whose use of parameters cannot be seen",
+                found=f"a {type(module).__name__} at {name or 'the root'}",
+                expected="modules that run in Python",
+                fix="give the model before torch.jit.script or torch.jit.trace was applied",
+            )

@@ -1,0 +1,237 @@
+"""What a model's passes need, found out by a few of them before any is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from analyze.errors import InputError, listed
+from analyze.gradients.model.attributes import Attributes
+from analyze.gradients.numbers.float64 import double
+from analyze.gradients.numbers.kinds import as_real
+
+Run = Callable[[], Tensor]
+Call = Callable[[nn.Module, torch.device, torch.dtype], Tensor]
+SAME = 1e-5  # of an output's norm: rounding of float32
+ALIKE = 1e-2  # where two precisions or devices are compared
+
+HOOKED = (
+    "hooks on parameters (Tensor.register_hook) are not called: the loss's own gradient is "
+    "measured of {names}"
+)
+
+
+class Settled(NamedTuple):
+    """What the passes of a model need.
+
+    Args:
+        differentiates: Whether gradients are to be on in all of them.
+        left_out: Frozen parameters that cannot require a gradient.
+    """
+
+    differentiates: bool = False
+    left_out: tuple[str, ...] = ()
+
+
+class Tried(NamedTuple):
+    """What came of a pass: its output, or why there is none."""
+
+    output: Tensor | None
+    error: Exception | None = None
+
+
+def tried(run: Run, gradients: bool) -> Tried:
+    """A pass, with gradients on or off."""
+    try:
+        with torch.set_grad_enabled(gradients):
+            return Tried(run())
+    except Exception as error:  # whatever a model's forward raises
+        return Tried(None, error)
+
+
+def hooked_parameters(model: nn.Module) -> list[str]:
+    """Notes of hooks that change parameters' gradients: what is measured is the loss's gradient."""
+    names = [name for name, p in model.named_parameters() if p._backward_hooks]
+    return [HOOKED.format(names=listed(names))] if names else []
+
+
+def refuse_meta(model: nn.Module) -> None:
+    """Raise where parameters or buffers are on the meta device: they have no values.
+
+    Raises:
+        InputError: naming them.
+    """
+    own = (*model.named_parameters(), *model.named_buffers())
+    names = [name for name, tensor in own if tensor.is_meta]
+    if names:
+        raise InputError(
+            "the model has parameters without values",
+            found=f"{listed(names)} on the meta device",
+            expected="parameters with the values of a checkpoint",
+            fix="build the module on the CPU; or, where torch.func.functional_call needs its form "
+            "alone, keep it out of the modules: self.form = [module]",
+        )
+
+
+def without_hooks(model: nn.Module) -> list[str]:
+    """Take those hooks off, which plain autograd would call and rules would not; the notes."""
+    notes = hooked_parameters(model)
+    for parameter in model.parameters():
+        if parameter._backward_hooks:
+            parameter._backward_hooks.clear()
+    return notes
+
+
+def unable_to_have_gradients(run: Run, model: nn.Module, frozen: Sequence[str]) -> list[str]:
+    """The frozen parameters that must stay so for a pass to work: all others count.
+
+    Forward passes write to such a one in place, or read it by ``numpy()``.
+
+    Args:
+        run: A pass with gradients on.
+        model: Its parameters may be others after each pass, of the same names.
+        frozen: Those that the user's model has with ``requires_grad=False``.
+    """
+
+    def let(wanted: bool, *names: str) -> None:
+        for name in names:
+            model.get_parameter(name).requires_grad_(wanted)
+
+    let(False, *frozen)
+    kept = []
+    if frozen and tried(run, gradients=True).error is None:
+        for name in frozen:
+            let(True, name)
+            if tried(run, gradients=True).error is not None:
+                let(False, name)
+                kept.append(name)
+    let(True, *(name for name in frozen if name not in kept))
+    return kept
+
+
+def refuse_kept_graph(run: Run, output: Tensor, names: Mapping[int, str]) -> None:
+    """Raise where a pass goes on with what an earlier one computed from the parameters.
+
+    In a variable of a class or a file, say, where nothing sets it back: its gradients end there.
+
+    Args:
+        run: A pass with gradients on.
+        output: Of an earlier one.
+        names: ``id(parameter)`` to its name.
+    """
+    again = tried(run, gradients=True).output
+    before, after = graph_of(output.grad_fn), graph_of(None if again is None else again.grad_fn)
+    kept = [node for node in after if node in before and not hasattr(node, "variable")]
+    if kept:
+        variables = {getattr(node, "variable", None) for top in kept for node in graph_of(top)}
+        below = {names[id(leaf)] for leaf in variables if id(leaf) in names}
+        raise InputError(
+            "the model keeps a tensor that it computed from its parameters earlier",
+            found=f"one that was computed from {listed(sorted(below)) or 'them'} in an earlier "
+            "pass and has a graph: another checkpoint's weights would not reach it",
+            expected="tensors computed from parameters in the forward pass",
+            fix="compute it in forward, or in a property; keep it in an attribute of the module, "
+            "not in a class, a global variable or functools.lru_cache",
+        )
+
+
+def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) -> None:
+    """Raise where a copy computes something else than the model that it was made of.
+
+    Args:
+        original: That model; it is left as it was.
+        call: A pass of a model, on a device and in a precision, over the inputs.
+        run: A pass of the copy.
+        replica: What that gave.
+    """
+    like = next((p for p in original.parameters() if p.is_floating_point()), None)
+    if like is None or any(isinstance(module, LazyModuleMixin) for module in original.modules()):
+        return  # of a lazy one a pass would change the classes
+    with _as_it_was(original):
+        theirs = partial(call, original, like.device, like.dtype)
+        outputs = [tried(theirs, gradients=False).output for _ in range(2)]
+    again = tried(run, gradients=False).output
+    same = like.dtype == replica.dtype and like.device == replica.device
+    found = [o for o in (*outputs, again) if o is not None]
+    if len(found) < 3 or _differ(found[0], found[1], SAME) or _differ(again, replica, SAME):
+        return  # it gives no output, or another one each time: told elsewhere
+    if _differ(found[0], replica, SAME if same else ALIKE):
+        raise InputError(
+            "a copy of the model computes something else than the model, and a copy is measured",
+            found=f"another output of {type(original).__name__} for the same example",
+            expected="a model whose copy.deepcopy computes the same",
+            fix="let nothing depend on the id of a module or on a table outside of the modules: "
+            "keep it in an attribute of the module that uses it",
+        )
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """In eval mode; afterwards with its modes, attributes, hooks, buffers and parameters again."""
+    attributes = Attributes(model)
+    values = [parameter.detach().clone() for parameter in model.parameters()]
+    model.eval()
+    try:
+        yield
+    finally:
+        attributes.restore()
+        for parameter, value in zip(model.parameters(), values, strict=True):
+            if not torch.equal(parameter, value):
+                parameter.data.copy_(value)
+
+
+def _differ(a: Tensor | None, b: Tensor | None, share: float) -> bool:
+    """Whether two outputs are further from each other than a share of their norm."""
+    if a is None or b is None or a.shape != b.shape:
+        return True
+    one, other = (double(as_real(t.detach())).cpu() for t in (a, b))
+    return bool((one - other).norm() > share * torch.maximum(one.norm(), other.norm()))
+
+
+def graph_of(top: Any) -> set[Any]:
+    """A node of autograd's graph and all that come before it; none of None."""
+    found: set[Any] = set()
+    waiting = [] if top is None else [top]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += [child for child, _ in node.next_functions if child is not None]
+    return found
+
+
+def needs_gradients(run: Run, with_gradients: Tensor) -> bool:
+    """Whether a model gives its output with gradients on only, as one that takes forces does."""
+    return _differ(tried(run, gradients=False).output, with_gradients, SAME)
+
+
+def without_gradients(error: Exception) -> InputError:
+    """For a model that runs only where no gradient is wanted."""
+    return InputError(
+        "the model has no backward pass",
+        found=f"with gradients on, its forward pass fails: {_first_line(error)}",
+        expected="a forward pass that works as in training, with parameters that require gradients",
+        fix="take numpy(), changes of parameters in place and inference mode out of forward",
+    )
+
+
+def output_without_graph(model: nn.Module) -> InputError:
+    """For a model whose output autograd cannot follow back to any parameter."""
+    return InputError(
+        "the model's output has no gradient",
+        found=f"{type(model).__name__}.forward, in eval mode, gives an output that requires none, "
+        "though its parameters do",
+        expected="an output that loss.backward() takes back to the parameters",
+        fix="take torch.no_grad(), inference_mode and detach() out of forward; torch.autograd.grad "
+        "inside it needs create_graph=True in eval mode as well",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""Kinds and precisions of numbers."""

@@ -1,0 +1,1 @@
+"""One batch, forward and backward, under the conditions of a measurement."""

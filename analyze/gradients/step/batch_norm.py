@@ -1,0 +1,230 @@
+"""Running statistics of batch norm: as saved in a checkpoint, or recomputed from the probes.
+
+As saved they lag behind the weights, and in mid-training m-coherence is largely an artefact of
+that lag; recomputed is the default. The losses under both tell how far they lag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from analyze.errors import InputError, listed
+from analyze.gradients.data.loader import ProbeLoader
+from analyze.gradients.losses import Loss
+from analyze.gradients.measurement import Measurement
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.numbers.float64 import double
+from analyze.gradients.step.forward import losses_at
+from analyze.probes import ProbeSet
+from analyze.probes.cells import mixed
+
+EXAMPLES_PER_BATCH = 128
+SPECTRAL = ("_u", "_v")
+MINIMUM = 2  # a variance needs two
+COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether the statistics lag
+AS_SAVED = (
+    "used as saved, as only the statistics of torch's batch norms are recomputed: {names}, which "
+    "forward passes change in training mode"
+)
+COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
+
+
+class BatchNormStatistics:
+    """Which statistics models are measured with, and the losses of some probes under the others.
+
+    Args:
+        probes: The probe set.
+        loader: Of its examples.
+        loss: Of one example.
+        choice: ``recomputed`` or ``saved``.
+    """
+
+    def __init__(self, probes: ProbeSet, loader: ProbeLoader, loss: Loss, choice: str) -> None:
+        self._loader = loader
+        self._loss = loss
+        self._recomputed = choice == "recomputed"
+        by_hash = np.argsort(mixed(probes.id), kind="stable")
+        self._rows = by_hash[np.isin(by_hash, probes.training)]
+        if not self._recomputed:  # they are for the comparison only
+            self._rows = self._rows[:COMPARED_FROM]
+        codes = probes.subset[by_hash]
+        first = [by_hash[codes == code][:COMPARED_EXAMPLES] for code in np.unique(codes)]
+        self._compared = np.sort(np.concatenate(first))
+
+    def set(self, replica: Replica) -> None:
+        """Give a model the statistics that it is measured with.
+
+        Raises:
+            InputError: they are to be recomputed, and there are too few probes.
+        """
+        if self._recomputed:
+            recompute_statistics(replica, self._loader, self._rows)
+
+    def set_after_losses_under_others(self, replica: Replica, size: int) -> np.ndarray | None:
+        """As ``set``, once the losses under the statistics that are not measured with are known.
+
+        Args:
+            replica: With the statistics of the checkpoint.
+            size: Examples at a time.
+
+        Returns:
+            ``[N]``, NaN but for some probes of each subset, infinite where a loss is no number;
+            None where the model has no statistics, or too few probes are there to recompute from.
+
+        Raises:
+            InputError: as ``set``.
+        """
+        if not layers_with_statistics(replica.model):
+            return None
+        if self._recomputed:
+            losses = self._losses(replica, size)
+            self.set(replica)
+            return losses
+        if len(self._rows) < MINIMUM:
+            return None
+        before = [(b, b.clone()) for b in _buffers(replica.model)]
+        recompute_statistics(replica, self._loader, self._rows)
+        losses = self._losses(replica, size)
+        for buffer, values in before:
+            buffer.copy_(values)
+        replica.keep_buffers()
+        return losses
+
+    def with_both_losses(self, measured: Measurement, others: np.ndarray | None) -> Measurement:
+        """A measurement with losses under both statistics, of the probes that ``others`` has."""
+        if others is None:
+            return measured
+        own = np.where(np.isnan(others), np.nan, measured.loss)
+        saved, recomputed = (others, own) if self._recomputed else (own, others)
+        return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
+
+    def notes(self, replica: Replica, rows: np.ndarray) -> list[str]:
+        """What the user should know of statistics that are not recomputed though asked for.
+
+        Args:
+            replica: Stays as it is; a copy of it is run.
+            rows: A few probes.
+        """
+        if not self._recomputed:
+            return []
+        own = statistics_of_its_own(replica, self._loader.take(rows).inputs)
+        if not own:
+            return []
+        return [AS_SAVED.format(names=listed(own))]
+
+    def passes(self, model: nn.Module) -> int:
+        """Examples whose forward pass all this takes."""
+        if not layers_with_statistics(model):
+            return 0
+        return len(self._rows) + len(self._compared)
+
+    def _losses(self, replica: Replica, size: int) -> np.ndarray:
+        losses = np.full(len(self._loader.targets), np.nan)
+        found = losses_at(replica, self._loader, self._compared, self._loss, size)
+        losses[self._compared] = np.where(np.isnan(found), np.inf, found)
+        return losses
+
+
+def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
+    """The batch norm layers that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def _buffers(model: nn.Module) -> list[Tensor]:
+    """What a pass in training mode changes."""
+    return [b for layer in layers_with_statistics(model) for b in layer.buffers(recurse=False)]
+
+
+def statistics_of_its_own(replica: Replica, inputs: Inputs) -> list[str]:
+    """Names of running statistics, by value, that are not of torch's batch norms.
+
+    Floating point buffers that a pass in training mode changes, but for the vectors of spectral
+    norm, which belong to the weights. A model that cannot run in training mode has none.
+    """
+    other = replica.as_dtype(replica.dtype)
+    modules = list(other.model.modules())
+    before = {name: buffer.clone() for name, buffer in other.model.named_buffers()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            other(inputs, modules, training=True)
+        except Exception:  # whatever a forward pass misses in training, such as targets
+            return []
+    norms = {id(b) for layer in layers_with_statistics(other.model) for b in layer.buffers()}
+    return [
+        name
+        for name, buffer in other.model.named_buffers()
+        if buffer.is_floating_point() and id(buffer) not in norms and not name.endswith(SPECTRAL)
+        and name in before and not torch.equal(buffer, before[name])
+    ]  # fmt: skip
+
+
+def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
+    """Set the running statistics by one forward pass in training mode of batch norm alone.
+
+    The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
+    equal size, whatever the batch size of the measurement, so that the numbers do not depend on
+    it. The statistics become the average of means and unbiased variances over all uses of a layer,
+    one or more a batch, as with ``momentum=None``. All other layers stay in eval mode.
+
+    Raises:
+        InputError: fewer than two examples.
+
+    Cost: one forward pass.
+    """
+    layers = layers_with_statistics(replica.model)
+    if not layers:
+        return
+    if len(order) < MINIMUM:
+        raise InputError(
+            "there are too few probes to recompute the statistics of batch norm from",
+            found=f"{len(order)} probes that are not held out",
+            expected=f"{MINIMUM} or more; some hundreds give statistics that mean something",
+            fix="--batch-norm saved, or more probes that are not held out",
+        )
+    batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
+    averages = [_Average(layer) for layer in layers]
+    handles = [replica.observe(a.layer.register_forward_hook(a.add)) for a in averages]
+    try:
+        with torch.no_grad():
+            for examples in loader.ahead(batches, replica.device, replica.dtype):
+                # A momentum of 1 leaves the use's own statistics; averaging in place would round.
+                replica(examples.inputs, layers, training=True, momentum=1.0)
+    finally:
+        for handle in handles:
+            handle.remove()
+    replica.forget()
+    for average in averages:
+        average.set()
+    replica.keep_buffers()
+
+
+class _Average:
+    """Of a layer's statistics over all its uses: several in a pass where it is used several times.
+
+    A layer that is never used keeps what it has.
+    """
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        self.layer = layer
+        self._uses = 0
+        self._totals: dict[str, Tensor] = {}
+
+    def add(self, *_: object) -> None:
+        """A hook on the layer: its buffers hold the statistics of the use that just ended."""
+        self._uses += 1
+        for name in ("running_mean", "running_var"):
+            buffer = getattr(self.layer, name)
+            if buffer is not None:
+                values = double(buffer).clone()  # or it would be the buffer itself
+                self._totals[name] = self._totals[name] + values if self._uses > 1 else values
+
+    def set(self) -> None:
+        """Give the layer the averages."""
+        with torch.no_grad():
+            for name, total in self._totals.items():
+                getattr(self.layer, name).copy_(total / self._uses)

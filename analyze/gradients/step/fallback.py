@@ -1,0 +1,107 @@
+"""Exact fallbacks for parameters that no rule measures: the model runs once more for them.
+
+``vmap(grad)`` holds the gradients of a few examples at a time; one example at a time needs nothing
+but autograd. Both take the seed of the ordinary backward pass, so the loss is treated alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
+from analyze.gradients.model.replica import Inputs, Replica, logits_of
+from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
+from analyze.gradients.step.seeding import seeded
+
+Fallback = Callable[[Replica, Inputs, Tensor, list[str], Parts], dict[str, Summary]]
+
+
+def vmap_grad(
+    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], parts: Parts
+) -> dict[str, Summary]:
+    """Per-example gradients of ``names`` by ``torch.func.vmap(grad)``, a chunk at a time.
+
+    Raises:
+        RuntimeError: the model does something that vmap cannot follow.
+    """
+    replica.forget()
+    parameters = {name: replica.parameters[name].detach() for name in names}
+    others = {n: p.detach() for n, p in replica.parameters.items() if n not in parameters}
+    tensors = inputs.of_its_own(replica.device, replica.dtype)
+
+    def objective(wanted: dict[str, Tensor], example: dict[str, Tensor], delta: Tensor) -> Tensor:
+        batch = {name: tensor[None] for name, tensor in example.items()}
+        args = (batch.pop(""),) if "" in batch else ()
+        with replica.substituted(wanted | others), replica.computing():
+            output = replica.model(*args, **batch)
+        logits = logits_of(output).reshape(delta.shape)  # squeeze() may lack the [1]
+        return (as_real(logits) * as_real(delta)).sum()
+
+    per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
+    size = sum(p.numel() * p.element_size() for p in parameters.values())
+    step = max(1, 16 * CHUNK_BYTES[replica.device.type] // max(1, size))
+    found = {name: _Growing(parts) for name in names}
+    for start in range(0, len(inputs), step):
+        rows = slice(start, start + step)
+        grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
+        for name, values in grads.items():
+            found[name].add(values.detach())
+    replica.forget()
+    return {name: growing.summary() for name, growing in found.items()}
+
+
+def one_at_a_time(
+    replica: Replica,
+    inputs: Inputs,
+    seed: Tensor,
+    names: list[str],
+    parts: Parts,
+    copies: int = 1,
+) -> dict[str, Summary]:
+    """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
+
+    A parameter that no example's output depends on is left out. Of several ``copies`` of an
+    example in a batch the gradient is divided by their number.
+    """
+    for name, parameter in replica.parameters.items():
+        parameter.requires_grad_(name in names)
+    wanted = [replica.parameters[name] for name in names]
+    summaries = {name: _Growing(parts) for name in names}
+    reached: set[str] = set()
+    for k in range(len(inputs)):
+        output = replica(inputs.take(torch.tensor([k] * copies)))
+        grads: tuple[Tensor | None, ...] = (None,) * len(names)
+        if output.requires_grad:
+            start = seeded(output, seed[[k] * copies] / copies)
+            grads = torch.autograd.grad(start, wanted, allow_unused=True)
+        for name, parameter, found in zip(names, wanted, grads, strict=True):
+            if found is not None:
+                reached.add(name)
+            values = torch.zeros_like(parameter) if found is None else found.to_dense()
+            summaries[name].add(values[None])
+    return {name: growing.summary() for name, growing in summaries.items() if name in reached}
+
+
+FALLBACK_METHODS: dict[str, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
+
+
+class _Growing:
+    """The summary of a parameter's gradients, which come a few at a time."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._sums = PartSums(parts)
+        self._norms: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        """The next gradients, ``[n, *shape]``."""
+        self._sums.add(values)
+        self._norms.append(squared_norms(values))
+
+    def summary(self) -> Summary:
+        """Of all of them."""
+        return Summary(self._sums.found(), torch.cat(self._norms))

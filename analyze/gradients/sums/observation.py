@@ -1,0 +1,139 @@
+"""What is kept of single examples while the batches are added up.
+
+Of some that were chosen before, everything that they are compared by later; and the example that
+shows most of each parameter, by which a verdict on the parameter is overturned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analyze.gradients.data.batches import Batch
+from analyze.gradients.step.batch import OfExamples
+
+APART = 32  # probes of which one is measured again elsewhere
+COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
+TWICE = 0.2  # seconds that two may
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The probes that are measured again, and the batches in which they stand.
+
+    Args:
+        batches: Of all probes, in order.
+        elsewhere: Rows of those that may be measured again in another company, in the order of
+            their turn: of each batch one, and one of every 32; then one more of small batches.
+        first: How many of these come first.
+        alone: Rows of those that may be compared with plain autograd, likewise.
+    """
+
+    batches: Sequence[Batch]
+    elsewhere: np.ndarray
+    first: int
+    alone: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All of them, in order."""
+        return np.union1d(self.elsewhere, self.alone)
+
+    def companies(self, size: int, seconds: float) -> list[np.ndarray]:
+        """Batches of those that are measured again; one that would be alone has another watched.
+
+        As many as take a thirty-second of the time; of each batch one where that takes half a
+        second at most, and two where that takes a fifth of one.
+
+        Args:
+            size: Of a batch.
+            seconds: That measuring all probes took.
+        """
+        examples = sum(len(batch.rows) for batch in self.batches)
+        each = seconds / examples
+        count = max(1, examples // APART)
+        if self.first * each <= COMPLETE:
+            count = max(count, self.first)
+        if len(self.elsewhere) * each <= TWICE:
+            count = len(self.elsewhere)
+        rows = self.elsewhere[:count]
+        batches = np.array_split(np.sort(rows), -(-len(rows) // size))
+        return [
+            np.union1d(batch, self.alone[self.alone != batch[0]][:1]) if len(batch) == 1 else batch
+            for batch in batches
+        ]
+
+    def company(self, row: int) -> np.ndarray:
+        """Rows of the batch in which a probe stands."""
+        return next(batch.rows for batch in self.batches if row in batch.rows)
+
+
+def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> Watch:
+    """Choose the probes at random.
+
+    Args:
+        batches: Of all probes.
+        alone: How many may be compared with plain autograd.
+        draws: From a seed of the checkpoint's own.
+    """
+    first: list[np.ndarray] = []
+    more: list[np.ndarray] = []
+    for k in draws.permutation(len(batches)):
+        rows = draws.permutation(batches[k].rows)
+        count = max(1, len(rows) // APART)
+        first.append(rows[:count])
+        more.append(rows[count:2] if count == 1 else rows[:0])
+    rows = np.concatenate([batch.rows for batch in batches])
+    lonely = draws.permutation(rows)[:alone]
+    leading = np.concatenate(first)
+    return Watch(batches, np.concatenate([leading, *more]), len(leading), lonely)
+
+
+class Observation:
+    """The numbers of the watched probes, and the strongest probe of each parameter.
+
+    Args:
+        names: Of the P parameters.
+        watched: Which probes.
+    """
+
+    def __init__(self, names: Sequence[str], watched: Watch) -> None:
+        self.names = tuple(names)
+        self.watched = watched
+        self.rows = watched.rows
+        self.squared_norms = np.zeros((len(names), len(self.rows)))
+        self.network = np.zeros(len(self.rows))
+        self.losses = np.full(len(self.rows), np.nan)
+        self.strongest = np.full(len(names), -1)  # row of the probe, -1 where none has a gradient
+        self.share = np.zeros(len(names))  # of its network's squared gradient
+        self._place = {name: k for k, name in enumerate(names)}
+
+    def add(self, batch: Batch, given: OfExamples) -> None:
+        """What a batch gave."""
+        own = np.array([self._place[name] for name in given.names], dtype=int)
+        network = given.squared_norms.sum(0)
+        at, here = self._at(batch.rows)
+        self.losses[at] = given.losses[here]
+        self.network[at] = network[here]
+        if not len(own):
+            return
+        self.squared_norms[np.ix_(own, at)] = given.squared_norms[:, here]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares = np.nan_to_num(given.squared_norms / network, nan=0.0, posinf=0.0)
+        most = shares.argmax(1)
+        share = shares[np.arange(len(own)), most]
+        more = share > self.share[own]
+        self.share[own[more]] = share[more]
+        self.strongest[own[more]] = batch.rows[most[more]]
+
+    def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Losses ``[K]``, squared norms ``[P, K]`` and the network's ``[K]`` of watched probes."""
+        at = np.searchsorted(self.rows, rows)
+        return self.losses[at], self.squared_norms[:, at], self.network[at]
+
+    def _at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the watched ones of some rows stand among the watched, and among these."""
+        here = np.flatnonzero(np.isin(rows, self.rows))
+        return np.searchsorted(self.rows, rows[here]), here

@@ -1,0 +1,1 @@
+"""The batches of one checkpoint, shared among the threads of a processor."""

@@ -1,0 +1,75 @@
+"""Whether a model's forward passes may run beside each other in threads."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.threads.sharing import alone_on_its_core, at_once
+
+ROUNDS = 4  # in which all threads run
+
+
+def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
+    """Whether each pass gives the bits that it gives alone, and none draws random numbers.
+
+    Replicas share nothing but weights. A model may still keep things elsewhere, in a module of
+    Python or on a class, where another thread's pass finds them. Random numbers are everybody's: a
+    model that sets their seed itself is deterministic alone, and beside another pass by luck.
+
+    Args:
+        replicas: One for each thread.
+        inputs: For each another batch.
+
+    Cost: five forward passes over each batch, all at a time but for the first.
+    """
+    with torch.no_grad(), alone_on_its_core(), _random_numbers_restored():
+        _draw()  # a model that sets its seed would leave what it has left before
+        before = _random_states()
+        expected = [replica(own) for replica, own in zip(replicas, inputs, strict=True)]
+        if _random_states() != before:
+            return False
+        passes = [
+            partial(_gives, replica, own, output)
+            for replica, own, output in zip(replicas, inputs, expected, strict=True)
+        ]
+        return all(at_once(passes))
+
+
+def _gives(replica: Replica, inputs: Inputs, expected: Tensor) -> bool:
+    with torch.no_grad():  # of each thread its own
+        outputs = (replica(inputs) for _ in range(ROUNDS))
+        try:
+            return all(torch.allclose(o, expected, 0.0, 0.0, equal_nan=True) for o in outputs)
+        except Exception:  # alone it gave an output: a disturbed pass may raise anything
+            return False
+
+
+def _random_states() -> bytes:
+    states = torch.get_rng_state().numpy(), random.getstate(), np.random.get_state()
+    return pickle.dumps(states)
+
+
+def _draw() -> None:
+    torch.rand(1)
+    random.random()
+    np.random.random()
+
+
+@contextmanager
+def _random_numbers_restored() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -1,0 +1,126 @@
+"""The probes in batches, and what the plan finds in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from analyze.gradients.data.batches import Batch, batches
+from analyze.gradients.data.loader import Examples, ProbeLoader
+from analyze.gradients.device.devices import most_parts
+from analyze.gradients.device.memory import Memory
+from analyze.gradients.device.timing import Clock
+from analyze.gradients.losses import Loss
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.plan import Plan
+from analyze.gradients.step.batch import BatchResult, OfExamples, TakeTotals, measure_batch
+from analyze.gradients.sums.accumulation import Accumulation
+from analyze.gradients.threads.sharing import in_turns
+from analyze.gradients.threads.turns import Turns
+from analyze.probes import Cells
+
+
+class ProbeBatches:
+    """The examples of all cells, as many at a time as memory holds.
+
+    Args:
+        cells: Of the probe set.
+        loader: Of its examples.
+        loss: Of one of them.
+        memory: Says where batches are computed, and how large they are at the moment.
+    """
+
+    def __init__(self, cells: Cells, loader: ProbeLoader, loss: Loss, memory: Memory) -> None:
+        self._rows = [cells.rows(cell) for cell in range(len(cells))]
+        self._loader = loader
+        self._loss = loss
+        self._memory = memory
+        self.smallest = 1  # examples that a batch must have
+
+    def of_all(self, replica: Replica) -> list[Batch]:
+        """Of all examples, in order."""
+        return list(self._cut(replica, self._rows))
+
+    def first(self, replica: Replica, size: int | None = None) -> Batch:
+        """The first one, of another size if one is given."""
+        return next(self._cut(replica, self._rows, size))
+
+    def measured(
+        self, replica: Replica, plan: Plan, batch: Batch, clock: Clock | None = None
+    ) -> BatchResult:
+        """What ``measure_batch`` finds in one, which says what may go wrong."""
+        examples = self._loader.take(batch.rows)
+        return measure_batch(replica, *examples, self._loss, plan, batch.parts, clock)
+
+    def add_up(
+        self,
+        replicas: Sequence[Replica],
+        plan: Plan,
+        adding: Accumulation,
+        told: Callable[[int], None],
+    ) -> None:
+        """Measure all of them and add up what is found: the same to the bit by several threads.
+
+        Args:
+            replicas: Of the model, one for each thread; several only on a CPU.
+            plan: By which.
+            adding: Gets what is found; worth nothing if this fails.
+            told: Gets how many examples each batch had.
+        """
+        own = self.of_all(replicas[0])
+        if len(replicas) > 1:
+            found = partial(self._add_up_in_threads, replicas, own, plan, adding)
+        else:
+            found = partial(self._add_up_one_by_one, replicas[0], own, plan, adding)
+
+        def add(number: int, given: OfExamples) -> None:
+            adding.add(own[number], given)
+            told(len(own[number].rows))
+
+        found(add)
+        adding.finish()
+
+    def _add_up_one_by_one(
+        self,
+        replica: Replica,
+        own: Sequence[Batch],
+        plan: Plan,
+        adding: Accumulation,
+        add: Callable[[int, OfExamples], None],
+    ) -> None:
+        """Each while the next one is on its way."""
+        coming = self._loader.ahead((b.rows for b in own), self._memory.device, replica.dtype)
+        for number, (batch, examples) in enumerate(zip(own, coming, strict=True)):
+            add(number, self._added(replica, plan, batch, examples, adding.taking(batch)))
+
+    def _add_up_in_threads(
+        self,
+        replicas: Sequence[Replica],
+        own: Sequence[Batch],
+        plan: Plan,
+        adding: Accumulation,
+        add: Callable[[int, OfExamples], None],
+    ) -> None:
+        turns = Turns(plan.order, len(own), len(replicas))
+
+        def measured(replica: Replica, number: int) -> OfExamples:
+            batch = own[number]
+            take = turns.in_order(number, adding.taking(batch))
+            return self._added(replica, plan, batch, self._loader.take(batch.rows), take)
+
+        in_turns([partial(measured, replica) for replica in replicas], turns, add)
+
+    def _added(
+        self, replica: Replica, plan: Plan, batch: Batch, examples: Examples, take: TakeTotals
+    ) -> OfExamples:
+        """What a batch gives but its totals, which were taken."""
+        result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
+        return result.of_examples()
+
+    def _cut(
+        self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None
+    ) -> Iterator[Batch]:
+        most = most_parts(self._memory.device, replica.values)
+        return batches(rows, max(self.smallest, size or self._memory.batch_size), most)

@@ -1,1 +1,0 @@
-"""Processes: forks of this one, and how many of them share the work."""

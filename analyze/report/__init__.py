@@ -1,5 +1,0 @@
-"""The report: one self-contained HTML page and its figures; no torch."""
-
-from analyze.report.page import write_report
-
-__all__ = ["write_report"]

@@ -1,0 +1,172 @@
+"""The numbers of the page: peaks and last values by subset and by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from analyze.figures.colours import subset_colours
+from analyze.figures.lines import shown_subsets
+from analyze.figures.names import plain
+from analyze.figures.training import Training, training
+from analyze.pages.values import Value
+from analyze.probes.subsets import ALL
+from analyze.results.tree import OK
+from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged, marks_of
+
+
+@dataclass(frozen=True)
+class SubsetSummary:
+    """What the page says of a subset; loss and accuracy are those of the last checkpoint."""
+
+    label: str
+    colour: str
+    probes: int
+    peak: Value | None
+    last: Value | None
+    loss: float
+    accuracy: float
+    loss_per_token: float  # NaN where a probe has one loss only
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """A row of the table of layers, with peak and last value for each subset."""
+
+    name: str
+    type: str
+    parameters: int
+    values: list[tuple[Value | None, Value | None]]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A checkpoint without values, and why."""
+
+    checkpoint: str
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cosines:
+    """Cosines between the subsets' mean gradients at one checkpoint."""
+
+    labels: list[str]
+    rows: list[list[float]]
+
+
+def subset_summaries(results: xr.DataTree) -> dict[str, SubsetSummary]:
+    """A summary of each subset that the page shows, by name."""
+    return {
+        name: subset_summary(results, name, label) for name, label in shown_subsets(results).items()
+    }
+
+
+def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary:
+    """The summary of one subset."""
+    network, along, last = results["network"].to_dataset(), training(results), _last(results)
+    colour = subset_colours(network["subset"].values)[name]
+    peak, end = _peak_and_last(network.sel(subset=name), along, last)
+    shown = ("loss", "accuracy", "loss_per_token")
+    losses = [_at(results, variable, name, last) for variable in shown]
+    probes = int(results.to_dataset()["probe_count"].sel(subset=name))
+    return SubsetSummary(label, colour, probes, peak, end, *losses)
+
+
+def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerSummary]:
+    """A row for each layer in forward order, with values for each of ``subsets``."""
+    layers, along, last = results["layers"].to_dataset(), training(results), _last(results)
+    rows = []
+    for k, name in enumerate(layers["layer"].values):
+        one = layers.isel(layer=k)
+        rows.append(
+            LayerSummary(
+                plain(str(name)),
+                plain(str(one["layer_type"].item())),
+                int(one["parameter_count"].item()),
+                [_peak_and_last(one.sel(subset=subset), along, last) for subset in subsets],
+            )
+        )
+    return rows
+
+
+def highest_layer(results: xr.DataTree) -> LayerSummary | None:
+    """The layer with the highest peak for ``all``; None where no layer has a value."""
+    rows = [row for row in layer_summaries(results, [ALL]) if row.values[0][0] is not None]
+    return max(rows, key=_peak, default=None)
+
+
+def skipped_checkpoints(results: xr.DataTree) -> list[Skipped]:
+    """The checkpoints whose rows are empty."""
+    root, where = results.to_dataset(), training(results).names
+    names, reasons = root["checkpoint"].values, root["status"].values.astype(str)
+    return [
+        Skipped(plain(str(name)), "" if place == plain(str(name)) else place, plain(str(reason)))
+        for name, place, reason in zip(names, where, reasons, strict=True)
+        if reason != OK
+    ]
+
+
+def last_cosines(results: xr.DataTree) -> Cosines | None:
+    """Cosines at the last checkpoint between subsets other than ``all``; None for fewer than 2."""
+    names = [name for name in shown_subsets(results) if name != ALL]
+    network, last = results["network"].to_dataset(), _last(results)
+    if len(names) < 2 or last is None or "gradient_cosine" not in network:
+        return None
+    table = network["gradient_cosine"].isel(checkpoint=last)
+    table = table.sel(subset=names, subset_other=names).transpose("subset", "subset_other")
+    return Cosines([plain(name) for name in names], table.values.tolist())
+
+
+def marks_shown(results: xr.DataTree) -> list[Kind]:
+    """The kinds of warning that have a letter somewhere in the results."""
+    groups = [results[name].to_dataset() for name in ("network", "layers")]
+    return [
+        kind for kind in KINDS
+        if kind.mark and any(FLAGS in g and bool(flagged(g, kind.name).any()) for g in groups)
+    ]  # fmt: skip
+
+
+def last_place(results: xr.DataTree) -> str:
+    """Where the last checkpoint that was measured lies; empty if none was."""
+    last = _last(results)
+    return "" if last is None else training(results).names[last]
+
+
+def _last(results: xr.DataTree) -> int | None:
+    """The last checkpoint that was measured."""
+    measured = np.flatnonzero(results.to_dataset()["status"].values.astype(str) == OK)
+    return int(measured[-1]) if len(measured) else None
+
+
+def _peak_and_last(
+    one: xr.Dataset, along: Training, last: int | None
+) -> tuple[Value | None, Value | None]:
+    values, errors = one["m_coherence"].values, one["m_coherence_stderr"].values
+    flags = one[FLAGS].values if FLAGS in one else np.zeros(len(values))
+
+    def value(place: int) -> Value | None:
+        if not np.isfinite(values[place]):
+            return None
+        value, error = float(values[place]), float(errors[place])
+        marks = marks_of(float(flags[place]))
+        return Value(value, error, along.names[place], along.ticks[place], marks, place)
+
+    peak = value(int(np.nanargmax(values))) if np.isfinite(values).any() else None
+    return peak, None if last is None else value(last)
+
+
+def _peak(row: LayerSummary) -> float:
+    peak = row.values[0][0]
+    return -np.inf if peak is None else peak.value
+
+
+def _at(results: xr.DataTree, variable: str, subset: str, last: int | None) -> float:
+    root = results.to_dataset()
+    if last is None or variable not in root:
+        return float("nan")
+    return float(root[variable].sel(subset=subset).values[last])

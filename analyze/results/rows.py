@@ -1,0 +1,212 @@
+"""The numbers of a results file as plain rows, for the terminal and for JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import xarray as xr
+
+from analyze.errors import InputError, listed, printable
+from analyze.results.tree import OK
+from analyze.statistics.identities import broken
+from analyze.statistics.warnings import FLAGS, KINDS, kinds_of
+
+FORMULA = ("=", "+", "-", "@", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+# What stands beside m-coherence where the results have it.
+FURTHER = ("m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper", "z_score",
+           "p_value_adjusted", "coherence_at_common_size")  # fmt: skip
+PER_TOKEN = "loss_per_token"  # where the loss of a probe is a sum over positions
+
+
+def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
+    """M-coherence of the whole network, a row for each checkpoint and subset."""
+    return _rows(results, results["network"].to_dataset(), {})
+
+
+def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict[str, object]]:
+    """M-coherence of every layer at one checkpoint, the last measured one by default.
+
+    Args:
+        results: The results tree.
+        checkpoint: A name, or a pattern such as ``*0.pt`` for all that match.
+
+    Raises:
+        InputError: no such checkpoint.
+    """
+    names = [str(name) for name in results.to_dataset()["checkpoint"].values]
+    if checkpoint is None:
+        left_out = skipped(results)
+        checkpoint = [name for name in names if name not in left_out][-1]
+    exact = [name for name in names if name == checkpoint]
+    matching = exact or [name for name in names if fnmatchcase(name, checkpoint)]
+    if not matching:
+        raise InputError(
+            "no such checkpoint in the results",
+            found=repr(checkpoint),
+            expected=f"one of {listed(names)}",
+            fix="leave --checkpoint out for the last one",
+        )
+    layers = results["layers"].to_dataset().sel(checkpoint=matching)
+    rows = []
+    for layer in layers["layer"].values:
+        one = layers.sel(layer=layer)
+        extra = {
+            "layer": str(layer),
+            "layer_type": str(one["layer_type"].item()),
+            "parameters": int(one["parameter_count"].item()),
+        }
+        rows += _rows(results, one, extra)
+    return rows
+
+
+def verify_results(results: xr.DataTree, path: str) -> None:
+    """Refuse results whose numbers contradict each other; see ``identities.broken``.
+
+    Raises:
+        InputError: with every identity that does not hold.
+    """
+    if wrong := broken(results):
+        raise InputError(
+            "the results contradict themselves",
+            found=f"{path}: {'; '.join(wrong)}",
+            expected="numbers as analyze run wrote them: a changed or damaged file shows here",
+            fix="measure again: analyze run RUN --output RESULTS.h5",
+        )
+
+
+def select(
+    rows: list[dict[str, object]], column: str, patterns: Sequence[str]
+) -> list[dict[str, object]]:
+    """The rows whose ``column`` matches any of the patterns; all where there is no pattern.
+
+    Raises:
+        InputError: a pattern that matches nothing.
+    """
+    names = list(dict.fromkeys(str(row[column]) for row in rows))
+    for pattern in patterns:
+        if pattern not in names and not any(fnmatchcase(name, pattern) for name in names):
+            raise InputError(
+                f"no such {column} in the results",
+                found=repr(pattern),
+                expected=f"a name, or a pattern that matches some of {listed(names)}",
+                fix="analyze show OUT.h5 lists the names",
+            )
+    if not patterns:
+        return rows
+    kept = {n for n in names for pattern in patterns if n == pattern or fnmatchcase(n, pattern)}
+    return [row for row in rows if str(row[column]) in kept]
+
+
+def sort(rows: list[dict[str, object]], column: str) -> list[dict[str, object]]:
+    """Rows by a column: numbers from the largest, text by alphabet, what is missing last.
+
+    Raises:
+        InputError: no such column.
+    """
+    columns = [name for name in rows[0] if name != "warnings"]
+    if column not in columns:
+        raise InputError(
+            "there is no such column to sort by",
+            found=repr(column),
+            expected=f"one of {listed(columns, limit=len(columns))}",
+            fix="--sort m_coherence",
+        )
+    known = [row for row in rows if row[column] is not None]
+    numbers = all(isinstance(row[column], int | float) for row in known)
+    if numbers:
+        known.sort(key=lambda row: -float(str(row[column])))
+    else:
+        known.sort(key=lambda row: str(row[column]))
+    return known + [row for row in rows if row[column] is None]
+
+
+def as_csv(rows: list[dict[str, object]]) -> str:
+    """Rows as comma-separated values with a header; nothing where a value is missing.
+
+    A name that a spreadsheet would run as a formula stands behind an apostrophe.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        names = row["warnings"]
+        assert isinstance(names, list)
+        cells = {**row, "warnings": " ".join(names)}
+        writer.writerow({name: _no_formula(value) for name, value in cells.items()})
+    return text.getvalue()
+
+
+def _no_formula(value: object) -> object:
+    """A text that begins as formulas do, so that it is none; what cannot be printed is escaped."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.lstrip()[:1] in FORMULA else text
+
+
+def marks(row: dict[str, object]) -> str:
+    """The letters of the warnings of a row, to put at its value."""
+    names = row["warnings"]
+    assert isinstance(names, list)
+    return "".join(kind.mark for kind in KINDS if kind.name in names)
+
+
+def legend(rows: list[dict[str, object]]) -> list[str]:
+    """What the warnings of some rows mean, a line for each kind."""
+    found = {name for row in rows if isinstance(names := row["warnings"], list) for name in names}
+    return [f"{kind.mark or kind.name}: {kind.text}" for kind in KINDS if kind.name in found]
+
+
+def skipped(results: xr.DataTree) -> dict[str, str]:
+    """The checkpoints that were not measured, and why."""
+    root = results.to_dataset()
+    pairs = zip(root["checkpoint"].values, root["status"].values, strict=True)
+    return {str(name): str(status) for name, status in pairs if status != OK}
+
+
+def _rows(
+    results: xr.DataTree, dataset: xr.Dataset, extra: dict[str, object]
+) -> list[dict[str, object]]:
+    counts = results["probe_count"]
+    rows = []
+    for checkpoint in dataset["checkpoint"].values:
+        at = dataset.sel(checkpoint=checkpoint)
+        root = results.to_dataset().sel(checkpoint=checkpoint)
+        for subset in dataset["subset"].values:
+            one = at.sel(subset=subset)
+            rows.append(
+                {
+                    "checkpoint": str(checkpoint),
+                    "step": _number(root["step"]),
+                    "epoch": _number(root["epoch"]),
+                    **extra,
+                    "subset": str(subset),
+                    "probes": int(counts.sel(subset=subset)),
+                    "m_coherence": _number(one["m_coherence"]),
+                    "m_coherence_stderr": _number(one["m_coherence_stderr"]),
+                    **{name: _number(one[name]) for name in FURTHER if name in one},
+                    "alpha_unbiased": _number(one["alpha_unbiased"]),
+                    "norm_of_mean_gradient": _number(one["norm_of_mean_gradient"]),
+                    "loss": _number(root["loss"].sel(subset=subset)),
+                    **{n: _number(root[n].sel(subset=subset)) for n in (PER_TOKEN,) if n in root},
+                    "accuracy": _number(root["accuracy"].sel(subset=subset)),
+                    "status": str(root["status"].item()),
+                    "warnings": [kind.name for kind in kinds_of(_flags(one))],
+                }
+            )
+    return rows
+
+
+def _flags(one: xr.Dataset) -> float:
+    """The warnings of one value; none in results of older versions."""
+    return float(one[FLAGS]) if FLAGS in one else 0.0
+
+
+def _number(value: xr.DataArray) -> float | None:
+    """A float, or None for NaN and infinity, which JSON does not have."""
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,179 @@
+"""What is to be measured: run card and options resolved into one job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.finding.discovery import find_checkpoints, select
+from analyze.checkpoints.finding.one_run import several_runs
+from analyze.checkpoints.finding.series import remarks
+from analyze.checkpoints.hashes import sha256
+from analyze.checkpoints.options import Reading
+from analyze.errors import InputError, check_choice
+from analyze.gradients.losses import LOSSES, Loss, build_loss
+from analyze.gradients.measurement import Settings
+from analyze.models.configs import config_of
+from analyze.probes import ProbeSet, read_probes
+from analyze.probes.cells import check_columns, mixed
+from analyze.specs.model import FORMS, ModelSpec
+from analyze.specs.run_card import NAME, read_run_card
+from analyze.specs.spec import Spec
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose; None where the run card or the default decides.
+
+    Args:
+        model: A model spec; it may name Python code.
+        probes: A probe file, or a probe set in memory.
+        loss: A loss spec.
+        checkpoints: A glob or slice.
+        max_probes: Measure only this many probes, drawn by a hash of their ids.
+        settings: Device, precision, batch norm, batch size, folds, cells.
+        examples: ``auto``, ``on`` or ``off``.
+        on_error: ``skip`` or ``fail``.
+        reading: How checkpoints are found and read.
+    """
+
+    model: str | None = None
+    probes: str | Path | ProbeSet | None = None
+    loss: str | None = None
+    checkpoints: str | None = None
+    max_probes: int | None = None
+    settings: Settings = field(default_factory=Settings)
+    examples: str = "auto"
+    on_error: str = "skip"
+    reading: Reading = field(default_factory=Reading)
+
+    def check(self) -> None:
+        """Refuse options that mean nothing.
+
+        Raises:
+            InputError: saying which.
+        """
+        self.settings.check()
+        check_choice("examples", self.examples, ("auto", "on", "off"))
+        check_choice("on_error", self.on_error, ("skip", "fail"))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run with everything that is needed to measure it."""
+
+    run: Path
+    name: str
+    model: ModelSpec
+    loss_spec: str
+    loss: Loss
+    probes: ProbeSet
+    probes_source: dict[str, str]
+    checkpoints: list[Checkpoint]
+    warnings: list[str]
+    options: Options
+    training: dict[str, Any]
+
+
+def resolve(run: str | Path, options: Options) -> Job:
+    """Read the run card, find the checkpoints, read the probes.
+
+    Raises:
+        InputError: something is missing, the checkpoints are of several runs, or the card names
+            what a card may not.
+        NoCheckpointsError: there is no checkpoint.
+    """
+    run = Path(run)
+    folder = run if run.is_dir() else run.parent
+    card = read_run_card(folder)
+    card_path = str(folder / NAME)
+    probe_path = None if card.probes is None else folder / card.probes
+    if isinstance(options.probes, str | Path):
+        probe_path = Path(options.probes)
+    exclude = [] if probe_path is None else [probe_path]
+    checkpoints, warnings = _checkpoints(run, exclude, options)
+    model = _model(options, card.model, card_path)
+    if model.needs_config:
+        model = replace(model, config=config_of(checkpoints, folder, model.text))
+    loss_spec = _loss(options, card.loss, card_path)
+    if isinstance(options.probes, ProbeSet):
+        probes, source = options.probes, {"path": "in memory"}
+    elif probe_path is None:
+        raise _missing("probes", card_path, "the probe file", "--probes FILE")
+    else:
+        probes = read_probes(probe_path)
+        source = {"path": str(probe_path), "sha256": sha256(probe_path)}
+    if options.max_probes is not None and options.max_probes < len(probes):
+        rows = np.argsort(mixed(probes.id), kind="stable")[: options.max_probes]
+        probes = probes.take(np.sort(rows))
+    check_columns(probes, options.settings.cells)
+    name = card.name or run.resolve().name
+    loss = build_loss(loss_spec)
+    return Job(
+        run, name, model, loss_spec, loss, probes, source, checkpoints, warnings, options,
+        card.training,
+    )  # fmt: skip
+
+
+def look_again(job: Job) -> Job:
+    """The job with the checkpoints that are there now.
+
+    Raises:
+        InputError: they are of several runs.
+        NoCheckpointsError: there is none any more.
+    """
+    path = job.probes_source["path"]
+    checkpoints, warnings = _checkpoints(job.run, [Path(path)], job.options)
+    return replace(job, checkpoints=checkpoints, warnings=warnings)
+
+
+def _checkpoints(
+    run: Path, exclude: list[Path], options: Options
+) -> tuple[list[Checkpoint], list[str]]:
+    """Those that the user chose, which are of one run, and what a reader should know of them."""
+    found = find_checkpoints(run, exclude, options.reading)
+    warnings = remarks(found)
+    if options.checkpoints is not None:
+        found = select(found, options.checkpoints)
+    mixed_runs = several_runs(found)
+    if mixed_runs is not None and options.reading.manifest is None:
+        raise mixed_runs
+    return found, warnings
+
+
+def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:
+    if options.model is not None:
+        return ModelSpec.parse(options.model)
+    if from_card is None:
+        raise _missing("model", card_path, FORMS, "--model SPEC")
+    spec = ModelSpec.parse(from_card)
+    spec.refuse_code(card_path)
+    return spec
+
+
+def _loss(options: Options, from_card: str | None, card_path: str) -> str:
+    if options.loss is not None:
+        return options.loss
+    spec = from_card or "cross_entropy"
+    if Spec.parse(spec).name not in LOSSES:
+        raise InputError(
+            "the run card names a loss that is not one of the program's own",
+            found=f"loss = {spec!r} in {card_path}",
+            expected=f"one of {', '.join(LOSSES)}: a run card is data",
+            fix="--loss cross_entropy",
+        )
+    return spec
+
+
+def _missing(key: str, card_path: str, what: str, option: str) -> InputError:
+    there = "has none" if Path(card_path).is_file() else "does not exist"
+    return InputError(
+        f"the {key} of the run {'are' if key.endswith('s') else 'is'} not known",
+        found=f"no {option.partition(' ')[0]}, and the run card {card_path} {there}",
+        expected=f"{what}, from the run card or the command line",
+        fix=f'{option}, or a run card with [run] and {key} = "..."',
+    )

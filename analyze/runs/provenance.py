@@ -1,0 +1,143 @@
+"""The provenance of results: how, with what and on what the numbers were made."""
+
+from __future__ import annotations
+
+import math
+import platform
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.gradients.checks.verification import agreement
+from analyze.gradients.engine import Engine
+from analyze.gradients.measurement import Measurement
+from analyze.probes.identity import inputs_hash, probes_hash
+from analyze.runs.job import Job
+
+PROGRAM = "gradient-coherence"
+PACKAGES = (PROGRAM, "torch", "numpy", "xarray", "h5netcdf", "safetensors")
+
+
+def circumstances(
+    engine: Engine, loss: str, measured: Sequence[Measurement] = ()
+) -> dict[str, Any]:
+    """What holds for all checkpoints: program, device, settings, probes, plan, proof, verification.
+
+    Args:
+        engine: After the last measurement.
+        loss: The loss spec.
+        measured: All measurements.
+    """
+    plan, proof, settings = engine.plan, engine.proof, engine.settings
+    assert plan is not None
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "versions": versions(),
+        "device": str(engine.device),
+        "device_name": _device_name(engine.device),
+        "precision": settings.precision,
+        "batch_norm": settings.batch_norm,
+        "batch_size": engine.batch_size,
+        "shares": engine.shares,
+        "folds": settings.folds,
+        "selected": {"layers": settings.layers, "parameters": settings.parameters},
+        "cells": list(settings.cells),
+        "loss": loss,
+        "held_out": list(engine.probes.held_out),
+        "probes_sha256": probes_hash(engine.probes),
+        "inputs_sha256": inputs_hash(engine.probes),
+        "repeatable": engine.repeatable,
+        "cell_sums": "host memory" if engine.memory.host_sums else "device",
+        "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
+        "proof": {
+            "precision": proof.dtype,
+            "examples": proof.examples,
+            "relative_errors": proof.errors,
+            "zero_to_rounding": sorted(proof.zero_to_rounding),
+            "unproven": sorted(proof.unproven(plan)),
+        },
+        "verification": _verification(measured),
+    }
+
+
+def _verification(measured: Sequence[Measurement]) -> dict[str, Any]:
+    """How many probes were found again while they were measured, and what it proves."""
+    alone = sum(one.verified.alone for one in measured)
+    elsewhere = sum(one.verified.elsewhere for one in measured)
+    return {
+        "compared_with_autograd_alone": alone,
+        "measured_again_in_another_batch": elsewhere,
+        "agreement": agreement(alone, elsewhere),
+    }
+
+
+def of_the_run(
+    job: Job, records: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> dict[str, Any]:
+    """What was measured, and what a reader should be warned of.
+
+    Args:
+        job: Run, model and probes.
+        records: How each checkpoint was found, read and measured.
+        notes: Of the engine.
+    """
+    return {
+        "run": {"name": job.name, "path": str(job.run)},
+        **({"training": job.training} if job.training else {}),
+        "model": {"spec": job.model.text},
+        "probes": job.probes_source,
+        "reading": {k: str(v) for k, v in asdict(job.options.reading).items() if v},
+        "checkpoints": list(records),
+        "warnings": [*job.warnings, *notes, *_other_versions(records)],
+    }
+
+
+def of_a_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How a checkpoint was found; None where something is not known."""
+    return {
+        "checkpoint": checkpoint.name,
+        "format": checkpoint.format,
+        "step_rule": checkpoint.step_rule,
+        "weights": checkpoint.weights,
+        "weights_key": checkpoint.weights_key,
+        "prefix": "",
+        "step": _json_number(checkpoint.step),
+        "epoch": _json_number(checkpoint.epoch),
+        "epochs_completed": _json_number(checkpoint.epochs_completed),
+        "tokens": _json_number(checkpoint.tokens),
+    }
+
+
+def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Units that another version of the program has measured."""
+    own = versions()[PROGRAM]
+    others = Counter(r["version"] for r in records if r.get("version") not in (None, own))
+    return [
+        f"{count} of {len(records)} checkpoints were measured by version {other} of the program, "
+        f"and this is {own}: --restart measures them again"
+        for other, count in sorted(others.items())
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that numbers depend on."""
+    return {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _json_number(value: float) -> float | None:
+    return None if math.isnan(value) else value

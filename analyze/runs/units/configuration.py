@@ -1,0 +1,111 @@
+"""What a measurement depends on besides the checkpoint, as hashes and plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from analyze.checkpoints.hashes import sha256, sha256_of_all
+from analyze.gradients.engine import Engine
+from analyze.probes.identity import probes_hash
+from analyze.runs.job import Job
+from analyze.specs.user_files import files_of
+
+IMPORTED = "imported code"  # a unit of other code is no unit; nobody has to throw it away
+
+
+def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, object]:
+    """Field to value; two runs with equal fields may share units.
+
+    The batch size is no part of it: it changes no number beyond the bounds of float32.
+    """
+    settings, reading = job.options.settings, job.options.reading
+    config = job.model.config
+    return {
+        "model": job.model.text,
+        "model source": _source(job.model.source),
+        "model config": None if config is None else sha256(config),
+        "parameters and modules": _architecture(model),
+        **_imports_of(job),
+        "loss": job.loss_spec,
+        "loss source": _source(_loss_source(job)),
+        "probes": probes_hash(job.probes),
+        "device": engine.device.type,
+        "precision": settings.precision,
+        "batch norm": settings.batch_norm,
+        "folds": settings.folds,
+        "cells": list(settings.cells),
+        "selected layers": list(settings.layers),
+        "selected parameters": list(settings.parameters),
+        "weights": reading.weights or _kind_of_weights(job),
+        "weights key": reading.weights_key,
+        "rename": list(reading.rename),
+        "ignore": list(reading.ignore),
+    }
+
+
+def digest(configuration: dict[str, object]) -> str:
+    """Hash of a configuration."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+
+
+def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
+    """The fields that differ, with both values where they are short enough to read.
+
+    Not the code that the user's imports: what changes there is measured anew, see ``IMPORTED``.
+    """
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = [name for name in names if name != IMPORTED]
+    return [f"{n}: {_short(before.get(n))}, now {_short(now.get(n))}" for n in names]
+
+
+def _kind_of_weights(job: Job) -> str:
+    """What is taken where the user did not choose: of a series it is one kind."""
+    kinds = {c.weights for c in job.checkpoints if c.problem is None}
+    return "ema" if kinds == {"ema"} else "model"
+
+
+def _architecture(model: nn.Module) -> str:
+    """Hash of the names and shapes of what a checkpoint fills, and the types of the modules."""
+    state = [f"{name} {_shape(value)}" for name, value in model.state_dict(keep_vars=True).items()]
+    modules = [f"{name} {type(m).__qualname__}" for name, m in model.named_modules()]
+    return hashlib.sha256("\n".join([*state, "", *modules]).encode()).hexdigest()
+
+
+def _shape(value: object) -> str:
+    """Of a tensor; lazy ones have none yet, and extra states are none."""
+    return str(list(value.shape)) if isinstance(value, Tensor) and not is_lazy(value) else "none"
+
+
+def _source(source: str) -> str | None:
+    """Hash of the user's code that a spec names, with what it imports; None of a library's."""
+    if source in ("", "builtin", "torchvision", "timm", "transformers"):
+        return None
+    files = files_of(source)
+    return sha256(files[0]) if files else None
+
+
+def _imported(source: str) -> str | None:
+    """Hash of the user's files that the code of a spec imports; None where there are none."""
+    if source in ("", "builtin", "torchvision", "timm", "transformers"):
+        return None
+    files = files_of(source)[1:]
+    return sha256_of_all(files) if files else None
+
+
+def _imports_of(job: Job) -> dict[str, object]:
+    """The field of the imported code; none where nothing is imported, as in older versions."""
+    found = [_imported(job.model.source), _imported(_loss_source(job))]
+    return {IMPORTED: found} if any(found) else {}
+
+
+def _loss_source(job: Job) -> str:
+    return job.loss_spec.partition("?")[0].rpartition(":")[0]
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text[:12] if len(text) == 64 else text

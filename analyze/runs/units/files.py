@@ -1,0 +1,63 @@
+"""Files whose damage is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from analyze.errors import InputError
+from analyze.files.whole import write_whole
+
+DIGEST = hashlib.sha256().digest_size
+
+
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write content behind its SHA-256, whole or not at all; once it returns, it stays there.
+
+    Raises:
+        InputError: no permission, or the disk is full; the old file is as it was.
+    """
+    try:
+        write_whole(path, hashlib.sha256(content).digest(), content)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in a directory survive a power cut, where the system can."""
+    if os.name != "posix":  # Windows cannot open directories
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """The content of a sealed file; None where there is none, or a byte of it is damaged."""
+    try:
+        sealed = path.read_bytes()
+    except OSError:
+        return None
+    content = sealed[DIGEST:]
+    return content if hashlib.sha256(content).digest() == sealed[:DIGEST] else None
+
+
+def is_sealed_unit(path: Path) -> bool:
+    """Whether a file begins as a sealed unit does: a digest, then tensors. Damaged ones do, too."""
+    with path.open("rb") as file:
+        head = file.read(DIGEST + 10)
+    return len(head) == DIGEST + 10 and head[DIGEST + 8 :] == b'{"'
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """What to say when the units cannot be written."""
+    return InputError(
+        "a unit of the run cannot be written",
+        found=f"{path}: {error.strerror or error}",
+        expected="a directory with write permission and enough space; finished units are kept",
+        fix="make room and run the same command again, or --output RESULTS.h5 elsewhere",
+    )

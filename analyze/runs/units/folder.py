@@ -1,0 +1,151 @@
+"""The folder of a run's units beside its output: configuration, plan and units."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from analyze.errors import InputError
+from analyze.files.links import real_path
+from analyze.files.whole import drop_parts, drop_parts_in
+from analyze.runs.units.configuration import IMPORTED, differing, digest
+from analyze.runs.units.files import cannot_write, is_sealed_unit, read_sealed, write_sealed
+from analyze.runs.units.unit import Unit, read_unit, write_unit
+
+SUFFIX = ".units"
+UNIT = re.compile(r"[0-9a-f]{32}\.unit")
+CHANGED = "code that the model or the loss imports has changed: all is measured again"
+OTHERS = ("configuration", "plan")
+
+
+class Folder:
+    """``OUT.h5.units``: what a run that is started again finds of its earlier self.
+
+    Args:
+        output: The results file.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.path = output.with_name(output.name + SUFFIX)
+        self.lock = self.path / "lock"
+        self._configuration = ""
+        self.notes: list[str] = []  # what the user should know of what was there
+        if self.path.is_symlink():
+            raise InputError(
+                "the folder of the run's units is a link",
+                found=f"{self.path}, to {real_path(self.path)}",
+                expected="a directory of the run's own: units are written and removed in it",
+                fix="remove the link, or --output RESULTS.h5 in the directory where units may lie",
+            )
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+
+    def open(self, configuration: dict[str, object], *, restart: bool) -> None:
+        """Take the folder as the same configuration left it; the lock must be held.
+
+        Args:
+            configuration: What the units depend on besides the checkpoint.
+            restart: Throw away what is there.
+
+        Raises:
+            InputError: another configuration left it.
+        """
+        drop_parts_in(self.path)
+        drop_parts(self.output)
+        if restart:
+            self._throw_away()
+        self._configuration = digest(configuration)
+        before = self._read("configuration")
+        if before is not None and (fields := differing(before, configuration)):
+            raise InputError(
+                "the output holds the units of another configuration",
+                found=f"{self.path} differs in {'; '.join(fields)}",
+                expected="the command that began it: one results file has one configuration",
+                fix="--output ANOTHER.h5, or --restart to throw its units away",
+            )
+        if before is not None and before.get(IMPORTED) != configuration.get(IMPORTED):
+            self.notes.append(CHANGED)
+        self._write("configuration", configuration)
+
+    def _throw_away(self) -> None:
+        """Remove what an earlier run has left, and nothing that is not known to be its own."""
+        own = [path for path in self.path.iterdir() if _is_own(path)]
+        removed = 0
+        try:
+            for path in own:
+                path.unlink()
+                removed += 1
+        except OSError as error:
+            raise InputError(
+                "what an earlier run has measured cannot be thrown away",
+                found=f"{self.path}: {error.strerror or error}, "
+                f"after {removed} of {len(own)} files were removed",
+                expected="a directory with write permission, as --restart needs it",
+                fix="make it writable and run the same command again, or --output ANOTHER.h5",
+            ) from error
+
+    def plan(self) -> dict[str, Any] | None:
+        """The plan that the run began with; None where it is missing or damaged."""
+        return self._read("plan")
+
+    def keep_plan(self, state: dict[str, Any]) -> None:
+        """Write the plan that the run began with."""
+        self._write("plan", state)
+
+    def extend_plan(self, algorithms: dict[str, str]) -> None:
+        """Add the algorithms of kinds of calls that were met later."""
+        plan = self.plan()
+        if plan is None:
+            return
+        known = plan["algorithms"] | algorithms  # two workers may have met different ones
+        if known != plan["algorithms"]:
+            self.keep_plan(plan | {"algorithms": known})
+
+    def read(self, checkpoint: str, sha256: str) -> Unit | None:
+        """The unit of a checkpoint, where it is there and whole and the checkpoint the same."""
+        return read_unit(self._unit(checkpoint), self._configuration, sha256)
+
+    def units(self) -> list[Unit]:
+        """All units of this configuration that are whole, whatever their checkpoints are now."""
+        found = (read_unit(path, self._configuration) for path in sorted(self.path.glob("*.unit")))
+        return [unit for unit in found if unit is not None]
+
+    def write(self, checkpoint: str, unit: Unit) -> None:
+        """Keep the unit of a checkpoint."""
+        write_unit(self._unit(checkpoint), unit, self._configuration)
+
+    def drop_units(self) -> None:
+        """Throw all units away, as after a plan that is no longer proven."""
+        for path in self.path.glob("*.unit"):
+            path.unlink()
+
+    def __len__(self) -> int:
+        return len(list(self.path.glob("*.unit")))
+
+    def _unit(self, checkpoint: str) -> Path:
+        return self.path / f"{hashlib.sha256(checkpoint.encode()).hexdigest()[:32]}.unit"
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        content = read_sealed(self.path / name)
+        return None if content is None else dict(json.loads(content))
+
+    def _write(self, name: str, facts: dict[str, Any]) -> None:
+        write_sealed(self.path / name, json.dumps(facts).encode())
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is one that a run has made: by its name, and what it begins with."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.name in OTHERS:
+        return read_sealed(path) is not None
+    return UNIT.fullmatch(path.name) is not None and is_sealed_unit(path)

@@ -1,0 +1,80 @@
+"""One run at a time on one output."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from analyze.errors import InputError
+from analyze.runs.units.files import cannot_write
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_held: set[IO[str]] = set()
+
+
+def _release_in_fork() -> None:
+    """A worker does not hold the lock: it may live a moment longer than a run that is killed."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_fork)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of an output; True where the file system has locks, else False.
+
+    The lock is the system's (``flock``), which goes with the process that holds it however that
+    ends: what a killed run leaves is a file without a lock, and never in the way. The file tells
+    who holds it.
+
+    Raises:
+        InputError: another run holds it.
+    """
+    try:
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    with file:
+        supported = _lock(file.fileno(), path)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()}")
+        file.flush()
+        _held.add(file)
+        try:
+            yield supported
+        finally:
+            _held.discard(file)
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            "another run writes to this output",
+            found=f"{path} is held by {path.read_text(encoding='utf-8') or 'a run'}",
+            expected="one run at a time on one output",
+            fix="wait for it or stop it, or give --output ANOTHER.h5",
+        ) from error
+    except OSError:  # a network file system without locks
+        return False
+    return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Workers: processes of this machine that share out the checkpoints of a run."""

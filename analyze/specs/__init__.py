@@ -1,0 +1,1 @@
+"""What a user may write: specs of models and losses, a run card, own Python; no torch."""

@@ -1,0 +1,92 @@
+"""What a model spec may say, and what a run card may say of it; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from analyze.errors import InputError
+from analyze.specs.spec import Scalar, Spec
+
+REGISTERED = ("builtin", "timm", "torchvision", "transformers")
+FORMS = (
+    "builtin:NAME, torchvision:NAME, timm:NAME, transformers:auto, FILE.py:FACTORY or "
+    "package.module:FACTORY"
+)
+# Arguments that load files or use the network; whoever builds a model sets them to nothing.
+LOADING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by name: ``torchvision:resnet18?num_classes=10``.
+
+    Args:
+        text: As it was written.
+        source: ``torchvision``, ``timm``, ``builtin``, a Python file or a package.
+        name: The model or factory.
+        arguments: Scalars by name.
+        config: The checkpoints' own ``config.json``, where the model is built from it.
+    """
+
+    text: str
+    source: str
+    name: str
+    arguments: dict[str, Scalar]
+    config: Path | None = None
+
+    @property
+    def needs_config(self) -> bool:
+        """Whether the model is built from the checkpoints' own ``config.json``."""
+        return self.source == "transformers"
+
+    @classmethod
+    def parse(cls, text: str) -> ModelSpec:
+        """Read a spec.
+
+        Raises:
+            InputError: not of the form ``SOURCE:NAME``, or with an argument that loads weights.
+        """
+        spec = Spec.parse(text)
+        source, _, name = spec.name.rpartition(":")
+        if source.partition(":")[0] in REGISTERED:  # a name may hold a colon, as timm's hf-hub
+            source, _, name = spec.name.partition(":")
+        if not source or not name:
+            raise InputError(
+                "this is not a model spec",
+                found=repr(text),
+                expected=f"{FORMS}, each with ?argument=value&... where needed",
+                fix="--model 'torchvision:resnet18?num_classes=10'",
+            )
+        loading = [key for key in spec.arguments if key in LOADING or key.startswith("pretrained")]
+        if loading and source in REGISTERED:
+            raise InputError(
+                "the model spec asks for weights, which come from the checkpoints",
+                found=f"{loading[0]} in {text!r}",
+                expected="a model without weights: nothing is downloaded",
+                fix=f"leave {loading[0]} out",
+            )
+        return cls(text, source, name, spec.arguments)
+
+    def refuse_code(self, card: str) -> None:
+        """A run card is data: it may name a registered model with scalar arguments.
+
+        Raises:
+            InputError: the spec names Python code, or a file or address.
+        """
+        if self.source not in REGISTERED:
+            raise InputError(
+                "the run card names Python code, which is not run unasked",
+                found=f"model = {self.text!r} in {card}",
+                expected=f"one of {', '.join(f'{r}:NAME' for r in REGISTERED)}: a run card is data",
+                fix=f"if you trust it: --model {self.text!r}",
+            )
+        words = [self.name, *(v for v in self.arguments.values() if isinstance(v, str))]
+        for word in words:
+            if ":" in word or "/" in word or "\\" in word:
+                raise InputError(
+                    "the run card names a file or an address, which is not opened unasked",
+                    found=f"{word!r} in model = {self.text!r} in {card}",
+                    expected="a model's name and scalar arguments: a run card is data",
+                    fix=f"if you trust it: --model {self.text!r}",
+                )

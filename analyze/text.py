@@ -1,0 +1,30 @@
+"""Values as a reader wants to see them, on the terminal and on pages."""
+
+from __future__ import annotations
+
+import math
+
+
+def cell_text(value: object) -> str:
+    """A value as a reader wants it: four significant digits, a dash for nothing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return "".join(c if c.isprintable() else "?" for c in str(value))
+
+
+def with_error(value: object, error: object) -> str:
+    """A number with its standard error: ``12.3 +- 0.4``."""
+    if not isinstance(value, float):
+        return "-"
+    return f"{value:.3g} +- {error:.2g}" if isinstance(error, float) else f"{value:.3g}"
+
+
+def size_text(size: float) -> str:
+    """Bytes as a reader wants them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
