@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from analyze.gradients.calibrate.calibration import calibrate
-from analyze.gradients.checks.proof import Proof, prove
+from analyze.gradients.checks.proof import Proof
+from analyze.gradients.checks.proving import prove
+from analyze.gradients.checks.reference import Autograd
+from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms.outer_products import SINGLY
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.model.replica import Inputs, Replica
-from analyze.gradients.plan import FALLBACKS
+from analyze.gradients.plan import FALLBACKS, Plan
 from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.step.intercept import ForwardChangedError
@@ -162,6 +165,11 @@ def by_rule() -> list[Case]:
     return [case for case in CASES if set(case.methods.values()).isdisjoint(FALLBACKS)]
 
 
+def proven_plan(replica: Replica, batch: Inputs, targets: Tensor) -> Plan:
+    autograd = Autograd(replica, CrossEntropy(), torch.float64)
+    return prove(autograd, Examples(batch, targets), calibrate(replica, batch), Proof())[0]
+
+
 @pytest.mark.parametrize("case", by_rule(), ids=lambda case: case.name)
 def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     """One in a reference cycle holds memory, and keeps autograd from adding up in place."""
@@ -169,8 +177,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     batch = Inputs(inputs if isinstance(inputs, dict) else {"": inputs})
     replica = Replica.copy_of(model, CPU, torch.float64)
     with measuring():
-        plan = calibrate(replica, batch)
-        plan = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
+        plan = proven_plan(replica, batch, targets)
         measure_batch(replica, batch, targets, CrossEntropy(), plan)
         gc.freeze()  # or all that is imported would be looked through
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -196,8 +203,7 @@ def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
         taken[name] = totals / scale
 
     with measuring():
-        plan = calibrate(replica, batch)
-        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
+        proven = proven_plan(replica, batch, targets)
         kept = measure_batch(replica, batch, targets, CrossEntropy(), proven)
         found = measure_batch(replica, batch, targets, CrossEntropy(), proven, take=take)
     assert found.scaled_totals == {}

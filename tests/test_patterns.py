@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import engine as engine_module
+from analyze.gradients import planner
 from analyze.gradients.calibrate import learning
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
@@ -43,19 +43,19 @@ def engine_of(case: Case, batch_size: int = 2) -> tuple[Engine, torch.nn.Module]
 def test_a_pattern_is_proven_before_it_is_used(monkeypatch):
     """It is compared with autograd on examples that make its calls."""
     learned, proven = [], []
-    otherwise, prove = engine_module.otherwise, engine_module.prove
+    otherwise, prove = planner.otherwise, planner.prove
 
     def watched(*arguments):
         found = otherwise(*arguments)
         learned.append((len(found.plan.patterns), found.examples[0].tensors["length"].tolist()))
         return found
 
-    def proving(replica, inputs, targets, loss, plan, *others):
-        proven.append((len(plan.patterns), inputs.tensors["length"].tolist()))
-        return prove(replica, inputs, targets, loss, plan, *others)
+    def proving(autograd, examples, plan, proof):
+        proven.append((len(plan.patterns), examples.inputs.tensors["length"].tolist()))
+        return prove(autograd, examples, plan, proof)
 
-    monkeypatch.setattr(engine_module, "otherwise", watched)
-    monkeypatch.setattr(engine_module, "prove", proving)
+    monkeypatch.setattr(planner, "otherwise", watched)
+    monkeypatch.setattr(planner, "prove", proving)
     engine, model = engine_of(CASE["to-the-longest"], batch_size=1)
     engine.prepare([model])
     engine.measure(with_probes(CASE["to-the-longest"])[0])
@@ -105,7 +105,7 @@ def test_a_resumed_run_learns_the_patterns_again(case: Case):
 
 
 def test_threads_learn_patterns_as_one_does(monkeypatch):
-    monkeypatch.setattr(engine_module, "worthwhile_shares", lambda *arguments: 2)
+    monkeypatch.setattr(planner, "worthwhile_shares", lambda *arguments: 2)
     monkeypatch.setattr(Engine, "divide", lambda self, *arguments: setattr(self, "threads", 2))
     for case in OF_THE_BATCH:
         tree, expected = measured(case, batch_size=1)

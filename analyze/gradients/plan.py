@@ -57,6 +57,7 @@ class Plan:
             where torch's backward pass is wrong for a batch of one.
         others: The calls of other forward passes, where the examples of a batch decide which calls
             a model makes: each is a pattern that was calibrated and proven like the first.
+        notes: Why a method gave way to the next one, for the user.
     """
 
     calls: tuple[CallPlan, ...]
@@ -65,6 +66,7 @@ class Plan:
     algorithms: dict[str, str] = field(default_factory=dict)
     copies: int = 1
     others: tuple[tuple[CallPlan, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def patterns(self) -> list[Plan]:
@@ -74,7 +76,8 @@ class Plan:
     def with_pattern(self, other: Plan) -> Plan:
         """The plan for the passes of another one as well, by methods that hold for both."""
         methods = merged(self.methods, other.methods)
-        both = replace(self, methods=methods, others=(*self.others, other.calls))
+        others, notes = (*self.others, other.calls), (*self.notes, *other.notes)
+        both = replace(self, methods=methods, others=others, notes=notes)
         return both.traced({n for n, m in methods.items() if TRACED in _split(m)[1]})
 
     def traced(self, names: set[str]) -> Plan:

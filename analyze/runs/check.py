@@ -67,7 +67,6 @@ def check(run: str | Path, options: Options | None = None) -> Check:
 
 def _checked(job: Job, prepared: Prepared, preparation: float) -> Check:
     engine = prepared.engine
-    assert engine.plan is not None
     good = [c for c in job.checkpoints if c.name not in prepared.problems]
     timing = _timing(job, prepared, good[-1])
     report = _report(job, prepared, timing, len(good), preparation)
@@ -138,9 +137,9 @@ def _report(
         "device": str(engine.device),
         "workers": prepared.division.workers,
         "threads": prepared.division.threads,
-        "shares": engine.shares,
+        "shares": engine.current.shares,
         "batch_size": engine.batch_size,
-        "algorithms": engine.plan.algorithms if engine.plan is not None else {},
+        "algorithms": engine.plan.algorithms,
         "proof_precision": engine.proof.dtype,
         "proof_examples": engine.proof.examples,
         "cell_sum_bytes": size * cells * values,
@@ -166,7 +165,6 @@ def _parameter(name: str, layer: str, size: int, plan: Plan, proof: Proof) -> di
 def _methods(prepared: Prepared, timing: Timing) -> list[dict[str, object]]:
     """What each method measures and costs, the dearest first; then everything else in a batch."""
     plan = prepared.engine.plan
-    assert plan is not None
     rows = []
     for method, share in sorted(timing.share.items(), key=lambda pair: -pair[1]):
         own = [p for p in prepared.parameters if uses(plan.methods[p.name], method)]

@@ -26,37 +26,31 @@ from analyze.gradients.step.seeding import seeded
 SAME = 1e-4  # relative difference of two ways to one call's gradients, in float32
 
 
-def calibrate(
-    replica: Replica,
-    probes: Inputs,
-    notes: list[str] | None = None,
-    sizes: tuple[int, int] = SIZES,
-) -> Plan:
+def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) -> Plan:
     """The plan for ``replica``, from a handful of ``probes`` (at least one; five are best).
 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
     whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
     autograd still reaches past the calls. Where a model makes other calls for other examples, it is
     the plan of those probes of which the most make the same calls; if none do, the fallback is left
-    with all parameters. ``notes`` get what went wrong in a rule that was tried; ``sizes`` are those
-    of the batches that are looked at, where it takes so many examples to make the calls together.
+    with all parameters. What went wrong in a rule that was tried is among the plan's notes.
+    ``sizes`` are those of the batches that are looked at, where it takes so many examples to make
+    the calls together.
 
     Raises:
         InputError: the model has no backward pass.
 
     Cost: ten forward and seven backward passes over two or three examples.
     """
-    plan, regular = _calibrated(replica, probes, notes, sizes)
+    plan, regular = _calibrated(replica, probes, sizes)
     if not regular and sizes == SIZES:
         some = most_alike(replica, probes)
         if len(some) < len(probes):
-            plan, _ = _calibrated(replica, probes.take(some), notes, sizes)
+            plan, _ = _calibrated(replica, probes.take(some), sizes)
     return plan
 
 
-def _calibrated(
-    replica: Replica, probes: Inputs, notes: list[str] | None, sizes: tuple[int, int]
-) -> tuple[Plan, bool]:
+def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tuple[Plan, bool]:
     """The plan, and whether the probes made the same calls whichever of them were in a batch."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     with ForwardOrder(replica) as order:
@@ -65,6 +59,7 @@ def _calibrated(
     met = meetings(base[sizes[0]], base[sizes[1]], names)
     evidence = None if met is None else gather(replica, probes, base, met)
     calls: list[CallPlan] = []
+    notes: list[str] = []
     irregular: set[str] = set() if evidence is not None else used
     choosing = any(call.chosen or call.record.packed for call in evidence or [])
     for call in evidence or []:
@@ -79,11 +74,11 @@ def _calibrated(
     methods = _methods(replica.parameters, calls, used, irregular)
     plan = Plan(tuple(calls), methods, order.names(used))
     leaked = _leaked(replica, probes.take(rows(sizes[1], len(probes))), plan)
-    plan = Plan(plan.calls, methods | dict.fromkeys(leaked, VMAP), plan.order)
+    plan = replace(plan, methods=methods | dict.fromkeys(leaked, VMAP), notes=tuple(notes))
     return plan, evidence is not None
 
 
-def _planned(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
+def _planned(evidence: Evidence, notes: list[str]) -> CallPlan | None:
     """The call by the first exact rule, its rows traced where they differ from batch to batch."""
     planned = None
     if not (evidence.ragged or evidence.record.packed):
@@ -96,7 +91,7 @@ def _planned(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
     return _traced(evidence, notes) or planned
 
 
-def _traced(evidence: Evidence, notes: list[str] | None) -> CallPlan | None:
+def _traced(evidence: Evidence, notes: list[str]) -> CallPlan | None:
     """The call by a rule that takes its rows for examples, whose they are to be found out."""
     by_row = row_by_row(evidence)
     planned = None if by_row is None else planned_by_first_exact_rule(by_row, notes, (ALONE,))
@@ -110,7 +105,7 @@ def _has_rows(call: CallPlan) -> bool:
 
 
 def planned_by_first_exact_rule(
-    evidence: Evidence, notes: list[str] | None = None, besides: tuple[Rule, ...] = (ALONE, MASKED)
+    evidence: Evidence, notes: list[str], besides: tuple[Rule, ...] = (ALONE, MASKED)
 ) -> CallPlan | None:
     """The functional's own rule if it is exact for this call, else autograd of the call.
 
@@ -142,13 +137,13 @@ def _differentiated(recording: Recording, names: Mapping[int, str]) -> set[str]:
     return {n for r in within for tensor in r.inputs for n in parameters_of(tensor, names)}
 
 
-def _tried(rule: Rule, evidence: Evidence, notes: list[str] | None) -> Call | None:
+def _tried(rule: Rule, evidence: Evidence, notes: list[str]) -> Call | None:
     """The call as a rule sees it where it is exact for it."""
     try:
         call = _bound(rule, evidence)
         return call if call is not None and _exact(call) else None
     except Exception as error:
-        if notes is None or not gives_way(error):
+        if not gives_way(error):
             raise
         names = [name for w in evidence.weights.values() for name in w.parameters]
         notes.append(f"{listed(names, 4)}: not measured by {rule.name}: {described(error)}")
