@@ -30,7 +30,7 @@ from analyze.gradients.checks.proof import Proof, inexact, prove
 from analyze.gradients.checks.refusal import refuse_mixing
 from analyze.gradients.checks.verdicts import verdicts
 from analyze.gradients.checks.verification import AT_MOST, Found, Verification
-from analyze.gradients.data.batches import Batch, Piece
+from analyze.gradients.data.batches import Batch, CellRows
 from analyze.gradients.data.loader import Examples, ProbeLoader
 from analyze.gradients.device.devices import choose_batch_size, largest_batch_bytes, resolve_device
 from analyze.gradients.device.memory import Memory, out_of_memory
@@ -418,7 +418,9 @@ class Engine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Losses ``[K]`` and squared norms ``[P, K]`` of some probes."""
         assert self.plan is not None
-        found = self._batches.measured(replica, self.plan, Batch((Piece(0, rows),))).of_examples()
+        found = self._batches.measured(
+            replica, self.plan, Batch((CellRows(0, rows),))
+        ).of_examples()
         norms = np.zeros((len(seen.names), len(rows)))
         norms[[seen.names.index(name) for name in found.names]] = found.squared_norms
         return found.losses, norms
