@@ -20,7 +20,7 @@ from analyze.gradients.checks.proving import inexact
 from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.verdicts import verdicts
 from analyze.gradients.checks.verification import AT_MOST, Verification, Verifier
-from analyze.gradients.data.batches import Batch, Piece
+from analyze.gradients.data.batches import Batch, CellRows
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.replica import Replica
@@ -227,7 +227,7 @@ class Measurer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Losses ``[K]`` and squared norms ``[P, K]`` of some probes."""
         batches = self._bench.batches(state.memory, state.plan.copies)
-        batch = Batch((Piece(0, rows),))
+        batch = Batch((CellRows(0, rows),))
         result = batches.measured(replica, state.plan, batch).of_examples()
         norms = np.zeros((len(seen.names), len(rows)))
         norms[[seen.names.index(name) for name in result.names]] = result.squared_norms

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleAxis
 
 VMAP = "vmap(grad)"
 ONE_AT_A_TIME = "one at a time"
@@ -26,18 +26,18 @@ class CallPlan:
         function: Name of the functional.
         rule: Name of the rule.
         weights: Argument to the names of the parameters it is computed from.
-        layouts: Argument to where the examples lie in it.
+        axes: Argument to where the examples lie in it.
         output: Where they lie in the output.
         derived: The weights that are computed from parameters, not parameters or parts of one.
-        traced: Whether the rows along the layouts' axes belong to other examples in each batch.
+        traced: Whether the rows along these axes belong to other examples in each batch.
     """
 
     number: int
     function: str
     rule: str
     weights: Mapping[str, tuple[str, ...]]
-    layouts: Mapping[str, ExampleLayout]
-    output: ExampleLayout
+    axes: Mapping[str, ExampleAxis]
+    output: ExampleAxis
     derived: tuple[str, ...] = ()
     traced: bool = False
 

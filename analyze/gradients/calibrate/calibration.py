@@ -100,7 +100,7 @@ def _traced(evidence: Evidence, notes: list[str]) -> CallPlan | None:
 
 def _has_rows(call: CallPlan) -> bool:
     """Whether what the call gets has the rows of what it gives."""
-    positions = {at.positions for at in (call.output, *call.layouts.values())}
+    positions = {at.positions for at in (call.output, *call.axes.values())}
     return call.rule != MASKED.name and len(positions) == 1
 
 
@@ -121,7 +121,7 @@ def planned_by_first_exact_rule(
                 function=evidence.record.function.__name__,
                 rule=rule.name,
                 weights={k: tuple(w.parameters) for k, w in call.weights.items()},
-                layouts=call.layouts,
+                axes=call.axes,
                 output=call.output,
                 derived=tuple(k for k, w in call.weights.items() if not w.direct),
             )
@@ -164,14 +164,14 @@ def _complex(evidence: Evidence) -> bool:
 
 def _bound(rule: Rule, evidence: Evidence) -> Call | None:
     """The call as a rule sees it; None where the rule knows no weight or no examples there."""
-    record, output = evidence.record, evidence.output_layout
+    record, output = evidence.record, evidence.output_axis
     if output is None:
         return None
     flat = flattened(record.args, record.kwargs)
     marks = {p: _Place(p) if isinstance(v, Tensor) else v for p, v in flat.items()}
     args, kwargs = unflattened(marks, record.args, record.kwargs)
     names = {str(v): k for k, v in rule.bind(args, kwargs).items() if isinstance(v, _Place)}
-    known = evidence.argument_layouts
+    known = evidence.argument_axes
     if not (evidence.weights.keys() | evidence.data) <= names.keys():
         return None
     if rule in (ALONE, MASKED):
@@ -189,7 +189,7 @@ def _bound(rule: Rule, evidence: Evidence) -> Call | None:
         kwargs=record.kwargs,
         arguments=rule.bind(record.args, record.kwargs),
         weights={names[p]: weight for p, weight in evidence.weights.items()},
-        layouts={names[p]: layout for p, layout in known.items() if p in names},
+        axes={names[p]: axis for p, axis in known.items() if p in names},
         output=output,
         wanted=frozenset(names[p] for p in evidence.weights),
     )

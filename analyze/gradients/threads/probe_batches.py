@@ -55,7 +55,7 @@ class ProbeBatches:
     ) -> BatchResult:
         """What ``measure_batch`` finds in one, which says what may go wrong."""
         examples = self._loader.take(batch.rows)
-        return measure_batch(replica, *examples, self._loss, plan, batch.parts, clock)
+        return measure_batch(replica, *examples, self._loss, plan, batch.segments, clock)
 
     def add_up(
         self,
@@ -119,7 +119,7 @@ class ProbeBatches:
         self, replica: Replica, plan: Plan, batch: Batch, examples: Examples, take: TakeTotals
     ) -> OfExamples:
         """What a batch gives but its totals, which were taken."""
-        result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
+        result = measure_batch(replica, *examples, self._loss, plan, batch.segments, None, take)
         return result.of_examples()
 
     def _cut(
