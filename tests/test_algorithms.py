@@ -112,7 +112,7 @@ def agrees_with_the_oracle(case: Case) -> None:
         if name in engine.proof.zero_to_rounding:
             continue
         if name in case.methods:
-            used = engine.plan.methods[name]
+            used = str(engine.plan.methods[name])
             assert used == case.methods[name], "demoted: the algorithm is wrong"
         gram = oracle.scaled_gram_error(found.gram[place], expected.gram[name])
         norms = oracle.relative_error(found.squared_norms[place], expected.squared_norms[name])

@@ -159,7 +159,7 @@ def test_what_a_second_proof_throws_over_is_measured_again(room, monkeypatch):
     room(3)
     engine.measure(model())
     assert len(proofs) == 1
-    assert engine.plan.methods[name] == "vmap(grad)"
+    assert str(engine.plan.methods[name]) == "vmap(grad)"
     assert len(measured) == 2  # once before, once after
 
 

@@ -13,7 +13,7 @@ from analyze.gradients.calibrate import learning
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
-from analyze.gradients.plan import merged
+from analyze.gradients.plan import Method
 from tests.cases import OF_THE_BATCH, Case
 from tests.test_engine import SETTINGS, assert_agrees, measured, with_probes
 
@@ -114,12 +114,27 @@ def test_threads_learn_patterns_as_one_does(monkeypatch):
 
 
 def test_methods_that_hold_in_several_patterns():
+    def merged(first: str, second: str) -> str:
+        return str(Method.parse(first).merged(Method.parse(second)))
+
     ours = {"a": "linear", "b": "linear", "c": "never used", "d": "vmap(grad)", "e": "mul, derived"}
     theirs = {"a": "matmul", "b": "never used", "c": "add", "d": "linear", "e": "one at a time"}
-    assert merged(ours, theirs) == {
+    assert {name: merged(text, theirs[name]) for name, text in ours.items()} == {
         "a": "linear + matmul", "b": "linear", "c": "add", "d": "vmap(grad)", "e": "one at a time",
     }  # fmt: skip
-    assert merged({"a": "mul, derived"}, {"a": "linear"}) == {"a": "mul + linear, derived"}
+    assert merged("mul, derived", "linear") == "mul + linear, derived"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "linear", "embedding + linear", "mul + linear, derived", "linear, rows traced",
+        "autograd of one call, masked", "autograd of one call, masked, derived, rows traced",
+        "vmap(grad)", "one at a time", "never used",
+    ],
+)  # fmt: skip
+def test_methods_are_read_back_from_their_words(text):
+    assert str(Method.parse(text)) == text
 
 
 def test_masks_of_transformers():

@@ -218,7 +218,7 @@ def test_by_vmap_as_well(monkeypatch):
 
     monkeypatch.setattr(planner, "calibrate", without_rules)
     tree = measured(Squeezed("end", 3), CLASSES)
-    assert set(tree["parameters"].to_dataset()["method"].values) == {VMAP}
+    assert set(tree["parameters"].to_dataset()["method"].values) == {str(VMAP)}
 
 
 class Reduced(nn.Module):

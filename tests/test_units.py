@@ -311,7 +311,7 @@ def test_what_a_checkpoint_measured_between_others_showed_stays():
         memory=now.memory.lowered(1, 1)[0], repeatable=False, notes=(note,),
     )  # fmt: skip
     engine.adopt(later)
-    assert engine.plan.methods == later["methods"] | {name: "vmap(grad)"}
+    assert engine.plan.named_methods == later["methods"] | {name: "vmap(grad)"}
     assert engine.proof.errors == later["errors"] | {other: 1e-3}
     assert name in engine.proof.rounding
     assert (engine.batch_size, engine.current.repeatable) == (4, False)

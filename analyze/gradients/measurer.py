@@ -248,7 +248,7 @@ class Measurer:
         if any(methods[name] == ONE_AT_A_TIME for name in wrong):
             raise inexact(wrong, f", as for probe {probe}")
         rules = set(plan.by_rule)
-        if any(not plan.is_traced(name) for name in rules & wrong):
+        if any(not methods[name].traced for name in rules & wrong):
             plan = plan.traced(rules)
         else:
             likewise = rules if rules & wrong else set()

@@ -13,7 +13,7 @@ from typing import Any
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.device.memory import Memory
-from analyze.gradients.plan import Plan, merged
+from analyze.gradients.plan import Method, Plan
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class EngineState:
             "shares": self.shares,
             "repeatable": self.repeatable,
             "notes": list(self.notes),
-            "methods": dict(self.plan.methods),
+            "methods": self.plan.named_methods,
             "algorithms": dict(self.plan.algorithms),
             **self.proof.as_values(),
         }
 
     def with_choices_of(self, values: Mapping[str, Any]) -> EngineState:
         """The state with the choices of an earlier run in place of those of a fresh plan."""
-        state = self._with(values, values["methods"])
+        state = self._with(values, _methods(values))
         return replace(state, shares=values.get("shares", 1))  # older versions have none
 
     def adopted(self, values: Mapping[str, Any]) -> EngineState:
@@ -81,14 +81,20 @@ class EngineState:
         is measured anew, what it showed stays: a method that was demoted, a parameter that was
         proven, memory that was not enough.
         """
-        state = self._with(values, merged(self.plan.methods, values["methods"]))
+        earlier = _methods(values)
+        methods = {n: method.merged(earlier[n]) for n, method in self.plan.methods.items()}
+        state = self._with(values, methods)
         repeatable = self.repeatable and values.get("repeatable", True)  # older versions: none
         return replace(state, proof=self.proof.adopted(values), repeatable=repeatable).noting(
             *values.get("notes", [])
         )
 
-    def _with(self, values: Mapping[str, Any], methods: Mapping[str, str]) -> EngineState:
+    def _with(self, values: Mapping[str, Any], methods: dict[str, Method]) -> EngineState:
         algorithms = {**self.plan.algorithms, **values["algorithms"]}
-        plan = replace(self.plan, methods=dict(methods), algorithms=algorithms)
+        plan = replace(self.plan, methods=methods, algorithms=algorithms)
         memory = self.memory.adopted(values["batch_size"], values.get("host_sums", False))
         return replace(self, plan=plan, memory=memory)
+
+
+def _methods(values: Mapping[str, Any]) -> dict[str, Method]:
+    return {name: Method.parse(text) for name, text in values["methods"].items()}

@@ -11,7 +11,7 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import InputError
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.device.timing import Timing
-from analyze.gradients.plan import Plan, uses
+from analyze.gradients.plan import Plan
 from analyze.gradients.step.conditions import threads_restored
 from analyze.runs.detection import Limit, detectable
 from analyze.runs.job import Job, Options, resolve
@@ -156,7 +156,7 @@ def _parameter(name: str, layer: str, size: int, plan: Plan, proof: Proof) -> di
         "parameter": name,
         "layer": layer,
         "size": size,
-        "method": plan.methods[name],
+        "method": str(plan.methods[name]),
         "error": proof.errors.get(name),
         "verdict": proof.verdict(name, plan),
     }
@@ -167,7 +167,7 @@ def _methods(prepared: Prepared, timing: Timing) -> list[dict[str, object]]:
     plan = prepared.engine.plan
     rows = []
     for method, share in sorted(timing.share.items(), key=lambda pair: -pair[1]):
-        own = [p for p in prepared.parameters if uses(plan.methods[p.name], method)]
+        own = [p for p in prepared.parameters if plan.methods[p.name].uses(method)]
         rows.append(_method(method, len(own), sum(p.size for p in own), share))
     return [*rows, _method(REST, None, None, max(0.0, 1.0 - sum(timing.share.values())))]
 

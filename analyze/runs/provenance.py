@@ -56,7 +56,7 @@ def circumstances(
         "inputs_sha256": inputs_hash(engine.probes),
         "repeatable": engine.current.repeatable,
         "cell_sums": "host memory" if engine.current.memory.host_sums else "device",
-        "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
+        "plan": {"methods": plan.named_methods, "algorithms": plan.algorithms},
         "proof": {
             "precision": proof.dtype,
             "examples": proof.examples,

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from analyze.errors import listed
 from analyze.gradients.device.memory import out_of_memory
-from analyze.gradients.plan import NEVER_USED, VMAP, Plan
+from analyze.gradients.plan import NEVER_USED, VMAP, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError
 
 PROPAGATE = False  # whether what goes wrong in a rule is raised instead of measured around
@@ -45,7 +45,7 @@ def demoted(plan: Plan, failure: MethodFailedError | ForwardChangedError) -> Pla
         names = names or {*plan.by_rule, *plan.by_fallback(NEVER_USED)}
         reason = f"other examples make other calls: {failure}"
     later = plan.demoted(names)
-    by_method: dict[str, list[str]] = {}
+    by_method: dict[Method, list[str]] = {}
     for name, method in later.methods.items():
         if name in names:
             by_method.setdefault(method, []).append(name)

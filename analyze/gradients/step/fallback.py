@@ -15,7 +15,7 @@ from torch.func import grad, vmap
 from analyze.gradients.forms import CHUNK_BYTES, Segments, SegmentSums, Summary, squared_norms
 from analyze.gradients.model.replica import Inputs, Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Method
 from analyze.gradients.step.seeding import seeded
 
 Fallback = Callable[[Replica, Inputs, Tensor, list[str], Segments], dict[str, Summary]]
@@ -87,7 +87,7 @@ def one_at_a_time(
     return {name: growing.summary() for name, growing in summaries.items() if name in reached}
 
 
-FALLBACK_METHODS: dict[str, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
+FALLBACK_METHODS: dict[Method, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
 
 
 class _Growing:
