@@ -178,8 +178,8 @@ def test_an_unknown_name_is_none():
 
 def test_weights_are_read_and_not_mapped(tmp_path):
     """A file that is cut off while it is mapped would end the program."""
-    from analyze.checkpoints.reading import open_checkpoint
-    from analyze.checkpoints.state import parts_of
+    from analyze.checkpoints.layouts.table import open_checkpoint
+    from analyze.checkpoints.state import kinds_of_weights
 
     content = {"w": torch.randn(200, 300), "b": torch.randn(3)}
     for name in ("step_1.pt", "step_1.safetensors"):
@@ -191,12 +191,12 @@ def test_weights_are_read_and_not_mapped(tmp_path):
             save_file(content, path)
         weights = read_weights(path)
         opened = open_checkpoint(path)
-        part = parts_of(opened.state).model
+        kept = kinds_of_weights(opened.state).model
         with path.open("r+b") as file:
             file.truncate(1000)
         assert torch.equal(weights["w"], content["w"])
         with pytest.raises(CheckpointError, match="cannot be read"):
-            opened.load(part)
+            opened.load(kept)
 
 
 def test_tensors_that_share_values_go_on_to_do_so(tmp_path):

@@ -20,7 +20,7 @@ from tests.test_hostile import WEIGHTS, archive
 def test_numbers_of_numpy_are_read_as_numbers(tmp_path):
     content = {"model": WEIGHTS, "global_step": np.int64(300), "epoch": np.float32(1.5)}
     torch.save(content, tmp_path / "step_1.pt")
-    read = read_content(tmp_path / "step_1.pt")
+    read = read_content(tmp_path / "step_1.pt").position
     assert (read.step, read.epoch) == (300, 1.5)
 
 

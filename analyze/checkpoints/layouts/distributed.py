@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +20,15 @@ import torch
 from torch import Tensor
 
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.marks import METADATA
-from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.state import Part, Stored
+from analyze.checkpoints.layouts.layout import Layout, Opened
+from analyze.checkpoints.state import Stored, Weights
 from analyze.checkpoints.torch_files.pickled_tensors import found_by, names_in_torch_files
-from analyze.checkpoints.torch_files.pickles import load_torch
+from analyze.checkpoints.torch_files.pickles import dictionary_in, load_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.checkpoints.torch_files.torch_archive import read_values
 from analyze.errors import CheckpointError, InputError, RefusedError
 
+METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
 LARGEST_ENTRY = 1 << 16  # bytes of an entry that may be a number: a pickled one has about 1300
 LARGEST_METADATA = 1 << 30
@@ -60,7 +61,7 @@ class Entry:
     pieces: tuple[Piece, ...]
 
 
-def open_distributed(folder: Path) -> Opened:
+def open_distributed(folder: Path, trust: bool = False) -> Opened:
     """The names in the metadata, nested as they were saved, with the numbers beside the tensors.
 
     Raises:
@@ -83,7 +84,8 @@ def open_distributed(folder: Path) -> Opened:
     except Exception as error:  # records of another shape, missing files
         raise _broken(folder / METADATA, f"{type(error).__name__}: {error}") from error
     if (folder / LIGHTNING_META).is_file():
-        state = dict(load_torch(folder / LIGHTNING_META)[0]) | state
+        meta = folder / LIGHTNING_META
+        state = {**dictionary_in(load_values(meta)[0], meta), **state}
     files = [path for path in files if path.is_file()]
     return Opened("distributed", state, tuple(files), partial(_load, folder, entries))
 
@@ -219,9 +221,9 @@ def _nested(
     return state
 
 
-def _load(folder: Path, entries: Mapping[str, Entry], part: Part) -> dict[str, Tensor]:
-    """The tensors of a part, put together."""
-    stored = {n: s.key for n, s in part.tensors.items() if isinstance(s, Stored)}
+def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[str, Tensor]:
+    """The tensors of the weights, put together."""
+    stored = {n: s.key for n, s in weights.tensors.items() if isinstance(s, Stored)}
     try:
         return {name: _tensor(folder, entries[key]) for name, key in stored.items()}
     except InputError:
@@ -274,3 +276,12 @@ def _broken(path: Path, found: str) -> CheckpointError:
         expected="a complete directory of torch.distributed.checkpoint",
         fix="copy or save it again, or leave it out: --checkpoints GLOB",
     )
+
+
+LAYOUT = Layout(
+    "distributed",
+    "a directory of torch.distributed.checkpoint: `.metadata` and `*.distcp`",
+    open_distributed,
+    mark=re.compile(r"^\.metadata$|\.distcp$"),
+    last=METADATA,
+)
