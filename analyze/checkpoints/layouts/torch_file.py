@@ -16,16 +16,16 @@ def open_torch(path: Path, trust: bool) -> Opened:
     """The dictionary in the file; tensors are read when they are asked for.
 
     Raises:
-        CheckpointError: see ``load_values``.
+        CheckpointError: as ``open_values``, or the file holds no dictionary.
     """
-    mapped, trusted = open_values(path, trust=trust)
+    mapped = open_values(path, trust=trust)
     state = dictionary_in(mapped.content, path)
 
     def load(weights: Weights) -> dict[str, Any]:
         tensors = {name: t for name, t in weights.tensors.items() if isinstance(t, Tensor)}
         return values_read(mapped, {**tensors, **weights.extra})
 
-    return Opened("torch, trusted pickle" if trusted else "torch", state, (path,), load)
+    return Opened("torch, trusted pickle" if mapped.trusted else "torch", state, (path,), load)
 
 
 LAYOUT = Layout(
