@@ -96,8 +96,10 @@ def numbers_by_pattern(name: str, pattern: str | None) -> dict[str, float]:
         InputError: what it finds is no number, or a part of one.
     """
     match = None if pattern is None else re.search(pattern, name)
+    if match is None:
+        return {}
     numbers: dict[str, float] = {}
-    for group, text in match.groupdict().items() if match else ():
+    for group, text in match.groupdict().items():
         if text is None:
             continue
         number = number_in(text.removeprefix("-"))
