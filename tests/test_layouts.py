@@ -16,7 +16,8 @@ from torch import nn
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.fitting.fit import fit
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.layouts.table import LAYOUTS
+from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_weights
 from analyze.checkpoints.scan import scan
 
@@ -43,18 +44,18 @@ def known(value: float) -> float | None:
 
 
 def found(run: Path, **reading) -> list[Checkpoint]:
-    return find(run, reading=Reading(**reading)).checkpoints
+    return find(run, reading=ReadingOptions(**reading)).checkpoints
 
 
 def reasons(run: Path, **reading) -> dict[str, str]:
-    return {one.name: one.why for one in find(run, reading=Reading(**reading)).left_out}
+    return {one.name: one.why for one in find(run, reading=ReadingOptions(**reading)).left_out}
 
 
 def assert_weights(checkpoint: Checkpoint, expected, **reading) -> None:
     """Equal to what was saved, tensor by tensor, after the strict fit to a model of other ones."""
     assert checkpoint.problem is None, str(checkpoint.problem)
     model = net(99)
-    fit(model, read_weights(checkpoint.path, Reading(**reading)), checkpoint.name, "net")
+    fit(model, read_weights(checkpoint.path, ReadingOptions(**reading)), checkpoint.name, "net")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
 
@@ -499,3 +500,39 @@ def test_a_compiled_model_and_an_averaged_one(tmp_path):
     first, second = found(tmp_path)
     assert_weights(first, weights(4))
     assert_weights(second, weights(4), weights="ema")
+
+
+# --- the table
+
+
+def distributed(folder: Path) -> None:
+    torch.distributed.checkpoint.save({"model": weights()}, checkpoint_id=folder, no_dist=True)
+
+
+EXAMPLES = {
+    "distributed": lambda run: distributed(run / "step_5"),
+    "shards": lambda run: hugging_face(run / "step_5", None, weights(), shards=2),
+    "safetensors": lambda run: save_file(weights(), run / "step_5.safetensors"),
+    "torch": lambda run: save(run / "step_5.pt", weights()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@FOREIGN
+def test_every_layout_is_recognised_read_and_explained(tmp_path, layout):
+    EXAMPLES[layout.name](tmp_path)
+    (only,) = found(tmp_path)
+    assert layout.name in only.format
+    assert only.step == 5
+    assert_weights(only, weights())
+    page = Path(__file__).parents[1] / "docs" / "checkpoints.md"
+    assert f"- {layout.on_disk}\n" in page.read_text(encoding="utf-8")
+
+
+def test_a_directory_of_no_layout_says_which_there_are(tmp_path):
+    save(tmp_path / "step_5" / "weights" / "a.pt", weights())
+    (tmp_path / "list.csv").write_text("checkpoint,step\nstep_5,5\n")
+    (only,) = found(tmp_path, manifest=tmp_path / "list.csv")
+    assert only.problem.what == "the directory is no checkpoint"
+    for layout in LAYOUTS:
+        assert (layout.on_disk in only.problem.expected) == (layout.mark is not None)
