@@ -8,7 +8,6 @@ replicates, and what both have in common cancels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,34 +17,17 @@ from analyze.errors import InputError
 from analyze.statistics import arrays, companions, jackknife
 from analyze.statistics.regrouping import Conditions, grouped
 
-
-@dataclass(frozen=True)
-class Quantity:
-    """What can be estimated.
-
-    Args:
-        long_name: What it is, in words.
-        of_alpha: From unbiased alpha and a number of examples; None for the cosine, which is not
-            a function of alpha.
-        sized: Whether the number is an argument of ``estimate``.
-    """
-
-    long_name: str
-    of_alpha: Callable[[np.ndarray, Any], np.ndarray] | None
-    sized: bool = False
-
-
-QUANTITIES = {
-    "m_coherence": Quantity("m-coherence", companions.coherence_at_size),
-    "alpha_unbiased": Quantity("unbiased alpha", lambda alpha, size: alpha),
-    "coherence_at_size": Quantity(
-        "m-coherence that subsets of one size would show", companions.coherence_at_size, sized=True
+# What can be estimated: in words, and from unbiased alpha and a number of examples.
+QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray, Any], np.ndarray] | None]] = {
+    "m_coherence": ("m-coherence", companions.coherence_at_size),
+    "alpha_unbiased": ("unbiased alpha", lambda alpha, _: alpha),
+    "coherence_at_size": (
+        "m-coherence that subsets of one size would show", companions.coherence_at_size,
     ),
-    "batch_alpha": Quantity(
-        "alpha of the mean gradients of batches", companions.batch_alpha, sized=True
-    ),
-    "gradient_cosine": Quantity("cosine between the mean gradients of two subsets", None),
-}
+    "batch_alpha": ("alpha of the mean gradients of batches", companions.batch_alpha),
+    "gradient_cosine": ("cosine between the mean gradients of two subsets", None),
+}  # fmt: skip
+SIZED = ("coherence_at_size", "batch_alpha")
 
 
 def estimate(
@@ -79,7 +61,7 @@ def estimate(
     _check(quantity, size)
     group = grouped(results, layers, subsets)
     sums, left = group.plain, group.plain.replicates
-    of_alpha = QUANTITIES[quantity].of_alpha
+    long_name, of_alpha = QUANTITIES[quantity]
     axes = ("subset",) if of_alpha else ("subset", "subset_other")
     if of_alpha:
         examples = sums.size if size is None else size
@@ -99,7 +81,7 @@ def estimate(
             "used": (("fold", *axes), used),
         },
         {**group.coordinates, "fold": np.unique(sums.fold)},
-        {"quantity": quantity, "long_name": QUANTITIES[quantity].long_name},
+        {"quantity": quantity, "long_name": long_name},
     )
     if of_alpha:
         cells = group.parameters["cell"].values
@@ -170,8 +152,7 @@ def _with_interval(dataset: xr.Dataset) -> xr.Dataset:
 def _without_scalars(dataset: xr.Dataset) -> xr.Dataset:
     """Without the labels of what was selected, which would have to agree in arithmetic."""
     alone = [name for name in dataset.coords if not dataset[name].dims]
-    return dataset.drop_vars([*alone, *(n for n in ("step", "epoch") if n in dataset.coords)],
-                             errors="ignore")  # fmt: skip
+    return dataset.drop_vars([*alone, "step", "epoch"], errors="ignore")
 
 
 def _apart(a: xr.Dataset, b: xr.Dataset) -> bool:
@@ -192,10 +173,9 @@ def _check(quantity: str, size: int | None) -> None:
             expected=f"one of {', '.join(QUANTITIES)}",
             fix='estimate(results, "alpha_unbiased")',
         )
-    if QUANTITIES[quantity].sized != (size is not None):
-        sized = [name for name, other in QUANTITIES.items() if other.sized]
+    if (quantity in SIZED) != (size is not None):
         raise InputError(
-            f"a size goes with {' and '.join(sized)}, and with nothing else",
+            f"a size goes with {' and '.join(SIZED)}, and with nothing else",
             found=f"{quantity} with size = {size}",
             expected="the number of examples to compare at, or of those in a batch",
             fix='estimate(results, "coherence_at_size", size=1000)',

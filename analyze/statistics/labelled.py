@@ -12,7 +12,7 @@ import xarray as xr
 from analyze.probes.subsets import ALL
 from analyze.statistics import companions
 from analyze.statistics.sufficient import SufficientStatistics
-from analyze.statistics.variables import VARIABLES
+from analyze.statistics.variables import AT_COMMON_SIZE, VARIABLES
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,12 @@ class Labelled:
         """
         dataset = xr.Dataset(coords=self.coordinates)
         for name, variable in VARIABLES.items():
-            value = None
-            if variable.of_sums is not None:
-                value = variable.of_sums(self.plain)
-            elif variable.of_norms is not None:
+            value = variable.of_sums(self.plain) if variable.of_sums else None
+            if variable.of_norms:
                 value = self._of_norms(variable.of_norms)
             if value is not None:
                 axes = ("subset", "subset_other") if variable.between else ("subset",)
                 dataset[name] = ((*self.leading, *axes), value, variable.attributes)
-                if variable.at_common_size:
+                if name in AT_COMMON_SIZE:
                     dataset[name].attrs["size"] = self.plain.common_size
         return dataset

@@ -16,7 +16,7 @@ from scipy import special
 
 from analyze.statistics import jackknife
 from analyze.statistics.estimates import difference, estimate
-from analyze.statistics.noise_floor import adjusted
+from analyze.statistics.noise_floor import adjusted_within
 
 RATE = 0.05  # of false discoveries in one panel: the layers and checkpoints of a subset
 
@@ -88,6 +88,7 @@ def _tested(apart: xr.Dataset, name: str) -> xr.Dataset:
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(value.values / error)
     p = value.copy(data=2 * special.stdtr(degrees, -t))
+    panels = p.transpose(..., "subset")
     return xr.Dataset(
         {
             name: value,
@@ -95,16 +96,9 @@ def _tested(apart: xr.Dataset, name: str) -> xr.Dataset:
             f"{name}_lower": apart["lower"],
             f"{name}_upper": apart["upper"],
             "p_value": p,
-            "p_value_adjusted": _adjusted(p),
+            "p_value_adjusted": panels.copy(data=adjusted_within(panels.values)),
         }
     )
-
-
-def _adjusted(p: xr.DataArray) -> xr.DataArray:
-    """Over every dimension but the subset."""
-    ordered = p.transpose("subset", ...)
-    panels = [adjusted(panel) for panel in ordered.values]
-    return ordered.copy(data=np.stack(panels)).transpose(*p.dims)
 
 
 def _logarithm(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from analyze.statistics import arrays, jackknife, noise_floor
+from analyze.statistics import arrays, companions, jackknife, noise_floor
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,13 @@ class SufficientStatistics:
         """``[..., S]``."""
         return arrays.alpha_unbiased(self.total, self.squares, self.size)
 
-    @cached_property
-    def common_count(self) -> np.ndarray:
-        """Examples that two subsets share, ``[S, S]``."""
+    @property
+    def cross_help(self) -> np.ndarray:
+        """``[..., S, S]``; see ``companions``."""
         members = self.members.astype(float)
-        return np.einsum("sc,tc,c->st", members, members, self.counts)
-
-    @cached_property
-    def common_squares(self) -> np.ndarray:
-        """Squared norms of the examples that two subsets share, ``[..., S, S]``."""
-        members = self.members.astype(float)
-        return np.einsum("sc,tc,...c->...st", members, members, self.squared_norms)
+        common = np.einsum("sc,tc,c->st", members, members, self.counts)
+        shared = np.einsum("sc,tc,...c->...st", members, members, self.squared_norms)
+        return companions.cross_help(self.dots, shared, self.size, common)
 
     @cached_property
     def replicates(self) -> jackknife.Replicates:

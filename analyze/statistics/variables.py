@@ -19,25 +19,24 @@ _SQUARED = "(loss per unit of weight)^2"
 
 @dataclass(frozen=True)
 class Variable:
-    """A derived variable.
+    """A derived variable, over checkpoint, layer and subset.
 
     Args:
+        name: In the results file.
         long_name: What it is, in words.
         units: Its unit; ``1`` for a pure number.
         of_sums: From the sums of the cells to ``[..., S]``; None where they do not have it.
         between: Whether it is of two subsets, ``[..., S, S]``.
         of_norms: From the squared norms of a subset's examples, ``[..., N]`` to ``[...]``, for
-            what does not add up over parameters. Neither for a share of the network, of layers
-            only, which ``derived`` computes.
-        at_common_size: Whether the number of examples it holds for is an attribute, ``size``.
+            what does not add up over parameters.
     """
 
+    name: str
     long_name: str
-    units: str = "1"
+    units: str
     of_sums: Callable[[SufficientStatistics], np.ndarray | None] | None = None
     between: bool = False
     of_norms: Callable[[np.ndarray], np.ndarray] | None = None
-    at_common_size: bool = False
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -45,114 +44,70 @@ class Variable:
         return {"long_name": self.long_name, "units": self.units}
 
 
-VARIABLES = {
-    "m_coherence": Variable(
-        "m-coherence: |sum of gradients|^2 / sum of |gradient|^2", "1", lambda s: s.m_coherence
-    ),
-    "alpha": Variable(
-        "m-coherence divided by the number of examples", "1",
-        lambda s: arrays.alpha(s.total, s.squares, s.size),
-    ),
-    "alpha_unbiased": Variable(
-        "(m-coherence - 1) / (number of examples - 1)", "1", lambda s: s.alpha_unbiased
-    ),
-    "coherence_at_common_size": Variable(
-        "m-coherence that subsets of one size would show", "1",
-        lambda s: companions.coherence_at_size(s.alpha_unbiased, s.common_size),
-        at_common_size=True,
-    ),
-    "norm_of_mean_gradient": Variable(
-        "norm of the mean gradient", "loss per unit of weight",
-        lambda s: arrays.ratio(np.sqrt(np.maximum(s.total, 0.0)), s.size),
-    ),
-    "mean_squared_gradient_norm": Variable(
-        "mean squared norm of per-example gradients", _SQUARED,
-        lambda s: arrays.ratio(s.squares, s.size),
-    ),
-    "effective_dimension": Variable(
-        "directions that the gradients' covariance spreads over", "1",
-        lambda s: s.effective_dimension,
-    ),
-    "null_lower": Variable(
-        "lower end of the 95 % band of m-coherence by chance", "1",
-        lambda s: noise_floor.null_band(s.effective_dimension)[0],
-    ),
-    "null_upper": Variable(
-        "upper end of the 95 % band of m-coherence by chance", "1",
-        lambda s: noise_floor.null_band(s.effective_dimension)[1],
-    ),
-    "p_value": Variable(
-        "chance of so high an m-coherence where the mean gradient is zero", "1",
-        lambda s: s.p_value,
-    ),
-    "p_value_adjusted": Variable(
-        "p-value adjusted for the false discovery rate within a subset", "1",
-        lambda s: np.stack([noise_floor.adjusted(p) for p in np.moveaxis(s.p_value, -1, 0)], -1),
-    ),
-    "z_score": Variable(
-        "normal equivalent of the p-value", "1", lambda s: noise_floor.z_score(s.p_value)
-    ),
-    "noise_scale": Variable(
-        "simple noise scale", "examples", lambda s: companions.noise_scale(s.m_coherence, s.size)
-    ),
-    "gradient_diversity": Variable(
-        "gradient diversity: 1 / m-coherence", "1",
-        lambda s: companions.gradient_diversity(s.m_coherence),
-    ),
-    "loss_drop_share": Variable(
-        "share of the first-order loss drop of all training probes", "1",
-        lambda s: None if s.whole is None else companions.loss_drop_share(s.dots, s.whole),
-    ),
-    "m_coherence_ceiling": Variable(
-        "m-coherence if all gradients were parallel", of_norms=companions.ceiling
-    ),
-    "effective_sample_size": Variable(
-        "examples that determine the value (Kish)", "examples",
-        of_norms=companions.effective_sample_size,
-    ),
-    "share_without_gradient": Variable(
-        "share of the examples without gradient", of_norms=companions.share_without_gradient
-    ),
-    "m_coherence_stderr": Variable(
-        "standard error of m-coherence, jackknife over folds", "1",
-        lambda s: (s.size - 1.0) * s.alpha_stderr,
-    ),
-    "m_coherence_lower": Variable(
-        "lower end of the 95 % interval of m-coherence", "1", lambda s: s.interval[0]
-    ),
-    "m_coherence_upper": Variable(
-        "upper end of the 95 % interval of m-coherence", "1", lambda s: s.interval[1]
-    ),
-    "degrees_of_freedom": Variable(
-        "degrees of freedom of the standard errors", "1", lambda s: s.degrees_of_freedom
-    ),
-    "alpha_unbiased_stderr": Variable(
-        "standard error of unbiased alpha, jackknife over folds", "1", lambda s: s.alpha_stderr
-    ),
-    "coherence_at_common_size_stderr": Variable(
-        "standard error of m-coherence at the common size, jackknife over folds", "1",
-        lambda s: (s.common_size - 1.0) * s.alpha_stderr, at_common_size=True,
-    ),
-    "energy_share": Variable("share of the layer in the sum of squared gradient norms"),
-    "gradient_dot": Variable(
-        "dot product of the mean gradients of two subsets", _SQUARED,
-        lambda s: arrays.ratio(s.dots, s.size[:, None] * s.size[None, :]), between=True,
-    ),
-    "gradient_cosine": Variable(
-        "cosine between the mean gradients of two subsets", "1",
-        lambda s: arrays.cosine(s.dots), between=True,
-    ),
-    "cross_help": Variable(
-        "first-order drop of the other subset's mean loss per step along the subset's gradient",
-        "loss per unit of learning rate",
-        lambda s: companions.cross_help(s.dots, s.common_squares, s.size, s.common_count),
-        between=True,
-    ),
-    "gradient_cosine_stderr": Variable(
-        "standard error of the cosine, jackknife over folds", "1",
-        lambda s: jackknife.standard_error(s.replicates.cosine(), s.replicates.used_pairs),
-        between=True,
-    ),
-}  # fmt: skip
-OF_EXAMPLES = {name for name, v in VARIABLES.items() if v.of_norms is not None}
+# A row without a function is computed by ``derived`` from the whole groups.
+_ROWS = (
+    Variable("m_coherence", "m-coherence: |sum of gradients|^2 / sum of |gradient|^2", "1",
+             lambda s: s.m_coherence),
+    Variable("alpha", "m-coherence divided by the number of examples", "1",
+             lambda s: arrays.alpha(s.total, s.squares, s.size)),
+    Variable("alpha_unbiased", "(m-coherence - 1) / (number of examples - 1)", "1",
+             lambda s: s.alpha_unbiased),
+    Variable("coherence_at_common_size", "m-coherence that subsets of one size would show", "1",
+             lambda s: companions.coherence_at_size(s.alpha_unbiased, s.common_size)),
+    Variable("norm_of_mean_gradient", "norm of the mean gradient", "loss per unit of weight",
+             lambda s: arrays.ratio(np.sqrt(np.maximum(s.total, 0.0)), s.size)),
+    Variable("mean_squared_gradient_norm", "mean squared norm of per-example gradients", _SQUARED,
+             lambda s: arrays.ratio(s.squares, s.size)),
+    Variable("effective_dimension", "directions that the gradients' covariance spreads over", "1",
+             lambda s: s.effective_dimension),
+    Variable("null_lower", "lower end of the 95 % band of m-coherence by chance", "1",
+             lambda s: noise_floor.null_band(s.effective_dimension)[0]),
+    Variable("null_upper", "upper end of the 95 % band of m-coherence by chance", "1",
+             lambda s: noise_floor.null_band(s.effective_dimension)[1]),
+    Variable("p_value", "chance of so high an m-coherence where the mean gradient is zero", "1",
+             lambda s: s.p_value),
+    Variable("p_value_adjusted", "p-value adjusted for the false discovery rate within a subset",
+             "1", lambda s: noise_floor.adjusted_within(s.p_value)),
+    Variable("z_score", "normal equivalent of the p-value", "1",
+             lambda s: noise_floor.z_score(s.p_value)),
+    Variable("noise_scale", "simple noise scale", "examples",
+             lambda s: companions.noise_scale(s.m_coherence, s.size)),
+    Variable("gradient_diversity", "gradient diversity: 1 / m-coherence", "1",
+             lambda s: companions.gradient_diversity(s.m_coherence)),
+    Variable("loss_drop_share", "share of the first-order loss drop of all training probes", "1",
+             lambda s: None if s.whole is None else companions.loss_drop_share(s.dots, s.whole)),
+    Variable("m_coherence_ceiling", "m-coherence if all gradients were parallel", "1",
+             of_norms=companions.ceiling),
+    Variable("effective_sample_size", "examples that determine the value (Kish)", "examples",
+             of_norms=companions.effective_sample_size),
+    Variable("share_without_gradient", "share of the examples without gradient", "1",
+             of_norms=companions.share_without_gradient),
+    Variable("m_coherence_stderr", "standard error of m-coherence, jackknife over folds", "1",
+             lambda s: (s.size - 1.0) * s.alpha_stderr),
+    Variable("m_coherence_lower", "lower end of the 95 % interval of m-coherence", "1",
+             lambda s: s.interval[0]),
+    Variable("m_coherence_upper", "upper end of the 95 % interval of m-coherence", "1",
+             lambda s: s.interval[1]),
+    Variable("degrees_of_freedom", "degrees of freedom of the standard errors", "1",
+             lambda s: s.degrees_of_freedom),
+    Variable("alpha_unbiased_stderr", "standard error of unbiased alpha, jackknife over folds", "1",
+             lambda s: s.alpha_stderr),
+    Variable("coherence_at_common_size_stderr",
+             "standard error of m-coherence at the common size, jackknife over folds", "1",
+             lambda s: (s.common_size - 1.0) * s.alpha_stderr),
+    Variable("energy_share", "share of the layer in the sum of squared gradient norms", "1"),
+    Variable("gradient_dot", "dot product of the mean gradients of two subsets", _SQUARED,
+             lambda s: arrays.ratio(s.dots, s.size[:, None] * s.size[None, :]), between=True),
+    Variable("gradient_cosine", "cosine between the mean gradients of two subsets", "1",
+             lambda s: arrays.cosine(s.dots), between=True),
+    Variable("cross_help", "first-order drop of the other subset's mean loss per step along the "
+             "subset's gradient", "loss per unit of learning rate",
+             lambda s: s.cross_help, between=True),
+    Variable("gradient_cosine_stderr", "standard error of the cosine, jackknife over folds", "1",
+             lambda s: jackknife.standard_error(s.replicates.cosine(), s.replicates.used_pairs),
+             between=True),
+)  # fmt: skip
+VARIABLES = {row.name: row for row in _ROWS}
+AT_COMMON_SIZE = {"coherence_at_common_size", "coherence_at_common_size_stderr"}
+OF_EXAMPLES = {row.name for row in _ROWS if row.of_norms is not None}
 OF_LAYERS = {"energy_share"}
