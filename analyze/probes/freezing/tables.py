@@ -106,6 +106,13 @@ def array_of(values: Any) -> np.ndarray:
     return as_array(values)
 
 
+def is_whole(values: np.ndarray) -> bool:
+    """Whether these are integers, truth values, or floating point numbers that are integers."""
+    if values.dtype.kind != "f":
+        return values.dtype.kind in "iub"
+    return bool(np.isfinite(values).all() and (values == np.round(values)).all())
+
+
 def typed(words: Sequence[str]) -> np.ndarray:
     """Whole numbers or numbers where all are, truth values, else words."""
     words = [word.strip() for word in words]
