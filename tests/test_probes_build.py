@@ -26,7 +26,7 @@ SCALED = ["--mean", "0.5", "--std", "0.25"]
 
 
 def build(*options: str) -> ProbeSet:
-    result = call("probes", "build", "out.safetensors", *options)
+    result = call("probes", "build", "out.safetensors", "--overwrite", *options)
     assert result.exit_code == 0, result.stderr or result.exception
     assert result.stdout.endswith("Wrote out.safetensors\n")
     return read_probes(Path("out.safetensors"))
@@ -290,6 +290,19 @@ def test_a_file_that_is_no_probe_file_is_left_alone(data):
     for wrong in ("gone/out.safetensors", "out.h5"):
         result = call("probes", "build", wrong, "--data", "data.npz")
         assert_input_error(result, "the probe file cannot be written", wrong)
+
+
+def test_a_probe_file_is_replaced_only_where_that_is_said(data):
+    command = ("probes", "build", "out.safetensors", "--data", "data.npz")
+    build("--data", "data.npz", "--seed", "1")
+    before = Path("out.safetensors").read_bytes()
+    refused = call(*command, "--seed", "2", "--per-subset", "3")
+    assert_input_error(refused, "such a file already", "out.safetensors", "--overwrite")
+    assert Path("out.safetensors").read_bytes() == before
+    assert call(*command, "--per-subset", "3", "--overwrite").exit_code == 0
+    assert len(read_probes(Path("out.safetensors"))) == 3
+    Path("out.safetensors").write_text("a year of work")
+    assert_input_error(call(*command, "--overwrite"), "this is not a probe file")
 
 
 def test_wrong_numbers_are_wrong_usage(data):
