@@ -20,7 +20,7 @@ from analyze.gradients.plan import FALLBACKS
 from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.step.intercept import ForwardChangedError
-from tests.cases import CASES, CLASSES, Case, settled
+from tests.cases import CASES, CLASSES, NAMED, Case, settled
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def measure(replica: Replica, batch: Inputs, plan):
 
 
 def test_a_parameter_used_past_the_calls_is_noticed():
-    model, inputs, _ = settled(next(c for c in CASES if c.name == "token-and-position"))
+    model, inputs, _ = settled(NAMED["token-and-position"])
     replica, batch, plan = planned(model, inputs)
     without = [c for c in plan.calls if ("position",) not in c.weights.values()]
     with pytest.raises(ForwardChangedError, match="past the calls"):
@@ -118,7 +118,7 @@ def test_another_forward_pass_is_noticed(then, message):
 
 
 def test_other_numbers_of_calls_than_planned_are_noticed():
-    model, inputs, _ = settled(next(c for c in CASES if c.name == "linear"))
+    model, inputs, _ = settled(NAMED["linear"])
     replica, batch, plan = planned(model, inputs)
     more = (*plan.calls, replace(plan.calls[-1], number=99))
     with pytest.raises(ForwardChangedError, match="2 calls instead of 3"):
@@ -148,7 +148,7 @@ def test_a_call_that_sees_other_rows_than_planned_is_noticed():
 
 
 def test_the_plan_remembers_which_algorithm_was_fastest():
-    model, inputs, _ = settled(next(c for c in CASES if c.name == "linear-1-position-axis"))
+    model, inputs, _ = settled(NAMED["linear-1-position-axis"])
     replica, batch, plan = planned(model, inputs)
     measure(replica, batch, plan)
     assert set(plan.algorithms.values()) <= {"direct", "transposed", *SINGLY, "gram"}

@@ -8,7 +8,7 @@ import torch
 
 import analyze
 from tests import oracle
-from tests.cases import CASES, Case, settled
+from tests.cases import CASES, NAMED, Case, settled
 from tests.conftest import DEVICE
 
 TIGHT = 1e-9  # float64: only the order of rounding may differ
@@ -85,7 +85,7 @@ def test_examples_and_losses(case):
 
 
 def test_rounding_is_not_gradient():
-    tree, _ = measured(next(c for c in CASES if c.name == "unused"))
+    tree, _ = measured(NAMED["unused"])
     assert "inner.bias" in zero_to_rounding(tree)
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     assert np.isnan(parameters["gradient_sqnorm"].sel(parameter="spare.weight")).all()
@@ -138,7 +138,7 @@ def test_one_fold_gives_no_standard_error():
 
 
 def test_the_model_is_left_as_it_was():
-    model, inputs, targets = settled(next(c for c in CASES if c.name == "called-twice"))
+    model, inputs, targets = settled(NAMED["called-twice"])
     model.train()
     model.norm.eval()
     model.inner.weight.requires_grad_(False)
