@@ -34,8 +34,8 @@ from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
 from analyze.gradients.step import batch
 from tests import oracle
+from tests.agreement import SETTINGS, TIGHT, expected_of, with_probes
 from tests.cases import CASES, Case
-from tests.test_engine import SETTINGS, TIGHT, expected_of, with_probes
 
 ANY = ["direct", "transposed", *SINGLY, "gram"]
 OF_CONVOLUTIONS = ["alone", "grouped", "correlated", *PRODUCTS]

@@ -8,38 +8,9 @@ import torch
 
 import analyze
 from tests import oracle
-from tests.cases import CASES, NAMED, Case, settled
+from tests.agreement import TIGHT, assert_agrees, measured, zero_to_rounding
+from tests.cases import CASES, NAMED, settled
 from tests.conftest import DEVICE
-
-TIGHT = 1e-9  # float64: only the order of rounding may differ
-FOLDS = 2
-SUBSETS = ["clean", "corrupted", "held_out"]
-SETTINGS = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "device": DEVICE}
-
-
-def measured(case: Case, **options):
-    """The case's tree in float64, and what the oracle says of it."""
-    model, probes = with_probes(case)
-    return analyze.measure(model, probes, **(SETTINGS | options)), expected_of(case)
-
-
-def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
-    """The case's model and examples, every third of one subset."""
-    model, inputs, targets = settled(case)
-    return model, analyze.ProbeSet(inputs, targets, [SUBSETS[k % 3] for k in range(len(targets))])
-
-
-def expected_of(case: Case) -> oracle.Statistics:
-    """What the oracle says."""
-    model, inputs, targets = settled(case)
-    cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
-    reset = _reset if case.name == "caching" else (lambda model: None)
-    return oracle.statistics(model, inputs, targets, cell, 3 * FOLDS, between=reset, copied=False)
-
-
-def _reset(model) -> None:
-    model.kept = None
-    model.by_device.clear()
 
 
 @pytest.mark.parametrize("batch_size", [3, "auto"])
@@ -50,28 +21,6 @@ def test_agrees_with_one_example_at_a_time_by_the_expected_method(case, batch_si
     methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
     assert {name: methods[name] for name in case.methods} == case.methods
     assert_agrees(tree, expected)
-
-
-def assert_agrees(tree, expected: oracle.Statistics) -> None:
-    """Each parameter's Gram matrix and squared norms are those of the oracle."""
-    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
-    zero = set(zero_to_rounding(tree))
-    assert set(parameters["parameter"].values) == set(expected.gram)
-    for name in expected.gram:
-        at = parameters.sel(parameter=name)
-        if name in zero:
-            assert (at["gradient_gram"] == 0).all()
-            assert (at["gradient_sqnorm"] == 0).all()
-            continue
-        gram = oracle.scaled_gram_error(at["gradient_gram"].values, expected.gram[name])
-        norms = oracle.relative_error(at["gradient_sqnorm"].values, expected.squared_norms[name])
-        assert max(gram, norms) < TIGHT, f"{name} by {at['method'].item()}: {gram:.1e}, {norms:.1e}"
-
-
-def zero_to_rounding(tree) -> list[str]:
-    import json
-
-    return json.loads(tree.attrs["provenance"])["proof"]["zero_to_rounding"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

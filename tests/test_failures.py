@@ -14,9 +14,9 @@ from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import ALONE, RULES
 from analyze.runs.check import check
 from analyze.runs.job import Options
+from tests.agreement import assert_agrees, expected_of, with_probes
 from tests.cases import NAMED
 from tests.conftest import TinyRun
-from tests.test_engine import assert_agrees, expected_of, with_probes
 from tests.test_proof import exchange
 
 SETTINGS = {"precision": "float64", "folds": 2, "batch_norm": "saved", "device": "cpu"}

@@ -13,8 +13,8 @@ from torch import nn
 from analyze.checkpoints.finding.discovery import NoCheckpointsError, find_checkpoints, select
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.reading import read_weights
+from tests.checkpoint_files import assert_weights, found, save, weights
 from tests.conftest import assert_three_facts
-from tests.test_layouts import assert_weights, found, save, weights
 
 # --- shards
 

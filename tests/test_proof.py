@@ -25,8 +25,8 @@ from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule, weights
 from analyze.gradients.rules.rule import KEPT
 from analyze.gradients.step import batch
 from tests import oracle
+from tests.agreement import TIGHT, measured, zero_to_rounding
 from tests.cases import CASES, NAMED, Case
-from tests.test_engine import TIGHT, measured, zero_to_rounding
 
 ALL_RULES = {rule.name: rule for rule in (*RULES.values(), ALONE, MASKED)}
 

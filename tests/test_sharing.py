@@ -36,11 +36,11 @@ from analyze.gradients.threads.turns import Turns
 from analyze.probes import ProbeSet
 from analyze.runs.check import check
 from analyze.runs.job import Options
+from tests.agreement import assert_agrees
+from tests.agreement import measured as case_measured
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays
-from tests.test_engine import assert_agrees
-from tests.test_engine import measured as case_measured
 from tests.test_memory import model
 
 SHARES = 2

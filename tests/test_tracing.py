@@ -9,9 +9,9 @@ import analyze
 from analyze.gradients.plan import FALLBACKS
 from analyze.gradients.step import tracing
 from analyze.gradients.step.tracing import RowsMixExamplesError, factors, owners, passes
+from tests.agreement import SETTINGS, assert_agrees, measured
 from tests.cases import EXAMPLES, NAMED
 from tests.cases.routing import Unpadded
-from tests.test_engine import SETTINGS, assert_agrees, measured
 
 TRACED = ["packed-sequence", "experts", "experts-of-tokens", "unpadded", "routed"]
 
