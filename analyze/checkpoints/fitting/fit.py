@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.fitting.ambiguity import decided_versions, two_parts
 from analyze.checkpoints.fitting.filling import Outcome, filled, own_versions
+from analyze.checkpoints.fitting.hints import hint
 from analyze.checkpoints.fitting.mismatch import Mismatch, as_built, misfit
 from analyze.checkpoints.fitting.tensor_names import (
     any_matches,
@@ -71,15 +72,12 @@ def fit(
     fitting = _Fitting(model, weights, name, model_name, convert)
     tried = fitting.tried(rename, ignore)
     if not tried.outcome.fits:
-        raise misfit(
-            Mismatch(
-                tried.found, tried.own, tried.outcome,
-                lambda more, less: fitting.helped([*rename, *more], [*ignore, *less]),
-                resized,
-            ),
-            name,
-            model_name,
+        mismatch = Mismatch(
+            tried.found, tried.own, tried.outcome,
+            lambda more, less: fitting.helped([*rename, *more], [*ignore, *less]),
+            resized,
         )  # fmt: skip
+        raise misfit(mismatch, name, model_name, hint(mismatch))
     state = model.state_dict()
     _check_finite([k for k, t in state.items() if k not in tried.infinite and not _finite(t)], name)
     _check_ties(tried.found, tried.own, name, model_name)

@@ -33,10 +33,8 @@ class Mismatch:
     resized: Callable[[int], tuple[str, nn.Module] | None]
 
 
-def misfit(mismatch: Mismatch, name: str, model_name: str) -> CheckpointError:
-    """Every mismatch, with the shapes on both sides, and what to type."""
-    from analyze.checkpoints.fitting.hints import hint  # they look at what is told here
-
+def misfit(mismatch: Mismatch, name: str, model_name: str, hint: str) -> CheckpointError:
+    """Every mismatch, with the shapes on both sides, and what to type: the hint goes with it."""
     found, own, amiss = mismatch.found, mismatch.own, mismatch.outcome
     there = [f"{counted(len(found), 'tensor')} in {name}"]
     wanted = [f"{counted(len(own), 'tensor')} of {model_name}"]
@@ -53,7 +51,7 @@ def misfit(mismatch: Mismatch, name: str, model_name: str) -> CheckpointError:
         "the checkpoint does not fit the model",
         found=", ".join(there),
         expected=", ".join(wanted),
-        fix=f"give the model that was trained: --model SPEC{hint(mismatch)}",
+        fix=f"give the model that was trained: --model SPEC{hint}",
     )
 
 
