@@ -26,18 +26,14 @@ from analyze.gradients.rules.rule import KEPT
 from analyze.gradients.step import batch
 from tests import oracle
 from tests.agreement import TIGHT, measured, zero_to_rounding
-from tests.cases import CASES, NAMED, Case
+from tests.cases import CASES, NAMED, Case, rules_of
 
 ALL_RULES = {rule.name: rule for rule in (*RULES.values(), ALONE, MASKED)}
 
 
 def case_with(rule: str) -> Case:
     """The first case that requires a rule of some parameter."""
-    return next(c for c in CASES if any(rule in rules_of(m) for m in c.methods.values()))
-
-
-def rules_of(method: str) -> list[str]:
-    return method.removesuffix(", derived").split(" + ")
+    return next(c for c in CASES if rule in c.rules)
 
 
 def found_out(case: Case, of: Callable[[str], bool] = lambda method: True) -> None:

@@ -18,7 +18,7 @@ from tests.cases import (
     routing,
     unusual,
 )
-from tests.cases.case import CLASSES, EXAMPLES, Case, settled
+from tests.cases.case import CLASSES, EXAMPLES, Case, rules_of, settled
 
 FAMILIES = (
     convolutions, linear, norms, embeddings, attention, products, elementwise, derived, recurrent,
@@ -30,4 +30,4 @@ NAMED = {case.name: case for case in CASES}
 # Which calls they make depends on which examples are in a batch.
 OF_THE_BATCH: list[Case] = of_the_batch.CASES
 
-__all__ = ["CASES", "CLASSES", "EXAMPLES", "NAMED", "OF_THE_BATCH", "Case", "settled"]
+__all__ = ["CASES", "CLASSES", "EXAMPLES", "NAMED", "OF_THE_BATCH", "Case", "rules_of", "settled"]

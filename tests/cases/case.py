@@ -23,6 +23,16 @@ class Case:
     methods: dict[str, str]
     positions: int = 0  # of a sequence output; 0 for one prediction per example
 
+    @property
+    def rules(self) -> set[str]:
+        """Names of the rules in its methods."""
+        return {rule for method in self.methods.values() for rule in rules_of(method)}
+
+
+def rules_of(method: str) -> list[str]:
+    """Names of the rules that a method such as ``embedding + linear, derived`` consists of."""
+    return method.removesuffix(", derived").removesuffix(", rows traced").split(" + ")
+
 
 class Flat(nn.Module):
     """Some layers, flattened, with a linear head of the right size."""
