@@ -13,17 +13,12 @@ from typing import Any
 import pytest
 
 
-def variants(
-    values: Sequence[Any],
-    features: Callable[..., Iterable[Hashable]],
-    ids: Callable[[Any], str],
-) -> list[Any]:
+def variants(values: Sequence[Any], features: Callable[..., Iterable[Hashable]]) -> list[Any]:
     """Parameters of a test, those marked ``nightly`` whose features earlier ones have all shown.
 
     Args:
         values: Arguments of the test, in tuples where there are several.
         features: What of the program a variant reaches.
-        ids: Names an argument.
     """
     shown: set[Hashable] = set()
     parameters = []
@@ -31,7 +26,12 @@ def variants(
         arguments = value if isinstance(value, tuple) else (value,)
         new = set(features(*arguments)) - shown
         shown |= new
-        name = "-".join(map(ids, arguments))
+        name = "-".join(map(label, arguments))
         marks = () if new else pytest.mark.nightly
         parameters.append(pytest.param(*arguments, marks=marks, id=name))
     return parameters
+
+
+def label(value: Any) -> str:
+    """What a test calls a case, a module or a number."""
+    return getattr(value, "name", getattr(value, "__name__", str(value)))

@@ -56,11 +56,6 @@ def algorithms_of(case: Case) -> list[str]:
     return [*ANY, *PRODUCTS, "alone", "grouped", *depthwise]
 
 
-def label(value: Any) -> str:
-    """What the tests call a case, a module or a size."""
-    return getattr(value, "name", getattr(value, "__name__", str(value)))
-
-
 def forced() -> list[tuple[Case, str]]:
     """The cases with outer products, each with every algorithm, each beginning with another."""
     pairs = []
@@ -79,7 +74,7 @@ def reached(case: Case, algorithm: str) -> set[tuple[str, str]]:
     return pairs | ({("", case.name)} if algorithms_of(case) != ANY else set())
 
 
-@pytest.mark.parametrize(("case", "algorithm"), variants(forced(), reached, label))
+@pytest.mark.parametrize(("case", "algorithm"), variants(forced(), reached))
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
     seen = force(algorithm, monkeypatch)
     monkeypatch.setitem(PRODUCTS, "unfolded by oneDNN", torch.mm)  # it has no float64
@@ -90,7 +85,7 @@ def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
 
 
 def test_every_run_tries_each_rule_with_each_algorithm():
-    often = [p.values for p in variants(forced(), reached, label) if not p.marks]
+    often = [p.values for p in variants(forced(), reached) if not p.marks]
     tried = {(rule, algorithm) for case, algorithm in often for rule in case.rules}
     rules = {rule.name for rule in RULES.values() if rule.name.startswith(("conv", "linear"))}
     assert {(rule, algorithm) for rule in rules for algorithm in ANY} <= tried
@@ -196,7 +191,7 @@ def moved(case: Case, module: ModuleType, name: str, size: int) -> set[tuple[Any
     return {(rule, module, name, size) for rule in case.rules}
 
 
-@pytest.mark.parametrize(("case", "module", "name", "size"), variants(resized(), moved, label))
+@pytest.mark.parametrize(("case", "module", "name", "size"), variants(resized(), moved))
 def test_a_way_that_is_chosen_by_size_agrees_at_any_size(case, module, name, size, monkeypatch):
     monkeypatch.setattr(module, name, size)
     if name in OF_SIZE:

@@ -21,6 +21,7 @@ from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.step.intercept import ForwardChangedError
 from tests.cases import CASES, CLASSES, NAMED, Case, settled
+from tests.nightly import variants
 
 CPU = torch.device("cpu")
 
@@ -162,7 +163,7 @@ def by_rule() -> list[Case]:
     return [case for case in CASES if set(case.methods.values()).isdisjoint(FALLBACKS)]
 
 
-@pytest.mark.parametrize("case", by_rule(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", variants(by_rule(), lambda case: case.methods.values()))
 def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     """One in a reference cycle holds memory, and keeps autograd from adding up in place."""
     model, inputs, targets = settled(case)
@@ -184,7 +185,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
             gc.unfreeze()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
 def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
     model, inputs, targets = settled(case)
     batch = Inputs(inputs if isinstance(inputs, dict) else {"": inputs})

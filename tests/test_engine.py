@@ -9,23 +9,31 @@ import torch
 import analyze
 from tests import oracle
 from tests.agreement import TIGHT, assert_agrees, measured, zero_to_rounding
-from tests.cases import CASES, NAMED, settled
+from tests.cases import CASES, NAMED, Case, settled
 from tests.conftest import DEVICE
+from tests.nightly import variants
 
 
-@pytest.mark.parametrize("batch_size", [3, "auto"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def batched() -> list[tuple[Case, int | str]]:
+    """The cases, each in batches of three and in as large ones as are fast."""
+    return [(case, size) for case in CASES for size in (3, "auto")]
+
+
+def reached(case: Case, size: int | str) -> set[str]:
+    """Every case in batches of three, every method in larger ones as well."""
+    return (
+        {("", case.name)} if size == 3 else {(method, "auto") for method in case.methods.values()}
+    )
+
+
+@pytest.mark.parametrize(("case", "batch_size"), variants(batched(), reached))
 def test_agrees_with_one_example_at_a_time_by_the_expected_method(case, batch_size):
+    """Gram matrices and squared norms, and each example's loss and squared norm."""
     tree, expected = measured(case, batch_size=batch_size)
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
     assert {name: methods[name] for name in case.methods} == case.methods
     assert_agrees(tree, expected)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_examples_and_losses(case):
-    tree, expected = measured(case)
     examples = tree["examples"].to_dataset().isel(checkpoint=0)
     np.testing.assert_allclose(examples["loss"], expected.loss, rtol=TIGHT, atol=1e-12)
     zero = set(zero_to_rounding(tree))
@@ -43,25 +51,28 @@ def test_rounding_is_not_gradient():
     assert np.isnan(layers["m_coherence"].sel(layer="spare"))
 
 
-def test_sums_to_the_batch_gradient():
+def of_real_numbers() -> list[Case]:
+    """The cases whose loss and gradients ``double()`` does not change."""
+    return [case for case in CASES if case.name not in ("caching", "complex-filter")]
+
+
+@pytest.mark.parametrize("case", variants(of_real_numbers(), lambda case: case.rules))
+def test_sums_to_the_batch_gradient(case):
     """The norm of the mean gradient of ``all`` is that of one ordinary backward pass."""
-    for case in CASES:
-        if case.name == "caching" or any(p.is_complex() for p in settled(case)[0].parameters()):
-            continue  # whose loss and gradients ``double()`` would change
-        model, inputs, targets = settled(case)
-        tree = analyze.measure(
-            model, analyze.ProbeSet(inputs, targets), precision="float64", device=DEVICE,
-            batch_norm="saved", folds=1,
-        )  # fmt: skip
-        model = model.double()
-        model.zero_grad(set_to_none=True)
-        oracle.cross_entropy(
-            oracle.call(model, oracle.as_dtype(inputs, torch.float64)), targets
-        ).backward()
-        grads = [p.grad.to_dense().flatten() for p in model.parameters() if p.grad is not None]
-        expected = float(torch.cat(grads).norm()) / len(targets)
-        found = float(tree["network"]["norm_of_mean_gradient"].sel(subset="all").item())
-        assert found == pytest.approx(expected, rel=TIGHT), case.name
+    model, inputs, targets = settled(case)
+    tree = analyze.measure(
+        model, analyze.ProbeSet(inputs, targets), precision="float64", device=DEVICE,
+        batch_norm="saved", folds=1,
+    )  # fmt: skip
+    model = model.double()
+    model.zero_grad(set_to_none=True)
+    oracle.cross_entropy(
+        oracle.call(model, oracle.as_dtype(inputs, torch.float64)), targets
+    ).backward()
+    grads = [p.grad.to_dense().flatten() for p in model.parameters() if p.grad is not None]
+    expected = float(torch.cat(grads).norm()) / len(targets)
+    found = float(tree["network"]["norm_of_mean_gradient"].sel(subset="all").item())
+    assert found == pytest.approx(expected, rel=TIGHT)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])

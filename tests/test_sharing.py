@@ -41,6 +41,7 @@ from tests.agreement import measured as case_measured
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays
+from tests.nightly import variants
 from tests.test_memory import model
 
 SHARES = 2
@@ -83,7 +84,7 @@ def said(tree) -> dict:
 # --- one model
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
 def test_shares_agree_with_one_example_at_a_time(case):
     tree, expected = case_measured(case, batch_size=3, device="cpu")
     assert said(tree)["shares"] == SHARES
