@@ -14,8 +14,8 @@ from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.plan import Method
+from tests.agreement import SETTINGS, assert_agrees, measured, with_probes
 from tests.cases import OF_THE_BATCH, Case
-from tests.test_engine import SETTINGS, assert_agrees, measured, with_probes
 
 CASE = {case.name: case for case in OF_THE_BATCH}
 

@@ -38,11 +38,12 @@ from analyze.gradients.threads.turns import Turns
 from analyze.probes import ProbeSet
 from analyze.runs.check import check
 from analyze.runs.job import Options
+from tests.agreement import assert_agrees
+from tests.agreement import measured as case_measured
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays
-from tests.test_engine import assert_agrees
-from tests.test_engine import measured as case_measured
+from tests.nightly import variants
 from tests.test_memory import model
 
 SHARES = 2
@@ -85,7 +86,7 @@ def said(tree) -> dict:
 # --- one model
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
 def test_shares_agree_with_one_example_at_a_time(case):
     tree, expected = case_measured(case, batch_size=3, device="cpu")
     assert said(tree)["shares"] == SHARES
