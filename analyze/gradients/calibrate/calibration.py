@@ -15,8 +15,9 @@ from analyze.gradients.calibrate.dependence import meetings
 from analyze.gradients.calibrate.evidence import SIZES, gather, rows
 from analyze.gradients.calibrate.patterns import most_alike
 from analyze.gradients.calibrate.recording import Recording, record
-from analyze.gradients.model.order import ForwardOrder
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.order import forward_order
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import NEVER_USED, VMAP, CallPlan, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of
 from analyze.gradients.step.seeding import seeded
@@ -49,7 +50,7 @@ def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) 
 def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tuple[Plan, bool]:
     """The plan, and whether the probes made the same calls whichever of them were in a batch."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
-    with ForwardOrder(replica) as order:
+    with forward_order(replica) as order:
         base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in sizes}
     used = _used(replica, base[sizes[0]])
     met = meetings(base[sizes[0]], base[sizes[1]], names)
@@ -68,7 +69,9 @@ def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tup
             calls.append(call_plan)
     irregular |= _differentiated(base[sizes[0]], names)
     methods = _methods(replica.parameters, calls, used, irregular)
-    plan = Plan(tuple(calls), methods, order.names(used))
+    in_order = dict.fromkeys((*order, *replica.parameters))
+    never_used_last = sorted(in_order, key=lambda name: name not in used)
+    plan = Plan(tuple(calls), methods, tuple(never_used_last))
     leaked = _leaked(replica, probes.take(rows(sizes[1], len(probes))), plan)
     plan = replace(plan, methods=methods | dict.fromkeys(leaked, VMAP), notes=tuple(notes))
     return plan, evidence is not None

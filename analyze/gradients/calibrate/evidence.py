@@ -21,7 +21,8 @@ from analyze.gradients.data.example_axes import (
     changed_entries,
     possible_axes,
 )
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules.one_call import flattened
 from analyze.gradients.rules.weights import Weight
 from analyze.gradients.step.seeding import seeded

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules.one_call import flattened
 from analyze.gradients.step.intercept import CountedCalls
 

@@ -52,19 +52,14 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
 
         return before
 
-    hooks = [
-        replica.observe(m.register_forward_pre_hook(check(path, m))) for path, m in tables.items()
-    ]
+    hooks = (m.register_forward_pre_hook(check(path, m)) for path, m in tables.items())
     try:
-        with torch.no_grad():
+        with replica.hooked(hooks), torch.no_grad():
             replica(taken)
     except InputError:
         raise
     except Exception:  # what else is wrong is told by who calls the model next
         return
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _same(ids: Tensor, given: Tensor) -> bool:

@@ -13,8 +13,9 @@ from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.device.memory import out_of_memory
 from analyze.gradients.losses import Facts, Loss
 from analyze.gradients.losses.user import UserLoss
+from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.output_channels import channels_of
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import named
 
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from analyze.errors import InputError
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 
 CALLING = nn.modules.module.__file__  # torch's code that calls a module's forward and its hooks
 FACTORY = "--model FILE.py:FACTORY"
@@ -198,18 +199,15 @@ def _place(error: Exception, model: nn.Module) -> Place:
 def _last_finished(replica: Replica, probes: Inputs) -> tuple[str, nn.Module] | None:
     """The last module that gave its output before the forward pass failed."""
     last: list[tuple[str, nn.Module]] = []
-    hooks = [
-        replica.observe(module.register_forward_hook(lambda *_, at=(name, module): last.append(at)))
+    hooks = (
+        module.register_forward_hook(lambda *_, at=(name, module): last.append(at))
         for name, module in replica.model.named_modules()
-    ]
+    )
     try:
-        with torch.no_grad():
+        with replica.hooked(hooks), torch.no_grad():
             replica(probes)
     except Exception:  # the one that is told, or another of the same kind
         return last[-1] if last else None
-    finally:
-        for hook in hooks:
-            hook.remove()
     return None
 
 

@@ -9,8 +9,9 @@ import torch
 
 from analyze.errors import CheckpointError, listed
 from analyze.gradients.layers import owner
+from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.module_outputs import module_outputs
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.replica import Replica
 from analyze.probes import Cells
 
 

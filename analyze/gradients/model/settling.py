@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from analyze.errors import InputError, listed
 from analyze.gradients.model.attributes import Attributes
+from analyze.gradients.model.graph import nodes_of_graph
 from analyze.gradients.numbers.float64 import double
 from analyze.gradients.numbers.kinds import as_real
 
@@ -126,11 +127,12 @@ def refuse_kept_graph(run: Run, output: Tensor, names: Mapping[int, str]) -> Non
         names: ``id(parameter)`` to its name.
     """
     again = tried(run, gradients=True).output
-    before, after = graph_of(output.grad_fn), graph_of(None if again is None else again.grad_fn)
+    before = nodes_of_graph(output.grad_fn)
+    after = nodes_of_graph(None if again is None else again.grad_fn)
     kept = [node for node in after if node in before and not hasattr(node, "variable")]
     if kept:
-        variables = {getattr(node, "variable", None) for top in kept for node in graph_of(top)}
-        below = {names[id(leaf)] for leaf in variables if id(leaf) in names}
+        leaves = (getattr(node, "variable", None) for top in kept for node in nodes_of_graph(top))
+        below = {names[id(leaf)] for leaf in leaves if id(leaf) in names}
         raise InputError(
             "the model keeps a tensor that it computed from its parameters earlier",
             found=f"one that was computed from {listed(sorted(below)) or 'them'} in an earlier "
@@ -192,18 +194,6 @@ def _differ(a: Tensor | None, b: Tensor | None, share: float) -> bool:
         return True
     one, other = (double(as_real(t.detach())).cpu() for t in (a, b))
     return bool((one - other).norm() > share * torch.maximum(one.norm(), other.norm()))
-
-
-def graph_of(top: Any) -> set[Any]:
-    """A node of autograd's graph and all that come before it; none of None."""
-    found: set[Any] = set()
-    waiting = [] if top is None else [top]
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += [child for child, _ in node.next_functions if child is not None]
-    return found
 
 
 def needs_gradients(run: Run, with_gradients: Tensor) -> bool:

@@ -21,7 +21,8 @@ from analyze.gradients.device.memory import out_of_memory
 from analyze.gradients.device.timing import Clock, fastest
 from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.losses import ENTRIES, Loss
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import as_real
 from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.rules import Call

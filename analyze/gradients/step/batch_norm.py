@@ -17,7 +17,8 @@ from analyze.errors import InputError, listed
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.float64 import double
 from analyze.gradients.step.forward import losses_at
 from analyze.probes import ProbeSet
@@ -188,15 +189,11 @@ def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarra
         )
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
     averages = [_Average(layer) for layer in layers]
-    handles = [replica.observe(a.layer.register_forward_hook(a.add)) for a in averages]
-    try:
-        with torch.no_grad():
-            for examples in loader.ahead(batches, replica.device, replica.dtype):
-                # A momentum of 1 leaves the use's own statistics; averaging in place would round.
-                replica(examples.inputs, layers, training=True, momentum=1.0)
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = (average.layer.register_forward_hook(average.add) for average in averages)
+    with replica.hooked(hooks), torch.no_grad():
+        for examples in loader.ahead(batches, replica.device, replica.dtype):
+            # A momentum of 1 leaves the use's own statistics; averaging in place would round.
+            replica(examples.inputs, layers, training=True, momentum=1.0)
     replica.forget()
     for average in averages:
         average.set()

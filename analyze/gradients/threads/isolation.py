@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.threads.sharing import alone_on_its_core, at_once
 
 ROUNDS = 4  # in which all threads run
