@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import analyze
+from analyze.errors import out_of_memory
 from analyze.gradients import planner
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.device.memory import Memory, out_of_memory
+from analyze.gradients.device.memory import Memory
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings

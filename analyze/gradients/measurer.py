@@ -96,14 +96,14 @@ class Measurer:
         replica, state = self._planner.replica(state, model)
         bench.statistics.set(replica)
         batches = bench.batches(state.memory, state.plan.copies)
-        batch, own = batches.first(replica), self._one_for_each_thread(state, replica)
+        batch, each_thread = batches.first(replica), self._one_for_each_thread(state, replica)
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, one, state.plan, batch) for one in own]
+                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread]
             )
         forward = self._planner.seconds_of_forward(replica, batch.rows)
         gram = seconds_of_gram(len(bench.cells), replica.values, dtype, device)
-        turns = len(bench.probes) / (len(batch.rows) * len(own))
+        turns = len(bench.probes) / (len(batch.rows) * len(each_thread))
         passes = bench.statistics.passes(replica.model)
         whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
         return Timing(whole, gram, a_batch.methods)
@@ -147,9 +147,9 @@ class Measurer:
         watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))
         seen = Observation(names, watched)
         adding = Accumulation(len(bench.probes), bench.settings.examples, sums, seen)
-        own = self._one_for_each_thread(state, replica)
+        each_thread = self._one_for_each_thread(state, replica)
         with threads_of_a_batch(state):
-            batches.add_up(own, state.plan, adding, progress)
+            batches.add_up(each_thread, state.plan, adding, progress)
         return adding
 
     def _one_for_each_thread(self, state: EngineState, replica: Replica) -> list[Replica]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.calibration import calibrate
@@ -23,7 +24,7 @@ from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.refusal import refuse_mixing
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.device.devices import choose_batch_size
-from analyze.gradients.device.memory import Memory, out_of_memory
+from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import fastest, seconds
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.state import EngineState
@@ -196,8 +197,8 @@ class Planner:
 
         def batch(state: EngineState) -> BatchResult:
             batches = self._bench.batches(state.memory, state.plan.copies)
-            own = batches.first(replica, min(size, state.memory.batch_size))
-            return batches.measured(replica, state.plan, own)
+            first_batch = batches.first(replica, min(size, state.memory.batch_size))
+            return batches.measured(replica, state.plan, first_batch)
 
         first, state = self.by_methods_that_work(state, replica, batch)
         second, state = self.by_methods_that_work(state, replica, batch)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.errors import InputError
+from analyze.errors import InputError, first_line
 from analyze.gradients.calibrate.choosing import planned
 from analyze.gradients.calibrate.dependence import meetings
 from analyze.gradients.calibrate.evidence import SIZES, gather, rows
@@ -100,7 +100,7 @@ def _used(replica: Replica, recording: Recording) -> set[str]:
     except RuntimeError as error:  # whatever torch has against it
         raise InputError(
             "the model has no backward pass",
-            found=f"torch says: {str(error).splitlines()[0]}",
+            found=f"torch says: {first_line(error)}",
             expected="a model that loss.backward() works on in eval mode",
             fix="try loss.backward() on two probes; give a factory that builds a model on which it "
             "works: --model FILE.py:FACTORY",
@@ -109,10 +109,10 @@ def _used(replica: Replica, recording: Recording) -> set[str]:
 
 def _given_gradients(output: Tensor, leaves: dict[str, Any], retain_graph: bool) -> set[str]:
     start = seeded(output, torch.ones_like(output))
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         start, [*leaves.values()], retain_graph=retain_graph, allow_unused=True
     )
-    return {name for name, g in zip(leaves, found, strict=True) if g is not None}
+    return {name for name, g in zip(leaves, gradients, strict=True) if g is not None}
 
 
 def _methods(
@@ -148,5 +148,5 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
         return error.parameters or set(plan.by_rule)
     if not plan.by_rule or not output.requires_grad:
         return set()
-    own = {name: replica.parameters[name] for name in plan.by_rule}
-    return _given_gradients(output, {"": mode.anchor} | own, retain_graph=False) - {""}
+    by_rule = {name: replica.parameters[name] for name in plan.by_rule}
+    return _given_gradients(output, {"": mode.anchor} | by_rule, retain_graph=False) - {""}

@@ -67,17 +67,17 @@ def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Reco
     """
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)
-    given: list[Tensor] = []
+    received: list[Tensor] = []
 
     def on_inputs(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        given.extend(tensors_in((args, kwargs)))
+        received.extend(tensors_in((args, kwargs)))
 
     hook = replica.model.register_forward_pre_hook(on_inputs, with_kwargs=True)
     mode = _Recorder(cloned)
     # With gradients on: without them attention takes a fast path that makes no such calls.
     with replica.hooked([hook]), torch.enable_grad(), mode:
         output = replica(batch)
-    return Recording(mode.records, tuple(given), output)
+    return Recording(mode.records, tuple(received), output)
 
 
 class _Recorder(CountedCalls):

@@ -19,10 +19,10 @@ def forward_order(replica: Replica) -> Iterator[dict[str, None]]:
 
     def watch(path: str, module: nn.Module) -> RemovableHandle:
         names = [f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)]
-        own = dict.fromkeys(name for name in names if name in replica.parameters)
+        measured = dict.fromkeys(name for name in names if name in replica.parameters)
 
         def note(module: nn.Module, args: Any) -> None:
-            order.update(own)
+            order.update(measured)
 
         return module.register_forward_pre_hook(note)
 

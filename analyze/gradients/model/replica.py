@@ -245,13 +245,13 @@ class Replica:
             for name, parameter in module._parameters.items()
             if id(parameter) in by_parameter
         ]
-        for own, name, parameter in places:
-            own[name] = by_parameter[id(parameter)]  # type: ignore[assignment]
+        for parameters, name, parameter in places:
+            parameters[name] = by_parameter[id(parameter)]  # type: ignore[assignment]
         try:
             yield
         finally:
-            for own, name, parameter in places:
-                own[name] = parameter
+            for parameters, name, parameter in places:
+                parameters[name] = parameter
 
     def forget(self) -> None:
         """Undo what forward passes left on the modules."""

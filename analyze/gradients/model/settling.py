@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, first_line, listed
 from analyze.gradients.model.attributes import Attributes
 from analyze.gradients.model.graph import nodes_of_graph
 from analyze.gradients.numbers.float64 import double
@@ -68,8 +68,8 @@ def refuse_meta(model: nn.Module) -> None:
     Raises:
         InputError: naming them.
     """
-    own = (*model.named_parameters(), *model.named_buffers())
-    names = [name for name, tensor in own if tensor.is_meta]
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    names = [name for name, tensor in tensors if tensor.is_meta]
     if names:
         raise InputError(
             "the model has parameters without values",
@@ -160,10 +160,10 @@ def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) ->
         outputs = [tried(theirs, gradients=False).output for _ in range(2)]
     again = tried(run, gradients=False).output
     same = like.dtype == replica.dtype and like.device == replica.device
-    found = [o for o in (*outputs, again) if o is not None]
-    if len(found) < 3 or _differ(found[0], found[1], SAME) or _differ(again, replica, SAME):
+    three = [o for o in (*outputs, again) if o is not None]
+    if len(three) < 3 or _differ(three[0], three[1], SAME) or _differ(again, replica, SAME):
         return  # it gives no output, or another one each time: told elsewhere
-    if _differ(found[0], replica, SAME if same else ALIKE):
+    if _differ(three[0], replica, SAME if same else ALIKE):
         raise InputError(
             "a copy of the model computes something else than the model, and a copy is measured",
             found=f"another output of {type(original).__name__} for the same example",
@@ -205,7 +205,7 @@ def without_gradients(error: Exception) -> InputError:
     """For a model that runs only where no gradient is wanted."""
     return InputError(
         "the model has no backward pass",
-        found=f"with gradients on, its forward pass fails: {_first_line(error)}",
+        found=f"with gradients on, its forward pass fails: {first_line(error)}",
         expected="a forward pass that works as in training, with parameters that require gradients",
         fix="take numpy(), changes of parameters in place and inference mode out of forward",
     )
@@ -221,7 +221,3 @@ def output_without_graph(model: nn.Module) -> InputError:
         fix="take torch.no_grad(), inference_mode and detach() out of forward; torch.autograd.grad "
         "inside it needs create_graph=True in eval mode as well",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -100,8 +100,8 @@ class BatchNormStatistics:
         """A measurement with losses under both statistics, of the probes that ``others`` has."""
         if others is None:
             return measured
-        own = np.where(np.isnan(others), np.nan, measured.loss)
-        saved, recomputed = (others, own) if self._recomputed else (own, others)
+        losses = np.where(np.isnan(others), np.nan, measured.loss)
+        saved, recomputed = (others, losses) if self._recomputed else (losses, others)
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
 
     def notes(self, replica: Replica, rows: np.ndarray) -> list[str]:
@@ -113,10 +113,10 @@ class BatchNormStatistics:
         """
         if not self._recomputed:
             return []
-        own = statistics_of_its_own(replica, self._loader.take(rows).inputs)
-        if not own:
+        names = statistics_of_its_own(replica, self._loader.take(rows).inputs)
+        if not names:
             return []
-        return [AS_SAVED.format(names=listed(own))]
+        return [AS_SAVED.format(names=listed(names))]
 
     def passes(self, model: nn.Module) -> int:
         """Examples whose forward pass all this takes."""
@@ -126,8 +126,8 @@ class BatchNormStatistics:
 
     def _losses(self, replica: Replica, size: int) -> np.ndarray:
         losses = np.full(len(self._loader.targets), np.nan)
-        found = losses_at(replica, self._loader, self._compared, self._loss, size)
-        losses[self._compared] = np.where(np.isnan(found), np.inf, found)
+        compared = losses_at(replica, self._loader, self._compared, self._loss, size)
+        losses[self._compared] = np.where(np.isnan(compared), np.inf, compared)
         return losses
 
 
