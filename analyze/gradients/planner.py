@@ -78,6 +78,15 @@ class Planner:
             CheckpointError: they are not finite.
             InputError: the model cannot be measured; see ``Engine.prepare``.
         """
+        replica, state = self._begun(model)
+        if earlier is not None:
+            state = state.with_choices_of(earlier)
+        else:
+            state = self._with_choices(state, replica, threads)
+        return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+
+    def _begun(self, model: nn.Module) -> tuple[Replica, EngineState]:
+        """A replica of a model that can be measured, and a state whose plan is still unproven."""
         bench = self.bench
         pair, rows = bench.some(2).inputs, bench.rows(5)
         architecture, notes = Architecture.of(model, bench.settings)
@@ -93,12 +102,7 @@ class Planner:
         refuse_mixing(reference, *bench.some(3), bench.loss, architecture.inside_exact)
         plan = calibrate(replica, bench.loader.take(rows).inputs)
         state = EngineState(architecture, plan, Memory(architecture.device), notes=tuple(notes))
-        state = state.with_plan(plan)
-        if earlier is not None:
-            state = state.with_choices_of(earlier)
-        else:
-            state = self._with_choices(state, replica, threads)
-        return self.proven(state, replica, bench.rows(PROVEN_EXAMPLES))
+        return replica, state.with_plan(plan)
 
     def again(self, state: EngineState, model: nn.Module) -> EngineState:
         """The state proven on another model as well, which is taken over."""
