@@ -16,7 +16,7 @@ from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.calibration import calibrate
-from analyze.gradients.calibrate.learning import otherwise
+from analyze.gradients.calibrate.learning import replanned
 from analyze.gradients.checks.fit import check_fit
 from analyze.gradients.checks.non_finite import check_losses
 from analyze.gradients.checks.proving import prove
@@ -145,7 +145,7 @@ class Planner:
             try:
                 return work(state), state
             except (ForwardChangedError, MethodFailedError) as failure:
-                plan, examples = otherwise(replica, failure, state.plan)
+                plan, examples = replanned(replica, failure, state.plan)
                 state = state.with_plan(plan)
                 if examples is not None:
                     state = self._proven_with(state, self.truth(state, replica), examples)

@@ -37,7 +37,7 @@ class Learned(NamedTuple):
     examples: Examples | None = None
 
 
-def otherwise(
+def replanned(
     replica: Replica, failure: MethodFailedError | ForwardChangedError, plan: Plan
 ) -> Learned:
     """The plan after a batch that could not be measured by it, with a note of the cause.
