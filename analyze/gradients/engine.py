@@ -523,7 +523,7 @@ class Engine:
         size = self.settings.batch_size
         if size != "auto":
             return int(size)
-        return choose_batch_size(replica, self._loader.take(self._spread(1)).inputs)
+        return choose_batch_size(replica, self._loader.take(self._spread(1)).inputs, self.shares)
 
     def _worthwhile_shares(self, replica: Replica) -> int:
         """In how many shares to measure."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.model.replica import Inputs, Replica
-from analyze.gradients.threads.sharing import alone_on_its_core, at_once
+from analyze.gradients.threads.sharing import at_once, one_core_each
 
 ROUNDS = 4  # in which all threads run
 
@@ -31,7 +31,7 @@ def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
 
     Cost: five forward passes over each batch, all at a time but for the first.
     """
-    with torch.no_grad(), alone_on_its_core(), _random_numbers_restored():
+    with torch.no_grad(), one_core_each(), _random_numbers_restored():
         _draw()  # a model that sets its seed would leave what it has left before
         before = _random_states()
         expected = [replica(own) for replica, own in zip(replicas, inputs, strict=True)]
