@@ -276,7 +276,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     if arguments.shares:
         shared = Division(1, arguments.threads, arguments.shares)
-        mock.patch.object(engine, "divided", lambda *arguments: shared).start()
+        mock.patch.object(engine, "divided", return_value=shared).start()
         mock.patch.object(sharing, "WORTH_SHARING", 0.0).start()
     draw = random.Random(arguments.seed)
     trials = {"kill": arguments.kills, **dict.fromkeys(FAULT_KINDS, arguments.faults)}
