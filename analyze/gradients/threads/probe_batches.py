@@ -15,7 +15,7 @@ from analyze.gradients.device.timing import Clock
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
-from analyze.gradients.step.batch import BatchResult, OfExamples, measure_batch
+from analyze.gradients.step.batch import BatchResult, measure_batch
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.threads.order import BatchOrder
 from analyze.gradients.threads.sharing import at_once
@@ -77,8 +77,8 @@ class ProbeBatches:
         examples = self._loader.ahead(rows, self._memory.device, replicas[0].dtype)
         order = BatchOrder(plan.order, zip(batches, examples, strict=True))
 
-        def add(batch: Batch, given: OfExamples) -> None:
-            adding.add(batch, given)
+        def add(batch: Batch, result: BatchResult) -> None:
+            adding.add(batch, result)
             told(len(batch.rows))
 
         def measure(replica: Replica) -> None:
@@ -87,7 +87,7 @@ class ProbeBatches:
                 result = measure_batch(
                     replica, *examples, self._loss, plan, batch.segments, None, take
                 )
-                order.finish(number, partial(add, batch, result.of_examples()))
+                order.finish(number, partial(add, batch, result))
 
         at_once([partial(measure, replica) for replica in replicas], order.stop)
         adding.finish()
