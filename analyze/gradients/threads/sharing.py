@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -41,7 +41,7 @@ def at_once(
         Exception: what one of them raised; all have ended then.
     """
 
-    def guarded(work: Callable[[], Result]) -> Result:
+    def guarded(work: Callable[[], Any]) -> Any:
         try:
             return work()
         except BaseException:
