@@ -34,12 +34,12 @@ def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
     with torch.no_grad(), one_core_each(), _random_numbers_restored():
         _draw()  # a model that sets its seed would leave what it has left before
         before = _random_states()
-        expected = [replica(own) for replica, own in zip(replicas, inputs, strict=True)]
+        expected = [replica(batch) for replica, batch in zip(replicas, inputs, strict=True)]
         if _random_states() != before:
             return False
         passes = [
-            partial(_gives, replica, own, output)
-            for replica, own, output in zip(replicas, inputs, expected, strict=True)
+            partial(_gives, replica, batch, output)
+            for replica, batch, output in zip(replicas, inputs, expected, strict=True)
         ]
         return all(at_once(passes))
 
