@@ -31,7 +31,7 @@ from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, thread
 from analyze.gradients.state import EngineState
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.sums.cell_sums import CellSums
-from analyze.gradients.sums.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.sums.gram_matrix import seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 
 Progress = Callable[[int], None]  # told how many examples each batch had
@@ -124,16 +124,10 @@ class Measurer:
         began, bench = time.perf_counter(), self.bench
         names = [name for name in state.plan.order if name in replica.parameters]
         adding = self._added_up(state, replica, names, progress)
-        sums, rows = adding.found, np.arange(len(bench.probes))
-        check_losses(sums.loss, rows, bench.cells, replica, bench.loader.inputs)
-        check_gradients(dict(zip(names, sums.bad, strict=True)), bench.cells, replica)
-        products = gram_matrices(adding.sums, state.architecture.device)
-        never_used = np.full((len(bench.cells),) * 2, np.nan)
-        gram = np.array([products.get(name, never_used) for name in names])
-        squared = np.where(sums.reached[:, None], sums.squared_norms, np.nan)
-        measurement = Measurement(
-            tuple(names), gram, squared, sums.loss, sums.accuracy, sums.examples
-        )
+        rows = np.arange(len(bench.probes))
+        check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
+        check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
+        measurement = adding.measurement(state.architecture.device)
         return Observed(measurement, adding.seen, time.perf_counter() - began)
 
     def _added_up(
@@ -223,10 +217,10 @@ class Measurer:
         """Losses ``[K]`` and squared norms ``[P, K]`` of some probes."""
         batches = self.bench.batches(state.memory, state.plan.copies)
         batch = Batch((CellRows(0, rows),))
-        result = batches.measured(replica, state.plan, batch).of_examples()
+        result = batches.measured(replica, state.plan, batch)
         norms = np.zeros((len(seen.names), len(rows)))
-        norms[[seen.names.index(name) for name in result.names]] = result.squared_norms
-        return result.losses, norms
+        norms[[seen.names.index(name) for name in result.names]] = result.all_squared_norms
+        return result.losses.numpy(), norms
 
     def _after(
         self, state: EngineState, replica: Replica, verification: Verification

@@ -164,7 +164,8 @@ class Planner:
     def _with_choices(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
         """Shares, batch size and algorithms as they are fastest here."""
         state, size = self._shared(state, replica, threads), self.bench.settings.batch_size
-        largest = choose_batch_size(replica, self.bench.some(1).inputs) if size == "auto" else size
+        example = self.bench.some(1).inputs
+        largest = choose_batch_size(replica, example, state.shares) if size == "auto" else size
         state = state.with_batch_size(int(largest))
         with threads_of_a_batch(state):
             state = self._with_algorithms(state, replica)
