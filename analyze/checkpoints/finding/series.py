@@ -13,8 +13,7 @@ from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.naming.file_names import (
     LAST_INTEGER_RULE,
     WEAK_RULES,
-    alike,
-    folders_of,
+    counted_anew,
     natural_key,
     read_names,
 )
@@ -33,12 +32,10 @@ def with_epochs_recognised(found: list[Checkpoint]) -> list[Checkpoint]:
     """
     weak = [c for c in found if c.step_rule in WEAK_RULES and c.problem is None]
     offsets = {c.step - c.epoch for c in weak}  # NaN where there is no epoch
-    if offsets and offsets <= {0.0, 1.0}:
-        return [replace(c, step=NAN, step_rule="none") if c in weak else c for c in found]
     last = [c for c in weak if c.step_rule == LAST_INTEGER_RULE]
-    if len(last) > 1 and len({c.step for c in last}) == 1:
-        return [replace(c, step=NAN, step_rule="none") if c in last else c for c in found]
-    return found
+    never_changes = len(last) > 1 and len({c.step for c in last}) == 1
+    no_step = weak if offsets and offsets <= {0.0, 1.0} else last if never_changes else []
+    return [replace(c, step=NAN, step_rule="none") if c in no_step else c for c in found]
 
 
 def with_steps_of_epochs(found: list[Checkpoint]) -> list[Checkpoint]:
@@ -48,21 +45,15 @@ def with_steps_of_epochs(found: list[Checkpoint]) -> list[Checkpoint]:
     """
     both = {c.name: c for c in found if c.problem is None and c.step_rule.startswith(CONTENT)
             and not (math.isnan(c.step) or math.isnan(c.epoch))}  # fmt: skip
-    result = {c.name: c for c in found}
-    for names in alike({name: folders_of(name) for name in both}):
-        pairs = sorted((both[name].step, both[name].epoch) for name in names)
-        epochs = [epoch for _, epoch in pairs]
-        same = len({step for step, _ in pairs}) == 1 and len(set(epochs)) > 1
-        if not same and epochs == sorted(epochs):
-            continue
-        for name in names:
-            c = both[name]
-            doubt = f"{c.step_rule} {c.step:.15g} is counted anew in every epoch"
-            also = tuple(one for one in c.also if one[0] != "step")
-            result[name] = replace(
-                c, step=NAN, step_rule="none", order=c.step, doubt=doubt, also=also
-            )
-    return [result[c.name] for c in found]
+    groups = counted_anew({n: (c.step, c.epoch) for n, c in both.items()}, constant=True)
+    anew = {name for names in groups for name in names}
+    return [_without_step(c) if c.name in anew else c for c in found]
+
+
+def _without_step(c: Checkpoint) -> Checkpoint:
+    doubt = f"{c.step_rule} {c.step:.15g} is counted anew in every epoch"
+    also = tuple(other for other in c.also if other[0] != "step")
+    return replace(c, step=NAN, step_rule="none", order=c.step, doubt=doubt, also=also)
 
 
 def one_kind_of_weights(found: list[Checkpoint], reading: ReadingOptions) -> list[Checkpoint]:
@@ -96,9 +87,8 @@ def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
 def in_order_with_deleted(found: list[Checkpoint]) -> list[Checkpoint]:
     """``in_order``, where some are deleted: only their names still say what orders equal ones."""
     named = read_names([c.name for c in found])
-    orders = {name: NAN if one.order is None else one.order for name, one in named.items()}
-    known = [c if math.isnan(orders[c.name]) else replace(c, order=orders[c.name]) for c in found]
-    return in_order(known)
+    orders = ((c, named[c.name].order) for c in found)
+    return in_order([c if order is None else replace(c, order=order) for c, order in orders])
 
 
 def remarks(found: list[Checkpoint]) -> list[str]:
