@@ -20,6 +20,7 @@ from analyze.checkpoints.reading import read_content, read_weights
 from analyze.checkpoints.state import common_prefix
 from analyze.errors import CheckpointError, InputError
 from tests.conftest import assert_three_facts
+from tests.hostile_files import Calls
 
 WEIGHTS = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
 
@@ -176,16 +177,6 @@ def test_options_of_a_trainer_are_read_as_the_values_they_are(tmp_path):
     path = save(tmp_path / "a.pt", {"model": WEIGHTS, "args": argparse.Namespace(lr=0.1)})
     assert read_content(path).weights_key == "model"
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
-
-
-class Calls:
-    """A pickle of this calls a function when it is opened."""
-
-    def __init__(self, function, *arguments) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
 
 
 PICKLES = {

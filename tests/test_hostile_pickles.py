@@ -17,8 +17,7 @@ from analyze.checkpoints.reading import read_content, read_weights
 from analyze.checkpoints.torch_files.pickles import load_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.errors import CheckpointError
-from tests.test_hostile import WEIGHTS, archive
-from tests.test_hostile_metadata import distributed
+from tests.hostile_files import WEIGHTS, archive, distributed
 
 
 def word(text: str) -> bytes:

@@ -15,8 +15,8 @@ from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_weights
+from tests.checkpoint_files import assert_weights, found, save, weights
 from tests.conftest import assert_three_facts
-from tests.test_layouts import assert_weights, found, save, weights
 
 # --- shards
 

@@ -18,8 +18,9 @@ from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.finding.series import in_order, in_order_with_deleted, remarks
 from analyze.checkpoints.naming.file_names import read_names
 from analyze.checkpoints.naming.training_position import TrainingPosition
+from tests.checkpoint_files import found, known, save, weights
 from tests.conftest import assert_input_error, call
-from tests.test_layouts import found, known, save, scan, weights
+from tests.test_layouts import scan
 
 STEPS = {
     "thousands": (["ckpt_750", "ckpt_5k", "ckpt_10k", "ckpt_1m"], [750, 5000, 10_000, 1_000_000]),

@@ -18,9 +18,9 @@ from analyze.probes import read_probes
 from analyze.probes.freezing.data import Examples, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
 from analyze.probes.freezing.tables import as_table, read_csv, read_json, read_words, typed
+from tests.checkpoint_files import save, weights
 from tests.conftest import assert_three_facts, call
-from tests.test_layouts import save, weights
-from tests.test_probes_build import folder_of_images
+from tests.data_sources import folder_of_images
 
 N = 12
 TARGETS = np.arange(N) % 4

@@ -15,8 +15,7 @@ from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.scan import scan
 from analyze.runs.job import Options, resolve
-from tests.conftest import assert_input_error, call
-from tests.test_layouts import (
+from tests.checkpoint_files import (
     FOREIGN,
     assert_weights,
     found,
@@ -25,7 +24,8 @@ from tests.test_layouts import (
     reasons,
     save,
     weights,
-)  # fmt: skip
+)
+from tests.conftest import assert_input_error, call
 
 # --- links, copies, order
 

@@ -14,7 +14,7 @@ from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError
-from tests.test_hostile import WEIGHTS, archive
+from tests.hostile_files import WEIGHTS, archive
 
 
 def test_numbers_of_numpy_are_read_as_numbers(tmp_path):
