@@ -18,6 +18,7 @@ from analyze.checkpoints.finding.series import (
     with_steps_of_epochs,
 )
 from analyze.checkpoints.finding.tree import Tree, look_through
+from analyze.checkpoints.fitting.tensor_names import unused_rules
 from analyze.checkpoints.layouts.foreign import BY_ENDING
 from analyze.checkpoints.layouts.table import ENDINGS
 from analyze.checkpoints.naming.file_names import (
@@ -111,7 +112,9 @@ def _examined(
             continue
         by_user = [entries.get(path), position_by_pattern(name, reading.step_regex)]
         position = _resolved([p for p in by_user if p], content.position, named[name])
-        checkpoints[name] = _checkpoint(name, path, content, position, problem)
+        checkpoint = _checkpoint(name, path, content, position, problem)
+        unused = unused_rules(tuple(content.names), tuple(reading.rename))
+        checkpoints[name] = replace(checkpoint, unused=unused)
     return list(checkpoints.values()), left_out
 
 

@@ -119,12 +119,12 @@ def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
 
 
 def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) -> str:
-    """Where two series are at the same time; a single checkpoint may be one of the other's."""
+    """Where two series are at the same time; one checkpoint in ``best/`` may be the other's."""
     first, second = ({number(c): c.name for c in own} for own in (a, b))
     if shared := sorted(first.keys() & second.keys()):
         return f"{name} {shared[0]:.15g} in {first[shared[0]]} and in {second[shared[0]]}"
     overlap = min(first) < max(second) and min(second) < max(first)
-    alone = min(len(first), len(second)) < 2
+    alone = min(len(first), len(second)) < 2 and _unnumbered(a[0]) != _unnumbered(b[0])
     if not _begins_again(a, b, number) and (alone or not overlap):
         return ""
     ranges = [
@@ -132,6 +132,11 @@ def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) 
         for n, own in ((first, a), (second, b))
     ]
     return " and ".join(ranges)
+
+
+def _unnumbered(one: Checkpoint) -> str:
+    """The folder of a series without numbers: ``version_1`` is a run as ``version_2`` is."""
+    return re.sub(r"\d+", "#", str(PurePosixPath(pattern(one)).parent))
 
 
 def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:

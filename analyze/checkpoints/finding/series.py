@@ -96,7 +96,7 @@ def remarks(found: list[Checkpoint]) -> list[str]:
     readable = [c for c in found if c.problem is None]
     rules = (
         _single, _unordered, _doubtful, _read_differently, _chosen_by_metric, _gaps, _same_step,
-        _averages,
+        _averages, _unused,
     )  # fmt: skip
     return [text for rule in rules if (text := rule(readable))]
 
@@ -232,6 +232,14 @@ def _averages(found: list[Checkpoint]) -> str:
     if any(c.weights == "ema" for c in found):
         return "these are averaged (EMA) weights, not those that the optimizer stepped from"
     return ""
+
+
+def _unused(found: list[Checkpoint]) -> str:
+    unused = frozenset.intersection(*(c.unused for c in found)) if found else ()
+    if not unused:
+        return ""
+    rules = " ".join(f"--rename {rule}" for rule in sorted(unused))
+    return f"{rules} changes no name: no checkpoint has such tensors"
 
 
 def _averaged(checkpoint: Checkpoint) -> RefusedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from analyze.checkpoints.fitting.tensor_names import (
     prefixes_of,
     renamed,
     stripped,
+    unused_rules,
     unwrapped,
 )
 from analyze.checkpoints.plain import oddity
@@ -114,6 +116,9 @@ class _Fitting:
             versions = own_versions(self.model)
         other = {k: kind for k, t in saved.items() if (kind := _other_kind(t, wanted.get(k)))}
         _check_plain(other, self.name)
+        every = {*self.weights, *names, *saved, *wanted}
+        unused = [f"--rename {rule}" for rule in unused_rules(tuple(self.weights), tuple(rename))]
+        unused += [f"--ignore '{glob}'" for glob in ignore if not fnmatch.filter(every, glob)]
         infinite = {key for key, value in wanted.items() if _infinite_buffer(value)}
 
         def judged(outcome: Outcome) -> Outcome:
@@ -122,7 +127,7 @@ class _Fitting:
 
         versions = decided_versions(self.model, saved, versions, self.name, judged)
         return Attempt(
-            prefix, saved, wanted, infinite, judged(filled(self.model, saved, versions)),
+            prefix, unused, saved, wanted, infinite, judged(filled(self.model, saved, versions)),
             lambda more, less: self.helped([*rename, *more], [*ignore, *less]), self.resized,
         )  # fmt: skip
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from analyze.checkpoints.state import COUNTERS
@@ -81,6 +82,20 @@ def renamed(
         return key
 
     return _renamed(weights, apply)
+
+
+@lru_cache(maxsize=8)  # the checkpoints of a run have the same names
+def unused_rules(names: tuple[str, ...], rules: tuple[str, ...]) -> frozenset[str]:
+    """Those of the user's renamings that change no name, with or without a prefix."""
+    below = {key for name in names for key in _without_prefixes(name)} if rules else set()
+    return frozenset(r for r in rules if not any(_compiled(r)[0].fullmatch(key) for key in below))
+
+
+def _without_prefixes(name: str) -> Iterator[str]:
+    """The name, and what is left of it below each of its modules."""
+    parts = name.split(".")
+    for k in range(min(len(parts), DEEPEST)):
+        yield ".".join(parts[k:])
 
 
 def colliding(weights: Iterable[str], rules: Iterable[str]) -> tuple[str, str] | None:
