@@ -26,7 +26,7 @@ RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])
 STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 
 
-def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
+def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
     """What speaks against one run, as the error that a measurement of all of them is; else None.
 
     Names of different folds or seeds; stages that count their steps anew; two checkpoints at one
@@ -35,20 +35,21 @@ def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
     another directory goes on where the first one ended, and is one run.
     """
     series: dict[str, list[Checkpoint]] = {}
-    for one in found:
-        if one.problem is None:
-            series.setdefault(pattern(one), []).append(one)
-    runs = {run: own[0].name for own in series.values() if (run := _run_of(own[0]))}
+    for checkpoint in checkpoints:
+        if checkpoint.problem is None:
+            series.setdefault(pattern(checkpoint), []).append(checkpoint)
+    firsts = [members[0] for members in series.values()]
+    runs = {run: first.name for first in firsts if (run := _run_of(first))}
     if len(runs) > 1:
-        (first, here), (second, there), *_ = sorted(runs.items())
-        told = f"{' '.join(first)} in {here} and {' '.join(second)} in {there}"
-        return _mixed(told, series)
+        pairs = [f"{' '.join(run)} in {name}" for run, name in sorted(runs.items())[:2]]
+        return _mixed(" and ".join(pairs), series)
     for name, number in (("step", _step), ("epoch", _epoch), ("epoch", _epoch_beside_step)):
-        known = {p: [c for c in own if not math.isnan(number(c))] for p, own in series.items()}
+        known = {p: [c for c in members if not math.isnan(number(c))]
+                 for p, members in series.items()}  # fmt: skip
         for a, b in combinations(sorted(filter(known.get, known)), 2):
             clash = _clash(known[a], known[b], name, number)
             if clash and not (number is _epoch_beside_step and _goes_on(known[a], known[b])):
-                return _mixed(clash, {p: own for p, own in series.items() if known[p]})
+                return _mixed(clash, {p: series[p] for p in series if known[p]})
     return None
 
 
@@ -120,7 +121,7 @@ def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
 
 def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) -> str:
     """Where two series are at the same time; one checkpoint in ``best/`` may be the other's."""
-    first, second = ({number(c): c.name for c in own} for own in (a, b))
+    first, second = ({number(c): c.name for c in members} for members in (a, b))
     if shared := sorted(first.keys() & second.keys()):
         return f"{name} {shared[0]:.15g} in {first[shared[0]]} and in {second[shared[0]]}"
     overlap = min(first) < max(second) and min(second) < max(first)
@@ -128,8 +129,8 @@ def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) 
     if not _begins_again(a, b, number) and (alone or not overlap):
         return ""
     ranges = [
-        f"{name}s {min(n):.15g} to {max(n):.15g} in {_place(own[0])}"
-        for n, own in ((first, a), (second, b))
+        f"{name}s {min(n):.15g} to {max(n):.15g} in {_place(members[0])}"
+        for n, members in ((first, a), (second, b))
     ]
     return " and ".join(ranges)
 
@@ -141,7 +142,7 @@ def _unnumbered(one: Checkpoint) -> str:
 
 def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:
     """Whether the later stage of a training has earlier steps: they are counted anew in it."""
-    stages = [STAGE.findall(own[0].name) for own in (a, b)]
+    stages = [STAGE.findall(members[0].name) for members in (a, b)]
     if [word for word, _ in stages[0]] != [word for word, _ in stages[1]]:
         return False
     order = [[int(digits) for _, digits in stage] for stage in stages]
@@ -167,9 +168,9 @@ def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
 
 def _glob(pattern: str, series: Mapping[str, list[Checkpoint]]) -> str:
     """A glob of this series alone; the star of files beside folders would take these as well."""
-    own = {c.name for c in series[pattern]}
+    members = {c.name for c in series[pattern]}
     names = [c.name for others in series.values() for c in others]
-    begin = glob.escape(os.path.commonprefix(sorted(own)))  # noqa: RUF071 - characters are meant
+    begin = glob.escape(os.path.commonprefix(sorted(members)))  # noqa: RUF071 - characters are meant
     fitting = (g for g in (pattern, f"{begin}*")
-               if {n for n in names if fnmatch.fnmatchcase(n, g)} == own)  # fmt: skip
+               if {n for n in names if fnmatch.fnmatchcase(n, g)} == members)  # fmt: skip
     return next(fitting, "")

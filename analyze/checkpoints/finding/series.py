@@ -177,8 +177,8 @@ def _read_differently(checkpoints: list[Checkpoint]) -> str:
     if not differing:
         return ""
     return (
-        f"two rules read different numbers in {listed(differing, 3)}: the first is taken; --manifest "
-        "FILE.csv or --step-regex takes another"
+        f"two rules read different numbers in {listed(differing, 3)}: the first is taken; "
+        "--manifest FILE.csv or --step-regex takes another"
     )
 
 
