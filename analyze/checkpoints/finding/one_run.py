@@ -53,14 +53,14 @@ def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
     return None
 
 
-def pattern(one: Checkpoint) -> str:
+def pattern(checkpoint: Checkpoint) -> str:
     """The glob that finds the series of a checkpoint: its directory, or one for each step.
 
     ``version_0/*`` of ``version_0/step_5.pt``; ``checkpoint-*/model.safetensors`` of
     ``checkpoint-500/model.safetensors``; ``fold0_epoch_*`` of ``fold0_epoch_1.pt``.
     """
-    *folders, file = PurePosixPath(one.name).parts
-    starred = [_starred(part, (one.step, one.epoch)) for part in folders]
+    *folders, file = PurePosixPath(checkpoint.name).parts
+    starred = [_starred(part, (checkpoint.step, checkpoint.epoch)) for part in folders]
     by_folder = any(a != glob.escape(b) for a, b in zip(starred, folders, strict=True))
     by_name = RUN.search(file) or STAGE.search(file)
     if by_name and not progress_spans(file):
@@ -68,9 +68,9 @@ def pattern(one: Checkpoint) -> str:
     return "/".join([*starred, _starred(file) if by_folder or by_name else "*"])
 
 
-def _run_of(one: Checkpoint) -> tuple[str, ...]:
+def _run_of(checkpoint: Checkpoint) -> tuple[str, ...]:
     """The folds and seeds in a name: ``fold 0``."""
-    return tuple(f"{word.lower()} {int(number)}" for word, number in RUN.findall(one.name))
+    return tuple(f"{word.lower()} {int(number)}" for word, number in RUN.findall(checkpoint.name))
 
 
 def _starred_numbers(file: str) -> str:
@@ -101,16 +101,16 @@ def _with_stars(part: str, spans: Sequence[tuple[int, int]]) -> str:
     return re.sub(r"\*+", "*", text + glob.escape(part[end:]))
 
 
-def _step(one: Checkpoint) -> float:
-    return one.step
+def _step(checkpoint: Checkpoint) -> float:
+    return checkpoint.step
 
 
-def _epoch(one: Checkpoint) -> float:
-    return one.epoch if math.isnan(one.step) else math.nan
+def _epoch(checkpoint: Checkpoint) -> float:
+    return checkpoint.epoch if math.isnan(checkpoint.step) else math.nan
 
 
-def _epoch_beside_step(one: Checkpoint) -> float:
-    return math.nan if math.isnan(one.step) else one.epoch
+def _epoch_beside_step(checkpoint: Checkpoint) -> float:
+    return math.nan if math.isnan(checkpoint.step) else checkpoint.epoch
 
 
 def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
@@ -135,9 +135,9 @@ def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) 
     return " and ".join(ranges)
 
 
-def _unnumbered(one: Checkpoint) -> str:
+def _unnumbered(checkpoint: Checkpoint) -> str:
     """The folder of a series without numbers: ``version_1`` is a run as ``version_2`` is."""
-    return re.sub(r"\d+", "#", str(PurePosixPath(pattern(one)).parent))
+    return re.sub(r"\d+", "#", str(PurePosixPath(pattern(checkpoint)).parent))
 
 
 def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:
@@ -150,10 +150,10 @@ def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> b
     return order[0] != order[1] and max(map(number, before)) > min(map(number, after))
 
 
-def _place(one: Checkpoint) -> str:
+def _place(checkpoint: Checkpoint) -> str:
     """Where the series of a checkpoint is: its folder, or the names of its files."""
-    folder = str(PurePosixPath(one.name).parent)
-    return pattern(one) if folder == "." else folder
+    folder = str(PurePosixPath(checkpoint.name).parent)
+    return pattern(checkpoint) if folder == "." else folder
 
 
 def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:

@@ -119,11 +119,12 @@ class _Settled:
     doubt: str
 
 
-def _settled(found: Mapping[str, list[Number]]) -> dict[str, _Settled]:
+def _settled(numbers: Mapping[str, list[Number]]) -> dict[str, _Settled]:
     """The number of each name that has any, decided for all names alike at once."""
     result = {}
-    for names in alike({n: tuple(x.place for x in own) for n, own in found.items() if own}):
-        columns = [_as_one(c) for c in zip(*(found[name] for name in names), strict=True)]
+    places = {name: tuple(n.place for n in row) for name, row in numbers.items() if row}
+    for names in alike(places):
+        columns = [_as_one(c) for c in zip(*(numbers[name] for name in names), strict=True)]
         changing = [c for c in columns if _changes(c)] or columns
         for k, name in enumerate(names):
             result[name] = _agreed([column[k] for column in changing])
@@ -177,13 +178,13 @@ def _agreed(numbers: Sequence[Number]) -> _Settled:
     return _Settled(numbers[0].value, numbers[0].rule, "")
 
 
-def _unlabelled(found: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
+def _unlabelled(paths: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
     """Numbers that no word explains: the one of them that changes from name to name."""
     result = {}
-    keys = {n: (one.shape, *(x.place for x in one.integers)) for n, one in found.items()
-            if one.integers}  # fmt: skip
+    keys = {name: (path.shape, *(n.place for n in path.integers)) for name, path in paths.items()
+            if path.integers}  # fmt: skip
     for names in alike(keys):
-        columns = [_as_one(c) for c in zip(*(found[n].integers for n in names), strict=True)]
+        columns = [_as_one(c) for c in zip(*(paths[n].integers for n in names), strict=True)]
         if all(map(_is_metric, columns)):
             continue
         changing = [c for c in columns if _changes(c) and not _is_metric(c)]
@@ -191,11 +192,11 @@ def _unlabelled(found: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
         changing = by_file or changing
         if not changing:
             changing = [c for c in columns if not _is_metric(c)]
-            known = bool(NEUTRAL.fullmatch(found[names[0]].shape)) or columns[-1][0].folder
+            known = bool(NEUTRAL.fullmatch(paths[names[0]].shape)) or columns[-1][0].folder
             changing = changing if known and len(changing) == 1 else []
         for k, name in enumerate(names):
             result[name] = _agreed([c[k] for c in changing]) if changing else _not_alone(columns, k)
-        if changing and (why := _no_step(changing[0], [found[name].time for name in names])):
+        if changing and (why := _no_step(changing[0], [paths[name].time for name in names])):
             result |= {
                 name: _Settled(None, "", f"{number.text} {why}")
                 for name, number in zip(names, changing[0], strict=True)
