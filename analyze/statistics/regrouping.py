@@ -80,7 +80,8 @@ def held_out(results: xr.DataTree) -> list[str]:
 
 def provenance_of(results: xr.DataTree) -> dict[str, Any]:
     """Where the results come from; empty where they do not say."""
-    return dict(json.loads(results.attrs.get("provenance", "{}")))
+    origin = json.loads(results.attrs.get("provenance", "{}"))
+    return origin if isinstance(origin, dict) else {}
 
 
 def subset_names(results: xr.DataTree) -> list[str]:

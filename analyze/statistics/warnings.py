@@ -43,25 +43,6 @@ class Kind:
     find: Callable[[xr.DataTree, xr.Dataset], xr.DataArray | bool]
 
 
-def _lagging(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
-    """Measured with saved batch norm statistics that lag behind the weights."""
-    if provenance_of(results).get("batch_norm") != "saved":
-        return False
-    return lagging_checkpoints(results)
-
-
-def _below_precision(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
-    """A subset's mean loss is so low that the gradients are mostly rounding."""
-    return results.to_dataset()["loss"] < precision_reach(results)
-
-
-def _inside_null_band(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
-    if "null_lower" not in group:
-        return False
-    value = group["m_coherence"]
-    return (value >= group["null_lower"]) & (value <= group["null_upper"])
-
-
 def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
     """A training subset's gradient is nearly the opposite of that of all other training probes."""
     names = [str(name) for name in group["subset"].values]
@@ -83,13 +64,6 @@ def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | 
     return opposed | (opposed.any("subset") & (group["subset"] == ALL))
 
 
-def _few_examples(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
-    """Few examples determine the value."""
-    if "effective_sample_size" not in group:
-        return False
-    return group["effective_sample_size"] < FEW_EXAMPLES
-
-
 def _unbalanced(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
     """Subsets of different size beside each other."""
     count = results.to_dataset()["probe_count"]
@@ -97,27 +71,25 @@ def _unbalanced(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
     return (count > UNBALANCED * named.min()) & (count["subset"] != ALL)
 
 
-def _few_folds(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
-    """The error is known from few folds, or from none."""
-    return folds_used(results) < FEW_FOLDS
-
-
 KINDS = (
     Kind(
         "lagging_batch_norm", "b",
         "measured with saved batch norm statistics that lag behind the weights: the value may be "
         "mostly their lag; measure with --batch-norm recomputed",
-        _lagging,
+        lambda results, _: provenance_of(results).get("batch_norm") == "saved"
+        and lagging_checkpoints(results),
     ),
     Kind(
         "below_precision", "p",
         "the subset is fitted below the reach of the precision: its gradients are mostly rounding",
-        _below_precision,
+        lambda results, _: results.to_dataset()["loss"] < precision_reach(results),
     ),
     Kind(
         "inside_null_band", "n",
         "inside the 95 % band of chance: the value shows no agreement",
-        _inside_null_band,
+        lambda _, group: "null_lower" in group
+        and (group["m_coherence"] >= group["null_lower"])
+        & (group["m_coherence"] <= group["null_upper"]),
     ),
     Kind(
         "near_stationary", "s",
@@ -128,7 +100,8 @@ KINDS = (
     Kind(
         "few_examples", "q",
         f"fewer than {FEW_EXAMPLES} examples determine the value: intervals may be too narrow",
-        _few_examples,
+        lambda _, group: "effective_sample_size" in group
+        and group["effective_sample_size"] < FEW_EXAMPLES,
     ),
     Kind(
         "unbalanced_subsets", "",
@@ -139,7 +112,7 @@ KINDS = (
     Kind(
         "few_folds", "f",
         f"fewer than {FEW_FOLDS} folds: the error and the band of chance are themselves uncertain",
-        _few_folds,
+        lambda results, _: folds_used(results) < FEW_FOLDS,
     ),
 )  # fmt: skip
 
