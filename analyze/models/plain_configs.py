@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.errors import InputError
-from analyze.specs.model import LOADING, ModelSpec
+from analyze.specs.model import LOADING, ModelSpec, loads_weights
 
 LEFT_OUT = re.compile(  # who saved it, from where, by what code, in which precision
     r"_?name_or_path|base_model_name_or_path|auto_map|custom_pipelines|trust_remote_code|"
@@ -106,7 +106,7 @@ def _check_backbone(content: Content, path: Path) -> None:
     for key in ("model_args", "backbone_kwargs"):
         for name, value in _items(content.get(key), key, path):
             good = name in ("global_pool", "act_layer", "norm_layer") or not _has_text(value)
-            if name in LOADING or name.startswith("pretrained") or not good:
+            if loads_weights(name) or not good:
                 raise _refused(path, f"{name} = {value!r} in its {key}")
 
 

@@ -17,6 +17,11 @@ FORMS = (
 LOADING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
 
 
+def loads_weights(argument: str) -> bool:
+    """Whether an argument of a model's factory asks for trained weights."""
+    return argument in LOADING or argument.startswith("pretrained")
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A model by name: ``torchvision:resnet18?num_classes=10``.
@@ -58,7 +63,7 @@ class ModelSpec:
                 expected=f"{FORMS}, each with ?argument=value&... where needed",
                 fix="--model 'torchvision:resnet18?num_classes=10'",
             )
-        loading = [key for key in spec.arguments if key in LOADING or key.startswith("pretrained")]
+        loading = [key for key in spec.arguments if loads_weights(key)]
         if loading and source in REGISTERED:
             raise InputError(
                 "the model spec asks for weights, which come from the checkpoints",

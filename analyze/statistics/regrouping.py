@@ -18,8 +18,8 @@ from analyze.errors import InputError, like, listed
 from analyze.probes.subsets import ALL
 from analyze.statistics.labelled import Labelled
 
-PREFIX = "cell_"
-NO_COLUMN = ("cell_other", "cell_fold")  # coordinates that are not labels of the probes
+# The group that has the labels of the cells or probes, and how their names begin.
+TABLES = {"cell": ("parameters", "cell_"), "probe": ("examples", "")}
 
 Table = TypeVar("Table", xr.Dataset, xr.DataArray)
 Conditions = Mapping[str, str | int | Sequence[str | int]]
@@ -70,7 +70,7 @@ def grouped(
         return Labelled(sums, members)
     norms = results.children["examples"].to_dataset(inherit=False)["gradient_sqnorm"]
     norms = _summed(norms.astype(float), "layer", groups, skipna=False)
-    return Labelled(sums, members, norms, _probe_members(results, subsets))
+    return Labelled(sums, members, norms, _members(results, "probe", subsets))
 
 
 def held_out(results: xr.DataTree) -> list[str]:
@@ -93,33 +93,19 @@ def cell_members(
     results: xr.DataTree, subsets: Mapping[str, Conditions] | None = None
 ) -> xr.DataArray:
     """Which cells each subset is made of, ``(subset, cell)``; by default those of the results."""
-    table = results.children["parameters"].to_dataset(inherit=False)
-    columns = {
-        str(name).removeprefix(PREFIX): table[name].values.astype(str)
-        for name in table.coords
-        if str(name).startswith(PREFIX) and name not in NO_COLUMN
-    }
-    return _members(results, "cell", columns, subsets)
-
-
-def _probe_members(results: xr.DataTree, subsets: Mapping[str, Conditions] | None) -> xr.DataArray:
-    """Which probes of ``/examples`` each subset has, ``(subset, probe)``."""
-    table = results.children["examples"].to_dataset(inherit=False)
-    columns = {
-        str(name): table[name].values.astype(str)
-        for name in table.coords
-        if table[name].dims == ("probe",) and name != "probe"
-    }
-    return _members(results, "probe", columns, subsets)
+    return _members(results, "cell", subsets)
 
 
 def _members(
-    results: xr.DataTree,
-    dimension: str,
-    columns: Mapping[str, np.ndarray],
-    subsets: Mapping[str, Conditions] | None,
+    results: xr.DataTree, dimension: str, subsets: Mapping[str, Conditions] | None
 ) -> xr.DataArray:
     """Which cells or probes meet the conditions of each subset, ``(subset, cell or probe)``."""
+    group, prefix = TABLES[dimension]
+    columns = {
+        str(name).removeprefix(prefix): labels.values.astype(str)
+        for name, labels in results.children[group].to_dataset(inherit=False).coords.items()
+        if labels.dims == (dimension,) and name not in (dimension, "cell_fold")
+    }
     if subsets is not None:
         rows = {name: _matching(columns, conditions) for name, conditions in subsets.items()}
     else:

@@ -21,6 +21,7 @@ from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
 
 MOST_CLASSES = 1_000_000
 CLASS, TRUE_CLASS, NOISE = "class", "true_class", "noise"
+BOTH = (CLASS, TRUE_CLASS)  # what examples held out have, too
 
 
 @dataclass(frozen=True)
@@ -70,48 +71,34 @@ def build_probes(recipe: Recipe) -> Built:
     columns = _columns(examples, labels)
     subset = _subsets(recipe, examples, labels, columns)
     rows = _chosen(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
-    part = _Part(
-        frozen(examples.items(rows), recipe.transforms),
-        labels.given[rows],
-        [subset[row] for row in rows],
-        _ids(examples)[rows],
-        {name: Column(c.codes[rows], c.names) for name, c in columns.items()},
-    )
-    facts = [*_facts(examples, labels), *_short(recipe, part.subset)]
+    transforms = recipe.transforms
+    probes = ProbeSet(
+        frozen(examples.items(rows), transforms), labels.given[rows],
+        [subset[row] for row in rows], _ids(examples)[rows], mean=transforms.mean,
+        std=transforms.std, subset_names=_ordered([subset[row] for row in rows]),
+        columns={name: Column(c.codes[rows], c.names) for name, c in columns.items()},
+    )  # fmt: skip
+    facts = [*_facts(examples, labels), *_short(recipe, probes)]
     if recipe.held_out is not None:
         held = examples_of(recipe.held_out)
-        part = _with_held_out(part, held, recipe, int(_ids(examples).max()) + 1)
-        facts.append(f"{part.subset.count(HELD_OUT)} of {len(held)} examples held out")
-    probes = ProbeSet(
-        part.inputs.get("", part.inputs), part.targets, part.subset, part.ids,
-        columns=part.columns, mean=recipe.transforms.mean, std=recipe.transforms.std,
-        subset_names=_ordered(part.subset),
-    )  # fmt: skip
+        chosen = _chosen(recipe, [HELD_OUT] * len(held), _classes(held.targets))
+        probes = _with_held_out(probes, held, chosen, recipe, int(_ids(examples).max()) + 1)
+        facts.append(f"{len(chosen)} of {len(held)} examples held out")
     return Built(probes, facts)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What goes into a probe set, before it is one."""
-
-    inputs: dict[str, np.ndarray]
-    targets: np.ndarray
-    subset: list[str]
-    ids: np.ndarray
-    columns: dict[str, Column]
 
 
 def _chosen(recipe: Recipe, subset: list[str], classes: np.ndarray | None) -> np.ndarray:
     return choose(subset, classes, recipe.per_subset, seed=recipe.seed, balance=recipe.balance)
 
 
-def _with_held_out(part: _Part, held: Examples, recipe: Recipe, first_id: int) -> _Part:
+def _with_held_out(
+    probes: ProbeSet, held: Examples, rows: np.ndarray, recipe: Recipe, first_id: int
+) -> ProbeSet:
     """The examples that training did not see, after the others; their labels are true."""
-    rows = _chosen(recipe, [HELD_OUT] * len(held), _classes(held.targets))
     inputs = frozen(held.items(rows), recipe.transforms)
     shapes, expected = (
         {name or "inputs": list(values.shape[1:]) for name, values in some.items()}
-        for some in (inputs, part.inputs)
+        for some in (inputs, probes.inputs)
     )
     if shapes != expected:
         raise InputError(
@@ -120,17 +107,14 @@ def _with_held_out(part: _Part, held: Examples, recipe: Recipe, first_id: int) -
             expected=str(expected),
             fix="--resize N --crop N, or other data for --held-out",
         )
-    return _Part(
-        {k: np.concatenate([v, inputs[k]]) for k, v in part.inputs.items()},
-        np.concatenate([part.targets, held.targets[rows]]),
-        part.subset + [HELD_OUT] * len(rows),
-        np.concatenate([part.ids, first_id + rows]),
-        {
-            name: _extended(part.columns[name], held.targets[rows])
-            for name in (CLASS, TRUE_CLASS)
-            if name in part.columns
-        },
-    )
+    columns = {k: _extended(c, held.targets[rows]) for k, c in probes.columns.items() if k in BOTH}
+    subset = [probes.subset_names[code] for code in probes.subset] + [HELD_OUT] * len(rows)
+    return ProbeSet(
+        {name: np.concatenate([values, inputs[name]]) for name, values in probes.inputs.items()},
+        np.concatenate([probes.targets, held.targets[rows]]), subset,
+        np.concatenate([probes.id, first_id + rows]), columns=columns, mean=probes.mean,
+        std=probes.std, subset_names=_ordered(subset),
+    )  # fmt: skip
 
 
 def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
@@ -241,14 +225,14 @@ def _facts(examples: Examples, labels: Labels) -> list[str]:
     return found + labels.facts
 
 
-def _short(recipe: Recipe, names: list[str]) -> list[str]:
+def _short(recipe: Recipe, probes: ProbeSet) -> list[str]:
     """Subsets that have fewer examples than wanted: their m-coherence has a lower ceiling."""
-    if recipe.per_subset is None:
-        return []
-    few = [f"{name} {n}" for name, n in Counter(names).items() if n < recipe.per_subset]
-    if not few:
-        return []
-    return [f"fewer than {recipe.per_subset} in {listed(few)}: m-coherence grows with their number"]
+    wanted = recipe.per_subset or 0
+    counts = zip(probes.subset_names, np.bincount(probes.subset).tolist(), strict=True)
+    few = [f"{name} {count}" for name, count in counts if count < wanted]
+    return [f"fewer than {wanted} in {listed(few)}: m-coherence grows with their number"] * bool(
+        few
+    )
 
 
 def _check_writable(path: Path, overwrite: bool) -> None:
