@@ -13,7 +13,7 @@ import xarray as xr
 import analyze
 from analyze import statistics
 from analyze.errors import InputError
-from analyze.gradients import engine
+from analyze.gradients import planner
 from analyze.gradients.step import batch
 from analyze.probes import Cells, write_probes
 from analyze.probes.subsets import Column
@@ -60,7 +60,7 @@ def kind_run(tmp_path_factory) -> TinyRun:
 def nothing_timed() -> Iterator[None]:
     """Every run takes the same algorithms and batch size, and so gives the same bits."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (batch, engine):
+        for module in (batch, planner):
             patch.setattr(module, "fastest", lambda ways, **others: min(ways))
         yield
 
