@@ -14,16 +14,16 @@ def subset_rows(probes: ProbeSet) -> list[dict[str, object]]:
     """One dictionary for each subset: its size, whether it is held out, its classes."""
     rows = []
     for code, name in enumerate(probes.subset_names):
-        own = probes.targets[probes.subset == code]
-        classes = own.ndim == 1 and own.dtype.kind == "i"
+        targets = probes.targets[probes.subset == code]
+        classes = targets.ndim == 1 and targets.dtype.kind == "i"
         rows.append(
             {
                 "subset": name,
-                "probes": len(own),
+                "probes": len(targets),
                 "held_out": name in probes.held_out,
-                "lowest": own.min().item(),
-                "highest": own.max().item(),
-                "classes": len(np.unique(own)) if classes else None,
+                "lowest": targets.min().item(),
+                "highest": targets.max().item(),
+                "classes": len(np.unique(targets)) if classes else None,
             }
         )
     return rows
@@ -33,7 +33,7 @@ def facts(probes: ProbeSet) -> dict[str, object]:
     """What holds for the whole set, by name."""
     inputs = [f"{k or 'inputs'} {v.dtype} {list(v.shape[1:])}" for k, v in probes.inputs.items()]
     twice, contradicting = duplicates(probes)
-    found: dict[str, object] = {
+    whole: dict[str, object] = {
         "probes": len(probes),
         "inputs": ", ".join(inputs),
         "targets": f"{probes.targets.dtype} {list(probes.targets.shape[1:])}",
@@ -42,8 +42,8 @@ def facts(probes: ProbeSet) -> dict[str, object]:
         "of them with other targets": contradicting,
     }
     if probes.mean is not None:
-        found |= {"mean": list(probes.mean), "std": list(probes.std or ())}
-    return found
+        whole |= {"mean": list(probes.mean), "std": list(probes.std or ())}
+    return whole
 
 
 def duplicates(probes: ProbeSet) -> tuple[int, int]:

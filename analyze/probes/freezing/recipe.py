@@ -138,14 +138,14 @@ def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
 
 def _columns(examples: Examples, labels: Labels) -> dict[str, Column]:
     """Class as given, true class, noise, and the data's own labels, as codes."""
-    found = {k: _coded(v) for k, v in examples.columns.items() if v.ndim == 1}
+    columns = {k: _coded(v) for k, v in examples.columns.items() if v.ndim == 1}
     if (classes := _classes(labels.given)) is not None:
-        found[CLASS] = _class_column(classes, examples.class_names)
+        columns[CLASS] = _class_column(classes, examples.class_names)
     if labels.known:
-        found[NOISE] = _coded(np.asarray(labels.state_names))
+        columns[NOISE] = _coded(np.asarray(labels.state_names))
     if labels.true is not None and (labels.true >= 0).all():
-        found[TRUE_CLASS] = _class_column(labels.true, examples.class_names)
-    return found
+        columns[TRUE_CLASS] = _class_column(labels.true, examples.class_names)
+    return columns
 
 
 def _classes(targets: np.ndarray) -> np.ndarray | None:
@@ -213,16 +213,16 @@ def _ordered(names: list[str]) -> list[str]:
 
 def _facts(examples: Examples, labels: Labels) -> list[str]:
     """What was counted and verified in the whole data set."""
-    found = [f"{len(examples)} examples in {examples.source}"]
+    facts = [f"{len(examples)} examples in {examples.source}"]
     classes = _classes(labels.given)
     if classes is not None:
         empty = sorted(set(range(int(classes.max()) + 1)) - set(classes.tolist()))
         none = f"; none of class {listed(list(map(str, empty)), 4)}" if empty else ""
-        found.append(f"labels from {classes.min()} to {classes.max()}{none}")
+        facts.append(f"labels from {classes.min()} to {classes.max()}{none}")
     if labels.known:
         counts = Counter(labels.state_names)
-        found.append(", ".join(f"{n} {name}" for name, n in sorted(counts.items())))
-    return found + labels.facts
+        facts.append(", ".join(f"{n} {name}" for name, n in sorted(counts.items())))
+    return facts + labels.facts
 
 
 def _short(recipe: Recipe, probes: ProbeSet) -> list[str]:
