@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,7 +45,8 @@ def converted(model: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:
     known = [str(pattern) for pattern in getattr(model, MISSING, None) or ()]
     absent = {
         key for key in info["missing_keys"]
-        if not (key in state and as_built(key, state[key]) and _matches(key, known))
+        if not (key in state and as_built(key, state[key])
+                and any(re.search(pattern, key) for pattern in known))
     }  # fmt: skip
     by_name = {
         key: value for key, value in loaded.state_dict().items()
@@ -86,7 +87,3 @@ def _strict(kind: type[Any]) -> type[Any]:
     nothing = property(lambda _: set(), lambda *_: None)
     body = {MISSING: nothing, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     return type(kind.__name__, (kind,), body)
-
-
-def _matches(key: str, patterns: Iterable[str]) -> bool:
-    return any(re.search(pattern, key) for pattern in patterns)

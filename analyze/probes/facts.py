@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 
 import numpy as np
 
@@ -52,16 +51,11 @@ def duplicates(probes: ProbeSet) -> tuple[int, int]:
     Equal examples have equal gradients, which raises m-coherence.
     """
     first: dict[bytes, int] = {}
-    twice: dict[int, list[int]] = defaultdict(list)
+    count = other = 0
     for row in range(len(probes)):
         parts = [np.ascontiguousarray(v[row]).tobytes() for v in probes.inputs.values()]
         earlier = first.setdefault(hashlib.sha256(b"".join(parts)).digest(), row)
         if earlier != row:
-            twice[earlier].append(row)
-    count = sum(map(len, twice.values()))
-    other = sum(
-        not np.array_equal(probes.targets[row], probes.targets[earlier])
-        for earlier, rows in twice.items()
-        for row in rows
-    )
+            count += 1
+            other += not np.array_equal(probes.targets[row], probes.targets[earlier])
     return count, other

@@ -79,19 +79,19 @@ class ModelSpec:
         Raises:
             InputError: the spec names Python code, or a file or address.
         """
-        if self.source not in REGISTERED:
-            raise InputError(
-                "the run card names Python code, which is not run unasked",
-                found=f"model = {self.text!r} in {card}",
-                expected=f"one of {', '.join(f'{r}:NAME' for r in REGISTERED)}: a run card is data",
-                fix=f"if you trust it: --model {self.text!r}",
-            )
         words = [self.name, *(v for v in self.arguments.values() if isinstance(v, str))]
-        for word in words:
-            if ":" in word or "/" in word or "\\" in word:
-                raise InputError(
-                    "the run card names a file or an address, which is not opened unasked",
-                    found=f"{word!r} in model = {self.text!r} in {card}",
-                    expected="a model's name and scalar arguments: a run card is data",
-                    fix=f"if you trust it: --model {self.text!r}",
-                )
+        opened = [w for w in words if ":" in w or "/" in w or "\\" in w]
+        if self.source not in REGISTERED:
+            named, place = "Python code, which is not run", ""
+            expected = f"one of {', '.join(f'{r}:NAME' for r in REGISTERED)}"
+        elif opened:
+            named, place = "a file or an address, which is not opened", f"{opened[0]!r} in "
+            expected = "a model's name and scalar arguments"
+        else:
+            return
+        raise InputError(
+            f"the run card names {named} unasked",
+            found=f"{place}model = {self.text!r} in {card}",
+            expected=f"{expected}: a run card is data",
+            fix=f"if you trust it: --model {self.text!r}",
+        )

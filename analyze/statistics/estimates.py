@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError
+from analyze.errors import InputError, unknown
 from analyze.statistics import companions, jackknife
 from analyze.statistics.regrouping import Conditions, grouped
 
@@ -167,12 +167,8 @@ def _apart(a: xr.Dataset, b: xr.Dataset) -> bool:
 
 def _check(quantity: str, size: int | None) -> None:
     if quantity not in QUANTITIES:
-        raise InputError(
-            "no such quantity",
-            found=repr(quantity),
-            expected=f"one of {', '.join(QUANTITIES)}",
-            fix='estimate(results, "alpha_unbiased")',
-        )
+        fix = 'estimate(results, "alpha_unbiased")'
+        raise unknown("no such quantity", repr(quantity), QUANTITIES, fix)
     if (quantity in SIZED) != (size is not None):
         raise InputError(
             f"a size goes with {' and '.join(SIZED)}, and with nothing else",

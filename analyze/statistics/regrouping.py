@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError, like, listed
+from analyze.errors import InputError, like, listed, unknown
 from analyze.probes.subsets import ALL
 from analyze.statistics.labelled import Labelled
 
@@ -155,12 +155,8 @@ def _column(
     known = list(dict.fromkeys(columns[name].tolist()))
     missing = [str(value) for value in wanted if str(value) not in known]
     if missing:
-        raise InputError(
-            "no probe has this label",
-            found=f"{name} = {listed(missing)}",
-            expected=f"one of {listed(known)}",
-            fix=f"choose from the values of {name}",
-        )
+        fix = f"choose from the values of {name}"
+        raise unknown("no probe has this label", f"{name} = {listed(missing)}", known, fix)
     return columns[name]
 
 

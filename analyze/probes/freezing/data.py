@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, listed, unknown
 from analyze.probes.freezing.file_names import files_of
 from analyze.probes.freezing.tables import as_array
 from analyze.probes.freezing.values import named
@@ -93,12 +93,8 @@ def _torchvision(name: str, spec: Spec) -> Any:
 
     kind = getattr(datasets, name, None)
     if name not in datasets.__all__ or not isinstance(kind, type):
-        raise InputError(
-            "unknown torchvision data set",
-            found=repr(name),
-            expected=f"one of {listed(sorted(datasets.__all__), 6)}",
-            fix="--data 'torchvision:CIFAR10?root=data'",
-        )
+        fix = "--data 'torchvision:CIFAR10?root=data'"
+        raise unknown("unknown torchvision data set", repr(name), sorted(datasets.__all__), fix)
     if spec.arguments.get("download"):
         raise InputError(
             "the data would be downloaded",
@@ -257,9 +253,5 @@ def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
 def _choose(text: str, key: str, found: object, known: list[str]) -> InputError:
     usual = {"input": INPUTS, "target": TARGETS}.get(key, ())
     likely = next((name for name in known if name in usual), known[0])
-    return InputError(
-        f"the data set has no such {key}",
-        found=f"{key} {found!r} of {text!r}",
-        expected=f"one of {listed(known)}",
-        fix=f"--data '{text.partition('?')[0]}?{key}={likely}'",
-    )
+    fix = f"--data '{text.partition('?')[0]}?{key}={likely}'"
+    return unknown(f"the data set has no such {key}", f"{key} {found!r} of {text!r}", known, fix)

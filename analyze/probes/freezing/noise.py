@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, counted, listed
+from analyze.errors import InputError, counted, listed, unknown
 from analyze.probes.freezing.alignment import aligned, listed_rows, only_list
 from analyze.probes.freezing.data import Examples
 from analyze.probes.freezing.sources import Source
@@ -82,12 +82,9 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
     for text in noise:
         source = Source.parse(text)
         if source.kind not in KINDS or not source.place:
-            raise InputError(
-                "this is no kind of label noise",
-                found=repr(text),
-                expected=f"one of {', '.join(f'{k}:FILE' for k in KINDS)}",
-                fix="--noise true_labels:FILE",
-            )
+            known = [f"{kind}:FILE" for kind in KINDS]
+            fix = "--noise true_labels:FILE"
+            raise unknown("this is no kind of label noise", repr(text), known, fix)
         before = labels
         values, facts = _values(source, examples)
         labels = replace(labels, facts=[*labels.facts, *facts])
@@ -247,12 +244,8 @@ def _values(source: Source, examples: Examples) -> tuple[Any, list[str]]:
             return only_list(values, source, examples), []
         return aligned(values, source, examples)
     if name not in examples.columns:
-        raise InputError(
-            "the data have no such column",
-            found=repr(name),
-            expected=f"one of {listed(sorted(examples.columns)) or 'none'}",
-            fix="--noise KIND:FILE",
-        )
+        known = sorted(examples.columns)
+        raise unknown("the data have no such column", repr(name), known, "--noise KIND:FILE")
     return examples.columns[name], []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, listed, unknown
 from analyze.files.whole import drop_parts
 from analyze.probes.file import read_probes, write_probes
 from analyze.probes.freezing.data import Examples, examples_of
@@ -182,12 +182,9 @@ def _subsets(
     if by is None:
         return [DEFAULT_SUBSET] * len(examples)
     if by not in columns:
-        raise InputError(
-            "there is no such column to make subsets of",
-            found=f"--subset-by {by}",
-            expected=f"one of {listed(sorted(columns)) or 'none: the data have no columns'}",
-            fix=f"--subset-by {next(iter(columns), 'class')}",
-        )
+        fix = f"--subset-by {next(iter(columns), 'class')}"
+        what = "there is no such column to make subsets of"
+        raise unknown(what, f"--subset-by {by}", sorted(columns), fix)
     column = columns[by]
     return [column.names[code] for code in column.codes]
 
