@@ -21,7 +21,6 @@ from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
 
 MOST_CLASSES = 1_000_000
 CLASS, TRUE_CLASS, NOISE = "class", "true_class", "noise"
-BOTH = (CLASS, TRUE_CLASS)  # what examples held out have, too
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,8 @@ def _with_held_out(
             expected=str(expected),
             fix="--resize N --crop N, or other data for --held-out",
         )
-    columns = {k: _extended(c, held.targets[rows]) for k, c in probes.columns.items() if k in BOTH}
+    names = [name for name in (CLASS, TRUE_CLASS) if name in probes.columns]
+    columns = {name: _extended(probes.columns[name], held.targets[rows]) for name in names}
     subset = [probes.subset_names[code] for code in probes.subset] + [HELD_OUT] * len(rows)
     return ProbeSet(
         {name: np.concatenate([values, inputs[name]]) for name, values in probes.inputs.items()},
