@@ -152,11 +152,7 @@ def listed_rows(rows: np.ndarray, source: Source, examples: Examples) -> np.ndar
 
 
 def only_list(values: Any, source: Source, examples: Examples) -> Any:
-    """The one column of a table that lists examples; one that counts its lines is none.
-
-    Raises:
-        InputError: a first column without a name that may be the list as well.
-    """
+    """The one column of a table that lists examples; one that counts its lines is none."""
     if not isinstance(values, Mapping):
         return _as_positions(values, source, examples)
     if len(values) < 2 or source.column is not None:

@@ -121,11 +121,7 @@ def _states(mask: np.ndarray, source: Source) -> np.ndarray:
 
 
 def _means_clean(values: Any, source: Source) -> bool:
-    """Whether 1, or to be listed, means clean: ``?corrupted=0`` says so.
-
-    Raises:
-        InputError: a name such as ``is_clean`` speaks for it, and nothing is said.
-    """
+    """Whether 1, or to be listed, means clean: ``?corrupted=0`` says so; ``is_clean`` must say."""
     said = source.options.get("corrupted")
     if said not in (None, 0, 1, "0", "1"):
         raise source.wrong(f"?corrupted={said}", "0 or 1", "corrupted=0")
