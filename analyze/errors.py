@@ -99,6 +99,13 @@ def listed(items: list[str], limit: int = 12) -> str:
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 
+def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError:
+    """What to say of a name that is none of those known, in their order."""
+    return InputError(
+        what, found=found, expected=f"one of {listed(list(known)) or 'none'}", fix=fix
+    )
+
+
 def like(name: str, known: Iterable[str]) -> list[str]:
     """Up to four of the names known that are close to a name that is not, the closest first."""
     return difflib.get_close_matches(name, list(known), n=4)
