@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -267,36 +268,49 @@ def test_many_skipped_checkpoints_are_folded_away():
     assert "step_00019.pt" in page.text
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path):
-    pages = [write_report(make_tree(steps=(0, 1, 2)), tmp_path / name) for name in "ab"]
-    for path in pages[0].parent.rglob("*.*"):
-        other = pages[1].parent / path.relative_to(pages[0].parent)
+SHORT = (0, 1, 2)  # steps of a report that is soon drawn
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory) -> Path:
+    """The directory of a small report; not to be changed."""
+    return write_report(make_tree(steps=SHORT), tmp_path_factory.mktemp("short")).parent
+
+
+@pytest.fixture
+def older(short, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(short, tmp_path / "older"))
+
+
+def test_the_same_results_replace_an_older_report_by_the_same_bytes(short, older):
+    (older / "index.html").write_bytes((older / "index.html").read_bytes() + b"\n")
+    write_report(make_tree(steps=SHORT), older)
+    for path in short.rglob("*.*"):
+        other = older / path.relative_to(short)
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
-def test_an_older_report_is_replaced_and_another_page_is_not(tmp_path):
-    tree = make_tree(steps=(0, 1, 2))
-    write_report(tree, tmp_path)
-    page = write_report(tree, tmp_path)
+def test_another_page_is_not_replaced(older):
+    page = older / "index.html"
     page.write_text("<h1>my site</h1>")
     with pytest.raises(InputError, match="another page"):
-        write_report(tree, tmp_path)
+        write_report(make_tree(steps=SHORT), older)
     assert page.read_text() == "<h1>my site</h1>"
 
 
-def test_a_report_that_fails_leaves_the_older_page(tmp_path, monkeypatch):
-    tree = make_tree(steps=(0, 1, 2))
-    before = write_report(tree, tmp_path).read_bytes()
+def test_a_report_that_fails_leaves_the_older_page(older, monkeypatch):
+    before = (older / "index.html").read_bytes()
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="cannot be written") as caught:
-        write_report(tree, tmp_path)
+        write_report(make_tree(steps=SHORT), older)
     assert "No space left on device" in caught.value.found
-    assert (tmp_path / "index.html").read_bytes() == before
-    assert not list(tmp_path.rglob("*.part"))
+    assert (older / "index.html").read_bytes() == before
+    assert not list(older.rglob("*.part"))
 
 
 def test_a_file_in_place_of_the_directory(tmp_path):
