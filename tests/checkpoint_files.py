@@ -14,7 +14,7 @@ from torch import nn
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.fitting.fit import fit
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_weights
 
 FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of
@@ -40,18 +40,18 @@ def known(value: float) -> float | None:
 
 
 def found(run: Path, **reading) -> list[Checkpoint]:
-    return find(run, reading=Reading(**reading)).checkpoints
+    return find(run, reading=ReadingOptions(**reading)).checkpoints
 
 
 def reasons(run: Path, **reading) -> dict[str, str]:
-    return {one.name: one.why for one in find(run, reading=Reading(**reading)).left_out}
+    return {one.name: one.why for one in find(run, reading=ReadingOptions(**reading)).left_out}
 
 
 def assert_weights(checkpoint: Checkpoint, expected, **reading) -> None:
     """Equal to what was saved, tensor by tensor, after the strict fit to a model of other ones."""
     assert checkpoint.problem is None, str(checkpoint.problem)
     model = net(99)
-    fit(model, read_weights(checkpoint.path, Reading(**reading)), checkpoint.name, "net")
+    fit(model, read_weights(checkpoint.path, ReadingOptions(**reading)), checkpoint.name, "net")
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
 

@@ -16,7 +16,7 @@ SCALED = ["--mean", "0.5", "--std", "0.25"]
 
 
 def build(*options: str) -> ProbeSet:
-    result = call("probes", "build", "out.safetensors", *options)
+    result = call("probes", "build", "out.safetensors", "--overwrite", *options)
     assert result.exit_code == 0, result.stderr or result.exception
     assert result.stdout.endswith("Wrote out.safetensors\n")
     return read_probes(Path("out.safetensors"))

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import analyze
-from analyze.gradients.data.example_axes import ExampleLayout
-from analyze.gradients.data.parts import Parts
+from analyze.gradients.data.example_axes import ExampleAxis
+from analyze.gradients.data.segments import Segments
 from analyze.gradients.engine import Engine
 from analyze.gradients.forms import (
     Explicit,
@@ -26,7 +26,7 @@ from analyze.gradients.forms import (
     onednn,
     outer_products,
 )
-from analyze.gradients.forms.form import equal_parts
+from analyze.gradients.forms.form import chunk_length
 from analyze.gradients.forms.outer_products import SINGLY, SINGLY_BY_ONEDNN
 from analyze.gradients.forms.unfolded import PRODUCTS
 from analyze.gradients.losses import CrossEntropy
@@ -151,7 +151,7 @@ def agrees_with_the_oracle(case: Case) -> None:
         if name in engine.proof.zero_to_rounding:
             continue
         if name in case.methods:
-            used = engine.plan.methods[name]
+            used = str(engine.plan.methods[name])
             assert used == case.methods[name], "demoted: the algorithm is wrong"
         gram = oracle.scaled_gram_error(found.gram[place], expected.gram[name])
         norms = oracle.relative_error(found.squared_norms[place], expected.squared_norms[name])
@@ -203,7 +203,7 @@ def test_a_way_that_is_chosen_by_size_agrees_at_any_size(case, module, name, siz
 @pytest.mark.parametrize("most", [1, 3, 4, 100])
 @pytest.mark.parametrize("count", [1, 2, 9, 32])
 def test_chunks_give_each_worker_as_much(count, most, workers):
-    length = equal_parts(count, most, workers)
+    length = chunk_length(count, most, workers)
     chunks = math.ceil(count / length)
     assert length == 1 or length % workers == 0
     assert length < most + workers
@@ -238,19 +238,19 @@ def test_forms_of_any_kind_add_up(first, second):
 
 @pytest.mark.parametrize("lengths", [[5], [2, 3], [1, 1, 3], [1] * 5], ids=str)
 @pytest.mark.parametrize("chunk", [1, 1 << 30])
-def test_every_algorithm_sums_each_part_of_a_batch(chunk, lengths, monkeypatch):
-    """Whether a chunk of examples holds several parts, or a part several chunks."""
+def test_every_algorithm_sums_each_segment_of_a_batch(chunk, lengths, monkeypatch):
+    """Whether a chunk of examples holds several segments, or a segment several chunks."""
     monkeypatch.setitem(form.CHUNK_BYTES, "cpu", chunk)
     scattered, explicit, outer = forms()
     for one in (scattered, explicit, outer, combined([scattered, outer])):
         expected = torch.stack([part.sum(0) for part in one.explicit(0, 5).split(lengths)])
         for algorithm in one.algorithms:
-            totals, _ = one.summarise(algorithm, Parts(lengths))
+            totals, _ = one.summarise(algorithm, Segments(lengths))
             torch.testing.assert_close(totals, expected, msg=algorithm)
 
 
-def test_small_gradients_of_many_parameters_are_summed_by_parts_too():
-    waiting = gathered.Gathered(Parts([2, 3]))
+def test_small_gradients_of_many_parameters_are_summed_by_segments_too():
+    waiting = gathered.Gathered(Segments([2, 3]))
     explicit = {str(k): Explicit(torch.randn(5, k, 2)) for k in range(1, 4)}
     for name, one in explicit.items():
         waiting.add(name, one, "direct")
@@ -283,8 +283,8 @@ def test_correlations_are_gradients_of_depthwise_convolutions(walk, spatial, ker
     output = function(x, weight, groups=4, **walk)
     dy = torch.randn_like(output)
     arguments = RULES[function].bind((x, weight), {"groups": 4, **walk})
-    layout = ExampleLayout(0)
-    form = convolution_forms(spatial, arguments, dy, layout, frozenset({"weight"}))["weight"]
+    axis = ExampleAxis(0)
+    form = convolution_forms(spatial, arguments, dy, axis, frozenset({"weight"}))["weight"]
     assert isinstance(form, OuterProducts)
     correlated = form.makers["correlated"](0, 3)
     for n in range(3):

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from analyze.gradients.calibrate.calibration import calibrate
-from analyze.gradients.checks.proof import Proof, prove
+from analyze.gradients.checks.proof import Proof
+from analyze.gradients.checks.proving import prove
+from analyze.gradients.checks.reference import Autograd
+from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms.outer_products import SINGLY
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.model.replica import Inputs, Replica
-from analyze.gradients.plan import FALLBACKS
+from analyze.gradients.plan import FALLBACKS, Plan
 from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.step.intercept import ForwardChangedError
@@ -160,7 +163,12 @@ def test_the_plan_remembers_which_algorithm_was_fastest():
 
 def by_rule() -> list[Case]:
     """The cases of which nothing is left to the fallbacks."""
-    return [case for case in CASES if set(case.methods.values()).isdisjoint(FALLBACKS)]
+    return [case for case in CASES if set(case.methods.values()).isdisjoint(map(str, FALLBACKS))]
+
+
+def proven_plan(replica: Replica, batch: Inputs, targets: Tensor) -> Plan:
+    autograd = Autograd(replica, CrossEntropy(), torch.float64)
+    return prove(autograd, Examples(batch, targets), calibrate(replica, batch), Proof())[0]
 
 
 @pytest.mark.parametrize("case", variants(by_rule(), lambda case: case.methods.values()))
@@ -170,8 +178,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     batch = Inputs(inputs if isinstance(inputs, dict) else {"": inputs})
     replica = Replica.copy_of(model, CPU, torch.float64)
     with measuring():
-        plan = calibrate(replica, batch)
-        plan = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
+        plan = proven_plan(replica, batch, targets)
         measure_batch(replica, batch, targets, CrossEntropy(), plan)
         gc.freeze()  # or all that is imported would be looked through
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -197,8 +204,7 @@ def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
         taken[name] = totals / scale
 
     with measuring():
-        plan = calibrate(replica, batch)
-        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
+        proven = proven_plan(replica, batch, targets)
         kept = measure_batch(replica, batch, targets, CrossEntropy(), proven)
         found = measure_batch(replica, batch, targets, CrossEntropy(), proven, take=take)
     assert found.scaled_totals == {}

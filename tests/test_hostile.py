@@ -23,7 +23,7 @@ from safetensors.torch import save as as_safetensors
 from safetensors.torch import save_file
 
 from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
 from tests.conftest import assert_input_error, assert_three_facts, call, small_weights
@@ -219,7 +219,7 @@ def test_trust_is_the_users_word_and_never_a_fallback(tmp_path):
     assert refused.problem is not None
     assert call("scan", str(run)).exit_code == 0
     assert not marker.exists()
-    (trusted,) = find(run, reading=Reading(trust_pickle=True)).checkpoints
+    (trusted,) = find(run, reading=ReadingOptions(trust_pickle=True)).checkpoints
     assert (trusted.problem, trusted.format) == (None, "torch, trusted pickle")
     assert marker.exists()
 

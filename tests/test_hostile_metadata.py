@@ -103,7 +103,7 @@ def test_code_in_an_entry_that_is_no_tensor_is_not_run(tmp_path):
     )
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
     assert torch.equal(read_weights(folder)["weight"], WEIGHTS["weight"])
-    assert read_content(folder).step is None
+    assert read_content(folder).position.step is None
     assert not marker.exists()
 
 

@@ -194,7 +194,7 @@ def test_labels_that_agree_by_chance_are_told(data):
     true, other = draw.integers(0, 10, (2, 500))
     for given, told in ((other, True), (true, False), (np.where(other < 8, other, true), False)):
         np.savez("data.npz", inputs=np.zeros((500, 2), np.float32), targets=given, y_true=true)
-        result = call("probes", "build", "out.safetensors", "--data", "data.npz")
+        result = call("probes", "build", "out.safetensors", "--overwrite", "--data", "data.npz")
         assert result.exit_code == 0
         assert ("as by chance" in result.stdout) == told
 

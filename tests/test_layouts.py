@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from analyze.checkpoints.layouts.table import LAYOUTS
 from analyze.checkpoints.reading import read_weights
 from analyze.checkpoints.scan import scan
 from tests.checkpoint_files import (
@@ -443,3 +444,39 @@ def test_a_compiled_model_and_an_averaged_one(tmp_path):
     first, second = found(tmp_path)
     assert_weights(first, weights(4))
     assert_weights(second, weights(4), weights="ema")
+
+
+# --- the table
+
+
+def distributed(folder: Path) -> None:
+    torch.distributed.checkpoint.save({"model": weights()}, checkpoint_id=folder, no_dist=True)
+
+
+EXAMPLES = {
+    "distributed": lambda run: distributed(run / "step_5"),
+    "shards": lambda run: hugging_face(run / "step_5", None, weights(), shards=2),
+    "safetensors": lambda run: save_file(weights(), run / "step_5.safetensors"),
+    "torch": lambda run: save(run / "step_5.pt", weights()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@FOREIGN
+def test_every_layout_is_recognised_read_and_explained(tmp_path, layout):
+    EXAMPLES[layout.name](tmp_path)
+    (only,) = found(tmp_path)
+    assert layout.name in only.format
+    assert only.step == 5
+    assert_weights(only, weights())
+    page = Path(__file__).parents[1] / "docs" / "checkpoints.md"
+    assert f"- {layout.on_disk}\n" in page.read_text(encoding="utf-8")
+
+
+def test_a_directory_of_no_layout_says_which_there_are(tmp_path):
+    save(tmp_path / "step_5" / "weights" / "a.pt", weights())
+    (tmp_path / "list.csv").write_text("checkpoint,step\nstep_5,5\n")
+    (only,) = found(tmp_path, manifest=tmp_path / "list.csv")
+    assert only.problem.what == "the directory is no checkpoint"
+    for layout in LAYOUTS:
+        assert (layout.on_disk in only.problem.expected) == (layout.mark is not None)

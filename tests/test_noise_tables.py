@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import InputError
 from analyze.probes import read_probes
 from analyze.probes.freezing.data import Examples, examples_of
@@ -408,5 +408,5 @@ def test_a_manifest_saved_by_excel(tmp_path):
     save(tmp_path / "run" / "a.pt", weights(1))
     path = tmp_path / "list.csv"
     path.write_bytes(codecs.BOM_UTF8 + b"checkpoint,step\r\na.pt,7\r\n")
-    (only,) = find(tmp_path / "run", reading=Reading(manifest=path)).checkpoints
+    (only,) = find(tmp_path / "run", reading=ReadingOptions(manifest=path)).checkpoints
     assert only.step == 7

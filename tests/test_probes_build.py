@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from analyze.errors import InputError
 from analyze.probes import ProbeSet, write_probes
 from analyze.probes.facts import duplicates
+from analyze.probes.file import read_probes
 from analyze.probes.freezing.data import examples_of
 from analyze.probes.freezing.noise import labels_of
 from analyze.probes.freezing.recipe import Recipe, build_probes
@@ -236,6 +237,19 @@ def test_a_file_that_is_no_probe_file_is_left_alone(data):
     for wrong in ("gone/out.safetensors", "out.h5"):
         result = call("probes", "build", wrong, "--data", "data.npz")
         assert_input_error(result, "the probe file cannot be written", wrong)
+
+
+def test_a_probe_file_is_replaced_only_where_that_is_said(data):
+    command = ("probes", "build", "out.safetensors", "--data", "data.npz")
+    build("--data", "data.npz", "--seed", "1")
+    before = Path("out.safetensors").read_bytes()
+    refused = call(*command, "--seed", "2", "--per-subset", "3")
+    assert_input_error(refused, "such a file already", "out.safetensors", "--overwrite")
+    assert Path("out.safetensors").read_bytes() == before
+    assert call(*command, "--per-subset", "3", "--overwrite").exit_code == 0
+    assert len(read_probes(Path("out.safetensors"))) == 3
+    Path("out.safetensors").write_text("a year of work")
+    assert_input_error(call(*command, "--overwrite"), "this is not a probe file")
 
 
 def test_wrong_numbers_are_wrong_usage(data):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.gradients import rewrites
-from analyze.gradients.data.parts import Parts
+from analyze.gradients.data.segments import Segments
 from analyze.gradients.forms import Apart, Explicit, Form, OuterProducts, Placed, ScatteredRows, Sum
 from analyze.gradients.forms import form as forms
 from analyze.gradients.rewrites import recurrent
@@ -91,7 +91,7 @@ def test_another_axis_of_examples_is_found_out(name, monkeypatch):
 
     def broken(call: Call, dy: Tensor) -> dict[str, Form]:
         step = call.output.after
-        return original(call, dy.roll(step, call.output.axis))
+        return original(call, dy.roll(step, call.output.dim))
 
     exchange(monkeypatch, rule, broken)
     found_out(case_with(name), lambda method: name in rules_of(method))
@@ -164,8 +164,8 @@ def without_cross_terms(form_list: list[Form]) -> Form:
         def maker(self, algorithm: str) -> None:
             """It has no gradients."""
 
-        def _by(self, algorithm: str, parts: Parts, choose: forms.Choose) -> forms.Summary:
-            found = [choose(form, parts) for form in form_list]
+        def _by(self, algorithm: str, segments: Segments, choose: forms.Choose) -> forms.Summary:
+            found = [choose(form, segments) for form in form_list]
             return forms.Summary(sum(f.totals for f in found), sum(f.squared_norms for f in found))
 
     return Orthogonal()
