@@ -19,7 +19,7 @@ from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
 from analyze.pages.values import Value
 from analyze.reports import write_report
-from analyze.reports.layout import layers_figure, report_figures, training_figure
+from analyze.reports.layout import layers_figure, training_figure
 from analyze.reports.page import render_page
 from analyze.reports.summary import (
     highest_layer,
@@ -283,12 +283,34 @@ def older(short, tmp_path) -> Path:
     return Path(shutil.copytree(short, tmp_path / "older"))
 
 
-def test_the_same_results_replace_an_older_report_by_the_same_bytes(short, older):
-    (older / "index.html").write_bytes((older / "index.html").read_bytes() + b"\n")
-    write_report(make_tree(steps=SHORT), older)
+@pytest.fixture(scope="module")
+def rewritten(short, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A copy over which it was written again, and its files in the order in which they came."""
+    folder = Path(shutil.copytree(short, tmp_path_factory.mktemp("rewritten") / "report"))
+    page, replace, names = folder / "index.html", Path.replace, []
+    page.write_bytes(page.read_bytes() + b"\n")
+
+    def recorded(self: Path, target: Path) -> Path:
+        names.append(Path(target).name)
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", recorded)
+        write_report(make_tree(steps=SHORT), folder)
+    return folder, names
+
+
+def test_the_same_results_replace_an_older_report_by_the_same_bytes(short, rewritten):
     for path in short.rglob("*.*"):
-        other = older / path.relative_to(short)
+        other = rewritten[0] / path.relative_to(short)
         assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_the_page_is_written_last(short, rewritten):
+    *figures, last = rewritten[1]
+    assert last == "index.html"
+    assert sorted(figures) == sorted(path.name for path in short.glob("*/*"))
+    assert len(figures) > 6
 
 
 def test_another_page_is_not_replaced(older):
@@ -317,15 +339,6 @@ def test_a_file_in_place_of_the_directory(tmp_path):
     (tmp_path / "report").write_text("mine")
     with pytest.raises(InputError, match="cannot be written"):
         write_report(make_tree(steps=(0, 1)), tmp_path / "report")
-
-
-def test_the_page_is_written_last(tmp_path, monkeypatch):
-    written = []
-    monkeypatch.setattr(Path, "replace", lambda self, target: written.append(Path(target).name))
-    write_report(make_tree(steps=(0, 1)), tmp_path)
-    assert written[-1] == "index.html"
-    figures = [name for name in written if name != "index.html"]
-    assert len(figures) == 3 * len(report_figures(make_tree(steps=(0, 1)))) > 6
 
 
 def test_summaries():
