@@ -61,7 +61,7 @@ def check(run: str | Path, options: Options | None = None) -> Check:
     start = time.perf_counter()
     job = resolve(run, options)
     with threads_restored():
-        prepared = prepare(job)  # as a run does
+        prepared = prepare(job, read_all=True)
         return _checked(job, prepared, time.perf_counter() - start)
 
 

@@ -14,9 +14,9 @@ from analyze.gradients.measurement import Measurement
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.job import Job
+from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, examples_wanted
 from analyze.runs.provenance import circumstances, of_a_checkpoint, of_the_run
-from analyze.runs.replay import Outcome
 
 
 def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:

@@ -15,9 +15,10 @@ from analyze.checkpoints.finding.series import in_order_with_deleted
 from analyze.checkpoints.finding.watch import News, Watch
 from analyze.errors import InputError
 from analyze.runs.job import Job, Options, look_again, resolve
+from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.replay import Outcome, replay
+from analyze.runs.replay import replay
 from analyze.runs.units.folder import Folder
 
 

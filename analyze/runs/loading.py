@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,11 +17,85 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.fitting.filling import finish_lazy
 from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.reading import read_weights
+from analyze.checkpoints.versions import StateDict
 from analyze.errors import CheckpointError, InputError
 from analyze.models.building import build_model
 from analyze.models.conversion import converted
 from analyze.runs.job import Job
 from analyze.specs.model import ModelSpec
+
+COARSE = 2.0  # seconds: the clocks of some file systems do not tell changes within them apart
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the files of a checkpoint held at one moment.
+
+    Args:
+        checkpoint: The checkpoint.
+        sha256: Its hash.
+        marks: Device, inode, size and times of each file, from before it was hashed.
+        settled: Whether every file was old enough then for a change to show in its times.
+    """
+
+    checkpoint: Checkpoint
+    sha256: str
+    marks: tuple[tuple[int, ...], ...]
+    settled: bool
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Content:
+        """The content now.
+
+        Raises:
+            CheckpointError: it is gone, or cannot be read.
+
+        Cost: all bytes are read once.
+        """
+        try:
+            marks = _marks(checkpoint)
+            settled = time.time() - max(mark[-1] for mark in marks) / 1e9 > COARSE
+            return cls(checkpoint, checkpoint.sha256, marks, settled)
+        except OSError as error:
+            raise CheckpointError(
+                "the checkpoint cannot be read",
+                found=f"{checkpoint.name}: {error.strerror or error}",
+                expected="the file that was there when the run began",
+                fix="restore it and run the same command again, or --checkpoints GLOB without it",
+            ) from error
+
+    def check_unchanged(self) -> None:
+        """Refuse what was read since, unless it is this content.
+
+        Equal marks of settled files mean equal bytes: a write changes the time of the last change
+        (``ctime``), which no program can set. Where they differ, or cannot tell, the bytes are
+        hashed again, so that a new date alone is no change.
+
+        Raises:
+            CheckpointError: the files hold something else now.
+        """
+        with suppress(OSError):  # the hash tells what is wrong
+            if self.settled and _marks(self.checkpoint) == self.marks:
+                return
+        if Content.of(self.checkpoint).sha256 != self.sha256:
+            raise CheckpointError(
+                "the checkpoint changed while it was read",
+                found=f"{self.checkpoint.name} with another content than before",
+                expected="files that no program is writing to",
+                fix="run the same command again once the file is complete",
+            )
+
+
+def _marks(checkpoint: Checkpoint) -> tuple[tuple[int, ...], ...]:
+    """What tells each file from a later state of it, or from one in its place."""
+    return tuple(_mark(path) for path in checkpoint.files or (checkpoint.path,))
+
+
+def _mark(path: Path) -> tuple[int, ...]:
+    """Of an open file: a network file system may remember the times of a closed one."""
+    with path.open("rb") as file:
+        stat = os.fstat(file.fileno())
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @dataclass(frozen=True)
@@ -35,27 +113,20 @@ class Loaded:
     sha256: str
 
 
-def load(job: Job, checkpoint: Checkpoint, sha256: str) -> Loaded:
+def load(job: Job, content: Content) -> Loaded:
     """A freshly built model with a checkpoint's weights.
 
     Args:
         job: Says how to build and read.
-        checkpoint: Which.
-        sha256: Its hash before, as ``hash_of`` gives it.
+        content: What the checkpoint held just before.
 
     Raises:
-        CheckpointError: the file cannot be read, does not fit, or has another hash afterwards.
+        CheckpointError: the file cannot be read, does not fit, or holds something else afterwards.
     """
     model = build_model(job.model)
-    prefix = fill(model, job, checkpoint)
-    if hash_of(checkpoint) != sha256:
-        raise CheckpointError(
-            "the checkpoint changed while it was read",
-            found=f"{checkpoint.name} with another content than before",
-            expected="files that no program is writing to",
-            fix="run the same command again once the file is complete",
-        )
-    return Loaded(model, prefix, sha256)
+    prefix = fill(model, job, content.checkpoint)
+    content.check_unchanged()
+    return Loaded(model, prefix, content.sha256)
 
 
 def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
@@ -75,10 +146,27 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
+    return fill_with(model, job, checkpoint, weights_of(job, checkpoint))
+
+
+def weights_of(job: Job, checkpoint: Checkpoint) -> StateDict:
+    """The weights of a checkpoint by name: the one place of a run where tensors are read.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
     if checkpoint.problem is not None:
         raise checkpoint.problem
+    return read_weights(checkpoint.path, job.options.reading)
+
+
+def fill_with(model: nn.Module, job: Job, checkpoint: Checkpoint, weights: StateDict) -> str:
+    """As ``fill``, with weights that were read.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
     reading = job.options.reading
-    weights = read_weights(checkpoint.path, reading)
     prefix = fit(
         model, weights, checkpoint.name, job.model.text,
         rename=reading.rename, ignore=reading.ignore,
@@ -100,20 +188,3 @@ def _resized(spec: ModelSpec, classes: int) -> tuple[str, nn.Module] | None:
             return text, build_model(replace(ModelSpec.parse(text), config=spec.config))
     except InputError:
         return None
-
-
-def hash_of(checkpoint: Checkpoint) -> str:
-    """The hash of a checkpoint as it is now.
-
-    Raises:
-        CheckpointError: it is gone, or cannot be read.
-    """
-    try:
-        return checkpoint.sha256
-    except OSError as error:
-        raise CheckpointError(
-            "the checkpoint cannot be read",
-            found=f"{checkpoint.name}: {error.strerror or error}",
-            expected="the file that was there when the run began",
-            fix="restore it and run the same command again, or --checkpoints GLOB without it",
-        ) from error

@@ -1,4 +1,4 @@
-"""The unit of each checkpoint: found from an earlier run, or measured.
+"""The outcome of each checkpoint: its unit of an earlier run, or a measurement.
 
 In this process, where the next checkpoint is read (hashing, mapping the file, building the model)
 in a thread of its own while one is measured; or in workers, a checkpoint each.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.runs.job import Job
-from analyze.runs.loading import Loaded, hash_of, load
+from analyze.runs.loading import Content, Loaded, load
+from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.provenance import PROGRAM, of_a_checkpoint, versions
@@ -29,27 +30,10 @@ Task = tuple[int, Mapping[str, Any]]  # index of a checkpoint, and what the engi
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What there is of a checkpoint.
-
-    Args:
-        checkpoint: Which.
-        found: Its unit, or why there is none.
-        is_new: Whether it was measured now.
-        notes: What the engine noted at it.
-    """
-
-    checkpoint: Checkpoint
-    found: Unit | CheckpointError
-    is_new: bool = False
-    notes: tuple[str, ...] = ()
-
-
 def one_by_one(
     job: Job, prepared: Prepared, folder: Folder, progress: Progress
-) -> Generator[Finding, None, None]:
-    """What there is of each checkpoint, in their order, measured in this process."""
+) -> Generator[Outcome, None, None]:
+    """The outcome of each checkpoint, in their order, measured in this process."""
     reader = ThreadPoolExecutor(max_workers=1)
 
     def advance(examples: int) -> None:
@@ -59,7 +43,7 @@ def one_by_one(
     try:
         for checkpoint, coming in _ahead(job, prepared, folder, reader):
             progress.checkpoint(checkpoint.name)
-            yield _finding(job, prepared, checkpoint, coming.result, advance)
+            yield _outcome(job, prepared, checkpoint, coming.result, advance)
     finally:
         reader.shutdown(cancel_futures=True)
 
@@ -69,9 +53,9 @@ def side_by_side(
     prepared: Prepared,
     folder: Folder,
     progress: Progress,
-    workers: Workers[Task, Finding],
-) -> Generator[Finding, None, None]:
-    """What there is of each checkpoint, as workers find it.
+    workers: Workers[Task, Outcome],
+) -> Generator[Outcome, None, None]:
+    """The outcome of each checkpoint, in the order in which workers are done.
 
     A checkpoint whose worker dies, or meets what is no fault of the checkpoint's, is measured in
     this process once the workers are gone: there is more memory then, and what is wrong is told.
@@ -83,25 +67,25 @@ def side_by_side(
             yield k, prepared.engine.state()
 
     lost = []
-    for (k, _), finding in workers.results(tasks(), progress.advance):
-        if finding is None:
+    for (k, _), outcome in workers.results(tasks(), progress.advance):
+        if outcome is None:
             lost.append(job.checkpoints[k])
             progress.note(LOST.format(name=lost[-1].name))
         else:
-            yield finding
+            yield outcome
     workers.end()
     yield from one_by_one(replace(job, checkpoints=lost), prepared, folder, progress)
 
 
-def workers_for(job: Job, prepared: Prepared, folder: Folder) -> Workers[Task, Finding]:
+def workers_for(job: Job, prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
     """Workers for ``side_by_side``, which know what this process knows now."""
 
-    def work(task: Task, tell: Tell) -> Finding:
+    def work(task: Task, tell: Tell) -> Outcome:
         k, state = task
         prepared.engine.adopt(state)
         checkpoint = job.checkpoints[k]
         read = partial(_read, job, prepared, checkpoint, folder)
-        return _finding(job, prepared, checkpoint, read, tell)
+        return _outcome(job, prepared, checkpoint, read, tell)
 
     return Workers(min(prepared.division.workers, len(job.checkpoints)), work)
 
@@ -119,22 +103,22 @@ def _ahead(
         yield checkpoint, here
 
 
-def _finding(
+def _outcome(
     job: Job,
     prepared: Prepared,
     checkpoint: Checkpoint,
     read: Callable[[], Unit | Loaded],
-    tell: Callable[[int], None],
-) -> Finding:
-    """Take what is read of a checkpoint, and measure it where that is no unit."""
+    tell: Tell,
+) -> Outcome:
+    """What is read of a checkpoint, measured where that is no unit yet."""
     try:
-        found = read()
-        if isinstance(found, Loaded):
-            return _measured(prepared.engine, checkpoint, found, tell)
+        content = read()
+        if isinstance(content, Loaded):
+            return _measured(prepared.engine, checkpoint, content, tell)
         tell(len(job.probes))
-        return Finding(checkpoint, found)
+        return Outcome(checkpoint, content)
     except CheckpointError as problem:
-        return Finding(checkpoint, problem)
+        return Outcome(checkpoint, problem=problem)
 
 
 def _read(job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
@@ -145,20 +129,18 @@ def _read(job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder) 
     """
     if problem := prepared.problems.get(checkpoint.name):
         raise problem
-    sha256 = hash_of(checkpoint)
-    unit = folder.read(checkpoint.name, sha256)
+    content = Content.of(checkpoint)
+    unit = folder.read(checkpoint.name, content.sha256)
     examples = prepared.engine.settings.examples
     if unit is not None and (unit.measurement.examples is not None or not examples):
         return unit
-    return load(job, checkpoint, sha256)
+    return load(job, content)
 
 
-def _measured(
-    engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Callable[[int], None]
-) -> Finding:
+def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
     told = len(engine.notes)
     measurement = engine.measure(loaded.model, tell)
     engine.notes[told:] = [f"{checkpoint.name}: {note}" for note in engine.notes[told:]]
     record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
     unit = Unit(measurement, of_a_checkpoint(checkpoint) | record, engine.state())
-    return Finding(checkpoint, unit, is_new=True, notes=tuple(engine.notes[told:]))
+    return Outcome(checkpoint, unit, is_new=True, notes=tuple(engine.notes[told:]))

@@ -34,10 +34,11 @@ from analyze.runs.collation import collate, without_rounding
 from analyze.runs.following import first_job
 from analyze.runs.following import follow as following
 from analyze.runs.job import Job, Options, resolve
+from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
 from analyze.runs.progress import Progress, Silent
 from analyze.runs.provenance import circumstances
-from analyze.runs.replay import Outcome, replay
+from analyze.runs.replay import replay
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import interruptible
 from analyze.runs.units.lock import locked
@@ -208,7 +209,7 @@ def run(
     with interruptible(folder), threads_restored(), locked(folder.lock) as supported:
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
-        prepared = prepare(job, folder, restart, alone=follow)
+        prepared = prepare(job, folder, restart=restart, alone=follow)
         series: Iterable[tuple[Job, list[Outcome]]]
         if watch is None:
             series = [(job, replay(job, prepared, folder, progress))]

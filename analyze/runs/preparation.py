@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from analyze.gradients.threads.division import Division
 from analyze.models.building import build_model
 from analyze.results import tree as results
 from analyze.runs.job import Job
-from analyze.runs.loading import fill, loaded_model
+from analyze.runs.loading import fill, fill_with, loaded_model, weights_of
 from analyze.runs.units.configuration import configuration_of
 from analyze.runs.units.folder import Folder
 
@@ -34,7 +35,12 @@ class Prepared:
 
 
 def prepare(
-    job: Job, folder: Folder | None = None, restart: bool = False, alone: bool = False
+    job: Job,
+    folder: Folder | None = None,
+    *,
+    restart: bool = False,
+    alone: bool = False,
+    read_all: bool = False,
 ) -> Prepared:
     """Plan and proof on the first, middle and last checkpoint that can be read.
 
@@ -46,12 +52,14 @@ def prepare(
         folder: Of units, which is opened; the plan in it is proven again instead of made again.
         restart: Throw away what is in it.
         alone: Measure in this process.
+        read_all: Read every checkpoint, as with ``on_error="fail"``; else three of them, and what
+            is wrong with the others is found when their turn comes.
 
     Raises:
         InputError: no checkpoint can be, or the model cannot be measured.
     """
-    model = build_model(job.model)
-    readable, problems = _readable(job, model)
+    problems = _all_read(job) if read_all or job.options.on_error == "fail" else {}
+    first, model, twin = _first(job, problems)
     wanted = examples_wanted(job, len(job.checkpoints), len(list(model.named_parameters())))
     engine = Engine(job.probes, job.loss, replace(job.options.settings, examples=wanted))
     state = None
@@ -60,9 +68,10 @@ def prepare(
         engine.notes += folder.notes
         state = _kept_plan(folder, engine)
     before = None if state is None else state.get("threads")  # not told by older versions
-    division = engine.divide(model, 1 if alone else len(readable), before)
+    count = 1 if alone else len(job.checkpoints) - len(problems)
+    division = engine.divide(model, count, before)
     torch.set_num_threads(division.threads)
-    _prove_on_ends(job, engine, readable, problems, state)
+    _prove(job, engine, problems, state, {first.name: twin})
     if folder is not None:
         _keep_plan(folder, engine, state, division)
     assert engine.plan is not None
@@ -76,46 +85,82 @@ def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:
     return job.options.examples == "on"
 
 
-def _readable(job: Job, model: nn.Module) -> tuple[list[Checkpoint], dict[str, CheckpointError]]:
-    """The checkpoints that fit the model, and what is wrong with the others."""
-    problems: dict[str, CheckpointError] = {}
-    readable: list[Checkpoint] = []
-    for checkpoint in job.checkpoints:
-        try:
-            fill(model, job, checkpoint)
-            readable.append(checkpoint)
-        except CheckpointError as problem:
-            if job.options.on_error == "fail":
-                raise
-            problems[checkpoint.name] = problem
-    if not readable:
+def _left(job: Job, problems: Mapping[str, CheckpointError]) -> list[Checkpoint]:
+    """The checkpoints that nothing is known to be wrong with.
+
+    Raises:
+        CheckpointError: the first problem, where there is no such checkpoint.
+    """
+    left = [c for c in job.checkpoints if c.name not in problems]
+    if not left:
         raise next(iter(problems.values()))
-    return readable, problems
+    return left
 
 
-def _prove_on_ends(
+@contextmanager
+def _noted(
+    job: Job, checkpoint: Checkpoint, problems: dict[str, CheckpointError]
+) -> Iterator[None]:
+    """Note what is wrong with a checkpoint, or raise it where the first problem ends the run."""
+    try:
+        yield
+    except CheckpointError as problem:
+        if job.options.on_error == "fail":
+            raise
+        problems[checkpoint.name] = problem
+
+
+def _all_read(job: Job) -> dict[str, CheckpointError]:
+    """What is wrong with the checkpoints that cannot be read or do not fit the model."""
+    model = build_model(job.model)
+    problems: dict[str, CheckpointError] = {}
+    for checkpoint in job.checkpoints:
+        with _noted(job, checkpoint, problems):
+            fill(model, job, checkpoint)
+    return problems
+
+
+def _first(
+    job: Job, problems: dict[str, CheckpointError]
+) -> tuple[Checkpoint, nn.Module, nn.Module]:
+    """The first checkpoint that fits the model, read once into two models.
+
+    The proof takes one of them over and changes it; the other one tells layers and sizes, which
+    lazy parameters have only once they are loaded.
+    """
+    while True:
+        checkpoint = _left(job, problems)[0]
+        with _noted(job, checkpoint, problems):
+            weights = weights_of(job, checkpoint)
+            model, twin = build_model(job.model), build_model(job.model)
+            for each in (model, twin):
+                fill_with(each, job, checkpoint, weights)
+            return checkpoint, model, twin
+
+
+def _prove(
     job: Job,
     engine: Engine,
-    readable: list[Checkpoint],
     problems: dict[str, CheckpointError],
     state: Mapping[str, Any] | None,
+    loaded: dict[str, nn.Module],
 ) -> None:
-    """Prove the plan on the ends and the middle; others take the place of what turns out bad."""
+    """Prove the plan on the first, middle and last; others take the place of what turns out bad."""
     proven: set[str] = set()
-    while readable:
-        ends = (readable[0], readable[len(readable) // 2], readable[-1])
-        left = [c for c in ends if c.name not in proven]
-        if not left:
-            return
-        try:
-            engine.prepare([loaded_model(job, left[0])], state)
-            proven.add(left[0].name)
-        except CheckpointError as problem:
-            if job.options.on_error == "fail":
-                raise
-            problems[left[0].name] = problem
-            readable.remove(left[0])
-    raise next(iter(problems.values()))
+    for share in (0.0, 0.5, 1.0):
+        checkpoint = _at(share, _left(job, problems))
+        while checkpoint.name not in proven:
+            with _noted(job, checkpoint, problems):
+                model = loaded.pop(checkpoint.name, None)
+                model = loaded_model(job, checkpoint) if model is None else model
+                engine.prepare([model], state)
+                proven.add(checkpoint.name)
+            checkpoint = _at(share, _left(job, problems))
+
+
+def _at(share: float, checkpoints: list[Checkpoint]) -> Checkpoint:
+    """The checkpoint that has this share of the others before it."""
+    return checkpoints[min(int(share * len(checkpoints)), len(checkpoints) - 1)]
 
 
 def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:
