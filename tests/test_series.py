@@ -14,7 +14,8 @@ from analyze.checkpoints.finding.discovery import select
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.options import Reading
 from analyze.checkpoints.scan import scan
-from analyze.runs.job import Options, resolve
+from analyze.runs.job import resolve
+from analyze.runs.options import Options
 from tests.conftest import assert_input_error, call
 from tests.test_layouts import (
     FOREIGN,

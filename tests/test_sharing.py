@@ -10,7 +10,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +34,6 @@ from analyze.gradients.threads.sharing import in_turns, worthwhile_shares
 from analyze.gradients.threads.turns import Turns
 from analyze.probes import ProbeSet
 from analyze.runs.check import check
-from analyze.runs.job import Options
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays
@@ -500,7 +498,7 @@ def test_check_tells_of_shares_and_divides_the_time(few, monkeypatch):
         return BatchTime(begun, a_batch, {})
 
     monkeypatch.setattr(estimate, "_timed", timed)
-    report = check(Path(few.path), Options()).report
+    report = check(few.path).report
     assert (report["workers"], report["threads"], report["shares"]) == (1, SHARES, SHARES)
     seconds = float(str(report["seconds"])) - float(str(report["preparation_seconds"]))
     turns = 24 / (int(str(report["batch_size"])) * SHARES)

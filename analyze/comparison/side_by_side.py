@@ -61,6 +61,9 @@ def compare(
     Raises:
         InputError: too few or too many runs, different probes, nothing that is shared.
 
+    Example:
+        ``analyze.compare(["half_noise.h5", "real_labels.h5"])["pairs/network"]``
+
     Cost: that of the jackknife for every layer and checkpoint of each run, seconds for a hundred
     of each; nothing is measured.
     """

@@ -87,8 +87,17 @@ def open_results(path: str | Path) -> xr.DataTree:
 
     What a file of an older version lacks is derived from its sums, see ``derived.completed``.
 
+    Args:
+        path: Of the file.
+
+    Returns:
+        A tree with the groups ``/network``, ``/layers``, ``/parameters`` and perhaps ``/examples``.
+
     Raises:
         InputError: missing, damaged, not a results file, or written by a newer version.
+
+    Example:
+        ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
     path = Path(path)
     if not path.is_file():

@@ -16,7 +16,7 @@ from analyze.results.tree import OK, Row
 from analyze.runs.job import Job
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, examples_wanted
-from analyze.runs.provenance import circumstances, of_a_checkpoint, of_the_run
+from analyze.runs.provenance import circumstances, of_the_run
 
 
 def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
@@ -32,12 +32,7 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
     assert engine.plan is not None
     methods = engine.plan.methods
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
-    records = [
-        of_a_checkpoint(one.checkpoint)
-        | {k: one.unit.record.get(k) for k in ("prefix", "sha256", "version") if one.unit}
-        | _rounding(one, engine)
-        for one in outcomes
-    ]
+    records = [one.record() | _rounding(one, engine) for one in outcomes]
     measured = [one.unit.measurement for one in outcomes if one.unit is not None]
     return results.build_tree(
         [_row(one, engine) for one in outcomes],

@@ -6,16 +6,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
-from analyze.checkpoints.checkpoint import NAN, Checkpoint
+from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.finding.discovery import NoCheckpointsError
 from analyze.checkpoints.finding.series import in_order_with_deleted
 from analyze.checkpoints.finding.watch import News, Watch
 from analyze.errors import InputError
-from analyze.runs.job import Job, Options, look_again, resolve
-from analyze.runs.outcome import Outcome
+from analyze.runs.job import Job, look_again, resolve
+from analyze.runs.options import Options
+from analyze.runs.outcome import Outcome, checkpoint_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.replay import replay
@@ -94,7 +93,7 @@ def _deleted(job: Job, folder: Folder) -> list[Outcome]:
     """What an earlier run has measured of checkpoints that are deleted by now."""
     root = job.run if job.run.is_dir() else job.run.parent
     units = (unit for unit in folder.units() if "step" in unit.record)  # others are of old versions
-    outcomes = [Outcome(_remembered(unit.record, root), unit) for unit in units]
+    outcomes = [Outcome(checkpoint_of(unit.record, root), unit) for unit in units]
     return [one for one in outcomes if not one.checkpoint.path.exists()]
 
 
@@ -137,16 +136,3 @@ def _new(job: Job, known: Mapping[str, Outcome], look: News) -> list[Checkpoint]
         c for c in job.checkpoints
         if c.path in look.settled and (c.path in look.fresh or c.name not in known)
     ]  # fmt: skip
-
-
-def _remembered(record: Mapping[str, Any], root: Path) -> Checkpoint:
-    """A deleted checkpoint as its unit remembers it."""
-    numbers = {
-        key: NAN if record[key] is None else float(record[key])
-        for key in ("step", "epoch", "epochs_completed", "tokens")
-    }
-    return Checkpoint(
-        record["checkpoint"], root / record["checkpoint"], numbers["step"], numbers["epoch"],
-        record["step_rule"], record["format"], record["weights_key"], record["prefix"], 0,
-        None, numbers["epochs_completed"], numbers["tokens"], record["weights"],
-    )  # fmt: skip

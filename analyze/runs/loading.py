@@ -8,7 +8,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -40,7 +39,7 @@ class Content:
 
     checkpoint: Checkpoint
     sha256: str
-    marks: tuple[tuple[int, ...], ...]
+    marks: list[tuple[int, ...]]
     settled: bool
 
     @classmethod
@@ -86,27 +85,19 @@ class Content:
             )
 
 
-def _marks(checkpoint: Checkpoint) -> tuple[tuple[int, ...], ...]:
+def _marks(checkpoint: Checkpoint) -> list[tuple[int, ...]]:
     """What tells each file from a later state of it, or from one in its place."""
-    return tuple(_mark(path) for path in checkpoint.files or (checkpoint.path,))
-
-
-def _mark(path: Path) -> tuple[int, ...]:
-    """Of an open file: a network file system may remember the times of a closed one."""
-    with path.open("rb") as file:
-        stat = os.fstat(file.fileno())
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+    marks: list[tuple[int, ...]] = []
+    for path in checkpoint.files or (checkpoint.path,):
+        with path.open("rb") as file:  # a network file system may remember times of closed ones
+            stat = os.fstat(file.fileno())
+        marks.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return marks
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that is ready to be measured.
-
-    Args:
-        model: With the checkpoint's weights.
-        prefix: That its names were found under.
-        sha256: Of the file that the weights came from.
-    """
+    """A checkpoint that is ready to be measured: its model, and how and what was read."""
 
     model: nn.Module
     prefix: str
@@ -114,11 +105,7 @@ class Loaded:
 
 
 def load(job: Job, content: Content) -> Loaded:
-    """A freshly built model with a checkpoint's weights.
-
-    Args:
-        job: Says how to build and read.
-        content: What the checkpoint held just before.
+    """A freshly built model with the weights of a checkpoint that held some content just before.
 
     Raises:
         CheckpointError: the file cannot be read, does not fit, or holds something else afterwards.
@@ -130,11 +117,7 @@ def load(job: Job, content: Content) -> Loaded:
 
 
 def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
-    """As ``load``, without a look at whether the file changes meanwhile.
-
-    Raises:
-        CheckpointError: the file cannot be read or does not fit.
-    """
+    """As ``load``, without a look at whether the file changes meanwhile."""
     model = build_model(job.model)
     fill(model, job, checkpoint)
     return model
@@ -150,22 +133,14 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
 
 
 def weights_of(job: Job, checkpoint: Checkpoint) -> StateDict:
-    """The weights of a checkpoint by name: the one place of a run where tensors are read.
-
-    Raises:
-        CheckpointError: the file cannot be read.
-    """
+    """The weights of a checkpoint by name: the one place of a run where tensors are read."""
     if checkpoint.problem is not None:
         raise checkpoint.problem
     return read_weights(checkpoint.path, job.options.reading)
 
 
 def fill_with(model: nn.Module, job: Job, checkpoint: Checkpoint, weights: StateDict) -> str:
-    """As ``fill``, with weights that were read.
-
-    Raises:
-        CheckpointError: they do not fit.
-    """
+    """As ``fill``, with weights that were read."""
     reading = job.options.reading
     prefix = fit(
         model, weights, checkpoint.name, job.model.text,

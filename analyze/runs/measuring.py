@@ -17,10 +17,10 @@ from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.runs.job import Job
 from analyze.runs.loading import Content, Loaded, load
-from analyze.runs.outcome import Outcome
+from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.provenance import PROGRAM, of_a_checkpoint, versions
+from analyze.runs.provenance import PROGRAM, versions
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
@@ -142,5 +142,5 @@ def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell
     measurement = engine.measure(loaded.model, tell)
     engine.notes[told:] = [f"{checkpoint.name}: {note}" for note in engine.notes[told:]]
     record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
-    unit = Unit(measurement, of_a_checkpoint(checkpoint) | record, engine.state())
+    unit = Unit(measurement, record_of(checkpoint) | record, engine.state())
     return Outcome(checkpoint, unit, is_new=True, notes=tuple(engine.notes[told:]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import shlex
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 
-from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.gradients.checks.verification import agreement
 from analyze.gradients.engine import Engine
 from analyze.gradients.measurement import Measurement
@@ -101,22 +99,6 @@ def of_the_run(
     }
 
 
-def of_a_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """How a checkpoint was found; None where something is not known."""
-    return {
-        "checkpoint": checkpoint.name,
-        "format": checkpoint.format,
-        "step_rule": checkpoint.step_rule,
-        "weights": checkpoint.weights,
-        "weights_key": checkpoint.weights_key,
-        "prefix": "",
-        "step": _json_number(checkpoint.step),
-        "epoch": _json_number(checkpoint.epoch),
-        "epochs_completed": _json_number(checkpoint.epochs_completed),
-        "tokens": _json_number(checkpoint.tokens),
-    }
-
-
 def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Units that another version of the program has measured."""
     own = versions()[PROGRAM]
@@ -137,7 +119,3 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
-
-
-def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -80,7 +80,7 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: Reading = PLAIN) -> F
     tree = look_through(run, exclude)
     entries = {}
     if reading.manifest is not None:
-        entries = {e.path: e for e in read_manifest(reading.manifest, tree.root)}
+        entries = {e.path: e for e in read_manifest(Path(reading.manifest), tree.root)}
         tree = _listed_only(tree, entries)
     found, none = _examined(tree, entries, reading)
     found, growing = _without_growing(found)
