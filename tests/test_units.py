@@ -344,9 +344,9 @@ def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monk
         if checkpoint.name == NAMES[1]:
             (tiny.path / NAMES[1]).unlink()
 
-    def before(job, prepared, checkpoint, folder):
+    def before(prepared, checkpoint, folder):
         vanishing(checkpoint)
-        return read(job, prepared, checkpoint, folder)
+        return read(prepared, checkpoint, folder)
 
     def meanwhile(job, content):
         vanishing(content.checkpoint)

@@ -14,7 +14,7 @@ from analyze.gradients.plan import uses
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
 from analyze.runs.detection import Limit, detectable
-from analyze.runs.job import Job, resolve
+from analyze.runs.job import resolve
 from analyze.runs.loading import loaded_model
 from analyze.runs.options import Keywords, Options
 from analyze.runs.preparation import Prepared, prepare
@@ -69,19 +69,17 @@ def check(run: str | Path, **options: Unpack[Keywords]) -> Check:
     Cost: the proof, a few batches, and a pilot of at most 256 probes on the middle checkpoint.
     """
     chosen = built(Options, options)
-    chosen.check()
     start = time.perf_counter()
-    job = resolve(run, chosen)
     with threads_restored():
-        prepared = prepare(job, read_all=True)
-        return _checked(job, prepared, time.perf_counter() - start)
+        prepared = prepare(resolve(run, chosen), read_all=True)
+        return _checked(prepared, time.perf_counter() - start)
 
 
-def _checked(job: Job, prepared: Prepared, preparation: float) -> Check:
-    engine = prepared.engine
+def _checked(prepared: Prepared, preparation: float) -> Check:
+    job, engine = prepared.job, prepared.engine
     good = [c for c in job.checkpoints if c.name not in prepared.problems]
-    timing = _timing(job, prepared, good[-1])
-    report = _report(job, prepared, timing, len(good), preparation)
+    timing = _timing(prepared, good[-1])
+    report = _report(prepared, timing, len(good), preparation)
     gram = int(str(report["gram_bytes"]))
     warnings = [*job.warnings, *engine.notes]
     if gram > LARGE_GRAM:
@@ -105,9 +103,9 @@ def _checked(job: Job, prepared: Prepared, preparation: float) -> Check:
     )
 
 
-def _timing(job: Job, prepared: Prepared, checkpoint: Checkpoint) -> Timing:
+def _timing(prepared: Prepared, checkpoint: Checkpoint) -> Timing:
     """As a run measures: where that is side by side, workers share caches and memory."""
-    engine, workers = prepared.engine, prepared.division.workers
+    job, engine, workers = prepared.job, prepared.engine, prepared.division.workers
 
     def timed() -> tuple[Timing, dict[str, Any]]:
         return engine.timing(loaded_model(job, checkpoint)), engine.state()
@@ -121,9 +119,9 @@ def _timing(job: Job, prepared: Prepared, checkpoint: Checkpoint) -> Timing:
 
 
 def _report(
-    job: Job, prepared: Prepared, timing: Timing, measured: int, preparation: float
+    prepared: Prepared, timing: Timing, measured: int, preparation: float
 ) -> dict[str, object]:
-    engine = prepared.engine
+    job, engine = prepared.job, prepared.engine
     cells, checkpoints = len(engine.cells), len(job.checkpoints)
     size = 4 if engine.settings.precision == "float32" else 8
     values = sum(p.size for p in prepared.parameters)

@@ -13,13 +13,12 @@ from analyze.gradients.losses import position_counts
 from analyze.gradients.measurement import Measurement
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
-from analyze.runs.job import Job
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, examples_wanted
 from analyze.runs.provenance import circumstances, of_the_run
 
 
-def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
+def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
     """The tree of a results file, with a row for each outcome.
 
     Raises:
@@ -28,7 +27,7 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
     problems = [one.problem for one in outcomes if one.problem is not None]
     if len(problems) == len(outcomes):
         raise problems[0]
-    engine = prepared.engine
+    job, engine = prepared.job, prepared.engine
     assert engine.plan is not None
     methods = engine.plan.methods
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]

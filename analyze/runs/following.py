@@ -50,16 +50,15 @@ def first_job(watch: Watch, options: Options, progress: Progress) -> Job:
 
 
 def follow(
-    job: Job, prepared: Prepared, watch: Watch, folder: Folder, progress: Progress
-) -> Iterator[tuple[Job, list[Outcome]]]:
+    prepared: Prepared, watch: Watch, folder: Folder, progress: Progress
+) -> Iterator[tuple[Prepared, list[Outcome]]]:
     """The job with all outcomes so far, again after each checkpoint that is new or has changed.
 
     What a training deletes after it was measured stays; what is still being written is left for
     later. Ends by Ctrl-C or SIGTERM while it waits.
 
     Args:
-        job: With the checkpoints that were there at the start.
-        prepared: With the proven engine.
+        prepared: The job with the checkpoints that were there at the start.
         watch: Of the run's directory, from before it was looked at.
         folder: Where units are kept.
         progress: Told what happens.
@@ -67,11 +66,11 @@ def follow(
     Raises:
         InputError: as ``replay`` does.
     """
-    first = [*replay(job, prepared, folder, progress), *_deleted(job, folder)]
-    known = {one.checkpoint.name: one for one in first}
-    yield job, _in_series(job, known.values())
+    job = prepared.job
+    first = [*replay(prepared, folder, progress), *_deleted(job, folder)]
+    known = {outcome.checkpoint.name: outcome for outcome in first}
+    yield prepared, _in_series(job, known.values())
     progress.note(f"Waiting for new checkpoints in {job.run}: Ctrl-C ends")
-    learned = replace(prepared, problems={})  # what could not be read may have become whole
     for look in watch.news():
         try:
             job = look_again(job)
@@ -81,12 +80,13 @@ def follow(
             if job.run.exists():
                 raise
             continue  # it is away since the last look
+        prepared = replace(prepared, job=job, problems={})  # what could not be read may be whole
         for checkpoint in _new(job, known, look):
-            (outcome,) = replay(replace(job, checkpoints=[checkpoint]), learned, folder, progress)
+            (outcome,) = replay(prepared.on([checkpoint]), folder, progress)
             if outcome.problem is not None and not checkpoint.path.exists():
                 continue  # away or deleted meanwhile: if it comes back it is new
             known[checkpoint.name] = outcome
-            yield job, _in_series(job, known.values())
+            yield prepared, _in_series(job, known.values())
 
 
 def _deleted(job: Job, folder: Folder) -> list[Outcome]:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
-from analyze.runs.job import Job
 from analyze.runs.loading import Content, Loaded, load
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
@@ -26,12 +23,12 @@ from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
 from analyze.runs.workers.forks import Tell, Workers
 
-Task = tuple[int, Mapping[str, Any]]  # index of a checkpoint, and what the engine knows by then
+Task = tuple[Checkpoint, Mapping[str, Any]]  # and what the engine knows by then
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
 
 
 def one_by_one(
-    job: Job, prepared: Prepared, folder: Folder, progress: Progress
+    prepared: Prepared, folder: Folder, progress: Progress
 ) -> Generator[Outcome, None, None]:
     """The outcome of each checkpoint, in their order, measured in this process."""
     reader = ThreadPoolExecutor(max_workers=1)
@@ -41,19 +38,15 @@ def one_by_one(
         progress.advance(examples)
 
     try:
-        for checkpoint, coming in _ahead(job, prepared, folder, reader):
+        for checkpoint, coming in _ahead(prepared, folder, reader):
             progress.checkpoint(checkpoint.name)
-            yield _outcome(job, prepared, checkpoint, coming.result, advance)
+            yield _outcome(prepared, checkpoint, coming.result, advance)
     finally:
         reader.shutdown(cancel_futures=True)
 
 
 def side_by_side(
-    job: Job,
-    prepared: Prepared,
-    folder: Folder,
-    progress: Progress,
-    workers: Workers[Task, Outcome],
+    prepared: Prepared, folder: Folder, progress: Progress, workers: Workers[Task, Outcome]
 ) -> Generator[Outcome, None, None]:
     """The outcome of each checkpoint, in the order in which workers are done.
 
@@ -62,66 +55,61 @@ def side_by_side(
     """
 
     def tasks() -> Iterator[Task]:
-        for k, checkpoint in enumerate(job.checkpoints):
+        for checkpoint in prepared.job.checkpoints:
             progress.checkpoint(checkpoint.name)
-            yield k, prepared.engine.state()
+            yield checkpoint, prepared.engine.state()
 
     lost = []
-    for (k, _), outcome in workers.results(tasks(), progress.advance):
+    for (checkpoint, _), outcome in workers.results(tasks(), progress.advance):
         if outcome is None:
-            lost.append(job.checkpoints[k])
-            progress.note(LOST.format(name=lost[-1].name))
+            lost.append(checkpoint)
+            progress.note(LOST.format(name=checkpoint.name))
         else:
             yield outcome
     workers.end()
-    yield from one_by_one(replace(job, checkpoints=lost), prepared, folder, progress)
+    yield from one_by_one(prepared.on(lost), folder, progress)
 
 
-def workers_for(job: Job, prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
+def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
     """Workers for ``side_by_side``, which know what this process knows now."""
 
     def work(task: Task, tell: Tell) -> Outcome:
-        k, state = task
+        checkpoint, state = task
         prepared.engine.adopt(state)
-        checkpoint = job.checkpoints[k]
-        read = partial(_read, job, prepared, checkpoint, folder)
-        return _outcome(job, prepared, checkpoint, read, tell)
+        return _outcome(prepared, checkpoint, lambda: _read(prepared, checkpoint, folder), tell)
 
-    return Workers(min(prepared.division.workers, len(job.checkpoints)), work)
+    return Workers(min(prepared.division.workers, len(prepared.job.checkpoints)), work)
 
 
 def _ahead(
-    job: Job, prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
+    prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
 ) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
     """Every checkpoint with what is read of it, while the one after it is being read."""
-    coming: Future[Unit | Loaded] | None = None
-    for k, checkpoint in enumerate(job.checkpoints):
-        here = coming or reader.submit(_read, job, prepared, checkpoint, folder)
-        wait([here])  # no more than the one measured and the next are held
-        following = job.checkpoints[k + 1 : k + 2]
-        coming = reader.submit(_read, job, prepared, following[0], folder) if following else None
-        yield checkpoint, here
+    checkpoints = prepared.job.checkpoints
+    coming = [reader.submit(_read, prepared, first, folder) for first in checkpoints[:1]]
+    for k, checkpoint in enumerate(checkpoints):
+        wait(coming)  # no more than the one measured and the next are held
+        current = coming.pop()
+        for following in checkpoints[k + 1 : k + 2]:
+            coming = [reader.submit(_read, prepared, following, folder)]
+        yield checkpoint, current
 
 
 def _outcome(
-    job: Job,
-    prepared: Prepared,
-    checkpoint: Checkpoint,
-    read: Callable[[], Unit | Loaded],
-    tell: Tell,
+    prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Unit | Loaded], tell: Tell
 ) -> Outcome:
     """What is read of a checkpoint, measured where that is no unit yet."""
     try:
         content = read()
         if isinstance(content, Loaded):
             return _measured(prepared.engine, checkpoint, content, tell)
-        tell(len(job.probes))
+        tell(len(prepared.job.probes))
         return Outcome(checkpoint, content)
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
 
 
-def _read(job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
+def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
     """The unit of an earlier run where the checkpoint is the same, else what is to be measured.
 
     Raises:
@@ -134,7 +122,7 @@ def _read(job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder) 
     examples = prepared.engine.settings.examples
     if unit is not None and (unit.measurement.examples is not None or not examples):
         return unit
-    return load(job, content)
+    return load(prepared.job, content)
 
 
 def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:

@@ -32,6 +32,9 @@ class Options:
             ``status``; ``fail`` reads all of them first, and stops at the first such one.
         settings: How gradients are measured.
         reading: How checkpoints are found and read.
+
+    Raises:
+        InputError: a value that means nothing.
     """
 
     model: str | None = None
@@ -44,12 +47,7 @@ class Options:
     settings: Settings = field(default_factory=Settings)
     reading: Reading = field(default_factory=Reading)
 
-    def check(self) -> None:
-        """Refuse options that mean nothing.
-
-        Raises:
-            InputError: saying which.
-        """
+    def __post_init__(self) -> None:
         self.settings.check()
         check_choice("examples", self.examples, ("auto", "on", "off"))
         check_choice("on_error", self.on_error, ("skip", "fail"))
@@ -73,13 +71,8 @@ class RunOptions(Options):
     follow: bool = False
     patience: float | None = None
 
-    def check(self) -> None:
-        """Refuse options that mean nothing.
-
-        Raises:
-            InputError: saying which.
-        """
-        super().check()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.patience is not None and not (self.follow and self.patience > 0):
             raise bad_choice(
                 "patience", self.patience, "a positive number of minutes, with --follow"

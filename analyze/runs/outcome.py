@@ -54,7 +54,6 @@ def record_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def checkpoint_of(record: Mapping[str, Any], root: Path) -> Checkpoint:
     """A checkpoint that is deleted by now, as its unit remembers it."""
-    numbers = {key: NAN if record[key] is None else float(record[key]) for key in NUMBERS}
-    texts = {key: record[key] for key in (*TEXTS, "prefix")}
-    name = record["checkpoint"]
-    return Checkpoint(name=name, path=root / name, tensors=0, **numbers, **texts)
+    facts = {key: record[key] for key in (*TEXTS, "prefix")}
+    facts |= {key: NAN if record[key] is None else float(record[key]) for key in NUMBERS}
+    return Checkpoint(record["checkpoint"], root / record["checkpoint"], tensors=0, **facts)

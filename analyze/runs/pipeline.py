@@ -21,7 +21,7 @@ from analyze.keywords import built, taking
 from analyze.results import file as store
 from analyze.runs.collation import collate
 from analyze.runs.following import first_job, follow
-from analyze.runs.job import Job, resolve
+from analyze.runs.job import resolve
 from analyze.runs.options import RunKeywords, RunOptions
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
@@ -59,7 +59,6 @@ def run(
         ``analyze.run("runs/half_noise", output="half_noise.h5", folds=20)``
     """
     chosen = built(RunOptions, options)
-    chosen.check()
     target = output_of(run, chosen.output)
     store.check_writable(target)
     progress = progress or Progress()
@@ -73,10 +72,10 @@ def run(
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
         prepared = prepare(job, folder, restart=chosen.restart, alone=chosen.follow)
         if watch is None:
-            series = iter([(job, replay(job, prepared, folder, progress))])
+            series = iter([(prepared, replay(prepared, folder, progress))])
         else:
-            series = follow(job, prepared, watch, folder, progress)
-        return _written(series, prepared, target, progress)
+            series = follow(prepared, watch, folder, progress)
+        return _written(series, target, progress)
 
 
 def output_of(run: str | Path, output: str | Path | None) -> Path:
@@ -85,15 +84,12 @@ def output_of(run: str | Path, output: str | Path | None) -> Path:
 
 
 def _written(
-    series: Iterable[tuple[Job, list[Outcome]]],
-    prepared: Prepared,
-    target: Path,
-    progress: Progress,
+    series: Iterable[tuple[Prepared, list[Outcome]]], target: Path, progress: Progress
 ) -> xr.DataTree:
     """Write the results of each job, in place of those before, and return the last."""
     said: set[str] = set()
-    for job, outcomes in series:
-        tree = collate(job, prepared, outcomes)
+    for prepared, outcomes in series:
+        tree = collate(prepared, outcomes)
         for warning in warnings_of_the_run(tree):
             if warning not in said:
                 progress.note(f"Warning: {warning}")

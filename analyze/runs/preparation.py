@@ -26,12 +26,25 @@ from analyze.runs.units.folder import Folder
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with a proven engine, and how it is divided."""
+    """A job with a proven engine.
 
+    Args:
+        job: What is to be measured.
+        engine: With plan and proof.
+        division: How the processor is divided.
+        parameters: Those of the results.
+        problems: What is known to be wrong with a checkpoint, by its name.
+    """
+
+    job: Job
     engine: Engine
     division: Division
     parameters: list[ParameterRow]
-    problems: dict[str, CheckpointError]  # by name of the checkpoint
+    problems: dict[str, CheckpointError]
+
+    def on(self, checkpoints: list[Checkpoint]) -> Prepared:
+        """The same for other checkpoints."""
+        return replace(self, job=replace(self.job, checkpoints=checkpoints))
 
 
 def prepare(
@@ -75,7 +88,7 @@ def prepare(
     if folder is not None:
         _keep_plan(folder, engine, state, division)
     assert engine.plan is not None
-    return Prepared(engine, division, parameter_rows(model, engine.plan), problems)
+    return Prepared(job, engine, division, parameter_rows(model, engine.plan), problems)
 
 
 def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:

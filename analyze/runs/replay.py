@@ -9,7 +9,6 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
-from analyze.runs.job import Job
 from analyze.runs.measuring import one_by_one, side_by_side, workers_for
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
@@ -18,24 +17,23 @@ from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 
 
-def replay(job: Job, prepared: Prepared, folder: Folder, progress: Progress) -> list[Outcome]:
+def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outcome]:
     """What becomes of each checkpoint of a job, in order.
 
     Args:
-        job: With the checkpoints to measure.
-        prepared: With the proven engine, which learns from each checkpoint.
+        prepared: The job with the proven engine, which learns from each checkpoint.
         folder: Where units are found and kept.
         progress: Told what happens.
 
     Raises:
         InputError: a unit cannot be written, or the first problem with ``on_error="fail"``.
     """
-    outcomes: dict[str, Outcome] = {}
+    job, outcomes = prepared.job, {}
     with ExitStack() as stack:
-        coming = one_by_one(job, prepared, folder, progress)
+        coming = one_by_one(prepared, folder, progress)
         if prepared.division.workers > 1 and len(job.checkpoints) > 1:
-            workers = stack.enter_context(workers_for(job, prepared, folder))
-            coming = side_by_side(job, prepared, folder, progress, workers)
+            workers = stack.enter_context(workers_for(prepared, folder))
+            coming = side_by_side(prepared, folder, progress, workers)
         keeper = _Keeper(folder)
         stack.callback(keeper.close)
         stack.callback(progress.finish)
