@@ -12,11 +12,11 @@ import pytest
 
 import analyze
 from analyze import statistics
-from analyze.checkpoints.options import FindingKeywords, Reading
+from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.cli import main
 from analyze.keywords import keywords
 from analyze.runs.options import Keywords, Options, RunKeywords, RunOptions
-from analyze.statistics.variables import ATTRIBUTES
+from analyze.statistics.variables import VARIABLES
 from analyze.statistics.warnings import FLAGS, KINDS
 from tests.conftest import call
 
@@ -94,7 +94,10 @@ def test_a_command_is_the_function_of_its_name(name):
 def test_keywords_for_type_checkers_are_the_fields_of_the_options():
     assert RunKeywords.__annotations__.keys() == keywords(RunOptions).keys()
     assert Keywords.__annotations__.keys() == keywords(Options).keys()
-    assert FindingKeywords.__annotations__.keys() == keywords(Reading, ("rename", "ignore")).keys()
+    assert (
+        FindingKeywords.__annotations__.keys()
+        == keywords(ReadingOptions, ("rename", "ignore")).keys()
+    )
 
 
 def test_measure_has_the_defaults_of_a_run():
@@ -112,7 +115,7 @@ def test_an_unknown_keyword_is_refused(tiny):
 PAGE = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [*ATTRIBUTES, FLAGS, *(kind.name for kind in KINDS)])
+@pytest.mark.parametrize("name", [*VARIABLES, FLAGS, *(kind.name for kind in KINDS)])
 def test_every_quantity_is_explained(name):
     assert f"`{name}`" in PAGE
 

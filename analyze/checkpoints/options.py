@@ -14,7 +14,7 @@ GROUPS = ("step", "epoch", "tokens")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """The user's choices; the defaults decide nothing that could be decided wrongly.
 
     Args:
@@ -63,8 +63,11 @@ class Reading:
                 )
 
 
+DEFAULTS = ReadingOptions()
+
+
 class FindingKeywords(TypedDict, total=False):
-    """The fields of ``Reading`` that say how checkpoints are found, as keywords."""
+    """The fields of ``ReadingOptions`` that say how checkpoints are found, as keywords."""
 
     weights: str | None
     weights_key: str | None

@@ -13,12 +13,11 @@ from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.finding.discovery import find, recent
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.series import remarks
-from analyze.checkpoints.options import FindingKeywords, Reading
+from analyze.checkpoints.layouts.foreign import BY_ENDING
+from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.errors import RefusedError, counted, listed
 from analyze.keywords import built, taking
 from analyze.specs.run_card import NAME, RunCard, read_run_card
-
-ENDING = "no checkpoint by its ending"
 
 
 @dataclass(frozen=True)
@@ -63,23 +62,23 @@ class Scan:
 
     def as_reasons(self) -> list[tuple[str, str]]:
         """Why the rest is left out; files of other kinds are counted, the run card is not said."""
-        named = [(one.name, one.why) for one in self.left_out if one.why != ENDING]
+        named = [(one.name, one.why) for one in self.left_out if one.why != BY_ENDING]
         kinds = Counter(
             Path(one.name).suffix or "without ending"
             for one in self.left_out
-            if one.why == ENDING and one.name != NAME
+            if one.why == BY_ENDING and one.name != NAME
         )
         counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6))
-        return [*named, (counts, ENDING)] if kinds else named
+        return [*named, (counts, BY_ENDING)] if kinds else named
 
 
-@taking(Reading, without=("rename", "ignore"))
+@taking(ReadingOptions, without=("rename", "ignore"))
 def scan(run: str | Path, **options: Unpack[FindingKeywords]) -> Scan:
     """Find and order the checkpoints of a run.
 
     Args:
         run: A directory, or one checkpoint file.
-        **options: See ``Reading``.
+        **options: See ``ReadingOptions``.
 
     Returns:
         The checkpoints in order, what else is there and why it is left out, and warnings.
@@ -92,7 +91,7 @@ def scan(run: str | Path, **options: Unpack[FindingKeywords]) -> Scan:
 
     Cost: every candidate is opened; tensors are read only to compare copies.
     """
-    run, reading = Path(run), built(Reading, options)
+    run, reading = Path(run), built(ReadingOptions, options)
     folder = run if run.is_dir() else run.parent
     card = read_run_card(folder)
     exclude = [] if card.probes is None else [folder / card.probes]

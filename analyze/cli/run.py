@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import (
     EXIT_SKIPPED,
     Command,
@@ -28,7 +28,7 @@ NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "tensors")  # columns 
 
 @click.command(cls=Command)
 @run_argument
-@options_of(Reading, without=("rename", "ignore"))
+@options_of(ReadingOptions, without=("rename", "ignore"))
 @json_option
 def scan(run: Path, as_json: bool, **options: Any) -> None:
     """Show what is there: which files are checkpoints, which are not, and why.

@@ -10,7 +10,6 @@ from typing import Any, Unpack
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import InputError
 from analyze.gradients.device.timing import Timing
-from analyze.gradients.plan import uses
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
 from analyze.runs.detection import Limit, detectable
@@ -144,9 +143,9 @@ def _report(
         "device": str(engine.device),
         "workers": prepared.division.workers,
         "threads": prepared.division.threads,
-        "shares": engine.shares,
+        "shares": engine.current.shares,
         "batch_size": engine.batch_size,
-        "algorithms": engine.plan.algorithms if engine.plan is not None else {},
+        "algorithms": engine.plan.algorithms,
         "proof_precision": engine.proof.dtype,
         "proof_examples": engine.proof.examples,
         "cell_sum_bytes": size * cells * values,
@@ -161,13 +160,12 @@ def _report(
 def _parameters(prepared: Prepared) -> list[dict[str, object]]:
     """How each parameter is measured, and what the proof says of it."""
     plan, proof = prepared.engine.plan, prepared.engine.proof
-    assert plan is not None
     return [
         {
             "parameter": p.name,
             "layer": p.layer,
             "size": p.size,
-            "method": plan.methods[p.name],
+            "method": str(plan.methods[p.name]),
             "error": proof.errors.get(p.name),
             "verdict": proof.verdict(p.name, plan),
         }
@@ -178,10 +176,9 @@ def _parameters(prepared: Prepared) -> list[dict[str, object]]:
 def _methods(prepared: Prepared, timing: Timing) -> list[dict[str, object]]:
     """What each method measures and costs, the dearest first; then everything else in a batch."""
     plan = prepared.engine.plan
-    assert plan is not None
     rows: list[dict[str, object]] = []
     for method, share in sorted(timing.share.items(), key=lambda pair: -pair[1]):
-        sizes = [p.size for p in prepared.parameters if uses(plan.methods[p.name], method)]
+        sizes = [p.size for p in prepared.parameters if plan.methods[p.name].uses(method)]
         row = {"method": method, "parameters": len(sizes), "values": sum(sizes), "time": share}
         rows.append(row)
     left = max(0.0, 1.0 - sum(timing.share.values()))

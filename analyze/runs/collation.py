@@ -28,8 +28,7 @@ def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
     if len(problems) == len(outcomes):
         raise problems[0]
     job, engine = prepared.job, prepared.engine
-    assert engine.plan is not None
-    methods = engine.plan.methods
+    methods = engine.plan.named_methods
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
     records = [one.record() | _rounding(one, engine) for one in outcomes]
     measured = [one.unit.measurement for one in outcomes if one.unit is not None]

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 
-from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.finding.discovery import NoCheckpointsError
+from analyze.checkpoints.checkpoint import Checkpoint, NoCheckpointsError
 from analyze.checkpoints.finding.series import in_order_with_deleted
 from analyze.checkpoints.finding.watch import News, Watch
 from analyze.errors import InputError

@@ -72,13 +72,12 @@ def measure(
     engine.divide(model)
     engine.prepare([_copy(model)])
     measured = engine.measure(_copy(model))
-    assert engine.plan is not None
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
         **circumstances(engine, loss, [measured]),
         "model": {"class": type(model).__name__},
-        "warnings": list(engine.notes),
+        "warnings": [*engine.notes, *measured.notes],
     }
     return results.build_tree(
         [row], parameters, probes, engine.cells, provenance,

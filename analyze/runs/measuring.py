@@ -126,9 +126,9 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | 
 
 
 def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
-    told = len(engine.notes)
     measurement = engine.measure(loaded.model, tell)
-    engine.notes[told:] = [f"{checkpoint.name}: {note}" for note in engine.notes[told:]]
+    notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
     record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
-    unit = Unit(measurement, record_of(checkpoint) | record, engine.state())
-    return Outcome(checkpoint, unit, is_new=True, notes=tuple(engine.notes[told:]))
+    state = engine.state() | {"notes": [*engine.notes, *notes]}
+    unit = Unit(measurement, record_of(checkpoint) | record, state)
+    return Outcome(checkpoint, unit, is_new=True, notes=notes)

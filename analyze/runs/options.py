@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analyze.checkpoints.options import FindingKeywords, Reading
+from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.errors import bad_choice, check_choice
 from analyze.gradients.measurement import Settings
 
@@ -45,7 +45,7 @@ class Options:
     examples: str = "auto"
     on_error: str = "skip"
     settings: Settings = field(default_factory=Settings)
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     def __post_init__(self) -> None:
         self.settings.check()

@@ -78,7 +78,6 @@ def prepare(
     state = None
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
-        engine.notes += folder.notes
         state = _kept_plan(folder, engine)
     before = None if state is None else state.get("threads")  # not told by older versions
     count = 1 if alone else len(job.checkpoints) - len(problems)
@@ -86,8 +85,8 @@ def prepare(
     torch.set_num_threads(division.threads)
     _prove(job, engine, problems, state, {first.name: twin})
     if folder is not None:
+        engine.adopt(engine.state() | {"notes": folder.notes})
         _keep_plan(folder, engine, state, division)
-    assert engine.plan is not None
     return Prepared(job, engine, division, parameter_rows(model, engine.plan), problems)
 
 
