@@ -22,14 +22,14 @@ PLACE = re.compile(r"^    \*\*\w+: .+", re.MULTILINE)  # where a docstring has t
 
 def keywords(kind: type, without: tuple[str, ...] = ()) -> dict[str, Parameter]:
     """The keywords that a dataclass stands for, by name."""
-    found = {
+    flat = {
         f.name: Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
         for f in fields(kind)
         if f.name not in (*_parts(kind), *without)
     }
     for part in _parts(kind).values():
-        found |= keywords(part, (*found, *without))
-    return found
+        flat |= keywords(part, (*flat, *without))
+    return flat
 
 
 def explained(kind: type) -> dict[str, str]:

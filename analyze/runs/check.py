@@ -16,7 +16,7 @@ from analyze.runs.detection import Limit, detectable
 from analyze.runs.job import resolve
 from analyze.runs.loading import loaded_model
 from analyze.runs.options import Keywords, Options
-from analyze.runs.preparation import Prepared, prepare
+from analyze.runs.preparation import Prepared, all_read, prepare
 from analyze.runs.workers.forks import at_once
 
 REST = "forward pass, gradients of activations"
@@ -69,8 +69,12 @@ def check(run: str | Path, **options: Unpack[Keywords]) -> Check:
     """
     chosen = built(Options, options)
     start = time.perf_counter()
+    job = resolve(run, chosen)
+    reading = time.perf_counter()
+    problems = all_read(job)
+    start += time.perf_counter() - reading  # which a run does not do
     with threads_restored():
-        prepared = prepare(resolve(run, chosen), read_all=True)
+        prepared = prepare(job, problems=problems)
         return _checked(prepared, time.perf_counter() - start)
 
 

@@ -24,16 +24,16 @@ def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
     Raises:
         CheckpointError: the first problem, where nothing was measured.
     """
-    problems = [one.problem for one in outcomes if one.problem is not None]
+    problems = [o.problem for o in outcomes if o.problem is not None]
     if len(problems) == len(outcomes):
         raise problems[0]
     job, engine = prepared.job, prepared.engine
     methods = engine.plan.named_methods
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
-    records = [one.record() | _rounding(one, engine) for one in outcomes]
-    measured = [one.unit.measurement for one in outcomes if one.unit is not None]
+    records = [o.record() | _rounding(o, engine) for o in outcomes]
+    measured = [o.unit.measurement for o in outcomes if o.unit is not None]
     return results.build_tree(
-        [_row(one, engine) for one in outcomes],
+        [_row(o, engine) for o in outcomes],
         parameters,
         job.probes,
         engine.cells,
@@ -48,10 +48,9 @@ def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
 
 def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
     """Parameters that showed only rounding at this checkpoint, though not at every one."""
-    unit = outcome.unit
-    here = set() if unit is None else set(unit.measurement.rounding or ())
-    only_here = sorted(here - engine.proof.zero_to_rounding)
-    return {"zero_to_rounding": only_here} if only_here else {}
+    shown = set(outcome.unit.measurement.rounding or ()) if outcome.unit is not None else set()
+    only_rounding = sorted(shown - engine.proof.zero_to_rounding)
+    return {"zero_to_rounding": only_rounding} if only_rounding else {}
 
 
 def _row(outcome: Outcome, engine: Engine) -> Row:

@@ -93,7 +93,7 @@ def _deleted(job: Job, folder: Folder) -> list[Outcome]:
     root = job.run if job.run.is_dir() else job.run.parent
     units = (unit for unit in folder.units() if "step" in unit.record)  # others are of old versions
     outcomes = [Outcome(checkpoint_of(unit.record, root), unit) for unit in units]
-    return [one for one in outcomes if not one.checkpoint.path.exists()]
+    return [o for o in outcomes if not o.checkpoint.path.exists()]
 
 
 def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -120,12 +120,12 @@ def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
 def _each_once(deleted: list[Outcome]) -> list[Outcome]:
     """Of what was renamed before it was deleted the last name; equal ones of two steps are two."""
     kept: dict[tuple[str, float | None], Outcome] = {}
-    for one in deleted:
-        assert one.unit is not None
-        step = None if math.isnan(one.checkpoint.step) else one.checkpoint.step
-        sha256 = str(one.unit.record["sha256"])
+    for outcome in deleted:
+        assert outcome.unit is not None
+        step = None if math.isnan(outcome.checkpoint.step) else outcome.checkpoint.step
+        sha256 = str(outcome.unit.record["sha256"])
         kept.pop((sha256, step), None)
-        kept[sha256, step] = one
+        kept[sha256, step] = outcome
     return list(kept.values())
 
 

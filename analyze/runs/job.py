@@ -98,14 +98,14 @@ def _checkpoints(
     run: Path, exclude: list[Path], options: Options
 ) -> tuple[list[Checkpoint], list[str]]:
     """Those that the user chose, which are of one run, and what a reader should know of them."""
-    found = find(run, exclude, options.reading).checkpoints
-    warnings = remarks(found)
+    chosen = find(run, exclude, options.reading).checkpoints
+    warnings = remarks(chosen)
     if options.checkpoints is not None:
-        found = select(found, options.checkpoints)
-    mixed_runs = several_runs(found)
+        chosen = select(chosen, options.checkpoints)
+    mixed_runs = several_runs(chosen)
     if mixed_runs is not None and options.reading.manifest is None:
         raise mixed_runs
-    return found, warnings
+    return chosen, warnings
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:

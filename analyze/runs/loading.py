@@ -16,7 +16,6 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.fitting.filling import finish_lazy
 from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.reading import read_weights
-from analyze.checkpoints.versions import StateDict
 from analyze.errors import CheckpointError, InputError
 from analyze.models.building import build_model
 from analyze.models.conversion import converted
@@ -129,19 +128,10 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
-    return fill_with(model, job, checkpoint, weights_of(job, checkpoint))
-
-
-def weights_of(job: Job, checkpoint: Checkpoint) -> StateDict:
-    """The weights of a checkpoint by name: the one place of a run where tensors are read."""
     if checkpoint.problem is not None:
         raise checkpoint.problem
-    return read_weights(checkpoint.path, job.options.reading)
-
-
-def fill_with(model: nn.Module, job: Job, checkpoint: Checkpoint, weights: StateDict) -> str:
-    """As ``fill``, with weights that were read."""
     reading = job.options.reading
+    weights = read_weights(checkpoint.path, reading)
     prefix = fit(
         model, weights, checkpoint.name, job.model.text,
         rename=reading.rename, ignore=reading.ignore,

@@ -15,11 +15,12 @@ from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.measurement import ParameterRow
+from analyze.gradients.model.copying import copied
 from analyze.gradients.threads.division import Division
 from analyze.models.building import build_model
 from analyze.results import tree as results
 from analyze.runs.job import Job
-from analyze.runs.loading import fill, fill_with, loaded_model, weights_of
+from analyze.runs.loading import fill, loaded_model
 from analyze.runs.units.configuration import configuration_of
 from analyze.runs.units.folder import Folder
 
@@ -53,7 +54,7 @@ def prepare(
     *,
     restart: bool = False,
     alone: bool = False,
-    read_all: bool = False,
+    problems: Mapping[str, CheckpointError] | None = None,
 ) -> Prepared:
     """Plan and proof on the first, middle and last checkpoint that can be read.
 
@@ -65,14 +66,17 @@ def prepare(
         folder: Of units, which is opened; the plan in it is proven again instead of made again.
         restart: Throw away what is in it.
         alone: Measure in this process.
-        read_all: Read every checkpoint, as with ``on_error="fail"``; else three of them, and what
-            is wrong with the others is found when their turn comes.
+        problems: What ``all_read`` gives. Without it three checkpoints are read, and what is wrong
+            with the others is found when their turn comes; with ``on_error="fail"`` all are.
 
     Raises:
         InputError: no checkpoint can be, or the model cannot be measured.
     """
-    problems = _all_read(job) if read_all or job.options.on_error == "fail" else {}
-    first, model, twin = _first(job, problems)
+    if problems is None:
+        problems = all_read(job) if job.options.on_error == "fail" else {}
+    problems = dict(problems)
+    first, loaded = _first(job, problems)
+    model = copied(loaded)  # for names and sizes: the engine takes over what it proves
     wanted = examples_wanted(job, len(job.checkpoints), len(list(model.named_parameters())))
     engine = Engine(job.probes, job.loss, replace(job.options.settings, examples=wanted))
     state = None
@@ -83,7 +87,7 @@ def prepare(
     count = 1 if alone else len(job.checkpoints) - len(problems)
     division = engine.divide(model, count, before)
     torch.set_num_threads(division.threads)
-    _prove(job, engine, problems, state, {first.name: twin})
+    _prove(job, engine, problems, state, {first.name: loaded})
     if folder is not None:
         engine.adopt(engine.state() | {"notes": folder.notes})
         _keep_plan(folder, engine, state, division)
@@ -122,8 +126,12 @@ def _noted(
         problems[checkpoint.name] = problem
 
 
-def _all_read(job: Job) -> dict[str, CheckpointError]:
-    """What is wrong with the checkpoints that cannot be read or do not fit the model."""
+def all_read(job: Job) -> dict[str, CheckpointError]:
+    """What is wrong with the checkpoints that cannot be read or do not fit the model.
+
+    Raises:
+        CheckpointError: the first problem, with ``on_error="fail"``.
+    """
     model = build_model(job.model)
     problems: dict[str, CheckpointError] = {}
     for checkpoint in job.checkpoints:
@@ -132,22 +140,12 @@ def _all_read(job: Job) -> dict[str, CheckpointError]:
     return problems
 
 
-def _first(
-    job: Job, problems: dict[str, CheckpointError]
-) -> tuple[Checkpoint, nn.Module, nn.Module]:
-    """The first checkpoint that fits the model, read once into two models.
-
-    The proof takes one of them over and changes it; the other one tells layers and sizes, which
-    lazy parameters have only once they are loaded.
-    """
+def _first(job: Job, problems: dict[str, CheckpointError]) -> tuple[Checkpoint, nn.Module]:
+    """The first checkpoint that fits the model, and the model with its weights."""
     while True:
         checkpoint = _left(job, problems)[0]
         with _noted(job, checkpoint, problems):
-            weights = weights_of(job, checkpoint)
-            model, twin = build_model(job.model), build_model(job.model)
-            for each in (model, twin):
-                fill_with(each, job, checkpoint, weights)
-            return checkpoint, model, twin
+            return checkpoint, loaded_model(job, checkpoint)
 
 
 def _prove(

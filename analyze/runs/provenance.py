@@ -68,8 +68,8 @@ def circumstances(
 
 def _verification(measured: Sequence[Measurement]) -> dict[str, Any]:
     """How many probes were found again while they were measured, and what it proves."""
-    alone = sum(one.verified.alone for one in measured)
-    elsewhere = sum(one.verified.elsewhere for one in measured)
+    alone = sum(m.verified.alone for m in measured)
+    elsewhere = sum(m.verified.elsewhere for m in measured)
     return {
         "compared_with_autograd_alone": alone,
         "measured_again_in_another_batch": elsewhere,
@@ -100,11 +100,11 @@ def of_the_run(
 
 def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Units that another version of the program has measured."""
-    own = versions()[PROGRAM]
-    others = Counter(r["version"] for r in records if r.get("version") not in (None, own))
+    current = versions()[PROGRAM]
+    others = Counter(r["version"] for r in records if r.get("version") not in (None, current))
     return [
         f"{count} of {len(records)} checkpoints were measured by version {other} of the program, "
-        f"and this is {own}: --restart measures them again"
+        f"and this is {current}: --restart measures them again"
         for other, count in sorted(others.items())
     ]
 
