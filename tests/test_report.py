@@ -13,12 +13,13 @@ import pytest
 import xarray as xr
 
 from analyze.errors import InputError
+from analyze.figures import layer_heatmap, network_over_training
+from analyze.figures.table import run_figures
 from analyze.pages.embedding import script_hash
 from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
 from analyze.pages.values import Value
 from analyze.reports import write_report
-from analyze.reports.layout import layers_figure, report_figures, training_figure
 from analyze.reports.page import render_page
 from analyze.reports.summary import (
     highest_layer,
@@ -96,7 +97,7 @@ def without_libraries(html: str) -> str:
 
 def rendered(tree: xr.DataTree) -> str:
     """The page without the files of its figures."""
-    figures = {"training": training_figure(tree), "layers": layers_figure(tree)}
+    figures = {"training": network_over_training.figure(tree), "layers": layer_heatmap.figure(tree)}
     return render_page(tree, figures)
 
 
@@ -311,7 +312,7 @@ def test_the_page_is_written_last(tmp_path, monkeypatch):
     write_report(make_tree(steps=(0, 1)), tmp_path)
     assert written[-1] == "index.html"
     figures = [name for name in written if name != "index.html"]
-    assert len(figures) == 3 * len(report_figures(make_tree(steps=(0, 1)))) > 6
+    assert len(figures) == 3 * len(run_figures(make_tree(steps=(0, 1)))) > 6
 
 
 def test_summaries():

@@ -16,14 +16,20 @@ from analyze.comparison.loss_levels import (
     first_crossings,
     training_loss,
 )
-from analyze.comparison.runs import Run
+from analyze.comparison.runs import Run, joined
+from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import OK
 
 NO_CHECKPOINT = "no checkpoint here"
 
 
 class Aligned:
-    """Runs on the places that any of them has a checkpoint at; nothing is interpolated."""
+    """Runs on the places that any of them has a checkpoint at; nothing is interpolated.
+
+    ``root``, ``measures`` and ``alpha`` put what a run, by its number, has at its checkpoints to
+    the places: loss, accuracy and status; measures of the network or of layers; estimates of
+    unbiased alpha with their replicates.
+    """
 
     absent = NO_CHECKPOINT
 
@@ -46,23 +52,11 @@ class Aligned:
         bare = dataset.drop_vars(["step", "epoch"], errors="ignore").isel(checkpoint=known)
         return bare.assign_coords(checkpoint=self.labels(places[known]))
 
-    def root(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """Loss, accuracy and status of a run, placed."""
-        return self.placed(dataset, run)
+    root = alpha = placed
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
-        """The measures of a run's network or layers, placed.
-
-        Args:
-            dataset: Measures as the results have them.
-            alpha: Unbiased alpha with its replicates, placed.
-            run: Which one.
-        """
+        """Measures as the results have them; ``alpha`` is placed."""
         return self.placed(dataset, run)
-
-    def alpha(self, found: xr.Dataset, run: int) -> xr.Dataset:
-        """An estimate of unbiased alpha with its replicates, placed."""
-        return self.placed(found, run)
 
     def labels(self, places: np.ndarray) -> np.ndarray:
         """Names of places: ``step 32``."""
@@ -73,7 +67,7 @@ class Aligned:
         nothing = np.full(len(self.every), np.nan)
         wide = dataset.reindex(checkpoint=self.labels(self.every))
         values = {"step": nothing, "epoch": nothing}
-        values[matching.ALIGNMENTS[self.align]] = self.every
+        values[ALIGNMENTS[self.align]] = self.every
         return wide.assign_coords({k: ("checkpoint", v) for k, v in values.items()})
 
     def stacked(self, placed: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -83,16 +77,11 @@ class Aligned:
                 every = dict.fromkeys(n for d in placed for n in d[dimension].values)
                 placed = [d.reindex({dimension: list(every)}) for d in placed]
         wide = [self.with_places(dataset) for dataset in placed]
-        names = xr.DataArray(
-            np.array([run.name for run in self.runs], dtype=object), dims="run", name="run"
-        )
-        joined = xr.concat(
-            wide, names, data_vars="all", coords="minimal", compat="override", join="exact"
-        )
-        if "status" in joined:
-            joined["status"] = joined["status"].where(joined["status"].notnull(), self.absent)
-            joined["probe_count"] = joined["probe_count"].fillna(0).astype(np.int64).drop_encoding()
-        return joined.transpose("run", "checkpoint", ...)
+        table = joined(wide, [run.name for run in self.runs], "run")
+        if "status" in table:
+            table["status"] = table["status"].where(table["status"].notnull(), self.absent)
+            table["probe_count"] = table["probe_count"].fillna(0).astype(np.int64).drop_encoding()
+        return table.transpose("run", "checkpoint", ...)
 
 
 class AlignedByLoss(Aligned):

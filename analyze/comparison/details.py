@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.figures import COLOURS, training_of
-from analyze.comparison.pairs import RATE
 from analyze.figures.names import plain
+from analyze.figures.run_lines import COLOURS, training_of
 from analyze.pages.embedding import packed, packed_steps
 from analyze.pages.values import DASHES
+from analyze.results.provenance import provenance
+from analyze.statistics.ratios import RATE
 
 NETWORK = "whole network"
 MOST_CELLS = 2_000_000  # of pairs on a page; beyond, it has the pairs with the first run only
@@ -26,7 +26,7 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
     row, the layers follow.
     """
     along = training_of(comparison)
-    align = json.loads(comparison.attrs["provenance"])["align"]
+    align = provenance(comparison)["align"]
     network, layers = (comparison[name].to_dataset() for name in ("network", "layers"))
     pairs = shown_pairs(comparison)
     ratio = _stacked(comparison, "pairs/{}", "log_ratio").sel(pair=pairs)
@@ -93,7 +93,7 @@ def _runs(names: list[str]) -> list[dict[str, Any]]:
 
 def _groups(comparison: xr.DataTree) -> list[dict[str, Any]]:
     """Each group's name, colour, runs by number, and its mean and half interval over seeds."""
-    members = json.loads(comparison.attrs["provenance"]).get("groups", {})
+    members = provenance(comparison).get("groups", {})
     if not members:
         return []
     runs = [str(name) for name in comparison["network"].to_dataset()["run"].values]

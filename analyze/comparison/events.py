@@ -14,8 +14,8 @@ from analyze.comparison.loss_levels import (
     first_crossings,
     training_loss,
 )
-from analyze.comparison.pairs import RATE
-from analyze.comparison.runs import Run
+from analyze.comparison.runs import Run, joined
+from analyze.statistics.ratios import RATE
 
 
 def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
@@ -70,13 +70,13 @@ def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run]) -> xr.Datas
     levels = event_levels(losses)
     if not len(levels):
         return xr.Dataset()
-    found = []
+    values = []
     for alpha, loss, run in zip(alphas, losses, runs, strict=True):
         value = coherence_of(alpha_at(alpha, first_crossings(loss, levels)), run.count)
-        found.append(value[["m_coherence", "m_coherence_stderr"]].reset_coords(drop=True))
-    names = xr.DataArray(np.array([r.name for r in runs], dtype=object), dims="run", name="run")
-    joined = xr.concat(found, names, join="outer", coords="minimal", compat="override")
-    renamed = joined.rename(
+        values.append(value[["m_coherence", "m_coherence_stderr"]].reset_coords(drop=True))
+    every = list(dict.fromkeys(name for run in runs for name in run.subsets))
+    table = joined([v.reindex(subset=every) for v in values], [r.name for r in runs], "run")
+    renamed = table.rename(
         m_coherence="coherence_at_loss", m_coherence_stderr="coherence_at_loss_stderr",
         checkpoint="loss_level",
     )  # fmt: skip

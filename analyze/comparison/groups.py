@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.runs import joined
 from analyze.errors import InputError, listed
 from analyze.statistics.jackknife import t_quantile
 
@@ -73,9 +74,8 @@ def over_seeds(
         ``m_coherence``, ``m_coherence_lower`` and ``_upper``, ``runs`` and ``compared_at``, with
         ``group`` first; no interval of a single run.
     """
-    found = [_over_seeds(dataset, count, list(names)) for names in groups.values()]
-    label = xr.DataArray(np.array(list(groups), dtype=object), dims="group", name="group")
-    return xr.concat(found, label, coords="minimal", compat="override", join="exact")
+    means = [_over_seeds(dataset, count, list(names)) for names in groups.values()]
+    return joined(means, list(groups), "group")
 
 
 def _over_seeds(dataset: xr.Dataset, count: xr.DataArray, names: list[str]) -> xr.Dataset:

@@ -8,9 +8,7 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
-
-# What checkpoints are matched by, and the coordinate that says where they lie.
-ALIGNMENTS = {"step": "step", "epoch": "epoch", "loss": "training_loss"}
+from analyze.results.provenance import ALIGNMENTS
 
 
 def rename_map(renames: Iterable[str]) -> dict[str, str]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.matching import ALIGNMENTS
-from analyze.comparison.pairs import RATE
 from analyze.comparison.probe_identity import DIFFERENT, IDS
 from analyze.errors import listed
+from analyze.results.provenance import along, provenance
+from analyze.statistics.ratios import RATE
 from analyze.text import with_error
 
 SETTINGS = "Settings that differ"
@@ -18,11 +16,6 @@ SIDE_BY_SIDE = 3  # runs with a column of settings each
 LONGEST = 34  # characters of a path
 
 Table = tuple[str, list[str], list[list[object]]]
-
-
-def along(comparison: xr.DataTree) -> str:
-    """Where checkpoints lie: the coordinate ``step``, ``epoch`` or ``training_loss``."""
-    return ALIGNMENTS[json.loads(comparison.attrs["provenance"])["align"]]
 
 
 def event_tables(comparison: xr.DataTree) -> list[Table]:
@@ -97,9 +90,9 @@ def setting_rows(comparison: xr.DataTree) -> Table:
 
     Long values are cut where they stay different; the page has them whole.
     """
-    found: dict[str, list[str]] = json.loads(comparison.attrs["provenance"])["differing_settings"]
+    settings: dict[str, list[str]] = provenance(comparison)["differing_settings"]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
-    short = {setting: _briefly(values) for setting, values in found.items()}
+    short = {setting: _briefly(values) for setting, values in settings.items()}
     if len(runs) <= SIDE_BY_SIDE:
         return SETTINGS, ["setting", *runs], [[name, *values] for name, values in short.items()]
     rows: list[list[object]] = []

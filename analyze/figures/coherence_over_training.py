@@ -9,9 +9,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analyze.figures import lines
 from analyze.figures.bands import MANY, draw_chance, draw_interval
-from analyze.figures.colours import LINE, MUTED, SURFACE, subset_colours, subset_markers
+from analyze.figures.colours import MUTED, SURFACE, subset_colours, subset_markers
 from analyze.figures.intervals import half_width
-from analyze.figures.lines import EndLabel, draw_lines, shown_subsets, write_end_labels
+from analyze.figures.lines import EndLabel, draw_guide, draw_lines, shown_subsets, write_end_labels
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
 from analyze.statistics.warnings import FLAGS, flagged
@@ -107,5 +107,5 @@ def _draw_guides(results: xr.DataTree, ax: Axes) -> list[EndLabel]:
     guides = {1.0: "1: orthogonal"}
     guides |= {float(m): f"m = {m:,}: identical" for m in counts if max(low, 1) < m < high}
     for y in guides:
-        ax.axhline(y, color=LINE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+        draw_guide(ax, y)
     return [EndLabel(text, y, MUTED) for y, text in guides.items()]

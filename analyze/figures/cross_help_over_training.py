@@ -7,8 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
-from analyze.figures.colours import LINE
-from analyze.figures.lines import write_end_labels
+from analyze.figures.lines import draw_guide, write_end_labels
 from analyze.figures.names import figure_text
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
@@ -34,16 +33,13 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
         x: ``step``, ``epoch`` or ``loss``, as for ``training``.
     """
     values, along = results["network"].to_dataset()["cross_help"], training(results, x)
-    lines = {
-        pair: values.sel(subset=pair.first, subset_other=pair.second).values
-        for pair in pairs(results, within=True)
-    }
+    lines = {pair: pair.values(values) for pair in pairs(results, within=True)}
     every = np.abs(np.concatenate([y[np.isfinite(y)] for y in lines.values()] or [np.ones(1)]))
     largest = float(every.max(initial=0.0)) or 1.0
     lowest = 10.0 ** np.floor(np.log10(max(SMALLEST_SHARE * largest, 1e-300)))
     ax.set_yscale("symlog", linthresh=lowest, linscale=0.5)
     labels = draw_pairs(ax, along, lines)
-    ax.axhline(0.0, color=LINE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+    draw_guide(ax, 0.0)
     ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=lowest))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(_number))

@@ -7,12 +7,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from analyze.figures.cells import label_checkpoints
 from analyze.figures.colours import INK, SURFACE
-from analyze.figures.layer_heatmap import label_checkpoints
+from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import EndLabel, write_end_labels
 from analyze.figures.names import plain, shortened
+from analyze.figures.panels import stacked
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
@@ -22,7 +25,7 @@ SMALLEST = 0.03  # share of a layer with a name
 FEW = 40  # layers that are told apart by lines between them
 
 
-def has_energy(results: xr.DataTree) -> bool:
+def has_energy(results: xr.DataTree, x: str | None = None) -> bool:
     """Whether the shares are known; results of older versions do not have them."""
     return "energy_share" in results["layers"].to_dataset()
 
@@ -102,3 +105,14 @@ def _legible(shade: np.ndarray) -> str:
     """The colour of an area for text: ink where it is too light to read."""
     luminance = float(np.dot(shade[:3], (0.299, 0.587, 0.114)))
     return to_hex(tuple(shade)) if luminance < 0.45 else INK
+
+
+def figure(results: xr.DataTree, x: str | None = None) -> Figure:
+    """One panel, of all training probes."""
+    return stacked(results, [draw], x, [2.6])
+
+
+FIGURE = FigureEntry(
+    "energy", "The layers' shares of the squared gradient norms",
+    "In the sum of squared norms over all training probes.", figure, has_energy, section="layers",
+)  # fmt: skip

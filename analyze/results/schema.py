@@ -1,10 +1,6 @@
-"""What a results file must hold to be ours: groups, variables, their dimensions, its provenance."""
+"""What a results file must hold to be ours: groups, variables, their dimensions."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -41,7 +37,6 @@ UNIQUE = {
     "/layers": ("layer",),
     "/parameters": ("parameter", "cell"),
 }
-PARTS = ("proof", "plan", "run", "model", "probes", "versions", "reading", "training")
 PAIRS = ("gradient_dot", "gradient_cosine", "gradient_cosine_stderr", "cross_help")
 
 
@@ -52,63 +47,6 @@ def faults(tree: xr.DataTree) -> list[str]:
         return [f"{listed(missing)} missing"]
     found = [fault for group in REQUIRED for fault in _of_other_form(tree, group)]
     return found or [*_labels(tree), *_coherence(tree), *_attributes(tree)]
-
-
-def provenance_faults(text: object) -> list[str]:
-    """What keeps the provenance of a file from being ours."""
-    try:
-        origin = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        origin = None
-    if not isinstance(origin, dict):
-        return ["a provenance that is no JSON object"]
-    if not _parts(origin):
-        return ["a provenance with parts that are no objects"]
-    parts = {f"{part}.{k}": v for part in PARTS for k, v in (origin.get(part) or {}).items()}
-    facts = origin | parts
-    return [
-        f"{name} = {str(facts[name])[:60]} in the provenance"
-        for name, good in FACTS.items()
-        if facts.get(name) is not None and not good(facts[name])
-    ]
-
-
-def _parts(origin: dict[str, Any]) -> bool:
-    return all(origin.get(name) is None or isinstance(origin[name], dict) for name in PARTS)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) for v in value)
-
-
-def _records(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(v, dict) and isinstance(v.get("checkpoint"), str) for v in value
-    )
-
-
-def _numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        v is None or (isinstance(v, int | float) and not isinstance(v, bool))
-        for v in value.values()
-    )
-
-
-def _words(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-
-
-def _word(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-FACTS: dict[str, Callable[[Any], bool]] = {
-    "held_out": _texts, "warnings": _texts, "checkpoints": _records, "versions": _words,
-    "cells": _texts, "probes_sha256": _word, "inputs_sha256": _word, "batch_norm": _word,
-    "loss": _word, "precision": _word, "device": _word, "command": _word, "created": _word,
-    "proof.relative_errors": _numbers, "proof.zero_to_rounding": _texts, "proof.unproven": _texts,
-    "plan.methods": _words,
-}  # fmt: skip
 
 
 def _lacking(tree: xr.DataTree, group: str) -> list[str]:
