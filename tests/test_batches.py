@@ -20,18 +20,18 @@ def rows_of(lengths: list[int]) -> list[np.ndarray]:
 @pytest.mark.parametrize("most", [1, 2, 100])
 @pytest.mark.parametrize("size", [1, 4, 7, 100])
 @pytest.mark.parametrize("lengths", CELLS, ids=str)
-def test_every_example_is_in_one_piece_of_its_cell(lengths, size, most):
+def test_every_example_is_in_one_batch_of_its_cell(lengths, size, most):
     cells = rows_of(lengths)
     found: dict[int, list] = {}
     for batch in batches(cells, size, most):
         assert len(batch.rows) <= size
-        assert len(batch.pieces) <= most
-        assert len(set(batch.cells)) == len(batch.pieces)
-        for piece in batch.pieces:
-            found.setdefault(piece.cell, []).append(piece)
+        assert len(batch.by_cell) <= most
+        assert len(set(batch.cells)) == len(batch.by_cell)
+        for part in batch.by_cell:
+            found.setdefault(part.cell, []).append(part)
     assert sorted(found) == [cell for cell, rows in enumerate(cells) if len(rows)]
-    for cell, pieces in found.items():
-        assert np.array_equal(np.concatenate([p.rows for p in pieces]), cells[cell])
+    for cell, parts in found.items():
+        assert np.array_equal(np.concatenate([p.rows for p in parts]), cells[cell])
 
 
 @pytest.mark.parametrize("lengths", CELLS, ids=str)

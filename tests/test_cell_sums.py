@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyze.gradients.data.parts import stacked
+from analyze.gradients.data.segments import stacked
 from analyze.gradients.sums.cell_sums import FEW, CellSums
 from analyze.gradients.sums.gram_matrix import gram_matrices
 

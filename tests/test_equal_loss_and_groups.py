@@ -124,6 +124,14 @@ def test_a_group_is_the_mean_over_its_runs_with_the_spread_of_seeds():
     assert tree["groups/layers"]["m_coherence"].dims[0] == "group"
 
 
+def test_every_variable_of_a_comparison_says_what_it_is():
+    tree = analyze.compare(seeds(2), groups={"both": ["seed 0", "seed 1"]})
+    for node in tree.subtree:
+        for name, variable in node.data_vars.items():
+            assert variable.attrs["long_name"], (node.path, name)
+            assert variable.attrs["units"], (node.path, name)
+
+
 def test_groups_by_name_or_file_and_what_is_none():
     names = ["a", "b", "c"]
     assert group_map(["x=a,b.h5"], names) == {"x": ["a", "b"]}

@@ -15,7 +15,7 @@ from analyze.figures.entry import FigureEntry
 from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN, comparison_figures, run_figures
 from analyze.reports import page as report_page
 from tests.synthetic import synthetic
-from tests.test_figures import make_tree
+from tests.trees import make_tree
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"layers": 2, "checkpoints": 4, "subsets": 3, "probes": 20, "folds": 3}

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.gradients import rewrites
-from analyze.gradients.data.parts import Parts
+from analyze.gradients.data.segments import Segments
 from analyze.gradients.forms import Apart, Explicit, Form, OuterProducts, Placed, ScatteredRows, Sum
 from analyze.gradients.forms import form as forms
 from analyze.gradients.rewrites import recurrent
@@ -25,23 +25,15 @@ from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule, weights
 from analyze.gradients.rules.rule import KEPT
 from analyze.gradients.step import batch
 from tests import oracle
-from tests.cases import CASES, Case
-from tests.test_engine import TIGHT, measured, zero_to_rounding
+from tests.agreement import TIGHT, measured, zero_to_rounding
+from tests.cases import CASES, NAMED, Case, rules_of
 
 ALL_RULES = {rule.name: rule for rule in (*RULES.values(), ALONE, MASKED)}
 
 
-def case_of(name: str) -> Case:
-    return next(case for case in CASES if case.name == name)
-
-
 def case_with(rule: str) -> Case:
     """The first case that requires a rule of some parameter."""
-    return next(c for c in CASES if any(rule in rules_of(m) for m in c.methods.values()))
-
-
-def rules_of(method: str) -> list[str]:
-    return method.removesuffix(", derived").split(" + ")
+    return next(c for c in CASES if rule in c.rules)
 
 
 def found_out(case: Case, of: Callable[[str], bool] = lambda method: True) -> None:
@@ -99,7 +91,7 @@ def test_another_axis_of_examples_is_found_out(name, monkeypatch):
 
     def broken(call: Call, dy: Tensor) -> dict[str, Form]:
         step = call.output.after
-        return original(call, dy.roll(step, call.output.axis))
+        return original(call, dy.roll(step, call.output.dim))
 
     exchange(monkeypatch, rule, broken)
     found_out(case_with(name), lambda method: name in rules_of(method))
@@ -136,7 +128,7 @@ def test_an_ignored_option_is_found_out(function, options, name, monkeypatch):
     rule = RULES[function]
 
     exchange(monkeypatch, rule, ignoring(rule, **options))
-    found_out(case_of(name), lambda method: rule.name in rules_of(method))
+    found_out(NAMED[name], lambda method: rule.name in rules_of(method))
 
 
 def test_statistics_of_another_normalisation_are_found_out(monkeypatch):
@@ -149,7 +141,7 @@ def test_statistics_of_another_normalisation_are_found_out(monkeypatch):
         return rule.forms(replace(call, arguments=call.arguments | {KEPT: other}), dy)
 
     exchange(monkeypatch, rule, broken)
-    found_out(case_of("layer-norm-eps"), lambda method: rule.name in rules_of(method))
+    found_out(NAMED["layer-norm-eps"], lambda method: rule.name in rules_of(method))
 
 
 @pytest.mark.usefixtures("rules_may_fail")  # other shapes do not fit
@@ -160,7 +152,7 @@ def test_a_rule_that_takes_what_it_should_not_is_found_out(name, monkeypatch):
         rule = RULES[function]
         for each in rule.functions:
             monkeypatch.setitem(RULES, each, replace(rule, accepts=lambda call: True))
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 def without_cross_terms(form_list: list[Form]) -> Form:
@@ -172,8 +164,8 @@ def without_cross_terms(form_list: list[Form]) -> Form:
         def maker(self, algorithm: str) -> None:
             """It has no gradients."""
 
-        def _by(self, algorithm: str, parts: Parts, choose: forms.Choose) -> forms.Summary:
-            found = [choose(form, parts) for form in form_list]
+        def _by(self, algorithm: str, segments: Segments, choose: forms.Choose) -> forms.Summary:
+            found = [choose(form, segments) for form in form_list]
             return forms.Summary(sum(f.totals for f in found), sum(f.squared_norms for f in found))
 
     return Orthogonal()
@@ -184,7 +176,7 @@ def without_cross_terms(form_list: list[Form]) -> Form:
 )
 def test_a_missing_cross_term_is_found_out(name, monkeypatch):
     monkeypatch.setattr(batch, "combined", without_cross_terms)
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 def test_wrong_inner_products_of_a_tied_table_are_found_out(monkeypatch):
@@ -193,20 +185,20 @@ def test_wrong_inner_products_of_a_tied_table_are_found_out(monkeypatch):
         "analyze.gradients.forms.combination.inner_products",
         lambda rows, outer: torch.zeros(rows.count, dtype=torch.float64),
     )
-    found_out(case_of("tied-embedding"))
+    found_out(NAMED["tied-embedding"])
 
 
 def test_a_part_put_in_the_wrong_place_is_found_out(monkeypatch):
     put = Placed._put
     monkeypatch.setattr(Placed, "_put", lambda self, values: put(self, values).roll(1, 0))
-    found_out(case_of("attention-cross"))
+    found_out(NAMED["attention-cross"])
 
 
 def test_parts_that_overlap_taken_for_apart_are_found_out(monkeypatch):
     monkeypatch.setattr(
         "analyze.gradients.forms.combination.Sum", lambda parts: Apart(tuple(parts))
     )
-    found_out(case_of("tied-transposed"))
+    found_out(NAMED["tied-transposed"])
 
 
 @pytest.mark.parametrize("name", ["weight-norm", "low-rank", "tables", "spectral-norm"])
@@ -219,7 +211,7 @@ def test_a_derived_weight_taken_for_the_parameter_is_found_out(name, monkeypatch
         return Explicit(values * 0.5)
 
     monkeypatch.setattr(weights, "PulledBack", unpulled)
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
@@ -233,7 +225,7 @@ def test_a_wrong_rewrite_is_found_out(name, monkeypatch):
     function = getattr(torch, name)
     equivalent = partial(recurrent._stack_of_layers, broken)
     monkeypatch.setitem(rewrites.REWRITES, function, equivalent)
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 def test_the_proof_is_in_the_provenance():
@@ -246,7 +238,7 @@ def test_the_proof_is_in_the_provenance():
 
 
 def test_dead_unused_and_rounding_are_told_apart():
-    tree, _ = measured(next(c for c in CASES if c.name == "unused"))
+    tree, _ = measured(NAMED["unused"])
     proof = json.loads(tree.attrs["provenance"])["proof"]
     assert proof["zero_to_rounding"] == ["inner.bias"]
     assert "spare.weight" not in proof["unproven"]

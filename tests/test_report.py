@@ -17,8 +17,7 @@ from analyze.figures import layer_heatmap, network_over_training
 from analyze.figures.table import run_figures
 from analyze.pages.embedding import script_hash
 from analyze.pages.skeleton import HERE, LIBRARIES
-from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
-from analyze.pages.values import Value
+from analyze.pages.text import Value, breakable, cosine, in_words, loss, number, with_error
 from analyze.reports import write_report
 from analyze.reports.page import render_page
 from analyze.reports.summary import (
@@ -29,7 +28,7 @@ from analyze.reports.summary import (
     subset_summaries,
 )
 from analyze.statistics.warnings import describe, marks_of
-from tests.test_figures import STEPS, make_tree, with_chance
+from tests.trees import STEPS, make_tree, with_chance
 
 DASH = "\N{EN DASH}"
 EVIL = '<script>alert("x")</script>'

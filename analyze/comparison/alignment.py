@@ -17,6 +17,7 @@ from analyze.comparison.loss_levels import (
     training_loss,
 )
 from analyze.comparison.runs import Run, joined
+from analyze.errors import InputError
 from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import OK
 
@@ -104,20 +105,20 @@ class AlignedByLoss(Aligned):
         """The loss as crossings have it, linear in its logarithm; accuracy linear."""
         with np.errstate(divide="ignore", invalid="ignore"):
             logarithm = np.log(dataset["loss"])
-        found = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
+        root = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
         reached = np.isfinite(self.crossings[run].weight)
         status = np.where(reached, OK, NOT_REACHED).astype(object)
-        return found.assign(loss=np.exp(found["loss"]), status=("checkpoint", status))
+        return root.assign(loss=np.exp(root["loss"]), status=("checkpoint", status))
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
         """From the interpolated alpha, as errors cannot be interpolated; no band of chance."""
-        found = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
+        values = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
         kept = [name for name in dataset if "checkpoint" not in dataset[name].dims]
-        return found.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
+        return values.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
 
-    def alpha(self, found: xr.Dataset, run: int) -> xr.Dataset:
+    def alpha(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
         """Replicates interpolated as the values are, and the error of that."""
-        at = alpha_at(found, self.crossings[run])
+        at = alpha_at(dataset, self.crossings[run])
         return at.assign_coords(checkpoint=self.labels(self.every))
 
 
@@ -127,5 +128,11 @@ def aligned(runs: Sequence[Run], align: str) -> Aligned:
     Raises:
         InputError: no such alignment, or nothing that is shared.
     """
-    matching.check_alignment(align)
+    if align not in ALIGNMENTS:
+        raise InputError(
+            "there is no such alignment",
+            found=f"align by {align!r}",
+            expected=f"one of {', '.join(ALIGNMENTS)}",
+            fix="--align step",
+        )
     return AlignedByLoss(runs, align) if align == "loss" else Aligned(runs, align)

@@ -49,8 +49,7 @@ def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
 
 def first_difference(pairs: xr.Dataset, along: str) -> xr.DataArray:
     """Where each pair first differs significantly, ``(pair, subset)``; NaN where it never does."""
-    found = pairs["p_value_adjusted"] <= RATE
-    places = pairs[along].where(found)
+    places = pairs[along].where(pairs["p_value_adjusted"] <= RATE)
     first = places.max("checkpoint") if along == "training_loss" else places.min("checkpoint")
     return first.rename(f"first_significant_{along}")
 

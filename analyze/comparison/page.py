@@ -19,7 +19,7 @@ from analyze.figures.table import OF_A_COMPARISON
 from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
-from analyze.pages.values import Value
+from analyze.pages.text import Value
 from analyze.probes.subsets import ALL
 from analyze.results.provenance import along, provenance
 from analyze.results.tree import OK

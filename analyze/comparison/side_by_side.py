@@ -21,10 +21,10 @@ from analyze.comparison.settings import differing_settings
 from analyze.errors import InputError
 from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import SCHEMA_VERSION
+from analyze.results.variables import described_comparison
 from analyze.statistics import estimate, group_by
 from analyze.statistics.grouping import block_of
 from analyze.statistics.ratios import log_ratio
-from analyze.statistics.variables import described_comparison
 
 MEASURES = ("m_coherence", "m_coherence_stderr", "m_coherence_lower", "m_coherence_upper",
             "alpha_unbiased", "alpha_unbiased_stderr", "null_lower", "null_upper")  # fmt: skip
@@ -74,10 +74,10 @@ def compare(
     places = aligned(runs, align)
     root = places.stacked([places.root(side.root(), k) for k, side in enumerate(sides)])
     root = root.assign(probes=("run", np.array(probes, dtype=object)))
-    tables, own = {"/": root}, {}
+    tables, measured = {"/": root}, {}
     for name in ("network", "layers"):
-        own[name] = [side.alpha(name) for side in sides]
-        alphas = [places.alpha(alpha, k) for k, alpha in enumerate(own[name])]
+        measured[name] = [side.alpha(name) for side in sides]
+        alphas = [places.alpha(alpha, k) for k, alpha in enumerate(measured[name])]
         tables[f"/{name}"] = places.stacked(
             [places.measures(s.measures(name), alphas[k], k) for k, s in enumerate(sides)]
         )
@@ -87,7 +87,7 @@ def compare(
             tables[f"/groups/{name}"] = over_seeds(tables[f"/{name}"], counts, groups)
     along = ALIGNMENTS[align]
     first = first_difference(tables["/pairs/network"], along)
-    equal = at_equal_loss(own["network"], runs).reindex(subset=root["subset"].values)
+    equal = at_equal_loss(measured["network"], runs).reindex(subset=root["subset"].values)
     events = peaks(tables["/network"], along).assign({str(first.name): first}).merge(equal)
     tables["/events"] = events
     tree = xr.DataTree.from_dict({k: described_comparison(v) for k, v in tables.items()})

@@ -22,14 +22,9 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     return stacked(results, panels, x, [2.1] * len(panels))
 
 
-def applies(results: xr.DataTree, x: str | None) -> bool:
-    """Whether there are two subsets besides ``all``."""
-    return results.sizes["subset"] > 2
-
-
 FIGURE = FigureEntry(
     "between_subsets", "Cosines between subsets, and cross help",
     "Cosines between the subsets' mean gradients, and how far a step along one subset's gradient "
     "lowers the other's loss.",
-    figure, applies, section="subsets",
+    figure, lambda results: results.sizes["subset"] > 2, section="subsets",
 )  # fmt: skip

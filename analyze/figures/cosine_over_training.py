@@ -19,11 +19,7 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     A pair of subsets each; where these are more than six, each subset with all training probes.
     Then there are no intervals. These are Student's t of the jackknife over folds, cut at -1 and
     1. A mean gradient that is mostly noise brings the cosine nearer to 0.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
+    ``x`` is that of ``training``.
     """
     network, along = results["network"].to_dataset(), training(results, x)
     chosen = pairs(results)

@@ -25,12 +25,7 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
 
     First-order and per unit of learning rate; it is the same in both directions. Above 0 the two
     help each other, below 0 they harm. The line of a subset and itself is among different examples.
-    The axis is logarithmic to both sides of 0.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
+    The axis is logarithmic to both sides of 0. ``x`` is that of ``training``.
     """
     values, along = results["network"].to_dataset()["cross_help"], training(results, x)
     lines = {pair: pair.values(values) for pair in pairs(results, within=True)}

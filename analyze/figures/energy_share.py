@@ -25,7 +25,7 @@ SMALLEST = 0.03  # share of a layer with a name
 FEW = 40  # layers that are told apart by lines between them
 
 
-def has_energy(results: xr.DataTree, x: str | None = None) -> bool:
+def has_energy(results: xr.DataTree) -> bool:
     """Whether the shares are known; results of older versions do not have them."""
     return "energy_share" in results["layers"].to_dataset()
 
@@ -35,13 +35,8 @@ def draw(results: xr.DataTree, ax: Axes, subset: str = ALL, *, x: str | None = N
 
     The m-coherence of the network is the mean of its layers' weighted by these shares. Layers with
     large shares at the end are named there, of many also the first and the last one. Along the
-    loss, which may turn back, the checkpoints keep their order and equal distances.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        subset: Whose gradients.
-        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
+    loss, which may turn back, the checkpoints keep their order and equal distances; ``x`` is that
+    of ``training``.
     """
     values = results["layers"].to_dataset()["energy_share"].sel(subset=subset)
     share, along = values.transpose("checkpoint", "layer").values, training(results, x)

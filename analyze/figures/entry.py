@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 
-def always(tree: xr.DataTree, asked: Any) -> bool:
+def always(tree: xr.DataTree) -> bool:
     """For figures that every tree has the numbers for."""
     return True
 
@@ -25,7 +25,7 @@ class FigureEntry:
         caption: What its marks mean; a function of the tree where that depends on it.
         draw: ``draw(tree, choice) -> Figure``. The choice of a run is its axis, ``x`` as for
             ``training``; the choice of a comparison is one of those that ``each`` gives.
-        applies: ``applies(tree, asked)``: whether the tree has the numbers for it.
+        applies: Whether a tree has the numbers for it.
         each: ``each(tree, asked)``, a choice for the name of each file; without it one figure.
         section: The section of the page that shows it; empty for files only.
         leading: Whether its section begins with it: no title of its own, and however large it is
@@ -36,7 +36,7 @@ class FigureEntry:
     title: str
     caption: str | Callable[[xr.DataTree], str]
     draw: Callable[[xr.DataTree, Any], Figure]
-    applies: Callable[[xr.DataTree, Any], bool] = always
+    applies: Callable[[xr.DataTree], bool] = always
     each: Callable[[xr.DataTree, Any], Mapping[str, Any]] | None = None
     section: str = ""
     leading: bool = False
@@ -46,13 +46,8 @@ class FigureEntry:
         return self.caption if isinstance(self.caption, str) else self.caption(tree)
 
     def figures(self, tree: xr.DataTree, asked: Any) -> dict[str, Figure]:
-        """Its figures by the names of their files; none where it does not apply.
-
-        Args:
-            tree: Results of a run, or a comparison.
-            asked: The axis of a run, or further pairs of a comparison.
-        """
-        if not self.applies(tree, asked):
+        """Its figures by the names of their files; asked is ``x`` of a run, or further pairs."""
+        if not self.applies(tree):
             return {}
         choices = {self.name: asked} if self.each is None else self.each(tree, asked)
         return {name: self.draw(tree, choice) for name, choice in choices.items()}

@@ -51,14 +51,9 @@ def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
     return run_lines.subset_panels(comparison, draw)
 
 
-def applies(comparison: xr.DataTree, asked: object) -> bool:
-    """Whether runs were grouped."""
-    return "groups" in comparison.children
-
-
 FIGURE = FigureEntry(
     "groups", "Groups of runs over training",
     "The mean over the runs of each group, its 95 % interval over seeds, and its runs faintly; all "
     "at the size of the smallest run of the group.",
-    figure, applies, section="static", leading=True,
+    figure, lambda comparison: "groups" in comparison.children, section="static", leading=True,
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +22,7 @@ from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import figure_text
-from analyze.figures.panels import LONGEST, TALLEST, WIDTH, probe_count, table_height
+from analyze.figures.panels import LONGEST, grid, probe_count, table_height
 from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
@@ -80,21 +79,16 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     """A heat map for each subset, with common names, order and colours."""
     subsets = shown_subsets(results)
     columns = min(len(subsets), PANELS)
-    rows = math.ceil(len(subsets) / columns)
     height = table_height(results["layers"].sizes["layer"])
     with style():
-        figure = Figure(figsize=(WIDTH, min(rows * (height + 0.9), TALLEST)))
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for ax in grid.flat[len(subsets) :]:
-            ax.remove()
-        for k, (name, label) in enumerate(subsets.items()):
-            ax, first = grid.flat[k], k % columns == 0
-            draw(results, ax, name, x=x, names=first, colourbar=k == columns - 1)
+        figure, axes = grid(len(subsets), columns, height + 0.9)
+        for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
+            draw(results, ax, name, x=x, names=k % columns == 0, colourbar=k == columns - 1)
             title = f"{figure_text(label, LONGEST)}\nm = {probe_count(results, name):,}"
             ax.set_title(title, color=INK)
-            if k // columns < rows - 1 and k + columns < len(subsets):
+            if k + columns < len(subsets):
                 ax.set_xlabel("")
-        _one_label(figure, list(grid.flat)[: len(subsets)])
+        _one_label(figure, axes)
     return figure
 
 

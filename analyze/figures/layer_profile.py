@@ -20,7 +20,7 @@ from analyze.figures.intervals import half_width
 from analyze.figures.lines import EndLabel, draw_guide, shown_subsets, write_end_labels
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
-from analyze.figures.panels import TALLEST, WIDTH, probe_count
+from analyze.figures.panels import grid, probe_count
 from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
@@ -130,12 +130,11 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     """A panel for each subset."""
     subsets = shown_subsets(results)
     with style():
-        figure = Figure(figsize=(WIDTH, min(1.25 * len(subsets) + 1.1, TALLEST)))
-        grid = figure.subplots(len(subsets), 1, sharex=True, squeeze=False)[:, 0]
+        figure, axes = grid(len(subsets), 1, 1.25, 1.1, sharex=True)
         figure.supylabel("m-coherence (examples)", fontsize=8)
         # Twice: layers' names take height from the panels, by which labels are set apart.
         for _ in range(2):
-            for k, (ax, (name, label)) in enumerate(zip(grid, subsets.items(), strict=True)):
+            for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
                 ax.clear()
                 draw(results, ax, name, x=x, names=k == len(subsets) - 1)
                 title = f"{figure_text(label, LONGEST_TITLE)}, m = {probe_count(results, name):,}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import xarray as xr
@@ -13,7 +12,7 @@ from analyze.errors import InputError, listed
 from analyze.figures.cells import label_checkpoints, label_layers
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import TALLEST, WIDTH, table_height
+from analyze.figures.panels import grid, table_height
 from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
 from analyze.figures.style import style
@@ -82,22 +81,18 @@ def ratio_maps(
         names: Above each; by default its subset and size.
     """
     columns = max(1, min(COLUMNS, len(panels)))
-    rows = max(1, math.ceil(len(panels) / columns))
     height = table_height(comparison["layers"].sizes["layer"], 0.15, 0.06, 1.5)
-    if rows > 2:  # many of them: an overview
+    if len(panels) > 2 * columns:  # an overview
         height = min(height, 2.4)
     with style():
-        figure = Figure(figsize=(WIDTH, min(rows * (height + 0.6) + 0.5, TALLEST)))
-        grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for k, (ax, (pair, subset)) in enumerate(zip(grid, panels, strict=False)):
+        figure, axes = grid(len(panels), columns, height + 0.6, 0.5)
+        for k, (ax, (pair, subset)) in enumerate(zip(axes, panels, strict=True)):
             last = k == min(columns, len(panels)) - 1
             draw(comparison, ax, pair, subset, names=k % columns == 0, colourbar=last)
             name = names[k] if names else ax.get_title(loc="left")
             ax.set_title(figure_text(name, LONGEST), loc="left")
             figure.supxlabel(ax.get_xlabel(), fontsize=8)
             ax.set_xlabel("")
-        for ax in grid[len(panels) :]:
-            ax.remove()
         figure.suptitle(figure_text(title), fontsize=9)
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import xarray as xr
@@ -33,6 +34,24 @@ def stacked(
             ax.set_xlabel("")
         figure.align_ylabels()
     return figure
+
+
+def grid(
+    count: int,
+    columns: int,
+    height: float,
+    more: float = 0.0,
+    *,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels in columns, ``height`` inches a row and some more."""
+    rows = max(1, math.ceil(count / columns))
+    figure = Figure(figsize=(WIDTH, min(rows * height + more, TALLEST)))
+    axes = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
 
 
 def table_height(

@@ -16,7 +16,7 @@ from analyze.figures.coherence_over_training import coherence_limits, set_cohere
 from analyze.figures.colours import FURTHER, INK, MARKERS, ROLES, SURFACE
 from analyze.figures.lines import draw_guide, marked
 from analyze.figures.names import figure_text, legend_label, unmarked
-from analyze.figures.panels import WIDTH
+from analyze.figures.panels import grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
 from analyze.results.provenance import along
@@ -115,25 +115,21 @@ def subset_panels(
     """A panel for each subset, in two columns on the same axes, with one legend below."""
     subsets = [str(name) for name in comparison["network"].to_dataset()["subset"].values]
     columns = min(2, len(subsets))
-    rows = math.ceil(len(subsets) / columns)
+    legend = 0.18 * math.ceil(comparison.sizes["run"] / LEGEND) + 0.3  # inches
     with style():
         named: dict[str, Artist] = {}
-        lines = math.ceil(comparison.sizes["run"] / LEGEND)
-        figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.18 * lines + 0.3))
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for k, (ax, subset) in enumerate(zip(grid.flat, subsets, strict=False)):
+        figure, axes = grid(len(subsets), columns, 2.2, legend, sharex=True, sharey=True)
+        for k, (ax, subset) in enumerate(zip(axes, subsets, strict=True)):
             draw(comparison, ax, subset)
             lowest = k + columns >= len(subsets)
             ax.tick_params(labelbottom=lowest)
             ax.set_xlabel(ax.get_xlabel() if lowest else "")
             ax.set_ylabel(ax.get_ylabel() if k % columns == 0 else "")
-            handles, names = ax.get_legend_handles_labels()
-            named |= {str(n): h for n, h in zip(names, handles, strict=True)}
-        for ax in grid.flat[len(subsets) :]:
-            ax.remove()
-        legend = figure.legend(
+            handles, labels = ax.get_legend_handles_labels()
+            named |= {str(n): h for n, h in zip(labels, handles, strict=True)}
+        names = figure.legend(
             handles=list(named.values()), labels=list(named), loc="outside lower center",
             ncols=LEGEND, frameon=False, fontsize=7,
         )  # fmt: skip
-        unmarked(legend)
+        unmarked(names)
     return figure

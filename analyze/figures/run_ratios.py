@@ -19,14 +19,9 @@ def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
     return ratio_maps(comparison, panels, title, others)
 
 
-def applies(comparison: xr.DataTree, asked: object) -> bool:
-    """Whether there are three runs; of two there is one ratio only."""
-    return comparison.sizes["run"] > 2
-
-
 FIGURE = FigureEntry(
     "ratios", "Ratio of layers, every run against the first",
     "A panel for each run, layers against checkpoints. Grey: not significant. Hatched: not in "
     "both runs, or too close to 0.",
-    figure, applies,
+    figure, lambda comparison: comparison.sizes["run"] > 2,  # of two there is one ratio only
 )  # fmt: skip

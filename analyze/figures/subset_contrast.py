@@ -11,7 +11,7 @@ from analyze.errors import InputError
 from analyze.figures.cells import label_checkpoints, label_layers, names_and_types
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import TALLEST, WIDTH, table_height
+from analyze.figures.panels import grid, table_height
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
 from analyze.figures.style import style
 from analyze.figures.training import training
@@ -92,18 +92,14 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     compared = contrast(results, FIRST, SECOND, layers="layers")
     height = table_height(results["layers"].sizes["layer"])
     with style():
-        figure = Figure(figsize=(WIDTH, min(height + 0.9, TALLEST)))
-        for k, (ax, quantity) in enumerate(zip(figure.subplots(1, 2), QUANTITIES, strict=True)):
+        figure, axes = grid(2, 2, height + 0.9)
+        for k, (ax, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
             draw(results, ax, quantity=quantity, x=x, compared=compared, names=k == 0)
     return figure
 
 
-def applies(results: xr.DataTree, x: str | None) -> bool:
-    """Whether there are clean and corrupted examples."""
-    return has_contrast(results)
-
-
 FIGURE = FigureEntry(
     "clean_corrupted", "Clean against corrupted examples in every layer",
-    "Ratio and difference; what is not significant is grey.", figure, applies, section="layers",
+    "Ratio and difference; what is not significant is grey.",
+    figure, has_contrast, section="layers",
 )  # fmt: skip

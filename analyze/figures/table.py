@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures import (
     between_subsets,
-    coherence_against_loss,
+    coherence_over_training,
     energy_share,
     groups_over_training,
     layer_heatmap,
@@ -30,7 +30,7 @@ from analyze.figures.entry import FigureEntry
 # In the order of the page.
 OF_A_RUN: tuple[FigureEntry, ...] = (
     network_over_training.FIGURE,
-    coherence_against_loss.FIGURE,
+    coherence_over_training.FIGURE,
     between_subsets.FIGURE,
     layer_heatmap.FIGURE,
     subset_contrast.FIGURE,

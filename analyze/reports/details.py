@@ -14,8 +14,7 @@ from analyze.figures.intervals import half_width
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.training import training
-from analyze.pages.embedding import packed
-from analyze.pages.values import DASHES
+from analyze.pages.embedding import DASHES, packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 from analyze.statistics.ratios import RATE

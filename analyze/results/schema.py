@@ -7,6 +7,7 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
+from analyze.statistics.variables import VARIABLES
 
 NUMBER, TEXT = "iufb", "UOS"
 COHERENCE = ("m_coherence", "m_coherence_stderr")
@@ -37,7 +38,7 @@ UNIQUE = {
     "/layers": ("layer",),
     "/parameters": ("parameter", "cell"),
 }
-PAIRS = ("gradient_dot", "gradient_cosine", "gradient_cosine_stderr", "cross_help")
+PAIRS = [name for name, variable in VARIABLES.items() if variable.between]
 
 
 def faults(tree: xr.DataTree) -> list[str]:
@@ -45,8 +46,8 @@ def faults(tree: xr.DataTree) -> list[str]:
     missing = [name for group in REQUIRED for name in _lacking(tree, group)]
     if missing:
         return [f"{listed(missing)} missing"]
-    found = [fault for group in REQUIRED for fault in _of_other_form(tree, group)]
-    return found or [*_labels(tree), *_coherence(tree), *_attributes(tree)]
+    wrong = [fault for group in REQUIRED for fault in _of_other_form(tree, group)]
+    return wrong or [*_labels(tree), *_coherence(tree), *_attributes(tree)]
 
 
 def _lacking(tree: xr.DataTree, group: str) -> list[str]:
@@ -55,31 +56,31 @@ def _lacking(tree: xr.DataTree, group: str) -> list[str]:
 
 
 def _of_other_form(tree: xr.DataTree, group: str) -> list[str]:
-    found = []
+    wrong = []
     for name, (dims, kinds) in REQUIRED[group].items():
         variable = tree[group].variables[name]
         if set(variable.dims) != set(dims) or variable.dtype.kind not in kinds:
             form = f"{', '.join(map(str, variable.dims))} of {variable.dtype}"
-            found.append(f"{group.rstrip('/')}/{name} ({form})")
-    return found
+            wrong.append(f"{group.rstrip('/')}/{name} ({form})")
+    return wrong
 
 
 def _labels(tree: xr.DataTree) -> list[str]:
-    """Names by which rows are found: each once, texts, and those of the subsets the same."""
-    found = []
+    """Names by which rows are wrong: each once, texts, and those of the subsets the same."""
+    wrong = []
     for group, names in UNIQUE.items():
         for name in names:
             labels = _texts_of(tree, group, name)
             if len(set(labels)) != len(labels) or not labels:
-                found.append(f"labels of {group.rstrip('/')}/{name} that are not different texts")
+                wrong.append(f"labels of {group.rstrip('/')}/{name} that are not different texts")
     subsets = _texts_of(tree, "/", "subset")
     if ALL not in subsets:
-        found.append(f"no subset {ALL!r}")
+        wrong.append(f"no subset {ALL!r}")
     if not set(_texts_of(tree, "/parameters", "cell_subset")) <= set(subsets):
-        found.append("cells of other subsets")
+        wrong.append("cells of other subsets")
     if not set(_texts_of(tree, "/parameters", "layer")) <= set(_texts_of(tree, "/layers", "layer")):
-        found.append("parameters of other layers")
-    return found
+        wrong.append("parameters of other layers")
+    return wrong
 
 
 def _texts_of(tree: xr.DataTree, group: str, name: str) -> list[str]:
@@ -90,15 +91,15 @@ def _texts_of(tree: xr.DataTree, group: str, name: str) -> list[str]:
 
 def _coherence(tree: xr.DataTree) -> list[str]:
     """Variables of coherence that are there have the dimensions of the others."""
-    found = []
+    wrong = []
     for group, own in (("network", set()), ("layers", {"layer"})):
         table = tree.children[group].to_dataset(inherit=False)
         for name, variable in table.data_vars.items():
             dims = {"checkpoint", "subset", *own} | ({"subset_other"} if name in PAIRS else set())
             ours = variable.attrs.get("long_name") is not None or name in PAIRS
             if ours and (set(variable.dims) != dims or variable.dtype.kind not in NUMBER):
-                found.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
-    return found
+                wrong.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
+    return wrong
 
 
 def _attributes(tree: xr.DataTree) -> list[str]:

@@ -13,9 +13,9 @@ import xarray as xr
 from analyze.gradients.measurement import Measurement, ParameterRow
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.subsets import ALL
+from analyze.results.variables import described
 from analyze.statistics import warnings
 from analyze.statistics.derived import derived
-from analyze.statistics.variables import described
 
 SCHEMA_VERSION = 1
 EXAMPLES_LIMIT = 256 << 20  # bytes of /examples that `auto` writes

@@ -16,10 +16,10 @@ from torch import Tensor
 from analyze.gradients.calibrate.dependence import Meeting
 from analyze.gradients.calibrate.recording import Record, Recording, record
 from analyze.gradients.data.example_axes import (
-    ExampleLayout,
+    ExampleAxis,
     agrees,
     changed_entries,
-    possible_layouts,
+    possible_axes,
 )
 from analyze.gradients.model.replica import Inputs, Replica
 from analyze.gradients.rules.one_call import flattened
@@ -38,9 +38,9 @@ class Evidence:
         record: The call over two examples, its arguments as they were then.
         weights: Place among the arguments to the weight there.
         data: Places of the arguments that depend on the examples.
-        arguments: Place to the layouts that explain what changed there, for all arguments that
+        arguments: Place to the axes that explain what changed there, for all arguments that
             grow with the batch.
-        output: The layouts that explain the gradients at the result; None where a call has several
+        output: The axes that explain the gradients at the result; None where a call has several
             results.
         ragged: Whether the call has another size where one example is exchanged for another.
         chosen: Whether the examples' values choose its rows, or their order.
@@ -49,28 +49,28 @@ class Evidence:
     record: Record
     weights: dict[str, Weight]
     data: frozenset[str]
-    arguments: dict[str, list[ExampleLayout]]
-    output: list[ExampleLayout] | None
+    arguments: dict[str, list[ExampleAxis]]
+    output: list[ExampleAxis] | None
     ragged: bool = False
     chosen: bool = False
 
     @property
-    def output_layout(self) -> ExampleLayout | None:
-        """The one layout of the result; where several will do, one that an argument has too."""
+    def output_axis(self) -> ExampleAxis | None:
+        """The one axis of the result; where several will do, one that an argument has too."""
         left = self.output or []
         if len(left) > 1:
             left = [at for at in left if any(at in own for own in self.arguments.values())]
         return left[0] if len(left) == 1 else None
 
     @property
-    def argument_layouts(self) -> dict[str, ExampleLayout]:
-        """Layouts of the arguments, for those that have just one; the result's where it will do."""
+    def argument_axes(self) -> dict[str, ExampleAxis]:
+        """Axes of the arguments, for those that have just one; the result's where it will do."""
         found = {}
         for place, left in self.arguments.items():
             if len(left) == 1:
                 found[place] = left[0]
-            elif self.output_layout in left:
-                found[place] = left[left.index(self.output_layout)]
+            elif self.output_axis in left:
+                found[place] = left[left.index(self.output_axis)]
         return found
 
 
@@ -107,7 +107,7 @@ def gather(
             _narrow(arguments[number], tensors_of(before), tensors_of(after), example)
             if _shapes(before) != _shapes(after):
                 ragged.add(number)
-    outputs = _layouts_of_outputs(base, met)
+    outputs = _axes_of_outputs(base, met)
     found = []
     for m in met:
         places = tensors_of(first[m.number])
@@ -131,13 +131,13 @@ def row_by_row(evidence: Evidence) -> Evidence | None:
         None where data and output have other rows.
     """
     tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
-    axis = evidence.output_layout.axis if evidence.output_layout else 0
+    axis = evidence.output_axis.dim if evidence.output_axis else 0
     given = [outputs[0], *(tensors[place] for place in evidence.data)]
     if evidence.output is None or any(t.dim() <= axis for t in given):
         return None
     if len({t.shape[axis] for t in given}) != 1:
         return None
-    at = [ExampleLayout(axis)]
+    at = [ExampleAxis(axis)]
     return replace(evidence, arguments=dict.fromkeys(evidence.data, at), output=at)
 
 
@@ -175,33 +175,33 @@ def _exchanges(sizes: Iterable[int], available: int) -> Iterator[tuple[int, int,
             yield n, example, exchanged
 
 
-def _possible(batches: Mapping[int, dict[str, Tensor]]) -> dict[str, list[ExampleLayout]]:
-    """Layouts by shape alone, of the arguments that grow with the batch."""
+def _possible(batches: Mapping[int, dict[str, Tensor]]) -> dict[str, list[ExampleAxis]]:
+    """Axes by shape alone, of the arguments that grow with the batch."""
     found = {}
     for place in next(iter(batches.values())):
         shapes = {n: batch[place].shape for n, batch in batches.items()}
         if len(set(shapes.values())) > 1:
-            found[place] = possible_layouts(shapes)
+            found[place] = possible_axes(shapes)
     return found
 
 
 def _narrow(
-    layouts: dict[str, list[ExampleLayout]],
+    axes: dict[str, list[ExampleAxis]],
     before: dict[str, Tensor],
     after: dict[str, Tensor],
     example: int,
 ) -> None:
-    """Keep the layouts that explain what changed when one example was exchanged."""
-    for place, left in layouts.items():
+    """Keep the axes that explain what changed when one example was exchanged."""
+    for place, left in axes.items():
         if before[place].shape != after[place].shape:
-            layouts[place] = []
+            axes[place] = []
         else:
             changed = changed_entries(before[place], after[place])
-            layouts[place] = [at for at in left if agrees(at, changed, example)]
+            axes[place] = [at for at in left if agrees(at, changed, example)]
 
 
-def _layouts_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[ExampleLayout]]:
-    """Layouts outside of which the gradient of one example's output is zero, by call."""
+def _axes_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[ExampleAxis]]:
+    """Axes outside of which the gradient of one example's output is zero, by call."""
     place = {
         m.number: next(
             k
@@ -215,7 +215,7 @@ def _layouts_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[
         n: {m: recording.counted[m].outputs[k] for m, k in place.items()}
         for n, recording in base.items()
     }
-    found = {m: possible_layouts({n: results[n][m].shape for n in base}) for m in place}
+    found = {m: possible_axes({n: results[n][m].shape for n in base}) for m in place}
     for n in base:
         for example in range(n):
             for m, gradient in _gradients(base[n].output, results[n], example):

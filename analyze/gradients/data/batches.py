@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from analyze.gradients.data.parts import Parts
+from analyze.gradients.data.segments import Segments
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Examples of one cell in a batch.
+class CellRows:
+    """The examples of one cell in a batch.
 
     Args:
         cell: Its number.
@@ -26,28 +26,28 @@ class Piece:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pieces of one cell or several, in the order of the cells."""
+    """Examples of one cell or several, in the order of the cells; no cell comes twice."""
 
-    pieces: tuple[Piece, ...]
+    by_cell: tuple[CellRows, ...]
 
     @cached_property
     def rows(self) -> np.ndarray:
         """``[N]``, of the probe set."""
-        return np.concatenate([piece.rows for piece in self.pieces])
+        return np.concatenate([of_cell.rows for of_cell in self.by_cell])
 
     @cached_property
     def cells(self) -> np.ndarray:
-        """``[S]``, the cell of each piece; no cell has two."""
-        return np.array([piece.cell for piece in self.pieces])
+        """``[S]``, the cell of each segment."""
+        return np.array([of_cell.cell for of_cell in self.by_cell])
 
     @cached_property
-    def parts(self) -> Parts:
-        """The pieces, as the engine's sums know them."""
-        return Parts([len(piece.rows) for piece in self.pieces])
+    def segments(self) -> Segments:
+        """Where the examples of each cell lie in the batch."""
+        return Segments([len(of_cell.rows) for of_cell in self.by_cell])
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """``[P, N]`` to ``[P, S]``: added up over each piece."""
-        starts = [first for first, _ in self.parts.bounds]
+        """``[P, N]`` to ``[P, S]``: added up over each segment."""
+        starts = [first for first, _ in self.segments.bounds]
         return np.add.reduceat(values, starts, axis=1)
 
 
@@ -60,44 +60,44 @@ def batches(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch
     Args:
         cells: Rows of each cell; none where a cell is empty.
         size: Examples of a batch.
-        most: Pieces of a batch, which ends early where it has so many.
+        most: Cells of a batch, which ends early where it has so many.
     """
     before: Batch | None = None
-    for batch in _full(cells, size, most):
-        kept, here = before, batch
-        if kept is not None and most > 1 and len(batch.rows) == 1 and len(kept.rows) > 2:
-            kept, here = _with_a_mate(kept, batch)
-        if kept is not None:
-            yield kept
-        before = here
+    for full in _full(cells, size, most):
+        batch = full
+        if before is not None:
+            if most > 1 and len(batch.rows) == 1 and len(before.rows) > 2:
+                before, batch = _with_a_mate(before, batch)
+            yield before
+        before = batch
     if before is not None:
         yield before
 
 
 def _with_a_mate(before: Batch, alone: Batch) -> tuple[Batch, Batch]:
     """The last example of a batch goes to the one after it."""
-    *others, last = before.pieces
-    kept, moved = Piece(last.cell, last.rows[:-1]), Piece(last.cell, last.rows[-1:])
-    (single,) = alone.pieces
-    pieces: tuple[Piece, ...] = (moved, single)
+    *others, last = before.by_cell
+    kept, moved = CellRows(last.cell, last.rows[:-1]), CellRows(last.cell, last.rows[-1:])
+    (single,) = alone.by_cell
+    mates: tuple[CellRows, ...] = (moved, single)
     if moved.cell == single.cell:
-        pieces = (Piece(single.cell, np.concatenate([moved.rows, single.rows])),)
+        mates = (CellRows(single.cell, np.concatenate([moved.rows, single.rows])),)
     left = (*others, kept) if len(kept.rows) else tuple(others)
-    return Batch(left), Batch(pieces)
+    return Batch(left), Batch(mates)
 
 
 def _full(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch]:
-    """Full batches, but for those with too many pieces and the last."""
-    pieces: list[Piece] = []
+    """Full batches, but for those with too many cells and the last."""
+    by_cell: list[CellRows] = []
     room = size
     for cell, rows in enumerate(cells):
         done = 0
         while done < len(rows):
-            own = rows[done : done + room]
-            pieces.append(Piece(cell, own))
-            done, room = done + len(own), room - len(own)
-            if room == 0 or len(pieces) == most:
-                yield Batch(tuple(pieces))
-                pieces, room = [], size
-    if pieces:
-        yield Batch(tuple(pieces))
+            some = rows[done : done + room]
+            by_cell.append(CellRows(cell, some))
+            done, room = done + len(some), room - len(some)
+            if room == 0 or len(by_cell) == most:
+                yield Batch(tuple(by_cell))
+                by_cell, room = [], size
+    if by_cell:
+        yield Batch(tuple(by_cell))

@@ -23,17 +23,20 @@ CHANGED = 1e-5
 
 
 @dataclass(frozen=True)
-class ExampleLayout:
-    """Examples along ``axis``, whose size is ``before * N * after``, read in this order."""
+class ExampleAxis:
+    """The axis ``dim`` along which the examples lie.
 
-    axis: int
+    Its size is ``before * N * after``, read in this order.
+    """
+
+    dim: int
     before: int = 1
     after: int = 1
 
     @cached_property
     def plain(self) -> bool:
         """Whether each row is an example."""
-        return self.axis == 0 and self.before == self.after == 1
+        return self.dim == 0 and self.before == self.after == 1
 
     @property
     def positions(self) -> int:
@@ -42,13 +45,13 @@ class ExampleLayout:
 
     def count(self, tensor: Tensor) -> int:
         """N, the number of examples in ``tensor``."""
-        return tensor.shape[self.axis] // self.positions
+        return tensor.shape[self.dim] // self.positions
 
     def fits(self, tensor: Tensor, examples: int) -> bool:
         """Whether ``tensor`` has so many examples along the axis."""
         return (
-            tensor.dim() > self.axis
-            and tensor.shape[self.axis] == self.before * examples * self.after
+            tensor.dim() > self.dim
+            and tensor.shape[self.dim] == self.before * examples * self.after
         )
 
     def examples_first(self, tensor: Tensor) -> Tensor:
@@ -59,8 +62,8 @@ class ExampleLayout:
         """
         if self.plain:
             return tensor.unsqueeze(1)
-        split = tensor.unflatten(self.axis, (self.before, -1, self.after))
-        return split.movedim((self.axis + 1, self.axis, self.axis + 2), (0, 1, 2)).flatten(1, 2)
+        split = tensor.unflatten(self.dim, (self.before, -1, self.after))
+        return split.movedim((self.dim + 1, self.dim, self.dim + 2), (0, 1, 2)).flatten(1, 2)
 
     def rows(self, tensor: Tensor) -> Tensor:
         """``[N * positions, ...]``: what ``examples_first`` gives, example by example."""
@@ -79,38 +82,38 @@ class ExampleLayout:
 
     def single(self, tensor: Tensor) -> Tensor:
         """``[N, *shape]`` where ``shape`` is that of a batch of one example."""
-        split = tensor.unflatten(self.axis, (self.before, -1, self.after))
-        return split.movedim(self.axis + 1, 0).flatten(self.axis + 1, self.axis + 2)
+        split = tensor.unflatten(self.dim, (self.before, -1, self.after))
+        return split.movedim(self.dim + 1, 0).flatten(self.dim + 1, self.dim + 2)
 
     def masked(self, tensor: Tensor, start: int, stop: int) -> Tensor:
         """``[stop - start, *shape]``: the whole tensor, zero outside of one example each."""
-        size = tensor.shape[self.axis]
+        size = tensor.shape[self.dim]
         place = torch.arange(size, device=tensor.device) // self.after % self.count(tensor)
         examples = torch.arange(start, stop, device=tensor.device)
-        own = (place == examples[:, None]).to(tensor.dtype)  # [n, size]
-        shape = [len(own)] + [1] * tensor.dim()
-        shape[1 + self.axis] = size
-        return own.view(shape) * tensor
+        kept = (place == examples[:, None]).to(tensor.dtype)  # [n, size]
+        shape = [len(kept)] + [1] * tensor.dim()
+        shape[1 + self.dim] = size
+        return kept.view(shape) * tensor
 
 
-def possible_layouts(sizes: dict[int, torch.Size]) -> list[ExampleLayout]:
-    """Layouts whose axis grows with the batch; ``sizes`` maps batch sizes to shapes."""
+def possible_axes(sizes: dict[int, torch.Size]) -> list[ExampleAxis]:
+    """All that grow with the batch; ``sizes`` maps batch sizes to shapes."""
     shape = next(iter(sizes.values()))
     if any(len(s) != len(shape) for s in sizes.values()):
         return []
-    found = []
-    for axis in range(len(shape)):
-        others = {s[:axis] + s[axis + 1 :] for s in sizes.values()}
-        factors = {s[axis] / n for n, s in sizes.items()}
+    axes = []
+    for dim in range(len(shape)):
+        others = {s[:dim] + s[dim + 1 :] for s in sizes.values()}
+        factors = {s[dim] / n for n, s in sizes.items()}
         if len(others) != 1 or len(factors) != 1 or not (factor := factors.pop()).is_integer():
             continue
-        found += [ExampleLayout(axis, a, int(factor) // a) for a in _divisors(int(factor))]
-    return found
+        axes += [ExampleAxis(dim, a, int(factor) // a) for a in _divisors(int(factor))]
+    return axes
 
 
-def agrees(layout: ExampleLayout, changed: Tensor, example: int) -> bool:
+def agrees(axis: ExampleAxis, changed: Tensor, example: int) -> bool:
     """Whether nothing outside ``example`` changed, when only that example was exchanged."""
-    rows = layout.examples_first(changed).flatten(1).any(1)  # [N]
+    rows = axis.examples_first(changed).flatten(1).any(1)  # [N]
     rows[example] = False
     return not bool(rows.any())
 

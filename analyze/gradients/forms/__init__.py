@@ -6,7 +6,7 @@ parameter, ``combination`` adds several up;
 ``squares`` and ``gathered`` make the sums of squares.
 """
 
-from analyze.gradients.data.parts import Parts, PartSums, rows
+from analyze.gradients.data.segments import Segments, SegmentSums, rows
 from analyze.gradients.forms.combination import Sum, combined
 from analyze.gradients.forms.explicit import Explicit
 from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary
@@ -27,11 +27,11 @@ __all__ = [
     "Geometry",
     "Grams",
     "OuterProducts",
-    "PartSums",
-    "Parts",
     "Placed",
     "PulledBack",
     "ScatteredRows",
+    "SegmentSums",
+    "Segments",
     "Sum",
     "Summary",
     "Unfolded",

@@ -10,7 +10,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.parts import Parts
+from analyze.gradients.data.segments import Segments
 from analyze.gradients.forms.form import Choose, Form, Summary
 from analyze.gradients.forms.outer_products import OuterProducts
 from analyze.gradients.forms.placement import Apart, Placed
@@ -50,7 +50,7 @@ class Sum(Form):
     """A parameter used in ways of different form, such as an embedding tied to the output layer.
 
     Cost: ``direct`` makes every example's gradient; ``cross``, for a table that is looked up and
-    multiplied with, what its parts cost and ``N*T*T*D`` for their inner products.
+    multiplied with, what its uses cost and ``N*T*T*D`` for their inner products.
     """
 
     uses: tuple[Form, ...]
@@ -65,17 +65,17 @@ class Sum(Form):
         return ("direct", "cross") if all(_crossable(a, b) for a, b in pairs) else ("direct",)
 
     def explicit(self, start: int, stop: int) -> Tensor:
-        values = [part.explicit(start, stop) for part in self.uses]
+        values = [use.explicit(start, stop) for use in self.uses]
         return reduce(torch.add, [v.reshape(stop - start, *self.shape) for v in values])
 
-    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         if algorithm == "cross":
-            return self._cross(parts, choose)
-        return super()._by(algorithm, parts, choose)
+            return self._cross(segments, choose)
+        return super()._by(algorithm, segments, choose)
 
-    def _cross(self, parts: Parts, choose: Choose) -> Summary:
+    def _cross(self, segments: Segments, choose: Choose) -> Summary:
         """``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, in float64 because the terms may cancel."""
-        totals, norms = zip(*(choose(use, parts) for use in self.uses), strict=True)
+        totals, norms = zip(*(choose(use, segments) for use in self.uses), strict=True)
         squared = reduce(torch.add, norms)
         for a, b in combinations(self.uses, 2):
             rows, outer = (a, b) if isinstance(a, ScatteredRows) else (b, a)
@@ -85,7 +85,7 @@ class Sum(Form):
         return Summary(reduce(torch.add, totals), squared.clamp_min(0.0))
 
     def _bytes_per_example(self, algorithm: str) -> int:
-        return sum(part._bytes_per_example("direct") for part in self.uses)
+        return sum(use._bytes_per_example("direct") for use in self.uses)
 
     def _device_type(self) -> str:
         return self.uses[0]._device_type()

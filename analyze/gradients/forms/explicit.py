@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from analyze.gradients.data.parts import Parts, rows, sums_of
+from analyze.gradients.data.segments import Segments, rows, segment_sums
 from analyze.gradients.forms.form import Choose, Form, Summary
 from analyze.gradients.forms.squares import squared_norms
 
@@ -30,8 +30,8 @@ class Explicit(Form):
     def merged(self, other: Form) -> Form | None:
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None
 
-    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
-        return Summary(sums_of(self.values, parts), squared_norms(self.values))
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
+        return Summary(segment_sums(self.values, segments), squared_norms(self.values))
 
     def _device_type(self) -> str:
         return self.values.device.type

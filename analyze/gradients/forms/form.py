@@ -1,9 +1,9 @@
 """Per-example gradients of one parameter, in the form that is cheapest to hold.
 
 A rule says what a call's per-example gradients are made of; a form turns that into what is kept:
-their sum over each part of the batch and the squared norm of each.
+their sum over each segment of the batch and the squared norm of each.
 
-Letters: ``N`` examples, ``S`` parts of a batch that get a sum each, ``G`` groups, ``T`` positions
+Letters: ``N`` examples, ``S`` segments of a batch, ``G`` groups, ``T`` positions
 of one example, ``K`` inputs and ``O`` outputs of a group, ``D`` width of an embedding.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.parts import Parts, PartSums
+from analyze.gradients.data.segments import Segments, SegmentSums
 from analyze.gradients.forms.squares import SquaredNorms, in_double
 
 # Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.
@@ -27,7 +27,7 @@ CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
 class Summary(NamedTuple):
     """What is kept of the per-example gradients of one parameter over one batch."""
 
-    totals: Tensor  # their sum over each part of the batch, [S, *shape]
+    totals: Tensor  # their sum over each segment of the batch, [S, *shape]
     squared_norms: Tensor  # [N], float64
 
 
@@ -60,14 +60,14 @@ class Form:
     def summarise(
         self,
         algorithm: str = "direct",
-        parts: Parts | None = None,
+        segments: Segments | None = None,
         choose: Choose | None = None,
     ) -> Summary:
-        """The sum over each part and each example's squared norm, by the named algorithm.
+        """The sum over each segment and each example's squared norm, by the named algorithm.
 
         Args:
             algorithm: One of ``algorithms``.
-            parts: Of the examples; one of all by default.
+            segments: Of the examples; one of all by default.
             choose: How a form that is made of others summarises those; their first algorithm by
                 default.
 
@@ -76,7 +76,7 @@ class Form:
         """
         if algorithm not in self.algorithms:
             raise ValueError(f"{type(self).__name__} has no algorithm {algorithm!r}")
-        return self._by(algorithm, parts or Parts([self.count]), choose or by_first_algorithm)
+        return self._by(algorithm, segments or Segments([self.count]), choose or by_first_algorithm)
 
     def merged(self, other: Form) -> Form | None:
         """Both in one form that is as cheap as each, or None where there is none."""
@@ -90,18 +90,18 @@ class Form:
         """What makes the gradients of a range of examples, if that is what the algorithm does."""
         return self.explicit if algorithm == "direct" else None
 
-    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         """The summary; where the algorithm makes the gradients, a chunk at a time."""
         make = self.maker(algorithm)
         assert make is not None, f"{type(self).__name__} does not say what {algorithm!r} is"
-        totals, squares = self._added(make, algorithm, parts)
+        totals, squares = self._added(make, algorithm, segments)
         return Summary(totals, squares.found(partial(made_again, make)))
 
     def _added(
-        self, make: Callable[[int, int], Tensor], algorithm: str, parts: Parts
+        self, make: Callable[[int, int], Tensor], algorithm: str, segments: Segments
     ) -> tuple[Tensor, SquaredNorms]:
         """Make the gradients a chunk at a time, add them up and square them on the fly."""
-        sums, squares = PartSums(parts), SquaredNorms()
+        sums, squares = SegmentSums(segments), SquaredNorms()
         for start, stop in self._chunks(algorithm):
             values = make(start, stop)  # [n, ...]
             squares.add(values)
@@ -110,7 +110,7 @@ class Form:
 
     def _chunks(self, algorithm: str) -> Iterator[tuple[int, int]]:
         """Ranges of examples that an algorithm works on at a time, of about equal length."""
-        step = equal_parts(self.count, self._chunk(algorithm), _workers(self._device_type()))
+        step = chunk_length(self.count, self._chunk(algorithm), _workers(self._device_type()))
         for start in range(0, self.count, step):
             yield start, min(start + step, self.count)
 
@@ -128,8 +128,8 @@ class Form:
         return "cpu"
 
 
-def equal_parts(count: int, most: int, workers: int) -> int:
-    """Length of parts that ``count`` is cut into, about ``most``, the same for every worker."""
+def chunk_length(count: int, most: int, workers: int) -> int:
+    """Length of chunks that ``count`` is cut into, about ``most``, the same for every worker."""
     length = math.ceil(count / max(1, math.ceil(count / most)))
     return length if length == 1 else math.ceil(length / workers) * workers
 
@@ -139,12 +139,12 @@ def _workers(device: str) -> int:
     return torch.get_num_threads() if device == "cpu" else 1
 
 
-Choose = Callable[[Form, Parts], Summary]
+Choose = Callable[[Form, Segments], Summary]
 
 
-def by_first_algorithm(form: Form, parts: Parts) -> Summary:
+def by_first_algorithm(form: Form, segments: Segments) -> Summary:
     """The form's summary by the first of its algorithms."""
-    return form.summarise(form.algorithms[0], parts)
+    return form.summarise(form.algorithms[0], segments)
 
 
 def made_again(make: Callable[[int, int], Tensor], examples: Tensor) -> Tensor:

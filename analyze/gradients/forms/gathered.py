@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.parts import Parts, sums_of
+from analyze.gradients.data.segments import Segments, segment_sums
 from analyze.gradients.forms.form import Form, Summary
 from analyze.gradients.forms.squares import in_double
 
@@ -18,8 +18,8 @@ FULL = 1 << 22  # entries that wait at most
 class Gathered:
     """Gradients ``[N, ...]`` of many parameters, made into summaries a lot at a time."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
         self._waiting: dict[Any, dict[str, Tensor]] = {}  # by shape and dtype, by name
         self._entries = 0
         self._found: dict[str, Summary] = {}
@@ -45,10 +45,10 @@ class Gathered:
         return self._found
 
     def _summarise(self) -> None:
-        """One sum over each part and one squaring for all parameters of a shape."""
+        """One sum over each segment and one squaring for all parameters of a shape."""
         for of_shape in self._waiting.values():
             values = torch.stack([*of_shape.values()], 1)  # [N, P, *shape]
-            totals = sums_of(values, self._parts).unbind(1)
+            totals = segment_sums(values, self._segments).unbind(1)
             squares = in_double(values.flatten(0, 1)).view(len(values), -1).unbind(1)
             self._found |= zip(of_shape, map(Summary, totals, squares), strict=True)
         self._waiting, self._entries = {}, 0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.parts import Parts, PartSums, stacked
+from analyze.gradients.data.segments import Segments, SegmentSums, stacked
 from analyze.gradients.forms import onednn
 from analyze.gradients.forms.form import Choose, Form, Summary, made_again
 from analyze.gradients.forms.grams import (
@@ -104,19 +104,19 @@ class OuterProducts(Form):
     def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
         return self.makers.get(algorithm) or super().maker(algorithm)
 
-    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         if algorithm == "gram":
-            return self._gram(parts)
+            return self._gram(segments)
         if algorithm in PRODUCTS:
-            return self._by_one_product(PRODUCTS[algorithm], parts)
+            return self._by_one_product(PRODUCTS[algorithm], segments)
         if algorithm == "transposed":
-            return self._transposed(parts)
+            return self._transposed(segments)
         one_by_one = self._made_one_by_one(algorithm)
         if one_by_one is not None:
-            return self._singly(one_by_one, parts)
-        return super()._by(algorithm, parts, choose)
+            return self._singly(one_by_one, segments)
+        return super()._by(algorithm, segments, choose)
 
-    def _transposed(self, parts: Parts) -> Summary:
+    def _transposed(self, segments: Segments) -> Summary:
         """As ``direct`` with the factors of the matrix products exchanged: ``[n, G, K, O]``."""
         groups, _, outputs, inputs = self.dims
 
@@ -124,13 +124,13 @@ class OuterProducts(Form):
             x, dy = self.factors(start, stop)
             return _products(x, dy).view(stop - start, groups, inputs, outputs)
 
-        totals, squares = self._added(make, "transposed", parts)  # [S, G, K, O]
+        totals, squares = self._added(make, "transposed", segments)  # [S, G, K, O]
         shaped = totals.transpose(2, 3).reshape(-1, *self.shape)
         return Summary(shaped, squares.found(partial(made_again, self.explicit)))
 
-    def _singly(self, gradients: Iterable[Tensor], parts: Parts) -> Summary:
+    def _singly(self, gradients: Iterable[Tensor], segments: Segments) -> Summary:
         """Square and add gradients ``[n, ...]`` in the cache; the next may take their place."""
-        sums, squares = PartSums(parts), SquaredNorms()
+        sums, squares = SegmentSums(segments), SquaredNorms()
         for some in gradients:
             squares.add(some)
             sums.add(some)
@@ -182,22 +182,22 @@ class OuterProducts(Form):
         """Gradients made one by one that are squared and added at once."""
         return max(1, min(self.count, TOGETHER // max(1, self.shape.numel())))
 
-    def _gram(self, parts: Parts) -> Summary:
+    def _gram(self, segments: Segments) -> Summary:
         """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups.
 
-        The sum over each part is the ordinary weight gradient.
+        The sum over each segment is the ordinary weight gradient.
         """
-        totals = stacked([self.batch_sum(first, end) for first, end in parts.bounds])
+        totals = stacked([self.batch_sum(first, end) for first, end in segments.bounds])
         norms = [self._norms(start, stop) for start, stop in self._chunks("gram")]
         return Summary(totals, torch.cat(norms))
 
-    def _by_one_product(self, product: Product, parts: Parts) -> Summary:
+    def _by_one_product(self, product: Product, segments: Segments) -> Summary:
         """As ``_gram``, the sum by one product over all positions of the examples of a chunk."""
         assert self.unfolded is not None
         step = self._chunk("unfolded")
         totals: list[Tensor] = []
         norms: list[Tensor] = []
-        for first, end in parts.bounds:
+        for first, end in segments.bounds:
             total: Tensor | None = None
             for start in range(first, end, step):
                 stop = min(start + step, end)
@@ -205,7 +205,7 @@ class OuterProducts(Form):
                 some = chunk.total(product)
                 total = some if total is None else total.add_(some)
                 norms.append(self._norms(start, stop, chunk))
-            assert total is not None, "a part has an example"
+            assert total is not None, "a segment has an example"
             totals.append(total)
         return Summary(stacked(totals), norms[0] if len(norms) == 1 else torch.cat(norms))
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.parts import Parts
+from analyze.gradients.data.segments import Segments
 from analyze.gradients.forms.form import Choose, Form, Summary
 
 
@@ -104,8 +104,8 @@ class Placed(Form):
         inner = self.inner.merged(other.inner)
         return None if inner is None else Placed(inner, self.parameter, self.geometry)
 
-    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
-        totals, norms = choose(self.inner, parts)
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
+        totals, norms = choose(self.inner, segments)
         return Summary(torch.stack([self._put(total) for total in totals]), norms)
 
     def _put(self, values: Tensor) -> Tensor:
@@ -135,10 +135,10 @@ class Apart(Form):
         return ("views",)
 
     def explicit(self, start: int, stop: int) -> Tensor:
-        return torch.stack([part.explicit(start, stop) for part in self.views]).sum(0)
+        return torch.stack([view.explicit(start, stop) for view in self.views]).sum(0)
 
-    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
-        totals, norms = zip(*(choose(view, parts) for view in self.views), strict=True)
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
+        totals, norms = zip(*(choose(view, segments) for view in self.views), strict=True)
         return Summary(torch.stack(totals).sum(0), torch.stack(norms).sum(0))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.parts import Parts
+from analyze.gradients.data.segments import Segments
 from analyze.gradients.forms.form import Choose, Form, Summary
 from analyze.gradients.forms.squares import squared_norms
 
@@ -47,7 +47,7 @@ class ScatteredRows(Form):
         )
         return values.view(count, *self.shape)
 
-    def _by(self, algorithm: str, parts: Parts, choose: Choose) -> Summary:
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         """Add up the positions of one example that looked up the same row, then square."""
         example = torch.arange(self.count, device=self.rows.device)[:, None]  # [N, 1]
         flat = self.dy.flatten(0, 1)  # [N*T, D]
@@ -56,10 +56,10 @@ class ScatteredRows(Form):
         per_pair = squared_norms(sums)
         owner = (pairs // self.table_rows).to(per_pair.device)
         norms = per_pair.new_zeros(self.count).index_add_(0, owner, per_pair)
-        placed = parts.owners(self.rows.device)[:, None] * self.table_rows + self.rows  # [N, T]
-        tables = flat.new_zeros(len(parts) * self.table_rows, flat.shape[1])
+        placed = segments.owners(self.rows.device)[:, None] * self.table_rows + self.rows  # [N, T]
+        tables = flat.new_zeros(len(segments) * self.table_rows, flat.shape[1])
         tables.index_add_(0, placed.flatten(), flat)
-        return Summary(tables.view(len(parts), *self.shape), norms)
+        return Summary(tables.view(len(segments), *self.shape), norms)
 
     def _device_type(self) -> str:
         return self.dy.device.type

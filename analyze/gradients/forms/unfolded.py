@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.parts import stacked
+from analyze.gradients.data.segments import stacked
 from analyze.gradients.forms import onednn
 
 Product = Callable[[Tensor, Tensor], Tensor]  # of two matrices

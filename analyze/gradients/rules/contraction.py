@@ -130,11 +130,11 @@ def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
     if placed is None or placed.weight not in call.wanted:
         return found
     data, name, equation = placed
-    layout, weight = call.layouts[data], call.weights[name].tensor
-    along = equation.data[layout.axis]
+    axis, weight = call.axes[data], call.weights[name].tensor
+    along = equation.data[axis.dim]
     positions = "".join(a for a in equation.data if a in equation.output and a != along)
     positions = along + "".join(a for a in positions if a not in equation.weight)
-    x = layout.examples_first(call.arguments[data])  # [N, positions along the axis, *others]
+    x = axis.examples_first(call.arguments[data])  # [N, positions along the axis, *others]
     x = _arranged(x, equation.data, along, (equation.groups, positions, equation.inputs))
     dy = call.output.examples_first(dy)
     dy = _arranged(dy, equation.output, along, (equation.groups, positions, equation.outputs))
@@ -163,13 +163,13 @@ def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
 def contracts_examples_with_a_weight(product: Products, call: Call) -> bool:
     """One product of the examples and a weight, the examples on one axis of input and output."""
     placed = product(call.arguments, call.weights)
-    if placed is None or placed.data not in call.layouts or not placed.equation.plain:
+    if placed is None or placed.data not in call.axes or not placed.equation.plain:
         return False
-    layout, equation = call.layouts[placed.data], placed.equation
-    along, across = equation.data[layout.axis], equation.output[call.output.axis]
+    axis, equation = call.axes[placed.data], placed.equation
+    along, across = equation.data[axis.dim], equation.output[call.output.dim]
     plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("beta", 1) == 1
-    others = set(call.layouts) == {placed.data} and set(call.weights) <= {placed.weight, "bias"}
-    alike = (layout.before, layout.after) == (call.output.before, call.output.after)
+    others = set(call.axes) == {placed.data} and set(call.weights) <= {placed.weight, "bias"}
+    alike = (axis.before, axis.after) == (call.output.before, call.output.after)
     return plain and others and alike and along == across and along not in equation.weight
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.forms import Explicit, OuterProducts
 from analyze.gradients.rules.geometry import ConvolutionGeometry, per_axis
 from analyze.gradients.rules.patches import Sides
@@ -33,7 +33,7 @@ def convolution_forms(
     spatial: int,
     arguments: dict[str, Any],
     dy: Tensor,
-    layout: ExampleLayout,
+    axis: ExampleAxis,
     wanted: frozenset[str],
 ) -> Forms:
     """``weight[n, g, o, k] = sum_l dy[n, g, l, o] unfold(x)[n, g, l, k]``, ``bias`` the sum of dy.
@@ -43,7 +43,7 @@ def convolution_forms(
     """
     weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments)
     sides = Sides(
-        layout.rows(arguments["input"]), layout.rows(dy), layout.positions, geometry, weight.shape
+        axis.rows(arguments["input"]), axis.rows(dy), axis.positions, geometry, weight.shape
     )
 
     def batch_sum(start: int, stop: int) -> Tensor:
@@ -78,14 +78,14 @@ def convolution_forms(
             ways = Ways({"grouped": grouped}, {"alone": alone})
         if geometry.groups == sides.folded.shape[1] == sides.flat.shape[1] > 1:
             ways.makers["correlated"] = correlated
-    return _forms(wanted, sides, dy, layout, batch_sum, ways)
+    return _forms(wanted, sides, dy, axis, batch_sum, ways)
 
 
 def transposed_forms(
     spatial: int,
     arguments: dict[str, Any],
     dy: Tensor,
-    layout: ExampleLayout,
+    axis: ExampleAxis,
     wanted: frozenset[str],
 ) -> Forms:
     """``weight[n, g, i, k] = sum_l x[n, g, l, i] unfold(dy)[n, g, l, k]``: sides swapped.
@@ -95,7 +95,7 @@ def transposed_forms(
     """
     weight, geometry = arguments["weight"], ConvolutionGeometry.of(arguments)
     sides = Sides(
-        layout.rows(dy), layout.rows(arguments["input"]), layout.positions, geometry, weight.shape
+        axis.rows(dy), axis.rows(arguments["input"]), axis.positions, geometry, weight.shape
     )
 
     def batch_sum(start: int, stop: int) -> Tensor:
@@ -104,24 +104,24 @@ def transposed_forms(
         extra = per_axis(arguments["output_padding"], spatial)
         return _weight_gradient(dy, x, weight, geometry, geometry.symmetric, output_padding=extra)
 
-    return _forms(wanted, sides, dy, layout, batch_sum, Ways({}, {}))
+    return _forms(wanted, sides, dy, axis, batch_sum, Ways({}, {}))
 
 
 def _forms(
     wanted: frozenset[str],
     sides: Sides,
     dy: Tensor,
-    layout: ExampleLayout,
+    axis: ExampleAxis,
     batch_sum: Callable[[int, int], Tensor],
     ways: Ways,
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""
     found: Forms = {}
     if "bias" in wanted:
-        found["bias"] = Explicit(layout.added_up(dy.flatten(2).sum(2)))
+        found["bias"] = Explicit(axis.added_up(dy.flatten(2).sum(2)))
     if "weight" in wanted:
         found["weight"] = OuterProducts(
-            count=layout.count(dy),
+            count=axis.count(dy),
             shape=sides.shape,
             dims=sides.dims,
             factors=sides.factors,
@@ -151,11 +151,9 @@ def _weight_gradient(
     )[1]  # fmt: skip
 
 
-def examples_on_the_batch_axis(
-    spatial: int, arguments: dict[str, Any], layout: ExampleLayout
-) -> bool:
+def examples_on_the_batch_axis(spatial: int, arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """Batched input with its examples on axis 0; an unbatched call has no axis for them."""
-    return layout.axis == 0 and arguments["input"].dim() == spatial + 2
+    return axis.dim == 0 and arguments["input"].dim() == spatial + 2
 
 
 def _rule(function: Callable[..., Any], spatial: int) -> Rule:

@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.forms import Explicit, OuterProducts, rows
 from analyze.gradients.rules.rule import Forms, layer
 
 
 def linear_forms(
-    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
+    arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
     """``weight[n] = sum_t dy[n, t] x[n, t]^T`` and ``bias[n] = sum_t dy[n, t]``.
 
@@ -21,9 +21,9 @@ def linear_forms(
     ``OuterProducts``; the bias ``N*T*O`` additions.
     """
     x, weight = arguments["input"], arguments["weight"]
-    count = layout.count(x)
+    count = axis.count(x)
     # [N, 1, T, K] and [N, 1, T, O]
-    x, dy = (layout.reshaped(v, 1, -1, v.shape[-1]) for v in (x, dy))
+    x, dy = (axis.reshaped(v, 1, -1, v.shape[-1]) for v in (x, dy))
     found: Forms = {}
     if "weight" in wanted:
         found["weight"] = OuterProducts(
@@ -41,9 +41,9 @@ def linear_forms(
     return found
 
 
-def examples_on_a_position_axis(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+def examples_on_a_position_axis(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """The last axis holds the features of one position; examples may lie on any other."""
-    return layout.axis < arguments["input"].dim() - 1 and arguments["weight"].dim() == 2
+    return axis.dim < arguments["input"].dim() - 1 and arguments["weight"].dim() == 2
 
 
 LINEARS = (

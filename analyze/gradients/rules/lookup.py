@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.forms import ScatteredRows
 from analyze.gradients.rules.rule import Call, Forms, Rule, layer
 
 
 def embedding_forms(
-    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
+    arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
     """``weight[n, v]`` is the sum of ``dy`` over the positions of example n that looked up row v.
 
     Positions that hold ``padding_idx`` give no gradient, as in torch.
     """
     weight, padding = arguments["weight"], arguments["padding_idx"]
-    rows = layout.examples_first(arguments["input"]).flatten(1)  # [N, T]
-    dy = layout.examples_first(dy).flatten(1, -2)  # [N, T, D]
+    rows = axis.examples_first(arguments["input"]).flatten(1)  # [N, T]
+    dy = axis.examples_first(dy).flatten(1, -2)  # [N, T, D]
     if padding is not None:
         padding = padding % len(weight)  # may count from the end
         dy = dy.masked_fill((rows == padding)[..., None], 0.0)
@@ -35,7 +35,7 @@ def embedding_forms(
 def indexed_forms(call: Call, dy: Tensor) -> Forms:
     """``input[n, v]``, the sum of ``dy`` over the positions of example n whose index is v."""
     table = call.weights["input"].tensor
-    rows = call.layouts["index"].examples_first(call.arguments["index"]).flatten(1)  # [N, T]
+    rows = call.axes["index"].examples_first(call.arguments["index"]).flatten(1)  # [N, T]
     values = call.output.examples_first(dy).reshape(*rows.shape, -1)  # [N, T, D]
     return {"input": ScatteredRows(rows % len(table), values, len(table), _as_matrix)}
 
@@ -61,7 +61,7 @@ def _embed(
     return F.embedding(input, weight, padding_idx, scale_grad_by_freq=scale_grad_by_freq)
 
 
-def _sums_over_examples_only(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+def _sums_over_examples_only(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """Frequencies are counted over the batch."""
     return not arguments["scale_grad_by_freq"]
 
@@ -73,7 +73,7 @@ def _looks_up_rows(call: Call) -> bool:
         isinstance(index, Tensor)
         and index.dtype in (torch.int64, torch.int32)
         and call.arguments.get("dim", 0) == 0
-        and call.layouts.get("index") == call.output
+        and call.axes.get("index") == call.output
         and set(call.weights) == {"input"}
     )
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.forms import Explicit
 from analyze.gradients.rules.rule import KEPT, Forms, Rule, layer
 
@@ -24,7 +24,7 @@ FEW = 8  # positions of a plane, below which torch's own batch norm is slower th
 
 LAYER_NORM = {"input": None, "normalized_shape": None, "weight": None, "bias": None, "eps": 1e-5}
 
-Reduce = Callable[[Tensor, ExampleLayout, Tensor], Tensor]
+Reduce = Callable[[Tensor, ExampleAxis, Tensor], Tensor]
 
 
 def norm_forms(
@@ -32,7 +32,7 @@ def norm_forms(
     reduce: Reduce,
     arguments: dict[str, Any],
     dy: Tensor,
-    layout: ExampleLayout,
+    axis: ExampleAxis,
     wanted: frozenset[str],
 ) -> Forms:
     """Scale and shift of a norm layer, each small enough to hold as ``[N, *shape]``.
@@ -47,28 +47,28 @@ def norm_forms(
         if "bias" in bare:
             bare["bias"] = None
         product = function(**bare).mul_(dy)
-        found["weight"] = Explicit(reduce(product, layout, arguments["weight"]))
+        found["weight"] = Explicit(reduce(product, axis, arguments["weight"]))
     if "bias" in wanted:
-        found["bias"] = Explicit(reduce(dy, layout, arguments["bias"]))
+        found["bias"] = Explicit(reduce(dy, axis, arguments["bias"]))
     return found
 
 
 def layer_norm_forms(
-    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
+    arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
     """``weight[n] = sum_t (x[n, t] - mean[n, t]) dy[n, t] / deviation[n, t]``, ``bias`` that of dy.
 
     Cost: a difference, two products and two sums of the size of the input, without another
     normalisation: the statistics are those of the forward pass.
     """
-    count, shape = layout.count(dy), arguments["normalized_shape"]
+    count, shape = axis.count(dy), arguments["normalized_shape"]
     values = math.prod(shape)
     # [N, T, D] with T positions of D entries each
-    dy = layout.reshaped(dy, -1, values)
+    dy = axis.reshaped(dy, -1, values)
     found: Forms = {}
     if "weight" in wanted:
-        x = layout.reshaped(arguments["input"], -1, values)
-        mean, inverse = (layout.reshaped(v, -1, 1) for v in arguments[KEPT])
+        x = axis.reshaped(arguments["input"], -1, values)
+        mean, inverse = (axis.reshaped(v, -1, 1) for v in arguments[KEPT])
         product = inverse.transpose(1, 2) @ (x - mean).mul_(dy)  # [N, 1, D]
         found["weight"] = Explicit(product.view(count, *shape))
     if "bias" in wanted:
@@ -84,7 +84,7 @@ def _layer_norm_with_statistics(*args: Any, **kwargs: Any) -> tuple[Tensor, tupl
 
 
 def batch_norm_forms(
-    arguments: dict[str, Any], dy: Tensor, layout: ExampleLayout, wanted: frozenset[str]
+    arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
     """``x``, ``dy`` ``[rows, C, *positions]`` to scale and shift ``[N, C]``, and the input's own.
 
@@ -99,7 +99,7 @@ def batch_norm_forms(
         if name == "input":
             found[name] = Explicit(gradients[name].view(x.shape))
         else:
-            found[name] = Explicit(layout.added_up(gradients[name].view(x.shape[0], -1)))
+            found[name] = Explicit(axis.added_up(gradients[name].view(x.shape[0], -1)))
     return found
 
 
@@ -144,42 +144,42 @@ def _by_formula(
     return found
 
 
-def _over_channels(values: Tensor, layout: ExampleLayout, parameter: Tensor) -> Tensor:
+def _over_channels(values: Tensor, axis: ExampleAxis, parameter: Tensor) -> Tensor:
     """``[rows, C, *positions]`` to ``[N, C]``."""
-    by_example = layout.examples_first(values)  # [N, rows, C, *positions]
+    by_example = axis.examples_first(values)  # [N, rows, C, *positions]
     return by_example.transpose(1, 2).flatten(2).sum(2)
 
 
-def _over_trailing_axes(values: Tensor, layout: ExampleLayout, parameter: Tensor) -> Tensor:
+def _over_trailing_axes(values: Tensor, axis: ExampleAxis, parameter: Tensor) -> Tensor:
     """``[*positions, *shape]`` to ``[N, *shape]``."""
-    by_example = layout.examples_first(values)  # [N, 1, *positions, *shape]
+    by_example = axis.examples_first(values)  # [N, 1, *positions, *shape]
     return by_example.flatten(1, -1 - parameter.dim()).sum(1)
 
 
-def _in_eval_mode(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+def _in_eval_mode(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """Statistics of the batch would mix its examples: batch norm in training mode."""
-    return layout.axis == 0 and not arguments["training"]
+    return axis.dim == 0 and not arguments["training"]
 
 
-def _on_the_batch_axis(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
-    return layout.axis == 0
+def _on_the_batch_axis(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
+    return axis.dim == 0
 
 
-def _batched_instances(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+def _batched_instances(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """Batched input ``[N, C, *positions]`` with its examples on axis 0."""
-    return layout.axis == 0 and arguments["input"].dim() > 2
+    return axis.dim == 0 and arguments["input"].dim() > 2
 
 
-def _before_the_normalised_axes(arguments: dict[str, Any], layout: ExampleLayout) -> bool:
+def _before_the_normalised_axes(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """Examples along an axis that the parameters do not span."""
-    return layout.axis < arguments["input"].dim() - len(arguments["normalized_shape"])
+    return axis.dim < arguments["input"].dim() - len(arguments["normalized_shape"])
 
 
 def _rule(
     function: Callable[..., Tensor],
     arguments: dict[str, Any],
     reduce: Reduce,
-    accepts: Callable[[dict[str, Any], ExampleLayout], bool],
+    accepts: Callable[[dict[str, Any], ExampleAxis], bool],
 ) -> Rule:
     weights = tuple(name for name in ("weight", "bias") if name in arguments)
     forms = partial(norm_forms, function, reduce)

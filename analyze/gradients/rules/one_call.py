@@ -48,8 +48,8 @@ class OfOneCall(Form):
 
     def _alone(self, weight: Tensor, start: int, stop: int) -> Tensor:
         data = {
-            name: layout.single(self.call.arguments[name])[start:stop]
-            for name, layout in self.call.layouts.items()
+            name: axis.single(self.call.arguments[name])[start:stop]
+            for name, axis in self.call.axes.items()
         }
 
         def gradient(example: dict[str, Tensor], delta: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.forms import Form
 from analyze.gradients.model.computing import mutates
 from analyze.gradients.rules.weights import Weight
@@ -32,11 +32,11 @@ class Call:
         kwargs: Likewise.
         arguments: All arguments by the rule's names, the weights among them.
         weights: Argument name to weight.
-        layouts: Argument name to where the examples lie, for the arguments that hold examples.
+        axes: Argument name to where the examples lie, for the arguments that hold examples.
         output: Where the examples lie in the output.
         wanted: The weights whose gradients are asked for, and ``rule.fused`` where the rule is to
             give that gradient, too.
-        traced: Whether the rows along the layouts' axes belong to other examples in each batch.
+        traced: Whether the rows along these axes belong to other examples in each batch.
     """
 
     rule: Rule
@@ -45,8 +45,8 @@ class Call:
     kwargs: dict[str, Any]
     arguments: dict[str, Any]
     weights: dict[str, Weight]
-    layouts: dict[str, ExampleLayout]
-    output: ExampleLayout
+    axes: dict[str, ExampleAxis]
+    output: ExampleAxis
     wanted: frozenset[str] = frozenset()
     traced: bool = False
     versions: dict[str, int] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Call:
             if isinstance(value, Tensor) and name not in detached:
                 arguments[name] = value.detach()  # a later call in place may give it a graph
         self.arguments = arguments
-        reads = self.layouts if self.rule.reads is None else self.rule.reads
+        reads = self.axes if self.rule.reads is None else self.rule.reads
         self.versions = {k: v._version for k in reads if isinstance(v := arguments.get(k), Tensor)}
         if self.rule.keeping is not None:
             output, arguments[KEPT] = self.rule.keeping(*args, **kwargs)
@@ -108,7 +108,7 @@ class Rule:
         data: The arguments that may hold examples.
         forms: ``forms(call, dy) -> {argument: Form}`` for the wanted weights, where ``dy`` is the
             gradient of the summed loss at the output.
-        accepts: Whether the rule is exact for these arguments and layouts.
+        accepts: Whether the rule is exact for these arguments and axes.
         reads: The arguments whose values ``forms`` needs; None for all that hold examples.
         run: What to call in the functional's place, where it leaves traces on its weight.
         keeping: What to call in its place where ``forms`` can use more than the arguments: gives
@@ -155,8 +155,8 @@ def layer(
     name: str,
     function: Function,
     arguments: Mapping[str, Any],
-    forms: Callable[[dict[str, Any], Tensor, ExampleLayout, frozenset[str]], Forms],
-    accepts: Callable[[dict[str, Any], ExampleLayout], bool],
+    forms: Callable[[dict[str, Any], Tensor, ExampleAxis, frozenset[str]], Forms],
+    accepts: Callable[[dict[str, Any], ExampleAxis], bool],
     *,
     weights: tuple[str, ...] = ("weight", "bias"),
     run: Function | None = None,
@@ -166,11 +166,11 @@ def layer(
     """The rule of a layer: one ``input`` that holds the examples where the output does."""
 
     def of_call(call: Call, dy: Tensor) -> Forms:
-        return forms(call.arguments, dy, call.layouts["input"], call.wanted)
+        return forms(call.arguments, dy, call.axes["input"], call.wanted)
 
     def accepts_call(call: Call) -> bool:
-        layout = call.layouts.get("input")
-        return layout == call.output and layout is not None and accepts(call.arguments, layout)
+        axis = call.axes.get("input")
+        return axis == call.output and axis is not None and accepts(call.arguments, axis)
 
     return Rule(
         name, (function,), arguments, weights, ("input",), of_call, accepts_call, ("input",), run,

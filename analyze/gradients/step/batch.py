@@ -1,7 +1,7 @@
 """One batch, forward and backward: each parameter's gradient sum and per-example squared norms.
 
 The only loop over the calls of a model. A batch holds examples of one cell or of several, which are
-its parts: the sum over each is part of a cell's sum.
+its segments: the sum over each is part of a cell's sum.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from analyze.gradients.device.memory import out_of_memory
 from analyze.gradients.device.timing import Clock, fastest
-from analyze.gradients.forms import Form, Gathered, Parts, Summary, combined
+from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.model.replica import Inputs, Replica
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Plan
+from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.rules import Call
 from analyze.gradients.step.failures import MethodFailedError, described, gives_way
 from analyze.gradients.step.fallback import FALLBACK_METHODS, one_at_a_time
@@ -62,7 +62,7 @@ class BatchResult:
         accuracy: ``[N]`` float64, NaN where it has no meaning.
         scaled_squares: ``[N]`` of every parameter that received a gradient, of ``scale`` times the
             loss: tiny gradients stay clear of float32's smallest numbers.
-        scaled_totals: Its sums over the parts, ``[S, *shape]``, where nobody else took them.
+        scaled_totals: Its sums over the segments, ``[S, *shape]``, where nobody else took them.
         scale: A power of two.
     """
 
@@ -85,9 +85,9 @@ class BatchResult:
             norms = found.cpu().numpy() / self.scale**2
         return OfExamples(self.losses.numpy(), self.accuracy.numpy(), names, norms)
 
-    def total(self, name: str, part: int = 0) -> Tensor:
-        """The sum over the examples of a part, in the parameter's shape."""
-        total = self.scaled_totals[name][part]
+    def total(self, name: str, segment: int = 0) -> Tensor:
+        """The sum over the examples of a segment, in the parameter's shape."""
+        total = self.scaled_totals[name][segment]
         return total if self.scale == 1.0 else total / self.scale
 
     def same_bits(self, other: BatchResult) -> bool:
@@ -108,18 +108,18 @@ class AlgorithmChoice:
 
     chosen: dict[str, str]
 
-    def summarise(self, form: Form, parts: Parts) -> Summary:
+    def summarise(self, form: Form, segments: Segments) -> Summary:
         """The form's summary, by the fastest of its algorithms."""
-        return form.summarise(self.of(form, parts), parts, self.summarise)
+        return form.summarise(self.of(form, segments), segments, self.summarise)
 
-    def of(self, form: Form, parts: Parts) -> str:
+    def of(self, form: Form, segments: Segments) -> str:
         """The fastest of the form's algorithms."""
         algorithms = form.algorithms
         if len(algorithms) == 1:
             return algorithms[0]
         key = form.key
         if key not in self.chosen:
-            ways = {a: partial(form.summarise, a, parts, self.summarise) for a in algorithms}
+            ways = {a: partial(form.summarise, a, segments, self.summarise) for a in algorithms}
             self.chosen.setdefault(key, fastest(ways))  # another thread may have been faster
         return self.chosen[key]
 
@@ -130,7 +130,7 @@ def measure_batch(
     targets: Tensor,
     loss: Loss,
     plan: Plan,
-    parts: Parts | None = None,
+    segments: Segments | None = None,
     clock: Clock | None = None,
     take: TakeTotals | None = None,
 ) -> BatchResult:
@@ -142,7 +142,7 @@ def measure_batch(
         targets: ``[N, ...]``.
         loss: Gives each example's loss and the seed of the backward pass.
         plan: From ``calibrate``; which algorithm is fastest for a call is added to it.
-        parts: Of the examples, each of which gets a sum; one of all by default.
+        segments: Of the examples, each of which gets a sum; one of all by default.
         clock: Told what each method takes.
         take: Gets the totals of each parameter as soon as they are there, and the result has none:
             no more than one gradient is held then. What it got is worth nothing if this fails.
@@ -154,9 +154,9 @@ def measure_batch(
     Cost: one forward and one backward pass, of which the weight gradients are replaced by rules
     that also give the squared norms; the fallback runs the model again.
     """
-    parts = parts or Parts([len(inputs)])
+    segments = segments or Segments([len(inputs)])
     try:
-        return _measured(replica, inputs, targets, loss, plan, parts, clock, take)
+        return _measured(replica, inputs, targets, loss, plan, segments, clock, take)
     except ForwardChangedError as change:
         change.batch = inputs, targets
         raise
@@ -168,12 +168,12 @@ def _measured(
     targets: Tensor,
     loss: Loss,
     plan: Plan,
-    parts: Parts,
+    segments: Segments,
     clock: Clock | None,
     take: TakeTotals | None,
 ) -> BatchResult:
     collector, mode, output = _forward(
-        replica, inputs, [_Collector(own, parts, clock, take) for own in plan.patterns]
+        replica, inputs, [_Collector(own, segments, clock, take) for own in plan.patterns]
     )
     losses, accuracy, seed = _at_the_output(loss, output.detach(), targets.to(output.device))
     collector.scale = _power_of_two(seed)
@@ -201,8 +201,8 @@ def _measured(
         collector.finish()
     for method in FALLBACKS:
         if wanted := plan.by_fallback(method):
-            with clock.measuring(method) if clock else nullcontext():
-                found = _by_fallback(method, replica, inputs, seed, wanted, parts, plan)
+            with clock.measuring(str(method)) if clock else nullcontext():
+                found = _by_fallback(method, replica, inputs, seed, wanted, segments, plan)
             collector.add(found)
     return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
 
@@ -251,12 +251,12 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
 
 
 def _by_fallback(
-    method: str,
+    method: Method,
     replica: Replica,
     inputs: Inputs,
     seed: Tensor,
     names: list[str],
-    parts: Parts,
+    segments: Segments,
     plan: Plan,
 ) -> dict[str, Summary]:
     """What a fallback finds.
@@ -266,8 +266,8 @@ def _by_fallback(
     """
     try:
         if method == ONE_AT_A_TIME:
-            return one_at_a_time(replica, inputs, seed, names, parts, plan.copies)
-        return FALLBACK_METHODS[method](replica, inputs, seed, names, parts)
+            return one_at_a_time(replica, inputs, seed, names, segments, plan.copies)
+        return FALLBACK_METHODS[method](replica, inputs, seed, names, segments)
     except Exception as error:  # the model's own forward may raise anything under vmap
         if method == ONE_AT_A_TIME or out_of_memory(error):
             raise  # nothing is left, or a smaller batch is
@@ -278,10 +278,10 @@ class _Collector:
     """Turns the gradients that arrive at the calls into summaries of the parameters."""
 
     def __init__(
-        self, plan: Plan, parts: Parts, clock: Clock | None, take: TakeTotals | None
+        self, plan: Plan, segments: Segments, clock: Clock | None, take: TakeTotals | None
     ) -> None:
-        self._parts = parts
-        self._count = parts.count
+        self._segments = segments
+        self._count = segments.count
         self._clock = clock
         self._methods = plan.methods
         self._by_rule = set(plan.by_rule)
@@ -295,7 +295,7 @@ class _Collector:
         self.tracing = False  # a backward pass before the last
         self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
         self._pending: dict[str, list[Form]] = {}
-        self._small = Gathered(parts)
+        self._small = Gathered(segments)
         self._take = take
         self.scale = 1.0  # of the loss
         self.squares: dict[str, Tensor] = {}
@@ -306,8 +306,8 @@ class _Collector:
 
         A call that does not fit is left alone, so that all of them are known after the pass.
         """
-        for argument, layout in call.layouts.items():
-            if not call.traced and not layout.fits(call.arguments[argument], self._count):
+        for argument, axis in call.axes.items():
+            if not call.traced and not axis.fits(call.arguments[argument], self._count):
                 shape = list(call.arguments[argument].shape)
                 self._misfits.append(f"{call.rule.name} saw {shape}")
                 self._misfit |= self._measured_by(call)
@@ -374,7 +374,7 @@ class _Collector:
             try:
                 self._summarise(name)
             except Exception as error:
-                self._give_way({name}, self._methods[name], error)
+                self._give_way({name}, str(self._methods[name]), error)
                 raise
         self.add(self._small.summaries())
 
@@ -413,11 +413,11 @@ class _Collector:
 
     def _summarise(self, name: str) -> None:
         form = combined(self._pending.pop(name))
-        algorithm = self._choice.of(form, self._parts)
+        algorithm = self._choice.of(form, self._segments)
         if self._small.takes(form, algorithm):
             self._small.add(name, form, algorithm)
         else:
-            summary = form.summarise(algorithm, self._parts, self._choice.summarise)
+            summary = form.summarise(algorithm, self._segments, self._choice.summarise)
             self.add({name: summary})
 
 

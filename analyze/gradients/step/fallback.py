@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from analyze.gradients.forms import CHUNK_BYTES, Parts, PartSums, Summary, squared_norms
+from analyze.gradients.forms import CHUNK_BYTES, Segments, SegmentSums, Summary, squared_norms
 from analyze.gradients.model.replica import Inputs, Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Method
 from analyze.gradients.step.seeding import seeded
 
-Fallback = Callable[[Replica, Inputs, Tensor, list[str], Parts], dict[str, Summary]]
+Fallback = Callable[[Replica, Inputs, Tensor, list[str], Segments], dict[str, Summary]]
 
 
 def vmap_grad(
-    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], parts: Parts
+    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], segments: Segments
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by ``torch.func.vmap(grad)``, a chunk at a time.
 
@@ -45,7 +45,7 @@ def vmap_grad(
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
     step = max(1, 16 * CHUNK_BYTES[replica.device.type] // max(1, size))
-    found = {name: _Growing(parts) for name in names}
+    found = {name: _Growing(segments) for name in names}
     for start in range(0, len(inputs), step):
         rows = slice(start, start + step)
         grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
@@ -60,7 +60,7 @@ def one_at_a_time(
     inputs: Inputs,
     seed: Tensor,
     names: list[str],
-    parts: Parts,
+    segments: Segments,
     copies: int = 1,
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
@@ -71,7 +71,7 @@ def one_at_a_time(
     for name, parameter in replica.parameters.items():
         parameter.requires_grad_(name in names)
     wanted = [replica.parameters[name] for name in names]
-    summaries = {name: _Growing(parts) for name in names}
+    summaries = {name: _Growing(segments) for name in names}
     reached: set[str] = set()
     for k in range(len(inputs)):
         output = replica(inputs.take(torch.tensor([k] * copies)))
@@ -87,14 +87,14 @@ def one_at_a_time(
     return {name: growing.summary() for name, growing in summaries.items() if name in reached}
 
 
-FALLBACK_METHODS: dict[str, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
+FALLBACK_METHODS: dict[Method, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
 
 
 class _Growing:
     """The summary of a parameter's gradients, which come a few at a time."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._sums = PartSums(parts)
+    def __init__(self, segments: Segments) -> None:
+        self._sums = SegmentSums(segments)
         self._norms: list[Tensor] = []
 
     def add(self, values: Tensor) -> None:

@@ -207,7 +207,7 @@ def planned_call(
         assert isinstance(tensor, Tensor)
         weights[argument] = Weight(tensor, found)
     return Call(
-        rule, func, args, kwargs, arguments, weights, dict(planned.layouts), planned.output,
+        rule, func, args, kwargs, arguments, weights, dict(planned.axes), planned.output,
         traced=planned.traced,
     )  # fmt: skip
 

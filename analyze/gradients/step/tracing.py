@@ -1,7 +1,7 @@
 """Which example each row of a call belongs to, found in the batch itself.
 
 Experts see the examples that a router sends them, packed sequences end one after the other, batches
-are sorted by length: no layout tells whose a row is. The backward pass is linear, so it does:
+are sorted by length: no fixed order tells whose a row is. The backward pass is linear, so it does:
 with the gradient of example n's loss multiplied by ``2^n``, a row of that example receives ``2^n``
 times the gradient, to the bit, and a row that mixes examples no such multiple.
 
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.example_axes import ExampleLayout
+from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.rules import MASKED, Call
 from analyze.gradients.rules.rule import KEPT
 
@@ -72,7 +72,7 @@ def by_example(
     What an example has less than the longest is filled with the first row and no gradient.
 
     Args:
-        call: Whose layouts tell the axis along which the rows lie.
+        call: Its axes tell along which one the rows lie.
         dy: The gradient at its output.
         multiples: Of each pass, likewise.
         count: N.
@@ -82,7 +82,7 @@ def by_example(
     """
     if call.rule is MASKED:
         raise RowsMixExamplesError("its arguments have no rows of examples")
-    axis = call.output.axis
+    axis = call.output.dim
     flat = [rows_first(value, axis) for value in (dy, *multiples)]
     if not flat[0].numel():
         return None
@@ -102,16 +102,13 @@ def by_example(
     gradient = torch.zeros(count * most, *flat[0].shape[1:], dtype=dy.dtype, device=dy.device)
     gradient[place] = flat[0][rows]
     shape = [count * most, *dy.shape[:axis], *dy.shape[axis + 1 :]]
-    layouts = {k: ExampleLayout(at.axis, 1, most) for k, at in call.layouts.items()}
+    axes = {k: ExampleAxis(at.dim, 1, most) for k, at in call.axes.items()}
     arguments = call.arguments | {
-        k: _taken(call.arguments[k], at.axis, taken, dy.shape[axis])
-        for k, at in call.layouts.items()
+        k: _taken(call.arguments[k], at.dim, taken, dy.shape[axis]) for k, at in call.axes.items()
     }
     if KEPT in arguments:
         arguments[KEPT] = _of_kept(arguments[KEPT], axis, taken, dy.shape[axis])
-    regular = replace(
-        call, arguments=arguments, layouts=layouts, output=ExampleLayout(axis, 1, most)
-    )
+    regular = replace(call, arguments=arguments, axes=axes, output=ExampleAxis(axis, 1, most))
     if not call.rule.accepts(regular):
         raise RowsMixExamplesError("its rows are not examples")
     return regular, gradient.view(shape).movedim(0, axis)

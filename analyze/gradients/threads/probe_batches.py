@@ -29,15 +29,18 @@ class ProbeBatches:
         cells: Of the probe set.
         loader: Of its examples.
         loss: Of one of them.
-        memory: Says where batches are computed, and how large they are at the moment.
+        memory: Says where batches are computed, and how large they are.
+        smallest: Examples that a batch must have.
     """
 
-    def __init__(self, cells: Cells, loader: ProbeLoader, loss: Loss, memory: Memory) -> None:
+    def __init__(
+        self, cells: Cells, loader: ProbeLoader, loss: Loss, memory: Memory, smallest: int = 1
+    ) -> None:
         self._rows = [cells.rows(cell) for cell in range(len(cells))]
         self._loader = loader
         self._loss = loss
         self._memory = memory
-        self.smallest = 1  # examples that a batch must have
+        self._smallest = smallest
 
     def of_all(self, replica: Replica) -> list[Batch]:
         """Of all examples, in order."""
@@ -52,7 +55,7 @@ class ProbeBatches:
     ) -> BatchResult:
         """What ``measure_batch`` finds in one, which says what may go wrong."""
         examples = self._loader.take(batch.rows)
-        return measure_batch(replica, *examples, self._loss, plan, batch.parts, clock)
+        return measure_batch(replica, *examples, self._loss, plan, batch.segments, clock)
 
     def add_up(
         self,
@@ -116,11 +119,11 @@ class ProbeBatches:
         self, replica: Replica, plan: Plan, batch: Batch, examples: Examples, take: TakeTotals
     ) -> OfExamples:
         """What a batch gives but its totals, which were taken."""
-        result = measure_batch(replica, *examples, self._loss, plan, batch.parts, None, take)
+        result = measure_batch(replica, *examples, self._loss, plan, batch.segments, None, take)
         return result.of_examples()
 
     def _cut(
         self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None
     ) -> Iterator[Batch]:
         most = most_parts(self._memory.device, replica.values)
-        return batches(rows, max(self.smallest, size or self._memory.batch_size), most)
+        return batches(rows, max(self._smallest, size or self._memory.batch_size), most)

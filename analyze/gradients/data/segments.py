@@ -1,4 +1,4 @@
-"""Parts of a batch: examples that follow each other and get a gradient sum of their own."""
+"""Segments of a batch: consecutive examples, over which a gradient sum is taken."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 
-class Parts:
-    """The parts of a batch, in order.
+class Segments:
+    """The segments of a batch, in order.
 
     Args:
         lengths: Examples of each, S of them.
@@ -29,42 +29,42 @@ class Parts:
         return self.bounds[-1][1]
 
     def within(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Number of each part that has examples from ``start`` to ``stop``, and which these are."""
-        for part, (first, end) in enumerate(self.bounds):
+        """Number of each segment with examples from ``start`` to ``stop``, and their range."""
+        for number, (first, end) in enumerate(self.bounds):
             if first < stop and start < end:
-                yield part, max(first, start), min(end, stop)
+                yield number, max(first, start), min(end, stop)
 
     def owners(self, device: torch.device) -> Tensor:
-        """``[N]``: the part of each example."""
+        """``[N]``: the number of each example's segment."""
         lengths = torch.tensor([end - first for first, end in self.bounds], device=device)
         numbers = torch.arange(len(self), device=device)
         return numbers.repeat_interleave(lengths, output_size=self.count)
 
 
-class PartSums:
-    """The sum over each part, of gradients that come a few at a time."""
+class SegmentSums:
+    """The sum over each segment, of gradients that come a few at a time."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, segments: Segments) -> None:
+        self._segments = segments
         self._seen = 0
-        self._sums: list[Tensor | None] = [None] * len(parts)
+        self._sums: list[Tensor | None] = [None] * len(segments)
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, whose memory may be that of those to come."""
         start = self._seen
         self._seen += values.shape[0]
-        for part, first, end in self._parts.within(start, self._seen):
-            own = rows(values, first - start, end - start)
-            so_far = self._sums[part]
+        for number, first, end in self._segments.within(start, self._seen):
+            some = rows(values, first - start, end - start)
+            so_far = self._sums[number]
             if so_far is None:
-                self._sums[part] = own[0].clone() if end - first == 1 else own.sum(0)
+                self._sums[number] = some[0].clone() if end - first == 1 else some.sum(0)
             else:
-                so_far.add_(own[0] if end - first == 1 else own.sum(0))
+                so_far.add_(some[0] if end - first == 1 else some.sum(0))
 
     def found(self) -> Tensor:
         """``[S, ...]``, once all gradients have come."""
         sums = [one for one in self._sums if one is not None]
-        assert len(sums) == len(self._parts), "gradients are missing"
+        assert len(sums) == len(self._segments), "gradients are missing"
         return stacked(sums)
 
 
@@ -74,7 +74,7 @@ def rows(values: Tensor, start: int, stop: int) -> Tensor:
 
 
 def stacked(sums: list[Tensor]) -> Tensor:
-    """One sum of each part as ``[S, ...]``, in their order in memory; a single one uncopied."""
+    """One sum of each segment as ``[S, ...]``, in their order in memory; a single one uncopied."""
     if len(sums) == 1:
         return sums[0][None]
     order = sorted(
@@ -84,8 +84,8 @@ def stacked(sums: list[Tensor]) -> Tensor:
     return together.permute(0, *(1 + order.index(axis) for axis in range(len(order))))
 
 
-def sums_of(values: Tensor, parts: Parts) -> Tensor:
-    """``[N, ...]`` to ``[S, ...]``: as ``PartSums``, of gradients that are all there."""
-    sums = PartSums(parts)
+def segment_sums(values: Tensor, segments: Segments) -> Tensor:
+    """``[N, ...]`` to ``[S, ...]``: as ``SegmentSums``, of gradients that are all there."""
+    sums = SegmentSums(segments)
     sums.add(values)
     return sums.found()
