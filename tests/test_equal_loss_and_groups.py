@@ -180,7 +180,8 @@ def test_many_runs_have_no_bands_and_panels_share_their_axes():
     assert len(panels.axes) == 2
     assert len({ax.get_ylim() for ax in panels.axes}) == 1
     expected = tree["layers"]["m_coherence"].isel(run=3, layer=1).sel(subset="clean").values
-    np.testing.assert_array_equal(panels.axes[1].lines[3].get_ydata(), expected)
+    drawn, _ = panels.axes[1].get_legend_handles_labels()
+    np.testing.assert_array_equal(drawn[3].get_ydata(), expected)
 
 
 def test_the_command_groups_aligns_and_draws_what_is_asked_for(tmp_path):
