@@ -19,17 +19,11 @@ from analyze.statistics.ratios import RATE
 
 
 def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
-    """The highest measured m-coherence of each run and subset, with its error and its place.
+    """``peak``, ``peak_stderr`` and ``peak_{along}``, ``(run, subset)``: the highest m-coherence.
 
-    The highest of several noisy values is on average too high, and checkpoints between those
-    that were kept are not known.
-
-    Args:
-        network: ``m_coherence`` and ``m_coherence_stderr`` ``(run, checkpoint, subset)``.
-        along: The coordinate of the places: ``step``, ``epoch`` or ``training_loss``.
-
-    Returns:
-        ``peak``, ``peak_stderr``, ``peak_{along}``, ``(run, subset)``; NaN without a value.
+    ``along`` is the coordinate of the places, ``network`` has ``(run, checkpoint, subset)``; NaN
+    without a value. The highest of several noisy values is on average too high, and checkpoints
+    between those that were kept are not known.
     """
     value = network["m_coherence"]
     known = value.notnull().any("checkpoint")

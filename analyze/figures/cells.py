@@ -40,16 +40,7 @@ def add_colourbar(
     *,
     lower: bool = False,
 ) -> None:
-    """The scale of cells at their right.
-
-    Args:
-        mesh: The cells.
-        ax: Their axes.
-        label: What the scale measures.
-        ticks: Where it has ticks.
-        text: What a tick says, as for ``FuncFormatter``.
-        lower: Whether values lie below the scale: it ends in an arrow.
-    """
+    """The scale of cells at their right; it ends in an arrow where values lie below it."""
     height = ax.get_window_extent().height / ax.figure.dpi  # inches
     length = min(height, LONGEST_BAR)
     bar = ax.figure.colorbar(

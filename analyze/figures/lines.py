@@ -34,14 +34,8 @@ def draw_lines(
 ) -> list[EndLabel]:
     """A line for each subset of ``values(checkpoint, subset)``, broken where values are missing.
 
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        values: What to draw.
-        x: The axis, as for ``training``.
-
-    Returns:
-        The names of the lines, for ``write_end_labels`` once the axes have their limits.
+    ``x`` is that of ``training``. Returns the names of the lines, for ``write_end_labels`` once the
+    axes have their limits.
     """
     names = [str(name) for name in values["subset"].values]
     colours, markers, dashes = (f(names) for f in (subset_colours, subset_markers, subset_dashes))

@@ -72,14 +72,7 @@ def ratio_maps(
     title: str,
     names: Sequence[str] = (),
 ) -> Figure:
-    """Heat maps of pairs and subsets beside each other, with layers at the left of each row.
-
-    Args:
-        comparison: What ``compare`` gives.
-        panels: Pair and subset of each.
-        title: Above all.
-        names: Above each; by default its subset and size.
-    """
+    """A heat map for each pair and subset, named by its subset and size unless there are names."""
     columns = max(1, min(COLUMNS, len(panels)))
     height = table_height(comparison["layers"].sizes["layer"], 0.15, 0.06, 1.5)
     if len(panels) > 2 * columns:  # an overview

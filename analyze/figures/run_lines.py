@@ -74,16 +74,9 @@ def draw_run(
     markers: bool = True,
     band: bool = False,
 ) -> None:
-    """The line of a run, or of a group, across the places that only others have.
+    """The line of the k-th run, or group, across the places that only others have.
 
-    Args:
-        ax: Where to draw.
-        places: Of the comparison.
-        values: ``m_coherence``, with a band also its interval, ``(checkpoint)``.
-        k: The number of the run, for its colour.
-        name: In the legend.
-        markers: Whether every point has one; without them the line is thin.
-        band: Whether to draw the 95 % interval, where there is one.
+    Without markers it is thin; a band is the 95 % interval, where the values have one.
     """
     known = np.isfinite(values["m_coherence"].values)
     if not known.any():

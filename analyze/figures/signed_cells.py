@@ -20,16 +20,10 @@ TICKS = 4  # of either side
 
 
 def draw_signed(ax: Axes, table: np.ndarray, significant: np.ndarray, norm: Normalize) -> QuadMesh:
-    """Draw the cells: colour where significant, grey where not, hatched where there is no value.
+    """Draw a table ``[layer, checkpoint]``: colour where significant, grey where not.
 
-    Args:
-        ax: Where to draw.
-        table: ``[layer, checkpoint]``.
-        significant: Of the same shape.
-        norm: A scale that is symmetric about 0.
-
-    Returns:
-        The mesh of the significant cells, for ``add_signed_bar``.
+    Cells without a value are hatched; ``norm`` is symmetric about 0. Returns the mesh of the
+    significant cells, for ``add_signed_bar``.
     """
     known = np.isfinite(table)
     flat = np.ma.masked_where(~known | significant, np.zeros_like(table))
