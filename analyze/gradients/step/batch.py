@@ -10,22 +10,22 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.memory import out_of_memory
+from analyze.errors import described, out_of_memory
 from analyze.gradients.device.timing import Clock, fastest
 from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.losses import ENTRIES, Loss
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import as_real
 from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.rules import Call
-from analyze.gradients.step.failures import MethodFailedError, described, gives_way
+from analyze.gradients.step.failures import MethodFailedError, gives_way
 from analyze.gradients.step.fallback import FALLBACK_METHODS, one_at_a_time
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of
 from analyze.gradients.step.seeding import seeded
@@ -35,22 +35,6 @@ TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter,
 
 SEVERAL_PASSES = "a hook of the model takes gradients of its own in the backward pass"
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
-
-
-class OfExamples(NamedTuple):
-    """What a batch gives of each of its N examples.
-
-    Args:
-        losses: ``[N]``.
-        accuracy: ``[N]``.
-        names: Of the P parameters that received a gradient.
-        squared_norms: ``[P, N]`` float64.
-    """
-
-    losses: np.ndarray
-    accuracy: np.ndarray
-    names: tuple[str, ...]
-    squared_norms: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -72,18 +56,21 @@ class BatchResult:
     scaled_totals: dict[str, Tensor]
     scale: float
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The P parameters that received a gradient."""
+        return tuple(self.scaled_squares)
+
     def squared_norms(self, name: str) -> Tensor:
         """Of each example's gradient, ``[N]`` float64 on the CPU."""
         return self.scaled_squares[name].cpu() / self.scale**2
 
-    def of_examples(self) -> OfExamples:
-        """All but the totals, in the host's memory: one wait for a GPU."""
-        names = tuple(self.scaled_squares)
-        norms = np.empty((0, len(self.losses)))
-        if names:
-            found = torch.stack([*self.scaled_squares.values()])
-            norms = found.cpu().numpy() / self.scale**2
-        return OfExamples(self.losses.numpy(), self.accuracy.numpy(), names, norms)
+    @cached_property
+    def all_squared_norms(self) -> np.ndarray:
+        """``[P, N]`` float64 in host memory, in the order of ``names``: one wait for a GPU."""
+        if not self.names:
+            return np.empty((0, len(self.losses)))
+        return torch.stack([*self.scaled_squares.values()]).cpu().numpy() / self.scale**2
 
     def total(self, name: str, segment: int = 0) -> Tensor:
         """The sum over the examples of a segment, in the parameter's shape."""
