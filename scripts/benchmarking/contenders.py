@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from analyze.gradients.calibrate.calibration import calibrate
 from analyze.gradients.losses import build_loss
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.step.batch import measure_batch
 
 

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.memory import out_of_memory
+from analyze.errors import described, out_of_memory
 from analyze.gradients.device.timing import Clock, fastest
 from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.losses import ENTRIES, Loss
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import as_real
 from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.rules import Call
-from analyze.gradients.step.failures import MethodFailedError, described, gives_way
+from analyze.gradients.step.failures import MethodFailedError, gives_way
 from analyze.gradients.step.fallback import FALLBACK_METHODS, one_at_a_time
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of
 from analyze.gradients.step.seeding import seeded

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from analyze.gradients.forms import CHUNK_BYTES, Segments, SegmentSums, Summary, squared_norms
-from analyze.gradients.model.replica import Inputs, Replica, logits_of
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Method
 from analyze.gradients.step.seeding import seeded

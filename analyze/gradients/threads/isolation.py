@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.threads.sharing import at_once, one_core_each
 
 ROUNDS = 4  # in which all threads run
