@@ -1,8 +1,9 @@
 """When, in which layer and for which examples the gradients of a network agree.
 
-``measure`` takes a model in memory, ``run`` a directory of checkpoints, ``open_results`` reads
-what was written, ``compare`` puts several side by side; all give an ``xarray.DataTree``.
-Importing this package does not import torch.
+``measure`` takes a model in memory, ``run`` a directory of checkpoints, which ``scan`` and
+``check`` look at before. ``open_results`` reads what was written, as an ``xarray.DataTree``;
+``show`` gives rows of it, ``report`` a page, ``compare`` puts several side by side. Every command
+is the function of its name. Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -11,21 +12,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analyze.checkpoints.scan import scan
     from analyze.comparison import compare
     from analyze.errors import InputError
     from analyze.probes import ProbeSet
+    from analyze.reports.report import report
     from analyze.results.file import open_results
-    from analyze.runs.pipeline import measure, run
+    from analyze.results.show import show
+    from analyze.runs.check import check
+    from analyze.runs.in_memory import measure
+    from analyze.runs.pipeline import run
 
-__all__ = ["InputError", "ProbeSet", "compare", "measure", "open_results", "run"]
+__all__ = [
+    "InputError", "ProbeSet", "check", "compare", "measure", "open_results", "report", "run",
+    "scan", "show",
+]  # fmt: skip
 
 _HOMES = {
     "InputError": "analyze.errors",
     "ProbeSet": "analyze.probes",
+    "check": "analyze.runs.check",
     "compare": "analyze.comparison",
-    "measure": "analyze.runs.pipeline",
+    "measure": "analyze.runs.in_memory",
     "open_results": "analyze.results.file",
+    "report": "analyze.reports.report",
     "run": "analyze.runs.pipeline",
+    "scan": "analyze.checkpoints.scan",
+    "show": "analyze.results.show",
 }
 
 

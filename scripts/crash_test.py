@@ -49,7 +49,7 @@ from tests.crash import assert_same_arrays
 KILLS, FAULTS = 200, 40
 FAULT_KINDS = ("failing write", "full disk", "short read")
 CHECKPOINTS = 8
-READS = 2 * CHECKPOINTS + 3  # before the run, for the proof, and to be measured
+READS = CHECKPOINTS + 3  # for the proof, and to be measured
 TOLD = 3  # exit code of a run that ended with a message
 NOT_KILLED, BROKE_OFF = "ended before the kill", "BROKE OFF"
 Fault = Callable[[], object]  # brought about in the child before its run begins

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import analyze
-from analyze.comparison import layout
-from analyze.comparison.figures import draw_runs
+from analyze.figures import network_over_training, runs_over_training
 from analyze.figures.coherence_over_training import set_coherence_ticks
+from analyze.figures.entry import FigureEntry
+from analyze.figures.panels import WIDTH
 from analyze.figures.style import style
-from analyze.reports.layout import report_figures
+from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_checkpoints"
@@ -22,9 +23,8 @@ RESULTS = ROOT / "build" / "gallery"
 IMAGES = ROOT / "docs" / "images"
 RUNS = ("real_labels", "half_noise", "random_labels")
 DOTS = 150  # an inch: sharp on a page, and under 200 kB
-OF_ONE_RUN = (
-    "loss", "layers", "layer_panels", "profile", "clean_corrupted", "between_subsets", "energy",
-)  # fmt: skip
+GROUPS = {"labels with noise": ("half_noise", "random_labels")}  # no seeds, for the picture only
+CHOICES = {"ratio": "half_noise / real_labels", "layers": "all"}  # of the entries with several
 
 
 def main() -> None:
@@ -46,30 +46,31 @@ def result(name: str, batch_norm: str) -> xr.DataTree:
 
 
 def pictures(measured: dict[str, dict[str, xr.DataTree]]) -> dict[str, Figure]:
-    """The figures by the names of their files."""
-    figures = report_figures(measured["recomputed"]["half_noise"])
-    drawn = {"half_noise": figures["training"]}
-    drawn |= {f"half_noise_{name}": figures[name] for name in OF_ONE_RUN}
-    random = report_figures(measured["recomputed"]["random_labels"])
-    drawn["random_labels"] = random["training"]
+    """The figures by the names of their files: every one of the table, and some more."""
     runs = measured["recomputed"]
-    steps, losses = analyze.compare(runs), analyze.compare(runs, align="loss")
-    drawn["runs"] = layout.training_figure(steps)
-    drawn["runs_at_equal_loss"] = layout.training_figure(losses)
-    drawn["runs_layers"] = layout.layers_figure(steps, "all")
-    drawn["runs_ratio"] = layout.ratio_figure(steps, "half_noise / real_labels")
+    drawn = {file_name("half_noise", e): e.draw(runs["half_noise"], None) for e in OF_A_RUN}
+    drawn["random_labels"] = network_over_training.figure(runs["random_labels"])
+    steps = analyze.compare(runs, groups=GROUPS)
+    drawn |= {file_name("runs", e): e.draw(steps, CHOICES.get(e.name)) for e in OF_A_COMPARISON}
+    at_equal_loss = analyze.compare(runs, align="loss")
+    drawn["runs_at_equal_loss"] = runs_over_training.figure(at_equal_loss)
     drawn["batch_norm"] = batch_norm_figure(measured)
     return drawn
+
+
+def file_name(of: str, entry: FigureEntry) -> str:
+    """The name of the picture of an entry; the first figure of a page has that of its runs."""
+    return of if entry.name == "training" else f"{of}_{entry.name}"
 
 
 def batch_norm_figure(measured: dict[str, dict[str, xr.DataTree]]) -> Figure:
     """All training probes of each run, with recomputed and with saved statistics."""
     with style():
-        figure = Figure(figsize=(layout.WIDTH, 2.6))
+        figure = Figure(figsize=(WIDTH, 2.6))
         grid = figure.subplots(1, len(RUNS))
         for ax, name in zip(grid, RUNS, strict=True):
             both = {mode: trees[name] for mode, trees in measured.items()}
-            draw_runs(analyze.compare(both), ax, "all")
+            runs_over_training.draw(analyze.compare(both), ax, "all")
             ax.set_title(name, loc="left")
             ax.set_ylabel(ax.get_ylabel() if ax is grid[0] else "")
         highest = max(ax.get_ylim()[1] for ax in grid)

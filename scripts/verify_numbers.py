@@ -62,7 +62,7 @@ def verify_run(run: Path, checkpoints: str, max_probes: int | None) -> bool:
         trees = {
             (precision, size): analyze.run(
                 run,
-                output=Path(folder) / "results.h5",
+                output=Path(folder) / f"{precision}_{size}.h5",
                 precision=precision,
                 batch_size=size,
                 checkpoints=checkpoints,

@@ -13,7 +13,8 @@ from scipy import stats
 
 import analyze
 from analyze.probes import write_probes
-from analyze.runs.job import Options, resolve
+from analyze.runs.job import resolve
+from analyze.runs.options import Options
 from analyze.statistics.warnings import KINDS, kinds_of, marks_of
 from tests.conftest import NAMES, SPEC, SUBSETS, call, make_run, small_probes
 

@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 import analyze
 from analyze.comparison import details
 from analyze.comparison import page as comparison_page
-from analyze.comparison.figures import draw_ratio, draw_runs
-from analyze.comparison.pairs import RATE, log_ratio
 from analyze.comparison.probe_identity import same_probes
 from analyze.comparison.rows import difference_rows, peak_rows, setting_rows
 from analyze.comparison.runs import Run
 from analyze.comparison.settings import grouped
 from analyze.comparison.writing import write_comparison
+from analyze.figures import pair_ratio, runs_over_training
 from analyze.pages.text import cell
 from analyze.probes.identity import inputs_hash
 from analyze.statistics.arrays import alpha_unbiased
+from analyze.statistics.ratios import RATE, log_ratio
 from tests.comparisons import make_comparison
 from tests.conftest import SUBSETS, assert_input_error, call, make_run, small_probes
 from tests.simulation import COUNT, correlated_folds, normal_folds
@@ -207,10 +207,10 @@ def test_older_results_are_judged_by_ids(two):
 
 def test_figures_show_every_run_and_grey_what_is_not_significant(two):
     tree = analyze.compare(two)
-    ax = draw_runs(tree, Figure().add_subplot(), "clean")
+    ax = runs_over_training.draw(tree, Figure().add_subplot(), "clean")
     assert ax.get_legend_handles_labels()[1] == ["first", "second"]
     assert ax.get_ylabel() == "m-coherence (examples)"
-    ax = draw_ratio(tree, Figure().add_subplot(), "second / first", "clean")
+    ax = pair_ratio.draw(tree, Figure().add_subplot(), "second / first", "clean")
     grey, coloured = (mesh.get_array() for mesh in ax.collections[:2])
     pairs = tree["pairs/layers"].to_dataset().sel(pair="second / first", subset="clean")
     value = pairs["log_ratio"].transpose("layer", "checkpoint").values

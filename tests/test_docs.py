@@ -12,7 +12,10 @@ import pytest
 
 import analyze
 from analyze import statistics
+from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.cli import main
+from analyze.keywords import keywords
+from analyze.runs.options import Keywords, Options, RunKeywords, RunOptions
 from analyze.statistics.variables import VARIABLES
 from analyze.statistics.warnings import FLAGS, KINDS
 from tests.conftest import call
@@ -67,11 +70,46 @@ def test_version():
     assert call("--version").stdout == f"analyze, version {version('gradient-coherence')}\n"
 
 
-@pytest.mark.parametrize("name", ["measure", "run", "ProbeSet", "InputError"])
+@pytest.mark.parametrize("name", analyze.__all__)
 def test_a_public_function_explains_every_argument(name):
     public = getattr(analyze, name)
     for argument in inspect.signature(public).parameters:
-        assert re.search(rf"^ +{argument}: ", public.__doc__, re.MULTILINE), argument
+        assert re.search(rf"^ +{argument}: .+", public.__doc__, re.MULTILINE), argument
+
+
+@pytest.mark.parametrize("name", ["scan", "check", "run", "show", "report", "compare"])
+def test_a_command_is_the_function_of_its_name(name):
+    """With the same defaults; what the command has besides says how to print or where to write."""
+    function = inspect.signature(getattr(analyze, name)).parameters
+    options = COMMANDS[name].make_context(name, ["a"]).params
+    for keyword, parameter in function.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and keyword != "progress":
+            assert (options.pop(keyword) or None) == (parameter.default or None), keyword
+    assert options.keys() - {"as_json", "as_comma", "verify", "output", "ratios"} <= {
+        "run",
+        "results",
+    }
+
+
+def test_keywords_for_type_checkers_are_the_fields_of_the_options():
+    assert RunKeywords.__annotations__.keys() == keywords(RunOptions).keys()
+    assert Keywords.__annotations__.keys() == keywords(Options).keys()
+    assert (
+        FindingKeywords.__annotations__.keys()
+        == keywords(ReadingOptions, ("rename", "ignore")).keys()
+    )
+
+
+def test_measure_has_the_defaults_of_a_run():
+    run = inspect.signature(analyze.run).parameters
+    for name, parameter in inspect.signature(analyze.measure).parameters.items():
+        if name not in ("model", "probes", "loss"):
+            assert parameter.default == run[name].default
+
+
+def test_an_unknown_keyword_is_refused(tiny):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'fold'"):
+        analyze.run(tiny.path, fold=3)
 
 
 PAGE = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text(encoding="utf-8")

@@ -41,6 +41,11 @@ def test_agrees_with_one_example_at_a_time_by_the_expected_method(case, batch_si
     np.testing.assert_allclose(examples["gradient_sqnorm"].sum("layer"), total, rtol=1e-6)
 
 
+def test_every_run_measures_every_case():
+    often = {p.values[0].name for p in variants(batched(), reached) if not p.marks}
+    assert often == NAMED.keys()
+
+
 def test_rounding_is_not_gradient():
     tree, _ = measured(NAMED["unused"])
     assert "inner.bias" in zero_to_rounding(tree)

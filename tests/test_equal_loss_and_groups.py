@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import analyze
-from analyze.comparison.figures import draw_groups
 from analyze.comparison.groups import group_map
-from analyze.comparison.layout import comparison_figures, layers_figure, training_figure
 from analyze.comparison.loss_levels import NOT_REACHED, first_crossings
 from analyze.comparison.rows import loss_rows
+from analyze.figures import groups_over_training, runs_by_layer, runs_over_training
+from analyze.figures.table import comparison_figures
 from analyze.results.file import write_results
 from analyze.statistics import estimate
 from tests.conftest import assert_input_error, call
@@ -124,6 +124,14 @@ def test_a_group_is_the_mean_over_its_runs_with_the_spread_of_seeds():
     assert tree["groups/layers"]["m_coherence"].dims[0] == "group"
 
 
+def test_every_variable_of_a_comparison_says_what_it_is():
+    tree = analyze.compare(seeds(2), groups={"both": ["seed 0", "seed 1"]})
+    for node in tree.subtree:
+        for name, variable in node.data_vars.items():
+            assert variable.attrs["long_name"], (node.path, name)
+            assert variable.attrs["units"], (node.path, name)
+
+
 def test_groups_by_name_or_file_and_what_is_none():
     names = ["a", "b", "c"]
     assert group_map(["x=a,b.h5"], names) == {"x": ["a", "b"]}
@@ -137,7 +145,7 @@ def test_groups_by_name_or_file_and_what_is_none():
 def test_groups_are_drawn_with_their_runs():
     groups = {"some": ["seed 0", "seed 1"]}
     tree = analyze.compare(seeds(3), groups=groups)
-    ax = draw_groups(tree, Figure().add_subplot(), "clean")
+    ax = groups_over_training.draw(tree, Figure().add_subplot(), "clean")
     assert ax.get_legend_handles_labels()[1] == ["some (2 runs)", "seed 2"]
     assert len([line for line in ax.lines if line.get_label() == "_run"]) == 2
     mean = ax.get_legend_handles_labels()[0][0].get_ydata()
@@ -164,15 +172,16 @@ def test_ratio_figures_are_bounded_and_others_come_on_request():
 
 def test_many_runs_have_no_bands_and_panels_share_their_axes():
     tree = analyze.compare(seeds(8, layers=2, checkpoints=4, folds=3))
-    figure = training_figure(tree)
+    figure = runs_over_training.figure(tree)
     assert not any(ax.collections for ax in figure.axes)
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
     assert len({ax.get_xlim() for ax in figure.axes}) == 1
-    panels = layers_figure(tree, "clean")
+    panels = runs_by_layer.figure(tree, "clean")
     assert len(panels.axes) == 2
     assert len({ax.get_ylim() for ax in panels.axes}) == 1
     expected = tree["layers"]["m_coherence"].isel(run=3, layer=1).sel(subset="clean").values
-    np.testing.assert_array_equal(panels.axes[1].lines[3].get_ydata(), expected)
+    drawn, _ = panels.axes[1].get_legend_handles_labels()
+    np.testing.assert_array_equal(drawn[3].get_ydata(), expected)
 
 
 def test_the_command_groups_aligns_and_draws_what_is_asked_for(tmp_path):

@@ -10,10 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import analyze
-from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import ALONE, RULES
 from analyze.runs.check import check
-from analyze.runs.job import Options
 from tests.agreement import assert_agrees, expected_of, with_probes
 from tests.cases import NAMED
 from tests.conftest import TinyRun
@@ -103,8 +101,7 @@ def test_what_vmap_cannot_follow_is_told():
 def test_check_and_run_tell_it_in_the_terminal(tiny: TinyRun, monkeypatch):
     exchange(monkeypatch, RULES[F.linear], failing)
     told = "measured by vmap(grad), as the rule linear failed: KeyError: 'no such argument'"
-    options = Options(settings=Settings(device="cpu"))
-    assert any(told in warning for warning in check(tiny.path, options).warnings)
+    assert any(told in warning for warning in check(tiny.path, device="cpu").warnings)
     result = tiny.run()
     assert result.exit_code == 0, result.stderr
     assert told in result.stderr

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from analyze.figures.style import style
-from analyze.reports.layout import report_figures
+from analyze.figures.table import run_figures
 from tests.synthetic import synthetic
 
 SLACK = 1.0  # pixels that boxes of neighbouring texts may share
@@ -22,7 +22,7 @@ SLACK = 1.0  # pixels that boxes of neighbouring texts may share
 
 @pytest.fixture(scope="module", params=["few", "many layers", "many checkpoints", "many subsets"])
 def figures(request) -> dict[str, Figure]:
-    return report_figures(corner(request.param))
+    return run_figures(corner(request.param))
 
 
 def corner(name: str) -> xr.DataTree:

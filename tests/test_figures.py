@@ -19,14 +19,15 @@ from analyze.figures import (
     coherence_over_training,
     layer_heatmap,
     loss_over_training,
+    network_over_training,
 )
 from analyze.figures.colours import DARK, ROLES, SURFACE, subset_colours, subset_markers
-from analyze.figures.intervals import fold_count, half_width, t_quantile
+from analyze.figures.intervals import fold_count, half_width
 from analyze.figures.lines import shown_subsets, spread
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, training
-from analyze.reports.layout import training_figure
+from analyze.statistics.jackknife import t_quantile
 from tests.trees import STEPS, make_tree, with_chance
 
 
@@ -209,9 +210,9 @@ def test_accuracy_is_a_percentage_from_0_to_100(ax):
 
 def test_accuracy_is_left_out_where_there_is_none():
     tree = make_tree()
-    assert len(training_figure(tree).axes) == 3
+    assert len(network_over_training.figure(tree).axes) == 3
     tree["accuracy"].values[:] = np.nan
-    figure = training_figure(tree)
+    figure = network_over_training.figure(tree)
     assert [ax.get_ylabel() for ax in figure.axes] == ["m-coherence (examples)", "mean loss (nats)"]
     assert figure.axes[-1].get_xlabel() == "optimizer step"
 

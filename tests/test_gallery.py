@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN
 from tests.synthetic import synthetic
 
 ROOT = Path(__file__).parent.parent
@@ -27,15 +28,27 @@ def pictures() -> dict[str, Figure]:
     return gallery.pictures({"recomputed": runs, "saved": runs})
 
 
+def shown() -> dict[str, str]:
+    """The words for each picture of the page, by the name of its file."""
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    return {name: words for words, name in re.findall(r"!\[([^\]]+)\]\(images/([^)]+)\)", page)}
+
+
 def test_the_script_makes_every_picture_and_no_other(pictures):
     assert {f"{name}.png" for name in pictures} == {path.name for path in IMAGES}
     assert all(figure.axes for figure in pictures.values())
 
 
 def test_every_picture_is_shown_and_every_shown_one_is_there():
-    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
-    shown = re.findall(r"!\[[^\]]+\]\(images/([^)]+)\)", page)
-    assert sorted(shown) == [path.name for path in IMAGES]
+    assert sorted(shown()) == [path.name for path in IMAGES]
+
+
+@pytest.mark.parametrize(("run", "table"), [("half_noise", OF_A_RUN), ("runs", OF_A_COMPARISON)])
+def test_every_figure_of_the_table_is_shown_under_its_title(run, table):
+    words = shown()
+    for entry in table:
+        name = run if entry.name == "training" else f"{run}_{entry.name}"
+        assert words[f"{name}.png"].startswith(entry.title), entry.name
 
 
 @pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.name)

@@ -83,7 +83,10 @@ def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():
 
 
 def test_public_names():
-    assert dir(analyze) == ["InputError", "ProbeSet", "compare", "measure", "open_results", "run"]
+    assert dir(analyze) == [
+        "InputError", "ProbeSet", "check", "compare", "measure", "open_results", "report", "run",
+        "scan", "show",
+    ]  # fmt: skip
     for name in analyze.__all__:
         assert callable(getattr(analyze, name))
         assert getattr(analyze, name).__doc__

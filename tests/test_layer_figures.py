@@ -27,8 +27,8 @@ from analyze.figures.names import figure_text
 from analyze.figures.signed_cells import GREY, SMALLEST
 from analyze.figures.style import style
 from analyze.figures.subset_pairs import pairs
+from analyze.figures.table import run_figures
 from analyze.figures.training import training
-from analyze.reports.layout import layer_panels_figure, layers_figure, report_figures
 from analyze.statistics.ratios import RATE, contrast
 from tests.synthetic import layer_names, synthetic
 
@@ -101,7 +101,7 @@ def test_an_axis_that_is_not_known_is_refused(tree, ax):
 
 def test_every_figure_takes_every_axis(tree):
     for x, label in (("step", "optimizer step"), ("epoch", "epoch"), ("loss", "mean loss")):
-        figures = report_figures(tree, x)
+        figures = run_figures(tree, x)
         below = figures["training"].axes[-1].get_xlabel()
         assert below.startswith(label)
         assert ("loss" in figures) == (x != "loss")
@@ -132,7 +132,7 @@ def test_a_panel_has_the_layer_s_lines_and_intervals(tree, ax):
 
 
 def test_panels_have_one_scale_one_legend_and_ticks_at_the_edges(tree):
-    figure = layer_panels_figure(tree)
+    figure = layer_over_training.figure(tree)
     assert [ax.get_title(loc="left") for ax in figure.axes] == layer_names(5)
     assert len({ax.get_ylim() for ax in figure.axes}) == 1
     assert len({ax.get_xlim() for ax in figure.axes}) == 1
@@ -203,7 +203,7 @@ def test_no_contrast_without_both_subsets(tree):
     assert subset_contrast.has_contrast(tree)
     assert not subset_contrast.has_contrast(tree, "corrupted", "others")
     other = synthetic(layers=2, checkpoints=3, subsets=("train", "held_out"), probes=10)
-    assert "clean_corrupted" not in report_figures(other)
+    assert "clean_corrupted" not in run_figures(other)
     with pytest.raises(analyze.InputError, match="no such contrast"):
         subset_contrast.draw(tree, Figure().subplots(), quantity="sum")
 
@@ -311,7 +311,7 @@ def test_what_there_is_much_of_is_rasterised(tree):
 
 
 def test_types_of_layers_keep_off_the_first_panel(tree):
-    figure = layers_figure(tree)
+    figure = layer_heatmap.figure(tree)
     canvas = FigureCanvasAgg(figure)
     with style():
         canvas.draw()

@@ -14,12 +14,11 @@ import pytest
 import xarray as xr
 
 from analyze.errors import InputError
+from analyze.figures import layer_heatmap, network_over_training
 from analyze.pages.embedding import script_hash
 from analyze.pages.skeleton import HERE, LIBRARIES
-from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
-from analyze.pages.values import Value
+from analyze.pages.text import Value, breakable, cosine, in_words, loss, number, with_error
 from analyze.reports import write_report
-from analyze.reports.layout import layers_figure, training_figure
 from analyze.reports.page import render_page
 from analyze.reports.summary import (
     highest_layer,
@@ -97,7 +96,7 @@ def without_libraries(html: str) -> str:
 
 def rendered(tree: xr.DataTree) -> str:
     """The page without the files of its figures."""
-    figures = {"training": training_figure(tree), "layers": layers_figure(tree)}
+    figures = {"training": network_over_training.figure(tree), "layers": layer_heatmap.figure(tree)}
     return render_page(tree, figures)
 
 

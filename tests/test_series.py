@@ -15,7 +15,8 @@ from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.finding.series import remarks
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.scan import scan
-from analyze.runs.job import Options, resolve
+from analyze.runs.job import resolve
+from analyze.runs.options import Options
 from tests.checkpoint_files import (
     FOREIGN,
     assert_weights,
@@ -178,7 +179,7 @@ def test_two_versions_of_lightning_are_not_one_series(tmp_path, tiny):
     listing.write_text("\n".join(["checkpoint,step", *lines]))
     options = replace(choice, checkpoints=None, reading=ReadingOptions(manifest=listing))
     assert len(resolve(run, options).checkpoints) == 4
-    assert "several runs" not in " ".join(scan(run, options.reading).warnings)
+    assert "several runs" not in " ".join(scan(run, manifest=listing).warnings)
 
 
 def test_a_run_that_was_resumed_is_one_run(tmp_path):

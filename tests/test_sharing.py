@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +38,6 @@ from analyze.gradients.threads.order import BatchOrder
 from analyze.gradients.threads.sharing import at_once, worthwhile_shares
 from analyze.probes import ProbeSet
 from analyze.runs.check import check
-from analyze.runs.job import Options
 from tests.agreement import assert_agrees
 from tests.agreement import measured as case_measured
 from tests.cases import CASES
@@ -468,7 +466,7 @@ def test_check_tells_of_shares_and_divides_the_time(few, monkeypatch):
         return BatchTime(begun, a_batch, {})
 
     monkeypatch.setattr(estimate, "_timed", timed)
-    report = check(Path(few.path), Options()).report
+    report = check(few.path).report
     assert (report["workers"], report["threads"], report["shares"]) == (1, SHARES, SHARES)
     seconds = float(str(report["seconds"])) - float(str(report["preparation_seconds"]))
     turns = 24 / (int(str(report["batch_size"])) * SHARES)

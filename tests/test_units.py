@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +16,12 @@ import pytest
 import torch
 
 import analyze
+from analyze.checkpoints import checkpoint
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.models.building import build_model
+from analyze.runs import loading, measuring, preparation
 from analyze.runs.units.files import read_sealed, write_sealed
 from analyze.runs.units.lock import locked
 from analyze.specs.model import ModelSpec
@@ -199,8 +203,6 @@ def test_what_a_killed_run_left_of_the_results_is_removed(tiny):
 
 
 def test_a_file_replaced_while_it_is_read_is_skipped(tiny, monkeypatch):
-    from analyze.runs import loading
-
     fill = loading.fill
 
     def replacing(model, job, checkpoint):
@@ -283,8 +285,6 @@ def test_the_kind_of_weights_that_is_taken_anyway_is_no_other_configuration(tiny
 
 
 def test_units_of_another_version_are_kept_with_a_warning(tiny, measurements, monkeypatch):
-    from analyze.runs import measuring
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measuring, "versions", lambda: {"gradient-coherence": "0.0.1"})
         assert tiny.run("--checkpoints", ":2").exit_code == 0
@@ -337,18 +337,25 @@ def loaded(seed: int) -> torch.nn.Module:
 @pytest.mark.parametrize("moment", ["before", "while it is read"])
 def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monkeypatch, moment):
     """After it was found, and after its hash was taken."""
-    from analyze.runs import measuring
+    read, load, content = measuring._read, measuring.load, (tiny.path / NAMES[1]).read_bytes()
 
-    name = "hash_of" if moment == "before" else "load"
-    call, content = getattr(measuring, name), (tiny.path / NAMES[1]).read_bytes()
-
-    def vanishing(*arguments):
-        if any(getattr(a, "name", None) == NAMES[1] for a in arguments):
+    def vanishing(checkpoint):
+        if checkpoint.name == NAMES[1]:
             (tiny.path / NAMES[1]).unlink()
-        return call(*arguments)
+
+    def before(prepared, checkpoint, folder):
+        vanishing(checkpoint)
+        return read(prepared, checkpoint, folder)
+
+    def meanwhile(job, content):
+        vanishing(content.checkpoint)
+        return load(job, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, name, vanishing)
+        if moment == "before":
+            patch.setattr(measuring, "_read", before)
+        else:
+            patch.setattr(measuring, "load", meanwhile)
         result = tiny.run()
     assert result.exit_code == 4, result.stderr
     assert "1 of 3 checkpoints were skipped" in result.stderr
@@ -358,8 +365,6 @@ def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monk
 
 
 def test_a_file_that_vanishes_before_the_proof_is_skipped(tiny, monkeypatch):
-    from analyze.runs import preparation
-
     call = preparation.loaded_model
 
     def vanishing(job, checkpoint):
@@ -374,8 +379,6 @@ def test_a_file_that_vanishes_before_the_proof_is_skipped(tiny, monkeypatch):
 
 
 def test_a_file_without_read_permission_is_skipped(tiny, monkeypatch):
-    from analyze.checkpoints import checkpoint
-
     hashed = checkpoint.sha256_of_all
 
     def denied(files):
@@ -410,12 +413,12 @@ def test_the_lock_file_of_a_killed_run_is_not_in_the_way(tiny):
 
 
 def test_a_file_system_without_locks_is_warned_of(tiny, monkeypatch):
-    from analyze.runs.units import lock
+    from analyze.files import locks
 
     def unsupported(descriptor, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
     result = tiny.run()
     assert result.exit_code == 0
     assert f"Warning: no locks beside {tiny.output}: run one command at a time" in result.stderr
@@ -448,3 +451,67 @@ def test_an_output_that_becomes_read_only_keeps_the_units(tiny, monkeypatch):
         assert_input_error(tiny.run(), f"{tiny.output}: Read-only file system")
     assert len(tiny.units) == 3
     assert not list(tiny.path.parent.glob("*.part"))
+
+
+@pytest.fixture
+def reads(tmp_path_factory, monkeypatch) -> Callable[[], dict[str, int]]:
+    """Counts how often tensors are read and files are hashed, in this process and in workers."""
+    log = tmp_path_factory.mktemp("reads") / "log"
+    for module, name in ((loading, "read_weights"), (checkpoint, "sha256_of_all")):
+        monkeypatch.setattr(module, name, logged(getattr(module, name), log))
+    monkeypatch.setattr(loading, "COARSE", 0.0)  # the files of a test are a moment old
+
+    def counts() -> dict[str, int]:
+        calls = log.read_text().split()
+        log.write_text("")
+        return dict(Counter(calls))
+
+    return counts
+
+
+def logged(call: Callable, log: Path) -> Callable:
+    def counted(*arguments):
+        with log.open("a") as file:
+            file.write(f"{call.__name__}\n")
+        return call(*arguments)
+
+    return counted
+
+
+def test_a_checkpoint_is_read_once(tiny, reads):
+    """Once to be measured, and the ends and the middle once more, for the proof before."""
+    for step in range(200, 205):
+        torch.save(small_weights(step), tiny.path / f"step_{step}.pt")
+    assert tiny.run().exit_code == 0
+    assert reads() == {"read_weights": 8 + 3, "sha256_of_all": 8}
+    assert tiny.run().exit_code == 0
+    assert reads() == {"read_weights": 3, "sha256_of_all": 8}  # a unit goes by the hash
+
+
+def test_what_cannot_be_read_is_read_once_and_told_when_its_turn_comes(tiny, reads):
+    (tiny.path / NAMES[0]).write_bytes(b"")
+    torch.save(small_weights(0, SPEC.replace("12", "11")), tiny.path / NAMES[2])
+    torch.save(small_weights(4), tiny.path / "step_200.pt")
+    result = tiny.run()
+    assert result.exit_code == 4
+    assert reads()["read_weights"] == 2 + 2 + 1  # of the proof; of the run; the unfit one
+    assert result.stderr.index(NAMES[1]) < result.stderr.index(f"Skipped {NAMES[2]}")
+
+
+def test_with_fail_all_are_read_before_the_first_is_measured(tiny, reads, measurements):
+    assert tiny.run("--on-error", "fail").exit_code == 0
+    assert reads() == {"read_weights": 3 + 3 + 3, "sha256_of_all": 3}
+    torch.save(small_weights(0, SPEC.replace("12", "11")), tiny.path / "step_200.pt")
+    assert_input_error(tiny.run("--on-error", "fail", "--restart"), "does not fit", "step_200.pt")
+    assert len(measurements) == 3
+
+
+def test_a_new_date_is_no_new_content(tiny, monkeypatch):
+    fill = loading.fill
+
+    def touching(model, job, checkpoint):
+        os.utime(checkpoint.path)
+        return fill(model, job, checkpoint)
+
+    monkeypatch.setattr(loading, "fill", touching)
+    assert tiny.run().exit_code == 0

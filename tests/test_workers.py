@@ -27,7 +27,6 @@ from analyze.gradients.threads import division
 from analyze.gradients.threads.division import Division, divided
 from analyze.runs import measuring
 from analyze.runs.check import check
-from analyze.runs.job import Options
 from analyze.runs.units.lock import locked
 from analyze.runs.workers.forks import Workers
 from tests.conftest import TinyRun, small_weights
@@ -487,7 +486,7 @@ def test_check_times_a_checkpoint_in_every_worker_at_once(series, monkeypatch, t
         return Timing(checkpoint=7.0, gram=1.0, share={})
 
     monkeypatch.setattr(Engine, "timing", timing)
-    report = check(series.path, Options()).report
+    report = check(series.path).report
     processes = set(timed.read_text().split())
     assert len(processes) == 2
     assert str(os.getpid()) not in processes
@@ -506,14 +505,14 @@ def test_check_times_alone_where_workers_fail(series, monkeypatch):
         return measured(engine, model)
 
     monkeypatch.setattr(Engine, "timing", timing)
-    report = check(series.path, Options()).report
+    report = check(series.path).report
     assert report["seconds"] > report["preparation_seconds"] > 0
 
 
 def test_check_counts_the_turns_of_workers(series):
-    report = check(series.path, Options()).report
+    report = check(series.path).report
     assert (report["workers"], report["threads"]) == (2, 1)
     torch.set_num_threads(1)
-    alone = check(series.path, Options()).report
+    alone = check(series.path).report
     assert (alone["workers"], alone["threads"]) == (1, 1)
     assert torch.get_num_threads() == 1

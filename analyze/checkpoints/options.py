@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from analyze.errors import InputError
 
@@ -17,14 +18,15 @@ class ReadingOptions:
     """The user's choices; the defaults decide nothing that could be decided wrongly.
 
     Args:
-        weights: ``model`` for the trained weights, ``ema`` for their moving average; None takes
+        weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
             the trained ones where there are any.
-        weights_key: Where in a checkpoint the weights are, as a dotted path, for keys that no
-            trainer is known by: ``student``.
+        weights_key: Where in the files the weights are, as a dotted path, if scan does not know:
+            ``student``, ``state.net``.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
-        step_regex: With named groups ``step``, ``epoch`` or ``tokens``, searched in the names.
-        trust_pickle: Open pickles that can run code.
-        rename: ``OLD=NEW`` for names of tensors, with ``*`` for any part.
+        step_regex: Finds steps in names, by groups named ``step``, ``epoch`` or ``tokens``:
+            ``iter(?P<step>[0-9]+)``.
+        trust_pickle: Open pickles that can run code: only for files whose maker you trust.
+        rename: ``OLD=NEW`` for names of tensors, with ``*`` for any part: ``head.*=fc.*``.
         ignore: Globs of buffers that may be missing, and of tensors that the model has no place
             for.
 
@@ -33,7 +35,7 @@ class ReadingOptions:
     """
 
     weights: str | None = None
-    manifest: Path | None = None
+    manifest: str | Path | None = None
     step_regex: str | None = None
     trust_pickle: bool = False
     rename: tuple[str, ...] = ()
@@ -62,6 +64,16 @@ class ReadingOptions:
 
 
 DEFAULTS = ReadingOptions()
+
+
+class FindingKeywords(TypedDict, total=False):
+    """The fields of ``ReadingOptions`` that say how checkpoints are found, as keywords."""
+
+    weights: str | None
+    weights_key: str | None
+    manifest: str | Path | None
+    step_regex: str | None
+    trust_pickle: bool
 
 
 def _check_regex(text: str) -> None:

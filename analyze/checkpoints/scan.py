@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.finding.discovery import find, recent
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.series import remarks
 from analyze.checkpoints.layouts.foreign import BY_ENDING
-from analyze.checkpoints.options import ReadingOptions
+from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.errors import RefusedError, counted, listed
+from analyze.keywords import built, taking
 from analyze.specs.run_card import NAME, RunCard, read_run_card
 
 COLUMNS = ("step_rule", "format", "weights", "weights_key", "prefix", "tensors")
@@ -30,7 +32,7 @@ class Scan:
     warnings: list[str]
 
     def as_rows(self) -> list[dict[str, object]]:
-        """One dictionary for each checkpoint, as ``analyze scan --json`` prints them."""
+        """One dictionary for each checkpoint."""
         return [
             {
                 "checkpoint": c.name,
@@ -43,6 +45,11 @@ class Scan:
             }
             for c in self.checkpoints
         ]
+
+    def as_dict(self) -> dict[str, object]:
+        """All of it as plain values, as ``analyze scan --json`` prints them."""
+        left_out = [{"file": one.name, "why": one.why} for one in self.left_out]
+        return {"checkpoints": self.as_rows(), "left_out": left_out, "warnings": self.warnings}
 
     def as_headline(self) -> str:
         """How many checkpoints there are, and how many that cannot be read."""
@@ -62,23 +69,29 @@ class Scan:
         return [*named, (counts, BY_ENDING)] if kinds else named
 
 
-def scan(run: str | Path, reading: ReadingOptions | None = None) -> Scan:
+@taking(ReadingOptions, without=("rename", "ignore"))
+def scan(run: str | Path, **options: Unpack[FindingKeywords]) -> Scan:
     """Find and order the checkpoints of a run.
 
     Args:
         run: A directory, or one checkpoint file.
-        reading: How to find and read them.
+        **options: See ``ReadingOptions``.
+
+    Returns:
+        The checkpoints in order, what else is there and why it is left out, and warnings.
 
     Raises:
         InputError: no such directory, no checkpoint in it, or a broken run card or manifest.
 
+    Example:
+        ``[c.step for c in analyze.scan("runs/half_noise").checkpoints]``
+
     Cost: every candidate is opened; tensors are read only to compare copies.
     """
-    run = Path(run)
+    run, reading = Path(run), built(ReadingOptions, options)
     folder = run if run.is_dir() else run.parent
     card = read_run_card(folder)
     exclude = [] if card.probes is None else [folder / card.probes]
-    reading = reading or ReadingOptions()
     discovery = find(run, exclude, reading)
     warnings = remarks(discovery.checkpoints)
     mixed = several_runs(discovery.checkpoints)

@@ -1,5 +1,29 @@
-"""The command line: parse, call one function, print; ``--help`` imports no torch."""
+"""The command line: parse, call one function, print; ``--help`` imports no torch.
 
-from analyze.cli.commands import main
+A file has the commands of one stage, and each prints what the function of its name returns.
+"""
+
+from __future__ import annotations
+
+import click
+
+from analyze.cli.options import Group
+from analyze.cli.pages import compare, report
+from analyze.cli.probes import probes
+from analyze.cli.run import check, run, scan
+from analyze.cli.show import show
 
 __all__ = ["main"]
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gradient-coherence", prog_name="analyze")
+def main() -> None:
+    """When, in which layer and for which examples the gradients of a network agree.
+
+    Point it at a directory of checkpoints: analyze run RUN, then analyze report OUT.h5.
+    """
+
+
+for command in (scan, check, run, show, report, compare, probes):
+    main.add_command(command)

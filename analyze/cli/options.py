@@ -1,4 +1,4 @@
-"""Commands that turn mistakes into messages, and options that several commands share; no torch."""
+"""Commands that turn mistakes into messages, and options made from dataclasses; no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 from analyze.errors import InputError, out_of_memory
+from analyze.keywords import explained, keywords
 
-EXIT_INPUT = 3
+EXIT_INPUT, EXIT_SKIPPED = 3, 4
+PATH = click.Path(path_type=Path)
 
 
 class Command(click.Command):
@@ -56,37 +58,78 @@ def shared(*options: Callable[..., Any]) -> Callable[..., Any]:
     return decorate
 
 
+class BatchSize(click.ParamType):
+    """``auto`` or a positive number."""
+
+    name = "auto|N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """The number, or ``auto``."""
+        if value == "auto":
+            return "auto"
+        try:
+            size = int(value)
+        except ValueError:
+            size = 0
+        if size < 1:
+            self.fail(f"{value!r} is neither auto nor a positive number", param, ctx)
+        return size
+
+
+# How the value of a keyword is typed, where it is no plain text and no flag.
+TYPED: dict[str, dict[str, Any]] = {
+    "batch_norm": {"type": click.Choice(["recomputed", "saved"])},
+    "batch_size": {"type": BatchSize()},
+    "cells": {"metavar": "COLUMN,...", "default": "", "multiple": False},
+    "checkpoints": {"metavar": "GLOB|SLICE"},
+    "device": {"metavar": "auto|cpu|cuda[:i]|mps"},
+    "examples": {"type": click.Choice(["auto", "on", "off"])},
+    "folds": {"type": click.IntRange(min=1)},
+    "ignore": {"metavar": "GLOB"},
+    "layers": {"metavar": "GLOB"},
+    "loss": {"metavar": "SPEC"},
+    "manifest": {"type": PATH, "metavar": "FILE.csv"},
+    "max_probes": {"type": click.IntRange(min=1), "metavar": "N"},
+    "model": {"metavar": "SPEC"},
+    "on_error": {"type": click.Choice(["skip", "fail"])},
+    "output": {"type": PATH, "metavar": "OUT.h5"},
+    "parameters": {"metavar": "GLOB"},
+    "patience": {"type": click.FloatRange(min=0, min_open=True), "metavar": "MINUTES"},
+    "precision": {"type": click.Choice(["float32", "float64"])},
+    "probes": {"type": PATH},
+    "rename": {"metavar": "OLD=NEW"},
+    "step_regex": {"metavar": "REGEX"},
+    "weights": {"type": click.Choice(["model", "ema"])},
+    "weights_key": {"metavar": "KEY"},
+}
+
+
+def options_of(kind: type, without: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """The keywords of a dataclass as options of a command."""
+    texts = explained(kind)
+    known = keywords(kind, without)
+    return shared(*(_option(name, k.default, texts.get(name, "")) for name, k in known.items()))
+
+
+def _option(name: str, default: Any, text: str) -> Callable[..., Any]:
+    made: dict[str, Any] = {"default": default, "multiple": default == ()}
+    made |= {"is_flag": default is False, "show_default": default not in ((), None, False)}
+    made |= TYPED.get(name, {})
+    text = text.replace("``", "")
+    text = f"{text.removesuffix('.')}; repeatable." if made["multiple"] else text
+    return click.option(f"--{name.replace('_', '-')}", help=text, **made)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-finding_options = shared(
-    click.option(
-        "--weights", type=click.Choice(["model", "ema"]),
-        help="The trained weights, or their moving average; by default the trained ones, and the "
-        "average where there is nothing else.",
-    ),
-    click.option(
-        "--weights-key", metavar="KEY",
-        help="Where in the files the weights are, if scan does not know: student, state.net.",
-    ),
-    click.option(
-        "--manifest", type=click.Path(path_type=Path), metavar="FILE.csv",
-        help="checkpoint,step,epoch,tokens: your list of them, which overrules all else.",
-    ),
-    click.option(
-        "--step-regex", metavar="REGEX",
-        help="Finds steps in names, by groups: '(?P<step>\\d+)', epoch, tokens.",
-    ),
-    click.option(
-        "--trust-pickle", is_flag=True,
-        help="Open pickles that can run code: only for files whose maker you trust.",
-    ),
-)  # fmt: skip
-fitting_options = shared(
-    click.option(
-        "--rename", multiple=True, metavar="OLD=NEW",
-        help="Tensors of the checkpoint by another name: 'head.*=fc.*'.",
-    ),
-    click.option(
-        "--ignore", multiple=True, metavar="GLOB",
-        help="Buffers that may be missing, and tensors that the model has no place for.",
-    ),
-)  # fmt: skip
+run_argument = click.argument("run", type=PATH, metavar="RUN")
+results_argument = click.argument("results", type=PATH, metavar="OUT.h5")
+
+
+def group_option(default: str | None) -> Callable[..., Any]:
+    """What the rows of a table are for."""
+    return click.option(
+        "--group-by", "by", type=click.Choice(["layer", "block", "parameter"]), default=default,
+        help="Rows for layers, blocks of layers or parameters; nothing is measured again.",
+    )  # fmt: skip

@@ -113,24 +113,26 @@ def show(file: Path, sheet: Path | None, as_json: bool) -> None:
     from analyze.probes import read_probes
     from analyze.probes.facts import facts, subset_rows
 
-    found = read_probes(file)
+    probe_set = read_probes(file)
     if as_json:
-        click.echo(json.dumps({"subsets": subset_rows(found), "facts": facts(found)}, indent=2))
+        click.echo(
+            json.dumps({"subsets": subset_rows(probe_set), "facts": facts(probe_set)}, indent=2)
+        )
     else:
-        _print(found)
-    if sheet is None and not has_images(found):
+        _print(probe_set)
+    if sheet is None and not has_images(probe_set):
         click.echo("No contact sheet: the inputs are no images", err=True)
         return
-    path = write_sheet(found, sheet or Path(f"{file.stem}.png"))
+    path = write_sheet(probe_set, sheet or Path(f"{file.stem}.png"))
     click.echo(f"Wrote {path}", err=as_json)
 
 
-def _print(found: Any) -> None:
+def _print(probe_set: Any) -> None:
     """Tables of the subsets and of what holds for the whole set."""
     from analyze.cli.tables import print_table
     from analyze.probes.facts import facts, subset_rows
 
-    rows = subset_rows(found)
+    rows = subset_rows(probe_set)
     columns = [*rows[0]]
     numbers = ("probes", "lowest", "highest", "classes")
     for row in rows:
@@ -138,4 +140,4 @@ def _print(found: Any) -> None:
     lines = [[row[c] for c in columns] for row in rows]
     print_table("Subsets", columns, lines, numbers)
     click.echo()
-    print_table("The probe set", ["", " "], [[k, v] for k, v in facts(found).items()])
+    print_table("The probe set", ["", " "], [[k, v] for k, v in facts(probe_set).items()])

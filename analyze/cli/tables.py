@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -37,3 +37,13 @@ def print_table(
     # Not the table's own title, which is folded where the table is narrower.
     console.print(Text(title, style="italic"), soft_wrap=True)
     console.print(table)
+
+
+def print_rows(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, object]],
+    numbers: Iterable[str] = (),
+) -> None:
+    """As ``print_table``, of dictionaries that have the columns, and perhaps more."""
+    print_table(title, columns, [[row[c] for c in columns] for row in rows], numbers)

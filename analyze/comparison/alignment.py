@@ -16,14 +16,21 @@ from analyze.comparison.loss_levels import (
     first_crossings,
     training_loss,
 )
-from analyze.comparison.runs import Run
+from analyze.comparison.runs import Run, joined
+from analyze.errors import InputError
+from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import OK
 
 NO_CHECKPOINT = "no checkpoint here"
 
 
 class Aligned:
-    """Runs on the places that any of them has a checkpoint at; nothing is interpolated."""
+    """Runs on the places that any of them has a checkpoint at; nothing is interpolated.
+
+    ``root``, ``measures`` and ``alpha`` put what a run, by its number, has at its checkpoints to
+    the places: loss, accuracy and status; measures of the network or of layers; estimates of
+    unbiased alpha with their replicates.
+    """
 
     absent = NO_CHECKPOINT
 
@@ -46,23 +53,11 @@ class Aligned:
         bare = dataset.drop_vars(["step", "epoch"], errors="ignore").isel(checkpoint=known)
         return bare.assign_coords(checkpoint=self.labels(places[known]))
 
-    def root(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """Loss, accuracy and status of a run, placed."""
-        return self.placed(dataset, run)
+    root = alpha = placed
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
-        """The measures of a run's network or layers, placed.
-
-        Args:
-            dataset: Measures as the results have them.
-            alpha: Unbiased alpha with its replicates, placed.
-            run: Which one.
-        """
+        """Measures as the results have them; ``alpha`` is placed."""
         return self.placed(dataset, run)
-
-    def alpha(self, found: xr.Dataset, run: int) -> xr.Dataset:
-        """An estimate of unbiased alpha with its replicates, placed."""
-        return self.placed(found, run)
 
     def labels(self, places: np.ndarray) -> np.ndarray:
         """Names of places: ``step 32``."""
@@ -73,7 +68,7 @@ class Aligned:
         nothing = np.full(len(self.every), np.nan)
         wide = dataset.reindex(checkpoint=self.labels(self.every))
         values = {"step": nothing, "epoch": nothing}
-        values[matching.ALIGNMENTS[self.align]] = self.every
+        values[ALIGNMENTS[self.align]] = self.every
         return wide.assign_coords({k: ("checkpoint", v) for k, v in values.items()})
 
     def stacked(self, placed: Sequence[xr.Dataset]) -> xr.Dataset:
@@ -83,16 +78,11 @@ class Aligned:
                 every = dict.fromkeys(n for d in placed for n in d[dimension].values)
                 placed = [d.reindex({dimension: list(every)}) for d in placed]
         wide = [self.with_places(dataset) for dataset in placed]
-        names = xr.DataArray(
-            np.array([run.name for run in self.runs], dtype=object), dims="run", name="run"
-        )
-        joined = xr.concat(
-            wide, names, data_vars="all", coords="minimal", compat="override", join="exact"
-        )
-        if "status" in joined:
-            joined["status"] = joined["status"].where(joined["status"].notnull(), self.absent)
-            joined["probe_count"] = joined["probe_count"].fillna(0).astype(np.int64).drop_encoding()
-        return joined.transpose("run", "checkpoint", ...)
+        table = joined(wide, [run.name for run in self.runs], "run")
+        if "status" in table:
+            table["status"] = table["status"].where(table["status"].notnull(), self.absent)
+            table["probe_count"] = table["probe_count"].fillna(0).astype(np.int64).drop_encoding()
+        return table.transpose("run", "checkpoint", ...)
 
 
 class AlignedByLoss(Aligned):
@@ -115,20 +105,20 @@ class AlignedByLoss(Aligned):
         """The loss as crossings have it, linear in its logarithm; accuracy linear."""
         with np.errstate(divide="ignore", invalid="ignore"):
             logarithm = np.log(dataset["loss"])
-        found = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
+        root = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
         reached = np.isfinite(self.crossings[run].weight)
         status = np.where(reached, OK, NOT_REACHED).astype(object)
-        return found.assign(loss=np.exp(found["loss"]), status=("checkpoint", status))
+        return root.assign(loss=np.exp(root["loss"]), status=("checkpoint", status))
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
         """From the interpolated alpha, as errors cannot be interpolated; no band of chance."""
-        found = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
+        values = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
         kept = [name for name in dataset if "checkpoint" not in dataset[name].dims]
-        return found.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
+        return values.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
 
-    def alpha(self, found: xr.Dataset, run: int) -> xr.Dataset:
+    def alpha(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
         """Replicates interpolated as the values are, and the error of that."""
-        at = alpha_at(found, self.crossings[run])
+        at = alpha_at(dataset, self.crossings[run])
         return at.assign_coords(checkpoint=self.labels(self.every))
 
 
@@ -138,5 +128,11 @@ def aligned(runs: Sequence[Run], align: str) -> Aligned:
     Raises:
         InputError: no such alignment, or nothing that is shared.
     """
-    matching.check_alignment(align)
+    if align not in ALIGNMENTS:
+        raise InputError(
+            "there is no such alignment",
+            found=f"align by {align!r}",
+            expected=f"one of {', '.join(ALIGNMENTS)}",
+            fix="--align step",
+        )
     return AlignedByLoss(runs, align) if align == "loss" else Aligned(runs, align)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.figures import COLOURS, training_of
-from analyze.comparison.pairs import RATE
 from analyze.figures.names import plain
-from analyze.pages.embedding import packed, packed_steps
-from analyze.pages.values import DASHES
+from analyze.figures.run_lines import COLOURS, training_of
+from analyze.pages.embedding import DASHES, packed, packed_steps
+from analyze.results.provenance import provenance
+from analyze.statistics.ratios import RATE
 
 NETWORK = "whole network"
 MOST_CELLS = 2_000_000  # of pairs on a page; beyond, it has the pairs with the first run only
@@ -26,13 +26,15 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
     row, the layers follow.
     """
     along = training_of(comparison)
-    align = json.loads(comparison.attrs["provenance"])["align"]
+    align = provenance(comparison)["align"]
     network, layers = (comparison[name].to_dataset() for name in ("network", "layers"))
     pairs = shown_pairs(comparison)
     ratio = _stacked(comparison, "pairs/{}", "log_ratio").sel(pair=pairs)
     upper = _stacked(comparison, "pairs/{}", "log_ratio_upper").sel(pair=pairs)
-    found = _stacked(comparison, "pairs/{}", "p_value_adjusted").sel(pair=pairs) <= RATE
+    significant = _stacked(comparison, "pairs/{}", "p_value_adjusted").sel(pair=pairs) <= RATE
     value = _stacked(comparison, "{}", "m_coherence")
+    with_interval = "m_coherence_upper" in network
+    top = _stacked(comparison, "{}", "m_coherence_upper") if with_interval else value * np.nan
     return {
         "runs": _runs([str(name) for name in network["run"].values]),
         "rows": [NETWORK, *(plain(str(name)) for name in layers["layer"].values)],
@@ -48,10 +50,10 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
         "groups": _groups(comparison),
         "pairs": _pairs(comparison, pairs),
         "m_coherence": packed(value.values),
-        "half_width": packed((_upper(comparison, value) - value).values),
+        "half_width": packed((top - value).values),
         "log_ratio": packed_steps(ratio.values),
         "log_half_width": packed_steps((upper - ratio).values),
-        "significant": packed(found.values, "uint8"),
+        "significant": packed(significant.values, "uint8"),
     }
 
 
@@ -76,12 +78,6 @@ def _stacked(comparison: xr.DataTree, group: str, variable: str) -> xr.DataArray
     return joined.transpose(first, "layer", "subset", "checkpoint")
 
 
-def _upper(comparison: xr.DataTree, value: xr.DataArray) -> xr.DataArray:
-    if "m_coherence_upper" not in comparison["network"].to_dataset():
-        return value * np.nan
-    return _stacked(comparison, "{}", "m_coherence_upper")
-
-
 def _runs(names: list[str]) -> list[dict[str, Any]]:
     """Each run's name, colour, and a dash after each round of the colours."""
     styles = [(colour, dash) for dash in DASHES for colour in COLOURS]
@@ -93,7 +89,7 @@ def _runs(names: list[str]) -> list[dict[str, Any]]:
 
 def _groups(comparison: xr.DataTree) -> list[dict[str, Any]]:
     """Each group's name, colour, runs by number, and its mean and half interval over seeds."""
-    members = json.loads(comparison.attrs["provenance"]).get("groups", {})
+    members = provenance(comparison).get("groups", {})
     if not members:
         return []
     runs = [str(name) for name in comparison["network"].to_dataset()["run"].values]
@@ -113,11 +109,10 @@ def _groups(comparison: xr.DataTree) -> list[dict[str, Any]]:
 
 def _pairs(comparison: xr.DataTree, names: list[str]) -> list[dict[str, Any]]:
     """Each pair's name, its two runs and the sizes at which they are compared."""
-    count = comparison.sizes["run"]
-    two = [(a, b) for a in range(count) for b in range(a + 1, count)][: len(names)]
-    found = comparison["pairs/network"].to_dataset()["compared_at"].sel(pair=names)
-    sizes = found.transpose("pair", "subset").values
+    sizes = comparison["pairs/network"].to_dataset()["compared_at"].sel(pair=names)
+    rows = sizes.transpose("pair", "subset").values
+    two = combinations(range(comparison.sizes["run"]), 2)
     return [
         {"name": plain(name), "first": a, "second": b, "m": [None if np.isnan(n) else n for n in m]}
-        for name, (a, b), m in zip(names, two, sizes, strict=True)
+        for name, (a, b), m in zip(names, two, rows, strict=False)
     ]

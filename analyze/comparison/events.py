@@ -14,22 +14,16 @@ from analyze.comparison.loss_levels import (
     first_crossings,
     training_loss,
 )
-from analyze.comparison.pairs import RATE
-from analyze.comparison.runs import Run
+from analyze.comparison.runs import Run, joined
+from analyze.statistics.ratios import RATE
 
 
 def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
-    """The highest measured m-coherence of each run and subset, with its error and its place.
+    """``peak``, ``peak_stderr`` and ``peak_{along}``, ``(run, subset)``: the highest m-coherence.
 
-    The highest of several noisy values is on average too high, and checkpoints between those
-    that were kept are not known.
-
-    Args:
-        network: ``m_coherence`` and ``m_coherence_stderr`` ``(run, checkpoint, subset)``.
-        along: The coordinate of the places: ``step``, ``epoch`` or ``training_loss``.
-
-    Returns:
-        ``peak``, ``peak_stderr``, ``peak_{along}``, ``(run, subset)``; NaN without a value.
+    ``along`` is the coordinate of the places, ``network`` has ``(run, checkpoint, subset)``; NaN
+    without a value. The highest of several noisy values is on average too high, and checkpoints
+    between those that were kept are not known.
     """
     value = network["m_coherence"]
     known = value.notnull().any("checkpoint")
@@ -49,8 +43,7 @@ def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
 
 def first_difference(pairs: xr.Dataset, along: str) -> xr.DataArray:
     """Where each pair first differs significantly, ``(pair, subset)``; NaN where it never does."""
-    found = pairs["p_value_adjusted"] <= RATE
-    places = pairs[along].where(found)
+    places = pairs[along].where(pairs["p_value_adjusted"] <= RATE)
     first = places.max("checkpoint") if along == "training_loss" else places.min("checkpoint")
     return first.rename(f"first_significant_{along}")
 
@@ -70,13 +63,13 @@ def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run]) -> xr.Datas
     levels = event_levels(losses)
     if not len(levels):
         return xr.Dataset()
-    found = []
+    values = []
     for alpha, loss, run in zip(alphas, losses, runs, strict=True):
         value = coherence_of(alpha_at(alpha, first_crossings(loss, levels)), run.count)
-        found.append(value[["m_coherence", "m_coherence_stderr"]].reset_coords(drop=True))
-    names = xr.DataArray(np.array([r.name for r in runs], dtype=object), dims="run", name="run")
-    joined = xr.concat(found, names, join="outer", coords="minimal", compat="override")
-    renamed = joined.rename(
+        values.append(value[["m_coherence", "m_coherence_stderr"]].reset_coords(drop=True))
+    every = list(dict.fromkeys(name for run in runs for name in run.subsets))
+    table = joined([v.reindex(subset=every) for v in values], [r.name for r in runs], "run")
+    renamed = table.rename(
         m_coherence="coherence_at_loss", m_coherence_stderr="coherence_at_loss_stderr",
         checkpoint="loss_level",
     )  # fmt: skip

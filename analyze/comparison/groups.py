@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.runs import joined
 from analyze.errors import InputError, listed
 from analyze.statistics.jackknife import t_quantile
 
@@ -21,7 +22,7 @@ def group_map(texts: Iterable[str], runs: Sequence[str]) -> dict[str, list[str]]
         InputError: no equals sign, fewer than two runs, one that is not compared, or one that is
             in two groups.
     """
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for text in texts:
         name, _, members = text.partition("=")
         names = [m if m in runs else Path(m).stem for m in members.split(",") if m]
@@ -32,9 +33,9 @@ def group_map(texts: Iterable[str], runs: Sequence[str]) -> dict[str, list[str]]
                 expected="a name, an equals sign, and two or more runs with commas between them",
                 fix="--group clean=seed1.h5,seed2.h5",
             )
-        found[name] = [*found.get(name, []), *names]
-    check_groups(found, runs)
-    return found
+        groups[name] = [*groups.get(name, []), *names]
+    check_groups(groups, runs)
+    return groups
 
 
 def check_groups(groups: Mapping[str, Sequence[str]], runs: Sequence[str]) -> None:
@@ -73,9 +74,8 @@ def over_seeds(
         ``m_coherence``, ``m_coherence_lower`` and ``_upper``, ``runs`` and ``compared_at``, with
         ``group`` first; no interval of a single run.
     """
-    found = [_over_seeds(dataset, count, list(names)) for names in groups.values()]
-    label = xr.DataArray(np.array(list(groups), dtype=object), dims="group", name="group")
-    return xr.concat(found, label, coords="minimal", compat="override", join="exact")
+    means = [_over_seeds(dataset, count, list(names)) for names in groups.values()]
+    return joined(means, list(groups), "group")
 
 
 def _over_seeds(dataset: xr.Dataset, count: xr.DataArray, names: list[str]) -> xr.Dataset:
@@ -88,8 +88,8 @@ def _over_seeds(dataset: xr.Dataset, count: xr.DataArray, names: list[str]) -> x
     half = spread / np.sqrt(number.where(number > 1))
     half = half * t_quantile(number.values - 1.0)
     over = alpha.isel(run=0, drop=True).dims
-    found = {
+    values = {
         "m_coherence": mean, "m_coherence_lower": mean - half, "m_coherence_upper": mean + half,
         "runs": number,
     }  # fmt: skip
-    return xr.Dataset({k: v.transpose(*over) for k, v in found.items()}).assign(compared_at=size)
+    return xr.Dataset({k: v.transpose(*over) for k, v in values.items()}).assign(compared_at=size)

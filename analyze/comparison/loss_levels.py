@@ -143,11 +143,11 @@ def event_levels(losses: Sequence[np.ndarray]) -> np.ndarray:
 
 def alpha_at(alpha: xr.Dataset, crossings: Crossings) -> xr.Dataset:
     """An estimate of unbiased alpha with its replicates at the levels, and the error of that."""
-    found = crossings.of(alpha.drop_vars(["member", "stderr", "lower", "upper"], errors="ignore"))
-    theta = found["replicate"].transpose("fold", ...)
-    error = jackknife.standard_error(theta.values, found["used"].transpose("fold", ...).values)
-    found["stderr"] = theta.isel(fold=0, drop=True).copy(data=error)
-    return found
+    at = crossings.of(alpha.drop_vars(["member", "stderr", "lower", "upper"], errors="ignore"))
+    theta = at["replicate"].transpose("fold", ...)
+    error = jackknife.standard_error(theta.values, at["used"].transpose("fold", ...).values)
+    at["stderr"] = theta.isel(fold=0, drop=True).copy(data=error)
+    return at
 
 
 def coherence_of(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:

@@ -9,9 +9,6 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 
-# What checkpoints are matched by, and the coordinate that says where they lie.
-ALIGNMENTS = {"step": "step", "epoch": "epoch", "loss": "training_loss"}
-
 
 def rename_map(renames: Iterable[str]) -> dict[str, str]:
     """``OLD=NEW`` as a mapping.
@@ -19,7 +16,7 @@ def rename_map(renames: Iterable[str]) -> dict[str, str]:
     Raises:
         InputError: no equals sign, or nothing at one side of it.
     """
-    found = {}
+    names = {}
     for text in renames:
         old, _, new = text.partition("=")
         if not old or not new:
@@ -29,8 +26,8 @@ def rename_map(renames: Iterable[str]) -> dict[str, str]:
                 expected="the name of a layer, an equals sign, the name it has in other runs",
                 fix="--rename head=fc",
             )
-        found[old] = new
-    return found
+        names[old] = new
+    return names
 
 
 def renamed(names: Sequence[str], renames: Mapping[str, str], run: str) -> list[str]:
@@ -66,21 +63,6 @@ def check_renames(renames: Mapping[str, str], layers: Iterable[str]) -> None:
         )
 
 
-def check_alignment(align: str) -> None:
-    """Refuse what runs cannot be matched by.
-
-    Raises:
-        InputError: there is no such alignment.
-    """
-    if align not in ALIGNMENTS:
-        raise InputError(
-            "there is no such alignment",
-            found=f"align by {align!r}",
-            expected=f"one of {', '.join(ALIGNMENTS)}",
-            fix="--align step",
-        )
-
-
 def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
     """Where each checkpoint lies along training; NaN where it is unknown.
 
@@ -99,15 +81,15 @@ def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
     return values
 
 
-def check_shared(found: Sequence[np.ndarray], align: str) -> None:
+def check_shared(places: Sequence[np.ndarray], align: str) -> None:
     """Refuse runs of which no two have a checkpoint at the same place; nothing is interpolated.
 
     Raises:
         InputError: saying where they lie.
     """
-    every = np.concatenate([values[np.isfinite(values)] for values in found])
+    every = np.concatenate([values[np.isfinite(values)] for values in places])
     if len(every) == len(np.unique(every)):
-        shown = [", ".join(f"{v:g}" for v in values[:4]) for values in found[:2]]
+        shown = [", ".join(f"{v:g}" for v in values[:4]) for values in places[:2]]
         raise InputError(
             f"no two runs have a checkpoint at the same {align}",
             found=f"{align} {shown[0]} ... and {shown[1]} ...",

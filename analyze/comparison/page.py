@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,18 @@ from matplotlib.figure import Figure
 
 from analyze.comparison import rows
 from analyze.comparison.details import details
-from analyze.comparison.pairs import RATE
 from analyze.comparison.settings import grouped
+from analyze.figures import pair_ratio
 from analyze.figures.names import plain
-from analyze.pages import provenance
-from analyze.pages.figures import inline_svg
+from analyze.figures.table import OF_A_COMPARISON
+from analyze.pages.facts import facts
+from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
-from analyze.pages.values import Value
+from analyze.pages.text import Value
 from analyze.probes.subsets import ALL
+from analyze.results.provenance import along, provenance
 from analyze.results.tree import OK
+from analyze.statistics.ratios import RATE
 
 HERE = Path(__file__).parent
 COMMAND = "compare"
@@ -34,7 +36,7 @@ def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
 
     Args:
         comparison: What ``compare`` gives.
-        figures: ``training``, and those of pairs in their order.
+        figures: As ``comparison_figures`` gives them.
     """
     data = details(comparison)
     return render(
@@ -49,7 +51,7 @@ def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
 def _contents(
     comparison: xr.DataTree, figures: Mapping[str, Figure], data: dict[str, Any]
 ) -> dict[str, Any]:
-    origin = json.loads(comparison.attrs["provenance"])
+    origin = provenance(comparison)
     runs = [run["name"] for run in data["runs"]]
     status = comparison.to_dataset()["status"].values.astype(str)
     every = comparison["pairs/network"].sizes["pair"]
@@ -72,19 +74,15 @@ def _contents(
         "rate": RATE,
         "events": rows.event_tables(comparison),
         "settings": grouped(origin["differing_settings"]),
-        "facts": [(plain(name), provenance.facts(one)) for name, one in origin["runs"].items()],
-        "still": [
-            inline_svg(figure, f"figure-{k}", "Runs over training" if k == 0 else "Ratio of layers")
-            for k, figure in enumerate(_still(figures))
-        ],
+        "facts": [(plain(name), facts(one)) for name, one in origin["runs"].items()],
+        "figures": still_figures(OF_A_COMPARISON, comparison, _still(figures)),
     }
 
 
-def _still(figures: Mapping[str, Figure]) -> list[Figure]:
-    """The runs, their groups, and a few pairs."""
-    pairs = [figure for name, figure in figures.items() if name.startswith("ratio_")]
-    whole = [figures[name] for name in ("training", "groups") if name in figures]
-    return [*whole, *pairs[:MOST_STILL]]
+def _still(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """All but the further figures of pairs."""
+    further = list(pair_ratio.FIGURE.drawn(figures))[MOST_STILL:]
+    return {name: figure for name, figure in figures.items() if name not in further}
 
 
 def _title(runs: list[str]) -> str:
@@ -101,7 +99,7 @@ def _headline_subset(comparison: xr.DataTree) -> str:
 
 def _cards(comparison: xr.DataTree, data: dict[str, Any]) -> list[dict[str, Any]]:
     """For each run its name, colour, and peak and last value of the headline's subset."""
-    subset, place = _headline_subset(comparison), rows.along(comparison)
+    subset, place = _headline_subset(comparison), along(comparison)
     events = comparison["events"].to_dataset().sel(subset=subset)
     network = comparison["network"].to_dataset().sel(subset=subset)
     counts = comparison.to_dataset()["probe_count"].sel(subset=subset).values
@@ -142,7 +140,7 @@ def _where(place: str, at: float) -> str:
 
 def _first_difference(comparison: xr.DataTree) -> list[tuple[str, str]]:
     """The pairs that differ for the headline's subset, and where they first do."""
-    place = rows.along(comparison)
+    place = along(comparison)
     first = comparison["events"].to_dataset()[f"first_significant_{place}"]
     first = first.sel(subset=_headline_subset(comparison))
     return [

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.matching import ALIGNMENTS
-from analyze.comparison.pairs import RATE
 from analyze.comparison.probe_identity import DIFFERENT, IDS
 from analyze.errors import listed
+from analyze.results.provenance import along, provenance
+from analyze.statistics.ratios import RATE
 from analyze.text import with_error
 
 SETTINGS = "Settings that differ"
@@ -18,11 +19,6 @@ SIDE_BY_SIDE = 3  # runs with a column of settings each
 LONGEST = 34  # characters of a path
 
 Table = tuple[str, list[str], list[list[object]]]
-
-
-def along(comparison: xr.DataTree) -> str:
-    """Where checkpoints lie: the coordinate ``step``, ``epoch`` or ``training_loss``."""
-    return ALIGNMENTS[json.loads(comparison.attrs["provenance"])["align"]]
 
 
 def event_tables(comparison: xr.DataTree) -> list[Table]:
@@ -35,14 +31,10 @@ def peak_rows(comparison: xr.DataTree) -> Table:
     """The highest m-coherence of each run and subset."""
     place, events = along(comparison), comparison["events"].to_dataset()
     rows: list[list[object]] = []
-    for run in events["run"].values:
-        for subset in events["subset"].values:
-            one = events.sel(run=run, subset=subset)
-            if np.isfinite(peak := float(one["peak"])):
-                at = float(one[f"peak_{place}"])
-                value = with_error(peak, float(one["peak_stderr"]))
-                size = int(comparison.to_dataset()["probe_count"].sel(run=run, subset=subset))
-                rows.append([run, subset, size, value, at])
+    for names, one, size in _each_run(comparison, events):
+        if np.isfinite(peak := float(one["peak"])):
+            value = with_error(peak, float(one["peak_stderr"]))
+            rows.append([*names, size, value, float(one[f"peak_{place}"])])
     title = "Highest measured m-coherence of the network"
     return title, ["run", "subset", "m", "peak", place], rows
 
@@ -53,20 +45,27 @@ def loss_rows(comparison: xr.DataTree) -> Table:
     title = "M-coherence at equal training loss; compare values at equal m only"
     if "coherence_at_loss" not in events:
         return title, [], []
-    counts = comparison.to_dataset()["probe_count"]
     rows: list[list[object]] = []
-    for run in events["run"].values:
-        for subset in events["subset"].values:
-            one = events.sel(run=run, subset=subset)
-            known = one["coherence_at_loss"].values
-            if np.isfinite(known).any():
-                values = [
-                    with_error(float(v), float(e)) if np.isfinite(v) else None
-                    for v, e in zip(known, one["coherence_at_loss_stderr"].values, strict=True)
-                ]
-                rows.append([run, subset, int(counts.sel(run=run, subset=subset)), *values])
+    for names, one, size in _each_run(comparison, events):
+        known, errors = one["coherence_at_loss"].values, one["coherence_at_loss_stderr"].values
+        if np.isfinite(known).any():
+            values = [
+                with_error(float(v), float(e)) if np.isfinite(v) else None
+                for v, e in zip(known, errors, strict=True)
+            ]
+            rows.append([*names, size, *values])
     levels = [f"loss {level:.3g}" for level in events["loss_level"].values]
     return title, ["run", "subset", "m", *levels], rows
+
+
+def _each_run(
+    comparison: xr.DataTree, events: xr.Dataset
+) -> Iterator[tuple[list[str], xr.Dataset, int]]:
+    """The names of each run and subset, their events, and the number of probes."""
+    counts = comparison.to_dataset()["probe_count"]
+    for run, subset in product(events["run"].values, events["subset"].values):
+        at = {"run": run, "subset": subset}
+        yield [run, subset], events.sel(at), int(counts.sel(at))
 
 
 def difference_rows(comparison: xr.DataTree) -> Table:
@@ -79,13 +78,12 @@ def difference_rows(comparison: xr.DataTree) -> Table:
         for subset in pairs["subset"].values:
             one = pairs.sel(pair=pair, subset=subset)
             cells = layers.sel(pair=pair, subset=subset)
-            found = one["p_value_adjusted"].values <= RATE
+            significant = one["p_value_adjusted"].values <= RATE
             if not np.isfinite(one["p_value_adjusted"].values).any():
                 continue
-            first = float(one[place].values[found][0]) if found.any() else None
-            largest = _largest(one) if found.any() else None
-            tested = int(cells.notnull().sum())
-            share = f"{int((cells <= RATE).sum())} of {tested}"
+            first = float(one[place].values[significant][0]) if significant.any() else None
+            largest = _largest(one, significant) if significant.any() else None
+            share = f"{int((cells <= RATE).sum())} of {int(cells.notnull().sum())}"
             rows.append([pair, subset, int(one["compared_at"]), first, largest, share])
     title = f"Ratio of m-coherence; significant at a false discovery rate of {RATE:.0%}"
     columns = ["pair", "subset", "at m", f"first {place}", "largest ratio", "cells of the layers"]
@@ -97,9 +95,9 @@ def setting_rows(comparison: xr.DataTree) -> Table:
 
     Long values are cut where they stay different; the page has them whole.
     """
-    found: dict[str, list[str]] = json.loads(comparison.attrs["provenance"])["differing_settings"]
+    settings: dict[str, list[str]] = provenance(comparison)["differing_settings"]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
-    short = {setting: _briefly(values) for setting, values in found.items()}
+    short = {setting: _briefly(values) for setting, values in settings.items()}
     if len(runs) <= SIDE_BY_SIDE:
         return SETTINGS, ["setting", *runs], [[name, *values] for name, values in short.items()]
     rows: list[list[object]] = []
@@ -146,16 +144,15 @@ def remarks(comparison: xr.DataTree) -> list[str]:
 def lacking_layers(comparison: xr.DataTree) -> dict[str, list[str]]:
     """The layers of other runs that a run does not have, for each run that lacks any."""
     present = comparison["layers"].to_dataset()["present"]
-    found = {
+    lacking = {
         str(run): [str(name) for name in present["layer"].values[present.sel(run=run).isnull()]]
         for run in present["run"].values
     }
-    return {run: names for run, names in found.items() if names}
+    return {run: names for run, names in lacking.items() if names}
 
 
-def _largest(one: xr.Dataset) -> str:
+def _largest(one: xr.Dataset, significant: np.ndarray) -> str:
     """The significant ratio farthest from 1, with its 95 % interval."""
-    significant = one["p_value_adjusted"].values <= RATE
     size = np.where(significant, np.abs(one["log_ratio"].values), -np.inf)
     at = one.isel(checkpoint=int(size.argmax()))
     value, low, high = (float(np.exp(at[f"log_ratio{end}"])) for end in ("", "_lower", "_upper"))

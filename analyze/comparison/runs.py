@@ -91,5 +91,13 @@ def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
     ]
 
 
+def joined(datasets: Sequence[xr.Dataset], names: Sequence[str], dimension: str) -> xr.Dataset:
+    """One data set of several with the same labels, with a first dimension of names."""
+    label = xr.DataArray(np.array(names, dtype=object), dims=dimension, name=dimension)
+    return xr.concat(
+        datasets, label, data_vars="all", coords="minimal", compat="override", join="exact"
+    ).transpose(dimension, ...)
+
+
 def _name(source: Source, place: int) -> str:
     return f"run {place + 1}" if isinstance(source, xr.DataTree) else Path(source).stem

@@ -20,20 +20,20 @@ OF_CARD = {"run", "model", "probes", "loss"}
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """What is not the same in all runs: for each setting its value in each, ``-`` for none."""
     flat = [_flat({k: v for k, v in run.provenance.items() if k not in APART}) for run in runs]
-    keys = list(dict.fromkeys(key for one in flat for key in one))
-    table = {key: [one.get(key, "-") for one in flat] for key in keys}
+    keys = list(dict.fromkeys(key for run in flat for key in run))
+    table = {key: [run.get(key, "-") for run in flat] for key in keys}
     return {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings by dotted names."""
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return found
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
 
 
 def grouped(table: Mapping[str, list[str]]) -> list[tuple[str, dict[str, list[str]]]]:

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import xarray as xr
 
-from analyze.comparison.layout import comparison_figures
 from analyze.comparison.page import COMMAND, render_page
-from analyze.errors import InputError
-from analyze.files.whole import drop_parts_in
-from analyze.pages.figures import save_figure
-from analyze.pages.writing import PAGE, refuse_foreign, write_page
+from analyze.figures.table import comparison_figures
+from analyze.pages.writing import write_page
 from analyze.results.file import write_results
 
 FILE = "comparison.h5"
@@ -36,22 +33,11 @@ def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[
         InputError: the directory cannot be written to, or has another ``index.html``, or there is
             no such pair.
     """
-    directory = Path(directory)
-    try:
-        refuse_foreign(directory / PAGE, COMMAND)
-        figures = comparison_figures(comparison, ratios)
-        (directory / "figures").mkdir(parents=True, exist_ok=True)
-        for place in (directory, directory / "figures"):
-            drop_parts_in(place)
-        for name, figure in figures.items():
-            save_figure(figure, directory / "figures", name)
-        write_page(directory / PAGE, render_page(comparison, figures))
-    except OSError as error:
-        raise InputError(
-            "the comparison cannot be written",
-            found=f"{directory}: {error.strerror or error}",
-            expected="a directory with write permission and enough space, or none yet",
-            fix="--output DIR, another directory",
-        ) from error
-    write_results(comparison, directory / FILE)
-    return directory / FILE
+    page = write_page(
+        Path(directory),
+        COMMAND,
+        lambda: comparison_figures(comparison, ratios),
+        lambda figures: render_page(comparison, figures),
+    )
+    write_results(comparison, page.with_name(FILE))
+    return page.with_name(FILE)

@@ -23,18 +23,11 @@ def draw_interval(
     *,
     outlined: bool = False,
 ) -> None:
-    """The interval as a band, and as a bar at a point without neighbours.
+    """The interval ``[checkpoint]`` as a band, and as a bar at a point without neighbours.
 
     Where training turns back on its axis, as it can along the loss, bands would cross themselves:
-    all points have bars.
-
-    Args:
-        ax: Where to draw; on a logarithmic axis what is below its end is cut there.
-        along: The places of the checkpoints.
-        lower: ``[checkpoint]``; NaN where there is no interval.
-        upper: ``[checkpoint]``.
-        colour: Of the line.
-        outlined: With a thin line at both ends: what tells a grey band from others.
+    all points have bars. On a logarithmic axis what is below its end is cut there. A thin line at
+    both ends, ``outlined``, tells a grey band from others.
     """
     if ax.get_yscale() == "log":
         lower = np.maximum(lower, ax.get_ylim()[0] / 2)  # a log axis has no place for less

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analyze.figures import lines
 from analyze.figures.bands import MANY, draw_chance, draw_interval
-from analyze.figures.colours import LINE, MUTED, SURFACE, subset_colours, subset_markers
+from analyze.figures.colours import MUTED, SURFACE, subset_colours, subset_markers
+from analyze.figures.entry import FigureEntry
 from analyze.figures.intervals import half_width
-from analyze.figures.lines import EndLabel, draw_lines, shown_subsets, write_end_labels
+from analyze.figures.lines import EndLabel, draw_guide, draw_lines, shown_subsets, write_end_labels
+from analyze.figures.panels import stacked
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
 from analyze.statistics.warnings import FLAGS, flagged
@@ -30,11 +33,8 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     skipped leave a gap in the line and a cross on the axis. With more than six subsets only
     ``all`` has a band.
 
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        x: ``step``, ``epoch`` or ``loss``, as for ``training``. Along the loss, lines join the
-            checkpoints in their order and turn back where the loss rises; intervals are bars.
+    ``x`` is that of ``training``. Along the loss, lines join the checkpoints in their order and
+    turn back where the loss rises; intervals are bars.
     """
     values = results["network"].to_dataset()["m_coherence"]
     low, high = coherence_limits(values.values)
@@ -107,5 +107,28 @@ def _draw_guides(results: xr.DataTree, ax: Axes) -> list[EndLabel]:
     guides = {1.0: "1: orthogonal"}
     guides |= {float(m): f"m = {m:,}: identical" for m in counts if max(low, 1) < m < high}
     for y in guides:
-        ax.axhline(y, color=LINE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+        draw_guide(ax, y)
     return [EndLabel(text, y, MUTED) for y, text in guides.items()]
+
+
+def figure(results: xr.DataTree, x: str | None) -> Figure:
+    """One panel."""
+    return stacked(results, [draw], x, [3.15])
+
+
+def knows_loss(results: xr.DataTree) -> bool:
+    """Whether the loss of the training probes is known of any checkpoint."""
+    return bool(np.isfinite(results.to_dataset()["loss"].sel(subset=ALL)).any())
+
+
+def each(results: xr.DataTree, x: str | None) -> dict[str, str]:
+    """Along the loss; nothing where that is the axis of all figures."""
+    return {} if x == "loss" else {"loss": "loss"}
+
+
+FIGURE = FigureEntry(
+    "loss", "M-coherence against the training loss",
+    "The mean loss of all training probes falls from left to right; a line turns back where it "
+    "rises again.",
+    figure, knows_loss, each, section="training",
+)  # fmt: skip

@@ -107,12 +107,12 @@ def _label(probes: ProbeSet, row: int) -> str:
         return ""
     true = _named(probes, "true_class", row)
     names = probes.columns["true_class"].names if true else ()
-    given = names[int(target)] if 0 <= target < len(names) else f"{target:g}"
-    given = _named(probes, "class", row) or given
-    given, true = given.replace("\n", " "), true.replace("\n", " ")
-    return given if true in ("", given) else f"{given}\n({true})"
+    label = names[int(target)] if 0 <= target < len(names) else f"{target:g}"
+    label = _named(probes, "class", row) or label
+    label, true = label.replace("\n", " "), true.replace("\n", " ")
+    return label if true in ("", label) else f"{label}\n({true})"
 
 
 def _named(probes: ProbeSet, column: str, row: int) -> str:
-    found = probes.columns.get(column)
-    return "" if found is None else found.names[found.codes[row]]
+    labels = probes.columns.get(column)
+    return "" if labels is None else labels.names[labels.codes[row]]

@@ -7,8 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
-from analyze.figures.colours import LINE
-from analyze.figures.lines import write_end_labels
+from analyze.figures.lines import draw_guide, write_end_labels
 from analyze.figures.names import figure_text
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
@@ -26,24 +25,16 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
 
     First-order and per unit of learning rate; it is the same in both directions. Above 0 the two
     help each other, below 0 they harm. The line of a subset and itself is among different examples.
-    The axis is logarithmic to both sides of 0.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
+    The axis is logarithmic to both sides of 0. ``x`` is that of ``training``.
     """
     values, along = results["network"].to_dataset()["cross_help"], training(results, x)
-    lines = {
-        pair: values.sel(subset=pair.first, subset_other=pair.second).values
-        for pair in pairs(results, within=True)
-    }
+    lines = {pair: pair.values(values) for pair in pairs(results, within=True)}
     every = np.abs(np.concatenate([y[np.isfinite(y)] for y in lines.values()] or [np.ones(1)]))
     largest = float(every.max(initial=0.0)) or 1.0
     lowest = 10.0 ** np.floor(np.log10(max(SMALLEST_SHARE * largest, 1e-300)))
     ax.set_yscale("symlog", linthresh=lowest, linscale=0.5)
     labels = draw_pairs(ax, along, lines)
-    ax.axhline(0.0, color=LINE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+    draw_guide(ax, 0.0)
     ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=lowest))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(_number))

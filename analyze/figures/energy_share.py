@@ -7,12 +7,15 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from analyze.figures.cells import label_checkpoints
 from analyze.figures.colours import INK, SURFACE
-from analyze.figures.layer_heatmap import label_checkpoints
+from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import EndLabel, write_end_labels
 from analyze.figures.names import plain, shortened
+from analyze.figures.panels import stacked
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
@@ -32,13 +35,8 @@ def draw(results: xr.DataTree, ax: Axes, subset: str = ALL, *, x: str | None = N
 
     The m-coherence of the network is the mean of its layers' weighted by these shares. Layers with
     large shares at the end are named there, of many also the first and the last one. Along the
-    loss, which may turn back, the checkpoints keep their order and equal distances.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        subset: Whose gradients.
-        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
+    loss, which may turn back, the checkpoints keep their order and equal distances; ``x`` is that
+    of ``training``.
     """
     values = results["layers"].to_dataset()["energy_share"].sel(subset=subset)
     share, along = values.transpose("checkpoint", "layer").values, training(results, x)
@@ -102,3 +100,14 @@ def _legible(shade: np.ndarray) -> str:
     """The colour of an area for text: ink where it is too light to read."""
     luminance = float(np.dot(shade[:3], (0.299, 0.587, 0.114)))
     return to_hex(tuple(shade)) if luminance < 0.45 else INK
+
+
+def figure(results: xr.DataTree, x: str | None = None) -> Figure:
+    """One panel, of all training probes."""
+    return stacked(results, [draw], x, [2.6])
+
+
+FIGURE = FigureEntry(
+    "energy", "The layers' shares of the squared gradient norms",
+    "In the sum of squared norms over all training probes.", figure, has_energy, section="layers",
+)  # fmt: skip

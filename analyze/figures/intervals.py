@@ -8,8 +8,6 @@ import xarray as xr
 from analyze.statistics.jackknife import t_quantile
 from analyze.statistics.warnings import folds_used
 
-__all__ = ["fold_count", "half_width", "t_quantile"]
-
 
 def fold_count(results: xr.DataTree, subset: str) -> int:
     """In how many folds a subset has probes: the blocks of its jackknife."""

@@ -7,22 +7,30 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm
-from matplotlib.textpath import TextPath
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
-from analyze.figures.colours import INK, LINE, MISSING, MUTED, SURFACE
+from analyze.figures.cells import (
+    add_colourbar,
+    label_checkpoints,
+    label_layers,
+    names_and_types,
+    set_cells,
+)
+from analyze.figures.colours import INK, SURFACE
+from analyze.figures.entry import FigureEntry
+from analyze.figures.lines import shown_subsets
 from analyze.figures.names import figure_text
-from analyze.figures.training import Training, compact, training
+from analyze.figures.panels import LONGEST, grid, probe_count, table_height
+from analyze.figures.style import style
+from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.statistics.ratios import RATE
 
 COLOURS = "viridis"
 LOWEST = 0.1  # far below orthogonal; what is lower has the same colour
-LONGEST_BAR = 2.6  # inches
-LONGEST = 36  # characters of a layer's name
-LONGEST_TYPE = 22  # of its type
+PANELS = 4  # heat maps side by side
 SMALLEST_CELL = 4.0  # points, of a cell with room for a dot
 
 
@@ -61,19 +69,42 @@ def draw(
     label_checkpoints(ax, training(results, x))
     label_layers(ax, *names_and_types(results), names=names)
     if colourbar:
-        add_colourbar(mesh, ax, lower=bool(np.nanmin(table, initial=np.inf) < low))
+        lower = bool(np.nanmin(table, initial=np.inf) < low)
+        ticks = LogLocator(10, subs=(1, 3))
+        add_colourbar(mesh, ax, "m-coherence (examples)", ticks, _plain_number, lower=lower)
     return ax
 
 
-def set_cells(ax: Axes, table: np.ndarray) -> None:
-    """Axes for a table ``[layer, checkpoint]``: bare, hatched where nothing will cover them."""
-    ax.set(xlim=(0, table.shape[1]), ylim=(table.shape[0], 0))
-    ax.patch.set(facecolor="none")
-    if np.isnan(table).any():  # shows through the mesh where it is masked
-        ax.patch.set(facecolor=MISSING, hatch="//////", edgecolor=LINE, linewidth=0)
-    ax.grid(False)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
+def figure(results: xr.DataTree, x: str | None = None) -> Figure:
+    """A heat map for each subset, with common names, order and colours."""
+    subsets = shown_subsets(results)
+    columns = min(len(subsets), PANELS)
+    height = table_height(results["layers"].sizes["layer"])
+    with style():
+        figure, axes = grid(len(subsets), columns, height + 0.9)
+        for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
+            draw(results, ax, name, x=x, names=k % columns == 0, colourbar=k == columns - 1)
+            title = f"{figure_text(label, LONGEST)}\nm = {probe_count(results, name):,}"
+            ax.set_title(title, color=INK)
+            if k + columns < len(subsets):
+                ax.set_xlabel("")
+        _one_label(figure, axes)
+    return figure
+
+
+def caption(results: xr.DataTree) -> str:
+    """What rows, columns, hatches and dots mean, as far as the results have them."""
+    text = (
+        "M-coherence of each layer, in forward order, at each checkpoint: one column per "
+        "checkpoint, not to scale in time. All panels share the colours. Hatched: no gradient, or "
+        "not measured. Small layers reach values of 3 or so by chance."
+    )
+    if "null_upper" in results["network"].to_dataset():
+        text += (
+            " A dot marks what cannot be told from chance, at a false discovery rate of 5 % in "
+            "each panel."
+        )
+    return text
 
 
 def colour_limits(results: xr.DataTree) -> tuple[float, float]:
@@ -82,22 +113,6 @@ def colour_limits(results: xr.DataTree) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     low = min(1.0, known.min(initial=1.0))
     return max(float(low), LOWEST), float(known.max(initial=10.0))
-
-
-def add_colourbar(mesh: QuadMesh, ax: Axes, *, lower: bool) -> None:
-    """The scale of a heat map at its right; an arrow if values lie below it."""
-    height = ax.get_window_extent().height / ax.figure.dpi  # inches
-    length = min(height, LONGEST_BAR)
-    bar = ax.figure.colorbar(
-        mesh, ax=ax, extend="min" if lower else "neither", pad=0.03, fraction=0.08,
-        shrink=length / height, aspect=length / 0.09, anchor=(0.0, 1.0),
-    )  # fmt: skip
-    bar.set_label("m-coherence (examples)")
-    bar.outline.set_visible(False)
-    bar.ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _mark_chance(results: xr.DataTree, ax: Axes, subset: str) -> None:
@@ -116,72 +131,20 @@ def _mark_chance(results: xr.DataTree, ax: Axes, subset: str) -> None:
         )  # fmt: skip
 
 
-def label_checkpoints(ax: Axes, along: Training) -> None:
-    """Ticks below some columns, as many as there is room for when the figure is drawn."""
-
-    def label(place: float, _: int) -> str:
-        column = round(place - 0.5)
-        inside = 0 <= column < len(along.values) and np.isfinite(along.values[column])
-        return _tick(along, column) if inside else ""
-
-    ax.xaxis.set_major_locator(_Centres())
-    ax.xaxis.set_major_formatter(FuncFormatter(label))
-    ax.set_xlabel(figure_text(along.label))
+def _one_label(figure: Figure, axes: Sequence[Axes]) -> None:
+    """A long label below each of some narrow panels would run into the next one's."""
+    named = [ax for ax in axes if len(ax.get_xlabel()) > LONGEST + 4]
+    if len(named) > 1:
+        text = named[0].get_xlabel()
+        for ax in named:
+            ax.set_xlabel("")
+        figure.supxlabel(text, fontsize=8)
 
 
-def _tick(along: Training, column: int) -> str:
-    return along.ticks[column] if along.falling else compact(along.values[column])
+def _plain_number(value: float, _: int) -> str:
+    return f"{value:,.6g}"
 
 
-class _Centres(MaxNLocator):
-    """Ticks in the middle of columns."""
-
-    def __init__(self) -> None:
-        super().__init__("auto", integer=True)
-
-    def tick_values(self, vmin: float, vmax: float) -> list[float]:
-        """Of all places, those of whole columns."""
-        places = super().tick_values(vmin, vmax - 1)
-        return [place + 0.5 for place in places if vmin <= place < vmax]
-
-
-def label_layers(
-    ax: Axes, layers: Sequence[str], types: Sequence[str] | None = None, *, names: bool = True
-) -> None:
-    """Names and, in a column of their own, types; every n-th where rows are low."""
-    if not names:
-        ax.yaxis.set_major_locator(NullLocator())
-        return
-    points = ax.get_window_extent().height * 72 / ax.figure.dpi / len(layers)  # of one row
-    every = max(1, int(np.ceil(5.5 / points)))
-    size = float(np.clip(0.85 * points * every, 5.0, 7.5))
-    rows = np.arange(0, len(layers), every)
-    labels = [figure_text(layers[int(row)], LONGEST) for row in rows]
-    ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
-    if types is not None:
-        _write_types(ax, [types[int(row)] for row in rows], rows, size)
-
-
-def _write_types(ax: Axes, types: Sequence[str], rows: np.ndarray, size: float) -> None:
-    """Between the names and the cells."""
-    shown = [figure_text(name, LONGEST_TYPE) for name in types]
-    width = max(_width(name, size) for name in shown)
-    for row, text in zip(rows, shown, strict=True):
-        ax.annotate(
-            text, (0, row + 0.5), (-width - 5, 0), textcoords="offset points",
-            xycoords=ax.get_yaxis_transform(), ha="left", va="center_baseline", fontsize=size,
-            color=MUTED, annotation_clip=False,
-        )  # fmt: skip
-    ax.tick_params(axis="y", pad=width + 11)
-
-
-def names_and_types(results: xr.DataTree) -> tuple[list[str], list[str]]:
-    """The layers of results, for ``label_layers``."""
-    layers = results["layers"].to_dataset()
-    names, types = ([str(v) for v in layers[key].values] for key in ("layer", "layer_type"))
-    return names, types
-
-
-def _width(text: str, size: float) -> float:
-    """Points that a text takes in the font of the style."""
-    return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
+FIGURE = FigureEntry(
+    "layers", "M-coherence of layers", caption, figure, section="layers", leading=True
+)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analyze.figures.bands import MANY, alone, draw_interval
 from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
-from analyze.figures.colours import INK, LINE, subset_colours, subset_dashes
+from analyze.figures.colours import INK, subset_colours, subset_dashes
+from analyze.figures.entry import FigureEntry
 from analyze.figures.intervals import half_width
-from analyze.figures.lines import shown_subsets
+from analyze.figures.lines import draw_guide, shown_subsets
+from analyze.figures.multiples import multiples
 from analyze.figures.names import figure_text, legend_label
+from analyze.figures.style import style
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
 LONGEST = 24  # characters of the layer's name
+ROOM = 90  # panels of layers, with intervals in them
 
 
 def draw(
@@ -50,9 +55,26 @@ def draw(
         if intervals and len(shown) <= MANY:
             width = half_width(results, name, "layers")[:, row]
             draw_interval(ax, along, y - width, y + width, colours[name])
-    ax.axhline(1.0, color=LINE, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+    draw_guide(ax, 1.0, 0.6)
     set_training_axis(ax, along, sparse=True)
     set_coherence_ticks(ax)
     ax.set_ylabel("m-coherence (examples)")
     ax.set_title(figure_text(layer, LONGEST), color=INK, loc="left")
     return ax
+
+
+def figure(results: xr.DataTree, x: str | None = None) -> Figure:
+    """A panel for each layer; with intervals where there is room."""
+    layers = [str(name) for name in results["layers"].to_dataset()["layer"].values]
+
+    def panel(ax: Axes, name: str) -> Axes:
+        return draw(results, ax, name, x=x, intervals=len(layers) <= ROOM)
+
+    with style():
+        return multiples(layers, panel, len(shown_subsets(results)))
+
+
+FIGURE = FigureEntry(
+    "layer_panels", "M-coherence over training, a panel for each layer",
+    "All panels share their axes.", figure, section="layers",
+)  # fmt: skip

@@ -9,14 +9,19 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from analyze.errors import InputError, listed
 from analyze.figures.bands import SHADE
 from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
-from analyze.figures.colours import LINE, MARKERS, SURFACE
+from analyze.figures.colours import INK, MARKERS, SURFACE
+from analyze.figures.entry import FigureEntry
 from analyze.figures.intervals import half_width
-from analyze.figures.lines import EndLabel, write_end_labels
+from analyze.figures.lines import EndLabel, draw_guide, shown_subsets, write_end_labels
 from analyze.figures.names import figure_text, legend_label
+from analyze.figures.panels import LONGEST as LONGEST_TITLE
+from analyze.figures.panels import grid, probe_count
+from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
@@ -77,7 +82,7 @@ def draw(
         known = y[np.isfinite(y)]
         if len(known):
             labels.append(EndLabel(along.names[row], float(known[-1]), colour))
-    ax.axhline(1.0, color=LINE, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1, label="_guide")
+    draw_guide(ax, 1.0)
     ax.set_xlim(-0.5, len(places) - 0.5)
     _label_layers(ax, [str(n) for n in layers["layer"].values], names)
     set_coherence_ticks(ax)
@@ -119,3 +124,27 @@ def _label_layers(ax: Axes, layers: list[str], names: bool) -> None:
     ax.set_xticks(rows, shown, rotation=90, fontsize=6 if every > 1 else 6.5)
     if names:
         ax.set_xlabel("layer, in forward order" + (f"; every {every}th named" * (every > 1)))
+
+
+def figure(results: xr.DataTree, x: str | None = None) -> Figure:
+    """A panel for each subset."""
+    subsets = shown_subsets(results)
+    with style():
+        figure, axes = grid(len(subsets), 1, 1.25, 1.1, sharex=True)
+        figure.supylabel("m-coherence (examples)", fontsize=8)
+        # Twice: layers' names take height from the panels, by which labels are set apart.
+        for _ in range(2):
+            for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
+                ax.clear()
+                draw(results, ax, name, x=x, names=k == len(subsets) - 1)
+                title = f"{figure_text(label, LONGEST_TITLE)}, m = {probe_count(results, name):,}"
+                ax.set_title(title, color=INK)
+                ax.set_ylabel("")
+            figure.draw_without_rendering()
+    return figure
+
+
+FIGURE = FigureEntry(
+    "profile", "The layers at some checkpoints",
+    "One line for each of the chosen checkpoints, in forward order.", figure, section="layers",
+)  # fmt: skip

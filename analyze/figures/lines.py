@@ -10,7 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from analyze.figures.bands import alone
-from analyze.figures.colours import SURFACE, subset_colours, subset_dashes, subset_markers
+from analyze.figures.colours import LINE, SURFACE, subset_colours, subset_dashes, subset_markers
 from analyze.figures.names import figure_text, legend_label, plain
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
@@ -34,14 +34,8 @@ def draw_lines(
 ) -> list[EndLabel]:
     """A line for each subset of ``values(checkpoint, subset)``, broken where values are missing.
 
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        values: What to draw.
-        x: The axis, as for ``training``.
-
-    Returns:
-        The names of the lines, for ``write_end_labels`` once the axes have their limits.
+    ``x`` is that of ``training``. Returns the names of the lines, for ``write_end_labels`` once the
+    axes have their limits.
     """
     names = [str(name) for name in values["subset"].values]
     colours, markers, dashes = (f(names) for f in (subset_colours, subset_markers, subset_dashes))
@@ -93,6 +87,11 @@ def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
             1.024, place, figure_text(label.text, LONGEST), color=label.colour, fontsize=size,
             va="center_baseline", transform=ax.transAxes,
         )  # fmt: skip
+
+
+def draw_guide(ax: Axes, y: float, width: float = 0.8) -> None:
+    """A dashed line at a value that means something."""
+    ax.axhline(y, color=LINE, linewidth=width, linestyle=(0, (4, 3)), zorder=1, label="_guide")
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:

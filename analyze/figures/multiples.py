@@ -25,16 +25,11 @@ TICK = 3.2  # width of a tick's label with room, likewise
 def multiples(
     names: Sequence[str], draw: Callable[[Axes, str], Axes], lines: int, title: str = ""
 ) -> Figure:
-    """A panel for each name, with one legend on top and one label for either axis.
+    """A panel for each name, with one legend of some lines on top and one label for either axis.
 
+    ``draw`` puts lines and axes with their labels into a panel, with the same limits in all.
     Panels are placed by hand and share no axes, for a layout that is solved, and limits that are
     handed on, take minutes for two hundred of them.
-
-    Args:
-        names: Of the panels.
-        draw: Draws into a panel, with labels at its lines and its axes, and the same limits in all.
-        lines: How many names the legend has.
-        title: Above the legend.
     """
     columns = max(1, min(len(names), 4 if len(names) <= 24 else 6 if len(names) <= 90 else 8))
     rows = math.ceil(len(names) / columns)

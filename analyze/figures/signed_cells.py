@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import Colormap, Normalize, SymLogNorm
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.colors import ListedColormap, Normalize, SymLogNorm
+from matplotlib.ticker import FixedLocator
 
-from analyze.figures.layer_heatmap import LONGEST_BAR, set_cells
+from analyze.figures.cells import add_colourbar, set_cells
 
 COLOURS = "PuOr_r"
 GREY = "#c3c8d0"
@@ -21,21 +20,15 @@ TICKS = 4  # of either side
 
 
 def draw_signed(ax: Axes, table: np.ndarray, significant: np.ndarray, norm: Normalize) -> QuadMesh:
-    """Draw the cells: colour where significant, grey where not, hatched where there is no value.
+    """Draw a table ``[layer, checkpoint]``: colour where significant, grey where not.
 
-    Args:
-        ax: Where to draw.
-        table: ``[layer, checkpoint]``.
-        significant: Of the same shape.
-        norm: A scale that is symmetric about 0.
-
-    Returns:
-        The mesh of the significant cells, for ``add_signed_bar``.
+    Cells without a value are hatched; ``norm`` is symmetric about 0. Returns the mesh of the
+    significant cells, for ``add_signed_bar``.
     """
     known = np.isfinite(table)
     flat = np.ma.masked_where(~known | significant, np.zeros_like(table))
     style: dict[str, Any] = {"rasterized": True, "antialiased": False, "zorder": 1}
-    ax.pcolormesh(flat, cmap=_plain(GREY), vmin=-1, vmax=1, **style)
+    ax.pcolormesh(flat, cmap=ListedColormap([GREY]), vmin=-1, vmax=1, **style)
     mesh = ax.pcolormesh(
         np.ma.masked_where(~known | ~significant, table), cmap=COLOURS, norm=norm, **style
     )
@@ -57,22 +50,13 @@ def difference_scale(*tables: np.ndarray) -> Normalize:
 
 def add_signed_bar(mesh: QuadMesh, ax: Axes, label: str, *, ratios: bool) -> None:
     """The scale at the right; logarithms of ratios are written as factors."""
-    height = ax.get_window_extent().height / ax.figure.dpi  # inches
-    length = min(height, LONGEST_BAR)
-    bar = ax.figure.colorbar(
-        mesh, ax=ax, pad=0.03, fraction=0.08, shrink=length / height, aspect=length / 0.09,
-        anchor=(0.0, 1.0),
-    )  # fmt: skip
-    bar.set_label(f"{label}\ngrey: not significant")
-    bar.outline.set_visible(False)
     limit = float(mesh.get_clim()[1] or 1.0)
     reach = np.exp(limit) if ratios else limit
     ticks = _spaced([f for f in FACTORS if f <= reach and (ratios or f in (1, 10, 100, 1000))])
     places = [np.log(f) if ratios else float(f) for f in ticks]
-    centre = [0.0]
-    bar.ax.yaxis.set_major_locator(FixedLocator([*(-p for p in places[::-1]), *centre, *places]))
-    bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(_factor if ratios else _signed))
+    locator = FixedLocator([*(-p for p in places[::-1]), 0.0, *places])
+    text = _factor if ratios else _signed
+    add_colourbar(mesh, ax, f"{label}\ngrey: not significant", locator, text)
 
 
 def _spaced(factors: list[int]) -> list[int]:
@@ -91,7 +75,3 @@ def _factor(logarithm: float, _: int) -> str:
 
 def _signed(value: float, _: int) -> str:
     return f"{value:+,.6g}".replace("-", "\N{MINUS SIGN}") if value else "0"
-
-
-def _plain(colour: str) -> Colormap:
-    return matplotlib.colors.ListedColormap([colour])

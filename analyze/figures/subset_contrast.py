@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from analyze.errors import InputError
-from analyze.figures.layer_heatmap import label_checkpoints, label_layers, names_and_types
+from analyze.figures.cells import label_checkpoints, label_layers, names_and_types
+from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
+from analyze.figures.panels import grid, table_height
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
+from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.statistics.ratios import RATE, contrast
 
@@ -33,7 +37,7 @@ def draw(
     *,
     quantity: str = "ratio",
     x: str | None = None,
-    found: xr.Dataset | None = None,
+    compared: xr.Dataset | None = None,
     names: bool = True,
     colourbar: bool = True,
 ) -> Axes:
@@ -49,7 +53,7 @@ def draw(
         second: The subset that is compared.
         quantity: ``ratio``, second / first, or ``difference``, second - first, in examples.
         x: What the columns are labelled by, as for ``training``.
-        found: What ``statistics.ratios.contrast`` gives for the layers, where it is known already.
+        compared: What ``contrast`` gives for the layers, where it is known already.
         names: Whether to write the layers' names and types on the left.
         colourbar: Whether to put the scale at the right.
 
@@ -64,11 +68,11 @@ def draw(
             fix='quantity="ratio"',
         )
     ratios = quantity == "ratio"
-    if found is None:
-        found = contrast(results, first, second, layers="layers")
+    if compared is None:
+        compared = contrast(results, first, second, layers="layers")
     value, p = ("log_ratio", "p_value") if ratios else ("difference", "difference_p_value")
-    table = found[value].transpose("layer", "checkpoint").values
-    significant = found[f"{p}_adjusted"].transpose("layer", "checkpoint").values <= RATE
+    table = compared[value].transpose("layer", "checkpoint").values
+    significant = compared[f"{p}_adjusted"].transpose("layer", "checkpoint").values <= RATE
     shown = np.where(significant, table, np.nan)
     norm = ratio_scale(shown) if ratios else difference_scale(shown)
     mesh = draw_signed(ax, table, significant, norm)
@@ -76,8 +80,26 @@ def draw(
     label_layers(ax, *names_and_types(results), names=names)
     sign = "/" if ratios else "\N{MINUS SIGN}"
     what = figure_text(f"{second} {sign} {first}")
-    ax.set_title(f"{what}\nat m = {int(found['compared_at']):,}", loc="left")
+    ax.set_title(f"{what}\nat m = {int(compared['compared_at']):,}", loc="left")
     if colourbar:
         label = "ratio of m-coherence" if ratios else "difference of m-coherence (examples)"
         add_signed_bar(mesh, ax, label, ratios=ratios)
     return ax
+
+
+def figure(results: xr.DataTree, x: str | None = None) -> Figure:
+    """Clean against corrupted examples: a panel of ratios and one of differences."""
+    compared = contrast(results, FIRST, SECOND, layers="layers")
+    height = table_height(results["layers"].sizes["layer"])
+    with style():
+        figure, axes = grid(2, 2, height + 0.9)
+        for k, (ax, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
+            draw(results, ax, quantity=quantity, x=x, compared=compared, names=k == 0)
+    return figure
+
+
+FIGURE = FigureEntry(
+    "clean_corrupted", "Clean against corrupted examples in every layer",
+    "Ratio and difference; what is not significant is grey.",
+    figure, has_contrast, section="layers",
+)  # fmt: skip

@@ -10,14 +10,13 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from analyze.figures.colours import FURTHER, MARKERS, ROLES, SURFACE, subset_colours, subset_dashes
+from analyze.figures.colours import FURTHER, MARKERS, SURFACE, subset_colours, subset_dashes
 from analyze.figures.lines import EndLabel, marked
 from analyze.figures.names import legend_label, plain, shortened
 from analyze.figures.training import Training, set_training_axis
 from analyze.probes.subsets import ALL
 
 MOST = 6  # pairs beyond which each subset is shown with all training probes only
-COLOURS = (ROLES["clean"], ROLES["corrupted"], ROLES["held_out"], *FURTHER)
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,10 @@ class Pair:
     label: str
     colour: str
     dashes: str = "-"
+
+    def values(self, matrix: xr.DataArray) -> np.ndarray:
+        """``[checkpoint]``, what a variable between subsets has for these two."""
+        return matrix.sel(subset=self.first, subset_other=self.second).values
 
 
 def pairs(results: xr.DataTree, *, within: bool = False) -> list[Pair]:
@@ -43,13 +46,11 @@ def pairs(results: xr.DataTree, *, within: bool = False) -> list[Pair]:
     if len(two) > MOST:
         colours, dashes = subset_colours(names), subset_dashes(names)
         return [Pair(n, ALL, f"{_short(n)} · all", colours[n], dashes[n]) for n in names]
-    found = [
-        Pair(a, b, f"{_short(a)} · {_short(b)}", COLOURS[3 + k]) for k, (a, b) in enumerate(two)
-    ]
+    chosen = [Pair(a, b, f"{_short(a)} · {_short(b)}", FURTHER[k]) for k, (a, b) in enumerate(two)]
     if within and len(two) + len(names) <= MOST:
-        own = subset_colours(names)
-        found += [Pair(n, n, f"{_short(n)} · itself", own[n]) for n in names]
-    return found
+        colours = subset_colours(names)
+        chosen += [Pair(n, n, f"{_short(n)} · itself", colours[n]) for n in names]
+    return chosen
 
 
 def draw_pairs(ax: Axes, along: Training, lines: Mapping[Pair, np.ndarray]) -> list[EndLabel]:

@@ -61,18 +61,18 @@ def check_structure(file: h5py.File, size: int) -> None:
     while groups:
         group = groups.pop()
         for name in group:
-            here = f"{group.name.rstrip('/')}/{name}"
+            place = f"{group.name.rstrip('/')}/{name}"
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise StructureError(f"{here} is a link to elsewhere")
-            found = group[name]
-            address = h5py.h5o.get_info(found.id).addr
+                raise StructureError(f"{place} is a link to elsewhere")
+            member = group[name]
+            address = h5py.h5o.get_info(member.id).addr
             if address in seen or len(seen) > MOST_OBJECTS:
-                raise StructureError(f"{here} is there a second time, or one of too many")
+                raise StructureError(f"{place} is there a second time, or one of too many")
             seen.add(address)
-            if isinstance(found, h5py.Group):
-                groups.append(found)
-            elif isinstance(found, h5py.Dataset):
-                total += _bytes_of(found, here)
+            if isinstance(member, h5py.Group):
+                groups.append(member)
+            elif isinstance(member, h5py.Dataset):
+                total += _bytes_of(member, place)
     if total > max(MOST_BYTES, MOST_TIMES * size):
         raise StructureError(f"{size} bytes that become {total} in memory")
 

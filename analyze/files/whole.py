@@ -8,14 +8,9 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from analyze.files.links import real_path
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from analyze.files.locks import lock
 
 PART = ".analyze.part"  # by which a file that is being written is known as ours
 OURS = re.compile(rf"\.[a-z0-9_]{{8}}{re.escape(PART)}$")  # with what ``mkstemp`` puts before it
@@ -40,7 +35,7 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     try:
         descriptor, temporary = tempfile.mkstemp(PART, f"{path.name}.", path.parent)
         with os.fdopen(descriptor, "wb") as file:
-            _lock(file)
+            lock(file)
             for part in parts:
                 file.write(part)
             file.flush()
@@ -69,24 +64,8 @@ def drop_part(left: Path) -> None:
     if not OURS.search(left.name) or left.is_symlink() or not left.is_file():
         return
     with suppress(OSError), left.open("rb") as file:  # another's, or gone meanwhile
-        _lock(file)
+        lock(file)
         left.unlink(missing_ok=True)
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Hold a file while it is open, where the file system has locks.
-
-    Raises:
-        BlockingIOError: another program holds it.
-    """
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # a network file system without locks
-        return
 
 
 def _umask() -> int:

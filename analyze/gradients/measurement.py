@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from analyze.errors import bad_choice, check_choice
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -14,15 +16,17 @@ class Settings:
     """How to measure.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps``.
+        device: Where to compute: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``.
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
-        batch_norm: ``recomputed`` or ``saved``.
+        batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
+            held out; ``saved`` takes the checkpoint's own.
         batch_size: Examples at a time, or ``auto``.
-        folds: Random blocks of each subset, for standard errors.
+        folds: Random blocks of each subset, for standard errors; 1 gives NaN for them.
         examples: Whether to keep every example's squared norm.
-        layers: Globs; only the parameters of these layers are measured. Empty for all.
-        parameters: Globs; only these parameters are measured. Empty for all.
-        cells: Columns of the probe set by which gradients are summed, besides subset and fold.
+        layers: Globs; only these layers are measured, and the network is their sum.
+        parameters: Globs; only these parameters are measured.
+        cells: Columns of the probe set (class, source) by which gradients are summed as well: what
+            can be told apart after the run.
     """
 
     device: str = "auto"

@@ -16,6 +16,9 @@ from markupsafe import Markup
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
+DASHES = (None, "7,3", "2,3", "9,3,2,3")  # of lines that share a colour
+
+
 def data_element(data: Mapping[str, Any]) -> Markup:
     """The data of a page, as JSON in an element that no browser runs.
 

@@ -1,23 +1,27 @@
-"""Figures as files, and as SVG inside the page: the same bytes every time."""
+"""Figures as files, and still in the page as SVG: the same bytes every time."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import xarray as xr
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
+from analyze.figures.entry import FigureEntry
 from analyze.figures.style import style
 from analyze.files.whole import write_whole
 
+LARGEST = 500_000  # characters; a larger figure is a file beside the page only
 FORMATS = ("svg", "pdf", "png")
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -44,6 +48,30 @@ def inline_svg(figure: Figure, name: str, title: str) -> Markup:
         element.attrib = dict(_attribute(k, v, name) for k, v in element.attrib.items())
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": title}
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # escaped by ElementTree
+
+
+@dataclass(frozen=True)
+class Still:
+    """A figure of a page, of its entry in the table; without ``svg`` it is in its file only."""
+
+    entry: FigureEntry
+    name: str
+    caption: str
+    svg: Markup | None
+
+
+def still_figures(
+    table: Iterable[FigureEntry], tree: xr.DataTree, figures: Mapping[str, Figure]
+) -> list[Still]:
+    """The figures that belong to sections of the page, in the order of the table."""
+    stills = []
+    for entry in table:
+        caption = entry.caption_of(tree).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+        for name, figure in entry.drawn(figures).items() if entry.section else ():
+            svg = inline_svg(figure, name, entry.title)
+            kept = svg if entry.leading or len(svg) <= LARGEST else None
+            stills.append(Still(entry, name, caption, kept))
+    return stills
 
 
 def variable(colour: str) -> str:

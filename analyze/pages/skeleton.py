@@ -46,19 +46,19 @@ def render(
     )
     environment.filters |= FILTERS
     theme = _read(HERE / "scripts" / "theme.js")
-    drawing = [_licence(), *(_read(HERE / "libraries" / name) for name in LIBRARIES)]
+    libraries = [_read(HERE / "libraries" / name) for name in LIBRARIES]
     shared = [HERE / "scripts" / f"{name}.js" for name in SHARED]
-    own = f'"use strict";\n{{\n{"".join(_read(path) for path in [*shared, *scripts])}}}\n'
+    script = f'"use strict";\n{{\n{"".join(_read(path) for path in [*shared, *scripts])}}}\n'
     return environment.get_template(template.name).render(
         **contents,
         generator=Markup(generator(command)),
-        policy=_policy([theme, *drawing[1:], own]),
+        policy=_policy([theme, *libraries, script]),
         css=Markup(_colours() + _read(HERE / "style.css")),
         theme=script_element(theme),
         data=data_element(data),
-        libraries=[script_element(text) for text in drawing[1:]],
-        licence=drawing[0],
-        script=script_element(own),
+        libraries=[script_element(text) for text in libraries],
+        licence=_read(HERE / "libraries" / "LICENSES.txt"),
+        script=script_element(script),
     )
 
 
@@ -82,10 +82,6 @@ def _colours() -> str:
         f"{{:root:not([data-theme=light]){{{dark}}}}}\n"
         f"@media screen{{:root[data-theme=dark]{{{dark}}}}}\n"
     )
-
-
-def _licence() -> str:
-    return _read(HERE / "libraries" / "LICENSES.txt")
 
 
 def _read(path: Path) -> str:

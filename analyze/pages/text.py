@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from analyze.pages.values import Value
 from analyze.statistics.warnings import KINDS
 from analyze.text import cell_text
 
 NOTHING = "\N{EN DASH}"
 LONG = 36  # characters
+
+
+@dataclass(frozen=True)
+class Value:
+    """M-coherence with its standard error (NaN where unknown), and where in training.
+
+    ``where`` is in words, as ``step 32``, and ``tick`` the number alone; ``marks`` are the letters
+    of its warnings; ``place`` counts the checkpoints.
+    """
+
+    value: float
+    error: float
+    where: str
+    tick: str
+    marks: str = ""
+    place: int = 0
 
 
 def number(value: float) -> str:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from analyze.figures.colours import subset_colours
-from analyze.figures.intervals import fold_count, t_quantile
-from analyze.figures.layer_heatmap import RATE
+from analyze.figures.intervals import half_width
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.training import training
-from analyze.pages.embedding import packed
-from analyze.pages.values import DASHES
+from analyze.pages.embedding import DASHES, packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
+from analyze.statistics.ratios import RATE
 from analyze.statistics.warnings import FLAGS, KINDS, flagged
 
 NETWORK = "whole network"
+GROUPS = ("network", "layers")  # in the order of the rows
 
 
 def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
@@ -33,69 +34,58 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
     false discovery rate, says so, as in the figures.
     """
     labels = shown_subsets(results)
-    groups = [results[name].to_dataset() for name in ("network", "layers")]
-    rows = [_Row(results, group, list(labels)) for group in groups]
+    subsets = list(labels)
+    network, layers = (results[name].to_dataset().sel(subset=subsets) for name in GROUPS)
+
+    def rows(values: Callable[[xr.Dataset], xr.DataArray], kind: str = "float32") -> dict[str, Any]:
+        """The network, then the layers, as an array of [row, subset, checkpoint]."""
+        both = [values(network).expand_dims("layer"), values(layers)]
+        order = ("layer", "subset", "checkpoint")
+        return packed(np.concatenate([v.transpose(*order).values for v in both]), kind)
+
+    half = [
+        np.stack([np.atleast_2d(half_width(results, name, group).T) for name in subsets], 1)
+        for group in GROUPS
+    ]
     return {
         "training": _training(results, x),
-        "rows": _rows(groups[1]),
+        "rows": _rows(layers),
         "subsets": _subsets(results, labels),
         "kinds": [[2**bit, kind.mark, kind.text] for bit, kind in enumerate(KINDS) if kind.mark],
-        "start": _start(results, list(labels)),
-        "m_coherence": packed(np.concatenate([row.array("m_coherence") for row in rows])),
-        "half_width": packed(np.concatenate([row.half_width() for row in rows])),
-        "null_lower": packed(np.concatenate([row.array("null_lower") for row in rows])),
-        "null_upper": packed(np.concatenate([row.array("null_upper") for row in rows])),
-        "chance": packed(np.concatenate([row.chance() for row in rows]), "uint8"),
-        "flags": packed(np.concatenate([row.flags() for row in rows]), "uint8"),
+        "start": _start(results, subsets),
+        "m_coherence": rows(lambda group: group["m_coherence"]),
+        "half_width": packed(np.concatenate(half)),
+        "null_lower": rows(lambda group: _known(group, "null_lower")),
+        "null_upper": rows(lambda group: _known(group, "null_upper")),
+        "chance": rows(_chance, "uint8"),
+        "flags": rows(lambda group: _known(group, FLAGS).fillna(0), "uint8"),
     }
 
 
-class _Row:
-    """The network or the layers, as arrays of [row, subset, checkpoint]."""
+def _known(group: xr.Dataset, name: str) -> xr.DataArray:
+    """A variable; NaN where results of an older version do not have it."""
+    return group[name] if name in group else xr.full_like(group["m_coherence"], np.nan)
 
-    def __init__(self, results: xr.DataTree, group: xr.Dataset, subsets: list[str]) -> None:
-        self.results, self.subsets = results, subsets
-        self.group = group.sel(subset=subsets)
 
-    def array(self, name: str) -> np.ndarray:
-        """A variable; NaN where results of an older version do not have it."""
-        if name not in self.group:
-            return np.full_like(self.array("m_coherence"), np.nan)
-        return self._ordered(self.group[name])
-
-    def half_width(self) -> np.ndarray:
-        """Half the 95 % interval, which lies evenly around the value."""
-        if "m_coherence_upper" in self.group:
-            return self.array("m_coherence_upper") - self.array("m_coherence")
-        degrees = [fold_count(self.results, name) - 1.0 for name in self.subsets]
-        quantile = np.asarray(t_quantile(np.array(degrees)))
-        return quantile[:, None] * self.array("m_coherence_stderr")
-
-    def chance(self) -> np.ndarray:
-        """1 where the value cannot be told from chance."""
-        if "p_value_adjusted" in self.group and "layer" in self.group.dims:
-            return self._ordered(self.group["p_value_adjusted"] > RATE).astype(np.uint8)
-        if FLAGS not in self.group:
-            return np.zeros_like(self.array("m_coherence"), dtype=np.uint8)
-        return self._ordered(flagged(self.group, "inside_null_band")).astype(np.uint8)
-
-    def flags(self) -> np.ndarray:
-        """The bits of the warnings; 0 where there is no value."""
-        return np.nan_to_num(self.array(FLAGS)).astype(np.uint8)
-
-    def _ordered(self, values: xr.DataArray) -> np.ndarray:
-        if "layer" not in values.dims:
-            values = values.expand_dims("layer")
-        return values.transpose("layer", "subset", "checkpoint").values
+def _chance(group: xr.Dataset) -> xr.DataArray:
+    """Where the value cannot be told from chance."""
+    if "p_value_adjusted" in group and "layer" in group.dims:
+        return group["p_value_adjusted"] > RATE
+    if FLAGS not in group:
+        return xr.zeros_like(group["m_coherence"], dtype=bool)
+    return flagged(group, "inside_null_band")
 
 
 def _training(results: xr.DataTree, x: str | None) -> dict[str, Any]:
     along = training(results, x)
-    known = [float(v) if np.isfinite(v) else None for v in along.values]
-    skipped = [bool(s) for s in along.skipped]
-    names, ticks = list(along.names), list(along.ticks)
-    return {"label": along.label, "values": known, "names": names, "ticks": ticks,
-            "skipped": skipped, "falling": along.falling}  # fmt: skip
+    return {
+        "label": along.label,
+        "values": [float(v) if np.isfinite(v) else None for v in along.values],
+        "names": along.names,
+        "ticks": along.ticks,
+        "skipped": along.skipped.tolist(),
+        "falling": along.falling,
+    }
 
 
 def _rows(layers: xr.Dataset) -> list[list[str]]:

@@ -8,20 +8,17 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from analyze.errors import InputError
-from analyze.figures.accuracy_over_training import has_accuracy
 from analyze.figures.intervals import fold_count
 from analyze.figures.names import plain
-from analyze.files.whole import drop_parts_in
-from analyze.pages import provenance
-from analyze.pages.figures import save_figure
+from analyze.figures.table import OF_A_RUN, run_figures
+from analyze.pages import facts
+from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
-from analyze.pages.writing import PAGE, refuse_foreign, write_page
+from analyze.pages.writing import write_page
 from analyze.probes.subsets import ALL
 from analyze.reports import summary
 from analyze.reports.details import details
-from analyze.reports.layout import report_figures
-from analyze.reports.still import still_figures
+from analyze.results.provenance import provenance
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent
@@ -48,25 +45,12 @@ def write_report(results: xr.DataTree, directory: Path, x: str | None = None) ->
         InputError: the directory cannot be written to, or has another ``index.html``; ``x`` is
             not known of any checkpoint.
     """
-    directory = Path(directory)
-    page = directory / PAGE
-    try:
-        refuse_foreign(page, COMMAND)
-        figures = report_figures(results, x)
-        (directory / "figures").mkdir(parents=True, exist_ok=True)
-        for place in (directory, directory / "figures"):
-            drop_parts_in(place)
-        for name, figure in figures.items():
-            save_figure(figure, directory / "figures", name)
-        write_page(page, render_page(results, figures, x))
-    except OSError as error:
-        raise InputError(
-            "the report cannot be written",
-            found=f"{directory}: {error.strerror or error}",
-            expected="a directory with write permission and enough space, or none yet",
-            fix="--output DIR, another directory",
-        ) from error
-    return page
+    return write_page(
+        Path(directory),
+        COMMAND,
+        lambda: run_figures(results, x),
+        lambda figures: render_page(results, figures, x),
+    )
 
 
 def render_page(results: xr.DataTree, figures: dict[str, Figure], x: str | None = None) -> str:
@@ -74,7 +58,7 @@ def render_page(results: xr.DataTree, figures: dict[str, Figure], x: str | None 
 
     Args:
         results: The results tree.
-        figures: As ``report_figures`` gives them.
+        figures: As ``run_figures`` gives them.
         x: What the page's own views show training along.
     """
     data = details(results, x)
@@ -90,11 +74,11 @@ def render_page(results: xr.DataTree, figures: dict[str, Figure], x: str | None 
 def _contents(
     results: xr.DataTree, figures: dict[str, Figure], data: dict[str, Any]
 ) -> dict[str, Any]:
-    origin = provenance.provenance(results)
+    origin = provenance(results)
     subsets = summary.subset_summaries(results)
     return {
-        "title": provenance.run_name(origin),
-        "model": provenance.model_name(origin),
+        "title": facts.run_name(origin),
+        "model": facts.model_name(origin),
         "batch_norm": origin.get("batch_norm"),
         "held_out": bool(origin.get("held_out")),
         "subsets": subsets,
@@ -103,10 +87,9 @@ def _contents(
         "highest": summary.highest_layer(results),
         "last_place": summary.last_place(results),
         "checkpoints": results.sizes["checkpoint"],
-        "warnings": [*provenance.warnings(origin), *map(plain, describe(results))],
+        "warnings": [*facts.warnings(origin), *map(plain, describe(results))],
         "meanings": summary.marks_shown(results),
         "chance": "null_upper" in results["network"].to_dataset(),
-        "accuracy": has_accuracy(results),
         "skipped": (skipped := summary.skipped_checkpoints(results)),
         "measured": results.sizes["checkpoint"] - len(skipped),
         "rows": [name for name, _ in data["rows"]],
@@ -114,8 +97,8 @@ def _contents(
         "parameters": int(results["layers"].to_dataset()["parameter_count"].sum()),
         "cosines": summary.last_cosines(results),
         "loss_units": results.to_dataset()["loss"].attrs.get("units", ""),
-        "facts": provenance.facts(origin),
-        "proof": provenance.proof_facts(origin),
-        "readings": provenance.readings(results, origin),
-        "figures": still_figures(figures),
+        "facts": facts.facts(origin),
+        "proof": facts.proof_facts(origin),
+        "readings": facts.checkpoint_facts(results, origin),
+        "figures": still_figures(OF_A_RUN, results, figures),
     }

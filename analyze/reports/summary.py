@@ -12,7 +12,7 @@ from analyze.figures.colours import subset_colours
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.training import Training, training
-from analyze.pages.values import Value
+from analyze.pages.text import Value
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged, marks_of
@@ -83,21 +83,16 @@ def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerS
     rows = []
     for k, name in enumerate(layers["layer"].values):
         one = layers.isel(layer=k)
-        rows.append(
-            LayerSummary(
-                plain(str(name)),
-                plain(str(one["layer_type"].item())),
-                int(one["parameter_count"].item()),
-                [_peak_and_last(one.sel(subset=subset), along, last) for subset in subsets],
-            )
-        )
+        values = [_peak_and_last(one.sel(subset=subset), along, last) for subset in subsets]
+        kind, count = plain(str(one["layer_type"].item())), int(one["parameter_count"].item())
+        rows.append(LayerSummary(plain(str(name)), kind, count, values))
     return rows
 
 
 def highest_layer(results: xr.DataTree) -> LayerSummary | None:
     """The layer with the highest peak for ``all``; None where no layer has a value."""
-    rows = [row for row in layer_summaries(results, [ALL]) if row.values[0][0] is not None]
-    return max(rows, key=_peak, default=None)
+    peaks = [(peak.value, r) for r in layer_summaries(results, [ALL]) if (peak := r.values[0][0])]
+    return max(peaks, key=lambda peak: peak[0])[1] if peaks else None
 
 
 def skipped_checkpoints(results: xr.DataTree) -> list[Skipped]:
@@ -158,11 +153,6 @@ def _peak_and_last(
 
     peak = value(int(np.nanargmax(values))) if np.isfinite(values).any() else None
     return peak, None if last is None else value(last)
-
-
-def _peak(row: LayerSummary) -> float:
-    peak = row.values[0][0]
-    return -np.inf if peak is None else peak.value
 
 
 def _at(results: xr.DataTree, variable: str, subset: str, last: int | None) -> float:

@@ -16,7 +16,8 @@ from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure, size_of
 from analyze.files.links import real_path
 from analyze.files.whole import LONGEST, write_whole
-from analyze.results.schema import faults, provenance_faults
+from analyze.results.provenance import provenance_faults
+from analyze.results.schema import faults
 from analyze.results.seal import DAMAGED, seal, seal_in
 from analyze.results.tree import SCHEMA_VERSION
 from analyze.statistics.derived import completed
@@ -87,8 +88,17 @@ def open_results(path: str | Path) -> xr.DataTree:
 
     What a file of an older version lacks is derived from its sums, see ``derived.completed``.
 
+    Args:
+        path: Of the file.
+
+    Returns:
+        A tree with the groups ``/network``, ``/layers``, ``/parameters`` and perhaps ``/examples``.
+
     Raises:
         InputError: missing, damaged, not a results file, or written by a newer version.
+
+    Example:
+        ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
     path = Path(path)
     if not path.is_file():

@@ -157,8 +157,8 @@ def marks(row: dict[str, object]) -> str:
 
 def legend(rows: list[dict[str, object]]) -> list[str]:
     """What the warnings of some rows mean, a line for each kind."""
-    found = {name for row in rows if isinstance(names := row["warnings"], list) for name in names}
-    return [f"{kind.mark or kind.name}: {kind.text}" for kind in KINDS if kind.name in found]
+    shown = {name for row in rows if isinstance(names := row["warnings"], list) for name in names}
+    return [f"{kind.mark or kind.name}: {kind.text}" for kind in KINDS if kind.name in shown]
 
 
 def skipped(results: xr.DataTree) -> dict[str, str]:

@@ -1,10 +1,6 @@
-"""What a results file must hold to be ours: groups, variables, their dimensions, its provenance."""
+"""What a results file must hold to be ours: groups, variables, their dimensions."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -42,7 +38,6 @@ UNIQUE = {
     "/layers": ("layer",),
     "/parameters": ("parameter", "cell"),
 }
-PARTS = ("proof", "plan", "run", "model", "probes", "versions", "reading", "training")
 PAIRS = [name for name, variable in VARIABLES.items() if variable.between]
 
 
@@ -51,65 +46,8 @@ def faults(tree: xr.DataTree) -> list[str]:
     missing = [name for group in REQUIRED for name in _lacking(tree, group)]
     if missing:
         return [f"{listed(missing)} missing"]
-    found = [fault for group in REQUIRED for fault in _of_other_form(tree, group)]
-    return found or [*_labels(tree), *_coherence(tree), *_attributes(tree)]
-
-
-def provenance_faults(text: object) -> list[str]:
-    """What keeps the provenance of a file from being ours."""
-    try:
-        origin = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        origin = None
-    if not isinstance(origin, dict):
-        return ["a provenance that is no JSON object"]
-    if not _parts(origin):
-        return ["a provenance with parts that are no objects"]
-    parts = {f"{part}.{k}": v for part in PARTS for k, v in (origin.get(part) or {}).items()}
-    facts = origin | parts
-    return [
-        f"{name} = {str(facts[name])[:60]} in the provenance"
-        for name, good in FACTS.items()
-        if facts.get(name) is not None and not good(facts[name])
-    ]
-
-
-def _parts(origin: dict[str, Any]) -> bool:
-    return all(origin.get(name) is None or isinstance(origin[name], dict) for name in PARTS)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(v, str) for v in value)
-
-
-def _records(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(v, dict) and isinstance(v.get("checkpoint"), str) for v in value
-    )
-
-
-def _numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        v is None or (isinstance(v, int | float) and not isinstance(v, bool))
-        for v in value.values()
-    )
-
-
-def _words(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-
-
-def _word(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-FACTS: dict[str, Callable[[Any], bool]] = {
-    "held_out": _texts, "warnings": _texts, "checkpoints": _records, "versions": _words,
-    "cells": _texts, "probes_sha256": _word, "inputs_sha256": _word, "batch_norm": _word,
-    "loss": _word, "precision": _word, "device": _word, "command": _word, "created": _word,
-    "proof.relative_errors": _numbers, "proof.zero_to_rounding": _texts, "proof.unproven": _texts,
-    "plan.methods": _words,
-}  # fmt: skip
+    wrong = [fault for group in REQUIRED for fault in _of_other_form(tree, group)]
+    return wrong or [*_labels(tree), *_coherence(tree), *_attributes(tree)]
 
 
 def _lacking(tree: xr.DataTree, group: str) -> list[str]:
@@ -118,31 +56,31 @@ def _lacking(tree: xr.DataTree, group: str) -> list[str]:
 
 
 def _of_other_form(tree: xr.DataTree, group: str) -> list[str]:
-    found = []
+    wrong = []
     for name, (dims, kinds) in REQUIRED[group].items():
         variable = tree[group].variables[name]
         if set(variable.dims) != set(dims) or variable.dtype.kind not in kinds:
             form = f"{', '.join(map(str, variable.dims))} of {variable.dtype}"
-            found.append(f"{group.rstrip('/')}/{name} ({form})")
-    return found
+            wrong.append(f"{group.rstrip('/')}/{name} ({form})")
+    return wrong
 
 
 def _labels(tree: xr.DataTree) -> list[str]:
-    """Names by which rows are found: each once, texts, and those of the subsets the same."""
-    found = []
+    """Names by which rows are wrong: each once, texts, and those of the subsets the same."""
+    wrong = []
     for group, names in UNIQUE.items():
         for name in names:
             labels = _texts_of(tree, group, name)
             if len(set(labels)) != len(labels) or not labels:
-                found.append(f"labels of {group.rstrip('/')}/{name} that are not different texts")
+                wrong.append(f"labels of {group.rstrip('/')}/{name} that are not different texts")
     subsets = _texts_of(tree, "/", "subset")
     if ALL not in subsets:
-        found.append(f"no subset {ALL!r}")
+        wrong.append(f"no subset {ALL!r}")
     if not set(_texts_of(tree, "/parameters", "cell_subset")) <= set(subsets):
-        found.append("cells of other subsets")
+        wrong.append("cells of other subsets")
     if not set(_texts_of(tree, "/parameters", "layer")) <= set(_texts_of(tree, "/layers", "layer")):
-        found.append("parameters of other layers")
-    return found
+        wrong.append("parameters of other layers")
+    return wrong
 
 
 def _texts_of(tree: xr.DataTree, group: str, name: str) -> list[str]:
@@ -153,15 +91,15 @@ def _texts_of(tree: xr.DataTree, group: str, name: str) -> list[str]:
 
 def _coherence(tree: xr.DataTree) -> list[str]:
     """Variables of coherence that are there have the dimensions of the others."""
-    found = []
+    wrong = []
     for group, own in (("network", set()), ("layers", {"layer"})):
         table = tree.children[group].to_dataset(inherit=False)
         for name, variable in table.data_vars.items():
             dims = {"checkpoint", "subset", *own} | ({"subset_other"} if name in PAIRS else set())
             ours = variable.attrs.get("long_name") is not None or name in PAIRS
             if ours and (set(variable.dims) != dims or variable.dtype.kind not in NUMBER):
-                found.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
-    return found
+                wrong.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
+    return wrong
 
 
 def _attributes(tree: xr.DataTree) -> list[str]:

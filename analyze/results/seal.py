@@ -47,17 +47,17 @@ def seal_in(file: BinaryIO) -> str:
     size, end = whole - LENGTH, end_of_file(file)
     if size >= 0:
         file.seek(size)
-        found = file.read(LENGTH)
-        if found.startswith(MARK):
+        mark = file.read(LENGTH)
+        if mark.startswith(MARK):
             file.seek(0)
-            return WHOLE if _digest(file, size) == found[len(MARK) :] else DAMAGED
+            return WHOLE if _digest(file, size) == mark[len(MARK) :] else DAMAGED
     return UNSEALED if end is None or end == whole else DAMAGED
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
     """Of the next ``size`` bytes."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while size > 0 and (block := file.read(min(size, BLOCK))):
-        found.update(block)
+        digest.update(block)
         size -= len(block)
-    return found.digest()
+    return digest.digest()

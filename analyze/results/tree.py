@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import xarray as xr
 from analyze.gradients.measurement import Measurement, ParameterRow
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.subsets import ALL
+from analyze.results.variables import described
 from analyze.statistics import warnings
 from analyze.statistics.derived import derived
 
@@ -65,11 +66,10 @@ def build_tree(
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
     groups = {"/": measured.pop("/"), **derived(tree), **measured}
     groups["layers"] = groups["layers"].assign_coords(_layer_coordinates(parameters))
-    known = provenance.get("warnings", [])
-    said = {**provenance, "warnings": [*known, *warnings.lagging_sentence(tree)]}
+    sentences = [*provenance.get("warnings", []), *warnings.lagging_sentence(tree)]
     whole = {path: dataset.assign_coords(along) for path, dataset in groups.items()}
     result = xr.DataTree.from_dict(whole)
-    result.attrs = tree.attrs | {"provenance": json.dumps(said)}
+    result.attrs = tree.attrs | {"provenance": json.dumps({**provenance, "warnings": sentences})}
     return result
 
 
@@ -81,9 +81,9 @@ def examples_fit(checkpoints: int, layers: int, probes: int) -> bool:
 def _checkpoint_coordinates(rows: Sequence[Row]) -> dict[str, Any]:
     """What every group carries, as xarray hands down neither step nor epoch."""
     return {
-        "checkpoint": ("checkpoint", np.array([r.checkpoint for r in rows], dtype=object)),
-        "step": ("checkpoint", np.array([r.step for r in rows]), {"long_name": "optimizer step"}),
-        "epoch": ("checkpoint", np.array([r.epoch for r in rows]), {"long_name": "epoch"}),
+        "checkpoint": ("checkpoint", _texts(r.checkpoint for r in rows)),
+        "step": ("checkpoint", [r.step for r in rows], {"long_name": "optimizer step"}),
+        "epoch": ("checkpoint", [r.epoch for r in rows], {"long_name": "epoch"}),
     }
 
 
@@ -100,51 +100,27 @@ def _root(
     which.append(~np.isin(probes.subset, held))
     dims = ("checkpoint", "subset")
 
-    def means(field: str, long_name: str, units: str) -> tuple[Any, ...] | None:
+    def means(field: str) -> tuple[Any, ...] | None:
         values = [None if r.measurement is None else getattr(r.measurement, field) for r in rows]
         if all(v is None for v in values):
             return None
         table = [[np.nan if v is None else _mean(v[w]) for w in which] for v in values]
-        return dims, np.array(table), {"long_name": long_name, "units": units}
+        return dims, np.array(table)
 
-    variables = {
-        "loss": means("loss", "mean loss", "nats"),
-        "accuracy": means("accuracy", "share of right predictions", "1"),
-        "loss_saved": means(
-            "loss_saved", "mean loss with the batch norm statistics of the checkpoint", "nats"
-        ),
-        "loss_recomputed": means(
-            "loss_recomputed", "mean loss with recomputed batch norm statistics", "nats"
-        ),
-        "probe_count": (
-            "subset",
-            np.array([int(w.sum()) for w in which]),
-            {"long_name": "number of probes", "units": "1"},
-        ),
-    }
-    if positions is not None and variables["loss"] is not None:
-        variables |= _per_token(variables["loss"][1], which, positions)
-    status = ("checkpoint", np.array([r.status for r in rows], dtype=object))
-    present = {name: value for name, value in variables.items() if value is not None}
-    if "loss" not in present:
+    fields = ("loss", "accuracy", "loss_saved", "loss_recomputed")
+    variables: dict[str, Any] = {k: v for k in fields if (v := means(k)) is not None}
+    variables["probe_count"] = "subset", [int(w.sum()) for w in which]
+    if "loss" not in variables:
         empty = np.full((len(rows), len(names)), np.nan)
-        present |= {"loss": (dims, empty), "accuracy": (dims, empty)}
-    return xr.Dataset(present, {**along, "subset": names, "status": status})
-
-
-def _per_token(
-    loss: np.ndarray, which: Sequence[np.ndarray], positions: np.ndarray
-) -> dict[str, Any]:
-    """The mean loss of a position that counts, as trainers print it, and how many there are."""
-    counts = np.array([int(positions[w].sum()) for w in which])
-    probes = np.array([int(w.sum()) for w in which])
-    share = np.divide(probes, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    named = {"long_name": "mean loss of a token (position) that counts", "units": "nats"}
-    counted = {"long_name": "number of tokens (positions) that count", "units": "1"}
-    return {
-        "loss_per_token": (("checkpoint", "subset"), loss * share, named),
-        "token_count": ("subset", counts, counted),
-    }
+        variables |= {"loss": (dims, empty), "accuracy": (dims, empty)}
+    elif positions is not None:
+        counts = np.array([int(positions[w].sum()) for w in which])
+        share = np.full(len(counts), np.nan)
+        np.divide([w.sum() for w in which], counts, out=share, where=counts > 0)
+        variables["loss_per_token"] = dims, variables["loss"][1] * share
+        variables["token_count"] = "subset", counts
+    status = ("checkpoint", _texts(r.status for r in rows))
+    return described(xr.Dataset(variables, {**along, "subset": names, "status": status}))
 
 
 def _parameters(
@@ -159,46 +135,28 @@ def _parameters(
             place = {name: p for p, name in enumerate(row.measurement.parameters)}
             order = [place[parameter.name] for parameter in parameters]
             gram[k], squared[k] = row.measurement.gram[order], row.measurement.squared_norms[order]
-    names = np.array(cells.names, dtype=object)
-    unit = "(loss per unit of weight)^2"
-    return xr.Dataset(
+    names = _texts(cells.names)
+    dataset = xr.Dataset(
         {
-            "gradient_gram": (
-                ("checkpoint", "parameter", "cell", "cell_other"),
-                gram,
-                {"long_name": "dot products of the cells' gradient sums", "units": unit},
-            ),
-            "gradient_sqnorm": (
-                ("checkpoint", "parameter", "cell"),
-                squared,
-                {"long_name": "sum of squared norms of per-example gradients", "units": unit},
-            ),
-            "probe_count": (
-                "cell",
-                cells.counts,
-                {"long_name": "number of probes", "units": "1"},
-            ),
+            "gradient_gram": (("checkpoint", "parameter", "cell", "cell_other"), gram),
+            "gradient_sqnorm": (("checkpoint", "parameter", "cell"), squared),
+            "probe_count": ("cell", cells.counts),
         },
         {
             **along,
-            "parameter": np.array([p.name for p in parameters], dtype=object),
-            "layer": ("parameter", np.array([p.layer for p in parameters], dtype=object)),
-            "aliases": (
-                "parameter",
-                np.array([", ".join(p.aliases) for p in parameters], dtype=object),
-            ),
-            "method": ("parameter", np.array([p.method for p in parameters], dtype=object)),
-            "parameter_count": ("parameter", np.array([p.size for p in parameters])),
+            "parameter": _texts(p.name for p in parameters),
+            "layer": ("parameter", _texts(p.layer for p in parameters)),
+            "aliases": ("parameter", _texts(", ".join(p.aliases) for p in parameters)),
+            "method": ("parameter", _texts(p.method for p in parameters)),
+            "parameter_count": ("parameter", [p.size for p in parameters]),
             "cell": names,
             "cell_other": names,
-            "cell_subset": (
-                "cell",
-                np.array([cells.subset_names[s] for s in cells.subset], dtype=object),
-            ),
+            "cell_subset": ("cell", _texts(cells.subset_names[s] for s in cells.subset)),
             "cell_fold": ("cell", cells.fold),
             **{f"cell_{name}": ("cell", labels) for name, labels in cells.columns.items()},
         },
     )
+    return described(dataset)
 
 
 def _layer_coordinates(parameters: Sequence[ParameterRow]) -> dict[str, Any]:
@@ -208,8 +166,8 @@ def _layer_coordinates(parameters: Sequence[ParameterRow]) -> dict[str, Any]:
         types[parameter.layer] = parameter.layer_type
         sizes[parameter.layer] = sizes.get(parameter.layer, 0) + parameter.size
     return {
-        "layer_type": ("layer", np.array(list(types.values()), dtype=object)),
-        "parameter_count": ("layer", np.array(list(sizes.values()))),
+        "layer_type": ("layer", _texts(types.values())),
+        "parameter_count": ("layer", list(sizes.values())),
     }
 
 
@@ -231,32 +189,31 @@ def _examples(
         loss[k] = measured.loss
         place = {name: p for p, name in enumerate(measured.parameters)}
         for n, layer in enumerate(layers):
-            own = [place[p.name] for p in parameters if p.layer == layer]
-            norms[k, n] = measured.examples[own].sum(0)
-    subset = np.array([probes.subset_names[s] for s in probes.subset], dtype=object)
+            its = [place[p.name] for p in parameters if p.layer == layer]
+            norms[k, n] = measured.examples[its].sum(0)
     flat = probes.targets.reshape(len(probes), -1)
     target = flat[:, 0] if flat.shape[1] == 1 else np.array([str(t.tolist()) for t in flat], object)
-    return xr.Dataset(
+    of_example = {"long_name": "squared norm of the example's gradient"}
+    dataset = xr.Dataset(
         {
-            "gradient_sqnorm": (
-                ("checkpoint", "layer", "probe"),
-                norms,
-                {
-                    "long_name": "squared norm of the example's gradient",
-                    "units": "(loss per unit of weight)^2",
-                },
-            ),
-            "loss": (("checkpoint", "probe"), loss, {"long_name": "loss", "units": "nats"}),
+            "gradient_sqnorm": (("checkpoint", "layer", "probe"), norms, of_example),
+            "loss": (("checkpoint", "probe"), loss, {"long_name": "loss"}),
         },
         {
             **along,
-            "layer": np.array(layers, dtype=object),
+            "layer": _texts(layers),
             "probe": probes.id,
-            "subset": ("probe", subset),
+            "subset": ("probe", _texts(probes.subset_names[s] for s in probes.subset)),
             "target": ("probe", target),
             **{n: ("probe", labels[cells.of_probe]) for n, labels in cells.columns.items()},
         },
     )
+    return described(dataset)
+
+
+def _texts(values: Iterable[str]) -> np.ndarray:
+    """Texts of any length, as the file keeps them."""
+    return np.array(list(values), dtype=object)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import InputError
-from analyze.gradients.checks.proof import Proof
 from analyze.gradients.device.timing import Timing
-from analyze.gradients.plan import Plan
 from analyze.gradients.step.conditions import threads_restored
+from analyze.keywords import built, taking
 from analyze.runs.detection import Limit, detectable
-from analyze.runs.job import Job, Options, resolve
+from analyze.runs.job import resolve
 from analyze.runs.loading import loaded_model
-from analyze.runs.preparation import Prepared, prepare
+from analyze.runs.options import Keywords, Options
+from analyze.runs.preparation import Prepared, all_read, prepare
 from analyze.runs.workers.forks import at_once
 
 REST = "forward pass, gradients of activations"
@@ -48,28 +48,41 @@ class Check:
     skipped: dict[str, str]
 
 
-def check(run: str | Path, options: Options | None = None) -> Check:
-    """Calibrate and prove on the first, middle and last checkpoint; measure a pilot only.
+@taking(Options)
+def check(run: str | Path, **options: Unpack[Keywords]) -> Check:
+    """Do everything short of a run: read every checkpoint, calibrate, prove, measure a pilot.
+
+    Args:
+        run: The directory of checkpoints, or one checkpoint.
+        **options: See ``Options``.
+
+    Returns:
+        What the run would do; ``dataclasses.asdict`` gives what ``analyze check --json`` prints.
 
     Raises:
         InputError: whatever would stop the run.
 
+    Example:
+        ``analyze.check("runs/half_noise", folds=20).report["seconds"]``
+
     Cost: the proof, a few batches, and a pilot of at most 256 probes on the middle checkpoint.
     """
-    options = options or Options()
-    options.check()
+    chosen = built(Options, options)
     start = time.perf_counter()
-    job = resolve(run, options)
+    job = resolve(run, chosen)
+    reading = time.perf_counter()
+    problems = all_read(job)
+    start += time.perf_counter() - reading  # which a run does not do
     with threads_restored():
-        prepared = prepare(job)  # as a run does
-        return _checked(job, prepared, time.perf_counter() - start)
+        prepared = prepare(job, problems=problems)
+        return _checked(prepared, time.perf_counter() - start)
 
 
-def _checked(job: Job, prepared: Prepared, preparation: float) -> Check:
-    engine = prepared.engine
+def _checked(prepared: Prepared, preparation: float) -> Check:
+    job, engine = prepared.job, prepared.engine
     good = [c for c in job.checkpoints if c.name not in prepared.problems]
-    timing = _timing(job, prepared, good[-1])
-    report = _report(job, prepared, timing, len(good), preparation)
+    timing = _timing(prepared, good[-1])
+    report = _report(prepared, timing, len(good), preparation)
     gram = int(str(report["gram_bytes"]))
     warnings = [*job.warnings, *engine.notes]
     if gram > LARGE_GRAM:
@@ -84,37 +97,34 @@ def _checked(job: Job, prepared: Prepared, preparation: float) -> Check:
     except InputError as error:
         warnings.append(f"no pilot on {middle.name}: {error.what}: {error.found}")
     return Check(
-        [
-            _parameter(p.name, p.layer, p.size, engine.plan, engine.proof)
-            for p in prepared.parameters
-        ],
-        _methods(prepared, timing),
-        layers,
-        report,
-        warnings,
-        {name: f"{p.what}: {p.found}" for name, p in prepared.problems.items()},
+        parameters=_parameters(prepared),
+        methods=_methods(prepared, timing),
+        layers=layers,
+        report=report,
+        warnings=warnings,
+        skipped={name: f"{p.what}: {p.found}" for name, p in prepared.problems.items()},
     )
 
 
-def _timing(job: Job, prepared: Prepared, checkpoint: Checkpoint) -> Timing:
+def _timing(prepared: Prepared, checkpoint: Checkpoint) -> Timing:
     """As a run measures: where that is side by side, workers share caches and memory."""
-    engine, workers = prepared.engine, prepared.division.workers
+    job, engine, workers = prepared.job, prepared.engine, prepared.division.workers
 
     def timed() -> tuple[Timing, dict[str, Any]]:
         return engine.timing(loaded_model(job, checkpoint)), engine.state()
 
-    found = at_once(timed, workers)
-    if not found:  # alone, or where it is told what is wrong
+    timings = at_once(timed, workers)
+    if not timings:  # alone, or where it is told what is wrong
         return engine.timing(loaded_model(job, checkpoint))
-    timing, state = max(found, key=lambda one: one[0].checkpoint)
+    timing, state = max(timings, key=lambda pair: pair[0].checkpoint)
     engine.adopt(state)  # the algorithms that were chosen
     return timing
 
 
 def _report(
-    job: Job, prepared: Prepared, timing: Timing, measured: int, preparation: float
+    prepared: Prepared, timing: Timing, measured: int, preparation: float
 ) -> dict[str, object]:
-    engine = prepared.engine
+    job, engine = prepared.job, prepared.engine
     cells, checkpoints = len(engine.cells), len(job.checkpoints)
     size = 4 if engine.settings.precision == "float32" else 8
     values = sum(p.size for p in prepared.parameters)
@@ -151,28 +161,29 @@ def _report(
     }
 
 
-def _parameter(name: str, layer: str, size: int, plan: Plan, proof: Proof) -> dict[str, object]:
-    return {
-        "parameter": name,
-        "layer": layer,
-        "size": size,
-        "method": str(plan.methods[name]),
-        "error": proof.errors.get(name),
-        "verdict": proof.verdict(name, plan),
-    }
+def _parameters(prepared: Prepared) -> list[dict[str, object]]:
+    """How each parameter is measured, and what the proof says of it."""
+    plan, proof = prepared.engine.plan, prepared.engine.proof
+    return [
+        {
+            "parameter": p.name,
+            "layer": p.layer,
+            "size": p.size,
+            "method": str(plan.methods[p.name]),
+            "error": proof.errors.get(p.name),
+            "verdict": proof.verdict(p.name, plan),
+        }
+        for p in prepared.parameters
+    ]
 
 
 def _methods(prepared: Prepared, timing: Timing) -> list[dict[str, object]]:
     """What each method measures and costs, the dearest first; then everything else in a batch."""
     plan = prepared.engine.plan
-    rows = []
+    rows: list[dict[str, object]] = []
     for method, share in sorted(timing.share.items(), key=lambda pair: -pair[1]):
-        own = [p for p in prepared.parameters if plan.methods[p.name].uses(method)]
-        rows.append(_method(method, len(own), sum(p.size for p in own), share))
-    return [*rows, _method(REST, None, None, max(0.0, 1.0 - sum(timing.share.values())))]
-
-
-def _method(
-    name: str, parameters: int | None, values: int | None, share: float
-) -> dict[str, object]:
-    return {"method": name, "parameters": parameters, "values": values, "time": share}
+        sizes = [p.size for p in prepared.parameters if plan.methods[p.name].uses(method)]
+        row = {"method": method, "parameters": len(sizes), "values": sum(sizes), "time": share}
+        rows.append(row)
+    left = max(0.0, 1.0 - sum(timing.share.values()))
+    return [*rows, {"method": REST, "parameters": None, "values": None, "time": left}]

@@ -13,33 +13,27 @@ from analyze.gradients.losses import position_counts
 from analyze.gradients.measurement import Measurement
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
-from analyze.runs.job import Job
+from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, examples_wanted
-from analyze.runs.provenance import circumstances, of_a_checkpoint, of_the_run
-from analyze.runs.replay import Outcome
+from analyze.runs.provenance import circumstances, of_the_run
 
 
-def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
+def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
     """The tree of a results file, with a row for each outcome.
 
     Raises:
         CheckpointError: the first problem, where nothing was measured.
     """
-    problems = [one.problem for one in outcomes if one.problem is not None]
+    problems = [o.problem for o in outcomes if o.problem is not None]
     if len(problems) == len(outcomes):
         raise problems[0]
-    engine = prepared.engine
+    job, engine = prepared.job, prepared.engine
     methods = engine.plan.named_methods
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
-    records = [
-        of_a_checkpoint(one.checkpoint)
-        | {k: one.unit.record.get(k) for k in ("prefix", "sha256", "version") if one.unit}
-        | _rounding(one, engine)
-        for one in outcomes
-    ]
-    measured = [one.unit.measurement for one in outcomes if one.unit is not None]
+    records = [o.record() | _rounding(o, engine) for o in outcomes]
+    measured = [o.unit.measurement for o in outcomes if o.unit is not None]
     return results.build_tree(
-        [_row(one, engine) for one in outcomes],
+        [_row(o, engine) for o in outcomes],
         parameters,
         job.probes,
         engine.cells,
@@ -54,10 +48,9 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
 
 def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
     """Parameters that showed only rounding at this checkpoint, though not at every one."""
-    unit = outcome.unit
-    here = set() if unit is None else set(unit.measurement.rounding or ())
-    only_here = sorted(here - engine.proof.zero_to_rounding)
-    return {"zero_to_rounding": only_here} if only_here else {}
+    shown = set(outcome.unit.measurement.rounding or ()) if outcome.unit is not None else set()
+    only_rounding = sorted(shown - engine.proof.zero_to_rounding)
+    return {"zero_to_rounding": only_rounding} if only_rounding else {}
 
 
 def _row(outcome: Outcome, engine: Engine) -> Row:

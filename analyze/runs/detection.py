@@ -71,19 +71,23 @@ def detectable(
     sizes = _sizes(engine.probes)
     rows = []
     for layer in dict.fromkeys(p.layer for p in parameters):
-        own = [p for p in parameters if p.layer == layer]
-        dimension = _dimension(measured, [p.name for p in own], pilot.cells.counts)
+        inside = [p for p in parameters if p.layer == layer]
+        dimension = _dimension(measured, [p.name for p in inside], pilot.cells.counts)
         smallest = float(noise_floor.smallest_detectable(np.array(dimension)))
         known = bool(np.isfinite(smallest))
-        alpha = {
-            name: (smallest - 1) / (m - 1) if known and m > 1 else None for name, m in sizes.items()
-        }
-        count = sum(p.size for p in own)
-        kind = own[0].layer_type
-        if known:
-            rows.append(Limit(layer, kind, count, dimension, smallest, alpha))
-        else:
-            rows.append(Limit(layer, kind, count, None, None, alpha))
+        rows.append(
+            Limit(
+                layer=layer,
+                layer_type=inside[0].layer_type,
+                parameters=sum(p.size for p in inside),
+                effective_dimension=dimension if known else None,
+                m_coherence=smallest if known else None,
+                alpha_unbiased={
+                    name: (smallest - 1) / (m - 1) if known and m > 1 else None
+                    for name, m in sizes.items()
+                },
+            )
+        )
     return rows
 
 
@@ -101,8 +105,8 @@ def _sizes(probes: ProbeSet) -> dict[str, int]:
 
 def _dimension(measured: Measurement, names: list[str], counts: np.ndarray) -> float:
     """``d_eff`` of the sum over some parameters, each cell a block of its own."""
-    own = [measured.parameters.index(name) for name in names]
-    known = [k for k in own if np.isfinite(measured.squared_norms[k]).all()]
+    places = [measured.parameters.index(name) for name in names]
+    known = [k for k in places if np.isfinite(measured.squared_norms[k]).all()]
     gram, squared = measured.gram[known].sum(0), measured.squared_norms[known].sum(0)
     cells = np.arange(len(counts))
     everything = np.ones((1, len(counts)), dtype=bool)

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
-from analyze.checkpoints.checkpoint import NAN, Checkpoint, NoCheckpointsError
+from analyze.checkpoints.checkpoint import Checkpoint, NoCheckpointsError
 from analyze.checkpoints.finding.series import in_order_with_deleted
 from analyze.checkpoints.finding.watch import News, Watch
 from analyze.errors import InputError
-from analyze.runs.job import Job, Options, look_again, resolve
+from analyze.runs.job import Job, look_again, resolve
+from analyze.runs.options import Options
+from analyze.runs.outcome import Outcome, checkpoint_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.replay import Outcome, replay
+from analyze.runs.replay import replay
 from analyze.runs.units.folder import Folder
 
 
@@ -49,16 +49,15 @@ def first_job(watch: Watch, options: Options, progress: Progress) -> Job:
 
 
 def follow(
-    job: Job, prepared: Prepared, watch: Watch, folder: Folder, progress: Progress
-) -> Iterator[tuple[Job, list[Outcome]]]:
+    prepared: Prepared, watch: Watch, folder: Folder, progress: Progress
+) -> Iterator[tuple[Prepared, list[Outcome]]]:
     """The job with all outcomes so far, again after each checkpoint that is new or has changed.
 
     What a training deletes after it was measured stays; what is still being written is left for
     later. Ends by Ctrl-C or SIGTERM while it waits.
 
     Args:
-        job: With the checkpoints that were there at the start.
-        prepared: With the proven engine.
+        prepared: The job with the checkpoints that were there at the start.
         watch: Of the run's directory, from before it was looked at.
         folder: Where units are kept.
         progress: Told what happens.
@@ -66,11 +65,11 @@ def follow(
     Raises:
         InputError: as ``replay`` does.
     """
-    first = [*replay(job, prepared, folder, progress), *_deleted(job, folder)]
-    known = {one.checkpoint.name: one for one in first}
-    yield job, _in_series(job, known.values())
+    job = prepared.job
+    first = [*replay(prepared, folder, progress), *_deleted(job, folder)]
+    known = {outcome.checkpoint.name: outcome for outcome in first}
+    yield prepared, _in_series(job, known.values())
     progress.note(f"Waiting for new checkpoints in {job.run}: Ctrl-C ends")
-    learned = replace(prepared, problems={})  # what could not be read may have become whole
     for look in watch.news():
         try:
             job = look_again(job)
@@ -80,20 +79,21 @@ def follow(
             if job.run.exists():
                 raise
             continue  # it is away since the last look
+        prepared = replace(prepared, job=job, problems={})  # what could not be read may be whole
         for checkpoint in _new(job, known, look):
-            (outcome,) = replay(replace(job, checkpoints=[checkpoint]), learned, folder, progress)
+            (outcome,) = replay(prepared.on([checkpoint]), folder, progress)
             if outcome.problem is not None and not checkpoint.path.exists():
                 continue  # away or deleted meanwhile: if it comes back it is new
             known[checkpoint.name] = outcome
-            yield job, _in_series(job, known.values())
+            yield prepared, _in_series(job, known.values())
 
 
 def _deleted(job: Job, folder: Folder) -> list[Outcome]:
     """What an earlier run has measured of checkpoints that are deleted by now."""
     root = job.run if job.run.is_dir() else job.run.parent
     units = (unit for unit in folder.units() if "step" in unit.record)  # others are of old versions
-    outcomes = [Outcome(_remembered(unit.record, root), unit) for unit in units]
-    return [one for one in outcomes if not one.checkpoint.path.exists()]
+    outcomes = [Outcome(checkpoint_of(unit.record, root), unit) for unit in units]
+    return [o for o in outcomes if not o.checkpoint.path.exists()]
 
 
 def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -120,12 +120,12 @@ def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
 def _each_once(deleted: list[Outcome]) -> list[Outcome]:
     """Of what was renamed before it was deleted the last name; equal ones of two steps are two."""
     kept: dict[tuple[str, float | None], Outcome] = {}
-    for one in deleted:
-        assert one.unit is not None
-        step = None if math.isnan(one.checkpoint.step) else one.checkpoint.step
-        sha256 = str(one.unit.record["sha256"])
+    for outcome in deleted:
+        assert outcome.unit is not None
+        step = None if math.isnan(outcome.checkpoint.step) else outcome.checkpoint.step
+        sha256 = str(outcome.unit.record["sha256"])
         kept.pop((sha256, step), None)
-        kept[sha256, step] = one
+        kept[sha256, step] = outcome
     return list(kept.values())
 
 
@@ -135,16 +135,3 @@ def _new(job: Job, known: Mapping[str, Outcome], look: News) -> list[Checkpoint]
         c for c in job.checkpoints
         if c.path in look.settled and (c.path in look.fresh or c.name not in known)
     ]  # fmt: skip
-
-
-def _remembered(record: Mapping[str, Any], root: Path) -> Checkpoint:
-    """A deleted checkpoint as its unit remembers it."""
-    numbers = {
-        key: NAN if record[key] is None else float(record[key])
-        for key in ("step", "epoch", "epochs_completed", "tokens")
-    }
-    return Checkpoint(
-        record["checkpoint"], root / record["checkpoint"], numbers["step"], numbers["epoch"],
-        record["step_rule"], record["format"], record["weights_key"], record["prefix"], 0,
-        None, numbers["epochs_completed"], numbers["tokens"], record["weights"],
-    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +14,15 @@ from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.finding.series import remarks
 from analyze.checkpoints.hashes import sha256
-from analyze.checkpoints.options import ReadingOptions
-from analyze.errors import InputError, check_choice
+from analyze.errors import InputError
 from analyze.gradients.losses import LOSSES, Loss, build_loss
-from analyze.gradients.measurement import Settings
 from analyze.models.configs import config_of
 from analyze.probes import ProbeSet, read_probes
 from analyze.probes.cells import check_columns, mixed
+from analyze.runs.options import Options
 from analyze.specs.model import FORMS, ModelSpec
 from analyze.specs.run_card import NAME, read_run_card
 from analyze.specs.spec import Spec
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user chose; None where the run card or the default decides.
-
-    Args:
-        model: A model spec; it may name Python code.
-        probes: A probe file, or a probe set in memory.
-        loss: A loss spec.
-        checkpoints: A glob or slice.
-        max_probes: Measure only this many probes, drawn by a hash of their ids.
-        settings: Device, precision, batch norm, batch size, folds, cells.
-        examples: ``auto``, ``on`` or ``off``.
-        on_error: ``skip`` or ``fail``.
-        reading: How checkpoints are found and read.
-    """
-
-    model: str | None = None
-    probes: str | Path | ProbeSet | None = None
-    loss: str | None = None
-    checkpoints: str | None = None
-    max_probes: int | None = None
-    settings: Settings = field(default_factory=Settings)
-    examples: str = "auto"
-    on_error: str = "skip"
-    reading: ReadingOptions = field(default_factory=ReadingOptions)
-
-    def check(self) -> None:
-        """Refuse options that mean nothing.
-
-        Raises:
-            InputError: saying which.
-        """
-        self.settings.check()
-        check_choice("examples", self.examples, ("auto", "on", "off"))
-        check_choice("on_error", self.on_error, ("skip", "fail"))
 
 
 @dataclass(frozen=True)
@@ -136,14 +98,14 @@ def _checkpoints(
     run: Path, exclude: list[Path], options: Options
 ) -> tuple[list[Checkpoint], list[str]]:
     """Those that the user chose, which are of one run, and what a reader should know of them."""
-    found = find(run, exclude, options.reading).checkpoints
-    warnings = remarks(found)
+    chosen = find(run, exclude, options.reading).checkpoints
+    warnings = remarks(chosen)
     if options.checkpoints is not None:
-        found = select(found, options.checkpoints)
-    mixed_runs = several_runs(found)
+        chosen = select(chosen, options.checkpoints)
+    mixed_runs = several_runs(chosen)
     if mixed_runs is not None and options.reading.manifest is None:
         raise mixed_runs
-    return found, warnings
+    return chosen, warnings
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:

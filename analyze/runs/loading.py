@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,51 +22,101 @@ from analyze.models.conversion import converted
 from analyze.runs.job import Job
 from analyze.specs.model import ModelSpec
 
+COARSE = 2.0  # seconds: the clocks of some file systems do not tell changes within them apart
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the files of a checkpoint held at one moment.
+
+    Args:
+        checkpoint: The checkpoint.
+        sha256: Its hash.
+        marks: Device, inode, size and times of each file, from before it was hashed.
+        settled: Whether every file was old enough then for a change to show in its times.
+    """
+
+    checkpoint: Checkpoint
+    sha256: str
+    marks: list[tuple[int, ...]]
+    settled: bool
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Content:
+        """The content now.
+
+        Raises:
+            CheckpointError: it is gone, or cannot be read.
+
+        Cost: all bytes are read once.
+        """
+        try:
+            marks = _marks(checkpoint)
+            settled = time.time() - max(mark[-1] for mark in marks) / 1e9 > COARSE
+            return cls(checkpoint, checkpoint.sha256, marks, settled)
+        except OSError as error:
+            raise CheckpointError(
+                "the checkpoint cannot be read",
+                found=f"{checkpoint.name}: {error.strerror or error}",
+                expected="the file that was there when the run began",
+                fix="restore it and run the same command again, or --checkpoints GLOB without it",
+            ) from error
+
+    def check_unchanged(self) -> None:
+        """Refuse what was read since, unless it is this content.
+
+        Equal marks of settled files mean equal bytes: a write changes the time of the last change
+        (``ctime``), which no program can set. Where they differ, or cannot tell, the bytes are
+        hashed again, so that a new date alone is no change.
+
+        Raises:
+            CheckpointError: the files hold something else now.
+        """
+        with suppress(OSError):  # the hash tells what is wrong
+            if self.settled and _marks(self.checkpoint) == self.marks:
+                return
+        if Content.of(self.checkpoint).sha256 != self.sha256:
+            raise CheckpointError(
+                "the checkpoint changed while it was read",
+                found=f"{self.checkpoint.name} with another content than before",
+                expected="files that no program is writing to",
+                fix="run the same command again once the file is complete",
+            )
+
+
+def _marks(checkpoint: Checkpoint) -> list[tuple[int, ...]]:
+    """What tells each file from a later state of it, or from one in its place."""
+    marks: list[tuple[int, ...]] = []
+    for path in checkpoint.files or (checkpoint.path,):
+        with path.open("rb") as file:  # a network file system may remember times of closed ones
+            stat = os.fstat(file.fileno())
+        marks.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return marks
+
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that is ready to be measured.
-
-    Args:
-        model: With the checkpoint's weights.
-        prefix: That its names were found under.
-        sha256: Of the file that the weights came from.
-    """
+    """A checkpoint that is ready to be measured: its model, and how and what was read."""
 
     model: nn.Module
     prefix: str
     sha256: str
 
 
-def load(job: Job, checkpoint: Checkpoint, sha256: str) -> Loaded:
-    """A freshly built model with a checkpoint's weights.
-
-    Args:
-        job: Says how to build and read.
-        checkpoint: Which.
-        sha256: Its hash before, as ``hash_of`` gives it.
+def load(job: Job, content: Content) -> Loaded:
+    """A freshly built model with the weights of a checkpoint that held some content just before.
 
     Raises:
-        CheckpointError: the file cannot be read, does not fit, or has another hash afterwards.
+        CheckpointError: the file cannot be read, does not fit, or holds something else afterwards.
     """
     model = build_model(job.model)
-    prefix = fill(model, job, checkpoint)
-    if hash_of(checkpoint) != sha256:
-        raise CheckpointError(
-            "the checkpoint changed while it was read",
-            found=f"{checkpoint.name} with another content than before",
-            expected="files that no program is writing to",
-            fix="run the same command again once the file is complete",
-        )
-    return Loaded(model, prefix, sha256)
+    prefix = fill(model, job, content.checkpoint)
+    content.check_unchanged()
+    return Loaded(model, prefix, content.sha256)
 
 
 def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
-    """As ``load``, without a look at whether the file changes meanwhile.
-
-    Raises:
-        CheckpointError: the file cannot be read or does not fit.
-    """
+    """As ``load``, without a look at whether the file changes meanwhile."""
     model = build_model(job.model)
     fill(model, job, checkpoint)
     return model
@@ -100,20 +153,3 @@ def _resized(spec: ModelSpec, classes: int) -> tuple[str, nn.Module] | None:
             return text, build_model(replace(ModelSpec.parse(text), config=spec.config))
     except InputError:
         return None
-
-
-def hash_of(checkpoint: Checkpoint) -> str:
-    """The hash of a checkpoint as it is now.
-
-    Raises:
-        CheckpointError: it is gone, or cannot be read.
-    """
-    try:
-        return checkpoint.sha256
-    except OSError as error:
-        raise CheckpointError(
-            "the checkpoint cannot be read",
-            found=f"{checkpoint.name}: {error.strerror or error}",
-            expected="the file that was there when the run began",
-            fix="restore it and run the same command again, or --checkpoints GLOB without it",
-        ) from error

@@ -1,4 +1,4 @@
-"""The unit of each checkpoint: found from an earlier run, or measured.
+"""The outcome of each checkpoint: its unit of an earlier run, or a measurement.
 
 In this process, where the next checkpoint is read (hashing, mapping the file, building the model)
 in a thread of its own while one is measured; or in workers, a checkpoint each.
@@ -8,48 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
-from analyze.runs.job import Job
-from analyze.runs.loading import Loaded, hash_of, load
+from analyze.runs.loading import Content, Loaded, load
+from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.provenance import PROGRAM, of_a_checkpoint, versions
+from analyze.runs.provenance import PROGRAM, versions
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
 from analyze.runs.workers.forks import Tell, Workers
 
-Task = tuple[int, Mapping[str, Any]]  # index of a checkpoint, and what the engine knows by then
+Task = tuple[Checkpoint, Mapping[str, Any]]  # and what the engine knows by then
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What there is of a checkpoint.
-
-    Args:
-        checkpoint: Which.
-        found: Its unit, or why there is none.
-        is_new: Whether it was measured now.
-        notes: What the engine noted at it.
-    """
-
-    checkpoint: Checkpoint
-    found: Unit | CheckpointError
-    is_new: bool = False
-    notes: tuple[str, ...] = ()
-
-
 def one_by_one(
-    job: Job, prepared: Prepared, folder: Folder, progress: Progress
-) -> Generator[Finding, None, None]:
-    """What there is of each checkpoint, in their order, measured in this process."""
+    prepared: Prepared, folder: Folder, progress: Progress
+) -> Generator[Outcome, None, None]:
+    """The outcome of each checkpoint, in their order, measured in this process."""
     reader = ThreadPoolExecutor(max_workers=1)
 
     def advance(examples: int) -> None:
@@ -57,87 +38,78 @@ def one_by_one(
         progress.advance(examples)
 
     try:
-        for checkpoint, coming in _ahead(job, prepared, folder, reader):
+        for checkpoint, coming in _ahead(prepared, folder, reader):
             progress.checkpoint(checkpoint.name)
-            yield _finding(job, prepared, checkpoint, coming.result, advance)
+            yield _outcome(prepared, checkpoint, coming.result, advance)
     finally:
         reader.shutdown(cancel_futures=True)
 
 
 def side_by_side(
-    job: Job,
-    prepared: Prepared,
-    folder: Folder,
-    progress: Progress,
-    workers: Workers[Task, Finding],
-) -> Generator[Finding, None, None]:
-    """What there is of each checkpoint, as workers find it.
+    prepared: Prepared, folder: Folder, progress: Progress, workers: Workers[Task, Outcome]
+) -> Generator[Outcome, None, None]:
+    """The outcome of each checkpoint, in the order in which workers are done.
 
     A checkpoint whose worker dies, or meets what is no fault of the checkpoint's, is measured in
     this process once the workers are gone: there is more memory then, and what is wrong is told.
     """
 
     def tasks() -> Iterator[Task]:
-        for k, checkpoint in enumerate(job.checkpoints):
+        for checkpoint in prepared.job.checkpoints:
             progress.checkpoint(checkpoint.name)
-            yield k, prepared.engine.state()
+            yield checkpoint, prepared.engine.state()
 
     lost = []
-    for (k, _), finding in workers.results(tasks(), progress.advance):
-        if finding is None:
-            lost.append(job.checkpoints[k])
-            progress.note(LOST.format(name=lost[-1].name))
+    for (checkpoint, _), outcome in workers.results(tasks(), progress.advance):
+        if outcome is None:
+            lost.append(checkpoint)
+            progress.note(LOST.format(name=checkpoint.name))
         else:
-            yield finding
+            yield outcome
     workers.end()
-    yield from one_by_one(replace(job, checkpoints=lost), prepared, folder, progress)
+    yield from one_by_one(prepared.on(lost), folder, progress)
 
 
-def workers_for(job: Job, prepared: Prepared, folder: Folder) -> Workers[Task, Finding]:
+def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
     """Workers for ``side_by_side``, which know what this process knows now."""
 
-    def work(task: Task, tell: Tell) -> Finding:
-        k, state = task
+    def work(task: Task, tell: Tell) -> Outcome:
+        checkpoint, state = task
         prepared.engine.adopt(state)
-        checkpoint = job.checkpoints[k]
-        read = partial(_read, job, prepared, checkpoint, folder)
-        return _finding(job, prepared, checkpoint, read, tell)
+        return _outcome(prepared, checkpoint, lambda: _read(prepared, checkpoint, folder), tell)
 
-    return Workers(min(prepared.division.workers, len(job.checkpoints)), work)
+    return Workers(min(prepared.division.workers, len(prepared.job.checkpoints)), work)
 
 
 def _ahead(
-    job: Job, prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
+    prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
 ) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
     """Every checkpoint with what is read of it, while the one after it is being read."""
-    coming: Future[Unit | Loaded] | None = None
-    for k, checkpoint in enumerate(job.checkpoints):
-        here = coming or reader.submit(_read, job, prepared, checkpoint, folder)
-        wait([here])  # no more than the one measured and the next are held
-        following = job.checkpoints[k + 1 : k + 2]
-        coming = reader.submit(_read, job, prepared, following[0], folder) if following else None
-        yield checkpoint, here
+    checkpoints = prepared.job.checkpoints
+    coming = [reader.submit(_read, prepared, first, folder) for first in checkpoints[:1]]
+    for k, checkpoint in enumerate(checkpoints):
+        wait(coming)  # no more than the one measured and the next are held
+        current = coming.pop()
+        for following in checkpoints[k + 1 : k + 2]:
+            coming = [reader.submit(_read, prepared, following, folder)]
+        yield checkpoint, current
 
 
-def _finding(
-    job: Job,
-    prepared: Prepared,
-    checkpoint: Checkpoint,
-    read: Callable[[], Unit | Loaded],
-    tell: Callable[[int], None],
-) -> Finding:
-    """Take what is read of a checkpoint, and measure it where that is no unit."""
+def _outcome(
+    prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Unit | Loaded], tell: Tell
+) -> Outcome:
+    """What is read of a checkpoint, measured where that is no unit yet."""
     try:
-        found = read()
-        if isinstance(found, Loaded):
-            return _measured(prepared.engine, checkpoint, found, tell)
-        tell(len(job.probes))
-        return Finding(checkpoint, found)
+        content = read()
+        if isinstance(content, Loaded):
+            return _measured(prepared.engine, checkpoint, content, tell)
+        tell(len(prepared.job.probes))
+        return Outcome(checkpoint, content)
     except CheckpointError as problem:
-        return Finding(checkpoint, problem)
+        return Outcome(checkpoint, problem=problem)
 
 
-def _read(job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
+def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
     """The unit of an earlier run where the checkpoint is the same, else what is to be measured.
 
     Raises:
@@ -145,20 +117,18 @@ def _read(job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder) 
     """
     if problem := prepared.problems.get(checkpoint.name):
         raise problem
-    sha256 = hash_of(checkpoint)
-    unit = folder.read(checkpoint.name, sha256)
+    content = Content.of(checkpoint)
+    unit = folder.read(checkpoint.name, content.sha256)
     examples = prepared.engine.settings.examples
     if unit is not None and (unit.measurement.examples is not None or not examples):
         return unit
-    return load(job, checkpoint, sha256)
+    return load(prepared.job, content)
 
 
-def _measured(
-    engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Callable[[int], None]
-) -> Finding:
+def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
     measurement = engine.measure(loaded.model, tell)
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
     record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
     state = engine.state() | {"notes": [*engine.notes, *notes]}
-    unit = Unit(measurement, of_a_checkpoint(checkpoint) | record, state)
-    return Finding(checkpoint, unit, is_new=True, notes=notes)
+    unit = Unit(measurement, record_of(checkpoint) | record, state)
+    return Outcome(checkpoint, unit, is_new=True, notes=notes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
 from analyze.gradients.measurement import ParameterRow
+from analyze.gradients.model.copying import copied
 from analyze.gradients.threads.division import Division
 from analyze.models.building import build_model
 from analyze.results import tree as results
@@ -25,16 +27,34 @@ from analyze.runs.units.folder import Folder
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with a proven engine, and how it is divided."""
+    """A job with a proven engine.
 
+    Args:
+        job: What is to be measured.
+        engine: With plan and proof.
+        division: How the processor is divided.
+        parameters: Those of the results.
+        problems: What is known to be wrong with a checkpoint, by its name.
+    """
+
+    job: Job
     engine: Engine
     division: Division
     parameters: list[ParameterRow]
-    problems: dict[str, CheckpointError]  # by name of the checkpoint
+    problems: dict[str, CheckpointError]
+
+    def on(self, checkpoints: list[Checkpoint]) -> Prepared:
+        """The same for other checkpoints."""
+        return replace(self, job=replace(self.job, checkpoints=checkpoints))
 
 
 def prepare(
-    job: Job, folder: Folder | None = None, restart: bool = False, alone: bool = False
+    job: Job,
+    folder: Folder | None = None,
+    *,
+    restart: bool = False,
+    alone: bool = False,
+    problems: Mapping[str, CheckpointError] | None = None,
 ) -> Prepared:
     """Plan and proof on the first, middle and last checkpoint that can be read.
 
@@ -46,12 +66,17 @@ def prepare(
         folder: Of units, which is opened; the plan in it is proven again instead of made again.
         restart: Throw away what is in it.
         alone: Measure in this process.
+        problems: What ``all_read`` gives. Without it three checkpoints are read, and what is wrong
+            with the others is found when their turn comes; with ``on_error="fail"`` all are.
 
     Raises:
         InputError: no checkpoint can be, or the model cannot be measured.
     """
-    model = build_model(job.model)
-    readable, problems = _readable(job, model)
+    if problems is None:
+        problems = all_read(job) if job.options.on_error == "fail" else {}
+    problems = dict(problems)
+    first, loaded = _first(job, problems)
+    model = copied(loaded)  # for names and sizes: the engine takes over what it proves
     wanted = examples_wanted(job, len(job.checkpoints), len(list(model.named_parameters())))
     engine = Engine(job.probes, job.loss, replace(job.options.settings, examples=wanted))
     state = None
@@ -59,13 +84,14 @@ def prepare(
         folder.open(configuration_of(job, model, engine), restart=restart)
         state = _kept_plan(folder, engine)
     before = None if state is None else state.get("threads")  # not told by older versions
-    division = engine.divide(model, 1 if alone else len(readable), before)
+    count = 1 if alone else len(job.checkpoints) - len(problems)
+    division = engine.divide(model, count, before)
     torch.set_num_threads(division.threads)
-    _prove_on_ends(job, engine, readable, problems, state)
+    _prove(job, engine, problems, state, {first.name: loaded})
     if folder is not None:
         engine.adopt(engine.state() | {"notes": folder.notes})
         _keep_plan(folder, engine, state, division)
-    return Prepared(engine, division, parameter_rows(model, engine.plan), problems)
+    return Prepared(job, engine, division, parameter_rows(model, engine.plan), problems)
 
 
 def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:
@@ -75,46 +101,76 @@ def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:
     return job.options.examples == "on"
 
 
-def _readable(job: Job, model: nn.Module) -> tuple[list[Checkpoint], dict[str, CheckpointError]]:
-    """The checkpoints that fit the model, and what is wrong with the others."""
-    problems: dict[str, CheckpointError] = {}
-    readable: list[Checkpoint] = []
-    for checkpoint in job.checkpoints:
-        try:
-            fill(model, job, checkpoint)
-            readable.append(checkpoint)
-        except CheckpointError as problem:
-            if job.options.on_error == "fail":
-                raise
-            problems[checkpoint.name] = problem
-    if not readable:
+def _left(job: Job, problems: Mapping[str, CheckpointError]) -> list[Checkpoint]:
+    """The checkpoints that nothing is known to be wrong with.
+
+    Raises:
+        CheckpointError: the first problem, where there is no such checkpoint.
+    """
+    left = [c for c in job.checkpoints if c.name not in problems]
+    if not left:
         raise next(iter(problems.values()))
-    return readable, problems
+    return left
 
 
-def _prove_on_ends(
+@contextmanager
+def _noted(
+    job: Job, checkpoint: Checkpoint, problems: dict[str, CheckpointError]
+) -> Iterator[None]:
+    """Note what is wrong with a checkpoint, or raise it where the first problem ends the run."""
+    try:
+        yield
+    except CheckpointError as problem:
+        if job.options.on_error == "fail":
+            raise
+        problems[checkpoint.name] = problem
+
+
+def all_read(job: Job) -> dict[str, CheckpointError]:
+    """What is wrong with the checkpoints that cannot be read or do not fit the model.
+
+    Raises:
+        CheckpointError: the first problem, with ``on_error="fail"``.
+    """
+    model = build_model(job.model)
+    problems: dict[str, CheckpointError] = {}
+    for checkpoint in job.checkpoints:
+        with _noted(job, checkpoint, problems):
+            fill(model, job, checkpoint)
+    return problems
+
+
+def _first(job: Job, problems: dict[str, CheckpointError]) -> tuple[Checkpoint, nn.Module]:
+    """The first checkpoint that fits the model, and the model with its weights."""
+    while True:
+        checkpoint = _left(job, problems)[0]
+        with _noted(job, checkpoint, problems):
+            return checkpoint, loaded_model(job, checkpoint)
+
+
+def _prove(
     job: Job,
     engine: Engine,
-    readable: list[Checkpoint],
     problems: dict[str, CheckpointError],
     state: Mapping[str, Any] | None,
+    loaded: dict[str, nn.Module],
 ) -> None:
-    """Prove the plan on the ends and the middle; others take the place of what turns out bad."""
+    """Prove the plan on the first, middle and last; others take the place of what turns out bad."""
     proven: set[str] = set()
-    while readable:
-        ends = (readable[0], readable[len(readable) // 2], readable[-1])
-        left = [c for c in ends if c.name not in proven]
-        if not left:
-            return
-        try:
-            engine.prepare([loaded_model(job, left[0])], state)
-            proven.add(left[0].name)
-        except CheckpointError as problem:
-            if job.options.on_error == "fail":
-                raise
-            problems[left[0].name] = problem
-            readable.remove(left[0])
-    raise next(iter(problems.values()))
+    for share in (0.0, 0.5, 1.0):
+        checkpoint = _at(share, _left(job, problems))
+        while checkpoint.name not in proven:
+            with _noted(job, checkpoint, problems):
+                model = loaded.pop(checkpoint.name, None)
+                model = loaded_model(job, checkpoint) if model is None else model
+                engine.prepare([model], state)
+                proven.add(checkpoint.name)
+            checkpoint = _at(share, _left(job, problems))
+
+
+def _at(share: float, checkpoints: list[Checkpoint]) -> Checkpoint:
+    """The checkpoint that has this share of the others before it."""
+    return checkpoints[min(int(share * len(checkpoints)), len(checkpoints) - 1)]
 
 
 def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
-class Progress(Protocol):
-    """What a run tells while it works."""
+class Progress:
+    """What a run tells while it works; this one says nothing, as the Python functions do."""
 
     def start(self, checkpoints: int, examples: int) -> None:
         """So many checkpoints, with so many examples each."""
@@ -29,17 +29,7 @@ class Progress(Protocol):
         """No more will come."""
 
 
-class Silent:
-    """Says nothing: what the Python functions use unless told otherwise."""
-
-    def start(self, checkpoints: int, examples: int) -> None: ...
-    def checkpoint(self, name: str) -> None: ...
-    def advance(self, examples: int) -> None: ...
-    def note(self, text: str) -> None: ...
-    def finish(self) -> None: ...
-
-
-class Lines:
+class Lines(Progress):
     """A line for each checkpoint, with rate and time left: for logs."""
 
     def __init__(self) -> None:
@@ -63,8 +53,6 @@ class Lines:
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def finish(self) -> None: ...
-
     def _pace(self) -> str:
         elapsed = time.monotonic() - self._started
         if not self._done or elapsed <= 0:
@@ -73,19 +61,19 @@ class Lines:
         return f"  {self._done / elapsed:.0f} examples/s, {duration(left)} left"
 
 
-class Bar:
+class Bar(Progress):
     """One bar over all checkpoints, with rate and time left: for terminals."""
 
     def __init__(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
-            TimeRemainingColumn(),
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
+            progress.TimeRemainingColumn(),
             console=self._console,
         )
         self._task: TaskID | None = None

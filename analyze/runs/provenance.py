@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import shlex
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 
-from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.gradients.checks.verification import agreement
 from analyze.gradients.engine import Engine
 from analyze.gradients.measurement import Measurement
@@ -70,8 +68,8 @@ def circumstances(
 
 def _verification(measured: Sequence[Measurement]) -> dict[str, Any]:
     """How many probes were found again while they were measured, and what it proves."""
-    alone = sum(one.verified.alone for one in measured)
-    elsewhere = sum(one.verified.elsewhere for one in measured)
+    alone = sum(m.verified.alone for m in measured)
+    elsewhere = sum(m.verified.elsewhere for m in measured)
     return {
         "compared_with_autograd_alone": alone,
         "measured_again_in_another_batch": elsewhere,
@@ -100,29 +98,13 @@ def of_the_run(
     }
 
 
-def of_a_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """How a checkpoint was found; None where something is not known."""
-    return {
-        "checkpoint": checkpoint.name,
-        "format": checkpoint.format,
-        "step_rule": checkpoint.step_rule,
-        "weights": checkpoint.weights,
-        "weights_key": checkpoint.weights_key,
-        "prefix": "",
-        "step": _json_number(checkpoint.step),
-        "epoch": _json_number(checkpoint.epoch),
-        "epochs_completed": _json_number(checkpoint.epochs_completed),
-        "tokens": _json_number(checkpoint.tokens),
-    }
-
-
 def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Units that another version of the program has measured."""
-    own = versions()[PROGRAM]
-    others = Counter(r["version"] for r in records if r.get("version") not in (None, own))
+    current = versions()[PROGRAM]
+    others = Counter(r["version"] for r in records if r.get("version") not in (None, current))
     return [
         f"{count} of {len(records)} checkpoints were measured by version {other} of the program, "
-        f"and this is {own}: --restart measures them again"
+        f"and this is {current}: --restart measures them again"
         for other, count in sorted(others.items())
     ]
 
@@ -136,7 +118,3 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
-
-
-def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -8,76 +8,59 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 
-from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.errors import CheckpointError
-from analyze.runs.job import Job
-from analyze.runs.measuring import Finding, one_by_one, side_by_side, workers_for
+from analyze.runs.measuring import one_by_one, side_by_side, workers_for
+from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
-from analyze.runs.units.unit import Unit
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a checkpoint: its unit, or the reason why there is none."""
-
-    checkpoint: Checkpoint
-    unit: Unit | None
-    problem: CheckpointError | None = None
-
-
-def replay(job: Job, prepared: Prepared, folder: Folder, progress: Progress) -> list[Outcome]:
+def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outcome]:
     """What becomes of each checkpoint of a job, in order.
 
     Args:
-        job: With the checkpoints to measure.
-        prepared: With the proven engine, which learns from each checkpoint.
+        prepared: The job with the proven engine, which learns from each checkpoint.
         folder: Where units are found and kept.
         progress: Told what happens.
 
     Raises:
         InputError: a unit cannot be written, or the first problem with ``on_error="fail"``.
     """
-    outcomes: dict[str, Outcome] = {}
+    job, outcomes = prepared.job, {}
     with ExitStack() as stack:
-        findings = one_by_one(job, prepared, folder, progress)
+        coming = one_by_one(prepared, folder, progress)
         if prepared.division.workers > 1 and len(job.checkpoints) > 1:
-            workers = stack.enter_context(workers_for(job, prepared, folder))
-            findings = side_by_side(job, prepared, folder, progress, workers)
+            workers = stack.enter_context(workers_for(prepared, folder))
+            coming = side_by_side(prepared, folder, progress, workers)
         keeper = _Keeper(folder)
         stack.callback(keeper.close)
         stack.callback(progress.finish)
-        stack.callback(findings.close)
+        stack.callback(coming.close)
         progress.start(len(job.checkpoints), len(job.probes))
         for note in prepared.engine.notes:
             progress.note(f"Warning: {note}")
-        for finding in findings:
+        for outcome in coming:
             check_interruption()
-            outcomes[finding.checkpoint.name] = _outcome(job, prepared, finding, keeper, progress)
+            _tell(outcome, job.options.on_error, progress)
+            if outcome.unit is not None:
+                prepared.engine.adopt(outcome.unit.state)
+            if outcome.is_new:
+                keeper.keep(outcome)
+            outcomes[outcome.checkpoint.name] = outcome
         keeper.wait()
     return [outcomes[checkpoint.name] for checkpoint in job.checkpoints]
 
 
-def _outcome(
-    job: Job, prepared: Prepared, finding: Finding, keeper: _Keeper, progress: Progress
-) -> Outcome:
-    """Keep what is new, and let the engine know what was learned."""
-    checkpoint, found = finding.checkpoint, finding.found
-    if isinstance(found, CheckpointError):
-        if job.options.on_error == "fail":
-            raise found
-        progress.note(f"Skipped {checkpoint.name}: {found}")
-        return Outcome(checkpoint, None, found)
-    for note in finding.notes:
+def _tell(outcome: Outcome, on_error: str, progress: Progress) -> None:
+    """Say why there is no unit, or what was noted while it was measured."""
+    if outcome.problem is not None:
+        if on_error == "fail":
+            raise outcome.problem
+        progress.note(f"Skipped {outcome.checkpoint.name}: {outcome.problem}")
+    for note in outcome.notes:
         progress.note(f"Warning: {note}")
-    prepared.engine.adopt(found.state)
-    if finding.is_new:
-        keeper.keep(checkpoint, found)
-    return Outcome(checkpoint, found)
 
 
 class _Keeper:
@@ -88,14 +71,14 @@ class _Keeper:
         self._writer = ThreadPoolExecutor(max_workers=1)
         self._written: Future[None] | None = None
 
-    def keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
+    def keep(self, outcome: Outcome) -> None:
         """Begin to write a unit, and what the engine learned while it was measured.
 
         Raises:
             InputError: the unit before it could not be written.
         """
         self.wait()
-        self._written = self._writer.submit(self._keep, checkpoint, unit)
+        self._written = self._writer.submit(self._keep, outcome)
 
     def wait(self) -> None:
         """Until all units are written.
@@ -110,6 +93,7 @@ class _Keeper:
         """End the thread, after what it has begun."""
         self._writer.shutdown()
 
-    def _keep(self, checkpoint: Checkpoint, unit: Unit) -> None:
-        self._folder.write(checkpoint.name, unit)
-        self._folder.extend_plan(unit.state["algorithms"])
+    def _keep(self, outcome: Outcome) -> None:
+        assert outcome.unit is not None
+        self._folder.write(outcome.checkpoint.name, outcome.unit)
+        self._folder.extend_plan(outcome.unit.state["algorithms"])

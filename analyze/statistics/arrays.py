@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
+LEVEL = 0.95  # of intervals, and of the band of chance
+
 
 def subset_dots(gram: np.ndarray, members: np.ndarray) -> np.ndarray:
     """Dot products of the subsets' gradient sums.

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from analyze.statistics.arrays import ratio
+from analyze.statistics.arrays import LEVEL, ratio
 
 
 def standard_error(theta: np.ndarray, used: np.ndarray) -> np.ndarray:
@@ -61,16 +61,16 @@ def degrees_of_freedom(
         return np.where(folds > 1, 2.0 / (2.0 / (folds - 1.0) + excess / count), 0.0)
 
 
-def t_quantile(degrees: np.ndarray | float, level: float = 0.95) -> np.ndarray | float:
-    """The two-sided quantile of Student's t; NaN for no degree of freedom."""
+def t_quantile(degrees: np.ndarray | float) -> np.ndarray | float:
+    """The two-sided 95 % quantile of Student's t; NaN for no degree of freedom."""
     degrees = np.asarray(degrees, dtype=float)
     safe = np.where(degrees > 0, degrees, np.nan)
-    return special.stdtrit(safe, 0.5 + level / 2)[()]
+    return special.stdtrit(safe, 0.5 + LEVEL / 2)[()]
 
 
 def interval(
-    value: np.ndarray, error: np.ndarray, degrees: np.ndarray, level: float = 0.95
+    value: np.ndarray, error: np.ndarray, degrees: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the t interval, ``value -+ t * error``; NaN where there is no error."""
-    half = t_quantile(degrees, level) * error
+    """Ends of the 95 % t interval, ``value -+ t * error``; NaN where there is no error."""
+    half = t_quantile(degrees) * error
     return value - half, value + half

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
-from analyze.statistics.arrays import ratio, subset_squares
+from analyze.statistics.arrays import LEVEL, ratio, subset_squares
 
 DETECTED = 3.0  # z from which a value is said to be detected
 SMALLEST_P = np.finfo(float).tiny  # keeps z finite: at most 37.5
@@ -64,11 +64,11 @@ def _squared_covariance(
     return products[..., apart].mean(-1)
 
 
-def null_band(dimension: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def null_band(dimension: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Between which m-coherence lies by chance: quantiles of ``chi2(d_eff) / d_eff``."""
     lower, upper = (
         ratio(2.0 * special.gammaincinv(dimension / 2.0, share), dimension)
-        for share in ((1 - level) / 2, (1 + level) / 2)
+        for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
     )
     return lower, upper
 
@@ -103,9 +103,9 @@ def adjusted_within(p: np.ndarray) -> np.ndarray:
     return np.stack([adjusted(p[..., k]) for k in range(p.shape[-1])], axis=-1)
 
 
-def smallest_detectable(dimension: np.ndarray, z: float = DETECTED) -> np.ndarray:
-    """The m-coherence from which z is reached: what is detected in half of the cases.
+def smallest_detectable(dimension: np.ndarray) -> np.ndarray:
+    """The m-coherence from which ``DETECTED`` is reached: what is detected in half of the cases.
 
     In the unbiased alpha of m examples that is ``(value - 1) / (m - 1)``.
     """
-    return ratio(special.chdtri(dimension, special.ndtr(-z)), dimension)
+    return ratio(special.chdtri(dimension, special.ndtr(-DETECTED)), dimension)

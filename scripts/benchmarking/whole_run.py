@@ -44,8 +44,9 @@ def plain_passes(run: str, start_only: bool) -> None:
 
     from analyze.gradients.model.inputs import Inputs
     from analyze.gradients.step.conditions import measuring
-    from analyze.runs.job import Options, resolve
+    from analyze.runs.job import resolve
     from analyze.runs.loading import loaded_model
+    from analyze.runs.options import Options
     from scripts.benchmarking.contenders import plain
 
     job = resolve(run, Options())

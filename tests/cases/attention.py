@@ -69,7 +69,7 @@ class Masked(nn.Module):
 
 CASES = [
     Case("token-and-position", TokenAndPosition, images(3, 8),
-         {"token": "expand", "position": "add", "scale": "mul",
+         {"patches.weight": "conv1d", "token": "expand", "position": "add", "scale": "mul",
           "attention.in_proj_weight": "linear", "attention.out_proj.weight": "linear"}),
     Case("attention", lambda: Attention(False, batch_first=True), images(3, 4),
          {"inner.in_proj_weight": "linear", "inner.in_proj_bias": "linear",

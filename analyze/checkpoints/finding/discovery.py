@@ -68,7 +68,7 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: ReadingOptions = DEFA
     tree = look_through(run, exclude)
     entries: dict[Path, TrainingPosition] = {}
     if reading.manifest is not None:
-        entries = read_manifest(reading.manifest, tree.root)
+        entries = read_manifest(Path(reading.manifest), tree.root)
         tree = _listed_only(tree, entries)
     checkpoints, foreign = _examined(tree, entries, reading)
     checkpoints, growing = _without_growing(checkpoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -15,6 +16,8 @@ from analyze.runs.job import Job
 from analyze.specs.user_files import files_of
 
 IMPORTED = "imported code"  # a unit of other code is no unit; nobody has to throw it away
+
+LIBRARIES = ("", "builtin", "torchvision", "timm", "transformers")
 
 
 def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, object]:
@@ -80,26 +83,22 @@ def _shape(value: object) -> str:
     return str(list(value.shape)) if isinstance(value, Tensor) and not is_lazy(value) else "none"
 
 
+def _code(source: str) -> list[Path]:
+    """The user's file that a spec names, and the files that it imports; none of a library's."""
+    return [] if source in LIBRARIES else files_of(source)
+
+
 def _source(source: str) -> str | None:
-    """Hash of the user's code that a spec names, with what it imports; None of a library's."""
-    if source in ("", "builtin", "torchvision", "timm", "transformers"):
-        return None
-    files = files_of(source)
+    """Hash of the user's code that a spec names; None where it names none."""
+    files = _code(source)
     return sha256(files[0]) if files else None
-
-
-def _imported(source: str) -> str | None:
-    """Hash of the user's files that the code of a spec imports; None where there are none."""
-    if source in ("", "builtin", "torchvision", "timm", "transformers"):
-        return None
-    files = files_of(source)[1:]
-    return sha256_of_all(files) if files else None
 
 
 def _imports_of(job: Job) -> dict[str, object]:
     """The field of the imported code; none where nothing is imported, as in older versions."""
-    found = [_imported(job.model.source), _imported(_loss_source(job))]
-    return {IMPORTED: found} if any(found) else {}
+    imported = [_code(source)[1:] for source in (job.model.source, _loss_source(job))]
+    hashes = [sha256_of_all(files) if files else None for files in imported]
+    return {IMPORTED: hashes} if any(hashes) else {}
 
 
 def _loss_source(job: Job) -> str:

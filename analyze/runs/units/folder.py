@@ -78,17 +78,17 @@ class Folder:
 
     def _throw_away(self) -> None:
         """Remove what an earlier run has left, and nothing that is not known to be its own."""
-        own = [path for path in self.path.iterdir() if _is_own(path)]
+        ours = [path for path in self.path.iterdir() if _is_own(path)]
         removed = 0
         try:
-            for path in own:
+            for path in ours:
                 path.unlink()
                 removed += 1
         except OSError as error:
             raise InputError(
                 "what an earlier run has measured cannot be thrown away",
                 found=f"{self.path}: {error.strerror or error}, "
-                f"after {removed} of {len(own)} files were removed",
+                f"after {removed} of {len(ours)} files were removed",
                 expected="a directory with write permission, as --restart needs it",
                 fix="make it writable and run the same command again, or --output ANOTHER.h5",
             ) from error
@@ -116,8 +116,8 @@ class Folder:
 
     def units(self) -> list[Unit]:
         """All units of this configuration that are whole, whatever their checkpoints are now."""
-        found = (read_unit(path, self._configuration) for path in sorted(self.path.glob("*.unit")))
-        return [unit for unit in found if unit is not None]
+        units = (read_unit(path, self._configuration) for path in sorted(self.path.glob("*.unit")))
+        return [unit for unit in units if unit is not None]
 
     def write(self, checkpoint: str, unit: Unit) -> None:
         """Keep the unit of a checkpoint."""

@@ -11,12 +11,8 @@ from pathlib import Path
 from typing import IO
 
 from analyze.errors import InputError
+from analyze.files.locks import lock
 from analyze.runs.units.files import cannot_write
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 _held: set[IO[str]] = set()
 
@@ -48,33 +44,21 @@ def locked(path: Path) -> Iterator[bool]:
     except OSError as error:
         raise cannot_write(path, error) from error
     with file:
-        supported = _lock(file.fileno(), path)
+        try:
+            supported = lock(file)
+        except BlockingIOError as error:
+            raise InputError(
+                "another run writes to this output",
+                found=f"{path} is held by {path.read_text(encoding='utf-8') or 'a run'}",
+                expected="one run at a time on one output",
+                fix="wait for it or stop it, or give --output ANOTHER.h5",
+            ) from error
+        now = datetime.now(UTC).isoformat(timespec="seconds")
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {_now()}")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {now}")
         file.flush()
         _held.add(file)
         try:
             yield supported
         finally:
             _held.discard(file)
-
-
-def _lock(descriptor: int, path: Path) -> bool:
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            "another run writes to this output",
-            found=f"{path} is held by {path.read_text(encoding='utf-8') or 'a run'}",
-            expected="one run at a time on one output",
-            fix="wait for it or stop it, or give --output ANOTHER.h5",
-        ) from error
-    except OSError:  # a network file system without locks
-        return False
-    return True
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import xarray as xr
@@ -13,26 +11,7 @@ import xarray as xr
 from analyze.figures.names import plain
 from analyze.results.tree import OK
 
-
-@dataclass(frozen=True)
-class Reading:
-    """How one checkpoint was found and read."""
-
-    checkpoint: str
-    step: float
-    epoch: float
-    status: str
-    step_rule: str
-    format: str
-    weights_key: str
-    prefix: str
-    sha256: str
-
-
-def provenance(results: xr.DataTree) -> dict[str, Any]:
-    """The provenance of the results; empty where there is none."""
-    found = json.loads(results.attrs.get("provenance", "{}"))
-    return found if isinstance(found, dict) else {}
+READ = ("step_rule", "format", "weights_key", "prefix", "sha256")  # of a checkpoint
 
 
 def run_name(origin: dict[str, Any]) -> str:
@@ -51,15 +30,13 @@ def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
     """What was measured and how, as pairs of a word and a text."""
     probes, run = _part(origin, "probes"), _part(origin, "run")
     device = [origin.get("device"), origin.get("device_name")]
-    held_out = ", ".join(origin.get("held_out") or [])
-    digest = probes.get("sha256")
     pairs = [
         ("Run", run.get("path")),
         ("Model", model_name(origin)),
         ("Loss", origin.get("loss")),
         ("Probes", probes.get("path")),
-        ("Probes, SHA-256", digest),
-        ("Held out", held_out),
+        ("Probes, SHA-256", probes.get("sha256")),
+        ("Held out", ", ".join(origin.get("held_out") or [])),
         ("Batch norm statistics", origin.get("batch_norm")),
         ("Precision", origin.get("precision")),
         ("Device", ", ".join(str(part) for part in device if part)),
@@ -69,7 +46,7 @@ def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("Created", origin.get("created")),
         ("Versions", _versions(_part(origin, "versions"))),
     ]
-    return [(label, plain(str(value))) for label, value in pairs if value not in (None, "")]
+    return _known(pairs)
 
 
 def proof_facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
@@ -86,35 +63,43 @@ def proof_facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("Verified while measuring", _part(origin, "verification").get("agreement")),
         ("Parameters by method", plan),
     ]
-    return [(label, plain(str(value))) for label, value in pairs if value not in (None, "")]
+    return _known(pairs)
 
 
-def readings(results: xr.DataTree, origin: dict[str, Any]) -> list[Reading]:
-    """How each checkpoint was read; empty where the results do not say."""
+def checkpoint_facts(results: xr.DataTree, origin: dict[str, Any]) -> list[dict[str, Any]]:
+    """How each checkpoint was found and read; empty where the results do not say."""
     records = {r.get("checkpoint"): r for r in origin.get("checkpoints") or []}
     if not records:
         return []
     root, rows = results.to_dataset(), []
     for k, name in enumerate(root["checkpoint"].values.astype(str)):
         record = records.get(name, {})
-        known = [plain(str(record.get(key) or "")) for key in
-                 ("step_rule", "format", "weights_key", "prefix", "sha256")]  # fmt: skip
-        status = "measured" if str(root["status"].values[k]) == OK else "skipped"
-        step, epoch = float(root["step"].values[k]), float(root["epoch"].values[k])
-        rows.append(Reading(plain(name), step, epoch, status, *known))
+        rows.append(
+            {
+                "checkpoint": plain(name),
+                "step": float(root["step"].values[k]),
+                "epoch": float(root["epoch"].values[k]),
+                "status": "measured" if str(root["status"].values[k]) == OK else "skipped",
+            }
+            | {key: plain(str(record.get(key) or "")) for key in READ}
+        )
     return rows
 
 
 def warnings(origin: dict[str, Any]) -> list[str]:
     """What the run warned of, and parameters whose numbers were not proven."""
-    found = [plain(str(warning)) for warning in origin.get("warnings") or []]
+    texts = [plain(str(warning)) for warning in origin.get("warnings") or []]
     unproven = _part(origin, "proof").get("unproven") or []
     if unproven:
-        found.append(
+        texts.append(
             "not proven against plain autograd, as the gradient was zero wherever it was "
             f"compared: {plain(', '.join(map(str, unproven)))}"
         )
-    return found
+    return texts
+
+
+def _known(pairs: list[tuple[str, Any]]) -> list[tuple[str, str]]:
+    return [(label, plain(str(value))) for label, value in pairs if value not in (None, "")]
 
 
 def _part(origin: dict[str, Any], key: str) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""``analyze report`` and ``compare``: the commands that write pages with figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analyze.cli.options import PATH, Command, group_option, results_argument
+
+
+@click.command(cls=Command)
+@results_argument
+@click.option(
+    "--output", type=PATH, metavar="DIR",
+    help="Where the page goes; by default the results file's name with _report, here.",
+)  # fmt: skip
+@click.option(
+    "--x", type=click.Choice(["step", "epoch", "loss"]),
+    help="What the figures show training along; by default steps where they are known.",
+)  # fmt: skip
+@group_option("layer")
+def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
+    """Write a page with figures: DIR/index.html and DIR/figures.
+
+    Example: analyze report half_noise.h5 --output half_noise_report
+    """
+    from analyze.reports.report import report as write_report
+
+    page = write_report(results, output=output, by=by, x=x)
+    click.echo(f"Wrote {page}")
+
+
+@click.command(cls=Command)
+@click.argument("results", nargs=-1, required=True, type=PATH, metavar="A.h5 B.h5 ...")
+@click.option(
+    "--output", type=PATH, default=Path("comparison"), show_default=True,
+    metavar="DIR", help="Where the page, the figures and comparison.h5 go.",
+)  # fmt: skip
+@click.option(
+    "--align", type=click.Choice(["step", "epoch", "loss"]), default="step", show_default=True,
+    help="What runs are matched by; only at equal training loss values are interpolated.",
+)  # fmt: skip
+@click.option(
+    "--rename", multiple=True, metavar="OLD=NEW", help="Layers by another name; repeatable."
+)
+@click.option(
+    "--different-probes", is_flag=True, help="Compare runs that were measured on other inputs."
+)
+@click.option(
+    "--group", "groups", multiple=True, metavar="NAME=A.h5,B.h5",
+    help="Runs that are seeds of one configuration: their mean and its band; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--ratio", "ratios", multiple=True, metavar="'B / A'",
+    help="A figure of this pair too, besides those with the first run; repeatable.",
+)  # fmt: skip
+@group_option("layer")
+def compare(
+    results: tuple[Path, ...],
+    output: Path,
+    by: str,
+    groups: tuple[str, ...],
+    ratios: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
+
+    Writes DIR/index.html, DIR/figures and DIR/comparison.h5; the runs are named by their files.
+
+    Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
+    """
+    from analyze.cli.tables import print_table
+    from analyze.comparison import compare as compare_runs
+    from analyze.comparison.groups import group_map
+    from analyze.comparison.rows import event_tables, remarks, setting_rows
+    from analyze.comparison.writing import write_comparison
+
+    members = group_map(groups, [path.stem for path in results])
+    paths = [str(path) for path in results]
+    tree = compare_runs(paths, by=by, groups=members, **options)
+    written = write_comparison(tree, output, ratios)
+    for title, columns, rows in event_tables(tree):
+        print_table(title, columns, rows, columns[2:])
+        click.echo()
+    title, columns, rows = setting_rows(tree)
+    if rows:
+        print_table(title, columns, rows)
+        click.echo()
+    for remark in remarks(tree):
+        click.echo(remark)
+    click.echo(f"Wrote {written.with_name('index.html')} and {written}")

@@ -1,0 +1,150 @@
+"""``analyze scan``, ``check`` and ``run``: the commands on a directory of checkpoints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from analyze.checkpoints.options import ReadingOptions
+from analyze.cli.options import (
+    EXIT_SKIPPED,
+    Command,
+    json_option,
+    options_of,
+    run_argument,
+)
+from analyze.runs.options import Options, RunOptions
+
+if TYPE_CHECKING:
+    from analyze.runs.check import Check
+
+NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "tensors")  # columns of scan
+
+
+@click.command(cls=Command)
+@run_argument
+@options_of(ReadingOptions, without=("rename", "ignore"))
+@json_option
+def scan(run: Path, as_json: bool, **options: Any) -> None:
+    """Show what is there: which files are checkpoints, which are not, and why.
+
+    Example: analyze scan sample_checkpoints/half_noise
+    """
+    from analyze.checkpoints.scan import scan as scan_run
+    from analyze.cli.tables import print_rows, print_table
+
+    seen = scan_run(run, **options)
+    if as_json:
+        click.echo(json.dumps(seen.as_dict(), indent=2))
+        return
+    rows = seen.as_rows()
+    columns = [c for c in rows[0] if c != "problem" and (
+        c in ("step", "epoch") or any(row[c] not in (None, "") for row in rows)
+    )]  # fmt: skip
+    print_rows(f"{seen.as_headline()} in {run}", columns, rows, NUMBERS)
+    if reasons := seen.as_reasons():
+        click.echo()
+        print_table("Left out", ["file", "why"], reasons)
+    for warning in seen.warnings:
+        click.echo(f"Warning: {warning}")
+    for checkpoint in seen.checkpoints:
+        if (problem := checkpoint.problem) is not None:
+            click.echo(f"{checkpoint.name}: {problem.what}: {problem.found}")
+            click.echo(f"  to fix: {problem.fix}")
+
+
+@click.command(cls=Command)
+@run_argument
+@options_of(Options)
+@json_option
+def check(run: Path, as_json: bool, **options: Any) -> None:
+    """Do everything short of the run: fit, plan, proof, sizes and time.
+
+    A pilot tells the smallest coherence of each layer that the probes can tell from chance.
+
+    Exits with 4 when the run would skip some checkpoints.
+
+    Example: analyze check sample_checkpoints/half_noise
+    """
+    from analyze.runs.check import check as check_run
+
+    checked = check_run(run, **options)
+    if as_json:
+        click.echo(json.dumps(asdict(checked)))
+    else:
+        _print_check(checked)
+    if checked.skipped:
+        sys.exit(EXIT_SKIPPED)
+
+
+def _print_check(checked: Check) -> None:
+    from analyze.cli.tables import print_rows, print_table
+    from analyze.runs.progress import duration
+    from analyze.text import size_text
+
+    columns = ["parameter", "size", "method", "verdict", "error"]
+    print_rows("Plan and proof", columns, checked.parameters, ("size", "error"))
+    click.echo()
+    columns = ["method", "parameters", "values", "time"]
+    methods = [row | {"time": f"{row['time']:.0%}"} for row in checked.methods]
+    title = "Methods, and their share of the time of a batch"
+    print_rows(title, columns, methods, columns[1:])
+    columns = ["layer", "parameters", "d_eff", "m-coherence"]
+    columns += [f"alpha, {name}" for row in checked.layers[:1] for name in row.alpha_unbiased]
+    limits = [
+        [row.layer, row.parameters, row.effective_dimension, row.m_coherence,
+         *row.alpha_unbiased.values()]
+        for row in checked.layers
+    ]  # fmt: skip
+    click.echo()
+    title = "Smallest coherence that these probes tell from chance"
+    print_table(title, columns, limits, columns[1:])
+    report = dict(checked.report)
+    for key, value in report.items():
+        if key.endswith("seconds"):
+            report[key] = duration(float(str(value)))
+        if key.endswith("bytes"):
+            report[key] = size_text(float(str(value)))
+    click.echo()
+    print_table("The run", ["", " "], [[k.replace("_", " "), v] for k, v in report.items()])
+    for name, reason in checked.skipped.items():
+        click.echo(f"Would skip {name}: {reason}")
+    for warning in checked.warnings:
+        click.echo(f"Warning: {warning}")
+
+
+@click.command(cls=Command)
+@run_argument
+@options_of(RunOptions)
+def run(run: Path, **options: Any) -> None:
+    """Measure every checkpoint of a run and write the results file.
+
+    The same command again goes on where an earlier one stopped.
+
+    Exits with 4 when some checkpoints were skipped; the file has the others.
+
+    Example: analyze run sample_checkpoints/half_noise --output half_noise.h5
+    """
+    if options["patience"] is not None and not options["follow"]:
+        raise click.UsageError("--patience goes with --follow")
+    from analyze.results.rows import skipped
+    from analyze.runs.pipeline import output_of
+    from analyze.runs.pipeline import run as measure_run
+    from analyze.runs.progress import for_stderr
+    from analyze.runs.units.interruption import Interrupted
+
+    try:
+        tree = measure_run(run, progress=for_stderr(), **options)
+    except Interrupted as interruption:
+        click.echo(str(interruption), err=True)
+        sys.exit(128 + interruption.signal)
+    click.echo(f"Wrote {output_of(run, options['output'])}")
+    if left_out := skipped(tree):
+        total = tree.sizes["checkpoint"]
+        click.echo(f"{len(left_out)} of {total} checkpoints were skipped", err=True)
+        sys.exit(EXIT_SKIPPED)

@@ -1,0 +1,58 @@
+"""An entry of the table of figures: what report, comparison, gallery and pages know of a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+
+
+def always(tree: xr.DataTree) -> bool:
+    """For figures that every tree has the numbers for."""
+    return True
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """A figure of a run or of a comparison, as it is written to files and shown on a page.
+
+    Args:
+        name: The name of its files; where there are several figures a number follows.
+        title: What it shows, in one line.
+        caption: What its marks mean; a function of the tree where that depends on it.
+        draw: ``draw(tree, choice) -> Figure``. The choice of a run is its axis, ``x`` as for
+            ``training``; the choice of a comparison is one of those that ``each`` gives.
+        applies: Whether a tree has the numbers for it.
+        each: ``each(tree, asked)``, a choice for the name of each file; without it one figure.
+        section: The section of the page that shows it; empty for files only.
+        leading: Whether its section begins with it: no title of its own, and however large it is
+            the page has it.
+    """
+
+    name: str
+    title: str
+    caption: str | Callable[[xr.DataTree], str]
+    draw: Callable[[xr.DataTree, Any], Figure]
+    applies: Callable[[xr.DataTree], bool] = always
+    each: Callable[[xr.DataTree, Any], Mapping[str, Any]] | None = None
+    section: str = ""
+    leading: bool = False
+
+    def caption_of(self, tree: xr.DataTree) -> str:
+        """The caption below the figure of a tree."""
+        return self.caption if isinstance(self.caption, str) else self.caption(tree)
+
+    def figures(self, tree: xr.DataTree, asked: Any) -> dict[str, Figure]:
+        """Its figures by the names of their files; asked is ``x`` of a run, or further pairs."""
+        if not self.applies(tree):
+            return {}
+        choices = {self.name: asked} if self.each is None else self.each(tree, asked)
+        return {name: self.draw(tree, choice) for name, choice in choices.items()}
+
+    def drawn(self, figures: Mapping[str, Figure]) -> dict[str, Figure]:
+        """Of all figures those that this entry has drawn."""
+        numbered = f"{self.name}_"
+        return {n: f for n, f in figures.items() if n == self.name or n.startswith(numbered)}

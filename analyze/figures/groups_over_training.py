@@ -1,0 +1,59 @@
+"""Groups of runs over training: the mean over the seeds of one configuration, with its band."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyze.figures import run_lines
+from analyze.figures.entry import FigureEntry
+from analyze.results.provenance import provenance
+
+FAINT = 0.35  # opacity of the runs of a group
+
+
+def draw(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
+    """Draw the mean over the runs of each group, its 95 % band over seeds, and each run faintly.
+
+    Runs of no group are lines of their own. All are at the size of the smallest run of the group.
+
+    Args:
+        comparison: What ``compare`` gives with groups.
+        ax: Where to draw.
+        subset: Whose gradients.
+    """
+    network = comparison["network"].to_dataset().sel(subset=subset)
+    groups = comparison["groups/network"].to_dataset().sel(subset=subset)
+    members: dict[str, list[str]] = provenance(comparison)["groups"]
+    run_lines.set_run_axes(comparison, ax)
+    places = run_lines.training_of(comparison)
+    for k, (name, runs) in enumerate(members.items()):
+        one = groups.isel(group=k)
+        for run in runs:
+            alpha = network["alpha_unbiased"].sel(run=run).values
+            known = np.isfinite(alpha)
+            value = 1 + (float(one["compared_at"]) - 1) * alpha[known]
+            ax.plot(places.values[known], value, color=run_lines.run_colour(k), alpha=FAINT,
+                    linewidth=0.7, label="_run")  # fmt: skip
+        run_lines.draw_run(ax, places, one, k, f"{name} ({len(runs)} runs)", band=True)
+    grouped = {run for runs in members.values() for run in runs}
+    rest = [str(run) for run in network["run"].values if str(run) not in grouped]
+    for k, run in enumerate(rest, start=len(members)):
+        run_lines.draw_run(ax, places, network.sel(run=run), k, run)
+    run_lines.set_subset_title(ax, subset, groups["compared_at"].values)
+    return ax
+
+
+def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
+    """A panel of the groups for each subset, on the same axes."""
+    return run_lines.subset_panels(comparison, draw)
+
+
+FIGURE = FigureEntry(
+    "groups", "Groups of runs over training",
+    "The mean over the runs of each group, its 95 % interval over seeds, and its runs faintly; all "
+    "at the size of the smallest run of the group.",
+    figure, lambda comparison: "groups" in comparison.children, section="static", leading=True,
+)  # fmt: skip

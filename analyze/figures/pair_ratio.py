@@ -1,0 +1,121 @@
+"""Ratio of m-coherence between two runs, in every layer at every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyze.errors import InputError, listed
+from analyze.figures.cells import label_checkpoints, label_layers
+from analyze.figures.entry import FigureEntry
+from analyze.figures.names import figure_text
+from analyze.figures.panels import grid, table_height
+from analyze.figures.run_lines import training_of
+from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
+from analyze.figures.style import style
+from analyze.statistics.ratios import RATE
+
+PAIRS = 6  # with a figure of their own unless others are asked for
+COLUMNS = 4  # heat maps side by side
+LONGEST = 22  # characters of a panel's title
+
+
+def draw(
+    comparison: xr.DataTree,
+    ax: Axes,
+    pair: str,
+    subset: str,
+    *,
+    names: bool = True,
+    colourbar: bool = True,
+) -> Axes:
+    """Draw the log ratio of every layer and checkpoint; what is not significant is grey.
+
+    The scale is that of all significant cells of the comparison.
+
+    Args:
+        comparison: What ``compare`` gives.
+        ax: Where to draw.
+        pair: ``B / A``.
+        subset: Whose gradients.
+        names: Whether to write the layers' names on the left.
+        colourbar: Whether to put the scale at the right.
+    """
+    layers = comparison["pairs/layers"].to_dataset()
+    scale = ratio_scale(layers["log_ratio"].where(layers["p_value_adjusted"] <= RATE).values)
+    one = layers.sel(pair=pair, subset=subset).transpose("layer", "checkpoint", ...)
+    mesh = draw_signed(ax, one["log_ratio"].values, one["p_value_adjusted"].values <= RATE, scale)
+    label_checkpoints(ax, training_of(comparison))
+    label_layers(ax, [str(name) for name in one["layer"].values], names=names)
+    title = figure_text(f"{subset}, at m = {float(one['compared_at']):,.0f}")
+    ax.set_title(title, loc="left")
+    if colourbar:
+        add_signed_bar(mesh, ax, "ratio of m-coherence", ratios=True)
+    return ax
+
+
+def figure(comparison: xr.DataTree, pair: str) -> Figure:
+    """A panel for each subset that both runs have."""
+    layers = comparison["pairs/layers"].to_dataset()
+    known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer"))
+    subsets = [str(name) for name in layers["subset"].values[known.values]]
+    panels = [(pair, subset) for subset in subsets]
+    return ratio_maps(comparison, panels, f"{pair}: m-coherence of the layers")
+
+
+def ratio_maps(
+    comparison: xr.DataTree,
+    panels: Sequence[tuple[str, str]],
+    title: str,
+    names: Sequence[str] = (),
+) -> Figure:
+    """A heat map for each pair and subset, named by its subset and size unless there are names."""
+    columns = max(1, min(COLUMNS, len(panels)))
+    height = table_height(comparison["layers"].sizes["layer"], 0.15, 0.06, 1.5)
+    if len(panels) > 2 * columns:  # an overview
+        height = min(height, 2.4)
+    with style():
+        figure, axes = grid(len(panels), columns, height + 0.6, 0.5)
+        for k, (ax, (pair, subset)) in enumerate(zip(axes, panels, strict=True)):
+            last = k == min(columns, len(panels)) - 1
+            draw(comparison, ax, pair, subset, names=k % columns == 0, colourbar=last)
+            name = names[k] if names else ax.get_title(loc="left")
+            ax.set_title(figure_text(name, LONGEST), loc="left")
+            figure.supxlabel(ax.get_xlabel(), fontsize=8)
+            ax.set_xlabel("")
+        figure.suptitle(figure_text(title), fontsize=9)
+    return figure
+
+
+def pair_names(comparison: xr.DataTree) -> list[str]:
+    """Every two runs, ``B / A``, those with the first run first."""
+    return [str(pair) for pair in comparison["pairs/layers"].to_dataset()["pair"].values]
+
+
+def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]:
+    """The pairs with the first run, six at most, and those asked for, numbered among all.
+
+    Raises:
+        InputError: a pair that the comparison does not have.
+    """
+    names, wanted = pair_names(comparison), list(asked or ())
+    if missing := [pair for pair in wanted if pair not in names]:
+        raise InputError(
+            "the comparison has no such pair",
+            found=listed(missing),
+            expected=f"one of {listed(names)}",
+            fix=f"--ratio {names[0]!r}",
+        )
+    first = names[: min(comparison.sizes["run"] - 1, PAIRS)]
+    return {f"ratio_{names.index(p) + 1}": p for p in dict.fromkeys([*first, *wanted])}
+
+
+FIGURE = FigureEntry(
+    "ratio", "Ratio of layers",
+    "A panel for each subset, layers against checkpoints. Grey: not significant. Hatched: not in "
+    "both runs, or too close to 0.",
+    figure, each=each, section="static", leading=True,
+)  # fmt: skip

@@ -1,0 +1,67 @@
+"""Figures of several panels: their sizes, and panels below each other on one axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyze.figures.style import style
+
+WIDTH = 7.0  # inches, of a page of a journal
+TALLEST = 40.0  # inches
+LONGEST = 12  # characters of a panel's title
+
+
+def stacked(
+    results: xr.DataTree,
+    panels: Sequence[Callable[..., Axes]],
+    x: str | None,
+    inches: Sequence[float],
+) -> Figure:
+    """Panels below each other on one axis ``x``, each with its height."""
+    with style():
+        figure = Figure(figsize=(WIDTH, sum(inches)))
+        grid = figure.subplots(
+            len(panels), 1, sharex=True, height_ratios=list(inches), squeeze=False
+        )[:, 0]
+        for panel, ax in zip(panels, grid, strict=True):
+            panel(results, ax, x=x)
+        for ax in grid[:-1]:
+            ax.set_xlabel("")
+        figure.align_ylabels()
+    return figure
+
+
+def grid(
+    count: int,
+    columns: int,
+    height: float,
+    more: float = 0.0,
+    *,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels in columns, ``height`` inches a row and some more."""
+    rows = max(1, math.ceil(count / columns))
+    figure = Figure(figsize=(WIDTH, min(rows * height + more, TALLEST)))
+    axes = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
+    for ax in axes[count:]:
+        ax.remove()
+    return figure, axes[:count]
+
+
+def table_height(
+    layers: int, row: float = 0.17, densest: float = 0.09, least: float = 1.6
+) -> float:
+    """Inches of a table: rows are lower the more there are, but still a line of small print."""
+    row = row if layers <= 30 else max(densest, row * (30 / layers) ** 0.5)
+    return max(least, row * layers)
+
+
+def probe_count(results: xr.DataTree, subset: str) -> int:
+    """How many probes a subset has."""
+    return int(results.to_dataset()["probe_count"].sel(subset=subset))

@@ -1,0 +1,128 @@
+"""Runs of a comparison as lines over training: their places, colours, and panels by subset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyze.figures.bands import alone, draw_interval
+from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
+from analyze.figures.colours import FURTHER, INK, MARKERS, ROLES, SURFACE
+from analyze.figures.lines import draw_guide, marked
+from analyze.figures.names import figure_text, legend_label, unmarked
+from analyze.figures.panels import grid
+from analyze.figures.style import style
+from analyze.figures.training import LABELS, Training, compact, set_training_axis
+from analyze.results.provenance import along
+
+COLOURS = (ROLES["clean"], ROLES["corrupted"], ROLES["held_out"], *FURTHER, INK)
+DASHES = ("-", "--", ":")  # after each round of the colours
+LONGEST = 30  # characters of a run's name
+MARGIN = 0.02  # of the axis, at either end
+LEGEND = 4  # names in a line
+
+
+def run_colour(k: int) -> str:
+    """The colour of the k-th run, or group."""
+    return COLOURS[k % len(COLOURS)]
+
+
+def training_of(comparison: xr.DataTree) -> Training:
+    """The places of a comparison along training."""
+    place = along(comparison)
+    values = comparison["network"].to_dataset()[place].values.astype(float)
+    skipped = np.zeros(len(values), dtype=bool)
+    if place != "training_loss":
+        names = [compact(value) for value in values]
+        return Training(values, LABELS[place], names, names, skipped)
+    names = [f"{value:,.2g}" for value in values]
+    units = comparison.to_dataset()["loss"].attrs.get("units", "nats")
+    return Training(values, f"{LABELS['loss']} ({units})", names, names, skipped, falling=True)
+
+
+def set_run_axes(comparison: xr.DataTree, ax: Axes, group: str = "network") -> None:
+    """Scale, guide, ticks and labels, the same in every panel: those of all runs and subsets."""
+    ax.set_yscale("log")
+    ax.set_ylim(*coherence_limits(comparison[group].to_dataset()["m_coherence"].values))
+    draw_guide(ax, 1.0)
+    places = training_of(comparison)
+    set_training_axis(ax, places, sparse=True)
+    known = places.values[np.isfinite(places.values)]
+    if len(known) > 1:
+        scale = ax.xaxis.get_transform()
+        low, high = scale.transform([known.min(), known.max()])
+        room = MARGIN * (high - low)
+        first, last = scale.inverted().transform([low - room, high + room])
+        ax.set_xlim(*((last, first) if places.falling else (first, last)))
+    set_coherence_ticks(ax)
+    ax.set_ylabel("m-coherence (examples)")
+
+
+def draw_run(
+    ax: Axes,
+    places: Training,
+    values: xr.Dataset,
+    k: int,
+    name: str,
+    *,
+    markers: bool = True,
+    band: bool = False,
+) -> None:
+    """The line of the k-th run, or group, across the places that only others have.
+
+    Without markers it is thin; a band is the 95 % interval, where the values have one.
+    """
+    known = np.isfinite(values["m_coherence"].values)
+    if not known.any():
+        return
+    x, y = places.values[known], values["m_coherence"].values[known]
+    ax.plot(
+        x, y, color=run_colour(k), linestyle=DASHES[k // len(COLOURS) % 3],
+        marker=MARKERS[k % len(MARKERS)], label=legend_label(name, LONGEST),
+        linewidth=1.4 if markers else 0.9, markersize=4 if markers else 2, zorder=3,
+        markevery=marked(y) if markers else np.flatnonzero(alone(y)).tolist(),
+        markeredgecolor=SURFACE, markeredgewidth=0.5,
+    )  # fmt: skip
+    if band and "m_coherence_lower" in values:
+        lower, upper = (values[f"m_coherence_{end}"].values[known] for end in ("lower", "upper"))
+        # Levels of the loss fall one after the other: a band over them does not cross itself.
+        rising = Training(x, places.label, [], [], np.zeros(len(x), dtype=bool))
+        draw_interval(ax, rising, lower, upper, run_colour(k))
+
+
+def set_subset_title(ax: Axes, subset: str, counts: np.ndarray) -> None:
+    """The subset, and the sizes at which it is shown."""
+    sizes = dict.fromkeys(f"{int(n):,}" for n in np.atleast_1d(counts) if n > 0)
+    ax.set_title(figure_text(f"{subset} (m = {', '.join(sizes)})"), loc="left")
+
+
+def subset_panels(
+    comparison: xr.DataTree, draw: Callable[[xr.DataTree, Axes, str], Axes]
+) -> Figure:
+    """A panel for each subset, in two columns on the same axes, with one legend below."""
+    subsets = [str(name) for name in comparison["network"].to_dataset()["subset"].values]
+    columns = min(2, len(subsets))
+    legend = 0.18 * math.ceil(comparison.sizes["run"] / LEGEND) + 0.3  # inches
+    with style():
+        named: dict[str, Artist] = {}
+        figure, axes = grid(len(subsets), columns, 2.2, legend, sharex=True, sharey=True)
+        for k, (ax, subset) in enumerate(zip(axes, subsets, strict=True)):
+            draw(comparison, ax, subset)
+            lowest = k + columns >= len(subsets)
+            ax.tick_params(labelbottom=lowest)
+            ax.set_xlabel(ax.get_xlabel() if lowest else "")
+            ax.set_ylabel(ax.get_ylabel() if k % columns == 0 else "")
+            handles, labels = ax.get_legend_handles_labels()
+            named |= {str(n): h for n, h in zip(labels, handles, strict=True)}
+        names = figure.legend(
+            handles=list(named.values()), labels=list(named), loc="outside lower center",
+            ncols=LEGEND, frameon=False, fontsize=7,
+        )  # fmt: skip
+        unmarked(names)
+    return figure

@@ -1,0 +1,54 @@
+"""Runs side by side in every layer, a panel for each layer, of one subset."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analyze.figures import runs_over_training
+from analyze.figures.entry import FigureEntry
+from analyze.figures.multiples import multiples
+from analyze.figures.style import style
+from analyze.probes.subsets import ALL
+
+SUBSETS = 4  # with a figure
+LAYERS = 90  # beyond which only one subset has it
+
+
+def figure(comparison: xr.DataTree, subset: str) -> Figure:
+    """The runs in every layer, a panel each, on the same axes."""
+    layers = [str(name) for name in comparison["layers"].to_dataset()["layer"].values]
+
+    def draw(ax: Axes, layer: str) -> Axes:
+        return runs_over_training.draw(comparison, ax, subset, layer=layer)
+
+    with style():
+        return multiples(layers, draw, comparison.sizes["run"], title=subset)
+
+
+def shared_subsets(comparison: xr.DataTree) -> list[str]:
+    """Subsets that two runs at least have."""
+    counts = comparison.to_dataset()["probe_count"]
+    several = (counts > 0).sum("run").values > 1
+    return [str(name) for name in counts["subset"].values[several]]
+
+
+def headline(comparison: xr.DataTree) -> str:
+    """``all`` where two runs have it, else the first subset that they have."""
+    shared = shared_subsets(comparison)
+    return ALL if ALL in shared else shared[0]
+
+
+def each(comparison: xr.DataTree, asked: object) -> dict[str, str]:
+    """The first subsets that two runs have, numbered among all; with many layers one subset."""
+    every = [str(name) for name in comparison.to_dataset()["subset"].values]
+    few = comparison["layers"].sizes["layer"] <= LAYERS
+    subsets = shared_subsets(comparison)[:SUBSETS] if few else [headline(comparison)]
+    return {f"layers_{every.index(subset) + 1}": subset for subset in subsets}
+
+
+FIGURE = FigureEntry(
+    "layers", "Runs over training, layer by layer",
+    "A panel for each layer, a line for each run, all panels on the same axes.", figure, each=each,
+)  # fmt: skip

@@ -1,0 +1,89 @@
+"""Keywords of functions and options of commands, made from dataclasses: each is said once, there.
+
+A field is a keyword; the docstring of its class says what it is for. A field that holds another
+dataclass stands for the fields of that one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from inspect import Parameter
+from textwrap import fill
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
+Function = TypeVar("Function", bound=Callable[..., Any])
+ENTRY = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)  # of a section "Args:"
+PLACE = re.compile(r"^    \*\*\w+: .+", re.MULTILINE)  # where a docstring has the keywords
+
+
+def keywords(kind: type, without: tuple[str, ...] = ()) -> dict[str, Parameter]:
+    """The keywords that a dataclass stands for, by name."""
+    flat = {
+        f.name: Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        for f in fields(kind)
+        if f.name not in (*_parts(kind), *without)
+    }
+    for part in _parts(kind).values():
+        flat |= keywords(part, (*flat, *without))
+    return flat
+
+
+def explained(kind: type) -> dict[str, str]:
+    """What each keyword is for, by name."""
+    texts: dict[str, str] = {}
+    for part in (*_parts(kind).values(), *reversed(kind.__mro__)):
+        entries = ENTRY.findall(inspect.cleandoc(vars(part).get("__doc__") or ""))
+        texts |= {name: " ".join(text.split()) for name, text in entries}
+    return texts
+
+
+def built(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """A dataclass from keywords; a text in place of several is split at its commas.
+
+    Raises:
+        TypeError: there is no such keyword.
+    """
+    several = {name for name, keyword in keywords(kind).items() if keyword.default == ()}
+    left = {name: _tuple(v) if name in several else v for name, v in values.items()}
+    parts = {}
+    for name, part in _parts(kind).items():
+        outer = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+        inner = left.keys() & keywords(part, tuple(outer)).keys()
+        parts[name] = part(**{key: left.pop(key) for key in inner})
+    return kind(**left, **parts)
+
+
+def taking(kind: type, without: tuple[str, ...] = ()) -> Callable[[Function], Function]:
+    """Give the signature and docstring of a function the keywords that its ``**options`` are."""
+
+    def decorate(function: Function) -> Function:
+        known, texts = keywords(kind, without), explained(kind)
+        signature = inspect.signature(function)
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        signature = signature.replace(parameters=[*named, *known.values()])
+        entries = [
+            fill(f"    {name}: {texts.get(name, '')}", 100, subsequent_indent=" " * 8)
+            for name in known
+        ]
+        text = inspect.cleandoc(function.__doc__ or "")
+        function.__doc__ = PLACE.sub(lambda _: "\n".join(entries), text)
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _parts(kind: type) -> dict[str, Any]:
+    """The dataclasses that fields hold, by the name of the field."""
+    made: dict[str, Any] = {f.name: f.default_factory for f in fields(kind)}
+    return {name: part for name, part in made.items() if is_dataclass(part)}
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value)

@@ -1,0 +1,55 @@
+"""``show``: the numbers of a results file as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from analyze.results import rows as table
+from analyze.results.file import open_results
+from analyze.statistics.grouping import group_by
+
+
+def show(
+    results: str | Path | xr.DataTree,
+    *,
+    layers: bool = False,
+    checkpoint: str | None = None,
+    layer: Sequence[str] = (),
+    subset: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
+    sort: str | None = None,
+    by: str | None = None,
+) -> list[dict[str, object]]:
+    """The numbers that ``analyze show`` prints, one row a checkpoint or layer, and subset.
+
+    Args:
+        results: A results file, or the tree of one.
+        layers: Every layer at one checkpoint, in place of the network at each checkpoint; so do
+            ``checkpoint``, ``layer`` and ``by``.
+        checkpoint: Whose layers: a name, or a glob for several; without it the last one measured.
+        layer: Globs on layers; without them all.
+        subset: Globs on subsets; without them all.
+        checkpoints: Globs on the checkpoints of the network; without them all.
+        sort: A column: numbers from the largest, text by alphabet.
+        by: Rows for ``layer``, ``block`` or ``parameter``.
+
+    Returns:
+        A dictionary for each row, as ``analyze show --json`` prints them: ``checkpoint``, ``step``,
+        ``subset``, ``m_coherence``, ``m_coherence_stderr`` and more; None where a value is missing.
+
+    Raises:
+        InputError: no results file, or no such checkpoint, layer, subset, column or grouping.
+
+    Example:
+        ``analyze.show("half_noise.h5", layers=True, sort="m_coherence")[0]["layer"]``
+    """
+    tree = results if isinstance(results, xr.DataTree) else open_results(results)
+    layers = layers or by is not None or checkpoint is not None or bool(layer)
+    tree = group_by(tree, by or "layer")
+    rows = table.layer_rows(tree, checkpoint) if layers else table.network_rows(tree)
+    for column, globs in (("layer", layer), ("subset", subset), ("checkpoint", checkpoints)):
+        rows = table.select(rows, column, globs) if globs else rows
+    return rows if sort is None else table.sort(rows, sort)

@@ -1,0 +1,73 @@
+"""What each variable of results and of comparisons is, in words and units.
+
+Those that are derived from the sums stand in ``statistics.variables``.
+"""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from analyze.statistics.variables import VARIABLES
+
+_SQUARED = "(loss per unit of weight)^2"
+
+# Name: (long_name, units).
+MEASURED: dict[str, tuple[str, str]] = {
+    "loss": ("mean loss", "nats"),
+    "loss_saved": ("mean loss with the batch norm statistics of the checkpoint", "nats"),
+    "loss_recomputed": ("mean loss with recomputed batch norm statistics", "nats"),
+    "loss_per_token": ("mean loss of a token (position) that counts", "nats"),
+    "accuracy": ("share of right predictions", "1"),
+    "probe_count": ("number of probes", "1"),
+    "token_count": ("number of tokens (positions) that count", "1"),
+    "gradient_gram": ("dot products of the cells' gradient sums", _SQUARED),
+    "gradient_sqnorm": ("sum of squared norms of per-example gradients", _SQUARED),
+}
+
+# What only comparisons have, or where the same name means something else.
+OF_COMPARISONS: dict[str, tuple[str, str]] = {
+    "log_ratio": ("logarithm of the ratio of m-coherence, at one number of examples", "1"),
+    "log_ratio_stderr": ("standard error of log_ratio", "1"),
+    "log_ratio_lower": ("lower end of the 95 % interval of log_ratio", "1"),
+    "log_ratio_upper": ("upper end of the 95 % interval of log_ratio", "1"),
+    "p_value": ("p-value of equal m-coherence", "1"),
+    "p_value_adjusted": ("p-value of equal m-coherence, for the false discovery rate", "1"),
+    "compared_at": ("number of examples at which the two are compared", "1"),
+    "paired": ("whether folds were left out of both runs at once", "1"),
+    "present": ("1 for a layer that the run has", "1"),
+    "probes": ("by what the inputs were judged the first run's", "1"),
+    "status": ("ok, or why there is no value", "1"),
+    "runs": ("runs of the group that have a value", "1"),
+    "peak": ("highest measured m-coherence", "examples"),
+    "peak_stderr": ("standard error of the highest measured m-coherence", "examples"),
+    "peak_step": ("optimizer step of the peak", "1"),
+    "peak_epoch": ("epoch of the peak", "1"),
+    "peak_training_loss": ("training loss at the peak", "loss"),
+    "coherence_at_loss": ("m-coherence where the run first falls to the training loss", "examples"),
+    "coherence_at_loss_stderr": ("standard error of coherence_at_loss", "examples"),
+    "first_significant_step": ("first step with a significant difference", "1"),
+    "first_significant_epoch": ("first epoch with a significant difference", "1"),
+    "first_significant_training_loss": (
+        "first training loss with a significant difference",
+        "loss",
+    ),
+}
+
+
+def described(dataset: xr.Dataset) -> xr.Dataset:
+    """Measured variables with ``long_name`` and ``units``, but for what they say already."""
+    for name in dataset.data_vars:
+        long_name, units = MEASURED[str(name)]
+        dataset[name].attrs = {"long_name": long_name, "units": units} | dataset[name].attrs
+    return dataset
+
+
+def described_comparison(dataset: xr.Dataset) -> xr.Dataset:
+    """A table of a comparison: its own variables, and those of results that say nothing yet."""
+    for name in map(str, dataset.data_vars):
+        if name in OF_COMPARISONS:
+            long_name, units = OF_COMPARISONS[name]
+            dataset[name].attrs = {"long_name": long_name, "units": units}
+        elif "long_name" not in dataset[name].attrs:
+            dataset[name].attrs = VARIABLES[name].attributes
+    return dataset

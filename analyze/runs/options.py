@@ -1,0 +1,110 @@
+"""What a user chooses for a run, said once for the command line and for Python; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analyze.checkpoints.options import FindingKeywords, ReadingOptions
+from analyze.errors import bad_choice, check_choice
+from analyze.gradients.measurement import Settings
+
+if TYPE_CHECKING:
+    from analyze.probes import ProbeSet
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured, and how; None where the run card or the default decides.
+
+    Args:
+        model: A model spec, such as ``torchvision:resnet18?num_classes=10``; without it the run
+            card's.
+        probes: A probe file, in Python a probe set as well; without it the run card's.
+        loss: A loss spec, such as ``cross_entropy?label_smoothing=0.1``; without it the run
+            card's, or ``cross_entropy``.
+        checkpoints: A glob on names, or a slice such as ``::2``.
+        max_probes: Measure only this many probes, drawn by a hash of their ids.
+        examples: ``on`` keeps every example's norms, ``auto`` up to 256 MiB of them, ``off`` none.
+        on_error: ``skip`` leaves out a checkpoint that cannot be measured and says why in its
+            ``status``; ``fail`` reads all of them first, and stops at the first such one.
+        settings: How gradients are measured.
+        reading: How checkpoints are found and read.
+
+    Raises:
+        InputError: a value that means nothing.
+    """
+
+    model: str | None = None
+    probes: str | Path | ProbeSet | None = None
+    loss: str | None = None
+    checkpoints: str | None = None
+    max_probes: int | None = None
+    examples: str = "auto"
+    on_error: str = "skip"
+    settings: Settings = field(default_factory=Settings)
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+
+    def __post_init__(self) -> None:
+        self.settings.check()
+        check_choice("examples", self.examples, ("auto", "on", "off"))
+        check_choice("on_error", self.on_error, ("skip", "fail"))
+
+
+@dataclass(frozen=True)
+class RunOptions(Options):
+    """Those of a run, which writes results.
+
+    Args:
+        output: The results file; without it the run's name with ``.h5``, in the current directory.
+        restart: Throw away what an earlier run on this output has measured.
+        follow: Go on after that with each checkpoint that is new or has changed, and write the
+            results again after each, until Ctrl-C. What is still being written is left for later;
+            what the training deletes after it was measured stays.
+        patience: With ``follow``: end when nothing new came for so many minutes.
+    """
+
+    output: str | Path | None = None
+    restart: bool = False
+    follow: bool = False
+    patience: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patience is not None and not (self.follow and self.patience > 0):
+            raise bad_choice(
+                "patience", self.patience, "a positive number of minutes, with --follow"
+            )
+
+
+class Keywords(FindingKeywords, total=False):
+    """The fields of ``Options`` as keywords, for type checkers."""
+
+    model: str | None
+    probes: str | Path | ProbeSet | None
+    loss: str | None
+    checkpoints: str | None
+    max_probes: int | None
+    examples: str
+    on_error: str
+    device: str
+    batch_size: int | str
+    precision: str
+    batch_norm: str
+    folds: int
+    layers: Sequence[str]
+    parameters: Sequence[str]
+    cells: Sequence[str]
+    rename: Sequence[str]
+    ignore: Sequence[str]
+
+
+class RunKeywords(Keywords, total=False):
+    """The fields of ``RunOptions`` as keywords, for type checkers."""
+
+    output: str | Path | None
+    restart: bool
+    follow: bool
+    patience: float | None

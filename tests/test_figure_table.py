@@ -1,0 +1,96 @@
+"""The table of figures: every entry is drawn, has words of its own, and is in files and pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+
+import analyze
+import analyze.figures
+from analyze.comparison import page as comparison_page
+from analyze.figures.entry import FigureEntry
+from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN, comparison_figures, run_figures
+from analyze.reports import page as report_page
+from tests.synthetic import synthetic
+from tests.trees import make_tree
+
+ROOT = Path(__file__).parent.parent
+SIZES = {"layers": 2, "checkpoints": 4, "subsets": 3, "probes": 20, "folds": 3}
+
+
+@pytest.fixture(scope="module")
+def run() -> xr.DataTree:
+    return synthetic(**SIZES, skipped=(2,))
+
+
+@pytest.fixture(scope="module")
+def comparison() -> xr.DataTree:
+    runs = {f"seed {k}": synthetic(seed=k, **SIZES) for k in range(3)}
+    return analyze.compare(runs, groups={"both": ["seed 0", "seed 1"]})
+
+
+def check(table: tuple[FigureEntry, ...], tree: xr.DataTree, figures: dict[str, Figure]) -> None:
+    assert [name for entry in table for name in entry.drawn(figures)] == list(figures)
+    for entry in table:
+        drawn = entry.drawn(figures)
+        assert drawn, entry.name
+        assert all(figure.axes for figure in drawn.values())
+        assert entry.caption_of(tree).endswith(".")
+
+
+def test_a_full_run_has_every_figure_of_the_table(run):
+    check(OF_A_RUN, run, run_figures(run))
+
+
+def test_a_full_comparison_has_every_figure_of_the_table(comparison):
+    check(OF_A_COMPARISON, comparison, comparison_figures(comparison))
+
+
+def test_figures_that_do_not_apply_are_left_out():
+    tree = make_tree(steps=(0, 1), subsets=("train",), held_out=())
+    assert list(run_figures(tree, "loss")) == ["training", "layers", "profile", "layer_panels"]
+    two = analyze.compare({k: synthetic(seed=len(k), **SIZES) for k in ("a", "bb")})
+    names = ["training", "ratio_1", "layers_1", "layers_2", "layers_3", "layers_4"]
+    assert list(comparison_figures(two)) == names
+
+
+def test_every_file_with_a_figure_is_in_the_table():
+    folder = Path(analyze.figures.__file__).parent
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.py")}
+    with_figure = {name for name, text in texts.items() if "\nFIGURE = " in text}
+    listed = {entry.draw.__module__.rpartition(".")[2] for entry in (*OF_A_RUN, *OF_A_COMPARISON)}
+    assert with_figure == listed
+
+
+@pytest.mark.parametrize("table", [OF_A_RUN, OF_A_COMPARISON])
+def test_names_and_titles_differ(table):
+    names, titles = [entry.name for entry in table], [entry.title for entry in table]
+    assert len(set(names)) == len(set(titles)) == len(table)
+    assert not [n for n in names for other in names if n.startswith(f"{other}_")]
+
+
+def test_the_report_shows_every_figure_with_its_title_and_caption(run):
+    figures = {entry.name: Figure((2, 1)) for entry in OF_A_RUN}
+    html = report_page.render_page(run, figures).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    html = html.replace("&#39;", "'")
+    for entry in OF_A_RUN:
+        assert html.count(f'aria-label="{entry.title}"') == 1
+        assert entry.caption_of(run) in html
+        assert entry.leading or f">{entry.title}</figcaption>" in html
+
+
+def test_the_comparison_shows_the_figures_that_belong_to_it(comparison):
+    figures = {entry.name: Figure((2, 1)) for entry in OF_A_COMPARISON}
+    html = comparison_page.render_page(comparison, figures)
+    for entry in OF_A_COMPARISON:
+        assert (f'aria-label="{entry.title}"' in html) == (entry.section == "static")
+        assert (entry.caption_of(comparison) in html) == (entry.section == "static")
+
+
+def test_every_file_of_a_comparison_is_explained_in_the_docs():
+    page = (ROOT / "docs" / "comparing.md").read_text(encoding="utf-8")
+    for entry in OF_A_COMPARISON:
+        assert f"| `{entry.name}{'_N' * (entry.each is not None)}` |" in page, entry.name

@@ -1,0 +1,18 @@
+"""What every run leaves to the night shows nothing that is not shown by what it tests."""
+
+from __future__ import annotations
+
+from tests.nightly import variants
+
+
+def test_a_variant_that_shows_nothing_new_is_left_to_the_night():
+    parameters = variants([(1, 2), (2, 1), (2, 3)], lambda *numbers: numbers)
+    assert [bool(p.marks) for p in parameters] == [False, True, False]
+    assert [p.id for p in parameters] == ["1-2", "2-1", "2-3"]
+
+
+def test_none_is_left_out():
+    values = ["a", "b", "ab", "abc"]
+    parameters = variants(values, set)
+    assert [p.values for p in parameters] == [(value,) for value in values]
+    assert [p.values[0] for p in parameters if p.marks] == ["ab"]
