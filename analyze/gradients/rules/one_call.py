@@ -33,6 +33,7 @@ class OfOneCall(Form):
     def __post_init__(self) -> None:
         self.count = self.call.output.count(self.dy)
         self.shape = self.call.weights[self.argument].tensor.shape
+        self.device = self.dy.device.type
 
     def explicit(self, start: int, stop: int) -> Tensor:
         weight = self.call.arguments[self.argument]
@@ -75,9 +76,6 @@ class OfOneCall(Form):
     def _bytes_per_example(self, algorithm: str) -> int:
         dearest = self.shape.numel() if self.alone else self.shape.numel() + self.dy.numel()
         return 4 * dearest
-
-    def _device_type(self) -> str:
-        return self.dy.device.type
 
 
 def flattened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
