@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 MOST_CHARACTERS = 4000  # of a fact in a message
@@ -84,6 +85,11 @@ def listed(items: list[str], limit: int = 12) -> str:
     """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def like(name: str, known: Iterable[str]) -> list[str]:
+    """Up to four of the names known that are close to a name that is not, the closest first."""
+    return difflib.get_close_matches(name, list(known), n=4)
 
 
 def within_a_screen(text: str, most: int = MOST_CHARACTERS) -> str:

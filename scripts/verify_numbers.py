@@ -4,7 +4,8 @@ For every layer, subset and checkpoint of a sample run, and for torchvision's Re
 weights, in float32 and float64 and for two batch sizes: ``m_coherence``, ``gradient_gram`` and
 ``gradient_sqnorm``. Exits with 1 when a bound is broken.
 
-The bounds are those of ``tests.comparison.Verdict``; "plain" is float32 autograd on equal batches.
+The bounds are those of ``tests.against_oracle.Verdict``; "plain" is float32 autograd on equal
+batches.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import analyze
 from analyze.models.builtin import SmallResNet
 from analyze.runs.progress import for_stderr
-from tests.comparison import (
+from tests.against_oracle import (
     Probes,
     Verdict,
     errors_of_oracle,

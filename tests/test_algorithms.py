@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -34,44 +35,82 @@ from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
 from analyze.gradients.step import batch
 from tests import oracle
+from tests.agreement import SETTINGS, TIGHT, expected_of, with_probes
 from tests.cases import CASES, Case
-from tests.test_engine import SETTINGS, TIGHT, expected_of, with_probes
+from tests.nightly import variants
 
 ANY = ["direct", "transposed", *SINGLY, "gram"]
-OF_CONVOLUTIONS = ["alone", "grouped", "correlated", *PRODUCTS]
+UNFOLDED = {"transposed-1d", "transposed-2d", "transposed-3d", "transposed-all-options",
+            "transposed-large-output-padding", "conv2d-same-even", "windows-after-examples",
+            "windows-before-examples"}  # fmt: skip
+COMBINED = {"called-twice", "siamese", "low-rank", "spectral-norm"}  # used twice, or derived
+
+
+def algorithms_of(case: Case) -> list[str]:
+    """The algorithms that some call of the case has, beside those that give up."""
+    if not any(rule.startswith("conv") for rule in case.rules) or case.name in COMBINED:
+        return ANY
+    if case.name in UNFOLDED:
+        return [*ANY, *PRODUCTS]
+    depthwise = ["correlated"] if "depthwise" in case.name else []
+    return [*ANY, *PRODUCTS, "alone", "grouped", *depthwise]
 
 
 def forced() -> list[tuple[Case, str]]:
-    """The cases with outer products, each with every algorithm that some of its calls have."""
+    """The cases with outer products, each with every algorithm, each beginning with another."""
     pairs = []
     for case in CASES:
-        methods = " ".join(case.methods.values())
-        if "conv" in methods or "linear" in methods:
-            pairs += [(case, a) for a in ANY + OF_CONVOLUTIONS * ("conv" in methods)]
+        if any(rule.startswith(("conv", "linear")) for rule in case.rules):
+            algorithms = algorithms_of(case)
+            first = len(pairs) % len(algorithms)
+            pairs += [(case, name) for name in algorithms[first:] + algorithms[:first]]
     return pairs
 
 
-@pytest.mark.parametrize(
-    ("case", "algorithm"), forced(), ids=lambda value: getattr(value, "name", value)
-)
+def reached(case: Case, algorithm: str) -> set[tuple[str, str]]:
+    """Each kind of method by each algorithm, and each convolution by one of them."""
+    pairs = {(method, algorithm) for method in case.methods.values() if "linear" in method}
+    pairs |= {(rule, algorithm) for rule in case.rules if rule.startswith("conv")}
+    return pairs | ({("", case.name)} if algorithms_of(case) != ANY else set())
+
+
+@pytest.mark.parametrize(("case", "algorithm"), variants(forced(), reached))
 def test_forced_algorithms_agree_with_the_oracle(case, algorithm, monkeypatch):
-    force(algorithm, monkeypatch)
+    seen = force(algorithm, monkeypatch)
     monkeypatch.setitem(PRODUCTS, "unfolded by oneDNN", torch.mm)  # it has no float64
     monkeypatch.setattr(onednn, "product", torch.mm)
     agrees_with_the_oracle(case)
+    assert seen <= set(algorithms_of(case)), "an algorithm that is not tried"
+    assert algorithm in seen or not seen
 
 
-def force(algorithm: str, monkeypatch) -> None:
-    """Have every call measured by it, however dear, where the kind of call has it."""
+def test_every_run_tries_each_rule_with_each_algorithm():
+    often = [p.values for p in variants(forced(), reached) if not p.marks]
+    tried = {(rule, algorithm) for case, algorithm in often for rule in case.rules}
+    rules = {rule.name for rule in RULES.values() if rule.name.startswith(("conv", "linear"))}
+    assert {(rule, algorithm) for rule in rules for algorithm in ANY} <= tried
+    plain = {rule for rule in rules if rule.startswith("conv")}
+    assert {(rule, algorithm) for rule in plain for algorithm in PRODUCTS} <= tried
+    forward = {rule for rule in plain if "transpose" not in rule}
+    assert {(rule, name) for rule in forward for name in ("alone", "grouped")} <= tried
+    assert ("conv2d", "correlated") in tried
+    assert {case.name for case, _ in often} >= {c.name for c, _ in forced() if "conv" in c.name}
+
+
+def force(algorithm: str, monkeypatch) -> set[str]:
+    """Have every call measured by it, however dear, where it has it; all that some call has."""
+    seen = set()
 
     def algorithms(form):
         has = {*ANY, *form.makers, *form.single_makers}
         has |= PRODUCTS.keys() if form.unfolded else set()
         if form.dims[0] > 1:
             has.remove(SINGLY_BY_ONEDNN)  # a product for each group would be too many
+        seen.update(has)
         return (algorithm,) if algorithm in has else ("direct",)
 
     monkeypatch.setattr(OuterProducts, "algorithms", property(algorithms))
+    return seen
 
 
 @pytest.mark.skipif(not onednn.can_multiply(torch.empty(0)), reason="torch without oneDNN")
@@ -112,7 +151,7 @@ def agrees_with_the_oracle(case: Case) -> None:
         if name in engine.proof.zero_to_rounding:
             continue
         if name in case.methods:
-            used = engine.plan.methods[name]
+            used = str(engine.plan.methods[name])
             assert used == case.methods[name], "demoted: the algorithm is wrong"
         gram = oracle.scaled_gram_error(found.gram[place], expected.gram[name])
         norms = oracle.relative_error(found.squared_norms[place], expected.squared_norms[name])
@@ -141,15 +180,18 @@ def resized() -> list[tuple[Case, ModuleType, str, int]]:
     """The cases with a rule that goes another way from some size on, each with every size moved."""
     return [
         (case, module, name, size)
-        for module, name, size, rule in SIZES
+        for module, name, size, start in SIZES
         for case in CASES
-        if any(rule in method for method in case.methods.values())
+        if any(rule.startswith(start) for rule in case.rules)
     ]
 
 
-@pytest.mark.parametrize(
-    ("case", "module", "name", "size"), resized(), ids=lambda value: getattr(value, "name", None)
-)
+def moved(case: Case, module: ModuleType, name: str, size: int) -> set[tuple[Any, ...]]:
+    """Each rule with each size."""
+    return {(rule, module, name, size) for rule in case.rules}
+
+
+@pytest.mark.parametrize(("case", "module", "name", "size"), variants(resized(), moved))
 def test_a_way_that_is_chosen_by_size_agrees_at_any_size(case, module, name, size, monkeypatch):
     monkeypatch.setattr(module, name, size)
     if name in OF_SIZE:

@@ -12,15 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from analyze.gradients.calibrate.calibration import calibrate
-from analyze.gradients.checks.proof import Proof, prove
+from analyze.gradients.checks.proof import Proof
+from analyze.gradients.checks.proving import prove
+from analyze.gradients.checks.reference import Autograd
+from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms.outer_products import SINGLY
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.model.replica import Inputs, Replica
-from analyze.gradients.plan import FALLBACKS
+from analyze.gradients.plan import FALLBACKS, Plan
 from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.step.intercept import ForwardChangedError
-from tests.cases import CASES, CLASSES, Case, settled
+from tests.cases import CASES, CLASSES, NAMED, Case, settled
+from tests.nightly import variants
 
 CPU = torch.device("cpu")
 
@@ -36,7 +40,7 @@ def measure(replica: Replica, batch: Inputs, plan):
 
 
 def test_a_parameter_used_past_the_calls_is_noticed():
-    model, inputs, _ = settled(next(c for c in CASES if c.name == "token-and-position"))
+    model, inputs, _ = settled(NAMED["token-and-position"])
     replica, batch, plan = planned(model, inputs)
     without = [c for c in plan.calls if ("position",) not in c.weights.values()]
     with pytest.raises(ForwardChangedError, match="past the calls"):
@@ -118,7 +122,7 @@ def test_another_forward_pass_is_noticed(then, message):
 
 
 def test_other_numbers_of_calls_than_planned_are_noticed():
-    model, inputs, _ = settled(next(c for c in CASES if c.name == "linear"))
+    model, inputs, _ = settled(NAMED["linear"])
     replica, batch, plan = planned(model, inputs)
     more = (*plan.calls, replace(plan.calls[-1], number=99))
     with pytest.raises(ForwardChangedError, match="2 calls instead of 3"):
@@ -148,7 +152,7 @@ def test_a_call_that_sees_other_rows_than_planned_is_noticed():
 
 
 def test_the_plan_remembers_which_algorithm_was_fastest():
-    model, inputs, _ = settled(next(c for c in CASES if c.name == "linear-1-position-axis"))
+    model, inputs, _ = settled(NAMED["linear-1-position-axis"])
     replica, batch, plan = planned(model, inputs)
     measure(replica, batch, plan)
     assert set(plan.algorithms.values()) <= {"direct", "transposed", *SINGLY, "gram"}
@@ -159,18 +163,22 @@ def test_the_plan_remembers_which_algorithm_was_fastest():
 
 def by_rule() -> list[Case]:
     """The cases of which nothing is left to the fallbacks."""
-    return [case for case in CASES if set(case.methods.values()).isdisjoint(FALLBACKS)]
+    return [case for case in CASES if set(case.methods.values()).isdisjoint(map(str, FALLBACKS))]
 
 
-@pytest.mark.parametrize("case", by_rule(), ids=lambda case: case.name)
+def proven_plan(replica: Replica, batch: Inputs, targets: Tensor) -> Plan:
+    autograd = Autograd(replica, CrossEntropy(), torch.float64)
+    return prove(autograd, Examples(batch, targets), calibrate(replica, batch), Proof())[0]
+
+
+@pytest.mark.parametrize("case", variants(by_rule(), lambda case: case.methods.values()))
 def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
     """One in a reference cycle holds memory, and keeps autograd from adding up in place."""
     model, inputs, targets = settled(case)
     batch = Inputs(inputs if isinstance(inputs, dict) else {"": inputs})
     replica = Replica.copy_of(model, CPU, torch.float64)
     with measuring():
-        plan = calibrate(replica, batch)
-        plan = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
+        plan = proven_plan(replica, batch, targets)
         measure_batch(replica, batch, targets, CrossEntropy(), plan)
         gc.freeze()  # or all that is imported would be looked through
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -184,7 +192,7 @@ def test_no_tensor_of_a_batch_waits_for_the_garbage_collector(case):
             gc.unfreeze()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
 def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
     model, inputs, targets = settled(case)
     batch = Inputs(inputs if isinstance(inputs, dict) else {"": inputs})
@@ -196,8 +204,7 @@ def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
         taken[name] = totals / scale
 
     with measuring():
-        plan = calibrate(replica, batch)
-        proven = prove(replica, batch, targets, CrossEntropy(), plan, Proof(), torch.float64)
+        proven = proven_plan(replica, batch, targets)
         kept = measure_batch(replica, batch, targets, CrossEntropy(), proven)
         found = measure_batch(replica, batch, targets, CrossEntropy(), proven, take=take)
     assert found.scaled_totals == {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import engine as engine_module
+from analyze.gradients import planner
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
@@ -61,8 +61,8 @@ def test_the_automatic_batch_size_is_the_fastest_that_fits(best, monkeypatch):
         offered.extend(done.items())
         return best
 
-    monkeypatch.setattr(engine_module, "choose_batch_size", lambda replica, example: 40)
-    monkeypatch.setattr(engine_module, "fastest", fastest)
+    monkeypatch.setattr(planner, "choose_batch_size", lambda replica, example: 40)
+    monkeypatch.setattr(planner, "fastest", fastest)
     engine = Engine(small_probes(300), build_loss("cross_entropy"), Settings("cpu"))
     engine.prepare([build_model(ModelSpec.parse(SPEC))])
     assert offered == [(size, size) for size in (10, 20, 40)]
@@ -70,7 +70,7 @@ def test_the_automatic_batch_size_is_the_fastest_that_fits(best, monkeypatch):
 
 
 def test_a_batch_size_that_is_asked_for_is_taken(monkeypatch):
-    monkeypatch.setattr(engine_module, "fastest", lambda ways, done, rounds: pytest.fail("timed"))
+    monkeypatch.setattr(planner, "fastest", lambda ways, done, rounds: pytest.fail("timed"))
     engine = Engine(small_probes(60), build_loss("cross_entropy"), Settings("cpu", batch_size=7))
     engine.prepare([build_model(ModelSpec.parse(SPEC))])
     assert engine.batch_size == 7

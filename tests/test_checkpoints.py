@@ -13,11 +13,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from analyze.checkpoints.finding.discovery import common_prefix, find_checkpoints, select
-from analyze.checkpoints.naming.file_names import epoch_in_name, natural_key, step_in_name
+from analyze.checkpoints.finding.discovery import find
+from analyze.checkpoints.finding.selection import select
+from analyze.checkpoints.naming.file_names import natural_key, read_names
 from analyze.checkpoints.reading import read_content, read_weights
+from analyze.checkpoints.state import common_prefix
 from analyze.errors import CheckpointError, InputError
 from tests.conftest import assert_three_facts
+from tests.hostile_files import Calls
 
 WEIGHTS = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
 
@@ -61,8 +64,8 @@ NAMES = [
 
 @pytest.mark.parametrize(("name", "step", "epoch"), NAMES)
 def test_step_and_epoch_in_a_name(name, step, epoch):
-    assert step_in_name(name)[0] == step
-    assert epoch_in_name(name)[0] == epoch
+    alone = read_names([name])[name]
+    assert (alone.step, alone.epoch) == (step, epoch)
 
 
 CONTENTS = [
@@ -79,7 +82,7 @@ CONTENTS = [
 @pytest.mark.parametrize(("content", "step", "epoch", "rule"), CONTENTS)
 def test_what_a_file_says_of_itself_goes_before_its_name(tmp_path, content, step, epoch, rule):
     save(tmp_path / "step_5.pt", content)
-    (found,) = find_checkpoints(tmp_path)
+    (found,) = find(tmp_path).checkpoints
     assert (found.step, known(found.epoch), found.step_rule) == (step, epoch, rule)
 
 
@@ -98,7 +101,7 @@ def test_what_a_file_says_of_itself_goes_before_its_name(tmp_path, content, step
 def test_order_is_that_of_the_numbers(tmp_path, names, order):
     for name in names:
         save(tmp_path / name)
-    assert [c.name for c in find_checkpoints(tmp_path)] == [names[k] for k in order]
+    assert [c.name for c in find(tmp_path).checkpoints] == [names[k] for k in order]
 
 
 def test_natural_order():
@@ -115,7 +118,7 @@ def test_what_stands_beside_the_weights_is_left_out(tmp_path):
         save(tmp_path / "checkpoint-5" / name)
     (tmp_path / "notes.json").write_text("{}")
     save(tmp_path / "history.pt", {"loss": [1.0, 0.5]})  # no tensors
-    assert [c.name for c in find_checkpoints(tmp_path)] == ["checkpoint-5/pytorch_model.bin"]
+    assert [c.name for c in find(tmp_path).checkpoints] == ["checkpoint-5/pytorch_model.bin"]
 
 
 def test_a_probe_file_in_the_run_is_no_checkpoint(tmp_path):
@@ -125,14 +128,14 @@ def test_a_probe_file_in_the_run_is_no_checkpoint(tmp_path):
     save(tmp_path / "step_1.pt")
     write_probes(tmp_path / "frozen.safetensors", small_probes())
     save_file({"x": torch.ones(1)}, tmp_path / "named.safetensors")
-    found = find_checkpoints(tmp_path, exclude=[tmp_path / "named.safetensors"])
+    found = find(tmp_path, exclude=[tmp_path / "named.safetensors"]).checkpoints
     assert [c.name for c in found] == ["step_1.pt"]
 
 
 def test_a_run_of_one_file(tmp_path):
     save(tmp_path / "step_1.pt")
     path = save(tmp_path / "step_2.pt")
-    assert [c.name for c in find_checkpoints(path)] == ["step_2.pt"]
+    assert [c.name for c in find(path).checkpoints] == ["step_2.pt"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_a_run_of_one_file(tmp_path):
 )
 def test_select(tmp_path, selection, expected):
     names = [save(tmp_path / f"step_{k}.pt").name for k in (1, 2, 3)]
-    found = select(find_checkpoints(tmp_path), selection)
+    found = select(find(tmp_path).checkpoints, selection)
     assert [c.name for c in found] == [names[k] for k in expected]
 
 
@@ -164,7 +167,7 @@ def test_weights_are_found_where_trainers_put_them(tmp_path, key, legacy):
 def test_safetensors(tmp_path):
     save_file(WEIGHTS, tmp_path / "a.safetensors")
     found = read_content(tmp_path / "a.safetensors")
-    assert (found.format, sorted(found.names), found.step) == (
+    assert (found.format, sorted(found.names), found.position.step) == (
         "safetensors", ["bias", "weight"], None,
     )  # fmt: skip
 
@@ -174,16 +177,6 @@ def test_options_of_a_trainer_are_read_as_the_values_they_are(tmp_path):
     path = save(tmp_path / "a.pt", {"model": WEIGHTS, "args": argparse.Namespace(lr=0.1)})
     assert read_content(path).weights_key == "model"
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
-
-
-class Calls:
-    """A pickle of this calls a function when it is opened."""
-
-    def __init__(self, function, *arguments) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
 
 
 PICKLES = {
@@ -212,7 +205,7 @@ def test_a_pickle_that_would_run_code_is_never_run(tmp_path, monkeypatch, case, 
             read(path)
         assert error.value.found == f"{path} asks for {os.system.__module__}.system"
         assert_three_facts(str(error.value))
-    (found,) = find_checkpoints(tmp_path)
+    (found,) = find(tmp_path).checkpoints
     assert found.problem is not None
     assert not marker.exists()
 
@@ -253,7 +246,7 @@ def test_a_name_in_no_encoding_becomes_one_that_can_be_written(tmp_path):
         Path(os.fsdecode(odd)).write_bytes(b"damaged")
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    for found in find_checkpoints(tmp_path):
+    for found in find(tmp_path).checkpoints:
         assert found.name.encode("utf-8")
         assert found.problem is None or str(found.problem).encode("utf-8")
 

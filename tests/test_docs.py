@@ -13,7 +13,7 @@ import pytest
 import analyze
 from analyze import statistics
 from analyze.cli import main
-from analyze.statistics.variables import ATTRIBUTES
+from analyze.statistics.variables import VARIABLES
 from analyze.statistics.warnings import FLAGS, KINDS
 from tests.conftest import call
 
@@ -77,7 +77,7 @@ def test_a_public_function_explains_every_argument(name):
 PAGE = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [*ATTRIBUTES, FLAGS, *(kind.name for kind in KINDS)])
+@pytest.mark.parametrize("name", [*VARIABLES, FLAGS, *(kind.name for kind in KINDS)])
 def test_every_quantity_is_explained(name):
     assert f"`{name}`" in PAGE
 

@@ -8,75 +8,32 @@ import torch
 
 import analyze
 from tests import oracle
-from tests.cases import CASES, Case, settled
+from tests.agreement import TIGHT, assert_agrees, measured, zero_to_rounding
+from tests.cases import CASES, NAMED, Case, settled
 from tests.conftest import DEVICE
-
-TIGHT = 1e-9  # float64: only the order of rounding may differ
-FOLDS = 2
-SUBSETS = ["clean", "corrupted", "held_out"]
-SETTINGS = {"precision": "float64", "folds": FOLDS, "batch_norm": "saved", "device": DEVICE}
+from tests.nightly import variants
 
 
-def measured(case: Case, **options):
-    """The case's tree in float64, and what the oracle says of it."""
-    model, probes = with_probes(case)
-    return analyze.measure(model, probes, **(SETTINGS | options)), expected_of(case)
+def batched() -> list[tuple[Case, int | str]]:
+    """The cases, each in batches of three and in as large ones as are fast."""
+    return [(case, size) for case in CASES for size in (3, "auto")]
 
 
-def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
-    """The case's model and examples, every third of one subset."""
-    model, inputs, targets = settled(case)
-    return model, analyze.ProbeSet(inputs, targets, [SUBSETS[k % 3] for k in range(len(targets))])
+def reached(case: Case, size: int | str) -> set[str]:
+    """Every case in batches of three, every method in larger ones as well."""
+    return (
+        {("", case.name)} if size == 3 else {(method, "auto") for method in case.methods.values()}
+    )
 
 
-def expected_of(case: Case) -> oracle.Statistics:
-    """What the oracle says."""
-    model, inputs, targets = settled(case)
-    cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
-    reset = _reset if case.name == "caching" else (lambda model: None)
-    return oracle.statistics(model, inputs, targets, cell, 3 * FOLDS, between=reset, copied=False)
-
-
-def _reset(model) -> None:
-    model.kept = None
-    model.by_device.clear()
-
-
-@pytest.mark.parametrize("batch_size", [3, "auto"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(("case", "batch_size"), variants(batched(), reached))
 def test_agrees_with_one_example_at_a_time_by_the_expected_method(case, batch_size):
+    """Gram matrices and squared norms, and each example's loss and squared norm."""
     tree, expected = measured(case, batch_size=batch_size)
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
     assert {name: methods[name] for name in case.methods} == case.methods
     assert_agrees(tree, expected)
-
-
-def assert_agrees(tree, expected: oracle.Statistics) -> None:
-    """Each parameter's Gram matrix and squared norms are those of the oracle."""
-    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
-    zero = set(zero_to_rounding(tree))
-    assert set(parameters["parameter"].values) == set(expected.gram)
-    for name in expected.gram:
-        at = parameters.sel(parameter=name)
-        if name in zero:
-            assert (at["gradient_gram"] == 0).all()
-            assert (at["gradient_sqnorm"] == 0).all()
-            continue
-        gram = oracle.scaled_gram_error(at["gradient_gram"].values, expected.gram[name])
-        norms = oracle.relative_error(at["gradient_sqnorm"].values, expected.squared_norms[name])
-        assert max(gram, norms) < TIGHT, f"{name} by {at['method'].item()}: {gram:.1e}, {norms:.1e}"
-
-
-def zero_to_rounding(tree) -> list[str]:
-    import json
-
-    return json.loads(tree.attrs["provenance"])["proof"]["zero_to_rounding"]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_examples_and_losses(case):
-    tree, expected = measured(case)
     examples = tree["examples"].to_dataset().isel(checkpoint=0)
     np.testing.assert_allclose(examples["loss"], expected.loss, rtol=TIGHT, atol=1e-12)
     zero = set(zero_to_rounding(tree))
@@ -85,7 +42,7 @@ def test_examples_and_losses(case):
 
 
 def test_rounding_is_not_gradient():
-    tree, _ = measured(next(c for c in CASES if c.name == "unused"))
+    tree, _ = measured(NAMED["unused"])
     assert "inner.bias" in zero_to_rounding(tree)
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     assert np.isnan(parameters["gradient_sqnorm"].sel(parameter="spare.weight")).all()
@@ -94,25 +51,28 @@ def test_rounding_is_not_gradient():
     assert np.isnan(layers["m_coherence"].sel(layer="spare"))
 
 
-def test_sums_to_the_batch_gradient():
+def of_real_numbers() -> list[Case]:
+    """The cases whose loss and gradients ``double()`` does not change."""
+    return [case for case in CASES if case.name not in ("caching", "complex-filter")]
+
+
+@pytest.mark.parametrize("case", variants(of_real_numbers(), lambda case: case.rules))
+def test_sums_to_the_batch_gradient(case):
     """The norm of the mean gradient of ``all`` is that of one ordinary backward pass."""
-    for case in CASES:
-        if case.name == "caching" or any(p.is_complex() for p in settled(case)[0].parameters()):
-            continue  # whose loss and gradients ``double()`` would change
-        model, inputs, targets = settled(case)
-        tree = analyze.measure(
-            model, analyze.ProbeSet(inputs, targets), precision="float64", device=DEVICE,
-            batch_norm="saved", folds=1,
-        )  # fmt: skip
-        model = model.double()
-        model.zero_grad(set_to_none=True)
-        oracle.cross_entropy(
-            oracle.call(model, oracle.as_dtype(inputs, torch.float64)), targets
-        ).backward()
-        grads = [p.grad.to_dense().flatten() for p in model.parameters() if p.grad is not None]
-        expected = float(torch.cat(grads).norm()) / len(targets)
-        found = float(tree["network"]["norm_of_mean_gradient"].sel(subset="all").item())
-        assert found == pytest.approx(expected, rel=TIGHT), case.name
+    model, inputs, targets = settled(case)
+    tree = analyze.measure(
+        model, analyze.ProbeSet(inputs, targets), precision="float64", device=DEVICE,
+        batch_norm="saved", folds=1,
+    )  # fmt: skip
+    model = model.double()
+    model.zero_grad(set_to_none=True)
+    oracle.cross_entropy(
+        oracle.call(model, oracle.as_dtype(inputs, torch.float64)), targets
+    ).backward()
+    grads = [p.grad.to_dense().flatten() for p in model.parameters() if p.grad is not None]
+    expected = float(torch.cat(grads).norm()) / len(targets)
+    found = float(tree["network"]["norm_of_mean_gradient"].sel(subset="all").item())
+    assert found == pytest.approx(expected, rel=TIGHT)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -138,7 +98,7 @@ def test_one_fold_gives_no_standard_error():
 
 
 def test_the_model_is_left_as_it_was():
-    model, inputs, targets = settled(next(c for c in CASES if c.name == "called-twice"))
+    model, inputs, targets = settled(NAMED["called-twice"])
     model.train()
     model.norm.eval()
     model.inner.weight.requires_grad_(False)

@@ -14,9 +14,10 @@ from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import ALONE, RULES
 from analyze.runs.check import check
 from analyze.runs.job import Options
+from tests.agreement import assert_agrees, expected_of, with_probes
+from tests.cases import NAMED
 from tests.conftest import TinyRun
-from tests.test_engine import assert_agrees, expected_of, with_probes
-from tests.test_proof import case_of, exchange
+from tests.test_proof import exchange
 
 SETTINGS = {"precision": "float64", "folds": 2, "batch_norm": "saved", "device": "cpu"}
 
@@ -49,27 +50,27 @@ def failing(*arguments):
 @pytest.mark.usefixtures("rules_may_fail")
 def test_the_cause_is_among_the_warnings(name, function, told, monkeypatch):
     exchange(monkeypatch, RULES[function], failing)
-    model, probes = with_probes(case_of(name))
+    model, probes = with_probes(NAMED[name])
     tree = analyze.measure(model, probes, **SETTINGS)
     assert warnings_of(tree) == [told]
-    assert_agrees(tree, expected_of(case_of(name)))
+    assert_agrees(tree, expected_of(NAMED[name]))
 
 
 @pytest.mark.usefixtures("rules_may_fail")
 def test_a_rule_that_fails_when_it_is_chosen_is_told(monkeypatch):
     monkeypatch.setitem(RULES[F.layer_norm].__dict__, "accepts", failing)
-    model, probes = with_probes(case_of("layer-norm"))
+    model, probes = with_probes(NAMED["layer-norm"])
     tree = analyze.measure(model, probes, **SETTINGS)
     assert warnings_of(tree) == [
         "body.0.weight, body.0.bias: not measured by layer_norm: KeyError: 'no such argument'"
     ]
-    assert_agrees(tree, expected_of(case_of("layer-norm")))
+    assert_agrees(tree, expected_of(NAMED["layer-norm"]))
 
 
 @pytest.mark.usefixtures("rules_may_fail")
 def test_what_fails_when_all_uses_are_there_is_told(monkeypatch):
     monkeypatch.setattr("analyze.gradients.step.batch.combined", failing)
-    model, probes = with_probes(case_of("linear"))
+    model, probes = with_probes(NAMED["linear"])
     tree = analyze.measure(model, probes, **SETTINGS)
     assert all("the rule linear failed: KeyError" in note for note in warnings_of(tree))
     assert set(tree["parameters"]["method"].values) == {"vmap(grad)"}
@@ -78,7 +79,7 @@ def test_what_fails_when_all_uses_are_there_is_told(monkeypatch):
 @pytest.mark.parametrize("member", ["forms", "accepts"])
 def test_in_tests_it_is_raised(member, monkeypatch):
     monkeypatch.setitem(RULES[F.layer_norm].__dict__, member, failing)
-    model, probes = with_probes(case_of("layer-norm"))
+    model, probes = with_probes(NAMED["layer-norm"])
     with pytest.raises(KeyError, match="no such argument"):
         analyze.measure(model, probes, **SETTINGS)
 
@@ -86,14 +87,14 @@ def test_in_tests_it_is_raised(member, monkeypatch):
 def test_a_rule_that_disagrees_with_autograd_is_told(monkeypatch):
     rule = RULES[F.linear]
     exchange(monkeypatch, rule, lambda call, dy: rule.forms(call, dy * 1.001))
-    model, probes = with_probes(case_of("linear"))
+    model, probes = with_probes(NAMED["linear"])
     (told,) = warnings_of(analyze.measure(model, probes, **SETTINGS))
     assert told.startswith("body.0.weight, body.0.bias, head.weight, head.bias: measured by vmap")
     assert told.endswith("as the method before disagreed with plain autograd")
 
 
 def test_what_vmap_cannot_follow_is_told():
-    model, probes = with_probes(case_of("custom-function"))
+    model, probes = with_probes(NAMED["custom-function"])
     (told,) = warnings_of(analyze.measure(model, probes, **SETTINGS))
     assert told.startswith("weight: measured one at a time, as vmap(grad) failed: RuntimeError:")
 

@@ -23,13 +23,11 @@ from safetensors.torch import save as as_safetensors
 from safetensors.torch import save_file
 
 from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
 from tests.conftest import assert_input_error, assert_three_facts, call, small_weights
-from tests.test_checkpoints import Calls
-
-WEIGHTS = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+from tests.hostile_files import WEIGHTS, Calls, archive
 
 
 def header(content: object, data: bytes = b"", size: int | None = None) -> bytes:
@@ -70,13 +68,6 @@ def test_false_safetensors(tmp_path, case):
 
 
 # --- zip archives
-
-
-def archive(path: Path, content: dict[str, bytes], compression=zipfile.ZIP_STORED) -> Path:
-    with zipfile.ZipFile(path, "w", compression) as file:
-        for name, data in content.items():
-            file.writestr(name, data)
-    return path
 
 
 def test_a_zip_bomb_is_not_opened(tmp_path, monkeypatch):
@@ -228,7 +219,7 @@ def test_trust_is_the_users_word_and_never_a_fallback(tmp_path):
     assert refused.problem is not None
     assert call("scan", str(run)).exit_code == 0
     assert not marker.exists()
-    (trusted,) = find(run, reading=Reading(trust_pickle=True)).checkpoints
+    (trusted,) = find(run, reading=ReadingOptions(trust_pickle=True)).checkpoints
     assert (trusted.problem, trusted.format) == (None, "torch, trusted pickle")
     assert marker.exists()
 

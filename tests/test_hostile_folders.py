@@ -13,7 +13,7 @@ import torch
 from analyze.checkpoints.finding import watch
 from analyze.checkpoints.finding.duplicates import without_duplicates
 from analyze.checkpoints.fitting.tensor_names import prefixes_of
-from analyze.checkpoints.reading import PLAIN
+from analyze.checkpoints.options import DEFAULTS
 from analyze.errors import MOST_CHARACTERS, InputError, out_of_memory
 from analyze.files import whole as whole_file
 from analyze.files.whole import drop_part, drop_parts_in, write_whole
@@ -201,7 +201,7 @@ def test_copies_are_found_by_reading_each_file_twice_at_most(tmp_path, monkeypat
     assert len(found.checkpoints) == len(names) // 2
     assert {o.why for o in found.left_out} == {f"the same weights as {n}.pt" for n in names[::2]}
     assert len(reads) <= 2 * len(names)
-    assert without_duplicates([], PLAIN) == ([], [])
+    assert without_duplicates([], DEFAULTS) == ([], [])
 
 
 STATES = {  # extra states of a copy, and whether it is told from the first, which has {"n": 1}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,24 +12,7 @@ import torch
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
 from tests.conftest import assert_three_facts
-from tests.test_checkpoints import Calls
-from tests.test_hostile import WEIGHTS
-
-
-def distributed(folder: Path, change) -> Path:
-    """A checkpoint whose metadata were changed."""
-    import warnings
-
-    import torch.distributed.checkpoint as dcp
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dcp.save({"model": WEIGHTS}, checkpoint_id=folder)
-        metadata = dcp.FileSystemReader(folder).read_metadata()
-    changed = change(metadata)
-    content = metadata if changed is None else changed
-    (folder / ".metadata").write_bytes(pickle.dumps(content))
-    return folder
+from tests.hostile_files import WEIGHTS, Calls, distributed
 
 
 def elsewhere(path: str):
@@ -121,7 +103,7 @@ def test_code_in_an_entry_that_is_no_tensor_is_not_run(tmp_path):
     )
     (folder / ".metadata").write_bytes(pickle.dumps(metadata))
     assert torch.equal(read_weights(folder)["weight"], WEIGHTS["weight"])
-    assert read_content(folder).step is None
+    assert read_content(folder).position.step is None
     assert not marker.exists()
 
 

@@ -17,8 +17,7 @@ from analyze.checkpoints.reading import read_content, read_weights
 from analyze.checkpoints.torch_files.pickles import load_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.errors import CheckpointError
-from tests.test_hostile import WEIGHTS, archive
-from tests.test_hostile_metadata import distributed
+from tests.hostile_files import WEIGHTS, archive, distributed
 
 
 def word(text: str) -> bytes:
@@ -72,18 +71,18 @@ def test_methods_of_a_dictionary_stay_and_its_versions_are_kept(tmp_path):
     state = torch.nn.Linear(3, 2).state_dict()
     state.items_saved = 3
     torch.save(state, tmp_path / "step_1.pt")
-    found, _ = load_values(tmp_path / "step_1.pt")
+    found = load_values(tmp_path / "step_1.pt")
     assert type(found) is collections.OrderedDict
     assert vars(found) == {"_metadata": state._metadata}
     evil = b"\x80\x02ccollections\nOrderedDict\n)R}" + word("items") + b"Nsb."
     torch_file(tmp_path / "step_2.pt", evil)
-    assert vars(load_values(tmp_path / "step_2.pt")[0]) == {}
+    assert vars(load_values(tmp_path / "step_2.pt")) == {}
 
 
 def test_names_are_words_and_records_hold_what_was_saved():
     found = Machine(
         io.BytesIO(pickle.dumps(pathlib.PurePosixPath("a/b"), 4)),
-        lambda name: Name(name, lambda *words: Record(name, words)),
+        lambda name: Name(name, lambda *words: Record(name, *words)),
     ).load()
     assert (found.name, found.arguments) == ("pathlib.PurePosixPath", ("a", "b"))
 
@@ -126,7 +125,7 @@ def test_what_would_hang_fill_memory_or_run_is_damage(tmp_path, case):
     body = b"\x80\x02}" + word("x") + BOUNDED[case] + b"s."
     path = torch_file(tmp_path / "step_1.pt", body)
     if case == "a memo of any size":  # a place in a dictionary
-        assert load_values(path)[0] == {"x": None}
+        assert load_values(path) == {"x": None}
         return
     with pytest.raises(CheckpointError) as error:
         read_content(path)
@@ -178,8 +177,8 @@ def test_an_unknown_name_is_none():
 
 def test_weights_are_read_and_not_mapped(tmp_path):
     """A file that is cut off while it is mapped would end the program."""
-    from analyze.checkpoints.reading import open_checkpoint
-    from analyze.checkpoints.state import parts_of
+    from analyze.checkpoints.layouts.table import open_checkpoint
+    from analyze.checkpoints.state import kinds_of_weights
 
     content = {"w": torch.randn(200, 300), "b": torch.randn(3)}
     for name in ("step_1.pt", "step_1.safetensors"):
@@ -191,12 +190,12 @@ def test_weights_are_read_and_not_mapped(tmp_path):
             save_file(content, path)
         weights = read_weights(path)
         opened = open_checkpoint(path)
-        part = parts_of(opened.state).model
+        kept = kinds_of_weights(opened.state).model
         with path.open("r+b") as file:
             file.truncate(1000)
         assert torch.equal(weights["w"], content["w"])
         with pytest.raises(CheckpointError, match="cannot be read"):
-            opened.load(part)
+            opened.load(kept)
 
 
 def test_tensors_that_share_values_go_on_to_do_so(tmp_path):

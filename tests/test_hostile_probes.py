@@ -31,6 +31,7 @@ def test_a_full_disk_leaves_the_older_file(tmp_path, monkeypatch):
     command = ("probes", "build", str(out), "--data", str(tmp_path / "d.npz"))
     assert call(*command).exit_code == 0
     before = out.read_bytes()
+    command = (*command, "--overwrite")
 
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

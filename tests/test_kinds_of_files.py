@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from analyze.checkpoints.finding.discovery import NoCheckpointsError, find_checkpoints, select
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.checkpoint import NoCheckpointsError
+from analyze.checkpoints.finding.discovery import find
+from analyze.checkpoints.finding.selection import select
+from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_weights
+from tests.checkpoint_files import assert_weights, found, save, weights
 from tests.conftest import assert_three_facts
-from tests.test_layouts import assert_weights, found, save, weights
 
 # --- shards
 
@@ -133,7 +135,7 @@ def test_a_name_with_brackets_is_meant_as_it_stands(tmp_path):
     for step in (1, 2):
         save(tmp_path / f"[run 1] step={step}.pt", weights(step))
     save(tmp_path / "x step=3.pt", weights(3))
-    checkpoints = find_checkpoints(tmp_path)
+    checkpoints = find(tmp_path).checkpoints
     (only,) = select(checkpoints, "[run 1] step=2.pt")
     assert only.step == 2
     with pytest.raises(NoCheckpointsError) as error:
@@ -163,4 +165,4 @@ def test_what_is_no_other_network_is_no_rival(tmp_path, other):
     save(tmp_path / "step_1.pt", {"model": state, "weights": other or state})
     (only,) = found(tmp_path)
     assert_weights(only, weights(1))
-    assert read_weights(only.path, Reading()).keys() == state.keys()
+    assert read_weights(only.path, ReadingOptions()).keys() == state.keys()

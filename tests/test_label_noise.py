@@ -10,14 +10,7 @@ import torch
 
 from analyze.probes import read_probes
 from tests.conftest import COUNT, assert_input_error, call
-from tests.test_probes_build import (
-    SCALED,
-    build,
-    fashion_mnist,
-    folder_of_images,
-    saved,
-    subset_of,
-)  # fmt: skip
+from tests.data_sources import SCALED, build, fashion_mnist, folder_of_images, saved, subset_of
 
 
 def cifar_n(found) -> str:
@@ -127,7 +120,7 @@ WRONG_NOISE = {
 
 @pytest.mark.parametrize("case", WRONG_NOISE)
 def test_noise_that_does_not_fit(data, case):
-    from tests.test_checkpoints import Calls
+    from tests.hostile_files import Calls
 
     saved(np.zeros(3), "short.npy")
     saved(np.full(COUNT, 7), "sevens.npy")
@@ -201,7 +194,7 @@ def test_labels_that_agree_by_chance_are_told(data):
     true, other = draw.integers(0, 10, (2, 500))
     for given, told in ((other, True), (true, False), (np.where(other < 8, other, true), False)):
         np.savez("data.npz", inputs=np.zeros((500, 2), np.float32), targets=given, y_true=true)
-        result = call("probes", "build", "out.safetensors", "--data", "data.npz")
+        result = call("probes", "build", "out.safetensors", "--overwrite", "--data", "data.npz")
         assert result.exit_code == 0
         assert ("as by chance" in result.stdout) == told
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -13,51 +11,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.fitting.fit import fit
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.layouts.table import LAYOUTS
 from analyze.checkpoints.reading import read_weights
 from analyze.checkpoints.scan import scan
-
-FOREIGN = pytest.mark.filterwarnings("ignore")  # what other libraries warn of
-
-
-def net(seed: int = 0, width: int = 3) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Linear(width, 2))
-
-
-def weights(seed: int = 0) -> dict[str, torch.Tensor]:
-    return net(seed).state_dict()
-
-
-def save(path: Path, content) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
-    return path
-
-
-def known(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def found(run: Path, **reading) -> list[Checkpoint]:
-    return find(run, reading=Reading(**reading)).checkpoints
-
-
-def reasons(run: Path, **reading) -> dict[str, str]:
-    return {one.name: one.why for one in find(run, reading=Reading(**reading)).left_out}
-
-
-def assert_weights(checkpoint: Checkpoint, expected, **reading) -> None:
-    """Equal to what was saved, tensor by tensor, after the strict fit to a model of other ones."""
-    assert checkpoint.problem is None, str(checkpoint.problem)
-    model = net(99)
-    fit(model, read_weights(checkpoint.path, Reading(**reading)), checkpoint.name, "net")
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, expected[name]), name
-
+from tests.checkpoint_files import (
+    FOREIGN,
+    assert_weights,
+    found,
+    hugging_face,
+    known,
+    net,
+    reasons,
+    save,
+    weights,
+)
 
 # --- made by the real library
 
@@ -379,28 +346,6 @@ def test_composer(tmp_path):
     assert why["ep1-ba20-rank1.pt"] == "the file of another rank; rank 0 is read"
 
 
-def hugging_face(folder: Path, step: int | None, content, *, shards: int = 1, kind="safetensors"):
-    """A checkpoint directory of the Trainer, as its documentation lays it out."""
-    folder.mkdir(parents=True)
-    names = list(content)
-    stem, suffix = ("model", kind) if kind == "safetensors" else ("pytorch_model", kind)
-    write = save_file if kind == "safetensors" else torch.save
-    if shards == 1:
-        write(content, folder / f"{stem}.{suffix}")
-    else:
-        where = {}
-        for k in range(shards):
-            part = f"{stem}-{k + 1:05d}-of-{shards:05d}.{suffix}"
-            write({n: content[n] for n in names[k::shards]}, folder / part)
-            where |= dict.fromkeys(names[k::shards], part)
-        index = {"metadata": {"total_size": 1}, "weight_map": where}
-        (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index))
-    torch.save({"state": {}}, folder / "optimizer.pt")
-    if step is not None:
-        state = {"global_step": step, "epoch": step / 500, "log_history": []}
-        (folder / "trainer_state.json").write_text(json.dumps(state))
-
-
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_hugging_face_directories(tmp_path, kind, shards):
@@ -499,3 +444,39 @@ def test_a_compiled_model_and_an_averaged_one(tmp_path):
     first, second = found(tmp_path)
     assert_weights(first, weights(4))
     assert_weights(second, weights(4), weights="ema")
+
+
+# --- the table
+
+
+def distributed(folder: Path) -> None:
+    torch.distributed.checkpoint.save({"model": weights()}, checkpoint_id=folder, no_dist=True)
+
+
+EXAMPLES = {
+    "distributed": lambda run: distributed(run / "step_5"),
+    "shards": lambda run: hugging_face(run / "step_5", None, weights(), shards=2),
+    "safetensors": lambda run: save_file(weights(), run / "step_5.safetensors"),
+    "torch": lambda run: save(run / "step_5.pt", weights()),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@FOREIGN
+def test_every_layout_is_recognised_read_and_explained(tmp_path, layout):
+    EXAMPLES[layout.name](tmp_path)
+    (only,) = found(tmp_path)
+    assert layout.name in only.format
+    assert only.step == 5
+    assert_weights(only, weights())
+    page = Path(__file__).parents[1] / "docs" / "checkpoints.md"
+    assert f"- {layout.on_disk}\n" in page.read_text(encoding="utf-8")
+
+
+def test_a_directory_of_no_layout_says_which_there_are(tmp_path):
+    save(tmp_path / "step_5" / "weights" / "a.pt", weights())
+    (tmp_path / "list.csv").write_text("checkpoint,step\nstep_5,5\n")
+    (only,) = found(tmp_path, manifest=tmp_path / "list.csv")
+    assert only.problem.what == "the directory is no checkpoint"
+    for layout in LAYOUTS:
+        assert (layout.on_disk in only.problem.expected) == (layout.mark is not None)

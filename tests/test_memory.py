@@ -9,12 +9,13 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import engine as engine_module
+from analyze.gradients import planner
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.device.memory import Memory, out_of_memory
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
+from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.step import forward
 from analyze.gradients.step.forward import losses_at
@@ -101,33 +102,34 @@ def test_what_never_fits_is_refused_with_what_to_type(room):
 
 
 def test_on_a_device_the_sums_go_to_host_memory_before_that():
-    memory = Memory(torch.device("cuda"), [], batch_size=4)
-    seen = []
+    memory = Memory(torch.device("cuda"), batch_size=4)
+    seen, notes = [], []
     for _ in range(5):
-        memory.lower(30, 1 << 28)
+        memory, note = memory.lowered(30, 1 << 28)
         seen.append((memory.batch_size, memory.host_sums))
+        notes.append(note)
     assert seen == [(2, False), (1, False), (4, True), (2, True), (1, True)]
-    assert memory.notes[2] == (
+    assert notes[2] == (
         "out of memory: the cells' sums (30 GiB or more) in host memory from then on, and "
         "batches of 4 again"
     )
     with pytest.raises(analyze.InputError, match="does not fit into memory"):
-        memory.lower(30, 1 << 28)
+        memory.lowered(30, 1 << 28)
 
 
 def test_sums_in_host_memory_give_the_same_numbers():
     engine = prepared()
     on_device = engine.measure(model())
-    engine.memory.host_sums = True
+    engine.adopt(engine.state() | {"host_sums": True})
     assert on_device.gram.tobytes() == engine.measure(model()).gram.tobytes()
     assert circumstances(engine, "cross_entropy")["cell_sums"] == "host memory"
 
 
 def test_the_plan_is_proven_again_after_a_fallback(room, monkeypatch):
     engine = prepared()
-    proofs, prove = [], Engine._prove
+    proofs, prove = [], planner.prove
     monkeypatch.setattr(
-        Engine, "_prove", lambda *arguments: (proofs.append(None), prove(*arguments))[1]
+        planner, "prove", lambda *arguments: (proofs.append(None), prove(*arguments))[1]
     )
     engine.measure(model())
     assert not proofs
@@ -140,24 +142,24 @@ def test_what_a_second_proof_throws_over_is_measured_again(room, monkeypatch):
     """A fallback whose proof finds a method wrong: the numbers are by the method after that."""
     engine = prepared()
     name = next(iter(engine.plan.methods))
-    proofs, prove = [], Engine._prove
+    proofs, prove = [], planner.prove
 
-    def throws_over(self, *arguments):
+    def throws_over(*arguments):
         proofs.append(None)
-        prove(self, *arguments)
-        self.plan = self.plan.demoted({name})
+        plan, proof = prove(*arguments)
+        return plan.demoted({name}), proof
 
-    monkeypatch.setattr(Engine, "_prove", throws_over)
-    measured, observed = [], Engine._observed
+    monkeypatch.setattr(planner, "prove", throws_over)
+    measured, observed = [], Measurer.observed
     monkeypatch.setattr(
-        Engine,
-        "_observed",
+        Measurer,
+        "observed",
         lambda *arguments: measured.append(observed(*arguments)) or measured[-1],
     )
     room(3)
     engine.measure(model())
     assert len(proofs) == 1
-    assert engine.plan.methods[name] == "vmap(grad)"
+    assert str(engine.plan.methods[name]) == "vmap(grad)"
     assert len(measured) == 2  # once before, once after
 
 
@@ -165,7 +167,7 @@ def test_a_pass_that_cannot_be_made_smaller_is_told(monkeypatch):
     def fails(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine_module, "prove", fails)
+    monkeypatch.setattr(planner, "prove", fails)
     with pytest.raises(analyze.InputError, match="the model does not fit into memory"):
         measured()
 

@@ -221,7 +221,7 @@ def test_transformers_has_no_other_name(tiny):
 
 def test_checkpoints_of_different_models(tmp_path):
     from analyze.models.configs import config_of
-    from tests.test_layouts import found, hugging_face, weights
+    from tests.checkpoint_files import found, hugging_face, weights
 
     for step, width in ((1, 8), (2, 16)):
         hugging_face(tmp_path / f"checkpoint-{step}", step, weights(step))

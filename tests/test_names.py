@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.finding.discovery import select
 from analyze.checkpoints.finding.one_run import several_runs
+from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.finding.series import in_order, in_order_with_deleted, remarks
-from analyze.checkpoints.naming.file_names import Named, read_names, tokens_in_name
+from analyze.checkpoints.naming.file_names import NameNumbers, read_names
+from tests.checkpoint_files import found, known, save, weights
 from tests.conftest import assert_input_error, call
-from tests.test_layouts import found, known, save, scan, weights
+from tests.test_layouts import scan
 
 STEPS = {
     "thousands": (["ckpt_750", "ckpt_5k", "ckpt_10k", "ckpt_1m"], [750, 5000, 10_000, 1_000_000]),
@@ -225,7 +226,7 @@ def test_tokens_are_an_order_but_no_step(tmp_path):
     assert [(known(c.step), c.tokens) for c in checkpoints] == [
         (None, 1e9), (None, 9e9), (None, 1e10),
     ]  # fmt: skip
-    assert tokens_in_name("step-001000-2BT.pt") == (2e9, "name NBT")
+    assert read_names(["step-001000-2BT.pt"])["step-001000-2BT.pt"].tokens == 2e9
 
 
 def test_two_rules_that_read_different_steps_are_both_named(tmp_path):
@@ -348,7 +349,7 @@ def test_large_steps_are_shown_with_all_their_digits(tmp_path):
 # --- any series at all
 
 
-def checkpoint(name: str, said: Named) -> Checkpoint:
+def checkpoint(name: str, said: NameNumbers) -> Checkpoint:
     numbers = (math.nan if x is None else x for x in (said.step, said.epoch))
     order = math.nan if said.order is None else said.order
     return Checkpoint(

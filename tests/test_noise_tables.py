@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import InputError
 from analyze.probes import read_probes
 from analyze.probes.freezing.data import Examples, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
 from analyze.probes.freezing.tables import as_table, read_csv, read_json, read_words, typed
+from tests.checkpoint_files import save, weights
 from tests.conftest import assert_three_facts, call
-from tests.test_layouts import save, weights
-from tests.test_probes_build import folder_of_images
+from tests.data_sources import folder_of_images
 
 N = 12
 TARGETS = np.arange(N) % 4
@@ -408,5 +408,5 @@ def test_a_manifest_saved_by_excel(tmp_path):
     save(tmp_path / "run" / "a.pt", weights(1))
     path = tmp_path / "list.csv"
     path.write_bytes(codecs.BOM_UTF8 + b"checkpoint,step\r\na.pt,7\r\n")
-    (only,) = find(tmp_path / "run", reading=Reading(manifest=path)).checkpoints
+    (only,) = find(tmp_path / "run", reading=ReadingOptions(manifest=path)).checkpoints
     assert only.step == 7

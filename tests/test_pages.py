@@ -13,7 +13,7 @@ from analyze.comparison import page as comparison_page
 from analyze.reports import page as report_page
 from tests.browser import Reader, chromium
 from tests.comparisons import make_comparison
-from tests.test_figures import STEPS, make_tree, with_chance
+from tests.trees import STEPS, make_tree, with_chance
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 LAYERS = ("conv1", "bn1", "fc")

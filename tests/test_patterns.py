@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import engine as engine_module
+from analyze.gradients import planner
 from analyze.gradients.calibrate import learning
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
-from analyze.gradients.plan import merged
+from analyze.gradients.plan import Method
+from tests.agreement import SETTINGS, assert_agrees, measured, with_probes
 from tests.cases import OF_THE_BATCH, Case
-from tests.test_engine import SETTINGS, assert_agrees, measured, with_probes
 
 CASE = {case.name: case for case in OF_THE_BATCH}
 
@@ -43,19 +43,19 @@ def engine_of(case: Case, batch_size: int = 2) -> tuple[Engine, torch.nn.Module]
 def test_a_pattern_is_proven_before_it_is_used(monkeypatch):
     """It is compared with autograd on examples that make its calls."""
     learned, proven = [], []
-    otherwise, prove = engine_module.otherwise, engine_module.prove
+    otherwise, prove = planner.otherwise, planner.prove
 
     def watched(*arguments):
         found = otherwise(*arguments)
         learned.append((len(found.plan.patterns), found.examples[0].tensors["length"].tolist()))
         return found
 
-    def proving(replica, inputs, targets, loss, plan, *others):
-        proven.append((len(plan.patterns), inputs.tensors["length"].tolist()))
-        return prove(replica, inputs, targets, loss, plan, *others)
+    def proving(autograd, examples, plan, proof):
+        proven.append((len(plan.patterns), examples.inputs.tensors["length"].tolist()))
+        return prove(autograd, examples, plan, proof)
 
-    monkeypatch.setattr(engine_module, "otherwise", watched)
-    monkeypatch.setattr(engine_module, "prove", proving)
+    monkeypatch.setattr(planner, "otherwise", watched)
+    monkeypatch.setattr(planner, "prove", proving)
     engine, model = engine_of(CASE["to-the-longest"], batch_size=1)
     engine.prepare([model])
     engine.measure(with_probes(CASE["to-the-longest"])[0])
@@ -105,7 +105,7 @@ def test_a_resumed_run_learns_the_patterns_again(case: Case):
 
 
 def test_threads_learn_patterns_as_one_does(monkeypatch):
-    monkeypatch.setattr(engine_module, "worthwhile_shares", lambda *arguments: 2)
+    monkeypatch.setattr(planner, "worthwhile_shares", lambda *arguments: 2)
     monkeypatch.setattr(Engine, "divide", lambda self, *arguments: setattr(self, "threads", 2))
     for case in OF_THE_BATCH:
         tree, expected = measured(case, batch_size=1)
@@ -114,12 +114,27 @@ def test_threads_learn_patterns_as_one_does(monkeypatch):
 
 
 def test_methods_that_hold_in_several_patterns():
+    def merged(first: str, second: str) -> str:
+        return str(Method.parse(first).merged(Method.parse(second)))
+
     ours = {"a": "linear", "b": "linear", "c": "never used", "d": "vmap(grad)", "e": "mul, derived"}
     theirs = {"a": "matmul", "b": "never used", "c": "add", "d": "linear", "e": "one at a time"}
-    assert merged(ours, theirs) == {
+    assert {name: merged(text, theirs[name]) for name, text in ours.items()} == {
         "a": "linear + matmul", "b": "linear", "c": "add", "d": "vmap(grad)", "e": "one at a time",
     }  # fmt: skip
-    assert merged({"a": "mul, derived"}, {"a": "linear"}) == {"a": "mul + linear, derived"}
+    assert merged("mul, derived", "linear") == "mul + linear, derived"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "linear", "embedding + linear", "mul + linear, derived", "linear, rows traced",
+        "autograd of one call, masked", "autograd of one call, masked, derived, rows traced",
+        "vmap(grad)", "one at a time", "never used",
+    ],
+)  # fmt: skip
+def test_methods_are_read_back_from_their_words(text):
+    assert str(Method.parse(text)) == text
 
 
 def test_masks_of_transformers():

@@ -9,46 +9,19 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from analyze.errors import InputError
-from analyze.probes import ProbeSet, read_probes, write_probes
+from analyze.probes import ProbeSet, write_probes
 from analyze.probes.facts import duplicates
+from analyze.probes.file import read_probes
 from analyze.probes.freezing.data import examples_of
 from analyze.probes.freezing.noise import labels_of
 from analyze.probes.freezing.recipe import Recipe, build_probes
 from analyze.probes.freezing.selection import choose
 from analyze.probes.freezing.transforms import Transforms
 from tests.conftest import COUNT, assert_input_error, call, small_probes
-
-SCALED = ["--mean", "0.5", "--std", "0.25"]
-
-
-def build(*options: str) -> ProbeSet:
-    result = call("probes", "build", "out.safetensors", *options)
-    assert result.exit_code == 0, result.stderr or result.exception
-    assert result.stdout.endswith("Wrote out.safetensors\n")
-    return read_probes(Path("out.safetensors"))
-
-
-def subset_of(probes: ProbeSet) -> list[str]:
-    return [probes.subset_names[code] for code in probes.subset]
-
-
-def saved(values, name: str) -> str:
-    """A file of these values, in the format of its name."""
-    path = Path(name)
-    if path.suffix == ".npy":
-        np.save(path, values)
-    elif path.suffix == ".pt":
-        torch.save(torch.as_tensor(values), path)
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(np.asarray(values).tolist()))
-    else:
-        path.write_text("\n".join(map(str, np.asarray(values).tolist())))
-    return name
-
+from tests.data_sources import SCALED, build, fashion_mnist, folder_of_images, saved, subset_of
 
 # --- sources
 
@@ -100,24 +73,6 @@ def test_an_array_file_may_bring_everything(data):
     assert by_source.columns["noise"].names == ("clean", "corrupted")
 
 
-def idx(path: Path, values: np.ndarray) -> None:
-    shape = b"".join(int(n).to_bytes(4, "big") for n in values.shape)
-    path.write_bytes(bytes([0, 0, 8, values.ndim]) + shape + values.astype(np.uint8).tobytes())
-
-
-def fashion_mnist(root: Path) -> dict[str, np.ndarray]:
-    """Files of Fashion-MNIST's format with few images of noise, for torchvision to read."""
-    folder = root / "FashionMNIST" / "raw"
-    folder.mkdir(parents=True)
-    draw, found = np.random.default_rng(3), {}
-    for part, count in (("train", 30), ("t10k", 20)):
-        images = draw.integers(0, 256, (count, 28, 28))
-        idx(folder / f"{part}-images-idx3-ubyte", images)
-        idx(folder / f"{part}-labels-idx1-ubyte", np.arange(count) % 10)
-        found[part] = images
-    return found
-
-
 def test_torchvision(data):
     images = fashion_mnist(Path("data"))
     probes = build(
@@ -134,14 +89,6 @@ def test_torchvision(data):
         assert sorted(half) == list(range(10))
     assert (probes.mean, probes.std) == ((0.5,), (0.25,))
     assert probes.columns["class"].names[9] == "Ankle boot"
-
-
-def folder_of_images(root: Path, sizes=((40, 30), (32, 50))) -> None:
-    for k, name in enumerate(("cat", "dog")):
-        (root / name).mkdir(parents=True)
-        for j, size in enumerate(sizes):
-            pixels = np.full((*size, 3), 40 * k + 10 * j, np.uint8)
-            Image.fromarray(pixels).save(root / name / f"{j}.png")
 
 
 def test_an_image_folder_with_evaluation_transforms(data):
@@ -290,6 +237,19 @@ def test_a_file_that_is_no_probe_file_is_left_alone(data):
     for wrong in ("gone/out.safetensors", "out.h5"):
         result = call("probes", "build", wrong, "--data", "data.npz")
         assert_input_error(result, "the probe file cannot be written", wrong)
+
+
+def test_a_probe_file_is_replaced_only_where_that_is_said(data):
+    command = ("probes", "build", "out.safetensors", "--data", "data.npz")
+    build("--data", "data.npz", "--seed", "1")
+    before = Path("out.safetensors").read_bytes()
+    refused = call(*command, "--seed", "2", "--per-subset", "3")
+    assert_input_error(refused, "such a file already", "out.safetensors", "--overwrite")
+    assert Path("out.safetensors").read_bytes() == before
+    assert call(*command, "--per-subset", "3", "--overwrite").exit_code == 0
+    assert len(read_probes(Path("out.safetensors"))) == 3
+    Path("out.safetensors").write_text("a year of work")
+    assert_input_error(call(*command, "--overwrite"), "this is not a probe file")
 
 
 def test_wrong_numbers_are_wrong_usage(data):

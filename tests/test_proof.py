@@ -33,23 +33,15 @@ from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule, weights
 from analyze.gradients.rules.rule import KEPT
 from analyze.gradients.step import batch
 from tests import oracle
-from tests.cases import CASES, Case
-from tests.test_engine import TIGHT, measured, zero_to_rounding
+from tests.agreement import TIGHT, measured, zero_to_rounding
+from tests.cases import CASES, NAMED, Case, rules_of
 
 ALL_RULES = {rule.name: rule for rule in (*RULES.values(), ALONE, MASKED)}
 
 
-def case_of(name: str) -> Case:
-    return next(case for case in CASES if case.name == name)
-
-
 def case_with(rule: str) -> Case:
     """The first case that requires a rule of some parameter."""
-    return next(c for c in CASES if any(rule in rules_of(m) for m in c.methods.values()))
-
-
-def rules_of(method: str) -> list[str]:
-    return method.removesuffix(", derived").split(" + ")
+    return next(c for c in CASES if rule in c.rules)
 
 
 def found_out(case: Case, of: Callable[[str], bool] = lambda method: True) -> None:
@@ -144,7 +136,7 @@ def test_an_ignored_option_is_found_out(function, options, name, monkeypatch):
     rule = RULES[function]
 
     exchange(monkeypatch, rule, ignoring(rule, **options))
-    found_out(case_of(name), lambda method: rule.name in rules_of(method))
+    found_out(NAMED[name], lambda method: rule.name in rules_of(method))
 
 
 def test_statistics_of_another_normalisation_are_found_out(monkeypatch):
@@ -157,7 +149,7 @@ def test_statistics_of_another_normalisation_are_found_out(monkeypatch):
         return rule.forms(replace(call, arguments=call.arguments | {KEPT: other}), dy)
 
     exchange(monkeypatch, rule, broken)
-    found_out(case_of("layer-norm-eps"), lambda method: rule.name in rules_of(method))
+    found_out(NAMED["layer-norm-eps"], lambda method: rule.name in rules_of(method))
 
 
 @pytest.mark.usefixtures("rules_may_fail")  # other shapes do not fit
@@ -168,7 +160,7 @@ def test_a_rule_that_takes_what_it_should_not_is_found_out(name, monkeypatch):
         rule = RULES[function]
         for each in rule.functions:
             monkeypatch.setitem(RULES, each, replace(rule, accepts=lambda call: True))
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 def without_cross_terms(form_list: list[Form]) -> Form:
@@ -192,7 +184,7 @@ def without_cross_terms(form_list: list[Form]) -> Form:
 )
 def test_a_missing_cross_term_is_found_out(name, monkeypatch):
     monkeypatch.setattr(batch, "combined", without_cross_terms)
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 def test_wrong_inner_products_of_a_tied_table_are_found_out(monkeypatch):
@@ -201,18 +193,18 @@ def test_wrong_inner_products_of_a_tied_table_are_found_out(monkeypatch):
         "analyze.gradients.forms.combination.inner_products",
         lambda rows, outer: torch.zeros(rows.count, dtype=torch.float64),
     )
-    found_out(case_of("tied-embedding"))
+    found_out(NAMED["tied-embedding"])
 
 
 def test_a_part_put_in_the_wrong_place_is_found_out(monkeypatch):
     put = Placed._put
     monkeypatch.setattr(Placed, "_put", lambda self, values: put(self, values).roll(1, 0))
-    found_out(case_of("attention-cross"))
+    found_out(NAMED["attention-cross"])
 
 
 def test_parts_that_overlap_taken_for_apart_are_found_out(monkeypatch):
     monkeypatch.setattr(Sum, "algorithms", ("apart",))
-    found_out(case_of("tied-transposed"))
+    found_out(NAMED["tied-transposed"])
 
 
 @pytest.mark.parametrize("name", ["weight-norm", "low-rank", "tables", "spectral-norm"])
@@ -225,7 +217,7 @@ def test_a_derived_weight_taken_for_the_parameter_is_found_out(name, monkeypatch
         return Explicit(values * 0.5)
 
     monkeypatch.setattr(weights, "PulledBack", unpulled)
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])
@@ -239,7 +231,7 @@ def test_a_wrong_rewrite_is_found_out(name, monkeypatch):
     function = getattr(torch, name)
     equivalent = partial(recurrent._stack_of_layers, broken)
     monkeypatch.setitem(rewrites.REWRITES, function, equivalent)
-    found_out(case_of(name))
+    found_out(NAMED[name])
 
 
 def test_the_proof_is_in_the_provenance():
@@ -252,7 +244,7 @@ def test_the_proof_is_in_the_provenance():
 
 
 def test_dead_unused_and_rounding_are_told_apart():
-    tree, _ = measured(next(c for c in CASES if c.name == "unused"))
+    tree, _ = measured(NAMED["unused"])
     proof = json.loads(tree.attrs["provenance"])["proof"]
     assert proof["zero_to_rounding"] == ["inner.bias"]
     assert "spare.weight" not in proof["unproven"]

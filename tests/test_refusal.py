@@ -159,8 +159,8 @@ def test_a_backward_pass_that_is_wrong_for_a_batch_of_one_is_no_judge(method, mo
     """Finite differences side with the example beside itself, and so the numbers are right."""
     if method == "one at a time":
         monkeypatch.setattr(calibration, "meetings", lambda *_: None)
-        monkeypatch.setattr(plan, "VMAP", "one at a time")
-        monkeypatch.setattr(calibration, "VMAP", "one at a time")
+        monkeypatch.setattr(plan, "VMAP", plan.ONE_AT_A_TIME)
+        monkeypatch.setattr(calibration, "VMAP", plan.ONE_AT_A_TIME)
     torch.manual_seed(0)
     model, x = WrongFor(only_alone), vectors()
     probes = analyze.ProbeSet(x, torch.arange(EXAMPLES) % 3)

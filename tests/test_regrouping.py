@@ -13,10 +13,13 @@ import xarray as xr
 import analyze
 from analyze import statistics
 from analyze.errors import InputError
-from analyze.gradients import engine
+from analyze.gradients import planner
 from analyze.gradients.step import batch
 from analyze.probes import Cells, write_probes
 from analyze.probes.subsets import Column
+from analyze.statistics.regrouping import layer_groups
+from analyze.statistics.variables import VARIABLES
+from analyze.statistics.warnings import FLAGS
 from tests.conftest import TinyRun, assert_input_error, make_run, small_probes, small_weights
 
 COUNT = 120
@@ -57,7 +60,7 @@ def kind_run(tmp_path_factory) -> TinyRun:
 def nothing_timed() -> Iterator[None]:
     """Every run takes the same algorithms and batch size, and so gives the same bits."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (batch, engine):
+        for module in (batch, planner):
             patch.setattr(module, "fastest", lambda ways, **others: min(ways))
         yield
 
@@ -210,6 +213,31 @@ def test_names_that_do_not_exist_are_refused(tree, options, found):
     with pytest.raises(InputError) as error:
         statistics.coherence(tree, **options)
     assert found in error.value.found
+
+
+@pytest.mark.parametrize(
+    ("layers", "fix"),
+    [
+        ("layer", 'layers="layers"'),
+        ("net", 'layers="network"'),
+        ({"x": ["block1.conv3"]}, 'layers={"group": ["block1.conv2"]}'),
+        ({"x": ["block9.*"]}, 'layers={"group": ["block2.*"]}'),
+        ({"x": ["nothing like it"]}, 'layers={"group": ["conv1"]}'),
+    ],
+)
+def test_the_layer_most_like_an_unknown_one_is_proposed(layers, fix):
+    names = ["conv1", "block1.conv2", "block2.conv2", "fc"]
+    with pytest.raises(InputError) as error:
+        layer_groups(names, layers)
+    assert error.value.fix == fix
+
+
+def test_every_variable_has_its_own_words_and_unit(tree):
+    for group in ("network", "layers"):
+        for name, values in tree[group].data_vars.items():
+            if name != FLAGS:
+                attributes = {k: v for k, v in values.attrs.items() if k != "size"}
+                assert attributes == VARIABLES[name].attributes, name
 
 
 @pytest.mark.parametrize("cells", ["colour", "kind,kind", "fold"])

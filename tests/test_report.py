@@ -28,7 +28,7 @@ from analyze.reports.summary import (
     subset_summaries,
 )
 from analyze.statistics.warnings import describe, marks_of
-from tests.test_figures import STEPS, make_tree, with_chance
+from tests.trees import STEPS, make_tree, with_chance
 
 DASH = "\N{EN DASH}"
 EVIL = '<script>alert("x")</script>'

@@ -19,7 +19,7 @@ from torch.nn.utils import prune
 
 import analyze
 from tests import oracle
-from tests.test_engine import assert_agrees
+from tests.agreement import assert_agrees
 
 EXAMPLES = 6
 SETTINGS = {

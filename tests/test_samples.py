@@ -15,7 +15,7 @@ import torch
 import analyze
 from analyze.checkpoints.scan import scan
 from analyze.models.builtin import SmallResNet
-from tests.comparison import (
+from tests.against_oracle import (
     Verdict,
     errors_of_oracle,
     errors_of_tree,

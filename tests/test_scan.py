@@ -10,7 +10,7 @@ import torch
 
 import analyze
 from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import InputError
 from tests.conftest import NAMES, assert_input_error, call, small_weights
 
@@ -26,7 +26,7 @@ def test_a_manifest_goes_before_everything_else(tiny):
     path = manifest(
         tiny.path, "checkpoint,step,epoch,tokens\nrecovery-1-2.pt,20,1.5,\nstep_9.pt,10,,3e9\n"
     )
-    found = find(tiny.path, reading=Reading(manifest=path))
+    found = find(tiny.path, reading=ReadingOptions(manifest=path))
     assert [(c.name, c.step, c.step_rule) for c in found.checkpoints] == [
         ("step_9.pt", 10, "manifest"), ("recovery-1-2.pt", 20, "manifest"),
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def test_a_pattern_for_steps_goes_before_what_files_say(tmp_path):
         content = {"model": small_weights(k), "step": 1}
         torch.save(content, tmp_path / f"mates-{step // 1000}k-e{k + 3}.pt")
     pattern = r"mates-(?P<step>\d+)k-e(?P<epoch>\d+)"
-    found = find(tmp_path, reading=Reading(step_regex=pattern)).checkpoints
+    found = find(tmp_path, reading=ReadingOptions(step_regex=pattern)).checkpoints
     assert [(c.step, c.epoch, c.step_rule) for c in found] == [
         (40, 3, "--step-regex"), (80, 4, "--step-regex"),
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def test_a_pattern_that_finds_nothing(tiny, pattern):
 
 def test_there_are_two_kinds_of_weights():
     with pytest.raises(InputError, match="no such weights"):
-        Reading(weights="average")
+        ReadingOptions(weights="average")
 
 
 @pytest.mark.parametrize("rule", ["head", "=fc", "head=", "head=fc.*"])
@@ -149,9 +149,9 @@ def test_weights_at_a_key_that_is_not_known(tiny, case):
     assert provenance["reading"] == {"weights_key": other}
     assert {c["weights_key"] for c in provenance["checkpoints"]} == {other}
     assert_input_error(tiny.run("--weights-key", first), "another configuration", "weights key")
-    average = find(tiny.path, reading=Reading(weights="ema", weights_key=first)).checkpoints
+    average = find(tiny.path, reading=ReadingOptions(weights="ema", weights_key=first)).checkpoints
     assert {(c.weights, c.weights_key) for c in average} == {("ema", first)}
-    (missing, *_) = find(tiny.path, reading=Reading(weights_key="net")).checkpoints
+    (missing, *_) = find(tiny.path, reading=ReadingOptions(weights_key="net")).checkpoints
     assert f"no tensors at net of {tiny.path / NAMES[0]}" in missing.problem.found
     assert missing.problem.fix.startswith(f"--weights-key KEY, one of {first}, {other}")
 

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 
 import analyze
+from analyze.results import seal
 from analyze.results.file import open_results
-from analyze.results.tree import seal
 from tests.conftest import assert_input_error, call
 
 

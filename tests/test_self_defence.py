@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients.engine import Engine
+from analyze.gradients.bench import Bench
 from analyze.gradients.threads import probe_batches
 from analyze.probes import write_probes
 from tests.conftest import NAMES, small_probes, small_weights
@@ -106,7 +106,7 @@ def square_root_run(tiny, *zeros: str):
 
 
 def test_a_gradient_that_is_not_finite_is_counted_by_layer_and_subset(tiny, monkeypatch):
-    monkeypatch.setattr(Engine, "_spread", lambda self, count: np.arange(min(count, 5)))
+    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(min(count, 5)))
     result = square_root_run(tiny, NAMES[1])
     assert result.exit_code == 4, result.stderr
     status = statuses(tiny)[NAMES[1]]
@@ -118,7 +118,7 @@ def test_a_gradient_that_is_not_finite_is_counted_by_layer_and_subset(tiny, monk
 
 
 def test_the_plan_is_not_made_on_a_checkpoint_without_finite_gradients(tiny, monkeypatch):
-    monkeypatch.setattr(Engine, "_spread", lambda self, count: np.arange(4, 4 + count))
+    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(4, 4 + count))
     result = square_root_run(tiny, NAMES[0])
     assert result.exit_code == 4, result.stderr
     assert provenance(tiny)["repeatable"] is True
@@ -126,7 +126,7 @@ def test_the_plan_is_not_made_on_a_checkpoint_without_finite_gradients(tiny, mon
 
 
 def test_a_gradient_that_the_proof_meets_is_no_fault_of_the_method(tiny, monkeypatch):
-    monkeypatch.setattr(Engine, "_spread", lambda self, count: np.arange(4, 4 + count))
+    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(4, 4 + count))
     result = square_root_run(tiny, NAMES[1])
     assert result.exit_code == 4, result.stderr
     assert statuses(tiny)[NAMES[1]].startswith("losses or gradients are not finite: ")

@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from analyze.checkpoints.finding.discovery import select
 from analyze.checkpoints.finding.one_run import several_runs
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.finding.selection import select
+from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.scan import scan
 from analyze.runs.job import Options, resolve
-from tests.conftest import assert_input_error, call
-from tests.test_layouts import (
+from tests.checkpoint_files import (
     FOREIGN,
     assert_weights,
     found,
@@ -25,7 +24,8 @@ from tests.test_layouts import (
     reasons,
     save,
     weights,
-)  # fmt: skip
+)
+from tests.conftest import assert_input_error, call
 
 # --- links, copies, order
 
@@ -175,7 +175,7 @@ def test_two_versions_of_lightning_are_not_one_series(tmp_path, tiny):
     listing = tmp_path / "list.csv"
     lines = [f"{c.name},{k}" for k, c in enumerate(found(run))]
     listing.write_text("\n".join(["checkpoint,step", *lines]))
-    options = replace(choice, checkpoints=None, reading=Reading(manifest=listing))
+    options = replace(choice, checkpoints=None, reading=ReadingOptions(manifest=listing))
     assert len(resolve(run, options).checkpoints) == 4
     assert "several runs" not in " ".join(scan(run, options.reading).warnings)
 

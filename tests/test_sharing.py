@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 import analyze
 from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
+from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate import estimate
 from analyze.gradients.calibrate.estimate import BatchTime
 from analyze.gradients.engine import Engine
@@ -36,11 +38,12 @@ from analyze.gradients.threads.turns import Turns
 from analyze.probes import ProbeSet
 from analyze.runs.check import check
 from analyze.runs.job import Options
+from tests.agreement import assert_agrees
+from tests.agreement import measured as case_measured
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays
-from tests.test_engine import assert_agrees
-from tests.test_engine import measured as case_measured
+from tests.nightly import variants
 from tests.test_memory import model
 
 SHARES = 2
@@ -83,7 +86,7 @@ def said(tree) -> dict:
 # --- one model
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
 def test_shares_agree_with_one_example_at_a_time(case):
     tree, expected = case_measured(case, batch_size=3, device="cpu")
     assert said(tree)["shares"] == SHARES
@@ -105,7 +108,8 @@ def test_batches_are_measured_by_threads_that_end(by):
 @pytest.mark.parametrize("count", [2, 5])
 def test_threads_give_the_bits_of_one(folds, precision, count):
     engine = shared_engine(folds=folds, precision=precision, batch_size=3)
-    engine.threads = engine.shares = count
+    engine.threads = count
+    engine._state = replace(engine.current, shares=count)
     alone = prepared(engine)
     assert alone.threads == 1
     assert_same_bits(engine.measure(model()), alone.measure(model()))
@@ -155,7 +159,7 @@ def shared_engine(**settings) -> Engine:
     engine = Engine(small_probes(60), build_loss("cross_entropy"), options)
     engine.threads = SHARES
     engine.prepare([model()])
-    assert engine.shares == SHARES
+    assert engine.current.shares == SHARES
     return engine
 
 
@@ -377,7 +381,6 @@ def test_a_replica_for_another_thread_shares_parameters_and_nothing_else():
 def test_a_method_that_fails_in_a_thread_gives_way_to_the_next(monkeypatch):
     engine = shared_engine(precision="float64")
     expected, measure_batch = engine.measure(model()), probe_batches.measure_batch
-    assert engine.plan is not None
     name = engine.plan.by_rule[0]
 
     def fails(replica, inputs, targets, loss, plan, *others):
@@ -403,12 +406,12 @@ def test_a_thread_without_memory_halves_the_batch(monkeypatch):
     monkeypatch.setattr(probe_batches, "measure_batch", limited)
     found = engine.measure(model())
     assert engine.batch_size == 3
-    assert engine.notes == ["out of memory: batches of 3 from then on"]
+    assert found.notes == ("out of memory: batches of 3 from then on",)
     np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-9, atol=1e-12)
 
 
 def test_losses_that_are_no_numbers_are_counted_over_all_shares(monkeypatch):
-    monkeypatch.setattr(Engine, "_spread", lambda self, count: np.arange(5, 5 + count))
+    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(5, 5 + count))
     probes = small_probes(60)
     probes.inputs[""][[3, 47]] = 3e38  # clean and held out, in the first and the last share
     engine = Engine(probes, build_loss("cross_entropy"), Settings("cpu", batch_size=7, folds=1))

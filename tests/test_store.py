@@ -12,8 +12,8 @@ import xarray as xr
 
 import analyze
 from analyze.errors import InputError
+from analyze.results import seal
 from analyze.results.file import check_writable, open_results, write_results
-from analyze.results.tree import seal
 from tests.conftest import NAMES, SUBSETS, small_probes
 
 COHERENCE = {

@@ -14,13 +14,13 @@ from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError
-from tests.test_hostile import WEIGHTS, archive
+from tests.hostile_files import WEIGHTS, archive
 
 
 def test_numbers_of_numpy_are_read_as_numbers(tmp_path):
     content = {"model": WEIGHTS, "global_step": np.int64(300), "epoch": np.float32(1.5)}
     torch.save(content, tmp_path / "step_1.pt")
-    read = read_content(tmp_path / "step_1.pt")
+    read = read_content(tmp_path / "step_1.pt").position
     assert (read.step, read.epoch) == (300, 1.5)
 
 
@@ -37,12 +37,12 @@ def test_arrays_of_numpy_keep_type_order_and_shape(tmp_path):
         "one": np.array(2.5),
     }
     torch.save(arrays, tmp_path / "a.pt")
-    read = with_arrays(load_values(tmp_path / "a.pt")[0])
+    read = with_arrays(load_values(tmp_path / "a.pt"))
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name], array, strict=True)
     torch.save({"x": np.array([None])}, tmp_path / "b.pt")
     with pytest.raises(ValueError, match="not of numbers"):
-        with_arrays(load_values(tmp_path / "b.pt")[0])
+        with_arrays(load_values(tmp_path / "b.pt"))
 
 
 # What numpy's own unpickling makes of these: elements that are read from any address; numbers
@@ -87,7 +87,7 @@ def test_pickles_that_corrupt_memory(tmp_path, case):
         "import sys; from pathlib import Path\n"
         "from analyze.checkpoints.torch_files.pickles import load_values\n"
         "from analyze.errors import CheckpointError\n"
-        "try: print(list(load_values(Path(sys.argv[1]))[0]))\n"
+        "try: print(list(load_values(Path(sys.argv[1]))))\n"
         "except CheckpointError as error: print(error.what)"
     )
     done = subprocess.run(

@@ -9,9 +9,9 @@ import analyze
 from analyze.gradients.plan import FALLBACKS
 from analyze.gradients.step import tracing
 from analyze.gradients.step.tracing import RowsMixExamplesError, factors, owners, passes
-from tests.cases import EXAMPLES, Unpadded
-from tests.test_engine import SETTINGS, assert_agrees, measured
-from tests.test_proof import case_of
+from tests.agreement import SETTINGS, assert_agrees, measured
+from tests.cases import EXAMPLES, NAMED
+from tests.cases.routing import Unpadded
 
 TRACED = ["packed-sequence", "experts", "experts-of-tokens", "unpadded", "routed"]
 
@@ -72,14 +72,14 @@ def test_rows_given_to_other_examples_are_found_out(name, monkeypatch):
     monkeypatch.setattr(
         tracing, "owners", lambda *given: (owners(*given) + 1).remainder(EXAMPLES).clamp_max(1)
     )
-    tree, expected = measured(case_of(name))
-    assert set(tree["parameters"]["method"].values) & set(FALLBACKS)
+    tree, expected = measured(NAMED[name])
+    assert set(tree["parameters"]["method"].values) & set(map(str, FALLBACKS))
     assert_agrees(tree, expected)
 
 
 @pytest.mark.parametrize("name", TRACED)
 def test_in_single_precision(name):
-    tree, expected = measured(case_of(name), precision="float32")
+    tree, expected = measured(NAMED[name], precision="float32")
     parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
     for parameter, squares in expected.squared_norms.items():
         found = parameters["gradient_sqnorm"].sel(parameter=parameter).values

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -304,17 +305,17 @@ def test_what_a_checkpoint_measured_between_others_showed_stays():
     engine.prepare([loaded(0)])
     later = engine.state()
     name, other = list(engine.plan.methods)[:2]
-    engine.plan = engine.plan.demoted({name})
-    engine.proof.errors[other] = 1e-3
-    engine.proof.rounding.add(name)
-    engine.memory.lower(1, 1)
-    engine.repeatable = False
+    now, note = engine.current, "out of memory: batches of 4 from then on"
+    engine._state = replace(
+        now, plan=now.plan.demoted({name}), proof=now.proof.adding({other: 1e-3}, {name}),
+        memory=now.memory.lowered(1, 1)[0], repeatable=False, notes=(note,),
+    )  # fmt: skip
     engine.adopt(later)
-    assert engine.plan.methods == later["methods"] | {name: "vmap(grad)"}
+    assert engine.plan.named_methods == later["methods"] | {name: "vmap(grad)"}
     assert engine.proof.errors == later["errors"] | {other: 1e-3}
     assert name in engine.proof.rounding
-    assert (engine.batch_size, engine.repeatable) == (4, False)
-    assert engine.notes == ["out of memory: batches of 4 from then on"]
+    assert (engine.batch_size, engine.current.repeatable) == (4, False)
+    assert engine.notes == (note,)
 
 
 def test_what_units_know_is_added_up_in_their_order():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import analyze
 from analyze.gradients.forms import onednn
 from tests import oracle
-from tests.test_engine import assert_agrees
+from tests.agreement import assert_agrees
 
 SETTINGS = {"precision": "float64", "folds": 1, "batch_norm": "saved", "device": "cpu"}
 

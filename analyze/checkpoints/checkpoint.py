@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analyze.checkpoints.hashes import sha256_of_all
-from analyze.errors import CheckpointError
+from analyze.errors import CheckpointError, InputError
 
 NAN = math.nan
 
@@ -70,3 +70,7 @@ class LeftOut:
 
     name: str
     why: str
+
+
+class NoCheckpointsError(InputError):
+    """There is no checkpoint, or none is chosen: of a training that goes on, none yet."""

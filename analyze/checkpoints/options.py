@@ -13,7 +13,7 @@ GROUPS = ("step", "epoch", "tokens")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """The user's choices; the defaults decide nothing that could be decided wrongly.
 
     Args:
@@ -59,6 +59,9 @@ class Reading:
                     expected="OLD=NEW, each * of NEW standing for one of OLD",
                     fix="--rename 'head.*=fc.*', or --rename head=fc",
                 )
+
+
+DEFAULTS = ReadingOptions()
 
 
 def _check_regex(text: str) -> None:

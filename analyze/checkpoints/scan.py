@@ -12,11 +12,10 @@ from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.finding.discovery import find, recent
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.series import remarks
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.layouts.foreign import BY_ENDING
+from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import RefusedError, counted, listed
 from analyze.specs.run_card import NAME, RunCard, read_run_card
-
-ENDING = "no checkpoint by its ending"
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,17 @@ class Scan:
 
     def as_reasons(self) -> list[tuple[str, str]]:
         """Why the rest is left out; files of other kinds are counted, the run card is not said."""
-        named = [(one.name, one.why) for one in self.left_out if one.why != ENDING]
+        named = [(one.name, one.why) for one in self.left_out if one.why != BY_ENDING]
         kinds = Counter(
             Path(one.name).suffix or "without ending"
             for one in self.left_out
-            if one.why == ENDING and one.name != NAME
+            if one.why == BY_ENDING and one.name != NAME
         )
         counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6))
-        return [*named, (counts, ENDING)] if kinds else named
+        return [*named, (counts, BY_ENDING)] if kinds else named
 
 
-def scan(run: str | Path, reading: Reading | None = None) -> Scan:
+def scan(run: str | Path, reading: ReadingOptions | None = None) -> Scan:
     """Find and order the checkpoints of a run.
 
     Args:
@@ -82,7 +81,7 @@ def scan(run: str | Path, reading: Reading | None = None) -> Scan:
     folder = run if run.is_dir() else run.parent
     card = read_run_card(folder)
     exclude = [] if card.probes is None else [folder / card.probes]
-    reading = reading or Reading()
+    reading = reading or ReadingOptions()
     found = find(run, exclude, reading)
     warnings = remarks(found.checkpoints)
     mixed = several_runs(found.checkpoints)

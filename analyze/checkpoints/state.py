@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.versions import Versions, extra_states_in, versions_in
@@ -35,7 +36,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Part:
+class Weights:
     """The tensors at one place of a checkpoint; ``key`` is empty for the top level.
 
     With them what torch keeps beside: extra states that are no tensors, and versions of modules.
@@ -48,7 +49,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parts:
+class KindsOfWeights:
     """What a checkpoint has; None for what it has not.
 
     Args:
@@ -57,91 +58,104 @@ class Parts:
         rival: Other ones at another key that trainers use, under the same names.
     """
 
-    model: Part | None
-    ema: Part | None
-    rival: Part | None = None
+    model: Weights | None
+    ema: Weights | None
+    rival: Weights | None = None
 
-    def chosen(self, weights: str | None, name: str) -> tuple[Part | None, str]:
-        """The part that the user wants, and ``model`` or ``ema``; None where no tensors are.
+    def chosen(self, kind: str | None, name: str) -> tuple[Weights, str]:
+        """The weights that the user wants, empty where there are none, and their kind.
+
+        Args:
+            kind: ``model`` or ``ema``; None takes the trained ones where there are any.
+            name: Of the checkpoint, for messages.
 
         Raises:
             RefusedError: the checkpoint has the other kind only, or the trained ones twice.
         """
         kinds = {"model": self.model, "ema": self.ema}
-        if weights is None:
-            weights = "ema" if self.model is None and self.ema is not None else "model"
-        part, other = kinds[weights], "ema" if weights == "model" else "model"
-        if part is None and kinds[other] is not None:
-            raise _other_kind_only(weights, other, kinds[other], name)
-        if weights == "model" and part is not None and self.rival is not None:
-            raise _twice(part, self.rival, name)
-        return part, weights
+        if kind is None:
+            kind = "ema" if self.model is None and self.ema is not None else "model"
+        weights, other = kinds[kind], "ema" if kind == "model" else "model"
+        if weights is None and (others := kinds[other]) is not None:
+            raise _other_kind_only(kind, other, others, name)
+        if kind == "model" and weights is not None and self.rival is not None:
+            raise _twice(weights, self.rival, name)
+        return weights or Weights("", {}), kind
 
 
-def parts_of(state: Mapping[str, Any]) -> Parts:
+def kinds_of_weights(state: Mapping[str, Any]) -> KindsOfWeights:
     """The trained weights and their average, by the keys that trainers put them at."""
     if LIGHTNING_AVERAGE in state and isinstance(state.get(LIGHTNING_MODEL), Mapping):
-        return Parts(_part(state, LIGHTNING_MODEL), _part(state, "state_dict"))
-    models = [p for key in MODEL_KEYS if (p := _part(state, key))]
+        return KindsOfWeights(_below(state, LIGHTNING_MODEL), _below(state, "state_dict"))
+    models = [weights for key in MODEL_KEYS if (weights := _below(state, key))]
     model = models[0] if models else None
-    ema = next((p for key in EMA_KEYS if (p := _part(state, key))), None)
+    ema = next((weights for key in EMA_KEYS if (weights := _below(state, key))), None)
     if model is None and ema is None:
         top = tensors_in(state)
         # A few beside a dictionary of many are a random state, or the centre of a loss.
-        model = _made("", state) if len(top) > max(places(state).values(), default=0) else None
+        if len(top) > max(places(state).values(), default=0):
+            model = _weights("", state)
     if model is not None and N_AVERAGED in model.tensors:
-        return Parts(None, ema or model)
-    return Parts(model, ema, next((p for p in models[1:] if _could_be(p, models[0])), None))
+        return KindsOfWeights(None, ema or model)
+    rivals = (weights for weights in models[1:] if _could_be(weights, models[0]))
+    return KindsOfWeights(model, ema, next(rivals, None))
 
 
-def parts_at(state: Mapping[str, Any], key: str, weights: str | None, name: str) -> Parts:
-    """The weights at the key that the user gave; they are what ``weights`` says.
+def weights_at(state: Mapping[str, Any], key: str, kind: str | None, name: str) -> KindsOfWeights:
+    """The weights at the key that the user gave; they are what ``--weights`` says.
 
     Raises:
         RefusedError: no tensors are there.
     """
-    part = _part(state, key)
-    if part is None:
+    weights = _below(state, key)
+    if weights is None:
         others = places(state)
         raise RefusedError(
             "the checkpoint holds no weights at this key",
-            found=f"no tensors at {key} of {name}; {told(others)}",
+            found=f"no tensors at {key} of {name}; {as_words(others)}",
             expected="a dictionary of tensors there, as --weights-key says",
             fix=f"{key_option(others)}, or leave the checkpoint out: --checkpoints GLOB",
         )
-    return Parts(None, part) if weights == "ema" else Parts(part, None)
+    return KindsOfWeights(None, weights) if kind == "ema" else KindsOfWeights(weights, None)
 
 
 def places(state: Mapping[Any, Any], depth: int = 3) -> dict[str, int]:
     """The dotted paths of dictionaries that hold tensors, with how many."""
-    found = {}
+    counts = {}
     for key, value in state.items():
         if not (isinstance(key, str) and isinstance(value, Mapping) and depth):
             continue
         if any(word in key.lower() for word in NO_MODEL):
             continue
         if tensors := tensors_in(value):
-            found[key] = len(tensors)
-        found |= {f"{key}.{inner}": n for inner, n in places(value, depth - 1).items()}
-    return found
+            counts[key] = len(tensors)
+        counts |= {f"{key}.{inner}": n for inner, n in places(value, depth - 1).items()}
+    return counts
 
 
-def told(found: Mapping[str, int]) -> str:
-    """Where there are tensors, in words."""
-    counts = [f"{key} ({n})" for key, n in found.items()]
-    return f"tensors at {listed(counts, 4)}" if counts else "none anywhere"
+def as_words(counts: Mapping[str, int]) -> str:
+    """Where there are tensors, and how many."""
+    each = [f"{key} ({n})" for key, n in counts.items()]
+    return f"tensors at {listed(each, 4)}" if each else "none anywhere"
 
 
-def key_option(found: Mapping[str, int]) -> str:
+def key_option(keys: Collection[str]) -> str:
     """What to type to say which of these the weights are: the key itself where it is one only."""
-    if len(found) == 1:
-        return f"--weights-key {next(iter(found))}"
-    return "--weights-key KEY" + (f", one of {listed(list(found), 4)}" if found else "")
+    if len(keys) == 1:
+        return f"--weights-key {next(iter(keys))}"
+    return "--weights-key KEY" + (f", one of {listed(list(keys), 4)}" if keys else "")
 
 
 def tensors_in(mapping: Mapping[Any, Any]) -> dict[str, Tensor | Stored]:
     """The tensors directly in a dictionary, by name."""
     return {str(k): v for k, v in mapping.items() if isinstance(v, Tensor | Stored)}
+
+
+def common_prefix(names: Iterable[str]) -> str:
+    """The dotted prefix that all names share, such as ``module.`` or ``model._orig_mod.``."""
+    parents = [name.split(".")[:-1] for name in names]
+    shared = os.path.commonprefix(parents)  # noqa: RUF071 - of lists
+    return "".join(f"{part}." for part in shared)
 
 
 def at(state: Mapping[str, Any], path: str) -> Any:
@@ -152,35 +166,28 @@ def at(state: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _part(state: Mapping[str, Any], key: str) -> Part | None:
+def _below(state: Mapping[str, Any], key: str) -> Weights | None:
     """The tensors at a key, or one level below it as some keep them: ``ema.module``."""
-    found = at(state, key)
-    if not isinstance(found, Mapping):
-        found = _as_state_dict(found)
-    if found is None:
+    value = at(state, key)
+    if isinstance(value, nn.Module):  # which only a trusted pickle can hold
+        value = value.state_dict()
+    if not isinstance(value, Mapping):
         return None
-    if tensors_in(found):
-        return _made(key, found)
+    if tensors_in(value):
+        return _weights(key, value)
     for inner in ("state_dict", "module", "model", "shadow"):
-        if isinstance(found.get(inner), Mapping) and tensors_in(found[inner]):
-            return _made(f"{key}.{inner}", found[inner])
+        if isinstance(value.get(inner), Mapping) and tensors_in(value[inner]):
+            return _weights(f"{key}.{inner}", value[inner])
     return None
 
 
-def _made(key: str, state: Mapping[Any, Any]) -> Part:
+def _weights(key: str, state: Mapping[Any, Any]) -> Weights:
     tensors = tensors_in(state)
     extra = {k: value for k, value in extra_states_in(state).items() if k not in tensors}
-    return Part(key, tensors, extra, versions_in(state))
+    return Weights(key, tensors, extra, versions_in(state))
 
 
-def _as_state_dict(value: Any) -> Mapping[str, Any] | None:
-    """A whole module, which only a trusted pickle can hold."""
-    from torch import nn
-
-    return value.state_dict() if isinstance(value, nn.Module) else None
-
-
-def _could_be(one: Part, other: Part) -> bool:
+def _could_be(one: Weights, other: Weights) -> bool:
     """Whether they are other weights of one network."""
     if one.tensors.keys() != other.tensors.keys():
         return False
@@ -195,24 +202,23 @@ def _at_one_place(a: Tensor | Stored, b: Tensor | Stored) -> bool:
     return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
 
 
-def _twice(part: Part, rival: Part, name: str) -> RefusedError:
+def _twice(weights: Weights, rival: Weights, name: str) -> RefusedError:
     return RefusedError(
         "the checkpoint holds weights of one network twice",
-        found=f"{counted(len(part.tensors), 'tensor')} of the same names at {part.key} and at "
-        f"{rival.key} of {name}",
+        found=f"{counted(len(weights.tensors), 'tensor')} of the same names at {weights.key} "
+        f"and at {rival.key} of {name}",
         expected="one of them, as which was trained cannot be told",
-        fix=f"--weights-key {part.key}, or --weights-key {rival.key}",
+        fix=f"--weights-key {weights.key}, or --weights-key {rival.key}",
     )
 
 
-def _other_kind_only(weights: str, other: str, part: Part | None, name: str) -> RefusedError:
-    assert part is not None
+def _other_kind_only(kind: str, other: str, there: Weights, name: str) -> RefusedError:
     words = {"model": "trained weights", "ema": "averaged (EMA) weights"}
-    place = part.key or "the top level"
+    place = there.key or "the top level"
     return RefusedError(
-        f"the checkpoint holds no {words[weights]}",
+        f"the checkpoint holds no {words[kind]}",
         found=f"{words[other]} at {place} of {name}, "
-        f"{counted(len(part.tensors), 'tensor')}: {listed(list(part.tensors), 3)}",
-        expected=f"{words[weights]}, as --weights {weights} asks for",
+        f"{counted(len(there.tensors), 'tensor')}: {listed(list(there.tensors), 3)}",
+        expected=f"{words[kind]}, as --weights {kind} asks for",
         fix=f"--weights {other}, or leave the checkpoint out: --checkpoints GLOB",
     )

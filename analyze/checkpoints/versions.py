@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analyze.checkpoints.torch_files.plain_pickle import Name, Own, Record
+from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful, things_inside
 
 EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
 PLAIN = (bool, int, float, str, bytes)
-STAND_INS = (Record, Own, Name)
-CONTAINERS = (Mapping, list, tuple, set, frozenset)
+STAND_INS = (Stateful, Name)
 MOST = 64  # entries for one module: one dictionary may be that of all of them
 
 Versions = dict[str, dict[str, Any]]
@@ -37,12 +36,10 @@ class StateDict(dict[str, Any]):
 
 def versions_in(state: object) -> Versions:
     """The versions that a state dict has, and nothing else that may stand there."""
-    found = getattr(state, "_metadata", None)
-    if not isinstance(found, dict):
-        return {}
+    versions = getattr(state, "_metadata", None)
     return {
         path: _plain(entry)
-        for path, entry in found.items()
+        for path, entry in (versions.items() if isinstance(versions, dict) else ())
         if isinstance(path, str) and isinstance(entry, dict)
     }
 
@@ -55,7 +52,9 @@ def extra_states_in(state: Mapping[Any, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in state.items()
-        if isinstance(key, str) and is_extra_state(key) and _genuine(value)
+        if isinstance(key, str)
+        and is_extra_state(key)
+        and not any(isinstance(inner, STAND_INS) for inner in things_inside(value))
     }
 
 
@@ -66,24 +65,10 @@ def is_extra_state(key: str) -> bool:
 
 def _plain(entry: Mapping[Any, Any], depth: int = 2) -> dict[str, Any]:
     """Numbers and text, a few; below, as spectral norm has it, once more."""
-    found: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
     for key, value in entry.items() if len(entry) <= MOST else ():
         if isinstance(key, str) and (value is None or type(value) in PLAIN):
-            found[key] = value
+            plain[key] = value
         elif isinstance(key, str) and isinstance(value, dict) and depth > 1:
-            found[key] = _plain(value, depth - 1)
-    return found
-
-
-def _genuine(value: Any) -> bool:
-    """No stand-in anywhere inside; what is inside several times is looked at once."""
-    seen: set[int] = set()
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, STAND_INS):
-            return False
-        if isinstance(one, CONTAINERS) and id(one) not in seen:
-            seen.add(id(one))
-            left += [*one, *one.values()] if isinstance(one, Mapping) else one
-    return True
+            plain[key] = _plain(value, depth - 1)
+    return plain

@@ -126,11 +126,11 @@ def scan(run: Path, as_json: bool, **reading: Any) -> None:
 
     Example: analyze scan sample_checkpoints/half_noise
     """
-    from analyze.checkpoints.options import Reading
+    from analyze.checkpoints.options import ReadingOptions
     from analyze.checkpoints.scan import scan as scan_run
     from analyze.cli.tables import print_table
 
-    found = scan_run(run, Reading(**reading))
+    found = scan_run(run, ReadingOptions(**reading))
     rows = found.as_rows()
     if as_json:
         left_out = [{"file": one.name, "why": one.why} for one in found.left_out]
@@ -522,10 +522,10 @@ def _options(
 ) -> Any:
     from dataclasses import fields
 
-    from analyze.checkpoints.options import Reading
+    from analyze.checkpoints.options import ReadingOptions
     from analyze.gradients.measurement import Settings
     from analyze.runs.job import Options
 
-    reading = Reading(**{f.name: others.pop(f.name) for f in fields(Reading)})
+    reading = ReadingOptions(**{f.name: others.pop(f.name) for f in fields(ReadingOptions)})
     chosen = Settings(**others)
     return Options(model, probes, loss, checkpoints, max_probes, chosen, examples, reading=reading)

@@ -70,8 +70,10 @@ def probes() -> None:
 @click.option(
     "--transform", metavar="FILE.py:FUNCTION", help="Your evaluation transform instead of these."
 )  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace the probe file that is there.")
 def build(
     output: Path,
+    overwrite: bool,
     resize: int | None,
     crop: int | None,
     mean: tuple[float, ...] | None,
@@ -88,7 +90,7 @@ def build(
     from analyze.probes.freezing.transforms import Transforms
 
     transforms = Transforms(resize, crop, mean, std, transform)
-    built = freeze(Recipe(**recipe, transforms=transforms), output)
+    built = freeze(Recipe(**recipe, transforms=transforms), output, overwrite=overwrite)
     for fact in built.facts:
         click.echo(fact)
     _print(built.probes)

@@ -27,7 +27,7 @@ def parameter_rows(model: nn.Module, plan: Plan) -> list[ParameterRow]:
     for name in plan.order:
         layer, layer_type = owner(model, name)
         size = parameters[name].numel()
-        method = plan.methods[name]
+        method = str(plan.methods[name])
         rows.append(ParameterRow(name, layer, layer_type, size, tuple(tied[name]), method))
     place = {layer: k for k, layer in enumerate(dict.fromkeys(row.layer for row in rows))}
     return sorted(rows, key=lambda row: place[row.layer])

@@ -103,6 +103,7 @@ class Measurement:
         rounding: Parameters whose gradients are nothing but rounding here; None where an older
             version did not tell.
         verified: How many probes were found again.
+        notes: What the user should know of how it was measured.
     """
 
     parameters: tuple[str, ...]
@@ -115,3 +116,4 @@ class Measurement:
     loss_recomputed: np.ndarray | None = None
     rounding: tuple[str, ...] | None = None
     verified: Verified = Verified()
+    notes: tuple[str, ...] = ()

@@ -3,18 +3,71 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from analyze.gradients.data.example_axes import ExampleAxis
 
-VMAP = "vmap(grad)"
-ONE_AT_A_TIME = "one at a time"
-NEVER_USED = "never used"
+DERIVED = "derived"
+TRACED = "rows traced"
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a parameter's gradients are measured.
+
+    Args:
+        rules: Names of the rules of its calls; none where the model runs again for it, or where it
+            is never used.
+        derived: Whether a call takes a tensor that is computed from the parameter.
+        traced: Whether the example that a row of a call belongs to is found in each batch.
+        otherwise: What it is called where it has no rules.
+    """
+
+    rules: tuple[str, ...] = ()
+    derived: bool = False
+    traced: bool = False
+    otherwise: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Method:
+        """The method that ``str`` gives: ``conv2d``, ``embedding + linear, derived``."""
+        for method in (*FALLBACKS, NEVER_USED):
+            if text == str(method):
+                return method
+        plain = text.removesuffix(f", {TRACED}")
+        rules = plain.removesuffix(f", {DERIVED}")
+        return cls(tuple(rules.split(" + ")), derived=rules != plain, traced=plain != text)
+
+    def __str__(self) -> str:
+        marks = [mark for mark, on in ((DERIVED, self.derived), (TRACED, self.traced)) if on]
+        return self.otherwise or ", ".join([" + ".join(self.rules), *marks])
+
+    @property
+    def next(self) -> Method:
+        """Rules are followed by ``vmap(grad)``, as is what seemed unused; that by one at a time."""
+        return ONE_AT_A_TIME if self in FALLBACKS else VMAP
+
+    def uses(self, name: str) -> bool:
+        """Whether this is the fallback of that name, or has a rule of it."""
+        return name == str(self) or name in self.rules
+
+    def merged(self, other: Method) -> Method:
+        """The method that holds where either of two does: the later fallback, or all the rules."""
+        for method in (ONE_AT_A_TIME, VMAP):
+            if method in (self, other):
+                return method
+        if NEVER_USED in (self, other):
+            return other if self == NEVER_USED else self
+        rules = tuple(dict.fromkeys((*self.rules, *other.rules)))
+        return Method(rules, self.derived or other.derived, self.traced or other.traced)
+
+
+VMAP = Method(otherwise="vmap(grad)")
+ONE_AT_A_TIME = Method(otherwise="one at a time")
+NEVER_USED = Method(otherwise="never used")
 FALLBACKS = (VMAP, ONE_AT_A_TIME)
-DERIVED = "derived"  # of a tensor computed from the parameter
-TRACED = "rows traced"  # which example a row belongs to is found in each batch
 
 
 @dataclass(frozen=True)
@@ -48,34 +101,40 @@ class Plan:
 
     Args:
         calls: The calls of a forward pass that rules measure, in order.
-        methods: Parameter to method: the rules of its calls (``conv2d``, ``embedding + linear``;
-            ``linear, derived`` of a weight that is computed from the parameter), one of
-            ``FALLBACKS``, or ``NEVER_USED``.
+        methods: Parameter to method.
         order: Names of parameters in forward order, the never used last.
         algorithms: Kind of call to the algorithm that was fastest for it.
         copies: How often an example stands in its batch where it is measured one at a time: twice
             where torch's backward pass is wrong for a batch of one.
         others: The calls of other forward passes, where the examples of a batch decide which calls
             a model makes: each is a pattern that was calibrated and proven like the first.
+        notes: Why a method gave way to the next one, for the user.
     """
 
     calls: tuple[CallPlan, ...]
-    methods: dict[str, str]
+    methods: dict[str, Method]
     order: tuple[str, ...]
     algorithms: dict[str, str] = field(default_factory=dict)
     copies: int = 1
     others: tuple[tuple[CallPlan, ...], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def patterns(self) -> list[Plan]:
         """The plan for each pattern of calls, in the order in which they were found."""
         return [replace(self, calls=calls, others=()) for calls in (self.calls, *self.others)]
 
+    @property
+    def named_methods(self) -> dict[str, str]:
+        """Parameter to method, in words."""
+        return {name: str(method) for name, method in self.methods.items()}
+
     def with_pattern(self, other: Plan) -> Plan:
         """The plan for the passes of another one as well, by methods that hold for both."""
-        methods = merged(self.methods, other.methods)
-        both = replace(self, methods=methods, others=(*self.others, other.calls))
-        return both.traced({n for n, m in methods.items() if TRACED in _split(m)[1]})
+        methods = {n: method.merged(other.methods[n]) for n, method in self.methods.items()}
+        others, notes = (*self.others, other.calls), (*self.notes, *other.notes)
+        both = replace(self, methods=methods, others=others, notes=notes)
+        return both.traced({name for name, method in methods.items() if method.traced})
 
     def traced(self, names: set[str]) -> Plan:
         """The plan with the rows of each call of these parameters traced in each batch."""
@@ -88,27 +147,22 @@ class Plan:
                 for call in calls
             )
 
-        methods = self.methods | {n: _joined(*_split(self.methods[n]), TRACED) for n in names}
+        methods = self.methods | {n: replace(self.methods[n], traced=True) for n in names}
         others = tuple(map(calls_of, self.others))
         return replace(self, methods=methods, calls=calls_of(self.calls), others=others)
 
-    def is_traced(self, name: str) -> bool:
-        """Whether the rows of a parameter's calls are traced in each batch."""
-        return TRACED in _split(self.methods[name])[1]
+    def demoted(self, names: set[str]) -> Plan:
+        """The plan with each of these parameters measured by the next method."""
+        return replace(self, methods=self.methods | {n: self.methods[n].next for n in names})
 
     @cached_property
     def by_rule(self) -> list[str]:
         """Parameters measured in the ordinary backward pass."""
-        return [n for n, method in self.methods.items() if method not in (*FALLBACKS, NEVER_USED)]
+        return [name for name, method in self.methods.items() if method.rules]
 
-    def by_fallback(self, method: str) -> list[str]:
+    def by_fallback(self, method: Method) -> list[str]:
         """Parameters measured by this fallback."""
         return [name for name, m in self.methods.items() if m == method]
-
-    def demoted(self, names: set[str]) -> Plan:
-        """The plan with each of these parameters measured by the next method."""
-        return replace(self, methods={n: next_method(m) if n in names else m
-                                      for n, m in self.methods.items()})  # fmt: skip
 
     @cached_property
     def uses(self) -> Counter[str]:
@@ -132,46 +186,3 @@ class Plan:
             for call in self.calls
         }
         return {number: weights for number, weights in found.items() if weights}
-
-
-def uses(method: str, rule: str) -> bool:
-    """Whether a parameter's method, as the plan has it, includes a rule or is that fallback."""
-    return rule == method or rule in _split(method)[0]
-
-
-def merged(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
-    """The method of each parameter that holds wherever one of two does.
-
-    The later of two where one is a fallback; of rules, all of them.
-    """
-    return {name: _of_both(method, theirs[name]) for name, method in ours.items()}
-
-
-def _of_both(one: str, other: str) -> str:
-    for method in (ONE_AT_A_TIME, VMAP):
-        if method in (one, other):
-            return method
-    if NEVER_USED in (one, other):
-        return other if one == NEVER_USED else one
-    (ours, marks), (theirs, further) = _split(one), _split(other)
-    return _joined([*ours, *theirs], marks | further)
-
-
-def _split(method: str) -> tuple[list[str], set[str]]:
-    """The rules of a method, and what is marked of it."""
-    marks = set()
-    for mark in (TRACED, DERIVED):
-        if method.endswith(f", {mark}"):
-            method = method.removesuffix(f", {mark}")
-            marks.add(mark)
-    return method.split(" + "), marks
-
-
-def _joined(rules: Iterable[str], marks: Collection[str], *further: str) -> str:
-    told = [mark for mark in (DERIVED, TRACED) if mark in (*marks, *further)]
-    return ", ".join([" + ".join(dict.fromkeys(rules)), *told])
-
-
-def next_method(method: str) -> str:
-    """A rule is followed by ``vmap(grad)``, as is what seemed unused; that by one at a time."""
-    return VMAP if method not in FALLBACKS else ONE_AT_A_TIME

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, like, listed
 from analyze.models.builtin import BUILTIN
 from analyze.models.huggingface import build_from_config
 from analyze.specs.model import LOADING, ModelSpec
-from analyze.specs.user_code import load_function, told
+from analyze.specs.user_code import installed, load_function, told
 
 Factory = Callable[..., Any]
 
@@ -41,10 +40,9 @@ def build_model(spec: ModelSpec) -> nn.Module:
         except InputError:
             raise
         except Exception as error:  # whatever the factory raises
+            arguments = isinstance(error, TypeError)
             raise InputError(
-                "the model does not take these arguments"
-                if isinstance(error, TypeError)
-                else "the model cannot be built",
+                f"the model {'does not take these arguments' if arguments else 'cannot be built'}",
                 found=f"{spec.text!r}: {told(error)}",
                 expected=f"{spec.name}{_signature(factory, forced)} to return a module",
                 fix="change the part after the ? of the model spec, or the factory",
@@ -83,15 +81,7 @@ def _torchvision(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
 
 
 def _timm(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            "timm is not installed",
-            found=f"model {spec.text!r}",
-            expected="the package timm, which builds it",
-            fix="pip install timm",
-        ) from error
+    timm = installed("timm", f"model {spec.text!r}", "builds")
     _looked_up(spec, dict.fromkeys(timm.list_models()))
     return timm.create_model, {"model_name": spec.name, "pretrained": False}
 
@@ -99,7 +89,7 @@ def _timm(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
 def _looked_up(spec: ModelSpec, table: dict[str, Any]) -> Any:
     if spec.name in table:
         return table[spec.name]
-    close = difflib.get_close_matches(spec.name, table, n=4)
+    close = like(spec.name, table)
     known = f"like {', '.join(close)}" if close else listed(sorted(table), 6)
     raise InputError(
         f"unknown {spec.source} model",

@@ -10,11 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from analyze.checkpoints.naming.sidecars import read_json
+from analyze.checkpoints.json_files import read_json
 from analyze.errors import InputError
 from analyze.models.plain_configs import check_arguments, plain
 from analyze.models.sizes import check_size
 from analyze.specs.model import ModelSpec
+from analyze.specs.user_code import installed
 
 _of_fair_size: set[tuple[object, ...]] = set()  # configs whose models have been looked at
 
@@ -32,7 +33,7 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
             expected="transformers:auto, and checkpoints with their config.json",
             fix="--model transformers:auto",
         )
-    transformers = _transformers(spec)
+    transformers = installed("transformers", f"model {spec.text!r}", "builds")
     # Its auto_map may name Python code beside the checkpoint; nothing here looks at it.
     content = plain(dict(read_json(spec.config)), spec.config)
     plain(content | check_arguments(spec), spec.config)
@@ -61,19 +62,6 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
             check_size(lambda: factory(copy.deepcopy(config)), spec.config)
             _of_fair_size.add(known)
         return factory(config)
-
-
-def _transformers(spec: ModelSpec) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            "transformers is not installed",
-            found=f"model {spec.text!r}",
-            expected="the package transformers, which builds it",
-            fix="pip install transformers",
-        ) from error
-    return transformers
 
 
 @contextmanager

@@ -72,7 +72,9 @@ def lengths(
         raise _inconsistent(f"{count} targets beside {', '.join(wrong) or 'no inputs'}")
     for name, column in columns.items():
         codes = column.codes
-        if codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() >= len(column.names):
+        if codes.ndim != 1 or codes.dtype.kind not in "iu":
+            raise _inconsistent(f"column.{name}, whose codes are no integers, one for each probe,")
+        if codes.min() < 0 or codes.max() >= len(column.names):
             raise _inconsistent(
                 f"column.{name} with codes {codes.min()} to {codes.max()} for {len(column.names)} "
                 "names"

@@ -33,39 +33,28 @@ def read_probes(path: Path) -> ProbeSet:
     arrays, metadata = _read(path)
     inputs = {k.removeprefix("inputs."): v for k, v in arrays.items() if k.startswith("inputs.")}
     missing = [name for name in REQUIRED if name not in arrays]
-    if "inputs" not in arrays and not inputs:
-        missing.append("inputs")
-    if missing or "subset_names" not in metadata:
-        missing += [] if "subset_names" in metadata else ["the metadata subset_names"]
+    missing += [] if inputs or "inputs" in arrays else ["inputs"]
+    missing += [] if "subset_names" in metadata else ["the metadata subset_names"]
+    if missing:
         raise _broken(path, f"{listed(missing)} missing; tensors: {listed(sorted(arrays))}")
     if inputs and "inputs" in arrays:
         raise _broken(path, f"inputs beside inputs.{listed(sorted(inputs))}")
-    names = _json_list(path, metadata, "subset_names")
-    codes = arrays["subset"]
-    if codes.ndim != 1 or codes.dtype.kind not in "iu" or (len(codes) and not (
-        codes.min() >= 0 and codes.max() < len(names)
-    )):  # fmt: skip
-        raise _broken(path, f"subset codes that are not integers from 0 to {len(names) - 1}")
-    for name, found in arrays.items():
-        if name.startswith("column.") and (found.ndim != 1 or found.dtype.kind not in "iub"):
-            raise _broken(path, f"{name}, whose codes are no integers")
+    lists = {
+        key: _json_list(path, metadata, key)
+        for key in ("subset_names", "held_out", "mean", "std")
+        if key in metadata
+    }
+    subset = _subset(path, arrays["subset"], lists["subset_names"])
     columns = {
-        k.removeprefix("column."): Column(v, _column_names(path, metadata, k, v))
-        for k, v in arrays.items()
-        if k.startswith("column.")
+        name.removeprefix("column."): _column(path, metadata, name, codes)
+        for name, codes in arrays.items()
+        if name.startswith("column.")
     }
     try:
         return ProbeSet(
-            arrays.get("inputs", inputs),
-            arrays["targets"],
-            [names[code] for code in codes],
-            arrays.get("id"),
-            held_out=_json_list(path, metadata, "held_out") if "held_out" in metadata else None,
-            columns=columns,
-            mean=_json_list(path, metadata, "mean") if "mean" in metadata else None,
-            std=_json_list(path, metadata, "std") if "std" in metadata else None,
-            subset_names=names,
-        )
+            arrays.get("inputs", inputs), arrays["targets"], subset, arrays.get("id"),
+            columns=columns, **lists,
+        )  # fmt: skip
     except InputError as error:  # says what is wrong, but not in which file
         raise InputError(
             error.what, found=f"{error.found} in {path}", expected=error.expected, fix=error.fix
@@ -160,13 +149,20 @@ def _json_list(path: Path, metadata: dict[str, str], key: str) -> list[Any]:
     return values
 
 
-def _column_names(
-    path: Path, metadata: dict[str, str], key: str, codes: np.ndarray
-) -> tuple[str, ...]:
+def _subset(path: Path, codes: np.ndarray, names: list[Any]) -> list[Any]:
+    """The name of each probe's subset."""
+    whole = codes.ndim == 1 and codes.dtype.kind in "iu"
+    if not whole or not np.isin(codes, np.arange(len(names))).all():
+        raise _broken(path, f"subset codes that are not integers from 0 to {len(names) - 1}")
+    return [names[code] for code in codes]
+
+
+def _column(path: Path, metadata: dict[str, str], key: str, codes: np.ndarray) -> Column:
+    """A column with the names of its codes; without any these are called by their numbers."""
     names = f"column_names.{key.removeprefix('column.')}"
-    lowest, highest = int(codes.min(initial=0)), int(codes.max(initial=-1))
-    known = list(_json_list(path, metadata, names)) if names in metadata else None
-    most = MOST_CODES if known is None else len(known)
-    if lowest < 0 or highest >= most:
-        raise _broken(path, f"{key} with the code {min(lowest, highest)} or {highest}")
-    return tuple(map(str, range(highest + 1) if known is None else known))
+    if names in metadata:
+        return Column(codes, tuple(map(str, _json_list(path, metadata, names))))
+    highest = int(codes.max(initial=-1)) if codes.dtype.kind in "iu" else -1
+    if highest >= MOST_CODES:
+        raise _broken(path, f"{key} with the code {highest}")
+    return Column(codes, tuple(map(str, range(highest + 1))))

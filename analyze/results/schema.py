@@ -11,6 +11,7 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
+from analyze.statistics.variables import VARIABLES
 
 NUMBER, TEXT = "iufb", "UOS"
 COHERENCE = ("m_coherence", "m_coherence_stderr")
@@ -42,7 +43,7 @@ UNIQUE = {
     "/parameters": ("parameter", "cell"),
 }
 PARTS = ("proof", "plan", "run", "model", "probes", "versions", "reading", "training")
-PAIRS = ("gradient_dot", "gradient_cosine", "gradient_cosine_stderr", "cross_help")
+PAIRS = [name for name, variable in VARIABLES.items() if variable.between]
 
 
 def faults(tree: xr.DataTree) -> list[str]:

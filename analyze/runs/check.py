@@ -11,7 +11,7 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import InputError
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.device.timing import Timing
-from analyze.gradients.plan import Plan, uses
+from analyze.gradients.plan import Plan
 from analyze.gradients.step.conditions import threads_restored
 from analyze.runs.detection import Limit, detectable
 from analyze.runs.job import Job, Options, resolve
@@ -67,7 +67,6 @@ def check(run: str | Path, options: Options | None = None) -> Check:
 
 def _checked(job: Job, prepared: Prepared, preparation: float) -> Check:
     engine = prepared.engine
-    assert engine.plan is not None
     good = [c for c in job.checkpoints if c.name not in prepared.problems]
     timing = _timing(job, prepared, good[-1])
     report = _report(job, prepared, timing, len(good), preparation)
@@ -138,9 +137,9 @@ def _report(
         "device": str(engine.device),
         "workers": prepared.division.workers,
         "threads": prepared.division.threads,
-        "shares": engine.shares,
+        "shares": engine.current.shares,
         "batch_size": engine.batch_size,
-        "algorithms": engine.plan.algorithms if engine.plan is not None else {},
+        "algorithms": engine.plan.algorithms,
         "proof_precision": engine.proof.dtype,
         "proof_examples": engine.proof.examples,
         "cell_sum_bytes": size * cells * values,
@@ -157,7 +156,7 @@ def _parameter(name: str, layer: str, size: int, plan: Plan, proof: Proof) -> di
         "parameter": name,
         "layer": layer,
         "size": size,
-        "method": plan.methods[name],
+        "method": str(plan.methods[name]),
         "error": proof.errors.get(name),
         "verdict": proof.verdict(name, plan),
     }
@@ -166,10 +165,9 @@ def _parameter(name: str, layer: str, size: int, plan: Plan, proof: Proof) -> di
 def _methods(prepared: Prepared, timing: Timing) -> list[dict[str, object]]:
     """What each method measures and costs, the dearest first; then everything else in a batch."""
     plan = prepared.engine.plan
-    assert plan is not None
     rows = []
     for method, share in sorted(timing.share.items(), key=lambda pair: -pair[1]):
-        own = [p for p in prepared.parameters if uses(plan.methods[p.name], method)]
+        own = [p for p in prepared.parameters if plan.methods[p.name].uses(method)]
         rows.append(_method(method, len(own), sum(p.size for p in own), share))
     return [*rows, _method(REST, None, None, max(0.0, 1.0 - sum(timing.share.values())))]
 

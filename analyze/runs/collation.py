@@ -29,8 +29,7 @@ def collate(job: Job, prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.Dat
     if len(problems) == len(outcomes):
         raise problems[0]
     engine = prepared.engine
-    assert engine.plan is not None
-    methods = engine.plan.methods
+    methods = engine.plan.named_methods
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
     records = [
         of_a_checkpoint(one.checkpoint)

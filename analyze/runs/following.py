@@ -9,8 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from analyze.checkpoints.checkpoint import NAN, Checkpoint
-from analyze.checkpoints.finding.discovery import NoCheckpointsError
+from analyze.checkpoints.checkpoint import NAN, Checkpoint, NoCheckpointsError
 from analyze.checkpoints.finding.series import in_order_with_deleted
 from analyze.checkpoints.finding.watch import News, Watch
 from analyze.errors import InputError

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.finding.discovery import find_checkpoints, select
+from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.finding.one_run import several_runs
+from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.finding.series import remarks
 from analyze.checkpoints.hashes import sha256
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import InputError, check_choice
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.gradients.measurement import Settings
@@ -49,7 +50,7 @@ class Options:
     settings: Settings = field(default_factory=Settings)
     examples: str = "auto"
     on_error: str = "skip"
-    reading: Reading = field(default_factory=Reading)
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     def check(self) -> None:
         """Refuse options that mean nothing.
@@ -135,7 +136,7 @@ def _checkpoints(
     run: Path, exclude: list[Path], options: Options
 ) -> tuple[list[Checkpoint], list[str]]:
     """Those that the user chose, which are of one run, and what a reader should know of them."""
-    found = find_checkpoints(run, exclude, options.reading)
+    found = find(run, exclude, options.reading).checkpoints
     warnings = remarks(found)
     if options.checkpoints is not None:
         found = select(found, options.checkpoints)

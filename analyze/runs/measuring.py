@@ -156,9 +156,9 @@ def _read(job: Job, prepared: Prepared, checkpoint: Checkpoint, folder: Folder) 
 def _measured(
     engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Callable[[int], None]
 ) -> Finding:
-    told = len(engine.notes)
     measurement = engine.measure(loaded.model, tell)
-    engine.notes[told:] = [f"{checkpoint.name}: {note}" for note in engine.notes[told:]]
+    notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
     record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
-    unit = Unit(measurement, of_a_checkpoint(checkpoint) | record, engine.state())
-    return Finding(checkpoint, unit, is_new=True, notes=tuple(engine.notes[told:]))
+    state = engine.state() | {"notes": [*engine.notes, *notes]}
+    unit = Unit(measurement, of_a_checkpoint(checkpoint) | record, state)
+    return Finding(checkpoint, unit, is_new=True, notes=notes)

@@ -17,7 +17,7 @@ from torch import nn
 
 from analyze.checkpoints.finding.watch import Watch
 from analyze.checkpoints.fitting.filling import finish_lazy
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import InputError, bad_choice
 from analyze.files.links import real_path
 from analyze.gradients.engine import Engine
@@ -91,13 +91,12 @@ def measure(
     engine.divide(model)
     engine.prepare([_copy(model)])
     measured = engine.measure(_copy(model))
-    assert engine.plan is not None
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
         **circumstances(engine, loss, [measured]),
         "model": {"class": type(model).__name__},
-        "warnings": list(engine.notes),
+        "warnings": [*engine.notes, *measured.notes],
     }
     return results.build_tree(
         [row], parameters, probes, engine.cells, provenance,
@@ -191,7 +190,7 @@ def run(
         layers=tuple(layers), parameters=tuple(parameters), cells=columns,
     )  # fmt: skip
     listing = None if manifest is None else Path(manifest)
-    reading = Reading(
+    reading = ReadingOptions(
         weights, listing, step_regex, trust_pickle, tuple(rename), tuple(ignore), weights_key
     )
     options = Options(

@@ -57,15 +57,14 @@ def prepare(
     state = None
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
-        engine.notes += folder.notes
         state = _kept_plan(folder, engine)
     before = None if state is None else state.get("threads")  # not told by older versions
     division = engine.divide(model, 1 if alone else len(readable), before)
     torch.set_num_threads(division.threads)
     _prove_on_ends(job, engine, readable, problems, state)
     if folder is not None:
+        engine.adopt(engine.state() | {"notes": folder.notes})
         _keep_plan(folder, engine, state, division)
-    assert engine.plan is not None
     return Prepared(engine, division, parameter_rows(model, engine.plan), problems)
 
 

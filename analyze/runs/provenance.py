@@ -37,7 +37,6 @@ def circumstances(
         measured: All measurements.
     """
     plan, proof, settings = engine.plan, engine.proof, engine.settings
-    assert plan is not None
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
@@ -47,7 +46,7 @@ def circumstances(
         "precision": settings.precision,
         "batch_norm": settings.batch_norm,
         "batch_size": engine.batch_size,
-        "shares": engine.shares,
+        "shares": engine.current.shares,
         "folds": settings.folds,
         "selected": {"layers": settings.layers, "parameters": settings.parameters},
         "cells": list(settings.cells),
@@ -55,9 +54,9 @@ def circumstances(
         "held_out": list(engine.probes.held_out),
         "probes_sha256": probes_hash(engine.probes),
         "inputs_sha256": inputs_hash(engine.probes),
-        "repeatable": engine.repeatable,
-        "cell_sums": "host memory" if engine.memory.host_sums else "device",
-        "plan": {"methods": plan.methods, "algorithms": plan.algorithms},
+        "repeatable": engine.current.repeatable,
+        "cell_sums": "host memory" if engine.current.memory.host_sums else "device",
+        "plan": {"methods": plan.named_methods, "algorithms": plan.algorithms},
         "proof": {
             "precision": proof.dtype,
             "examples": proof.examples,

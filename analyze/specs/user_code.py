@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, like, listed
 
 KINDS = {
     "model": "factory",
@@ -39,13 +40,44 @@ def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        close = [*like(name, functions), KINDS[what].upper()]
         raise InputError(
             f"the module has no such {KINDS[what]}",
             found=f"no {name!r} in {source}",
             expected=f"one of {listed(functions)}" if functions else "a function or class",
-            fix=f"--{what} {source}:{functions[0] if functions else KINDS[what].upper()}",
+            fix=f"--{what} {source}:{close[0]}",
         )
     return function
+
+
+def installed(package: str, found: str, use: str) -> Any:
+    """A package that may be missing.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"{package} is not installed",
+            found=found,
+            expected=f"the package {package}, which {use} it",
+            fix=f"pip install {package}",
+        ) from error
+
+
+@contextmanager
+def blamed(what: str, *, found: str, expected: str, fix: str) -> Iterator[None]:
+    """Whatever someone else's code raises, as an InputError that says where."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            what, found=f"{found}: {told(error)}", expected=expected, fix=fix
+        ) from error
 
 
 def told(error: Exception) -> str:
@@ -76,27 +108,24 @@ def _module_of_file(path: Path, what: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses and pickling look the module up by name
     sys.path.insert(0, str(path.parent.resolve()))
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's code raises
-        raise InputError(
+        with blamed(
             f"the {what}'s Python file cannot be imported",
-            found=f"{path}: {told(error)}",
+            found=str(path),
             expected=f"a file that Python runs without an error: python {path}",
             fix="mend the file, or install what it imports",
-        ) from error
+        ):
+            spec.loader.exec_module(module)
     finally:
         sys.path.pop(0)
     return module
 
 
 def _module_of_package(source: str, what: str) -> ModuleType:
-    try:
+    name = KINDS[what].upper()
+    with blamed(
+        f"the {what}'s package cannot be imported",
+        found=repr(source),
+        expected=f"package.module:{name} with a package that is installed, or FILE.py:{name}",
+        fix=f"pip install {source.strip('.').partition('.')[0]}, or give the file's path",
+    ):
         return importlib.import_module(source)
-    except Exception as error:  # not there, or whatever it raises
-        raise InputError(
-            f"the {what}'s package cannot be imported",
-            found=f"{source!r}: {told(error)}",
-            expected=f"package.module:{KINDS[what].upper()} with a package that is installed, or "
-            f"FILE.py:{KINDS[what].upper()}",
-            fix=f"pip install {source.strip('.').partition('.')[0]}, or give the file's path",
-        ) from error

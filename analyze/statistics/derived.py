@@ -8,13 +8,9 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.statistics import regrouping, warnings
-from analyze.statistics.variables import ATTRIBUTES, described
+from analyze.statistics.variables import OF_EXAMPLES, OF_LAYERS, VARIABLES
 
-# What follows from the norms in /examples, and is not there without them.
-OF_EXAMPLES = {"m_coherence_ceiling", "effective_sample_size", "share_without_gradient"}
-OF_LAYERS = {"energy_share"}
 OLDER = "the file is of an older version of the program"
-GROUPS = ("network", "layers")
 
 
 def derived(results: xr.DataTree) -> dict[str, xr.Dataset]:
@@ -27,19 +23,20 @@ def derived(results: xr.DataTree) -> dict[str, xr.Dataset]:
     layers = regrouping.coherence(results, layers="layers")
     energy = "mean_squared_gradient_norm"
     share = layers[energy] / network[energy].where(network[energy] > 0)
-    layers = described(layers.assign(energy_share=share.transpose(*layers[energy].dims)))
+    layers["energy_share"] = share.transpose(*layers[energy].dims)
+    layers["energy_share"].attrs = VARIABLES["energy_share"].attributes
     groups = {"network": network, "layers": layers}
     return {name: warnings.flag_group(results, group) for name, group in groups.items()}
 
 
 def lacking(results: xr.DataTree) -> dict[str, list[str]]:
     """The derived variables that a file does not have, by group; none in a file of this version."""
-    expected = {*ATTRIBUTES, warnings.FLAGS}
+    expected = {*VARIABLES, warnings.FLAGS}
     if "examples" not in results.children:
         expected -= OF_EXAMPLES
     wanted = {"network": expected - OF_LAYERS, "layers": expected}
-    found = {name: sorted(wanted[name] - set(results[name].data_vars)) for name in GROUPS}
-    return {name: names for name, names in found.items() if names}
+    absent = {name: sorted(wanted[name] - set(results[name].data_vars)) for name in wanted}
+    return {name: names for name, names in absent.items() if names}
 
 
 def completed(results: xr.DataTree) -> xr.DataTree:
@@ -60,7 +57,7 @@ def completed(results: xr.DataTree) -> xr.DataTree:
         anew = {n: again[name][n].drop_vars(["step", "epoch"], errors="ignore") for n in names}
         group.dataset = group.to_dataset(inherit=False).assign(anew)
     names = sorted({n for group in missing.values() for n in group})
-    provenance = json.loads(results.attrs.get("provenance", "{}"))
+    provenance = regrouping.provenance_of(results)
     said = f"{OLDER} and lacks {listed(names, 3)}: derived from its sums when it was opened"
     provenance["warnings"] = [*provenance.get("warnings", []), said]
     whole.attrs = results.attrs | {"provenance": json.dumps(provenance)}

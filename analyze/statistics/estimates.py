@@ -7,23 +7,26 @@ replicates, and what both have in common cancels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError
-from analyze.statistics import companions, jackknife
-from analyze.statistics.labelled import Sums
+from analyze.statistics import arrays, companions, jackknife
 from analyze.statistics.regrouping import Conditions, grouped
 
-QUANTITIES = {
-    "m_coherence": "m-coherence",
-    "alpha_unbiased": "unbiased alpha",
-    "coherence_at_size": "m-coherence that subsets of one size would show",
-    "batch_alpha": "alpha of the mean gradients of batches",
-    "gradient_cosine": "cosine between the mean gradients of two subsets",
-}
+# What can be estimated: in words, and from unbiased alpha and a number of examples.
+QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray, Any], np.ndarray] | None]] = {
+    "m_coherence": ("m-coherence", companions.coherence_at_size),
+    "alpha_unbiased": ("unbiased alpha", lambda alpha, _: alpha),
+    "coherence_at_size": (
+        "m-coherence that subsets of one size would show", companions.coherence_at_size,
+    ),
+    "batch_alpha": ("alpha of the mean gradients of batches", companions.batch_alpha),
+    "gradient_cosine": ("cosine between the mean gradients of two subsets", None),
+}  # fmt: skip
 SIZED = ("coherence_at_size", "batch_alpha")
 
 
@@ -56,38 +59,33 @@ def estimate(
             refuses.
     """
     _check(quantity, size)
-    given = grouped(results, layers, subsets)
-    sums, table = Sums.of(given.parameters, given.members), given.coherence
-    left = sums.replicates()
-    over = (*sums.leading, "subset")
-    degrees = table["degrees_of_freedom"].values
-    if quantity == "gradient_cosine":
-        value, theta, used = table[quantity].values, left.cosine(), left.used_pairs
-        over = (*over, "subset_other")
-        degrees = np.broadcast_to(used.sum(0) - 1.0, value.shape)
+    group = grouped(results, layers, subsets)
+    sums, left = group.plain, group.plain.replicates
+    long_name, of_alpha = QUANTITIES[quantity]
+    axes = ("subset",) if of_alpha else ("subset", "subset_other")
+    if of_alpha:
+        examples = sums.size if size is None else size
+        value = of_alpha(sums.alpha_unbiased, examples)
+        theta, used = of_alpha(left.alpha_unbiased(), examples), left.used
+        degrees = sums.degrees_of_freedom
     else:
-        value, theta, used = table["alpha_unbiased"].values, left.alpha_unbiased(), left.used
-    if quantity in ("m_coherence", "coherence_at_size"):
-        sizes = sums.size if size is None else float(size)
-        value, theta = (companions.coherence_at_size(alpha, sizes) for alpha in (value, theta))
-    elif quantity == "batch_alpha" and size is not None:
-        value, theta = (companions.batch_alpha(alpha, size) for alpha in (value, theta))
-    error = jackknife.standard_error(theta, used)
-    axes = [d for d in over if d in ("subset", "subset_other")]
+        value, theta, used = arrays.cosine(sums.dots), left.cosine(), left.used_pairs
+        degrees = np.broadcast_to(used.sum(0) - 1.0, value.shape)
+    over = (*group.leading, *axes)
     dataset = xr.Dataset(
         {
             "value": (over, value),
-            "stderr": (over, error),
+            "stderr": (over, jackknife.standard_error(theta, used)),
             "degrees_of_freedom": (over, degrees),
             "replicate": (("fold", *over), theta),
             "used": (("fold", *axes), used),
         },
-        {**table.coords, "fold": np.unique(sums.fold)},
+        {**group.coordinates, "fold": np.unique(sums.fold)},
+        {"quantity": quantity, "long_name": long_name},
     )
-    if quantity != "gradient_cosine":
-        cells = given.parameters["cell"].values
-        dataset["member"] = given.members.assign_coords(cell=cells)
-    dataset.attrs = {"quantity": quantity, "long_name": QUANTITIES[quantity]}
+    if of_alpha:
+        cells = group.parameters["cell"].values
+        dataset["member"] = group.members.assign_coords(cell=cells)
     return _with_interval(dataset)
 
 
@@ -118,7 +116,7 @@ def difference(first: xr.Dataset, second: xr.Dataset, *, independent: bool = Fal
         InputError: different quantities, or different numbers of folds.
     """
     _check_pair(first, second, folds=not independent)
-    a, b = (_without_scalars(one) for one in (first, second))
+    a, b = _without_scalars(first), _without_scalars(second)
     error, degrees = _independent(a, b) if independent or _apart(a, b) else _paired(a, b)
     dataset = xr.Dataset(
         {"value": b["value"] - a["value"], "stderr": error, "degrees_of_freedom": degrees}
@@ -154,17 +152,17 @@ def _with_interval(dataset: xr.Dataset) -> xr.Dataset:
 def _without_scalars(dataset: xr.Dataset) -> xr.Dataset:
     """Without the labels of what was selected, which would have to agree in arithmetic."""
     alone = [name for name in dataset.coords if not dataset[name].dims]
-    return dataset.drop_vars([*alone, *(n for n in ("step", "epoch") if n in dataset.coords)],
-                             errors="ignore")  # fmt: skip
+    return dataset.drop_vars([*alone, "step", "epoch"], errors="ignore")
 
 
 def _apart(a: xr.Dataset, b: xr.Dataset) -> bool:
     """Whether two estimates are of one subset each, without a common cell."""
     if "member" not in a or "member" not in b:
         return False
-    own = [set(one["cell"].values[one["member"].values].tolist())
-           for one in (a, b) if one["member"].dims == ("cell",)]  # fmt: skip
-    return len(own) == 2 and not own[0] & own[1]
+    if a["member"].dims != ("cell",) or b["member"].dims != ("cell",):
+        return False
+    first, second = (set(x["cell"].values[x["member"].values].tolist()) for x in (a, b))
+    return not first & second
 
 
 def _check(quantity: str, size: int | None) -> None:
@@ -185,15 +183,15 @@ def _check(quantity: str, size: int | None) -> None:
 
 
 def _check_pair(first: xr.Dataset, second: xr.Dataset, *, folds: bool) -> None:
-    found = [one.attrs.get("quantity") for one in (first, second)]
-    if found[0] != found[1]:
+    quantities = [estimated.attrs.get("quantity") for estimated in (first, second)]
+    if quantities[0] != quantities[1]:
         raise InputError(
             "these estimates are of different quantities",
-            found=f"{found[0]} and {found[1]}",
+            found=f"{quantities[0]} and {quantities[1]}",
             expected="two estimates of one quantity",
             fix="call estimate with the same quantity for both",
         )
-    names = [one["fold"].values.tolist() for one in (first, second)]
+    names = [estimated["fold"].values.tolist() for estimated in (first, second)]
     if folds and names[0] != names[1]:
         raise InputError(
             "these estimates have different folds",

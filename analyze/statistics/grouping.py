@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError
-from analyze.statistics import labelled, regrouping, warnings
+from analyze.statistics import regrouping, warnings
+from analyze.statistics.labelled import Labelled
 
 GROUPINGS = ("layer", "block", "parameter")
 
@@ -41,11 +42,11 @@ def group_by(results: xr.DataTree, by: str) -> xr.DataTree:
         )
     if by == "layer":
         return results
-    found = _blocks(results) if by == "block" else _parameters(results)
+    rows = _blocks(results) if by == "block" else _parameters(results)
     old = results["layers"].to_dataset()
     along = {name: old[name] for name in ("step", "epoch") if name in old.coords}
     grouped = results.copy()
-    grouped["layers"] = xr.DataTree(warnings.flag_group(results, found.assign_coords(along)))
+    grouped["layers"] = xr.DataTree(warnings.flag_group(results, rows.assign_coords(along)))
     return grouped
 
 
@@ -85,17 +86,17 @@ def _parameters(results: xr.DataTree) -> xr.Dataset:
     table = results["parameters"].to_dataset()
     layers = results["layers"].to_dataset()
     type_of = dict(zip(layers["layer"].values, layers["layer_type"].values, strict=True))
-    own = table[["gradient_gram", "gradient_sqnorm", "probe_count"]]
-    own = own.drop_vars("layer").rename(parameter="layer")
+    sums = table[["gradient_gram", "gradient_sqnorm", "probe_count"]]
+    sums = sums.drop_vars("layer").rename(parameter="layer")
     return _with_rows(
-        labelled.coherence(own, regrouping.cell_members(results)),
+        Labelled(sums, regrouping.cell_members(results)).coherence(),
         [str(type_of[layer]) for layer in table["layer"].values],
         [int(size) for size in table["parameter_count"].values],
     )
 
 
-def _with_rows(found: xr.Dataset, types: Sequence[str], sizes: Sequence[int]) -> xr.Dataset:
-    return found.assign_coords(
+def _with_rows(rows: xr.Dataset, types: Sequence[str], sizes: Sequence[int]) -> xr.Dataset:
+    return rows.assign_coords(
         layer_type=("layer", np.array(types, dtype=object)),
         parameter_count=("layer", np.array(sizes)),
     )

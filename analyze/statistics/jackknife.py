@@ -103,22 +103,6 @@ def standard_error(theta: np.ndarray, used: np.ndarray) -> np.ndarray:
     return np.where(number > 1, np.sqrt(ratio((number - 1.0) * spread, number)), np.nan)
 
 
-def independent_or(joint: np.ndarray, single: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Standard errors of differences between subsets, ``[..., S, S]``.
-
-    Subsets without a common cell are independent: their variances add, which is less noisy than
-    the jackknife of the difference, ``joint`` ``[..., S, S]``, that the others need.
-
-    Args:
-        joint: The jackknife of each difference.
-        single: ``[..., S]``, the standard error of each subset.
-        members: ``[S, C]``.
-    """
-    common = (members.astype(int) @ members.astype(int).T) > 0
-    apart = np.sqrt(np.square(single)[..., :, None] + np.square(single)[..., None, :])
-    return np.where(common, joint, apart)
-
-
 def degrees_of_freedom(
     folds: np.ndarray, count: np.ndarray, kurtosis: np.ndarray | float = 0.0
 ) -> np.ndarray:

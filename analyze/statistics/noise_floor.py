@@ -93,11 +93,14 @@ def adjusted(p: np.ndarray) -> np.ndarray:
     known = np.isfinite(p)
     rising = np.sort(p[known])
     scaled = rising * len(rising) / np.arange(1, len(rising) + 1)
-    least = np.minimum(
-        np.minimum.accumulate(scaled[::-1])[::-1], 1.0
-    )  # of this and all larger ones
+    least = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)  # of this and larger ones
     result[known] = least[np.searchsorted(rising, p[known], side="right") - 1]
     return result
+
+
+def adjusted_within(p: np.ndarray) -> np.ndarray:
+    """P-values adjusted within each entry of the last axis, the subsets."""
+    return np.stack([adjusted(p[..., k]) for k in range(p.shape[-1])], axis=-1)
 
 
 def smallest_detectable(dimension: np.ndarray, z: float = DETECTED) -> np.ndarray:

@@ -16,7 +16,7 @@ from scipy import special
 
 from analyze.statistics import jackknife
 from analyze.statistics.estimates import difference, estimate
-from analyze.statistics.noise_floor import adjusted
+from analyze.statistics.noise_floor import adjusted_within
 
 RATE = 0.05  # of false discoveries in one panel: the layers and checkpoints of a subset
 
@@ -37,19 +37,8 @@ def log_ratio(
         and ``p_value_adjusted`` (Benjamini and Hochberg, over all of each subset). NaN where a
         coherence, or one without a fold, is not positive: it is too close to 0 for a ratio.
     """
-    found = difference(_logarithm(first, count), _logarithm(second, count), independent=not paired)
-    value, error = found["value"], found["stderr"]
-    p = _p_value(found)
-    return xr.Dataset(
-        {
-            "log_ratio": value,
-            "log_ratio_stderr": error,
-            "log_ratio_lower": found["lower"],
-            "log_ratio_upper": found["upper"],
-            "p_value": p,
-            "p_value_adjusted": _adjusted(p),
-        }
-    )
+    pair = [_logarithm(alpha, count) for alpha in (first, second)]
+    return _tested(difference(*pair, independent=not paired), "log_ratio")
 
 
 def contrast(
@@ -73,26 +62,15 @@ def contrast(
     counts = results.to_dataset()["probe_count"].sel(subset=[first, second])
     size = int(counts.min())
     alpha = estimate(results, "alpha_unbiased", layers=layers)
-    one, other = (_alone(alpha, name) for name in (first, second))
-    count = xr.DataArray([size], dims="subset", coords={"subset": one["subset"]})
-    found = log_ratio(one, other, count, paired=False)
-    sized = [_times(estimated, size - 1.0) for estimated in (one, other)]
-    apart = difference(*sized, independent=True)
-    p = _p_value(apart)
-    found = found.assign(
-        difference=apart["value"],
-        difference_stderr=apart["stderr"],
-        difference_lower=apart["lower"],
-        difference_upper=apart["upper"],
-        difference_p_value=p,
-        difference_p_value_adjusted=_adjusted(p),
+    one, other = (
+        alpha.sel(subset=[name]).assign_coords(subset=["contrast"]) for name in (first, second)
     )
-    return found.isel(subset=0, drop=True).assign(compared_at=size)
-
-
-def _alone(alpha: xr.Dataset, subset: str) -> xr.Dataset:
-    """One subset of an estimate, under a name that it shares with what it is compared to."""
-    return alpha.sel(subset=[subset]).assign_coords(subset=["contrast"])
+    count = xr.DataArray([size], dims="subset", coords={"subset": ["contrast"]})
+    apart = difference(*[_times(alpha, size - 1.0) for alpha in (one, other)], independent=True)
+    tested = _tested(apart, "difference")
+    tested = tested.rename({p: f"difference_{p}" for p in ("p_value", "p_value_adjusted")})
+    both = log_ratio(one, other, count, paired=False).assign(tested)
+    return both.isel(subset=0, drop=True).assign(compared_at=size)
 
 
 def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:
@@ -100,23 +78,27 @@ def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:
     return alpha.assign({name: factor * alpha[name] for name in ("value", "stderr", "replicate")})
 
 
-def _p_value(found: xr.Dataset) -> xr.DataArray:
-    """Student's t of a difference against 0, two-sided."""
-    value = found["value"]
+def _tested(apart: xr.Dataset, name: str) -> xr.Dataset:
+    """A difference under a name, with Student's two-sided p-values of its being 0."""
+    value = apart["value"]
     error, degrees = (
-        found[name].broadcast_like(value).transpose(*value.dims).values
-        for name in ("stderr", "degrees_of_freedom")
+        apart[column].broadcast_like(value).transpose(*value.dims).values
+        for column in ("stderr", "degrees_of_freedom")
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(value.values / error)
-    return value.copy(data=2 * special.stdtr(degrees, -t))
-
-
-def _adjusted(p: xr.DataArray) -> xr.DataArray:
-    """Over every dimension but the subset."""
-    ordered = p.transpose("subset", ...)
-    panels = [adjusted(panel) for panel in ordered.values]
-    return ordered.copy(data=np.stack(panels)).transpose(*p.dims)
+    p = value.copy(data=2 * special.stdtr(degrees, -t))
+    panels = p.transpose(..., "subset")
+    return xr.Dataset(
+        {
+            name: value,
+            f"{name}_stderr": apart["stderr"],
+            f"{name}_lower": apart["lower"],
+            f"{name}_upper": apart["upper"],
+            "p_value": p,
+            "p_value_adjusted": panels.copy(data=adjusted_within(panels.values)),
+        }
+    )
 
 
 def _logarithm(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:

@@ -8,41 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, like, listed
 from analyze.probes.subsets import ALL
-from analyze.statistics import labelled
+from analyze.statistics.labelled import Labelled
 
 PREFIX = "cell_"
 NO_COLUMN = ("cell_other", "cell_fold")  # coordinates that are not labels of the probes
 
+Table = TypeVar("Table", xr.Dataset, xr.DataArray)
 Conditions = Mapping[str, str | int | Sequence[str | int]]
-
-
-@dataclass(frozen=True)
-class Grouped:
-    """Sufficient statistics as a question wants them.
-
-    Args:
-        parameters: Summed over the layers of each group; with ``layer``, or without for the whole
-            network.
-        members: ``(subset, cell)``.
-        examples: What ``labelled.of_examples`` gives; None where the results have no norms.
-    """
-
-    parameters: xr.Dataset
-    members: xr.DataArray
-    examples: xr.Dataset | None
-
-    @property
-    def coherence(self) -> xr.Dataset:
-        """Every coherence variable of these groups."""
-        return labelled.coherence(self.parameters, self.members, self.examples)
 
 
 def coherence(
@@ -71,31 +51,36 @@ def coherence(
 
     Cost: a few milliseconds for each checkpoint and group; nothing is measured.
     """
-    return grouped(results, layers, subsets).coherence
+    return grouped(results, layers, subsets).coherence()
 
 
 def grouped(
     results: xr.DataTree,
     layers: str | Mapping[str, Sequence[str]],
     subsets: Mapping[str, Conditions] | None,
-) -> Grouped:
+) -> Labelled:
     """The sufficient statistics for ``coherence`` and its relatives; see there."""
     table = results.children["parameters"].to_dataset(inherit=False)
-    of_cell = {
-        str(name).removeprefix(PREFIX): table[name].values.astype(str)
-        for name in table.coords
-        if str(name).startswith(PREFIX) and name not in NO_COLUMN
-    }
-    members = cell_members(results) if subsets is None else _matching("cell", of_cell, subsets)
-    chosen = _layer_groups(list(dict.fromkeys(table["layer"].values.astype(str))), layers)
-    sums = _summed(table, chosen)
-    return Grouped(sums, members, _examples(results, chosen, subsets))
+    groups = layer_groups(list(dict.fromkeys(table["layer"].values.astype(str))), layers)
+    sums = table[["gradient_gram", "gradient_sqnorm"]]  # NaN in parameters that are never used
+    sums = _summed(sums, "parameter", groups, skipna=True, min_count=1, keep_attrs=True)
+    sums = sums.assign(probe_count=table["probe_count"])
+    members = cell_members(results, subsets)
+    if "examples" not in results.children:
+        return Labelled(sums, members)
+    norms = results.children["examples"].to_dataset(inherit=False)["gradient_sqnorm"]
+    norms = _summed(norms.astype(float), "layer", groups, skipna=False)
+    return Labelled(sums, members, norms, _probe_members(results, subsets))
 
 
 def held_out(results: xr.DataTree) -> list[str]:
     """The subsets that training did not see."""
-    found = json.loads(results.attrs.get("provenance", "{}")).get("held_out")
-    return [str(name) for name in found or []]
+    return [str(name) for name in provenance_of(results).get("held_out") or []]
+
+
+def provenance_of(results: xr.DataTree) -> dict[str, Any]:
+    """Where the results come from; empty where they do not say."""
+    return dict(json.loads(results.attrs.get("provenance", "{}")))
 
 
 def subset_names(results: xr.DataTree) -> list[str]:
@@ -103,78 +88,70 @@ def subset_names(results: xr.DataTree) -> list[str]:
     return [str(name) for name in results.to_dataset()["subset"].values if name != ALL]
 
 
-def cell_members(results: xr.DataTree) -> xr.DataArray:
-    """Which cells each subset of the results is made of, ``(subset, cell)``."""
-    subset = results["parameters"].to_dataset()["cell_subset"].values
-    return labelled.subset_members(subset, subset_names(results), held_out(results))
+def cell_members(
+    results: xr.DataTree, subsets: Mapping[str, Conditions] | None = None
+) -> xr.DataArray:
+    """Which cells each subset is made of, ``(subset, cell)``; by default those of the results."""
+    table = results.children["parameters"].to_dataset(inherit=False)
+    columns = {
+        str(name).removeprefix(PREFIX): table[name].values.astype(str)
+        for name in table.coords
+        if str(name).startswith(PREFIX) and name not in NO_COLUMN
+    }
+    return _members(results, "cell", columns, subsets)
 
 
-def probe_members(results: xr.DataTree) -> xr.DataArray:
-    """Which probes of ``/examples`` each subset of the results has, ``(subset, probe)``."""
-    subset = results.children["examples"].to_dataset(inherit=False)["subset"].values
-    members = labelled.subset_members(subset, subset_names(results), held_out(results))
-    return members.rename(cell="probe")
-
-
-def _summed(table: xr.Dataset, groups: dict[str, list[str]] | None) -> xr.Dataset:
-    """Over the parameters of each group; over all where there are none."""
-    needed = table[["gradient_gram", "gradient_sqnorm", "probe_count"]]
-    if groups is None:
-        return labelled.summed(needed)
-    parts = []
-    for names in groups.values():
-        inside = np.flatnonzero(np.isin(table["layer"].values.astype(str), names))
-        parts.append(labelled.summed(needed.isel(parameter=inside)))
-    sums = [part.drop_vars("probe_count") for part in parts]
-    joined = xr.concat(sums, _named(groups), coords="minimal", compat="override")
-    return joined.transpose("checkpoint", "layer", ...).assign(probe_count=table["probe_count"])
-
-
-def _named(groups: dict[str, list[str]]) -> xr.IndexVariable:
-    return xr.IndexVariable("layer", np.array(list(groups), dtype=object))
-
-
-def _examples(
-    results: xr.DataTree,
-    groups: dict[str, list[str]] | None,
-    subsets: Mapping[str, Conditions] | None,
-) -> xr.Dataset | None:
-    """Of the examples' norms, where the results have them."""
-    if "examples" not in results.children:
-        return None
+def _probe_members(results: xr.DataTree, subsets: Mapping[str, Conditions] | None) -> xr.DataArray:
+    """Which probes of ``/examples`` each subset has, ``(subset, probe)``."""
     table = results.children["examples"].to_dataset(inherit=False)
-    norms = table["gradient_sqnorm"].astype(float)
-    if groups is None:
-        norms = norms.sum("layer", skipna=False)
-    else:
-        parts = [norms.sel(layer=which).sum("layer", skipna=False) for which in groups.values()]
-        norms = xr.concat(parts, _named(groups), coords="minimal", compat="override")
-    if subsets is None:
-        members = probe_members(results)
-    else:
-        labels = {
-            str(name): table[name].values.astype(str)
-            for name in table.coords
-            if table[name].dims == ("probe",) and name != "probe"
-        }
-        members = _matching("probe", labels, subsets)
-    return labelled.of_examples(norms, members)
+    columns = {
+        str(name): table[name].values.astype(str)
+        for name in table.coords
+        if table[name].dims == ("probe",) and name != "probe"
+    }
+    return _members(results, "probe", columns, subsets)
 
 
-def _matching(
-    dimension: str, columns: Mapping[str, np.ndarray], subsets: Mapping[str, Conditions]
+def _members(
+    results: xr.DataTree,
+    dimension: str,
+    columns: Mapping[str, np.ndarray],
+    subsets: Mapping[str, Conditions] | None,
 ) -> xr.DataArray:
     """Which cells or probes meet the conditions of each subset, ``(subset, cell or probe)``."""
-    rows = []
-    for conditions in subsets.values():
-        row = np.ones(len(columns["subset"]), dtype=bool)
-        for column, wanted in conditions.items():
-            values = [wanted] if isinstance(wanted, str | int) else list(wanted)
-            row &= np.isin(_column(columns, column, values), [str(value) for value in values])
-        rows.append(row)
+    if subsets is not None:
+        rows = {name: _matching(columns, conditions) for name, conditions in subsets.items()}
+    else:
+        rows = {name: columns["subset"] == name for name in subset_names(results)}
+        rows[ALL] = ~np.isin(columns["subset"], held_out(results))
     return xr.DataArray(
-        np.stack(rows), dims=("subset", dimension), coords={"subset": list(subsets)}
+        np.stack(list(rows.values())), dims=("subset", dimension), coords={"subset": list(rows)}
     )
+
+
+def _summed(
+    table: Table, dimension: str, groups: Mapping[str, Sequence[str]] | None, **how: Any
+) -> Table:
+    """Summed over the parameters or layers of each group; over all of them without groups."""
+    if groups is None:
+        return table.sum(dimension, **how)
+    layer = table["layer"].values.astype(str)
+    parts = [
+        table.isel({dimension: np.flatnonzero(np.isin(layer, names))}).sum(dimension, **how)
+        for names in groups.values()
+    ]
+    names = xr.IndexVariable("layer", np.array(list(groups), dtype=object))
+    joined = xr.concat(parts, names, coords="minimal", compat="override")
+    return joined.transpose("checkpoint", "layer", ...)
+
+
+def _matching(columns: Mapping[str, np.ndarray], conditions: Conditions) -> np.ndarray:
+    """Whether each cell or probe meets all conditions."""
+    fits = np.ones(len(columns["subset"]), dtype=bool)
+    for column, wanted in conditions.items():
+        values = [wanted] if isinstance(wanted, str | int) else list(wanted)
+        fits &= np.isin(_column(columns, column, values), [str(value) for value in values])
+    return fits
 
 
 def _column(
@@ -200,7 +177,7 @@ def _column(
     return columns[name]
 
 
-def _layer_groups(
+def layer_groups(
     names: list[str], layers: str | Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]] | None:
     """The layers of each group; None for the whole network."""
@@ -209,20 +186,28 @@ def _layer_groups(
     if layers == "layers":
         return {name: [name] for name in names}
     if isinstance(layers, str):
-        raise _no_layer(layers, names)
+        raise _no_layer(layers, ["network", "layers"], names)
     groups = {}
     for group, patterns in layers.items():
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise _no_layer(pattern, names)
+                raise _no_layer(pattern, [*names, *_parents(names)], names)
         groups[group] = [n for n in names if any(fnmatchcase(n, p) for p in patterns)]
     return groups
 
 
-def _no_layer(found: str, names: list[str]) -> InputError:
+def _parents(names: list[str]) -> list[str]:
+    """Patterns of the modules that the layers are in: ``block1.*`` of ``block1.conv1``."""
+    return list(dict.fromkeys(f"{n.rpartition('.')[0]}.*" for n in names if "." in n))
+
+
+def _no_layer(wanted: str, candidates: list[str], names: list[str]) -> InputError:
+    """A name or pattern without a layer; what to type is the candidate most like it."""
+    close = [*like(wanted, candidates), names[0]][0]
+    single = close in ("network", "layers")
     return InputError(
         "no such layer in the results",
-        found=repr(found),
+        found=repr(wanted),
         expected=f"network, layers, or patterns that match some of {listed(names)}",
-        fix='layers={"group": ["block1.*"]}',
+        fix=f'layers="{close}"' if single else f'layers={{"group": ["{close}"]}}',
     )

@@ -6,7 +6,6 @@ convention of CF (``flag_masks`` and ``flag_meanings``). All are computed from t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
-from analyze.statistics.regrouping import cell_members, held_out
+from analyze.statistics.regrouping import cell_members, held_out, provenance_of
 
 FLAGS = "warning_flags"
 LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
@@ -46,7 +45,7 @@ class Kind:
 
 def _lagging(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
     """Measured with saved batch norm statistics that lag behind the weights."""
-    if _provenance(results).get("batch_norm") != "saved":
+    if provenance_of(results).get("batch_norm") != "saved":
         return False
     return lagging_checkpoints(results)
 
@@ -213,7 +212,7 @@ def lagging_sentence(results: xr.DataTree) -> list[str]:
         at = root.sel(checkpoint=name, subset=ALL)
         saved, again = float(at["loss_saved"]), float(at["loss_recomputed"])
         names.append(f"{name} ({saved:.3g} saved, {again:.3g} recomputed)")
-    used = _provenance(results).get("batch_norm")
+    used = provenance_of(results).get("batch_norm")
     return [
         f"the batch norm statistics saved in {len(names)} of {root.sizes['checkpoint']} "
         f"checkpoints lag behind the weights: the loss differs by more than {LAGGING:.0%} from "
@@ -223,7 +222,7 @@ def lagging_sentence(results: xr.DataTree) -> list[str]:
 
 def warnings_of_the_run(results: xr.DataTree) -> list[str]:
     """What the provenance warns of, about the run as a whole."""
-    found = _provenance(results).get("warnings", [])
+    found = provenance_of(results).get("warnings", [])
     return [str(text) for text in found] if isinstance(found, list) else []
 
 
@@ -243,7 +242,7 @@ def precision_reach(results: xr.DataTree) -> float:
     accuracy however low the loss is, until squares of gradients leave the range of the precision:
     ``sqrt(tiny)``. Of any other loss that is a difference of two numbers only ``eps`` is known.
     """
-    found = _provenance(results)
+    found = provenance_of(results)
     numbers = np.finfo(str(found.get("precision") or "float32"))
     own = str(found.get("loss", "")).partition("?")[0] in OWN_LOSSES
     return float(np.sqrt(numbers.tiny) if own else (64 * numbers.eps) ** 2)
@@ -277,8 +276,3 @@ def _places(where: xr.DataArray, network: xr.Dataset) -> str:
     return "; ".join(
         ", ".join(subsets) + (f" at {place}" if place else "") for place, subsets in parts.items()
     )
-
-
-def _provenance(results: xr.DataTree) -> dict[str, object]:
-    found = json.loads(results.attrs.get("provenance", "{}"))
-    return found if isinstance(found, dict) else {}

@@ -41,7 +41,7 @@ def one_cell(workload: Workload, pairs: int) -> dict[str, Any]:
                 plain(model, some, own)()
 
         found = spread(each_ratio(ours, passes, pairs))
-    return {"ratio": found, "shares": engine.shares, "batch": workload.share}
+    return {"ratio": found, "shares": engine.current.shares, "batch": workload.share}
 
 
 def accumulating(workload: Workload) -> tuple[Engine, Callable[[], None]]:
@@ -52,7 +52,7 @@ def accumulating(workload: Workload) -> tuple[Engine, Callable[[], None]]:
     engine = Engine(probes, build_loss("cross_entropy"), settings)
     engine.divide(model)
     engine.prepare([copy.deepcopy(model)])
-    replica = Replica(model, engine.device, engine.dtype)
+    replica = Replica(model, engine.device, engine.current.architecture.dtype)
 
     def work() -> None:
         with measuring():

@@ -11,7 +11,10 @@ import torch
 
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
-from analyze.gradients.measurement import Settings
+from analyze.gradients.measurement import Measurement, Settings
+from analyze.gradients.measurer import Measurer, Observed
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import threads_restored
 from analyze.probes import ProbeSet
 from scripts.benchmarking.paired import each_ratio, spread
@@ -37,8 +40,13 @@ def verification(workload: Workload, pairs: int) -> dict[str, Any]:
         engine.prepare([copy.deepcopy(model)])
         verified = engine.measure(copy.deepcopy(model)).verified
 
+        def unchecked(
+            _: Measurer, replica: Replica, observed: Observed, state: EngineState
+        ) -> tuple[Measurement, EngineState]:
+            return observed.measurement, state
+
         def unverified() -> None:
-            with mock.patch.object(engine, "_checked", lambda _, observed: observed.measurement):
+            with mock.patch.object(Measurer, "_checked", unchecked):
                 engine.measure(model)
 
         ratios = each_ratio(lambda: engine.measure(model), unverified, pairs, long=LONG)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.naming.file_names import natural_key
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.reading import read_sample, read_weights
 from analyze.checkpoints.versions import PLAIN
@@ -24,7 +24,7 @@ ALIAS = re.compile(r"(^|[/_.-])(last|latest|best|final|milestone|checkpoint\.pth
 
 
 def without_duplicates(
-    found: list[Checkpoint], reading: Reading
+    found: list[Checkpoint], reading: ReadingOptions
 ) -> tuple[list[Checkpoint], list[LeftOut]]:
     """Each checkpoint once; of several copies the one whose name says most stays.
 
@@ -54,7 +54,7 @@ def without_duplicates(
 class _Kept:
     """The checkpoints so far, by what copies of them have in common."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: ReadingOptions) -> None:
         self.checkpoints: list[Checkpoint] = []
         self._reading = reading
         self._by: dict[tuple[object, ...], list[Checkpoint]] = {}
@@ -103,7 +103,7 @@ class _Kept:
 
 
 def _digest(
-    one: Checkpoint, reading: Reading, read: Callable[[Path, Reading], dict[str, Any]]
+    one: Checkpoint, reading: ReadingOptions, read: Callable[[Path, ReadingOptions], dict[str, Any]]
 ) -> str | None:
     """Hash of all values and their names without the common prefix; None where there is none."""
     found = hashlib.sha256()

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.naming.numerals import number_in
-from analyze.checkpoints.naming.readings import ENDING, progress_spans
+from analyze.checkpoints.naming.path_numbers import ENDING, progress_spans
 from analyze.errors import InputError, listed
 
 Number = Callable[[Checkpoint], float]

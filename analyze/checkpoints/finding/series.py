@@ -18,7 +18,7 @@ from analyze.checkpoints.naming.file_names import (
     natural_key,
     read_names,
 )
-from analyze.checkpoints.options import Reading
+from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import RefusedError, listed
 
 CONTENT = "content "  # begins the rules by which a step was saved
@@ -65,7 +65,7 @@ def with_steps_of_epochs(found: list[Checkpoint]) -> list[Checkpoint]:
     return [result[c.name] for c in found]
 
 
-def one_kind_of_weights(found: list[Checkpoint], reading: Reading) -> list[Checkpoint]:
+def one_kind_of_weights(found: list[Checkpoint], reading: ReadingOptions) -> list[Checkpoint]:
     """Unless the user chose, averaged weights are no part of a series of trained ones."""
     kinds = {c.weights for c in found if c.problem is None}
     if reading.weights is not None or len(kinds) < 2:

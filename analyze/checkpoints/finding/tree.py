@@ -10,7 +10,7 @@ from pathlib import Path
 from analyze.checkpoints.checkpoint import LeftOut
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
-from analyze.checkpoints.layouts.marks import INDEX, METADATA, SHARD
+from analyze.checkpoints.layouts.table import directory_layout
 from analyze.files.links import real_path
 
 
@@ -70,23 +70,20 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
             yield folder, why
             folders.clear()
             continue
-        if METADATA in files or any(name.endswith(".distcp") for name in files):
-            whole = METADATA in files
-            yield folder, "" if whole else f"still being written: no {METADATA}, which comes last"
-            folders.clear()
-            continue
-        yield from _files(folder, files)
-
-
-def _files(folder: Path, files: list[str]) -> Iterator[tuple[Path, str]]:
-    indices = [name for name in files if INDEX.search(name)]
-    if indices:
-        yield folder, ""
-    for name in files:
-        if indices and (name in indices or SHARD.search(name)):
-            yield folder / name, "a part of the checkpoint in shards"
-        else:
-            yield folder / name, why_no_weights(name)
+        layout = directory_layout(files)
+        if layout is not None:
+            whole = not layout.last or layout.last in files
+            yield (
+                folder,
+                "" if whole else f"still being written: no {layout.last}, which comes last",
+            )
+            if layout.parts is None:
+                folders.clear()
+                continue
+        parts = set() if layout is None else layout.parts_among(files)
+        for name in files:
+            part = f"a part of the checkpoint in {layout.name}" if layout and name in parts else ""
+            yield folder / name, part or why_no_weights(name)
 
 
 def _why_no_link(path: Path, root: Path, own: set[Path]) -> str:

@@ -6,9 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from analyze.checkpoints.fitting.filling import Outcome, has_own_loading, own_versions, tried
+from analyze.checkpoints.fitting.filling import (
+    Outcome,
+    has_own_loading,
+    own_versions,
+    tensors_of,
+    tried,
+)
 from analyze.checkpoints.fitting.globs import globs_for
 from analyze.checkpoints.versions import Versions
 from analyze.errors import CheckpointError, RefusedError, listed
@@ -41,7 +47,7 @@ def two_parts(prefixes: list[str], names: list[str], name: str, model_name: str)
 
 def decided_versions(
     model: nn.Module,
-    found: Mapping[str, Any],
+    saved: Mapping[str, Any],
     versions: Versions,
     name: str,
     judged: Callable[[Outcome], Outcome],
@@ -55,7 +61,7 @@ def decided_versions(
 
     Args:
         model: Stays as it is.
-        found: By the model's names.
+        saved: By the model's names.
         versions: That the checkpoint has.
         name: Of the checkpoint, for messages.
         judged: What counts of that which did not fit.
@@ -69,8 +75,8 @@ def decided_versions(
     today = own_versions(model)
     today = versions | {path: today[path] for path in silent if path in today}
     try:
-        new, by_new = tried(model, found, today)
-        old, by_old = tried(model, found, versions)
+        new, by_new = tried(model, saved, today)
+        old, by_old = tried(model, saved, versions)
     except Exception:  # a model that cannot be copied is loaded as torch does it
         return versions
     if not (judged(new).fits and judged(old).fits):
@@ -91,7 +97,5 @@ def decided_versions(
 
 def _differing(one: nn.Module, other: nn.Module) -> list[str]:
     """The names of tensors with other values."""
-    a, b = (
-        {k: t for k, t in m.state_dict().items() if isinstance(t, Tensor)} for m in (one, other)
-    )
+    a, b = tensors_of(one), tensors_of(other)
     return [k for k in {**a, **b} if k not in a or k not in b or not torch.equal(a[k], b[k])]

@@ -30,9 +30,7 @@ LEARNED = ("running_mean", "running_var")  # buffers that training changes
 COUNTER = "num_batches_tracked"  # unused in eval mode
 MISSHAPEN = re.compile(r"^size mismatch for (.+): copying a param with shape ")
 # Their own loading sets a counter that is not used, and nothing else.
-HARMLESS = tuple(
-    kind._load_from_state_dict for kind in (nn.Module, _NormBase, _InstanceNorm)
-)  # fmt: skip
+HARMLESS = tuple(kind._load_from_state_dict for kind in (nn.Module, _NormBase, _InstanceNorm))
 
 
 @dataclass
@@ -50,6 +48,11 @@ class Outcome:
     unknown: list[str] = field(default_factory=list)
     misshapen: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+
+    @property
+    def amiss(self) -> list[str]:
+        """What of the model is not as in the checkpoint."""
+        return [*self.missing, *self.misshapen]
 
     @property
     def fits(self) -> bool:
@@ -71,22 +74,22 @@ def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Ou
         state: Tensors and extra states by the model's names, or by those that it converts.
         versions: Of the modules, as the checkpoint has them.
     """
-    before = {key: _mark(tensor) for key, tensor in _tensors(model).items()}
+    before = {key: _mark(tensor) for key, tensor in tensors_of(model).items()}
     missing, unknown, said, finished = _loaded(model, state, versions)
     misshapen = {match[1] for line in said if (match := MISSHAPEN.match(line))}
     said = [line for line in said if not MISSHAPEN.match(line)]
-    after = _tensors(model)
+    after = tensors_of(model)
     came = {id(t) for key, t in after.items() if _mark(t) != before.get(key)}
     left = {key for key, tensor in after.items() if id(tensor) not in came}
-    found = {key for key in missing if key in left or key not in after}
+    lacking = {key for key in missing if key in left or key not in after}
     if finished:
-        found |= {key for key in left if _silent(key, after[key], state)}
-    found = {key for key in found if not key.endswith(COUNTER)} - misshapen
-    if finished and (doubtful := found - set(missing)):
-        found -= _filled_after_all(model, doubtful, state, versions)
+        lacking |= {key for key in left if _silent(key, after[key], state)}
+    lacking = {key for key in lacking if not key.endswith(COUNTER)} - misshapen
+    if finished and (doubtful := lacking - set(missing)):
+        lacking -= _filled_after_all(model, doubtful, state, versions)
     other = {*unknown, *_below_nothing(model, state)}
     return Outcome(
-        [*(k for k in after if k in found), *(k for k in missing if k in found and k not in after)],
+        [key for key in dict.fromkeys([*after, *missing]) if key in lacking],
         [key for key in state if key in other],
         [key for key in state if key in misshapen],
         said,
@@ -141,8 +144,8 @@ def _loaded(
     model: nn.Module, state: Mapping[str, Any], versions: Versions
 ) -> tuple[list[str], list[str], list[str], bool]:
     """Missing and unknown names, messages, and whether it went through to the end."""
-    given = OrderedDict(state)
-    given._metadata = {k: dict(v) for k, v in versions.items()}  # type: ignore[attr-defined]
+    content = OrderedDict(state)
+    content._metadata = {k: dict(v) for k, v in versions.items()}  # type: ignore[attr-defined]
     missing: list[str] = []
     unknown: list[str] = []
     said: list[str] = []
@@ -158,7 +161,7 @@ def _loaded(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.load_state_dict(given, strict=False)
+            model.load_state_dict(content, strict=False)
     except Exception as error:  # torch's own, or whatever the model's own code raises
         lines = str(error).split("\n\t")
         said = lines[1:] if ends and len(lines) > 1 else [told(error)]
@@ -167,7 +170,8 @@ def _loaded(
     return missing, unknown, said, ends > 0
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by their names in a state dict."""
     state = model.state_dict(keep_vars=True)
     return {key: value for key, value in state.items() if isinstance(value, Tensor)}
 
@@ -185,24 +189,24 @@ def _silent(key: str, tensor: Tensor, state: Mapping[str, Any]) -> bool:
     """To be loaded, whatever torch says: not among the values of the checkpoint as they are."""
     if not (isinstance(tensor, nn.Parameter) or key.endswith(LEARNED)):
         return False
-    given = state.get(key)
-    if is_lazy(tensor) or not isinstance(given, Tensor):
+    saved = state.get(key)
+    if is_lazy(tensor) or not isinstance(saved, Tensor):
         return True
-    return given.shape != tensor.shape or not torch.equal(given.to(tensor.dtype), tensor)
+    return saved.shape != tensor.shape or not torch.equal(saved.to(tensor.dtype), tensor)
 
 
 def _filled_after_all(
     model: nn.Module, names: set[str], state: Mapping[str, Any], versions: Versions
 ) -> set[str]:
     """Those in which no NaN stays when all is loaded again: written behind autograd's back."""
-    tensors = {k: t for k, t in _tensors(model).items() if k in names and t.is_floating_point()}
-    tensors = {key: tensor for key, tensor in tensors.items() if not is_lazy(tensor)}
+    tensors = [(k, t) for k, t in tensors_of(model).items() if k in names and not is_lazy(t)]
+    tensors = [(key, tensor) for key, tensor in tensors if tensor.is_floating_point()]
     with torch.no_grad():
-        for tensor in tensors.values():
+        for _, tensor in tensors:
             tensor.fill_(math.nan)
     _loaded(model, state, versions)
-    after = _tensors(model)
-    return {key for key in tensors if key in after and not after[key].isnan().any()}
+    after = tensors_of(model)
+    return {key for key, _ in tensors if key in after and not after[key].isnan().any()}
 
 
 def _below_nothing(model: nn.Module, state: Mapping[str, Any]) -> set[str]:

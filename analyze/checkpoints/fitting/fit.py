@@ -12,7 +12,8 @@ from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.fitting.ambiguity import decided_versions, two_parts
 from analyze.checkpoints.fitting.filling import Outcome, filled, own_versions
-from analyze.checkpoints.fitting.mismatch import Mismatch, as_built, misfit
+from analyze.checkpoints.fitting.hints import hint
+from analyze.checkpoints.fitting.mismatch import Attempt, as_built, misfit
 from analyze.checkpoints.fitting.tensor_names import (
     any_matches,
     carried,
@@ -68,36 +69,14 @@ def fit(
             for what is one parameter in the model; two parts that fit as well, or versions that
             matter and are not there.
     """
-    fitting = _Fitting(model, weights, name, model_name, convert)
-    tried = fitting.tried(rename, ignore)
-    if not tried.outcome.fits:
-        raise misfit(
-            Mismatch(
-                tried.found, tried.own, tried.outcome,
-                lambda more, less: fitting.helped([*rename, *more], [*ignore, *less]),
-                resized,
-            ),
-            name,
-            model_name,
-        )  # fmt: skip
+    fitting = _Fitting(model, weights, name, model_name, convert, resized)
+    attempt = fitting.tried(rename, ignore)
+    if not attempt.outcome.fits:
+        raise misfit(attempt, name, model_name, hint(attempt))
     state = model.state_dict()
-    _check_finite([k for k, t in state.items() if k not in tried.infinite and not _finite(t)], name)
-    _check_ties(tried.found, tried.own, name, model_name)
-    return tried.prefix
-
-
-@dataclass(frozen=True)
-class _Tried:
-    """What came of loading: the prefix, tensors by the model's names, and what did not fit.
-
-    ``infinite`` are buffers of the model that were so before: masks.
-    """
-
-    prefix: str
-    found: Mapping[str, Any]
-    own: Mapping[str, Any]
-    outcome: Outcome
-    infinite: set[str]
+    _check_finite([k for k in state if k not in attempt.infinite and not _finite(state[k])], name)
+    _check_ties(attempt.saved, attempt.wanted, name, model_name)
+    return attempt.prefix
 
 
 @dataclass(frozen=True)
@@ -109,41 +88,43 @@ class _Fitting:
     name: str
     model_name: str
     convert: Convert | None
+    resized: Resized
 
     def helped(self, rename: Sequence[str], ignore: Sequence[str]) -> Outcome | None:
         """What would not fit with other choices; None where they are refused otherwise."""
         try:
-            tried = self.tried(rename, ignore)
-            if tried.outcome.fits:
-                _check_ties(tried.found, tried.own, self.name, self.model_name)
-            return tried.outcome
+            attempt = self.tried(rename, ignore)
+            if attempt.outcome.fits:
+                _check_ties(attempt.saved, attempt.wanted, self.name, self.model_name)
+            return attempt.outcome
         except CheckpointError:
             return None
 
-    def tried(self, rename: Sequence[str], ignore: Sequence[str]) -> _Tried:
+    def tried(self, rename: Sequence[str], ignore: Sequence[str]) -> Attempt:
         """Load with these choices."""
-        own = self.model.state_dict(keep_vars=True)
-        prefix, names = self._named(own, rename, ignore)
-        found = {new: self.weights[old] for new, old in names.items()}
-        found = _without_ignored(found, own, ignore)
-        _check_plain({k: kind for k, t in found.items() if (kind := _odd(t))}, self.name)
+        wanted = self.model.state_dict(keep_vars=True)
+        prefix, names = self._named(wanted, rename, ignore)
+        saved = {new: self.weights[old] for new, old in names.items()}
+        saved = _without_ignored(saved, wanted, ignore)
+        _check_plain({k: kind for k, t in saved.items() if (kind := _odd(t))}, self.name)
         versions = carried(versions_in(self.weights), names)
         if self.convert is not None:
-            _check_ties(found, own, self.name, self.model_name)
-            found = _without_ignored(self.convert(self.model, found), own, ignore)
+            _check_ties(saved, wanted, self.name, self.model_name)
+            saved = _without_ignored(self.convert(self.model, saved), wanted, ignore)
             versions = own_versions(self.model)
-        _check_plain({k: kind for k, t in found.items() if (kind := _other_kind(t, own.get(k)))},
-                     self.name)  # fmt: skip
-        as_they_were = {key for key, value in own.items() if _infinite_buffer(value)}
+        other = {k: kind for k, t in saved.items() if (kind := _other_kind(t, wanted.get(k)))}
+        _check_plain(other, self.name)
+        infinite = {key for key, value in wanted.items() if _infinite_buffer(value)}
 
         def judged(outcome: Outcome) -> Outcome:
-            amiss = [*outcome.missing, *outcome.misshapen]
-            spared = {k for k in amiss if k in own and any_matches(k, ignore)}
-            return outcome.without({key for key in spared if as_built(key, own[key])})
+            spared = {k for k in outcome.amiss if k in wanted and any_matches(k, ignore)}
+            return outcome.without({key for key in spared if as_built(key, wanted[key])})
 
-        versions = decided_versions(self.model, found, versions, self.name, judged)
-        outcome = judged(filled(self.model, found, versions))
-        return _Tried(prefix, found, own, outcome, as_they_were)
+        versions = decided_versions(self.model, saved, versions, self.name, judged)
+        return Attempt(
+            prefix, saved, wanted, infinite, judged(filled(self.model, saved, versions)),
+            lambda more, less: self.helped([*rename, *more], [*ignore, *less]), self.resized,
+        )  # fmt: skip
 
     def _meant(self, ignore: Sequence[str]) -> list[str]:
         """The names that the user does not want left out."""

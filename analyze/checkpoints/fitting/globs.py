@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 DEEPEST = 32  # modules inside one another that are looked at
 
@@ -19,18 +21,15 @@ def globs_for(names: Sequence[str], kept: Sequence[str]) -> list[list[str]]:
 def _by_ancestors(names: Iterable[str], kept: Sequence[str]) -> list[str]:
     """``loss.*``: the highest module that has nothing to be kept."""
     taken = {path for key in kept for path in _above(key)}
-    found: dict[str, None] = {}
-    for name in names:
-        path = next((path for path in _above(name) if path not in taken), "")
-        found[f"{_escaped(path)}*" if path else _escaped(name)] = None
-    return list(found)
+    paths = {name: next((path for path in _above(name) if path not in taken), "") for name in names}
+    globs = (f"{_escaped(path)}*" if path else _escaped(name) for name, path in paths.items())
+    return list(dict.fromkeys(globs))
 
 
 def _above(name: str) -> Iterator[str]:
     """The modules around a name, the outermost first."""
-    parts = name.split(".")
-    for k in range(1, min(len(parts), DEEPEST)):
-        yield ".".join(parts[:k]) + "."
+    parts = name.split(".")[:DEEPEST]
+    return accumulate(f"{part}." for part in parts[:-1])
 
 
 def _by_endings(names: Iterable[str], kept: Sequence[str]) -> list[str]:
@@ -38,26 +37,22 @@ def _by_endings(names: Iterable[str], kept: Sequence[str]) -> list[str]:
     groups: dict[str, list[list[str]]] = {}
     for name in names:
         groups.setdefault(name.rpartition(".")[2], []).append(name.split("."))
-    found = []
+    globs = []
     for group in groups.values():
         ending = common_ending(group)
         glob = f"*.{_escaped('.'.join(ending))}"
         shared = len(group) > 1 and len(ending) < min(map(len, group))
         if shared and not any(fnmatch.fnmatchcase(key, glob) for key in kept):
-            found.append(glob)
+            globs.append(glob)
         else:
-            found += [_escaped(".".join(parts)) for parts in group]
-    return found
+            globs += [_escaped(".".join(parts)) for parts in group]
+    return globs
 
 
-def common_ending(paths: Sequence[Sequence[str]]) -> list[str]:
+def common_ending(paths: Iterable[Sequence[str]]) -> list[str]:
     """The parts at their end that all paths have."""
-    ending: list[str] = []
-    for level in zip(*(reversed(path) for path in paths), strict=False):
-        if len(set(level)) > 1:
-            break
-        ending.insert(0, level[0])
-    return ending
+    backwards = [list(reversed(path)) for path in paths]
+    return list(reversed(os.path.commonprefix(backwards)))  # noqa: RUF071 - of lists
 
 
 def _escaped(text: str) -> str:

@@ -15,20 +15,17 @@ from torch import Tensor
 
 from analyze.checkpoints.fitting.filling import Outcome
 from analyze.checkpoints.fitting.globs import DEEPEST, globs_for
-from analyze.checkpoints.fitting.mismatch import Mismatch, as_built, shape_of
+from analyze.checkpoints.fitting.mismatch import Attempt, as_built, shape_of
 from analyze.errors import listed
 
 SYNONYMS = {  # of the last part of a name; TensorFlow's and Flax's, and those of old BERTs
-    "gamma": ("weight",), "scale": ("weight",), "beta": ("bias",), "offset": ("bias",),
-    "shift": ("bias",), "moving_mean": ("running_mean",), "mean": ("running_mean",),
-    "moving_variance": ("running_var",), "moving_var": ("running_var",), "var": ("running_var",),
-}  # fmt: skip
-MEANINGS = {  # what a vector of a norm is, by the last part of its name
-    **dict.fromkeys(("weight", "gamma", "scale", "g"), "scale"),
-    **dict.fromkeys(("bias", "beta", "offset", "shift", "b"), "shift"),
-    **dict.fromkeys(("running_mean", "moving_mean", "mean"), "mean"),
-    **dict.fromkeys(("running_var", "moving_variance", "moving_var", "var"), "variance"),
+    **dict.fromkeys(("gamma", "scale"), "weight"),
+    **dict.fromkeys(("beta", "offset", "shift"), "bias"),
+    **dict.fromkeys(("moving_mean", "mean"), "running_mean"),
+    **dict.fromkeys(("moving_variance", "moving_var", "var"), "running_var"),
 }
+# What a vector of a norm is, by the last part of its name.
+MEANINGS = SYNONYMS | {name: name for name in SYNONYMS.values()} | {"g": "weight", "b": "bias"}
 # Names at the end of a path that one way of reparametrising a weight has, and those of another.
 REPARAMETRISED = (
     {".parametrizations.{}.original0": ".{}_g", ".parametrizations.{}.original1": ".{}_v"},
@@ -76,33 +73,29 @@ class Proposal:
         return self.words.format(" ".join(options))
 
 
-def hint(mismatch: Mismatch) -> str:
+def hint(attempt: Attempt) -> str:
     """The first proposal that helps, told after ``--model SPEC``; empty where none does."""
-    if told := _utility(mismatch) or _head(mismatch):
-        return told
+    if certain := _utility(attempt) or _head(attempt):
+        return certain
     for rule in RULES:
-        for proposal in rule(mismatch):
-            left = mismatch.helped(proposal.rename, proposal.ignore)
-            if left is not None and _better(left, mismatch.outcome):
+        for proposal in rule(attempt):
+            left = attempt.helped(proposal.rename, proposal.ignore)
+            if left is not None and _better(left, attempt.outcome):
                 return proposal.text
     return ""
 
 
 def _better(left: Outcome, before: Outcome) -> bool:
     """Less does not fit, and nothing else than before."""
-    if left.said or len(left.missing) + len(left.misshapen) > len(before.missing) + len(
-        before.misshapen
-    ):
+    if left.said or len(left.amiss) > len(before.amiss):
         return False
-    fewer = len(left.missing) + len(left.unknown) + len(left.misshapen)
-    return fewer < len(before.missing) + len(before.unknown) + len(before.misshapen) or (
-        left.fits and not before.fits
-    )
+    fewer = len(left.amiss) + len(left.unknown) < len(before.amiss) + len(before.unknown)
+    return fewer or (left.fits and not before.fits)
 
 
-def _utility(m: Mismatch) -> str:
+def _utility(m: Attempt) -> str:
     """A weight that a utility of torch takes apart on one side and not on the other."""
-    missing = {key: None for key in m.outcome.missing if key in m.own}
+    missing = {key: None for key in m.outcome.missing if key in m.wanted}
     unknown = dict.fromkeys(m.outcome.unknown)
     for endings, kind, make, undo in UTILITIES:
         if names := [name for name in missing if _parts_of(name, endings) <= unknown.keys()]:
@@ -120,20 +113,19 @@ def _utility(m: Mismatch) -> str:
     return ""
 
 
-def _head(m: Mismatch) -> str:
+def _head(m: Attempt) -> str:
     """Another number of classes than the model was asked for."""
     amiss = m.outcome
-    shapes = [shape_of(m.found[key]) or () for key in amiss.misshapen]
-    counts = {shape[:1] for shape in shapes}
+    counts = {(shape_of(m.saved[key]) or ())[:1] for key in amiss.misshapen}
     if amiss.missing or amiss.unknown or amiss.said or len(counts) != 1 or counts == {()}:
         return ""
-    made = m.resized(counts.pop()[0])
-    if made is None:
+    resized = m.resized(counts.pop()[0])
+    if resized is None:
         return ""
-    spec, model = made
+    spec, model = resized
     other = model.state_dict(keep_vars=True)
-    fits = other.keys() == m.own.keys() and all(
-        shape_of(other.get(key)) == shape_of(value) for key, value in m.found.items()
+    fits = other.keys() == m.wanted.keys() and all(
+        shape_of(other.get(key)) == shape_of(value) for key, value in m.saved.items()
     )
     return f" (it has another number of classes: --model '{spec}')" if fits else ""
 
@@ -145,7 +137,7 @@ def _parts_of(name: str, endings: Iterable[str]) -> set[str]:
     return {f"{path}.{part}" if path else part for part in made}
 
 
-def _reparametrised(m: Mismatch) -> Iterator[Proposal]:
+def _reparametrised(m: Attempt) -> Iterator[Proposal]:
     """Weight norm and spectral norm by the names of torch's old and new way."""
     unknown = m.outcome.unknown
     leaves = sorted({parts[k + 1] for key in unknown
@@ -172,38 +164,33 @@ def _by_ending(old: str, new: str, names: Iterable[str]) -> list[str]:
     return [f"{name}={f'.{name}'.removesuffix(old)[1:]}{new}".replace("=.", "=") for name in ended]
 
 
-def _synonyms(m: Mismatch) -> Iterator[Proposal]:
+def _synonyms(m: Attempt) -> Iterator[Proposal]:
     """``gamma`` is ``weight`` and ``beta`` is ``bias``, wherever the shapes say so too."""
     missing = set(m.outcome.missing)
     rules = []
-    for old, news in SYNONYMS.items():
-        for new in news:
-            names = [
-                key for key in m.outcome.unknown
-                if key.rpartition(".")[2] == old
-                and (other := _sibling(key, new)) in missing
-                and shape_of(m.found[key]) == shape_of(m.own.get(other))
-            ]  # fmt: skip
-            rules += _by_ending(f".{old}", f".{new}", names)
+    for old, new in SYNONYMS.items():
+        names = [
+            key for key in m.outcome.unknown
+            if key.rpartition(".")[2] == old
+            and (other := f"{key.removesuffix(old)}{new}") in missing
+            and shape_of(m.saved[key]) == shape_of(m.wanted.get(other))
+        ]  # fmt: skip
+        rules += _by_ending(f".{old}", f".{new}", names)
     if rules:
         yield Proposal(" (perhaps the same under other names: {})", tuple(rules))
 
 
-def _sibling(key: str, leaf: str) -> str:
-    path, dot, _ = key.rpartition(".")
-    return f"{path}{dot}{leaf}"
-
-
-def _prefix(m: Mismatch) -> Iterator[Proposal]:
+def _prefix(m: Attempt) -> Iterator[Proposal]:
     """What all unknown names lack to be names of the model, where it is one thing only."""
-    unknown, missing, own = m.outcome.unknown, m.outcome.missing, m.own
+    unknown, missing = m.outcome.unknown, m.outcome.missing
     lacking = {key[: -len(unknown[0])] for key in missing if unknown and key.endswith(unknown[0])}
-    fit = [p for p in sorted(lacking) if p.endswith(".") and all(f"{p}{k}" in own for k in unknown)]
-    if len(fit) == 1:
-        yield Proposal(f" (the names lack {fit[0]}: {{}})", (f"*={fit[0]}*",))
+    lacking = {prefix for prefix in lacking if prefix.endswith(".")}
+    fitting = [p for p in lacking if all(f"{p}{key}" in m.wanted for key in unknown)]
+    if len(fitting) == 1:
+        yield Proposal(f" (the names lack {fitting[0]}: {{}})", (f"*={fitting[0]}*",))
 
 
-def _subtrees(m: Mismatch) -> Iterator[Proposal]:
+def _subtrees(m: Attempt) -> Iterator[Proposal]:
     """Modules under another name, with the same names and shapes inside."""
     pairs = _still_in_order(m, _matched(m))
     if pairs:
@@ -216,7 +203,7 @@ def _subtrees(m: Mismatch) -> Iterator[Proposal]:
             )
 
 
-def _still_in_order(m: Mismatch, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+def _still_in_order(m: Attempt, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Without layers that would change places: 1 for 4 beside a 2 that stays.
 
     Layers that are counted otherwise, 0 1 2 for 0 2 4, meet some numbers by chance.
@@ -227,7 +214,7 @@ def _still_in_order(m: Mismatch, pairs: list[tuple[str, str]]) -> list[tuple[str
         begin = f"{parent}." if parent else ""
         moved = {old: new for old, new in pairs if _numbered(old, begin) and _numbered(new, begin)}
         stay = {begin + key[len(begin) :].partition(".")[0]
-                for key in m.found if key.startswith(begin) and key not in unknown}  # fmt: skip
+                for key in m.saved if key.startswith(begin) and key not in unknown}  # fmt: skip
         places = {path: path for path in stay if _numbered(path, begin)} | moved
         order = [int(new[len(begin) :]) for _, new in sorted(
             places.items(), key=lambda pair: int(pair[0][len(begin) :]))]  # fmt: skip
@@ -240,13 +227,14 @@ def _numbered(path: str, begin: str) -> bool:
     return path.startswith(begin) and path[len(begin) :].isdecimal()
 
 
+Shapes = dict[str, tuple[int, ...] | None]  # by name
 Inner = frozenset[tuple[str, tuple[int, ...] | None]]  # names and shapes below a path
 
 
-def _matched(m: Mismatch) -> list[tuple[str, str]]:
+def _matched(m: Attempt) -> list[tuple[str, str]]:
     """Old and new paths, the highest ones first, each the only one that it could be."""
-    ours = {key: shape_of(m.own.get(key)) for key in m.outcome.missing}
-    theirs = {key: shape_of(m.found[key]) for key in m.outcome.unknown}
+    ours = {key: shape_of(m.wanted.get(key)) for key in m.outcome.missing}
+    theirs = {key: shape_of(m.saved[key]) for key in m.outcome.unknown}
     pairs: list[tuple[str, str]] = []
     depth = 1 + max((key.count(".") for key in (*theirs, *ours)), default=0)
     for level in range(1, depth + 1) if depth <= DEEPEST else ():
@@ -255,31 +243,26 @@ def _matched(m: Mismatch) -> list[tuple[str, str]]:
             new = news.get(inner, [])
             if len(old) == len(new) == 1 and _may_be(old[0], new[0], inner):
                 pairs.append((old[0], new[0]))
-        taken = ({old for old, _ in pairs}, {new for _, new in pairs})
-        theirs, ours = (_not_below(shapes, gone)
-                        for shapes, gone in zip((theirs, ours), taken, strict=True))  # fmt: skip
+        theirs = _not_below(theirs, {old for old, _ in pairs})
+        ours = _not_below(ours, {new for _, new in pairs})
     return pairs
 
 
-def _inside(
-    shapes: dict[str, tuple[int, ...] | None], levels: Iterable[int]
-) -> dict[Inner, list[str]]:
+def _inside(shapes: Shapes, levels: Iterable[int]) -> dict[Inner, list[str]]:
     """By the names and shapes below them: the paths of so many parts."""
-    found: dict[str, set[tuple[str, tuple[int, ...] | None]]] = {}
+    below: dict[str, set[tuple[str, tuple[int, ...] | None]]] = {}
     for key, shape in shapes.items():
         parts = key.split(".")
         for k in levels:
             if k <= len(parts):
-                found.setdefault(".".join(parts[:k]), set()).add((".".join(parts[k:]), shape))
+                below.setdefault(".".join(parts[:k]), set()).add((".".join(parts[k:]), shape))
     paths: dict[Inner, list[str]] = {}
-    for path, inner in found.items():
+    for path, inner in below.items():
         paths.setdefault(frozenset(inner), []).append(path)
     return paths
 
 
-def _not_below(
-    shapes: dict[str, tuple[int, ...] | None], gone: set[str]
-) -> dict[str, tuple[int, ...] | None]:
+def _not_below(shapes: Shapes, gone: set[str]) -> Shapes:
     """Those with none of these paths above them."""
     return {
         key: shape
@@ -303,18 +286,19 @@ def _may_be(old: str, new: str, inner: Inner) -> bool:
     return not vector or a is None or b is None or a == b
 
 
-def _missing_buffers(m: Mismatch) -> Iterator[Proposal]:
+def _missing_buffers(m: Attempt) -> Iterator[Proposal]:
     """Buffers of the model that the checkpoint lacks, or has in another shape."""
-    amiss = [*m.outcome.missing, *m.outcome.misshapen]
-    if amiss and not m.outcome.unknown and all(k in m.own and as_built(k, m.own[k]) for k in amiss):
-        kept = [key for key in m.own if key not in amiss]
+    amiss = m.outcome.amiss
+    built = {key for key, value in m.wanted.items() if as_built(key, value)}
+    if amiss and not m.outcome.unknown and built.issuperset(amiss):
+        kept = [key for key in m.wanted if key not in amiss]
         yield from _left_out("; if these buffers are as the model builds them: {}", amiss, kept)
 
 
-def _old_buffers(m: Mismatch) -> Iterator[Proposal]:
+def _old_buffers(m: Attempt) -> Iterator[Proposal]:
     """Buffers that the model no longer has."""
-    names = [key for key in m.outcome.unknown if _is_buffer(key, m.found[key])]
-    kept = [key for key in m.found if key not in names]
+    names = [key for key in m.outcome.unknown if _is_buffer(key, m.saved[key])]
+    kept = [key for key in m.saved if key not in names]
     yield from _left_out(" (buffers that the model no longer has: {})", names, kept)
 
 
@@ -328,14 +312,12 @@ def _is_buffer(key: str, value: object) -> bool:
     return mask or not (value.is_floating_point() or value.is_complex())
 
 
-def _no_part(m: Mismatch) -> Iterator[Proposal]:
+def _no_part(m: Attempt) -> Iterator[Proposal]:
     """Whole modules that the model has not, where all else fits."""
-    own_parts = {key.partition(".")[0] for key in m.own}
     unknown = m.outcome.unknown
-    if not (m.outcome.missing or m.outcome.misshapen) and own_parts.isdisjoint(
-        key.partition(".")[0] for key in unknown
-    ):
-        kept = [key for key in m.found if key not in unknown]
+    ours, theirs = ({key.partition(".")[0] for key in names} for names in (m.wanted, unknown))
+    if not m.outcome.amiss and ours.isdisjoint(theirs):
+        kept = [key for key in m.saved if key not in unknown]
         words = "; if these are no part of the model, as weights of a loss: {}"
         yield from _left_out(words, unknown, kept)
 

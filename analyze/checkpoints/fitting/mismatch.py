@@ -14,46 +14,48 @@ from analyze.errors import CheckpointError, counted, listed
 
 
 @dataclass(frozen=True)
-class Mismatch:
-    """A checkpoint that was loaded, and what did not fit.
+class Attempt:
+    """A checkpoint that was loaded into a model, and what did not fit.
 
     Args:
-        found: What it holds, by the model's names as far as they are known.
-        own: What the model holds.
+        prefix: What was taken off the names.
+        saved: What the checkpoint holds, by the model's names as far as they are known.
+        wanted: What the model holds.
+        infinite: Buffers of the model that were not finite before: masks.
         outcome: What did not fit.
         helped: What would not fit with further renamings and further globs to ignore; None where
             they are refused.
         resized: The spec and the model with so many classes; None where there is no such thing.
     """
 
-    found: Mapping[str, Any]
-    own: Mapping[str, Any]
+    prefix: str
+    saved: Mapping[str, Any]
+    wanted: Mapping[str, Any]
+    infinite: set[str]
     outcome: Outcome
     helped: Callable[[Sequence[str], Sequence[str]], Outcome | None]
     resized: Callable[[int], tuple[str, nn.Module] | None]
 
 
-def misfit(mismatch: Mismatch, name: str, model_name: str) -> CheckpointError:
-    """Every mismatch, with the shapes on both sides, and what to type."""
-    from analyze.checkpoints.fitting.hints import hint  # they look at what is told here
-
-    found, own, amiss = mismatch.found, mismatch.own, mismatch.outcome
-    there = [f"{counted(len(found), 'tensor')} in {name}"]
-    wanted = [f"{counted(len(own), 'tensor')} of {model_name}"]
+def misfit(attempt: Attempt, name: str, model_name: str, hint: str) -> CheckpointError:
+    """Every mismatch, with the shapes on both sides; what to type ends with the hint."""
+    saved, wanted, amiss = attempt.saved, attempt.wanted, attempt.outcome
+    found = [f"{counted(len(saved), 'tensor')} in {name}"]
+    expected = [f"{counted(len(wanted), 'tensor')} of {model_name}"]
     if amiss.unknown:
-        there.append(f"{len(amiss.unknown)} of them unknown: {_shaped(found, amiss.unknown)}")
+        found.append(f"{len(amiss.unknown)} of them unknown: {_shaped(saved, amiss.unknown)}")
     if amiss.misshapen:
-        there.append(f"{len(amiss.misshapen)} of another shape: {_shaped(found, amiss.misshapen)}")
-        wanted.append(f"where they are {_shaped(own, amiss.misshapen)}")
+        found.append(f"{len(amiss.misshapen)} of another shape: {_shaped(saved, amiss.misshapen)}")
+        expected.append(f"where they are {_shaped(wanted, amiss.misshapen)}")
     if amiss.missing:
-        wanted.append(f"{len(amiss.missing)} of them missing: {_shaped(own, amiss.missing)}")
+        expected.append(f"{len(amiss.missing)} of them missing: {_shaped(wanted, amiss.missing)}")
     if amiss.said:
-        there.append(f"the model's loading says: {listed(amiss.said, 3)}")
+        found.append(f"the model's loading says: {listed(amiss.said, 3)}")
     return CheckpointError(
         "the checkpoint does not fit the model",
-        found=", ".join(there),
-        expected=", ".join(wanted),
-        fix=f"give the model that was trained: --model SPEC{hint(mismatch)}",
+        found=", ".join(found),
+        expected=", ".join(expected),
+        fix=f"give the model that was trained: --model SPEC{hint}",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from typing import TypeVar
 
@@ -22,29 +23,29 @@ def prefixes_of(weights: Iterable[str], own: Collection[str]) -> tuple[list[str]
     None, where that does as well as any.
     """
     longest = max(map(len, own), default=0)
-    found = {"": 0}
+    counts = {"": 0}
     for key in weights:
-        found[""] += key in own
+        counts[""] += key in own
         place = max(0, len(key) - longest - 1)  # a prefix that is shorter leaves too much
         while (place := key.find(".", place) + 1) > 0:
             if key[place:] in own:
-                found[key[:place]] = found.get(key[:place], 0) + 1
-    most = max(found.values())
-    best = sorted(prefix for prefix in found if found[prefix] == most)
+                counts[key[:place]] = counts.get(key[:place], 0) + 1
+    most = max(counts.values())
+    best = sorted(prefix for prefix, count in counts.items() if count == most)
     return ([""] if "" in best else best), most
 
 
 def stripped(weights: Mapping[str, T], own: Mapping[str, object], prefix: str) -> dict[str, T]:
     """The tensors without the prefix; a name that would hide another one keeps it."""
-    found = {}
-    for key, tensor in weights.items():
-        short = key.removeprefix(prefix)
-        if short in own or short not in COUNTERS:
-            found[key if short in weights else short] = tensor
-    return found
+    short = {key: key.removeprefix(prefix) for key in weights}
+    return {
+        key if short[key] in weights else short[key]: tensor
+        for key, tensor in weights.items()
+        if short[key] in own or short[key] not in COUNTERS
+    }
 
 
-def unwrapped(weights: Mapping[str, T], own: Iterable[str]) -> dict[str, T]:
+def unwrapped(weights: Mapping[str, T], own: Collection[str]) -> dict[str, T]:
     """Names without the wrappers inside them, where that makes them names of the model.
 
     A model that is wrapped itself is matched by its names without wrappers.
@@ -55,12 +56,12 @@ def unwrapped(weights: Mapping[str, T], own: Iterable[str]) -> dict[str, T]:
 
     def matched(key: str) -> str:
         for wrappers in (WRAPPERS, (*WRAPPERS, DATA_PARALLEL)):
-            if len(names := plain.get(_without(key, wrappers), [])) == 1:
+            names = plain.get(_without(key, wrappers), [])
+            if len(names) == 1 and key not in own:
                 return names[0]
         return key
 
-    known = {name for names in plain.values() for name in names}
-    return _renamed(weights, lambda key: key if key in known else matched(key))
+    return _renamed(weights, matched)
 
 
 def renamed(
@@ -84,12 +85,9 @@ def renamed(
 
 def colliding(weights: Iterable[str], rules: Iterable[str]) -> tuple[str, str] | None:
     """A name that the user's rules change into one that another tensor has, and that name."""
-    names = list(weights)
-    others = {key: key for key in names}
-    for old, new in ((key, next(iter(renamed({key: key}, rules)))) for key in names):
-        if old != new and new in others and next(iter(renamed({new: new}, rules))) == new:
-            return old, new
-    return None
+    new_names = {key: next(iter(renamed({key: key}, rules))) for key in weights}
+    pairs = ((old, new) for old, new in new_names.items() if old != new)
+    return next(((old, new) for old, new in pairs if new_names.get(new) == new), None)
 
 
 def carried(versions: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
@@ -99,12 +97,12 @@ def carried(versions: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]
         versions: By the paths in the file.
         names: Of tensors, new to old.
     """
-    found: dict[str, T] = {}
+    carried_on: dict[str, T] = {}
     for new, old in names.items() if versions else ():
         for new_path, old_path in _modules(new, old):
             if old_path in versions:
-                found.setdefault(new_path, versions[old_path])
-    return found
+                carried_on.setdefault(new_path, versions[old_path])
+    return carried_on
 
 
 def any_matches(name: str, globs: Iterable[str]) -> bool:
@@ -115,15 +113,15 @@ def any_matches(name: str, globs: Iterable[str]) -> bool:
 def _modules(new: str, old: str) -> list[tuple[str, str]]:
     """The paths of the modules around a tensor, new and old, as far up as they correspond."""
     ours, theirs = new.split(".")[:-1], old.split(".")[:-1]
-    found = [(".".join(ours), ".".join(theirs))]
-    while theirs and len(found) < DEEPEST:
+    paths = [(".".join(ours), ".".join(theirs))]
+    while theirs and len(paths) < DEEPEST:
         if ours and ours[-1] == theirs[-1]:
             ours = ours[:-1]
         elif theirs[-1] not in (*WRAPPERS, DATA_PARALLEL):
             break
         theirs = theirs[:-1]
-        found.append((".".join(ours), ".".join(theirs)))
-    return found
+        paths.append((".".join(ours), ".".join(theirs)))
+    return paths
 
 
 def _compiled(rule: str) -> tuple[re.Pattern[str], list[str]]:
@@ -136,9 +134,7 @@ def _compiled(rule: str) -> tuple[re.Pattern[str], list[str]]:
 def _renamed(weights: Mapping[str, T], rename: Callable[[str], str]) -> dict[str, T]:
     """All names changed, but for those that would then hide one another."""
     new = {key: rename(key) for key in weights}
-    taken: dict[str, int] = {}
-    for name in new.values():
-        taken[name] = taken.get(name, 0) + 1
+    taken = Counter(new.values())
     return {key if taken[new[key]] > 1 else new[key]: t for key, t in weights.items()}
 
 

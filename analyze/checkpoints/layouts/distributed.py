@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +20,15 @@ import torch
 from torch import Tensor
 
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.marks import METADATA
-from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.state import Part, Stored
-from analyze.checkpoints.torch_files.pickled_tensors import found_by, names_in_torch_files
-from analyze.checkpoints.torch_files.pickles import load_torch
+from analyze.checkpoints.layouts.layout import Layout, Opened
+from analyze.checkpoints.state import Stored, Weights
+from analyze.checkpoints.torch_files.pickled_tensors import found_by, names_in_torch_files, sizes_in
+from analyze.checkpoints.torch_files.pickles import dictionary_in, load_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.checkpoints.torch_files.torch_archive import read_values
 from analyze.errors import CheckpointError, InputError, RefusedError
 
+METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
 LARGEST_ENTRY = 1 << 16  # bytes of an entry that may be a number: a pickled one has about 1300
 LARGEST_METADATA = 1 << 30
@@ -60,7 +61,7 @@ class Entry:
     pieces: tuple[Piece, ...]
 
 
-def open_distributed(folder: Path) -> Opened:
+def open_distributed(folder: Path, trust: bool = False) -> Opened:
     """The names in the metadata, nested as they were saved, with the numbers beside the tensors.
 
     Raises:
@@ -83,13 +84,14 @@ def open_distributed(folder: Path) -> Opened:
     except Exception as error:  # records of another shape, missing files
         raise _broken(folder / METADATA, f"{type(error).__name__}: {error}") from error
     if (folder / LIGHTNING_META).is_file():
-        state = dict(load_torch(folder / LIGHTNING_META)[0]) | state
+        meta = folder / LIGHTNING_META
+        state = {**dictionary_in(load_values(meta), meta), **state}
     files = [path for path in files if path.is_file()]
     return Opened("distributed", state, tuple(files), partial(_load, folder, entries))
 
 
 def _unpickled(path: Path) -> Record:
-    known = names_in_torch_files() | {n: Name(n, partial(_record, n)) for n in RECORDS}
+    known = names_in_torch_files() | {n: Name(n, partial(Record, n)) for n in RECORDS}
     try:
         if path.stat().st_size > LARGEST_METADATA:
             raise ValueError("it is too large")
@@ -109,10 +111,6 @@ def _unpickled(path: Path) -> Record:
     return found
 
 
-def _record(name: str, *arguments: Any) -> Record:
-    return Record(name, arguments)
-
-
 def _facts(record: Any, kind: str) -> dict[str, Any]:
     """The attributes of a record of torch's."""
     if not (isinstance(record, Record) and record.name.endswith(f".{kind}")):
@@ -128,7 +126,7 @@ def _understood(found: Record) -> tuple[dict[str, Entry], dict[str, Piece], Mapp
         where, place = _facts(index, "MetadataIndex"), _facts(info, "_StorageInfo")
         if place.get("transform_descriptors"):
             raise ValueError("its entries are compressed")
-        offsets = _sizes(where.get("offset") or ())
+        offsets = sizes_in(where.get("offset") or ())
         piece = Piece(offsets, (), place["relative_path"], place["offset"], place["length"])
         stored.setdefault(where["fqn"], {})[offsets] = piece
     entries, numbers = {}, {}
@@ -144,22 +142,16 @@ def _understood(found: Record) -> tuple[dict[str, Entry], dict[str, Piece], Mapp
 
 
 def _entry(facts: dict[str, Any], stored: Mapping[tuple[int, ...], Piece]) -> Entry:
-    shape, dtype = _sizes(facts["size"]), facts["properties"].state[0]
+    shape, dtype = sizes_in(facts["size"]), facts["properties"].state[0]
     if not isinstance(dtype, torch.dtype):
         raise TypeError("a tensor of no type")
     pieces = []
     for chunk in facts["chunks"]:
         block = _facts(chunk, "ChunkStorageMetadata")
-        offsets, sizes = _sizes(block["offsets"]), _sizes(block["sizes"])
+        offsets, sizes = sizes_in(block["offsets"]), sizes_in(block["sizes"])
         where = stored[offsets if offsets in stored else ()]
         pieces.append(Piece(offsets, sizes, where.file, where.start, where.length))
     return Entry(shape, dtype, tuple(pieces))
-
-
-def _sizes(values: Any) -> tuple[int, ...]:
-    if type(values) not in (tuple, list) or not all(type(v) is int and v >= 0 for v in values):
-        raise TypeError("sizes that are no numbers")
-    return tuple(values)
 
 
 def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: Path) -> None:
@@ -219,9 +211,9 @@ def _nested(
     return state
 
 
-def _load(folder: Path, entries: Mapping[str, Entry], part: Part) -> dict[str, Tensor]:
-    """The tensors of a part, put together."""
-    stored = {n: s.key for n, s in part.tensors.items() if isinstance(s, Stored)}
+def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[str, Tensor]:
+    """The tensors of the weights, put together."""
+    stored = {n: s.key for n, s in weights.tensors.items() if isinstance(s, Stored)}
     try:
         return {name: _tensor(folder, entries[key]) for name, key in stored.items()}
     except InputError:
@@ -274,3 +266,12 @@ def _broken(path: Path, found: str) -> CheckpointError:
         expected="a complete directory of torch.distributed.checkpoint",
         fix="copy or save it again, or leave it out: --checkpoints GLOB",
     )
+
+
+LAYOUT = Layout(
+    "distributed",
+    "a directory of torch.distributed.checkpoint: `.metadata` and `*.distcp`",
+    open_distributed,
+    mark=re.compile(r"^\.metadata$|\.distcp$"),
+    last=METADATA,
+)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
+from analyze.checkpoints.layouts.sharded import SHARD
+from analyze.checkpoints.layouts.table import ENDINGS
+
 BY_NAME = (
     (r"^tmp|\.(part|tmp|incomplete|partial)$", "temporary, or still being written, by its name"),
     (r"^(optimizer|optim)|optim_states?\.pt$", "state of an optimizer, by its name"),
@@ -18,9 +20,10 @@ BY_NAME = (
     (r"^mp_rank_(?!00)", "one part of a model-parallel DeepSpeed checkpoint: merge the parts"),
     (r"^(latest|last_checkpoint)$|\.symlink$", "says which checkpoint is the last one"),
     (r"rank[1-9]\d*\.(pt|pth|ckpt)$", "the file of another rank; rank 0 is read"),
-    (r"-\d{5}-of-\d{5}\.(safetensors|bin)$", "a part of a checkpoint whose index is not there"),
+    (SHARD.pattern, "a part of a checkpoint whose index is not there"),
 )  # fmt: skip
 PATTERNS = tuple((re.compile(pattern, re.IGNORECASE), why) for pattern, why in BY_NAME)
+BY_ENDING = "no checkpoint by its ending"
 ORBAX = {"_CHECKPOINT_METADATA", "manifest.ocdbt", "orbax.checkpoint", "_METADATA"}
 
 
@@ -29,7 +32,7 @@ def why_no_weights(name: str) -> str:
     for pattern, why in PATTERNS:
         if pattern.search(name):
             return why
-    return "" if name.endswith(SUFFIXES) else "no checkpoint by its ending"
+    return "" if name.endswith(ENDINGS) else BY_ENDING
 
 
 def why_no_folder(name: str, files: list[str], folders: list[str]) -> str:

@@ -7,6 +7,7 @@ program.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,27 +19,37 @@ from safetensors import safe_open
 from safetensors.torch import _TYPES as TYPES
 from torch import Tensor
 
-from analyze.checkpoints.damage import damaged
-from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.state import Part, Stored
+from analyze.checkpoints.damage import as_text, damaged
+from analyze.checkpoints.layouts.layout import Layout, Opened, first_bytes
+from analyze.checkpoints.state import Stored, Weights
 from analyze.checkpoints.torch_files.torch_archive import ChangedError, read_storage, state_of
+from analyze.errors import CheckpointError
+
+TORCH = re.compile(rb"PK\x03\x04|\x80[\x02-\x05](?!\x00)")  # how a zip or a pickle begins
 
 
-def open_safetensors(path: Path) -> Opened:
+def open_safetensors(path: Path, trust: bool = False) -> Opened:
     """The names in the file; tensors are read when they are asked for.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged, or a file of torch by another name.
     """
+    if TORCH.match(first_bytes(path)):  # torch's own reader goes by the ending, too
+        raise CheckpointError(
+            "the checkpoint file has the ending of another kind",
+            found=f"a file of torch.save at {as_text(path)}",
+            expected="safetensors, as its name says",
+            fix=f"name it as what it is: {as_text(path.with_suffix('.pt').name)}",
+        )
     with _file(path) as (file, _):
         names = list(file.keys())
 
-    def load(part: Part) -> dict[str, Tensor]:
+    def load(weights: Weights) -> dict[str, Tensor]:
         with _file(path) as (file, raw):
             begin, header = _header(raw)
             return {
                 name: _tensor(file, raw, begin, header[stored.key], stored.key)
-                for name, stored in part.tensors.items()
+                for name, stored in weights.tensors.items()
                 if isinstance(stored, Stored)
             }
 
@@ -74,3 +85,12 @@ def _file(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
             yield file, raw
     except Exception as error:  # the reader raises its own type, OSError and more
         raise damaged(path, error) from error
+
+
+LAYOUT = Layout(
+    "safetensors",
+    "a file of safetensors: `*.safetensors`",
+    open_safetensors,
+    endings=(".safetensors",),
+    begins=re.compile(rb".{4}\x00{4}\{", re.DOTALL),  # the size of the header, and the header
+)

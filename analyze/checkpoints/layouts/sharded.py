@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from torch import Tensor
 
 from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.layouts.marks import FIRST, INDEX
-from analyze.checkpoints.layouts.opened import Opened
+from analyze.checkpoints.json_files import read_json
+from analyze.checkpoints.layouts.layout import Layout, Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
-from analyze.checkpoints.naming.sidecars import read_json
-from analyze.checkpoints.state import Part, Stored, tensors_in
+from analyze.checkpoints.state import Stored, Weights, tensors_in
 from analyze.errors import CheckpointError, counted, listed
 from analyze.files.links import real_path
 
+# Hugging Face's, diffusers', and whatever else has shards of a name of its own.
+INDEX = re.compile(r"\.(?:safetensors|bin)\.index\.json$")
+FIRST = (
+    "model.safetensors.index.json", "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.bin.index.json",
+)  # fmt: skip
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
 
-def index_in(folder: Path) -> Path | None:
-    """The index in a directory; None where there is none.
 
-    Raises:
-        CheckpointError: there are several, and which is meant cannot be told.
-    """
+def _index_in(folder: Path) -> Path:
+    """The index in a directory."""
     found = sorted(p.name for p in folder.iterdir() if INDEX.search(p.name) and p.is_file())
     names = [name for name in FIRST if name in found][:1] or found
     if len(names) > 1:
@@ -33,15 +37,19 @@ def index_in(folder: Path) -> Path | None:
             fix=f"move all but one of them, with its shards, to a directory of its own, or "
             f"rename it {FIRST[0]}",
         )
-    return folder / names[0] if names else None
+    if not names:
+        raise _broken(folder, "it is no file")
+    return folder / names[0]
 
 
-def open_sharded(index: Path, *, trust: bool = False) -> Opened:
+def open_sharded(folder: Path, trust: bool = False) -> Opened:
     """The names in the index; shards are opened when their tensors are asked for.
 
     Raises:
-        CheckpointError: the index is broken, names files elsewhere, or a shard is missing.
+        CheckpointError: there are several indices, the index is broken, names files elsewhere, or a
+            shard is missing.
     """
+    index = _index_in(folder)
     where = _weight_map(index)
     shards = {name: index.parent / name for name in sorted(set(where.values()))}
     missing = [name for name, path in shards.items() if not path.is_file()]
@@ -53,12 +61,12 @@ def open_sharded(index: Path, *, trust: bool = False) -> Opened:
             fix="copy them too, or wait until the trainer has saved them all",
         )
 
-    def load(part: Part) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+    def load(weights: Weights) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
         for shard, path in shards.items():
-            names = [n for n in part.tensors if where[n] == shard]
-            found |= _from_shard(path, names, trust=trust)
-        return found
+            names = [n for n in weights.tensors if where[n] == shard]
+            tensors |= _from_shard(path, names, trust)
+        return tensors
 
     state = {name: Stored(name) for name in where}
     files = (index, *shards.values())
@@ -81,9 +89,9 @@ def _weight_map(index: Path) -> dict[str, str]:
     return where
 
 
-def _from_shard(path: Path, names: list[str], *, trust: bool) -> dict[str, Tensor]:
+def _from_shard(path: Path, names: list[str], trust: bool) -> dict[str, Tensor]:
     safe = path.name.endswith(".safetensors")
-    opened = open_safetensors(path) if safe else open_torch(path, trust=trust)
+    opened = (open_safetensors if safe else open_torch)(path, trust)
     present = tensors_in(opened.state)
     if absent := [name for name in names if name not in present]:
         raise CheckpointError(
@@ -92,7 +100,7 @@ def _from_shard(path: Path, names: list[str], *, trust: bool) -> dict[str, Tenso
             expected=f"its {counted(len(names), 'tensor')}",
             fix="copy or save the checkpoint again",
         )
-    return opened.load(Part("", {name: present[name] for name in names}))
+    return opened.load(Weights("", {name: present[name] for name in names}))
 
 
 def _broken(index: Path, found: str) -> CheckpointError:
@@ -102,3 +110,12 @@ def _broken(index: Path, found: str) -> CheckpointError:
         expected="JSON with a weight_map from tensors to files in the same directory",
         fix="copy or save the checkpoint again",
     )
+
+
+LAYOUT = Layout(
+    "shards",
+    "a directory with `NAME.safetensors.index.json` or `NAME.bin.index.json` and its shards",
+    open_sharded,
+    mark=INDEX,
+    parts=SHARD,
+)

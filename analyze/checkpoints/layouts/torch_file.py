@@ -7,22 +7,30 @@ from typing import Any
 
 from torch import Tensor
 
-from analyze.checkpoints.layouts.opened import Opened
-from analyze.checkpoints.state import Part
+from analyze.checkpoints.layouts.layout import Layout, Opened
+from analyze.checkpoints.state import Weights
 from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values, values_read
 
 
-def open_torch(path: Path, *, trust: bool = False) -> Opened:
+def open_torch(path: Path, trust: bool) -> Opened:
     """The dictionary in the file; tensors are read when they are asked for.
 
     Raises:
-        CheckpointError: see ``load_values``.
+        CheckpointError: as ``open_values``, or the file holds no dictionary.
     """
-    mapped, trusted = open_values(path, trust=trust)
+    mapped = open_values(path, trust=trust)
     state = dictionary_in(mapped.content, path)
 
-    def load(part: Part) -> dict[str, Any]:
-        tensors = {name: t for name, t in part.tensors.items() if isinstance(t, Tensor)}
-        return values_read(mapped, {**tensors, **part.extra})
+    def load(weights: Weights) -> dict[str, Any]:
+        tensors = {name: t for name, t in weights.tensors.items() if isinstance(t, Tensor)}
+        return values_read(mapped, {**tensors, **weights.extra})
 
-    return Opened("torch, trusted pickle" if trusted else "torch", state, (path,), load)
+    return Opened("torch, trusted pickle" if mapped.trusted else "torch", state, (path,), load)
+
+
+LAYOUT = Layout(
+    "torch",
+    "a file of `torch.save`: `*.pt`, `*.pth`, `*.bin`, `*.ckpt`, `*.pth.tar`",
+    open_torch,
+    endings=(".pt", ".pth", ".bin", ".ckpt", ".pth.tar"),
+)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from analyze.checkpoints.naming.numerals import ascii_digits
-from analyze.checkpoints.naming.readings import (
+from analyze.checkpoints.naming.numerals import ascii_digits, number_in
+from analyze.checkpoints.naming.path_numbers import (
     BLANK,
     CHECKPOINT_N,
     FAIRSEQ_RULE,
@@ -23,11 +23,14 @@ from analyze.checkpoints.naming.readings import (
     numbers_in,
     progress_spans,
 )
+from analyze.errors import InputError
 
 # A number found by one of these may be an epoch: timm's checkpoint-12, torchvision's model_12.
 WEAK_RULES = (CHECKPOINT_N, LAST_INTEGER_RULE, FOLDER_RULE)
 MAY_BE_A_HASH = 10**6  # from here on; git's short ones have seven digits
 ROUND = 8  # what the steps of a series have in common, if they are no hashes
+# How a number goes on that ended too early: the k of 10k.
+CUT = re.compile(r"(?<=[0-9])(?:(?:,[0-9]{3}|\.[0-9]+)*[kKmMB]|[eE]\+?[0-9]+)(?![A-Za-z0-9])")
 # Of a file alone, only these words are known to be no part of the number after them.
 _NEUTRAL = (
     "model|net|network|weights?|checkpoint|ckpt|chkpt|cp|state(?:[_-]?dict)?|params?|snapshot|save"
@@ -37,7 +40,7 @@ NEUTRAL = re.compile(rf"(?:(?:{_NEUTRAL})[_\-. =]?)*(#|{BLANK})(?:[_-]?[#{BLANK}
 
 
 @dataclass(frozen=True)
-class Named:
+class NameNumbers:
     """What a name says; None for what it does not, or not for sure.
 
     Args:
@@ -59,7 +62,7 @@ class Named:
     order: float | None = None
 
 
-def read_names(names: Sequence[str]) -> dict[str, Named]:
+def read_names(names: Sequence[str]) -> dict[str, NameNumbers]:
     """What the names of one run say, each in the light of the others.
 
     The numbers of names that are alike stand in columns. A column that never changes is part of
@@ -79,29 +82,44 @@ def read_names(names: Sequence[str]) -> dict[str, Named]:
         step, epoch = steps.get(name, nothing), epochs.get(name, nothing)
         if one.steps and one.steps[0].rule == FAIRSEQ_RULE and step.rule != FAIRSEQ_RULE:
             epoch = nothing
-        named[name] = Named(
+        named[name] = NameNumbers(
             step.value, step.rule, epoch.value, epoch.rule, one.tokens, step.doubt or epoch.doubt,
             one.time,
         )  # fmt: skip
     return _without_settings(_within_epochs(named))
 
 
-def step_in_name(path: str) -> tuple[float | None, str]:
-    """The step that a file's name gives by itself and the rule that found it."""
-    found = read_names([path])[path]
-    return found.step, found.step_rule
+def numbers_by_pattern(name: str, pattern: str | None) -> dict[str, float]:
+    """The step, epoch and tokens that the user's regular expression finds in a name.
 
-
-def epoch_in_name(path: str) -> tuple[float | None, str]:
-    """The epoch that a file's name gives by itself and the rule that found it."""
-    found = read_names([path])[path]
-    return found.epoch, found.epoch_rule
-
-
-def tokens_in_name(path: str) -> tuple[float | None, str]:
-    """The training tokens that a name gives, ``tokens4B`` or ``2BT``, and the rule."""
-    found = numbers_in(path)
-    return found.tokens, found.tokens_rule
+    Raises:
+        InputError: what it finds is no number, or a part of one.
+    """
+    match = None if pattern is None else re.search(pattern, name)
+    if match is None:
+        return {}
+    numbers: dict[str, float] = {}
+    for group, text in match.groupdict().items():
+        if text is None:
+            continue
+        number = number_in(text.removeprefix("-"))
+        if number is None:
+            raise InputError(
+                "the pattern for steps finds no number",
+                found=f"{group} {text!r} in {name}, by {pattern!r}",
+                expected="a number such as 500, 10k or 1e4",
+                fix=r"--step-regex 'iter(?P<step>\d+)', or --manifest FILE.csv",
+            )
+        more = CUT.match(name, match.end(group))
+        if more and match.end(group) == match.end():  # else the pattern says what follows
+            raise InputError(
+                "the pattern for steps cuts a number off",
+                found=f"{group} {text!r} of {text + more[0]!r} in {name}, by {pattern!r}",
+                expected="all of a number: 10k, 1.5M, 1e4",
+                fix=r"--step-regex 'iter(?P<step>[\d.]+[kM]?)', or --manifest FILE.csv",
+            )
+        numbers[group] = -number if text.startswith("-") else number
+    return numbers
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -237,7 +255,7 @@ def _no_step(column: Sequence[Number], times: Sequence[float | None]) -> str:
     return "is not in the order of the times beside it" if in_time != sorted(in_time) else ""
 
 
-def _within_epochs(named: dict[str, Named]) -> dict[str, Named]:
+def _within_epochs(named: dict[str, NameNumbers]) -> dict[str, NameNumbers]:
     """Steps that begin again in every epoch are none of the run; they order its epochs."""
     both = {n: x for n, x in named.items() if x.step is not None and x.epoch is not None}
     result = dict(named)
@@ -262,7 +280,7 @@ def _unnumbered(part: str) -> str:
     return part
 
 
-def _without_settings(named: dict[str, Named]) -> dict[str, Named]:
+def _without_settings(named: dict[str, NameNumbers]) -> dict[str, NameNumbers]:
     """A step that is the same in all names while the epoch changes is a setting."""
     both = [x for x in named.values() if x.step is not None]
     epochs = {x.epoch for x in both}

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from analyze.checkpoints.torch_files.plain_pickle import Own
+from analyze.checkpoints.torch_files.plain_pickle import Stateful
 
 PLAIN_TYPE = re.compile(r"[biufcSU]\d+")
 MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
 
 
-class NumpyType(Own):
+class NumpyType(Stateful):
     """Stands in for ``numpy.dtype``: the code and the order of bytes, no flags, no fields."""
 
     def __init__(self, code: object, *_: object) -> None:
@@ -35,7 +35,7 @@ class NumpyType(Own):
             self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
 
 
-class NumpyArray(Own):
+class NumpyArray(Stateful):
     """Stands in for ``numpy.ndarray``; ``values`` is None for an array of no plain type."""
 
     values: np.ndarray | None = None
@@ -67,15 +67,13 @@ def no_bytes(*_: object) -> bytes:
     return b""
 
 
-def stand_ins() -> list[tuple[Callable[..., Any], str]]:
+def stand_ins() -> dict[str, Callable[..., Any]]:
     """The stand-ins by the names of the originals."""
-    found: list[tuple[Callable[..., Any], str]] = [
-        (NumpyType, "numpy.dtype"), (NumpyArray, "numpy.ndarray"),
-        (no_bytes, "builtins.bytes"),
-    ]  # fmt: skip
-    for module in MODULES:
-        found += [(scalar, f"{module}.scalar"), (reconstruct, f"{module}._reconstruct")]
-    return found
+    return {
+        "numpy.dtype": NumpyType, "numpy.ndarray": NumpyArray, "builtins.bytes": no_bytes,
+        **{f"{module}.scalar": scalar for module in MODULES},
+        **{f"{module}._reconstruct": reconstruct for module in MODULES},
+    }  # fmt: skip
 
 
 def with_arrays(value: Any) -> Any:

@@ -82,7 +82,7 @@ def names_in_torch_files() -> dict[str, Name]:
         "torch._utils._rebuild_device_tensor_from_numpy": lambda *_: _foreign(Name("device")),
         "torch._utils._rebuild_xla_tensor": lambda *_: _foreign(Name("device")),
         "torch.nested._internal.nested_tensor._rebuild_njt": lambda *_: _ragged(),
-        "torch._dynamo.decorators._DimRange": lambda *words: Record("DimRange", words),
+        "torch._dynamo.decorators._DimRange": lambda *words: Record("DimRange", *words),
         "torch.serialization._get_layout": lambda name: Name(str(name)),
         "torch.device": lambda *words: ":".join(map(str, words)),
         "torch.Size": lambda sizes=(): tuple(sizes) if type(sizes) in (tuple, list) else (),
@@ -137,14 +137,14 @@ def without_values(dtype: Any, size: Any, stride: Any, *_: Any) -> Tensor:
     """A tensor on torch's meta device."""
     if not isinstance(dtype, torch.dtype):
         raise TypeError("a tensor of no type")
-    size, stride = _numbers(size), _numbers(stride)
+    size, stride = sizes_in(size), sizes_in(stride)
     return torch.empty_strided(size, stride, dtype=dtype, device="meta")
 
 
 def _on(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any, bits: Any) -> Tensor:
     if type(storage) is not Storage or not isinstance(dtype, torch.dtype):
         raise TypeError("a tensor of no storage")
-    size, stride, (offset,) = _numbers(size), _numbers(stride), _numbers((offset,))
+    size, stride, (offset,) = sizes_in(size), sizes_in(stride), sizes_in((offset,))
     end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
     if 0 not in size and end * dtype.itemsize > storage.bytes.nbytes():
         raise ValueError("a tensor beyond its storage")
@@ -158,10 +158,14 @@ def _on(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any, bits: Any
     return made
 
 
-def _numbers(values: Any) -> tuple[int, ...]:
-    """Sizes, strides, offsets."""
+def sizes_in(values: Any) -> tuple[int, ...]:
+    """Sizes, strides or offsets.
+
+    Raises:
+        TypeError: they are no tuple or list of such numbers.
+    """
     if type(values) not in (tuple, list) or not all(type(v) is int and v >= 0 for v in values):
-        raise ValueError("sizes that are none")
+        raise TypeError("sizes that are no numbers")
     return tuple(values)
 
 

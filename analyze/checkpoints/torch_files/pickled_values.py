@@ -26,25 +26,17 @@ RECORDS = (
 
 def names() -> dict[str, Name]:
     """By the names under which they are saved."""
-    made: dict[str, Callable[..., Any]] = {name: partial(_record, name) for name in RECORDS}
+    made: dict[str, Callable[..., Any]] = {name: partial(Record, name) for name in RECORDS}
     made |= {
         "collections.OrderedDict": _ordered, "collections.defaultdict": _defaults,
         "collections.Counter": _entries, "builtins.set": _set, "builtins.frozenset": _frozen,
         "builtins.complex": _complex, "builtins.bytearray": _bytes, "_codecs.encode": _bytes,
     }  # fmt: skip
-    made |= {name: stand_in for stand_in, name in stand_ins()}
-    return {name: Name(name, build) for name, build in made.items()}
-
-
-def _record(name: str, *arguments: Any) -> Record:
-    return Record(name, arguments)
+    return {name: Name(name, build) for name, build in (made | stand_ins()).items()}
 
 
 def _ordered(pairs: Any = ()) -> OrderedDict[Any, Any]:
-    found: OrderedDict[Any, Any] = OrderedDict()
-    for key, value in _list(pairs):
-        found[as_key(key)] = value
-    return found
+    return OrderedDict((as_key(key), value) for key, value in _list(pairs))
 
 
 def _entries(entries: Any = None) -> dict[Any, Any]:

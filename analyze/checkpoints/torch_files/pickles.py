@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,6 @@ from analyze.checkpoints.torch_files.torch_archive import Mapped, open_mapped, r
 from analyze.errors import CheckpointError, InputError, RefusedError, listed
 
 COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
-
-
-def load_torch(path: Path, *, trust: bool = False) -> tuple[Mapping[str, Any], bool]:
-    """The dictionary in a torch file, and whether trust was needed; see ``load_values``.
-
-    Raises:
-        CheckpointError: as ``load_values``, or the file holds no dictionary.
-    """
-    loaded, trusted = load_values(path, trust=trust)
-    return dictionary_in(loaded, path), trusted
 
 
 def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
@@ -51,41 +42,47 @@ def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
     return loaded
 
 
-def load_values(path: Path, *, trust: bool = False) -> tuple[Any, bool]:
-    """What a torch file holds, all of it read; whether trust was needed.
+def load_values(path: Path) -> Any:
+    """What a file of ``torch.save`` holds, all of it read.
+
+    Raises:
+        CheckpointError: the file is damaged, or is a pickle that would run code.
+    """
+    with _told(path), path.open("rb") as file:
+        return read_values(file)
+
+
+def open_values(path: Path, *, trust: bool = False) -> Mapped:
+    """What a file of ``torch.save`` holds, its large tensors mapped, not read.
 
     Args:
-        path: A file of ``torch.save``.
+        path: Of the file.
         trust: The user's word that it may run code.
 
     Raises:
         CheckpointError: the file is damaged, or is a pickle that would run code and is not
             trusted.
     """
-    mapped, trusted = open_values(path, trust=trust)
-    if mapped.base is None:
-        return mapped.content, trusted
     try:
-        with path.open("rb") as file:
-            return read_values(file), trusted
-    except Exception as error:  # it may have changed since
-        raise damaged(path, error) from error
+        with _told(path):
+            return open_mapped(path)
+    except CheckpointError as error:
+        if trust and isinstance(error.__cause__, UnknownNameError):
+            return _trusted(path)
+        raise
 
 
-def open_values(path: Path, *, trust: bool = False) -> tuple[Mapped, bool]:
-    """What a torch file holds, its large tensors mapped, not read; whether trust was needed.
-
-    Raises:
-        CheckpointError: as ``load_values``.
-    """
-    _refuse_compressed(path)
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Any error of the reader as what the user is told; a damaged pickle or zip can raise all."""
     try:
-        return open_mapped(path), False
+        _refuse_compressed(path)
+        yield
+    except InputError:
+        raise
     except UnknownNameError as error:
-        if not trust:
-            raise _refused(path, str(error)) from error
-        return _trusted(path), True
-    except Exception as error:  # a damaged pickle or zip can raise anything
+        raise _refused(path, str(error)) from error
+    except Exception as error:
         raise damaged(path, error) from error
 
 
@@ -106,8 +103,8 @@ def _trusted(path: Path) -> Mapped:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=False)
-        return Mapped(path, found, (), None)
+            content = torch.load(path, map_location="cpu", weights_only=False)
+        return Mapped(path, content, (), None, trusted=True)
     except Exception as error:  # the code in a pickle can raise anything
         raise CheckpointError(
             "the trusted pickle cannot be opened",
@@ -119,22 +116,14 @@ def _trusted(path: Path) -> Mapped:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """A zip whose entries claim more than the file has, or whose tensors are compressed.
-
-    Mapped tensors are the bytes as they stand in the file: compressed ones would be wrong numbers.
-    """
-    try:
-        size = path.stat().st_size
-        if not zipfile.is_zipfile(path):
-            return
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            _refuse_program(path, archive.namelist())
-            claimed = sum(entry.file_size for entry in entries)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged zip can raise anything
-        raise damaged(path, error) from error
+    """A zip that claims more than the file has, or whose tensors are no bytes of the file."""
+    size = path.stat().st_size
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    _refuse_program(path, [entry.filename for entry in entries])
+    claimed = sum(entry.file_size for entry in entries)
     if claimed > COMPRESSION * size:
         raise _compressed(
             "the checkpoint file unpacks to more than it holds, so it was not opened",

@@ -11,12 +11,13 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 MOST_CONTAINERS = 5_000_000  # a checkpoint of 100,000 tensors has a million
 LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of them never ends
 DEEPEST_KEY = 8
+CONTAINERS = (Mapping, list, tuple, set, frozenset)
 
 
 class UnknownNameError(Exception):
@@ -33,18 +34,23 @@ class Name:
         self.build = build
 
 
-class Record:
+class Stateful:
+    """What takes a state as data."""
+
+    def take(self, state: Any) -> None:
+        """The state, as it was saved."""
+        raise NotImplementedError
+
+
+class Record(Stateful):
     """An object of a trainer, as data: what it was made of, and its state; it does nothing."""
 
-    __slots__ = ("arguments", "name", "state")
-
-    def __init__(self, name: str, arguments: tuple[Any, ...] = ()) -> None:
+    def __init__(self, name: str, *arguments: Any) -> None:
         self.name = name
         self.arguments = arguments
         self.state: Any = None
 
     def take(self, state: Any) -> None:
-        """Its state, as it was saved."""
         self.state = state
 
 
@@ -85,15 +91,15 @@ class Machine:
     def take(self, count: int) -> bytes:
         """The next bytes; a count that the file does not hold is damage, before it is asked for."""
         if count > 1 << 16:
-            here = self._file.tell()
-            left = self._file.seek(0, 2) - here
-            self._file.seek(here)
+            place = self._file.tell()
+            left = self._file.seek(0, 2) - place
+            self._file.seek(place)
             if count > left:
                 raise EOFError
-        found = self._file.read(count)
-        if len(found) != count:
+        content = self._file.read(count)
+        if len(content) != count:
             raise EOFError
-        return found
+        return content
 
     def line(self) -> str:
         """The text up to the end of the line."""
@@ -101,10 +107,10 @@ class Machine:
 
     def raw_line(self) -> bytes:
         """The bytes up to the end of the line."""
-        found = self._file.readline()
-        if not found.endswith(b"\n"):
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
             raise EOFError
-        return found[:-1]
+        return line[:-1]
 
     def number(self, form: str) -> Any:
         """A number of a fixed length, as ``struct`` describes it."""
@@ -119,18 +125,20 @@ class Machine:
         return self._stack.pop()
 
     def new(self, container: Any) -> None:
-        """Push a container that was made, of which there cannot be any number."""
-        self._made += 1
-        if self._made > MOST_CONTAINERS:
-            raise ValueError("too many objects")
+        """Push a container that was made."""
+        self._count()
         self._stack.append(container)
 
     def mark(self) -> None:
-        self._made += 1
-        if self._made > MOST_CONTAINERS:
-            raise ValueError("too many marks")
+        self._count()
         self._below.append(self._stack)
         self._stack = []
+
+    def _count(self) -> None:
+        """One container more, of which there cannot be any number."""
+        self._made += 1
+        if self._made > MOST_CONTAINERS:
+            raise ValueError("too many objects")
 
     def since_mark(self) -> list[Any]:
         items, self._stack = self._stack, self._below.pop()
@@ -139,9 +147,9 @@ class Machine:
     def tuple_of(self, count: int) -> None:
         if len(self._stack) < count:
             raise IndexError
-        items = tuple(self._stack[len(self._stack) - count :])
-        del self._stack[len(self._stack) - count :]
-        self.new(items)
+        items = self._stack[-count:]
+        del self._stack[-count:]
+        self.new(tuple(items))
 
     def append(self, items: list[Any]) -> None:
         into = self._stack[-1]
@@ -173,7 +181,7 @@ class Machine:
         """State for this reader's own records; of a state_dict its versions; nothing for others."""
         state = self._stack.pop()
         target = self._stack[-1]
-        if isinstance(target, OWN):
+        if isinstance(target, Stateful):
             target.take(state)
         elif type(target) is OrderedDict:
             versions = state.get("_metadata") if isinstance(state, dict) else None
@@ -197,15 +205,17 @@ class Machine:
         self._stack.append(self._persistent(identity))
 
 
-class Own:
-    """What takes a state as data: the records of this reader."""
-
-    def take(self, state: Any) -> None:
-        """The state, as it was saved."""
-        raise NotImplementedError
-
-
-OWN = (Record, Own)
+def things_inside(value: Any) -> Iterator[Any]:
+    """What dictionaries, lists and the like hold that is none of these; each of them once."""
+    seen: set[int] = set()
+    left = [value]
+    while left:
+        inner = left.pop()
+        if not isinstance(inner, CONTAINERS):
+            yield inner
+        elif id(inner) not in seen:
+            seen.add(id(inner))
+            left += [*inner, *inner.values()] if isinstance(inner, Mapping) else inner
 
 
 def as_key(value: Any, depth: int = 0) -> Any:

@@ -27,7 +27,7 @@ from analyze.checkpoints.torch_files.pickled_tensors import (
     kind_of_storage,
     names_in_torch_files,
 )
-from analyze.checkpoints.torch_files.plain_pickle import Machine
+from analyze.checkpoints.torch_files.plain_pickle import Machine, things_inside
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of files from before torch 1.6
 SMALL = 1 << 16  # bytes up to which a storage is read at once: steps and other numbers
@@ -47,12 +47,14 @@ class Mapped:
         content: What it holds.
         state: Which file it was.
         base: The mapping, None where all was read.
+        trusted: Whether it is a pickle that ran code.
     """
 
     path: Path
     content: Any
     state: tuple[int, ...]
     base: torch.UntypedStorage | None
+    trusted: bool = False
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Tensors, and what holds some, with their values read into memory.
@@ -71,7 +73,9 @@ class Mapped:
             if state_of(file) != self.state:
                 raise ChangedError("it was changed while it was read")
             read: dict[int, Any] = {
-                id(t): self._read(t, file, known) for t in tensors_inside(values)
+                id(value): self._read(value, file, known)
+                for value in things_inside(values)
+                if isinstance(value, Tensor)
             }
         return {name: copy.deepcopy(value, read) for name, value in values.items()}
 
@@ -97,25 +101,10 @@ class Mapped:
         )
 
 
-def tensors_inside(value: Any) -> list[Tensor]:
-    """The tensors in dictionaries and lists, each once."""
-    found: dict[int, Tensor] = {}
-    seen: set[int] = set()
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, Tensor):
-            found[id(one)] = one
-        elif isinstance(one, Mapping | list | tuple) and id(one) not in seen:
-            seen.add(id(one))
-            left += one.values() if isinstance(one, Mapping) else one
-    return list(found.values())
-
-
 def state_of(file: BinaryIO) -> tuple[int, ...]:
     """What tells a file from the one that takes its place."""
-    found = os.fstat(file.fileno())
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def open_mapped(path: Path) -> Mapped:

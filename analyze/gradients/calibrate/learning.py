@@ -11,6 +11,7 @@ from torch import Tensor
 from analyze.gradients.calibrate.calibration import calibrate
 from analyze.gradients.calibrate.evidence import SIZES
 from analyze.gradients.calibrate.patterns import alike_to, calls_of, together
+from analyze.gradients.data.loader import Examples
 from analyze.gradients.model.replica import Inputs, Replica
 from analyze.gradients.plan import CallPlan, Plan
 from analyze.gradients.step.failures import MethodFailedError, demoted
@@ -32,16 +33,13 @@ class Learned(NamedTuple):
     """
 
     plan: Plan
-    examples: tuple[Inputs, Tensor] | None = None
+    examples: Examples | None = None
 
 
 def otherwise(
-    replica: Replica,
-    failure: MethodFailedError | ForwardChangedError,
-    plan: Plan,
-    notes: list[str],
+    replica: Replica, failure: MethodFailedError | ForwardChangedError, plan: Plan
 ) -> Learned:
-    """The plan after a batch that could not be measured by it.
+    """The plan after a batch that could not be measured by it, with a note of the cause.
 
     A batch with other calls gives the plan another pattern, from those of its examples that make
     these calls by themselves, or from a few that make them together. Where there are none, or too
@@ -53,16 +51,19 @@ def otherwise(
     """
     if isinstance(failure, ForwardChangedError) and failure.batch is not None:
         inputs, targets = failure.batch
-        found = _rows(replica, inputs) if len(plan.patterns) < MOST_PATTERNS else None
-        if found is not None:
-            rows, sizes = found
-            other = calibrate(replica, inputs.take(rows), notes, sizes)
+        alike = _rows(replica, inputs) if len(plan.patterns) < MOST_PATTERNS else None
+        if alike is not None:
+            rows, sizes = alike
+            other = calibrate(replica, inputs.take(rows), sizes)
             if _untraced(other) not in map(_untraced, plan.patterns):
-                return Learned(plan.with_pattern(other), (inputs.take(rows), targets[rows]))
+                examples = Examples(inputs.take(rows), targets[rows])
+                return Learned(plan.with_pattern(other), examples)
+            plan = replace(plan, notes=(*plan.notes, *other.notes))
         if failure.parameters:
             few = torch.arange(min(WANTED, len(inputs)))
-            return Learned(plan.traced(failure.parameters), (inputs.take(few), targets[few]))
-    return Learned(demoted(plan, failure, notes))
+            examples = Examples(inputs.take(few), targets[few])
+            return Learned(plan.traced(failure.parameters), examples)
+    return Learned(demoted(plan, failure))
 
 
 def _untraced(plan: Plan) -> list[CallPlan]:

@@ -6,12 +6,11 @@ The only judge between two results of autograd: nothing is called a fault of tor
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from analyze.gradients.checks.reference import Gradients
-from analyze.gradients.losses import Loss
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.checks.reference import Autograd, Gradients
+from analyze.gradients.data.loader import Examples
 from analyze.gradients.numbers.float64 import double
+from analyze.gradients.step.forward import losses_of
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # relative to the weights
 NEAR = 0.25  # of the distance between the two, within which a slope sides with one
@@ -19,23 +18,17 @@ AGREEING = 2  # steps that must
 
 
 def derivative_among(
-    replica: Replica,
-    inputs: Inputs,
-    targets: Tensor,
-    loss: Loss,
-    first: Gradients,
-    other: Gradients,
+    autograd: Autograd, examples: Examples, k: int, first: Gradients, other: Gradients
 ) -> int | None:
-    """Which of two gradients of one example central differences side with.
+    """Which of two gradients of example ``k`` central differences side with.
 
     Along ``d = (first - other) / |first - other|`` the slopes that the two predict are as far
     apart as the gradients are: ``(L(w + h d) - L(w - h d)) / 2h`` is compared with both.
 
     Args:
-        replica: Best in float64.
-        inputs: The example, a batch of one.
-        targets: ``[1, ...]``.
-        loss: Of it.
+        autograd: Of the model, best in float64.
+        examples: Of which one is taken alone.
+        k: Its place.
         first: A gradient.
         other: Another one.
 
@@ -44,6 +37,8 @@ def derivative_among(
 
     Cost: eight forward passes.
     """
+    replica, row = autograd.replica, torch.tensor([k])
+    example = Examples(examples.inputs.take(row), examples.targets[row])
     zero = {n: torch.zeros_like(p) for n, p in replica.parameters.items()}
     gap = {n: first.get(n, zero[n]) - other.get(n, zero[n]) for n in zero}
     distance = _product(gap, gap) ** 0.5
@@ -52,8 +47,8 @@ def derivative_among(
     direction = {name: values / distance for name, values in gap.items()}
     slopes = [_product({**zero, **gradient}, direction) for gradient in (first, other)]
     size = sum(float(double(p.detach()).abs().square().sum()) for p in replica.parameters.values())
-    found = [_slope(replica, inputs, targets, loss, direction, step * size**0.5) for step in STEPS]
-    sides = [sum(abs(s - slope) < NEAR * distance for s in found) for slope in slopes]
+    measured = [_slope(autograd, example, direction, step * size**0.5) for step in STEPS]
+    sides = [sum(abs(s - slope) < NEAR * distance for s in measured) for slope in slopes]
     if max(sides) < AGREEING or sides[0] == sides[1]:
         return None
     return int(sides[1] > sides[0])
@@ -63,15 +58,9 @@ def _product(a: Gradients, b: Gradients) -> float:
     return sum(float(double((a[name].conj() * b[name]).real).sum()) for name in a)
 
 
-def _slope(
-    replica: Replica,
-    inputs: Inputs,
-    targets: Tensor,
-    loss: Loss,
-    direction: Gradients,
-    step: float,
-) -> float:
+def _slope(autograd: Autograd, example: Examples, direction: Gradients, step: float) -> float:
     """The central difference of the loss along the direction; the weights are as before."""
+    replica = autograd.replica
     kept = {name: p.detach().clone() for name, p in replica.parameters.items()}
     losses = []
     try:
@@ -79,8 +68,7 @@ def _slope(
             for sign in (1, -1):
                 for name, parameter in replica.parameters.items():
                     parameter.copy_(kept[name] + sign * step * direction[name])
-                output = replica(inputs)
-                losses.append(float(loss.per_example(output, targets.to(output.device))[0]))
+                losses.append(float(losses_of(replica, example, autograd.loss)[0]))
     finally:
         with torch.no_grad():
             for name, parameter in replica.parameters.items():

@@ -36,6 +36,13 @@ def rounding_share(dtype: torch.dtype) -> float:
     return min(ROUNDINGS * torch.finfo(dtype).eps, LARGEST_ROUNDING) ** 2
 
 
+def losses_agree(losses: Tensor | float, expected: Tensor | float, precision: torch.dtype) -> bool:
+    """Whether losses are those expected, but for rounding."""
+    truth = torch.as_tensor(expected, dtype=torch.float64)
+    scale = truth.abs().clamp_min(1.0)
+    return bool(((truth - losses).abs() <= LOSSES[precision] * scale).all())
+
+
 def precision_inside(replica: Replica, inputs: Inputs) -> torch.dtype:
     """The coarsest precision that a gradient goes through: layers may lower it inside.
 

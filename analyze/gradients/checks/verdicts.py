@@ -11,14 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from analyze.gradients.checks.floors import RESOLVED
 from analyze.gradients.checks.precision import ANEW, rounding_share, shaken
-from analyze.gradients.checks.proof import RESOLVED, Levels
-from analyze.gradients.checks.reference import Gradients, squared_norm, together
+from analyze.gradients.checks.proof import Levels
+from analyze.gradients.checks.reference import Autograd, Gradients, squared_norm
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.losses import Loss
-from analyze.gradients.model.replica import Replica
 from analyze.gradients.sums.observation import Observation
 
 EXAMPLES = 16  # at a time
@@ -34,20 +32,16 @@ class Verdicts:
     Args:
         rounding: Those that are nothing else.
         lost: Of these, those that a finer precision has.
+        levels: The sizes that were judged, at this checkpoint as well.
     """
 
     rounding: frozenset[str]
     lost: frozenset[str]
+    levels: Levels
 
 
 def verdicts(
-    seen: Observation,
-    replica: Replica,
-    reference: Replica,
-    loader: ProbeLoader,
-    loss: Loss,
-    precision: tuple[torch.dtype, torch.dtype],
-    levels: Levels,
+    seen: Observation, measured: Autograd, truth: Autograd, loader: ProbeLoader, levels: Levels
 ) -> Verdicts:
     """Judge each parameter by the probes that show most of it.
 
@@ -58,13 +52,11 @@ def verdicts(
 
     Args:
         seen: What the run found.
-        replica: As it was measured.
-        reference: It in float64 where it can.
+        measured: Autograd of the model as it was measured.
+        truth: Of the reference, in float64 where the model can.
         loader: Of the probes.
-        loss: Of one of them.
-        precision: The coarsest inside the replica, and inside the reference.
         levels: Sizes that were judged at other checkpoints: what is near one of them is not judged
-            again. Brought up to date.
+            again.
 
     Cost: nothing where no parameter is that small, or all are known; else four passes over eight
     probes, and over the strongest probes of what these do not settle.
@@ -72,7 +64,7 @@ def verdicts(
     share = {
         name: float(share)
         for name, share, row in zip(seen.names, seen.share, seen.strongest, strict=True)
-        if row >= 0 and share <= rounding_share(precision[0])
+        if row >= 0 and share <= rounding_share(measured.precision)
     }
     noise = {n for n in share if share[n] <= AS_BEFORE * levels.rounding.get(n, 0.0)}
     real = {n for n in share if AS_BEFORE * share[n] >= levels.real.get(n, np.inf)}
@@ -83,54 +75,48 @@ def verdicts(
         if left:
             rows, counts = np.unique([strongest[name] for name in left], return_counts=True)
             rows = np.sort(rows[np.argsort(-counts, kind="stable")][:most])
-            resolved, lost = _resolved(replica, reference, loader, rows, loss, precision, left)
+            resolved, lost = _resolved(measured, truth, loader, rows, left)
             left -= resolved
-    for name in left:
-        levels.rounding[name] = max(levels.rounding.get(name, 0.0), share[name])
-    for name in judged - left:
-        levels.real[name] = min(levels.real.get(name, np.inf), share[name])
-    return Verdicts(frozenset(left | (noise - real)), frozenset(lost & left))
+    levels = levels.adding({n: share[n] for n in left}, {n: share[n] for n in judged - left})
+    return Verdicts(frozenset(left | (noise - real)), frozenset(lost & left), levels)
 
 
 def _resolved(
-    replica: Replica,
-    reference: Replica,
+    measured: Autograd,
+    truth: Autograd,
     loader: ProbeLoader,
     rows: np.ndarray,
-    loss: Loss,
-    precision: tuple[torch.dtype, torch.dtype],
     names: Collection[str],
 ) -> tuple[set[str], set[str]]:
     """Parameters with a gradient over some probes; and those with one in the reference alone."""
-    own, exact = precision
     rows = rows if len(rows) > 1 else rows.repeat(2)  # a batch of one may be wrong in torch itself
-    truth = _sums(reference, loader, rows, loss, names)
-    steady = set(truth)
+    exact = _sums(truth, loader, rows, names)
+    steady = set(exact)
     for seed in range(SHAKES):
-        with shaken(reference, exact, seed, ANEW):
-            steady &= _agreeing(truth, _sums(reference, loader, rows, loss, names))
-    plain = truth if own == exact else _sums(replica, loader, rows, loss, names)
-    both = steady & _agreeing(truth, plain)
+        with shaken(truth.replica, truth.precision, seed, ANEW):
+            steady &= _agreeing(exact, _sums(truth, loader, rows, names))
+    same = measured.precision == truth.precision
+    both = steady & _agreeing(exact, exact if same else _sums(measured, loader, rows, names))
     return both, steady - both
 
 
 def _sums(
-    replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss, names: Collection[str]
+    autograd: Autograd, loader: ProbeLoader, rows: np.ndarray, names: Collection[str]
 ) -> Gradients:
     """Gradients of some parameters, summed over the probes at ``rows``."""
-    found: Gradients = {}
+    sums: Gradients = {}
     for some in np.array_split(rows, -(-len(rows) // EXAMPLES)):
-        _, gradients = together(replica, *loader.take(some), loss, names=names)
+        _, gradients = autograd.together(loader.take(some), names=names)
         for name, gradient in gradients.items():
-            found[name] = found[name] + gradient if name in found else gradient
-    return found
+            sums[name] = sums[name] + gradient if name in sums else gradient
+    return sums
 
 
-def _agreeing(truth: Gradients, other: Gradients) -> set[str]:
+def _agreeing(exact: Gradients, other: Gradients) -> set[str]:
     """Parameters whose sums agree to a tenth of their length."""
     return {
         name
-        for name in truth.keys() & other.keys()
-        if squared_norm(truth[name] - other[name].to(truth[name]))
-        <= RESOLVED * squared_norm(truth[name])
+        for name in exact.keys() & other.keys()
+        if squared_norm(exact[name] - other[name].to(exact[name]))
+        <= RESOLVED * squared_norm(exact[name])
     }

@@ -8,20 +8,22 @@ method is wrong, or the model mixes examples, or it is the model's own rounding.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from analyze.errors import CheckpointError, listed
-from analyze.gradients.checks.precision import ELSEWHERE, LOSSES, RELATIVE, rounding_share, shaken
-from analyze.gradients.checks.reference import Gradients, alone, beside_others, of_one, squared_norm
+from analyze.gradients.checks.precision import (
+    ELSEWHERE,
+    RELATIVE,
+    losses_agree,
+    rounding_share,
+    shaken,
+)
+from analyze.gradients.checks.reference import Autograd, Gradients, squared_norm
 from analyze.gradients.data.loader import Examples, ProbeLoader
-from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Verified
-from analyze.gradients.model.replica import Replica
-from analyze.gradients.plan import Plan
 from analyze.gradients.sums.observation import Observation
 
 AT_LEAST = 2  # probes compared with plain autograd at each checkpoint
@@ -30,13 +32,13 @@ SHARE_OF_TIME = 0.015  # of the measurement, for more of them
 TRIED = 4  # probes that differ of which the reason is looked for, those that differ most
 SHAKES = 4  # times that the weights are shaken to see how far a model rounds
 NOBODY = np.empty(0, dtype=np.int64)
-Measure = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+MeasureBatch = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ROUNDED = 8.0  # times what shaking changes: what rounding may explain
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the verification of a checkpoint found.
+class Verification:
+    """What the verification of a checkpoint showed.
 
     Args:
         verified: How many probes agree.
@@ -50,13 +52,13 @@ class Found:
 
 
 @dataclass(frozen=True)
-class _Other:
+class _Comparison:
     """Numbers of one probe found otherwise, beside the run's own.
 
     Args:
         row: Of the probe.
-        own: Squared norms in the run, ``[P]``.
-        other: Those found otherwise.
+        norms: Squared norms in the run, ``[P]``.
+        others: Those found otherwise.
         losses: Both.
         differing: ``[P]``, which differ by more than rounding.
         loss_differs: Likewise.
@@ -64,71 +66,48 @@ class _Other:
     """
 
     row: int
-    own: np.ndarray
-    other: np.ndarray
+    norms: np.ndarray
+    others: np.ndarray
     losses: tuple[float, float]
     differing: np.ndarray
     loss_differs: bool
     company: np.ndarray
 
     @property
-    def differs(self) -> bool:
-        return self.loss_differs or bool(self.differing.any())
-
-    @property
     def extent(self) -> float:
-        """The largest relative difference."""
-        largest = np.maximum(self.own, self.other)[self.differing]
-        apart = np.abs(self.own - self.other)[self.differing]
-        norms = float((apart / largest).max(initial=0.0))
-        return max(norms, 1.0 if self.loss_differs else 0.0)
+        """The largest relative difference; 0 where none is more than rounding."""
+        largest = np.maximum(self.norms, self.others)[self.differing]
+        apart = np.abs(self.norms - self.others)[self.differing]
+        relative = float((apart / largest).max(initial=0.0))
+        return max(relative, 1.0 if self.loss_differs else 0.0)
 
 
-class Verification:
-    """Of one checkpoint.
+class Verifier:
+    """Compares the numbers of one checkpoint's watched probes with others.
 
     Args:
-        replica: The model, as the run measured it.
-        reference: It in float64 where it can.
-        plan: By which it was measured.
+        measured: Autograd of the model, as the run measured it.
+        truth: Of the reference, in float64 where the model can.
         loader: Of the probes.
-        loss: Of one of them.
         ids: Of the probes, for messages.
-        precision: The coarsest inside the replica, and inside the reference.
         size: Of a batch.
     """
 
     def __init__(
-        self,
-        replica: Replica,
-        reference: Replica,
-        plan: Plan,
-        loader: ProbeLoader,
-        loss: Loss,
-        ids: np.ndarray,
-        precision: tuple[torch.dtype, torch.dtype],
-        size: int,
+        self, measured: Autograd, truth: Autograd, loader: ProbeLoader, ids: np.ndarray, size: int
     ) -> None:
-        self._replica = replica
-        self._reference = reference
-        self._plan = plan
+        self._measured = measured
+        self._truth = truth
         self._loader = loader
-        self._loss = loss
         self._ids = ids
-        self._own, self._exact = precision
         self._size = size
-        self._floor = rounding_share(self._own)
+        self._floor = rounding_share(measured.precision)
 
-    def check(
-        self,
-        seen: Observation,
-        measure: Measure,
-        seconds: float,
-    ) -> Found:
+    def check(self, seen: Observation, measure: MeasureBatch, seconds: float) -> Verification:
         """Compare the run's numbers of its watched probes.
 
         Args:
-            seen: What the run found of them.
+            seen: What the run gave for them.
             measure: Gives losses ``[K]`` and squared norms ``[P, K]`` of the probes at some rows,
                 measured as one batch.
             seconds: That the run took.
@@ -140,86 +119,86 @@ class Verification:
         alone = self._alone(seen, seconds)
         wrong: set[str] = set()
         example = -1
-        suspects = sorted((o for o in (*elsewhere, *alone) if o.differs), key=lambda o: -o.extent)
-        for other in suspects[:TRIED]:
-            found = self._reason(seen, other)
-            if found:
-                wrong |= found
-                example = other.row
-        return Found(Verified(len(alone), len(elsewhere)), frozenset(wrong), example)
+        suspects = sorted((c for c in (*elsewhere, *alone) if c.extent), key=lambda c: -c.extent)
+        for suspect in suspects[:TRIED]:
+            if names := self._reason(seen, suspect):
+                wrong |= names
+                example = suspect.row
+        return Verification(Verified(len(alone), len(elsewhere)), frozenset(wrong), example)
 
-    def _elsewhere(self, seen: Observation, measure: Measure, seconds: float) -> list[_Other]:
-        found = []
+    def _elsewhere(
+        self, seen: Observation, measure: MeasureBatch, seconds: float
+    ) -> list[_Comparison]:
+        compared = []
         for company in seen.watched.companies(self._size, seconds):
             losses, norms = measure(company)
-            found += [
+            compared += [
                 self._compared(seen, row, losses[k], norms[:, k], company)
                 for k, row in enumerate(company.tolist())
             ]
-        return found
+        return compared
 
-    def _alone(self, seen: Observation, seconds: float) -> list[_Other]:
+    def _alone(self, seen: Observation, seconds: float) -> list[_Comparison]:
         """As many as the time allows."""
         began = time.perf_counter()
-        found: list[_Other] = []
+        compared: list[_Comparison] = []
         for row in seen.watched.alone.tolist():
             late = time.perf_counter() - began > SHARE_OF_TIME * seconds
-            if len(found) >= AT_LEAST and late:
+            if len(compared) >= AT_LEAST and late:
                 break
-            examples = self._loader.take(np.array([row]))
-            truth = alone(self._reference, *examples, self._loss, self._plan.copies)
-            norms = _in_order(seen.names, {n: float(q) for n, q in truth.squared_norms.items()})
-            found.append(self._compared(seen, row, float(truth.losses[0]), norms))
-        return found
+            loss, gradients = self._truth.of_one(self._loader.take(np.array([row])), 0)
+            compared.append(self._compared(seen, row, loss, _norms(seen, gradients)))
+        return compared
 
     def _compared(
         self,
         seen: Observation,
         row: int,
         loss: float,
-        norms: np.ndarray,
+        others: np.ndarray,
         company: np.ndarray = NOBODY,
-    ) -> _Other:
-        own_loss, own, network = (values[..., 0] for values in seen.of(np.array([row])))
-        allowed = ELSEWHERE[self._own] * np.maximum(own, norms)
-        allowed += self._floor * max(float(network), float(norms.sum()))
-        differing = np.abs(own - norms) > allowed
+    ) -> _Comparison:
+        own_loss, norms, network = (values[..., 0] for values in seen.of(np.array([row])))
+        allowed = ELSEWHERE[self._measured.precision] * np.maximum(norms, others)
+        allowed += self._floor * max(float(network), float(others.sum()))
+        differing = np.abs(norms - others) > allowed
         losses = float(own_loss), loss
-        return _Other(row, own, norms, losses, differing, _apart(losses, self._own), company)
+        loss_differs = not losses_agree(*losses, self._measured.precision)
+        return _Comparison(row, norms, others, losses, differing, loss_differs, company)
 
-    def _reason(self, seen: Observation, other: _Other) -> set[str]:
+    def _reason(self, seen: Observation, suspect: _Comparison) -> set[str]:
         """Parameters whose method is wrong; none where the difference is the model's own rounding.
 
         Raises:
             CheckpointError: the model mixes examples.
         """
-        measured = [(seen.watched.company(other.row), other.own)]
-        if len(other.company):
-            measured.append((other.company, other.other))
+        measured = [(seen.watched.company(suspect.row), suspect.norms)]
+        if len(suspect.company):
+            measured.append((suspect.company, suspect.others))
         for company, norms in measured:
             batch = self._loader.take(company)
-            place = int(np.flatnonzero(company == other.row)[0])
-            if wrong := self._unlike(seen.names, norms, batch, place):
+            place = int(np.flatnonzero(company == suspect.row)[0])
+            if wrong := self._unlike(seen, norms, batch, place):
                 return wrong
             if self._mixes(batch, place):
-                raise self._mixing(other, company)
+                raise self._mixing(suspect, company)
         return set()
 
     def _unlike(
-        self, names: Sequence[str], norms: np.ndarray, batch: Examples, place: int
+        self, seen: Observation, norms: np.ndarray, batch: Examples, place: int
     ) -> set[str]:
         """Parameters whose squared norm is not that of plain autograd in the very batch."""
-        _, gradients = beside_others(self._replica, *batch, self._loss, place)
-        truth = _in_order(names, {n: squared_norm(g) for n, g in gradients.items()})
-        off = np.abs(norms - truth) > RELATIVE[self._own] * truth + self._floor * truth.sum()
-        return {name for name, is_off in zip(names, off, strict=True) if is_off}
+        truth = _norms(seen, self._measured.beside_others(batch, place)[1])
+        rtol = RELATIVE[self._measured.precision]
+        off = np.abs(norms - truth) > rtol * truth + self._floor * truth.sum()
+        return {name for name, is_off in zip(seen.names, off, strict=True) if is_off}
 
     def _mixes(self, batch: Examples, place: int) -> bool:
         """Whether the example has other numbers in its batch than alone, but for rounding."""
-        model, precision = self._reference, self._exact
-        loss, gradients = beside_others(model, *batch, self._loss, place)
-        single, lonely = of_one(model, *batch, self._loss, place, self._plan.copies)
-        if _apart((loss, single), precision):
+        precision = self._truth.precision
+        loss, gradients = self._truth.beside_others(batch, place)
+        single, lonely = self._truth.of_one(batch, place)
+        if not losses_agree(loss, single, precision):
             return True
         apart = {
             name: squared_norm(gradients[name] - lonely[name]) ** 0.5
@@ -228,30 +207,28 @@ class Verification:
         length = {name: squared_norm(gradient) ** 0.5 for name, gradient in lonely.items()}
         network = sum(value**2 for value in length.values()) ** 0.5
         floor = rounding_share(precision) ** 0.5 * network
-        off = {n for n, d in apart.items() if d > RELATIVE[precision] * length[n] + floor}
-        return bool(off) and not self._rounds_so_far(batch, place, lonely, apart, off)
+        off = {n: d for n, d in apart.items() if d > RELATIVE[precision] * length[n] + floor}
+        return bool(off) and not self._rounds_so_far(batch, place, lonely, off)
 
     def _rounds_so_far(
-        self, batch: Examples, place: int, lonely: Gradients, apart: dict[str, float], off: set[str]
+        self, batch: Examples, place: int, lonely: Gradients, apart: dict[str, float]
     ) -> bool:
         """Whether shaking the weights by one rounding each moves the gradients as far."""
-        moved = dict.fromkeys(off, 0.0)
+        moved = dict.fromkeys(apart, 0.0)
         for seed in range(SHAKES):
-            with shaken(self._reference, self._exact, seed):
-                _, gradients = of_one(
-                    self._reference, *batch, self._loss, place, self._plan.copies, off
-                )
-            for name in off & gradients.keys():
+            with shaken(self._truth.replica, self._truth.precision, seed):
+                _, gradients = self._truth.of_one(batch, place, apart.keys())
+            for name in apart.keys() & gradients.keys():
                 change = squared_norm(gradients[name] - lonely[name]) ** 0.5
                 moved[name] = max(moved[name], change)
-        return all(apart[name] <= ROUNDED * moved[name] for name in off)
+        return all(distance <= ROUNDED * moved[name] for name, distance in apart.items())
 
-    def _mixing(self, other: _Other, company: np.ndarray) -> CheckpointError:
-        probe, mates = self._ids[other.row], self._ids[company[company != other.row]]
+    def _mixing(self, suspect: _Comparison, company: np.ndarray) -> CheckpointError:
+        probe, mates = self._ids[suspect.row], self._ids[company[company != suspect.row]]
         return CheckpointError(
             "the model mixes the examples of a batch, so no example has a gradient of its own",
-            found=f"probe {probe}: loss {other.losses[0]:.6g} beside probes "
-            f"{listed([str(i) for i in mates], 6)}, {other.losses[1]:.6g} without them",
+            found=f"probe {probe}: loss {suspect.losses[0]:.6g} beside probes "
+            f"{listed([str(i) for i in mates], 6)}, {suspect.losses[1]:.6g} without them",
             expected="outputs and gradients that depend on one example each, whatever stands "
             "beside it",
             fix="look for a maximum, mean or sort over the whole batch in forward, and treat "
@@ -259,14 +236,9 @@ class Verification:
         )
 
 
-def _in_order(names: Sequence[str], values: dict[str, float]) -> np.ndarray:
-    return np.array([values.get(name, 0.0) for name in names])
-
-
-def _apart(losses: tuple[float, float], precision: torch.dtype) -> bool:
-    """Whether two losses differ by more than rounding."""
-    scale = max(1.0, *(abs(loss) for loss in losses))
-    return not abs(losses[0] - losses[1]) <= LOSSES[precision] * scale
+def _norms(seen: Observation, gradients: Gradients) -> np.ndarray:
+    """Squared norms ``[P]`` of some gradients, 0 for those that are not there."""
+    return np.array([squared_norm(gradients[n]) if n in gradients else 0.0 for n in seen.names])
 
 
 def agreement(alone: int, elsewhere: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,25 +14,24 @@ from analyze.errors import InputError
 SAID = ("can't allocate memory", "not enough memory", "out of memory")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Memory:
     """The size of a batch and the place of the cells' sums; less of it after each failure.
 
     Args:
         device: Where batches are computed.
-        notes: Gets what was given up, for the user.
         batch_size: Examples at a time.
         host_sums: Whether the cells' sums are held in the host's memory instead of the device's.
+        largest: The batch size before anything was given up; 0 where nothing was.
     """
 
     device: torch.device
-    notes: list[str]
     batch_size: int = 0
     host_sums: bool = False
-    _chosen: int = 0
+    largest: int = 0
 
-    def lower(self, cells: int, values: int) -> None:
-        """Hold less: half the batch; at one example, the sums in host memory and the batch anew.
+    def lowered(self, cells: int, values: int) -> tuple[Memory, str]:
+        """Less of it, and a note: half the batch; at one example, the sums in host memory instead.
 
         Folds and cells stay: a file has one way of summing.
 
@@ -44,52 +43,51 @@ class Memory:
             InputError: nothing is left to give up.
         """
         sums = f"{4 * cells * values / 2**30:.2g} GiB or more"
-        self._chosen = max(self._chosen, self.batch_size)
+        largest = max(self.largest, self.batch_size)
         if self.batch_size > 1:
-            self.batch_size //= 2
-            self.notes.append(f"out of memory: batches of {self.batch_size} from then on")
-        elif self.device.type != "cpu" and not self.host_sums:
-            self.host_sums, self.batch_size = True, self._chosen
-            self.notes.append(
+            size = self.batch_size // 2
+            note = f"out of memory: batches of {size} from then on"
+            return replace(self, batch_size=size, largest=largest), note
+        if self.device.type != "cpu" and not self.host_sums:
+            return replace(self, batch_size=largest, host_sums=True, largest=largest), (
                 f"out of memory: the cells' sums ({sums}) in host memory from then on, and batches "
-                f"of {self.batch_size} again"
+                f"of {largest} again"
             )
-        else:
-            raise InputError(
-                "the measurement does not fit into memory",
-                found=f"out of memory with one example at a time on {self.device}; the sums of "
-                f"{cells} cells take {sums}",
-                expected="room for the model, one example, and a gradient for each cell",
-                fix="fewer --folds or --cells, or some --layers or --parameters at a time",
-            )
+        raise InputError(
+            "the measurement does not fit into memory",
+            found=f"out of memory with one example at a time on {self.device}; the sums of "
+            f"{cells} cells take {sums}",
+            expected="room for the model, one example, and a gradient for each cell",
+            fix="fewer --folds or --cells, or some --layers or --parameters at a time",
+        )
 
-    def adopt(self, batch_size: int, host_sums: bool) -> None:
-        """Go on as an earlier run did, unless less was given here already."""
+    def adopted(self, batch_size: int, host_sums: bool) -> Memory:
+        """What an earlier run went on with, unless less was left here already."""
         less = self.batch_size > 0 and (self.host_sums, -self.batch_size) > (host_sums, -batch_size)
-        if not less:
-            self.batch_size, self.host_sums = batch_size, host_sums
+        return self if less else replace(self, batch_size=batch_size, host_sums=host_sums)
 
-    @contextmanager
-    def enough(self) -> Iterator[None]:
-        """Tell it where memory is not enough for a pass whose size is given.
 
-        Those of batch norm's statistics, and of the proof in float64.
+@contextmanager
+def enough_memory(device: torch.device) -> Iterator[None]:
+    """Tell it where memory is not enough for a pass whose size is given.
 
-        Raises:
-            InputError: it is not.
-        """
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            raise InputError(
-                "the model does not fit into memory",
-                found=f"out of memory on {self.device} in a pass that cannot be made smaller",
-                expected="room for the model in float64 with four examples, and for a forward pass "
-                "over 128",
-                fix="close what else uses the memory, --device cpu, or --batch-norm saved",
-            ) from error
+    Those of batch norm's statistics, and of the proof in float64.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise InputError(
+            "the model does not fit into memory",
+            found=f"out of memory on {device} in a pass that cannot be made smaller",
+            expected="room for the model in float64 with four examples, and for a forward pass "
+            "over 128",
+            fix="close what else uses the memory, --device cpu, or --batch-norm saved",
+        ) from error
 
 
 def out_of_memory(error: BaseException) -> bool:

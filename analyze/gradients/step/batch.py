@@ -23,7 +23,7 @@ from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.model.replica import Inputs, Replica
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Plan
+from analyze.gradients.plan import FALLBACKS, NEVER_USED, ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.rules import Call
 from analyze.gradients.step.failures import MethodFailedError, described, gives_way
 from analyze.gradients.step.fallback import FALLBACK_METHODS, one_at_a_time
@@ -201,7 +201,7 @@ def _measured(
         collector.finish()
     for method in FALLBACKS:
         if wanted := plan.by_fallback(method):
-            with clock.measuring(method) if clock else nullcontext():
+            with clock.measuring(str(method)) if clock else nullcontext():
                 found = _by_fallback(method, replica, inputs, seed, wanted, segments, plan)
             collector.add(found)
     return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
@@ -251,7 +251,7 @@ def _at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> tuple[Tensor,
 
 
 def _by_fallback(
-    method: str,
+    method: Method,
     replica: Replica,
     inputs: Inputs,
     seed: Tensor,
@@ -374,7 +374,7 @@ class _Collector:
             try:
                 self._summarise(name)
             except Exception as error:
-                self._give_way({name}, self._methods[name], error)
+                self._give_way({name}, str(self._methods[name]), error)
                 raise
         self.add(self._small.summaries())
 

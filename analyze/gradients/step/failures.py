@@ -7,10 +7,11 @@ set ``PROPAGATE``: there such an error comes out as it is.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from analyze.errors import listed
 from analyze.gradients.device.memory import out_of_memory
-from analyze.gradients.plan import NEVER_USED, VMAP, Plan
+from analyze.gradients.plan import NEVER_USED, VMAP, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError
 
 PROPAGATE = False  # whether what goes wrong in a rule is raised instead of measured around
@@ -37,19 +38,22 @@ def gives_way(error: Exception) -> bool:
     return not (PROPAGATE or out_of_memory(error))
 
 
-def demoted(plan: Plan, failure: MethodFailedError | ForwardChangedError, notes: list[str]) -> Plan:
+def demoted(plan: Plan, failure: MethodFailedError | ForwardChangedError) -> Plan:
     """The plan with the next method for what failed, and a note of the cause for the user."""
     names, reason = failure.parameters, str(failure)
     if isinstance(failure, ForwardChangedError):
         names = names or {*plan.by_rule, *plan.by_fallback(NEVER_USED)}
         reason = f"other examples make other calls: {failure}"
     later = plan.demoted(names)
-    concerned = [name for name in later.methods if name in names]
-    for method in dict.fromkeys(later.methods[name] for name in concerned):
-        own = [name for name in concerned if later.methods[name] == method]
-        how = f"by {VMAP}" if method == VMAP else method
-        notes.append(f"{listed(own, 4)}: measured {how}, as {reason}")
-    return later
+    by_method: dict[Method, list[str]] = {}
+    for name, method in later.methods.items():
+        if name in names:
+            by_method.setdefault(method, []).append(name)
+    notes = [
+        f"{listed(same, 4)}: measured {'by ' if method == VMAP else ''}{method}, as {reason}"
+        for method, same in by_method.items()
+    ]
+    return replace(later, notes=(*plan.notes, *notes))
 
 
 def described(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from torch.func import grad, vmap
 from analyze.gradients.forms import CHUNK_BYTES, Reduction, Segments, Summary
 from analyze.gradients.model.replica import Inputs, Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Method
 from analyze.gradients.step.seeding import seeded
 
 Fallback = Callable[[Replica, Inputs, Tensor, list[str], Segments], dict[str, Summary]]
@@ -87,4 +87,4 @@ def one_at_a_time(
     return {name: reductions[name].summary() for name in names if name in reached}
 
 
-FALLBACK_METHODS: dict[str, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
+FALLBACK_METHODS: dict[Method, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}

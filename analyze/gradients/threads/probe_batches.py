@@ -29,15 +29,18 @@ class ProbeBatches:
         cells: Of the probe set.
         loader: Of its examples.
         loss: Of one of them.
-        memory: Says where batches are computed, and how large they are at the moment.
+        memory: Says where batches are computed, and how large they are.
+        smallest: Examples that a batch must have.
     """
 
-    def __init__(self, cells: Cells, loader: ProbeLoader, loss: Loss, memory: Memory) -> None:
+    def __init__(
+        self, cells: Cells, loader: ProbeLoader, loss: Loss, memory: Memory, smallest: int = 1
+    ) -> None:
         self._rows = [cells.rows(cell) for cell in range(len(cells))]
         self._loader = loader
         self._loss = loss
         self._memory = memory
-        self.smallest = 1  # examples that a batch must have
+        self._smallest = smallest
 
     def of_all(self, replica: Replica) -> list[Batch]:
         """Of all examples, in order."""
@@ -123,4 +126,4 @@ class ProbeBatches:
         self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None
     ) -> Iterator[Batch]:
         most = most_parts(self._memory.device, replica.values)
-        return batches(rows, max(self.smallest, size or self._memory.batch_size), most)
+        return batches(rows, max(self._smallest, size or self._memory.batch_size), most)

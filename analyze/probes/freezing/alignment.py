@@ -3,120 +3,109 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from analyze.errors import InputError, counted, listed
+from analyze.probes.freezing.data import Examples
 from analyze.probes.freezing.file_names import COLUMNS, positions
-from analyze.probes.freezing.tables import UNNAMED
-from analyze.specs.spec import Spec
+from analyze.probes.freezing.sources import Source
+from analyze.probes.freezing.tables import UNNAMED, is_whole
 
 INDEX_NAMES = (
     "id", "ids", "index", "indices", "idx", "example_id", "sample_id", "image_id", "example_index",
     "sample_index", "position", "row",
 )  # fmt: skip
-BY = ("id", "position", "order")
-BY_THEIR_COLUMNS = ("cleanlab:", "cifar_n:")  # kinds whose columns have known names
+KNOWN_COLUMNS = ("cleanlab", "cifar_n")  # kinds whose columns have known names
 LONGEST = 18  # digits of a position
+EITHER = ("by=id", "by=position")
 
 
-def aligned(
-    values: Any, spec: Spec, count: int, ids: np.ndarray | None, files: Sequence[str] = ()
-) -> tuple[Any, list[str]]:
-    """The columns of a table in the order of the examples, without the one that gave it.
+def aligned(values: Any, source: Source, examples: Examples) -> tuple[Any, list[str]]:
+    """The columns of a table in the order of the examples, and in words what was done for that.
 
-    That is the column without a name that pandas writes, one called ``id``, ``index`` or alike, or
-    the one that ``?id=NAME`` names. It holds the examples' own ids, where they have any, or their
-    positions from 0; ``?by=id`` and ``?by=position`` say which, ``?by=order`` takes the rows as
-    they stand. Or it holds the names of their files.
-
-    Args:
-        values: An array, which stays what it is, or columns by name.
-        spec: Of the noise, for its arguments and for messages.
-        count: How many examples there are.
-        ids: Their own ids; None where they have none.
-        files: Their paths, where they are files.
-
-    Returns:
-        The columns, and in words what was done.
+    What says whose the rows are is a column without a name, as pandas writes it, one called ``id``,
+    ``index`` or alike, or the one of ``?id=NAME``; it is left out. It holds the examples' own ids,
+    their positions from 0 or the names of their files: ``?by=id`` and ``?by=position`` say which,
+    ``?by=order`` takes the rows as they stand. An array stays what it is.
 
     Raises:
         InputError: ids that are missing, unknown, twice or no numbers; rows that differ between
             reading them as ids and as positions; or rows without ids beside a column that has every
             position once, in another order.
     """
-    by = _by(spec)
-    name = _index_of(values, spec, bool(files)) if isinstance(values, Mapping) else None
-    if isinstance(values, Mapping) and by is None:
-        _check_no_other_order(values, name, spec, count)
+    by = source.by
+    if not isinstance(values, Mapping):
+        return values, []
+    count, name = len(examples), _index_of(values, source, examples)
+    if by is None:
+        _check_no_other_order(values, name, source, count)
     if name is None or by == "order":
-        return values if name is None else {k: v for k, v in values.items() if k != name}, []
-    rows = _whole_numbers(_as_positions(values[name], files, spec), name, spec)
-    others = {key: np.asarray(v) for key, v in values.items() if key != name}
+        return {key: column for key, column in values.items() if key != name}, []
+    rows = _whole_numbers(_as_positions(values[name], source, examples), name, source)
+    others = {key: np.asarray(column) for key, column in values.items() if key != name}
     for key, column in others.items():
         if len(np.atleast_1d(column)) != len(rows):
-            raise wrong(spec, f"{len(rows)} {_called(name)} and {len(column)} of {key!r}",
-                        "as many of each")  # fmt: skip
-    order = _order(rows, name, spec, count, ids)
-    moved = int((order != np.arange(count)).sum())
+            found = f"{len(rows)} {_called(name)} and {len(column)} of {key!r}"
+            raise source.wrong(found, "as many of each")
+    order = _order(rows, name, source, examples)
     lines = others.pop(UNNAMED, None)
-    if (
-        lines is not None
-        and "id" not in spec.arguments
-        and not (_counts_lines(lines) or _counts_lines(lines[order]))
-    ):
-        raise wrong(spec, f"{_called(name)} and a first column without a name, which differ",
-                    "one that says whose the rows are", options=f"id={name}")  # fmt: skip
+    sure = lines is None or "id" in source.options or _counts_lines(lines)
+    if not sure and not _counts_lines(lines[order]):
+        found = f"{_called(name)} and a first column without a name, which differ"
+        raise source.wrong(found, "one that says whose the rows are", f"id={name}")
+    moved = int((order != np.arange(count)).sum())
     how = f"rows taken by {_called(name)}, {moved} of {count} in another place than they stand"
     return {key: column[order] for key, column in others.items()}, [how] if moved else []
 
 
-def _order(
-    rows: np.ndarray, name: str, spec: Spec, count: int, ids: np.ndarray | None
-) -> np.ndarray:
+def _order(rows: np.ndarray, name: str, source: Source, examples: Examples) -> np.ndarray:
     """Which row is each example's, read as ids or as positions."""
-    by = _by(spec)
-    meanings = {"position": np.arange(count)} | ({} if ids is None else {"id": np.asarray(ids)})
-    if by is not None:
-        meanings = {by: meanings[by]} if by in meanings else {}
-    orders = {m: np.argsort(rows)[np.argsort(np.argsort(own))] for m, own in meanings.items()
-              if len(own) == len(rows) and (np.sort(own) == np.sort(rows)).all()}  # fmt: skip
+    meanings = {"position": np.arange(len(examples))}
+    if examples.ids is not None:
+        meanings["id"] = np.asarray(examples.ids)
+    if source.by:
+        meanings = {m: labels for m, labels in meanings.items() if m == source.by}
+    orders = [
+        np.argsort(rows)[np.argsort(np.argsort(labels))]
+        for labels in meanings.values()
+        if len(labels) == len(rows) and (np.sort(labels) == np.sort(rows)).all()
+    ]
     if not orders:
-        raise _no_fit(rows, name, spec, meanings.get("id", np.arange(count)))
-    first, *more = orders
-    if any((orders[m] != orders[first]).any() for m in more):
-        raise wrong(spec, f"{_called(name)} that are ids of the data as well as positions in them",
-                    "rows that mean one of the two", options=("by=id", "by=position"))  # fmt: skip
-    return orders[first]
+        raise _no_fit(rows, name, source, meanings.get("id", np.arange(len(examples))))
+    if any((order != orders[0]).any() for order in orders):
+        found = f"{_called(name)} that are ids of the data as well as positions in them"
+        raise source.wrong(found, "rows that mean one of the two", *EITHER)
+    return orders[0]
 
 
 def _check_no_other_order(
-    values: Mapping[str, Any], name: str | None, spec: Spec, count: int
+    values: Mapping[str, Any], name: str | None, source: Source, count: int
 ) -> None:
-    """Rows that would stay in place, beside a column that has each position elsewhere.
+    """Refuse rows that would stay in place beside a column that has each position elsewhere.
 
-    Raises:
-        InputError: such as ``image`` or ``file``, whose names tell nothing for sure.
+    Such as ``image`` or ``file``, whose names tell nothing for sure.
     """
-    chosen = spec.arguments.get("column")
-    several = chosen is None and not spec.name.startswith(BY_THEIR_COLUMNS)
-    if several or "id" in spec.arguments:
+    several = source.column is None and source.kind not in KNOWN_COLUMNS
+    if several or "id" in source.options:
         return  # which column is meant is asked for later, or whose the rows are is said
-    if (name and name != UNNAMED) or (name == UNNAMED and not _counts_lines(values[name])):
+    if name is not None and (name != UNNAMED or not _counts_lines(values[name])):
         return
     for key, column in values.items():
         numbers = _numbers_of(column)
-        if key in (name, str(chosen)) or numbers is None or not len(numbers):
+        if key in (name, source.column) or numbers is None or not len(numbers):
             continue
         first = numbers.min()
         if np.array_equal(np.sort(numbers), first + np.arange(count)) and not _rises(numbers):
-            raise wrong(
-                spec, f"column {key!r}, which counts the examples from {first} in another order"
-                " than the rows stand,", "rows in the order of the data, or positions from 0",
-                options=("by=order",) if first else (f"id={key}", "by=order"),
-            )  # fmt: skip
+            raise source.wrong(
+                f"column {key!r}, which counts the examples from {first} in another order than the "
+                "rows stand,",
+                "rows in the order of the data, or positions from 0",
+                *([] if first else [f"id={key}"]),
+                "by=order",
+            )
 
 
 def _numbers_of(column: Any) -> np.ndarray | None:
@@ -131,152 +120,104 @@ def _numbers_of(column: Any) -> np.ndarray | None:
     return np.array([int(digits[0]) for digits in found]) if good and found else None
 
 
-def _as_positions(values: Any, files: Sequence[str], spec: Spec) -> np.ndarray:
+def _as_positions(values: Any, source: Source, examples: Examples) -> np.ndarray:
     """Names of files as positions, or the numbers in what ``?id=`` names; else as it is."""
-    found = np.asarray(values)
-    if "id" in spec.arguments and not files and (numbers := _numbers_of(found)) is not None:
+    cells, files = np.asarray(values), examples.files
+    if "id" in source.options and not files and (numbers := _numbers_of(cells)) is not None:
         return numbers
-    if not files or found.ndim != 1 or found.dtype.kind != "U":
-        return found
+    if not files or cells.ndim != 1 or cells.dtype.kind != "U":
+        return cells
     try:
-        return positions(found.tolist(), files)
+        return positions(cells.tolist(), files)
     except ValueError as error:
-        raise wrong(
-            spec, str(error), "the names of the data's files", options="by=order"
-        ) from error
+        raise source.wrong(str(error), "the names of the data's files", "by=order") from error
 
 
-def listed_rows(rows: np.ndarray, spec: Spec, count: int, ids: np.ndarray | None) -> np.ndarray:
-    """Listed examples as positions, where the data have ids of their own, too.
-
-    Raises:
-        InputError: what is listed may be ids or positions, and they differ.
-    """
-    by = _by(spec)
-    if ids is None or by in ("position", "order"):
+def listed_rows(rows: np.ndarray, source: Source, examples: Examples) -> np.ndarray:
+    """Listed examples as positions; where the data have ids, too, the list is of one of the two."""
+    if examples.ids is None or source.by in ("position", "order"):
         return rows
-    positions = {int(one): k for k, one in enumerate(np.asarray(ids).tolist())}
-    if not all(row in positions for row in rows.tolist()):
+    place = {int(label): k for k, label in enumerate(np.asarray(examples.ids).tolist())}
+    if not all(row in place for row in rows.tolist()):
         return rows
-    found = np.array([positions[row] for row in rows.tolist()], np.int64)
-    in_range = bool(((rows >= 0) & (rows < count)).all())
-    if by is None and in_range and (found != rows).any():
-        raise wrong(spec, "numbers that are ids of the data as well as positions in them",
-                    "a list of one of the two", options=("by=id", "by=position"))  # fmt: skip
-    return found
+    by_id = np.array([place[row] for row in rows.tolist()], np.int64)
+    in_range = bool(((rows >= 0) & (rows < len(examples))).all())
+    if source.by is None and in_range and (by_id != rows).any():
+        found = "numbers that are ids of the data as well as positions in them"
+        raise source.wrong(found, "a list of one of the two", *EITHER)
+    return by_id
 
 
-def only_list(values: Any, spec: Spec, files: Sequence[str] = ()) -> Any:
+def only_list(values: Any, source: Source, examples: Examples) -> Any:
     """The one column of a table that lists examples; one that counts its lines is none.
 
     Raises:
         InputError: a first column without a name that may be the list as well.
     """
     if not isinstance(values, Mapping):
-        return _as_positions(values, files, spec)
-    if len(values) < 2 or "column" in spec.arguments:
-        return {name: _as_positions(column, files, spec) for name, column in values.items()}
-    known = (*INDEX_NAMES, *COLUMNS) if files else INDEX_NAMES
-    named = [name for name in values if name.strip().lower() in known]
+        return _as_positions(values, source, examples)
+    if len(values) < 2 or source.column is not None:
+        return {name: _as_positions(v, source, examples) for name, v in values.items()}
+    named = _index_names(values, examples)
     if len(named) == 1:
-        return _as_positions(values[named[0]], files, spec)
+        return _as_positions(values[named[0]], source, examples)
     if UNNAMED in values and not _counts_lines(values[UNNAMED]):
-        raise wrong(spec, "a first column without a name that does not count its own lines",
-                    "one list of examples", otherwise="mask")  # fmt: skip
+        found = "a first column without a name that does not count its own lines"
+        raise source.wrong(found, "one list of examples", otherwise="mask")
     return {key: column for key, column in values.items() if key != UNNAMED}
 
 
-def wrong(
-    spec: Spec, found: str, expected: str, otherwise: str = "", options: str | Sequence[str] = ""
-) -> InputError:
-    """The refusal of a file of label noise, with what to type.
-
-    Args:
-        spec: ``KIND:FILE``.
-        found: What is in the file.
-        expected: What the data ask for.
-        otherwise: The kind that the file may be of instead.
-        options: The argument of the spec that decides, or several, each of which does.
-    """
-    kind, _, place = spec.name.partition(":")
-    other = f", or, if it is that, --noise {otherwise}:{place}" if otherwise else ""
-    options = options or ("column=NAME" if "?column" in expected else "")
-    choices = [
-        _with_option(spec, one) for one in ([options] if isinstance(options, str) else options)
-    ]
-    value = (
-        f"'{kind}:{place}{choices[0]}'" if options else f"{kind}:FILE with a file for these data"
-    )
-    value += "".join(f" or '{one}'" for one in choices[1:])
-    return InputError(
-        "the file of label noise does not fit the data",
-        found=f"{found} in {place}",
-        expected=expected,
-        fix=f"--noise {value}{other}",
-    )
+def _index_names(values: Mapping[str, Any], examples: Examples) -> list[str]:
+    """The columns whose names say that they tell whose the rows are."""
+    known = (*INDEX_NAMES, *COLUMNS) if examples.files else INDEX_NAMES
+    return [name for name in values if name.strip().lower() in known]
 
 
-def _with_option(spec: Spec, option: str) -> str:
-    """An option with what the user has said besides: ``?column=label&id=image``."""
-    said = [f"{k}={v}" for k, v in spec.arguments.items() if k != option.partition("=")[0]]
-    return "?" + "&".join([*said, option])
-
-
-def _by(spec: Spec) -> str | None:
-    by = spec.arguments.get("by")
-    if by is not None and by not in BY:
-        raise wrong(spec, f"?by={by}", f"one of {', '.join(BY)}", options="by=id")
-    return None if by is None else str(by)
-
-
-def _index_of(values: Mapping[str, Any], spec: Spec, of_files: bool) -> str | None:
+def _index_of(values: Mapping[str, Any], source: Source, examples: Examples) -> str | None:
     """The column that says whose the rows are; none where there is but one."""
-    chosen = spec.arguments.get("id")
-    if chosen is not None:
-        if str(chosen) not in values:
-            raise wrong(spec, f"no column {str(chosen)!r}", f"?id= one of {listed(list(values))}",
-                        options="id=NAME")  # fmt: skip
-        return str(chosen)
+    if "id" in source.options:
+        chosen = str(source.options["id"])
+        if chosen not in values:
+            known = f"?id= one of {listed(list(values))}"
+            raise source.wrong(f"no column {chosen!r}", known, "id=NAME")
+        return chosen
     if len(values) < 2:
         return None
-    known = (*INDEX_NAMES, *COLUMNS) if of_files else INDEX_NAMES
-    named = [n for n in values if n.strip().lower() in known
-             and n != str(spec.arguments.get("column"))]  # fmt: skip
+    named = [name for name in _index_names(values, examples) if name != source.column]
     if len(named) > 1:
-        raise wrong(spec, f"columns {listed(named)}, any of which may say whose the rows are",
-                    "one of them", options=f"id={named[0]}")  # fmt: skip
+        found = f"columns {listed(named)}, any of which may say whose the rows are"
+        raise source.wrong(found, "one of them", f"id={named[0]}")
     return named[0] if named else UNNAMED if UNNAMED in values else None
 
 
-def _whole_numbers(values: Any, name: str, spec: Spec) -> np.ndarray:
-    rows = np.asarray(values)
-    numbers = rows.ndim == 1 and rows.dtype.kind in "iuf" and np.isfinite(rows).all()
-    if not numbers or (rows != np.round(rows)).any():
+def _whole_numbers(rows: np.ndarray, name: str, source: Source) -> np.ndarray:
+    if rows.ndim != 1 or rows.dtype.kind == "b" or not is_whole(rows):
         odd = rows.ravel()[:1].tolist()
-        raise wrong(spec, f"{_called(name)} such as {odd[0]!r}" if odd else f"no {_called(name)}",
-                    "whole numbers: ids or positions of examples",
-                    options=_sure_option(rows, name))  # fmt: skip
+        found = f"{_called(name)} such as {odd[0]!r}" if odd else f"no {_called(name)}"
+        expected = "whole numbers: ids or positions of examples"
+        raise source.wrong(found, expected, _sure_option(rows, name))
     rows = rows.astype(np.int64)
     unique, counts = np.unique(rows, return_counts=True)
     if (counts > 1).any():
-        twice = listed([str(one) for one in unique[counts > 1]], 4)
-        raise wrong(spec, f"{_called(name)} {twice} more than once", "one row for each example")
+        twice = listed([str(row) for row in unique[counts > 1]], 4)
+        raise source.wrong(f"{_called(name)} {twice} more than once", "one row for each example")
     return rows
 
 
-def _no_fit(rows: np.ndarray, name: str, spec: Spec, own: np.ndarray) -> InputError:
+def _no_fit(rows: np.ndarray, name: str, source: Source, ids: np.ndarray) -> InputError:
     """Which ids are missing, and which are not known."""
-    missing, unknown = np.setdiff1d(own, rows), np.setdiff1d(rows, own)
-    told = [
-        f"{counted(len(some), 'id')} {what} ({listed([str(one) for one in some], 4)})"
-        for some, what in ((missing, "missing"), (unknown, "unknown")) if len(some)
-    ]  # fmt: skip
-    span = f", {own.min()} to {own.max()}" if len(own) else ""
-    return wrong(
-        spec, f"{counted(len(rows), 'row')} by {_called(name)}, {' and '.join(told)},",
-        f"the {len(own)} of the data{span}, once each",
-        options="by=order" if len(rows) == len(own) and _rises(rows) else "",
-    )  # fmt: skip
+    odd = {"missing": np.setdiff1d(ids, rows), "unknown": np.setdiff1d(rows, ids)}
+    said = [
+        f"{counted(len(some), 'id')} {what} ({listed([str(row) for row in some], 4)})"
+        for what, some in odd.items()
+        if len(some)
+    ]
+    span = f", {ids.min()} to {ids.max()}" if len(ids) else ""
+    return source.wrong(
+        f"{counted(len(rows), 'row')} by {_called(name)}, {' and '.join(said)},",
+        f"the {len(ids)} of the data{span}, once each",
+        "by=order" if len(rows) == len(ids) and _rises(rows) else "",
+    )
 
 
 def _sure_option(words: np.ndarray, name: str) -> str:

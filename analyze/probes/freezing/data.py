@@ -15,9 +15,10 @@ import numpy as np
 
 from analyze.errors import InputError, listed
 from analyze.probes.freezing.file_names import files_of
+from analyze.probes.freezing.tables import as_array
 from analyze.probes.freezing.values import named
 from analyze.specs.spec import Spec
-from analyze.specs.user_code import load_function, told
+from analyze.specs.user_code import blamed, installed, load_function
 
 FORMS = (
     "torchvision:NAME?root=DIR, folder:DIR, huggingface:DIR, FILE.npz, FILE.pt, FILE.safetensors, "
@@ -26,6 +27,9 @@ FORMS = (
 INPUTS, TARGETS = ("inputs", "x", "images"), ("targets", "y", "labels", "label")
 TRUE, IDS = ("true_targets", "y_true", "true_labels"), ("id", "ids")
 ARRAYS = (".npz", ".pt", ".pth", ".safetensors")
+NO_MAP = "the data are no map-style data set with labels"
+PAIRS = "an object with len() whose items are pairs (input, target)"
+RETURN_PAIRS = "return such a data set, as torch.utils.data.Dataset, from FILE.py:FUNCTION"
 
 
 @dataclass(frozen=True)
@@ -113,30 +117,27 @@ def _image_folder(folder: Path, spec: Spec) -> Any:
 
 
 def _called(text: str, build: Callable[[], Any]) -> Any:
-    try:
+    fix = "change the part after the ? of --data, such as root=DIR"
+    if text.startswith(("folder:", "huggingface:")):
+        fix = f"--data {text.partition(':')[0]}:DIR with the directory where the data are"
+    with blamed(
+        "the data set cannot be opened",
+        found=repr(text),
+        expected="a data set on this machine, with the arguments it takes",
+        fix=fix,
+    ):
         return build()
-    except Exception as error:  # whatever someone else's code raises
-        fix = "change the part after the ? of --data, such as root=DIR"
-        if text.startswith(("folder:", "huggingface:")):
-            fix = f"--data {text.partition(':')[0]}:DIR with the directory where the data are"
-        raise InputError(
-            "the data set cannot be opened",
-            found=f"{text!r}: {told(error)}",
-            expected="a data set on this machine, with the arguments it takes",
-            fix=fix,
-        ) from error
 
 
 def _map_style(text: str, dataset: Any) -> Examples:
     """A data set of ``(input, target)`` pairs with a length."""
-    try:
+    with blamed(NO_MAP, found=repr(text), expected=PAIRS, fix=RETURN_PAIRS):
         count, first = len(dataset), _item(dataset, 0, text)
-    except InputError:
-        raise
-    except Exception as error:  # whatever someone else's code raises
-        raise _no_map(text, told(error)) from error
     if not isinstance(first, tuple | list) or len(first) != 2:
-        raise _no_map(text, f"items of type {type(first).__name__}")
+        kind = type(first).__name__
+        raise InputError(
+            NO_MAP, found=f"{text!r}: items of type {kind}", expected=PAIRS, fix=RETURN_PAIRS
+        )
     targets = _targets_of(dataset, count)
 
     def items(rows: np.ndarray) -> list[Any]:
@@ -191,32 +192,27 @@ def _targets_of(dataset: Any, count: int) -> np.ndarray:
 
 def _arrays(text: str, path: Path) -> Examples:
     """Arrays by their names: ``inputs``, ``targets``, perhaps ``true_targets``, ``id``, others."""
-    arrays = {name: _array(value) for name, value in named(path).items()}
-    inputs = next((n for n in INPUTS if n in arrays), None)
-    targets = next((n for n in TARGETS if n in arrays), None)
+    arrays = {name: as_array(value) for name, value in named(path).items()}
+    sizes = {name: len(values) for name, values in arrays.items()}
     for names in (INPUTS, TARGETS):
-        if len(there := [n for n in names if n in arrays]) > 1:
+        if len(present := [n for n in names if n in arrays]) > 1:
             raise InputError(
                 "the file has two arrays for one",
-                found=f"{path}: {' and '.join(there)}",
+                found=f"{path}: {' and '.join(present)}",
                 expected=f"one of {' or '.join(names)}",
                 fix="save the one that is meant: numpy.savez(path, inputs=..., targets=...)",
             )
-    if inputs is None or targets is None:
+    x, y, true, ids = (
+        next((arrays.pop(n) for n in names if n in arrays), None)
+        for names in (INPUTS, TARGETS, TRUE, IDS)
+    )
+    if x is None or y is None:
         raise InputError(
             "the file has no inputs or no targets",
-            found=f"{path}: {listed(sorted(arrays))}",
+            found=f"{path}: {listed(sorted(sizes))}",
             expected=f"arrays called {' or '.join(INPUTS)} and {' or '.join(TARGETS)}",
             fix="numpy.savez(path, inputs=..., targets=...)",
         )
-    x = arrays.pop(inputs)
-    y = arrays.pop(targets)
-    true = next((arrays.pop(n) for n in TRUE if n in arrays), None)
-    ids = next((arrays.pop(n) for n in IDS if n in arrays), None)
-    sizes = {inputs: len(x), targets: len(y)}
-    sizes |= {n: len(a) for n, a in arrays.items()} | (
-        {n: len(a) for n, a in (("true", true), ("id", ids)) if a is not None}
-    )
     if len(set(sizes.values())) > 1:
         raise InputError(
             "the arrays of the file are of different lengths",
@@ -229,15 +225,7 @@ def _arrays(text: str, path: Path) -> Examples:
 
 def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
     """A data set of ``save_to_disk``: ``?split=train&input=image&target=label``."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(
-            "datasets is not installed",
-            found=f"data {text!r}",
-            expected="the package datasets, which reads it",
-            fix="pip install datasets",
-        ) from error
+    datasets = installed("datasets", f"data {text!r}", "reads")
     found = _called(text, lambda: datasets.load_from_disk(str(folder)))
     split = spec.arguments.get("split")
     if isinstance(found, dict):
@@ -255,35 +243,15 @@ def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
     def items(rows: np.ndarray) -> list[Any]:
         records = [found[int(row)] for row in rows]
         if len(inputs) == 1:
-            return [_value(record[inputs[0]]) for record in records]
+            values = [record[inputs[0]] for record in records]
+            return [np.asarray(v) if isinstance(v, list) else v for v in values]
         return [{n: np.asarray(record[n]) for n in inputs} for record in records]
 
-    others = [n for n in names if n not in (*inputs, target)]
-    columns = {n: np.asarray(found[n]) for n in others if _is_label(found[0][n])}
+    labels = {n for n, value in found[0].items() if isinstance(value, bool | int | str)}
+    columns = {n: np.asarray(found[n]) for n in names if n in labels - {*inputs, target}}
     classes = getattr(found.features[target], "names", ())
     targets = np.asarray(found[target])
     return Examples(text, targets, items, tuple(classes or ()), columns=columns)
-
-
-def _value(value: Any) -> Any:
-    return np.asarray(value) if isinstance(value, list) else value
-
-
-def _is_label(value: Any) -> bool:
-    return isinstance(value, bool | int | str)
-
-
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-
-
-def _no_map(text: str, found: str) -> InputError:
-    return InputError(
-        "the data are no map-style data set with labels",
-        found=f"{text!r}: {found}",
-        expected="an object with len() whose items are pairs (input, target)",
-        fix="return such a data set, as torch.utils.data.Dataset, from FILE.py:FUNCTION",
-    )
 
 
 def _choose(text: str, key: str, found: object, known: list[str]) -> InputError:

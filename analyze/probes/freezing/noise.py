@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from analyze.errors import InputError, counted, listed
-from analyze.probes.freezing.alignment import aligned, listed_rows, only_list, wrong
+from analyze.probes.freezing.alignment import aligned, listed_rows, only_list
 from analyze.probes.freezing.data import Examples
-from analyze.probes.freezing.tables import as_table
+from analyze.probes.freezing.sources import Source
+from analyze.probes.freezing.tables import as_table, is_whole
 from analyze.probes.freezing.values import read_values
-from analyze.specs.spec import Spec
 
 CLEAN, CORRUPTED, UNKNOWN = 0, 1, -1
 NAMES = {CLEAN: "clean", CORRUPTED: "corrupted", UNKNOWN: "unknown"}
@@ -35,22 +35,20 @@ class Labels:
     """The labels of a data set, and what is known of them.
 
     Args:
+        examples: The data set.
         given: ``[N, ...]``, what the model was trained on.
         true: ``[N]``, -1 where unknown; None where nothing is known.
         selected: ``[N]`` of 1, 0 and -1: chosen to be corrupted; None where nothing is known.
         estimated: Whether ``selected`` is a guess.
         facts: What was verified and counted, in words.
-        classes: How many classes the data set has; None where it does not say.
-        ids: ``[N]``, where the data set has its own.
     """
 
+    examples: Examples
     given: np.ndarray
     true: np.ndarray | None = None
     selected: np.ndarray | None = None
     estimated: bool = False
     facts: list[str] = field(default_factory=list)
-    classes: int | None = None
-    ids: np.ndarray | None = None
 
     @property
     def known(self) -> bool:
@@ -73,23 +71,17 @@ class Labels:
 
 
 def labels_of(examples: Examples, noise: list[str]) -> Labels:
-    """The labels of a data set with what the user's files say of them.
-
-    Args:
-        examples: The data set.
-        noise: ``KIND:FILE``, or ``KIND:@COLUMN`` for a column of the data set. Rows of a table
-            are taken by its column of ids or positions, where it has one.
+    """The labels of a data set with what ``KIND:FILE`` or ``KIND:@COLUMN`` say of them.
 
     Raises:
         InputError: no such kind or file, other lengths, or files that contradict one another.
     """
-    labels = Labels(examples.targets, classes=_class_count(examples), ids=examples.ids)
+    labels = Labels(examples, examples.targets)
     if examples.true is not None:
-        labels = _true(labels, examples.true, Spec.parse(f"true_labels:{examples.source}"))
+        labels = _true(labels, examples.true, Source("true_labels", examples.source, {}))
     for text in noise:
-        spec = Spec.parse(text)
-        kind, _, place = spec.name.partition(":")
-        if kind not in KINDS or not place:
+        source = Source.parse(text)
+        if source.kind not in KINDS or not source.place:
             raise InputError(
                 "this is no kind of label noise",
                 found=repr(text),
@@ -97,18 +89,12 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
                 fix="--noise true_labels:FILE",
             )
         before = labels
-        values, facts = _values(place, examples, spec)
-        labels = KINDS[kind](replace(labels, facts=[*labels.facts, *facts]), values, spec)
+        values, facts = _values(source, examples)
+        labels = replace(labels, facts=[*labels.facts, *facts])
+        labels = KINDS[source.kind](labels, values, source)
         _check_same(before.true, labels.true, "true labels", text)
         _check_same(before.selected, labels.selected, "selected labels", text)
     return _verified(labels)
-
-
-def _class_count(examples: Examples) -> int | None:
-    """How many classes the data set names; None where its own labels are others."""
-    count, targets = len(examples.class_names), examples.targets
-    plain = targets.dtype.kind in "iu" and targets.size and targets.max() < count
-    return count if plain else None
 
 
 def _check_same(before: np.ndarray | None, now: np.ndarray | None, what: str, text: str) -> None:
@@ -123,127 +109,123 @@ def _check_same(before: np.ndarray | None, now: np.ndarray | None, what: str, te
     )
 
 
-def _mask(labels: Labels, values: Any, spec: Spec) -> Labels:
-    swapped = _means_clean(values, spec)
-    mask = _states(_column(values, labels, spec, otherwise="indices"), spec)
+def _mask(labels: Labels, values: Any, source: Source) -> Labels:
+    swapped = _means_clean(values, source)
+    mask = _states(_column(values, labels, source, otherwise="indices"), source)
     return replace(labels, selected=np.where(mask == UNKNOWN, mask, 1 - mask) if swapped else mask)
 
 
-def _states(mask: np.ndarray, spec: Spec) -> np.ndarray:
+def _states(mask: np.ndarray, source: Source) -> np.ndarray:
     """A mask of clean 0, corrupted 1 and unknown -1."""
     if not np.isin(mask, list(NAMES)).all():
-        raise wrong(spec, f"values {listed(sorted(set(map(str, mask.tolist()))), 4)}", "1, 0, -1")
+        values = listed(sorted(set(map(str, mask.tolist()))), 4)
+        raise source.wrong(f"values {values}", "1, 0, -1")
     return mask
 
 
-def _means_clean(values: Any, spec: Spec) -> bool:
+def _means_clean(values: Any, source: Source) -> bool:
     """Whether 1, or to be listed, means clean: ``?corrupted=0`` says so.
 
     Raises:
         InputError: a name such as ``is_clean`` speaks for it, and nothing is said.
     """
-    said = spec.arguments.get("corrupted")
+    said = source.options.get("corrupted")
+    if said not in (None, 0, 1, "0", "1"):
+        raise source.wrong(f"?corrupted={said}", "0 or 1", "corrupted=0")
     if said is not None:
-        if said not in (0, 1, "0", "1"):
-            raise wrong(spec, f"?corrupted={said}", "0 or 1", options="corrupted=0")
         return int(said) == CLEAN
-    place = spec.name.partition(":")[2]
-    column = str(
-        spec.arguments.get("column", next(iter(values)) if isinstance(values, dict) else "")
-    )
-    for name in (column, place[1:] if place.startswith("@") else Path(place).stem):
+    column = source.column or (next(iter(values)) if isinstance(values, dict) else "")
+    for name in (column, source.title):
         if CLEAN_NAME.search(name) and not CORRUPTED_NAME.search(name):
-            raise wrong(spec, f"the name {name!r}, as of the clean ones,",
-                        "1 for corrupted and 0 for clean, or a list of the corrupted ones",
-                        options=("corrupted=0", "corrupted=1"))  # fmt: skip
+            raise source.wrong(
+                f"the name {name!r}, as of the clean ones,",
+                "1 for corrupted and 0 for clean, or a list of the corrupted ones",
+                "corrupted=0", "corrupted=1",
+            )  # fmt: skip
     return False
 
 
-def _indices(labels: Labels, values: Any, spec: Spec) -> Labels:
-    swapped = _means_clean(values, spec)
-    rows = np.asarray(_one(values, spec))
+def _indices(labels: Labels, values: Any, source: Source) -> Labels:
+    swapped = _means_clean(values, source)
+    array = np.asarray(_chosen(values, source))
     count = len(labels.given)
-    whole = rows.ndim == 1 and (_whole(rows) or not len(rows)) and rows.dtype.kind != "b"
-    rows = rows.astype(np.int64) if whole else np.array([-1])
-    rows = listed_rows(rows, spec, count, labels.ids)
+    whole = array.ndim == 1 and (not len(array) or is_whole(array)) and array.dtype.kind != "b"
+    rows = array.astype(np.int64) if whole else np.array([-1])
+    rows = listed_rows(rows, source, labels.examples)
     if len(np.unique(rows)) != len(rows) or not ((rows >= 0) & (rows < count)).all():
-        raise wrong(
-            spec, f"{np.size(_one(values, spec))} values that are no indices",
+        raise source.wrong(
+            f"{array.size} values that are no indices",
             f"different numbers from 0 to {count - 1}",
-            otherwise="mask" if np.size(_one(values, spec)) == count else "",
-        )  # fmt: skip
+            otherwise="mask" if array.size == count else "",
+        )
     listed_are, others = (CLEAN, CORRUPTED) if swapped else (CORRUPTED, CLEAN)
     selected = np.full(count, others, np.int64)
     selected[rows] = listed_are
     return replace(labels, selected=selected)
 
 
-def _true(labels: Labels, values: Any, spec: Spec) -> Labels:
-    true = _column(values, labels, spec)
-    return replace(labels, true=_in_range(true, labels, spec, UNKNOWN))
+def _true(labels: Labels, values: Any, source: Source) -> Labels:
+    return replace(labels, true=_classes(values, labels, source, UNKNOWN))
 
 
-def _noisy(labels: Labels, values: Any, spec: Spec) -> Labels:
-    given = _in_range(_column(values, labels, spec), labels, spec, 0)
-    return replace(labels, given=given, true=labels.given)
+def _noisy(labels: Labels, values: Any, source: Source) -> Labels:
+    return replace(labels, given=_classes(values, labels, source, 0), true=labels.given)
 
 
-def _in_range(values: np.ndarray, labels: Labels, spec: Spec, lowest: int) -> np.ndarray:
+def _classes(values: Any, labels: Labels, source: Source, lowest: int) -> np.ndarray:
     """Labels that are classes of the data, whose own are one class each."""
-    if labels.given.ndim != 1 or labels.given.dtype.kind not in "iub":
-        found = f"targets {labels.given.dtype} {list(labels.given.shape)} in the data, and labels"
-        raise wrong(spec, found, "data with one class for each example")
-    highest = np.inf if labels.classes is None else labels.classes - 1
-    bad = values[(values < lowest) | (values > highest)]
+    array = _column(values, labels, source)
+    targets, names = labels.examples.targets, labels.examples.class_names
+    if targets.ndim != 1 or targets.dtype.kind not in "iub":
+        found = f"targets {targets.dtype} {list(targets.shape)} in the data, and labels"
+        raise source.wrong(found, "data with one class for each example")
+    # The names count the classes, unless the data's own labels are others.
+    named = targets.dtype.kind in "iu" and targets.size and targets.max() < len(names)
+    bad = array[(array < lowest) | (array >= (len(names) if named else np.inf))]
     if len(bad):
-        classes = "on" if labels.classes is None else f"to {labels.classes - 1}, the data's classes"
-        raise wrong(
-            spec,
-            f"{counted(len(bad), 'label')} such as {bad[0]}",
-            f"labels from {lowest} {classes}",
-        )
-    return values
+        classes = f"to {len(names) - 1}, the data's classes" if named else "on"
+        found = f"{counted(len(bad), 'label')} such as {bad[0]}"
+        raise source.wrong(found, f"labels from {lowest} {classes}")
+    return array
 
 
-def _cifar_n(labels: Labels, values: Any, spec: Spec) -> Labels:
+def _cifar_n(labels: Labels, values: Any, source: Source) -> Labels:
     """The file of CIFAR-N; its order must be that of the data set, TensorFlow's is another."""
-    column = str(spec.arguments.get("column", ""))
     names = sorted(map(str, values)) if isinstance(values, dict) else []
     if CLEAN_LABEL not in names:
-        raise wrong(
-            spec, f"columns {listed(names) or 'without names'}",
+        raise source.wrong(
+            f"columns {listed(names) or 'without names'}",
             f"a column {CLEAN_LABEL} beside the noisy ones, as in CIFAR-N",
             otherwise="noisy_labels",
-        )  # fmt: skip
-    if column not in names:
+        )
+    if source.column not in names:
         others = [name for name in names if name != CLEAN_LABEL]
         expected = f"?column= one of {listed(others) or 'none'}, beside {CLEAN_LABEL}"
-        raise wrong(spec, f"no column {column!r}" if column else "no ?column=", expected)
-    clean, given = (_column(values[k], labels, spec) for k in (CLEAN_LABEL, column))
+        found = f"no column {source.column!r}" if source.column else "no ?column="
+        raise source.wrong(found, expected)
+    clean = _column(values[CLEAN_LABEL], labels, source)
     if differ := int((clean != labels.given).sum()):
-        raise wrong(
-            spec, f"clean labels that are not those of the data: {differ} differ",
+        raise source.wrong(
+            f"clean labels that are not those of the data: {differ} differ",
             "the file in the order of torchvision's training set; TensorFlow's is another",
-        )  # fmt: skip
+        )
     facts = [f"the file's clean labels are those of the data, all {len(clean)}"]
-    given = _in_range(given, labels, spec, 0)
+    given = _classes(values[source.column], labels, source, 0)
     return replace(labels, given=given, true=clean, facts=[*labels.facts, *facts])
 
 
-def _cleanlab(labels: Labels, values: Any, spec: Spec) -> Labels:
+def _cleanlab(labels: Labels, values: Any, source: Source) -> Labels:
     """A table of cleanlab, which estimates; ``given_label`` must be the label that is given."""
-    if isinstance(values, dict) and "given_label" in values:
-        given = np.asarray(values["given_label"])
-        if len(given) != len(labels.given) or (given != labels.given).any():
-            raise wrong(spec, "given_label that is not the label of the data", "the same order")
-    issue = values["is_label_issue"] if isinstance(values, dict) and "is_label_issue" in values \
-        else values  # fmt: skip
-    mask = _states(_column(issue, labels, spec), spec)
+    if isinstance(values, dict):
+        if not np.array_equal(values.get("given_label", labels.given), labels.given):
+            raise source.wrong("given_label that is not the label of the data", "the same order")
+        values = values.get("is_label_issue", values)
+    mask = _states(_column(values, labels, source), source)
     facts = [*labels.facts, "which labels are wrong is cleanlab's estimate"]
     return replace(labels, selected=mask, estimated=True, facts=facts)
 
 
-KINDS: dict[str, Callable[[Labels, Any, Spec], Labels]] = {
+KINDS: dict[str, Callable[[Labels, Any, Source], Labels]] = {
     "mask": _mask,
     "indices": _indices,
     "true_labels": _true,
@@ -253,47 +235,48 @@ KINDS: dict[str, Callable[[Labels, Any, Spec], Labels]] = {
 }
 
 
-def _values(place: str, examples: Examples, spec: Spec) -> tuple[Any, list[str]]:
+def _values(source: Source, examples: Examples) -> tuple[Any, list[str]]:
     """What a file or a column says, in the order of the examples, and what was done for that."""
-    if not place.startswith("@"):
+    name = source.place.removeprefix("@")
+    if name == source.place:
         try:
-            values = as_table(read_values(Path(place)))
+            values = as_table(read_values(Path(name)))
         except ValueError as error:
-            raise wrong(spec, str(error), "columns of equal lengths, or one list") from error
-        if spec.name.startswith("indices:"):
-            return only_list(values, spec, examples.files), []
-        return aligned(values, spec, len(examples), examples.ids, examples.files)
-    if place[1:] not in examples.columns:
+            raise source.wrong(str(error), "columns of equal lengths, or one list") from error
+        if source.kind == "indices":
+            return only_list(values, source, examples), []
+        return aligned(values, source, examples)
+    if name not in examples.columns:
         raise InputError(
             "the data have no such column",
-            found=repr(place[1:]),
+            found=repr(name),
             expected=f"one of {listed(sorted(examples.columns)) or 'none'}",
             fix="--noise KIND:FILE",
         )
-    return examples.columns[place[1:]], []
+    return examples.columns[name], []
 
 
-def _one(values: Any, spec: Spec) -> Any:
+def _chosen(values: Any, source: Source) -> Any:
     """An array, or the only array of a file, or the one that ``?column=`` names."""
     if not isinstance(values, dict):
         return values
-    column = spec.arguments.get("column", next(iter(values)) if len(values) == 1 else None)
-    column = None if column is None else str(column)
+    column = next(iter(values)) if source.column is None and len(values) == 1 else source.column
     if column not in values:
-        found = f"columns {listed(sorted(values))}" if column is None else f"no column {column!r}"
-        raise wrong(spec, found, f"?column= one of {listed(sorted(values))}")
+        names = listed(sorted(values))
+        found = f"columns {names}" if column is None else f"no column {column!r}"
+        raise source.wrong(found, f"?column= one of {names}")
     return values[column]
 
 
-def _column(values: Any, labels: Labels, spec: Spec, otherwise: str = "") -> np.ndarray:
+def _column(values: Any, labels: Labels, source: Source, otherwise: str = "") -> np.ndarray:
     """One integer for each example; ``otherwise`` is the kind that the file may be of instead."""
-    array = np.asarray(_one(values, spec))
-    if array.shape != (len(labels.given),) or not _whole(array):
-        raise wrong(
-            spec, f"{array.dtype} {list(array.shape)}{_odd(array)}",
+    array = np.asarray(_chosen(values, source))
+    if array.shape != (len(labels.given),) or not is_whole(array):
+        raise source.wrong(
+            f"{array.dtype} {list(array.shape)}{_odd(array)}",
             f"{len(labels.given)} whole numbers",
-            otherwise=otherwise if array.ndim == 1 and _whole(array) else "",
-        )  # fmt: skip
+            otherwise=otherwise if array.ndim == 1 and is_whole(array) else "",
+        )
     return array.astype(np.int64)
 
 
@@ -305,13 +288,6 @@ def _odd(values: np.ndarray) -> str:
     odd = (v for v in flat if isinstance(v, str) or (isinstance(v, float) and not v.is_integer()))
     first = next(odd, None)
     return "" if first is None else f" with {first!r}"
-
-
-def _whole(values: np.ndarray) -> bool:
-    """Integers, truth values, or floating point numbers that are integers."""
-    if values.dtype.kind != "f":
-        return values.dtype.kind in "iub"
-    return bool(np.isfinite(values).all() and (values == np.round(values)).all())
 
 
 def _by_chance(labels: Labels) -> list[str]:

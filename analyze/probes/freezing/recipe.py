@@ -69,14 +69,13 @@ def build_probes(recipe: Recipe) -> Built:
     labels = labels_of(examples, list(recipe.noise))
     columns = _columns(examples, labels)
     subset = _subsets(recipe, examples, labels, columns)
-    rows = choose(
-        subset, columns[CLASS].codes if CLASS in columns else None, recipe.per_subset,
-        seed=recipe.seed, balance=recipe.balance,
-    )  # fmt: skip
-    inputs = frozen(examples.items(rows), recipe.transforms)
-    kept = {name: Column(c.codes[rows], c.names) for name, c in columns.items()}
+    rows = _chosen(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
     part = _Part(
-        inputs, labels.given[rows], [subset[row] for row in rows], _ids(examples)[rows], kept
+        frozen(examples.items(rows), recipe.transforms),
+        labels.given[rows],
+        [subset[row] for row in rows],
+        _ids(examples)[rows],
+        {name: Column(c.codes[rows], c.names) for name, c in columns.items()},
     )
     facts = [*_facts(examples, labels), *_short(recipe, part.subset)]
     if recipe.held_out is not None:
@@ -102,39 +101,50 @@ class _Part:
     columns: dict[str, Column]
 
 
+def _chosen(recipe: Recipe, subset: list[str], classes: np.ndarray | None) -> np.ndarray:
+    return choose(subset, classes, recipe.per_subset, seed=recipe.seed, balance=recipe.balance)
+
+
 def _with_held_out(part: _Part, held: Examples, recipe: Recipe, first_id: int) -> _Part:
     """The examples that training did not see, after the others; their labels are true."""
-    rows = choose(
-        [HELD_OUT] * len(held), _classes(held.targets), recipe.per_subset,
-        seed=recipe.seed, balance=recipe.balance,
-    )  # fmt: skip
+    rows = _chosen(recipe, [HELD_OUT] * len(held), _classes(held.targets))
     inputs = frozen(held.items(rows), recipe.transforms)
-    if {k: v.shape[1:] for k, v in inputs.items()} != {
-        k: v.shape[1:] for k, v in part.inputs.items()
-    }:
+    shapes, expected = (
+        {name or "inputs": list(values.shape[1:]) for name, values in some.items()}
+        for some in (inputs, part.inputs)
+    )
+    if shapes != expected:
         raise InputError(
             "the examples held out are of another kind",
-            found=f"{ {k or 'inputs': list(v.shape[1:]) for k, v in inputs.items()} }",
-            expected=f"{ {k or 'inputs': list(v.shape[1:]) for k, v in part.inputs.items()} }",
+            found=str(shapes),
+            expected=str(expected),
             fix="--resize N --crop N, or other data for --held-out",
         )
-    kept = (CLASS, TRUE_CLASS)
     return _Part(
         {k: np.concatenate([v, inputs[k]]) for k, v in part.inputs.items()},
         np.concatenate([part.targets, held.targets[rows]]),
         part.subset + [HELD_OUT] * len(rows),
         np.concatenate([part.ids, first_id + rows]),
-        {k: _extended(c, held, rows) for k, c in part.columns.items() if k in kept},
+        {
+            name: _extended(part.columns[name], held.targets[rows])
+            for name in (CLASS, TRUE_CLASS)
+            if name in part.columns
+        },
     )
 
 
-def freeze(recipe: Recipe, path: Path) -> Built:
-    """``build_probes``, and the file of it; a file that is no probe file is left alone.
+def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
+    """``build_probes``, and the file of it.
+
+    Args:
+        recipe: How the probe set is built.
+        path: Of the probe file.
+        overwrite: Whether an older probe file may be replaced; any other file is left alone.
 
     Raises:
-        InputError: as ``build_probes``, or the file cannot be written.
+        InputError: as ``build_probes``, or the file is there or cannot be written.
     """
-    _check_writable(path)
+    _check_writable(path, overwrite)
     built = build_probes(recipe)
     notes = {"data": recipe.data, "noise": ", ".join(recipe.noise), "seed": str(recipe.seed)}
     drop_parts(path)
@@ -203,12 +213,11 @@ def _ids(examples: Examples) -> np.ndarray:
     return np.arange(len(examples)) if examples.ids is None else np.asarray(examples.ids)
 
 
-def _extended(column: Column, held: Examples, rows: np.ndarray) -> Column:
+def _extended(column: Column, targets: np.ndarray) -> Column:
     """A column of classes with those of the examples held out, whose labels are true."""
-    names = column.names
-    highest = int(held.targets[rows].max()) if len(rows) else 0
-    names += tuple(map(str, range(len(names), highest + 1)))
-    return Column(np.concatenate([column.codes, held.targets[rows].astype(np.int64)]), names)
+    further = range(len(column.names), int(targets.max(initial=0)) + 1)
+    codes = np.concatenate([column.codes, targets.astype(np.int64)])
+    return Column(codes, column.names + tuple(map(str, further)))
 
 
 def _ordered(names: list[str]) -> list[str]:
@@ -242,8 +251,8 @@ def _short(recipe: Recipe, names: list[str]) -> list[str]:
     return [f"fewer than {recipe.per_subset} in {listed(few)}: m-coherence grows with their number"]
 
 
-def _check_writable(path: Path) -> None:
-    """A folder to write to, and nothing in the way but an older probe file."""
+def _check_writable(path: Path, overwrite: bool) -> None:
+    """A folder to write to, and nothing in the way but a probe file that may be replaced."""
     if not path.parent.is_dir() or path.is_dir() or path.suffix != ".safetensors":
         raise InputError(
             "the probe file cannot be written",
@@ -253,3 +262,10 @@ def _check_writable(path: Path) -> None:
         )
     if path.exists():
         read_probes(path)
+    if path.exists() and not overwrite:
+        raise InputError(
+            "there is such a file already",
+            found=str(path),
+            expected="a new file: runs are compared by the probes that they were measured on",
+            fix="another name, or --overwrite to replace the probe file",
+        )

@@ -1,7 +1,7 @@
 """Tables of labels as they come: CSV, TSV, lists of words, JSON by columns, by records or by id.
 
 A table is a dictionary of columns. The column ``""`` is one without a name: the index that pandas
-writes, or the keys of an object.
+writes, or the keys of an object. What cannot be understood in one way only is a ``ValueError``.
 """
 
 from __future__ import annotations
@@ -28,11 +28,7 @@ TRUTH = {"true": True, "false": False, "yes": True, "no": False}
 
 
 def text_of(path: Path) -> str:
-    """The text of a file in UTF-8, or in what its byte order mark says.
-
-    Raises:
-        ValueError: it is in another encoding.
-    """
+    """The text of a file in UTF-8, or in what its byte order mark says; no other encoding."""
     content = path.read_bytes()
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
     text = content.decode(encoding)
@@ -45,10 +41,6 @@ def read_csv(path: Path) -> Any:
     """Columns by name, or one array where there is one column and no header.
 
     The separator is the one of comma, semicolon, tab and bar that parts all lines alike.
-
-    Raises:
-        ValueError: lines of different lengths, two columns of one name, or several columns without
-            a header.
     """
     lines = text_of(path).splitlines(keepends=True)
     rows = _rows(lines, "\t" if path.suffix.lower() == ".tsv" else DELIMITERS)
@@ -64,12 +56,7 @@ def read_csv(path: Path) -> Any:
 
 
 def read_words(path: Path) -> np.ndarray:
-    """A list, one to a line or all in one line, separated by spaces or commas.
-
-    Raises:
-        ValueError: several in each of several lines, which is a table, or something else than
-            numbers.
-    """
+    """A list, one to a line or all in one line, separated by spaces or commas."""
     lines = [re.split(r"[\s,;]+", line.strip(" \t\r\n,;")) for line in text_of(path).splitlines()
              if line.strip() and not line.startswith("#")]  # fmt: skip
     if len(lines) > 1 and max(map(len, lines)) > 1:
@@ -78,20 +65,12 @@ def read_words(path: Path) -> np.ndarray:
 
 
 def read_json(path: Path) -> Any:
-    """What JSON says; no key of an object twice, where the last one would win.
-
-    Raises:
-        ValueError: it is no JSON, or an object has a key twice.
-    """
+    """What JSON says; no key of an object twice, where the last one would win."""
     return json.loads(text_of(path), object_pairs_hook=_object)
 
 
 def read_json_lines(path: Path) -> Any:
-    """One JSON value a line.
-
-    Raises:
-        ValueError: as ``read_json``.
-    """
+    """One JSON value a line."""
     lines = text_of(path).splitlines()
     return [json.loads(line, object_pairs_hook=_object) for line in lines if line.strip()]
 
@@ -102,9 +81,6 @@ def as_table(values: Any) -> Any:
     Columns (``{"label": [3, 5]}``), records (``[{"id": 17, "label": 3}]``), an object keyed by id
     (``{"17": 3}``, ``{"17": {"label": 3}}``), and what pandas writes (``{"label": {"17": 3}}``, or
     ``columns``, ``index`` and ``data``).
-
-    Raises:
-        ValueError: records or columns that do not have the same keys.
     """
     if isinstance(values, np.ndarray) and values.dtype.names:
         return {name: values[name] for name in values.dtype.names}
@@ -118,13 +94,23 @@ def as_table(values: Any) -> Any:
     return array_of(values)
 
 
+def as_array(values: Any) -> np.ndarray:
+    """An array; of a tensor, its values."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
 def array_of(values: Any) -> np.ndarray:
     """An array; of words that all are numbers or truth values, these."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
     if isinstance(values, list) and values and all(isinstance(v, str) for v in values):
         return typed(values)
-    return np.asarray(values)
+    return as_array(values)
+
+
+def is_whole(values: np.ndarray) -> bool:
+    """Whether these are integers, truth values, or floating point numbers that are integers."""
+    if values.dtype.kind != "f":
+        return values.dtype.kind in "iub"
+    return bool(np.isfinite(values).all() and (values == np.round(values)).all())
 
 
 def typed(words: Sequence[str]) -> np.ndarray:
@@ -147,9 +133,9 @@ def _by_columns(values: Mapping[Any, Any]) -> dict[str, Any]:
     if len(names) != len(values):
         raise ValueError("two keys that read the same")
     if names.keys() == {"columns", "index", "data"}:
-        columns = zip(*names["data"], strict=True)
-        found = dict(zip(map(str, names["columns"]), map(list, columns), strict=True))
-        return {UNNAMED: array_of(names["index"])} | {k: array_of(v) for k, v in found.items()}
+        columns = zip(map(str, names["columns"]), zip(*names["data"], strict=True), strict=True)
+        index = {UNNAMED: array_of(names["index"])}
+        return index | {name: array_of(list(column)) for name, column in columns}
     if names and all(isinstance(v, Mapping) for v in names.values()):
         return _nested(names)
     if names and all(np.ndim(array_of(v)) == 0 for v in names.values()):
@@ -214,7 +200,7 @@ def _columns(header: list[str], rows: list[list[str]]) -> dict[str, np.ndarray]:
     if rows and len(rows[0]) == len(header) + 1:  # R writes no name above its index
         header = [UNNAMED, *header]
     names = [UNNAMED if re.fullmatch(r"Unnamed: \d+", name) else name for name in header]
-    if twice := [name for k, name in enumerate(names) if name in names[:k]]:
+    if twice := _repeated(names):
         raise ValueError(f"two columns {twice[0]!r}")
     columns = zip(*rows, strict=True) if rows else [[] for _ in names]
     return {name: typed(list(c)) for name, c in zip(names, columns, strict=True)}
@@ -226,9 +212,11 @@ def _is_value(cell: str) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for k, key in enumerate(keys) if key in keys[:k])
-        raise ValueError(f"the key {twice!r} twice")
-    return found
+    if twice := _repeated([key for key, _ in pairs]):
+        raise ValueError(f"the key {twice[0]!r} twice")
+    return dict(pairs)
+
+
+def _repeated(names: list[str]) -> list[str]:
+    """Names that stand there a second time."""
+    return [name for k, name in enumerate(names) if name in names[:k]]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from analyze.errors import InputError
-from analyze.specs.user_code import load_function, told
+from analyze.probes.freezing.tables import as_array
+from analyze.specs.user_code import blamed, load_function
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,13 @@ def _function(transforms: Transforms) -> Callable[[Any], Any]:
     function = load_function(source, name, "transform")
 
     def apply(item: Any) -> np.ndarray:
-        try:
-            return _array(function(item))
-        except Exception as error:  # whatever the user's code raises
-            raise InputError(
-                "the transform fails",
-                found=f"{transforms.function}: {told(error)}",
-                expected="a function of one input, as the data set gives it, to a tensor",
-                fix="mend the function given with --transform",
-            ) from error
+        with blamed(
+            "the transform fails",
+            found=str(transforms.function),
+            expected="a function of one input, as the data set gives it, to a tensor",
+            fix="mend the function given with --transform",
+        ):
+            return as_array(function(item))
 
     return apply
 
@@ -91,14 +90,14 @@ def _function(transforms: Transforms) -> Callable[[Any], Any]:
 def _image(item: Any, transforms: Transforms) -> Any:
     """An image as uint8 ``[C, H, W]``; what is no image as it is."""
     if isinstance(item, dict):
-        return {name: _array(value) for name, value in item.items()}
+        return {name: as_array(value) for name, value in item.items()}
     if not hasattr(item, "convert"):
         if transforms.resize is not None or transforms.crop is not None:
             raise _contradiction(
                 "--resize or --crop for arrays", "images, or --transform",
                 "leave --resize and --crop out, or --transform FILE.py:FUNCTION",
             )  # fmt: skip
-        return _array(item)
+        return as_array(item)
     from torchvision.transforms import functional as images
 
     image = item if item.mode == "L" else item.convert("RGB")
@@ -113,10 +112,6 @@ def _image(item: Any, transforms: Transforms) -> Any:
         image = images.center_crop(image, transforms.crop)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-
-
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
 
 
 def _stacked(values: list[np.ndarray], name: str) -> np.ndarray:

@@ -75,7 +75,7 @@ def _torch(path: Path) -> Any:
     from analyze.checkpoints.torch_files.numpy_values import with_arrays
     from analyze.checkpoints.torch_files.pickles import load_values
 
-    return with_arrays(load_values(path)[0])
+    return with_arrays(load_values(path))
 
 
 READERS: dict[str, Callable[[Path], Any]] = {

@@ -84,5 +84,6 @@ def read_unit(path: Path, configuration: str, sha256: str | None = None) -> Unit
         **arrays,
         rounding=None if rounding is None else tuple(rounding),
         verified=Verified(**facts.get("verified", {})),
+        notes=(),  # they are in the state
     )
     return Unit(measurement, facts["record"], facts["state"])

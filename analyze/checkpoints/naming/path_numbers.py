@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from analyze.checkpoints.layouts.table import ENDINGS
 from analyze.checkpoints.naming.numerals import (
     NUMERAL,
     PLAIN,
@@ -24,7 +25,7 @@ FOLDER_RULE = "name, folder N"
 FAIRSEQ_RULE = "name checkpoint_EPOCH_N"
 A_NAME = " may be a name"
 BLANK = "\0"  # in place of what was read; no path holds it
-ENDING = re.compile(r"\.(?:safetensors|pt|pth|bin|ckpt|pth\.tar)$", re.IGNORECASE)
+ENDING = re.compile(f"(?:{'|'.join(map(re.escape, ENDINGS))})$", re.IGNORECASE)
 
 _GROUPS = r"[1-9][0-9]{0,2}(?:_[0-9]{3})+"
 _SURE_GROUPS = r"[1-9][0-9]{0,2}(?:(?:_[0-9]{3}){2,}|_000)(?![0-9A-Za-z])(?!_[0-9])"
@@ -50,9 +51,9 @@ UNLABELLED = re.compile(rf"(?<![0-9])(?<![0-9][.,])({_SURE_GROUPS}|{NUMERAL})({U
 COUNTED = re.compile(r"(?i:model|checkpoint|ckpt|weights?|params?|snapshot|saved?|policy|agent)$")
 FAIRSEQ = re.compile(r"^checkpoint_([0-9]+)_([0-9]+)(?![0-9A-Za-z])", re.IGNORECASE)
 TOKENS = (
-    ("name tokensN", re.compile(rf"tokens?[=_-]?({NUMERAL})([KMBT]?)(?![A-Za-z])", re.IGNORECASE)),
-    ("name NBT", re.compile(rf"(?<![0-9A-Za-z.])({NUMERAL})([KMBT])"
-                            r"(?:T|[_-]?tok(?:en)?s?)(?![A-Za-z])", re.IGNORECASE)),
+    re.compile(rf"tokens?[=_-]?({NUMERAL})([KMBT]?)(?![A-Za-z])", re.IGNORECASE),
+    re.compile(rf"(?<![0-9A-Za-z.])({NUMERAL})([KMBT])(?:T|[_-]?tok(?:en)?s?)(?![A-Za-z])",
+               re.IGNORECASE),
 )  # fmt: skip
 _SIGNED = rf"[=_\-:@ ]?-?{NUMERAL}(?:[eE][-+]?[0-9]+)?"
 _METRICS = (
@@ -115,7 +116,6 @@ class PathNumbers:
     integers: list[Number] = field(default_factory=list)  # without a label
     shape: str = ""  # of the file's name, # for each number
     tokens: float | None = None
-    tokens_rule: str = ""
     time: float | None = None
 
 
@@ -136,7 +136,7 @@ def numbers_in(path: str) -> PathNumbers:
 def progress_spans(part: str) -> list[tuple[int, int]]:
     """Where one part of a path has numbers that are labelled as steps, epochs or tokens."""
     text, spans = ascii_digits(part), []
-    for _, pattern in TOKENS:
+    for pattern in TOKENS:
         spans += [match.span(1) for match in pattern.finditer(ENDING.sub("", text))]
     text = _without_others(text)
     for pattern in (LABELLED, BEFORE_WORD, CHECKPOINT):
@@ -150,11 +150,10 @@ def progress_spans(part: str) -> list[tuple[int, int]]:
 
 def _read_part(part: str, depth: int, found: PathNumbers) -> None:
     """Adds what a folder or, at depth 0, the file says."""
-    for rule, pattern in TOKENS:
+    for pattern in TOKENS:
         if match := pattern.search(part):
             if found.tokens is None:
-                value = value_of(match[1], match[2])
-                found.tokens, found.tokens_rule = value, rule if value is not None else ""
+                found.tokens = value_of(match[1], match[2])
             part = _blanked(part, *match.span())
     part = _without_others(part)
     part = _read_fairseq(part, depth, found)

@@ -1,4 +1,4 @@
-"""Small JSON files beside the weights: Hugging Face's ``trainer_state.json``, indices, configs."""
+"""Small JSON files beside the weights: indices, configs, the trainer's record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 from analyze.checkpoints.damage import as_text
 from analyze.errors import CheckpointError
 
-TRAINER_STATE = "trainer_state.json"
 LARGEST = 64 << 20  # bytes; an index of a thousand layers has some hundred thousand
 
 
@@ -30,12 +29,3 @@ def read_json(path: Path) -> Any:
             expected="JSON, as the trainer writes it",
             fix="copy it again",
         ) from error
-
-
-def trainer_state(folder: Path) -> dict[str, Any]:
-    """Hugging Face's record of the training so far; empty where there is none."""
-    path = folder / TRAINER_STATE
-    if not path.is_file() or path.is_symlink():
-        return {}
-    content = read_json(path)
-    return content if isinstance(content, dict) else {}

@@ -1,15 +1,15 @@
-"""How far training was: steps, epochs and tokens, which are never mixed, and who says so."""
+"""How far training was, as a checkpoint says: steps, epochs and tokens, which are never mixed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from analyze.checkpoints.naming.sidecars import TRAINER_STATE, trainer_state
+from analyze.checkpoints.json_files import read_json
 from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.state import at
 from analyze.errors import printable
@@ -23,13 +23,13 @@ EPOCH_KEYS = (
     "state.timestamp.Timestamp.epoch",
 )  # fmt: skip
 TOKENS_KEYS = ("tokens", "tokens_seen", "num_tokens", "consumed_tokens", "train_state.ntokens_seen")
-
+TRAINER_STATE = "trainer_state.json"
 LONGEST = 60  # characters of a name of a metric
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What a checkpoint, or the file beside it, says; None for what it does not.
+class TrainingPosition:
+    """How far training was, and who says so; None for what is not known.
 
     Args:
         step: Of the optimizer.
@@ -54,25 +54,36 @@ class Progress:
     order: float | None = None
 
 
-def progress_in(state: Mapping[str, Any], path: Path) -> Progress:
+def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
     """From the file beside the weights, then from what was saved with them.
 
     Raises:
         CheckpointError: the file beside them is broken.
     """
-    beside = trainer_state(path if path.is_dir() else path.parent)
-    step, epoch = number(beside, "global_step"), number(beside, "epoch")
+    record = _trainer_state(path if path.is_dir() else path.parent)
+    step, epoch = number(record, "global_step"), number(record, "epoch")
     if step is not None:
-        kept = "best_metric of transformers' Trainer" if _keeps_best(beside) else ""
-        return Progress(step, epoch, epoch, number(beside, "num_input_tokens_seen") or None,
-                        TRAINER_STATE, kept)  # fmt: skip
-    steps = [(f"content {key}", value) for key, value in _all(state, STEP_KEYS)]
-    rule, step = steps[0] if steps else ("", None)
-    epoch, tokens = (
-        next((value for _, value in _all(state, keys)), None) for keys in (EPOCH_KEYS, TOKENS_KEYS)
+        best = [record.get(key) for key in ("best_metric", "best_model_checkpoint")]
+        kept = "" if None in best else "best_metric of transformers' Trainer"
+        tokens = number(record, "num_input_tokens_seen") or None
+        return TrainingPosition(step, epoch, epoch, tokens, TRAINER_STATE, kept)
+    steps, epochs, counts = (
+        [(f"content {key}", value) for key in keys if (value := number(state, key)) is not None]
+        for keys in (STEP_KEYS, EPOCH_KEYS, TOKENS_KEYS)
     )
-    also = tuple(("step", *one) for one in steps[1:])
-    return Progress(step, epoch, _epochs_completed(state), tokens, rule, _kept_by(state), also)
+    (rule, step), (_, epoch), (_, tokens) = (
+        values[0] if values else ("", None) for values in (steps, epochs, counts)
+    )
+    also = tuple(("step", *other) for other in steps[1:])
+    completed = _epochs_completed(state)
+    return TrainingPosition(step, epoch, completed, tokens, rule, _kept_by(state), also)
+
+
+def _trainer_state(folder: Path) -> dict[str, Any]:
+    """Hugging Face's record of the training so far; empty where there is none."""
+    path = folder / TRAINER_STATE
+    content = read_json(path) if path.is_file() and not path.is_symlink() else None
+    return content if isinstance(content, dict) else {}
 
 
 def number(state: Mapping[str, Any], path: str) -> float | None:
@@ -84,41 +95,21 @@ def number(state: Mapping[str, Any], path: str) -> float | None:
     return float(value) if good else None
 
 
-def _all(state: Mapping[str, Any], paths: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    for path in paths:
-        if (value := number(state, path)) is not None:
-            yield path, value
-
-
-def _lightning(state: Mapping[str, Any]) -> float | None:
-    return number(state, "loops.fit_loop.epoch_progress.current.processed")
-
-
-def _counted_from_zero(state: Mapping[str, Any]) -> float | None:
-    epoch = number(state, "epoch")
-    return None if epoch is None else epoch + 1
-
-
-def _mmengine(state: Mapping[str, Any]) -> float | None:
-    return number(state, "meta.epoch")
-
-
-# How to tell a trainer by the keys it saves, and how it counts epochs.
-TRAINERS: tuple[tuple[set[str], Callable[[Mapping[str, Any]], float | None]], ...] = (
-    ({"pytorch-lightning_version"}, _lightning),
-    ({"meta", "message_hub"}, _mmengine),
-    ({"arch", "version", "epoch"}, _counted_from_zero),  # timm
-    ({"model", "optimizer", "lr_scheduler", "epoch", "args"}, _counted_from_zero),  # torchvision
+# The keys that tell a trainer, where it counts epochs, and what to add for the complete ones.
+TRAINERS = (
+    ({"pytorch-lightning_version"}, "loops.fit_loop.epoch_progress.current.processed", 0),
+    ({"meta", "message_hub"}, "meta.epoch", 0),  # MMEngine
+    ({"arch", "version", "epoch"}, "epoch", 1),  # timm
+    ({"model", "optimizer", "lr_scheduler", "epoch", "args"}, "epoch", 1),  # torchvision
 )
 
 
 def _epochs_completed(state: Mapping[str, Any]) -> float | None:
-    count = next((count for keys, count in TRAINERS if keys <= set(state)), None)
-    return None if count is None else count(state)
-
-
-def _keeps_best(beside: Mapping[str, Any]) -> bool:
-    return beside.get("best_metric") is not None and beside.get("best_model_checkpoint") is not None
+    for keys, path, begin in TRAINERS:
+        if keys <= state.keys():
+            epoch = number(state, path)
+            return None if epoch is None else epoch + begin
+    return None
 
 
 def _kept_by(state: Mapping[str, Any]) -> str:
@@ -126,8 +117,8 @@ def _kept_by(state: Mapping[str, Any]) -> str:
     if "arch" in state and number(state, "metric") is not None:
         return "metric of timm's saver"
     callbacks = state.get("callbacks")
-    for kept in callbacks.values() if isinstance(callbacks, Mapping) else ():
-        best, monitor = (at(kept, k) for k in ("best_k_models", "monitor"))
+    for callback in callbacks.values() if isinstance(callbacks, Mapping) else ():
+        best, monitor = (at(callback, key) for key in ("best_k_models", "monitor"))
         if isinstance(best, Mapping) and best and isinstance(monitor, str):
             return f"{printable(monitor)[:LONGEST]} of Lightning's ModelCheckpoint"
     return ""

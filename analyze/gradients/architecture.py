@@ -1,0 +1,104 @@
+"""What all models of one architecture have in common, found on the first of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from analyze.errors import InputError
+from analyze.gradients.checks.precision import precision_inside
+from analyze.gradients.checks.reference import Autograd
+from analyze.gradients.device.devices import resolve_device
+from analyze.gradients.layers import selected_parameters
+from analyze.gradients.losses import Loss
+from analyze.gradients.measurement import Settings
+from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.settling import Settled
+from analyze.gradients.numbers.kinds import notes_on, precision_of
+from analyze.gradients.step.seeding import seeded
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How replicas of its models are made.
+
+    Args:
+        device: Where they are measured.
+        dtype: In which precision, at least.
+        selected: Names of the parameters to measure.
+        settled: What their passes need; None until that was found out.
+        inside: The coarsest precision inside of a replica.
+        exact: Precision of the reference: float64 where the models run in it, both ways.
+        inside_exact: The coarsest inside of the reference.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    selected: frozenset[str]
+    settled: Settled | None = None
+    inside: torch.dtype = torch.float32
+    exact: torch.dtype = torch.float64
+    inside_exact: torch.dtype = torch.float64
+
+    @classmethod
+    def of(cls, model: nn.Module, settings: Settings) -> tuple[Architecture, list[str]]:
+        """That of a model, and notes on its numbers.
+
+        Raises:
+            InputError: no parameter is selected, or the device has no such numbers.
+        """
+        selected = selected_parameters(model, settings.layers, settings.parameters)
+        dtype = precision_of(model, DTYPES[settings.precision])
+        device = resolve_device(settings.device, dtype)
+        notes = notes_on(model, DTYPES[settings.precision])
+        return cls(device, dtype, selected), notes
+
+    def replica(self, model: nn.Module, inputs: Inputs) -> tuple[Replica, Architecture]:
+        """A replica of a model, which is taken over, and the architecture with what it needs.
+
+        Args:
+            model: Of the architecture.
+            inputs: One or two probes.
+
+        Raises:
+            InputError: see ``Replica``.
+        """
+        replica = Replica(model, self.device, self.dtype, self.selected)
+        settled = replica.settle(inputs, self.settled)
+        return replica, replace(self, settled=settled)
+
+    def with_precisions(self, replica: Replica, pair: Inputs) -> tuple[Architecture, Replica]:
+        """With the precisions that its models compute in, and a first reference.
+
+        Raises:
+            InputError: the model computes with weights that are not its own.
+        """
+        reference = _in_float64(replica, pair) or replica.as_dtype(self.dtype)
+        inside, inside_exact = precision_inside(replica, pair), precision_inside(reference, pair)
+        known = replace(self, inside=inside, exact=reference.dtype, inside_exact=inside_exact)
+        return known, reference
+
+    def truth(self, replica: Replica, loss: Loss, copies: int = 1) -> Autograd:
+        """Plain autograd of the reference: of a copy of the replica in the exact precision."""
+        return Autograd(replica.as_dtype(self.exact), loss, self.inside_exact, copies)
+
+
+def _in_float64(replica: Replica, inputs: Inputs) -> Replica | None:
+    """A copy in float64; None where torch or the model has no forward or backward pass in it."""
+    exact = replica.as_dtype(torch.float64)
+    try:
+        exact.check_own_weights(inputs)
+        output = exact(inputs.take(torch.tensor([0])))
+        if output.requires_grad:
+            seeded(output, torch.ones_like(output)).backward()
+    except InputError:
+        raise
+    except Exception:  # whatever is missing
+        return None
+    for parameter in exact.parameters.values():
+        parameter.grad = None
+    return exact

@@ -1,0 +1,105 @@
+"""Whether the model's own backward pass can be trusted, by which all else is judged.
+
+Plain autograd over a batch must give the sum of what it gives one example at a time. The forward
+pass has been shown not to mix examples, so only a backward pass that is wrong for some shape can
+differ: torch's own has been, for some models, at a batch of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from analyze.errors import CheckpointError, InputError, listed
+from analyze.gradients.checks.finite_differences import derivative_among
+from analyze.gradients.checks.floors import explained, sum_is_off
+from analyze.gradients.checks.precision import RELATIVE, rounding_share
+from analyze.gradients.checks.reference import Autograd, Reference, squared_norm
+from analyze.gradients.data.loader import Examples
+
+
+def checked_reference(autograd: Autograd, examples: Examples) -> tuple[Reference, Autograd]:
+    """What plain autograd gives of some probes, and the autograd that is right for each alone.
+
+    Where both ways differ, an example beside itself is taken, if finite differences side with it.
+
+    Raises:
+        CheckpointError: losses or gradients are not finite.
+        InputError: the two differ, and it is not shown that one is right.
+    """
+    reference = autograd.alone(examples)
+    _check_finite(reference)
+    _check_seed(autograd, examples)
+    wrong = _off_the_batch(autograd, examples, reference)
+    if not wrong:
+        return reference, autograd
+    verdict = None
+    if autograd.copies == 1:
+        beside_itself = replace(autograd, copies=2)
+        doubled = beside_itself.alone(examples)
+        if not _off_the_batch(beside_itself, examples, doubled):
+            k = int((reference.network - doubled.network).abs().argmax())
+            gradients = [way.of_one(examples, k)[1] for way in (autograd, beside_itself)]
+            verdict = derivative_among(autograd, examples, k, *gradients)
+        if verdict == 1:
+            return doubled, beside_itself
+    sides = "with the gradient alone" if verdict == 0 else "with neither for sure"
+    raise InputError(
+        "the backward pass gives an example another gradient alone than beside others",
+        found=f"{listed(wrong)}: the gradient of {len(examples.inputs)} probes together is not the "
+        "sum of those alone, though the outputs are the same (torch "
+        f"{torch.__version__}); finite differences side {sides}",
+        expected="one gradient of each example, whatever stands beside it",
+        fix="look for a custom autograd function whose backward pass depends on the batch; for a "
+        "maximum, mean or sort over the batch, or a parameter for each place in it, whose weight "
+        "is zero as yet; and for a loss that looks at other examples. Give a model without what "
+        "differs: --model FILE.py:FACTORY",
+    )
+
+
+def _off_the_batch(autograd: Autograd, examples: Examples, reference: Reference) -> list[str]:
+    """Parameters whose gradient over the batch is not the sum of the reference's gradients."""
+    _, gradients = autograd.together(examples)
+    rtol = RELATIVE[autograd.precision]
+    floor = rounding_share(autograd.precision) * reference.network
+    squares = reference.squared_norms
+    change = {
+        name: squared_norm(gradient - reference.totals[name])
+        for name, gradient in gradients.items()
+        if name in reference.totals
+    }
+    wrong = [name for name in change if sum_is_off(change[name], squares[name], rtol, floor)]
+    rounding = autograd.rounding(examples, wrong)
+    return [
+        name
+        for name in wrong
+        if not explained(change[name], rounding[name].sum(), squares[name].sum())
+    ]
+
+
+def _check_finite(reference: Reference) -> None:
+    """What is not finite in plain autograd can be proven by nothing."""
+    losses, norms = reference.losses, reference.squared_norms
+    bad = [name for name, squares in norms.items() if not squares.isfinite().all()]
+    if bad or not losses.isfinite().all():
+        raise CheckpointError(
+            "losses or gradients are not finite",
+            found=f"losses {listed([f'{loss:.4g}' for loss in losses.tolist()], 4)} of probes; "
+            f"gradients with NaN or infinity in {listed(bad, 4) or 'no parameter'}",
+            expected="finite losses and gradients by plain autograd: the proof compares with it",
+            fix="leave the checkpoint out: --checkpoints GLOB",
+        )
+
+
+def _check_seed(autograd: Autograd, examples: Examples) -> None:
+    """The seed that the engine uses must be the gradient of the loss that it reports."""
+    loss = autograd.loss
+    with torch.no_grad():
+        output = autograd.replica(examples.inputs)
+    output = output.detach().requires_grad_(True)
+    target = examples.targets.to(output.device)
+    (expected,) = torch.autograd.grad(loss.per_example(output, target).sum(), output)
+    seed = loss.seed(output.detach(), target)
+    if not torch.allclose(seed, expected, rtol=RELATIVE[autograd.replica.dtype], atol=1e-6):
+        raise AssertionError("the seed is not the gradient of the loss")

@@ -1,0 +1,112 @@
+"""Prove the plan: the engine against plain autograd, one example at a time, in float64.
+
+Every parameter's per-example squared norms and sum are compared on real probes. What disagrees is
+measured by the next method; what cannot be measured exactly is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+
+from analyze.errors import InputError, listed
+from analyze.gradients.calibrate.learning import otherwise
+from analyze.gradients.checks.backward_pass import checked_reference
+from analyze.gradients.checks.floors import Floors
+from analyze.gradients.checks.precision import losses_agree
+from analyze.gradients.checks.proof import Proof
+from analyze.gradients.checks.reference import Autograd, Reference
+from analyze.gradients.data.loader import Examples
+from analyze.gradients.forms import Summary
+from analyze.gradients.plan import ONE_AT_A_TIME, Plan
+from analyze.gradients.step.batch import BatchResult, measure_batch
+from analyze.gradients.step.failures import MethodFailedError, demoted
+from analyze.gradients.step.intercept import ForwardChangedError
+
+
+def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> tuple[Plan, Proof]:
+    """The plan with every parameter that disagreed demoted until all agree, and its proof.
+
+    A parameter agrees when ``|q - q_ref| <= rtol * q_ref + floor`` for each example and
+    ``|S - S_ref|`` is as small; it is proven once a reference gradient is above the floor
+    (``floors.Floors``).
+
+    Args:
+        autograd: Of the model, in float64 where it can. Its precision fixes rtol, which is 1e-9 in
+            float64 and 1e-3 in float32.
+        examples: A few probes.
+        plan: With the algorithms as chosen for full batches, where it has run on one.
+        proof: What earlier checkpoints showed.
+
+    Raises:
+        CheckpointError: autograd itself gives no finite losses or gradients.
+        InputError: a parameter disagrees even one example at a time, or autograd itself gives an
+            example another gradient alone than in a batch, and it is not shown which is right.
+
+    Cost: a forward and backward pass per example, one for all of them, and a batch for every round
+    of demotions; three more per example where a gradient is as small as rounding.
+    """
+    reference, autograd = checked_reference(replace(autograd, copies=plan.copies), examples)
+    plan = replace(plan, copies=autograd.copies)
+    floors = Floors(autograd, examples, reference)
+    while True:
+        try:
+            batch = measure_batch(autograd.replica, *examples, autograd.loss, plan)
+        except (ForwardChangedError, MethodFailedError) as failure:
+            plan = otherwise(autograd.replica, failure, plan).plan  # proven by what follows
+            continue
+        result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
+        if losses_agree(batch.losses, reference.losses, autograd.precision):
+            wrong = floors.disagreeing(result, plan.methods)
+            reason = "the method before disagreed with plain autograd"
+        elif plan.by_rule:  # a rewritten call may be wrong
+            wrong, reason = {*plan.by_rule}, "the watched forward pass gave other losses"
+        else:  # the model's own calls, unwatched: nothing is left to change
+            raise inexact(plan.methods)
+        if not wrong:
+            return plan, _extended(proof, reference, result, floors, autograd.replica.dtype)
+        if hopeless := {name for name in wrong if plan.methods[name] == ONE_AT_A_TIME}:
+            raise inexact(hopeless)
+        plan = demoted(plan, MethodFailedError(wrong, reason))
+
+
+def inexact(names: Iterable[str], where: str = "") -> InputError:
+    """The refusal of parameters that no method measures as plain autograd does."""
+    return InputError(
+        "some parameters cannot be measured exactly",
+        found=f"{listed(sorted(names))}: another gradient each time it is computed{where}",
+        expected="gradients that depend on the weights and one example alone",
+        fix="give a factory that builds the model without caches: --model FILE.py:FACTORY",
+    )
+
+
+def _unscaled(batch: BatchResult, name: str) -> Summary:
+    """The summary as it is without the scale, in float64 on the CPU."""
+    totals = batch.scaled_totals[name].cpu()
+    totals = totals if totals.is_complex() else totals.double()
+    return Summary(totals / batch.scale, batch.squared_norms(name))
+
+
+def _extended(
+    proof: Proof,
+    reference: Reference,
+    result: Mapping[str, Summary],
+    floors: Floors,
+    dtype: torch.dtype,
+) -> Proof:
+    """The proof with what was proven, and what showed only rounding."""
+    errors, rounding = {}, set()
+    for name, expected in reference.squared_norms.items():
+        above = expected > floors.of(name)
+        if bool(above.any()) and name in result:
+            norms = result[name].squared_norms.cpu()
+            errors[name] = float(((norms - expected).abs() / expected)[above].max())
+        elif bool((expected > 0).any()):
+            rounding.add(name)
+    return replace(
+        proof.adding(errors, rounding),
+        dtype=str(dtype).removeprefix("torch."),
+        examples=proof.examples + len(reference.losses),
+    )

@@ -1,0 +1,264 @@
+"""Measures one model by a state, and finds its numbers again otherwise."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from analyze.errors import listed
+from analyze.gradients.bench import Bench
+from analyze.gradients.calibrate.estimate import time_of_a_batch
+from analyze.gradients.checks.non_finite import check_gradients, check_losses
+from analyze.gradients.checks.proving import inexact
+from analyze.gradients.checks.reference import Autograd
+from analyze.gradients.checks.verdicts import verdicts
+from analyze.gradients.checks.verification import AT_MOST, Verification, Verifier
+from analyze.gradients.data.batches import Batch, CellRows
+from analyze.gradients.device.timing import Timing
+from analyze.gradients.measurement import Measurement
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.numbers.float64 import device_with_float64
+from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
+from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
+from analyze.gradients.state import EngineState
+from analyze.gradients.sums.accumulation import Accumulation
+from analyze.gradients.sums.cell_sums import CellSums
+from analyze.gradients.sums.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.sums.observation import Observation, watch
+
+Progress = Callable[[int], None]  # told how many examples each batch had
+SHOWN = 4  # probes at a time on which parameters are proven that were zero before
+LOST = (
+    "gradients of {names} are smaller than what {own} rounds, and count as zero: --precision "
+    "float64 measures them"
+)
+WRONG = (
+    "probe {probe}: {names} had another gradient than by plain autograd; all that is measured "
+    "likewise is measured again in another way"
+)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A measurement that is still to be verified.
+
+    Args:
+        measurement: The numbers.
+        seen: What was seen of single probes.
+        seconds: That it took.
+    """
+
+    measurement: Measurement
+    seen: Observation
+    seconds: float
+
+
+class Measurer:
+    """Measures models.
+
+    Args:
+        bench: Probes, loss and settings.
+        planner: Makes another state where one does not work.
+        threads: That may share the batches of a model.
+    """
+
+    def __init__(self, bench: Bench, planner: Planner, threads: int = 1) -> None:
+        self._bench = bench
+        self._planner = planner
+        self._threads = threads
+
+    def measure(
+        self, state: EngineState, model: nn.Module, progress: Progress
+    ) -> tuple[Measurement, EngineState]:
+        """The sufficient statistics of a model, and the state by which they were found.
+
+        Raises:
+            CheckpointError: a loss or gradient is not finite, or the model mixes examples.
+            InputError: a parameter's numbers are found otherwise by every method.
+        """
+        statistics = self._bench.statistics
+        replica, state = self._planner.replica(state, model)
+        others = statistics.set_after_losses_under_others(replica, state.memory.batch_size)
+        measurement, state = self._verified(state, replica, progress)
+        return statistics.with_both_losses(measurement, others), state
+
+    def timing(self, state: EngineState, model: nn.Module) -> Timing:
+        """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
+        bench, device, dtype = self._bench, state.architecture.device, state.architecture.dtype
+        replica, state = self._planner.replica(state, model)
+        bench.statistics.set(replica)
+        batches = bench.batches(state.memory, state.plan.copies)
+        batch, own = batches.first(replica), self._one_for_each_thread(state, replica)
+        with threads_of_a_batch(state):
+            a_batch = time_of_a_batch(
+                [partial(batches.measured, one, state.plan, batch) for one in own]
+            )
+        forward = self._planner.seconds_of_forward(replica, batch.rows)
+        gram = seconds_of_gram(len(bench.cells), replica.values, dtype, device)
+        turns = len(bench.probes) / (len(batch.rows) * len(own))
+        passes = bench.statistics.passes(replica.model)
+        whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
+        return Timing(whole, gram, a_batch.methods)
+
+    def observed(self, replica: Replica, progress: Progress, state: EngineState) -> Observed:
+        """Every cell's gradient sum and squared norms, then the Gram matrix of the sums.
+
+        Without a proof, and with the statistics of batch norm that the replica has.
+
+        Raises:
+            CheckpointError: a loss or gradient is not finite.
+            ForwardChangedError, MethodFailedError: the plan does not hold for this model.
+
+        Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
+        of C cells for each parameter's value.
+        """
+        began, bench = time.perf_counter(), self._bench
+        names = [name for name in state.plan.order if name in replica.parameters]
+        adding = self._added_up(state, replica, names, progress)
+        sums, rows = adding.found, np.arange(len(bench.probes))
+        check_losses(sums.loss, rows, bench.cells, replica, bench.loader.inputs)
+        check_gradients(dict(zip(names, sums.bad, strict=True)), bench.cells, replica)
+        products = gram_matrices(adding.sums, state.architecture.device)
+        never_used = np.full((len(bench.cells),) * 2, np.nan)
+        gram = np.array([products.get(name, never_used) for name in names])
+        squared = np.where(sums.reached[:, None], sums.squared_norms, np.nan)
+        measurement = Measurement(
+            tuple(names), gram, squared, sums.loss, sums.accuracy, sums.examples
+        )
+        return Observed(measurement, adding.seen, time.perf_counter() - began)
+
+    def _added_up(
+        self, state: EngineState, replica: Replica, names: list[str], progress: Progress
+    ) -> Accumulation:
+        """All batches."""
+        bench, device = self._bench, state.architecture.device
+        shapes = {name: replica.parameters[name].shape for name in names}
+        place = torch.device("cpu") if state.memory.host_sums else device_with_float64(device)
+        sums = CellSums(shapes, len(bench.cells), state.architecture.dtype, place, device)
+        batches = bench.batches(state.memory, state.plan.copies)
+        watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))
+        seen = Observation(names, watched)
+        adding = Accumulation(len(bench.probes), bench.settings.examples, sums, seen)
+        own = self._one_for_each_thread(state, replica)
+        with threads_of_a_batch(state):
+            batches.add_up(own, state.plan, adding, progress)
+        return adding
+
+    def _one_for_each_thread(self, state: EngineState, replica: Replica) -> list[Replica]:
+        """Of those that share its batches."""
+        return replicas(replica, min(self._threads, state.shares))
+
+    def _verified(
+        self, state: EngineState, replica: Replica, progress: Progress
+    ) -> tuple[Measurement, EngineState]:
+        """A measurement whose numbers are found again otherwise; by the next method where not.
+
+        After any fallback the plan is proven again: the numbers must be by a plan that is.
+        """
+        observe = partial(self.observed, replica, progress)
+        while True:
+            observed, worked = self._planner.by_methods_that_work(state, replica, observe)
+            proven = worked
+            if worked.way != state.way:
+                few = np.sort(observed.seen.watched.alone[:SHOWN])
+                proven = self._planner.proven(worked, replica, few)
+            if proven.way == worked.way:
+                check = partial(self._checked, replica, observed)
+                (measurement, proven), _ = self._planner.by_methods_that_work(
+                    proven, replica, check
+                )
+                if measurement is not None and proven.way == worked.way:
+                    return measurement, proven
+            state = proven
+
+    def _checked(
+        self, replica: Replica, observed: Observed, state: EngineState
+    ) -> tuple[Measurement | None, EngineState]:
+        """The measurement with what verifies it; None where a method was found to be wrong.
+
+        Raises:
+            CheckpointError: the model mixes examples.
+            InputError: no method is left.
+        """
+        bench, seen = self._bench, observed.seen
+        truth = self._planner.truth(state, replica)
+        measured = replace(truth, replica=replica, precision=state.architecture.inside)
+        judged = verdicts(seen, measured, truth, bench.loader, state.proof.levels)
+        state = replace(state, proof=replace(state.proof, levels=judged.levels))
+        state = self._with_what_appeared_proven(state, truth, seen, judged.rounding)
+        truth = replace(truth, copies=state.plan.copies)
+        verifier = Verifier(measured, truth, bench.loader, bench.probes.id, state.memory.batch_size)
+        again = partial(self._as_one_batch, state, replica, seen)
+        verification = verifier.check(seen, again, observed.seconds)
+        if verification.wrong:
+            return None, self._after(state, replica, verification)
+        state = replace(state, proof=state.proof.adding({}, judged.rounding))
+        if judged.lost:
+            names = listed(sorted(judged.lost))
+            state = state.noting(LOST.format(names=names, own=bench.settings.precision))
+        rounding = tuple(sorted(judged.rounding))
+        verified = verification.verified
+        return replace(observed.measurement, rounding=rounding, verified=verified), state
+
+    def _with_what_appeared_proven(
+        self, state: EngineState, truth: Autograd, seen: Observation, rounding: frozenset[str]
+    ) -> EngineState:
+        """Prove parameters that had no gradient before on the probes that show most of them."""
+        strongest = dict(zip(seen.names, seen.strongest.tolist(), strict=True))
+        unproven = state.proof.unproven(state.plan) - rounding
+        left = {name for name in unproven if strongest.get(name, -1) >= 0}
+        while left:
+            rows = np.unique([strongest[name] for name in left])[:SHOWN]
+            state = self._planner.proven_on(state, truth, rows)
+            tried = {name for name in left if strongest[name] in rows}
+            left = left - tried - state.proof.errors.keys()
+        return state
+
+    def _as_one_batch(
+        self, state: EngineState, replica: Replica, seen: Observation, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Losses ``[K]`` and squared norms ``[P, K]`` of some probes."""
+        batches = self._bench.batches(state.memory, state.plan.copies)
+        batch = Batch((CellRows(0, rows),))
+        result = batches.measured(replica, state.plan, batch).of_examples()
+        norms = np.zeros((len(seen.names), len(rows)))
+        norms[[seen.names.index(name) for name in result.names]] = result.squared_norms
+        return result.losses, norms
+
+    def _after(
+        self, state: EngineState, replica: Replica, verification: Verification
+    ) -> EngineState:
+        """Another way for what was wrong, and for all that is measured likewise; proven.
+
+        Rows that were taken for other examples' are traced first; then the next method is left.
+
+        Raises:
+            InputError: no method is left.
+        """
+        wrong, plan = verification.wrong, state.plan
+        probe, methods = self._bench.probes.id[verification.example], plan.methods
+        if any(methods[name] == ONE_AT_A_TIME for name in wrong):
+            raise inexact(wrong, f", as for probe {probe}")
+        rules = set(plan.by_rule)
+        if any(not methods[name].traced for name in rules & wrong):
+            plan = plan.traced(rules)
+        else:
+            likewise = rules if rules & wrong else set()
+            plan = plan.demoted(likewise | {name for name in wrong if methods[name] == VMAP})
+        state = replace(state, plan=plan)
+        state = state.noting(WRONG.format(probe=probe, names=listed(sorted(wrong), 4)))
+        return self._planner.proven(state, replica, self._bench.rows(PROVEN_EXAMPLES))
+
+
+def _draws(replica: Replica) -> np.random.Generator:
+    """Other draws at every checkpoint, by a value of each weight; the same if a run is repeated."""
+    first = [as_real(p.detach()).reshape(-1)[:1].float() for p in replica.parameters.values()]
+    return np.random.default_rng(zlib.crc32(torch.cat(first).cpu().numpy().tobytes()))

@@ -1,0 +1,116 @@
+"""The sufficient statistics of some subsets, on plain arrays, and what is computed from them once.
+
+Letters as in ``jackknife``: ``C`` cells, ``S`` subsets, ``m`` examples of a subset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from analyze.statistics import arrays, companions, jackknife, noise_floor
+
+
+@dataclass(frozen=True)
+class SufficientStatistics:
+    """Sums of the cells, and which cells each subset has.
+
+    Args:
+        gram: ``[..., C, C]``, dot products of the cells' gradient sums.
+        squared_norms: ``[..., C]``, sums of squared norms.
+        counts: ``[C]``, examples of each cell.
+        fold: ``[C]``, the fold of each cell.
+        members: ``[S, C]``, whether a cell belongs to a subset; subsets may overlap.
+        whole: The index of the subset ``all``; None without one.
+        kurtosis: ``[..., S]``, excess kurtosis of the examples' squared norms, where known.
+    """
+
+    gram: np.ndarray
+    squared_norms: np.ndarray
+    counts: np.ndarray
+    fold: np.ndarray
+    members: np.ndarray
+    whole: int | None = None
+    kurtosis: np.ndarray | float = 0.0
+
+    @cached_property
+    def size(self) -> np.ndarray:
+        """Examples of each subset, ``[S]``."""
+        return self.members.astype(float) @ self.counts
+
+    @cached_property
+    def common_size(self) -> int:
+        """The size at which subsets are compared: that of the smallest that has any examples."""
+        return int(self.size[self.size > 0].min()) if self.size.any() else 0
+
+    @cached_property
+    def dots(self) -> np.ndarray:
+        """``[..., S, S]``, dot products of the subsets' gradient sums."""
+        return arrays.subset_dots(self.gram, self.members)
+
+    @property
+    def total(self) -> np.ndarray:
+        """``T``, ``[..., S]``."""
+        return np.diagonal(self.dots, axis1=-2, axis2=-1)
+
+    @cached_property
+    def squares(self) -> np.ndarray:
+        """``Q``, ``[..., S]``."""
+        return arrays.subset_squares(self.squared_norms, self.members)
+
+    @cached_property
+    def m_coherence(self) -> np.ndarray:
+        """``[..., S]``."""
+        return arrays.m_coherence(self.total, self.squares)
+
+    @cached_property
+    def alpha_unbiased(self) -> np.ndarray:
+        """``[..., S]``."""
+        return arrays.alpha_unbiased(self.total, self.squares, self.size)
+
+    @property
+    def cross_help(self) -> np.ndarray:
+        """``[..., S, S]``; see ``companions``."""
+        members = self.members.astype(float)
+        common = np.einsum("sc,tc,c->st", members, members, self.counts)
+        shared = np.einsum("sc,tc,...c->...st", members, members, self.squared_norms)
+        return companions.cross_help(self.dots, shared, self.size, common)
+
+    @cached_property
+    def replicates(self) -> jackknife.Replicates:
+        """What is left of every subset without each fold."""
+        return jackknife.replicates(
+            self.gram, self.squared_norms, self.counts, self.members, self.fold
+        )
+
+    @cached_property
+    def alpha_stderr(self) -> np.ndarray:
+        """Standard error of unbiased alpha, ``[..., S]``."""
+        return jackknife.standard_error(self.replicates.alpha_unbiased(), self.replicates.used)
+
+    @cached_property
+    def degrees_of_freedom(self) -> np.ndarray:
+        """Of that error, ``[..., S]``; NaN where there is no gradient."""
+        folds = self.replicates.used.sum(0)
+        degrees = jackknife.degrees_of_freedom(folds, self.size, self.kurtosis)
+        return np.where(np.isnan(self.m_coherence), np.nan, degrees)
+
+    @cached_property
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the 95 % interval of m-coherence, ``[..., S]``."""
+        error = (self.size - 1.0) * self.alpha_stderr
+        return jackknife.interval(self.m_coherence, error, self.degrees_of_freedom)
+
+    @cached_property
+    def effective_dimension(self) -> np.ndarray:
+        """``[..., S]``; see ``noise_floor``."""
+        return noise_floor.effective_dimension(
+            self.gram, self.squared_norms, self.counts, self.members, self.fold
+        )
+
+    @cached_property
+    def p_value(self) -> np.ndarray:
+        """Of m-coherence by chance, ``[..., S]``."""
+        return noise_floor.p_value(self.m_coherence, self.effective_dimension)
