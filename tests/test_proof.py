@@ -31,7 +31,7 @@ from analyze.gradients.forms import form as forms
 from analyze.gradients.rewrites import recurrent
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule, weights
 from analyze.gradients.rules.rule import KEPT
-from analyze.gradients.step import batch
+from analyze.gradients.step import collector
 from tests import oracle
 from tests.agreement import TIGHT, measured, zero_to_rounding
 from tests.cases import CASES, NAMED, Case, rules_of
@@ -183,7 +183,7 @@ def without_cross_terms(form_list: list[Form]) -> Form:
     "name", ["called-twice", "tied-embedding", "tied-transposed", "lstm", "gru", "cells"]
 )
 def test_a_missing_cross_term_is_found_out(name, monkeypatch):
-    monkeypatch.setattr(batch, "combined", without_cross_terms)
+    monkeypatch.setattr(collector, "combined", without_cross_terms)
     found_out(NAMED[name])
 
 

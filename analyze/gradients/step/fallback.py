@@ -6,19 +6,36 @@ but autograd. Both take the seed of the ordinary backward pass, so the loss is t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
+from analyze.gradients.device.memory import out_of_memory
 from analyze.gradients.forms import CHUNK_BYTES, Reduction, Segments, Summary
 from analyze.gradients.model.replica import Inputs, Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Method
+from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
+from analyze.gradients.step.failures import MethodFailedError, described
 from analyze.gradients.step.seeding import seeded
 
-Fallback = Callable[[Replica, Inputs, Tensor, list[str], Segments], dict[str, Summary]]
+
+def by_fallback(
+    method: Method, replica: Replica, inputs: Inputs, seed: Tensor, plan: Plan, segments: Segments
+) -> dict[str, Summary]:
+    """The summaries of the parameters that the plan leaves to a fallback.
+
+    Raises:
+        MethodFailedError: ``vmap`` cannot follow the model.
+    """
+    names = plan.by_fallback(method)
+    if method == ONE_AT_A_TIME:
+        return one_at_a_time(replica, inputs, seed, names, segments, plan.copies)
+    try:
+        return vmap_grad(replica, inputs, seed, names, segments)
+    except Exception as error:  # the model's own forward may raise anything under vmap
+        if out_of_memory(error):
+            raise  # a smaller batch is left
+        raise MethodFailedError(names, f"{method} failed: {described(error)}") from error
 
 
 def vmap_grad(
@@ -85,6 +102,3 @@ def one_at_a_time(
             values = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
             reductions[name].add(values[None])
     return {name: reductions[name].summary() for name in names if name in reached}
-
-
-FALLBACK_METHODS: dict[Method, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}

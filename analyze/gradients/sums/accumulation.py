@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from analyze.gradients.data.batches import Batch
-from analyze.gradients.step.batch import OfExamples, TakeTotals
+from analyze.gradients.step.result import OfExamples, TakeTotals
 from analyze.gradients.sums.cell_sums import CellSums
 from analyze.gradients.sums.observation import Observation
 

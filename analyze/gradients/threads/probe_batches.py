@@ -15,7 +15,8 @@ from analyze.gradients.device.timing import Clock
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
-from analyze.gradients.step.batch import BatchResult, OfExamples, TakeTotals, measure_batch
+from analyze.gradients.step.batch import measure_batch
+from analyze.gradients.step.result import BatchResult, OfExamples, TakeTotals
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.threads.sharing import in_turns
 from analyze.gradients.threads.turns import Turns

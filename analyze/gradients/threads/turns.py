@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from analyze.gradients.step.batch import TakeTotals
+from analyze.gradients.step.result import TakeTotals
 
 # Of a batch's time, after which it counts as shrinking. Later, and threads wait for each other
 # wherever one batch takes a little longer than another; earlier, and they hold more (ADR 20).
