@@ -14,7 +14,7 @@ from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.grams import Grams
 from analyze.gradients.forms.outer_products import OuterProducts
 from analyze.gradients.forms.placement import Geometry, Placed, PulledBack
-from analyze.gradients.forms.reduction import Reduction, Summary
+from analyze.gradients.forms.reduction import Make, Reduction, Summary
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import Unfolded
@@ -26,6 +26,7 @@ __all__ = [
     "Gathered",
     "Geometry",
     "Grams",
+    "Make",
     "OuterProducts",
     "Placed",
     "PulledBack",

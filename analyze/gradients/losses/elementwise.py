@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,9 +23,6 @@ class SquaredError(Loss):
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
         difference = widest(output) - widest(target)
         return (difference * (2 / _elements(output))).to(output)
-
-    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
-        return torch.full((len(output),), float("nan"))
 
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         _check_shape("mse", output, target)

@@ -103,9 +103,6 @@ class UserLoss(Loss):
             fix="take means, maxima and weights over the axes of one example, not over the batch",
         )
 
-    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
-        return torch.full((len(output),), float("nan"))
-
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         """Refuse a loss that another example's target changes: by broadcasting, mostly.
 

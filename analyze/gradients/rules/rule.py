@@ -181,7 +181,7 @@ def layer(
 def broadcast_sum(values: Tensor, shape: torch.Size) -> Tensor:
     """``[N, *broadcast]`` summed to ``[N, *shape]``: the gradient of broadcasting ``shape``."""
     missing = values.dim() - 1 - len(shape)
-    if missing:
-        values = values.flatten(1, missing).sum(1) if missing > 0 else values
+    if missing > 0:
+        values = values.flatten(1, missing).sum(1)
     widened = [k for k, size in enumerate(shape, start=1) if size == 1 and values.shape[k] != 1]
     return values.sum(widened, keepdim=True) if widened else values
