@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
 from itertools import starmap
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,13 +29,6 @@ TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cach
 SINGLY_BY_ONEDNN = "singly by oneDNN"
 SINGLY = ("singly", SINGLY_BY_ONEDNN)
 FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselves for the norms
-
-
-class _Kind(NamedTuple):
-    """What calls that cost the same have in common."""
-
-    algorithms: tuple[str, ...]
-    key: str
 
 
 @dataclass
@@ -83,7 +75,7 @@ class OuterProducts(Form):
 
     def __post_init__(self) -> None:
         self.device = self.like.device.type
-        self._kind = _kind_of(
+        self._algorithms, self._key = _kind_of(
             self.dims,
             (*self.makers, *self.single_makers),
             self.unfolded is not None,
@@ -94,11 +86,11 @@ class OuterProducts(Form):
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        return self._kind.algorithms
+        return self._algorithms
 
     @property
     def key(self) -> str:
-        return self._kind.key
+        return self._key
 
     def explicit(self, start: int, stop: int) -> Tensor:
         x, dy = self.factors(start, stop)
@@ -259,27 +251,18 @@ def _kind_of(
     gram_cost: float | None,
     device: str,
     by_onednn: bool,
-) -> _Kind:
-    """The algorithms that could be the fastest, and the key under which one is chosen.
-
-    Args:
-        dims: As ``OuterProducts`` takes them.
-        makers: The further ways to make gradients.
-        unfolds: Whether there are both factors as two matrices.
-        gram_cost: Of the Gram matrices, where there is a cheaper way than by the factors.
-        device: Its type.
-        by_onednn: Whether oneDNN's matrix products can take the place of torch's.
-    """
+) -> tuple[tuple[str, ...], str]:
+    """The algorithms that could be the fastest, and the key under which one is chosen."""
     groups, positions, outputs, inputs = dims
     words = ["outer products", "x".join(map(str, dims)), *makers]
     key = " ".join([*words, *["unfolded"] * unfolds, *["oneDNN"] * by_onednn])
     unfolded = [*PRODUCTS] if by_onednn else ["unfolded"]
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and device != "mps":
-        return _Kind(by_gram, key)
+        return by_gram, key
     singly = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
     made = ("direct", "transposed", *singly, *makers)
     cost = cost_of_factors(dims) if gram_cost is None else gram_cost
     if device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
-        return _Kind(made, key)
-    return _Kind((*made, *by_gram), key)
+        return made, key
+    return (*made, *by_gram), key

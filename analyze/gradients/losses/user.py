@@ -44,10 +44,10 @@ class UserLoss(Loss):
         except Exception as error:  # whatever the user's code raises
             raise self._fails(error, output, target) from error
         if not isinstance(losses, Tensor) or losses.shape != (len(output),):
-            given = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            kind = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(
                 "the loss function does not give one loss per example",
-                found=f"{self.spec} returned {given} for {len(output)} examples",
+                found=f"{self.spec} returned {kind} for {len(output)} examples",
                 expected=f"a tensor [{len(output)}], not reduced over the batch",
                 fix='compute with reduction="none" and sum over the axes of one example',
             )

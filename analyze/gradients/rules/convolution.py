@@ -19,7 +19,7 @@ from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.forms import Explicit, Make, OuterProducts
 from analyze.gradients.rules.geometry import ConvolutionGeometry, per_axis
 from analyze.gradients.rules.patches import Sides
-from analyze.gradients.rules.rule import Forms, Rule, layer
+from analyze.gradients.rules.rule import Forms, Rule, layer, made
 
 
 def convolution_forms(
@@ -111,11 +111,10 @@ def _forms(
     single_makers: dict[str, Callable[[int], Tensor]],
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""
-    forms: Forms = {}
-    if "bias" in wanted:
-        forms["bias"] = Explicit(axis.added_up(dy.flatten(2).sum(2)))
-    if "weight" in wanted:
-        forms["weight"] = OuterProducts(
+    return made(
+        wanted,
+        bias=lambda: Explicit(axis.added_up(dy.flatten(2).sum(2))),
+        weight=lambda: OuterProducts(
             count=axis.count(dy),
             shape=sides.shape,
             dims=sides.dims,
@@ -126,8 +125,8 @@ def _forms(
             makers=makers,
             single_makers=single_makers,
             unfolded=sides.unfolded,
-        )
-    return forms
+        ),
+    )
 
 
 def _weight_gradient(

@@ -39,13 +39,10 @@ class OfOneCall(Form):
         weight = self.call.arguments[self.argument]
         with torch.enable_grad():
             if self.alone:
-                found = self._alone(weight, start, stop)
-            else:
-                pull = torch.func.vjp(self._of_weight({}), weight)[1]
-                found = torch.func.vmap(lambda delta: pull(delta)[0])(
-                    self.call.output.masked(self.dy, start, stop)
-                )
-        return found.detach()
+                return self._alone(weight, start, stop).detach()
+            pull = torch.func.vjp(self._of_weight({}), weight)[1]
+            deltas = self.call.output.masked(self.dy, start, stop)
+            return torch.func.vmap(lambda delta: pull(delta)[0])(deltas).detach()
 
     def _alone(self, weight: Tensor, start: int, stop: int) -> Tensor:
         data = {
@@ -124,8 +121,8 @@ class _AnyCall(Rule):
 
 
 def _forms(alone: bool, call: Call, dy: Tensor) -> Forms:
-    own = replace(call)  # other uses of the weight may come later, when the call is let go
-    return {argument: OfOneCall(own, argument, dy, alone) for argument in call.wanted}
+    kept = replace(call)  # other uses of the weight may come later, when the call is let go
+    return {argument: OfOneCall(kept, argument, dy, alone) for argument in call.wanted}
 
 
 def _rule(name: str, alone: bool) -> Rule:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -176,6 +176,11 @@ def layer(
         name, (function,), arguments, weights, ("input",), of_call, accepts_call, ("input",), run,
         keeping, fused,
     )  # fmt: skip
+
+
+def made(wanted: Collection[str], **makers: Callable[[], Form]) -> Forms:
+    """The forms of the weights that are wanted, each by its maker."""
+    return {name: make() for name, make in makers.items() if name in wanted}
 
 
 def broadcast_sum(values: Tensor, shape: torch.Size) -> Tensor:

@@ -59,7 +59,7 @@ def leaves(tensor: Tensor) -> list[Tensor]:
 
 def leaves_of_graph(top: Any) -> list[Tensor]:
     """The leaf tensors that a node of autograd's graph leads to."""
-    found: dict[int, Tensor] = {}
+    variables: dict[int, Tensor] = {}
     seen, waiting = set(), [top]
     while waiting:
         node = waiting.pop()
@@ -68,6 +68,6 @@ def leaves_of_graph(top: Any) -> list[Tensor]:
         seen.add(node)
         variable = getattr(node, "variable", None)
         if variable is not None:
-            found[id(variable)] = variable
+            variables[id(variable)] = variable
         waiting += [child for child, _ in node.next_functions if child is not None]
-    return [*found.values()]
+    return [*variables.values()]

@@ -58,7 +58,7 @@ def measure_batch(
     """
     segments = segments or Segments([len(inputs)])
     try:
-        collectors = [Collector(own, segments, clock, take) for own in plan.patterns]
+        collectors = [Collector(p, segments, clock, take) for p in plan.patterns]
         collector, mode, output = _forward(replica, inputs, collectors)
         losses, accuracy, seed, collector.scale = at_the_output(
             loss, output.detach(), targets.to(output.device)
