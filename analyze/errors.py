@@ -49,11 +49,23 @@ class RefusedError(CheckpointError):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it was raised for want of memory: by Python, the system, or torch on a CPU."""
+    """Whether it was raised for want of memory: by Python, the system, or torch on any device."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    words = ("allocate memory", "out of memory", "Unable to allocate")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    words = ("allocate memory", "not enough memory", "out of memory", "unable to allocate")
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says that is not blank; its class where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
+def described(error: BaseException) -> str:
+    """An error by its class and the first line of what it says."""
+    kind, said = type(error).__name__, first_line(error)
+    return kind if said == kind else f"{kind}: {said}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -85,6 +97,13 @@ def listed(items: list[str], limit: int = 12) -> str:
     """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
     shown = ", ".join(items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+
+
+def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError:
+    """What to say of a name that is none of those known, in their order."""
+    return InputError(
+        what, found=found, expected=f"one of {listed(list(known)) or 'none'}", fix=fix
+    )
 
 
 def like(name: str, known: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,26 @@ from tests.conftest import DEVICE
 
 BOUND = 1e-9
 BY_RULE = 0.99  # share of the parameter elements that receive a gradient
+EVERY_RUN = {  # each kind of block once, in the smallest model that has it
+    "resnet18", "shufflenet-v2", "convnext", "swin-v2", "vision-transformer", "timm-vit-everything",
+    "timm-nfnet", "transformer", "transformer-encoder-time-major", "gpt2", "bert",
+    "lstm-classifier", "volumes", "u-net",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: a.name)
+def architectures() -> list[Any]:
+    """All of them; those that no run needs to repeat are marked ``nightly``."""
+    return [
+        pytest.param(a, id=a.name, marks=() if a.name in EVERY_RUN else pytest.mark.nightly)
+        for a in ARCHITECTURES
+    ]
+
+
+def test_the_models_of_every_run_are_on_the_list():
+    assert {architecture.name for architecture in ARCHITECTURES} >= EVERY_RUN
+
+
+@pytest.mark.parametrize("architecture", architectures())
 def test_ordinary_models_are_exact_and_run_by_rules(architecture):
     model, inputs, targets = settled(architecture)
     tree = analyze.measure(

@@ -18,7 +18,8 @@ from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms.outer_products import SINGLY
 from analyze.gradients.losses import CrossEntropy
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import FALLBACKS, Plan
 from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.conditions import measuring

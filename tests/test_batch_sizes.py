@@ -61,7 +61,7 @@ def test_the_automatic_batch_size_is_the_fastest_that_fits(best, monkeypatch):
         offered.extend(done.items())
         return best
 
-    monkeypatch.setattr(planner, "choose_batch_size", lambda replica, example: 40)
+    monkeypatch.setattr(planner, "choose_batch_size", lambda *arguments: 40)
     monkeypatch.setattr(planner, "fastest", fastest)
     engine = Engine(small_probes(300), build_loss("cross_entropy"), Settings("cpu"))
     engine.prepare([build_model(ModelSpec.parse(SPEC))])

@@ -218,6 +218,12 @@ def test_a_prefix_and_a_renaming():
         assert same(adapted(weights, rename=[rule]), trained())
 
 
+def test_options_that_match_nothing_are_named_where_the_fit_fails():
+    with pytest.raises(CheckpointError, match="does not fit") as error:
+        adapted({"other": torch.ones(2)}, rename=["heda=fc", "other=another"], ignore=["los.*"])
+    assert "no name that --rename heda=fc, --ignore 'los.*' matches" in error.value.found
+
+
 def test_a_buffer_may_be_ignored():
     weights = trained()
     del weights["mask"]

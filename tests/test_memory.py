@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import analyze
+from analyze.errors import out_of_memory
 from analyze.gradients import planner
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.device.memory import Memory, out_of_memory
+from analyze.gradients.device.memory import Memory
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
@@ -123,6 +124,29 @@ def test_sums_in_host_memory_give_the_same_numbers():
     engine.adopt(engine.state() | {"host_sums": True})
     assert on_device.gram.tobytes() == engine.measure(model()).gram.tobytes()
     assert circumstances(engine, "cross_entropy")["cell_sums"] == "host memory"
+
+
+def test_what_is_noted_at_a_model_comes_with_its_numbers(room):
+    """The engine's state before is the value that it was; the one after has less memory."""
+    engine = prepared()
+    before, values = engine.current, engine.state()
+    room(3)
+    measurement = engine.measure(model())
+    assert measurement.notes == (
+        "out of memory: batches of 4 from then on", "out of memory: batches of 2 from then on"
+    )  # fmt: skip
+    assert (engine.notes, engine.batch_size) == (before.notes, 2)
+    assert before.as_values().items() <= values.items()
+
+
+def test_a_model_that_cannot_be_measured_leaves_the_engine_as_it_was():
+    engine = prepared()
+    before, broken = engine.current, model()
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    with pytest.raises(analyze.InputError, match="the loss is not finite"):
+        engine.measure(broken)
+    assert engine.current is before
 
 
 def test_the_plan_is_proven_again_after_a_fallback(room, monkeypatch):

@@ -147,6 +147,15 @@ def test_a_file_may_import_its_neighbour(tmp_path):
     assert __import__("sys").path == path
 
 
+@pytest.mark.parametrize(("name", "fix"), [("biuld_net", "build_net"), ("Resnet50", "FACTORY")])
+def test_only_a_name_that_is_close_is_proposed(tmp_path, name, fix):
+    (tmp_path / "model.py").write_text("def helper(): pass\ndef build_net(): pass\n")
+    with pytest.raises(InputError, match="no such factory") as error:
+        built(f"{tmp_path / 'model.py'}:{name}")
+    assert error.value.expected == "one of helper, build_net"
+    assert error.value.fix == f"--model {tmp_path / 'model.py'}:{fix}"
+
+
 MISTAKES = {
     "syntax": ("def build(:\n", "cannot be imported", "SyntaxError: invalid syntax (model.py, li"),
     "import": ("import no_such_thing\n", "cannot be imported", "no_such_thing' (model.py, line 1)"),

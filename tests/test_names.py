@@ -16,7 +16,8 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.finding.series import in_order, in_order_with_deleted, remarks
-from analyze.checkpoints.naming.file_names import NameNumbers, read_names
+from analyze.checkpoints.naming.file_names import read_names
+from analyze.checkpoints.naming.training_position import TrainingPosition
 from tests.checkpoint_files import found, known, save, weights
 from tests.conftest import assert_input_error, call
 from tests.test_layouts import scan
@@ -349,7 +350,7 @@ def test_large_steps_are_shown_with_all_their_digits(tmp_path):
 # --- any series at all
 
 
-def checkpoint(name: str, said: NameNumbers) -> Checkpoint:
+def checkpoint(name: str, said: TrainingPosition) -> Checkpoint:
     numbers = (math.nan if x is None else x for x in (said.step, said.epoch))
     order = math.nan if said.order is None else said.order
     return Checkpoint(

@@ -43,10 +43,10 @@ def engine_of(case: Case, batch_size: int = 2) -> tuple[Engine, torch.nn.Module]
 def test_a_pattern_is_proven_before_it_is_used(monkeypatch):
     """It is compared with autograd on examples that make its calls."""
     learned, proven = [], []
-    otherwise, prove = planner.otherwise, planner.prove
+    replanned, prove = planner.replanned, planner.prove
 
     def watched(*arguments):
-        found = otherwise(*arguments)
+        found = replanned(*arguments)
         learned.append((len(found.plan.patterns), found.examples[0].tensors["length"].tolist()))
         return found
 
@@ -54,7 +54,7 @@ def test_a_pattern_is_proven_before_it_is_used(monkeypatch):
         proven.append((len(plan.patterns), examples.inputs.tensors["length"].tolist()))
         return prove(autograd, examples, plan, proof)
 
-    monkeypatch.setattr(planner, "otherwise", watched)
+    monkeypatch.setattr(planner, "replanned", watched)
     monkeypatch.setattr(planner, "prove", proving)
     engine, model = engine_of(CASE["to-the-longest"], batch_size=1)
     engine.prepare([model])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +19,7 @@ from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import breakable, cosine, in_words, loss, number, with_error
 from analyze.pages.values import Value
 from analyze.reports import write_report
-from analyze.reports.layout import layers_figure, report_figures, training_figure
+from analyze.reports.layout import layers_figure, training_figure
 from analyze.reports.page import render_page
 from analyze.reports.summary import (
     highest_layer,
@@ -267,51 +268,77 @@ def test_many_skipped_checkpoints_are_folded_away():
     assert "step_00019.pt" in page.text
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path):
-    pages = [write_report(make_tree(steps=(0, 1, 2)), tmp_path / name) for name in "ab"]
-    for path in pages[0].parent.rglob("*.*"):
-        other = pages[1].parent / path.relative_to(pages[0].parent)
+SHORT = (0, 1, 2)  # steps of a report that is soon drawn
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory) -> Path:
+    """The directory of a small report; not to be changed."""
+    return write_report(make_tree(steps=SHORT), tmp_path_factory.mktemp("short")).parent
+
+
+@pytest.fixture
+def older(short, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(short, tmp_path / "older"))
+
+
+@pytest.fixture(scope="module")
+def rewritten(short, tmp_path_factory) -> tuple[Path, list[str]]:
+    """A copy over which it was written again, and its files in the order in which they came."""
+    folder = Path(shutil.copytree(short, tmp_path_factory.mktemp("rewritten") / "report"))
+    page, replace, names = folder / "index.html", Path.replace, []
+    page.write_bytes(page.read_bytes() + b"\n")
+
+    def recorded(self: Path, target: Path) -> Path:
+        names.append(Path(target).name)
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", recorded)
+        write_report(make_tree(steps=SHORT), folder)
+    return folder, names
+
+
+def test_the_same_results_replace_an_older_report_by_the_same_bytes(short, rewritten):
+    for path in short.rglob("*.*"):
+        other = rewritten[0] / path.relative_to(short)
         assert path.read_bytes() == other.read_bytes(), path.name
 
 
-def test_an_older_report_is_replaced_and_another_page_is_not(tmp_path):
-    tree = make_tree(steps=(0, 1, 2))
-    write_report(tree, tmp_path)
-    page = write_report(tree, tmp_path)
+def test_the_page_is_written_last(short, rewritten):
+    *figures, last = rewritten[1]
+    assert last == "index.html"
+    assert sorted(figures) == sorted(path.name for path in short.glob("*/*"))
+    assert len(figures) > 6
+
+
+def test_another_page_is_not_replaced(older):
+    page = older / "index.html"
     page.write_text("<h1>my site</h1>")
     with pytest.raises(InputError, match="another page"):
-        write_report(tree, tmp_path)
+        write_report(make_tree(steps=SHORT), older)
     assert page.read_text() == "<h1>my site</h1>"
 
 
-def test_a_report_that_fails_leaves_the_older_page(tmp_path, monkeypatch):
-    tree = make_tree(steps=(0, 1, 2))
-    before = write_report(tree, tmp_path).read_bytes()
+def test_a_report_that_fails_leaves_the_older_page(older, monkeypatch):
+    before = (older / "index.html").read_bytes()
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="cannot be written") as caught:
-        write_report(tree, tmp_path)
+        write_report(make_tree(steps=SHORT), older)
     assert "No space left on device" in caught.value.found
-    assert (tmp_path / "index.html").read_bytes() == before
-    assert not list(tmp_path.rglob("*.part"))
+    assert (older / "index.html").read_bytes() == before
+    assert not list(older.rglob("*.part"))
 
 
 def test_a_file_in_place_of_the_directory(tmp_path):
     (tmp_path / "report").write_text("mine")
     with pytest.raises(InputError, match="cannot be written"):
         write_report(make_tree(steps=(0, 1)), tmp_path / "report")
-
-
-def test_the_page_is_written_last(tmp_path, monkeypatch):
-    written = []
-    monkeypatch.setattr(Path, "replace", lambda self, target: written.append(Path(target).name))
-    write_report(make_tree(steps=(0, 1)), tmp_path)
-    assert written[-1] == "index.html"
-    figures = [name for name in written if name != "index.html"]
-    assert len(figures) == 3 * len(report_figures(make_tree(steps=(0, 1)))) > 6
 
 
 def test_summaries():

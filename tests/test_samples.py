@@ -23,6 +23,7 @@ from tests.against_oracle import (
     read_probes,
     read_weights,
 )
+from tests.nightly import variants
 
 SAMPLES = Path(__file__).parent.parent / "sample_checkpoints"
 RUNS = ("real_labels", "half_noise", "random_labels")
@@ -97,8 +98,10 @@ def exact(probes):
     return {name: expected(name, probes) for name in CHECKPOINTS}
 
 
-@pytest.mark.parametrize("batch_size", [2, 16])
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+ROUNDING = [("float64", 2), ("float32", 16), ("float64", 16), ("float32", 2)]
+
+
+@pytest.mark.parametrize(("precision", "batch_size"), variants(ROUNDING, lambda *both: both))
 def test_numbers_are_those_of_one_example_at_a_time(probes, exact, tmp_path, precision, batch_size):
     given = analyze.ProbeSet(
         probes.inputs.numpy(), probes.targets, probes.subsets, probes.ids,

@@ -36,6 +36,12 @@ def test_a_manifest_goes_before_everything_else(tiny):
     assert why["step_10.pt"] == "not in the manifest"
 
 
+def test_a_manifest_takes_numbers_as_names_have_them(tiny):
+    path = manifest(tiny.path, "checkpoint,step,tokens\nstep_9.pt,1.5k,-1\nstep_10.pt,10k,1e4\n")
+    first, second = find(tiny.path, reading=ReadingOptions(manifest=path)).checkpoints
+    assert [(c.step, c.tokens) for c in (first, second)] == [(1500, -1), (10_000, 10_000)]
+
+
 BAD = {
     "gone": ("checkpoint,step\ngone.pt,1\n", "line 2: no 'gone.pt'"),
     "out of the run": ("checkpoint,step\n../probes.safetensors,1\n", "../probes.safetensors"),

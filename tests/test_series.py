@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.selection import select
+from analyze.checkpoints.finding.series import remarks
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.scan import scan
 from analyze.runs.job import Options, resolve
@@ -185,6 +186,22 @@ def test_a_run_that_was_resumed_is_one_run(tmp_path):
     save(run / "best" / "step_25.pt", weights(25))  # alone, and between the others
     assert several_runs(found(run)) is None
     assert [c.step for c in found(run)] == [10, 20, 25, 30, 40]
+
+
+def test_a_lone_checkpoint_of_a_numbered_run_is_none_of_the_run_before(tmp_path):
+    error = several_runs(found(versions(tmp_path, ((10, 20), (30, 50), (40,)))))
+    assert "steps 30 to 50 in lightning_logs/version_1/checkpoints" in error.found
+    assert "--checkpoints 'lightning_logs/version_2/checkpoints/*'" in error.fix
+
+
+def test_a_renaming_that_changes_nothing_is_told(tmp_path):
+    for step in (1, 2):
+        save(tmp_path / f"step_{step}.pt", {f"module.{k}": v for k, v in weights(step).items()})
+    rules = ("heda=fc", "0=1", "*.bias=*.shift")
+    told = " ".join(remarks(found(tmp_path, rename=rules)))
+    assert "--rename heda=fc changes no name: no checkpoint has such tensors" in told
+    assert "0=1" not in told
+    assert "shift" not in told
 
 
 # --- written at this moment

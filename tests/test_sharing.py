@@ -8,7 +8,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,17 +24,19 @@ from analyze.gradients import engine as engine_module
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate import estimate
 from analyze.gradients.calibrate.estimate import BatchTime
+from analyze.gradients.device import devices
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Measurement, Settings
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.step.conditions import threads_restored
 from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.threads import probe_batches, sharing
 from analyze.gradients.threads.division import Division
 from analyze.gradients.threads.isolation import undisturbed
-from analyze.gradients.threads.sharing import in_turns, worthwhile_shares
-from analyze.gradients.threads.turns import Turns
+from analyze.gradients.threads.order import BatchOrder
+from analyze.gradients.threads.sharing import at_once, worthwhile_shares
 from analyze.probes import ProbeSet
 from analyze.runs.check import check
 from analyze.runs.job import Options
@@ -66,7 +68,7 @@ def by(monkeypatch) -> list[int]:
     def logged(*arguments):
         if arguments[-1] is not None:  # what takes the totals
             log.append(threading.get_ident())
-            time.sleep(0.005)  # long enough for the other threads to take their turns
+            time.sleep(0.02)  # long enough for the other threads to take batches
         return measure(*arguments)
 
     monkeypatch.setattr(probe_batches, "measure_batch", logged)
@@ -96,9 +98,8 @@ def test_shares_agree_with_one_example_at_a_time(case):
 def test_batches_are_measured_by_threads_that_end(by):
     before = threading.active_count()
     measured()
-    others = [thread for thread in by if thread != threading.get_ident()]
-    assert len(set(others)) == SHARES
-    assert len(others) == 9  # 60 examples, 7 at a time
+    assert len(set(by)) == SHARES
+    assert len(by) == 9  # 60 examples, 7 at a time
     assert torch.get_num_threads() == SHARES
     assert threading.active_count() == before
 
@@ -182,116 +183,80 @@ def assert_same_bits(found: Measurement, expected: Measurement) -> None:
     assert found.loss.tobytes() == expected.loss.tobytes()
 
 
-# --- whose turn it is
+# --- the order of the batches
 
 NO_GRADIENT, SCALE = torch.zeros(1), 1.0
 
 
-def in_threads(*works: Callable[[], object]) -> list[threading.Thread]:
-    threads = [threading.Thread(target=work, daemon=True) for work in works]
-    for thread in threads:
-        thread.start()
-    return threads
-
-
 def test_totals_are_taken_in_the_order_of_the_batches():
-    turns, taken = Turns(["first", "second"], batches=3, threads=6), []
+    order, taken = BatchOrder(["first", "second"], [0.2, 0.0, 0.1, 0.0]), []
 
-    def add(delay: float) -> None:
-        batch = turns.begin()
-        in_order = turns.in_order(batch, lambda name, *totals: taken.append((name, batch)))
-        time.sleep(delay)
-        if batch != 1:  # which has no gradient of any
-            in_order("second", NO_GRADIENT, SCALE)
-            in_order("first", NO_GRADIENT, SCALE)
-        turns.end(batch)
+    def work() -> None:
+        for batch, delay in order.next_ones():
+            take = order.taking(
+                batch, lambda name, *totals, batch=batch: taken.append((name, batch))
+            )
+            time.sleep(delay)
+            if batch != 1:  # which has no gradient of any
+                take("second", NO_GRADIENT, SCALE)
+                take("first", NO_GRADIENT, SCALE)
+            order.finish(batch, partial(taken.append, ("rest", batch)))
 
-    for thread in in_threads(*(partial(add, delay) for delay in (0.2, 0.1, 0.0))):
-        thread.join(10)
-        assert not thread.is_alive()
-    assert [batch for _, batch in taken] == [0, 0, 2, 2]
-    assert turns.begin() is None
+    at_once([work] * 3)
+    for name, batches in {"first": [0, 2, 3], "second": [0, 2, 3], "rest": [0, 1, 2, 3]}.items():
+        assert [batch for taken_name, batch in taken if taken_name == name] == batches
+    assert list(order.next_ones()) == []
 
 
-@pytest.mark.parametrize("way", ["back", "end"])
-def test_a_batch_may_grow_when_the_one_before_shrinks(way):
-    names = [f"layer{k}" for k in range(8)]
-    turns, begun = Turns(names, batches=2, threads=2), threading.Event()
-    assert turns.begin() == 0
-    in_order = turns.in_order(0, lambda *totals: None)
+def test_a_batch_that_is_far_ahead_waits_at_what_the_one_before_has_no_gradient_of():
+    order, taken, waits = BatchOrder(["last", "first"], range(2)), [], threading.Event()
+    (early, _), (late, _) = (next(order.next_ones()) for _ in range(2))
+    take = {batch: order.taking(batch, lambda name, *_: taken.append(name)) for batch in (0, 1)}
+    take[early]("last", NO_GRADIENT, SCALE)
 
-    def next_one() -> None:
-        assert turns.begin() == 1
-        begun.set()
+    def work() -> None:
+        take[late]("last", NO_GRADIENT, SCALE)
+        waits.set()
+        take[late]("first", NO_GRADIENT, SCALE)
+        order.finish(late, partial(taken.append, "rest of 1"))
 
-    (thread,) = in_threads(next_one)
-    for name in names[:5:-1]:  # a quarter of the way, not yet beyond
-        in_order(name, NO_GRADIENT, SCALE)
-    assert not begun.wait(0.1)
-    if way == "back":
-        in_order(names[5], NO_GRADIENT, SCALE)
-    else:
-        turns.end(0)
-    assert begun.wait(10)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert waits.wait(10)
+    order.finish(early, partial(taken.append, "rest of 0"))
     thread.join(10)
-
-
-def test_when_a_batch_shrinks_is_learnt_from_the_one_before():
-    names = [f"layer{k}" for k in range(8)]
-    turns, begun = Turns(names, batches=3, threads=2), threading.Event()
-
-    def next_one() -> None:
-        assert turns.begin() == 2
-        begun.set()
-
-    for batch in range(2):
-        assert turns.begin() == batch
-        in_order = turns.in_order(batch, lambda *totals: None)
-        if batch == 1:
-            (thread,) = in_threads(next_one)
-        for name in names[:2:-1]:  # fast, so that most of the time is yet to come
-            in_order(name, NO_GRADIENT, SCALE)
-        if batch == 1:
-            assert not begun.wait(0.1)
-        time.sleep(0.3)
-        in_order(names[2], NO_GRADIENT, SCALE)
-        if batch == 1:
-            assert begun.wait(10)
-        turns.end(batch)
-    thread.join(10)
+    assert taken == ["last", "last", "rest of 0", "first", "rest of 1"]
 
 
 @pytest.mark.parametrize(
     "wait",
     [
-        lambda turns, take: turns.begin(),  # as one batch grows
-        lambda turns, take: turns.end(1),
-        lambda turns, take: turns.in_order(1, take)("weight", NO_GRADIENT, SCALE),
+        lambda order, take: order.finish(1, take),
+        lambda order, take: order.taking(1, take)("weight", NO_GRADIENT, SCALE),
     ],
-    ids=["begin", "end", "in_order"],
+    ids=["finish", "taking"],
 )
 def test_nobody_waits_once_all_are_stopped(wait):
-    turns, taken = Turns(["weight"], batches=4, threads=2), []
-    assert turns.begin() == 0
-    (waiting,) = in_threads(lambda: wait(turns, lambda *totals: taken.append(totals)))
+    order, taken = BatchOrder(["weight"], range(4)), []
+    assert next(order.next_ones()) == (0, 0)
+    waiting = threading.Thread(
+        target=lambda: wait(order, lambda *totals: taken.append(totals)), daemon=True
+    )
+    waiting.start()
     time.sleep(0.1)
     assert waiting.is_alive()
-    turns.stop()
+    order.stop()
     waiting.join(10)
     assert not waiting.is_alive()
     assert taken == []
-    assert turns.begin() is None
+    assert list(order.next_ones()) == []
 
 
-@pytest.mark.parametrize(("threads", "growing"), [(2, 1), (3, 2), (8, 4)])
-def test_half_of_the_threads_may_have_a_growing_batch(threads, growing):
-    turns, begun = Turns(["weight"], batches=threads, threads=threads), []
-    together = in_threads(*[lambda: begun.append(turns.begin())] * threads)
-    time.sleep(0.1)
-    assert sorted(begun) == list(range(growing))
-    turns.stop()
-    for thread in together:
-        thread.join(10)
+@pytest.mark.parametrize(("threads", "examples"), [(1, 64), (2, 32), (4, 16), (64, 16)])
+def test_threads_together_hold_what_one_batch_may(threads, examples, monkeypatch):
+    monkeypatch.setattr(devices, "activation_bytes", lambda *arguments: 8 << 20)
+    replica = Replica(model(), torch.device("cpu"), torch.float32)
+    assert devices.choose_batch_size(replica, Inputs({}), threads) == examples
 
 
 # --- models whose forward passes are no islands
@@ -438,7 +403,7 @@ def test_what_a_batch_raises_keeps_no_batch_alive(monkeypatch):
     """Nothing waits for the garbage collector: the memory is wanted for a smaller batch."""
     kept = []
 
-    def fails(number: int) -> None:
+    def fails() -> None:
         tensor = torch.zeros(3)
         kept.append(weakref.ref(tensor))
         raise MemoryError
@@ -446,7 +411,7 @@ def test_what_a_batch_raises_keeps_no_batch_alive(monkeypatch):
     gc.disable()
     try:
         with pytest.raises(MemoryError):
-            in_turns([fails, fails], Turns(["weight"], 4, 2), lambda number, given: None)
+            at_once([fails, fails])
         alive = [reference() for reference in kept]
     finally:
         gc.enable()
@@ -466,8 +431,8 @@ def few(tiny) -> TinyRun:
 def test_a_run_of_few_checkpoints_shares_their_batches(few, by):
     result = few.run("--batch-size", "4")
     assert result.exit_code == 0, result.stderr
-    others = [thread for thread in by if thread != threading.get_ident()]
-    assert len(others) == len(NAMES) * 6  # 24 probes; this thread makes the plan
+    assert len(by) == len(NAMES) * 6  # 24 probes
+    assert len(set(by)) > 1
     tree = analyze.open_results(few.output)
     assert said(tree)["shares"] == SHARES
 
@@ -492,7 +457,7 @@ def test_a_resumed_run_has_the_shares_and_bits_of_the_one_before(few, monkeypatc
     )
     done = len(by)
     assert few.run("--batch-size", "4").exit_code == 0
-    assert (threading.get_ident() in by[done:]) == (cores == 1)
+    assert (len(set(by[done:])) > 1) == (cores > 1)
     assert_same_arrays(before, analyze.open_results(few.output))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analyze.statistics import arrays, companions, jackknife, noise_floor
+from analyze.statistics import companions, jackknife, noise_floor
+from analyze.statistics.sufficient import SufficientStatistics
 from tests.simulation import COUNT, HeavyFolds, correlated_folds, normal_folds
 
 DRAWS = 4000
@@ -17,10 +18,8 @@ def estimated(gram, squares):
     """Unbiased alpha, its replicates and which of them count; all examples are one subset."""
     folds = gram.shape[-1]
     counts, everything = np.full(folds, COUNT // folds), np.ones((1, folds), dtype=bool)
-    left = jackknife.replicates(gram, squares, counts, everything, np.arange(folds))
-    total = arrays.subset_dots(gram, everything)[..., 0]
-    value = arrays.alpha_unbiased(total, arrays.subset_squares(squares, everything), COUNT)
-    return value[..., 0], left.alpha_unbiased()[..., 0], left.used[:, 0]
+    sums = SufficientStatistics(gram, squares, counts, np.arange(folds), everything)
+    return sums.alpha_unbiased[..., 0], sums.alpha_replicates[..., 0], sums.used[:, 0]
 
 
 def p_values(gram, squares):

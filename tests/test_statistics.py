@@ -10,10 +10,10 @@ import pytest
 from analyze.statistics import arrays, companions, noise_floor
 from analyze.statistics.jackknife import (
     degrees_of_freedom,
-    replicates,
     standard_error,
     t_quantile,
 )
+from analyze.statistics.sufficient import SufficientStatistics
 
 FOLDS = 6
 
@@ -91,8 +91,8 @@ def test_cosines():
 def jackknife(gradients: np.ndarray, fold: np.ndarray) -> float:
     gram, squares, counts = statistics(gradients, fold, FOLDS)
     members = everything(FOLDS)
-    left = replicates(gram, squares, counts, members, np.arange(FOLDS))
-    return (len(fold) - 1) * standard_error(left.alpha_unbiased(), left.used)[0]
+    sums = SufficientStatistics(gram, squares, counts, np.arange(FOLDS), members)
+    return (len(fold) - 1) * standard_error(sums.alpha_replicates, sums.used)[0]
 
 
 def test_standard_error_is_the_jackknife_written_out():
@@ -138,17 +138,19 @@ def two_subsets() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_replicates_are_the_statistics_without_a_fold():
     gradients, cell, members = two_subsets()
     fold = np.arange(2 * FOLDS) % FOLDS
-    left = replicates(*statistics(gradients, cell, 2 * FOLDS), members, fold)
-    for k in range(FOLDS):
+    gram, squares, counts = statistics(gradients, cell, 2 * FOLDS)
+    whole = SufficientStatistics(gram, squares, counts, fold, members)
+    for k, left in enumerate(whole.replicates):
         rest = [gradients[members[s][cell] & (fold[cell] != k)] for s in range(3)]
         sums = np.stack([r.sum(0) for r in rest])
-        np.testing.assert_allclose(left.dots[k], sums @ sums.T, rtol=1e-10)
-        np.testing.assert_allclose(left.squares[k], [(r**2).sum() for r in rest], rtol=1e-10)
-        np.testing.assert_array_equal(left.counts[k], [len(r) for r in rest])
-    norms = np.sqrt(np.diagonal(left.dots, axis1=1, axis2=2))
-    expected = left.dots / (norms[:, :, None] * norms[:, None, :])
+        np.testing.assert_allclose(left.dots, sums @ sums.T, rtol=1e-10)
+        np.testing.assert_allclose(left.squares, [(r**2).sum() for r in rest], rtol=1e-10)
+        np.testing.assert_array_equal(left.size, [len(r) for r in rest])
+    dots = np.stack([left.dots for left in whole.replicates])
+    norms = np.sqrt(np.diagonal(dots, axis1=1, axis2=2))
+    expected = dots / (norms[:, :, None] * norms[:, None, :])
     spread = ((expected - expected.mean(0)) ** 2).sum(0)
-    error = standard_error(left.cosine(), left.used_pairs)
+    error = standard_error(whole.cosine_replicates, whole.used_pairs)
     np.testing.assert_allclose(error, np.sqrt((FOLDS - 1) / FOLDS * spread), rtol=1e-10)
 
 

@@ -267,11 +267,9 @@ def fails_at(patch: pytest.MonkeyPatch, place: int) -> None:
 
 
 def test_runs_that_something_happened_to_are_resumed_to_the_same_bits():
-    script = Path(__file__).parents[1] / "scripts" / "crash_test"
-    done = subprocess.run(
-        [sys.executable, str(script), "--kills", "2", "--faults", "1"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "scripts.crash_test", "--kills", "2", "--faults", "1"]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not equal 0" in done.stdout
     for fault in ("killed ", "failing write: ", "short read: "):

@@ -36,6 +36,7 @@ class Checkpoint:
         doubt: Why its name gives no step, where it has a number that could be one.
         order: What orders those of unknown or equal progress: a time in the name; NaN for none.
         also: ``step`` or ``epoch``, the rule and the number, where it says them elsewhere.
+        unused: Renamings of the user's that change none of its tensors' names.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Checkpoint:
     doubt: str = ""
     order: float = NAN
     also: tuple[tuple[str, str, float], ...] = ()
+    unused: frozenset[str] = frozenset()
 
     @property
     def sha256(self) -> str:

@@ -17,6 +17,8 @@ from analyze.checkpoints.options import ReadingOptions
 from analyze.errors import RefusedError, counted, listed
 from analyze.specs.run_card import NAME, RunCard, read_run_card
 
+COLUMNS = ("step_rule", "format", "weights", "weights_key", "prefix", "tensors")
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -36,12 +38,7 @@ class Scan:
                 "epoch": _known(c.epoch),
                 "epochs_completed": _known(c.epochs_completed),
                 "tokens": _known(c.tokens),
-                "step_rule": c.step_rule,
-                "format": c.format,
-                "weights": c.weights,
-                "weights_key": c.weights_key,
-                "prefix": c.prefix,
-                "tensors": c.tensors,
+                **{name: getattr(c, name) for name in COLUMNS},
                 "problem": None if c.problem is None else f"{c.problem.what}: {c.problem.found}",
             }
             for c in self.checkpoints
@@ -55,11 +52,11 @@ class Scan:
 
     def as_reasons(self) -> list[tuple[str, str]]:
         """Why the rest is left out; files of other kinds are counted, the run card is not said."""
-        named = [(one.name, one.why) for one in self.left_out if one.why != BY_ENDING]
+        named = [(file.name, file.why) for file in self.left_out if file.why != BY_ENDING]
         kinds = Counter(
-            Path(one.name).suffix or "without ending"
-            for one in self.left_out
-            if one.why == BY_ENDING and one.name != NAME
+            Path(file.name).suffix or "without ending"
+            for file in self.left_out
+            if file.why == BY_ENDING and file.name != NAME
         )
         counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(6))
         return [*named, (counts, BY_ENDING)] if kinds else named
@@ -82,13 +79,13 @@ def scan(run: str | Path, reading: ReadingOptions | None = None) -> Scan:
     card = read_run_card(folder)
     exclude = [] if card.probes is None else [folder / card.probes]
     reading = reading or ReadingOptions()
-    found = find(run, exclude, reading)
-    warnings = remarks(found.checkpoints)
-    mixed = several_runs(found.checkpoints)
+    discovery = find(run, exclude, reading)
+    warnings = remarks(discovery.checkpoints)
+    mixed = several_runs(discovery.checkpoints)
     if mixed is not None and reading.manifest is None:
         warnings.append(f"{mixed.what}: {mixed.found}; {mixed.fix}")
     late = [
-        c.name for c in found.checkpoints
+        c.name for c in discovery.checkpoints
         if c.problem is not None and not isinstance(c.problem, RefusedError) and recent(c)
     ]  # fmt: skip
     if late:
@@ -96,7 +93,7 @@ def scan(run: str | Path, reading: ReadingOptions | None = None) -> Scan:
             f"{listed(late, 3)} cannot be read and was changed within a minute of "
             f"{time.strftime('%H:%M:%S')}: perhaps it is still being written"
         )
-    return Scan(card, found.checkpoints, found.left_out, warnings)
+    return Scan(card, discovery.checkpoints, discovery.left_out, warnings)
 
 
 def _known(value: float) -> float | None:

@@ -14,7 +14,8 @@ from analyze.gradients.device.devices import resolve_device
 from analyze.gradients.layers import selected_parameters
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Settings
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.model.settling import Settled
 from analyze.gradients.numbers.kinds import notes_on, precision_of
 from analyze.gradients.step.seeding import seeded

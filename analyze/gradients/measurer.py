@@ -31,7 +31,7 @@ from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, thread
 from analyze.gradients.state import EngineState
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.sums.cell_sums import CellSums
-from analyze.gradients.sums.gram_matrix import gram_matrices, seconds_of_gram
+from analyze.gradients.sums.gram_matrix import seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 
 Progress = Callable[[int], None]  # told how many examples each batch had
@@ -61,6 +61,7 @@ class Observed:
     seconds: float
 
 
+@dataclass(frozen=True)
 class Measurer:
     """Measures models.
 
@@ -70,10 +71,9 @@ class Measurer:
         threads: That may share the batches of a model.
     """
 
-    def __init__(self, bench: Bench, planner: Planner, threads: int = 1) -> None:
-        self._bench = bench
-        self._planner = planner
-        self._threads = threads
+    bench: Bench
+    planner: Planner
+    threads: int = 1
 
     def measure(
         self, state: EngineState, model: nn.Module, progress: Progress
@@ -84,26 +84,27 @@ class Measurer:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples.
             InputError: a parameter's numbers are found otherwise by every method.
         """
-        statistics = self._bench.statistics
-        replica, state = self._planner.replica(state, model)
+        statistics = self.bench.statistics
+        replica, state = self.planner.replica(state, model)
         others = statistics.set_after_losses_under_others(replica, state.memory.batch_size)
         measurement, state = self._verified(state, replica, progress)
         return statistics.with_both_losses(measurement, others), state
 
     def timing(self, state: EngineState, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        bench, device, dtype = self._bench, state.architecture.device, state.architecture.dtype
-        replica, state = self._planner.replica(state, model)
+        bench, device, dtype = self.bench, state.architecture.device, state.architecture.dtype
+        replica, state = self.planner.replica(state, model)
         bench.statistics.set(replica)
         batches = bench.batches(state.memory, state.plan.copies)
-        batch, own = batches.first(replica), self._one_for_each_thread(state, replica)
+        batch = batches.first(replica)
+        each_thread = replicas(replica, min(self.threads, state.shares))
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, one, state.plan, batch) for one in own]
+                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread]
             )
-        forward = self._planner.seconds_of_forward(replica, batch.rows)
+        forward = self.planner.seconds_of_forward(replica, batch.rows)
         gram = seconds_of_gram(len(bench.cells), replica.values, dtype, device)
-        turns = len(bench.probes) / (len(batch.rows) * len(own))
+        turns = len(bench.probes) / (len(batch.rows) * len(each_thread))
         passes = bench.statistics.passes(replica.model)
         whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
         return Timing(whole, gram, a_batch.methods)
@@ -120,26 +121,20 @@ class Measurer:
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
         of C cells for each parameter's value.
         """
-        began, bench = time.perf_counter(), self._bench
+        began, bench = time.perf_counter(), self.bench
         names = [name for name in state.plan.order if name in replica.parameters]
         adding = self._added_up(state, replica, names, progress)
-        sums, rows = adding.found, np.arange(len(bench.probes))
-        check_losses(sums.loss, rows, bench.cells, replica, bench.loader.inputs)
-        check_gradients(dict(zip(names, sums.bad, strict=True)), bench.cells, replica)
-        products = gram_matrices(adding.sums, state.architecture.device)
-        never_used = np.full((len(bench.cells),) * 2, np.nan)
-        gram = np.array([products.get(name, never_used) for name in names])
-        squared = np.where(sums.reached[:, None], sums.squared_norms, np.nan)
-        measurement = Measurement(
-            tuple(names), gram, squared, sums.loss, sums.accuracy, sums.examples
-        )
+        rows = np.arange(len(bench.probes))
+        check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
+        check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
+        measurement = adding.measurement(state.architecture.device)
         return Observed(measurement, adding.seen, time.perf_counter() - began)
 
     def _added_up(
         self, state: EngineState, replica: Replica, names: list[str], progress: Progress
     ) -> Accumulation:
         """All batches."""
-        bench, device = self._bench, state.architecture.device
+        bench, device = self.bench, state.architecture.device
         shapes = {name: replica.parameters[name].shape for name in names}
         place = torch.device("cpu") if state.memory.host_sums else device_with_float64(device)
         sums = CellSums(shapes, len(bench.cells), state.architecture.dtype, place, device)
@@ -147,14 +142,10 @@ class Measurer:
         watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))
         seen = Observation(names, watched)
         adding = Accumulation(len(bench.probes), bench.settings.examples, sums, seen)
-        own = self._one_for_each_thread(state, replica)
+        each_thread = replicas(replica, min(self.threads, state.shares))
         with threads_of_a_batch(state):
-            batches.add_up(own, state.plan, adding, progress)
+            batches.add_up(each_thread, state.plan, adding, progress)
         return adding
-
-    def _one_for_each_thread(self, state: EngineState, replica: Replica) -> list[Replica]:
-        """Of those that share its batches."""
-        return replicas(replica, min(self._threads, state.shares))
 
     def _verified(
         self, state: EngineState, replica: Replica, progress: Progress
@@ -165,16 +156,14 @@ class Measurer:
         """
         observe = partial(self.observed, replica, progress)
         while True:
-            observed, worked = self._planner.by_methods_that_work(state, replica, observe)
+            observed, worked = self.planner.by_methods_that_work(state, replica, observe)
             proven = worked
             if worked.way != state.way:
                 few = np.sort(observed.seen.watched.alone[:SHOWN])
-                proven = self._planner.proven(worked, replica, few)
+                proven = self.planner.proven(worked, replica, few)
             if proven.way == worked.way:
                 check = partial(self._checked, replica, observed)
-                (measurement, proven), _ = self._planner.by_methods_that_work(
-                    proven, replica, check
-                )
+                (measurement, proven), _ = self.planner.by_methods_that_work(proven, replica, check)
                 if measurement is not None and proven.way == worked.way:
                     return measurement, proven
             state = proven
@@ -188,8 +177,8 @@ class Measurer:
             CheckpointError: the model mixes examples.
             InputError: no method is left.
         """
-        bench, seen = self._bench, observed.seen
-        truth = self._planner.truth(state, replica)
+        bench, seen = self.bench, observed.seen
+        truth = self.planner.truth(state, replica)
         measured = replace(truth, replica=replica, precision=state.architecture.inside)
         judged = verdicts(seen, measured, truth, bench.loader, state.proof.levels)
         state = replace(state, proof=replace(state.proof, levels=judged.levels))
@@ -217,7 +206,7 @@ class Measurer:
         left = {name for name in unproven if strongest.get(name, -1) >= 0}
         while left:
             rows = np.unique([strongest[name] for name in left])[:SHOWN]
-            state = self._planner.proven_on(state, truth, rows)
+            state = self.planner.proven_on(state, truth, rows)
             tried = {name for name in left if strongest[name] in rows}
             left = left - tried - state.proof.errors.keys()
         return state
@@ -226,12 +215,12 @@ class Measurer:
         self, state: EngineState, replica: Replica, seen: Observation, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Losses ``[K]`` and squared norms ``[P, K]`` of some probes."""
-        batches = self._bench.batches(state.memory, state.plan.copies)
+        batches = self.bench.batches(state.memory, state.plan.copies)
         batch = Batch((CellRows(0, rows),))
-        result = batches.measured(replica, state.plan, batch).of_examples()
+        result = batches.measured(replica, state.plan, batch)
         norms = np.zeros((len(seen.names), len(rows)))
-        norms[[seen.names.index(name) for name in result.names]] = result.squared_norms
-        return result.losses, norms
+        norms[[seen.names.index(name) for name in result.names]] = result.all_squared_norms
+        return result.losses.numpy(), norms
 
     def _after(
         self, state: EngineState, replica: Replica, verification: Verification
@@ -244,7 +233,7 @@ class Measurer:
             InputError: no method is left.
         """
         wrong, plan = verification.wrong, state.plan
-        probe, methods = self._bench.probes.id[verification.example], plan.methods
+        probe, methods = self.bench.probes.id[verification.example], plan.methods
         if any(methods[name] == ONE_AT_A_TIME for name in wrong):
             raise inexact(wrong, f", as for probe {probe}")
         rules = set(plan.by_rule)
@@ -255,7 +244,7 @@ class Measurer:
             plan = plan.demoted(likewise | {name for name in wrong if methods[name] == VMAP})
         state = replace(state, plan=plan)
         state = state.noting(WRONG.format(probe=probe, names=listed(sorted(wrong), 4)))
-        return self._planner.proven(state, replica, self._bench.rows(PROVEN_EXAMPLES))
+        return self.planner.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
 
 
 def _draws(replica: Replica) -> np.random.Generator:

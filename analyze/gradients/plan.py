@@ -22,13 +22,13 @@ class Method:
             is never used.
         derived: Whether a call takes a tensor that is computed from the parameter.
         traced: Whether the example that a row of a call belongs to is found in each batch.
-        otherwise: What it is called where it has no rules.
+        without_rules: What it is called where it has none.
     """
 
     rules: tuple[str, ...] = ()
     derived: bool = False
     traced: bool = False
-    otherwise: str = ""
+    without_rules: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Method:
@@ -42,7 +42,7 @@ class Method:
 
     def __str__(self) -> str:
         marks = [mark for mark, on in ((DERIVED, self.derived), (TRACED, self.traced)) if on]
-        return self.otherwise or ", ".join([" + ".join(self.rules), *marks])
+        return self.without_rules or ", ".join([" + ".join(self.rules), *marks])
 
     @property
     def next(self) -> Method:
@@ -64,9 +64,9 @@ class Method:
         return Method(rules, self.derived or other.derived, self.traced or other.traced)
 
 
-VMAP = Method(otherwise="vmap(grad)")
-ONE_AT_A_TIME = Method(otherwise="one at a time")
-NEVER_USED = Method(otherwise="never used")
+VMAP = Method(without_rules="vmap(grad)")
+ONE_AT_A_TIME = Method(without_rules="one at a time")
+NEVER_USED = Method(without_rules="never used")
 FALLBACKS = (VMAP, ONE_AT_A_TIME)
 
 

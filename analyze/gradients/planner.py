@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.calibration import calibrate
-from analyze.gradients.calibrate.learning import otherwise
+from analyze.gradients.calibrate.learning import replanned
 from analyze.gradients.checks.fit import check_fit
 from analyze.gradients.checks.non_finite import check_losses
 from analyze.gradients.checks.proving import prove
@@ -23,7 +24,7 @@ from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.refusal import refuse_mixing
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.device.devices import choose_batch_size
-from analyze.gradients.device.memory import Memory, out_of_memory
+from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import fastest, seconds
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.state import EngineState
@@ -52,6 +53,7 @@ BESIDE_ITSELF = (
 )
 
 
+@dataclass(frozen=True)
 class Planner:
     """Makes and proves states.
 
@@ -59,8 +61,7 @@ class Planner:
         bench: Probes, loss and settings.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    bench: Bench
 
     def first(
         self, model: nn.Module, threads: int, earlier: Mapping[str, Any] | None
@@ -77,7 +78,16 @@ class Planner:
             CheckpointError: they are not finite.
             InputError: the model cannot be measured; see ``Engine.prepare``.
         """
-        bench = self._bench
+        replica, state = self._begun(model)
+        if earlier is not None:
+            state = state.with_choices_of(earlier)
+        else:
+            state = self._with_choices(state, replica, threads)
+        return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+
+    def _begun(self, model: nn.Module) -> tuple[Replica, EngineState]:
+        """A replica of a model that can be measured, and a state whose plan is still unproven."""
+        bench = self.bench
         pair, rows = bench.some(2).inputs, bench.rows(5)
         architecture, notes = Architecture.of(model, bench.settings)
         replica, architecture = architecture.replica(model, pair)
@@ -92,27 +102,22 @@ class Planner:
         refuse_mixing(reference, *bench.some(3), bench.loss, architecture.inside_exact)
         plan = calibrate(replica, bench.loader.take(rows).inputs)
         state = EngineState(architecture, plan, Memory(architecture.device), notes=tuple(notes))
-        state = state.with_plan(plan)
-        if earlier is not None:
-            state = state.with_choices_of(earlier)
-        else:
-            state = self._with_choices(state, replica, threads)
-        return self.proven(state, replica, bench.rows(PROVEN_EXAMPLES))
+        return replica, state.with_plan(plan)
 
     def again(self, state: EngineState, model: nn.Module) -> EngineState:
         """The state proven on another model as well, which is taken over."""
         replica, state = self.replica(state, model)
-        self._bench.statistics.set(replica)
-        return self.proven(state, replica, self._bench.rows(PROVEN_EXAMPLES))
+        self.bench.statistics.set(replica)
+        return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
         """A replica of a further model, with what the user should know of it."""
-        replica, _ = state.architecture.replica(model, self._bench.some(2).inputs)
+        replica, _ = state.architecture.replica(model, self.bench.some(2).inputs)
         return replica, state.noting(*replica.notes)
 
     def truth(self, state: EngineState, replica: Replica) -> Autograd:
         """Plain autograd of the replica's reference."""
-        return state.architecture.truth(replica, self._bench.loss, state.plan.copies)
+        return state.architecture.truth(replica, self.bench.loss, state.plan.copies)
 
     def proven(self, state: EngineState, replica: Replica, rows: np.ndarray) -> EngineState:
         """The state with plan and proof brought up to date on some probes of a model."""
@@ -121,8 +126,8 @@ class Planner:
     def proven_on(self, state: EngineState, truth: Autograd, rows: np.ndarray) -> EngineState:
         """Likewise, by a reference that is there already."""
         if len(rows) == 1:  # for which a backward pass may be wrong
-            rows = np.unique([rows[0], (rows[0] + 1) % len(self._bench.probes)])
-        return self._proven_with(state, truth, self._bench.loader.take(rows))
+            rows = np.unique([rows[0], (rows[0] + 1) % len(self.bench.probes)])
+        return self._proven_with(state, truth, self.bench.loader.take(rows))
 
     def _proven_with(self, state: EngineState, truth: Autograd, examples: Examples) -> EngineState:
         plan, proof = prove(truth, examples, state.plan, state.proof)
@@ -140,26 +145,27 @@ class Planner:
             try:
                 return work(state), state
             except (ForwardChangedError, MethodFailedError) as failure:
-                plan, examples = otherwise(replica, failure, state.plan)
+                plan, examples = replanned(replica, failure, state.plan)
                 state = state.with_plan(plan)
                 if examples is not None:
                     state = self._proven_with(state, self.truth(state, replica), examples)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                memory, note = state.memory.lowered(len(self._bench.cells), replica.values)
+                memory, note = state.memory.lowered(len(self.bench.cells), replica.values)
                 state = replace(state, memory=memory).noting(note)
 
     def seconds_of_forward(self, replica: Replica, rows: np.ndarray) -> float:
         """Of one example, over some probes."""
-        inputs = self._bench.loader.take(rows).inputs
+        inputs = self.bench.loader.take(rows).inputs
         with torch.no_grad():
             return seconds(lambda: replica(inputs)) / len(inputs)
 
     def _with_choices(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
         """Shares, batch size and algorithms as they are fastest here."""
-        state, size = self._shared(state, replica, threads), self._bench.settings.batch_size
-        largest = choose_batch_size(replica, self._bench.some(1).inputs) if size == "auto" else size
+        state, size = self._shared(state, replica, threads), self.bench.settings.batch_size
+        example = self.bench.some(1).inputs
+        largest = choose_batch_size(replica, example, state.shares) if size == "auto" else size
         state = state.with_batch_size(int(largest))
         with threads_of_a_batch(state):
             state = self._with_algorithms(state, replica)
@@ -173,7 +179,7 @@ class Planner:
         """In as many shares as are worth it."""
         if threads == 1:
             return state
-        bench = self._bench
+        bench = self.bench
         forward = self.seconds_of_forward(replica, bench.rows(SAMPLED))
         shares = worthwhile_shares(len(bench.probes), forward, threads)
         if shares == 1:
@@ -191,13 +197,13 @@ class Planner:
         the fastest hardly depends on it. The batch is then measured once more: only where the same
         bits come out can a run be repeated to the bit.
         """
-        auto = self._bench.settings.batch_size == "auto"
+        auto = self.bench.settings.batch_size == "auto"
         size = min(self._sizes(state)) if auto else state.memory.batch_size
 
         def batch(state: EngineState) -> BatchResult:
-            batches = self._bench.batches(state.memory, state.plan.copies)
-            own = batches.first(replica, min(size, state.memory.batch_size))
-            return batches.measured(replica, state.plan, own)
+            batches = self.bench.batches(state.memory, state.plan.copies)
+            first_batch = batches.first(replica, min(size, state.memory.batch_size))
+            return batches.measured(replica, state.plan, first_batch)
 
         first, state = self.by_methods_that_work(state, replica, batch)
         second, state = self.by_methods_that_work(state, replica, batch)
@@ -208,7 +214,7 @@ class Planner:
 
     def _fastest_size(self, replica: Replica, state: EngineState) -> int:
         """The largest that fits, or a part of it, by timing: on a CPU the caches decide."""
-        batches = self._bench.batches(state.memory, state.plan.copies)
+        batches = self.bench.batches(state.memory, state.plan.copies)
         sizes = self._sizes(state)
         ways = {
             size: partial(batches.measured, replica, state.plan, batches.first(replica, size))
@@ -218,7 +224,7 @@ class Planner:
 
     def _sizes(self, state: EngineState) -> list[int]:
         """Batch sizes of which the fastest is taken, the largest that fits last."""
-        most = min(state.memory.batch_size, len(self._bench.probes) // state.shares)
+        most = min(state.memory.batch_size, len(self.bench.probes) // state.shares)
         return sorted({max(1, most // part) for part in (1, 2, 4)})
 
 

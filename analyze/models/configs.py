@@ -23,26 +23,26 @@ def config_of(checkpoints: Sequence[Checkpoint], run: Path, spec: str) -> Path:
     """
     folders = [c.path if c.path.is_dir() else c.path.parent for c in checkpoints]
     paths = [folder / CONFIG for folder in dict.fromkeys([*folders, run])]
-    found = [path for path in paths if path.is_file()]
-    if not found:
+    existing = [path for path in paths if path.is_file()]
+    if not existing:
         raise InputError(
             "the checkpoints have no config to build the model from",
             found=f"no {CONFIG} beside {checkpoints[0].name} or in {run}",
             expected=f"the {CONFIG} that save_pretrained writes, as {spec!r} needs it",
             fix=f"copy {CONFIG} into {run}, or give the model: --model SPEC",
         )
-    first = _what_matters(found[0])
-    for path in found[1:]:
+    first = _what_matters(existing[0])
+    for path in existing[1:]:
         other = _what_matters(path)
         if other != first:
             differ = [k for k in {**first, **other} if first.get(k) != other.get(k)]
             raise InputError(
                 "the checkpoints are of different models",
-                found=f"{', '.join(sorted(differ))} differ between {found[0]} and {path}",
+                found=f"{', '.join(sorted(differ))} differ between {existing[0]} and {path}",
                 expected="one model in a run",
                 fix="choose those of one model: --checkpoints GLOB",
             )
-    return found[0]
+    return existing[0]
 
 
 def _what_matters(path: Path) -> dict[str, Any]:

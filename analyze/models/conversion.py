@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -41,19 +41,20 @@ def converted(model: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:
     tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
     loaded, info = _loaded(model, tensors)
     misshapen = {entry[0] for entry in info["mismatched_keys"]}
-    own = model.state_dict(keep_vars=True)
+    state = model.state_dict(keep_vars=True)
     known = [str(pattern) for pattern in getattr(model, MISSING, None) or ()]
     absent = {
         key for key in info["missing_keys"]
-        if not (key in own and as_built(key, own[key]) and _matches(key, known))
+        if not (key in state and as_built(key, state[key])
+                and any(re.search(pattern, key) for pattern in known))
     }  # fmt: skip
-    found = {
+    by_name = {
         key: value for key, value in loaded.state_dict().items()
         if key not in absent and key not in misshapen
     }  # fmt: skip
     left = [key for key in info["unexpected_keys"] if key in tensors]
-    found |= {key: tensors[key] for key in sorted({*left, *(misshapen & tensors.keys())})}
-    return found | {key: value for key, value in weights.items() if key not in tensors}
+    by_name |= {key: tensors[key] for key in sorted({*left, *(misshapen & tensors.keys())})}
+    return by_name | {key: value for key, value in weights.items() if key not in tensors}
 
 
 def _loaded(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str, Any]]:
@@ -86,7 +87,3 @@ def _strict(kind: type[Any]) -> type[Any]:
     nothing = property(lambda _: set(), lambda *_: None)
     body = {MISSING: nothing, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     return type(kind.__name__, (kind,), body)
-
-
-def _matches(key: str, patterns: Iterable[str]) -> bool:
-    return any(re.search(pattern, key) for pattern in patterns)

@@ -55,7 +55,12 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
             config.use_pretrained_backbone = False
         for key, value in spec.arguments.items():
             if not hasattr(config, key):
-                raise _no_entry(spec, key)
+                raise InputError(
+                    "the config has no such entry",
+                    found=f"{key} in {spec.text!r}",
+                    expected=f"an entry of {spec.config}, or of its model type",
+                    fix="--model transformers:auto, or with the entry's name spelled as there",
+                )
             setattr(config, key, value)
         known = (spec.text, spec.config, spec.config.stat().st_mtime_ns, str(content))
         if known not in _of_fair_size:
@@ -91,15 +96,6 @@ def silence() -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-
-
-def _no_entry(spec: ModelSpec, key: str) -> InputError:
-    return InputError(
-        "the config has no such entry",
-        found=f"{key} in {spec.text!r}",
-        expected=f"an entry of {spec.config}, or of its model type",
-        fix="--model transformers:auto, or with the entry's name spelled as there",
-    )
 
 
 def _unknown(config: Path, found: str, expected: str) -> InputError:

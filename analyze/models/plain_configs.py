@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.errors import InputError
-from analyze.specs.model import LOADING, ModelSpec
+from analyze.specs.model import LOADING, ModelSpec, loads_weights
 
 LEFT_OUT = re.compile(  # who saved it, from where, by what code, in which precision
     r"_?name_or_path|base_model_name_or_path|auto_map|custom_pipelines|trust_remote_code|"
@@ -43,11 +43,7 @@ def plain(content: Content, path: Path) -> Content:
 
 
 def check_arguments(spec: ModelSpec) -> dict[str, Any]:
-    """The arguments of a spec, which a run card may have given: no paths, no addresses.
-
-    Raises:
-        InputError: one is.
-    """
+    """The arguments of a spec, which a run card may have given: paths and addresses are refused."""
     for key, value in spec.arguments.items():
         if _is_path(value):
             raise _refused(Path("the model spec"), f"{key}={value}")
@@ -104,16 +100,13 @@ def _check_backbone(content: Content, path: Path) -> None:
     if content.get("use_timm_backbone") is False and content.get("backbone"):
         raise _refused(path, f"a model that is elsewhere: {content['backbone']!r}")
     for key in ("model_args", "backbone_kwargs"):
-        for name, value in _items(content.get(key), key, path):
+        arguments = {} if content.get(key) is None else content[key]
+        if not isinstance(arguments, dict):
+            raise _refused(path, f"{key} = {arguments!r}")
+        for name, value in arguments.items():
             good = name in ("global_pool", "act_layer", "norm_layer") or not _has_text(value)
-            if name in LOADING or name.startswith("pretrained") or not good:
+            if loads_weights(name) or not good:
                 raise _refused(path, f"{name} = {value!r} in its {key}")
-
-
-def _items(value: Any, key: str, path: Path) -> list[tuple[str, Any]]:
-    if value is not None and not isinstance(value, dict):
-        raise _refused(path, f"{key} = {value!r}")
-    return list((value or {}).items())
 
 
 def _has_text(value: Any) -> bool:

@@ -54,18 +54,18 @@ def check_size(build: Callable[[], nn.Module], config: Path) -> None:
 @contextmanager
 def _counted(most_modules: int, most: int) -> Iterator[None]:
     """Count the modules and numbers that this thread's models get, and stop beyond the limits."""
-    here, modules, numbers = threading.get_ident(), 0, 0
+    this_thread, modules, numbers = threading.get_ident(), 0, 0
 
     def on_module(*_: Any) -> None:
         nonlocal modules
-        if threading.get_ident() == here:
+        if threading.get_ident() == this_thread:
             modules += 1
             if modules > most_modules:
                 raise _TooLargeError(f"more than {most_modules} modules are described")
 
     def on_tensor(_module: nn.Module, _name: str, tensor: Any) -> None:
         nonlocal numbers
-        if threading.get_ident() == here and tensor is not None:
+        if threading.get_ident() == this_thread and tensor is not None:
             numbers += tensor.numel()
             if numbers > most:
                 raise _TooLargeError(f"{numbers} numbers and more are described")

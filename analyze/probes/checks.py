@@ -21,13 +21,13 @@ def array(name: str, values: Any, kinds: str = REAL) -> np.ndarray:
             values = values.detach().cpu()
             values = values.float() if "bfloat16" in str(values.dtype) else values
             values = values.resolve_conj().resolve_neg().numpy()
-        found = np.asarray(values)
+        rows = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise _no_numbers(name, str(error)) from error
-    longer = found.dtype.itemsize > LONGEST.get(found.dtype.kind, 8)  # than torch has
-    if found.ndim == 0 or found.dtype.kind not in kinds or longer:
-        raise _no_numbers(name, f"{found.dtype} of shape {list(found.shape)}")
-    return np.require(found, found.dtype.newbyteorder("="), ["C", "W"])
+    longer = rows.dtype.itemsize > LONGEST.get(rows.dtype.kind, 8)  # than torch has
+    if rows.ndim == 0 or rows.dtype.kind not in kinds or longer:
+        raise _no_numbers(name, f"{rows.dtype} of shape {list(rows.shape)}")
+    return np.require(rows, rows.dtype.newbyteorder("="), ["C", "W"])
 
 
 def integers_as_int64(values: np.ndarray) -> np.ndarray:
@@ -45,15 +45,15 @@ def names_of(subset: Any) -> list[str]:
 
 def ids(values: Any) -> np.ndarray:
     """One integer per probe."""
-    found = array("id", values)
-    if found.ndim != 1 or found.dtype.kind not in "iu":
+    labels = array("id", values)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
             "the ids of the probes are no integers",
-            found=f"id as {found.dtype} of shape {list(found.shape)}",
+            found=f"id as {labels.dtype} of shape {list(labels.shape)}",
             expected="one integer per example: it decides the fold and pairs examples across runs",
             fix="give each probe an integer id, or none at all",
         )
-    return found.astype(np.int64)
+    return labels.astype(np.int64)
 
 
 def lengths(
@@ -64,10 +64,10 @@ def lengths(
     columns: Mapping[str, Column],
 ) -> None:
     """One of everything for each target, and codes that have names."""
-    found = {f"inputs.{k}" if k else "inputs": len(v) for k, v in inputs.items()}
-    found |= {"subset": len(subset), "id": len(ids)}
-    found |= {f"column.{k}": len(c.codes) for k, c in columns.items()}
-    wrong = [f"{n} {name}" for name, n in found.items() if n != count]
+    sizes = {f"inputs.{k}" if k else "inputs": len(v) for k, v in inputs.items()}
+    sizes |= {"subset": len(subset), "id": len(ids)}
+    sizes |= {f"column.{k}": len(c.codes) for k, c in columns.items()}
+    wrong = [f"{n} {name}" for name, n in sizes.items() if n != count]
     if wrong or count == 0 or not inputs:
         raise _inconsistent(f"{count} targets beside {', '.join(wrong) or 'no inputs'}")
     for name, column in columns.items():

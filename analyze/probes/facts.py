@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 
 import numpy as np
 
@@ -14,16 +13,16 @@ def subset_rows(probes: ProbeSet) -> list[dict[str, object]]:
     """One dictionary for each subset: its size, whether it is held out, its classes."""
     rows = []
     for code, name in enumerate(probes.subset_names):
-        own = probes.targets[probes.subset == code]
-        classes = own.ndim == 1 and own.dtype.kind == "i"
+        targets = probes.targets[probes.subset == code]
+        classes = targets.ndim == 1 and targets.dtype.kind == "i"
         rows.append(
             {
                 "subset": name,
-                "probes": len(own),
+                "probes": len(targets),
                 "held_out": name in probes.held_out,
-                "lowest": own.min().item(),
-                "highest": own.max().item(),
-                "classes": len(np.unique(own)) if classes else None,
+                "lowest": targets.min().item(),
+                "highest": targets.max().item(),
+                "classes": len(np.unique(targets)) if classes else None,
             }
         )
     return rows
@@ -33,7 +32,7 @@ def facts(probes: ProbeSet) -> dict[str, object]:
     """What holds for the whole set, by name."""
     inputs = [f"{k or 'inputs'} {v.dtype} {list(v.shape[1:])}" for k, v in probes.inputs.items()]
     twice, contradicting = duplicates(probes)
-    found: dict[str, object] = {
+    whole: dict[str, object] = {
         "probes": len(probes),
         "inputs": ", ".join(inputs),
         "targets": f"{probes.targets.dtype} {list(probes.targets.shape[1:])}",
@@ -42,8 +41,8 @@ def facts(probes: ProbeSet) -> dict[str, object]:
         "of them with other targets": contradicting,
     }
     if probes.mean is not None:
-        found |= {"mean": list(probes.mean), "std": list(probes.std or ())}
-    return found
+        whole |= {"mean": list(probes.mean), "std": list(probes.std or ())}
+    return whole
 
 
 def duplicates(probes: ProbeSet) -> tuple[int, int]:
@@ -52,16 +51,11 @@ def duplicates(probes: ProbeSet) -> tuple[int, int]:
     Equal examples have equal gradients, which raises m-coherence.
     """
     first: dict[bytes, int] = {}
-    twice: dict[int, list[int]] = defaultdict(list)
+    count = other = 0
     for row in range(len(probes)):
         parts = [np.ascontiguousarray(v[row]).tobytes() for v in probes.inputs.values()]
         earlier = first.setdefault(hashlib.sha256(b"".join(parts)).digest(), row)
         if earlier != row:
-            twice[earlier].append(row)
-    count = sum(map(len, twice.values()))
-    other = sum(
-        not np.array_equal(probes.targets[row], probes.targets[earlier])
-        for earlier, rows in twice.items()
-        for row in rows
-    )
+            count += 1
+            other += not np.array_equal(probes.targets[row], probes.targets[earlier])
     return count, other

@@ -17,6 +17,11 @@ FORMS = (
 LOADING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
 
 
+def loads_weights(argument: str) -> bool:
+    """Whether an argument of a model's factory asks for trained weights."""
+    return argument in LOADING or argument.startswith("pretrained")
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A model by name: ``torchvision:resnet18?num_classes=10``.
@@ -58,7 +63,7 @@ class ModelSpec:
                 expected=f"{FORMS}, each with ?argument=value&... where needed",
                 fix="--model 'torchvision:resnet18?num_classes=10'",
             )
-        loading = [key for key in spec.arguments if key in LOADING or key.startswith("pretrained")]
+        loading = [key for key in spec.arguments if loads_weights(key)]
         if loading and source in REGISTERED:
             raise InputError(
                 "the model spec asks for weights, which come from the checkpoints",
@@ -74,19 +79,19 @@ class ModelSpec:
         Raises:
             InputError: the spec names Python code, or a file or address.
         """
-        if self.source not in REGISTERED:
-            raise InputError(
-                "the run card names Python code, which is not run unasked",
-                found=f"model = {self.text!r} in {card}",
-                expected=f"one of {', '.join(f'{r}:NAME' for r in REGISTERED)}: a run card is data",
-                fix=f"if you trust it: --model {self.text!r}",
-            )
         words = [self.name, *(v for v in self.arguments.values() if isinstance(v, str))]
-        for word in words:
-            if ":" in word or "/" in word or "\\" in word:
-                raise InputError(
-                    "the run card names a file or an address, which is not opened unasked",
-                    found=f"{word!r} in model = {self.text!r} in {card}",
-                    expected="a model's name and scalar arguments: a run card is data",
-                    fix=f"if you trust it: --model {self.text!r}",
-                )
+        opened = [w for w in words if ":" in w or "/" in w or "\\" in w]
+        if self.source not in REGISTERED:
+            named, place = "Python code, which is not run", ""
+            expected = f"one of {', '.join(f'{r}:NAME' for r in REGISTERED)}"
+        elif opened:
+            named, place = "a file or an address, which is not opened", f"{opened[0]!r} in "
+            expected = "a model's name and scalar arguments"
+        else:
+            return
+        raise InputError(
+            f"the run card names {named} unasked",
+            found=f"{place}model = {self.text!r} in {card}",
+            expected=f"{expected}: a run card is data",
+            fix=f"if you trust it: --model {self.text!r}",
+        )

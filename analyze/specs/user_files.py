@@ -28,28 +28,32 @@ def files_of(source: str) -> list[Path]:
         First the source's own file, then the others by their paths; empty where there is none.
     """
     if source.endswith(".py"):
-        own, name, roots = real_path(Path(source)), Path(source).stem, [str(Path(source).parent)]
+        first, name, roots = real_path(Path(source)), Path(source).stem, [str(Path(source).parent)]
     else:
-        spec = _located(source, sys.path)
-        if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        specs = list(_modules(source, sys.path))
+        file = _file_of(specs[-1]) if len(specs) > source.count(".") else None
+        if file is None:
             return []
-        own, name, roots = real_path(Path(spec.origin)), source, []
-    found = {own: name}
-    waiting = [own]
-    while waiting and len(found) < MOST:
+        first, name, roots = file, source, []
+    modules = {first: name}
+    waiting = [first]
+    while waiting and len(modules) < MOST:
         path = waiting.pop()
-        package = found[path] if path.name == "__init__.py" else found[path].rpartition(".")[0]
+        package = modules[path] if path.name == "__init__.py" else modules[path].rpartition(".")[0]
         for imported in _imports(path, package):
-            for module, file in _chain(imported, [*roots, *sys.path]):
-                if file not in found and (_is_users(file) or _beside(file, own, source)):
-                    found[file] = module
+            for spec in _modules(imported, [*roots, *sys.path]):
+                file = _file_of(spec)
+                if file is None or file in modules:
+                    continue
+                if _is_users(file) or _beside(file, first, source):
+                    modules[file] = spec.name
                     waiting.append(file)
-    return [own, *sorted(set(found) - {own})]
+    return [first, *sorted(set(modules) - {first})]
 
 
-def _beside(file: Path, own: Path, source: str) -> bool:
+def _beside(file: Path, first: Path, source: str) -> bool:
     """Whether a file is of the same installed package as the source."""
-    return "." in source and not source.endswith(".py") and own.parent in file.parents
+    return "." in source and not source.endswith(".py") and first.parent in file.parents
 
 
 def _is_users(path: Path) -> bool:
@@ -80,31 +84,23 @@ def _imports(path: Path, package: str) -> Iterator[str]:
             yield from (f"{base}.{name.name}" for name in node.names if base)
 
 
-def _chain(name: str, roots: list[str]) -> Iterator[tuple[str, Path]]:
-    """The files of a module and of the packages that it is in, as far as there are any."""
-    parts = name.split(".")
+def _modules(name: str, roots: list[str]) -> Iterator[ModuleSpec]:
+    """The packages that a module is in, and the module, as far as they are there; none imported."""
+    places, parts = roots, name.split(".")
     for count in range(1, len(parts) + 1):
-        spec = _located(".".join(parts[:count]), roots)
-        if spec is None:
-            return
-        if spec.origin is not None and Path(spec.origin).is_file():
-            yield spec.name, real_path(Path(spec.origin))
-
-
-def _located(name: str, roots: list[str]) -> ModuleSpec | None:
-    """Where a module is, without importing it."""
-    places: list[str] | None = roots
-    spec = None
-    parts = name.split(".")
-    for count in range(1, len(parts) + 1):
-        if places is None:
-            return None
         try:
             spec = PathFinder.find_spec(".".join(parts[:count]), places)
         except (ImportError, ValueError, AttributeError):
-            return None
+            return
         if spec is None:
-            return None
-        inner = spec.submodule_search_locations
-        places = None if inner is None else list(inner)
-    return spec
+            return
+        yield spec
+        if spec.submodule_search_locations is None:
+            return
+        places = list(spec.submodule_search_locations)
+
+
+def _file_of(spec: ModuleSpec) -> Path | None:
+    """A module's file; None for namespaces and what is built in."""
+    path = Path(spec.origin or "")
+    return real_path(path) if path.is_file() else None

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError
-from analyze.statistics import arrays, companions, jackknife
+from analyze.errors import InputError, unknown
+from analyze.statistics import companions, jackknife
 from analyze.statistics.regrouping import Conditions, grouped
 
 # What can be estimated: in words, and from unbiased alpha and a number of examples.
@@ -60,16 +60,16 @@ def estimate(
     """
     _check(quantity, size)
     group = grouped(results, layers, subsets)
-    sums, left = group.plain, group.plain.replicates
+    sums = group.plain
     long_name, of_alpha = QUANTITIES[quantity]
     axes = ("subset",) if of_alpha else ("subset", "subset_other")
     if of_alpha:
         examples = sums.size if size is None else size
         value = of_alpha(sums.alpha_unbiased, examples)
-        theta, used = of_alpha(left.alpha_unbiased(), examples), left.used
+        theta, used = of_alpha(sums.alpha_replicates, examples), sums.used
         degrees = sums.degrees_of_freedom
     else:
-        value, theta, used = arrays.cosine(sums.dots), left.cosine(), left.used_pairs
+        value, theta, used = sums.cosine, sums.cosine_replicates, sums.used_pairs
         degrees = np.broadcast_to(used.sum(0) - 1.0, value.shape)
     over = (*group.leading, *axes)
     dataset = xr.Dataset(
@@ -167,12 +167,8 @@ def _apart(a: xr.Dataset, b: xr.Dataset) -> bool:
 
 def _check(quantity: str, size: int | None) -> None:
     if quantity not in QUANTITIES:
-        raise InputError(
-            "no such quantity",
-            found=repr(quantity),
-            expected=f"one of {', '.join(QUANTITIES)}",
-            fix='estimate(results, "alpha_unbiased")',
-        )
+        fix = 'estimate(results, "alpha_unbiased")'
+        raise unknown("no such quantity", repr(quantity), QUANTITIES, fix)
     if (quantity in SIZED) != (size is not None):
         raise InputError(
             f"a size goes with {' and '.join(SIZED)}, and with nothing else",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError
+from analyze.errors import unknown
 from analyze.statistics import regrouping, warnings
 from analyze.statistics.labelled import Labelled
 
@@ -34,12 +34,8 @@ def group_by(results: xr.DataTree, by: str) -> xr.DataTree:
         InputError: no such grouping.
     """
     if by not in GROUPINGS:
-        raise InputError(
-            "there is no such grouping",
-            found=f"group by {by!r}",
-            expected=f"one of {', '.join(GROUPINGS)}",
-            fix="--group-by block",
-        )
+        found = f"group by {by!r}"
+        raise unknown("there is no such grouping", found, GROUPINGS, "--group-by block")
     if by == "layer":
         return results
     rows = _blocks(results) if by == "block" else _parameters(results)

@@ -44,46 +44,35 @@ def _counts(results: xr.DataTree) -> bool:
     return bool(np.array_equal(members.values.astype(int) @ cells.values, counts.values))
 
 
-def _gram(results: xr.DataTree) -> np.ndarray:
-    """``[K, P, C, C]``."""
+def _gram(results: xr.DataTree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gram matrices ``[K, P, C, C]``, their diagonals, and ``sqrt(|G_cc G_dd|)``."""
     gram = results["parameters"].to_dataset()["gradient_gram"]
-    return gram.transpose("checkpoint", "parameter", "cell", "cell_other").values
+    values = gram.transpose("checkpoint", "parameter", "cell", "cell_other").values
+    diagonal = np.diagonal(values, axis1=-2, axis2=-1)
+    return values, diagonal, np.sqrt(np.abs(diagonal[..., :, None] * diagonal[..., None, :]))
 
 
 def _symmetric(results: xr.DataTree) -> bool:
-    gram = _gram(results)
-    scale = np.sqrt(_outer(gram))
-    return _none(np.abs(gram - gram.swapaxes(-1, -2)) > DERIVED * scale)
+    gram, _, scale = _gram(results)
+    return not np.any(np.abs(gram - gram.swapaxes(-1, -2)) > DERIVED * scale)
 
 
 def _cauchy_schwarz(results: xr.DataTree) -> bool:
-    gram = _gram(results)
-    negative = np.diagonal(gram, axis1=-2, axis2=-1) < 0
-    return _none(negative) and _none(np.abs(gram) > (1 + DERIVED) * np.sqrt(_outer(gram)))
-
-
-def _outer(gram: np.ndarray) -> np.ndarray:
-    """``G_cc G_dd``."""
-    diagonal = np.abs(np.diagonal(gram, axis1=-2, axis2=-1))
-    return np.asarray(diagonal[..., :, None] * diagonal[..., None, :])
+    gram, diagonal, scale = _gram(results)
+    return not (np.any(diagonal < 0) or np.any(np.abs(gram) > (1 + DERIVED) * scale))
 
 
 def _cell_sums(results: xr.DataTree) -> bool:
     table = results["parameters"].to_dataset()
     squared = table["gradient_sqnorm"].transpose("checkpoint", "parameter", "cell").values
-    diagonal = np.diagonal(_gram(results), axis1=-2, axis2=-1)
-    return _none(diagonal > (1 + MEASURED) * table["probe_count"].values * squared) and _none(
-        squared < 0
-    )
+    longest = (1 + MEASURED) * table["probe_count"].values * squared
+    return not (np.any(_gram(results)[1] > longest) or np.any(squared < 0))
 
 
 def _within_bounds(results: xr.DataTree) -> bool:
-    count = results.to_dataset()["probe_count"]
-    for group in ("network", "layers"):
-        value = results[group].to_dataset()["m_coherence"]
-        if not _none(((value < 0) | (value > (1 + MEASURED) * count)).values):
-            return False
-    return True
+    most = (1 + MEASURED) * results.to_dataset()["probe_count"]
+    values = [results[group].to_dataset()["m_coherence"] for group in ("network", "layers")]
+    return not any(bool(((value < 0) | (value > most)).any()) for value in values)
 
 
 def _energy(results: xr.DataTree) -> bool:
@@ -99,9 +88,5 @@ def _derived(results: xr.DataTree, group: str) -> bool:
     return _close(again.values, stored.values)
 
 
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    return bool(np.allclose(one, other, rtol=DERIVED, atol=0, equal_nan=True))
-
-
-def _none(wrong: np.ndarray) -> bool:
-    return not bool(np.any(wrong))
+def _close(first: np.ndarray, second: np.ndarray) -> bool:
+    return bool(np.allclose(first, second, rtol=DERIVED, atol=0, equal_nan=True))

@@ -1,8 +1,8 @@
 """Standard errors and intervals by the jackknife over folds, on plain arrays.
 
-Letters: ``K`` folds, ``C`` cells, ``S`` subsets, ``m`` examples of a subset. A replicate is what
-is left of every subset without one fold; whatever can be computed from the sufficient statistics
-can be computed from a replicate, so one formula gives the error of all of them:
+Letters: ``K`` folds, ``m`` examples of a subset. A replicate is what is left of every subset
+without one fold, see ``SufficientStatistics.replicates``; whatever can be computed from the
+sufficient statistics can be computed from a replicate, so one formula gives the error of all:
 
     SE^2 = (K - 1) / K * sum_k (theta_(-k) - mean theta)^2
 
@@ -15,73 +15,10 @@ general theory for jackknife variance estimation" (1989).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import special
 
-from analyze.statistics.arrays import alpha_unbiased, cosine, ratio, subset_dots, subset_squares
-
-
-@dataclass(frozen=True)
-class Replicates:
-    """The sufficient statistics of every subset without one fold.
-
-    Args:
-        dots: ``[K, ..., S, S]``, dot products of the subsets' gradient sums.
-        squares: ``[K, ..., S]``, sums of squared norms.
-        counts: ``[K, S]``, examples left.
-        used: ``[K, S]``, whether the subset has examples in the fold; the other replicates are
-            the subset itself and do not count.
-    """
-
-    dots: np.ndarray
-    squares: np.ndarray
-    counts: np.ndarray
-    used: np.ndarray
-
-    def alpha_unbiased(self) -> np.ndarray:
-        """Unbiased alpha of each replicate, ``[K, ..., S]``."""
-        count = self.counts.reshape(len(self.counts), *[1] * (self.squares.ndim - 2), -1)
-        total = np.diagonal(self.dots, axis1=-2, axis2=-1)
-        return alpha_unbiased(total, self.squares, count)
-
-    def cosine(self) -> np.ndarray:
-        """Cosine between subsets of each replicate, ``[K, ..., S, S]``."""
-        return cosine(self.dots)
-
-    @property
-    def used_pairs(self) -> np.ndarray:
-        """``[K, S, S]``, whether a fold has examples of either subset."""
-        return self.used[:, :, None] | self.used[:, None, :]
-
-
-def replicates(
-    gram: np.ndarray,
-    squared_norms: np.ndarray,
-    counts: np.ndarray,
-    members: np.ndarray,
-    fold: np.ndarray,
-) -> Replicates:
-    """Leave one fold out of every subset at a time.
-
-    Args:
-        gram: ``[..., C, C]``, dot products of the cells' gradient sums.
-        squared_norms: ``[..., C]``, sums of squared norms.
-        counts: ``[C]``, examples of each cell.
-        members: ``[S, C]``, whether a cell belongs to a subset; subsets may overlap.
-        fold: ``[C]``, the fold of each cell.
-
-    Cost: ``K * S * C * C`` for every entry of the leading axes.
-    """
-    names = np.unique(fold)
-    rest = [members & (fold != k) for k in names]
-    return Replicates(
-        np.stack([subset_dots(gram, which) for which in rest]),
-        np.stack([subset_squares(squared_norms, which) for which in rest]),
-        np.stack([which.astype(float) @ counts for which in rest]),
-        np.stack([(members & (counts > 0) & (fold == k)).any(1) for k in names]),
-    )
+from analyze.statistics.arrays import ratio
 
 
 def standard_error(theta: np.ndarray, used: np.ndarray) -> np.ndarray:

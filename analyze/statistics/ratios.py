@@ -62,14 +62,14 @@ def contrast(
     counts = results.to_dataset()["probe_count"].sel(subset=[first, second])
     size = int(counts.min())
     alpha = estimate(results, "alpha_unbiased", layers=layers)
-    one, other = (
+    former, latter = (
         alpha.sel(subset=[name]).assign_coords(subset=["contrast"]) for name in (first, second)
     )
     count = xr.DataArray([size], dims="subset", coords={"subset": ["contrast"]})
-    apart = difference(*[_times(alpha, size - 1.0) for alpha in (one, other)], independent=True)
+    apart = difference(*[_times(alpha, size - 1.0) for alpha in (former, latter)], independent=True)
     tested = _tested(apart, "difference")
     tested = tested.rename({p: f"difference_{p}" for p in ("p_value", "p_value_adjusted")})
-    both = log_ratio(one, other, count, paired=False).assign(tested)
+    both = log_ratio(former, latter, count, paired=False).assign(tested)
     return both.isel(subset=0, drop=True).assign(compared_at=size)
 
 

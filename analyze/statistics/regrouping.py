@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError, like, listed
+from analyze.errors import InputError, like, listed, unknown
 from analyze.probes.subsets import ALL
 from analyze.statistics.labelled import Labelled
 
-PREFIX = "cell_"
-NO_COLUMN = ("cell_other", "cell_fold")  # coordinates that are not labels of the probes
+# The group that has the labels of the cells or probes, and how their names begin.
+TABLES = {"cell": ("parameters", "cell_"), "probe": ("examples", "")}
 
 Table = TypeVar("Table", xr.Dataset, xr.DataArray)
 Conditions = Mapping[str, str | int | Sequence[str | int]]
@@ -70,7 +70,7 @@ def grouped(
         return Labelled(sums, members)
     norms = results.children["examples"].to_dataset(inherit=False)["gradient_sqnorm"]
     norms = _summed(norms.astype(float), "layer", groups, skipna=False)
-    return Labelled(sums, members, norms, _probe_members(results, subsets))
+    return Labelled(sums, members, norms, _members(results, "probe", subsets))
 
 
 def held_out(results: xr.DataTree) -> list[str]:
@@ -80,7 +80,8 @@ def held_out(results: xr.DataTree) -> list[str]:
 
 def provenance_of(results: xr.DataTree) -> dict[str, Any]:
     """Where the results come from; empty where they do not say."""
-    return dict(json.loads(results.attrs.get("provenance", "{}")))
+    origin = json.loads(results.attrs.get("provenance", "{}"))
+    return origin if isinstance(origin, dict) else {}
 
 
 def subset_names(results: xr.DataTree) -> list[str]:
@@ -92,33 +93,19 @@ def cell_members(
     results: xr.DataTree, subsets: Mapping[str, Conditions] | None = None
 ) -> xr.DataArray:
     """Which cells each subset is made of, ``(subset, cell)``; by default those of the results."""
-    table = results.children["parameters"].to_dataset(inherit=False)
-    columns = {
-        str(name).removeprefix(PREFIX): table[name].values.astype(str)
-        for name in table.coords
-        if str(name).startswith(PREFIX) and name not in NO_COLUMN
-    }
-    return _members(results, "cell", columns, subsets)
-
-
-def _probe_members(results: xr.DataTree, subsets: Mapping[str, Conditions] | None) -> xr.DataArray:
-    """Which probes of ``/examples`` each subset has, ``(subset, probe)``."""
-    table = results.children["examples"].to_dataset(inherit=False)
-    columns = {
-        str(name): table[name].values.astype(str)
-        for name in table.coords
-        if table[name].dims == ("probe",) and name != "probe"
-    }
-    return _members(results, "probe", columns, subsets)
+    return _members(results, "cell", subsets)
 
 
 def _members(
-    results: xr.DataTree,
-    dimension: str,
-    columns: Mapping[str, np.ndarray],
-    subsets: Mapping[str, Conditions] | None,
+    results: xr.DataTree, dimension: str, subsets: Mapping[str, Conditions] | None
 ) -> xr.DataArray:
     """Which cells or probes meet the conditions of each subset, ``(subset, cell or probe)``."""
+    group, prefix = TABLES[dimension]
+    columns = {
+        str(name).removeprefix(prefix): labels.values.astype(str)
+        for name, labels in results.children[group].to_dataset(inherit=False).coords.items()
+        if labels.dims == (dimension,) and name not in (dimension, "cell_fold")
+    }
     if subsets is not None:
         rows = {name: _matching(columns, conditions) for name, conditions in subsets.items()}
     else:
@@ -168,12 +155,8 @@ def _column(
     known = list(dict.fromkeys(columns[name].tolist()))
     missing = [str(value) for value in wanted if str(value) not in known]
     if missing:
-        raise InputError(
-            "no probe has this label",
-            found=f"{name} = {listed(missing)}",
-            expected=f"one of {listed(known)}",
-            fix=f"choose from the values of {name}",
-        )
+        fix = f"choose from the values of {name}"
+        raise unknown("no probe has this label", f"{name} = {listed(missing)}", known, fix)
     return columns[name]
 
 

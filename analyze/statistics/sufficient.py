@@ -1,11 +1,12 @@
 """The sufficient statistics of some subsets, on plain arrays, and what is computed from them once.
 
-Letters as in ``jackknife``: ``C`` cells, ``S`` subsets, ``m`` examples of a subset.
+Letters: ``C`` cells, ``S`` subsets, ``K`` folds, ``m`` examples of a subset; ``T`` and ``Q`` as in
+``arrays``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -79,21 +80,46 @@ class SufficientStatistics:
         return companions.cross_help(self.dots, shared, self.size, common)
 
     @cached_property
-    def replicates(self) -> jackknife.Replicates:
-        """What is left of every subset without each fold."""
-        return jackknife.replicates(
-            self.gram, self.squared_norms, self.counts, self.members, self.fold
-        )
+    def cosine(self) -> np.ndarray:
+        """Between the gradient sums of two subsets, ``[..., S, S]``."""
+        return arrays.cosine(self.dots)
+
+    @cached_property
+    def replicates(self) -> list[SufficientStatistics]:
+        """``K`` of them, what is left of every subset without each fold."""
+        folds = np.unique(self.fold)
+        return [replace(self, members=self.members & (self.fold != k)) for k in folds]
+
+    @cached_property
+    def used(self) -> np.ndarray:
+        """``[K, S]``, whether the subset has examples in the fold; only such replicates count."""
+        occupied = self.members & (self.counts > 0)
+        return np.stack([(occupied & (self.fold == k)).any(1) for k in np.unique(self.fold)])
+
+    @property
+    def used_pairs(self) -> np.ndarray:
+        """``[K, S, S]``, whether a fold has examples of either subset."""
+        return self.used[:, :, None] | self.used[:, None, :]
+
+    @cached_property
+    def alpha_replicates(self) -> np.ndarray:
+        """Unbiased alpha without each fold, ``[K, ..., S]``."""
+        return np.stack([left.alpha_unbiased for left in self.replicates])
+
+    @cached_property
+    def cosine_replicates(self) -> np.ndarray:
+        """Cosines without each fold, ``[K, ..., S, S]``."""
+        return np.stack([left.cosine for left in self.replicates])
 
     @cached_property
     def alpha_stderr(self) -> np.ndarray:
         """Standard error of unbiased alpha, ``[..., S]``."""
-        return jackknife.standard_error(self.replicates.alpha_unbiased(), self.replicates.used)
+        return jackknife.standard_error(self.alpha_replicates, self.used)
 
     @cached_property
     def degrees_of_freedom(self) -> np.ndarray:
         """Of that error, ``[..., S]``; NaN where there is no gradient."""
-        folds = self.replicates.used.sum(0)
+        folds = self.used.sum(0)
         degrees = jackknife.degrees_of_freedom(folds, self.size, self.kurtosis)
         return np.where(np.isnan(self.m_coherence), np.nan, degrees)
 

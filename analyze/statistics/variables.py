@@ -99,13 +99,12 @@ _ROWS = (
     Variable("gradient_dot", "dot product of the mean gradients of two subsets", _SQUARED,
              lambda s: arrays.ratio(s.dots, s.size[:, None] * s.size[None, :]), between=True),
     Variable("gradient_cosine", "cosine between the mean gradients of two subsets", "1",
-             lambda s: arrays.cosine(s.dots), between=True),
+             lambda s: s.cosine, between=True),
     Variable("cross_help", "first-order drop of the other subset's mean loss per step along the "
              "subset's gradient", "loss per unit of learning rate",
              lambda s: s.cross_help, between=True),
     Variable("gradient_cosine_stderr", "standard error of the cosine, jackknife over folds", "1",
-             lambda s: jackknife.standard_error(s.replicates.cosine(), s.replicates.used_pairs),
-             between=True),
+             lambda s: jackknife.standard_error(s.cosine_replicates, s.used_pairs), between=True),
 )  # fmt: skip
 VARIABLES = {row.name: row for row in _ROWS}
 AT_COMMON_SIZE = {"coherence_at_common_size", "coherence_at_common_size_stderr"}

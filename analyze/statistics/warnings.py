@@ -43,25 +43,6 @@ class Kind:
     find: Callable[[xr.DataTree, xr.Dataset], xr.DataArray | bool]
 
 
-def _lagging(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
-    """Measured with saved batch norm statistics that lag behind the weights."""
-    if provenance_of(results).get("batch_norm") != "saved":
-        return False
-    return lagging_checkpoints(results)
-
-
-def _below_precision(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
-    """A subset's mean loss is so low that the gradients are mostly rounding."""
-    return results.to_dataset()["loss"] < precision_reach(results)
-
-
-def _inside_null_band(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
-    if "null_lower" not in group:
-        return False
-    value = group["m_coherence"]
-    return (value >= group["null_lower"]) & (value <= group["null_upper"])
-
-
 def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
     """A training subset's gradient is nearly the opposite of that of all other training probes."""
     names = [str(name) for name in group["subset"].values]
@@ -71,23 +52,16 @@ def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | 
     count = results.to_dataset()["probe_count"].astype(float)
     sums = group["gradient_dot"] * count * count.rename(subset="subset_other")
     whole = sums.sel(subset_other=ALL)  # S_A . S
-    own = xr.concat([sums.sel(subset=n, subset_other=n, drop=True) for n in names], "subset")
-    own = own.assign_coords(subset=names)  # |S_A|^2
-    rest = own.sel(subset=ALL) - 2 * whole + own  # |S - S_A|^2
-    cosine = (whole - own) / np.sqrt((own * rest).where(own * rest > 0))
-    opposed = (cosine < OPPOSED) & (own.sel(subset=ALL) < CANCELLED**2 * own)
+    squares = xr.concat([sums.sel(subset=n, subset_other=n, drop=True) for n in names], "subset")
+    squares = squares.assign_coords(subset=names)  # |S_A|^2
+    rest = squares.sel(subset=ALL) - 2 * whole + squares  # |S - S_A|^2
+    cosine = (whole - squares) / np.sqrt((squares * rest).where(squares * rest > 0))
+    opposed = (cosine < OPPOSED) & (squares.sel(subset=ALL) < CANCELLED**2 * squares)
     opposed = opposed & group["subset"].isin(training)
     if "null_upper" in group:  # in few directions noise is opposite by chance
         opposed = opposed & (group["m_coherence"] > group["null_upper"])
     # The union is what cancels: its own value is read with the same care.
     return opposed | (opposed.any("subset") & (group["subset"] == ALL))
-
-
-def _few_examples(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
-    """Few examples determine the value."""
-    if "effective_sample_size" not in group:
-        return False
-    return group["effective_sample_size"] < FEW_EXAMPLES
 
 
 def _unbalanced(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
@@ -97,27 +71,25 @@ def _unbalanced(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
     return (count > UNBALANCED * named.min()) & (count["subset"] != ALL)
 
 
-def _few_folds(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
-    """The error is known from few folds, or from none."""
-    return folds_used(results) < FEW_FOLDS
-
-
 KINDS = (
     Kind(
         "lagging_batch_norm", "b",
         "measured with saved batch norm statistics that lag behind the weights: the value may be "
         "mostly their lag; measure with --batch-norm recomputed",
-        _lagging,
+        lambda results, _: provenance_of(results).get("batch_norm") == "saved"
+        and lagging_checkpoints(results),
     ),
     Kind(
         "below_precision", "p",
         "the subset is fitted below the reach of the precision: its gradients are mostly rounding",
-        _below_precision,
+        lambda results, _: results.to_dataset()["loss"] < precision_reach(results),
     ),
     Kind(
         "inside_null_band", "n",
         "inside the 95 % band of chance: the value shows no agreement",
-        _inside_null_band,
+        lambda _, group: "null_lower" in group
+        and (group["m_coherence"] >= group["null_lower"])
+        & (group["m_coherence"] <= group["null_upper"]),
     ),
     Kind(
         "near_stationary", "s",
@@ -128,7 +100,8 @@ KINDS = (
     Kind(
         "few_examples", "q",
         f"fewer than {FEW_EXAMPLES} examples determine the value: intervals may be too narrow",
-        _few_examples,
+        lambda _, group: "effective_sample_size" in group
+        and group["effective_sample_size"] < FEW_EXAMPLES,
     ),
     Kind(
         "unbalanced_subsets", "",
@@ -139,7 +112,7 @@ KINDS = (
     Kind(
         "few_folds", "f",
         f"fewer than {FEW_FOLDS} folds: the error and the band of chance are themselves uncertain",
-        _few_folds,
+        lambda results, _: folds_used(results) < FEW_FOLDS,
     ),
 )  # fmt: skip
 
@@ -153,8 +126,8 @@ def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
     nowhere = xr.zeros_like(value, dtype=bool)
     bits = np.zeros(value.shape)
     for bit, kind in enumerate(KINDS):
-        found = nowhere | kind.find(results, group)
-        bits += found.transpose(*value.dims).values * 2**bit
+        holds = nowhere | kind.find(results, group)
+        bits += holds.transpose(*value.dims).values * 2**bit
     flags = value.copy(data=np.where(value.isnull(), np.nan, bits))
     flags.attrs = {
         "long_name": "why the value may mislead",
@@ -222,8 +195,8 @@ def lagging_sentence(results: xr.DataTree) -> list[str]:
 
 def warnings_of_the_run(results: xr.DataTree) -> list[str]:
     """What the provenance warns of, about the run as a whole."""
-    found = provenance_of(results).get("warnings", [])
-    return [str(text) for text in found] if isinstance(found, list) else []
+    texts = provenance_of(results).get("warnings", [])
+    return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
 def lagging_checkpoints(results: xr.DataTree) -> xr.DataArray:
@@ -242,10 +215,10 @@ def precision_reach(results: xr.DataTree) -> float:
     accuracy however low the loss is, until squares of gradients leave the range of the precision:
     ``sqrt(tiny)``. Of any other loss that is a difference of two numbers only ``eps`` is known.
     """
-    found = provenance_of(results)
-    numbers = np.finfo(str(found.get("precision") or "float32"))
-    own = str(found.get("loss", "")).partition("?")[0] in OWN_LOSSES
-    return float(np.sqrt(numbers.tiny) if own else (64 * numbers.eps) ** 2)
+    origin = provenance_of(results)
+    numbers = np.finfo(str(origin.get("precision") or "float32"))
+    accurate = str(origin.get("loss", "")).partition("?")[0] in OWN_LOSSES
+    return float(np.sqrt(numbers.tiny) if accurate else (64 * numbers.eps) ** 2)
 
 
 def folds_used(results: xr.DataTree) -> xr.DataArray:
@@ -266,12 +239,12 @@ def _places(where: xr.DataArray, network: xr.Dataset) -> str:
     measured = network["m_coherence"].notnull()
     parts: dict[str, list[str]] = {}
     for name in where["subset"].values.astype(str):
-        here = where.sel(subset=name).values
-        if here.all() or bool((here == measured.sel(subset=name).values).all()):
-            place = "every checkpoint" if len(here) > 1 else ""
+        holds = where.sel(subset=name).values
+        if holds.all() or bool((holds == measured.sel(subset=name).values).all()):
+            place = "every checkpoint" if len(holds) > 1 else ""
         else:
-            place = ("step " if known else "") + listed([str(n) for n in np.array(names)[here]], 6)
-        if here.any():
+            place = ("step " if known else "") + listed([str(n) for n in np.array(names)[holds]], 6)
+        if holds.any():
             parts.setdefault(place, []).append(name)
     return "; ".join(
         ", ".join(subsets) + (f" at {place}" if place else "") for place, subsets in parts.items()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "cells": cells_table, "side": cells_table,
     "memory": memory_table, "run": whole_run_table, "scaling": scaling_table,
 }  # fmt: skip
+OF_ALL: dict[str, Callable[[str], dict[str, Any]]] = {  # parts that are not of each model
+    "exactness": exactness,
+    "run": lambda device: whole_run(SAMPLE),
+    "scaling": lambda device: scaling(),
+}
+OF_A_MODEL: dict[str, Callable[[Workload, str, int], dict[str, Any]]] = {
+    "cell": lambda model, device, pairs: one_cell(model, pairs),
+    "series": lambda model, device, pairs: series(model, pairs),
+    "verification": lambda model, device, pairs: verification(model, pairs),
+    "cells": lambda model, device, pairs: whole_checkpoint(model, device),
+    "side": lambda model, device, pairs: whole_checkpoint(model, device, torch.get_num_threads()),
+    "memory": lambda model, device, pairs: beside_plain(device, model),
+}
 ON = {
     "cpu": [part for part in TABLES if part != "exactness"],  # which scripts/test has there
     "cuda": ["exactness", "speed", "cells", "memory"],
@@ -86,31 +100,16 @@ def _measured(
     part: str, device: str, models: list[Workload], ways: list[str], pairs: int
 ) -> Iterator[dict[str, Any]]:
     """The figures of one part, as they grow from model to model."""
-    found: dict[str, Any] = {}
-    if part == "exactness":
-        yield exactness(device)
-    elif part == "run":
-        yield whole_run(SAMPLE)
-    elif part == "scaling":
-        yield scaling()
-    else:
-        for model in models:
-            if part == "speed":
-                found[model.name] = compare(model, device, ways, pairs)
-            elif part == "memory":
-                found[model.name] = beside_plain(device, model)
-            elif part == "cell":
-                found[model.name] = one_cell(model, pairs)
-            elif part == "verification":
-                found[model.name] = verification(model, pairs)
-            elif part == "series":
-                found[model.name] = series(model, pairs)
-            else:
-                workers = torch.get_num_threads() if part == "side" else 1
-                found[model.name] = whole_checkpoint(model, device, workers)
-            if part != "speed":  # which tells each way as it is found
-                print(f"{model.name}: {found[model.name]}", flush=True)
-            yield found
+    if part in OF_ALL:
+        yield OF_ALL[part](device)
+        return
+    measure = OF_A_MODEL.get(part, partial(compare, ways))
+    figures: dict[str, Any] = {}
+    for model in models:
+        figures[model.name] = measure(model, device, pairs)
+        if part != "speed":  # which tells each way as it is found
+            print(f"{model.name}: {figures[model.name]}", flush=True)
+        yield figures
 
 
 def _save(part: str, figures: dict[str, Any], device: str) -> None:

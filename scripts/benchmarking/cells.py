@@ -9,13 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.gradients.engine import Engine
-from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.step.conditions import measuring, threads_restored
-from analyze.probes import ProbeSet
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import each_ratio, spread
+from scripts.benchmarking.prepared import prepared
 from scripts.benchmarking.series import side_by_side
 from scripts.benchmarking.workloads import Workload
 
@@ -35,7 +33,7 @@ def whole_checkpoint(workload: Workload, device: str, workers: int = 1) -> dict[
         workload: The model.
         device: Where.
         workers: So many checkpoints side by side, each on one thread; plain passes on all. With 1
-            the processes of a CPU share the batches of one checkpoint.
+            the threads of a CPU share the batches of one checkpoint.
     """
     with measuring(), threads_restored():
         return _compared(workload, device, workers)
@@ -49,11 +47,8 @@ def _compared(workload: Workload, device: str, workers: int) -> dict[str, Any]:
     many = replace(workload, batch=count)
     model, inputs, targets = many.make(torch.device("cpu"))
     names = [f"subset {n % SUBSETS}" for n in range(count)]
-    probes = ProbeSet(inputs.numpy(), targets.numpy(), subset=names)
-    engine = Engine(probes, build_loss("cross_entropy"), Settings(device, batch_norm="saved"))
-    if workers == 1:
-        engine.divide(model)
-    engine.prepare([copy.deepcopy(model)])
+    settings = Settings(device, batch_norm="saved")
+    engine = prepared(model, inputs, targets, settings, names, shared=workers == 1)
 
     def ours() -> None:
         engine.measure(copy.deepcopy(model))

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from analyze.gradients.calibrate.calibration import calibrate
 from analyze.gradients.losses import build_loss
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.step.batch import measure_batch
 
 
@@ -53,9 +54,11 @@ def ours(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
 
     def step() -> dict[str, Found]:
         result = measure_batch(replica, batch, targets, loss, plan)
-        of = result.of_examples()
-        pairs = zip(of.names, torch.from_numpy(of.squared_norms), strict=True)
-        return {name: Found(result.total(name), own) for name, own in pairs}
+        norms = torch.from_numpy(result.all_squared_norms)
+        return {
+            name: Found(result.total(name), own)
+            for name, own in zip(result.names, norms, strict=True)
+        }
 
     return step
 

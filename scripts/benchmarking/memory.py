@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from scripts.benchmarking.workloads import WORKLOADS, Workload
+from scripts.benchmarking.workloads import Workload, named
 
 # glibc gives freed memory back at once, so that what a process holds is what it uses.
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -58,9 +58,8 @@ def measure(device: str, workload: str, way: str) -> Peak | None:
     """In this process; see ``peak_bytes``."""
     from analyze.gradients.step.conditions import measuring
 
-    chosen = next(w for w in WORKLOADS[device] if w.name == workload)
     with measuring():
-        before, step = _begun(device, chosen, way)
+        before, step = _begun(device, named(device, workload), way)
         for _ in range(WARM):
             step()
         gc.collect()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 import torch
 
 from analyze.gradients.engine import Engine
-from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.step.conditions import measuring, threads_restored
-from analyze.probes import ProbeSet
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import each_ratio, spread
+from scripts.benchmarking.prepared import prepared
 from scripts.benchmarking.workloads import Workload
 
 CPU = torch.device("cpu")
@@ -48,10 +46,7 @@ def accumulating(workload: Workload) -> tuple[Engine, Callable[[], None]]:
     """A prepared engine, and its work on the batches of one cell."""
     model, inputs, targets = _all_probes(workload).make(CPU)
     settings = Settings("cpu", batch_norm="saved", folds=1, batch_size=workload.share)
-    probes = ProbeSet(inputs.numpy(), targets.numpy())
-    engine = Engine(probes, build_loss("cross_entropy"), settings)
-    engine.divide(model)
-    engine.prepare([copy.deepcopy(model)])
+    engine = prepared(model, inputs, targets, settings)
     replica = Replica(model, engine.device, engine.current.architecture.dtype)
 
     def work() -> None:

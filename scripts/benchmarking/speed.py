@@ -14,14 +14,14 @@ from scripts.benchmarking import memory
 from scripts.benchmarking.contenders import WAYS, Found, RefusedError, plain
 from scripts.benchmarking.errors import expected, in_double, worst_error
 from scripts.benchmarking.paired import each_ratio, spread
-from scripts.benchmarking.workloads import WORKLOADS, Workload
+from scripts.benchmarking.workloads import Workload, named
 
 # Ours is close to the plain step, where noise shows: on a CPU the same program gives ratios that
 # differ by some hundredths from process to process.
 OURS_PROCESSES = {"cpu": 5, "cuda": 1}
 
 
-def compare(workload: Workload, device: str, ways: list[str], pairs: int) -> dict[str, Any]:
+def compare(ways: list[str], workload: Workload, device: str, pairs: int) -> dict[str, Any]:
     """Every way on one model: ratio, memory as a ratio, worst error, or why it refuses."""
     exact = expected(*workload.make(torch.device(device)))
     plain_peak = memory.peak_bytes(device, workload.name, "plain")
@@ -63,7 +63,7 @@ def _ratio_of_ours(workload: str, device: str, pairs: int) -> dict[str, float]:
 
 
 def _pairs_of_ours(workload: str, device: str, pairs: int) -> list[float]:
-    chosen = next(w for w in WORKLOADS[device] if w.name == workload)
+    chosen = named(device, workload)
     there = torch.device(device)
     with measuring():
         step = WAYS["ours"](*chosen.make(there))

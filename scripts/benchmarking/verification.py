@@ -9,15 +9,13 @@ from unittest import mock
 
 import torch
 
-from analyze.gradients.engine import Engine
-from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.measurer import Measurer, Observed
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import threads_restored
-from analyze.probes import ProbeSet
 from scripts.benchmarking.paired import each_ratio, spread
+from scripts.benchmarking.prepared import prepared
 from scripts.benchmarking.workloads import Workload
 
 BATCHES = 32
@@ -33,11 +31,7 @@ def verification(workload: Workload, pairs: int) -> dict[str, Any]:
     model, inputs, targets = work.make(torch.device("cpu"))
     settings = Settings("cpu", batch_norm="saved", folds=1)
     with threads_restored():
-        engine = Engine(
-            ProbeSet(inputs.numpy(), targets.numpy()), build_loss("cross_entropy"), settings
-        )
-        engine.divide(model)
-        engine.prepare([copy.deepcopy(model)])
+        engine = prepared(model, inputs, targets, settings)
         verified = engine.measure(copy.deepcopy(model)).verified
 
         def unchecked(

@@ -42,7 +42,7 @@ def plain_passes(run: str, start_only: bool) -> None:
     """The gradient of the summed loss of every checkpoint, ``BATCH`` probes at a time."""
     import torch
 
-    from analyze.gradients.model.replica import Inputs
+    from analyze.gradients.model.inputs import Inputs
     from analyze.gradients.step.conditions import measuring
     from analyze.runs.job import Options, resolve
     from analyze.runs.loading import loaded_model

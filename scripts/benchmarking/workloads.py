@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torchvision
@@ -102,16 +103,10 @@ def _torchvision(name: str) -> Callable[[], nn.Module]:
     return lambda: getattr(torchvision.models, name)(num_classes=CLASSES)
 
 
-def _vit_tiny() -> nn.Module:
+def _timm(name: str) -> nn.Module:
     import timm
 
-    return timm.create_model("vit_tiny_patch16_224", num_classes=CLASSES)
-
-
-def _vit_base() -> nn.Module:
-    import timm
-
-    return timm.create_model("vit_base_patch16_224", num_classes=CLASSES)
+    return timm.create_model(name, num_classes=CLASSES)
 
 
 WORKLOADS = {
@@ -119,14 +114,19 @@ WORKLOADS = {
         Workload("ResNet-18", _torchvision("resnet18"), 32, share=28, image=64),
         Workload("ResNet-50", _torchvision("resnet50"), 32, share=28, image=64),
         Workload("MobileNet-v3-small", _torchvision("mobilenet_v3_small"), 32, share=24, image=64),
-        Workload("ViT-Tiny", _vit_tiny, 8, share=7, image=224),
+        Workload("ViT-Tiny", partial(_timm, "vit_tiny_patch16_224"), 8, share=7, image=224),
         Workload("GPT-2-like, 6 layers", lambda: Transformer(VOCABULARY, 384, 6, 6, 256), 8,
                  share=7, tokens=256),
     ],
     "cuda": [
         Workload("ResNet-50", _torchvision("resnet50"), 64, image=224),
-        Workload("ViT-B/16", _vit_base, 32, image=224),
+        Workload("ViT-B/16", partial(_timm, "vit_base_patch16_224"), 32, image=224),
         Workload("GPT-2-small-sized", lambda: Transformer(50257, 768, 12, 12, 512), 8,
                  tokens=512, vocabulary=50257),
     ],
 }  # fmt: skip
+
+
+def named(device: str, name: str) -> Workload:
+    """The workload of this name."""
+    return next(workload for workload in WORKLOADS[device] if workload.name == name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint, LeftOut, NoCheckpointsError
 from analyze.checkpoints.finding.duplicates import without_duplicates
-from analyze.checkpoints.finding.manifest import Entry, read_manifest
+from analyze.checkpoints.finding.manifest import read_manifest
 from analyze.checkpoints.finding.series import (
     in_order,
     one_kind_of_weights,
@@ -18,12 +18,12 @@ from analyze.checkpoints.finding.series import (
     with_steps_of_epochs,
 )
 from analyze.checkpoints.finding.tree import Tree, look_through
+from analyze.checkpoints.fitting.tensor_names import unused_rules
 from analyze.checkpoints.layouts.foreign import BY_ENDING
 from analyze.checkpoints.layouts.table import ENDINGS
 from analyze.checkpoints.naming.file_names import (
     WEAK_RULES,
-    NameNumbers,
-    numbers_by_pattern,
+    position_by_pattern,
     read_names,
 )
 from analyze.checkpoints.naming.training_position import TrainingPosition
@@ -66,9 +66,9 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: ReadingOptions = DEFA
             fix="give the directory that your trainer saved to: analyze scan RUN",
         )
     tree = look_through(run, exclude)
-    entries = {}
+    entries: dict[Path, TrainingPosition] = {}
     if reading.manifest is not None:
-        entries = {e.path: e for e in read_manifest(reading.manifest, tree.root)}
+        entries = read_manifest(reading.manifest, tree.root)
         tree = _listed_only(tree, entries)
     checkpoints, foreign = _examined(tree, entries, reading)
     checkpoints, growing = _without_growing(checkpoints)
@@ -81,7 +81,7 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: ReadingOptions = DEFA
     return Discovery(in_order(checkpoints), sorted(left_out, key=lambda file: file.name))
 
 
-def _listed_only(tree: Tree, entries: dict[Path, Entry]) -> Tree:
+def _listed_only(tree: Tree, entries: dict[Path, TrainingPosition]) -> Tree:
     """What the manifest lists; its word goes before that of the names."""
     names = {tree.name(path) for path in entries}
     left_out = [file for file in tree.left_out if file.name not in names]
@@ -93,7 +93,7 @@ def _listed_only(tree: Tree, entries: dict[Path, Entry]) -> Tree:
 
 
 def _examined(
-    tree: Tree, entries: dict[Path, Entry], reading: ReadingOptions
+    tree: Tree, entries: dict[Path, TrainingPosition], reading: ReadingOptions
 ) -> tuple[list[Checkpoint], list[LeftOut]]:
     checkpoints: dict[str, Checkpoint] = {}
     left_out = []
@@ -110,9 +110,11 @@ def _examined(
         if problem is None and (why := _why_none(content)):
             left_out.append(LeftOut(name, why))
             continue
-        entry = entries.get(path)
-        position = _resolved(name, content.position, named[name], entry, reading.step_regex)
-        checkpoints[name] = _checkpoint(name, path, content, position, problem)
+        by_user = [entries.get(path), position_by_pattern(name, reading.step_regex)]
+        position = _resolved([p for p in by_user if p], content.position, named[name])
+        checkpoint = _checkpoint(name, path, content, position, problem)
+        unused = unused_rules(tuple(content.names), tuple(reading.rename))
+        checkpoints[name] = replace(checkpoint, unused=unused)
     return list(checkpoints.values()), left_out
 
 
@@ -121,7 +123,7 @@ def _checkpoint(
     problem: CheckpointError | None,
 ) -> Checkpoint:  # fmt: skip
     return Checkpoint(
-        name, path, _known(position.step), _known(position.epoch), position.rule or "none",
+        name, path, _known(position.step), _known(position.epoch), position.step_rule or "none",
         content.format, content.weights_key, content.prefix, len(content.names), problem,
         _known(position.epochs_completed), _known(position.tokens), content.weights,
         content.both, position.kept_by, content.files, position.doubt, _known(position.order),
@@ -142,31 +144,24 @@ def _why_none(content: Content) -> str:
 
 
 def _resolved(
-    name: str, saved: TrainingPosition, named: NameNumbers, entry: Entry | None,
-    pattern: str | None,
-) -> TrainingPosition:  # fmt: skip
+    by_user: list[TrainingPosition], saved: TrainingPosition, named: TrainingPosition
+) -> TrainingPosition:
     """The first of manifest, pattern, what the checkpoint says, and its name, for each number."""
-    listed_as = entry or Entry(Path(name), None, None, None)
-    matched = numbers_by_pattern(name, pattern)
-    steps = [
-        ("manifest", listed_as.step),
-        ("--step-regex", matched.get("step")),
-        (saved.rule, saved.step),
-        (named.step_rule, named.step),
-    ]
-    rule, step = next(((r, number) for r, number in steps if number is not None), ("", None))
-    epoch = _first(listed_as.epoch, matched.get("epoch"), saved.epoch, named.epoch)
-    tokens = _first(listed_as.tokens, matched.get("tokens"), saved.tokens, named.tokens)
-    by_user = matched or entry is not None
+    sources = [*by_user, saved, named]
+    by_step = next((source for source in sources if source.step is not None), TrainingPosition())
+    epoch = next((source.epoch for source in sources if source.epoch is not None), None)
+    tokens = next((source.tokens for source in sources if source.tokens is not None), None)
     also = () if by_user else (*saved.also, *_in_name_only(named, saved))
-    doubt = named.doubt if step is None and epoch in (None, named.epoch) else ""
+    doubt = named.doubt if by_step.step is None and epoch in (None, named.epoch) else ""
     return replace(
-        saved, step=step, epoch=epoch, tokens=tokens, rule=rule, also=also, doubt=doubt,
-        order=named.order,
+        saved, step=by_step.step, step_rule=by_step.step_rule,
+        epoch=epoch, tokens=tokens, also=also, doubt=doubt, order=named.order,
     )  # fmt: skip
 
 
-def _in_name_only(named: NameNumbers, saved: TrainingPosition) -> Iterator[tuple[str, str, float]]:
+def _in_name_only(
+    named: TrainingPosition, saved: TrainingPosition
+) -> Iterator[tuple[str, str, float]]:
     """What the name says beside what was saved; a bare number may be the epoch."""
     epochs = () if saved.epoch is None else (saved.epoch, saved.epoch + 1)
     is_epoch = named.step_rule in WEAK_RULES and named.step in epochs
@@ -174,10 +169,6 @@ def _in_name_only(named: NameNumbers, saved: TrainingPosition) -> Iterator[tuple
         yield "step", named.step_rule, named.step
     if named.epoch is not None and saved.epoch is not None:
         yield "epoch", named.epoch_rule, named.epoch
-
-
-def _first(*numbers: float | None) -> float | None:
-    return next((number for number in numbers if number is not None), None)
 
 
 def _known(value: float | None) -> float:

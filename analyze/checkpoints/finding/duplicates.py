@@ -20,11 +20,12 @@ from analyze.checkpoints.reading import read_sample, read_weights
 from analyze.checkpoints.versions import PLAIN
 from analyze.errors import CheckpointError
 
+Read = Callable[[Path, ReadingOptions], dict[str, Any]]
 ALIAS = re.compile(r"(^|[/_.-])(last|latest|best|final|milestone|checkpoint\.pth)", re.IGNORECASE)
 
 
 def without_duplicates(
-    found: list[Checkpoint], reading: ReadingOptions
+    checkpoints: list[Checkpoint], reading: ReadingOptions
 ) -> tuple[list[Checkpoint], list[LeftOut]]:
     """Each checkpoint once; of several copies the one whose name says most stays.
 
@@ -37,17 +38,17 @@ def without_duplicates(
     kept = _Kept(reading)
     left_out: list[LeftOut] = []
     inodes: dict[tuple[int, int], str] = {}
-    for one in sorted(found, key=_preference):
-        inode = _inode(one.path)
+    for checkpoint in sorted(checkpoints, key=_preference):
+        name, inode = checkpoint.name, _inode(checkpoint.path)
         if inode in inodes:
-            left_out.append(LeftOut(one.name, f"the same file as {inodes[inode]}"))
+            left_out.append(LeftOut(name, f"the same file as {inodes[inode]}"))
             continue
-        same = [] if one.problem is not None else kept.equal_to(one)
-        if len(same) == 1 or (same and _known(one)):
-            left_out.append(LeftOut(one.name, f"the same weights as {same[0].name}"))
+        equal = kept.equal_to(checkpoint) if checkpoint.problem is None else []
+        if len(equal) == 1 or (equal and _unknown(checkpoint) < 2):
+            left_out.append(LeftOut(name, f"the same weights as {equal[0].name}"))
             continue
-        inodes[inode] = one.name
-        kept.add(one)
+        inodes[inode] = name
+        kept.add(checkpoint)
     return kept.checkpoints, left_out
 
 
@@ -58,70 +59,63 @@ class _Kept:
         self.checkpoints: list[Checkpoint] = []
         self._reading = reading
         self._by: dict[tuple[object, ...], list[Checkpoint]] = {}
-        self._samples: dict[str, str | None] = {}
-        self._wholes: dict[str, str | None] = {}
+        self._digests: dict[tuple[str, Read], str | None] = {}
         self._sampled = 0  # so many of the checkpoints are in _by with their samples
 
-    def add(self, one: Checkpoint) -> None:
+    def add(self, checkpoint: Checkpoint) -> None:
         """One that is no copy."""
-        self.checkpoints.append(one)
-        for kind, value in (("step", one.step), ("epoch", one.epoch)):
+        self.checkpoints.append(checkpoint)
+        for kind, value in (("step", checkpoint.step), ("epoch", checkpoint.epoch)):
             known = None if math.isnan(value) else value
-            self._by.setdefault((kind, known), []).append(one)
+            self._by.setdefault((kind, known), []).append(checkpoint)
 
-    def equal_to(self, one: Checkpoint) -> list[Checkpoint]:
-        """Those with the same weights, whose progress may be the same."""
+    def equal_to(self, checkpoint: Checkpoint) -> list[Checkpoint]:
+        """Those with the same weights, at what may be the same position."""
         rivals = [
-            o for o in self._near(one)
-            if o.problem is None and o.tensors == one.tensors and _same_progress(one, o)
+            rival for rival in self._near(checkpoint)
+            if rival.problem is None and rival.tensors == checkpoint.tensors
+            and _same_position(checkpoint, rival)
         ]  # fmt: skip
-        sample = self._sample(one) if rivals else None
-        rivals = [o for o in rivals if sample is not None and self._sample(o) == sample]
-        whole = self._whole(one) if rivals else None
-        return [o for o in rivals if whole is not None and self._whole(o) == whole]
+        for read in (read_sample, read_weights):
+            digest = self._digest(checkpoint, read) if rivals else None
+            rivals = [r for r in rivals if digest is not None and self._digest(r, read) == digest]
+        return rivals
 
-    def _near(self, one: Checkpoint) -> list[Checkpoint]:
+    def _near(self, checkpoint: Checkpoint) -> list[Checkpoint]:
         """Those that may be rivals, without a look at all."""
-        for kind, value in (("step", one.step), ("epoch", one.epoch)):
+        for kind, value in (("step", checkpoint.step), ("epoch", checkpoint.epoch)):
             if not math.isnan(value):
                 return [*self._by.get((kind, value), []), *self._by.get((kind, None), [])]
         for other in self.checkpoints[self._sampled :]:
-            key = (other.tensors, self._sample(other) if other.problem is None else None)
-            self._by.setdefault(key, []).append(other)
+            digest = self._digest(other, read_sample) if other.problem is None else None
+            self._by.setdefault((other.tensors, digest), []).append(other)
         self._sampled = len(self.checkpoints)
-        return self._by.get((one.tensors, self._sample(one)), [])
+        return self._by.get((checkpoint.tensors, self._digest(checkpoint, read_sample)), [])
 
-    def _sample(self, one: Checkpoint) -> str | None:
-        if one.name not in self._samples:
-            self._samples[one.name] = _digest(one, self._reading, read_sample)
-        return self._samples[one.name]
-
-    def _whole(self, one: Checkpoint) -> str | None:
-        if one.name not in self._wholes:
-            self._wholes[one.name] = _digest(one, self._reading, read_weights)
-        return self._wholes[one.name]
+    def _digest(self, checkpoint: Checkpoint, read: Read) -> str | None:
+        key = checkpoint.name, read
+        if key not in self._digests:
+            self._digests[key] = _digest(checkpoint, self._reading, read)
+        return self._digests[key]
 
 
-def _digest(
-    one: Checkpoint, reading: ReadingOptions, read: Callable[[Path, ReadingOptions], dict[str, Any]]
-) -> str | None:
+def _digest(checkpoint: Checkpoint, reading: ReadingOptions, read: Read) -> str | None:
     """Hash of all values and their names without the common prefix; None where there is none."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
-        values = read(one.path, reading)
+        values = read(checkpoint.path, reading)
     except CheckpointError:  # will be told when it is measured
         return None
-    for name in sorted(values):
-        value = values[name]
+    for name, value in sorted(values.items()):
         form = _tensor_form(value) if isinstance(value, Tensor) else _thing_form(value)
         if form is None:
             return None
         # Names are quoted: they could hold what looks like the next one.
-        found.update(f"{name.removeprefix(one.prefix)!r} {form}\n".encode())
+        digest.update(f"{name.removeprefix(checkpoint.prefix)!r} {form}\n".encode())
         if isinstance(value, Tensor):
             plain = value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-            found.update(plain.view(torch.uint8).numpy().data)
-    return found.hexdigest()
+            digest.update(plain.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _tensor_form(tensor: Tensor) -> str | None:
@@ -150,21 +144,22 @@ def _scalar_form(value: Any) -> str | None:
     return f"{type(value).__name__} {value!r}" if value is None or type(value) in PLAIN else None
 
 
-def _preference(one: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int, str], ...]]:
-    unknown = math.isnan(one.step) + math.isnan(one.epoch)
-    return unknown, bool(ALIAS.search(one.name)), natural_key(one.name)
+def _preference(checkpoint: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int, str], ...]]:
+    alias = bool(ALIAS.search(checkpoint.name))
+    return _unknown(checkpoint), alias, natural_key(checkpoint.name)
 
 
-def _known(one: Checkpoint) -> bool:
-    return not (math.isnan(one.step) and math.isnan(one.epoch))
+def _unknown(checkpoint: Checkpoint) -> int:
+    """How many of step and epoch are not known."""
+    return math.isnan(checkpoint.step) + math.isnan(checkpoint.epoch)
 
 
 def _inode(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
-def _same_progress(one: Checkpoint, other: Checkpoint) -> bool:
+def _same_position(a: Checkpoint, b: Checkpoint) -> bool:
     """Not at different steps, epochs or times, as far as they are known of both."""
-    pairs = ((one.step, other.step), (one.epoch, other.epoch), (one.order, other.order))
-    return all(math.isnan(a) or math.isnan(b) or a == b for a, b in pairs)
+    pairs = ((a.step, b.step), (a.epoch, b.epoch), (a.order, b.order))
+    return all(math.isnan(x) or math.isnan(y) or x == y for x, y in pairs)

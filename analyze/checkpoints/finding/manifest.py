@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from analyze.checkpoints.naming.numerals import number_in
+from analyze.checkpoints.naming.training_position import TrainingPosition
 from analyze.errors import InputError
 from analyze.files.links import real_path
 
 COLUMNS = ("checkpoint", "step", "epoch", "tokens")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One line; None where its cell is empty."""
-
-    path: Path
-    step: float | None
-    epoch: float | None
-    tokens: float | None
-
-
-def read_manifest(manifest: Path, root: Path) -> list[Entry]:
+def read_manifest(manifest: Path, root: Path) -> dict[Path, TrainingPosition]:
     """The checkpoints that a CSV file lists, by their paths relative to the run.
 
     Raises:
@@ -41,28 +33,36 @@ def read_manifest(manifest: Path, root: Path) -> list[Entry]:
         raise _broken(manifest, str(error)) from error
     if "checkpoint" not in columns or not set(columns) <= set(COLUMNS) or len(columns) < 2:
         raise _broken(manifest, f"the columns {', '.join(columns) or 'none'}")
-    entries = [_entry(manifest, k, line, root) for k, line in enumerate(lines, 2)]
-    if len({e.path for e in entries}) != len(entries) or not entries:
-        raise _broken(manifest, "a checkpoint twice" if entries else "no line below the header")
-    return entries
+    positions = dict(_line(manifest, k, line, root) for k, line in enumerate(lines, 2))
+    if len(positions) != len(lines) or not lines:
+        raise _broken(manifest, "a checkpoint twice" if lines else "no line below the header")
+    return positions
 
 
-def _entry(manifest: Path, line_number: int, line: dict[str, str | None], root: Path) -> Entry:
+def _line(
+    manifest: Path, line_number: int, line: dict[str, str | None], root: Path
+) -> tuple[Path, TrainingPosition]:
+    """The checkpoint of a line, and how far training was; cells may be empty."""
     place = f"line {line_number}"
     path = root / (line["checkpoint"] or "")
     if not path.exists() or not real_path(path).is_relative_to(real_path(root)):
         raise _broken(manifest, f"{place}: no {line['checkpoint']!r} in {root}")
-    numbers = {}
+    numbers: dict[str, Any] = {}
     for column in COLUMNS[1:]:
-        text = (line.get(column) or "").strip()
-        try:
-            numbers[column] = float(text) if text else None
-        except ValueError:
-            numbers[column] = math.nan
-        value = numbers[column]
-        if value is not None and not math.isfinite(value):
-            raise _broken(manifest, f"{place}: {column} {text!r}")
-    return Entry(path, numbers["step"], numbers["epoch"], numbers["tokens"])
+        if text := (line.get(column) or "").strip():
+            numbers[column] = _number(text)
+            if not math.isfinite(numbers[column]):
+                raise _broken(manifest, f"{place}: {column} {text!r}")
+    return path, TrainingPosition(step_rule="manifest", **numbers)
+
+
+def _number(text: str) -> float:
+    """As names have it, ``10k``, or as Python has it, ``-1e-3``; NaN for anything else."""
+    number = number_in(text)
+    try:
+        return float(text) if number is None else number
+    except ValueError:
+        return math.nan
 
 
 def _broken(manifest: Path, found: str, what: str = "the manifest is not understood") -> InputError:

@@ -26,7 +26,7 @@ RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])
 STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 
 
-def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
+def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
     """What speaks against one run, as the error that a measurement of all of them is; else None.
 
     Names of different folds or seeds; stages that count their steps anew; two checkpoints at one
@@ -35,31 +35,32 @@ def several_runs(found: Sequence[Checkpoint]) -> InputError | None:
     another directory goes on where the first one ended, and is one run.
     """
     series: dict[str, list[Checkpoint]] = {}
-    for one in found:
-        if one.problem is None:
-            series.setdefault(pattern(one), []).append(one)
-    runs = {run: own[0].name for own in series.values() if (run := _run_of(own[0]))}
+    for checkpoint in checkpoints:
+        if checkpoint.problem is None:
+            series.setdefault(pattern(checkpoint), []).append(checkpoint)
+    firsts = [members[0] for members in series.values()]
+    runs = {run: first.name for first in firsts if (run := _run_of(first))}
     if len(runs) > 1:
-        (first, here), (second, there), *_ = sorted(runs.items())
-        told = f"{' '.join(first)} in {here} and {' '.join(second)} in {there}"
-        return _mixed(told, series)
+        pairs = [f"{' '.join(run)} in {name}" for run, name in sorted(runs.items())[:2]]
+        return _mixed(" and ".join(pairs), series)
     for name, number in (("step", _step), ("epoch", _epoch), ("epoch", _epoch_beside_step)):
-        known = {p: [c for c in own if not math.isnan(number(c))] for p, own in series.items()}
+        known = {p: [c for c in members if not math.isnan(number(c))]
+                 for p, members in series.items()}  # fmt: skip
         for a, b in combinations(sorted(filter(known.get, known)), 2):
             clash = _clash(known[a], known[b], name, number)
             if clash and not (number is _epoch_beside_step and _goes_on(known[a], known[b])):
-                return _mixed(clash, {p: own for p, own in series.items() if known[p]})
+                return _mixed(clash, {p: series[p] for p in series if known[p]})
     return None
 
 
-def pattern(one: Checkpoint) -> str:
+def pattern(checkpoint: Checkpoint) -> str:
     """The glob that finds the series of a checkpoint: its directory, or one for each step.
 
     ``version_0/*`` of ``version_0/step_5.pt``; ``checkpoint-*/model.safetensors`` of
     ``checkpoint-500/model.safetensors``; ``fold0_epoch_*`` of ``fold0_epoch_1.pt``.
     """
-    *folders, file = PurePosixPath(one.name).parts
-    starred = [_starred(part, (one.step, one.epoch)) for part in folders]
+    *folders, file = PurePosixPath(checkpoint.name).parts
+    starred = [_starred(part, (checkpoint.step, checkpoint.epoch)) for part in folders]
     by_folder = any(a != glob.escape(b) for a, b in zip(starred, folders, strict=True))
     by_name = RUN.search(file) or STAGE.search(file)
     if by_name and not progress_spans(file):
@@ -67,9 +68,9 @@ def pattern(one: Checkpoint) -> str:
     return "/".join([*starred, _starred(file) if by_folder or by_name else "*"])
 
 
-def _run_of(one: Checkpoint) -> tuple[str, ...]:
+def _run_of(checkpoint: Checkpoint) -> tuple[str, ...]:
     """The folds and seeds in a name: ``fold 0``."""
-    return tuple(f"{word.lower()} {int(number)}" for word, number in RUN.findall(one.name))
+    return tuple(f"{word.lower()} {int(number)}" for word, number in RUN.findall(checkpoint.name))
 
 
 def _starred_numbers(file: str) -> str:
@@ -100,16 +101,16 @@ def _with_stars(part: str, spans: Sequence[tuple[int, int]]) -> str:
     return re.sub(r"\*+", "*", text + glob.escape(part[end:]))
 
 
-def _step(one: Checkpoint) -> float:
-    return one.step
+def _step(checkpoint: Checkpoint) -> float:
+    return checkpoint.step
 
 
-def _epoch(one: Checkpoint) -> float:
-    return one.epoch if math.isnan(one.step) else math.nan
+def _epoch(checkpoint: Checkpoint) -> float:
+    return checkpoint.epoch if math.isnan(checkpoint.step) else math.nan
 
 
-def _epoch_beside_step(one: Checkpoint) -> float:
-    return math.nan if math.isnan(one.step) else one.epoch
+def _epoch_beside_step(checkpoint: Checkpoint) -> float:
+    return math.nan if math.isnan(checkpoint.step) else checkpoint.epoch
 
 
 def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
@@ -119,24 +120,29 @@ def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
 
 
 def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) -> str:
-    """Where two series are at the same time; a single checkpoint may be one of the other's."""
-    first, second = ({number(c): c.name for c in own} for own in (a, b))
+    """Where two series are at the same time; one checkpoint in ``best/`` may be the other's."""
+    first, second = ({number(c): c.name for c in members} for members in (a, b))
     if shared := sorted(first.keys() & second.keys()):
         return f"{name} {shared[0]:.15g} in {first[shared[0]]} and in {second[shared[0]]}"
     overlap = min(first) < max(second) and min(second) < max(first)
-    alone = min(len(first), len(second)) < 2
+    alone = min(len(first), len(second)) < 2 and _unnumbered(a[0]) != _unnumbered(b[0])
     if not _begins_again(a, b, number) and (alone or not overlap):
         return ""
     ranges = [
-        f"{name}s {min(n):.15g} to {max(n):.15g} in {_place(own[0])}"
-        for n, own in ((first, a), (second, b))
+        f"{name}s {min(n):.15g} to {max(n):.15g} in {_place(members[0])}"
+        for n, members in ((first, a), (second, b))
     ]
     return " and ".join(ranges)
 
 
+def _unnumbered(checkpoint: Checkpoint) -> str:
+    """The folder of a series without numbers: ``version_1`` is a run as ``version_2`` is."""
+    return re.sub(r"\d+", "#", str(PurePosixPath(pattern(checkpoint)).parent))
+
+
 def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:
     """Whether the later stage of a training has earlier steps: they are counted anew in it."""
-    stages = [STAGE.findall(own[0].name) for own in (a, b)]
+    stages = [STAGE.findall(members[0].name) for members in (a, b)]
     if [word for word, _ in stages[0]] != [word for word, _ in stages[1]]:
         return False
     order = [[int(digits) for _, digits in stage] for stage in stages]
@@ -144,10 +150,10 @@ def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> b
     return order[0] != order[1] and max(map(number, before)) > min(map(number, after))
 
 
-def _place(one: Checkpoint) -> str:
+def _place(checkpoint: Checkpoint) -> str:
     """Where the series of a checkpoint is: its folder, or the names of its files."""
-    folder = str(PurePosixPath(one.name).parent)
-    return pattern(one) if folder == "." else folder
+    folder = str(PurePosixPath(checkpoint.name).parent)
+    return pattern(checkpoint) if folder == "." else folder
 
 
 def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
@@ -162,9 +168,9 @@ def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
 
 def _glob(pattern: str, series: Mapping[str, list[Checkpoint]]) -> str:
     """A glob of this series alone; the star of files beside folders would take these as well."""
-    own = {c.name for c in series[pattern]}
+    members = {c.name for c in series[pattern]}
     names = [c.name for others in series.values() for c in others]
-    begin = glob.escape(os.path.commonprefix(sorted(own)))  # noqa: RUF071 - characters are meant
+    begin = glob.escape(os.path.commonprefix(sorted(members)))  # noqa: RUF071 - characters are meant
     fitting = (g for g in (pattern, f"{begin}*")
-               if {n for n in names if fnmatch.fnmatchcase(n, g)} == own)  # fmt: skip
+               if {n for n in names if fnmatch.fnmatchcase(n, g)} == members)  # fmt: skip
     return next(fitting, "")

@@ -13,8 +13,7 @@ from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.naming.file_names import (
     LAST_INTEGER_RULE,
     WEAK_RULES,
-    alike,
-    folders_of,
+    counted_anew,
     natural_key,
     read_names,
 )
@@ -25,62 +24,54 @@ CONTENT = "content "  # begins the rules by which a step was saved
 FEW = 10  # timm keeps this many, the best ones
 
 
-def with_epochs_recognised(found: list[Checkpoint]) -> list[Checkpoint]:
+def with_epochs_recognised(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """A number in the names that follows the epoch, or never changes, is no step.
 
     timm's ``checkpoint-12`` and torchvision's ``model_12`` count epochs; ``resnet18_last`` counts
     nothing. Decided for the whole series: one name alone could agree by chance.
     """
-    weak = [c for c in found if c.step_rule in WEAK_RULES and c.problem is None]
+    weak = [c for c in checkpoints if c.step_rule in WEAK_RULES and c.problem is None]
     offsets = {c.step - c.epoch for c in weak}  # NaN where there is no epoch
-    if offsets and offsets <= {0.0, 1.0}:
-        return [replace(c, step=NAN, step_rule="none") if c in weak else c for c in found]
     last = [c for c in weak if c.step_rule == LAST_INTEGER_RULE]
-    if len(last) > 1 and len({c.step for c in last}) == 1:
-        return [replace(c, step=NAN, step_rule="none") if c in last else c for c in found]
-    return found
+    never_changes = len(last) > 1 and len({c.step for c in last}) == 1
+    no_step = weak if offsets and offsets <= {0.0, 1.0} else last if never_changes else []
+    return [replace(c, step=NAN, step_rule="none") if c in no_step else c for c in checkpoints]
 
 
-def with_steps_of_epochs(found: list[Checkpoint]) -> list[Checkpoint]:
+def with_steps_of_epochs(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """Saved steps that begin again in every epoch, or never change, are none of the run.
 
     They order the checkpoints of an epoch, as those in names do.
     """
-    both = {c.name: c for c in found if c.problem is None and c.step_rule.startswith(CONTENT)
+    both = {c.name: c for c in checkpoints if c.problem is None and c.step_rule.startswith(CONTENT)
             and not (math.isnan(c.step) or math.isnan(c.epoch))}  # fmt: skip
-    result = {c.name: c for c in found}
-    for names in alike({name: folders_of(name) for name in both}):
-        pairs = sorted((both[name].step, both[name].epoch) for name in names)
-        epochs = [epoch for _, epoch in pairs]
-        same = len({step for step, _ in pairs}) == 1 and len(set(epochs)) > 1
-        if not same and epochs == sorted(epochs):
-            continue
-        for name in names:
-            c = both[name]
-            doubt = f"{c.step_rule} {c.step:.15g} is counted anew in every epoch"
-            also = tuple(one for one in c.also if one[0] != "step")
-            result[name] = replace(
-                c, step=NAN, step_rule="none", order=c.step, doubt=doubt, also=also
-            )
-    return [result[c.name] for c in found]
+    groups = counted_anew({n: (c.step, c.epoch) for n, c in both.items()}, constant=True)
+    anew = {name for names in groups for name in names}
+    return [_without_step(c) if c.name in anew else c for c in checkpoints]
 
 
-def one_kind_of_weights(found: list[Checkpoint], reading: ReadingOptions) -> list[Checkpoint]:
+def _without_step(c: Checkpoint) -> Checkpoint:
+    doubt = f"{c.step_rule} {c.step:.15g} is counted anew in every epoch"
+    also = tuple(other for other in c.also if other[0] != "step")
+    return replace(c, step=NAN, step_rule="none", order=c.step, doubt=doubt, also=also)
+
+
+def one_kind_of_weights(checkpoints: list[Checkpoint], reading: ReadingOptions) -> list[Checkpoint]:
     """Unless the user chose, averaged weights are no part of a series of trained ones."""
-    kinds = {c.weights for c in found if c.problem is None}
+    kinds = {c.weights for c in checkpoints if c.problem is None}
     if reading.weights is not None or len(kinds) < 2:
-        return found
-    return [replace(c, problem=_averaged(c)) if c.weights == "ema" else c for c in found]
+        return checkpoints
+    return [replace(c, problem=_averaged(c)) if c.weights == "ema" else c for c in checkpoints]
 
 
-def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
+def in_order(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """By step, or by epoch where only epochs are known; those without one last.
 
     The latter stand in the order of the times in their names where all have one, else by age. What
     cannot be read may have neither; it stands first then, so that it is seen.
     """
-    number = _progress(found)
-    timed = _timed([c for c in found if c.problem is None and math.isnan(number(c))])
+    number = _progress(checkpoints)
+    timed = _timed([c for c in checkpoints if c.problem is None and math.isnan(number(c))])
 
     def key(c: Checkpoint) -> tuple[object, ...]:
         if not math.isnan(number(c)):
@@ -90,33 +81,32 @@ def in_order(found: list[Checkpoint]) -> list[Checkpoint]:
         order = c.order if unknown and timed else 0.0
         return unknown, 0.0, order, _changed(c.path) if unknown else 0, natural_key(c.name)
 
-    return sorted(found, key=key)
+    return sorted(checkpoints, key=key)
 
 
-def in_order_with_deleted(found: list[Checkpoint]) -> list[Checkpoint]:
+def in_order_with_deleted(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """``in_order``, where some are deleted: only their names still say what orders equal ones."""
-    named = read_names([c.name for c in found])
-    orders = {name: NAN if one.order is None else one.order for name, one in named.items()}
-    known = [c if math.isnan(orders[c.name]) else replace(c, order=orders[c.name]) for c in found]
-    return in_order(known)
+    named = read_names([c.name for c in checkpoints])
+    orders = ((c, named[c.name].order) for c in checkpoints)
+    return in_order([c if order is None else replace(c, order=order) for c, order in orders])
 
 
-def remarks(found: list[Checkpoint]) -> list[str]:
+def remarks(checkpoints: list[Checkpoint]) -> list[str]:
     """What a reader of the figures should know: one checkpoint only, gaps, the choice made."""
-    readable = [c for c in found if c.problem is None]
+    readable = [c for c in checkpoints if c.problem is None]
     rules = (
         _single, _unordered, _doubtful, _read_differently, _chosen_by_metric, _gaps, _same_step,
-        _averages,
+        _averages, _unused,
     )  # fmt: skip
     return [text for rule in rules if (text := rule(readable))]
 
 
-def _progress(found: list[Checkpoint]) -> Callable[[Checkpoint], float]:
+def _progress(checkpoints: list[Checkpoint]) -> Callable[[Checkpoint], float]:
     """The number to order by: the epoch where it is known of more than the step is.
 
     Tokens, where nothing but them is known of all.
     """
-    good = [c for c in found if c.problem is None]
+    good = [c for c in checkpoints if c.problem is None]
     known = [c for c in good if not (math.isnan(c.step) and math.isnan(c.epoch))]
     if not known and good and not any(math.isnan(c.tokens) for c in good):
         return lambda c: c.tokens
@@ -138,8 +128,8 @@ def _changed(path: Path) -> int:
         return 0
 
 
-def _single(found: list[Checkpoint]) -> str:
-    if len(found) != 1:
+def _single(checkpoints: list[Checkpoint]) -> str:
+    if len(checkpoints) != 1:
         return ""
     return (
         "only one checkpoint: nothing can be said about the course of training; Lightning keeps "
@@ -147,10 +137,10 @@ def _single(found: list[Checkpoint]) -> str:
     )
 
 
-def _unordered(found: list[Checkpoint]) -> str:
-    number = _progress(found)
-    unknown = [c for c in found if math.isnan(number(c))]
-    if not unknown or len(found) == 1:
+def _unordered(checkpoints: list[Checkpoint]) -> str:
+    number = _progress(checkpoints)
+    unknown = [c for c in checkpoints if math.isnan(number(c))]
+    if not unknown or len(checkpoints) == 1:
         return ""
     order = "of the times in their names" if _timed(unknown) else "in which the files were changed"
     return (
@@ -159,9 +149,9 @@ def _unordered(found: list[Checkpoint]) -> str:
     )
 
 
-def _doubtful(found: list[Checkpoint]) -> str:
+def _doubtful(checkpoints: list[Checkpoint]) -> str:
     """Numbers in names that could not be read for sure."""
-    doubts = [f"{c.name} ({c.doubt})" for c in found if c.doubt and math.isnan(c.step)]
+    doubts = [f"{c.name} ({c.doubt})" for c in checkpoints if c.doubt and math.isnan(c.step)]
     if not doubts:
         return ""
     return (
@@ -170,11 +160,11 @@ def _doubtful(found: list[Checkpoint]) -> str:
     )
 
 
-def _read_differently(found: list[Checkpoint]) -> str:
+def _read_differently(checkpoints: list[Checkpoint]) -> str:
     """Steps and epochs that two rules read differently, and not only by counting from one."""
-    told = []
-    for kind, other in dict.fromkeys((kind, rule) for c in found for kind, rule, _ in c.also):
-        pairs = [(float(getattr(c, kind)), n, c) for c in found for k, r, n in c.also
+    differing = []
+    for kind, other in dict.fromkeys((kind, rule) for c in checkpoints for kind, rule, _ in c.also):
+        pairs = [(float(getattr(c, kind)), n, c) for c in checkpoints for k, r, n in c.also
                  if (k, r) == (kind, other)]  # fmt: skip
         if {n - taken for taken, n, _ in pairs} in ({0.0}, {1.0}, {-1.0}):
             continue
@@ -183,18 +173,18 @@ def _read_differently(found: list[Checkpoint]) -> str:
             continue  # counted in another unit
         taken, n, c = next(pair for pair in pairs if pair[0] != pair[1])
         by = c.step_rule if kind == "step" else "what was saved"
-        told.append(f"{c.name} ({kind} {taken:.15g} by {by}, {n:.15g} by {other})")
-    if not told:
+        differing.append(f"{c.name} ({kind} {taken:.15g} by {by}, {n:.15g} by {other})")
+    if not differing:
         return ""
     return (
-        f"two rules read different numbers in {listed(told, 3)}: the first is taken; --manifest "
-        "FILE.csv or --step-regex takes another"
+        f"two rules read different numbers in {listed(differing, 3)}: the first is taken; "
+        "--manifest FILE.csv or --step-regex takes another"
     )
 
 
-def _chosen_by_metric(found: list[Checkpoint]) -> str:
-    by = {c.kept_by for c in found if c.kept_by}
-    if not by or len(found) > FEW:
+def _chosen_by_metric(checkpoints: list[Checkpoint]) -> str:
+    by = {c.kept_by for c in checkpoints if c.kept_by}
+    if not by or len(checkpoints) > FEW:
         return ""
     return (
         f"these may be the checkpoints that were best by {listed(sorted(by), 2)}, not evenly "
@@ -202,12 +192,12 @@ def _chosen_by_metric(found: list[Checkpoint]) -> str:
     )
 
 
-def _gaps(found: list[Checkpoint]) -> str:
+def _gaps(checkpoints: list[Checkpoint]) -> str:
     """A regular series with some missing; series spaced otherwise (by powers of two) have none."""
-    steps = [c.step for c in found]
+    steps = [c.step for c in checkpoints]
     name = "step"
     if any(map(math.isnan, steps)):
-        steps, name = [c.epoch for c in found], "epoch"
+        steps, name = [c.epoch for c in checkpoints], "epoch"
     steps = sorted(set(steps))
     if any(map(math.isnan, steps)) or len(steps) < 4:
         return ""
@@ -220,10 +210,10 @@ def _gaps(found: list[Checkpoint]) -> str:
     return f"gaps between {name} {listed(between, 3)}: the others are {usual:.15g} apart"
 
 
-def _same_step(found: list[Checkpoint]) -> str:
+def _same_step(checkpoints: list[Checkpoint]) -> str:
     """Different weights at one step, or at one epoch where no step is known."""
     places: dict[tuple[str, float, str], list[str]] = {}
-    for c in found:
+    for c in checkpoints:
         name, number = ("epoch", c.epoch) if math.isnan(c.step) else ("step", c.step)
         if not math.isnan(number) and (name == "step" or math.isnan(c.order)):
             place = (name, number, str(PurePosixPath(c.name).parent))
@@ -236,12 +226,20 @@ def _same_step(found: list[Checkpoint]) -> str:
     return f"different weights at one {twice[0][0]}: {where}; two runs may be mixed"
 
 
-def _averages(found: list[Checkpoint]) -> str:
-    if any(c.both and c.weights == "model" for c in found):
+def _averages(checkpoints: list[Checkpoint]) -> str:
+    if any(c.both and c.weights == "model" for c in checkpoints):
         return "averaged (EMA) weights are there as well; the trained ones are taken: --weights ema"
-    if any(c.weights == "ema" for c in found):
+    if any(c.weights == "ema" for c in checkpoints):
         return "these are averaged (EMA) weights, not those that the optimizer stepped from"
     return ""
+
+
+def _unused(checkpoints: list[Checkpoint]) -> str:
+    unused = frozenset.intersection(*(c.unused for c in checkpoints)) if checkpoints else ()
+    if not unused:
+        return ""
+    rules = " ".join(f"--rename {rule}" for rule in sorted(unused))
+    return f"{rules} changes no name: no checkpoint has such tensors"
 
 
 def _averaged(checkpoint: Checkpoint) -> RefusedError:

@@ -41,16 +41,14 @@ def name_of(path: Path, root: Path) -> str:
 
 def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
     """Every file below a directory, or the one file; links are not followed out of the run."""
-    root = run if run.is_dir() else run.parent
-    tree = Tree(root, [], [])
     if not run.is_dir():
-        tree.candidates.append(run)
-        return tree
-    left_out = {real_path(path) for path in exclude}
+        return Tree(run.parent, [run], [])
+    tree = Tree(run, [], [])
+    excluded = {real_path(path) for path in exclude}
     entries = list(_entries(run))
-    own = {real_path(path) for path, why in entries if not (why or path.is_symlink())}
+    inside = {real_path(path) for path, why in entries if not (why or path.is_symlink())}
     for path, by_name in entries:
-        why = "the probe file" if real_path(path) in left_out else _why_no_link(path, root, own)
+        why = "the probe file" if real_path(path) in excluded else _why_no_link(path, run, inside)
         if why := why or by_name:
             tree.left_out.append(LeftOut(tree.name(path), why))
         else:
@@ -86,7 +84,7 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
             yield folder / name, part or why_no_weights(name)
 
 
-def _why_no_link(path: Path, root: Path, own: set[Path]) -> str:
+def _why_no_link(path: Path, root: Path, inside: set[Path]) -> str:
     """Why a link, or what is no file, is left alone; empty for files and for directories.
 
     A link into the run to what is itself a candidate adds nothing. One to a file that nobody would
@@ -99,6 +97,6 @@ def _why_no_link(path: Path, root: Path, own: set[Path]) -> str:
         return f"a link out of the run's directory, to {as_text(place)}"
     if not place.exists():
         return "a link to nothing"
-    if place.is_file() and own.isdisjoint((place, *place.parents)):
+    if place.is_file() and inside.isdisjoint((place, *place.parents)):
         return ""
     return f"a link to {name_of(place, real_path(root))}"

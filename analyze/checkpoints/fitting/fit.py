@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from analyze.checkpoints.fitting.tensor_names import (
     prefixes_of,
     renamed,
     stripped,
+    unused_rules,
     unwrapped,
 )
 from analyze.checkpoints.plain import oddity
@@ -114,6 +116,9 @@ class _Fitting:
             versions = own_versions(self.model)
         other = {k: kind for k, t in saved.items() if (kind := _other_kind(t, wanted.get(k)))}
         _check_plain(other, self.name)
+        every = {*self.weights, *names, *saved, *wanted}
+        unused = [f"--rename {rule}" for rule in unused_rules(tuple(self.weights), tuple(rename))]
+        unused += [f"--ignore '{glob}'" for glob in ignore if not fnmatch.filter(every, glob)]
         infinite = {key for key, value in wanted.items() if _infinite_buffer(value)}
 
         def judged(outcome: Outcome) -> Outcome:
@@ -122,7 +127,7 @@ class _Fitting:
 
         versions = decided_versions(self.model, saved, versions, self.name, judged)
         return Attempt(
-            prefix, saved, wanted, infinite, judged(filled(self.model, saved, versions)),
+            prefix, unused, saved, wanted, infinite, judged(filled(self.model, saved, versions)),
             lambda more, less: self.helped([*rename, *more], [*ignore, *less]), self.resized,
         )  # fmt: skip
 
@@ -131,23 +136,23 @@ class _Fitting:
         return [key for key in self.weights if not any_matches(key, ignore)]
 
     def _named(
-        self, own: Mapping[str, Any], rename: Sequence[str], ignore: Sequence[str]
+        self, wanted: Mapping[str, Any], rename: Sequence[str], ignore: Sequence[str]
     ) -> tuple[str, dict[str, str]]:
         """The prefix that is taken off, and the names by those of the model."""
         if rename and (both := colliding(self._meant(ignore), rename)):
             raise _one_name(both, rename, self.name)
         names = renamed({key: key for key in self.weights}, rename)
         meant = [key for key in names if not any_matches(key, ignore)]
-        prefixes, matches = prefixes_of(meant, own)
+        prefixes, matches = prefixes_of(meant, wanted)
         if not matches:
-            prefixes, matches = prefixes_of(names, own)
+            prefixes, matches = prefixes_of(names, wanted)
         prefix = prefixes[0] if len(prefixes) == 1 else ""
-        if len(prefixes) > 1 and 2 * matches >= len(own):
+        if len(prefixes) > 1 and 2 * matches >= len(wanted):
             raise two_parts(prefixes, list(names), self.name, self.model_name)
-        if self.convert is not None and 2 * matches < len(own):
+        if self.convert is not None and 2 * matches < len(wanted):
             prefix = ""  # names of before may end as some of today's
-        names = renamed(stripped(names, own, prefix), rename, own)
-        return prefix, unwrapped(names, own)
+        names = renamed(stripped(names, wanted, prefix), rename, wanted)
+        return prefix, unwrapped(names, wanted)
 
 
 def _one_name(both: tuple[str, str], rename: Sequence[str], name: str) -> CheckpointError:
@@ -161,21 +166,20 @@ def _one_name(both: tuple[str, str], rename: Sequence[str], name: str) -> Checkp
 
 
 def _without_ignored(
-    found: Mapping[str, Any], own: Mapping[str, Any], ignore: Sequence[str]
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], ignore: Sequence[str]
 ) -> dict[str, Any]:
     """Without what the user wants left out; parameters of the model stay, whatever is wanted."""
     return {
         key: value
-        for key, value in found.items()
+        for key, value in saved.items()
         if not any_matches(key, ignore)
-        or (key in own and not (as_built(key, own[key]) and _other_shape(value, own[key])))
+        or (key in wanted and not (as_built(key, wanted[key]) and _misshapen(value, wanted[key])))
     }
 
 
-def _other_shape(value: Any, own: Any) -> bool:
-    if not (isinstance(value, Tensor) and isinstance(own, Tensor)) or is_lazy(own):
-        return False
-    return value.shape != own.shape
+def _misshapen(value: Any, wanted: Any) -> bool:
+    both = isinstance(value, Tensor) and isinstance(wanted, Tensor) and not is_lazy(wanted)
+    return both and value.shape != wanted.shape
 
 
 def _check_plain(odd: Mapping[str, str], name: str) -> None:
@@ -201,16 +205,16 @@ def _check_finite(bad: list[str], name: str) -> None:
 
 
 def _check_ties(
-    found: Mapping[str, Any], own: Mapping[str, Any], name: str, model_name: str
+    saved: Mapping[str, Any], wanted: Mapping[str, Any], name: str, model_name: str
 ) -> None:
     """What is one parameter in the model has one value: else the last one loaded would win."""
     first: dict[int, str] = {}
-    for key in found:
-        if not (key in own and isinstance(found[key], Tensor) and isinstance(own[key], Tensor)):
+    for key, value in saved.items():
+        if not (isinstance(value, Tensor) and isinstance(wanted.get(key), Tensor)):
             continue
-        other = first.setdefault(id(own[key]), key)
-        same = found[key].shape == found[other].shape
-        if other != key and not (same and torch.equal(found[key], found[other])):
+        other = first.setdefault(id(wanted[key]), key)
+        same_shape = value.shape == saved[other].shape
+        if other != key and not (same_shape and torch.equal(value, saved[other])):
             raise CheckpointError(
                 "the checkpoint has two values for one parameter of the model",
                 found=f"{other} and {key} differ in {name}",
@@ -223,11 +227,11 @@ def _odd(value: Any) -> str:
     return oddity(value) if isinstance(value, Tensor) else ""
 
 
-def _other_kind(value: Any, own: Any) -> str:
+def _other_kind(value: Any, wanted: Any) -> str:
     """The type of numbers where the model has floating point or complex ones, and these are not."""
-    if not (isinstance(value, Tensor) and isinstance(own, Tensor)):
+    if not (isinstance(value, Tensor) and isinstance(wanted, Tensor)):
         return ""
-    kinds = [(t.is_floating_point(), t.is_complex()) for t in (value, own)]
+    kinds = [(t.is_floating_point(), t.is_complex()) for t in (value, wanted)]
     return "" if kinds[0] == kinds[1] or not any(kinds[1]) else str(value.dtype)
 
 

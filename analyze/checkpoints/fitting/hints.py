@@ -16,6 +16,7 @@ from torch import Tensor
 from analyze.checkpoints.fitting.filling import Outcome
 from analyze.checkpoints.fitting.globs import DEEPEST, globs_for
 from analyze.checkpoints.fitting.mismatch import Attempt, as_built, shape_of
+from analyze.checkpoints.versions import is_extra_state
 from analyze.errors import listed
 
 SYNONYMS = {  # of the last part of a name; TensorFlow's and Flax's, and those of old BERTs
@@ -75,7 +76,7 @@ class Proposal:
 
 def hint(attempt: Attempt) -> str:
     """The first proposal that helps, told after ``--model SPEC``; empty where none does."""
-    if certain := _utility(attempt) or _head(attempt):
+    if certain := _utility(attempt) or _head(attempt) or _extra_state(attempt):
         return certain
     for rule in RULES:
         for proposal in rule(attempt):
@@ -128,6 +129,17 @@ def _head(m: Attempt) -> str:
         shape_of(other.get(key)) == shape_of(value) for key, value in m.saved.items()
     )
     return f" (it has another number of classes: --model '{spec}')" if fits else ""
+
+
+def _extra_state(m: Attempt) -> str:
+    """What modules save beside their tensors; with another one they may compute otherwise."""
+    lacking = [key for key in m.outcome.missing if is_extra_state(key)]
+    if not lacking or len(lacking) < len(m.outcome.amiss) or m.outcome.unknown:
+        return ""
+    return (
+        f" (the checkpoint lacks what modules save beside their tensors, {listed(lacking, 3)}: "
+        "keep it by torch.save(model.state_dict(), path))"
+    )
 
 
 def _parts_of(name: str, endings: Iterable[str]) -> set[str]:
@@ -289,7 +301,7 @@ def _may_be(old: str, new: str, inner: Inner) -> bool:
 def _missing_buffers(m: Attempt) -> Iterator[Proposal]:
     """Buffers of the model that the checkpoint lacks, or has in another shape."""
     amiss = m.outcome.amiss
-    built = {key for key, value in m.wanted.items() if as_built(key, value)}
+    built = {k for k, value in m.wanted.items() if as_built(k, value) and not is_extra_state(k)}
     if amiss and not m.outcome.unknown and built.issuperset(amiss):
         kept = [key for key in m.wanted if key not in amiss]
         yield from _left_out("; if these buffers are as the model builds them: {}", amiss, kept)

@@ -19,6 +19,7 @@ class Attempt:
 
     Args:
         prefix: What was taken off the names.
+        unused: Options of the user's that match no name: ``--ignore 'loss.*'``.
         saved: What the checkpoint holds, by the model's names as far as they are known.
         wanted: What the model holds.
         infinite: Buffers of the model that were not finite before: masks.
@@ -29,6 +30,7 @@ class Attempt:
     """
 
     prefix: str
+    unused: list[str]
     saved: Mapping[str, Any]
     wanted: Mapping[str, Any]
     infinite: set[str]
@@ -51,6 +53,8 @@ def misfit(attempt: Attempt, name: str, model_name: str, hint: str) -> Checkpoin
         expected.append(f"{len(amiss.missing)} of them missing: {_shaped(wanted, amiss.missing)}")
     if amiss.said:
         found.append(f"the model's loading says: {listed(amiss.said, 3)}")
+    if attempt.unused:
+        found.append(f"no name that {listed(attempt.unused, 3)} matches")
     return CheckpointError(
         "the checkpoint does not fit the model",
         found=", ".join(found),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TypeVar
 
 from analyze.checkpoints.state import COUNTERS
@@ -17,47 +18,47 @@ DEEPEST = 64  # modules inside one another whose versions are followed
 T = TypeVar("T")
 
 
-def prefixes_of(weights: Iterable[str], own: Collection[str]) -> tuple[list[str], int]:
+def prefixes_of(weights: Iterable[str], wanted: Collection[str]) -> tuple[list[str], int]:
     """The prefixes whose removal makes most names those of the model, and how many.
 
     None, where that does as well as any.
     """
-    longest = max(map(len, own), default=0)
+    longest = max(map(len, wanted), default=0)
     counts = {"": 0}
     for key in weights:
-        counts[""] += key in own
+        counts[""] += key in wanted
         place = max(0, len(key) - longest - 1)  # a prefix that is shorter leaves too much
         while (place := key.find(".", place) + 1) > 0:
-            if key[place:] in own:
+            if key[place:] in wanted:
                 counts[key[:place]] = counts.get(key[:place], 0) + 1
     most = max(counts.values())
     best = sorted(prefix for prefix, count in counts.items() if count == most)
     return ([""] if "" in best else best), most
 
 
-def stripped(weights: Mapping[str, T], own: Mapping[str, object], prefix: str) -> dict[str, T]:
+def stripped(weights: Mapping[str, T], wanted: Mapping[str, object], prefix: str) -> dict[str, T]:
     """The tensors without the prefix; a name that would hide another one keeps it."""
     short = {key: key.removeprefix(prefix) for key in weights}
     return {
         key if short[key] in weights else short[key]: tensor
         for key, tensor in weights.items()
-        if short[key] in own or short[key] not in COUNTERS
+        if short[key] in wanted or short[key] not in COUNTERS
     }
 
 
-def unwrapped(weights: Mapping[str, T], own: Collection[str]) -> dict[str, T]:
+def unwrapped(weights: Mapping[str, T], wanted: Collection[str]) -> dict[str, T]:
     """Names without the wrappers inside them, where that makes them names of the model.
 
     A model that is wrapped itself is matched by its names without wrappers.
     """
     plain: dict[str, list[str]] = {}
-    for name in own:
+    for name in wanted:
         plain.setdefault(_without(name, WRAPPERS), []).append(name)
 
     def matched(key: str) -> str:
         for wrappers in (WRAPPERS, (*WRAPPERS, DATA_PARALLEL)):
             names = plain.get(_without(key, wrappers), [])
-            if len(names) == 1 and key not in own:
+            if len(names) == 1 and key not in wanted:
                 return names[0]
         return key
 
@@ -65,22 +66,36 @@ def unwrapped(weights: Mapping[str, T], own: Collection[str]) -> dict[str, T]:
 
 
 def renamed(
-    weights: Mapping[str, T], rules: Iterable[str], own: Container[str] = ()
+    weights: Mapping[str, T], rules: Iterable[str], wanted: Container[str] = ()
 ) -> dict[str, T]:
     """Names by the user's rules ``OLD=NEW``: with ``*`` for any part, or the path of a module.
 
-    Those in ``own`` are right already.
+    Those that are ``wanted`` are right already.
     """
     compiled = [_compiled(rule) for rule in rules]
 
     def apply(key: str) -> str:
-        for pattern, new in compiled if key not in own else ():
+        for pattern, new in compiled if key not in wanted else ():
             if match := pattern.fullmatch(key):
                 groups = iter(match.groups())
                 return "".join(next(groups) if part == "*" else part for part in new)
         return key
 
     return _renamed(weights, apply)
+
+
+@lru_cache(maxsize=8)  # the checkpoints of a run have the same names
+def unused_rules(names: tuple[str, ...], rules: tuple[str, ...]) -> frozenset[str]:
+    """Those of the user's renamings that change no name, with or without a prefix."""
+    below = {key for name in names for key in _without_prefixes(name)} if rules else set()
+    return frozenset(r for r in rules if not any(_compiled(r)[0].fullmatch(key) for key in below))
+
+
+def _without_prefixes(name: str) -> Iterator[str]:
+    """The name, and what is left of it below each of its modules."""
+    parts = name.split(".")
+    for k in range(min(len(parts), DEEPEST)):
+        yield ".".join(parts[k:])
 
 
 def colliding(weights: Iterable[str], rules: Iterable[str]) -> tuple[str, str] | None:

@@ -70,13 +70,11 @@ def open_distributed(folder: Path, trust: bool = False) -> Opened:
     """
     files = [folder / METADATA, *sorted(folder.glob("*.distcp")), folder / LIGHTNING_META]
     for path in files:
-        if path.is_symlink():
-            raise _broken(path, "it is a link")
-        if path.exists() and not path.is_file():
-            raise _broken(path, "it is no file")
-    found = _unpickled(folder / METADATA)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise _broken(path, "it is a link" if path.is_symlink() else "it is no file")
+    metadata = _unpickled(folder / METADATA)
     try:
-        entries, numbers, paths = _understood(found)
+        entries, numbers, paths = _understood(metadata)
         _check(entries, numbers, folder)
         state = _nested(entries, numbers, paths, folder)
     except InputError:
@@ -95,7 +93,7 @@ def _unpickled(path: Path) -> Record:
     try:
         if path.stat().st_size > LARGEST_METADATA:
             raise ValueError("it is too large")
-        found = Machine(io.BytesIO(path.read_bytes()), found_by(known)).load()
+        metadata = Machine(io.BytesIO(path.read_bytes()), found_by(known)).load()
     except UnknownNameError as refused:
         raise RefusedError(
             "the metadata of the checkpoint is a pickle that would run code, so it was not opened",
@@ -106,9 +104,9 @@ def _unpickled(path: Path) -> Record:
         ) from refused
     except Exception as error:  # a damaged pickle can raise anything
         raise _broken(path, f"{type(error).__name__}: {error}") from error
-    if not isinstance(found, Record) or not found.name.endswith(".Metadata"):
-        raise _broken(path, type(found).__name__)
-    return found
+    if not isinstance(metadata, Record) or not metadata.name.endswith(".Metadata"):
+        raise _broken(path, type(metadata).__name__)
+    return metadata
 
 
 def _facts(record: Any, kind: str) -> dict[str, Any]:
@@ -118,9 +116,9 @@ def _facts(record: Any, kind: str) -> dict[str, Any]:
     return record.state if isinstance(record.state, dict) else {}
 
 
-def _understood(found: Record) -> tuple[dict[str, Entry], dict[str, Piece], Mapping[Any, Any]]:
+def _understood(metadata: Record) -> tuple[dict[str, Entry], dict[str, Piece], Mapping[Any, Any]]:
     """The tensors, the entries that are none, and the places of both."""
-    facts = _facts(found, "Metadata")
+    facts = _facts(metadata, "Metadata")
     stored: dict[str, dict[tuple[int, ...], Piece]] = {}
     for index, info in facts["storage_data"].items():
         where, place = _facts(index, "MetadataIndex"), _facts(info, "_StorageInfo")
@@ -225,10 +223,10 @@ def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[
 def _tensor(folder: Path, entry: Entry) -> Tensor:
     whole = torch.empty(entry.shape, dtype=entry.dtype)
     for piece in entry.pieces:
-        found = read_values(_bytes(folder, piece))
-        if not isinstance(found, Tensor) or tuple(found.shape) != piece.sizes:
+        block = read_values(_bytes(folder, piece))
+        if not isinstance(block, Tensor) or tuple(block.shape) != piece.sizes:
             raise ValueError("a part of another shape")
-        whole[_block(piece)] = found.detach()
+        whole[_block(piece)] = block.detach()
     return whole
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from analyze.checkpoints.naming.numerals import ascii_digits, number_in
 from analyze.checkpoints.naming.path_numbers import (
@@ -23,6 +24,7 @@ from analyze.checkpoints.naming.path_numbers import (
     numbers_in,
     progress_spans,
 )
+from analyze.checkpoints.naming.training_position import TrainingPosition
 from analyze.errors import InputError
 
 # A number found by one of these may be an epoch: timm's checkpoint-12, torchvision's model_12.
@@ -39,57 +41,34 @@ _NEUTRAL = (
 NEUTRAL = re.compile(rf"(?:(?:{_NEUTRAL})[_\-. =]?)*(#|{BLANK})(?:[_-]?[#{BLANK}])*", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class NameNumbers:
-    """What a name says; None for what it does not, or not for sure.
-
-    Args:
-        step: Of the optimizer.
-        step_rule: How it was found.
-        epoch: As the trainer counts, perhaps with a fraction.
-        epoch_rule: How it was found.
-        tokens: Seen in training.
-        doubt: Why there is no step, or no epoch, where the name has a number for it.
-        order: What orders names of unknown or equal progress: a time, or the step in an epoch.
-    """
-
-    step: float | None = None
-    step_rule: str = ""
-    epoch: float | None = None
-    epoch_rule: str = ""
-    tokens: float | None = None
-    doubt: str = ""
-    order: float | None = None
-
-
-def read_names(names: Sequence[str]) -> dict[str, NameNumbers]:
+def read_names(names: Sequence[str]) -> dict[str, TrainingPosition]:
     """What the names of one run say, each in the light of the others.
 
     The numbers of names that are alike stand in columns. A column that never changes is part of
     the names: the 18 of ``resnet18_5``. If two that change could be the step and differ, there is
     none, and ``doubt`` names both.
     """
-    found = {name: numbers_in(name) for name in names}
-    epochs = _settled({name: one.epochs for name, one in found.items()})
-    steps = _settled({name: one.steps for name, one in found.items()})
-    rest = {name: one for name, one in found.items() if name not in steps}
-    steps |= _settled({name: one.checkpoints for name, one in rest.items()})
-    rest = {n: one for n, one in rest.items() if n not in steps and n not in epochs}
+    paths = {name: numbers_in(name) for name in names}
+    epochs = _settled({name: path.epochs for name, path in paths.items()})
+    steps = _settled({name: path.steps for name, path in paths.items()})
+    rest = {name: path for name, path in paths.items() if name not in steps}
+    steps |= _settled({name: path.checkpoints for name, path in rest.items()})
+    rest = {n: path for n, path in rest.items() if n not in steps and n not in epochs}
     steps |= _unlabelled(rest)
     nothing = _Settled(None, "", "")
     named = {}
-    for name, one in found.items():
+    for name, path in paths.items():
         step, epoch = steps.get(name, nothing), epochs.get(name, nothing)
-        if one.steps and one.steps[0].rule == FAIRSEQ_RULE and step.rule != FAIRSEQ_RULE:
+        if path.steps and path.steps[0].rule == FAIRSEQ_RULE and step.rule != FAIRSEQ_RULE:
             epoch = nothing
-        named[name] = NameNumbers(
-            step.value, step.rule, epoch.value, epoch.rule, one.tokens, step.doubt or epoch.doubt,
-            one.time,
+        named[name] = TrainingPosition(
+            step.value, step.rule, epoch.value, epoch.rule, tokens=path.tokens,
+            doubt=step.doubt or epoch.doubt, order=path.time,
         )  # fmt: skip
     return _without_settings(_within_epochs(named))
 
 
-def numbers_by_pattern(name: str, pattern: str | None) -> dict[str, float]:
+def position_by_pattern(name: str, pattern: str | None) -> TrainingPosition | None:
     """The step, epoch and tokens that the user's regular expression finds in a name.
 
     Raises:
@@ -97,8 +76,8 @@ def numbers_by_pattern(name: str, pattern: str | None) -> dict[str, float]:
     """
     match = None if pattern is None else re.search(pattern, name)
     if match is None:
-        return {}
-    numbers: dict[str, float] = {}
+        return None
+    numbers: dict[str, Any] = {}
     for group, text in match.groupdict().items():
         if text is None:
             continue
@@ -119,16 +98,15 @@ def numbers_by_pattern(name: str, pattern: str | None) -> dict[str, float]:
                 fix=r"--step-regex 'iter(?P<step>[\d.]+[kM]?)', or --manifest FILE.csv",
             )
         numbers[group] = -number if text.startswith("-") else number
-    return numbers
+    return TrainingPosition(step_rule="--step-regex", **numbers) if numbers else None
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts ``epoch_9`` before ``epoch_10``."""
-    parts = [part for part in re.split(r"(\d+)", name) if part]
-    digits = [ascii_digits(part).lstrip("0") if part.isdecimal() else None for part in parts]
+    parts = (ascii_digits(part) for part in re.split(r"(\d+)", name) if part)
     return tuple(
-        (1, 0, part.lower()) if d is None else (0, len(d), d)
-        for part, d in zip(parts, digits, strict=True)
+        (0, len(digits := part.lstrip("0")), digits) if part.isdecimal() else (1, 0, part.lower())
+        for part in parts
     )
 
 
@@ -141,11 +119,12 @@ class _Settled:
     doubt: str
 
 
-def _settled(found: Mapping[str, list[Number]]) -> dict[str, _Settled]:
+def _settled(numbers: Mapping[str, list[Number]]) -> dict[str, _Settled]:
     """The number of each name that has any, decided for all names alike at once."""
     result = {}
-    for names in alike({n: tuple(x.place for x in own) for n, own in found.items() if own}):
-        columns = [_as_one(c) for c in zip(*(found[name] for name in names), strict=True)]
+    places = {name: tuple(n.place for n in row) for name, row in numbers.items() if row}
+    for names in alike(places):
+        columns = [_as_one(c) for c in zip(*(numbers[name] for name in names), strict=True)]
         changing = [c for c in columns if _changes(c)] or columns
         for k, name in enumerate(names):
             result[name] = _agreed([column[k] for column in changing])
@@ -199,13 +178,13 @@ def _agreed(numbers: Sequence[Number]) -> _Settled:
     return _Settled(numbers[0].value, numbers[0].rule, "")
 
 
-def _unlabelled(found: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
+def _unlabelled(paths: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
     """Numbers that no word explains: the one of them that changes from name to name."""
     result = {}
-    keys = {n: (one.shape, *(x.place for x in one.integers)) for n, one in found.items()
-            if one.integers}  # fmt: skip
+    keys = {name: (path.shape, *(n.place for n in path.integers)) for name, path in paths.items()
+            if path.integers}  # fmt: skip
     for names in alike(keys):
-        columns = [_as_one(c) for c in zip(*(found[n].integers for n in names), strict=True)]
+        columns = [_as_one(c) for c in zip(*(paths[n].integers for n in names), strict=True)]
         if all(map(_is_metric, columns)):
             continue
         changing = [c for c in columns if _changes(c) and not _is_metric(c)]
@@ -213,11 +192,11 @@ def _unlabelled(found: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
         changing = by_file or changing
         if not changing:
             changing = [c for c in columns if not _is_metric(c)]
-            known = bool(NEUTRAL.fullmatch(found[names[0]].shape)) or columns[-1][0].folder
+            known = bool(NEUTRAL.fullmatch(paths[names[0]].shape)) or columns[-1][0].folder
             changing = changing if known and len(changing) == 1 else []
         for k, name in enumerate(names):
             result[name] = _agreed([c[k] for c in changing]) if changing else _not_alone(columns, k)
-        if changing and (why := _no_step(changing[0], [found[name].time for name in names])):
+        if changing and (why := _no_step(changing[0], [paths[name].time for name in names])):
             result |= {
                 name: _Settled(None, "", f"{number.text} {why}")
                 for name, number in zip(names, changing[0], strict=True)
@@ -255,18 +234,34 @@ def _no_step(column: Sequence[Number], times: Sequence[float | None]) -> str:
     return "is not in the order of the times beside it" if in_time != sorted(in_time) else ""
 
 
-def _within_epochs(named: dict[str, NameNumbers]) -> dict[str, NameNumbers]:
+def _within_epochs(named: dict[str, TrainingPosition]) -> dict[str, TrainingPosition]:
     """Steps that begin again in every epoch are none of the run; they order its epochs."""
-    both = {n: x for n, x in named.items() if x.step is not None and x.epoch is not None}
-    result = dict(named)
-    for names in alike({name: folders_of(name) for name in both}):
-        pairs = sorted((both[n].step or 0.0, both[n].epoch or 0.0) for n in names)
-        if [epoch for _, epoch in pairs] != sorted(epoch for _, epoch in pairs):
-            for name in names:
-                doubt = f"step {both[name].step:.15g} is counted anew in every epoch"
-                result[name] = replace(both[name], step=None, step_rule="", doubt=doubt,
-                                       order=both[name].step)  # fmt: skip
-    return result
+    both = {n: (x.step, x.epoch) for n, x in named.items()
+            if x.step is not None and x.epoch is not None}  # fmt: skip
+    return named | {
+        name: replace(
+            named[name], step=None, step_rule="", order=named[name].step,
+            doubt=f"step {named[name].step:.15g} is counted anew in every epoch",
+        )
+        for names in counted_anew(both) for name in names
+    }  # fmt: skip
+
+
+def counted_anew(
+    numbers: Mapping[str, tuple[float, float]], constant: bool = False
+) -> Iterator[list[str]]:
+    """The names of each folder whose steps do not rise with the epochs.
+
+    Args:
+        numbers: Step and epoch by name.
+        constant: Whether a step that never changes counts as well.
+    """
+    for names in alike({name: folders_of(name) for name in numbers}):
+        pairs = sorted(numbers[name] for name in names)
+        epochs = [epoch for _, epoch in pairs]
+        same = constant and pairs[0][0] == pairs[-1][0] and len(set(epochs)) > 1
+        if same or epochs != sorted(epochs):
+            yield names
 
 
 def folders_of(name: str) -> tuple[str, ...]:
@@ -280,11 +275,10 @@ def _unnumbered(part: str) -> str:
     return part
 
 
-def _without_settings(named: dict[str, NameNumbers]) -> dict[str, NameNumbers]:
+def _without_settings(named: dict[str, TrainingPosition]) -> dict[str, TrainingPosition]:
     """A step that is the same in all names while the epoch changes is a setting."""
-    both = [x for x in named.values() if x.step is not None]
-    epochs = {x.epoch for x in both}
-    if len({x.step for x in both}) != 1 or len(epochs) < 2 or None in epochs:
+    stepped = {name: x for name, x in named.items() if x.step is not None}
+    epochs = {x.epoch for x in stepped.values()}
+    if len({x.step for x in stepped.values()}) != 1 or len(epochs) < 2 or None in epochs:
         return named
-    return {n: x if x.step is None else replace(x, step=None, step_rule="")
-            for n, x in named.items()}  # fmt: skip
+    return named | {n: replace(x, step=None, step_rule="") for n, x in stepped.items()}

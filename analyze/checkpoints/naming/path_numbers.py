@@ -44,7 +44,8 @@ BEFORE_WORD = re.compile(
     rf"(?![A-Za-z])(?!{_SEPARATOR}[0-9])"
 )
 CHECKPOINT = re.compile(
-    rf"(?<![A-Za-z])(?i:checkpoint|ckpt|chkpt)s?[=_\-.:]?(?P<sign>-?)(?P<number>{NUMERAL})(?P<unit>{UNIT}?)"
+    rf"(?<![A-Za-z])(?P<word>)(?i:checkpoint|ckpt|chkpt)s?[=_\-.:]?"
+    rf"(?P<sign>-?)(?P<number>{NUMERAL})(?P<unit>{UNIT}?)"
 )
 UNLABELLED = re.compile(rf"(?<![0-9])(?<![0-9][.,])({_SURE_GROUPS}|{NUMERAL})({UNIT}?)")
 # Words to which the number of a step may be joined; resnet18 and vgg16 are other words.
@@ -121,16 +122,16 @@ class PathNumbers:
 
 def numbers_in(path: str) -> PathNumbers:
     """Everything that a path says; nothing is decided where it can be read in two ways."""
-    found = PathNumbers()
+    result = PathNumbers()
     parts = [ENDING.sub("", part) for part in PurePosixPath(ascii_digits(path)).parts]
     text = "/".join(parts)
-    spans, found.time = find_stamps(text, lambda before: bool(LABEL_BEFORE.search(before)))
+    spans, result.time = find_stamps(text, lambda before: bool(LABEL_BEFORE.search(before)))
     for start, stop in spans:
         text = _blanked(text, start, stop)
     parts = text.split("/")
     for depth, part in enumerate(reversed(parts)):
-        _read_part(part, depth, found)
-    return found
+        _read_part(part, depth, result)
+    return result
 
 
 def progress_spans(part: str) -> list[tuple[int, int]]:
@@ -148,35 +149,35 @@ def progress_spans(part: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _read_part(part: str, depth: int, found: PathNumbers) -> None:
+def _read_part(part: str, depth: int, result: PathNumbers) -> None:
     """Adds what a folder or, at depth 0, the file says."""
     for pattern in TOKENS:
         if match := pattern.search(part):
-            if found.tokens is None:
-                found.tokens = value_of(match[1], match[2])
+            if result.tokens is None:
+                result.tokens = value_of(match[1], match[2])
             part = _blanked(part, *match.span())
     part = _without_others(part)
-    part = _read_fairseq(part, depth, found)
+    part = _read_fairseq(part, depth, result)
     for pattern in (LABELLED, BEFORE_WORD):
         for match in reversed(list(pattern.finditer(part))):
             kind, rule = _meaning(match["word"])
-            numbers = found.steps if kind == "step" else found.epochs
+            numbers = result.steps if kind == "step" else result.epochs
             number, stop = _number(match, (depth, rule), rule)
             numbers.append(number)
             part = _blanked(part, match.start(), stop)
     if match := CHECKPOINT.search(part):
         number, stop = _number(match, (depth, CHECKPOINT_N), CHECKPOINT_N)
         rest = _blanked(part, 0, stop)
-        found.checkpoints += [number, *_integers(rest, depth)]
+        result.checkpoints += [number, *_integers(rest, depth)]
         part = rest if depth else part
     if depth == 0:
-        found.shape = _shape(part)
-        found.integers += list(_integers(part, depth))
+        result.shape = _shape(part)
+        result.integers += list(_integers(part, depth))
     elif match := PLAIN.fullmatch(part):
-        value = _whole(value_of(match[1], match[2]))
-        if value is not None and "." not in part:
+        value = value_of(match[1], match[2])
+        if value is not None and value.is_integer() and "." not in part:
             place = (depth, FOLDER_RULE)
-            found.integers.append(Number(place, FOLDER_RULE, value, part, folder=True))
+            result.integers.append(Number(place, FOLDER_RULE, value, part, folder=True))
 
 
 def _without_others(part: str) -> str:
@@ -190,7 +191,7 @@ def _without_others(part: str) -> str:
     return part
 
 
-def _read_fairseq(part: str, depth: int, found: PathNumbers) -> str:
+def _read_fairseq(part: str, depth: int, result: PathNumbers) -> str:
     """``checkpoint_1_500``: epoch and step, unless it is a number with its thousands apart."""
     if not (match := FAIRSEQ.match(part)):
         return part
@@ -200,13 +201,13 @@ def _read_fairseq(part: str, depth: int, found: PathNumbers) -> str:
         epoch, step = (value_of(match[k]) for k in (1, 2))
         written = match[0].partition("_")[2]
         for numbers, value, rule in (
-            (found.steps, step, FAIRSEQ_RULE), (found.epochs, epoch, "name checkpoint_N_STEP"),
+            (result.steps, step, FAIRSEQ_RULE), (result.epochs, epoch, "name checkpoint_N_STEP"),
         ):  # fmt: skip
             place = (depth, FAIRSEQ_RULE)
             numbers.append(Number(place, rule, value, written, "", grouped, followed=True))
         return _blanked(part, *match.span())
     place = (depth, FAIRSEQ_RULE)
-    found.steps.append(Number(place, CHECKPOINT_N, grouped, groups[0], "", grouped, sure=True))
+    result.steps.append(Number(place, CHECKPOINT_N, grouped, groups[0], "", grouped, sure=True))
     return _blanked(part, match.start(), groups.end())
 
 
@@ -216,7 +217,7 @@ def _number(match: re.Match[str], place: tuple[object, ...], rule: str) -> tuple
     written = text[match.start("number") : stop] if match.re is not BEFORE_WORD else match["number"]
     groups = None if match["unit"] else UNDERSCORED.match(text, match.start("number"))
     grouped, sure = _grouped(groups)
-    value, kind = value_of(match["number"], match["unit"]), _kind(match)
+    value, kind = value_of(match["number"], match["unit"]), _meaning(match["word"])[0]
     tail = "" if match.re is BEFORE_WORD else _tail(text, stop)
     doubt = ""
     if match["sign"]:
@@ -237,10 +238,6 @@ def _number(match: re.Match[str], place: tuple[object, ...], rule: str) -> tuple
     return number, stop if groups is None else groups.end()
 
 
-def _kind(match: re.Match[str]) -> str:
-    return _meaning(match.groupdict().get("word") or "step")[0]
-
-
 def _grouped(groups: re.Match[str] | None) -> tuple[float | None, bool]:
     """A number with its thousands set apart by underscores, and whether it can be nothing else."""
     if groups is None:
@@ -252,8 +249,8 @@ def _tail(text: str, end: int) -> str:
     """What follows a number without a gap and is no word that may: the ``x`` of ``10x``."""
     if WHOLE_WORD.match(text, end):
         return ""
-    found = re.compile(r"[^\W_]+|[.,][0-9]+").match(text, end)
-    return "" if found is None else found[0][:20]
+    tail = re.compile(r"[^\W_]+|[.,][0-9]+").match(text, end)
+    return "" if tail is None else tail[0][:20]
 
 
 def _meaning(word: str) -> tuple[str, str]:
@@ -271,7 +268,7 @@ def _meaning(word: str) -> tuple[str, str]:
 def _integers(part: str, depth: int) -> Iterator[Number]:
     """Numbers without a label: the second of ``model-10-85.5`` is not whole."""
     shape = _shape(part)
-    for k, match in enumerate(_unlabelled(part)):
+    for k, match in enumerate(UNLABELLED.finditer(part)):
         value = value_of(match[1], match[2])
         doubt = _doubt(part, match, value)
         named = doubt.endswith(A_NAME)  # the 18 of resnet18_100, which is no 18100
@@ -301,17 +298,9 @@ def _doubt(part: str, match: re.Match[str], value: float | None) -> str:
 
 def _shape(part: str) -> str:
     """A name with # for each number."""
-    for match in reversed(_unlabelled(part)):
+    for match in reversed(list(UNLABELLED.finditer(part))):
         part = f"{part[: match.start()]}#{part[match.end() :]}"
     return re.sub(rf"{BLANK}+", BLANK, part)
-
-
-def _unlabelled(part: str) -> list[re.Match[str]]:
-    return list(UNLABELLED.finditer(part))
-
-
-def _whole(value: float | None) -> float | None:
-    return value if value is not None and value.is_integer() else None
 
 
 def _blanked(text: str, start: int, stop: int) -> str:

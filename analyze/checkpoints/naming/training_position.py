@@ -33,21 +33,23 @@ class TrainingPosition:
 
     Args:
         step: Of the optimizer.
-        epoch: As the trainer counts, from 0 or from 1.
+        step_rule: How it was found.
+        epoch: As the trainer counts, from 0 or from 1, perhaps with a fraction.
+        epoch_rule: How it was found, where that is by the name.
         epochs_completed: Comparable between trainers; known where the trainer is.
         tokens: Seen in training.
-        rule: Where the step was found.
         kept_by: What decided that this checkpoint was kept, where that is a metric.
         also: ``step`` or ``epoch``, the rule and the number, where they are said elsewhere.
-        doubt: Why the name gives no step.
-        order: A number that orders those of unknown or equal progress.
+        doubt: Why there is no step, or no epoch, where the name has a number for it.
+        order: What orders those of unknown or equal position: a time, or the step in an epoch.
     """
 
     step: float | None = None
+    step_rule: str = ""
     epoch: float | None = None
+    epoch_rule: str = ""
     epochs_completed: float | None = None
     tokens: float | None = None
-    rule: str = ""
     kept_by: str = ""
     also: tuple[tuple[str, str, float], ...] = ()
     doubt: str = ""
@@ -66,7 +68,7 @@ def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
         best = [record.get(key) for key in ("best_metric", "best_model_checkpoint")]
         kept = "" if None in best else "best_metric of transformers' Trainer"
         tokens = number(record, "num_input_tokens_seen") or None
-        return TrainingPosition(step, epoch, epoch, tokens, TRAINER_STATE, kept)
+        return TrainingPosition(step, TRAINER_STATE, epoch, "", epoch, tokens, kept)
     steps, epochs, counts = (
         [(f"content {key}", value) for key in keys if (value := number(state, key)) is not None]
         for keys in (STEP_KEYS, EPOCH_KEYS, TOKENS_KEYS)
@@ -76,7 +78,7 @@ def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
     )
     also = tuple(("step", *other) for other in steps[1:])
     completed = _epochs_completed(state)
-    return TrainingPosition(step, epoch, completed, tokens, rule, _kept_by(state), also)
+    return TrainingPosition(step, rule, epoch, "", completed, tokens, _kept_by(state), also)
 
 
 def _trainer_state(folder: Path) -> dict[str, Any]:

@@ -57,22 +57,14 @@ def scalar(kind: object, content: object = b"") -> object:
     return None if dtype is None else np.frombuffer(_as_bytes(content), dtype, 1)[0].item()
 
 
-def reconstruct(*_: object) -> NumpyArray:
-    """Stands in for numpy's ``_reconstruct``, which makes an empty array to be filled."""
-    return NumpyArray()
-
-
-def no_bytes(*_: object) -> bytes:
-    """Stands in for ``bytes``, which pickles call for the content of an array without elements."""
-    return b""
-
-
 def stand_ins() -> dict[str, Callable[..., Any]]:
     """The stand-ins by the names of the originals."""
     return {
-        "numpy.dtype": NumpyType, "numpy.ndarray": NumpyArray, "builtins.bytes": no_bytes,
+        "numpy.dtype": NumpyType, "numpy.ndarray": NumpyArray,
+        "builtins.bytes": lambda *_: b"",  # the content of an array without elements
         **{f"{module}.scalar": scalar for module in MODULES},
-        **{f"{module}._reconstruct": reconstruct for module in MODULES},
+        # It makes an empty array, to be filled.
+        **{f"{module}._reconstruct": lambda *_: NumpyArray() for module in MODULES},
     }  # fmt: skip
 
 

@@ -151,11 +151,14 @@ def _on(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any, bits: Any
     if dtype in QUANTIZED:
         return _quantized()
     made = torch.empty(0, dtype=dtype).set_(storage.bytes, offset, size, stride)
-    if isinstance(bits, dict) and bits:
-        conjugate, negative = bits.get("conj") is True, bits.get("neg") is True
-        made = made.conj() if conjugate else made
-        made = torch._neg_view(made) if negative else made
-    return made
+    bits = bits if isinstance(bits, dict) else {}
+    return with_bits(made, bits.get("conj") is True, bits.get("neg") is True)
+
+
+def with_bits(tensor: Tensor, conjugate: bool, negative: bool) -> Tensor:
+    """The tensor, to be read as its conjugate, as its negative, or both."""
+    tensor = tensor.conj() if conjugate else tensor
+    return torch._neg_view(tensor) if negative else tensor
 
 
 def sizes_in(values: Any) -> tuple[int, ...]:

@@ -28,8 +28,10 @@ def names() -> dict[str, Name]:
     """By the names under which they are saved."""
     made: dict[str, Callable[..., Any]] = {name: partial(Record, name) for name in RECORDS}
     made |= {
-        "collections.OrderedDict": _ordered, "collections.defaultdict": _defaults,
-        "collections.Counter": _entries, "builtins.set": _set, "builtins.frozenset": _frozen,
+        "collections.OrderedDict": _ordered,
+        "collections.defaultdict": lambda _factory=None: {},  # which nothing asks for
+        "collections.Counter": lambda counts=None: dict(counts) if type(counts) is dict else {},
+        "builtins.set": _set, "builtins.frozenset": lambda items=(): frozenset(_set(items)),
         "builtins.complex": _complex, "builtins.bytearray": _bytes, "_codecs.encode": _bytes,
     }  # fmt: skip
     return {name: Name(name, build) for name, build in (made | stand_ins()).items()}
@@ -39,22 +41,8 @@ def _ordered(pairs: Any = ()) -> OrderedDict[Any, Any]:
     return OrderedDict((as_key(key), value) for key, value in _list(pairs))
 
 
-def _entries(entries: Any = None) -> dict[Any, Any]:
-    """A dictionary, whose keys have been looked at when it was filled."""
-    return dict(entries) if type(entries) is dict else {}
-
-
-def _defaults(_default: Any = None) -> dict[Any, Any]:
-    """Without its factory, which nothing asks for."""
-    return {}
-
-
 def _set(items: Any = ()) -> set[Any]:
     return {as_key(item) for item in _list(items)}
-
-
-def _frozen(items: Any = ()) -> frozenset[Any]:
-    return frozenset(_set(items))
 
 
 def _complex(real: Any, imaginary: Any = 0.0) -> complex:

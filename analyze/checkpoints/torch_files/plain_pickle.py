@@ -193,9 +193,6 @@ class Machine:
     def remember(self, place: int) -> None:
         self._memo[place] = self._stack[-1]
 
-    def memoize(self) -> None:
-        self.remember(len(self._memo))
-
     def recall(self, place: int) -> None:
         self._stack.append(self._memo[place])
 
@@ -353,7 +350,7 @@ OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"p": lambda m: m.remember(int(m.line())),
     b"q": lambda m: m.remember(m.number("<B")),
     b"r": lambda m: m.remember(m.number("<I")),
-    b"\x94": Machine.memoize,
+    b"\x94": lambda m: m.remember(len(m._memo)),
     b"g": lambda m: m.recall(int(m.line())),
     b"h": lambda m: m.recall(m.number("<B")),
     b"j": lambda m: m.recall(m.number("<I")),

@@ -26,6 +26,7 @@ from analyze.checkpoints.torch_files.pickled_tensors import (
     found_by,
     kind_of_storage,
     names_in_torch_files,
+    with_bits,
 )
 from analyze.checkpoints.torch_files.plain_pickle import Machine, things_inside
 
@@ -94,11 +95,9 @@ class Mapped:
             known[place] = read_storage(file, place, mapped.nbytes())
         offset, size, stride = tensor.storage_offset(), tensor.shape, tensor.stride()
         made = torch.empty(0, dtype=tensor.dtype).set_(known[place], offset, size, stride)
-        made = made.conj() if tensor.is_conj() else made
-        made = torch._neg_view(made) if tensor.is_neg() else made
-        return (
-            nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
-        )
+        made = with_bits(made, tensor.is_conj(), tensor.is_neg())
+        parameter = isinstance(tensor, nn.Parameter)
+        return nn.Parameter(made, tensor.requires_grad) if parameter else made
 
 
 def state_of(file: BinaryIO) -> tuple[int, ...]:
@@ -179,10 +178,10 @@ def _from_archive(file: BinaryIO, base: torch.UntypedStorage | None) -> Any:
             if place + size > base.nbytes():
                 raise EOFError
             return base[place : place + size]
-        found = read_storage(file, place, size)
+        content = read_storage(file, place, size)
         if swapped != (sys.byteorder == "big") and kind.itemsize > 1:
-            found.byteswap(kind)
-        return found
+            content.byteswap(kind)
+        return content
 
     known: dict[str, torch.UntypedStorage] = {}
 
@@ -230,11 +229,11 @@ def _from_pickles(file: BinaryIO) -> Any:
             if held > size:
                 raise ValueError("storages that are larger than their file")
             known[key] = Storage(torch.UntypedStorage(count * kind.itemsize), kind)
-        found = known[key].bytes
+        content = known[key].bytes
         if view is not None:
             _, start, length = view
-            found = found[start * kind.itemsize : (start + length) * kind.itemsize]
-        return Storage(found, kind)
+            content = content[start * kind.itemsize : (start + length) * kind.itemsize]
+        return Storage(content, kind)
 
     def one() -> Any:
         return Machine(file, find).load()

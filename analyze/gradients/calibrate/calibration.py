@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from analyze.errors import InputError
+from analyze.errors import InputError, first_line
 from analyze.gradients.calibrate.choosing import planned
 from analyze.gradients.calibrate.dependence import meetings
 from analyze.gradients.calibrate.evidence import SIZES, gather, rows
 from analyze.gradients.calibrate.patterns import most_alike
 from analyze.gradients.calibrate.recording import Recording, record
-from analyze.gradients.model.order import ForwardOrder
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.order import forward_order
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import NEVER_USED, VMAP, CallPlan, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of
 from analyze.gradients.step.seeding import seeded
@@ -49,7 +50,7 @@ def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) 
 def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tuple[Plan, bool]:
     """The plan, and whether the probes made the same calls whichever of them were in a batch."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
-    with ForwardOrder(replica) as order:
+    with forward_order(replica) as order:
         base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in sizes}
     used = _used(replica, base[sizes[0]])
     met = meetings(base[sizes[0]], base[sizes[1]], names)
@@ -68,7 +69,9 @@ def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tup
             calls.append(call_plan)
     irregular |= _differentiated(base[sizes[0]], names)
     methods = _methods(replica.parameters, calls, used, irregular)
-    plan = Plan(tuple(calls), methods, order.names(used))
+    in_order = dict.fromkeys((*order, *replica.parameters))
+    never_used_last = sorted(in_order, key=lambda name: name not in used)
+    plan = Plan(tuple(calls), methods, tuple(never_used_last))
     leaked = _leaked(replica, probes.take(rows(sizes[1], len(probes))), plan)
     plan = replace(plan, methods=methods | dict.fromkeys(leaked, VMAP), notes=tuple(notes))
     return plan, evidence is not None
@@ -97,7 +100,7 @@ def _used(replica: Replica, recording: Recording) -> set[str]:
     except RuntimeError as error:  # whatever torch has against it
         raise InputError(
             "the model has no backward pass",
-            found=f"torch says: {str(error).splitlines()[0]}",
+            found=f"torch says: {first_line(error)}",
             expected="a model that loss.backward() works on in eval mode",
             fix="try loss.backward() on two probes; give a factory that builds a model on which it "
             "works: --model FILE.py:FACTORY",
@@ -106,10 +109,10 @@ def _used(replica: Replica, recording: Recording) -> set[str]:
 
 def _given_gradients(output: Tensor, leaves: dict[str, Any], retain_graph: bool) -> set[str]:
     start = seeded(output, torch.ones_like(output))
-    found = torch.autograd.grad(
+    gradients = torch.autograd.grad(
         start, [*leaves.values()], retain_graph=retain_graph, allow_unused=True
     )
-    return {name for name, g in zip(leaves, found, strict=True) if g is not None}
+    return {name for name, g in zip(leaves, gradients, strict=True) if g is not None}
 
 
 def _methods(
@@ -145,5 +148,5 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
         return error.parameters or set(plan.by_rule)
     if not plan.by_rule or not output.requires_grad:
         return set()
-    own = {name: replica.parameters[name] for name in plan.by_rule}
-    return _given_gradients(output, {"": mode.anchor} | own, retain_graph=False) - {""}
+    by_rule = {name: replica.parameters[name] for name in plan.by_rule}
+    return _given_gradients(output, {"": mode.anchor} | by_rule, retain_graph=False) - {""}

@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from analyze.errors import listed
+from analyze.errors import described, listed
 from analyze.gradients.calibrate.evidence import Evidence, row_by_row
 from analyze.gradients.plan import CallPlan
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
 from analyze.gradients.rules.one_call import flattened, unflattened
-from analyze.gradients.step.failures import described, gives_way
+from analyze.gradients.step.failures import gives_way
 
 SAME = 1e-4  # relative difference of two ways to one call's gradients, in float32
 
@@ -59,8 +59,8 @@ def _by_first_exact_rule(
     Returns:
         None where it is not known where the examples lie in the result.
     """
-    own = None if _complex(evidence) else RULES.get(evidence.record.function)
-    for rule in (*([] if own is None else [own]), *besides):
+    of_function = None if _complex(evidence) else RULES.get(evidence.record.function)
+    for rule in (*([] if of_function is None else [of_function]), *besides):
         call = _tried(rule, evidence, notes)
         if call is not None:
             return CallPlan(

@@ -60,15 +60,15 @@ def meetings(first: Recording, second: Recording, names: Mapping[int, str]) -> l
         return None
     shapes = {r.number: [t.shape for t in r.outputs] for r in second.counted}
     flow = _Flow(first.inputs, names)
-    found = []
+    met = []
     for record in first.records:
         grows = record.number is not None and (
             [t.shape for t in record.outputs] != shapes[record.number]
         )
         meeting = flow.through(record, grows)
         if meeting is not None:
-            found.append(meeting)
-    return found
+            met.append(meeting)
+    return met
 
 
 class _Flow:
@@ -105,9 +105,9 @@ class _Flow:
         What is put back into rows lies as the rows do.
         """
         name = record.function.__name__
-        given = [t for t in record.args[:1] if isinstance(t, Tensor)]
+        first = [t for t in record.args[:1] if isinstance(t, Tensor)]
         if name.strip("_") in PUTTING:
-            return any(_storage(t) in self._chosen for t in given)
+            return any(_storage(t) in self._chosen for t in first)
         if name.startswith("new_") or name.endswith("_like"):
             return False
         if any(_storage(t) in self._chosen for t in record.inputs):
@@ -116,7 +116,7 @@ class _Flow:
         return (
             isinstance(index, Tensor)
             and _storage(index) in self._data
-            and any(_storage(t) in self._data for t in given)
+            and any(_storage(t) in self._data for t in first)
         )
 
     def _from_elsewhere(self, tensor: Tensor, record: Record) -> bool:
@@ -139,8 +139,8 @@ class _Flow:
         if id(tensor) not in record.graphs or _storage(tensor) in self._data:
             return ()
         graph = record.graphs[id(tensor)]
-        found = [tensor] if graph is None else leaves_of_graph(graph)
-        return tuple(dict.fromkeys(self._names[id(p)] for p in found if id(p) in self._names))
+        leaves = [tensor] if graph is None else leaves_of_graph(graph)
+        return tuple(dict.fromkeys(self._names[id(p)] for p in leaves if id(p) in self._names))
 
 
 def _index_of_rows(name: str, args: tuple[Any, ...]) -> Any:

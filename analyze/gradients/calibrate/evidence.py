@@ -21,7 +21,8 @@ from analyze.gradients.data.example_axes import (
     changed_entries,
     possible_axes,
 )
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules.one_call import flattened
 from analyze.gradients.rules.weights import Weight
 from analyze.gradients.step.seeding import seeded
@@ -59,19 +60,19 @@ class Evidence:
         """The one axis of the result; where several will do, one that an argument has too."""
         left = self.output or []
         if len(left) > 1:
-            left = [at for at in left if any(at in own for own in self.arguments.values())]
+            left = [at for at in left if any(at in axes for axes in self.arguments.values())]
         return left[0] if len(left) == 1 else None
 
     @property
     def argument_axes(self) -> dict[str, ExampleAxis]:
         """Axes of the arguments, for those that have just one; the result's where it will do."""
-        found = {}
+        axes = {}
         for place, left in self.arguments.items():
             if len(left) == 1:
-                found[place] = left[0]
+                axes[place] = left[0]
             elif self.output_axis in left:
-                found[place] = left[left.index(self.output_axis)]
-        return found
+                axes[place] = left[left.index(self.output_axis)]
+        return axes
 
 
 def gather(
@@ -108,7 +109,7 @@ def gather(
             if _shapes(before) != _shapes(after):
                 ragged.add(number)
     outputs = _axes_of_outputs(base, met)
-    found = []
+    evidence = []
     for m in met:
         places = tensors_of(first[m.number])
         weights = {
@@ -117,11 +118,11 @@ def gather(
             if id(tensor) in m.weights
         }
         data = frozenset(place for place, tensor in places.items() if id(tensor) in m.data)
-        own = kept[sizes[0]].counted[m.number]
+        first_record = kept[sizes[0]].counted[m.number]
         output, irregular = outputs.get(m.number), m.number in ragged
-        places_of = arguments[m.number]
-        found.append(Evidence(own, weights, data, places_of, output, irregular, m.chosen))
-    return found
+        axes = arguments[m.number]
+        evidence.append(Evidence(first_record, weights, data, axes, output, irregular, m.chosen))
+    return evidence
 
 
 def row_by_row(evidence: Evidence) -> Evidence | None:
@@ -132,10 +133,10 @@ def row_by_row(evidence: Evidence) -> Evidence | None:
     """
     tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
     axis = evidence.output_axis.dim if evidence.output_axis else 0
-    given = [outputs[0], *(tensors[place] for place in evidence.data)]
-    if evidence.output is None or any(t.dim() <= axis for t in given):
+    with_rows = [outputs[0], *(tensors[place] for place in evidence.data)]
+    if evidence.output is None or any(t.dim() <= axis for t in with_rows):
         return None
-    if len({t.shape[axis] for t in given}) != 1:
+    if len({t.shape[axis] for t in with_rows}) != 1:
         return None
     at = [ExampleAxis(axis)]
     return replace(evidence, arguments=dict.fromkeys(evidence.data, at), output=at)
@@ -177,12 +178,12 @@ def _exchanges(sizes: Iterable[int], available: int) -> Iterator[tuple[int, int,
 
 def _possible(batches: Mapping[int, dict[str, Tensor]]) -> dict[str, list[ExampleAxis]]:
     """Axes by shape alone, of the arguments that grow with the batch."""
-    found = {}
+    axes = {}
     for place in next(iter(batches.values())):
         shapes = {n: batch[place].shape for n, batch in batches.items()}
         if len(set(shapes.values())) > 1:
-            found[place] = possible_axes(shapes)
-    return found
+            axes[place] = possible_axes(shapes)
+    return axes
 
 
 def _narrow(

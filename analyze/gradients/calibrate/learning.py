@@ -12,7 +12,8 @@ from analyze.gradients.calibrate.calibration import calibrate
 from analyze.gradients.calibrate.evidence import SIZES
 from analyze.gradients.calibrate.patterns import alike_to, calls_of, together
 from analyze.gradients.data.loader import Examples
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import CallPlan, Plan
 from analyze.gradients.step.failures import MethodFailedError, demoted
 from analyze.gradients.step.intercept import ForwardChangedError
@@ -36,7 +37,7 @@ class Learned(NamedTuple):
     examples: Examples | None = None
 
 
-def otherwise(
+def replanned(
     replica: Replica, failure: MethodFailedError | ForwardChangedError, plan: Plan
 ) -> Learned:
     """The plan after a batch that could not be measured by it, with a note of the cause.

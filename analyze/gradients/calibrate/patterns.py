@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules.one_call import flattened
 from analyze.gradients.step.intercept import CountedCalls
 
@@ -22,21 +23,21 @@ Calls = tuple[tuple[str, tuple[tuple[str, int | None], ...]], ...]
 
 def most_alike(replica: Replica, probes: Inputs) -> Tensor:
     """The rows of most probes that make the same calls, the first of them where several do."""
-    found: dict[Calls, list[int]] = {}
+    by_calls: dict[Calls, list[int]] = {}
     for row in range(len(probes)):
-        found.setdefault(_calls_of_one(replica, probes, row), []).append(row)
-    return torch.tensor(max(found.values(), key=len))
+        by_calls.setdefault(_calls_of_one(replica, probes, row), []).append(row)
+    return torch.tensor(max(by_calls.values(), key=len))
 
 
 def alike_to(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) -> Tensor:
     """The first rows of a batch, ``most`` of them, that make the calls of the whole batch."""
-    whole, found = calls_of(replica, batch), []
+    whole, alike = calls_of(replica, batch), []
     for row in rows:
         if _calls_of_one(replica, batch, row) == whole:
-            found.append(row)
-        if len(found) == most:
+            alike.append(row)
+        if len(alike) == most:
             break
-    return torch.tensor(found, dtype=torch.long)
+    return torch.tensor(alike, dtype=torch.long)
 
 
 def together(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) -> Tensor | None:

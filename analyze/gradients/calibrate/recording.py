@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.model.computing import mutates
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules import RULES
 from analyze.gradients.step.intercept import CountedCalls
 
@@ -66,21 +67,17 @@ def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Reco
     """
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)
-    given: list[Tensor] = []
+    received: list[Tensor] = []
 
     def on_inputs(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
-        given.extend(tensors_in((args, kwargs)))
+        received.extend(tensors_in((args, kwargs)))
 
     hook = replica.model.register_forward_pre_hook(on_inputs, with_kwargs=True)
-    replica.observe(hook)
     mode = _Recorder(cloned)
-    try:
-        # With gradients on: without them attention takes a fast path that makes no such calls.
-        with torch.enable_grad(), mode:
-            output = replica(batch)
-    finally:
-        hook.remove()
-    return Recording(mode.records, tuple(given), output)
+    # With gradients on: without them attention takes a fast path that makes no such calls.
+    with replica.hooked([hook]), torch.enable_grad(), mode:
+        output = replica(batch)
+    return Recording(mode.records, tuple(received), output)
 
 
 class _Recorder(CountedCalls):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from analyze.gradients.losses.loss import first_of
 from analyze.gradients.model.replica import Replica
 
 Table = nn.Embedding | nn.EmbeddingBag
-Check = Callable[[nn.Module, tuple[Any, ...]], None]
 
 
 def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndarray) -> None:
@@ -40,39 +39,31 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
         return
     taken = loader.take(rows).inputs
 
-    def check(path: str, table: Table) -> Check:
-        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-            ids = args[0] if args else None
-            if not isinstance(ids, Tensor):
-                return
-            # By value, as models get copies. Of two equal inputs it is not known which it is.
-            equal = [name for name, given in taken.tensors.items() if _same(ids, given)]
-            if len(equal) == 1:
-                _check(loader, equal[0], path, table)
+    def check(path: str, table: Table, _: nn.Module, args: tuple[Any, ...]) -> None:
+        ids = args[0] if args else None
+        if not isinstance(ids, Tensor):
+            return
+        # By value, as models get copies. Of two equal inputs it is not known which it is.
+        equal = [name for name, stored in taken.tensors.items() if _same(ids, stored)]
+        if len(equal) == 1:
+            _check(loader, equal[0], path, table)
 
-        return before
-
-    hooks = [
-        replica.observe(m.register_forward_pre_hook(check(path, m))) for path, m in tables.items()
-    ]
+    hooks = (m.register_forward_pre_hook(partial(check, path, m)) for path, m in tables.items())
     try:
-        with torch.no_grad():
+        with replica.hooked(hooks), torch.no_grad():
             replica(taken)
     except InputError:
         raise
     except Exception:  # what else is wrong is told by who calls the model next
         return
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
-def _same(ids: Tensor, given: Tensor) -> bool:
+def _same(ids: Tensor, stored: Tensor) -> bool:
     """Whether an embedding is given the probes as they are: no part of them, and unchanged."""
     return (
-        ids.dtype == given.dtype
-        and ids.numel() == given.numel()
-        and torch.equal(ids.flatten().cpu(), given.flatten())
+        ids.dtype == stored.dtype
+        and ids.numel() == stored.numel()
+        and torch.equal(ids.flatten().cpu(), stored.flatten())
     )
 
 

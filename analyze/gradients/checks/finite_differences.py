@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from analyze.gradients.checks.precision import weights_restored
 from analyze.gradients.checks.reference import Autograd, Gradients
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.numbers.float64 import double
@@ -60,17 +61,10 @@ def _product(a: Gradients, b: Gradients) -> float:
 
 def _slope(autograd: Autograd, example: Examples, direction: Gradients, step: float) -> float:
     """The central difference of the loss along the direction; the weights are as before."""
-    replica = autograd.replica
-    kept = {name: p.detach().clone() for name, p in replica.parameters.items()}
-    losses = []
-    try:
-        with torch.no_grad():
-            for sign in (1, -1):
-                for name, parameter in replica.parameters.items():
-                    parameter.copy_(kept[name] + sign * step * direction[name])
-                losses.append(float(losses_of(replica, example, autograd.loss)[0]))
-    finally:
-        with torch.no_grad():
+    replica, losses = autograd.replica, []
+    with weights_restored(replica) as kept, torch.no_grad():
+        for sign in (1, -1):
             for name, parameter in replica.parameters.items():
-                parameter.copy_(kept[name])
+                parameter.copy_(kept[name] + sign * step * direction[name])
+            losses.append(float(losses_of(replica, example, autograd.loss)[0]))
     return (losses[0] - losses[1]) / (2 * step)

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.errors import InputError
+from analyze.errors import InputError, out_of_memory
 from analyze.gradients.checks.embedding_ids import refuse_ids_out_of_range
 from analyze.gradients.checks.model_errors import failed
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.device.memory import out_of_memory
 from analyze.gradients.losses import Facts, Loss
 from analyze.gradients.losses.user import UserLoss
+from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.output_channels import channels_of
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import named
 
 

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from analyze.errors import InputError
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.errors import InputError, described
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 
 CALLING = nn.modules.module.__file__  # torch's code that calls a module's forward and its hooks
 FACTORY = "--model FILE.py:FACTORY"
@@ -133,7 +134,7 @@ def failed(error: Exception, replica: Replica, probes: Inputs) -> InputError:
     place, last = _place(error, model), _last_finished(replica, probes)
     cause = next((c for c in CAUSES if re.search(c.pattern, str(error))), None)
     names = ", ".join(f"{k or 'inputs'} {list(t.shape[1:])}" for k, t in probes.tensors.items())
-    found = f"{_said(error)}, in {_named(place.path, place.module)}"
+    found = f"{described(error)}, in {_named(place.path, place.module)}"
     found += f" after {_named(*last)}; probes: {names}" if last else f"; probes: {names}"
     if isinstance(error, TypeError) and place.module is model and not place.entered:
         return _other_arguments(found, model, probes)
@@ -162,12 +163,6 @@ def _other_arguments(found: str, model: nn.Module, probes: Inputs) -> InputError
     )
 
 
-def _said(error: Exception) -> str:
-    """Type and first line."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text}".removesuffix(": ")
-
-
 def _named(path: str, module: nn.Module) -> str:
     kind = type(module).__name__
     return f"{path} ({kind})" if path else f"the model itself ({kind})"
@@ -177,7 +172,7 @@ def _place(error: Exception, model: nn.Module) -> Place:
     """The innermost module of the model among the calls that the error came through."""
     paths = {id(module): name for name, module in model.named_modules()}
     inputs: set[int] = set()
-    found = Place("", model, True, False)
+    place = Place("", model, True, False)
     for frame in _frames(error):
         values = frame.f_locals
         module = values.get("self")
@@ -186,30 +181,27 @@ def _place(error: Exception, model: nn.Module) -> Place:
         if not isinstance(module, nn.Module) or id(module) not in paths:
             continue
         if frame.f_code.co_filename != CALLING:  # forward, or another method
-            found = found._replace(entered=found.entered or module is found.module)
+            place = place._replace(entered=place.entered or module is place.module)
         elif "args" in values:
             arguments = [*values["args"], *values.get("kwargs", {}).values()]
             given = any(isinstance(t, Tensor) and _storage(t) in inputs for t in arguments)
-            entered = found.entered and module is found.module
-            found = Place(paths[id(module)], module, given, entered)
-    return found
+            entered = place.entered and module is place.module
+            place = Place(paths[id(module)], module, given, entered)
+    return place
 
 
 def _last_finished(replica: Replica, probes: Inputs) -> tuple[str, nn.Module] | None:
     """The last module that gave its output before the forward pass failed."""
     last: list[tuple[str, nn.Module]] = []
-    hooks = [
-        replica.observe(module.register_forward_hook(lambda *_, at=(name, module): last.append(at)))
+    hooks = (
+        module.register_forward_hook(lambda *_, at=(name, module): last.append(at))
         for name, module in replica.model.named_modules()
-    ]
+    )
     try:
-        with torch.no_grad():
+        with replica.hooked(hooks), torch.no_grad():
             replica(probes)
     except Exception:  # the one that is told, or another of the same kind
         return last[-1] if last else None
-    finally:
-        for hook in hooks:
-            hook.remove()
     return None
 
 

@@ -9,8 +9,9 @@ import torch
 
 from analyze.errors import CheckpointError, listed
 from analyze.gradients.layers import owner
+from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.module_outputs import module_outputs
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.replica import Replica
 from analyze.probes import Cells
 
 
@@ -60,17 +61,17 @@ def check_gradients(bad: Mapping[str, np.ndarray], cells: Cells, replica: Replic
     for name, counts in bad.items():
         layer = owner(replica.model, name)[0]
         layers[layer] = np.maximum(layers.get(layer, 0), counts)
-    found = [
+    wrong = [
         f"{layer} ({_by_subset(np.bincount(cells.subset, counts).astype(int), cells)})"
         for layer, counts in reversed(layers.items())  # a backward pass begins at the output
         if counts.any()
     ]
-    if not found:
+    if not wrong:
         return
     raise CheckpointError(
         "a gradient is not finite",
-        found=f"NaN or infinity in {len(found)} of {len(layers)} layers, from the output on: "
-        f"{listed(found, 3)}",
+        found=f"NaN or infinity in {len(wrong)} of {len(layers)} layers, from the output on: "
+        f"{listed(wrong, 3)}",
         expected="finite gradients",
         fix="try --precision float64, or leave the checkpoint out: --checkpoints GLOB",
     )

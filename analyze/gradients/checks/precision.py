@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.calibrate.recording import record
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 
 # Two exact ways to one example's gradient: relative difference of its squared norm, and of sums.
 RELATIVE = {
@@ -80,12 +81,19 @@ def shaken(replica: Replica, precision: torch.dtype, seed: int, steps: int = 1) 
     """
     generator = torch.Generator().manual_seed(seed)
     step = steps * torch.finfo(precision).eps
-    kept = {name: p.detach().clone() for name, p in replica.parameters.items()}
-    with torch.no_grad():
-        for parameter in replica.parameters.values():
-            parameter.mul_(1.0 + step * _signs(parameter, generator))
-    try:
+    with weights_restored(replica):
+        with torch.no_grad():
+            for parameter in replica.parameters.values():
+                parameter.mul_(1.0 + step * _signs(parameter, generator))
         yield
+
+
+@contextmanager
+def weights_restored(replica: Replica) -> Iterator[dict[str, Tensor]]:
+    """The weights have the same values after the block as before; a copy of them."""
+    kept = {name: p.detach().clone() for name, p in replica.parameters.items()}
+    try:
+        yield kept
     finally:
         with torch.no_grad():
             for name, parameter in replica.parameters.items():

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from analyze.errors import InputError, listed
-from analyze.gradients.calibrate.learning import otherwise
+from analyze.gradients.calibrate.learning import replanned
 from analyze.gradients.checks.backward_pass import checked_reference
 from analyze.gradients.checks.floors import Floors
 from analyze.gradients.checks.precision import losses_agree
@@ -56,7 +56,7 @@ def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> t
         try:
             batch = measure_batch(autograd.replica, *examples, autograd.loss, plan)
         except (ForwardChangedError, MethodFailedError) as failure:
-            plan = otherwise(autograd.replica, failure, plan).plan  # proven by what follows
+            plan = replanned(autograd.replica, failure, plan).plan  # proven by what follows
             continue
         result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
         if losses_agree(batch.losses, reference.losses, autograd.precision):

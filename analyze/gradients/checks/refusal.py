@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from analyze.errors import InputError, listed
 from analyze.gradients.checks.precision import LOSSES
 from analyze.gradients.losses import Loss
+from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.module_outputs import module_outputs
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.replica import Replica
 
 
 def refuse_mixing(

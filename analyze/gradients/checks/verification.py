@@ -53,25 +53,15 @@ class Verification:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Numbers of one probe found otherwise, beside the run's own.
-
-    Args:
-        row: Of the probe.
-        norms: Squared norms in the run, ``[P]``.
-        others: Those found otherwise.
-        losses: Both.
-        differing: ``[P]``, which differ by more than rounding.
-        loss_differs: Likewise.
-        company: Rows of the other batch in which it was measured; none where it was alone.
-    """
+    """Numbers of one probe found otherwise, beside the run's own."""
 
     row: int
-    norms: np.ndarray
-    others: np.ndarray
-    losses: tuple[float, float]
-    differing: np.ndarray
+    norms: np.ndarray  # [P], squared norms in the run
+    others: np.ndarray  # those found otherwise
+    losses: tuple[float, float]  # both
+    differing: np.ndarray  # [P], which differ by more than rounding
     loss_differs: bool
-    company: np.ndarray
+    company: np.ndarray  # rows of the other batch that it was in; none where it was alone
 
     @property
     def extent(self) -> float:
@@ -82,6 +72,7 @@ class _Comparison:
         return max(relative, 1.0 if self.loss_differs else 0.0)
 
 
+@dataclass(frozen=True)
 class Verifier:
     """Compares the numbers of one checkpoint's watched probes with others.
 
@@ -93,15 +84,16 @@ class Verifier:
         size: Of a batch.
     """
 
-    def __init__(
-        self, measured: Autograd, truth: Autograd, loader: ProbeLoader, ids: np.ndarray, size: int
-    ) -> None:
-        self._measured = measured
-        self._truth = truth
-        self._loader = loader
-        self._ids = ids
-        self._size = size
-        self._floor = rounding_share(measured.precision)
+    measured: Autograd
+    truth: Autograd
+    loader: ProbeLoader
+    ids: np.ndarray
+    size: int
+
+    @property
+    def _floor(self) -> float:
+        """Share of the network's squared gradient that may be rounding."""
+        return rounding_share(self.measured.precision)
 
     def check(self, seen: Observation, measure: MeasureBatch, seconds: float) -> Verification:
         """Compare the run's numbers of its watched probes.
@@ -130,7 +122,7 @@ class Verifier:
         self, seen: Observation, measure: MeasureBatch, seconds: float
     ) -> list[_Comparison]:
         compared = []
-        for company in seen.watched.companies(self._size, seconds):
+        for company in seen.watched.companies(self.size, seconds):
             losses, norms = measure(company)
             compared += [
                 self._compared(seen, row, losses[k], norms[:, k], company)
@@ -146,7 +138,7 @@ class Verifier:
             late = time.perf_counter() - began > SHARE_OF_TIME * seconds
             if len(compared) >= AT_LEAST and late:
                 break
-            loss, gradients = self._truth.of_one(self._loader.take(np.array([row])), 0)
+            loss, gradients = self.truth.of_one(self.loader.take(np.array([row])), 0)
             compared.append(self._compared(seen, row, loss, _norms(seen, gradients)))
         return compared
 
@@ -159,11 +151,11 @@ class Verifier:
         company: np.ndarray = NOBODY,
     ) -> _Comparison:
         own_loss, norms, network = (values[..., 0] for values in seen.of(np.array([row])))
-        allowed = ELSEWHERE[self._measured.precision] * np.maximum(norms, others)
+        allowed = ELSEWHERE[self.measured.precision] * np.maximum(norms, others)
         allowed += self._floor * max(float(network), float(others.sum()))
         differing = np.abs(norms - others) > allowed
         losses = float(own_loss), loss
-        loss_differs = not losses_agree(*losses, self._measured.precision)
+        loss_differs = not losses_agree(*losses, self.measured.precision)
         return _Comparison(row, norms, others, losses, differing, loss_differs, company)
 
     def _reason(self, seen: Observation, suspect: _Comparison) -> set[str]:
@@ -176,7 +168,7 @@ class Verifier:
         if len(suspect.company):
             measured.append((suspect.company, suspect.others))
         for company, norms in measured:
-            batch = self._loader.take(company)
+            batch = self.loader.take(company)
             place = int(np.flatnonzero(company == suspect.row)[0])
             if wrong := self._unlike(seen, norms, batch, place):
                 return wrong
@@ -188,16 +180,16 @@ class Verifier:
         self, seen: Observation, norms: np.ndarray, batch: Examples, place: int
     ) -> set[str]:
         """Parameters whose squared norm is not that of plain autograd in the very batch."""
-        truth = _norms(seen, self._measured.beside_others(batch, place)[1])
-        rtol = RELATIVE[self._measured.precision]
+        truth = _norms(seen, self.measured.beside_others(batch, place)[1])
+        rtol = RELATIVE[self.measured.precision]
         off = np.abs(norms - truth) > rtol * truth + self._floor * truth.sum()
         return {name for name, is_off in zip(seen.names, off, strict=True) if is_off}
 
     def _mixes(self, batch: Examples, place: int) -> bool:
         """Whether the example has other numbers in its batch than alone, but for rounding."""
-        precision = self._truth.precision
-        loss, gradients = self._truth.beside_others(batch, place)
-        single, lonely = self._truth.of_one(batch, place)
+        precision = self.truth.precision
+        loss, gradients = self.truth.beside_others(batch, place)
+        single, lonely = self.truth.of_one(batch, place)
         if not losses_agree(loss, single, precision):
             return True
         apart = {
@@ -216,15 +208,15 @@ class Verifier:
         """Whether shaking the weights by one rounding each moves the gradients as far."""
         moved = dict.fromkeys(apart, 0.0)
         for seed in range(SHAKES):
-            with shaken(self._truth.replica, self._truth.precision, seed):
-                _, gradients = self._truth.of_one(batch, place, apart.keys())
+            with shaken(self.truth.replica, self.truth.precision, seed):
+                _, gradients = self.truth.of_one(batch, place, apart.keys())
             for name in apart.keys() & gradients.keys():
                 change = squared_norm(gradients[name] - lonely[name]) ** 0.5
                 moved[name] = max(moved[name], change)
         return all(distance <= ROUNDED * moved[name] for name, distance in apart.items())
 
     def _mixing(self, suspect: _Comparison, company: np.ndarray) -> CheckpointError:
-        probe, mates = self._ids[suspect.row], self._ids[company[company != suspect.row]]
+        probe, mates = self.ids[suspect.row], self.ids[company[company != suspect.row]]
         return CheckpointError(
             "the model mixes the examples of a batch, so no example has a gradient of its own",
             found=f"probe {probe}: loss {suspect.losses[0]:.6g} beside probes "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.model.replica import Inputs
+from analyze.gradients.model.inputs import Inputs
 from analyze.probes import ProbeSet
 
 ASYNCHRONOUS = ("cuda",)  # devices that compute while something is moved to them

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from analyze.errors import InputError
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.float64 import device_with_float64
 
 
@@ -35,6 +36,7 @@ LIMITS = {
     "cuda": Limits(activations=8 << 30, sums=2 << 30, batch=1024),
     "mps": Limits(activations=2 << 30, sums=512 << 20, batch=256),
 }
+OF_A_THREAD = 128 << 20  # bytes; smaller batches get slow, however many threads there are
 
 
 def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
@@ -73,15 +75,18 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     return device
 
 
-def choose_batch_size(replica: Replica, example: Inputs) -> int:
-    """As many examples as fit the activations of one into the device's share of memory.
+def choose_batch_size(replica: Replica, example: Inputs, threads: int = 1) -> int:
+    """The number of examples whose activations fit into the device's share of memory.
 
     Args:
         replica: The model.
         example: A batch of one; its forward pass shows what autograd keeps.
+        threads: How many have a batch at a time. Their batches together hold what one may hold;
+            with more than four threads, ``OF_A_THREAD`` bytes each.
     """
     limits = LIMITS[replica.device.type]
-    fits = limits.activations // activation_bytes(replica, example)
+    room = max(limits.activations // threads, OF_A_THREAD)
+    fits = room // activation_bytes(replica, example)
     return max(1, min(limits.batch, fits))
 
 

@@ -8,10 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from analyze.errors import InputError
-
-# How torch says it where it has no type for it: the CPU's allocator, and MPS.
-SAID = ("can't allocate memory", "not enough memory", "out of memory")
+from analyze.errors import InputError, out_of_memory
 
 
 @dataclass(frozen=True)
@@ -88,10 +85,3 @@ def enough_memory(device: torch.device) -> Iterator[None]:
             "over 128",
             fix="close what else uses the memory, --device cpu, or --batch-norm saved",
         ) from error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory was not enough."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(s in str(error).lower() for s in SAID)

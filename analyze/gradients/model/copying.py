@@ -73,17 +73,18 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
             buffer in common with it.
     """
     kept = {} if memo is None else memo
-    found = reachable(model)
-    own = _Memo({key: value for key, (_, value) in found.items()}, holders(model, found), kept)
+    reached = reachable(model)
+    objects = {key: value for key, (_, value) in reached.items()}
+    memory = _Memo(objects, holders(model, reached), kept)
     foreign = [
         Foreign(name, tensor) for name, tensor in model.named_parameters() if id(tensor) not in kept
     ]
-    for path, value in found.values():
-        if isinstance(value, Tensor) and value.grad_fn is not None and id(value) not in own:
-            own[id(value)] = value.detach().clone()
-            foreign.append(Foreign(_plain(path), own[id(value)], stale=True))
+    for path, value in reached.values():
+        if isinstance(value, Tensor) and value.grad_fn is not None and id(value) not in memory:
+            memory[id(value)] = value.detach().clone()
+            foreign.append(Foreign(_plain(path), memory[id(value)], stale=True))
     try:
-        result = copy.deepcopy(model, own)
+        result = copy.deepcopy(model, memory)
     except InputError:
         raise
     except Exception as error:  # whatever a model's own __deepcopy__ or a cached tensor raises
@@ -101,12 +102,12 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
 def made_eager(model: nn.Module) -> None:
     """Put the functions back that ``torch.compile`` wrapped in attributes of the modules."""
     for module in model.modules():
-        own = vars(module)
-        own.pop("_compiled_call_impl", None)
-        for name, value in list(own.items()):
+        attributes = vars(module)
+        attributes.pop("_compiled_call_impl", None)
+        for name, value in list(attributes.items()):
             original = original_of_compiled(value)
             if original is not None:
-                own[name] = original
+                attributes[name] = original
 
 
 class _Memo(dict[int, Any]):

@@ -26,17 +26,17 @@ def set_to_eval(model: nn.Module, notes: list[str]) -> bool:
         by rounding.
     """
     model.train()
-    own = any(
+    own_modes = any(
         type(m).train is not nn.Module.train or type(m).eval is not nn.Module.eval
         for m in model.modules()
     )
-    before = [p.detach().clone() for p in model.parameters()] if own else []
+    before = [p.detach().clone() for p in model.parameters()] if own_modes else []
     model.eval()
     merged = [
         name
-        for (name, parameter), old in zip(model.named_parameters(), before, strict=own)
+        for (name, parameter), old in zip(model.named_parameters(), before, strict=own_modes)
         if not torch.equal(parameter, old)
     ]
     if merged:
         notes.append(MERGED.format(names=listed(merged)))
-    return own and not merged
+    return own_modes and not merged

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 
 
 def module_outputs(replica: Replica, batch: Inputs) -> list[tuple[str, str, Tensor]]:
@@ -21,13 +22,7 @@ def module_outputs(replica: Replica, batch: Inputs) -> list[tuple[str, str, Tens
 
         return record
 
-    hooks = [
-        replica.observe(module.register_forward_hook(hook(name)))
-        for name, module in replica.model.named_modules()
-    ]
-    try:
+    modules = replica.model.named_modules()
+    with replica.hooked(module.register_forward_hook(hook(name)) for name, module in modules):
         replica(batch)
-    finally:
-        for handle in hooks:
-            handle.remove()
     return outputs

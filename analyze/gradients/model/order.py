@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from analyze.gradients.model.replica import Replica
 
 
-class ForwardOrder:
-    """Notes, while it is entered, which parameters' modules run when."""
+@contextmanager
+def forward_order(replica: Replica) -> Iterator[dict[str, None]]:
+    """The parameters whose modules have run in the block, in their order."""
+    order: dict[str, None] = {}
 
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
-        self._order: dict[str, None] = {}
-        self._hooks: list[Any] = []
+    def watch(path: str, module: nn.Module) -> RemovableHandle:
+        names = [f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)]
+        measured = dict.fromkeys(name for name in names if name in replica.parameters)
 
-    def __enter__(self) -> ForwardOrder:
-        for path, module in self._replica.model.named_modules():
-            if not path:
-                continue  # it runs first, but its own parameters do not
-            names = [f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)]
-            own = [name for name in names if name in self._replica.parameters]
+        def note(module: nn.Module, args: Any) -> None:
+            order.update(measured)
 
-            def note(module: nn.Module, args: Any, own: list[str] = own) -> None:
-                self._order.update(dict.fromkeys(own))
+        return module.register_forward_pre_hook(note)
 
-            hook = module.register_forward_pre_hook(note)
-            self._hooks.append(self._replica.observe(hook))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def names(self, used: set[str]) -> tuple[str, ...]:
-        """All parameters, those that are never used last."""
-        order = dict.fromkeys((*self._order, *self._replica.parameters))
-        return tuple(sorted(order, key=lambda name: name not in used))
+    # The root runs first, but its own parameters do not.
+    modules = [(path, module) for path, module in replica.model.named_modules() if path]
+    with replica.hooked(watch(path, module) for path, module in modules):
+        yield order

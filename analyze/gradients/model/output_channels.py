@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 
 CHANNELS_FIRST = {"Convolution", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm"}
 KEEPING_AXES = {"Add", "Sub", "Mul", "Div", "Relu", "Slice"}

@@ -25,22 +25,22 @@ Named = tuple[str, Any]
 
 def reachable(model: nn.Module) -> dict[int, Named]:
     """Every object that can be reached from a model, by ``id``, with the path to it."""
-    found: dict[int, Named] = {id(model): ("", model)}
-    waiting: deque[Named] = deque(found.values())
+    reached: dict[int, Named] = {id(model): ("", model)}
+    waiting: deque[Named] = deque(reached.values())
     while waiting:
         path, value = waiting.popleft()
         for step, child in children(value):
-            if id(child) not in found and not isinstance(child, ATOMS):
+            if id(child) not in reached and not isinstance(child, ATOMS):
                 name = f"{path}.{step}" if path else step
-                found[id(child)] = name, child
+                reached[id(child)] = name, child
                 waiting.append((name, child))
-    return found
+    return reached
 
 
-def holders(model: nn.Module, found: dict[int, Named]) -> set[int]:
+def holders(model: nn.Module, reached: dict[int, Named]) -> set[int]:
     """The ``id`` of everything from which a module, parameter or buffer of the model is reached."""
     reached_from: dict[int, list[int]] = {}
-    for key, (_, value) in found.items():
+    for key, (_, value) in reached.items():
         for _, child in children(value):
             reached_from.setdefault(id(child), []).append(key)
     held = {id(module) for module in model.modules()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from analyze.gradients.model.attributes import Attributes
 from analyze.gradients.model.computing import Computing
 from analyze.gradients.model.copying import copied, made_eager, origin_of
 from analyze.gradients.model.foreign import refuse_foreign
+from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.modes import set_to_eval
 from analyze.gradients.model.settling import (
     Settled,
@@ -31,75 +31,13 @@ from analyze.gradients.model.settling import (
     without_gradients,
     without_hooks,
 )
-from analyze.gradients.numbers.float64 import device_with_float64, double
-from analyze.gradients.numbers.kinds import (
-    COMPLEX,
-    differentiable,
-    refuse_quantised,
-    with_precision,
-)
+from analyze.gradients.numbers.float64 import device_with_float64
+from analyze.gradients.numbers.kinds import differentiable, refuse_quantised, with_precision
 
 LEFT_OUT = (
     "left out, as they are frozen and forward passes write to them in place or read them by "
     "numpy(): {names}"
 )
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the model is called with: one positional tensor, or tensors by keyword.
-
-    Args:
-        tensors: By keyword; the positional one has the name ``""``.
-        mean: Per channel; with ``std`` it turns uint8 images into ``(x / 255 - mean) / std``.
-        std: Per channel.
-    """
-
-    tensors: Mapping[str, Tensor]
-    mean: Tensor | None = None
-    std: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def take(self, rows: Tensor) -> Inputs:
-        """The examples at ``rows``, in that order."""
-        taken = {name: tensor[rows] for name, tensor in self.tensors.items()}
-        return Inputs(taken, self.mean, self.std)
-
-    def pinned(self) -> Inputs:
-        """In memory from which a GPU fetches them by itself."""
-        pinned = {name: tensor.pin_memory() for name, tensor in self.tensors.items()}
-        return Inputs(pinned, self.mean, self.std)
-
-    def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
-        """As the model takes them: on ``device``, images scaled, real and complex in ``dtype``.
-
-        Integers are int64; truth values stay what they are: ``~`` of an integer is another thing.
-        ``non_blocking``: without waiting until pinned ones have arrived.
-        """
-        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
-        return Inputs({name: self._decoded(tensor, dtype) for name, tensor in moved.items()})
-
-    def of_its_own(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """What ``to`` gives, in other memory: a forward pass may write into it."""
-        moved = self.to(device, dtype).tensors
-        return {k: t.clone() if t is self.tensors[k] else t for k, t in moved.items()}
-
-    def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        if tensor.is_floating_point():
-            return tensor.to(dtype)
-        if tensor.is_complex():
-            return tensor.to(COMPLEX[dtype])
-        if tensor.dtype == torch.bool:
-            return tensor
-        if tensor.dtype != torch.uint8 or self.mean is None or self.std is None:
-            return tensor.long()
-        per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
-        # In float64, or every input would be off by a rounding and so now and then a ReLU.
-        exact = double(tensor)
-        mean, std = (v.to(exact.device).view(per_channel) for v in (self.mean, self.std))
-        return ((exact / 255 - mean) / std).to(tensor.device, dtype)
 
 
 class Replica:
@@ -282,10 +220,16 @@ class Replica:
             output = logits_of(model(tensors[""]) if "" in tensors else model(**tensors))
         return output if wanted else output.detach()
 
-    def observe(self, handle: RemovableHandle) -> RemovableHandle:
-        """Let a hook stay that was just registered on one of the modules, until it is removed."""
-        self._hooks.add(handle.id)
-        return handle
+    @contextmanager
+    def hooked(self, handles: Iterable[RemovableHandle]) -> Iterator[None]:
+        """Hooks that were just registered on the modules stay in the block, and go with it."""
+        kept = list(handles)
+        self._hooks.update(handle.id for handle in kept)
+        try:
+            yield
+        finally:
+            for handle in kept:
+                handle.remove()
 
     @contextmanager
     def substituted(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
@@ -301,13 +245,13 @@ class Replica:
             for name, parameter in module._parameters.items()
             if id(parameter) in by_parameter
         ]
-        for own, name, parameter in places:
-            own[name] = by_parameter[id(parameter)]  # type: ignore[assignment]
+        for parameters, name, parameter in places:
+            parameters[name] = by_parameter[id(parameter)]  # type: ignore[assignment]
         try:
             yield
         finally:
-            for own, name, parameter in places:
-                own[name] = parameter
+            for parameters, name, parameter in places:
+                parameters[name] = parameter
 
     def forget(self) -> None:
         """Undo what forward passes left on the modules."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, first_line, listed
 from analyze.gradients.model.attributes import Attributes
+from analyze.gradients.model.graph import nodes_of_graph
 from analyze.gradients.numbers.float64 import double
 from analyze.gradients.numbers.kinds import as_real
 
@@ -67,8 +68,8 @@ def refuse_meta(model: nn.Module) -> None:
     Raises:
         InputError: naming them.
     """
-    own = (*model.named_parameters(), *model.named_buffers())
-    names = [name for name, tensor in own if tensor.is_meta]
+    tensors = (*model.named_parameters(), *model.named_buffers())
+    names = [name for name, tensor in tensors if tensor.is_meta]
     if names:
         raise InputError(
             "the model has parameters without values",
@@ -126,11 +127,12 @@ def refuse_kept_graph(run: Run, output: Tensor, names: Mapping[int, str]) -> Non
         names: ``id(parameter)`` to its name.
     """
     again = tried(run, gradients=True).output
-    before, after = graph_of(output.grad_fn), graph_of(None if again is None else again.grad_fn)
+    before = nodes_of_graph(output.grad_fn)
+    after = nodes_of_graph(None if again is None else again.grad_fn)
     kept = [node for node in after if node in before and not hasattr(node, "variable")]
     if kept:
-        variables = {getattr(node, "variable", None) for top in kept for node in graph_of(top)}
-        below = {names[id(leaf)] for leaf in variables if id(leaf) in names}
+        leaves = (getattr(node, "variable", None) for top in kept for node in nodes_of_graph(top))
+        below = {names[id(leaf)] for leaf in leaves if id(leaf) in names}
         raise InputError(
             "the model keeps a tensor that it computed from its parameters earlier",
             found=f"one that was computed from {listed(sorted(below)) or 'them'} in an earlier "
@@ -158,10 +160,10 @@ def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) ->
         outputs = [tried(theirs, gradients=False).output for _ in range(2)]
     again = tried(run, gradients=False).output
     same = like.dtype == replica.dtype and like.device == replica.device
-    found = [o for o in (*outputs, again) if o is not None]
-    if len(found) < 3 or _differ(found[0], found[1], SAME) or _differ(again, replica, SAME):
+    three = [o for o in (*outputs, again) if o is not None]
+    if len(three) < 3 or _differ(three[0], three[1], SAME) or _differ(again, replica, SAME):
         return  # it gives no output, or another one each time: told elsewhere
-    if _differ(found[0], replica, SAME if same else ALIKE):
+    if _differ(three[0], replica, SAME if same else ALIKE):
         raise InputError(
             "a copy of the model computes something else than the model, and a copy is measured",
             found=f"another output of {type(original).__name__} for the same example",
@@ -194,18 +196,6 @@ def _differ(a: Tensor | None, b: Tensor | None, share: float) -> bool:
     return bool((one - other).norm() > share * torch.maximum(one.norm(), other.norm()))
 
 
-def graph_of(top: Any) -> set[Any]:
-    """A node of autograd's graph and all that come before it; none of None."""
-    found: set[Any] = set()
-    waiting = [] if top is None else [top]
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += [child for child, _ in node.next_functions if child is not None]
-    return found
-
-
 def needs_gradients(run: Run, with_gradients: Tensor) -> bool:
     """Whether a model gives its output with gradients on only, as one that takes forces does."""
     return _differ(tried(run, gradients=False).output, with_gradients, SAME)
@@ -215,7 +205,7 @@ def without_gradients(error: Exception) -> InputError:
     """For a model that runs only where no gradient is wanted."""
     return InputError(
         "the model has no backward pass",
-        found=f"with gradients on, its forward pass fails: {_first_line(error)}",
+        found=f"with gradients on, its forward pass fails: {first_line(error)}",
         expected="a forward pass that works as in training, with parameters that require gradients",
         fix="take numpy(), changes of parameters in place and inference mode out of forward",
     )
@@ -231,7 +221,3 @@ def output_without_graph(model: nn.Module) -> InputError:
         fix="take torch.no_grad(), inference_mode and detach() out of forward; torch.autograd.grad "
         "inside it needs create_graph=True in eval mode as well",
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.forms import Form, Geometry, Placed, PulledBack
+from analyze.gradients.model.graph import nodes_of_graph
 
 
 class Weight(NamedTuple):
@@ -59,15 +60,5 @@ def leaves(tensor: Tensor) -> list[Tensor]:
 
 def leaves_of_graph(top: Any) -> list[Tensor]:
     """The leaf tensors that a node of autograd's graph leads to."""
-    variables: dict[int, Tensor] = {}
-    seen, waiting = set(), [top]
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            variables[id(variable)] = variable
-        waiting += [child for child, _ in node.next_functions if child is not None]
-    return [*variables.values()]
+    variables = (getattr(node, "variable", None) for node in nodes_of_graph(top))
+    return [*{id(leaf): leaf for leaf in variables if leaf is not None}.values()]

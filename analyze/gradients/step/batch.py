@@ -14,7 +14,8 @@ from torch import Tensor
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Segments
 from analyze.gradients.losses import Loss
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import FALLBACKS, NEVER_USED, Plan
 from analyze.gradients.step.collector import Collector
 from analyze.gradients.step.failures import MethodFailedError

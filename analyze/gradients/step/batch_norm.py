@@ -17,7 +17,8 @@ from analyze.errors import InputError, listed
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement
-from analyze.gradients.model.replica import Inputs, Replica
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.float64 import double
 from analyze.gradients.step.forward import losses_at
 from analyze.probes import ProbeSet
@@ -99,8 +100,8 @@ class BatchNormStatistics:
         """A measurement with losses under both statistics, of the probes that ``others`` has."""
         if others is None:
             return measured
-        own = np.where(np.isnan(others), np.nan, measured.loss)
-        saved, recomputed = (others, own) if self._recomputed else (own, others)
+        losses = np.where(np.isnan(others), np.nan, measured.loss)
+        saved, recomputed = (others, losses) if self._recomputed else (losses, others)
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
 
     def notes(self, replica: Replica, rows: np.ndarray) -> list[str]:
@@ -112,10 +113,10 @@ class BatchNormStatistics:
         """
         if not self._recomputed:
             return []
-        own = statistics_of_its_own(replica, self._loader.take(rows).inputs)
-        if not own:
+        names = statistics_of_its_own(replica, self._loader.take(rows).inputs)
+        if not names:
             return []
-        return [AS_SAVED.format(names=listed(own))]
+        return [AS_SAVED.format(names=listed(names))]
 
     def passes(self, model: nn.Module) -> int:
         """Examples whose forward pass all this takes."""
@@ -125,8 +126,8 @@ class BatchNormStatistics:
 
     def _losses(self, replica: Replica, size: int) -> np.ndarray:
         losses = np.full(len(self._loader.targets), np.nan)
-        found = losses_at(replica, self._loader, self._compared, self._loss, size)
-        losses[self._compared] = np.where(np.isnan(found), np.inf, found)
+        compared = losses_at(replica, self._loader, self._compared, self._loss, size)
+        losses[self._compared] = np.where(np.isnan(compared), np.inf, compared)
         return losses
 
 
@@ -188,15 +189,11 @@ def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarra
         )
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
     averages = [_Average(layer) for layer in layers]
-    handles = [replica.observe(a.layer.register_forward_hook(a.add)) for a in averages]
-    try:
-        with torch.no_grad():
-            for examples in loader.ahead(batches, replica.device, replica.dtype):
-                # A momentum of 1 leaves the use's own statistics; averaging in place would round.
-                replica(examples.inputs, layers, training=True, momentum=1.0)
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = (average.layer.register_forward_hook(average.add) for average in averages)
+    with replica.hooked(hooks), torch.no_grad():
+        for examples in loader.ahead(batches, replica.device, replica.dtype):
+            # A momentum of 1 leaves the use's own statistics; averaging in place would round.
+            replica(examples.inputs, layers, training=True, momentum=1.0)
     replica.forget()
     for average in averages:
         average.set()

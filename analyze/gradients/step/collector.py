@@ -8,12 +8,13 @@ from functools import partial
 
 from torch import Tensor
 
+from analyze.errors import described
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.plan import Plan
 from analyze.gradients.rules import Call
 from analyze.gradients.step.algorithms import AlgorithmChoice
-from analyze.gradients.step.failures import MethodFailedError, described, gives_way
+from analyze.gradients.step.failures import MethodFailedError, gives_way
 from analyze.gradients.step.intercept import ForwardChangedError, parameters_of
 from analyze.gradients.step.result import TakeTotals
 from analyze.gradients.step.tracing import RowsMixExamplesError, by_example

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from analyze.errors import listed
-from analyze.gradients.device.memory import out_of_memory
+from analyze.errors import listed, out_of_memory
 from analyze.gradients.plan import NEVER_USED, VMAP, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError
 
@@ -54,9 +53,3 @@ def demoted(plan: Plan, failure: MethodFailedError | ForwardChangedError) -> Pla
         for method, same in by_method.items()
     ]
     return replace(later, notes=(*plan.notes, *notes))
-
-
-def described(error: BaseException) -> str:
-    """An error by its class and the first line of what it says."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from analyze.gradients.device.memory import out_of_memory
+from analyze.errors import described, out_of_memory
 from analyze.gradients.forms import CHUNK_BYTES, Reduction, Segments, Summary
-from analyze.gradients.model.replica import Inputs, Replica, logits_of
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
-from analyze.gradients.step.failures import MethodFailedError, described
+from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.seeding import seeded
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from analyze.errors import out_of_memory
 from analyze.gradients.data.loader import Examples, ProbeLoader
-from analyze.gradients.device.memory import out_of_memory
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 

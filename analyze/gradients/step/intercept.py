@@ -199,13 +199,13 @@ def planned_call(
     weights = {}
     for argument, expected in planned.weights.items():
         tensor = arguments.get(argument)
-        found = parameters_of(tensor, names) if isinstance(tensor, Tensor) else {}
-        if set(found) != set(expected):
+        actual = parameters_of(tensor, names) if isinstance(tensor, Tensor) else {}
+        if set(actual) != set(expected):
             raise ForwardChangedError(
-                f"{func.__name__} of {sorted(found)} instead of {sorted(expected)}"
+                f"{func.__name__} of {sorted(actual)} instead of {sorted(expected)}"
             )
         assert isinstance(tensor, Tensor)
-        weights[argument] = Weight(tensor, found)
+        weights[argument] = Weight(tensor, actual)
     return Call(
         rule, func, args, kwargs, arguments, weights, dict(planned.axes), planned.output,
         traced=planned.traced,

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
-
-
-class OfExamples(NamedTuple):
-    """What a batch gives of each of its N examples.
-
-    Args:
-        losses: ``[N]``.
-        accuracy: ``[N]``.
-        names: Of the P parameters that received a gradient.
-        squared_norms: ``[P, N]`` float64.
-    """
-
-    losses: np.ndarray
-    accuracy: np.ndarray
-    names: tuple[str, ...]
-    squared_norms: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -49,18 +32,21 @@ class BatchResult:
     scaled_totals: dict[str, Tensor]
     scale: float
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The P parameters that received a gradient."""
+        return tuple(self.scaled_squares)
+
     def squared_norms(self, name: str) -> Tensor:
         """Of each example's gradient, ``[N]`` float64 on the CPU."""
         return self.scaled_squares[name].cpu() / self.scale**2
 
-    def of_examples(self) -> OfExamples:
-        """All but the totals, in the host's memory: one wait for a GPU."""
-        names = tuple(self.scaled_squares)
-        norms = np.empty((0, len(self.losses)))
-        if names:
-            squares = torch.stack([*self.scaled_squares.values()])
-            norms = squares.cpu().numpy() / self.scale**2
-        return OfExamples(self.losses.numpy(), self.accuracy.numpy(), names, norms)
+    @cached_property
+    def all_squared_norms(self) -> np.ndarray:
+        """``[P, N]`` float64 in host memory, in the order of ``names``: one wait for a GPU."""
+        if not self.names:
+            return np.empty((0, len(self.losses)))
+        return torch.stack([*self.scaled_squares.values()]).cpu().numpy() / self.scale**2
 
     def total(self, name: str, segment: int = 0) -> Tensor:
         """The sum over the examples of a segment, in the parameter's shape."""

@@ -53,15 +53,15 @@ def owners(dy: Tensor, multiples: list[Tensor]) -> Tensor:
     """
     largest = dy.abs().argmax(1, keepdim=True)
     entry = dy.gather(1, largest)  # [R, 1]
-    there, found = entry != 0, torch.zeros_like(largest)
+    there, owner = entry != 0, torch.zeros_like(largest)
     for digit, multiple in enumerate(multiples):
         ratio = torch.where(there, multiple.gather(1, largest) / entry, 1.0)
         exponent = torch.where(ratio > 0, ratio, 1.0).log2().round().long().clamp(0, BASE - 1)
         power = torch.ldexp(torch.ones_like(entry), exponent)
         if bool(((multiple - power * dy).abs() > MIXED * power * entry.abs()).any()):
             raise RowsMixExamplesError("a row belongs to several examples")
-        found = found + exponent * BASE**digit
-    return torch.where(there, found, -1).squeeze(1)
+        owner = owner + exponent * BASE**digit
+    return torch.where(there, owner, -1).squeeze(1)
 
 
 def by_example(

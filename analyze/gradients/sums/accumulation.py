@@ -2,79 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 
 from analyze.gradients.data.batches import Batch
-from analyze.gradients.step.result import OfExamples, TakeTotals
+from analyze.gradients.measurement import Measurement
+from analyze.gradients.step.result import BatchResult, TakeTotals
 from analyze.gradients.sums.cell_sums import CellSums
+from analyze.gradients.sums.gram_matrix import gram_matrices
 from analyze.gradients.sums.observation import Observation
 
 
-@dataclass
-class Accumulated:
-    """Of n examples: all but the cells' sums. P parameters, C cells.
-
-    Args:
-        squared_norms: ``[P, C]``, summed over each cell.
-        reached: ``[P]``, whether a gradient was there.
-        bad: ``[P, C]``, how many squared norms are not finite.
-        loss: ``[n]``.
-        accuracy: ``[n]``.
-        examples: ``[P, n]``, each one's squared norms, or None.
-    """
-
-    squared_norms: np.ndarray
-    reached: np.ndarray
-    bad: np.ndarray
-    loss: np.ndarray
-    accuracy: np.ndarray
-    examples: np.ndarray | None
-
-
 class Accumulation:
-    """Adds up batches.
+    """Adds up batches. P parameters, C cells, N probes.
+
+    ``loss`` and ``accuracy`` are ``[N]``; ``bad`` is ``[P, C]``, the number of squared norms that
+    are not finite.
 
     Args:
-        examples: How many there are, all of which will be added.
+        probes: N, all of which will be added.
         keep: Whether to keep every example's squared norms.
         sums: Gets the gradient sums.
         seen: Gets what is kept of single examples.
     """
 
-    def __init__(self, examples: int, keep: bool, sums: CellSums, seen: Observation) -> None:
-        self._row = {name: k for k, name in enumerate(sums.shapes)}
-        size = len(self._row), sums.cells
-        self.found = Accumulated(
-            np.zeros(size),
-            np.zeros(len(self._row), dtype=bool),
-            np.zeros(size, dtype=int),
-            np.empty(examples),
-            np.empty(examples),
-            np.zeros((len(self._row), examples)) if keep else None,
-        )
-        self.sums = sums
+    def __init__(self, probes: int, keep: bool, sums: CellSums, seen: Observation) -> None:
+        size = len(sums.shapes), sums.cells
+        self.loss, self.accuracy = np.empty(probes), np.empty(probes)
+        self.bad = np.zeros(size, dtype=int)
         self.seen = seen
+        self._sums = sums
+        self._row = {name: k for k, name in enumerate(sums.shapes)}
+        self._squared_norms = np.zeros(size)
+        self._examples = np.zeros((size[0], probes)) if keep else None
 
     def taking(self, batch: Batch) -> TakeTotals:
         """Adds the totals of a batch, each when it is there."""
-        return partial(self.sums.add, batch.cells.tolist())
+        return partial(self._sums.add, batch.cells.tolist())
 
-    def add(self, batch: Batch, given: OfExamples) -> None:
+    def add(self, batch: Batch, result: BatchResult) -> None:
         """Add what else a batch gave."""
-        found, rows = self.found, batch.rows
-        self.seen.add(batch, given)
-        found.loss[rows], found.accuracy[rows] = given.losses, given.accuracy
-        norms = given.squared_norms
-        own = np.array([self._row[name] for name in given.names], dtype=int)
-        found.squared_norms[np.ix_(own, batch.cells)] += batch.sums(norms)
-        found.bad[np.ix_(own, batch.cells)] += batch.sums((~np.isfinite(norms)).astype(int))
-        found.reached[own] = True
-        if found.examples is not None:
-            found.examples[np.ix_(own, rows)] = norms
+        self.seen.add(batch, result)
+        self.loss[batch.rows] = result.losses.numpy()
+        self.accuracy[batch.rows] = result.accuracy.numpy()
+        norms = result.all_squared_norms
+        parameters = np.array([self._row[name] for name in result.names], dtype=int)
+        sums = np.ix_(parameters, batch.cells)
+        self._squared_norms[sums] += batch.sums(norms)
+        self.bad[sums] += batch.sums((~np.isfinite(norms)).astype(int))
+        if self._examples is not None:
+            self._examples[np.ix_(parameters, batch.rows)] = norms
 
     def finish(self) -> None:
         """All batches have been added."""
-        self.sums.finish()
+        self._sums.finish()
+
+    def measurement(self, device: torch.device) -> Measurement:
+        """The sufficient statistics; NaN for a parameter that no example has a gradient of.
+
+        Args:
+            device: Where to compute the Gram matrices: ``C * C`` products for each value.
+        """
+        products = gram_matrices(self._sums, device)
+        gram = np.full((*self.bad.shape, self._sums.cells), np.nan)
+        squared_norms = np.full(self.bad.shape, np.nan)
+        for name, gram_matrix in products.items():
+            row = self._row[name]
+            gram[row], squared_norms[row] = gram_matrix, self._squared_norms[row]
+        names = tuple(self._sums.shapes)
+        return Measurement(names, gram, squared_norms, self.loss, self.accuracy, self._examples)

@@ -10,7 +10,7 @@ from torch import Tensor
 from analyze.gradients.numbers.float64 import device_with_float64
 from analyze.gradients.numbers.kinds import as_real
 
-FEW = 32  # parts of a cell that are added in the batches' precision
+FEW = 32  # segments of a cell that are added in the batches' precision
 
 
 class CellSums:
@@ -19,9 +19,9 @@ class CellSums:
     The values are in the order in which the first sum of a batch has them in memory, the same for
     all cells: products of sums do not depend on it, and a copy to another order is slow. Complex
     sums are held as their real parts, 2P of them, whose products are the real parts of the sums'.
-    A few parts of a cell are added where its sum stays, in the batches' precision, as the examples
-    of a batch are; of a cell with more, these then in float64. No more than one float64 gradient
-    of each parameter is held.
+    The first segments of a cell are added in its row, in the batches' precision, as the examples
+    of a batch are. Where a cell has more than ``FEW``, each ``FEW`` are added up in float64: one
+    float64 gradient of each parameter at a time.
 
     Several threads may add, no two of them at the same time to a parameter.
 
@@ -49,10 +49,10 @@ class CellSums:
         self._of: dict[str, _ParameterSums] = {}
 
     def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
-        """Add the sums over some parts of cells, of a parameter.
+        """Add the sums of a parameter over the segments of a batch.
 
         Args:
-            cells: ``[S]``, of each part its cell. All parts of a cell come one after the other.
+            cells: ``[S]``, the cell of each segment. All segments of a cell come in a row.
             name: Of the parameter.
             totals: ``[S, *shape]``, ``scale`` times the sums.
             scale: A power of two.
@@ -68,13 +68,13 @@ class CellSums:
             self._of[name].add(cell, total, scale)
 
     def finish(self) -> None:
-        """All parts have been added."""
+        """All batches have been added."""
         for sums in self._of.values():
             sums.finish()
 
     @property
     def names(self) -> list[str]:
-        """The parameters of which any part had a gradient."""
+        """The parameters that any example has a gradient of."""
         return [name for name in self.shapes if name in self._of]
 
     def rows(self, name: str) -> Tensor:
@@ -89,52 +89,53 @@ class _ParameterSums:
         rows: Where they stay.
         shape: Of the parameter.
         strides: In which its values are in a row.
-        batches: Where parts come from.
+        batches: The device where sums of batches come from.
     """
 
     def __init__(
         self, rows: Tensor, shape: torch.Size, strides: tuple[int, ...], batches: torch.device
     ) -> None:
         self.rows = rows
-        self._layout = shape, strides
+        self._shape, self._strides = shape, strides
         self._elsewhere = rows.device.type != batches.type
-        # Where a few parts are added: the cell's sum itself, if it is not elsewhere.
-        self._few = torch.empty_like(rows[0], device=batches) if self._elsewhere else rows[0]
-        self._row: int | None = None  # the cell that has been begun
-        self._added = 0  # parts in these few
-        self._many: Tensor | None = None  # float64, of the cell's parts before those, if any
+        # Where the next segments are added: in the cell's row, if that is on the same device.
+        self._latest = torch.empty_like(rows[0], device=batches) if self._elsewhere else rows[0]
+        self._cell: int | None = None  # the one that has been begun
+        self._added = 0  # segments in ``_latest``
+        self._before: Tensor | None = None  # float64, of the cell's segments before those, if any
 
-    def add(self, row: int, total: Tensor, scale: float) -> None:
-        if row != self._row:
+    def add(self, cell: int, total: Tensor, scale: float) -> None:
+        if cell != self._cell:
             self.finish()
-            self._row = row
+            self._cell = cell
             if not self._elsewhere:
-                self._few = self.rows[row]
+                self._latest = self.rows[cell]
         elif self._added == FEW:
-            self._add_to_many()
-        few = self._few.as_strided(*self._layout)
+            self._with_latest()
+        latest = self._latest.as_strided(self._shape, self._strides)
         if self._added:
-            few.add_(total.to(few.device), alpha=1.0 / scale)
-        elif total.dtype == few.dtype and total.device == few.device:
-            torch.mul(total, 1.0 / scale, out=few)
+            latest.add_(total.to(latest.device), alpha=1.0 / scale)
+        elif total.dtype == latest.dtype and total.device == latest.device:
+            torch.mul(total, 1.0 / scale, out=latest)
         else:  # first to where there is room for what is small without the scale
-            few.copy_(total).mul_(1.0 / scale)
+            latest.copy_(total).mul_(1.0 / scale)
         self._added += 1
 
     def finish(self) -> None:
         """Write the sum of the cell that has been begun to where it stays."""
-        if self._row is None:
+        if self._cell is None:
             return
-        if self._many is not None:
-            self.rows[self._row].copy_(self._add_to_many())
+        if self._before is not None:
+            self.rows[self._cell].copy_(self._with_latest())
         elif self._elsewhere:
-            self.rows[self._row].copy_(self._few)
-        self._row, self._added, self._many = None, 0, None
+            self.rows[self._cell].copy_(self._latest)
+        self._cell, self._added, self._before = None, 0, None
 
-    def _add_to_many(self) -> Tensor:
-        if self._many is None:
-            self._many = self._few.to(torch.float64, copy=True)
+    def _with_latest(self) -> Tensor:
+        """``_before`` with the latest segments added; the next ones begin anew."""
+        if self._before is None:
+            self._before = self._latest.to(torch.float64, copy=True)
         else:
-            self._many.add_(self._few)
+            self._before.add_(self._latest)
         self._added = 0
-        return self._many
+        return self._before

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyze.gradients.data.batches import Batch
-from analyze.gradients.step.result import OfExamples
+from analyze.gradients.step.result import BatchResult
 
 APART = 32  # probes of which one is measured again elsewhere
 COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
@@ -110,23 +110,24 @@ class Observation:
         self.share = np.zeros(len(names))  # of its network's squared gradient
         self._place = {name: k for k, name in enumerate(names)}
 
-    def add(self, batch: Batch, given: OfExamples) -> None:
+    def add(self, batch: Batch, result: BatchResult) -> None:
         """What a batch gave."""
-        own = np.array([self._place[name] for name in given.names], dtype=int)
-        network = given.squared_norms.sum(0)
-        at, here = self._at(batch.rows)
-        self.losses[at] = given.losses[here]
-        self.network[at] = network[here]
-        if not len(own):
+        parameters = np.array([self._place[name] for name in result.names], dtype=int)
+        norms = result.all_squared_norms
+        network = norms.sum(0)
+        at, in_batch = self._at(batch.rows)
+        self.losses[at] = result.losses.numpy()[in_batch]
+        self.network[at] = network[in_batch]
+        if not len(parameters):
             return
-        self.squared_norms[np.ix_(own, at)] = given.squared_norms[:, here]
+        self.squared_norms[np.ix_(parameters, at)] = norms[:, in_batch]
         with np.errstate(invalid="ignore", divide="ignore"):
-            shares = np.nan_to_num(given.squared_norms / network, nan=0.0, posinf=0.0)
-        most = shares.argmax(1)
-        share = shares[np.arange(len(own)), most]
-        more = share > self.share[own]
-        self.share[own[more]] = share[more]
-        self.strongest[own[more]] = batch.rows[most[more]]
+            shares = np.nan_to_num(norms / network, nan=0.0, posinf=0.0)
+        strongest = shares.argmax(1)
+        share = shares[np.arange(len(parameters)), strongest]
+        more = share > self.share[parameters]
+        self.share[parameters[more]] = share[more]
+        self.strongest[parameters[more]] = batch.rows[strongest[more]]
 
     def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Losses ``[K]``, squared norms ``[P, K]`` and the network's ``[K]`` of watched probes."""
@@ -135,5 +136,5 @@ class Observation:
 
     def _at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the watched ones of some rows stand among the watched, and among these."""
-        here = np.flatnonzero(np.isin(rows, self.rows))
-        return np.searchsorted(self.rows, rows[here]), here
+        places = np.flatnonzero(np.isin(rows, self.rows))
+        return np.searchsorted(self.rows, rows[places]), places

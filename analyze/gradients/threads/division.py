@@ -26,8 +26,8 @@ class Division:
     Args:
         workers: Processes that measure a checkpoint each; 1 for none but this one.
         threads: Of each process.
-        sharing: Threads of this process that may share the batches of a checkpoint (ADR 20), each
-            on a core; 1 for none.
+        sharing: Threads of this process that may share the batches of a checkpoint, each on a core
+            (ADR 20 and 23); 1 for none.
     """
 
     workers: int

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.model.replica import Inputs, Replica
-from analyze.gradients.threads.sharing import alone_on_its_core, at_once
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.threads.sharing import at_once, one_core_each
 
 ROUNDS = 4  # in which all threads run
 
@@ -31,15 +32,15 @@ def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
 
     Cost: five forward passes over each batch, all at a time but for the first.
     """
-    with torch.no_grad(), alone_on_its_core(), _random_numbers_restored():
+    with torch.no_grad(), one_core_each(), _random_numbers_restored():
         _draw()  # a model that sets its seed would leave what it has left before
         before = _random_states()
-        expected = [replica(own) for replica, own in zip(replicas, inputs, strict=True)]
+        expected = [replica(batch) for replica, batch in zip(replicas, inputs, strict=True)]
         if _random_states() != before:
             return False
         passes = [
-            partial(_gives, replica, own, output)
-            for replica, own, output in zip(replicas, inputs, expected, strict=True)
+            partial(_gives, replica, batch, output)
+            for replica, batch, output in zip(replicas, inputs, expected, strict=True)
         ]
         return all(at_once(passes))
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from analyze.gradients.data.batches import Batch, batches
-from analyze.gradients.data.loader import Examples, ProbeLoader
+from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.device.devices import most_parts
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Clock
@@ -16,10 +16,10 @@ from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
 from analyze.gradients.step.batch import measure_batch
-from analyze.gradients.step.result import BatchResult, OfExamples, TakeTotals
+from analyze.gradients.step.result import BatchResult
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.threads.sharing import in_turns
-from analyze.gradients.threads.turns import Turns
+from analyze.gradients.threads.order import BatchOrder
+from analyze.gradients.threads.sharing import at_once
 from analyze.probes import Cells
 
 
@@ -65,63 +65,33 @@ class ProbeBatches:
         adding: Accumulation,
         told: Callable[[int], None],
     ) -> None:
-        """Measure all of them and add up what is found: the same to the bit by several threads.
+        """Measure all of them and add up what they give: the same to the bit by several threads.
 
         Args:
             replicas: Of the model, one for each thread; several only on a CPU.
             plan: By which.
-            adding: Gets what is found; worth nothing if this fails.
-            told: Gets how many examples each batch had.
+            adding: Gets what each batch gives; worth nothing if this fails.
+            told: Gets how many examples each batch had, from whatever thread.
         """
-        own = self.of_all(replicas[0])
-        if len(replicas) > 1:
-            found = partial(self._add_up_in_threads, replicas, own, plan, adding)
-        else:
-            found = partial(self._add_up_one_by_one, replicas[0], own, plan, adding)
+        batches = self.of_all(replicas[0])
+        rows = (batch.rows for batch in batches)
+        examples = self._loader.ahead(rows, self._memory.device, replicas[0].dtype)
+        order = BatchOrder(plan.order, zip(batches, examples, strict=True))
 
-        def add(number: int, given: OfExamples) -> None:
-            adding.add(own[number], given)
-            told(len(own[number].rows))
+        def add(batch: Batch, result: BatchResult) -> None:
+            adding.add(batch, result)
+            told(len(batch.rows))
 
-        found(add)
+        def measure(replica: Replica) -> None:
+            for number, (batch, examples) in order.next_ones():
+                take = order.taking(number, adding.taking(batch))
+                result = measure_batch(
+                    replica, *examples, self._loss, plan, batch.segments, None, take
+                )
+                order.finish(number, partial(add, batch, result))
+
+        at_once([partial(measure, replica) for replica in replicas], order.stop)
         adding.finish()
-
-    def _add_up_one_by_one(
-        self,
-        replica: Replica,
-        own: Sequence[Batch],
-        plan: Plan,
-        adding: Accumulation,
-        add: Callable[[int, OfExamples], None],
-    ) -> None:
-        """Each while the next one is on its way."""
-        coming = self._loader.ahead((b.rows for b in own), self._memory.device, replica.dtype)
-        for number, (batch, examples) in enumerate(zip(own, coming, strict=True)):
-            add(number, self._added(replica, plan, batch, examples, adding.taking(batch)))
-
-    def _add_up_in_threads(
-        self,
-        replicas: Sequence[Replica],
-        own: Sequence[Batch],
-        plan: Plan,
-        adding: Accumulation,
-        add: Callable[[int, OfExamples], None],
-    ) -> None:
-        turns = Turns(plan.order, len(own), len(replicas))
-
-        def measured(replica: Replica, number: int) -> OfExamples:
-            batch = own[number]
-            take = turns.in_order(number, adding.taking(batch))
-            return self._added(replica, plan, batch, self._loader.take(batch.rows), take)
-
-        in_turns([partial(measured, replica) for replica in replicas], turns, add)
-
-    def _added(
-        self, replica: Replica, plan: Plan, batch: Batch, examples: Examples, take: TakeTotals
-    ) -> OfExamples:
-        """What a batch gives but its totals, which were taken."""
-        result = measure_batch(replica, *examples, self._loss, plan, batch.segments, None, take)
-        return result.of_examples()
 
     def _cut(
         self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None

@@ -52,8 +52,11 @@ def aligned(values: Any, source: Source, examples: Examples) -> tuple[Any, list[
             raise source.wrong(found, "as many of each")
     order = _order(rows, name, source, examples)
     lines = others.pop(UNNAMED, None)
-    sure = lines is None or "id" in source.options or _counts_lines(lines)
-    if not sure and not _counts_lines(lines[order]):
+    if (
+        lines is not None
+        and "id" not in source.options
+        and not (_counts_lines(lines) or _counts_lines(lines[order]))
+    ):
         found = f"{_called(name)} and a first column without a name, which differ"
         raise source.wrong(found, "one that says whose the rows are", f"id={name}")
     moved = int((order != np.arange(count)).sum())
@@ -115,9 +118,9 @@ def _numbers_of(column: Any) -> np.ndarray | None:
         return None
     if cells.dtype.kind != "U":
         return cells
-    found = [re.findall("[0-9]+", word) for word in cells.tolist()]
-    good = all(len(digits) == 1 and len(digits[0]) < LONGEST for digits in found)
-    return np.array([int(digits[0]) for digits in found]) if good and found else None
+    digits_of = [re.findall("[0-9]+", word) for word in cells.tolist()]
+    good = all(len(digits) == 1 and len(digits[0]) < LONGEST for digits in digits_of)
+    return np.array([int(digits[0]) for digits in digits_of]) if good and digits_of else None
 
 
 def _as_positions(values: Any, source: Source, examples: Examples) -> np.ndarray:
@@ -149,11 +152,7 @@ def listed_rows(rows: np.ndarray, source: Source, examples: Examples) -> np.ndar
 
 
 def only_list(values: Any, source: Source, examples: Examples) -> Any:
-    """The one column of a table that lists examples; one that counts its lines is none.
-
-    Raises:
-        InputError: a first column without a name that may be the list as well.
-    """
+    """The one column of a table that lists examples; one that counts its lines is none."""
     if not isinstance(values, Mapping):
         return _as_positions(values, source, examples)
     if len(values) < 2 or source.column is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, listed, unknown
 from analyze.probes.freezing.file_names import files_of
 from analyze.probes.freezing.tables import as_array
 from analyze.probes.freezing.values import named
@@ -93,12 +93,8 @@ def _torchvision(name: str, spec: Spec) -> Any:
 
     kind = getattr(datasets, name, None)
     if name not in datasets.__all__ or not isinstance(kind, type):
-        raise InputError(
-            "unknown torchvision data set",
-            found=repr(name),
-            expected=f"one of {listed(sorted(datasets.__all__), 6)}",
-            fix="--data 'torchvision:CIFAR10?root=data'",
-        )
+        fix = "--data 'torchvision:CIFAR10?root=data'"
+        raise unknown("unknown torchvision data set", repr(name), sorted(datasets.__all__), fix)
     if spec.arguments.get("download"):
         raise InputError(
             "the data would be downloaded",
@@ -141,7 +137,7 @@ def _map_style(text: str, dataset: Any) -> Examples:
     targets = _targets_of(dataset, count)
 
     def items(rows: np.ndarray) -> list[Any]:
-        found = []
+        inputs = []
         for row in rows:
             item, target = _item(dataset, int(row), text)
             if not np.array_equal(np.asarray(target), targets[row]):
@@ -152,8 +148,8 @@ def _map_style(text: str, dataset: Any) -> Examples:
                     fix="change the labels where the items come from, or pass them with "
                     "--noise noisy_labels:FILE",
                 )
-            found.append(item)
-        return found
+            inputs.append(item)
+        return inputs
 
     names = getattr(dataset, "classes", ())
     words = tuple(map(str, names)) if isinstance(names, Sequence) else ()
@@ -184,9 +180,9 @@ def _targets_of(dataset: Any, count: int) -> np.ndarray:
     for name in ("targets", "labels", "_labels"):
         values = getattr(dataset, name, None)
         if values is not None and hasattr(values, "__len__") and len(values) == count:
-            found = np.asarray(values)
-            if found.dtype.kind in "iufb":
-                return found
+            targets = np.asarray(values)
+            if targets.dtype.kind in "iufb":
+                return targets
     return np.stack([np.asarray(dataset[k][1]) for k in range(count)])
 
 
@@ -226,13 +222,13 @@ def _arrays(text: str, path: Path) -> Examples:
 def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
     """A data set of ``save_to_disk``: ``?split=train&input=image&target=label``."""
     datasets = installed("datasets", f"data {text!r}", "reads")
-    found = _called(text, lambda: datasets.load_from_disk(str(folder)))
+    dataset = _called(text, lambda: datasets.load_from_disk(str(folder)))
     split = spec.arguments.get("split")
-    if isinstance(found, dict):
-        if split not in found:
-            raise _choose(text, "split", split, list(found))
-        found = found[split]
-    names = found.column_names
+    if isinstance(dataset, dict):
+        if split not in dataset:
+            raise _choose(text, "split", split, list(dataset))
+        dataset = dataset[split]
+    names = dataset.column_names
     wanted = str(spec.arguments.get("input", next((n for n in names if n in INPUTS), "image")))
     target = str(spec.arguments.get("target", next((n for n in names if n in TARGETS), "label")))
     inputs = wanted.split(",")
@@ -241,25 +237,21 @@ def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
             raise _choose(text, key, name, names)
 
     def items(rows: np.ndarray) -> list[Any]:
-        records = [found[int(row)] for row in rows]
+        records = [dataset[int(row)] for row in rows]
         if len(inputs) == 1:
             values = [record[inputs[0]] for record in records]
             return [np.asarray(v) if isinstance(v, list) else v for v in values]
         return [{n: np.asarray(record[n]) for n in inputs} for record in records]
 
-    labels = {n for n, value in found[0].items() if isinstance(value, bool | int | str)}
-    columns = {n: np.asarray(found[n]) for n in names if n in labels - {*inputs, target}}
-    classes = getattr(found.features[target], "names", ())
-    targets = np.asarray(found[target])
+    labels = {n for n, value in dataset[0].items() if isinstance(value, bool | int | str)}
+    columns = {n: np.asarray(dataset[n]) for n in names if n in labels - {*inputs, target}}
+    classes = getattr(dataset.features[target], "names", ())
+    targets = np.asarray(dataset[target])
     return Examples(text, targets, items, tuple(classes or ()), columns=columns)
 
 
 def _choose(text: str, key: str, found: object, known: list[str]) -> InputError:
     usual = {"input": INPUTS, "target": TARGETS}.get(key, ())
     likely = next((name for name in known if name in usual), known[0])
-    return InputError(
-        f"the data set has no such {key}",
-        found=f"{key} {found!r} of {text!r}",
-        expected=f"one of {listed(known)}",
-        fix=f"--data '{text.partition('?')[0]}?{key}={likely}'",
-    )
+    fix = f"--data '{text.partition('?')[0]}?{key}={likely}'"
+    return unknown(f"the data set has no such {key}", f"{key} {found!r} of {text!r}", known, fix)

@@ -19,7 +19,7 @@ def files_of(dataset: Any, count: int) -> tuple[str, ...]:
     samples = getattr(dataset, "samples", None)
     if not isinstance(samples, list) or len(samples) != count:
         return ()
-    paths = [one[0] for one in samples if isinstance(one, tuple) and one]
+    paths = [sample[0] for sample in samples if isinstance(sample, tuple) and sample]
     return tuple(paths) if all(isinstance(p, str) for p in paths) and len(paths) == count else ()
 
 
@@ -34,12 +34,12 @@ def positions(words: Sequence[str], files: Sequence[str]) -> np.ndarray:
         parts = _parts(file)
         for depth in {*range(1, DEPTH + 1), len(parts)} & {*range(1, len(parts) + 1)}:
             places.setdefault(parts[-depth:], []).append(k)
-    found = [places.get(_parts(word), []) for word in words]
+    matches = [places.get(_parts(word), []) for word in words]
     for count, what in ((0, "no file of the data"), (2, "several files of the data")):
-        odd = [w for w, own in zip(words, found, strict=True) if min(len(own), 2) == count]
+        odd = [w for w, rows in zip(words, matches, strict=True) if min(len(rows), 2) == count]
         if odd:
             raise ValueError(f"{what} for {listed(odd, 4)}")
-    return np.array([own[0] for own in found], np.int64)
+    return np.array([rows[0] for rows in matches], np.int64)
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, counted, listed
+from analyze.errors import InputError, counted, listed, unknown
 from analyze.probes.freezing.alignment import aligned, listed_rows, only_list
 from analyze.probes.freezing.data import Examples
 from analyze.probes.freezing.sources import Source
@@ -82,12 +82,9 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
     for text in noise:
         source = Source.parse(text)
         if source.kind not in KINDS or not source.place:
-            raise InputError(
-                "this is no kind of label noise",
-                found=repr(text),
-                expected=f"one of {', '.join(f'{k}:FILE' for k in KINDS)}",
-                fix="--noise true_labels:FILE",
-            )
+            known = [f"{kind}:FILE" for kind in KINDS]
+            fix = "--noise true_labels:FILE"
+            raise unknown("this is no kind of label noise", repr(text), known, fix)
         before = labels
         values, facts = _values(source, examples)
         labels = replace(labels, facts=[*labels.facts, *facts])
@@ -124,11 +121,7 @@ def _states(mask: np.ndarray, source: Source) -> np.ndarray:
 
 
 def _means_clean(values: Any, source: Source) -> bool:
-    """Whether 1, or to be listed, means clean: ``?corrupted=0`` says so.
-
-    Raises:
-        InputError: a name such as ``is_clean`` speaks for it, and nothing is said.
-    """
+    """Whether 1, or to be listed, means clean: ``?corrupted=0`` says so; ``is_clean`` must say."""
     said = source.options.get("corrupted")
     if said not in (None, 0, 1, "0", "1"):
         raise source.wrong(f"?corrupted={said}", "0 or 1", "corrupted=0")
@@ -247,12 +240,8 @@ def _values(source: Source, examples: Examples) -> tuple[Any, list[str]]:
             return only_list(values, source, examples), []
         return aligned(values, source, examples)
     if name not in examples.columns:
-        raise InputError(
-            "the data have no such column",
-            found=repr(name),
-            expected=f"one of {listed(sorted(examples.columns)) or 'none'}",
-            fix="--noise KIND:FILE",
-        )
+        known = sorted(examples.columns)
+        raise unknown("the data have no such column", repr(name), known, "--noise KIND:FILE")
     return examples.columns[name], []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, listed, unknown
 from analyze.files.whole import drop_parts
 from analyze.probes.file import read_probes, write_probes
 from analyze.probes.freezing.data import Examples, examples_of
@@ -70,48 +70,34 @@ def build_probes(recipe: Recipe) -> Built:
     columns = _columns(examples, labels)
     subset = _subsets(recipe, examples, labels, columns)
     rows = _chosen(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
-    part = _Part(
-        frozen(examples.items(rows), recipe.transforms),
-        labels.given[rows],
-        [subset[row] for row in rows],
-        _ids(examples)[rows],
-        {name: Column(c.codes[rows], c.names) for name, c in columns.items()},
-    )
-    facts = [*_facts(examples, labels), *_short(recipe, part.subset)]
+    transforms = recipe.transforms
+    probes = ProbeSet(
+        frozen(examples.items(rows), transforms), labels.given[rows],
+        [subset[row] for row in rows], _ids(examples)[rows], mean=transforms.mean,
+        std=transforms.std, subset_names=_ordered([subset[row] for row in rows]),
+        columns={name: Column(c.codes[rows], c.names) for name, c in columns.items()},
+    )  # fmt: skip
+    facts = [*_facts(examples, labels), *_short(recipe, probes)]
     if recipe.held_out is not None:
         held = examples_of(recipe.held_out)
-        part = _with_held_out(part, held, recipe, int(_ids(examples).max()) + 1)
-        facts.append(f"{part.subset.count(HELD_OUT)} of {len(held)} examples held out")
-    probes = ProbeSet(
-        part.inputs.get("", part.inputs), part.targets, part.subset, part.ids,
-        columns=part.columns, mean=recipe.transforms.mean, std=recipe.transforms.std,
-        subset_names=_ordered(part.subset),
-    )  # fmt: skip
+        chosen = _chosen(recipe, [HELD_OUT] * len(held), _classes(held.targets))
+        probes = _with_held_out(probes, held, chosen, recipe, int(_ids(examples).max()) + 1)
+        facts.append(f"{len(chosen)} of {len(held)} examples held out")
     return Built(probes, facts)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What goes into a probe set, before it is one."""
-
-    inputs: dict[str, np.ndarray]
-    targets: np.ndarray
-    subset: list[str]
-    ids: np.ndarray
-    columns: dict[str, Column]
 
 
 def _chosen(recipe: Recipe, subset: list[str], classes: np.ndarray | None) -> np.ndarray:
     return choose(subset, classes, recipe.per_subset, seed=recipe.seed, balance=recipe.balance)
 
 
-def _with_held_out(part: _Part, held: Examples, recipe: Recipe, first_id: int) -> _Part:
+def _with_held_out(
+    probes: ProbeSet, held: Examples, rows: np.ndarray, recipe: Recipe, first_id: int
+) -> ProbeSet:
     """The examples that training did not see, after the others; their labels are true."""
-    rows = _chosen(recipe, [HELD_OUT] * len(held), _classes(held.targets))
     inputs = frozen(held.items(rows), recipe.transforms)
     shapes, expected = (
         {name or "inputs": list(values.shape[1:]) for name, values in some.items()}
-        for some in (inputs, part.inputs)
+        for some in (inputs, probes.inputs)
     )
     if shapes != expected:
         raise InputError(
@@ -120,17 +106,15 @@ def _with_held_out(part: _Part, held: Examples, recipe: Recipe, first_id: int) -
             expected=str(expected),
             fix="--resize N --crop N, or other data for --held-out",
         )
-    return _Part(
-        {k: np.concatenate([v, inputs[k]]) for k, v in part.inputs.items()},
-        np.concatenate([part.targets, held.targets[rows]]),
-        part.subset + [HELD_OUT] * len(rows),
-        np.concatenate([part.ids, first_id + rows]),
-        {
-            name: _extended(part.columns[name], held.targets[rows])
-            for name in (CLASS, TRUE_CLASS)
-            if name in part.columns
-        },
-    )
+    names = [name for name in (CLASS, TRUE_CLASS) if name in probes.columns]
+    columns = {name: _extended(probes.columns[name], held.targets[rows]) for name in names}
+    subset = [probes.subset_names[code] for code in probes.subset] + [HELD_OUT] * len(rows)
+    return ProbeSet(
+        {name: np.concatenate([values, inputs[name]]) for name, values in probes.inputs.items()},
+        np.concatenate([probes.targets, held.targets[rows]]), subset,
+        np.concatenate([probes.id, first_id + rows]), columns=columns, mean=probes.mean,
+        std=probes.std, subset_names=_ordered(subset),
+    )  # fmt: skip
 
 
 def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
@@ -154,14 +138,14 @@ def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
 
 def _columns(examples: Examples, labels: Labels) -> dict[str, Column]:
     """Class as given, true class, noise, and the data's own labels, as codes."""
-    found = {k: _coded(v) for k, v in examples.columns.items() if v.ndim == 1}
+    columns = {k: _coded(v) for k, v in examples.columns.items() if v.ndim == 1}
     if (classes := _classes(labels.given)) is not None:
-        found[CLASS] = _class_column(classes, examples.class_names)
+        columns[CLASS] = _class_column(classes, examples.class_names)
     if labels.known:
-        found[NOISE] = _coded(np.asarray(labels.state_names))
+        columns[NOISE] = _coded(np.asarray(labels.state_names))
     if labels.true is not None and (labels.true >= 0).all():
-        found[TRUE_CLASS] = _class_column(labels.true, examples.class_names)
-    return found
+        columns[TRUE_CLASS] = _class_column(labels.true, examples.class_names)
+    return columns
 
 
 def _classes(targets: np.ndarray) -> np.ndarray | None:
@@ -198,12 +182,9 @@ def _subsets(
     if by is None:
         return [DEFAULT_SUBSET] * len(examples)
     if by not in columns:
-        raise InputError(
-            "there is no such column to make subsets of",
-            found=f"--subset-by {by}",
-            expected=f"one of {listed(sorted(columns)) or 'none: the data have no columns'}",
-            fix=f"--subset-by {next(iter(columns), 'class')}",
-        )
+        fix = f"--subset-by {next(iter(columns), 'class')}"
+        what = "there is no such column to make subsets of"
+        raise unknown(what, f"--subset-by {by}", sorted(columns), fix)
     column = columns[by]
     return [column.names[code] for code in column.codes]
 
@@ -229,26 +210,26 @@ def _ordered(names: list[str]) -> list[str]:
 
 def _facts(examples: Examples, labels: Labels) -> list[str]:
     """What was counted and verified in the whole data set."""
-    found = [f"{len(examples)} examples in {examples.source}"]
+    facts = [f"{len(examples)} examples in {examples.source}"]
     classes = _classes(labels.given)
     if classes is not None:
         empty = sorted(set(range(int(classes.max()) + 1)) - set(classes.tolist()))
         none = f"; none of class {listed(list(map(str, empty)), 4)}" if empty else ""
-        found.append(f"labels from {classes.min()} to {classes.max()}{none}")
+        facts.append(f"labels from {classes.min()} to {classes.max()}{none}")
     if labels.known:
         counts = Counter(labels.state_names)
-        found.append(", ".join(f"{n} {name}" for name, n in sorted(counts.items())))
-    return found + labels.facts
+        facts.append(", ".join(f"{n} {name}" for name, n in sorted(counts.items())))
+    return facts + labels.facts
 
 
-def _short(recipe: Recipe, names: list[str]) -> list[str]:
+def _short(recipe: Recipe, probes: ProbeSet) -> list[str]:
     """Subsets that have fewer examples than wanted: their m-coherence has a lower ceiling."""
-    if recipe.per_subset is None:
-        return []
-    few = [f"{name} {n}" for name, n in Counter(names).items() if n < recipe.per_subset]
-    if not few:
-        return []
-    return [f"fewer than {recipe.per_subset} in {listed(few)}: m-coherence grows with their number"]
+    wanted = recipe.per_subset or 0
+    counts = zip(probes.subset_names, np.bincount(probes.subset).tolist(), strict=True)
+    few = [f"{name} {count}" for name, count in counts if count < wanted]
+    return [f"fewer than {wanted} in {listed(few)}: m-coherence grows with their number"] * bool(
+        few
+    )
 
 
 def _check_writable(path: Path, overwrite: bool) -> None:

@@ -42,6 +42,6 @@ def _dealt(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """The first of every class, then the second of every class, and so on."""
     turn = np.zeros(len(rows), np.int64)
     for value in np.unique(classes[rows]):
-        own = np.flatnonzero(classes[rows] == value)
-        turn[own] = np.arange(len(own))
+        members = np.flatnonzero(classes[rows] == value)
+        turn[members] = np.arange(len(members))
     return rows[np.argsort(turn, kind="stable")]

@@ -39,11 +39,7 @@ class Source:
 
     @property
     def by(self) -> str | None:
-        """What the rows of the table are taken by.
-
-        Raises:
-            InputError: there is no such way.
-        """
+        """What the rows of the table are taken by; an unknown way is refused."""
         by = self.options.get("by")
         if by not in (None, *BY):
             raise self.wrong(f"?by={by}", f"one of {', '.join(BY)}", "by=id")

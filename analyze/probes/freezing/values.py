@@ -26,8 +26,11 @@ def read_values(path: Path) -> Any:
             expected=f"a file of {', '.join(READERS)}",
             fix="give the path of the file, from here",
         )
+    suffix = path.suffix.lower()
     try:
-        return _read(path)
+        if suffix not in READERS:
+            raise ValueError(f"the ending {suffix!r} is not read")
+        return READERS[suffix](path)
     except InputError:
         raise
     except Exception as error:  # damaged files can raise anything
@@ -57,13 +60,6 @@ def named(path: Path) -> dict[str, Any]:
             fix="numpy.savez(path, inputs=..., targets=...)",
         )
     return {str(name): value for name, value in values.items()}
-
-
-def _read(path: Path) -> Any:
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        raise ValueError(f"the ending {suffix!r} is not read")
-    return READERS[suffix](path)
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

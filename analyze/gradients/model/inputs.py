@@ -1,0 +1,69 @@
+"""What a model is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.numbers.float64 import double
+from analyze.gradients.numbers.kinds import COMPLEX
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model is called with: one positional tensor, or tensors by keyword.
+
+    Args:
+        tensors: By keyword; the positional one has the name ``""``.
+        mean: Per channel; with ``std`` it turns uint8 images into ``(x / 255 - mean) / std``.
+        std: Per channel.
+    """
+
+    tensors: Mapping[str, Tensor]
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def take(self, rows: Tensor) -> Inputs:
+        """The examples at ``rows``, in that order."""
+        taken = {name: tensor[rows] for name, tensor in self.tensors.items()}
+        return Inputs(taken, self.mean, self.std)
+
+    def pinned(self) -> Inputs:
+        """In memory from which a GPU fetches them by itself."""
+        pinned = {name: tensor.pin_memory() for name, tensor in self.tensors.items()}
+        return Inputs(pinned, self.mean, self.std)
+
+    def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
+        """As the model takes them: on ``device``, images scaled, real and complex in ``dtype``.
+
+        Integers are int64; truth values stay what they are: ``~`` of an integer is another thing.
+        ``non_blocking``: without waiting until pinned ones have arrived.
+        """
+        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
+        return Inputs({name: self._decoded(tensor, dtype) for name, tensor in moved.items()})
+
+    def of_its_own(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+        """What ``to`` gives, in other memory: a forward pass may write into it."""
+        moved = self.to(device, dtype).tensors
+        return {k: t.clone() if t is self.tensors[k] else t for k, t in moved.items()}
+
+    def _decoded(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        if tensor.is_floating_point():
+            return tensor.to(dtype)
+        if tensor.is_complex():
+            return tensor.to(COMPLEX[dtype])
+        if tensor.dtype == torch.bool:
+            return tensor
+        if tensor.dtype != torch.uint8 or self.mean is None or self.std is None:
+            return tensor.long()
+        per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
+        # In float64, or every input would be off by a rounding and so now and then a ReLU.
+        exact = double(tensor)
+        mean, std = (v.to(exact.device).view(per_channel) for v in (self.mean, self.std))
+        return ((exact / 255 - mean) / std).to(tensor.device, dtype)
