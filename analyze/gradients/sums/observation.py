@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyze.gradients.data.batches import Batch
-from analyze.gradients.step.batch import BatchResult
+from analyze.gradients.step.result import BatchResult
 
 APART = 32  # probes of which one is measured again elsewhere
 COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
