@@ -67,7 +67,7 @@ def test_a_rule_that_fails_when_it_is_chosen_is_told(monkeypatch):
 
 @pytest.mark.usefixtures("rules_may_fail")
 def test_what_fails_when_all_uses_are_there_is_told(monkeypatch):
-    monkeypatch.setattr("analyze.gradients.step.batch.combined", failing)
+    monkeypatch.setattr("analyze.gradients.step.collector.combined", failing)
     model, probes = with_probes(NAMED["linear"])
     tree = analyze.measure(model, probes, **SETTINGS)
     assert all("the rule linear failed: KeyError" in note for note in warnings_of(tree))

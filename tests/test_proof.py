@@ -18,12 +18,20 @@ from torch.nn import functional as F
 
 from analyze.gradients import rewrites
 from analyze.gradients.data.segments import Segments
-from analyze.gradients.forms import Apart, Explicit, Form, OuterProducts, Placed, ScatteredRows, Sum
+from analyze.gradients.forms import (
+    Explicit,
+    Form,
+    OuterProducts,
+    Placed,
+    ScatteredRows,
+    Sum,
+    Summary,
+)
 from analyze.gradients.forms import form as forms
 from analyze.gradients.rewrites import recurrent
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule, weights
 from analyze.gradients.rules.rule import KEPT
-from analyze.gradients.step import batch
+from analyze.gradients.step import collector
 from tests import oracle
 from tests.agreement import TIGHT, measured, zero_to_rounding
 from tests.cases import CASES, NAMED, Case, rules_of
@@ -164,9 +172,9 @@ def without_cross_terms(form_list: list[Form]) -> Form:
         def maker(self, algorithm: str) -> None:
             """It has no gradients."""
 
-        def _by(self, algorithm: str, segments: Segments, choose: forms.Choose) -> forms.Summary:
+        def _by(self, algorithm: str, segments: Segments, choose: forms.Choose) -> Summary:
             found = [choose(form, segments) for form in form_list]
-            return forms.Summary(sum(f.totals for f in found), sum(f.squared_norms for f in found))
+            return Summary(sum(f.totals for f in found), sum(f.squared_norms for f in found))
 
     return Orthogonal()
 
@@ -175,7 +183,7 @@ def without_cross_terms(form_list: list[Form]) -> Form:
     "name", ["called-twice", "tied-embedding", "tied-transposed", "lstm", "gru", "cells"]
 )
 def test_a_missing_cross_term_is_found_out(name, monkeypatch):
-    monkeypatch.setattr(batch, "combined", without_cross_terms)
+    monkeypatch.setattr(collector, "combined", without_cross_terms)
     found_out(NAMED[name])
 
 
@@ -195,9 +203,7 @@ def test_a_part_put_in_the_wrong_place_is_found_out(monkeypatch):
 
 
 def test_parts_that_overlap_taken_for_apart_are_found_out(monkeypatch):
-    monkeypatch.setattr(
-        "analyze.gradients.forms.combination.Sum", lambda parts: Apart(tuple(parts))
-    )
+    monkeypatch.setattr(Sum, "algorithms", ("apart",))
     found_out(NAMED["tied-transposed"])
 
 
@@ -205,8 +211,8 @@ def test_parts_that_overlap_taken_for_apart_are_found_out(monkeypatch):
 def test_a_derived_weight_taken_for_the_parameter_is_found_out(name, monkeypatch):
     pulled = weights.PulledBack
 
-    def unpulled(form: Form, tensor: Tensor, parameter: Tensor) -> Form:
-        right = pulled(form, tensor, parameter)
+    def unpulled(form: Form, parameter: Tensor, tensor: Tensor) -> Form:
+        right = pulled(form, parameter, tensor)
         values = right.explicit(0, right.count)
         return Explicit(values * 0.5)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import analyze
-from analyze.gradients.step import batch
+from analyze.gradients.step.collector import Collector
 from tests.conftest import TinyRun
 
 
@@ -41,13 +41,13 @@ def test_the_network_is_the_sum_of_what_was_selected(tiny):
 
 def test_no_gradient_is_computed_for_the_rest(tiny, monkeypatch):
     seen = []
-    original = batch._Collector._summarise
+    original = Collector._summarise
 
     def noted(self, name):
         seen.append(name)
         return original(self, name)
 
-    monkeypatch.setattr(batch._Collector, "_summarise", noted)
+    monkeypatch.setattr(Collector, "_summarise", noted)
     measured(tiny, layers=["fc"])
     assert set(seen) == {"fc.weight", "fc.bias"}
 

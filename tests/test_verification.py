@@ -18,7 +18,7 @@ import analyze
 from analyze.gradients.checks.choice import extremes, telling
 from analyze.gradients.checks.verification import agreement
 from analyze.gradients.data.batches import batches
-from analyze.gradients.step import batch as batch_module
+from analyze.gradients.step.collector import Collector
 from analyze.gradients.sums.observation import Watch, watch
 from tests import oracle
 
@@ -371,7 +371,7 @@ def test_what_float32_rounds_away_is_told(monkeypatch):
 
 def test_a_wrong_rule_for_a_vanishing_gradient_is_found_out(monkeypatch):
     """Its own rounding is the floor of the proof, not the network's."""
-    collect = batch_module._Collector.add
+    collect = Collector.add
 
     def broken(self, found):
         wrong = {
@@ -383,7 +383,7 @@ def test_a_wrong_rule_for_a_vanishing_gradient_is_found_out(monkeypatch):
         }
         collect(self, {**found, **wrong})
 
-    monkeypatch.setattr(batch_module._Collector, "add", broken)
+    monkeypatch.setattr(Collector, "add", broken)
     tree = assert_right(Deep(24), vectors(20, 8).double(), classes(20), 1e-6)
     method = tree["parameters"]["method"].sel(parameter="layers.0.weight").item()
     assert method == "vmap(grad)"

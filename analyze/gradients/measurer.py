@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -178,12 +178,13 @@ class Measurer:
             InputError: no method is left.
         """
         bench, seen = self.bench, observed.seen
-        truth = self.planner.truth(state, replica)
-        measured = replace(truth, replica=replica, precision=state.architecture.inside)
+        truth = cache(partial(self.planner.truth, state, replica))  # another copy of the model
+        inside, copies = state.architecture.inside, state.plan.copies
+        measured = Autograd(replica, bench.loss, inside, copies)
         judged = verdicts(seen, measured, truth, bench.loader, state.proof.levels)
         state = replace(state, proof=replace(state.proof, levels=judged.levels))
         state = self._with_what_appeared_proven(state, truth, seen, judged.rounding)
-        truth = replace(truth, copies=state.plan.copies)
+        measured = replace(measured, copies=state.plan.copies)
         verifier = Verifier(measured, truth, bench.loader, bench.probes.id, state.memory.batch_size)
         again = partial(self._as_one_batch, state, replica, seen)
         verification = verifier.check(seen, again, observed.seconds)
@@ -198,7 +199,11 @@ class Measurer:
         return replace(observed.measurement, rounding=rounding, verified=verified), state
 
     def _with_what_appeared_proven(
-        self, state: EngineState, truth: Autograd, seen: Observation, rounding: frozenset[str]
+        self,
+        state: EngineState,
+        truth: Callable[[], Autograd],
+        seen: Observation,
+        rounding: frozenset[str],
     ) -> EngineState:
         """Prove parameters that had no gradient before on the probes that show most of them."""
         strongest = dict(zip(seen.names, seen.strongest.tolist(), strict=True))
@@ -206,7 +211,7 @@ class Measurer:
         left = {name for name in unproven if strongest.get(name, -1) >= 0}
         while left:
             rows = np.unique([strongest[name] for name in left])[:SHOWN]
-            state = self.planner.proven_on(state, truth, rows)
+            state = self.planner.proven_on(state, truth(), rows)
             tried = {name for name in left if strongest[name] in rows}
             left = left - tried - state.proof.errors.keys()
         return state

@@ -21,9 +21,10 @@ from analyze.gradients.checks.reference import Autograd, Reference
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms import Summary
 from analyze.gradients.plan import ONE_AT_A_TIME, Plan
-from analyze.gradients.step.batch import BatchResult, measure_batch
+from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.failures import MethodFailedError, demoted
 from analyze.gradients.step.intercept import ForwardChangedError
+from analyze.gradients.step.result import BatchResult
 
 
 def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> tuple[Plan, Proof]:

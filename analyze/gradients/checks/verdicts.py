@@ -7,7 +7,7 @@ arithmetic does: noise changes entirely when the weights change in their last di
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,11 @@ class Verdicts:
 
 
 def verdicts(
-    seen: Observation, measured: Autograd, truth: Autograd, loader: ProbeLoader, levels: Levels
+    seen: Observation,
+    measured: Autograd,
+    truth: Callable[[], Autograd],
+    loader: ProbeLoader,
+    levels: Levels,
 ) -> Verdicts:
     """Judge each parameter by the probes that show most of it.
 
@@ -53,7 +57,7 @@ def verdicts(
     Args:
         seen: What the run found.
         measured: Autograd of the model as it was measured.
-        truth: Of the reference, in float64 where the model can.
+        truth: Gives that of the reference, in float64 where the model can, if it is needed.
         loader: Of the probes.
         levels: Sizes that were judged at other checkpoints: what is near one of them is not judged
             again.
@@ -75,7 +79,7 @@ def verdicts(
         if left:
             rows, counts = np.unique([strongest[name] for name in left], return_counts=True)
             rows = np.sort(rows[np.argsort(-counts, kind="stable")][:most])
-            resolved, lost = _resolved(measured, truth, loader, rows, left)
+            resolved, lost = _resolved(measured, truth(), loader, rows, left)
             left -= resolved
     levels = levels.adding({n: share[n] for n in left}, {n: share[n] for n in judged - left})
     return Verdicts(frozenset(left | (noise - real)), frozenset(lost & left), levels)

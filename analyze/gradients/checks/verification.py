@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,14 +78,14 @@ class Verifier:
 
     Args:
         measured: Autograd of the model, as the run measured it.
-        truth: Of the reference, in float64 where the model can.
+        truth: Gives that of the reference, in float64 where the model can, if it is needed.
         loader: Of the probes.
         ids: Of the probes, for messages.
         size: Of a batch.
     """
 
     measured: Autograd
-    truth: Autograd
+    truth: Callable[[], Autograd]
     loader: ProbeLoader
     ids: np.ndarray
     size: int
@@ -138,7 +138,7 @@ class Verifier:
             late = time.perf_counter() - began > SHARE_OF_TIME * seconds
             if len(compared) >= AT_LEAST and late:
                 break
-            loss, gradients = self.truth.of_one(self.loader.take(np.array([row])), 0)
+            loss, gradients = self.measured.of_one(self.loader.take(np.array([row])), 0)
             compared.append(self._compared(seen, row, loss, _norms(seen, gradients)))
         return compared
 
@@ -187,9 +187,10 @@ class Verifier:
 
     def _mixes(self, batch: Examples, place: int) -> bool:
         """Whether the example has other numbers in its batch than alone, but for rounding."""
-        precision = self.truth.precision
-        loss, gradients = self.truth.beside_others(batch, place)
-        single, lonely = self.truth.of_one(batch, place)
+        truth = replace(self.truth(), copies=self.measured.copies)
+        precision = truth.precision
+        loss, gradients = truth.beside_others(batch, place)
+        single, lonely = truth.of_one(batch, place)
         if not losses_agree(loss, single, precision):
             return True
         apart = {
@@ -200,20 +201,7 @@ class Verifier:
         network = sum(value**2 for value in length.values()) ** 0.5
         floor = rounding_share(precision) ** 0.5 * network
         off = {n: d for n, d in apart.items() if d > RELATIVE[precision] * length[n] + floor}
-        return bool(off) and not self._rounds_so_far(batch, place, lonely, off)
-
-    def _rounds_so_far(
-        self, batch: Examples, place: int, lonely: Gradients, apart: dict[str, float]
-    ) -> bool:
-        """Whether shaking the weights by one rounding each moves the gradients as far."""
-        moved = dict.fromkeys(apart, 0.0)
-        for seed in range(SHAKES):
-            with shaken(self.truth.replica, self.truth.precision, seed):
-                _, gradients = self.truth.of_one(batch, place, apart.keys())
-            for name in apart.keys() & gradients.keys():
-                change = squared_norm(gradients[name] - lonely[name]) ** 0.5
-                moved[name] = max(moved[name], change)
-        return all(distance <= ROUNDED * moved[name] for name, distance in apart.items())
+        return bool(off) and not _rounds_so_far(truth, batch, place, lonely, off)
 
     def _mixing(self, suspect: _Comparison, company: np.ndarray) -> CheckpointError:
         probe, mates = self.ids[suspect.row], self.ids[company[company != suspect.row]]
@@ -226,6 +214,20 @@ class Verifier:
             fix="look for a maximum, mean or sort over the whole batch in forward, and treat "
             "examples apart there: --model FILE.py:FACTORY",
         )
+
+
+def _rounds_so_far(
+    truth: Autograd, batch: Examples, place: int, lonely: Gradients, apart: dict[str, float]
+) -> bool:
+    """Whether shaking the weights by one rounding each moves the gradients as far."""
+    moved = dict.fromkeys(apart, 0.0)
+    for seed in range(SHAKES):
+        with shaken(truth.replica, truth.precision, seed):
+            _, gradients = truth.of_one(batch, place, apart.keys())
+        for name in apart.keys() & gradients.keys():
+            change = squared_norm(gradients[name] - lonely[name]) ** 0.5
+            moved[name] = max(moved[name], change)
+    return all(distance <= ROUNDED * moved[name] for name, distance in apart.items())
 
 
 def _norms(seen: Observation, gradients: Gradients) -> np.ndarray:

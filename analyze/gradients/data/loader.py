@@ -48,8 +48,8 @@ class ProbeLoader:
 
     def take(self, rows: np.ndarray) -> Examples:
         """The examples at ``rows``, as they are stored, in the host's memory."""
-        own = torch.from_numpy(rows)
-        return Examples(self.inputs.take(own), self.targets[own])
+        index = torch.from_numpy(rows)
+        return Examples(self.inputs.take(index), self.targets[index])
 
     def ahead(
         self, batches: Iterable[np.ndarray], device: torch.device, dtype: torch.dtype
@@ -75,14 +75,14 @@ class ProbeLoader:
             return
         move = partial(self._moved, device, dtype, torch.Stream(device))
         with ThreadPoolExecutor(max_workers=1) as thread:
-            here: Future[Examples] | None = None
+            arriving: Future[Examples] | None = None
             for rows in batches:
                 coming = thread.submit(move, rows)
-                if here is not None:
-                    yield _used_here(here.result(), device)
-                here = coming
-            if here is not None:
-                yield _used_here(here.result(), device)
+                if arriving is not None:
+                    yield _used_here(arriving.result(), device)
+                arriving = coming
+            if arriving is not None:
+                yield _used_here(arriving.result(), device)
 
     def _moved(
         self, device: torch.device, dtype: torch.dtype, stream: torch.Stream, rows: np.ndarray
@@ -91,9 +91,9 @@ class ProbeLoader:
         inputs, targets = self.take(rows)
         with stream:
             moved = inputs.pinned().to(device, dtype, non_blocking=True)
-            found = Examples(moved, targets.pin_memory().to(device, non_blocking=True))
+            examples = Examples(moved, targets.pin_memory().to(device, non_blocking=True))
         stream.synchronize()
-        return found
+        return examples
 
 
 def _used_here(examples: Examples, device: torch.device) -> Examples:

@@ -41,33 +41,6 @@ class Segments:
         return numbers.repeat_interleave(lengths, output_size=self.count)
 
 
-class SegmentSums:
-    """The sum over each segment, of gradients that come a few at a time."""
-
-    def __init__(self, segments: Segments) -> None:
-        self._segments = segments
-        self._seen = 0
-        self._sums: list[Tensor | None] = [None] * len(segments)
-
-    def add(self, values: Tensor) -> None:
-        """The next n gradients ``[n, ...]``, whose memory may be that of those to come."""
-        start = self._seen
-        self._seen += values.shape[0]
-        for number, first, end in self._segments.within(start, self._seen):
-            some = rows(values, first - start, end - start)
-            so_far = self._sums[number]
-            if so_far is None:
-                self._sums[number] = some[0].clone() if end - first == 1 else some.sum(0)
-            else:
-                so_far.add_(some[0] if end - first == 1 else some.sum(0))
-
-    def found(self) -> Tensor:
-        """``[S, ...]``, once all gradients have come."""
-        sums = [one for one in self._sums if one is not None]
-        assert len(sums) == len(self._segments), "gradients are missing"
-        return stacked(sums)
-
-
 def rows(values: Tensor, start: int, stop: int) -> Tensor:
     """``values[start:stop]``, without a slice where that is all."""
     return values if stop - start == values.shape[0] else values[start:stop]
@@ -77,15 +50,6 @@ def stacked(sums: list[Tensor]) -> Tensor:
     """One sum of each segment as ``[S, ...]``, in their order in memory; a single one uncopied."""
     if len(sums) == 1:
         return sums[0][None]
-    order = sorted(
-        range(sums[0].dim()), key=sums[0].stride, reverse=True
-    )  # the last is the closest
-    together = torch.stack([one.permute(order) for one in sums])
+    order = sorted(range(sums[0].dim()), key=sums[0].stride, reverse=True)  # the closest last
+    together = torch.stack([total.permute(order) for total in sums])
     return together.permute(0, *(1 + order.index(axis) for axis in range(len(order))))
-
-
-def segment_sums(values: Tensor, segments: Segments) -> Tensor:
-    """``[N, ...]`` to ``[S, ...]``: as ``SegmentSums``, of gradients that are all there."""
-    sums = SegmentSums(segments)
-    sums.add(values)
-    return sums.found()

@@ -1,36 +1,37 @@
-"""Per-example gradients in the forms that rules make, and what is kept of them.
+"""Per-example gradients in the forms that rules make, and what is taken of them.
 
-``form`` says what a form is; ``explicit``, ``outer_products`` (norms by ``grams``, sums by what is
-``unfolded``) and ``scattered_rows`` are the forms of single calls; ``placement`` takes them to the
-parameter, ``combination`` adds several up;
-``squares`` and ``gathered`` make the sums of squares.
+``form`` says what a form is, ``reduction`` what is taken of one; ``explicit``, ``outer_products``
+(norms by ``grams``, sums by what is ``unfolded``) and ``scattered_rows`` are the forms of single
+calls; ``placement`` takes them to the parameter, ``combination`` adds several up; ``squares`` makes
+the sums of squares, and ``gathered`` reduces small gradients together.
 """
 
-from analyze.gradients.data.segments import Segments, SegmentSums, rows
+from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.forms.combination import Sum, combined
 from analyze.gradients.forms.explicit import Explicit
-from analyze.gradients.forms.form import CHUNK_BYTES, Form, Summary
+from analyze.gradients.forms.form import CHUNK_BYTES, Form
 from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.grams import Grams
 from analyze.gradients.forms.outer_products import OuterProducts
-from analyze.gradients.forms.placement import Apart, Geometry, Placed, PulledBack
+from analyze.gradients.forms.placement import Geometry, Placed, PulledBack
+from analyze.gradients.forms.reduction import Make, Reduction, Summary
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import Unfolded
 
 __all__ = [
     "CHUNK_BYTES",
-    "Apart",
     "Explicit",
     "Form",
     "Gathered",
     "Geometry",
     "Grams",
+    "Make",
     "OuterProducts",
     "Placed",
     "PulledBack",
+    "Reduction",
     "ScatteredRows",
-    "SegmentSums",
     "Segments",
     "Sum",
     "Summary",

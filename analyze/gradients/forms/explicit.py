@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from analyze.gradients.data.segments import Segments, rows, segment_sums
-from analyze.gradients.forms.form import Choose, Form, Summary
-from analyze.gradients.forms.squares import squared_norms
+from analyze.gradients.data.segments import Segments, rows
+from analyze.gradients.forms.form import Choose, Form
+from analyze.gradients.forms.reduction import Summary, reduced
 
 
 @dataclass
@@ -20,6 +20,7 @@ class Explicit(Form):
     def __post_init__(self) -> None:
         self.count = self.values.shape[0]
         self.shape = self.values.shape[1:]
+        self.device = self.values.device.type
 
     def explicit(self, start: int, stop: int) -> Tensor:
         return rows(self.values, start, stop)
@@ -31,7 +32,4 @@ class Explicit(Form):
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
-        return Summary(segment_sums(self.values, segments), squared_norms(self.values))
-
-    def _device_type(self) -> str:
-        return self.values.device.type
+        return reduced([self.values], segments)

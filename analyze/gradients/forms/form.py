@@ -1,45 +1,38 @@
 """Per-example gradients of one parameter, in the form that is cheapest to hold.
 
-A rule says what a call's per-example gradients are made of; a form turns that into what is kept:
-their sum over each segment of the batch and the squared norm of each.
+A rule says what a call's per-example gradients are made of. A form makes them, a chunk at a time,
+for the ``reduction``, or knows a cheaper way to what that takes of them.
 
-Letters: ``N`` examples, ``S`` segments of a batch, ``G`` groups, ``T`` positions
-of one example, ``K`` inputs and ``O`` outputs of a group, ``D`` width of an embedding.
+Letters: ``N`` examples, ``S`` segments of a batch, ``G`` groups, ``T`` positions of one example,
+``K`` inputs and ``O`` outputs of a group, ``D`` width of an embedding.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from itertools import starmap
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.segments import Segments, SegmentSums
-from analyze.gradients.forms.squares import SquaredNorms, in_double
+from analyze.gradients.data.segments import Segments
+from analyze.gradients.forms.reduction import Make, Summary, reduced
 
 # Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
 
 
-class Summary(NamedTuple):
-    """What is kept of the per-example gradients of one parameter over one batch."""
-
-    totals: Tensor  # their sum over each segment of the batch, [S, *shape]
-    squared_norms: Tensor  # [N], float64
-
-
 class Form:
     """Per-example gradients ``[N, *shape]`` that need not exist all at once.
 
-    Subclasses give ``count`` (N), ``shape`` and ``explicit``; those that know a cheaper way to
-    the summary than making every gradient name it in ``algorithms``.
+    Subclasses give ``count`` (N), ``shape``, ``device`` (its type) and ``explicit``; those that
+    know a cheaper way to the summary than making every gradient name it in ``algorithms``.
     """
 
     count: int
     shape: torch.Size
+    device: str = "cpu"
     # What of the weight these are the gradients of, where a rule works on a view of it.
     view: Callable[[Tensor], Tensor] | None = None
 
@@ -86,7 +79,7 @@ class Form:
         """Whether the algorithm makes the gradients, and all of them at a time."""
         return self.maker(algorithm) is not None and self._chunk(algorithm) >= self.count
 
-    def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
+    def maker(self, algorithm: str) -> Make | None:
         """What makes the gradients of a range of examples, if that is what the algorithm does."""
         return self.explicit if algorithm == "direct" else None
 
@@ -94,38 +87,22 @@ class Form:
         """The summary; where the algorithm makes the gradients, a chunk at a time."""
         make = self.maker(algorithm)
         assert make is not None, f"{type(self).__name__} does not say what {algorithm!r} is"
-        totals, squares = self._added(make, algorithm, segments)
-        return Summary(totals, squares.found(partial(made_again, make)))
-
-    def _added(
-        self, make: Callable[[int, int], Tensor], algorithm: str, segments: Segments
-    ) -> tuple[Tensor, SquaredNorms]:
-        """Make the gradients a chunk at a time, add them up and square them on the fly."""
-        sums, squares = SegmentSums(segments), SquaredNorms()
-        for start, stop in self._chunks(algorithm):
-            values = make(start, stop)  # [n, ...]
-            squares.add(values)
-            sums.add(values)
-        return sums.found(), squares
+        return reduced(starmap(make, self._chunks(algorithm)), segments, make)
 
     def _chunks(self, algorithm: str) -> Iterator[tuple[int, int]]:
         """Ranges of examples that an algorithm works on at a time, of about equal length."""
-        step = chunk_length(self.count, self._chunk(algorithm), _workers(self._device_type()))
+        step = chunk_length(self.count, self._chunk(algorithm), _workers(self.device))
         for start in range(0, self.count, step):
             yield start, min(start + step, self.count)
 
     def _chunk(self, algorithm: str) -> int:
         """Examples of which an algorithm holds ``CHUNK_BYTES`` for each worker."""
-        device = self._device_type()
-        budget = CHUNK_BYTES[device] * _workers(device)
+        budget = CHUNK_BYTES[self.device] * _workers(self.device)
         return max(1, budget // max(1, self._bytes_per_example(algorithm)))
 
     def _bytes_per_example(self, algorithm: str) -> int:
         """What an algorithm holds of each example that it works on; by default, the gradient."""
         return 4 * self.shape.numel()
-
-    def _device_type(self) -> str:
-        return "cpu"
 
 
 def chunk_length(count: int, most: int, workers: int) -> int:
@@ -145,8 +122,3 @@ Choose = Callable[[Form, Segments], Summary]
 def by_first_algorithm(form: Form, segments: Segments) -> Summary:
     """The form's summary by the first of its algorithms."""
     return form.summarise(form.algorithms[0], segments)
-
-
-def made_again(make: Callable[[int, int], Tensor], examples: Tensor) -> Tensor:
-    """Squared norms of the gradients of some examples, in float64 all through."""
-    return torch.cat([in_double(make(n, n + 1)) for n in examples.tolist()])

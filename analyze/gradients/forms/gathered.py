@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from analyze.gradients.data.segments import Segments, segment_sums
-from analyze.gradients.forms.form import Form, Summary
-from analyze.gradients.forms.squares import in_double
+from analyze.gradients.data.segments import Segments
+from analyze.gradients.forms.form import Form
+from analyze.gradients.forms.reduction import Summary, reduced_together
 
 SMALL = 1 << 16  # entries of one parameter's gradients
 FULL = 1 << 22  # entries that wait at most
@@ -22,7 +21,7 @@ class Gathered:
         self._segments = segments
         self._waiting: dict[Any, dict[str, Tensor]] = {}  # by shape and dtype, by name
         self._entries = 0
-        self._found: dict[str, Summary] = {}
+        self._summaries: dict[str, Summary] = {}
 
     @staticmethod
     def takes(form: Form, algorithm: str) -> bool:
@@ -42,13 +41,11 @@ class Gathered:
     def summaries(self) -> dict[str, Summary]:
         """Of all that were added, by name."""
         self._summarise()
-        return self._found
+        return self._summaries
 
     def _summarise(self) -> None:
-        """One sum over each segment and one squaring for all parameters of a shape."""
+        """All parameters of one shape at a time."""
         for of_shape in self._waiting.values():
-            values = torch.stack([*of_shape.values()], 1)  # [N, P, *shape]
-            totals = segment_sums(values, self._segments).unbind(1)
-            squares = in_double(values.flatten(0, 1)).view(len(values), -1).unbind(1)
-            self._found |= zip(of_shape, map(Summary, totals, squares), strict=True)
+            summaries = reduced_together([*of_shape.values()], self._segments)
+            self._summaries |= zip(of_shape, summaries, strict=True)
         self._waiting, self._entries = {}, 0

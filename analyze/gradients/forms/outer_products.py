@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial, reduce
-from typing import NamedTuple
+from itertools import starmap
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.segments import Segments, SegmentSums, stacked
+from analyze.gradients.data.segments import Segments, stacked
 from analyze.gradients.forms import onednn
-from analyze.gradients.forms.form import Choose, Form, Summary, made_again
+from analyze.gradients.forms.form import Choose, Form
 from analyze.gradients.forms.grams import (
     Factors,
     Grams,
@@ -20,7 +20,8 @@ from analyze.gradients.forms.grams import (
     grams_of_factors,
     norms_by_grams,
 )
-from analyze.gradients.forms.squares import SquaredNorms, squared_norms
+from analyze.gradients.forms.reduction import Make, Summary, reduced
+from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded
 
 WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
@@ -28,13 +29,6 @@ TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cach
 SINGLY_BY_ONEDNN = "singly by oneDNN"
 SINGLY = ("singly", SINGLY_BY_ONEDNN)
 FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselves for the norms
-
-
-class _Kind(NamedTuple):
-    """What calls that cost the same have in common."""
-
-    algorithms: tuple[str, ...]
-    key: str
 
 
 @dataclass
@@ -70,38 +64,39 @@ class OuterProducts(Form):
     shape: torch.Size
     dims: tuple[int, int, int, int]
     factors: Factors
-    batch_sum: Callable[[int, int], Tensor]
+    batch_sum: Make
     like: Tensor
     view: Callable[[Tensor], Tensor] | None = None
     grams: Grams | None = None
-    makers: Mapping[str, Callable[[int, int], Tensor]] = field(default_factory=dict)
+    makers: Mapping[str, Make] = field(default_factory=dict)
     single_makers: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
     unfolded: Callable[[int, int], Unfolded] | None = None
     uses: tuple[OuterProducts, ...] = ()
 
     def __post_init__(self) -> None:
-        self._kind = _kind_of(
+        self.device = self.like.device.type
+        self._algorithms, self._key = _kind_of(
             self.dims,
             (*self.makers, *self.single_makers),
             self.unfolded is not None,
             None if self.grams is None else self.grams.cost,
-            self.like.device.type,
+            self.device,
             onednn.can_multiply(self.like),
         )
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        return self._kind.algorithms
+        return self._algorithms
 
     @property
     def key(self) -> str:
-        return self._kind.key
+        return self._key
 
     def explicit(self, start: int, stop: int) -> Tensor:
         x, dy = self.factors(start, stop)
         return _products(dy, x).view(stop - start, *self.shape)
 
-    def maker(self, algorithm: str) -> Callable[[int, int], Tensor] | None:
+    def maker(self, algorithm: str) -> Make | None:
         return self.makers.get(algorithm) or super().maker(algorithm)
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
@@ -109,36 +104,18 @@ class OuterProducts(Form):
             return self._gram(segments)
         if algorithm in PRODUCTS:
             return self._by_one_product(PRODUCTS[algorithm], segments)
+        gradients = self._gradients(algorithm)
+        if gradients is None:
+            return super()._by(algorithm, segments, choose)
+        totals, norms = reduced(gradients, segments, self.explicit)
         if algorithm == "transposed":
-            return self._transposed(segments)
-        one_by_one = self._made_one_by_one(algorithm)
-        if one_by_one is not None:
-            return self._singly(one_by_one, segments)
-        return super()._by(algorithm, segments, choose)
+            totals = totals.transpose(2, 3)  # [S, G, O, K]
+        return Summary(totals.reshape(-1, *self.shape), norms)
 
-    def _transposed(self, segments: Segments) -> Summary:
-        """As ``direct`` with the factors of the matrix products exchanged: ``[n, G, K, O]``."""
-        groups, _, outputs, inputs = self.dims
-
-        def make(start: int, stop: int) -> Tensor:
-            x, dy = self.factors(start, stop)
-            return _products(x, dy).view(stop - start, groups, inputs, outputs)
-
-        totals, squares = self._added(make, "transposed", segments)  # [S, G, K, O]
-        shaped = totals.transpose(2, 3).reshape(-1, *self.shape)
-        return Summary(shaped, squares.found(partial(made_again, self.explicit)))
-
-    def _singly(self, gradients: Iterable[Tensor], segments: Segments) -> Summary:
-        """Square and add gradients ``[n, ...]`` in the cache; the next may take their place."""
-        sums, squares = SegmentSums(segments), SquaredNorms()
-        for some in gradients:
-            squares.add(some)
-            sums.add(some)
-        totals = sums.found().reshape(-1, *self.shape)
-        return Summary(totals, squares.found(partial(made_again, self.explicit)))
-
-    def _made_one_by_one(self, algorithm: str) -> Iterator[Tensor] | None:
-        """What makes the gradients one after the other, if that is what the algorithm does."""
+    def _gradients(self, algorithm: str) -> Iterator[Tensor] | None:
+        """Chunks of gradients in other shapes than the parameter's; the next may overwrite one."""
+        if algorithm == "transposed":
+            return starmap(self._transposed, self._chunks(algorithm))
         if algorithm == "singly":
             return self._matrix_products()
         if algorithm == SINGLY_BY_ONEDNN:
@@ -146,12 +123,17 @@ class OuterProducts(Form):
         make = self.single_makers.get(algorithm)
         return None if make is None else self._made_alone(make)
 
+    def _transposed(self, start: int, stop: int) -> Tensor:
+        """``[n, G, K, O]``: as ``explicit`` with the factors of the products exchanged."""
+        groups, _, outputs, inputs = self.dims
+        x, dy = self.factors(start, stop)
+        return _products(x, dy).view(stop - start, groups, inputs, outputs)
+
     def _made_alone(self, make: Callable[[int], Tensor]) -> Iterator[Tensor]:
         """Gradients ``[n, *shape]``, each made for itself; small ones together."""
         together = self._together
         for start in range(0, self.count, together):
-            made = [make(n) for n in range(start, min(start + together, self.count))]
-            yield stacked(made)
+            yield stacked([make(n) for n in range(start, min(start + together, self.count))])
 
     def _matrix_products(self) -> Iterator[Tensor]:
         """Gradients ``[n, G, O, K]``, one product each, all in the same memory."""
@@ -198,15 +180,14 @@ class OuterProducts(Form):
         totals: list[Tensor] = []
         norms: list[Tensor] = []
         for first, end in segments.bounds:
-            total: Tensor | None = None
             for start in range(first, end, step):
                 stop = min(start + step, end)
                 chunk = self.unfolded(start, stop)
-                some = chunk.total(product)
-                total = some if total is None else total.add_(some)
+                if start == first:
+                    totals.append(chunk.total(product))
+                else:
+                    totals[-1].add_(chunk.total(product))
                 norms.append(self._norms(start, stop, chunk))
-            assert total is not None, "a segment has an example"
-            totals.append(total)
         return Summary(stacked(totals), norms[0] if len(norms) == 1 else torch.cat(norms))
 
     def _norms(self, start: int, stop: int, unfolded: Unfolded | None = None) -> Tensor:
@@ -234,9 +215,6 @@ class OuterProducts(Form):
         elif algorithm in self.makers:
             values = gradient
         return 4 * groups * values
-
-    def _device_type(self) -> str:
-        return self.like.device.type
 
     def merged(self, other: Form) -> Form | None:
         """The same parameter used again: its positions are those of all uses."""
@@ -273,27 +251,18 @@ def _kind_of(
     gram_cost: float | None,
     device: str,
     by_onednn: bool,
-) -> _Kind:
-    """The algorithms that could be the fastest, and the key under which one is chosen.
-
-    Args:
-        dims: As ``OuterProducts`` takes them.
-        makers: The further ways to make gradients.
-        unfolds: Whether there are both factors as two matrices.
-        gram_cost: Of the Gram matrices, where there is a cheaper way than by the factors.
-        device: Its type.
-        by_onednn: Whether oneDNN's matrix products can take the place of torch's.
-    """
+) -> tuple[tuple[str, ...], str]:
+    """The algorithms that could be the fastest, and the key under which one is chosen."""
     groups, positions, outputs, inputs = dims
     words = ["outer products", "x".join(map(str, dims)), *makers]
     key = " ".join([*words, *["unfolded"] * unfolds, *["oneDNN"] * by_onednn])
     unfolded = [*PRODUCTS] if by_onednn else ["unfolded"]
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and device != "mps":
-        return _Kind(by_gram, key)
+        return by_gram, key
     singly = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
     made = ("direct", "transposed", *singly, *makers)
     cost = cost_of_factors(dims) if gram_cost is None else gram_cost
     if device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
-        return _Kind(made, key)
-    return _Kind((*made, *by_gram), key)
+        return made, key
+    return (*made, *by_gram), key

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments
-from analyze.gradients.forms.form import Choose, Form, Summary
+from analyze.gradients.forms.form import Choose, Form
+from analyze.gradients.forms.reduction import Summary
 
 
 class Geometry(NamedTuple):
@@ -43,9 +44,14 @@ class Geometry(NamedTuple):
         """Whether this is the parameter itself, not a part of it or its entries in other order."""
         return (self.size, self.stride) == (tuple(parameter.shape), parameter.stride())
 
+    @cache  # noqa: B019 - few, small, and asked for in every batch
     def disjoint(self, other: Geometry) -> bool:
         """Whether two views of one parameter share no entry."""
-        return _disjoint(self, other)
+        if self.last < other.offset or other.last < self.offset:
+            return True
+        shown = torch.zeros(max(self.last, other.last) + 1, dtype=torch.bool)
+        shown.as_strided(*self).fill_(True)
+        return not bool(shown.as_strided(*other).any())
 
     @property
     def last(self) -> int:
@@ -70,26 +76,31 @@ def _reading(tensor: Tensor) -> tuple[object, ...]:
     return tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
-@cache
-def _disjoint(one: Geometry, other: Geometry) -> bool:
-    if one.last < other.offset or other.last < one.offset:
-        return True
-    shown = torch.zeros(max(one.last, other.last) + 1, dtype=torch.bool)
-    shown.as_strided(*one).fill_(True)
-    return not bool(shown.as_strided(*other).any())
-
-
 @dataclass
-class Placed(Form):
-    """Gradients of a view of a parameter: norms are the view's, all other entries are zero."""
+class _OfTensor(Form):
+    """Gradients of a parameter, from those of a tensor that a call used.
+
+    Args:
+        inner: Gradients of the tensor.
+        parameter: That it is made of.
+    """
 
     inner: Form
     parameter: Tensor
-    geometry: Geometry
 
     def __post_init__(self) -> None:
-        self.count = self.inner.count
-        self.shape = self.parameter.shape
+        self.count, self.shape = self.inner.count, self.parameter.shape
+        self.device = self.parameter.device.type
+
+    def _bytes_per_example(self, algorithm: str) -> int:
+        return 4 * self.parameter.numel() + self.inner._bytes_per_example("direct")
+
+
+@dataclass
+class Placed(_OfTensor):
+    """Gradients of a view of a parameter: norms are the view's, all other entries are zero."""
+
+    geometry: Geometry
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -113,66 +124,26 @@ class Placed(Form):
         whole.as_strided(*self.geometry).copy_(values)
         return whole
 
-    def _bytes_per_example(self, algorithm: str) -> int:
-        return 4 * self.parameter.numel() + self.inner._bytes_per_example("direct")
-
-    def _device_type(self) -> str:
-        return self.parameter.device.type
-
 
 @dataclass
-class Apart(Form):
-    """Gradients of views of one parameter that share no entry: sums and squared norms add up."""
-
-    views: tuple[Placed, ...]
-
-    def __post_init__(self) -> None:
-        self.count = self.views[0].count
-        self.shape = self.views[0].shape
-
-    @property
-    def algorithms(self) -> tuple[str, ...]:
-        return ("views",)
-
-    def explicit(self, start: int, stop: int) -> Tensor:
-        return torch.stack([view.explicit(start, stop) for view in self.views]).sum(0)
-
-    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
-        totals, norms = zip(*(choose(view, segments) for view in self.views), strict=True)
-        return Summary(torch.stack(totals).sum(0), torch.stack(norms).sum(0))
-
-
-@dataclass
-class PulledBack(Form):
+class PulledBack(_OfTensor):
     """``J^T g[n]``: gradients of a tensor computed from a parameter, taken back through autograd.
 
     Args:
-        inner: Gradients of ``tensor``.
         tensor: Computed from parameters alone, with its graph.
-        parameter: One of them.
 
     Cost: every example's gradient is made, and taken back a chunk at a time.
     """
 
-    inner: Form
     tensor: Tensor
-    parameter: Tensor
-
-    def __post_init__(self) -> None:
-        self.count = self.inner.count
-        self.shape = self.parameter.shape
 
     def explicit(self, start: int, stop: int) -> Tensor:
         values = self.inner.explicit(start, stop).reshape(stop - start, *self.tensor.shape)
         with torch.enable_grad():
-            (found,) = torch.autograd.grad(
+            (gradients,) = torch.autograd.grad(
                 self.tensor, self.parameter, values.to(self.tensor.dtype),
                 retain_graph=True, is_grads_batched=True, allow_unused=True,
             )  # fmt: skip
-        return self.parameter.new_zeros(stop - start, *self.shape) if found is None else found
-
-    def _bytes_per_example(self, algorithm: str) -> int:
-        return 4 * self.parameter.numel() + self.inner._bytes_per_example("direct")
-
-    def _device_type(self) -> str:
-        return self.parameter.device.type
+        if gradients is None:
+            return self.parameter.new_zeros(stop - start, *self.shape)
+        return gradients

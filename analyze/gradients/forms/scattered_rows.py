@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments
-from analyze.gradients.forms.form import Choose, Form, Summary
+from analyze.gradients.forms.form import Choose, Form
+from analyze.gradients.forms.reduction import Summary
 from analyze.gradients.forms.squares import squared_norms
 
 
@@ -33,6 +34,7 @@ class ScatteredRows(Form):
     def __post_init__(self) -> None:
         self.count = self.rows.shape[0]
         self.shape = torch.Size((self.table_rows, self.dy.shape[-1]))
+        self.device = self.dy.device.type
 
     @property
     def algorithms(self) -> tuple[str, ...]:
@@ -60,9 +62,6 @@ class ScatteredRows(Form):
         tables = flat.new_zeros(len(segments) * self.table_rows, flat.shape[1])
         tables.index_add_(0, placed.flatten(), flat)
         return Summary(tables.view(len(segments), *self.shape), norms)
-
-    def _device_type(self) -> str:
-        return self.dy.device.type
 
     def merged(self, other: Form) -> Form | None:
         if not isinstance(other, ScatteredRows) or other.shape != self.shape:

@@ -26,36 +26,36 @@ class SquaredNorms:
 
     def __init__(self) -> None:
         self._block: int | None = None
-        self._parts: list[Tensor] = []  # norms of blocks, [n, blocks], or of all, [n]
+        self._norms: list[Tensor] = []  # of blocks, [n, blocks], or of all, [n]
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, all of one size."""
         values = as_real(where_it_is(values))
         count = values.shape[0]
-        if not self._parts:
+        if not self._norms:
             self._block = _block_of(values)
         if self._block is None:
             rows = values.reshape(count, -1)
             norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
         else:
             norms = torch.linalg.vector_norm(values.reshape(count, -1, self._block), dim=2)
-        self._parts.append(norms)
+        self._norms.append(norms)
 
-    def found(self, again: Callable[[Tensor], Tensor]) -> Tensor:
+    def result(self, again: Callable[[int, int], Tensor]) -> Tensor:
         """``[N]`` float64 of all that were added.
 
         Args:
-            again: Numbers ``[k]`` of gradients to their squared norms ``[k]`` in float64 all
-                through, for those whose squares float32 had no room for.
+            again: Makes a range of the gradients once more, for those whose squares float32 had
+                no room for.
         """
-        norms = self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts)
+        norms = self._norms[0] if len(self._norms) == 1 else torch.cat(self._norms)
         if self._block is None:
             return norms.square_()
         squares = torch.linalg.vector_norm(norms, dim=1, dtype=torch.float64).square_()
-        found = squares.numpy()  # blocks are of the CPU alone
-        if not (found.min() > FAINT and math.isfinite(found.max())):
+        numbers = squares.numpy()  # blocks are of the CPU alone
+        if not (numbers.min() > FAINT and math.isfinite(numbers.max())):
             unsure = ((squares <= FAINT) | ~squares.isfinite()).nonzero().flatten()
-            squares[unsure] = again(unsure)
+            squares[unsure] = torch.cat([in_double(again(n, n + 1)) for n in unsure.tolist()])
         return squares
 
 
@@ -63,7 +63,7 @@ def squared_norms(values: Tensor) -> Tensor:
     """``sum values[n]**2`` for each n, ``[N, ...]`` to ``[N]`` float64: as ``SquaredNorms``."""
     squares = SquaredNorms()
     squares.add(values)
-    return squares.found(lambda unsure: in_double(values[unsure]))
+    return squares.result(lambda start, stop: values[start:stop])
 
 
 def in_double(values: Tensor) -> Tensor:

@@ -85,9 +85,9 @@ def of_soft_targets(target: Tensor, specs: dict[int, str]) -> Candidates:
         return Candidates((LAST,), shape, "", specs)
     sums = {axis: target.double().sum(axis) for axis in (TORCH, LAST) if target.shape[axis] > 1}
     ones = {axis: (total - 1).abs() <= ROUNDED for axis, total in sums.items()}
-    fitting = tuple(axis for axis, one in ones.items() if one.all())
+    fitting = tuple(axis for axis, is_one in ones.items() if is_one.all())
     if not fitting:  # padding has no target
-        fitting = tuple(a for a, one in ones.items() if (one | _empty(target, a)).all())
+        fitting = tuple(a for a, is_one in ones.items() if (is_one | _empty(target, a)).all())
     along = " and ".join(
         f"to {float(total.min()):.4g} ... {float(total.max()):.4g} along axis {axis}"
         for axis, total in sums.items()

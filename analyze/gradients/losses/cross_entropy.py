@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from analyze.errors import InputError
 from analyze.gradients.losses import class_axis as axes
-from analyze.gradients.losses import label_shift
+from analyze.gradients.losses.label_shift import refuse_wrong_shift
 from analyze.gradients.losses.loss import (
     ENTRIES,
     NO_FACTS,
@@ -78,6 +78,7 @@ class CrossEntropy(Loss):
             )
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
+        """By torch's own operations: the seed, which is written out, is compared with these."""
         if target.is_floating_point():
             logits, soft = self._as_distributions(output, target)
             return -(soft * F.log_softmax(widest(logits), -1)).flatten(1).sum(1)
@@ -156,8 +157,8 @@ class CrossEntropy(Loss):
             raise self._misfit(output, target)
         notes: list[str] = []
         if self.class_axis is None:
-            given = facts.channels() if len(candidates.fitting) > 1 else None
-            self._settled, notes = candidates.settled(given)
+            channels = facts.channels() if len(candidates.fitting) > 1 else None
+            self._settled, notes = candidates.settled(channels)
         notes = notes + self._check_classes(output, target)
         if target.is_floating_point():
             self._check_soft(target)
@@ -256,11 +257,7 @@ class CrossEntropy(Loss):
         if not sequences or self.shift == 0:
             return
         specs = {shift: self._spec(shift=shift) for shift in (0, 1)}
-        given = facts.inputs, target, self.ignore_index, facts.subset, specs
-        if self.shift is None:
-            label_shift.refuse_unshifted(*given)
-        else:
-            label_shift.refuse_shifted_twice(*given)
+        refuse_wrong_shift(facts, target, self.ignore_index, self.shift is not None, specs)
 
     def _check_counted(self, target: Tensor) -> list[str]:
         """An example none of whose targets counts has loss and gradient 0."""
@@ -284,13 +281,9 @@ class CrossEntropy(Loss):
 
     def _spec(self, **changes: int | None) -> str:
         """The loss as it is typed, with some arguments changed."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init} | changes
-        kept = [
-            f"{f.name}={given[f.name]}"
-            for f in fields(self)
-            if f.init and given[f.name] != f.default
-        ]
-        return "?".join(["cross_entropy", *(["&".join(kept)] * bool(kept))])
+        values = {f: changes.get(f.name, getattr(self, f.name)) for f in fields(self) if f.init}
+        kept = [f"{f.name}={value}" for f, value in values.items() if value != f.default]
+        return "cross_entropy" + ("?" + "&".join(kept) if kept else "")
 
     def _as_distributions(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and smoothed soft targets in float64, classes last."""

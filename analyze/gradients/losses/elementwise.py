@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,9 +23,6 @@ class SquaredError(Loss):
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
         difference = widest(output) - widest(target)
         return (difference * (2 / _elements(output))).to(output)
-
-    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
-        return torch.full((len(output),), float("nan"))
 
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         _check_shape("mse", output, target)
@@ -76,11 +72,11 @@ def _elements(output: Tensor) -> int:
 def _check_shape(name: str, output: Tensor, target: Tensor) -> None:
     """Never by broadcasting: torch makes ``[N, N]`` of ``[N, 1]`` and ``[N]``."""
     check_numbers(name, output, target)
-    given, wanted = target.shape[1:], output.shape[1:]
-    if given == wanted:
+    shape, wanted = target.shape[1:], output.shape[1:]
+    if shape == wanted:
         return
     fix = "freeze the probes with targets of that shape, or choose another --loss"
-    if given.numel() == wanted.numel():
+    if shape.numel() == wanted.numel():
         fix = f"freeze the probes with targets.reshape({', '.join(map(str, (-1, *wanted)))})"
     raise InputError(
         "the targets do not fit the model's output",

@@ -12,79 +12,52 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError
+from analyze.gradients.losses.loss import Facts
 
 # An example with so many positions that count is one of so large a share of a subset, if it is not
 # by chance: of five tokens of two kinds each, one example in sixteen is equal by chance.
 TELLING = ((4, 0.1), (2, 0.5))
 
 
-def refuse_unshifted(
-    inputs: Mapping[str, Tensor],
-    target: Tensor,
-    ignore_index: int,
-    subset: Tensor | None,
-    spec: Mapping[int, str],
+def refuse_wrong_shift(
+    facts: Facts, target: Tensor, ignore_index: int, shifted: bool, spec: Mapping[int, str]
 ) -> None:
-    """Refuse targets ``[N, T]`` that are the tokens at the same positions.
+    """Refuse targets ``[N, T]`` that are the tokens at the same positions, or shifted already.
 
     That is so where it holds at every position that counts, for a tenth of a subset (most of it
     where sequences are short): other labels may be wrong on purpose. Where the next tokens are the
     same ones, as in constant sequences, nothing is said.
 
     Args:
-        inputs: By name; those of integers in the shape of the targets are looked at.
+        facts: Of its inputs, those of integers in the shape of the targets are looked at.
         target: Class targets.
         ignore_index: Marks positions that do not count.
-        subset: ``[N]`` codes, or None.
+        shifted: Whether the loss shifts them.
         spec: The loss with each shift, to type.
 
     Raises:
-        InputError: with both ways to say what is meant.
+        InputError: with the ways to say what is meant.
     """
-    for name, tokens in _like(inputs, target):
+    for name, tokens in _like(facts.inputs, target):
         same, ahead, counted = _compared(tokens, target, ignore_index)
-        number, among = _part_of_a_subset(same & ~ahead, counted, subset)
+        doubtful = ahead & ~same if shifted else same & ~ahead
+        number, among = _part_of_a_subset(doubtful, counted, facts.subset)
+        where = f"at every position that counts, in {number} of {among} probes of a subset"
+        if number and shifted:
+            raise InputError(
+                "the targets are shifted already",
+                found=f"targets equal to the next token of {name} {where}",
+                expected="targets equal to the inputs, of which shift=1 makes the next tokens",
+                fix=f"--loss '{spec[0]}'",
+            )
         if number:
             raise InputError(
                 "the targets are the model's own inputs, not the tokens that follow",
-                found=f"targets equal to {name} at every position that counts, in {number} of "
-                f"{among} probes of a subset",
+                found=f"targets equal to {name} {where}",
                 expected="as the target of a position the token after it; Hugging Face's Trainer "
                 "shifts such labels itself, this loss takes them as they are",
                 fix=f"--loss '{spec[1]}' to shift them as Trainer does; "
                 f"--loss '{spec[0]}' where the model is to copy its input",
-            )
-
-
-def refuse_shifted_twice(
-    inputs: Mapping[str, Tensor],
-    target: Tensor,
-    ignore_index: int,
-    subset: Tensor | None,
-    spec: Mapping[int, str],
-) -> None:
-    """Refuse targets that are the next tokens already, where they are to be shifted.
-
-    Args:
-        inputs: As for ``refuse_unshifted``, and so the others.
-        target: See above.
-        ignore_index: See above.
-        subset: See above.
-        spec: See above.
-
-    Raises:
-        InputError: with the loss that takes them as they are.
-    """
-    for name, tokens in _like(inputs, target):
-        same, ahead, counted = _compared(tokens, target, ignore_index)
-        number, among = _part_of_a_subset(ahead & ~same, counted, subset)
-        if number:
-            raise InputError(
-                "the targets are shifted already",
-                found=f"targets equal to the next token of {name} at every position that counts, "
-                f"in {number} of {among} probes of a subset",
-                expected="targets equal to the inputs, of which shift=1 makes the next tokens",
-                fix=f"--loss '{spec[0]}'",
             )
 
 
@@ -105,14 +78,14 @@ def _compared(tokens: Tensor, target: Tensor, ignore: int) -> tuple[Tensor, Tens
     return same, ahead, counted[:, :-1].sum(1)  # the last position has no token after it
 
 
-def _part_of_a_subset(found: Tensor, counted: Tensor, subset: Tensor | None) -> tuple[int, int]:
+def _part_of_a_subset(doubtful: Tensor, counted: Tensor, subset: Tensor | None) -> tuple[int, int]:
     """How many of how many examples, in a subset where they are too many for chance; (0, 0)."""
-    codes = torch.zeros(len(found), dtype=torch.int64) if subset is None else subset
+    codes = torch.zeros(len(doubtful), dtype=torch.int64) if subset is None else subset
     for fewest, share in TELLING:
         telling = counted >= fewest
         for code in codes.unique():
-            own = telling & (codes == code)
-            number, among = int((found & own).sum()), int(own.sum())
+            members = telling & (codes == code)
+            number, among = int((doubtful & members).sum()), int(members.sum())
             if number > share * among and (number > 1 or number == among):
                 return number, among
     return 0, 0

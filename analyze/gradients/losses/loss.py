@@ -16,11 +16,6 @@ from analyze.errors import InputError
 ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 26, "mps": 1 << 24}
 
 
-def _unknown() -> int | None:
-    """Nothing is known of the model's last layer."""
-    return None
-
-
 @dataclass(frozen=True)
 class Facts:
     """What a loss may look at, besides output and targets, before it takes them.
@@ -34,7 +29,7 @@ class Facts:
 
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     subset: Tensor | None = None
-    channels: Callable[[], int | None] = _unknown
+    channels: Callable[[], int | None] = lambda: None
 
 
 NO_FACTS = Facts()
@@ -55,6 +50,7 @@ class Loss(Protocol):
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         """Share of each example's predictions that are right, ``[N]``; NaN without a meaning."""
+        return torch.full((len(output),), float("nan"))
 
     def positions(self, target: Tensor) -> Tensor | None:
         """How many positions (tokens, pixels) each example's loss is the sum of, ``[N]``.
@@ -86,8 +82,8 @@ def first_of(wrong: Tensor) -> int:
 
 def position_counts(loss: Loss, targets: np.ndarray) -> np.ndarray | None:
     """``loss.positions`` of arrays."""
-    found = loss.positions(torch.from_numpy(targets))
-    return None if found is None else found.numpy()
+    counts = loss.positions(torch.from_numpy(targets))
+    return None if counts is None else counts.numpy()
 
 
 def named(shape: Sequence[int], count: int | str = "N") -> str:

@@ -30,10 +30,10 @@ class OnePrecision(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except RuntimeError:
-            found = {t.dtype for t in tree_leaves((args, kwargs)) if _is_float(t)}
-            if len(found) < 2 or getattr(func, "__name__", "").endswith("_"):
+            dtypes = {t.dtype for t in tree_leaves((args, kwargs)) if _is_float(t)}
+            if len(dtypes) < 2 or getattr(func, "__name__", "").endswith("_"):
                 raise
-            widest = max(found, key=lambda dtype: torch.finfo(dtype).bits)
+            widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
             return func(
                 *tree_map_only(Tensor, _as(widest), args),
                 **tree_map_only(Tensor, _as(widest), kwargs),

@@ -44,10 +44,10 @@ class UserLoss(Loss):
         except Exception as error:  # whatever the user's code raises
             raise self._fails(error, output, target) from error
         if not isinstance(losses, Tensor) or losses.shape != (len(output),):
-            given = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+            kind = list(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
             raise InputError(
                 "the loss function does not give one loss per example",
-                found=f"{self.spec} returned {given} for {len(output)} examples",
+                found=f"{self.spec} returned {kind} for {len(output)} examples",
                 expected=f"a tensor [{len(output)}], not reduced over the batch",
                 fix='compute with reduction="none" and sum over the axes of one example',
             )
@@ -102,9 +102,6 @@ class UserLoss(Loss):
             expected="a loss of each example on its own",
             fix="take means, maxima and weights over the axes of one example, not over the batch",
         )
-
-    def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
-        return torch.full((len(output),), float("nan"))
 
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         """Refuse a loss that another example's target changes: by broadcasting, mostly.

@@ -28,11 +28,11 @@ def as_real(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
-def at_least(own: torch.dtype, least: torch.dtype) -> torch.dtype:
-    """``own``, or the dtype of its kind in the precision ``least`` if that is higher."""
-    if own.is_complex:
-        return torch.promote_types(own, COMPLEX[least])
-    return torch.promote_types(own, least) if own.is_floating_point else own
+def at_least(dtype: torch.dtype, least: torch.dtype) -> torch.dtype:
+    """``dtype``, or the dtype of its kind in the precision ``least`` if that is higher."""
+    if dtype.is_complex:
+        return torch.promote_types(dtype, COMPLEX[least])
+    return torch.promote_types(dtype, least) if dtype.is_floating_point else dtype
 
 
 def with_precision(model: nn.Module, device: torch.device, least: torch.dtype) -> nn.Module:
@@ -43,9 +43,10 @@ def with_precision(model: nn.Module, device: torch.device, least: torch.dtype) -
     """
 
     def converted(tensor: Tensor) -> Tensor:
-        own = tensor.dtype
+        dtype = tensor.dtype
         # A float8 has no promotion; its values are among those of every wider kind.
-        wide = least if own.is_floating_point and own.itemsize == 1 else at_least(own, least)
+        narrow = dtype.is_floating_point and dtype.itemsize == 1
+        wide = least if narrow else at_least(dtype, least)
         return tensor.to(device=device, dtype=wide)
 
     return model._apply(converted)
@@ -65,15 +66,15 @@ def refuse_quantised(model: nn.Module) -> None:
     Raises:
         InputError: naming the modules, or the parameters where all are integers.
     """
-    found = [f"{n or 'the model'} ({type(m).__name__})" for n, m in model.named_modules()
+    names = [f"{n or 'the model'} ({type(m).__name__})" for n, m in model.named_modules()
              if _quantised(m)]  # fmt: skip
     kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
-    if not found and not any(differentiable(p) for p in model.parameters()):
-        found = [f"{name} ({named(dtype)})" for name, dtype in kinds.items()]
-    if found:
+    if not names and not any(differentiable(p) for p in model.parameters()):
+        names = [f"{name} ({named(dtype)})" for name, dtype in kinds.items()]
+    if names:
         raise InputError(
             "the model is quantised, and quantised weights have no gradients",
-            found=listed(found, 4),
+            found=listed(names, 4),
             expected="weights that are floating point or complex numbers",
             fix="give the model as it was before it was quantised, or a factory that builds it "
             "with floating point weights: --model FILE.py:FACTORY",
@@ -82,18 +83,18 @@ def refuse_quantised(model: nn.Module) -> None:
 
 def notes_on(model: nn.Module, asked: torch.dtype) -> list[str]:
     """What a user should know of the kinds of numbers in a model."""
-    found = []
+    notes = []
     if (computed := precision_of(model, asked)) != asked:
-        found.append(
+        notes.append(
             f"the model's weights are {named(computed)}: it is measured in {named(computed)}"
         )
     integers = [name for name, p in model.named_parameters() if not differentiable(p)]
     if integers:
-        found.append(
+        notes.append(
             f"parameters of integers or truth values have no gradient: {listed(integers, 4)} "
             f"{'is' if len(integers) == 1 else 'are'} not measured"
         )
-    return found
+    return notes
 
 
 def named(dtype: torch.dtype) -> str:
@@ -102,9 +103,9 @@ def named(dtype: torch.dtype) -> str:
 
 
 def _quantised(module: nn.Module) -> bool:
-    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return (
         (type(module).__module__.startswith(PACKED) and not type(module).__name__.endswith(PLAIN))
-        or any(tensor.is_quantized for tensor in own)
-        or any(type(tensor).__module__.startswith(CLASSES_OF_TENSORS) for tensor in own)
+        or any(tensor.is_quantized for tensor in tensors)
+        or any(type(tensor).__module__.startswith(CLASSES_OF_TENSORS) for tensor in tensors)
     )

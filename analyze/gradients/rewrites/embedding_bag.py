@@ -53,5 +53,4 @@ def _padded(
     place = starts[:, None] + torch.arange(longest, device=starts.device)  # [B, longest]
     inside = place < ends[:, None]
     place = place.clamp_max(max(0, len(rows) - 1))
-    found = None if weights is None else weights[place]
-    return rows[place], counts[place] * inside, found
+    return rows[place], counts[place] * inside, None if weights is None else weights[place]

@@ -9,57 +9,65 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# step(projected input [N, gates], state, recurrent weight, its bias) -> new state
 State = tuple[Tensor, ...]
-Step = Callable[[Tensor, State, Tensor, Tensor | None, Tensor | None], State]
 
 
-def _lstm_step(
-    x: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None
-) -> State:
-    i, f, g, o = (x + F.linear(state[0], weight, bias)).chunk(4, -1)
+class Weights(NamedTuple):
+    """Of one direction of one layer, by torch's names for them."""
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor | None = None
+    b_hh: Tensor | None = None
+    w_hr: Tensor | None = None  # the projection of the hidden state
+
+    def of_input(self, x: Tensor) -> Tensor:
+        """What the gates get of the input, ``[N, gates]``."""
+        return F.linear(x, self.w_ih, self.b_ih)
+
+    def of_state(self, state: State) -> Tensor:
+        """What the gates get of the hidden state, ``[N, gates]``."""
+        return F.linear(state[0], self.w_hh, self.b_hh)
+
+
+Step = Callable[[Tensor, State, Weights], State]  # of the projected input; gives the new state
+
+
+def _lstm_step(x: Tensor, state: State, weights: Weights) -> State:
+    i, f, g, o = (x + weights.of_state(state)).chunk(4, -1)
     cell = torch.sigmoid(f) * state[1] + torch.sigmoid(i) * torch.tanh(g)
     hidden = torch.sigmoid(o) * torch.tanh(cell)
-    return (hidden if projection is None else F.linear(hidden, projection)), cell
+    return (hidden if weights.w_hr is None else F.linear(hidden, weights.w_hr)), cell
 
 
-def _gru_step(
-    x: Tensor, state: State, weight: Tensor, bias: Tensor | None, projection: Tensor | None
-) -> State:
+def _gru_step(x: Tensor, state: State, weights: Weights) -> State:
     x_reset, x_update, x_new = x.chunk(3, -1)
-    h_reset, h_update, h_new = F.linear(state[0], weight, bias).chunk(3, -1)
+    h_reset, h_update, h_new = weights.of_state(state).chunk(3, -1)
     reset, update = torch.sigmoid(x_reset + h_reset), torch.sigmoid(x_update + h_update)
     new = torch.tanh(x_new + reset * h_new)
     return (new + update * (state[0] - new),)
 
 
 def _rnn_step(
-    activation: Callable[[Tensor], Tensor],
-    x: Tensor,
-    state: State,
-    weight: Tensor,
-    bias: Tensor | None,
-    projection: Tensor | None,
+    activation: Callable[[Tensor], Tensor], x: Tensor, state: State, weights: Weights
 ) -> State:
-    return (activation(x + F.linear(state[0], weight, bias)),)
+    return (activation(x + weights.of_state(state)),)
 
 
-def _layer(step: Step, x: Tensor, state: State, weights: Sequence[Tensor], biased: bool,
-           backwards: bool) -> tuple[Tensor, State]:  # fmt: skip
+def _layer(
+    step: Step, x: Tensor, state: State, weights: Weights, backwards: bool
+) -> tuple[Tensor, State]:
     """One direction of one layer, ``[T, N, D]`` to ``[T, N, H]`` and the last state."""
-    w_ih, w_hh, *others = weights
-    b_ih, b_hh = (others[0], others[1]) if biased else (None, None)
-    projection = others[2 * biased] if len(others) > 2 * biased else None
-    projected = F.linear(x, w_ih, b_ih).unbind(0)
+    projected = weights.of_input(x).unbind(0)
     outputs = []
     for at in reversed(projected) if backwards else projected:
-        state = step(at, state, w_hh, b_hh, projection)
+        state = step(at, state, weights)
         outputs.append(state[0])
     return torch.stack(outputs[::-1] if backwards else outputs), state
 
@@ -78,13 +86,13 @@ def _stack_of_layers(
 ) -> tuple[Tensor, ...]:
     """Torch's recurrent functions for input of one length; output, then the last states."""
     x = input.transpose(0, 1) if batch_first else input
-    one = partial(_layer, step)
-    y, ends = _stacked(one, x, hidden, params, has_biases, num_layers, bidirectional)
+    layer = partial(_layer, step)
+    y, ends = _stacked(layer, x, hidden, params, has_biases, num_layers, bidirectional)
     return y.transpose(0, 1) if batch_first else y, *ends
 
 
 def _stacked(
-    one: Callable[..., tuple[Tensor, State]],
+    one_layer: Callable[..., tuple[Tensor, State]],
     x: Tensor,
     hidden: Tensor | Sequence[Tensor],
     params: Sequence[Tensor],
@@ -101,27 +109,25 @@ def _stacked(
         outputs = []
         for direction in range(directions):
             k = layer * directions + direction
-            weights = params[k * each : (k + 1) * each]
+            w_ih, w_hh, *others = params[k * each : (k + 1) * each]
+            weights = Weights(w_ih, w_hh, *others if has_biases else (None, None, *others))
             start = tuple(s[k] for s in states)
-            y, end = one(x, start, weights, has_biases, backwards=direction == 1)
+            y, end = one_layer(x, start, weights, backwards=direction == 1)
             outputs.append(y)
             last.append(end)
         x = torch.cat(outputs, -1) if directions > 1 else outputs[0]
     return x, tuple(torch.stack(values) for values in zip(*last, strict=True))
 
 
-def _packed_layer(step: Step, sizes: Sequence[int], x: Tensor, state: State,
-                  weights: Sequence[Tensor], biased: bool, backwards: bool
-                  ) -> tuple[Tensor, State]:  # fmt: skip
+def _packed_layer(
+    step: Step, sizes: Sequence[int], x: Tensor, state: State, weights: Weights, backwards: bool
+) -> tuple[Tensor, State]:
     """One direction of one layer over packed sequences, ``[R, D]`` to ``[R, H]``.
 
     Step t has the first ``sizes[t]`` sequences, the longest first: forwards the shorter ones end
     one after the other, backwards they begin. The calls are the same whichever do.
     """
-    w_ih, w_hh, *others = weights
-    b_ih, b_hh = (others[0], others[1]) if biased else (None, None)
-    projection = others[2 * biased] if len(others) > 2 * biased else None
-    projected = F.linear(x, w_ih, b_ih).split([*sizes])
+    projected = weights.of_input(x).split([*sizes])
     outputs, ended, start = [], [], state
     if backwards:
         state = tuple(s[: sizes[-1]] for s in start)
@@ -132,7 +138,7 @@ def _packed_layer(step: Step, sizes: Sequence[int], x: Tensor, state: State,
         else:
             ended.append(tuple(s[len(at) :] for s in state))
             state = tuple(s[: len(at)] for s in state)
-        state = step(at, state, w_hh, b_hh, projection)
+        state = step(at, state, weights)
         outputs.append(state[0])
     ends = zip(state, *reversed(ended), strict=True)
     return torch.cat(outputs[::-1] if backwards else outputs), tuple(map(torch.cat, ends))
@@ -157,8 +163,8 @@ def _packed_stack_of_layers(
     """
     sizes = batch_sizes.tolist()
     sizes += [0] * (2 ** (len(sizes) - 1).bit_length() - len(sizes))
-    one = partial(_packed_layer, step, sizes)
-    y, ends = _stacked(one, data, hidden, params, has_biases, num_layers, bidirectional)
+    layer = partial(_packed_layer, step, sizes)
+    y, ends = _stacked(layer, data, hidden, params, has_biases, num_layers, bidirectional)
     return y, *ends
 
 
@@ -173,7 +179,8 @@ def _cell(
 ) -> Tensor | State:
     """Torch's cells: one step; an LSTM's state is a pair."""
     state = (hidden,) if isinstance(hidden, Tensor) else tuple(hidden)
-    new = step(F.linear(input, w_ih, b_ih), state, w_hh, b_hh, None)
+    weights = Weights(w_ih, w_hh, b_ih, b_hh)
+    new = step(weights.of_input(input), state, weights)
     return new[0] if isinstance(hidden, Tensor) else new
 
 

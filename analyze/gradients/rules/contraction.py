@@ -82,11 +82,11 @@ def equation_of_einsum(text: str, *operands: Tensor) -> tuple[str, str, str] | N
         t.dim() - len(term.replace("...", "")) for term, t in zip(terms, operands, strict=True)
     ]
     width = max(hidden)
-    found = [
-        term.replace("...", "".join(free[width - own : width]))
-        for term, own in zip(terms, hidden, strict=True)
-    ]
-    return found[0], found[1], output.replace("...", "".join(free[:width]))
+    left, right = (
+        term.replace("...", "".join(free[width - axes : width]))
+        for term, axes in zip(terms, hidden, strict=True)
+    )
+    return left, right, output.replace("...", "".join(free[:width]))
 
 
 class Product(NamedTuple):
@@ -106,14 +106,14 @@ def product_between(
     """Finds the product of two arguments, of which exactly one is a weight."""
 
     def product(arguments: dict[str, Any], weights: Iterable[str]) -> Product | None:
-        own = [name for name in (first, second) if name in weights]
-        if len(own) != 1 or not all(isinstance(arguments[n], Tensor) for n in (first, second)):
+        of_call = [name for name in (first, second) if name in weights]
+        if len(of_call) != 1 or not all(isinstance(arguments[n], Tensor) for n in (first, second)):
             return None
-        found = labels(arguments)
-        if found is None:
+        triple = labels(arguments)
+        if triple is None:
             return None
-        a, b, output = found
-        if own[0] == second:
+        a, b, output = triple
+        if of_call[0] == second:
             return Product(first, second, Equation(a, b, output))
         return Product(second, first, Equation(b, a, output))
 
@@ -122,13 +122,13 @@ def product_between(
 
 def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
     """The weight as ``OuterProducts``, and the summand of ``addmm`` summed over positions."""
-    found: Forms = {}
+    forms: Forms = {}
     if "bias" in call.wanted:
         shape = call.weights["bias"].tensor.shape
-        found["bias"] = Explicit(broadcast_sum(call.output.single(dy), shape))
+        forms["bias"] = Explicit(broadcast_sum(call.output.single(dy), shape))
     placed = product(call.arguments, call.weights)
     if placed is None or placed.weight not in call.wanted:
-        return found
+        return forms
     data, name, equation = placed
     axis, weight = call.axes[data], call.weights[name].tensor
     along = equation.data[axis.dim]
@@ -148,7 +148,7 @@ def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
         )  # [G, N*T, .]
         return (flat_dy.transpose(1, 2) @ flat_x).reshape(shape)
 
-    found[name] = OuterProducts(
+    forms[name] = OuterProducts(
         count=len(x),
         shape=shape,
         dims=(x.shape[1], x.shape[2], dy.shape[3], x.shape[3]),
@@ -157,7 +157,7 @@ def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
         like=x,
         view=None if axes == sorted(axes) else lambda w: w.permute(axes),
     )
-    return found
+    return forms
 
 
 def contracts_examples_with_a_weight(product: Products, call: Call) -> bool:

@@ -9,24 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.gradients.data.example_axes import ExampleAxis
-from analyze.gradients.forms import Explicit, OuterProducts
+from analyze.gradients.forms import Explicit, Make, OuterProducts
 from analyze.gradients.rules.geometry import ConvolutionGeometry, per_axis
 from analyze.gradients.rules.patches import Sides
-from analyze.gradients.rules.rule import Forms, Rule, layer
-
-
-class Ways(NamedTuple):
-    """Ways to make gradients that a kind of convolution has, as ``OuterProducts`` takes them."""
-
-    makers: dict[str, Callable[[int, int], Tensor]]
-    single_makers: dict[str, Callable[[int], Tensor]]
+from analyze.gradients.rules.rule import Forms, Rule, layer, made
 
 
 def convolution_forms(
@@ -61,24 +54,25 @@ def convolution_forms(
         """One backward pass in which every example is a group of its own."""
         (x, dy), count = sides.of(start, stop), stop - start
         many = replace(geometry, groups=count * geometry.groups)
-        found = _weight_gradient(
+        gradients = _weight_gradient(
             dy.flatten(0, 1)[None], x.flatten(0, 1)[None],
             weight.new_empty(count * len(weight), *weight.shape[1:]), many,  # only its shape counts
             geometry.symmetric or (), None,
         )  # fmt: skip
-        return found.view(count, *weight.shape)
+        return gradients.view(count, *weight.shape)
 
     def correlated(start: int, stop: int) -> Tensor:
         """The output's gradient as the kernel of a convolution of the input."""
         return geometry.correlate(*sides.of(start, stop))[:, :, None]
 
-    ways = Ways({}, {})
+    makers: dict[str, Make] = {}
+    single_makers: dict[str, Callable[[int], Tensor]] = {}
     if sides.several == 1:
         if geometry.symmetric is not None:
-            ways = Ways({"grouped": grouped}, {"alone": alone})
+            makers, single_makers = {"grouped": grouped}, {"alone": alone}
         if geometry.groups == sides.folded.shape[1] == sides.flat.shape[1] > 1:
-            ways.makers["correlated"] = correlated
-    return _forms(wanted, sides, dy, axis, batch_sum, ways)
+            makers["correlated"] = correlated
+    return _forms(wanted, sides, dy, axis, batch_sum, makers, single_makers)
 
 
 def transposed_forms(
@@ -104,7 +98,7 @@ def transposed_forms(
         extra = per_axis(arguments["output_padding"], spatial)
         return _weight_gradient(dy, x, weight, geometry, geometry.symmetric, output_padding=extra)
 
-    return _forms(wanted, sides, dy, axis, batch_sum, Ways({}, {}))
+    return _forms(wanted, sides, dy, axis, batch_sum, {}, {})
 
 
 def _forms(
@@ -112,15 +106,15 @@ def _forms(
     sides: Sides,
     dy: Tensor,
     axis: ExampleAxis,
-    batch_sum: Callable[[int, int], Tensor],
-    ways: Ways,
+    batch_sum: Make,
+    makers: dict[str, Make],
+    single_makers: dict[str, Callable[[int], Tensor]],
 ) -> Forms:
     """Bias and weight of a convolution, either way round."""
-    found: Forms = {}
-    if "bias" in wanted:
-        found["bias"] = Explicit(axis.added_up(dy.flatten(2).sum(2)))
-    if "weight" in wanted:
-        found["weight"] = OuterProducts(
+    return made(
+        wanted,
+        bias=lambda: Explicit(axis.added_up(dy.flatten(2).sum(2))),
+        weight=lambda: OuterProducts(
             count=axis.count(dy),
             shape=sides.shape,
             dims=sides.dims,
@@ -128,11 +122,11 @@ def _forms(
             batch_sum=batch_sum,
             like=dy,
             grams=sides.grams(),
-            makers=ways.makers,
-            single_makers=ways.single_makers,
+            makers=makers,
+            single_makers=single_makers,
             unfolded=sides.unfolded,
-        )
-    return found
+        ),
+    )
 
 
 def _weight_gradient(
@@ -156,37 +150,19 @@ def examples_on_the_batch_axis(spatial: int, arguments: dict[str, Any], axis: Ex
     return axis.dim == 0 and arguments["input"].dim() == spatial + 2
 
 
-def _rule(function: Callable[..., Any], spatial: int) -> Rule:
-    return layer(
-        f"conv{spatial}d",
-        function,
-        {
-            "input": None, "weight": None, "bias": None,
-            "stride": 1, "padding": 0, "dilation": 1, "groups": 1,
-        },
-        partial(convolution_forms, spatial),
-        partial(examples_on_the_batch_axis, spatial),
-    )  # fmt: skip
+def _rule(spatial: int, transposed: bool) -> Rule:
+    name = f"conv_transpose{spatial}d" if transposed else f"conv{spatial}d"
+    arguments = {"input": None, "weight": None, "bias": None, "stride": 1, "padding": 0}
+    arguments |= (
+        {"output_padding": 0, "groups": 1, "dilation": 1}
+        if transposed
+        else {"dilation": 1, "groups": 1}
+    )
+    forms = partial(transposed_forms if transposed else convolution_forms, spatial)
+    accepts = partial(examples_on_the_batch_axis, spatial)
+    return layer(name, getattr(F, name), arguments, forms, accepts)
 
 
-def _transposed_rule(function: Callable[..., Any], spatial: int) -> Rule:
-    return layer(
-        f"conv_transpose{spatial}d",
-        function,
-        {
-            "input": None, "weight": None, "bias": None, "stride": 1, "padding": 0,
-            "output_padding": 0, "groups": 1, "dilation": 1,
-        },
-        partial(transposed_forms, spatial),
-        partial(examples_on_the_batch_axis, spatial),
-    )  # fmt: skip
-
-
-CONVOLUTIONS = (
-    _rule(F.conv1d, 1),
-    _rule(F.conv2d, 2),
-    _rule(F.conv3d, 3),
-    _transposed_rule(F.conv_transpose1d, 1),
-    _transposed_rule(F.conv_transpose2d, 2),
-    _transposed_rule(F.conv_transpose3d, 3),
+CONVOLUTIONS = tuple(
+    _rule(spatial, transposed) for transposed in (False, True) for spatial in (1, 2, 3)
 )

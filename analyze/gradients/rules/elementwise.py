@@ -37,12 +37,11 @@ def _rule(
     extra: dict[str, Any],
 ) -> Rule:
     def forms(call: Call, dy: Tensor) -> Forms:
-        found: Forms = {}
-        for argument in call.wanted:
+        def gradient(argument: str) -> Tensor:
             by_example = call.output.single(derivatives[argument](call.arguments, dy))
-            shape = call.weights[argument].tensor.shape
-            found[argument] = Explicit(broadcast_sum(by_example, shape))
-        return found
+            return broadcast_sum(by_example, call.weights[argument].tensor.shape)
+
+        return {argument: Explicit(gradient(argument)) for argument in call.wanted}
 
     arguments = {"input": None, "other": None, **extra}
     both = ("input", "other")

@@ -106,8 +106,8 @@ class ConvolutionGeometry:
             x = F.pad(x, self.padding)
         # One view: `Tensor.unfold` makes three an axis, each of which takes as long as a sum.
         example, channel, *along = x.stride()
-        taps = [gap * one for gap, one in zip(self.dilation, along, strict=True)]
-        steps = [step * one for step, one in zip(self.stride, along, strict=True)]
+        taps = [gap * stride for gap, stride in zip(self.dilation, along, strict=True)]
+        steps = [step * stride for step, stride in zip(self.stride, along, strict=True)]
         shape = (*x.shape[:2], *self.kernel, *size)
         return x.as_strided(shape, (example, channel, *taps, *steps))
 
@@ -123,14 +123,13 @@ class ConvolutionGeometry:
         if symmetric is None or any(a >= b for a, b in zip(symmetric, extents, strict=True)):
             planes = F.pad(planes, self.padding)  # oneDNN is slow where it is as wide as a kernel
             symmetric = (0,) * len(size)
-        convolution = CONVOLUTION[len(size)]
-        found = convolution(
+        correlated = CONVOLUTION[len(size)](
             planes, dy.flatten(0, 1)[:, None], None, self.dilation, symmetric, self.stride,
             planes.shape[1],
         )  # fmt: skip
         for axis, length in enumerate(self.kernel, start=2):
-            found = found.narrow(axis, 0, length)  # what a stride left over gives more
-        return found.unflatten(1, x.shape[:2])[0]
+            correlated = correlated.narrow(axis, 0, length)  # what a stride left over gives more
+        return correlated.unflatten(1, x.shape[:2])[0]
 
     @cached_property
     def pointwise(self) -> bool:

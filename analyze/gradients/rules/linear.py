@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.forms import Explicit, OuterProducts, rows
-from analyze.gradients.rules.rule import Forms, layer
+from analyze.gradients.rules.rule import Forms, layer, made
 
 
 def linear_forms(
@@ -24,9 +24,9 @@ def linear_forms(
     count = axis.count(x)
     # [N, 1, T, K] and [N, 1, T, O]
     x, dy = (axis.reshaped(v, 1, -1, v.shape[-1]) for v in (x, dy))
-    found: Forms = {}
-    if "weight" in wanted:
-        found["weight"] = OuterProducts(
+    return made(
+        wanted,
+        weight=lambda: OuterProducts(
             count=count,
             shape=weight.shape,
             dims=(1, x.shape[2], *weight.shape),
@@ -35,10 +35,9 @@ def linear_forms(
                 rows(dy, start, stop).flatten(0, 2).T @ rows(x, start, stop).flatten(0, 2)
             ),
             like=x,
-        )
-    if "bias" in wanted:
-        found["bias"] = Explicit(dy.sum((1, 2)))
-    return found
+        ),
+        bias=lambda: Explicit(dy.sum((1, 2))),
+    )
 
 
 def examples_on_a_position_axis(arguments: dict[str, Any], axis: ExampleAxis) -> bool:

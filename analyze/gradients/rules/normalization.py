@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.gradients.data.example_axes import ExampleAxis
-from analyze.gradients.forms import Explicit
-from analyze.gradients.rules.rule import KEPT, Forms, Rule, layer
+from analyze.gradients.forms import Explicit, Form
+from analyze.gradients.rules.rule import KEPT, Forms, Rule, layer, made
 
 FEW = 8  # positions of a plane, below which torch's own batch norm is slower than plain arithmetic
 
@@ -39,18 +39,16 @@ def norm_forms(
 
     Cost: one more normalisation and one product of the size of the input.
     """
-    found: Forms = {}
-    if "weight" in wanted:
+
+    def scale() -> Form:
         bare = {**arguments, "weight": None}
         if bare.get("use_input_stats"):  # instance norm would update its running statistics again
             bare |= {"running_mean": None, "running_var": None}
         if "bias" in bare:
             bare["bias"] = None
-        product = function(**bare).mul_(dy)
-        found["weight"] = Explicit(reduce(product, axis, arguments["weight"]))
-    if "bias" in wanted:
-        found["bias"] = Explicit(reduce(dy, axis, arguments["bias"]))
-    return found
+        return Explicit(reduce(function(**bare).mul_(dy), axis, arguments["weight"]))
+
+    return made(wanted, weight=scale, bias=lambda: Explicit(reduce(dy, axis, arguments["bias"])))
 
 
 def layer_norm_forms(
@@ -65,15 +63,14 @@ def layer_norm_forms(
     values = math.prod(shape)
     # [N, T, D] with T positions of D entries each
     dy = axis.reshaped(dy, -1, values)
-    found: Forms = {}
-    if "weight" in wanted:
+
+    def scale() -> Form:
         x = axis.reshaped(arguments["input"], -1, values)
         mean, inverse = (axis.reshaped(v, -1, 1) for v in arguments[KEPT])
         product = inverse.transpose(1, 2) @ (x - mean).mul_(dy)  # [N, 1, D]
-        found["weight"] = Explicit(product.view(count, *shape))
-    if "bias" in wanted:
-        found["bias"] = Explicit(dy.sum(1).view(count, *shape))
-    return found
+        return Explicit(product.view(count, *shape))
+
+    return made(wanted, weight=scale, bias=lambda: Explicit(dy.sum(1).view(count, *shape)))
 
 
 def _layer_norm_with_statistics(*args: Any, **kwargs: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -94,13 +91,14 @@ def batch_norm_forms(
     x = arguments["input"]
     few = x.shape[2:].numel() < FEW
     gradients = (_by_formula if few else _rows_as_channels)(arguments, x, dy, wanted)
-    found: Forms = {}
-    for name in wanted:
-        if name == "input":
-            found[name] = Explicit(gradients[name].view(x.shape))
-        else:
-            found[name] = Explicit(axis.added_up(gradients[name].view(x.shape[0], -1)))
-    return found
+    return {
+        name: Explicit(
+            gradients[name].view(x.shape)
+            if name == "input"
+            else axis.added_up(gradients[name].view(x.shape[0], -1))
+        )
+        for name in wanted
+    }
 
 
 def _rows_as_channels(
@@ -110,8 +108,8 @@ def _rows_as_channels(
     rows, channels = x.shape[:2]
     as_channels = (1, rows * channels, *x.shape[2:])
     affine = arguments["weight"] is not None
-    given = [arguments[k] for k in ("running_mean", "running_var", *["weight"] * affine)]
-    repeated = torch.stack(given)[:, None].expand(-1, rows, -1).reshape(len(given), -1)
+    per_channel = [arguments[k] for k in ("running_mean", "running_var", *["weight"] * affine)]
+    repeated = torch.stack(per_channel)[:, None].expand(-1, rows, -1).reshape(2 + affine, -1)
     mean, variance, *weight = repeated.unbind()
     names = ("input", "weight", "bias")
     gradients = torch.ops.aten.native_batch_norm_backward(
@@ -134,14 +132,12 @@ def _by_formula(
     mean, slope = per_channel[:, :, None].expand(-1, -1, positions).reshape(2, -1).unbind()
     x, dy = x.reshape(rows, -1), dy.reshape(rows, -1)  # [rows, C * positions]
     ones = x.new_ones(positions)
-    found = {}
-    if "input" in wanted:
-        found["input"] = dy * slope
-    if "weight" in wanted:
-        found["weight"] = (x - mean).mul_(dy).view(rows, -1, positions) @ ones * factor
-    if "bias" in wanted:
-        found["bias"] = dy.view(rows, -1, positions) @ ones
-    return found
+    ways = {
+        "input": lambda: dy * slope,
+        "weight": lambda: (x - mean).mul_(dy).view(rows, -1, positions) @ ones * factor,
+        "bias": lambda: dy.view(rows, -1, positions) @ ones,
+    }
+    return {name: way() for name, way in ways.items() if name in wanted}
 
 
 def _over_channels(values: Tensor, axis: ExampleAxis, parameter: Tensor) -> Tensor:

@@ -33,18 +33,16 @@ class OfOneCall(Form):
     def __post_init__(self) -> None:
         self.count = self.call.output.count(self.dy)
         self.shape = self.call.weights[self.argument].tensor.shape
+        self.device = self.dy.device.type
 
     def explicit(self, start: int, stop: int) -> Tensor:
         weight = self.call.arguments[self.argument]
         with torch.enable_grad():
             if self.alone:
-                found = self._alone(weight, start, stop)
-            else:
-                pull = torch.func.vjp(self._of_weight({}), weight)[1]
-                found = torch.func.vmap(lambda delta: pull(delta)[0])(
-                    self.call.output.masked(self.dy, start, stop)
-                )
-        return found.detach()
+                return self._alone(weight, start, stop).detach()
+            pull = torch.func.vjp(self._of_weight({}), weight)[1]
+            deltas = self.call.output.masked(self.dy, start, stop)
+            return torch.func.vmap(lambda delta: pull(delta)[0])(deltas).detach()
 
     def _alone(self, weight: Tensor, start: int, stop: int) -> Tensor:
         data = {
@@ -75,9 +73,6 @@ class OfOneCall(Form):
     def _bytes_per_example(self, algorithm: str) -> int:
         dearest = self.shape.numel() if self.alone else self.shape.numel() + self.dy.numel()
         return 4 * dearest
-
-    def _device_type(self) -> str:
-        return self.dy.device.type
 
 
 def flattened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,8 +121,8 @@ class _AnyCall(Rule):
 
 
 def _forms(alone: bool, call: Call, dy: Tensor) -> Forms:
-    own = replace(call)  # other uses of the weight may come later, when the call is let go
-    return {argument: OfOneCall(own, argument, dy, alone) for argument in call.wanted}
+    kept = replace(call)  # other uses of the weight may come later, when the call is let go
+    return {argument: OfOneCall(kept, argument, dy, alone) for argument in call.wanted}
 
 
 def _rule(name: str, alone: bool) -> Rule:

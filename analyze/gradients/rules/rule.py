@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -178,10 +178,15 @@ def layer(
     )  # fmt: skip
 
 
+def made(wanted: Collection[str], **makers: Callable[[], Form]) -> Forms:
+    """The forms of the weights that are wanted, each by its maker."""
+    return {name: make() for name, make in makers.items() if name in wanted}
+
+
 def broadcast_sum(values: Tensor, shape: torch.Size) -> Tensor:
     """``[N, *broadcast]`` summed to ``[N, *shape]``: the gradient of broadcasting ``shape``."""
     missing = values.dim() - 1 - len(shape)
-    if missing:
-        values = values.flatten(1, missing).sum(1) if missing > 0 else values
+    if missing > 0:
+        values = values.flatten(1, missing).sum(1)
     widened = [k for k, size in enumerate(shape, start=1) if size == 1 and values.shape[k] != 1]
     return values.sum(widened, keepdim=True) if widened else values

@@ -45,7 +45,7 @@ class Weight(NamedTuple):
                 whole = geometry.whole(parameter)
                 return {name: form if whole else Placed(form, parameter, geometry)}
         return {
-            name: PulledBack(form, tensor, parameter)
+            name: PulledBack(form, parameter, tensor)
             for name, parameter in self.parameters.items()
             if name in wanted
         }

@@ -6,20 +6,37 @@ but autograd. Both take the seed of the ordinary backward pass, so the loss is t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from analyze.gradients.forms import CHUNK_BYTES, Segments, SegmentSums, Summary, squared_norms
+from analyze.errors import described, out_of_memory
+from analyze.gradients.forms import CHUNK_BYTES, Reduction, Segments, Summary
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Method
+from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
+from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.seeding import seeded
 
-Fallback = Callable[[Replica, Inputs, Tensor, list[str], Segments], dict[str, Summary]]
+
+def by_fallback(
+    method: Method, replica: Replica, inputs: Inputs, seed: Tensor, plan: Plan, segments: Segments
+) -> dict[str, Summary]:
+    """The summaries of the parameters that the plan leaves to a fallback.
+
+    Raises:
+        MethodFailedError: ``vmap`` cannot follow the model.
+    """
+    names = plan.by_fallback(method)
+    if method == ONE_AT_A_TIME:
+        return one_at_a_time(replica, inputs, seed, names, segments, plan.copies)
+    try:
+        return vmap_grad(replica, inputs, seed, names, segments)
+    except Exception as error:  # the model's own forward may raise anything under vmap
+        if out_of_memory(error):
+            raise  # a smaller batch is left
+        raise MethodFailedError(names, f"{method} failed: {described(error)}") from error
 
 
 def vmap_grad(
@@ -46,14 +63,14 @@ def vmap_grad(
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
     step = max(1, 16 * CHUNK_BYTES[replica.device.type] // max(1, size))
-    found = {name: _Growing(segments) for name in names}
+    reductions = {name: Reduction(segments) for name in names}
     for start in range(0, len(inputs), step):
         rows = slice(start, start + step)
         grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
         for name, values in grads.items():
-            found[name].add(values.detach())
+            reductions[name].add(values.detach())
     replica.forget()
-    return {name: growing.summary() for name, growing in found.items()}
+    return {name: reduction.summary() for name, reduction in reductions.items()}
 
 
 def one_at_a_time(
@@ -72,7 +89,7 @@ def one_at_a_time(
     for name, parameter in replica.parameters.items():
         parameter.requires_grad_(name in names)
     wanted = [replica.parameters[name] for name in names]
-    summaries = {name: _Growing(segments) for name in names}
+    reductions = {name: Reduction(segments) for name in names}
     reached: set[str] = set()
     for k in range(len(inputs)):
         output = replica(inputs.take(torch.tensor([k] * copies)))
@@ -80,29 +97,9 @@ def one_at_a_time(
         if output.requires_grad:
             start = seeded(output, seed[[k] * copies] / copies)
             grads = torch.autograd.grad(start, wanted, allow_unused=True)
-        for name, parameter, found in zip(names, wanted, grads, strict=True):
-            if found is not None:
+        for name, parameter, gradient in zip(names, wanted, grads, strict=True):
+            if gradient is not None:
                 reached.add(name)
-            values = torch.zeros_like(parameter) if found is None else found.to_dense()
-            summaries[name].add(values[None])
-    return {name: growing.summary() for name, growing in summaries.items() if name in reached}
-
-
-FALLBACK_METHODS: dict[Method, Fallback] = {VMAP: vmap_grad, ONE_AT_A_TIME: one_at_a_time}
-
-
-class _Growing:
-    """The summary of a parameter's gradients, which come a few at a time."""
-
-    def __init__(self, segments: Segments) -> None:
-        self._sums = SegmentSums(segments)
-        self._norms: list[Tensor] = []
-
-    def add(self, values: Tensor) -> None:
-        """The next gradients, ``[n, *shape]``."""
-        self._sums.add(values)
-        self._norms.append(squared_norms(values))
-
-    def summary(self) -> Summary:
-        """Of all of them."""
-        return Summary(self._sums.found(), torch.cat(self._norms))
+            values = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
+            reductions[name].add(values[None])
+    return {name: reductions[name].summary() for name in names if name in reached}

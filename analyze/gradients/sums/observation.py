@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyze.gradients.data.batches import Batch
-from analyze.gradients.step.batch import BatchResult
+from analyze.gradients.step.result import BatchResult
 
 APART = 32  # probes of which one is measured again elsewhere
 COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
@@ -26,8 +26,8 @@ class Watch:
     Args:
         batches: Of all probes, in order.
         elsewhere: Rows of those that may be measured again in another company, in the order of
-            their turn: of each batch one, and one of every 32; then one more of small batches.
-        first: How many of these come first.
+            their turn: of each batch one, then of each batch another one.
+        first: How many batches there are.
         alone: Rows of those that may be compared with plain autograd, likewise.
     """
 
@@ -44,8 +44,8 @@ class Watch:
     def companies(self, size: int, seconds: float) -> list[np.ndarray]:
         """Batches of those that are measured again; one that would be alone has another watched.
 
-        As many as take a thirty-second of the time; of each batch one where that takes half a
-        second at most, and two where that takes a fifth of one.
+        Of each batch one, as far as they take a thirty-second of the time or half a second; of
+        each batch two where they take a fifth of one.
 
         Args:
             size: Of a batch.
@@ -53,9 +53,9 @@ class Watch:
         """
         examples = sum(len(batch.rows) for batch in self.batches)
         each = seconds / examples
-        count = max(1, examples // APART)
-        if self.first * each <= COMPLETE:
-            count = max(count, self.first)
+        count = self.first
+        if self.first * each > COMPLETE:
+            count = max(1, min(count, examples // APART))
         if len(self.elsewhere) * each <= TWICE:
             count = len(self.elsewhere)
         rows = self.elsewhere[:count]
@@ -82,9 +82,8 @@ def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> W
     more: list[np.ndarray] = []
     for k in draws.permutation(len(batches)):
         rows = draws.permutation(batches[k].rows)
-        count = max(1, len(rows) // APART)
-        first.append(rows[:count])
-        more.append(rows[count:2] if count == 1 else rows[:0])
+        first.append(rows[:1])
+        more.append(rows[1:2])
     rows = np.concatenate([batch.rows for batch in batches])
     lonely = draws.permutation(rows)[:alone]
     leading = np.concatenate(first)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from analyze.gradients.step.batch import TakeTotals
+from analyze.gradients.step.result import TakeTotals
 
 Batch = TypeVar("Batch")
 REST = ""  # no parameter's name: what a batch gives besides its sums

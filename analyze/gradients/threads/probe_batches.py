@@ -15,7 +15,8 @@ from analyze.gradients.device.timing import Clock
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
-from analyze.gradients.step.batch import BatchResult, measure_batch
+from analyze.gradients.step.batch import measure_batch
+from analyze.gradients.step.result import BatchResult
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.threads.order import BatchOrder
 from analyze.gradients.threads.sharing import at_once

@@ -1,0 +1,92 @@
+"""What is taken of per-example gradients. No other module adds them up or squares them.
+
+Whoever makes gradients hands them over, a few at a time. A form that knows a cheaper way to the
+sums or to the squared norms makes the ``Summary`` by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from analyze.gradients.data.segments import Segments, rows, stacked
+from analyze.gradients.forms.squares import SquaredNorms, in_double, squared_norms
+
+Make = Callable[[int, int], Tensor]  # the gradients of a range of examples, [n, *shape]
+
+
+class Summary(NamedTuple):
+    """What is taken of the per-example gradients of one parameter over one batch."""
+
+    totals: Tensor  # their sum over each segment of the batch, [S, *shape]
+    squared_norms: Tensor  # [N], float64
+
+
+class Reduction:
+    """The summary of a parameter's gradients, which come in the order of the examples.
+
+    Args:
+        segments: Of the batch.
+        again: Makes some once more whose squares float32 has no room for. None: each chunk is
+            squared to the end while it is there.
+    """
+
+    def __init__(self, segments: Segments, again: Make | None = None) -> None:
+        self._segments = segments
+        self._again = again
+        self._seen = 0
+        self._sums: list[Tensor | None] = [None] * len(segments)
+        self._squares = SquaredNorms()
+        self._norms: list[Tensor] = []
+
+    def add(self, values: Tensor) -> None:
+        """The next n gradients ``[n, ...]``, whose memory may be that of those to come."""
+        if self._again is None:
+            self._norms.append(squared_norms(values))
+        else:
+            self._squares.add(values)
+        self._add_up(values)
+
+    def summary(self) -> Summary:
+        """Of all gradients, once they have come."""
+        if self._again is not None:
+            return Summary(self._totals(), self._squares.result(self._again))
+        norms = self._norms
+        return Summary(self._totals(), norms[0] if len(norms) == 1 else torch.cat(norms))
+
+    def _add_up(self, values: Tensor) -> None:
+        start = self._seen
+        self._seen += values.shape[0]
+        for number, first, end in self._segments.within(start, self._seen):
+            some = rows(values, first - start, end - start)
+            so_far = self._sums[number]
+            if so_far is None:
+                self._sums[number] = some[0].clone() if end - first == 1 else some.sum(0)
+            else:
+                so_far.add_(some[0] if end - first == 1 else some.sum(0))
+
+    def _totals(self) -> Tensor:
+        sums = [total for total in self._sums if total is not None]
+        assert len(sums) == len(self._segments), "gradients are missing"
+        return stacked(sums)
+
+
+def reduced(chunks: Iterable[Tensor], segments: Segments, again: Make | None = None) -> Summary:
+    """The summary of gradients that come in chunks ``[n, ...]``, as ``Reduction`` takes them."""
+    reduction = Reduction(segments, again)
+    for values in chunks:
+        reduction.add(values)
+    return reduction.summary()
+
+
+def reduced_together(gradients: Sequence[Tensor], segments: Segments) -> list[Summary]:
+    """The summaries of small gradients of P parameters, ``[N, *shape]`` each, by few operations."""
+    values = torch.stack([*gradients], 1)  # [N, P, *shape]
+    reduction = Reduction(segments)
+    reduction._add_up(values)
+    totals = reduction._totals().unbind(1)
+    squares = in_double(values.flatten(0, 1)).view(len(values), -1).unbind(1)
+    return [*map(Summary, totals, squares)]

@@ -1,0 +1,65 @@
+"""What one batch gives: of each example, and of each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter, and their scale
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What one batch gives.
+
+    Args:
+        losses: ``[N]`` float64.
+        accuracy: ``[N]`` float64, NaN where it has no meaning.
+        scaled_squares: ``[N]`` of every parameter that received a gradient, of ``scale`` times the
+            loss: tiny gradients stay clear of float32's smallest numbers.
+        scaled_totals: Its sums over the segments, ``[S, *shape]``, where nobody else took them.
+        scale: A power of two.
+    """
+
+    losses: Tensor
+    accuracy: Tensor
+    scaled_squares: dict[str, Tensor]
+    scaled_totals: dict[str, Tensor]
+    scale: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The P parameters that received a gradient."""
+        return tuple(self.scaled_squares)
+
+    def squared_norms(self, name: str) -> Tensor:
+        """Of each example's gradient, ``[N]`` float64 on the CPU."""
+        return self.scaled_squares[name].cpu() / self.scale**2
+
+    @cached_property
+    def all_squared_norms(self) -> np.ndarray:
+        """``[P, N]`` float64 in host memory, in the order of ``names``: one wait for a GPU."""
+        if not self.names:
+            return np.empty((0, len(self.losses)))
+        return torch.stack([*self.scaled_squares.values()]).cpu().numpy() / self.scale**2
+
+    def total(self, name: str, segment: int = 0) -> Tensor:
+        """The sum over the examples of a segment, in the parameter's shape."""
+        total = self.scaled_totals[name][segment]
+        return total if self.scale == 1.0 else total / self.scale
+
+    def same_bits(self, other: BatchResult) -> bool:
+        """Whether another measurement of the same batch gave the very same numbers."""
+        exactly = partial(torch.allclose, rtol=0.0, atol=0.0, equal_nan=True)
+        return exactly(self.losses, other.losses) and all(
+            mine.keys() == yours.keys() and all(exactly(mine[name], yours[name]) for name in mine)
+            for mine, yours in (
+                (self.scaled_squares, other.scaled_squares),
+                (self.scaled_totals, other.scaled_totals),
+            )
+        )
