@@ -214,9 +214,10 @@ def figures(source: Path) -> dict[str, object]:
         "modules": len(known),
         "arrows between modules": sum(map(len, graph.values())),
         "modules in circles": circles(graph),
+        "folders in circles": circles(folders(graph)),
         "lines": sum(len(text.splitlines()) for text in texts.values()),
         "longest files": sorted(((len(t.splitlines()), n) for n, t in texts.items()))[:-6:-1],
-        "longest functions": functions[:5],
+        "longest functions": functions[:10],
     }
 
 
