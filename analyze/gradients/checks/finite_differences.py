@@ -24,14 +24,8 @@ def derivative_among(
     """Which of two gradients of example ``k`` central differences side with.
 
     Along ``d = (first - other) / |first - other|`` the slopes that the two predict are as far
-    apart as the gradients are: ``(L(w + h d) - L(w - h d)) / 2h`` is compared with both.
-
-    Args:
-        autograd: Of the model, best in float64.
-        examples: Of which one is taken alone.
-        k: Its place.
-        first: A gradient.
-        other: Another one.
+    apart as the gradients are: ``(L(w + h d) - L(w - h d)) / 2h`` is compared with both, best in
+    float64.
 
     Returns:
         0 for the first, 1 for the other, None where the differences do not tell.
