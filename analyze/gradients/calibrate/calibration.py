@@ -16,7 +16,7 @@ from analyze.gradients.calibrate.evidence import SIZES, gather, rows
 from analyze.gradients.calibrate.patterns import most_alike
 from analyze.gradients.calibrate.recording import Recording, record
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.order import forward_order
+from analyze.gradients.model.module_calls import forward_order
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import NEVER_USED, VMAP, CallPlan, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of

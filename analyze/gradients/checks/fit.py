@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,8 +14,8 @@ from analyze.gradients.checks.model_errors import failed
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.losses import Facts, Loss
 from analyze.gradients.losses.user import UserLoss
+from analyze.gradients.model.graph import channels_of
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.output_channels import channels_of
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import named
 
@@ -54,7 +56,8 @@ def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Los
             fix="return the real part, the magnitude or torch.view_as_real of it, or give a loss "
             "of your own: --loss FILE.py:FUNCTION",
         )
-    facts = Facts(loader.inputs.tensors, loader.subset, lambda: channels_of(replica, probes))
+    channels = partial(channels_of, partial(replica, probes))
+    facts = Facts(loader.inputs.tensors, loader.subset, channels)
     return loss.check(output, loader.targets, facts)
 
 

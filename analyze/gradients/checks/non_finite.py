@@ -10,7 +10,7 @@ import torch
 from analyze.errors import CheckpointError, listed
 from analyze.gradients.layers import owner
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.module_outputs import module_outputs
+from analyze.gradients.model.module_calls import module_outputs
 from analyze.gradients.model.replica import Replica
 from analyze.probes import Cells
 

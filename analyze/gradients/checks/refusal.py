@@ -13,7 +13,7 @@ from analyze.errors import InputError, listed
 from analyze.gradients.checks.precision import LOSSES
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.module_outputs import module_outputs
+from analyze.gradients.model.module_calls import module_outputs
 from analyze.gradients.model.replica import Replica
 
 
