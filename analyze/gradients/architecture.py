@@ -49,7 +49,7 @@ class Architecture:
         return cls(device, dtype, selected), notes
 
     def replica(self, model: nn.Module, inputs: Inputs) -> tuple[Replica, Architecture]:
-        """A settled replica of a model, which is taken over, and the architecture as known then.
+        """A settled replica of a model, which is taken over, and the architecture with its needs.
 
         ``inputs`` are one or two probes.
         """

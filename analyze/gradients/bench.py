@@ -39,7 +39,7 @@ class Bench:
         return telling(self._standing_out, len(self.probes), count)
 
     def some(self, count: int) -> Examples:
-        """The examples at these rows."""
+        """The examples at the rows that ``rows`` gives."""
         return self.loader.take(self.rows(count))
 
     def batches(self, memory: Memory, smallest: int = 1) -> ProbeBatches:

@@ -34,10 +34,10 @@ from analyze.gradients.sums.cell_sums import CellSums
 from analyze.gradients.sums.gram_matrix import seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 
-Progress = Callable[[int], None]  # called with the number of examples of each batch
+OnBatch = Callable[[int], None]  # called with the number of examples of each batch
 SHOWN = 4  # probes at a time on which parameters are proven that were zero before
 LOST = (
-    "gradients of {names} are smaller than what {own} rounds, and count as zero: --precision "
+    "gradients of {names} are smaller than what {precision} rounds, and count as zero: --precision "
     "float64 measures them"
 )
 WRONG = (
@@ -64,7 +64,7 @@ class Measurer:
     threads: int = 1  # how many may share the batches of a model
 
     def measure(
-        self, state: EngineState, model: nn.Module, progress: Progress
+        self, state: EngineState, model: nn.Module, progress: OnBatch
     ) -> tuple[Measurement, EngineState]:
         """The sufficient statistics of a model, and the state by which they were measured.
 
@@ -97,7 +97,7 @@ class Measurer:
         whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
         return Timing(whole, gram, a_batch.methods)
 
-    def observed(self, replica: Replica, progress: Progress, state: EngineState) -> Observed:
+    def observed(self, replica: Replica, progress: OnBatch, state: EngineState) -> Observed:
         """Every cell's gradient sum and squared norms, and the Gram matrix of the sums, unverified.
 
         Raises:
@@ -117,7 +117,7 @@ class Measurer:
         return Observed(measurement, adding.seen, time.perf_counter() - began)
 
     def _added_up(
-        self, state: EngineState, replica: Replica, names: list[str], progress: Progress
+        self, state: EngineState, replica: Replica, names: list[str], progress: OnBatch
     ) -> Accumulation:
         """The sums over all batches."""
         bench, device = self.bench, state.architecture.device
@@ -134,7 +134,7 @@ class Measurer:
         return adding
 
     def _verified(
-        self, state: EngineState, replica: Replica, progress: Progress
+        self, state: EngineState, replica: Replica, progress: OnBatch
     ) -> tuple[Measurement, EngineState]:
         """A measurement that passed verification, by the next method where one did not.
 
@@ -179,7 +179,7 @@ class Measurer:
         state = replace(state, proof=state.proof.adding({}, judged.rounding))
         if judged.lost:
             names = listed(sorted(judged.lost))
-            state = state.noting(LOST.format(names=names, own=bench.settings.precision))
+            state = state.noting(LOST.format(names=names, precision=bench.settings.precision))
         rounding = tuple(sorted(judged.rounding))
         verified = verification.verified
         return replace(observed.measurement, rounding=rounding, verified=verified), state

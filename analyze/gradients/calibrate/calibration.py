@@ -29,10 +29,10 @@ def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
     whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
     autograd still reaches past the calls. Where a model makes other calls for other examples, the
-    plan is that of the largest group of probes that make the same calls; if no two do, the fallback
-    is left with all parameters. The plan's notes say what went wrong in rules that were tried.
-    ``sizes`` are those of the tiny batches, larger where it takes several examples to make the
-    calls.
+    plan is that of the largest group of probes that make the same calls; where a batch of these
+    makes others, the fallback is left with all parameters. The plan's notes say what went wrong in
+    rules that were tried. ``sizes`` are those of the tiny batches, larger where it takes several
+    examples to make the calls.
 
     Raises:
         InputError: the model has no backward pass.

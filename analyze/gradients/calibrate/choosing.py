@@ -20,8 +20,8 @@ SAME = 1e-4  # relative difference of two ways to one call's gradients, in float
 def planned(evidence: Evidence, notes: list[str]) -> CallPlan | None:
     """The call by the first exact rule, its rows traced where they differ from batch to batch.
 
-    ``notes`` gets what went wrong in a rule that was tried. None where the examples lie
-    irregularly.
+    ``notes`` gets what went wrong in a rule that was tried. The result is None where the examples
+    lie irregularly.
     """
     call = None
     if not (evidence.ragged or evidence.record.packed):
@@ -52,7 +52,7 @@ def _by_first_exact_rule(
 ) -> CallPlan | None:
     """The functional's own rule if it is exact for this call, else autograd of the call.
 
-    None where it is not known where the examples lie in the result.
+    The result is None where it is not known where the examples lie in the result.
     """
     of_function = None if _complex(evidence) else RULES.get(evidence.record.function)
     for rule in (*([] if of_function is None else [of_function]), *besides):

@@ -39,7 +39,7 @@ def meetings(first: Recording, second: Recording, names: Mapping[int, str]) -> l
 
     A weight also meets the examples where it is made as large as the batch: the result has another
     shape in ``second``, a pass over another number of examples. ``names`` maps ``id(parameter)`` to
-    its name. None where the two passes make different calls.
+    its name. The result is None where the two passes make different calls.
     """
     if [r.function for r in first.counted] != [r.function for r in second.counted]:
         return None

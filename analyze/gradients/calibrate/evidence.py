@@ -113,7 +113,7 @@ def gather(
 def row_by_row(evidence: Evidence) -> Evidence | None:
     """The call with each row as an example, along the first axis unless more is known.
 
-    None where data and output have other rows.
+    The result is None where data and output have other rows.
     """
     tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
     axis = evidence.output_axis.dim if evidence.output_axis else 0

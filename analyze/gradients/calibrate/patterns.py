@@ -43,7 +43,7 @@ def alike_to(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) ->
 def together(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) -> Tensor | None:
     """A few rows of a batch that make its calls together, none of which can be left out.
 
-    At least two; None where the rows do not make its calls, or it takes more than ``most``.
+    Gives at least two, or None where the rows do not make its calls or it takes more than ``most``.
     """
     whole, few = calls_of(replica, batch), list(rows)
 

@@ -69,7 +69,7 @@ class Floors:
     def _explained_by_the_model(
         self, result: Mapping[str, Summary], wrong: Collection[str]
     ) -> set[str]:
-        """The parameters that disagree whose own arithmetic rounds as far."""
+        """The disagreeing parameters whose own arithmetic rounds as far."""
         measured, names = [name for name in wrong if name in result], set[str]()
         for name, rounding in self._autograd.rounding(self._examples, measured).items():
             squares, summary = self._reference.squared_norms[name], result[name]

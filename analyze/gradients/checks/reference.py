@@ -72,8 +72,8 @@ class Autograd:
     ) -> tuple[float, Gradients]:
         """Loss and gradients of example ``k`` alone, of all parameters or of some."""
         rows = torch.tensor([k] * self.copies)
-        one = Examples(examples.inputs.take(rows), examples.targets[rows])
-        losses, gradients = self.together(one, names=names)
+        copies = Examples(examples.inputs.take(rows), examples.targets[rows])
+        losses, gradients = self.together(copies, names=names)
         return float(losses[0]), {name: g / self.copies for name, g in gradients.items()}
 
     def beside_others(self, examples: Examples, k: int) -> tuple[float, Gradients]:

@@ -14,7 +14,7 @@ DEEPEST = 16  # nodes in a row that keep the axes
 
 
 def nodes_of_graph(top: Any) -> dict[Any, None]:
-    """A node and all that come before it, in the order in which they are met; none of None."""
+    """A node and all that come before it, in the order in which they are met; empty for None."""
     nodes: dict[Any, None] = {}
     waiting = [] if top is None else [top]
     while waiting:
