@@ -24,11 +24,11 @@ from analyze.gradients.forms.reduction import Make, Summary, reduced
 from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded
 
-WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
+WORTH_TRYING = 3  # times the ordinary weight gradient: a Gram matrix dearer than this cannot win
 TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cache for the next step
 SINGLY_BY_ONEDNN = "singly by oneDNN"
 SINGLY = ("singly", SINGLY_BY_ONEDNN)
-FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselves for the norms
+FEW_POSITIONS = 32  # unfolded factors of no more are multiplied with themselves for the norms
 
 
 @dataclass
@@ -36,15 +36,13 @@ class OuterProducts(Form):
     """``g[n, go, k] = sum_t dy[n, g, t, o] x[n, g, t, k]``: linear layers and convolutions.
 
     Args:
-        count: N.
-        shape: Of the parameter; ``G * O * K`` values in this order.
+        shape: The parameter's; ``G * O * K`` values in this order.
         dims: ``(G, T, O, K)``.
         factors: Gives ``x`` ``[n, G, T, K]`` and ``dy`` ``[n, G, T, O]`` of a range of examples;
             for a convolution this unfolds, so it is asked for a chunk at a time.
         batch_sum: Gives the ordinary weight gradient of a range of examples, their sum, in
             ``shape``.
         like: Any tensor of the call, for its device and dtype.
-        view: As for every form.
         grams: A cheaper way to the Gram matrices than by ``factors``, if there is one.
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         single_makers: Further ways to make the gradient of one example, ``shape``, by name.

@@ -43,12 +43,12 @@ def convolution_forms(
         (x, dy), amounts = sides.of(start, stop), geometry.symmetric
         if amounts is None:  # padding="same" of an even kernel pads one side more
             x, amounts = F.pad(x, geometry.padding), (0,) * spatial
-        return _weight_gradient(dy, x, weight, geometry, amounts, None)
+        return _weight_gradient(dy, x, weight, geometry, amounts)
 
     def alone(example: int) -> Tensor:
         """A backward pass for each example."""
         x, dy = sides.of(example, example + 1)
-        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric or (), None)
+        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric or ())
 
     def grouped(start: int, stop: int) -> Tensor:
         """One backward pass in which every example is a group of its own."""
@@ -57,7 +57,7 @@ def convolution_forms(
         gradients = _weight_gradient(
             dy.flatten(0, 1)[None], x.flatten(0, 1)[None],
             weight.new_empty(count * len(weight), *weight.shape[1:]), many,  # only its shape counts
-            geometry.symmetric or (), None,
+            geometry.symmetric or (),
         )  # fmt: skip
         return gradients.view(count, *weight.shape)
 
@@ -96,7 +96,7 @@ def transposed_forms(
         assert geometry.symmetric is not None, "transposed convolutions pad by numbers"
         dy, x = sides.of(start, stop)
         extra = per_axis(arguments["output_padding"], spatial)
-        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric, output_padding=extra)
+        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric, extra)
 
     return _forms(wanted, sides, dy, axis, batch_sum, {}, {})
 
@@ -135,7 +135,7 @@ def _weight_gradient(
     weight: Tensor,
     geometry: ConvolutionGeometry,
     padding: tuple[int, ...],
-    output_padding: tuple[int, ...] | None,
+    output_padding: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Torch's own weight gradient of a batch; transposed where there is output padding."""
     return torch.ops.aten.convolution_backward(

@@ -82,7 +82,7 @@ def flattened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any
 
 
 def _places(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a list or tuple holds, however deep; any other value itself."""
+    """Places and values in a list or tuple, however deep; any other value has one place."""
     if type(value) in (list, tuple):
         for k, item in enumerate(value):
             yield from _places(f"{path}{SEPARATOR}{k}", item)

@@ -20,21 +20,13 @@ ADDING = 8  # multiply-adds in a matrix product that one addition of a strided e
 
 @dataclass
 class Sides:
-    """Both factors, and how the one is unfolded.
+    """Both factors, and how the one is unfolded."""
 
-    Args:
-        folded: ``[N * several, channels, *in]``; this one is unfolded.
-        flat: ``[N * several, channels, *out]``; its spatial axes are the positions.
-        several: Rows of one example.
-        geometry: Of the convolution of ``folded``.
-        shape: Of the weight, ``[channels of flat, channels of folded in a group, *kernel]``.
-    """
-
-    folded: Tensor
-    flat: Tensor
-    several: int
-    geometry: ConvolutionGeometry
-    shape: torch.Size
+    folded: Tensor  # [N * several, channels, *in]; this one is unfolded
+    flat: Tensor  # [N * several, channels, *out]; its spatial axes are the positions
+    several: int  # rows of one example
+    geometry: ConvolutionGeometry  # of the convolution of ``folded``
+    shape: torch.Size  # the weight's: [channels of flat, channels of folded in a group, *kernel]
 
     def __post_init__(self) -> None:
         groups = self.geometry.groups
@@ -102,7 +94,7 @@ class Sides:
         return Grams(of, cost, values)
 
     def _patches(self, folded: Tensor) -> Tensor:
-        """``[rows, C, ...]``, the taps and positions of some rows in any shape."""
+        """The taps and positions of some rows, ``[rows, C, ...]`` in any further shape."""
         return folded if self.geometry.pointwise else self.geometry.unfold(folded, self.size)
 
     def _in_shape(self, total: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.step.failures import MethodFailedError
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 
 def by_fallback(

@@ -12,7 +12,7 @@ from analyze.gradients.model.replica import Replica
 
 
 def losses_of(replica: Replica, examples: Examples, loss: Loss) -> np.ndarray:
-    """``[N]`` float64, in one pass."""
+    """Losses ``[N]`` float64 of N examples, in one pass."""
     with torch.no_grad():
         output = replica(examples.inputs)
         losses = loss.per_example(output, examples.targets.to(output.device))
@@ -22,7 +22,7 @@ def losses_of(replica: Replica, examples: Examples, loss: Loss) -> np.ndarray:
 def losses_at(
     replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss, size: int
 ) -> np.ndarray:
-    """``[N]`` float64 of the probes at ``rows``, ``size`` at a time or as many as memory has."""
+    """Losses ``[N]`` float64 of the probes at ``rows``, ``size`` at a time or as memory allows."""
     while True:
         try:
             parts = np.split(rows, range(size, len(rows), size))

@@ -31,9 +31,7 @@ OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
 class ForwardChangedError(Exception):
     """A forward pass made other calls than the plan says: control flow that depends on the data.
 
-    Args:
-        message: What is different.
-        parameters: Those of the calls that are different, where all others are as planned.
+    ``parameters`` are those of the calls that differ, where all others are as planned.
     """
 
     def __init__(self, message: str, parameters: Collection[str] = ()) -> None:
@@ -81,7 +79,7 @@ class CountedCalls(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def other(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that none goes through."""
+        """A call that no gradient goes through."""
         return func(*args, **kwargs)
 
 
@@ -89,12 +87,12 @@ class Interception(CountedCalls):
     """Takes over the planned calls of a forward pass.
 
     Args:
-        calls: By number.
+        calls: The planned calls by number.
         names: ``id(parameter)`` to its name.
-        on_call: Told of each planned call, by its number; returns what to do with the gradient
-            at its output, or None where nothing is wanted of it. Where the call's rule has a
-            fused argument that needs a gradient, that is wanted, too, and to be returned.
-        fusing: Whether that is done at all: not where a backward pass comes before the last.
+        on_call: Gets each planned call with its number. Returns a function that takes the gradient
+            at the output, or None where nothing is wanted of the call. That function returns the
+            gradient of a fused argument that needs one.
+        fusing: Whether arguments are fused: not where a backward pass comes before the last.
     """
 
     def __init__(
@@ -174,8 +172,8 @@ class _Anchored(torch.autograd.Function):
 def in_a_transform() -> bool:
     """Whether ``torch.vmap`` or ``torch.func.grad`` is running a part of the model.
 
-    Its tensors have another shape than they show, and no memory. What comes out of it is taken for
-    something that depends on the examples, as what a custom autograd function gives.
+    Its tensors have another shape than they show, and no memory. Its result is taken to depend on
+    the examples, like that of a custom autograd function.
     """
     return torch._C._functorch.peek_interpreter_stack() is not None
 
@@ -187,11 +185,7 @@ def planned_call(
     kwargs: dict[str, Any],
     names: Mapping[int, str],
 ) -> Call:
-    """The call as its plan says.
-
-    Raises:
-        ForwardChangedError: it is another one.
-    """
+    """The call as its plan says; ``ForwardChangedError`` if it is another one."""
     if func.__name__ != planned.function:
         raise ForwardChangedError(f"{func.__name__} instead of {planned.function}")
     rule = rule_named(planned.rule, func)

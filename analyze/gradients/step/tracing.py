@@ -34,7 +34,7 @@ def passes(count: int) -> int:
 
 
 def factors(seed: Tensor, digit: int) -> Tensor:
-    """What the seed ``[N, ...]`` is multiplied by in a pass, ``[N, 1, ...]``."""
+    """Factors of the seed ``[N, ...]`` in a pass, ``[N, 1, ...]``."""
     number = torch.arange(len(seed), device=seed.device) // BASE**digit % BASE
     return torch.ldexp(torch.ones_like(number, dtype=seed.dtype), number).view(
         -1, *[1] * (seed.dim() - 1)
@@ -44,9 +44,7 @@ def factors(seed: Tensor, digit: int) -> Tensor:
 def owners(dy: Tensor, multiples: list[Tensor]) -> Tensor:
     """The example of each row of ``dy``, ``[R, F]``; -1 for a row of zeros.
 
-    Args:
-        dy: The gradient at the rows.
-        multiples: Of each pass, in which the examples' seeds had the ``factors``.
+    ``multiples`` are the gradients of each pass, in which the examples' seeds had the ``factors``.
 
     Raises:
         RowsMixExamplesError: a row belongs to several.
@@ -70,12 +68,6 @@ def by_example(
     """A call with the rows of each example together, as many for each; None if all are zero.
 
     What an example has less than the longest is filled with the first row and no gradient.
-
-    Args:
-        call: Its axes tell along which one the rows lie.
-        dy: The gradient at its output.
-        multiples: Of each pass, likewise.
-        count: N.
 
     Raises:
         RowsMixExamplesError: a row belongs to several examples, or an argument has other rows.
@@ -115,7 +107,7 @@ def by_example(
 
 
 def rows_first(tensor: Tensor, axis: int) -> Tensor:
-    """``[R, F]``."""
+    """``tensor`` as ``[R, F]``, its rows along ``axis`` first."""
     return tensor.movedim(axis, 0).flatten(1) if tensor.dim() > 1 else tensor[:, None]
 
 

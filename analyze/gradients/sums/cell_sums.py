@@ -23,14 +23,8 @@ class CellSums:
     of a batch are. Where a cell has more than ``FEW``, each ``FEW`` are added up in float64: one
     float64 gradient of each parameter at a time.
 
-    Several threads may add, no two of them at the same time to a parameter.
-
-    Args:
-        shapes: Of the parameters, by name.
-        cells: C.
-        dtype: Of the sums.
-        place: Where they are held.
-        device: Of the batches; what is added on MPS, which has no float64, is on the CPU.
+    Several threads may add, no two of them at the same time to a parameter. The sums are held on
+    ``place``; batches come from ``device``, or the CPU instead of MPS, which has no float64.
     """
 
     def __init__(
@@ -49,13 +43,10 @@ class CellSums:
         self._of: dict[str, _ParameterSums] = {}
 
     def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
-        """Add the sums of a parameter over the segments of a batch.
+        """Add a parameter's sums over the segments of a batch: ``totals``, ``[S, *shape]``.
 
-        Args:
-            cells: ``[S]``, the cell of each segment. All segments of a cell come in a row.
-            name: Of the parameter.
-            totals: ``[S, *shape]``, ``scale`` times the sums.
-            scale: A power of two.
+        They are ``scale``, a power of two, times the sums. ``cells`` has the cell of each segment;
+        all segments of a cell come in a row.
         """
         totals = as_real(totals)
         if name not in self._of:
@@ -83,13 +74,9 @@ class CellSums:
 
 
 class _ParameterSums:
-    """The sums of one parameter, ``[C, P]``, one cell after the other.
+    """The sums of one parameter, added up in ``rows``, ``[C, P]``, one cell after the other.
 
-    Args:
-        rows: Where they stay.
-        shape: Of the parameter.
-        strides: In which its values are in a row.
-        batches: The device where sums of batches come from.
+    A row has the values of a ``shape`` by ``strides``. ``batches`` is the device of the summands.
     """
 
     def __init__(

@@ -16,27 +16,20 @@ COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
 
 
 def gram_matrices(sums: CellSums, device: torch.device) -> dict[str, np.ndarray]:
-    """``[C, C]`` float64 for each parameter that any cell has a gradient of.
-
-    Args:
-        sums: Of the cells.
-        device: Where to compute.
-    """
+    """Gram matrices ``[C, C]`` of the parameters that any cell has a gradient of."""
     return {name: gram_matrix(sums.rows(name), device) for name in sums.names}
 
 
 def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
-    """About what the Gram matrix of so many sums of so many values takes, from a piece of it."""
+    """Estimated time of the Gram matrix of so many sums of so many values, from a piece of it."""
     piece = torch.zeros(cells, min(values, COLUMNS), dtype=dtype, device=device)
     return seconds(partial(gram_matrix, piece, device)) * values / max(1, piece.shape[1])
 
 
 def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
-    """``G[c, d] = S_c . S_d``, accumulated in float64; cost ``C*C*P``.
+    """``G[c, d] = S_c . S_d`` of sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
 
-    Args:
-        sums: ``[C, P]``, on the device or in the host's memory.
-        device: Where to compute, but on MPS, which has no float64.
+    It is computed on the device, or the CPU instead of MPS, which has no float64.
     """
     device = device_with_float64(device)
     gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
