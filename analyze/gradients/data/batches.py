@@ -46,22 +46,17 @@ class Batch:
         return np.add.reduceat(values, starts, axis=1)
 
 
-def batches(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch]:
-    """All examples, given as rows of each cell, in batches of ``size`` examples but for the last.
+def batches(cells: Sequence[np.ndarray], size: int, most: int) -> list[Batch]:
+    """All examples, from the rows of each cell, in batches of ``size`` examples but for the last.
 
     A batch ends early where it has ``most`` cells. An example that would be left alone gets the one
     before it as a mate: torch's backward pass is wrong for a batch of one, for some models.
     """
-    before: Batch | None = None
-    for full in _full(cells, size, most):
-        batch = full
-        if before is not None:
-            if most > 1 and len(batch.rows) == 1 and len(before.rows) > 2:
-                before, batch = _with_a_mate(before, batch)
-            yield before
-        before = batch
-    if before is not None:
-        yield before
+    full = list(_full(cells, size, most))
+    # Where batches may have several cells or examples, no batch but the last has a single one.
+    if most > 1 and len(full) > 1 and len(full[-1].rows) == 1 and len(full[-2].rows) > 2:
+        full[-2:] = _with_a_mate(*full[-2:])
+    return full
 
 
 def _with_a_mate(before: Batch, alone: Batch) -> tuple[Batch, Batch]:

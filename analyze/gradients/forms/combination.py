@@ -21,7 +21,7 @@ from analyze.gradients.numbers.float64 import double
 
 
 def combined(forms: Sequence[Form]) -> Form:
-    """One form of the sum of several gradients of one parameter.
+    """The form of the sum of several gradients of one parameter.
 
     Uses of one kind become one form with more positions; all else becomes a ``Sum``.
     """

@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor, parameter: Tensor) -> Geometry | None:
-        """Where ``tensor`` lies in ``parameter``; None unless a view that shows no entry twice.
+        """Where ``tensor`` lies in ``parameter``; None if no view, or one with an entry twice.
 
         A conjugate, and the real parts of a complex parameter, are other numbers.
         """

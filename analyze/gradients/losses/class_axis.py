@@ -77,14 +77,10 @@ def of_soft_targets(target: Tensor, specs: dict[int, str]) -> Candidates:
     ones = {axis: (total - 1).abs() <= ROUNDED for axis, total in sums.items()}
     fitting = tuple(axis for axis, is_one in ones.items() if is_one.all())
     if not fitting:  # padding has no target
-        fitting = tuple(a for a, is_one in ones.items() if (is_one | _empty(target, a)).all())
+        empty = {axis: (target == 0).all(axis) for axis in sums}
+        fitting = tuple(axis for axis, is_one in ones.items() if (is_one | empty[axis]).all())
     along = " and ".join(
         f"to {float(total.min()):.4g} ... {float(total.max()):.4g} along axis {axis}"
         for axis, total in sums.items()
     )
     return Candidates(fitting, shape, f"soft targets {named(shape)} sum {along}", specs)
-
-
-def _empty(target: Tensor, axis: int) -> Tensor:
-    """Positions without any target."""
-    return (target == 0).all(axis)

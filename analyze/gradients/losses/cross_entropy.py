@@ -78,7 +78,7 @@ class CrossEntropy(Loss):
             )
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
-        """By torch's own operations: the seed, which is written out, is compared with these."""
+        """Losses by torch's own operations, with which the written-out seed is compared."""
         if target.is_floating_point():
             logits, soft = self._as_distributions(output, target)
             return -(soft * F.log_softmax(widest(logits), -1)).flatten(1).sum(1)

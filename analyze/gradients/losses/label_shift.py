@@ -74,7 +74,7 @@ def _compared(tokens: Tensor, target: Tensor, ignore: int) -> tuple[Tensor, Tens
 
 
 def _part_of_a_subset(doubtful: Tensor, counted: Tensor, subset: Tensor | None) -> tuple[int, int]:
-    """How many of how many examples, in a subset where they are too many for chance; (0, 0)."""
+    """Doubtful and all examples of a subset with too many for chance; else (0, 0)."""
     codes = torch.zeros(len(doubtful), dtype=torch.int64) if subset is None else subset
     for fewest, share in TELLING:
         telling = counted >= fewest

@@ -42,7 +42,7 @@ class Loss(Protocol):
         """Gradient of each example's loss at the output, in the output's shape and dtype."""
 
     def losses_and_seed(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``per_example`` and ``seed`` give, together where that saves something."""
+        """The results of ``per_example`` and ``seed``, together where that saves something."""
         return self.per_example(output, target), self.seed(output, target)
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
@@ -50,10 +50,7 @@ class Loss(Protocol):
         return torch.full((len(output),), float("nan"))
 
     def positions(self, target: Tensor) -> Tensor | None:
-        """How many positions (tokens, pixels) each example's loss is the sum of, ``[N]``.
-
-        None where an example has one loss only.
-        """
+        """Number of positions (tokens, pixels) in each loss, ``[N]``; None where all have one."""
         return None
 
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:

@@ -45,13 +45,11 @@ class Sides:
         count, several = stop - start, self.several
         groups, _, outputs, inputs = self.dims
         folded, flat = self.of(start, stop)
-        patches = self._patches(folded)
+        x = self._patches(folded).reshape(count, several, groups, inputs, -1)
+        dy = flat.reshape(count, several, groups, outputs, -1)
         if several == 1:
-            x = patches.reshape(count, groups, inputs, -1)
-            dy = flat.reshape(count, groups, outputs, -1)
-        else:
-            x = patches.reshape(count, several, groups, inputs, -1).movedim(1, 3).flatten(3)
-            dy = flat.reshape(count, several, groups, outputs, -1).movedim(1, 3).flatten(3)
+            return x[:, 0].transpose(2, 3), dy[:, 0].transpose(2, 3)
+        x, dy = (side.movedim(1, 3).flatten(3) for side in (x, dy))
         return x.transpose(2, 3), dy.transpose(2, 3)
 
     def unfolded(self, start: int, stop: int) -> Unfolded:

@@ -19,13 +19,13 @@ from torch.overrides import TorchFunctionMode
 from analyze.gradients.model.computing import TELLING
 from analyze.gradients.plan import CallPlan
 from analyze.gradients.rewrites import rewritten, takes_packed_sequences
-from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
+from analyze.gradients.rules import ALONE, MASKED, RULES, Call
 from analyze.gradients.rules.weights import Weight, leaves
 
 OnGradient = Callable[[Tensor], Tensor | None]
 OnCall = Callable[[int, Call], OnGradient | None]
 
-OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
+_OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
 
 
 class ForwardChangedError(Exception):
@@ -59,7 +59,7 @@ class CountedCalls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func.__name__ in TELLING or in_a_transform():
+        if func.__name__ in TELLING or _in_a_transform():
             return func(*args, **kwargs)
         if not (torch.is_grad_enabled() and _carries_gradient(args, kwargs)):
             return self.other(func, args, kwargs)
@@ -86,13 +86,10 @@ class CountedCalls(TorchFunctionMode):
 class Interception(CountedCalls):
     """Takes over the planned calls of a forward pass.
 
-    Args:
-        calls: The planned calls by number.
-        names: ``id(parameter)`` to its name.
-        on_call: Gets each planned call with its number. Returns a function that takes the gradient
-            at the output, or None where nothing is wanted of the call. That function returns the
-            gradient of a fused argument that needs one.
-        fusing: Whether arguments are fused: not where a backward pass comes before the last.
+    ``names`` maps ``id(parameter)`` to its name. ``on_call`` gets each planned call with its number
+    and returns a function of the gradient at the output, or None where nothing is wanted of the
+    call. That function returns the gradient of a fused argument that needs one. Arguments are fused
+    unless a backward pass comes before the last.
     """
 
     def __init__(
@@ -116,7 +113,7 @@ class Interception(CountedCalls):
         if planned is None:
             return func(*args, **kwargs)
         self.seen += 1
-        call = planned_call(planned, func, args, kwargs, self._names)
+        call = _planned_call(planned, func, args, kwargs, self._names)
         on_gradient = self._on_call(number, call)
         if on_gradient is None:
             return func(*args, **kwargs)
@@ -169,7 +166,7 @@ class _Anchored(torch.autograd.Function):
         return None, None
 
 
-def in_a_transform() -> bool:
+def _in_a_transform() -> bool:
     """Whether ``torch.vmap`` or ``torch.func.grad`` is running a part of the model.
 
     Its tensors have another shape than they show, and no memory. Its result is taken to depend on
@@ -178,7 +175,7 @@ def in_a_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def planned_call(
+def _planned_call(
     planned: CallPlan,
     func: Any,
     args: tuple[Any, ...],
@@ -188,7 +185,7 @@ def planned_call(
     """The call as its plan says; ``ForwardChangedError`` if it is another one."""
     if func.__name__ != planned.function:
         raise ForwardChangedError(f"{func.__name__} instead of {planned.function}")
-    rule = rule_named(planned.rule, func)
+    rule = _OF_ANY_FUNCTION.get(planned.rule) or RULES[func]
     arguments = rule.bind(args, kwargs)
     weights = {}
     for argument, expected in planned.weights.items():
@@ -204,11 +201,6 @@ def planned_call(
         rule, func, args, kwargs, arguments, weights, dict(planned.axes), planned.output,
         traced=planned.traced,
     )  # fmt: skip
-
-
-def rule_named(name: str, function: Any) -> Rule:
-    """The rule of a plan: that of the function, or autograd of one call."""
-    return OF_ANY_FUNCTION.get(name) or RULES[function]
 
 
 def parameters_of(tensor: Tensor, names: Mapping[int, str]) -> dict[str, Tensor]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from analyze.errors import out_of_memory
+from analyze.gradients.data.loader import Examples, ProbeLoader
 from analyze.gradients.losses import ENTRIES, Loss
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import as_real
 
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
@@ -52,6 +56,28 @@ def _power_of_two(seed: Tensor) -> float:
         return 1.0
     exponent = math.frexp(largest)[1]
     return 1.0 if abs(exponent) <= NEAR_ONE else 2.0 ** -float(max(-120, min(120, exponent)))
+
+
+def losses_of(replica: Replica, examples: Examples, loss: Loss) -> np.ndarray:
+    """Losses ``[N]`` float64 of N examples, in one pass."""
+    with torch.no_grad():
+        output = replica(examples.inputs)
+        losses = loss.per_example(output, examples.targets.to(output.device))
+    return losses.cpu().double().numpy()
+
+
+def losses_at(
+    replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss, size: int
+) -> np.ndarray:
+    """Losses ``[N]`` float64 of the probes at ``rows``, ``size`` at a time or as memory allows."""
+    while True:
+        try:
+            parts = np.split(rows, range(size, len(rows), size))
+            return np.concatenate([losses_of(replica, loader.take(part), loss) for part in parts])
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or size == 1:
+                raise
+            size //= 2
 
 
 def seeded(output: Tensor, seed: Tensor) -> Tensor:

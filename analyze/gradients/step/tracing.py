@@ -11,7 +11,6 @@ times the gradient, to the bit, and a row that mixes examples no such multiple.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +74,7 @@ def by_example(
     if call.rule is MASKED:
         raise RowsMixExamplesError("its arguments have no rows of examples")
     axis = call.output.dim
-    flat = [rows_first(value, axis) for value in (dy, *multiples)]
+    flat = [_rows_first(value, axis) for value in (dy, *multiples)]
     if not flat[0].numel():
         return None
     of_row = owners(flat[0], flat[1:])
@@ -99,14 +98,15 @@ def by_example(
         k: _taken(call.arguments[k], at.dim, taken, dy.shape[axis]) for k, at in call.axes.items()
     }
     if KEPT in arguments:
-        arguments[KEPT] = _of_kept(arguments[KEPT], axis, taken, dy.shape[axis])
+        # Statistics of the forward pass, which lie as the output does.
+        arguments[KEPT] = tuple(_taken(v, axis, taken, dy.shape[axis]) for v in arguments[KEPT])
     regular = replace(call, arguments=arguments, axes=axes, output=ExampleAxis(axis, 1, most))
     if not call.rule.accepts(regular):
         raise RowsMixExamplesError("its rows are not examples")
     return regular, gradient.view(shape).movedim(0, axis)
 
 
-def rows_first(tensor: Tensor, axis: int) -> Tensor:
+def _rows_first(tensor: Tensor, axis: int) -> Tensor:
     """``tensor`` as ``[R, F]``, its rows along ``axis`` first."""
     return tensor.movedim(axis, 0).flatten(1) if tensor.dim() > 1 else tensor[:, None]
 
@@ -115,8 +115,3 @@ def _taken(argument: Tensor, axis: int, taken: Tensor, rows: int) -> Tensor:
     if argument.dim() <= axis or argument.shape[axis] != rows:
         raise RowsMixExamplesError("an argument has other rows than the output")
     return argument.index_select(axis, taken)
-
-
-def _of_kept(kept: Any, axis: int, taken: Tensor, rows: int) -> Any:
-    """Statistics of the forward pass, which lie as the output does."""
-    return tuple(_taken(value, axis, taken, rows) for value in kept)

@@ -10,8 +10,7 @@ import torch
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.step.result import BatchResult, TakeTotals
-from analyze.gradients.sums.cell_sums import CellSums
-from analyze.gradients.sums.gram_matrix import gram_matrices
+from analyze.gradients.sums.cell_sums import CellSums, gram_matrices
 from analyze.gradients.sums.observation import Observation
 
 
@@ -50,7 +49,7 @@ class Accumulation:
             self._examples[np.ix_(parameters, batch.rows)] = norms
 
     def finish(self) -> None:
-        """All batches have been added."""
+        """Write the last cells' sums, once all batches have been added."""
         self._sums.finish()
 
     def measurement(self, device: torch.device) -> Measurement:

@@ -115,6 +115,6 @@ class Observation:
         return self.losses[at], self.squared_norms[:, at], self.network[at]
 
     def _at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the watched ones of some rows stand among the watched, and among these."""
+        """Places of the watched rows among all watched ones, and among ``rows``."""
         places = np.flatnonzero(np.isin(rows, self.rows))
         return np.searchsorted(self.rows, rows[places]), places

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-
-import numpy as np
 
 from analyze.gradients.data.batches import Batch, batches
 from analyze.gradients.data.loader import ProbeLoader
@@ -37,11 +35,11 @@ class ProbeBatches:
 
     def of_all(self, replica: Replica) -> list[Batch]:
         """The batches of all examples, in order."""
-        return list(self._cut(replica, self._rows))
+        return self._cut(replica)
 
     def first(self, replica: Replica, size: int | None = None) -> Batch:
         """The first batch, of another size if there is one."""
-        return next(self._cut(replica, self._rows, size))
+        return self._cut(replica, size)[0]
 
     def measured(
         self, replica: Replica, plan: Plan, batch: Batch, clock: Clock | None = None
@@ -82,8 +80,6 @@ class ProbeBatches:
         at_once([partial(measure, replica) for replica in replicas], order.stop)
         adding.finish()
 
-    def _cut(
-        self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None
-    ) -> Iterator[Batch]:
+    def _cut(self, replica: Replica, size: int | None = None) -> list[Batch]:
         most = most_segments(self._memory.device, replica.values)
-        return batches(rows, max(self._smallest, size or self._memory.batch_size), most)
+        return batches(self._rows, max(self._smallest, size or self._memory.batch_size), most)
