@@ -1,4 +1,4 @@
-"""Where to compute, and how many examples at a time fit there."""
+"""The device of a measurement, and how many examples at a time fit there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from analyze.gradients.numbers.float64 import device_with_float64
 
 
 @dataclass(frozen=True)
-class Limits:
+class _Limits:
     """How much is held at a time, whatever memory there is."""
 
     activations: int  # bytes of a batch
@@ -26,9 +26,9 @@ class Limits:
 
 
 LIMITS = {
-    "cpu": Limits(activations=512 << 20, sums=256 << 20, batch=128),
-    "cuda": Limits(activations=8 << 30, sums=2 << 30, batch=1024),
-    "mps": Limits(activations=2 << 30, sums=512 << 20, batch=256),
+    "cpu": _Limits(activations=512 << 20, sums=256 << 20, batch=128),
+    "cuda": _Limits(activations=8 << 30, sums=2 << 30, batch=1024),
+    "mps": _Limits(activations=2 << 30, sums=512 << 20, batch=256),
 }
 OF_A_THREAD = 128 << 20  # bytes; smaller batches get slow, however many threads there are
 

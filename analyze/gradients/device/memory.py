@@ -1,4 +1,4 @@
-"""How much is held in memory at a time, and how it is reduced when that is too much."""
+"""How much is held in memory at a time, and how it is reduced where that is too much."""
 
 from __future__ import annotations
 

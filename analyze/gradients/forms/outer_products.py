@@ -39,15 +39,13 @@ class OuterProducts(Form):
         shape: The parameter's; ``G * O * K`` values in this order.
         dims: ``(G, T, O, K)``.
         factors: Gives ``x`` ``[n, G, T, K]`` and ``dy`` ``[n, G, T, O]`` of a range of examples;
-            for a convolution this unfolds, so it is asked for a chunk at a time.
-        batch_sum: Gives the ordinary weight gradient of a range of examples, their sum, in
-            ``shape``.
+            a convolution unfolds for it, so it is called for a chunk at a time.
+        batch_sum: Gives the sum of a range of examples: the ordinary weight gradient.
         like: Any tensor of the call, for its device and dtype.
         grams: A cheaper way to the Gram matrices than by ``factors``, if there is one.
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         single_makers: Further ways to make the gradient of one example, ``shape``, by name.
-        unfolded: Gives both factors of a range of examples as two matrices, if there is such a
-            way; holds their ``x`` in full.
+        unfolded: Gives both factors of a range of examples as two matrices, ``x`` in full.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
@@ -172,7 +170,7 @@ class OuterProducts(Form):
         return Summary(totals, torch.cat(norms))
 
     def _by_one_product(self, product: Product, segments: Segments) -> Summary:
-        """As ``_gram``, the sum by one product over all positions of the examples of a chunk."""
+        """Norms as in ``_gram``, sums by one product over all positions of a chunk of examples."""
         assert self.unfolded is not None
         step = self._chunk("unfolded")
         totals: list[Tensor] = []

@@ -23,7 +23,7 @@ from analyze.gradients.rules.rule import Call, Forms, Rule, broadcast_sum
 
 
 @dataclass(frozen=True)
-class Equation:
+class _Equation:
     """Labels of the examples' operand, the weight and the output, one letter for each axis."""
 
     data: str
@@ -89,18 +89,18 @@ def _labels_of_einsum(text: str, *operands: Tensor) -> tuple[str, str, str] | No
     return left, right, output.replace("...", "".join(free[:width]))
 
 
-Operands = tuple[str, ...]  # names of the two arguments that are multiplied
+_Operands = tuple[str, ...]  # names of the two arguments that are multiplied
 
 
-class Product(NamedTuple):
+class _Product(NamedTuple):
     """Which argument of a call holds the examples, which is the weight, and their equation."""
 
     data: str
     weight: str
-    equation: Equation
+    equation: _Equation
 
 
-def _product(operands: Operands, call: Call) -> Product | None:
+def _product(operands: _Operands, call: Call) -> _Product | None:
     """The product of two arguments of a call, of which exactly one is a weight."""
     named = {name: call.arguments[name] for name in operands}
     weights = [name for name in operands if name in call.weights]
@@ -115,11 +115,11 @@ def _product(operands: Operands, call: Call) -> Product | None:
     first, second = operands
     a, b, output = labels
     if weights == [second]:
-        return Product(first, second, Equation(a, b, output))
-    return Product(second, first, Equation(b, a, output))
+        return _Product(first, second, _Equation(a, b, output))
+    return _Product(second, first, _Equation(b, a, output))
 
 
-def _forms(operands: Operands, call: Call, dy: Tensor) -> Forms:
+def _forms(operands: _Operands, call: Call, dy: Tensor) -> Forms:
     """The weight as ``OuterProducts``, and the summand of ``addmm`` summed over positions."""
     forms: Forms = {}
     if "bias" in call.wanted:
@@ -158,7 +158,7 @@ def _forms(operands: Operands, call: Call, dy: Tensor) -> Forms:
     return forms
 
 
-def _contracts_examples_with_a_weight(operands: Operands, call: Call) -> bool:
+def _contracts_examples_with_a_weight(operands: _Operands, call: Call) -> bool:
     """One product of the examples and a weight, the examples on one axis of input and output."""
     placed = _product(operands, call)
     if placed is None or placed.data not in call.axes or not placed.equation.plain:

@@ -75,7 +75,7 @@ def convolution_forms(
     return _forms(wanted, sides, dy, axis, batch_sum, makers, single_makers)
 
 
-def transposed_forms(
+def _transposed_forms(
     spatial: int,
     arguments: dict[str, Any],
     dy: Tensor,
@@ -145,7 +145,7 @@ def _weight_gradient(
     )[1]  # fmt: skip
 
 
-def examples_on_the_batch_axis(spatial: int, arguments: dict[str, Any], axis: ExampleAxis) -> bool:
+def _examples_on_the_batch_axis(spatial: int, arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """Batched input with its examples on axis 0; an unbatched call has no axis for them."""
     return axis.dim == 0 and arguments["input"].dim() == spatial + 2
 
@@ -158,8 +158,8 @@ def _rule(spatial: int, transposed: bool) -> Rule:
         if transposed
         else {"dilation": 1, "groups": 1}
     )
-    forms = partial(transposed_forms if transposed else convolution_forms, spatial)
-    accepts = partial(examples_on_the_batch_axis, spatial)
+    forms = partial(_transposed_forms if transposed else convolution_forms, spatial)
+    accepts = partial(_examples_on_the_batch_axis, spatial)
     return layer(name, getattr(F, name), arguments, forms, accepts)
 
 

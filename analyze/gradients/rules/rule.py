@@ -89,8 +89,7 @@ class Rule:
     """How some functionals use their weights.
 
     Args:
-        name: As the plan shows it.
-        functions: What the forward pass calls.
+        functions: The functionals that this is the rule of.
         arguments: Names of the arguments in positional order, with defaults where they have any
             (built-in functions have no signature to read).
         weights: The arguments that may be weights.
@@ -99,11 +98,11 @@ class Rule:
             gradient of the summed loss at the output.
         accepts: Whether the rule is exact for these arguments and axes.
         reads: The arguments whose values ``forms`` needs; None for all that hold examples.
-        run: What to call in the functional's place, where it leaves traces on its weight.
-        keeping: What to call in its place where ``forms`` can use more than the arguments: gives
-            the output and that, which becomes the argument ``KEPT``.
-        fused: The argument whose gradient ``forms`` gives as well where it is wanted, because
-            torch has one pass for that and the weights'; autograd then makes none of its own.
+        run: Called in place of a functional that leaves traces on its weight.
+        keeping: Called in its place where ``forms`` can use more than the arguments; returns the
+            output and the argument ``KEPT``.
+        fused: The argument whose gradient ``forms`` gives, too, where it is wanted: torch has one
+            pass for it and the weights'. Autograd then makes none itself.
     """
 
     name: str

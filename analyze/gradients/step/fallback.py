@@ -32,14 +32,14 @@ def by_fallback(
     if method == ONE_AT_A_TIME:
         return one_at_a_time(replica, inputs, seed, names, segments, plan.copies)
     try:
-        return vmap_grad(replica, inputs, seed, names, segments)
+        return _vmap_grad(replica, inputs, seed, names, segments)
     except Exception as error:  # the model's own forward may raise anything under vmap
         if out_of_memory(error):
             raise  # a smaller batch is left
         raise MethodFailedError(names, f"{method} failed: {described(error)}") from error
 
 
-def vmap_grad(
+def _vmap_grad(
     replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], segments: Segments
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by ``torch.func.vmap(grad)``, a chunk at a time.

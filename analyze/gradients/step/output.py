@@ -18,7 +18,7 @@ from analyze.gradients.numbers.kinds import as_real
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
 
 
-class AtOutput(NamedTuple):
+class _AtOutput(NamedTuple):
     """Losses and accuracies of N examples, ``[N]`` float64 on the CPU, and the seed."""
 
     losses: Tensor
@@ -27,7 +27,7 @@ class AtOutput(NamedTuple):
     scale: float  # a power of two
 
 
-def at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> AtOutput:
+def at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> _AtOutput:
     """Losses, accuracies and seed of an output ``[N, ...]`` without its graph.
 
     A few examples at a time: losses work in float64, and a language model's logits are large.
@@ -41,7 +41,7 @@ def at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> AtOutput:
             losses.append(some.cpu().double())
             accuracies.append(loss.accuracy(output[rows], targets[rows]).cpu().double())
     scale = _power_of_two(seed)
-    return AtOutput(torch.cat(losses), torch.cat(accuracies), seed.mul_(scale), scale)
+    return _AtOutput(torch.cat(losses), torch.cat(accuracies), seed.mul_(scale), scale)
 
 
 def _power_of_two(seed: Tensor) -> float:
