@@ -72,7 +72,7 @@ class Form:
         )
 
     def merged(self, other: Form) -> Form | None:
-        """Both in one form that is as cheap as each, or None where there is none."""
+        """Both forms in one that is as cheap as each, or None where there is none."""
         return None
 
     def in_one_chunk(self, algorithm: str) -> bool:

@@ -187,7 +187,7 @@ class OuterProducts(Form):
         return Summary(stacked(totals), norms[0] if len(norms) == 1 else torch.cat(norms))
 
     def _norms(self, start: int, stop: int, unfolded: Unfolded | None = None) -> Tensor:
-        """``[n]`` float64 of a range of examples, by the cheapest Gram matrices."""
+        """Squared norms ``[n]`` float64 of a range of examples, by the cheapest Gram matrices."""
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2 in each group
             x, dy = (squared_norms(side.flatten(0, 1)) for side in self.factors(start, stop))
             products = x.mul_(dy)
@@ -235,7 +235,7 @@ class OuterProducts(Form):
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """``[n, G, T, A]``, ``[n, G, T, B]`` to ``[n * G, A, B]``; a step less than by ``@``."""
+    """Products ``[n * G, A, B]`` of ``[n, G, T, A]`` and ``[n, G, T, B]``, faster than by ``@``."""
     return torch.bmm(left.flatten(0, 1).transpose(1, 2), right.flatten(0, 1))
 
 

@@ -159,7 +159,7 @@ def _forms(operands: _Operands, call: Call, dy: Tensor) -> Forms:
 
 
 def _contracts_examples_with_a_weight(operands: _Operands, call: Call) -> bool:
-    """One product of the examples and a weight, the examples on one axis of input and output."""
+    """Whether the examples are multiplied with a weight, on one axis of input and output."""
     placed = _product(operands, call)
     if placed is None or placed.data not in call.axes or not placed.equation.plain:
         return False

@@ -46,7 +46,7 @@ def convolution_forms(
         return _weight_gradient(dy, x, weight, geometry, amounts)
 
     def alone(example: int) -> Tensor:
-        """A backward pass for each example."""
+        """One backward pass for a single example."""
         x, dy = sides.of(example, example + 1)
         return _weight_gradient(dy, x, weight, geometry, geometry.symmetric or ())
 
@@ -146,7 +146,7 @@ def _weight_gradient(
 
 
 def _examples_on_the_batch_axis(spatial: int, arguments: dict[str, Any], axis: ExampleAxis) -> bool:
-    """Batched input with its examples on axis 0; an unbatched call has no axis for them."""
+    """Whether examples lie on axis 0; an unbatched call has no axis for them."""
     return axis.dim == 0 and arguments["input"].dim() == spatial + 2
 
 

@@ -62,12 +62,12 @@ def _embed(
 
 
 def _sums_over_examples_only(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
-    """Frequencies are counted over the batch."""
+    """No gradients divided by frequencies, which are counted over the batch."""
     return not arguments["scale_grad_by_freq"]
 
 
 def _looks_up_rows(call: Call) -> bool:
-    """One tensor of row numbers, by position or along the first axis."""
+    """Whether the index is a tensor of row numbers, by position or along the first axis."""
     index = call.arguments["index"]
     return (
         isinstance(index, Tensor)

@@ -83,7 +83,7 @@ def _layer_norm_with_statistics(*args: Any, **kwargs: Any) -> tuple[Tensor, tupl
 def _batch_norm_forms(
     arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
-    """``x``, ``dy`` ``[rows, C, *positions]`` to scale and shift ``[N, C]``, and the input's own.
+    """Gradients of scale and shift, ``[N, C]``, and of the input, ``[rows, C, *positions]``.
 
     Rows that belong to one example are added up. Cost: one pass over the input and the gradient,
     which gives the gradient of the input, too; a few where there are few positions.
@@ -153,7 +153,7 @@ def _over_trailing_axes(values: Tensor, axis: ExampleAxis, parameter: Tensor) ->
 
 
 def _in_eval_mode(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
-    """Statistics of the batch would mix its examples: batch norm in training mode."""
+    """Batch norm in eval mode: in training mode its statistics would mix the examples."""
     return axis.dim == 0 and not arguments["training"]
 
 

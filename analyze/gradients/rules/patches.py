@@ -41,7 +41,7 @@ class Sides:
         return rows(self.folded, first, end), rows(self.flat, first, end)
 
     def factors(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
+        """Both factors of a range of examples, ``[n, G, T, K]`` and ``[n, G, T, O]``."""
         count, several = stop - start, self.several
         groups, _, outputs, inputs = self.dims
         folded, flat = self.of(start, stop)

@@ -27,12 +27,12 @@ from analyze.probes.cells import mixed
 EXAMPLES_PER_BATCH = 128
 SPECTRAL = ("_u", "_v")
 MINIMUM = 2  # a variance needs two
-COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether the statistics lag
+COMPARED_EXAMPLES = 128  # examples of each subset whose loss tells whether the statistics lag
 AS_SAVED = (
     "used as saved, as only the statistics of torch's batch norms are recomputed: {names}, which "
     "forward passes change in training mode"
 )
-COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
+COMPARED_FROM = 256  # probes for the statistics compared with, if those are not measured with
 
 
 class BatchNormStatistics:
@@ -71,7 +71,8 @@ class BatchNormStatistics:
             ``[N]``, NaN but for some probes of each subset, infinite where a loss is no number;
             None where the model has no statistics, or too few probes are there to recompute from.
         """
-        if not _layers_with_statistics(replica.model):
+        layers = _layers_with_statistics(replica.model)
+        if not layers:
             return None
         if self._recomputed:
             losses = self._losses(replica, size)
@@ -79,7 +80,7 @@ class BatchNormStatistics:
             return losses
         if len(self._rows) < MINIMUM:
             return None
-        before = [(b, b.clone()) for b in _buffers(replica.model)]
+        before = [(b, b.clone()) for layer in layers for b in layer.buffers(recurse=False)]
         _recompute_statistics(replica, self._loader, self._rows)
         losses = self._losses(replica, size)
         for buffer, values in before:
@@ -104,9 +105,7 @@ class BatchNormStatistics:
 
     def passes(self, model: nn.Module) -> int:
         """Number of examples in the forward passes that all this takes."""
-        if not _layers_with_statistics(model):
-            return 0
-        return len(self._rows) + len(self._compared)
+        return len(self._rows) + len(self._compared) if _layers_with_statistics(model) else 0
 
     def _losses(self, replica: Replica, size: int) -> np.ndarray:
         losses = np.full(len(self._loader.targets), np.nan)
@@ -118,11 +117,6 @@ class BatchNormStatistics:
 def _layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
     """The batch norm layers that keep running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-
-
-def _buffers(model: nn.Module) -> list[Tensor]:
-    """The buffers that a pass in training mode changes."""
-    return [b for layer in _layers_with_statistics(model) for b in layer.buffers(recurse=False)]
 
 
 def _other_statistics(replica: Replica, inputs: Inputs) -> list[str]:

@@ -87,7 +87,9 @@ class Observation:
         self.network = np.zeros(len(self.rows))
         self.losses = np.full(len(self.rows), np.nan)
         self.strongest = np.full(len(names), -1)  # row of the probe, -1 where none has a gradient
-        self.share = np.zeros(len(names))  # of its network's squared gradient
+        self.share = np.zeros(
+            len(names)
+        )  # the strongest probe's, of the network's squared gradient
         self._place = {name: k for k, name in enumerate(names)}
 
     def add(self, batch: Batch, result: BatchResult) -> None:

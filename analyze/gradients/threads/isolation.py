@@ -16,7 +16,7 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.threads.sharing import at_once, one_core_each
 
-ROUNDS = 4  # in which all threads run
+ROUNDS = 4  # passes of each thread beside the others
 
 
 def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
