@@ -14,7 +14,7 @@ import numpy as np
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.step.result import BatchResult
 
-APART = 32  # one in so many probes is measured again elsewhere
+APART = 32  # one in so many probes is measured again elsewhere; fewer are a small batch
 COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
 TWICE = 0.2  # seconds that two probes of every batch may take
 
@@ -24,7 +24,7 @@ class Watch:
     """The probes that are measured again, and the batches in which they stand.
 
     Those of ``elsewhere`` may be measured again in another company. The first of them are one of
-    each batch, the others another one of each batch.
+    each batch, the others another one of each small batch.
     """
 
     batches: Sequence[Batch]  # of all probes, in order
@@ -41,7 +41,7 @@ class Watch:
         """Batches of those that are measured again; one that would be alone has another watched.
 
         Of each batch one is taken, as far as they take a thirty-second of the ``seconds`` that all
-        probes took, or half a second; of each batch two where they take a fifth of a second.
+        probes took, or half a second; of each small batch two where they take a fifth of a second.
         """
         examples = sum(len(batch.rows) for batch in self.batches)
         each = seconds / examples
@@ -69,7 +69,7 @@ def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> W
     for k in draws.permutation(len(batches)):
         rows = draws.permutation(batches[k].rows)
         first.append(rows[:1])
-        more.append(rows[1:2])
+        more.append(rows[1:2] if len(rows) < APART else rows[:0])
     rows = np.concatenate([batch.rows for batch in batches])
     lonely = draws.permutation(rows)[:alone]
     leading = np.concatenate(first)
