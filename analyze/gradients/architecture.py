@@ -18,7 +18,7 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.model.settling import Settled
 from analyze.gradients.numbers.kinds import notes_on, precision_of
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

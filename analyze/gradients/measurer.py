@@ -30,8 +30,7 @@ from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.state import EngineState
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.sums.cell_sums import CellSums
-from analyze.gradients.sums.gram_matrix import seconds_of_gram
+from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 
 OnBatch = Callable[[int], None]  # called with the number of examples of each batch

@@ -30,8 +30,8 @@ from analyze.gradients.model.replica import Replica
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import threads_restored
 from analyze.gradients.step.failures import MethodFailedError
-from analyze.gradients.step.forward import losses_of
 from analyze.gradients.step.intercept import ForwardChangedError
+from analyze.gradients.step.output import losses_of
 from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares

@@ -20,7 +20,7 @@ from analyze.gradients.model.module_calls import forward_order
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import NEVER_USED, VMAP, CallPlan, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 
 def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) -> Plan:

@@ -25,7 +25,7 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules.one_call import flattened
 from analyze.gradients.rules.weights import Weight
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 SIZES = (2, 3)  # of the batches; the first is the one that is looked at
 Recordings = Mapping[int, Recording]  # by the number of examples

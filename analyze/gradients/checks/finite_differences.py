@@ -11,7 +11,7 @@ from analyze.gradients.checks.precision import weights_restored
 from analyze.gradients.checks.reference import Autograd, Gradients
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.numbers.float64 import double
-from analyze.gradients.step.forward import losses_of
+from analyze.gradients.step.output import losses_of
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # relative to the weights
 NEAR = 0.25  # of the distance between the two, within which a slope sides with one
