@@ -17,8 +17,7 @@ from analyze.probes.facts import duplicates
 from analyze.probes.file import read_probes
 from analyze.probes.freezing.data import examples_of
 from analyze.probes.freezing.noise import labels_of
-from analyze.probes.freezing.recipe import Recipe, build_probes
-from analyze.probes.freezing.selection import choose
+from analyze.probes.freezing.recipe import Recipe, build_probes, choose
 from analyze.probes.freezing.transforms import Transforms
 from tests.conftest import COUNT, assert_input_error, call, small_probes
 from tests.data_sources import SCALED, build, fashion_mnist, folder_of_images, saved, subset_of
