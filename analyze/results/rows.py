@@ -16,10 +16,14 @@ from analyze.statistics.identities import broken
 from analyze.statistics.warnings import FLAGS, KINDS, kinds_of
 
 FORMULA = ("=", "+", "-", "@", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-# Columns beside m-coherence, where the results have them.
-FURTHER = ("m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper", "z_score",
-           "p_value_adjusted", "coherence_at_common_size")  # fmt: skip
 PER_TOKEN = "loss_per_token"  # only where the loss of a probe is a sum over positions
+# Columns of a row, where the results have them: of coherence, and of the root group.
+COHERENCE = (
+    "m_coherence", "m_coherence_stderr", "m_coherence_lower", "m_coherence_upper", "null_lower",
+    "null_upper", "z_score", "p_value_adjusted", "coherence_at_common_size", "alpha_unbiased",
+    "norm_of_mean_gradient",
+)  # fmt: skip
+LOSSES = ("loss", PER_TOKEN, "accuracy")
 
 
 def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
@@ -154,13 +158,12 @@ def _rows(
     results: xr.DataTree, dataset: xr.Dataset, labels: dict[str, object]
 ) -> list[dict[str, object]]:
     """A row for each checkpoint and subset of a table, with the same labels in all."""
-    counts = results["probe_count"]
     rows = []
     for checkpoint in dataset["checkpoint"].values:
         at = dataset.sel(checkpoint=checkpoint)
         root = results.to_dataset().sel(checkpoint=checkpoint)
         for subset in dataset["subset"].values:
-            values = at.sel(subset=subset)
+            values, losses = at.sel(subset=subset), root.sel(subset=subset)
             rows.append(
                 {
                     "checkpoint": str(checkpoint),
@@ -168,15 +171,9 @@ def _rows(
                     "epoch": _number(root["epoch"]),
                     **labels,
                     "subset": str(subset),
-                    "probes": int(counts.sel(subset=subset)),
-                    "m_coherence": _number(values["m_coherence"]),
-                    "m_coherence_stderr": _number(values["m_coherence_stderr"]),
-                    **{name: _number(values[name]) for name in FURTHER if name in values},
-                    "alpha_unbiased": _number(values["alpha_unbiased"]),
-                    "norm_of_mean_gradient": _number(values["norm_of_mean_gradient"]),
-                    "loss": _number(root["loss"].sel(subset=subset)),
-                    **{n: _number(root[n].sel(subset=subset)) for n in (PER_TOKEN,) if n in root},
-                    "accuracy": _number(root["accuracy"].sel(subset=subset)),
+                    "probes": int(losses["probe_count"]),
+                    **{name: _number(values[name]) for name in COHERENCE if name in values},
+                    **{name: _number(losses[name]) for name in LOSSES if name in losses},
                     "status": str(root["status"].item()),
                     "warnings": [kind.name for kind in kinds_of(float(values.get(FLAGS, 0)))],
                 }
