@@ -1,1 +1,1 @@
-"""Results: the tree of labelled data, its file with a seal, and its numbers as rows; no torch."""
+"""Results: the tree of labelled data, its file with a seal, its numbers in rows; no torch."""
