@@ -45,17 +45,10 @@ def build_tree(
     examples: bool,
     positions: np.ndarray | None = None,
 ) -> xr.DataTree:
-    """The results tree of a run.
+    """The results tree of a run, with or without the group ``/examples``.
 
-    Args:
-        rows: The checkpoints in order; skipped ones become NaN.
-        parameters: The parameters in the order of the results.
-        probes: The probe set.
-        cells: The cells that the probes were summed in.
-        provenance: The contents of the JSON string ``provenance``; warnings may be added.
-        examples: Whether to write every example's squared norm.
-        positions: ``[N]``, the number of positions (tokens, pixels) that each probe's loss sums
-            over; None where it is no such sum.
+    Skipped checkpoints are rows of NaN. Warnings may be added to the provenance. ``positions``
+    ``[N]`` is the number of tokens or pixels that each probe's loss sums over, if it is a sum.
     """
     axis = _checkpoint_axis(rows)
     measured = {

@@ -84,11 +84,6 @@ def provenance(results: xr.DataTree) -> dict[str, Any]:
     return origin if isinstance(origin, dict) else {}
 
 
-def subset_names(results: xr.DataTree) -> list[str]:
-    """The subsets but ``all``."""
-    return [str(name) for name in results.to_dataset()["subset"].values if name != ALL]
-
-
 def cell_members(
     results: xr.DataTree, subsets: Mapping[str, Conditions] | None = None
 ) -> xr.DataArray:
@@ -109,7 +104,8 @@ def _members(
     if subsets is not None:
         rows = {name: _matching(columns, conditions) for name, conditions in subsets.items()}
     else:
-        rows = {name: columns["subset"] == name for name in subset_names(results)}
+        names = [str(name) for name in results.to_dataset()["subset"].values if name != ALL]
+        rows = {name: columns["subset"] == name for name in names}
         rows[ALL] = ~np.isin(columns["subset"], held_out(results))
     return xr.DataArray(
         np.stack(list(rows.values())), dims=("subset", dimension), coords={"subset": list(rows)}

@@ -21,18 +21,13 @@ SQUARED = "(loss per unit of weight)^2"  # the unit of squared gradients
 class Variable:
     """A derived variable, over checkpoint, layer and subset.
 
-    Args:
-        name: The name of the variable in the results file.
-        long_name: Its meaning in words, for the file and for figures.
-        units: Its unit; ``1`` for a pure number.
-        of_sums: The function from the sums of the cells to ``[..., S]``.
-        between: Whether the variable is of two subsets, ``[..., S, S]``.
-        of_norms: The function from squared norms of a subset's examples, ``[..., N]`` to ``[...]``.
+    ``of_sums`` gives ``[..., S]``, or ``[..., S, S]`` for a variable ``between`` two subsets;
+    ``of_norms`` takes the squared norms of a subset's examples, ``[..., N]`` to ``[...]``.
     """
 
     name: str
-    long_name: str
-    units: str
+    long_name: str  # its meaning in words, for the file and for figures
+    units: str  # `1` for a pure number
     of_sums: Callable[[SufficientStatistics], np.ndarray | None] | None = None
     between: bool = False
     of_norms: Callable[[np.ndarray], np.ndarray] | None = None

@@ -139,11 +139,7 @@ def _as_positions(values: Any, source: Source, examples: Examples) -> np.ndarray
 
 
 def _positions_of(words: Sequence[str], files: Sequence[str]) -> np.ndarray:
-    """The positions of files ``[N]``, each named by its whole path or by the end of it.
-
-    Raises:
-        ValueError: no such file, or several that end so.
-    """
+    """The positions of files that are named by path or its end; else a ValueError says why."""
     places: dict[tuple[str, ...], list[int]] = {}
     for k, file in enumerate(files):
         parts = _parts(file)

@@ -54,7 +54,7 @@ def build_probes(recipe: Recipe) -> Built:
     labels = labels_of(examples, list(recipe.noise))
     columns = _columns(examples, labels)
     subset = _subsets(recipe, examples, labels, columns)
-    rows = _chosen(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
+    rows = choose(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
     transforms = recipe.transforms
     probes = ProbeSet(
         frozen(examples.items(rows), transforms), labels.given[rows],
@@ -65,44 +65,26 @@ def build_probes(recipe: Recipe) -> Built:
     facts = [*_facts(examples, labels), *_short(recipe, probes)]
     if recipe.held_out is not None:
         held = examples_of(recipe.held_out)
-        chosen = _chosen(recipe, [HELD_OUT] * len(held), _classes(held.targets))
+        chosen = choose(recipe, [HELD_OUT] * len(held), _classes(held.targets))
         probes = _with_held_out(probes, held, chosen, recipe, int(_ids(examples).max()) + 1)
         facts.append(f"{len(chosen)} of {len(held)} examples held out")
     return Built(probes, facts)
 
 
-def _chosen(recipe: Recipe, subset: list[str], classes: np.ndarray | None) -> np.ndarray:
-    """The rows that the recipe draws."""
-    return choose(subset, classes, recipe.per_subset, seed=recipe.seed, balance=recipe.balance)
+def choose(recipe: Recipe, subset: Sequence[str], classes: np.ndarray | None) -> np.ndarray:
+    """Sorted rows of the recipe's draw from each subset, or all rows of one that has too few.
 
-
-def choose(
-    subset: Sequence[str],
-    classes: np.ndarray | None,
-    per_subset: int | None,
-    *,
-    seed: int,
-    balance: bool,
-) -> np.ndarray:
-    """Sorted rows of a random draw: ``per_subset`` of each subset, or all of a smaller one.
-
-    The draw in one subset does not depend on the other subsets.
-
-    Args:
-        subset: The name of each example's subset.
-        classes: ``[N]``; None where the labels are no classes.
-        per_subset: None for all examples.
-        seed: The seed of the draw.
-        balance: Whether to draw equally from the classes within a subset, as far as they reach.
+    The draw in one subset does not depend on the other subsets. A balanced draw takes equally from
+    the ``classes`` ``[N]`` within a subset, as far as they reach.
     """
     names, chosen = np.asarray(subset), []
     for name in dict.fromkeys(subset):
         rows = np.flatnonzero(names == name)
-        draw = np.random.default_rng([seed, zlib.crc32(name.encode("utf-8"))])
+        draw = np.random.default_rng([recipe.seed, zlib.crc32(name.encode("utf-8"))])
         rows = draw.permutation(rows)
-        if balance and classes is not None:
+        if recipe.balance and classes is not None:
             rows = _dealt(rows, classes)
-        chosen.append(rows[:per_subset])
+        chosen.append(rows[: recipe.per_subset])
     return np.sort(np.concatenate(chosen)) if chosen else np.array([], np.int64)
 
 
