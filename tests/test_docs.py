@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
+import dis
 import inspect
 import re
 import shlex
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import CodeType
 
 import click
 import pytest
@@ -172,3 +178,30 @@ def test_the_folders_and_the_picture_of_the_architecture_are_those_of_today():
     page = architecture.PAGE.read_text(encoding="utf-8")
     assert architecture.written(page, graph) == page
     assert architecture.arrows_drawn(graph) in architecture.PICTURE.read_text(encoding="utf-8")
+
+
+RECIPES = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS = list(re.finditer(r"^ +```python\n(.*?)^ +```", RECIPES, re.MULTILINE | re.DOTALL))
+
+
+def globals_of(code: CodeType) -> Iterator[str]:
+    """The names that code takes from its module."""
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from globals_of(constant)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block[1].split("\n")[0].strip())
+def test_the_code_of_a_recipe_finds_every_name_where_it_is_to_stand(block):
+    """In a file of its own, or in the file that is named before it."""
+    text = textwrap.dedent(block[1])
+    space = {"__name__": "recipe"}
+    if not text.startswith('"""'):
+        path = re.findall(r"`((?:analyze|tests)/[\w/]+)\.py`", RECIPES[: block.start()])[-1]
+        space |= vars(import_module(path.replace("/", ".")))
+    code = compile(text, "CONTRIBUTING.md", "exec")
+    exec(code, space)
+    assert set(globals_of(code)) <= space.keys() | vars(builtins).keys()
