@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.checkpoints.json_files import read_json
+from analyze.checkpoints.damage import read_json
 from analyze.errors import InputError
 
 CONFIG = "config.json"

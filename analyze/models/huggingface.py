@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from analyze.checkpoints.json_files import read_json
+from analyze.checkpoints.damage import read_json
 from analyze.errors import InputError
 from analyze.models.plain_configs import check_arguments, plain
 from analyze.models.sizes import check_size

@@ -14,8 +14,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure, size_of
-from analyze.files.links import real_path
-from analyze.files.whole import LONGEST, write_whole
+from analyze.files.whole import LONGEST, real_path, write_whole
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
 from analyze.results.seal import DAMAGED, seal, seal_in

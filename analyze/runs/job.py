@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.checkpoint import Checkpoint, sha256
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.selection import select
 from analyze.checkpoints.finding.series import remarks
-from analyze.checkpoints.hashes import sha256
 from analyze.errors import InputError
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.models.configs import config_of

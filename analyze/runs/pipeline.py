@@ -15,7 +15,7 @@ from typing import Unpack
 import xarray as xr
 
 from analyze.checkpoints.finding.watch import Watch
-from analyze.files.links import real_path
+from analyze.files.whole import real_path
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
 from analyze.results import file as store

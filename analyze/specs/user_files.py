@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from analyze.files.links import real_path
+from analyze.files.whole import real_path
 
 MOST = 2000  # files; beyond that it is no user's code
 

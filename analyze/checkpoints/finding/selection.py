@@ -12,9 +12,9 @@ SLICE = re.compile(r"^(-?\d*):(-?\d*)(?::(-?\d*))?$")
 
 
 def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
-    """Those that a name, a glob on the names, or a slice such as ``::2`` or ``-3:`` picks.
+    """The checkpoints that a name, a glob on names, or a slice such as ``::2`` or ``-3:`` picks.
 
-    A name that is there is meant as it stands: ``[run 1] step=2.pt`` is a glob as well.
+    A name of a checkpoint is no glob, even if it looks like one: ``[run 1] step=2.pt``.
 
     Raises:
         NoCheckpointsError: nothing is left.
@@ -37,7 +37,7 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
 
 
 def _escaped(checkpoints: list[Checkpoint], selection: str) -> str:
-    """The same glob with its brackets as they stand, where that picks something."""
+    """The option with the glob's brackets escaped; empty where that picks nothing either."""
     glob = selection.replace("[", "[[]")
     if glob == selection or not any(fnmatch.fnmatch(c.name, glob) for c in checkpoints):
         return ""

@@ -13,7 +13,7 @@ from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values, 
 
 
 def open_torch(path: Path, trust: bool) -> Opened:
-    """The dictionary in the file; tensors are read when they are asked for.
+    """Open a file with a dictionary; its tensors are read when they are asked for.
 
     Raises:
         CheckpointError: as ``open_values``, or the file holds no dictionary.

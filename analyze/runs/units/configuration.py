@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from analyze.checkpoints.hashes import sha256, sha256_of_all
+from analyze.checkpoints.checkpoint import sha256, sha256_of_all
 from analyze.gradients.engine import Engine
 from analyze.probes.identity import probes_hash
 from analyze.runs.job import Job

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.errors import InputError
-from analyze.files.links import real_path
-from analyze.files.whole import drop_parts, drop_parts_in
+from analyze.files.whole import drop_parts, drop_parts_in, real_path
 from analyze.runs.units.configuration import IMPORTED, differing, digest
 from analyze.runs.units.files import cannot_write, is_sealed_unit, read_sealed, write_sealed
 from analyze.runs.units.unit import Unit, read_unit, write_unit

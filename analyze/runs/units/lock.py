@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from analyze.errors import InputError
-from analyze.files.locks import lock
+from analyze.files.whole import lock
 from analyze.runs.units.files import cannot_write
 
 _held: set[IO[str]] = set()
