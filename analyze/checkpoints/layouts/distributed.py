@@ -21,7 +21,7 @@ from torch import Tensor
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.layout import Layout, Opened
 from analyze.checkpoints.state import Stored, Weights
-from analyze.checkpoints.torch_files.pickled_tensors import found_by, names_in_torch_files, sizes_in
+from analyze.checkpoints.torch_files.pickled_tensors import finder, names_in_torch_files, sizes_in
 from analyze.checkpoints.torch_files.pickles import dictionary_in, load_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.checkpoints.torch_files.torch_archive import read_values
@@ -92,7 +92,7 @@ def _unpickled(path: Path) -> Record:
     try:
         if path.stat().st_size > LARGEST_METADATA:
             raise ValueError("it is too large")
-        metadata = Machine(io.BytesIO(path.read_bytes()), found_by(known)).load()
+        metadata = Machine(io.BytesIO(path.read_bytes()), finder(known)).load()
     except UnknownNameError as refused:
         raise RefusedError(
             "the metadata of the checkpoint is a pickle that would run code, so it was not opened",

@@ -27,7 +27,7 @@ from analyze.checkpoints.naming.path_numbers import (
 from analyze.checkpoints.naming.training_position import TrainingPosition
 from analyze.errors import InputError
 
-# A number that one of these rules reads may be an epoch: timm's checkpoint-12, torchvision's model_12.
+# A number by one of these rules may be an epoch: timm's checkpoint-12, torchvision's model_12.
 WEAK_RULES = (CHECKPOINT_N, LAST_INTEGER_RULE, FOLDER_RULE)
 MAY_BE_A_HASH = 10**6  # from here on; git's short ones have seven digits
 ROUND = 8  # what the steps of a series have in common, if they are no hashes
