@@ -15,9 +15,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-PART = ".analyze.part"  # by which a file that is being written is known as ours
+PART = ".analyze.part"  # the ending of our files that are being written
 OURS = re.compile(rf"\.[a-z0-9_]{{8}}{re.escape(PART)}$")  # with what ``mkstemp`` puts before it
-LONGEST = 255 - 9 - len(PART)  # bytes of a name that leave room for that of its part
+LONGEST = 255 - 9 - len(PART)  # bytes of a name, so that its temporary file's name fits
 
 
 def real_path(path: Path) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 from analyze.errors import InputError
 from analyze.gradients.losses.loss import ENTRIES, NO_FACTS, Facts, Loss
 from analyze.gradients.losses.one_precision import OnePrecision
-from analyze.specs.user_code import told
+from analyze.specs.user_code import with_place
 
 MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
 
@@ -140,7 +140,7 @@ class UserLoss(Loss):
     def _fails(self, error: Exception, output: Tensor, target: Tensor) -> InputError:
         return InputError(
             "the loss function fails",
-            found=f"{self.spec}: {told(error)}; output {list(output.shape)} {output.dtype}, "
+            found=f"{self.spec}: {with_place(error)}; output {list(output.shape)} {output.dtype}, "
             f"target {list(target.shape)} {target.dtype}",
             expected="FUNCTION(output, target) -> [N]",
             fix="mend the function, or freeze probes with targets that it takes",
