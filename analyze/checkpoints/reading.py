@@ -59,21 +59,13 @@ def read_content(path: Path, options: ReadingOptions = DEFAULTS) -> Content:
 
 
 def read_weights(path: Path, options: ReadingOptions = DEFAULTS) -> StateDict:
-    """The weight tensors of a checkpoint, on the CPU, by name, with what torch keeps beside them.
-
-    Raises:
-        CheckpointError: as ``read_content``.
-    """
+    """The weight tensors of a checkpoint, on the CPU, by name; raises as ``read_content``."""
     opened, _, weights, _ = _opened(path, options)
     return StateDict({**weights.extra, **opened.load(weights)}, weights.versions)
 
 
 def read_sample(path: Path, options: ReadingOptions = DEFAULTS) -> dict[str, Any]:
-    """The first, the middle and the last of the weight tensors by name, to compare copies by.
-
-    Raises:
-        CheckpointError: as ``read_content``.
-    """
+    """The first, middle and last weight tensor by name; raises as ``read_content``."""
     opened, _, weights, _ = _opened(path, options)
     names = sorted(weights.tensors)
     sample = {names[k] for k in (0, len(names) // 2, -1)} if names else set()

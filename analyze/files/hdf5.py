@@ -6,7 +6,6 @@ machine, and make up values that are nowhere. A results file has none of that.
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import BinaryIO
 
@@ -84,8 +83,3 @@ def _bytes_of(dataset: h5py.Dataset, name: str) -> int:
     if size > SMALL + EVER_PACKED * dataset.id.get_storage_size():
         raise StructureError(f"{name} claims {size} bytes, which are not in the file")
     return size
-
-
-def size_of(file: BinaryIO) -> int:
-    """The length of an open file."""
-    return os.fstat(file.fileno()).st_size

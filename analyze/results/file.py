@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
-from analyze.files.hdf5 import StructureError, check_structure, size_of
+from analyze.files.hdf5 import StructureError, check_structure
 from analyze.files.whole import LONGEST, real_path, write_whole
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
@@ -135,7 +135,7 @@ def _check_file(path: Path, stream: BinaryIO) -> None:
     """Its structure, and its version before the content: a newer file may be of another form."""
     try:
         with h5py.File(stream, "r") as file:
-            check_structure(file, size_of(stream))
+            check_structure(file, os.fstat(stream.fileno()).st_size)
             version = file.attrs.get("schema_version")
     except StructureError as error:
         raise _foreign(path, str(error)) from error

@@ -11,8 +11,7 @@ import numpy as np
 from analyze.checkpoints.checkpoint import Checkpoint, sha256
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.finding.one_run import several_runs
-from analyze.checkpoints.finding.selection import select
-from analyze.checkpoints.finding.series import remarks
+from analyze.checkpoints.finding.series import remarks, select
 from analyze.errors import InputError
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.models.configs import config_of

@@ -19,12 +19,9 @@ KINDS = {"model": "factory", **dict.fromkeys(("loss", "data", "transform"), "fun
 
 
 def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
-    """A function or class by its name in a Python file or an installed module.
+    """The function or class ``name`` in ``source``, a Python file or an installed module.
 
-    Args:
-        source: The path of the file, or the name of the module.
-        name: The name in it.
-        what: A key of ``KINDS``, which is also the option that names the function.
+    ``what`` is a key of ``KINDS``, and the option by which the user names the function.
 
     Raises:
         InputError: no such file or module, an error in it, or nothing callable of that name.

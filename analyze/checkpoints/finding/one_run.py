@@ -19,8 +19,7 @@ from analyze.errors import InputError, listed
 
 Number = Callable[[Checkpoint], float]
 
-
-# What tells runs of one model apart; a run that goes on elsewhere keeps its fold and seed.
+# Words that tell runs of one model apart; a run that goes on elsewhere keeps its fold and seed.
 RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 # Parts of one training, which may count their steps anew.
 STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)

@@ -1,15 +1,17 @@
-"""The checkpoints of a run as a series: their order, and remarks on it for the reader."""
+"""The checkpoints of a run as a series: their order, the user's choice, and remarks on them."""
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from analyze.checkpoints.checkpoint import NAN, Checkpoint
+from analyze.checkpoints.checkpoint import NAN, Checkpoint, NoCheckpointsError
 from analyze.checkpoints.naming.file_names import (
     LAST_INTEGER_RULE,
     WEAK_RULES,
@@ -18,9 +20,10 @@ from analyze.checkpoints.naming.file_names import (
     read_names,
 )
 from analyze.checkpoints.options import ReadingOptions
-from analyze.errors import RefusedError, listed
+from analyze.errors import RefusedError, counted, listed
 
 CONTENT = "content "  # the beginning of rules that read a step from what was saved
+SLICE = re.compile(r"^(-?\d*):(-?\d*)(?::(-?\d*))?$")
 FEW = 10  # timm keeps this many, the best ones
 
 
@@ -92,6 +95,31 @@ def in_order_with_deleted(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     return in_order([c if order is None else replace(c, order=order) for c, order in orders])
 
 
+def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
+    """The checkpoints that a name, a glob on names, or a slice such as ``::2`` or ``-3:`` picks.
+
+    A name of a checkpoint is no glob, even if it looks like one: ``[run 1] step=2.pt``.
+
+    Raises:
+        NoCheckpointsError: nothing is left.
+    """
+    if exact := [c for c in checkpoints if c.name == selection]:
+        return exact
+    if match := SLICE.match(selection):
+        start, stop, step = (int(g) if g else None for g in match.groups())
+        picked = checkpoints[start:stop:step] if step != 0 else []
+    else:
+        picked = [c for c in checkpoints if fnmatch.fnmatch(c.name, selection)]
+    if not picked:
+        raise NoCheckpointsError(
+            "the selection leaves no checkpoint",
+            found=f"--checkpoints {selection!r} of {counted(len(checkpoints), 'checkpoint')}",
+            expected=f"a glob or slice that matches names like {checkpoints[0].name}",
+            fix=_escaped(checkpoints, selection) or "--checkpoints '*', or --checkpoints ::2",
+        )
+    return picked
+
+
 def remarks(checkpoints: list[Checkpoint]) -> list[str]:
     """Warnings for the reader of the figures: a single checkpoint, gaps, an unsure order."""
     readable = [c for c in checkpoints if c.problem is None]
@@ -100,6 +128,14 @@ def remarks(checkpoints: list[Checkpoint]) -> list[str]:
         _averages, _unused,
     )  # fmt: skip
     return [text for rule in rules if (text := rule(readable))]
+
+
+def _escaped(checkpoints: list[Checkpoint], selection: str) -> str:
+    """The option with the glob's brackets escaped; empty where that picks nothing either."""
+    glob = selection.replace("[", "[[]")
+    if glob == selection or not any(fnmatch.fnmatch(c.name, glob) for c in checkpoints):
+        return ""
+    return f"--checkpoints '{glob}', as [ begins a set of characters in a glob"
 
 
 def _progress(checkpoints: list[Checkpoint]) -> Callable[[Checkpoint], float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from glob import escape
 from itertools import accumulate
 
 DEEPEST = 32  # modules inside one another
@@ -22,7 +23,7 @@ def _by_ancestors(names: Iterable[str], kept: Sequence[str]) -> list[str]:
     """Globs like ``loss.*``, of the highest modules without a name to be kept."""
     taken = {path for key in kept for path in _above(key)}
     paths = {name: next((path for path in _above(name) if path not in taken), "") for name in names}
-    globs = (f"{_escaped(path)}*" if path else _escaped(name) for name, path in paths.items())
+    globs = (f"{escape(path)}*" if path else escape(name) for name, path in paths.items())
     return list(dict.fromkeys(globs))
 
 
@@ -41,15 +42,10 @@ def _by_endings(names: Iterable[str], kept: Sequence[str]) -> list[str]:
     for group in groups.values():
         backwards = [parts[::-1] for parts in group]
         ending = os.path.commonprefix(backwards)[::-1]  # noqa: RUF071 - of lists
-        glob = f"*.{_escaped('.'.join(ending))}"
+        glob = f"*.{escape('.'.join(ending))}"
         shared = len(group) > 1 and len(ending) < min(map(len, group))
         if shared and not any(fnmatch.fnmatchcase(key, glob) for key in kept):
             globs.append(glob)
         else:
-            globs += [_escaped(".".join(parts)) for parts in group]
+            globs += [escape(".".join(parts)) for parts in group]
     return globs
-
-
-def _escaped(text: str) -> str:
-    """The glob that matches this text only."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in text)

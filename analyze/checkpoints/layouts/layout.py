@@ -32,27 +32,16 @@ def first_bytes(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a checkpoint lies on disk: a file, or a directory of several.
+    """One way in which a checkpoint lies on disk: a file, or a directory of several."""
 
-    Args:
-        name: The word for it in the ``format`` that scan shows.
-        on_disk: Its files in words, for messages and ``docs/checkpoints.md``.
-        open: Opens the file or directory; takes whether pickles may run code.
-        endings: Endings of the file's name; none where the checkpoint is a directory.
-        begins: The first bytes of a file that is in this layout whatever its name.
-        mark: The name of a file that makes its directory one checkpoint.
-        parts: Names of its other files; None where the whole directory is the checkpoint.
-        last: The file of the directory that is written last.
-    """
-
-    name: str
-    on_disk: str
-    open: Callable[[Path, bool], Opened]
-    endings: tuple[str, ...] = ()
-    begins: re.Pattern[bytes] | None = None
-    mark: re.Pattern[str] | None = None
-    parts: re.Pattern[str] | None = None
-    last: str = ""
+    name: str  # as in the ``format`` that scan shows
+    on_disk: str  # its files in words, for messages and ``docs/checkpoints.md``
+    open: Callable[[Path, bool], Opened]  # takes the path, and whether pickles may run code
+    endings: tuple[str, ...] = ()  # of the file's name; none where it is a directory
+    begins: re.Pattern[bytes] | None = None  # first bytes of a file in it, whatever its name
+    mark: re.Pattern[str] | None = None  # name of a file that makes its directory one checkpoint
+    parts: re.Pattern[str] | None = None  # names of its other files; None: the whole directory
+    last: str = ""  # name of the file that is written last
 
     def parts_among(self, files: Iterable[str]) -> set[str]:
         """The files of its directory that belong to the checkpoint."""

@@ -62,7 +62,7 @@ def find_stamps(
             spans.append((start, stop))
             if pattern in (DATED, UNIX):
                 seconds = _of_date(match) if pattern is DATED else _of_clock(match)
-                last = seconds if seconds is not None else last
+                last = last if seconds is None else seconds
     return spans, last
 
 

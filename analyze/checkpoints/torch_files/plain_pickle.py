@@ -276,10 +276,6 @@ def _entries(items: list[Any]) -> dict[Any, Any]:
     return {as_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}
 
 
-def _set(kind: Callable[[Any], Any], m: Machine) -> None:
-    m.new(kind([as_key(item) for item in m.since_mark()]))
-
-
 def _protocol(m: Machine) -> None:
     if m.take(1)[0] > 5:
         raise ValueError("a protocol of the future")
@@ -319,7 +315,7 @@ OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"l": lambda m: m.new(m.since_mark()),
     b"d": lambda m: m.new(_entries(m.since_mark())),
     b"t": lambda m: m.new(tuple(m.since_mark())),
-    b"\x91": lambda m: _set(frozenset, m),
+    b"\x91": lambda m: m.new(frozenset(map(as_key, m.since_mark()))),
     b"\x85": lambda m: m.tuple_of(1),
     b"\x86": lambda m: m.tuple_of(2),
     b"\x87": lambda m: m.tuple_of(3),
