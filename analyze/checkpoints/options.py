@@ -79,13 +79,13 @@ class FindingKeywords(TypedDict, total=False):
 def _check_regex(text: str) -> None:
     try:
         groups = set(re.compile(text).groupindex)
-        found = f"named groups {sorted(groups)} in {text!r}"
+        fact = f"named groups {sorted(groups)} in {text!r}"
     except re.error as error:
-        groups, found = set(), f"{text!r}: {error}"
+        groups, fact = set(), f"{text!r}: {error}"
     if not groups or not groups <= set(GROUPS):
         raise InputError(
             "the pattern for steps is not understood",
-            found=found,
+            found=fact,
             expected=f"a regular expression with named groups among {', '.join(GROUPS)}",
             fix=r"--step-regex 'iter(?P<step>\d+)'",
         )

@@ -63,7 +63,9 @@ def write_whole(path: Path, *parts: bytes | memoryview) -> None:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-            Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
+            mask = os.umask(0)  # the only way to ask for it
+            os.umask(mask)
+            Path(temporary).chmod(0o666 & ~mask)  # mkstemp lets only the owner read
             Path(temporary).replace(path)
     finally:
         if temporary is not None:
@@ -89,9 +91,3 @@ def drop_part(left: Path) -> None:
     with suppress(OSError), left.open("rb") as file:  # another's, or gone meanwhile
         lock(file)
         left.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -31,6 +31,7 @@ def files_of(source: str) -> list[Path]:
         if file is None:
             return []
         first, name, roots = file, source, []
+    in_package = "." in source and not source.endswith(".py")
     modules = {first: name}
     waiting = [first]
     while waiting and len(modules) < MOST:
@@ -41,15 +42,10 @@ def files_of(source: str) -> list[Path]:
                 file = _file_of(spec)
                 if file is None or file in modules:
                     continue
-                if _is_users(file) or _beside(file, first, source):
+                if _is_users(file) or (in_package and first.parent in file.parents):
                     modules[file] = spec.name
                     waiting.append(file)
     return [first, *sorted(set(modules) - {first})]
-
-
-def _beside(file: Path, first: Path, source: str) -> bool:
-    """Whether a file is of the same installed package as the source."""
-    return "." in source and not source.endswith(".py") and first.parent in file.parents
 
 
 def _is_users(path: Path) -> bool:

@@ -107,15 +107,14 @@ def _examined(
             continue
         by_user = [entries.get(path), position_by_pattern(name, reading.step_regex)]
         position = _resolved([p for p in by_user if p], content.position, named[name])
-        checkpoint = _checkpoint(name, path, content, position, problem)
         unused = unused_rules(tuple(content.names), tuple(reading.rename))
-        checkpoints[name] = replace(checkpoint, unused=unused)
+        checkpoints[name] = _checkpoint(name, path, content, position, problem, unused)
     return list(checkpoints.values()), left_out
 
 
 def _checkpoint(
     name: str, path: Path, content: Content, position: TrainingPosition,
-    problem: CheckpointError | None,
+    problem: CheckpointError | None, unused: frozenset[str],
 ) -> Checkpoint:  # fmt: skip
     return Checkpoint(
         name, path, _known(position.step), _known(position.epoch), position.step_rule or "none",
@@ -123,7 +122,7 @@ def _checkpoint(
         problem,
         _known(position.epochs_completed), _known(position.tokens), content.weights,
         content.both, position.kept_by, content.files, position.doubt, _known(position.order),
-        position.also,
+        position.also, unused,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 from analyze.checkpoints.checkpoint import Checkpoint
@@ -42,7 +43,11 @@ def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
     if len(runs) > 1:
         pairs = [f"{' '.join(run)} in {name}" for run, name in sorted(runs.items())[:2]]
         return _mixed(" and ".join(pairs), series)
-    for name, number in (("step", _step), ("epoch", _epoch), ("epoch", _epoch_beside_step)):
+    for name, number in (
+        ("step", attrgetter("step")),
+        ("epoch", _epoch),
+        ("epoch", _epoch_beside_step),
+    ):
         known = {p: [c for c in members if not math.isnan(number(c))]
                  for p, members in series.items()}  # fmt: skip
         for a, b in combinations(sorted(filter(known.get, known)), 2):
@@ -98,10 +103,6 @@ def _with_stars(part: str, spans: Sequence[tuple[int, int]]) -> str:
         if start >= end:
             text, end = f"{text}{glob.escape(part[end:start])}*", stop
     return re.sub(r"\*+", "*", text + glob.escape(part[end:]))
-
-
-def _step(checkpoint: Checkpoint) -> float:
-    return checkpoint.step
 
 
 def _epoch(checkpoint: Checkpoint) -> float:

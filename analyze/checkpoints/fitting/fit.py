@@ -106,7 +106,8 @@ class _Fitting:
         prefix, names = self._named(wanted, rename, ignore)
         saved = {new: self.weights[old] for new, old in names.items()}
         saved = _without_ignored(saved, wanted, ignore)
-        _check_plain({k: kind for k, t in saved.items() if (kind := _odd(t))}, self.name)
+        tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor)}
+        _check_plain({k: kind for k, t in tensors.items() if (kind := oddity(t))}, self.name)
         versions = carried(versions_in(self.weights), names)
         if self.convert is not None:
             _check_ties(saved, wanted, self.name, self.model_name)
@@ -117,7 +118,8 @@ class _Fitting:
         every = {*self.weights, *names, *saved, *wanted}
         unused = [f"--rename {rule}" for rule in unused_rules(tuple(self.weights), tuple(rename))]
         unused += [f"--ignore '{glob}'" for glob in ignore if not fnmatch.filter(every, glob)]
-        infinite = {key for key, value in wanted.items() if _infinite_buffer(value)}
+        buffers = {k: value for k, value in wanted.items() if not isinstance(value, nn.Parameter)}
+        infinite = {key for key, value in buffers.items() if not _finite(value)}
 
         def judged(outcome: Outcome) -> Outcome:
             spared = {k for k in outcome.not_loaded if k in wanted and any_matches(k, ignore)}
@@ -134,7 +136,7 @@ class _Fitting:
     ) -> tuple[str, dict[str, str]]:
         """The prefix that is taken off, and the checkpoint's names by those of the model."""
         if rename and (both := colliding(_not_ignored(self.weights, ignore), rename)):
-            raise _one_name(both, rename, self.name)
+            raise _one_name(*both, rename, self.name)
         names = renamed({key: key for key in self.weights}, rename)
         prefixes, matches = prefixes_of(_not_ignored(names, ignore), wanted)
         if not matches:
@@ -152,8 +154,7 @@ def _not_ignored(names: Iterable[str], ignore: Sequence[str]) -> list[str]:
     return [key for key in names if not any_matches(key, ignore)]
 
 
-def _one_name(both: tuple[str, str], rename: Sequence[str], name: str) -> CheckpointError:
-    old, new = both
+def _one_name(old: str, new: str, rename: Sequence[str], name: str) -> CheckpointError:
     return CheckpointError(
         "a renaming gives two tensors one name",
         found=f"{name} has {old} and {new}; --rename {' '.join(rename)} makes {new} of both",
@@ -220,20 +221,12 @@ def _check_ties(
             )
 
 
-def _odd(value: Any) -> str:
-    return oddity(value) if isinstance(value, Tensor) else ""
-
-
 def _other_kind(value: Any, wanted: Any) -> str:
     """The type of a tensor that is not of the floating point or complex kind of the model's."""
     if not (isinstance(value, Tensor) and isinstance(wanted, Tensor)):
         return ""
     kinds = [(t.is_floating_point(), t.is_complex()) for t in (value, wanted)]
     return "" if kinds[0] == kinds[1] or not any(kinds[1]) else str(value.dtype)
-
-
-def _infinite_buffer(value: Any) -> bool:
-    return not (isinstance(value, nn.Parameter) or _finite(value))
 
 
 def _finite(value: Any) -> bool:

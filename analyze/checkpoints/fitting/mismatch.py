@@ -59,9 +59,7 @@ def as_built(key: str, value: Any) -> bool:
 
 def shape_of(value: Any) -> tuple[int, ...] | None:
     """A tensor's shape; None for an extra state, or where it has none yet."""
-    if not isinstance(value, Tensor) or is_lazy(value):
-        return None
-    return tuple(value.shape)
+    return None if not isinstance(value, Tensor) or is_lazy(value) else tuple(value.shape)
 
 
 def _shaped(values: Mapping[str, Any], names: list[str]) -> str:
