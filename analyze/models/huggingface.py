@@ -21,7 +21,7 @@ _of_fair_size: set[tuple[object, ...]] = set()  # configs whose models were chec
 
 
 def build_from_config(spec: ModelSpec) -> nn.Module:
-    """The class that the config names, freshly built in float32; offline, and with no remote code.
+    """The model that a config names, freshly built in float32, offline and without remote code.
 
     Raises:
         InputError: transformers is not installed, or does not have such a model.

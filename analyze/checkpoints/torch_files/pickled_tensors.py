@@ -43,10 +43,7 @@ class Storage:
 
 
 def finder(known: dict[str, Name]) -> Callable[[str], Any]:
-    """A function that gives the meaning of a name in a pickle.
-
-    It raises ``UnknownNameError`` for a name that is none of plain values and tensors.
-    """
+    """A function from names in a pickle to their meanings; it raises ``UnknownNameError``."""
 
     def find(name: str) -> Any:
         if name in known:

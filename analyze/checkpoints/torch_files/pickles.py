@@ -84,11 +84,7 @@ def _reported(path: Path) -> Iterator[None]:
 
 
 def values_read(mapped: Mapped, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Objects of a file with the values of their tensors.
-
-    Raises:
-        CheckpointError: the file is gone or was changed.
-    """
+    """Objects of a file with their tensors' values; a CheckpointError where the file changed."""
     try:
         return mapped.read(values)
     except (OSError, RuntimeError) as error:
