@@ -21,9 +21,10 @@ from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
 from analyze.pages.text import Value
 from analyze.probes.subsets import ALL
-from analyze.results.provenance import along, provenance
+from analyze.results.provenance import along
 from analyze.results.tree import OK
 from analyze.statistics.ratios import RATE
+from analyze.statistics.regrouping import provenance
 
 HERE = Path(__file__).parent
 COMMAND = "compare"

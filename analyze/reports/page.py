@@ -18,7 +18,7 @@ from analyze.pages.writing import write_page
 from analyze.probes.subsets import ALL
 from analyze.reports import summary
 from analyze.reports.details import details
-from analyze.results.provenance import provenance
+from analyze.statistics.regrouping import provenance
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent

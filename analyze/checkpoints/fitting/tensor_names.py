@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def prefixes_of(weights: Iterable[str], wanted: Collection[str]) -> tuple[list[str], int]:
-    """The prefixes whose removal gives most names of the model, and how many; or none, if as good."""
+    """The prefixes whose removal gives most names of the model, and how many; "" where it ties."""
     longest = max(map(len, wanted), default=0)
     counts = {"": 0}
     for key in weights:
@@ -65,7 +65,7 @@ def unwrapped(weights: Mapping[str, T], wanted: Collection[str]) -> dict[str, T]
 def renamed(
     weights: Mapping[str, T], rules: Iterable[str], wanted: Container[str] = ()
 ) -> dict[str, T]:
-    """The tensors by the user's rules ``OLD=NEW``, globs or paths; names that are ``wanted`` stay."""
+    """The tensors by the user's rules ``OLD=NEW``, globs or paths; ``wanted`` names stay."""
     compiled = [_compiled(rule) for rule in rules]
 
     def apply(key: str) -> str:
