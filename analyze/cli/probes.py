@@ -1,4 +1,4 @@
-"""The commands on probe sets: freeze one, show one; thin, and without torch for their help."""
+"""``analyze probes build`` and ``show``; their help imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import Group, json_option
+from analyze.cli.options import PATH, Group, json_option
 
 
 class Numbers(click.ParamType):
@@ -19,7 +19,7 @@ class Numbers(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
-        """The numbers."""
+        """Parse the numbers."""
         try:
             return value if isinstance(value, tuple) else tuple(map(float, value.split(",")))
         except ValueError:
@@ -32,7 +32,7 @@ def probes() -> None:
 
 
 @probes.command()
-@click.argument("output", type=click.Path(path_type=Path), metavar="OUT.safetensors")
+@click.argument("output", type=PATH, metavar="OUT.safetensors")
 @click.option(
     "--data",
     required=True,
@@ -98,9 +98,9 @@ def build(
 
 
 @probes.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("file", type=PATH, metavar="FILE")
 @click.option(
-    "--sheet", type=click.Path(path_type=Path), metavar="OUT.png",
+    "--sheet", type=PATH, metavar="OUT.png",
     help="The contact sheet; by default the probe file's name with .png, here.",
 )  # fmt: skip
 @json_option
@@ -128,16 +128,13 @@ def show(file: Path, sheet: Path | None, as_json: bool) -> None:
 
 
 def _print(probe_set: Any) -> None:
-    """Tables of the subsets and of what holds for the whole set."""
-    from analyze.cli.tables import print_table
+    """Print a table of the subsets and one of the facts about the whole set."""
+    from analyze.cli.tables import print_rows, print_table
     from analyze.probes.facts import facts, subset_rows
 
     rows = subset_rows(probe_set)
-    columns = [*rows[0]]
-    numbers = ("probes", "lowest", "highest", "classes")
     for row in rows:
         row["held_out"] = "yes" if row["held_out"] else ""
-    lines = [[row[c] for c in columns] for row in rows]
-    print_table("Subsets", columns, lines, numbers)
+    print_rows("Subsets", [*rows[0]], rows, ("probes", "lowest", "highest", "classes"))
     click.echo()
     print_table("The probe set", ["", " "], [[k, v] for k, v in facts(probe_set).items()])
