@@ -14,7 +14,7 @@ import numpy as np
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.step.result import BatchResult
 
-APART = 32  # probes of which one is measured again elsewhere
+APART = 32  # probes of which one is measured again elsewhere; fewer are a small batch
 COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
 TWICE = 0.2  # seconds that two may
 
@@ -26,7 +26,7 @@ class Watch:
     Args:
         batches: Of all probes, in order.
         elsewhere: Rows of those that may be measured again in another company, in the order of
-            their turn: of each batch one, then of each batch another one.
+            their turn: of each batch one, then of each small batch another one.
         first: How many batches there are.
         alone: Rows of those that may be compared with plain autograd, likewise.
     """
@@ -45,7 +45,7 @@ class Watch:
         """Batches of those that are measured again; one that would be alone has another watched.
 
         Of each batch one, as far as they take a thirty-second of the time or half a second; of
-        each batch two where they take a fifth of one.
+        each small batch two where they take a fifth of one.
 
         Args:
             size: Of a batch.
@@ -83,7 +83,7 @@ def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> W
     for k in draws.permutation(len(batches)):
         rows = draws.permutation(batches[k].rows)
         first.append(rows[:1])
-        more.append(rows[1:2])
+        more.append(rows[1:2] if len(rows) < APART else rows[:0])
     rows = np.concatenate([batch.rows for batch in batches])
     lonely = draws.permutation(rows)[:alone]
     leading = np.concatenate(first)
