@@ -25,11 +25,10 @@ NO_CHECKPOINT = "no checkpoint here"
 
 
 class Aligned:
-    """Runs on the places that any of them has a checkpoint at; nothing is interpolated.
+    """Runs on the places of all their checkpoints; nothing is interpolated.
 
-    ``root``, ``measures`` and ``alpha`` put what a run, by its number, has at its checkpoints to
-    the places: loss, accuracy and status; measures of the network or of layers; estimates of
-    unbiased alpha with their replicates.
+    ``root`` (loss, accuracy and status), ``measures`` (of the network or of layers) and ``alpha``
+    (with replicates) move the values of a run, by its number, from its checkpoints to the places.
     """
 
     absent = NO_CHECKPOINT
@@ -47,7 +46,7 @@ class Aligned:
         return np.unique(every[np.isfinite(every)])
 
     def placed(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """With ``checkpoint`` named by its place, and without those that have none."""
+        """A data set with each ``checkpoint`` named by its place, without those that have none."""
         places = self.places[run]
         known = np.isfinite(places)
         bare = dataset.drop_vars(["step", "epoch"], errors="ignore").isel(checkpoint=known)
@@ -56,7 +55,7 @@ class Aligned:
     root = alpha = placed
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
-        """Measures as the results have them; ``alpha`` is placed."""
+        """Measures of a run at the places, from the results or from its placed ``alpha``."""
         return self.placed(dataset, run)
 
     def labels(self, places: np.ndarray) -> np.ndarray:
@@ -64,7 +63,7 @@ class Aligned:
         return np.array([f"{self.align} {place:.15g}" for place in places], dtype=object)
 
     def with_places(self, dataset: xr.Dataset) -> xr.Dataset:
-        """On all places, with ``step`` and ``epoch``: the one aligned by, NaN for the other."""
+        """A data set on all places; of ``step`` and ``epoch`` the one not aligned by is NaN."""
         nothing = np.full(len(self.every), np.nan)
         wide = dataset.reindex(checkpoint=self.labels(self.every))
         values = {"step": nothing, "epoch": nothing}
@@ -72,7 +71,7 @@ class Aligned:
         return wide.assign_coords({k: ("checkpoint", v) for k, v in values.items()})
 
     def stacked(self, placed: Sequence[xr.Dataset]) -> xr.Dataset:
-        """One data set with ``run`` first; layers and subsets in the order they first appear."""
+        """One data set with ``run`` first; layers and subsets in the order of appearance."""
         for dimension in ("layer", "subset"):
             if dimension in placed[0].dims:
                 every = dict.fromkeys(n for d in placed for n in d[dimension].values)
@@ -97,12 +96,12 @@ class AlignedByLoss(Aligned):
         return levels
 
     def placed(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """Interpolated at every level."""
+        """A data set interpolated to every level."""
         at = self.crossings[run].of(dataset)
         return at.assign_coords(checkpoint=self.labels(self.every))
 
     def root(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """The loss as crossings have it, linear in its logarithm; accuracy linear."""
+        """Loss and accuracy at the levels; the loss is interpolated in its logarithm."""
         with np.errstate(divide="ignore", invalid="ignore"):
             logarithm = np.log(dataset["loss"])
         root = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
@@ -111,23 +110,19 @@ class AlignedByLoss(Aligned):
         return root.assign(loss=np.exp(root["loss"]), status=("checkpoint", status))
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
-        """From the interpolated alpha, as errors cannot be interpolated; no band of chance."""
+        """Measures from the interpolated alpha, as errors cannot be interpolated."""
         values = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
         kept = [name for name in dataset if "checkpoint" not in dataset[name].dims]
         return values.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
 
     def alpha(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """Replicates interpolated as the values are, and the error of that."""
+        """Alpha at the levels, with replicates and their error."""
         at = alpha_at(dataset, self.crossings[run])
         return at.assign_coords(checkpoint=self.labels(self.every))
 
 
 def aligned(runs: Sequence[Run], align: str) -> Aligned:
-    """The runs on common places.
-
-    Raises:
-        InputError: no such alignment, or nothing that is shared.
-    """
+    """The runs on common places; InputError for an unknown alignment, or no shared place."""
     if align not in ALIGNMENTS:
         raise InputError(
             "there is no such alignment",

@@ -9,18 +9,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analyze.figures import lines
-from analyze.figures.bands import MANY, draw_chance, draw_interval
+from analyze.figures.bands import MANY, draw_chance, draw_interval, half_width
 from analyze.figures.colours import MUTED, SURFACE, subset_colours, subset_markers
 from analyze.figures.entry import FigureEntry
-from analyze.figures.intervals import half_width
-from analyze.figures.lines import EndLabel, draw_guide, draw_lines, shown_subsets, write_end_labels
+from analyze.figures.lines import (
+    EndLabel,
+    draw_guide,
+    draw_lines,
+    end_label,
+    shown_subsets,
+    write_end_labels,
+)
 from analyze.figures.panels import stacked
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
 from analyze.statistics.warnings import FLAGS, flagged
 
 ROOM = 2.0  # factor between the outermost values and the ends of the axis
-DENSEST = 1.8  # decades in an inch that have ticks in between
+DENSEST = 1.8  # decades in an inch of axis up to which there are ticks in between
 
 
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
@@ -28,18 +34,16 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
 
     The band is a Student t interval of the jackknife over folds, with the folds less one as
     degrees of freedom (fewer where single examples stand out); there is none with a single fold.
-    Hatched is what comes by chance in 95 % of cases where the mean gradient of all training probes
-    is zero; an open marker is a value inside that band of its own subset. Checkpoints that were
-    skipped leave a gap in the line and a cross on the axis. With more than six subsets only
+    The hatched band holds 95 % of the values that chance gives where the mean gradient of all
+    training probes is zero; an open marker is a value inside that band of its own subset. Skipped
+    checkpoints leave a gap in the line and a cross on the axis. With more than six subsets only
     ``all`` has a band.
 
-    ``x`` is that of ``training``. Along the loss, lines join the checkpoints in their order and
-    turn back where the loss rises; intervals are bars.
+    ``x`` is the axis, as for ``training``. Along the loss, lines join the checkpoints in their
+    order and turn back where the loss rises; intervals are bars.
     """
     values = results["network"].to_dataset()["m_coherence"]
-    low, high = coherence_limits(values.values)
-    ax.set_yscale("log")
-    ax.set_ylim(low, high)
+    set_coherence_axis(ax, values.values)
     labels = draw_lines(results, ax, values, x=x)
     along, colours = training(results, x), subset_colours(values["subset"].values)
     labels += _draw_null_band(results, ax, along)
@@ -50,10 +54,17 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
             draw_interval(ax, along, y - width, y + width, colours[name], outlined=name == ALL)
     _mark_chance(results, ax, along.values)
     labels += _draw_guides(results, ax)
-    set_coherence_ticks(ax)
-    ax.set_ylabel("m-coherence (examples)")
     write_end_labels(ax, labels)
     return ax
+
+
+def set_coherence_axis(ax: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis for m-coherence, with room for all values and 1."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    ax.set_yscale("log")
+    ax.set_ylim(positive.min(initial=1.0) / ROOM, positive.max(initial=5.0) * ROOM)
+    set_coherence_ticks(ax)
+    ax.set_ylabel("m-coherence (examples)")
 
 
 def set_coherence_ticks(ax: Axes) -> None:
@@ -66,22 +77,14 @@ def set_coherence_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def coherence_limits(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the axis: all values and 1, with room around them."""
-    positive = values[np.isfinite(values) & (values > 0)]
-    return positive.min(initial=1.0) / ROOM, positive.max(initial=5.0) * ROOM
-
-
 def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[EndLabel]:
-    """What comes by chance in all training probes; results of older versions do not say."""
+    """The band of chance of all training probes; results of older versions have none."""
     network = results["network"].to_dataset()
     if "null_upper" not in network:
         return []
     band = network.sel(subset=ALL)
-    upper = band["null_upper"].values
-    draw_chance(ax, along, band["null_lower"].values, upper)
-    known = upper[np.isfinite(upper)]
-    return [EndLabel("chance (95 %)", float(known[-1]), MUTED)] if len(known) else []
+    draw_chance(ax, along, band["null_lower"].values, band["null_upper"].values)
+    return end_label("chance (95 %)", band["null_upper"].values, MUTED)
 
 
 def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
@@ -112,17 +115,17 @@ def _draw_guides(results: xr.DataTree, ax: Axes) -> list[EndLabel]:
 
 
 def figure(results: xr.DataTree, x: str | None) -> Figure:
-    """One panel."""
+    """The figure: one panel."""
     return stacked(results, [draw], x, [3.15])
 
 
 def knows_loss(results: xr.DataTree) -> bool:
-    """Whether the loss of the training probes is known of any checkpoint."""
+    """Whether any checkpoint has a loss of the training probes."""
     return bool(np.isfinite(results.to_dataset()["loss"].sel(subset=ALL)).any())
 
 
 def each(results: xr.DataTree, x: str | None) -> dict[str, str]:
-    """Along the loss; nothing where that is the axis of all figures."""
+    """A figure along the loss, unless that is the axis of all figures."""
     return {} if x == "loss" else {"loss": "loss"}
 
 
