@@ -18,7 +18,17 @@ from analyze.keywords import keywords
 from analyze.runs.options import Keywords, Options, RunKeywords, RunOptions
 from analyze.statistics.variables import VARIABLES
 from analyze.statistics.warnings import FLAGS, KINDS
+from scripts import architecture
 from tests.conftest import call
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([
+    *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md"),
+    *(ROOT / "sample_checkpoints").glob("*.md"),
+])  # fmt: skip
+TODAY = [page for page in PAGES if not {"CHANGELOG.md", "adr"} & set(page.parts)]
+NAMED_FILE = re.compile(r"`((?:analyze|tests|scripts|benchmarks|docs)/[\w./-]+)`")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> dict[str, click.Command]:
@@ -112,7 +122,7 @@ def test_an_unknown_keyword_is_refused(tiny):
         analyze.run(tiny.path, fold=3)
 
 
-PAGE = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [*VARIABLES, FLAGS, *(kind.name for kind in KINDS)])
@@ -128,3 +138,37 @@ def test_the_letters_of_the_warnings_are_those_of_the_page():
 @pytest.mark.parametrize("name", statistics.__all__)
 def test_a_statistical_function_explains_itself(name):
     assert len(getattr(statistics, name).__doc__.splitlines()) > 5
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings in addresses: in lower case, words joined by hyphens."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_exist(page):
+    for path, anchor in LINK.findall(prose(page)):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            assert anchor in anchors(target), f"{path}#{anchor}"
+
+
+@pytest.mark.parametrize("page", TODAY, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page):
+    for path in NAMED_FILE.findall(prose(page)):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_folders_and_the_picture_of_the_architecture_are_those_of_today():
+    """Otherwise run ``scripts/architecture``."""
+    graph = architecture.folders(architecture.imports(ROOT / "analyze"))
+    page = architecture.PAGE.read_text(encoding="utf-8")
+    assert architecture.written(page, graph) == page
+    assert architecture.arrows_drawn(graph) in architecture.PICTURE.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ checkpoint of many cells. ``side``: several of these side by side. ``memory``: p
 command, from start to written results. ``scaling``: time and memory as one of probes, parameters,
 checkpoints, folds and subsets grows.
 
-Prints tables, and writes ``benchmarks/DEVICE.json`` and the tables of ``docs/speed.md``.
+Prints tables, and writes ``benchmarks/DEVICE.json`` and ``benchmarks/tables.md``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from scripts.benchmarking.verification import verification
 from scripts.benchmarking.whole_run import whole_run
 from scripts.benchmarking.workloads import WORKLOADS, Workload
 
-DOCS, FOLDER = Path("docs/speed.md"), Path("benchmarks")
+DOCS, FOLDER = Path("benchmarks/tables.md"), Path("benchmarks")
 SAMPLE = "sample_checkpoints/half_noise"
 TABLES: dict[str, Callable[[Any], str]] = {
     "exactness": exactness_table,
