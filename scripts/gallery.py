@@ -13,7 +13,8 @@ import analyze
 from analyze.figures import network_over_training, runs_over_training
 from analyze.figures.coherence_over_training import set_coherence_ticks
 from analyze.figures.entry import FigureEntry
-from analyze.figures.panels import WIDTH, style
+from analyze.figures.panels import WIDTH
+from analyze.figures.style import style
 from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN
 
 ROOT = Path(__file__).parent.parent

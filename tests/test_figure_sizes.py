@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from analyze.figures.panels import style
+from analyze.figures.style import style
 from analyze.figures.table import run_figures
 from tests.synthetic import synthetic
 

@@ -25,7 +25,7 @@ from analyze.figures.bands import fold_count, half_width
 from analyze.figures.colours import DARK, ROLES, SURFACE, subset_colours, subset_markers
 from analyze.figures.lines import shown_subsets, spread
 from analyze.figures.names import figure_text, shortened
-from analyze.figures.panels import style
+from analyze.figures.style import style
 from analyze.figures.training import compact, training
 from analyze.statistics.jackknife import t_quantile
 from tests.trees import STEPS, make_tree, with_chance

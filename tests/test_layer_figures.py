@@ -24,8 +24,8 @@ from analyze.figures import (
 )
 from analyze.figures.colours import ROLES
 from analyze.figures.names import figure_text
-from analyze.figures.panels import style
 from analyze.figures.signed_cells import GREY, SMALLEST
+from analyze.figures.style import style
 from analyze.figures.subset_pairs import pairs
 from analyze.figures.table import run_figures
 from analyze.figures.training import training

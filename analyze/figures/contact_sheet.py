@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analyze.errors import InputError
 from analyze.figures.names import figure_text
-from analyze.figures.panels import style
+from analyze.figures.style import style
 from analyze.probes import ProbeSet
 
 COLUMNS = 10

@@ -22,7 +22,8 @@ from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import figure_text
-from analyze.figures.panels import LONGEST, grid, probe_count, style, table_height
+from analyze.figures.panels import LONGEST, grid, probe_count, table_height
+from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.statistics.ratios import RATE

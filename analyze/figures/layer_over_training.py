@@ -14,7 +14,7 @@ from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import draw_guide, shown_subsets
 from analyze.figures.multiples import multiples
 from analyze.figures.names import figure_text, legend_label
-from analyze.figures.panels import style
+from analyze.figures.style import style
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 

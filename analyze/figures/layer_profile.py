@@ -19,7 +19,8 @@ from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import EndLabel, draw_guide, end_label, shown_subsets, write_end_labels
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
-from analyze.figures.panels import grid, probe_count, style
+from analyze.figures.panels import grid, probe_count
+from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK

@@ -12,9 +12,10 @@ from analyze.errors import InputError, listed
 from analyze.figures.cells import label_checkpoints, label_layers
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import grid, style, table_height
+from analyze.figures.panels import grid, table_height
 from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
+from analyze.figures.style import style
 from analyze.statistics.ratios import RATE
 
 PAIRS = 6  # pairs with a figure at most, besides those that are asked for

@@ -1,26 +1,19 @@
-"""Figures of several panels: style, sizes, and panels below each other on one axis."""
+"""Figures of several panels: their sizes, and panels below each other on one axis."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
 
-import matplotlib.style
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE_SHEET = Path(__file__).with_name("analyze.mplstyle")
+from analyze.figures.style import style
+
 WIDTH = 7.0  # inches, the width of a journal's page
 TALLEST = 40.0  # inches
 LONGEST = 12  # characters of a panel's title
-
-
-def style() -> AbstractContextManager[None]:
-    """A context in which new figures and axes have the style of this package."""
-    return matplotlib.style.context(STYLE_SHEET)
 
 
 def stacked(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from analyze.figures import runs_over_training
 from analyze.figures.entry import FigureEntry
 from analyze.figures.multiples import multiples
-from analyze.figures.panels import style
+from analyze.figures.style import style
 from analyze.probes.subsets import ALL
 
 SUBSETS = 4  # subsets with a figure

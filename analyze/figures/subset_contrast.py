@@ -11,8 +11,9 @@ from analyze.errors import InputError
 from analyze.figures.cells import label_checkpoints, label_layers, names_and_types
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import grid, style, table_height
+from analyze.figures.panels import grid, table_height
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
+from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.statistics.ratios import RATE, contrast
 

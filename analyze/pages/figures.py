@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.entry import FigureEntry
-from analyze.figures.panels import style
+from analyze.figures.style import style
 from analyze.files.whole import write_whole
 
 LARGEST = 500_000  # characters; a larger figure is a file beside the page only
