@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from analyze.cli.options import PATH, Group, json_option
+from analyze.keywords import built
 
 
 class Numbers(click.ParamType):
@@ -68,32 +69,22 @@ def probes() -> None:
 @click.option("--mean", type=Numbers(), help="Per channel, taken off after division by 255.")
 @click.option("--std", type=Numbers(), help="Per channel.")
 @click.option(
-    "--transform", metavar="FILE.py:FUNCTION", help="Your evaluation transform instead of these."
+    "--transform", "function", metavar="FILE.py:FUNCTION",
+    help="Your evaluation transform instead of these.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the probe file that is there.")
-def build(
-    output: Path,
-    overwrite: bool,
-    resize: int | None,
-    crop: int | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    transform: str | None,
-    **recipe: Any,
-) -> None:
+def build(output: Path, overwrite: bool, **recipe: Any) -> None:
     """Freeze a probe set from your own data, with evaluation transforms.
 
     Example: analyze probes build probes.safetensors --data 'torchvision:CIFAR10?root=data'
     --noise noisy_labels:labels.npy --per-subset 1000 --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26
     """
     from analyze.probes.freezing.recipe import Recipe, freeze
-    from analyze.probes.freezing.transforms import Transforms
 
-    transforms = Transforms(resize, crop, mean, std, transform)
-    built = freeze(Recipe(**recipe, transforms=transforms), output, overwrite=overwrite)
-    for fact in built.facts:
+    frozen = freeze(built(Recipe, recipe), output, overwrite=overwrite)
+    for fact in frozen.facts:
         click.echo(fact)
-    _print(built.probes)
+    _print(frozen.probes)
     click.echo(f"Wrote {output}")
 
 

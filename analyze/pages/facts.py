@@ -28,7 +28,7 @@ def model_name(origin: dict[str, Any]) -> str:
 
 def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
     """Facts about the measurement, as pairs of a label and a text."""
-    probes, run = _part(origin, "probes"), _part(origin, "run")
+    probes, run, versions = (_part(origin, key) for key in ("probes", "run", "versions"))
     device = [origin.get("device"), origin.get("device_name")]
     pairs = [
         ("Run", run.get("path")),
@@ -44,7 +44,7 @@ def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("Folds", origin.get("folds")),
         ("Command", origin.get("command")),
         ("Created", origin.get("created")),
-        ("Versions", _versions(_part(origin, "versions"))),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
     return _known(pairs)
 
@@ -116,7 +116,3 @@ def _worst(errors: dict[str, Any]) -> str | None:
         return None
     name = max(known, key=known.__getitem__)
     return f"{known[name]:.1e} ({name}), of {len(known)} parameters"
-
-
-def _versions(versions: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in versions.items())
