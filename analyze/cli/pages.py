@@ -60,7 +60,6 @@ def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
 def compare(
     results: tuple[Path, ...],
     output: Path,
-    by: str,
     groups: tuple[str, ...],
     ratios: tuple[str, ...],
     **options: Any,
@@ -79,7 +78,7 @@ def compare(
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
-    tree = compare_runs(paths, by=by, groups=members, **options)
+    tree = compare_runs(paths, groups=members, **options)
     written = write_comparison(tree, output, ratios)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])

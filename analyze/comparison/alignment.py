@@ -7,15 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from analyze.comparison import matching
-from analyze.comparison.loss_levels import (
-    NOT_REACHED,
-    alpha_at,
-    coherence_of,
-    common_levels,
-    first_crossings,
-    training_loss,
-)
+from analyze.comparison import loss_levels, matching
 from analyze.comparison.runs import Run, joined
 from analyze.errors import InputError
 from analyze.results.provenance import ALIGNMENTS
@@ -87,12 +79,12 @@ class Aligned:
 class AlignedByLoss(Aligned):
     """Runs at common levels of the training loss; values between checkpoints are interpolated."""
 
-    absent = NOT_REACHED
+    absent = loss_levels.NOT_REACHED
 
     def _every(self) -> np.ndarray:
-        losses = [training_loss(run.tree) for run in self.runs]
-        levels = common_levels(losses, [run.name for run in self.runs])
-        self.crossings = [first_crossings(loss, levels) for loss in losses]
+        losses = [loss_levels.training_loss(run.tree) for run in self.runs]
+        levels = loss_levels.common_levels(losses, [run.name for run in self.runs])
+        self.crossings = [loss_levels.first_crossings(loss, levels) for loss in losses]
         return levels
 
     def placed(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
@@ -106,18 +98,19 @@ class AlignedByLoss(Aligned):
             logarithm = np.log(dataset["loss"])
         root = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
         reached = np.isfinite(self.crossings[run].weight)
-        status = np.where(reached, OK, NOT_REACHED).astype(object)
+        status = np.where(reached, OK, loss_levels.NOT_REACHED).astype(object)
         return root.assign(loss=np.exp(root["loss"]), status=("checkpoint", status))
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
         """Measures from the interpolated alpha, as errors cannot be interpolated."""
-        values = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
+        counts = self.runs[run].count.reindex(subset=alpha["subset"])
+        values = loss_levels.coherence_of(alpha, counts)
         kept = [name for name in dataset if "checkpoint" not in dataset[name].dims]
         return values.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
 
     def alpha(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
         """Alpha at the levels, with replicates and their error."""
-        at = alpha_at(dataset, self.crossings[run])
+        at = loss_levels.alpha_at(dataset, self.crossings[run])
         return at.assign_coords(checkpoint=self.labels(self.every))
 
 

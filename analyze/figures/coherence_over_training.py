@@ -12,14 +12,6 @@ from analyze.figures import lines
 from analyze.figures.bands import MANY, draw_chance, draw_interval, half_width
 from analyze.figures.colours import MUTED, SURFACE, subset_colours, subset_markers
 from analyze.figures.entry import FigureEntry
-from analyze.figures.lines import (
-    EndLabel,
-    draw_guide,
-    draw_lines,
-    end_label,
-    shown_subsets,
-    write_end_labels,
-)
 from analyze.figures.panels import stacked
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
@@ -44,17 +36,17 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """
     values = results["network"].to_dataset()["m_coherence"]
     set_coherence_axis(ax, values.values)
-    labels = draw_lines(results, ax, values, x=x)
+    labels = lines.draw_lines(results, ax, values, x=x)
     along, colours = training(results, x), subset_colours(values["subset"].values)
     labels += _draw_null_band(results, ax, along)
-    shown = shown_subsets(results)
+    shown = lines.shown_subsets(results)
     for name in shown:
         y, width = values.sel(subset=name).values, half_width(results, name)
         if len(shown) <= MANY or name == ALL:
             draw_interval(ax, along, y - width, y + width, colours[name], outlined=name == ALL)
     _mark_chance(results, ax, along.values)
     labels += _draw_guides(results, ax)
-    write_end_labels(ax, labels)
+    lines.write_end_labels(ax, labels)
     return ax
 
 
@@ -77,14 +69,14 @@ def set_coherence_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[EndLabel]:
+def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[lines.EndLabel]:
     """The band of chance of all training probes; results of older versions have none."""
     network = results["network"].to_dataset()
     if "null_upper" not in network:
         return []
     band = network.sel(subset=ALL)
     draw_chance(ax, along, band["null_lower"].values, band["null_upper"].values)
-    return end_label("chance (95 %)", band["null_upper"].values, MUTED)
+    return lines.end_label("chance (95 %)", band["null_upper"].values, MUTED)
 
 
 def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
@@ -94,7 +86,7 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         return
     names = network["subset"].values
     colours, markers = subset_colours(names), subset_markers(names)
-    for name in shown_subsets(results):
+    for name in lines.shown_subsets(results):
         inside = flagged(network, "inside_null_band").sel(subset=name).values
         ax.plot(
             x[inside], network["m_coherence"].sel(subset=name).values[inside], markers[name],
@@ -103,15 +95,15 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         )  # fmt: skip
 
 
-def _draw_guides(results: xr.DataTree, ax: Axes) -> list[EndLabel]:
+def _draw_guides(results: xr.DataTree, ax: Axes) -> list[lines.EndLabel]:
     """Lines at 1 and, where in view, at the number of probes of the subsets."""
     counts = results.to_dataset()["probe_count"].values
     low, high = ax.get_ylim()
     guides = {1.0: "1: orthogonal"}
     guides |= {float(m): f"m = {m:,}: identical" for m in counts if max(low, 1) < m < high}
     for y in guides:
-        draw_guide(ax, y)
-    return [EndLabel(text, y, MUTED) for y, text in guides.items()]
+        lines.draw_guide(ax, y)
+    return [lines.EndLabel(text, y, MUTED) for y, text in guides.items()]
 
 
 def figure(results: xr.DataTree, x: str | None) -> Figure:

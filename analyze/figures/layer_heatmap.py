@@ -11,13 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from analyze.figures.cells import (
-    add_colourbar,
-    label_checkpoints,
-    label_layers,
-    names_and_types,
-    set_cells,
-)
+from analyze.figures import cells
 from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import shown_subsets
@@ -57,14 +51,14 @@ def draw(
         np.ma.masked_invalid(np.maximum(table, low)),
         cmap=COLOURS, norm=LogNorm(low, high), rasterized=True, antialiased=False, zorder=1,
     )  # fmt: skip
-    set_cells(ax, table)
+    cells.set_cells(ax, table)
     _mark_chance(results, ax, subset)
-    label_checkpoints(ax, training(results, x))
-    label_layers(ax, *names_and_types(results), names=names)
+    cells.label_checkpoints(ax, training(results, x))
+    cells.label_layers(ax, *cells.names_and_types(results), names=names)
     if colourbar:
         lower = bool(np.nanmin(table, initial=np.inf) < low)
         ticks = LogLocator(10, subs=(1, 3))
-        add_colourbar(mesh, ax, "m-coherence (examples)", ticks, _plain_number, lower=lower)
+        cells.add_colourbar(mesh, ax, "m-coherence (examples)", ticks, _plain_number, lower=lower)
     return ax
 
 
