@@ -33,7 +33,7 @@ from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
-from analyze.gradients.step import algorithms
+from analyze.gradients.step import collector
 from tests import oracle
 from tests.agreement import SETTINGS, TIGHT, expected_of, with_probes
 from tests.cases import CASES, Case
@@ -309,7 +309,7 @@ class Both(nn.Module):
 def test_no_call_gets_an_algorithm_that_only_another_one_has(fastest, monkeypatch):
     """What is timed for one call is used for calls of the same kind alone."""
     monkeypatch.setattr(
-        algorithms, "fastest", lambda ways: fastest if fastest in ways else min(ways)
+        collector, "fastest", lambda ways: fastest if fastest in ways else min(ways)
     )
     probes = analyze.ProbeSet(torch.randn(6, 4, 3, 3), torch.arange(6))
     tree = analyze.measure(Both(), probes, folds=1, device="cpu")

@@ -19,7 +19,7 @@ from analyze.comparison.runs import Run
 from analyze.comparison.settings import grouped
 from analyze.figures import pair_ratio, runs_over_training
 from analyze.pages.text import cell
-from analyze.probes.identity import inputs_hash
+from analyze.probes.facts import inputs_hash
 from analyze.statistics.arrays import alpha_unbiased
 from analyze.statistics.ratios import RATE, log_ratio
 from tests.comparisons import make_comparison

@@ -18,9 +18,9 @@ from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.step import forward
-from analyze.gradients.step.forward import losses_at
-from analyze.gradients.sums.gram_matrix import gram_matrix
+from analyze.gradients.step import output
+from analyze.gradients.step.output import losses_at
+from analyze.gradients.sums.cell_sums import gram_matrix
 from analyze.gradients.threads import probe_batches
 from analyze.models.building import build_model
 from analyze.runs.provenance import circumstances
@@ -200,14 +200,14 @@ def test_losses_are_computed_in_smaller_parts(monkeypatch):
     replica = Replica(model(), torch.device("cpu"), torch.float32)
     loader, loss = ProbeLoader(small_probes(60)), build_loss("cross_entropy")
     expected = losses_at(replica, loader, np.arange(60), loss, 60)
-    losses_of = forward.losses_of
+    losses_of = output.losses_of
 
     def limited(replica, examples, loss):
         if len(examples.targets) > 10:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return losses_of(replica, examples, loss)
 
-    monkeypatch.setattr(forward, "losses_of", limited)
+    monkeypatch.setattr(output, "losses_of", limited)
     found = losses_at(replica, loader, np.arange(60), loss, 60)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 

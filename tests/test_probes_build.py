@@ -17,8 +17,7 @@ from analyze.probes.facts import duplicates
 from analyze.probes.file import read_probes
 from analyze.probes.freezing.data import examples_of
 from analyze.probes.freezing.noise import labels_of
-from analyze.probes.freezing.recipe import Recipe, build_probes
-from analyze.probes.freezing.selection import choose
+from analyze.probes.freezing.recipe import Recipe, build_probes, choose
 from analyze.probes.freezing.transforms import Transforms
 from tests.conftest import COUNT, assert_input_error, call, small_probes
 from tests.data_sources import SCALED, build, fashion_mnist, folder_of_images, saved, subset_of
@@ -161,14 +160,14 @@ def test_as_many_of_each_subset_from_a_seed(data):
 
 
 def test_a_choice_in_one_subset_does_not_hang_on_the_others():
-    alone = choose(["a"] * 20, None, 5, seed=0, balance=False)
-    beside = choose(["a"] * 20 + ["b"] * 30, None, 5, seed=0, balance=False)
+    alone = choose(Recipe("", per_subset=5), ["a"] * 20, None)
+    beside = choose(Recipe("", per_subset=5), ["a"] * 20 + ["b"] * 30, None)
     assert set(alone) == {row for row in beside if row < 20}
 
 
 def test_balance():
     classes = np.array([0] * 30 + [1] * 8 + [2] * 2)
-    rows = choose(["a"] * 40, classes, 15, seed=0, balance=True)
+    rows = choose(Recipe("", per_subset=15, balance=True), ["a"] * 40, classes)
     assert [int((classes[rows] == c).sum()) for c in range(3)] == [7, 6, 2]
     assert len(rows) == 15
 

@@ -14,7 +14,7 @@ import analyze
 from analyze import statistics
 from analyze.errors import InputError
 from analyze.gradients import planner
-from analyze.gradients.step import algorithms
+from analyze.gradients.step import collector
 from analyze.probes import Cells, write_probes
 from analyze.probes.subsets import Column
 from analyze.statistics.regrouping import layer_groups
@@ -60,7 +60,7 @@ def kind_run(tmp_path_factory) -> TinyRun:
 def nothing_timed() -> Iterator[None]:
     """Every run takes the same algorithms and batch size, and so gives the same bits."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (algorithms, planner):
+        for module in (collector, planner):
             patch.setattr(module, "fastest", lambda ways, **others: min(ways))
         yield
 

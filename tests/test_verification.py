@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import analyze
-from analyze.gradients.checks.choice import extremes, telling
+from analyze.gradients.bench import extremes, telling
 from analyze.gradients.checks.verification import agreement
 from analyze.gradients.data.batches import batches
 from analyze.gradients.step.collector import Collector

@@ -23,9 +23,10 @@ from analyze.pages.text import Value
 from analyze.pages.writing import write_page
 from analyze.probes.subsets import ALL
 from analyze.results.file import write_results
-from analyze.results.provenance import along, provenance
+from analyze.results.provenance import along
 from analyze.results.tree import OK
 from analyze.statistics.ratios import RATE
+from analyze.statistics.regrouping import provenance
 
 HERE = Path(__file__).parent
 COMMAND = "compare"

@@ -10,8 +10,9 @@ import xarray as xr
 
 from analyze.comparison.probe_identity import DIFFERENT, IDS
 from analyze.errors import listed
-from analyze.results.provenance import along, provenance
+from analyze.results.provenance import along
 from analyze.statistics.ratios import RATE
+from analyze.statistics.regrouping import provenance
 from analyze.text import with_error
 
 SETTINGS = "Settings that differ"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures import run_lines
 from analyze.figures.entry import FigureEntry
-from analyze.results.provenance import provenance
+from analyze.statistics.regrouping import provenance
 
 FAINT = 0.35  # opacity of the runs of a group
 

@@ -18,36 +18,26 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.model.settling import Settled
 from analyze.gradients.numbers.kinds import notes_on, precision_of
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How replicas of its models are made.
-
-    Args:
-        device: Where they are measured.
-        dtype: In which precision, at least.
-        selected: Names of the parameters to measure.
-        settled: What their passes need; None until that was found out.
-        inside: The coarsest precision inside of a replica.
-        exact: Precision of the reference: float64 where the models run in it, both ways.
-        inside_exact: The coarsest inside of the reference.
-    """
+    """How the replicas of an architecture's models are made."""
 
     device: torch.device
-    dtype: torch.dtype
-    selected: frozenset[str]
-    settled: Settled | None = None
-    inside: torch.dtype = torch.float32
-    exact: torch.dtype = torch.float64
-    inside_exact: torch.dtype = torch.float64
+    dtype: torch.dtype  # the least precision of what is measured
+    selected: frozenset[str]  # names of the parameters to measure
+    settled: Settled | None = None  # what a pass needs; None until the first model was tried
+    inside: torch.dtype = torch.float32  # the coarsest precision inside a replica
+    exact: torch.dtype = torch.float64  # of the reference: float64 where the models run in it
+    inside_exact: torch.dtype = torch.float64  # the coarsest precision inside the reference
 
     @classmethod
     def of(cls, model: nn.Module, settings: Settings) -> tuple[Architecture, list[str]]:
-        """That of a model, and notes on its numbers.
+        """The architecture of a model, and notes on its numbers.
 
         Raises:
             InputError: no parameter is selected, or the device has no such numbers.
@@ -59,21 +49,16 @@ class Architecture:
         return cls(device, dtype, selected), notes
 
     def replica(self, model: nn.Module, inputs: Inputs) -> tuple[Replica, Architecture]:
-        """A replica of a model, which is taken over, and the architecture with what it needs.
+        """A settled replica of a model, which is taken over, and the architecture with its needs.
 
-        Args:
-            model: Of the architecture.
-            inputs: One or two probes.
-
-        Raises:
-            InputError: see ``Replica``.
+        ``inputs`` are one or two probes.
         """
         replica = Replica(model, self.device, self.dtype, self.selected)
         settled = replica.settle(inputs, self.settled)
         return replica, replace(self, settled=settled)
 
     def with_precisions(self, replica: Replica, pair: Inputs) -> tuple[Architecture, Replica]:
-        """With the precisions that its models compute in, and a first reference.
+        """The architecture with the precisions that its models compute in, and a first reference.
 
         Raises:
             InputError: the model computes with weights that are not its own.
@@ -84,7 +69,7 @@ class Architecture:
         return known, reference
 
     def truth(self, replica: Replica, loss: Loss, copies: int = 1) -> Autograd:
-        """Plain autograd of the reference: of a copy of the replica in the exact precision."""
+        """Plain autograd of the reference, a copy of the replica in the exact precision."""
         return Autograd(replica.as_dtype(self.exact), loss, self.inside_exact, copies)
 
 
@@ -98,7 +83,7 @@ def _in_float64(replica: Replica, inputs: Inputs) -> Replica | None:
             seeded(output, torch.ones_like(output)).backward()
     except InputError:
         raise
-    except Exception:  # whatever is missing
+    except Exception:  # torch raises many kinds
         return None
     for parameter in exact.parameters.values():
         parameter.grad = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import chain, zip_longest
+
 import numpy as np
 
-from analyze.gradients.checks.choice import extremes, telling
 from analyze.gradients.data.loader import Examples, ProbeLoader
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.losses import Loss
@@ -13,15 +15,12 @@ from analyze.gradients.step.batch_norm import BatchNormStatistics
 from analyze.gradients.threads.probe_batches import ProbeBatches
 from analyze.probes import Cells, ProbeSet
 
+LOOKED_AT = 1024  # probes among which extremes are looked for
+LOOKED_AT_BYTES = 64 << 20
+
 
 class Bench:
-    """The probes as a model takes them, one example's loss, and the settings.
-
-    Args:
-        probes: The probe set.
-        loss: Of one example.
-        settings: Device, precision, batch norm, batch size, folds.
-    """
+    """The probes as a model takes them, one example's loss, and the settings."""
 
     def __init__(self, probes: ProbeSet, loss: Loss, settings: Settings) -> None:
         self.probes = probes
@@ -33,13 +32,42 @@ class Bench:
         self._standing_out = extremes(probes.inputs)
 
     def rows(self, count: int) -> np.ndarray:
-        """Rows of a few probes, spread over the file and so over the subsets, and some extremes."""
+        """Rows of a few probes, spread over the file and so over the subsets, and some extremes.
+
+        What a model does with a short sequence, an unpadded one or an outlier shows only there.
+        """
         return telling(self._standing_out, len(self.probes), count)
 
     def some(self, count: int) -> Examples:
-        """The examples at these rows."""
+        """The examples at the rows that ``rows`` gives."""
         return self.loader.take(self.rows(count))
 
     def batches(self, memory: Memory, smallest: int = 1) -> ProbeBatches:
         """All probes in batches, as large as memory holds and no smaller than ``smallest``."""
         return ProbeBatches(self.cells, self.loader, self.loss, memory, smallest)
+
+
+def telling(standing_out: Sequence[int], total: int, count: int) -> np.ndarray:
+    """Rows of ``count`` of ``total`` probes, or of all of fewer: extremes and others in turn."""
+    others = np.linspace(0, total - 1, count).astype(np.int64).tolist()
+    pairs = zip_longest(standing_out, others)
+    mixed = dict.fromkeys(row for row in chain(*pairs) if row is not None)
+    left = dict.fromkeys(range(min(total, 3 * count)))
+    return np.array([*{**mixed, **left}][: min(count, total)], dtype=np.int64)
+
+
+def extremes(inputs: Mapping[str, np.ndarray]) -> list[int]:
+    """Rows of the probes with the least and largest mean and the largest entry, of each input.
+
+    Cost: a look at the inputs ``[N, ...]`` of at most 1,024 probes.
+    """
+    total = len(next(iter(inputs.values())))
+    size = sum(values[:1].nbytes for values in inputs.values())
+    among = min(total, LOOKED_AT, max(2, LOOKED_AT_BYTES // max(1, size)))
+    rows = np.linspace(0, total - 1, among).astype(np.int64)
+    flat = [np.abs(values[rows]).reshape(among, -1) for values in inputs.values() if values.size]
+    means = [np.nan_to_num(values.mean(1, dtype=np.float64)) for values in flat]
+    peaks = [np.nan_to_num(values.max(1).astype(np.float64)) for values in flat]
+    least = [values.argmin() for values in means]
+    largest = [values.argmax() for values in (*peaks, *means)]
+    return [int(rows[k]) for k in (*least, *largest)]

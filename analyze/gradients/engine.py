@@ -35,23 +35,17 @@ REPLICAS = 8  # times the model is held, for the most part in float64 while it i
 
 
 def _unheard(examples: int) -> None:
-    """Progress that nobody asked for."""
+    """A progress callback that does nothing."""
 
 
 class Engine:
-    """Measures models on one probe set.
-
-    Args:
-        probes: The probe set.
-        loss: Of one example.
-        settings: Device, precision, batch norm, batch size, folds.
-    """
+    """Measures models on one probe set, by one loss of each example and one setting."""
 
     def __init__(self, probes: ProbeSet, loss: Loss, settings: Settings) -> None:
         self.probes = probes
         self.loss = loss
         self.settings = settings
-        self.threads = 1  # that may share the batches of a model
+        self.threads = 1  # how many may share the batches of a model
         self._device = resolve_device(settings.device, DTYPES[settings.precision])
         self._bench = Bench(probes, loss, settings)
         self._planner = Planner(self._bench)
@@ -59,28 +53,28 @@ class Engine:
 
     @property
     def cells(self) -> Cells:
-        """By which gradients are summed."""
+        """The cells that gradients are summed by."""
         return self._bench.cells
 
     @property
     def current(self) -> EngineState:
-        """What is known by now; ``prepare`` comes first."""
+        """The state that ``prepare`` made, with all that was learned since."""
         assert self._state is not None, "prepare comes first"
         return self._state
 
     @property
     def device(self) -> torch.device:
-        """Where models are measured."""
+        """The device that models are measured on."""
         return self._device if self._state is None else self._state.architecture.device
 
     @property
     def plan(self) -> Plan:
-        """How each parameter is measured."""
+        """The method of each parameter."""
         return self.current.plan
 
     @property
     def proof(self) -> Proof:
-        """What was compared with plain autograd."""
+        """What was compared with plain autograd so far."""
         return self.current.proof
 
     @property
@@ -90,17 +84,14 @@ class Engine:
 
     @property
     def batch_size(self) -> int:
-        """Examples at a time, as they are now."""
+        """The number of examples in a batch as it is now."""
         return self.current.memory.batch_size
 
     def divide(self, model: nn.Module, checkpoints: int = 1, before: int | None = None) -> Division:
         """How the processor is divided for some checkpoints; the engine takes its part of it.
 
-        Args:
-            model: Of the architecture; how large it is decides how many processes there is room
-                for.
-            checkpoints: How many.
-            before: Threads of each process when the run began, if it did.
+        The size of ``model`` decides how many processes there is room for. ``before`` is the number
+        of threads that each process had when a resumed run began.
         """
         values = sum(parameter.numel() for parameter in model.parameters())
         size = DTYPES[self.settings.precision].itemsize
@@ -144,17 +135,17 @@ class Engine:
     def measure(self, model: nn.Module, progress: Callable[[int], None] = _unheard) -> Measurement:
         """The sufficient statistics of one model, which is taken over.
 
-        What is found out at this model holds for those after it. Its notes, which need the model's
-        name, are the measurement's: ``adopt`` takes them.
+        What is learned from this model holds for those after it. Its notes name the model and so
+        belong to the measurement, from which ``adopt`` takes them.
 
         Args:
-            model: Of the architecture that was prepared.
-            progress: Told how many examples each batch had.
+            model: A model of the architecture that was prepared.
+            progress: Called with the number of examples of each batch.
 
         Raises:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples; the
                 engine is as before.
-            InputError: a parameter's numbers are found otherwise by every method.
+            InputError: no method measures a parameter as plain autograd does.
 
         Cost: one forward and backward pass over the probes and what the rules add, one forward
         pass for the batch norm statistics; a few hundred probes more to see whether those lag;
@@ -173,7 +164,7 @@ class Engine:
             return self._measurer().timing(self.current, model)
 
     def accumulate(self, replica: Replica) -> Measurement:
-        """What ``measure`` gives without verification, of a replica as it is.
+        """What ``measure`` gives of a replica as it is, without verification.
 
         Raises:
             CheckpointError: a loss or gradient is not finite.

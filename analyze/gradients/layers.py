@@ -36,12 +36,7 @@ def parameter_rows(model: nn.Module, plan: Plan) -> list[ParameterRow]:
 def selected_parameters(
     model: nn.Module, layers: Sequence[str], parameters: Sequence[str]
 ) -> frozenset[str]:
-    """Names of the parameters that match one of the globs of each kind.
-
-    Args:
-        model: The model.
-        layers: Globs on layers; empty for all.
-        parameters: Globs on names of parameters; empty for all.
+    """Names of the parameters that match a glob of each kind; no globs match everything.
 
     Raises:
         InputError: a glob matches nothing.

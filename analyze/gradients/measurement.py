@@ -43,7 +43,7 @@ class Settings:
         """Refuse settings that mean nothing.
 
         Raises:
-            InputError: saying which.
+            InputError: naming the setting.
         """
         check_choice("precision", self.precision, ("float32", "float64"))
         check_choice("batch_norm", self.batch_norm, ("recomputed", "saved"))
@@ -56,37 +56,24 @@ class Settings:
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """One parameter of the results.
+    """One parameter of the results."""
 
-    Args:
-        name: The first name that ``named_parameters()`` gives it.
-        layer: Path of the module that owns it; its own name for a parameter of the root module;
-            what belongs to ``X.parametrizations`` belongs to ``X``.
-        layer_type: Class name of that module.
-        size: Number of values.
-        aliases: Its other names, where weights are tied.
-        method: How its per-example gradients were measured.
-    """
-
-    name: str
+    name: str  # the first that ``named_parameters()`` gives it
+    # The path of the module that owns it, of X for what belongs to X.parametrizations. A parameter
+    # of the root module is a layer of its own.
     layer: str
-    layer_type: str
-    size: int
-    aliases: tuple[str, ...]
-    method: str
+    layer_type: str  # class name of the layer's module
+    size: int  # number of values
+    aliases: tuple[str, ...]  # other names, where weights are tied
+    method: str  # how its per-example gradients were measured
 
 
 @dataclass(frozen=True)
 class Verified:
-    """How many probes were found again with the same numbers, while they were measured.
+    """How many probes gave the same numbers again while they were measured."""
 
-    Args:
-        alone: By plain autograd, each alone.
-        elsewhere: In batches of other probes.
-    """
-
-    alone: int = 0
-    elsewhere: int = 0
+    alone: int = 0  # by plain autograd of each alone
+    elsewhere: int = 0  # in batches of other probes
 
 
 @dataclass(frozen=True)
@@ -104,10 +91,10 @@ class Measurement:
         loss_saved: ``[N]``, with the batch norm statistics of the checkpoint, of some probes of
             each subset; NaN for the others. None without such statistics.
         loss_recomputed: ``[N]``, with recomputed ones, of the same probes.
-        rounding: Parameters whose gradients are nothing but rounding here; None where an older
-            version did not tell.
-        verified: How many probes were found again.
-        notes: What the user should know of how it was measured.
+        rounding: Parameters whose gradients are nothing but rounding; None where an older version
+            did not tell.
+        verified: How many probes gave the same numbers again.
+        notes: What the user should know of how the model was measured.
     """
 
     parameters: tuple[str, ...]

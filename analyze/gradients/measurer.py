@@ -1,4 +1,4 @@
-"""Measures one model by a state, and finds its numbers again otherwise."""
+"""Measures one model by a state, and verifies its numbers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,13 @@ from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.state import EngineState
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.sums.cell_sums import CellSums
-from analyze.gradients.sums.gram_matrix import seconds_of_gram
+from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 
-Progress = Callable[[int], None]  # told how many examples each batch had
+OnBatch = Callable[[int], None]  # called with the number of examples of each batch
 SHOWN = 4  # probes at a time on which parameters are proven that were zero before
 LOST = (
-    "gradients of {names} are smaller than what {own} rounds, and count as zero: --precision "
+    "gradients of {names} are smaller than what {precision} rounds, and count as zero: --precision "
     "float64 measures them"
 )
 WRONG = (
@@ -48,41 +47,29 @@ WRONG = (
 
 @dataclass(frozen=True)
 class Observed:
-    """A measurement that is still to be verified.
-
-    Args:
-        measurement: The numbers.
-        seen: What was seen of single probes.
-        seconds: That it took.
-    """
+    """A measurement that is still to be verified."""
 
     measurement: Measurement
-    seen: Observation
-    seconds: float
+    seen: Observation  # what single probes showed
+    seconds: float  # how long it took
 
 
 @dataclass(frozen=True)
 class Measurer:
-    """Measures models.
-
-    Args:
-        bench: Probes, loss and settings.
-        planner: Makes another state where one does not work.
-        threads: That may share the batches of a model.
-    """
+    """Measures models; ``planner`` makes another state where one does not work."""
 
     bench: Bench
     planner: Planner
-    threads: int = 1
+    threads: int = 1  # how many may share the batches of a model
 
     def measure(
-        self, state: EngineState, model: nn.Module, progress: Progress
+        self, state: EngineState, model: nn.Module, progress: OnBatch
     ) -> tuple[Measurement, EngineState]:
-        """The sufficient statistics of a model, and the state by which they were found.
+        """The sufficient statistics of a model, and the state by which they were measured.
 
         Raises:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples.
-            InputError: a parameter's numbers are found otherwise by every method.
+            InputError: no method measures a parameter as plain autograd does.
         """
         statistics = self.bench.statistics
         replica, state = self.planner.replica(state, model)
@@ -109,10 +96,8 @@ class Measurer:
         whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
         return Timing(whole, gram, a_batch.methods)
 
-    def observed(self, replica: Replica, progress: Progress, state: EngineState) -> Observed:
-        """Every cell's gradient sum and squared norms, then the Gram matrix of the sums.
-
-        Without a proof, and with the statistics of batch norm that the replica has.
+    def observed(self, replica: Replica, progress: OnBatch, state: EngineState) -> Observed:
+        """Every cell's gradient sum and squared norms, and the Gram matrix of the sums, unverified.
 
         Raises:
             CheckpointError: a loss or gradient is not finite.
@@ -131,9 +116,9 @@ class Measurer:
         return Observed(measurement, adding.seen, time.perf_counter() - began)
 
     def _added_up(
-        self, state: EngineState, replica: Replica, names: list[str], progress: Progress
+        self, state: EngineState, replica: Replica, names: list[str], progress: OnBatch
     ) -> Accumulation:
-        """All batches."""
+        """The sums over all batches."""
         bench, device = self.bench, state.architecture.device
         shapes = {name: replica.parameters[name].shape for name in names}
         place = torch.device("cpu") if state.memory.host_sums else device_with_float64(device)
@@ -148,11 +133,11 @@ class Measurer:
         return adding
 
     def _verified(
-        self, state: EngineState, replica: Replica, progress: Progress
+        self, state: EngineState, replica: Replica, progress: OnBatch
     ) -> tuple[Measurement, EngineState]:
-        """A measurement whose numbers are found again otherwise; by the next method where not.
+        """A measurement that passed verification, by the next method where one did not.
 
-        After any fallback the plan is proven again: the numbers must be by a plan that is.
+        After any fallback the plan is proven again: the numbers must be by a plan that is proven.
         """
         observe = partial(self.observed, replica, progress)
         while True:
@@ -171,7 +156,7 @@ class Measurer:
     def _checked(
         self, replica: Replica, observed: Observed, state: EngineState
     ) -> tuple[Measurement | None, EngineState]:
-        """The measurement with what verifies it; None where a method was found to be wrong.
+        """The measurement with its verification; None where a method proved wrong.
 
         Raises:
             CheckpointError: the model mixes examples.
@@ -193,7 +178,7 @@ class Measurer:
         state = replace(state, proof=state.proof.adding({}, judged.rounding))
         if judged.lost:
             names = listed(sorted(judged.lost))
-            state = state.noting(LOST.format(names=names, own=bench.settings.precision))
+            state = state.noting(LOST.format(names=names, precision=bench.settings.precision))
         rounding = tuple(sorted(judged.rounding))
         verified = verification.verified
         return replace(observed.measurement, rounding=rounding, verified=verified), state
@@ -219,7 +204,7 @@ class Measurer:
     def _as_one_batch(
         self, state: EngineState, replica: Replica, seen: Observation, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Losses ``[K]`` and squared norms ``[P, K]`` of some probes."""
+        """Losses ``[K]`` and squared norms ``[P, K]`` of K probes measured as one batch."""
         batches = self.bench.batches(state.memory, state.plan.copies)
         batch = Batch((CellRows(0, rows),))
         result = batches.measured(replica, state.plan, batch)
@@ -230,9 +215,9 @@ class Measurer:
     def _after(
         self, state: EngineState, replica: Replica, verification: Verification
     ) -> EngineState:
-        """Another way for what was wrong, and for all that is measured likewise; proven.
+        """The state with another method for what was wrong and all measured likewise, proven.
 
-        Rows that were taken for other examples' are traced first; then the next method is left.
+        Where rows were not traced, they are traced first; then the next method is left.
 
         Raises:
             InputError: no method is left.
@@ -253,6 +238,6 @@ class Measurer:
 
 
 def _draws(replica: Replica) -> np.random.Generator:
-    """Other draws at every checkpoint, by a value of each weight; the same if a run is repeated."""
+    """A generator seeded by a value of each weight: other draws at every checkpoint, repeatable."""
     first = [as_real(p.detach()).reshape(-1)[:1].float() for p in replica.parameters.values()]
     return np.random.default_rng(zlib.crc32(torch.cat(first).cpu().numpy().tobytes()))

@@ -1,4 +1,4 @@
-"""The engine's plan: which method measures each parameter, and where its examples lie."""
+"""The engine's plan: the method of each parameter, and where the examples lie in each call."""
 
 from __future__ import annotations
 
@@ -15,24 +15,16 @@ TRACED = "rows traced"
 
 @dataclass(frozen=True)
 class Method:
-    """How a parameter's gradients are measured.
+    """How a parameter's gradients are measured."""
 
-    Args:
-        rules: Names of the rules of its calls; none where the model runs again for it, or where it
-            is never used.
-        derived: Whether a call takes a tensor that is computed from the parameter.
-        traced: Whether the example that a row of a call belongs to is found in each batch.
-        without_rules: What it is called where it has none.
-    """
-
-    rules: tuple[str, ...] = ()
-    derived: bool = False
-    traced: bool = False
-    without_rules: str = ""
+    rules: tuple[str, ...] = ()  # of its calls; none for a fallback, or where it is never used
+    derived: bool = False  # a call takes a tensor that is computed from the parameter
+    traced: bool = False  # the example of each row of a call is found in each batch
+    without_rules: str = ""  # the name of a method without rules
 
     @classmethod
     def parse(cls, text: str) -> Method:
-        """The method that ``str`` gives: ``conv2d``, ``embedding + linear, derived``."""
+        """The method of a text such as ``conv2d`` or ``embedding + linear, derived``."""
         for method in (*FALLBACKS, NEVER_USED):
             if text == str(method):
                 return method
@@ -46,11 +38,11 @@ class Method:
 
     @property
     def next(self) -> Method:
-        """Rules are followed by ``vmap(grad)``, as is what seemed unused; that by one at a time."""
+        """The method to try after this one: rules, then ``vmap(grad)``, then one at a time."""
         return ONE_AT_A_TIME if self in FALLBACKS else VMAP
 
     def uses(self, name: str) -> bool:
-        """Whether this is the fallback of that name, or has a rule of it."""
+        """Whether this is the fallback of that name, or has a rule of that name."""
         return name == str(self) or name in self.rules
 
     def merged(self, other: Method) -> Method:
@@ -72,27 +64,16 @@ FALLBACKS = (VMAP, ONE_AT_A_TIME)
 
 @dataclass(frozen=True)
 class CallPlan:
-    """One call of the forward pass in which weights meet the examples.
+    """One call of the forward pass in which weights meet the examples."""
 
-    Args:
-        number: Which of the calls that a gradient goes through.
-        function: Name of the functional.
-        rule: Name of the rule.
-        weights: Argument to the names of the parameters it is computed from.
-        axes: Argument to where the examples lie in it.
-        output: Where they lie in the output.
-        derived: The weights that are computed from parameters, not parameters or parts of one.
-        traced: Whether the rows along these axes belong to other examples in each batch.
-    """
-
-    number: int
-    function: str
-    rule: str
-    weights: Mapping[str, tuple[str, ...]]
-    axes: Mapping[str, ExampleAxis]
-    output: ExampleAxis
-    derived: tuple[str, ...] = ()
-    traced: bool = False
+    number: int  # among the calls that a gradient goes through
+    function: str  # name of the functional
+    rule: str  # name of the rule
+    weights: Mapping[str, tuple[str, ...]]  # argument to the parameters it is computed from
+    axes: Mapping[str, ExampleAxis]  # argument to where the examples lie in it
+    output: ExampleAxis  # where the examples lie in the output
+    derived: tuple[str, ...] = ()  # arguments that are no parameter or part of one
+    traced: bool = False  # whether the rows belong to other examples in each batch
 
 
 @dataclass(frozen=True)
@@ -106,8 +87,8 @@ class Plan:
         algorithms: Kind of call to the algorithm that was fastest for it.
         copies: How often an example stands in its batch where it is measured one at a time: twice
             where torch's backward pass is wrong for a batch of one.
-        others: The calls of other forward passes, where the examples of a batch decide which calls
-            a model makes: each is a pattern that was calibrated and proven like the first.
+        others: Further patterns of calls, where the examples decide which calls a model makes; each
+            was calibrated and proven like the first.
         notes: Why a method gave way to the next one, for the user.
     """
 
@@ -121,7 +102,7 @@ class Plan:
 
     @cached_property
     def patterns(self) -> list[Plan]:
-        """The plan for each pattern of calls, in the order in which they were found."""
+        """The plan for each pattern of calls, the first one first."""
         return [replace(self, calls=calls, others=()) for calls in (self.calls, *self.others)]
 
     @property
@@ -130,7 +111,7 @@ class Plan:
         return {name: str(method) for name, method in self.methods.items()}
 
     def with_pattern(self, other: Plan) -> Plan:
-        """The plan for the passes of another one as well, by methods that hold for both."""
+        """The plan with another one's calls as a further pattern, by methods that hold for both."""
         methods = {n: method.merged(other.methods[n]) for n, method in self.methods.items()}
         others, notes = (*self.others, other.calls), (*self.notes, *other.notes)
         both = replace(self, methods=methods, others=others, notes=notes)
@@ -139,17 +120,14 @@ class Plan:
     def traced(self, names: set[str]) -> Plan:
         """The plan with the rows of each call of these parameters traced in each batch."""
 
-        def calls_of(calls: tuple[CallPlan, ...]) -> tuple[CallPlan, ...]:
-            return tuple(
-                replace(
-                    call, traced=call.traced or any(names & {*w} for w in call.weights.values())
-                )
-                for call in calls
-            )
+        def with_rows_traced(call: CallPlan) -> CallPlan:
+            takes_one = any(names & {*weight} for weight in call.weights.values())
+            return replace(call, traced=True) if takes_one else call
 
         methods = self.methods | {n: replace(self.methods[n], traced=True) for n in names}
-        others = tuple(map(calls_of, self.others))
-        return replace(self, methods=methods, calls=calls_of(self.calls), others=others)
+        calls = tuple(map(with_rows_traced, self.calls))
+        others = tuple(tuple(map(with_rows_traced, other)) for other in self.others)
+        return replace(self, methods=methods, calls=calls, others=others)
 
     def demoted(self, names: set[str]) -> Plan:
         """The plan with each of these parameters measured by the next method."""
@@ -179,10 +157,10 @@ class Plan:
     @cached_property
     def wanted(self) -> dict[int, frozenset[str]]:
         """The weights of each call, by its number, of which a parameter is measured by rule."""
-        found = {
+        wanted = {
             call.number: frozenset(
-                k for k, names in call.weights.items() if not self.uses.keys().isdisjoint(names)
+                k for k, names in call.weights.items() if self.uses.keys() & names
             )
             for call in self.calls
         }
-        return {number: weights for number, weights in found.items() if weights}
+        return {number: weights for number, weights in wanted.items() if weights}

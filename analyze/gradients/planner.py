@@ -30,8 +30,8 @@ from analyze.gradients.model.replica import Replica
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import threads_restored
 from analyze.gradients.step.failures import MethodFailedError
-from analyze.gradients.step.forward import losses_of
 from analyze.gradients.step.intercept import ForwardChangedError
+from analyze.gradients.step.output import losses_of
 from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares
@@ -55,28 +55,18 @@ BESIDE_ITSELF = (
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes and proves states.
-
-    Args:
-        bench: Probes, loss and settings.
-    """
+    """Makes and proves states."""
 
     bench: Bench
 
     def first(
         self, model: nn.Module, threads: int, earlier: Mapping[str, Any] | None
     ) -> EngineState:
-        """A state made and proven on a first model, which is taken over.
-
-        Args:
-            model: Whose losses and gradients must be finite.
-            threads: That may share the batches of a model.
-            earlier: The state of an earlier run, whose choices are proven again instead of made
-                again: algorithms are chosen by timing, and another one rounds differently.
+        """A state made and proven on a first model, which is taken over; see ``Engine.prepare``.
 
         Raises:
-            CheckpointError: they are not finite.
-            InputError: the model cannot be measured; see ``Engine.prepare``.
+            CheckpointError: the model's losses or gradients are not finite.
+            InputError: the model cannot be measured.
         """
         replica, state = self._begun(model)
         if earlier is not None:
@@ -111,7 +101,7 @@ class Planner:
         return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
-        """A replica of a further model, with what the user should know of it."""
+        """A replica of a further model, and the state with what the user should know of it."""
         replica, _ = state.architecture.replica(model, self.bench.some(2).inputs)
         return replica, state.noting(*replica.notes)
 
@@ -124,8 +114,8 @@ class Planner:
         return self.proven_on(state, self.truth(state, replica), rows)
 
     def proven_on(self, state: EngineState, truth: Autograd, rows: np.ndarray) -> EngineState:
-        """Likewise, by a reference that is there already."""
-        if len(rows) == 1:  # for which a backward pass may be wrong
+        """The state with plan and proof brought up to date on some probes, by a reference."""
+        if len(rows) == 1:  # torch's backward pass may be wrong for a batch of one
             rows = np.unique([rows[0], (rows[0] + 1) % len(self.bench.probes)])
         return self._proven_with(state, truth, self.bench.loader.take(rows))
 
@@ -137,9 +127,10 @@ class Planner:
     def by_methods_that_work(
         self, state: EngineState, replica: Replica, work: Callable[[EngineState], Result]
     ) -> tuple[Result, EngineState]:
-        """Some work, and the state by which it was done: another where the work fails by this one.
+        """The result of some work, and the state by which it succeeded.
 
-        With a further pattern of calls, proven like the first; by other methods; or in less memory.
+        Where the work fails, the state gets another pattern of calls, proven like the first; other
+        methods; or less memory.
         """
         while True:
             try:
@@ -156,13 +147,13 @@ class Planner:
                 state = replace(state, memory=memory).noting(note)
 
     def seconds_of_forward(self, replica: Replica, rows: np.ndarray) -> float:
-        """Of one example, over some probes."""
+        """Seconds of a forward pass for one example, measured over some probes."""
         inputs = self.bench.loader.take(rows).inputs
         with torch.no_grad():
             return seconds(lambda: replica(inputs)) / len(inputs)
 
     def _with_choices(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
-        """Shares, batch size and algorithms as they are fastest here."""
+        """The state with the shares, batch size and algorithms that are fastest."""
         state, size = self._shared(state, replica, threads), self.bench.settings.batch_size
         example = self.bench.some(1).inputs
         largest = choose_batch_size(replica, example, state.shares) if size == "auto" else size
@@ -176,7 +167,7 @@ class Planner:
         return state
 
     def _shared(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
-        """In as many shares as are worth it."""
+        """The state with as many shares as are worth it."""
         if threads == 1:
             return state
         bench = self.bench
@@ -191,11 +182,11 @@ class Planner:
         return state.noting(NOT_ISOLATED)
 
     def _with_algorithms(self, state: EngineState, replica: Replica) -> EngineState:
-        """Time the algorithms on a batch, so that the proof uses what the run will.
+        """Time the algorithms on a batch, so that the proof uses those of the run.
 
-        On the smallest of the batches whose size is to be found by timing, if it is: which one is
-        the fastest hardly depends on it. The batch is then measured once more: only where the same
-        bits come out can a run be repeated to the bit.
+        If the batch size is to be chosen by timing, the smallest candidate is used: the fastest
+        algorithm hardly depends on it. The batch is then measured once more: a run can be repeated
+        to the bit only where the same bits come out.
         """
         auto = self.bench.settings.batch_size == "auto"
         size = min(self._sizes(state)) if auto else state.memory.batch_size
@@ -213,7 +204,7 @@ class Planner:
         return replace(state, repeatable=False).noting(note)
 
     def _fastest_size(self, replica: Replica, state: EngineState) -> int:
-        """The largest that fits, or a part of it, by timing: on a CPU the caches decide."""
+        """The largest size that fits, or a part of it, by timing: on a CPU the caches decide."""
         batches = self.bench.batches(state.memory, state.plan.copies)
         sizes = self._sizes(state)
         ways = {
@@ -229,7 +220,7 @@ class Planner:
 
 
 def replicas(replica: Replica, threads: int) -> list[Replica]:
-    """One for each thread."""
+    """A replica for each thread, the first of them the given one."""
     return [replica, *(replica.for_another_thread() for _ in range(threads - 1))]
 
 

@@ -1,7 +1,7 @@
-"""What an engine knows, as one value: whatever is found out makes another state of it.
+"""What an engine knows, as one value: whatever is learned makes another state.
 
-As plain values it lies in the units of a run and in its plan, from which a resumed run goes on to
-the same bits.
+As plain values it is stored in the units of a run and in its plan, from which a resumed run goes on
+to the same bits.
 """
 
 from __future__ import annotations
@@ -18,29 +18,19 @@ from analyze.gradients.plan import Method, Plan
 
 @dataclass(frozen=True)
 class EngineState:
-    """How models are measured.
-
-    Args:
-        architecture: What all of them have in common.
-        plan: How each parameter is measured.
-        memory: The size of a batch, and where the cells' sums are held.
-        proof: What was compared with plain autograd.
-        shares: Of a model's batches, each measured by a thread if there are several.
-        repeatable: Whether the same batch measured twice gave the same bits.
-        notes: What the user should know of how it was measured.
-    """
+    """How models are measured."""
 
     architecture: Architecture
     plan: Plan
-    memory: Memory
+    memory: Memory  # the size of a batch, and where the cells' sums are held
     proof: Proof = field(default_factory=Proof)
-    shares: int = 1
-    repeatable: bool = True
-    notes: tuple[str, ...] = ()
+    shares: int = 1  # parts of a model's batches, each measured by a thread
+    repeatable: bool = True  # whether a batch measured twice gave the same bits
+    notes: tuple[str, ...] = ()  # what the user should know
 
     @property
     def way(self) -> tuple[object, ...]:
-        """What a fallback changes, and numbers depend on."""
+        """What a fallback changes and numbers depend on."""
         memory = self.memory
         return self.plan.methods, len(self.plan.patterns), memory.batch_size, memory.host_sums
 
@@ -57,7 +47,7 @@ class EngineState:
         return replace(self, plan=replace(plan, notes=())).noting(*plan.notes)
 
     def as_values(self) -> dict[str, Any]:
-        """As JSON has it: all that ``adopted`` goes on from."""
+        """All that ``adopted`` goes on from, as JSON has it."""
         return {
             "batch_size": self.memory.batch_size,
             "host_sums": self.memory.host_sums,
@@ -77,9 +67,9 @@ class EngineState:
     def adopted(self, values: Mapping[str, Any]) -> EngineState:
         """The state with what an earlier run of the same configuration knew after a checkpoint.
 
-        In the order of the checkpoints that gives what that run ended with. Where one between them
-        is measured anew, what it showed stays: a method that was demoted, a parameter that was
-        proven, memory that was not enough.
+        Adopted in the order of the checkpoints, this gives what that run ended with. Where a
+        checkpoint between them is measured anew, what it showed stays: a method that was demoted, a
+        parameter that was proven, memory that was not enough.
         """
         earlier = _methods(values)
         methods = {n: method.merged(earlier[n]) for n, method in self.plan.methods.items()}

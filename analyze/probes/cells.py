@@ -10,7 +10,7 @@ import numpy as np
 from analyze.errors import InputError, listed
 from analyze.probes.probe_set import ProbeSet
 
-# What a column cannot be called, as the results use the name for something else.
+# Names that no column can have: the results use them for something else.
 RESERVED = (
     "subset", "fold", "other", "target", "probe", "layer", "checkpoint", "step", "epoch", "loss",
     "gradient_sqnorm", "alignment", "margin", "direction", "direction_norm", "probe_count",
@@ -19,34 +19,22 @@ RESERVED = (
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a probe set.
-
-    Args:
-        subset_names: The subsets, in the order of their codes.
-        subset: ``[C]``, the subset of each cell.
-        fold: ``[C]``, the fold of each cell.
-        of_probe: ``[N]``, the cell of each probe.
-        columns: Further labels of each cell, ``[C]`` each, by the column's name.
-    """
+    """The cells of a probe set."""
 
     subset_names: tuple[str, ...]
-    subset: np.ndarray
-    fold: np.ndarray
-    of_probe: np.ndarray
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    subset: np.ndarray  # [C], the code of each cell's subset
+    fold: np.ndarray  # [C]
+    of_probe: np.ndarray  # [N], the cell of each probe
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # further labels, [C] each
 
     @classmethod
     def of(cls, probes: ProbeSet, folds: int, columns: Sequence[str] = ()) -> Cells:
-        """``folds`` cells for every subset; some may be empty when a subset is small.
+        """``folds`` cells for every combination of subset and ``columns`` that occurs.
 
-        Args:
-            probes: The examples.
-            folds: Random blocks of each subset.
-            columns: Columns of the probe set that split the subsets further. Every combination
-                that occurs has ``folds`` cells.
+        Cells of a small subset may be empty.
 
         Raises:
-            InputError: a column that the probes do not have, or whose name means something else.
+            InputError: a column that ``check_columns`` refuses.
         """
         check_columns(probes, columns)
         labels = [probes.subset, *(probes.columns[name].codes for name in columns)]
@@ -86,12 +74,7 @@ class Cells:
 
 
 def check_columns(probes: ProbeSet, columns: Sequence[str]) -> None:
-    """Refuse columns to sum by that mean nothing.
-
-    Raises:
-        InputError: a column that the probes do not have, that is named twice, or whose name
-            means something else in the results.
-    """
+    """Refuse columns that the probes cannot be summed by; see ``_problem``."""
     for name in columns:
         if problem := _problem(name, probes, columns):
             known = listed([n for n in probes.columns if n not in RESERVED])
@@ -104,7 +87,7 @@ def check_columns(probes: ProbeSet, columns: Sequence[str]) -> None:
 
 
 def _problem(name: str, probes: ProbeSet, columns: Sequence[str]) -> str:
-    """Why a column cannot be summed by; empty where it can."""
+    """The reason why the probes cannot be summed by a column; empty where they can."""
     if name in RESERVED:
         return f"{name!r}, a name that the results use for something else"
     if name not in probes.columns:
@@ -119,7 +102,7 @@ def _problem(name: str, probes: ProbeSet, columns: Sequence[str]) -> str:
 
 
 def _can_be_written(text: str) -> bool:
-    """Whether HDF5 has such a text: without zeros, and encoded as Unicode is."""
+    """Whether HDF5 can hold a text: without zeros and without single surrogates."""
     return "\0" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 

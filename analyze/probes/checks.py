@@ -1,4 +1,4 @@
-"""What a probe set must be; each check raises an InputError that says what is wrong and where."""
+"""Checks of a probe set; each raises an InputError that says what is wrong and where."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from analyze.errors import InputError, listed
 from analyze.probes.subsets import ALL, HELD_OUT, Column
 
 REAL, COMPLEX = "fiub", "c"  # kinds of dtypes, as numpy has them
-LONGEST = {"c": 16}  # bytes; 8 of any other kind
+LONGEST = {"c": 16}  # bytes of a number that torch has, by kind; 8 for all others
 
 
 def array(name: str, values: Any, kinds: str = REAL) -> np.ndarray:
-    """Numbers, one row per probe, as torch takes them: contiguous, writable, native."""
+    """Values as an array that torch takes: numbers, contiguous, writable, in native byte order."""
     try:
         if hasattr(values, "detach"):  # a tensor, on any device, with or without a graph
             values = values.detach().cpu()
@@ -24,19 +24,19 @@ def array(name: str, values: Any, kinds: str = REAL) -> np.ndarray:
         rows = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise _no_numbers(name, str(error)) from error
-    longer = rows.dtype.itemsize > LONGEST.get(rows.dtype.kind, 8)  # than torch has
+    longer = rows.dtype.itemsize > LONGEST.get(rows.dtype.kind, 8)
     if rows.ndim == 0 or rows.dtype.kind not in kinds or longer:
         raise _no_numbers(name, f"{rows.dtype} of shape {list(rows.shape)}")
     return np.require(rows, rows.dtype.newbyteorder("="), ["C", "W"])
 
 
 def integers_as_int64(values: np.ndarray) -> np.ndarray:
-    """Classes may be saved in any integer type."""
+    """Integers of any type as int64; floats as they are."""
     return values if values.dtype.kind == "f" else values.astype(np.int64)
 
 
 def names_of(subset: Any) -> list[str]:
-    """The subset of each probe as text."""
+    """The name of each probe's subset."""
     values = subset.tolist() if hasattr(subset, "tolist") else subset
     if isinstance(values, str):
         raise _inconsistent(f"the one word {values!r} as subset")
@@ -44,7 +44,7 @@ def names_of(subset: Any) -> list[str]:
 
 
 def ids(values: Any) -> np.ndarray:
-    """One integer per probe."""
+    """The ids of the probes as int64 ``[N]``."""
     labels = array("id", values)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(
@@ -63,7 +63,7 @@ def lengths(
     ids: np.ndarray,
     columns: Mapping[str, Column],
 ) -> None:
-    """One of everything for each target, and codes that have names."""
+    """Check that inputs, subsets, ids and columns go with the targets, and codes with names."""
     sizes = {f"inputs.{k}" if k else "inputs": len(v) for k, v in inputs.items()}
     sizes |= {"subset": len(subset), "id": len(ids)}
     sizes |= {f"column.{k}": len(c.codes) for k, c in columns.items()}
@@ -82,7 +82,7 @@ def lengths(
 
 
 def unique(ids: np.ndarray) -> None:
-    """No id stands for two probes."""
+    """Check that no id stands for two probes."""
     values, counts = np.unique(ids, return_counts=True)
     if len(values) != len(ids):
         raise InputError(
@@ -94,7 +94,7 @@ def unique(ids: np.ndarray) -> None:
 
 
 def finite(inputs: Mapping[str, np.ndarray]) -> None:
-    """No NaN or infinity in any input."""
+    """Check that no input has NaN or infinity."""
     for name, values in inputs.items():
         if values.dtype.kind in "fc" and not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
@@ -108,7 +108,7 @@ def finite(inputs: Mapping[str, np.ndarray]) -> None:
 
 
 def subsets(names: Sequence[str], held_out: Sequence[str]) -> None:
-    """Names that are distinct, printable and not ``all``; those held out are among them.
+    """Check that names are distinct, printable and not ``all``, those held out among them.
 
     ``held_out`` itself may be named where no example is held out.
     """
@@ -133,7 +133,7 @@ def subsets(names: Sequence[str], held_out: Sequence[str]) -> None:
 def scaling(
     mean: Sequence[float] | None, std: Sequence[float] | None, inputs: Mapping[str, np.ndarray]
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """``mean`` and ``std`` as numbers: one of each, or one for every channel of uint8 images."""
+    """Mean and deviation as numbers: one of each, or one for every channel of uint8 images."""
     if mean is None and std is None:
         return None, None
     try:
@@ -154,7 +154,7 @@ def scaling(
             expected="as many numbers in each as the images have channels, std above 0",
             fix="give both per channel, as they apply after division by 255",
         )
-    if max(*means, *stds) > 1:  # of pixels up to 255, as some libraries have them
+    if max(*means, *stds) > 1:  # some libraries give them for pixels up to 255
         scaled = (",".join(f"{v / 255:.6g}" for v in values) for values in (means, stds))
         raise InputError(
             "mean and std are not those of images from 0 to 1",
@@ -165,20 +165,20 @@ def scaling(
     return means, stds
 
 
-def _no_numbers(name: str, found: str) -> InputError:
+def _no_numbers(name: str, problem: str) -> InputError:
     return InputError(
         "the probes are no arrays of numbers",
-        found=f"{name}: {' '.join(found.split())}",
+        found=f"{name}: {' '.join(problem.split())}",
         expected="tensors or arrays [N, ...] of floats, integers or booleans, inputs of complex "
         "numbers, too; one row per probe",
         fix="build the probe set from such arrays",
     )
 
 
-def _inconsistent(found: str) -> InputError:
+def _inconsistent(problem: str) -> InputError:
     return InputError(
         "the probe set is inconsistent",
-        found=found,
+        found=problem,
         expected="one target, subset and id for each input, and at least one probe",
         fix="build the probe set from arrays of equal length",
     )

@@ -1,8 +1,9 @@
-"""What there is to know of a probe set before it is measured: counts, ranges, duplicates."""
+"""Facts of a probe set that need no model: counts, ranges, duplicates, and hashes to compare by."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from analyze.probes.probe_set import ProbeSet
 
 
 def subset_rows(probes: ProbeSet) -> list[dict[str, object]]:
-    """One dictionary for each subset: its size, whether it is held out, its classes."""
+    """A dictionary for each subset: its size, whether it is held out, its classes."""
     rows = []
     for code, name in enumerate(probes.subset_names):
         targets = probes.targets[probes.subset == code]
@@ -29,7 +30,7 @@ def subset_rows(probes: ProbeSet) -> list[dict[str, object]]:
 
 
 def facts(probes: ProbeSet) -> dict[str, object]:
-    """What holds for the whole set, by name."""
+    """Facts of the whole probe set by name, to print."""
     inputs = [f"{k or 'inputs'} {v.dtype} {list(v.shape[1:])}" for k, v in probes.inputs.items()]
     twice, contradicting = duplicates(probes)
     whole: dict[str, object] = {
@@ -46,7 +47,7 @@ def facts(probes: ProbeSet) -> dict[str, object]:
 
 
 def duplicates(probes: ProbeSet) -> tuple[int, int]:
-    """Probes whose inputs equal those of an earlier one, and how many of these differ in target.
+    """Number of probes whose inputs equal an earlier probe's, and of those with another target.
 
     Equal examples have equal gradients, which raises m-coherence.
     """
@@ -59,3 +60,31 @@ def duplicates(probes: ProbeSet) -> tuple[int, int]:
             count += 1
             other += not np.array_equal(probes.targets[row], probes.targets[earlier])
     return count, other
+
+
+def inputs_hash(probes: ProbeSet) -> str:
+    """SHA-256 of ids and inputs, whatever the order of the probes, their labels and subsets."""
+    order = np.argsort(probes.id)
+    digest = hashlib.sha256(np.ascontiguousarray(probes.id[order]).tobytes())
+    for name, values in sorted(probes.inputs.items()):
+        digest.update(f"{name} {values.dtype} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values[order]).tobytes())
+    for scale in (probes.mean, probes.std):
+        digest.update(b"none" if scale is None else np.asarray(scale, dtype=float).tobytes())
+    return digest.hexdigest()
+
+
+def probes_hash(probes: ProbeSet) -> str:
+    """SHA-256 of everything in a probe set: inputs, scaling, targets, ids, subsets, columns."""
+    columns = sorted(probes.columns.items())
+    names = {name: list(column.names) for name, column in columns}
+    scaling = [None if v is None else np.asarray(v).tolist() for v in (probes.mean, probes.std)]
+    header = [probes.subset_names, probes.held_out, names, scaling]
+    arrays = {f"inputs.{name}": values for name, values in sorted(probes.inputs.items())}
+    arrays |= {"targets": probes.targets, "id": probes.id, "subset": probes.subset}
+    arrays |= {f"column.{name}": column.codes for name, column in columns}
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for name, values in arrays.items():
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

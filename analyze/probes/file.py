@@ -16,7 +16,7 @@ from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import Column
 
-MOST_CODES = 1_000_000  # of a column whose labels have no names
+MOST_CODES = 1_000_000  # in a column whose labels have no names
 REQUIRED = ("targets", "subset")
 
 
@@ -24,8 +24,8 @@ def read_probes(path: Path) -> ProbeSet:
     """The probe set in a file.
 
     Args:
-        path: safetensors with ``inputs`` (or several ``inputs.NAME``), ``targets``, ``subset``,
-            and perhaps ``id`` and ``column.NAME``; ``subset_names`` in its metadata.
+        path: A safetensors file of ``inputs`` (or several ``inputs.NAME``), ``targets``,
+            ``subset``, perhaps ``id`` and ``column.NAME``; ``subset_names`` in its metadata.
 
     Raises:
         InputError: the file is missing, unreadable, or not a probe file.
@@ -62,13 +62,16 @@ def read_probes(path: Path) -> ProbeSet:
 
 
 def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
-    """Freeze a probe set, whole or not at all; ``notes`` go into the file's metadata.
+    """Freeze a probe set, whole or not at all: the same probes and notes give the same bytes.
 
-    The same probes give the same bytes.
+    Args:
+        path: Where the file is written; after an error an older file there is as it was.
+        probes: The examples.
+        notes: Further entries of the file's metadata.
 
     Raises:
         InputError: an input is complex128, which safetensors does not have; no permission, or the
-            disk is full: an older file is as it was.
+            disk is full.
     """
     arrays = {f"inputs.{k}" if k else "inputs": v for k, v in probes.inputs.items()}
     for name, values in arrays.items():
@@ -102,17 +105,18 @@ def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
 
 
 def _encoded(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[bytes | memoryview]:
-    """A safetensors file; the library writes its metadata in another order each time."""
+    """The bytes of a safetensors file, with its metadata sorted: the library's order varies."""
     plain = memoryview(save(arrays))
     (length,) = struct.unpack("<Q", plain[:8])
     header = json.loads(bytes(plain[8 : 8 + length]))
-    whole = {"__metadata__": dict(sorted(metadata.items())), **header}
-    text = json.dumps(whole, separators=(",", ":")).encode()
+    header = {"__metadata__": dict(sorted(metadata.items())), **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the values are aligned
     return [struct.pack("<Q", len(text)), text, plain[8 + length :]]
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file."""
     if not path.is_file():
         raise InputError(
             "the probe file is missing",
@@ -127,10 +131,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise _broken(path, str(error)) from error
 
 
-def _broken(path: Path, found: str) -> InputError:
+def _broken(path: Path, problem: str) -> InputError:
     return InputError(
         "this is not a probe file",
-        found=f"{path}: {found}",
+        found=f"{path}: {problem}",
         expected="safetensors with inputs, targets and subset, and subset_names in its metadata",
         fix="write it with analyze.probes.write_probes(path, analyze.ProbeSet(...))",
     )
@@ -142,26 +146,24 @@ def _json_list(path: Path, metadata: dict[str, str], key: str) -> list[Any]:
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, list) or not all(isinstance(v, str | int | float) for v in values):
-        raise _broken(
-            path,
-            f"the metadata {key} is not a JSON list of words or numbers: {metadata[key][:200]!r}",
-        )
+        start = metadata[key][:200]
+        raise _broken(path, f"the metadata {key} is not a JSON list of words or numbers: {start!r}")
     return values
 
 
 def _subset(path: Path, codes: np.ndarray, names: list[Any]) -> list[Any]:
     """The name of each probe's subset."""
-    whole = codes.ndim == 1 and codes.dtype.kind in "iu"
-    if not whole or not np.isin(codes, np.arange(len(names))).all():
+    integers = codes.ndim == 1 and codes.dtype.kind in "iu"
+    if not integers or not np.isin(codes, np.arange(len(names))).all():
         raise _broken(path, f"subset codes that are not integers from 0 to {len(names) - 1}")
     return [names[code] for code in codes]
 
 
 def _column(path: Path, metadata: dict[str, str], key: str, codes: np.ndarray) -> Column:
-    """A column with the names of its codes; without any these are called by their numbers."""
-    names = f"column_names.{key.removeprefix('column.')}"
-    if names in metadata:
-        return Column(codes, tuple(map(str, _json_list(path, metadata, names))))
+    """A column with the names of its codes; codes without names are called by their numbers."""
+    names_key = f"column_names.{key.removeprefix('column.')}"
+    if names_key in metadata:
+        return Column(codes, tuple(map(str, _json_list(path, metadata, names_key))))
     highest = int(codes.max(initial=-1)) if codes.dtype.kind in "iu" else -1
     if highest >= MOST_CODES:
         raise _broken(path, f"{key} with the code {highest}")

@@ -19,16 +19,16 @@ class ProbeSet:
             of them is passed by keyword. Real and complex numbers are passed in the precision of
             the measurement, integers as int64, truth values as they are; uint8 images with
             ``mean`` and ``std`` are scaled.
-        targets: ``[N, ...]``.
-        subset: One name per example; without it all examples form the subset ``probes``.
+        targets: ``[N, ...]``, classes or whatever else the loss compares the output with.
+        subset: One name per example; None: all examples form the subset ``probes``.
         id: One integer per example, equal for the same example in other probe sets: it decides
-            the fold, so that folds pair across runs. Without it the position.
-        held_out: Names of the subsets that training did not see; ``all`` leaves them out. Without
-            it the subset called ``held_out``, if there is one.
-        columns: Further labels of each probe.
-        mean: Per channel, applied to uint8 images after division by 255.
-        std: Per channel.
-        subset_names: Order of the subsets; without it that of their first examples.
+            the fold, so that folds pair across runs. None: the position.
+        held_out: Names of the subsets that training did not see; ``all`` leaves them out. None:
+            the subset called ``held_out``, if there is one.
+        columns: Further labels of each probe, by name.
+        mean: One number per channel, subtracted from uint8 images after division by 255.
+        std: One number per channel, which the images are divided by after that.
+        subset_names: The subsets in order; None: in the order of their first examples.
 
     Raises:
         InputError: lengths that differ, ids that repeat, a subset called ``all``, inputs that are

@@ -1,4 +1,4 @@
-"""What probes are grouped by: the names of subsets that mean something, and further columns."""
+"""What probes are grouped by: subsets whose names have a meaning, and further columns."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 ALL = "all"  # the union of the subsets that are not held out
-HELD_OUT = "held_out"  # held out unless said otherwise
-DEFAULT_SUBSET = "probes"  # where none are named
+HELD_OUT = "held_out"  # the subset that is held out by default
+DEFAULT_SUBSET = "probes"  # the only subset of probes without subsets
 
 
 @dataclass(frozen=True)
 class Column:
-    """A further label of each probe: class, source; ``codes`` ``[N]`` index ``names``."""
+    """A further label of each probe, such as its class; ``codes`` ``[N]`` index ``names``."""
 
     codes: np.ndarray
     names: tuple[str, ...]

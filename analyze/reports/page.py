@@ -19,8 +19,8 @@ from analyze.probes.subsets import ALL
 from analyze.reports import summary
 from analyze.reports.details import details
 from analyze.results.file import open_results
-from analyze.results.provenance import provenance
 from analyze.statistics.grouping import group_by
+from analyze.statistics.regrouping import provenance
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""The results file: netCDF-4 that xarray and plain h5py read, written whole or not at all."""
+"""The results file: netCDF-4 for xarray and plain h5py, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -26,12 +26,10 @@ LARGE = 1 << 16  # bytes from which a variable is compressed
 
 
 def write_results(tree: xr.DataTree, path: Path) -> None:
-    """Write a results tree with its seal, whole or not at all.
+    """Write a results tree with its seal, whole or not at all; the file is built in memory.
 
     Raises:
         InputError: the directory cannot be written to, or the disk is full.
-
-    Cost: the file once more in memory.
     """
     encoding = {
         group.path: {
@@ -41,7 +39,7 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
         }
         for group in tree.subtree
     }
-    # In memory first: HDF5 does not survive a disk that is full in the middle of a write.
+    # In memory first: HDF5 does not survive a disk that fills up in the middle of a write.
     buffer = io.BytesIO()
     tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
     with h5py.File(buffer, "r+") as file:
@@ -56,21 +54,21 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
 
 
 def _kept(variable: xr.DataArray) -> dict[str, object]:
-    """The type of a variable in the file, which an encoding of ours would replace."""
+    """The part of a variable's own encoding that a new encoding would drop."""
     return {k: v for k, v in variable.encoding.items() if k in ("dtype", "_FillValue")}
 
 
 def check_writable(path: Path) -> None:
-    """Refuse an output before hours of work: no directory, or a file that is something else.
+    """Check before hours of work that results can be written to a path.
 
     Raises:
-        InputError: saying which.
+        InputError: there is no directory, no permission, or a file that is no results file.
     """
     if not path.parent.is_dir() or path.is_dir():
-        found = f"{path} is a directory" if path.is_dir() else f"no directory {path.parent}"
+        problem = f"{path} is a directory" if path.is_dir() else f"no directory {path.parent}"
         raise InputError(
             "the output cannot be written",
-            found=found,
+            found=problem,
             expected="the path of a results file in a directory that exists",
             fix="--output RESULTS.h5",
         )
@@ -84,18 +82,18 @@ def check_writable(path: Path) -> None:
 
 
 def open_results(path: str | Path) -> xr.DataTree:
-    """The results tree in a file, in memory; the file is closed again.
+    """The tree in a results file, read into memory; the file is closed again.
 
-    What a file of an older version lacks is derived from its sums, see ``derived.completed``.
+    Variables that a file of an older version lacks are derived from its sums.
 
     Args:
-        path: Of the file.
+        path: A file that ``analyze run`` wrote.
 
     Returns:
         A tree with the groups ``/network``, ``/layers``, ``/parameters`` and perhaps ``/examples``.
 
     Raises:
-        InputError: missing, damaged, not a results file, or written by a newer version.
+        InputError: the file is missing, damaged, no results file, or written by a newer version.
 
     Example:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
@@ -109,48 +107,47 @@ def open_results(path: str | Path) -> xr.DataTree:
             fix="analyze run RUN --output FILE.h5",
         )
     try:
-        with path.open("rb") as stream:  # one file for all, whatever takes its name meanwhile
+        with path.open("rb") as stream:  # opened once: another file may take the name meanwhile
             return completed(_read(path, stream))
     except OSError as error:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
 
 
 def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
-    """The tree in an open file, which is looked at before it is read."""
-    # Before all else: of a file with a damaged byte nothing can be believed.
+    """The tree in an open file, whose seal, structure and version are checked before."""
+    # The seal first: nothing in a file with a damaged byte can be believed.
     if seal_in(stream) == DAMAGED:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
     _check_file(path, stream)
     try:
         with xr.open_datatree(stream, engine="h5netcdf") as tree:
             loaded = tree.load()
-        wrong = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
-    except Exception as error:  # h5netcdf raises anything when it fails half way
-        raise _foreign(path, f"damaged ({_said(error)})") from error
-    if wrong:
-        raise _foreign(path, listed(wrong, 3))
+        problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
+    except Exception as error:  # h5netcdf may raise anything when it fails half way
+        raise _foreign(path, f"damaged ({_message_of(error)})") from error
+    if problems:
+        raise _foreign(path, listed(problems, 3))
     return loaded
 
 
 def _check_file(path: Path, stream: BinaryIO) -> None:
-    """Its structure, and its version before the content: a newer file may be of another form."""
+    """Check structure and version before the content, as a newer file may have another form."""
     try:
         with h5py.File(stream, "r") as file:
             check_structure(file, size_of(stream))
             version = file.attrs.get("schema_version")
     except StructureError as error:
         raise _foreign(path, str(error)) from error
-    except Exception as error:  # a damaged file makes the reader raise anything
-        raise _foreign(path, f"damaged, or of another kind ({_said(error)})") from error
+    except Exception as error:  # the reader of a damaged file may raise anything
+        raise _foreign(path, f"damaged, or of another kind ({_message_of(error)})") from error
     _check_version(path, version)
 
 
 def _check_version(path: Path, version: Any) -> None:
     numbers = np.ravel(version)  # netCDF programs write a list of one
     if len(numbers) != 1 or numbers.dtype.kind not in "iu":
-        raise _foreign(
-            path, "no schema_version" if version is None else f"schema_version {version!r}"[:80]
-        )
+        text = "no schema_version" if version is None else f"schema_version {version!r}"
+        raise _foreign(path, text[:80])
     if numbers[0] > SCHEMA_VERSION:
         raise InputError(
             "the results file is newer than this program",
@@ -160,17 +157,17 @@ def _check_version(path: Path, version: Any) -> None:
         )
 
 
-def _said(error: Exception) -> str:
-    """What HDF5 says; what a damaged file leads the readers' own code to says nothing."""
+def _message_of(error: Exception) -> str:
+    """The message of HDF5; of other errors, which say nothing of the file, the class."""
     by_hdf5 = isinstance(error, OSError | KeyError | RuntimeError)
     lines = str(error).strip("'").splitlines()
     return lines[0] if by_hdf5 and lines else type(error).__name__
 
 
-def _foreign(path: Path, found: str) -> InputError:
+def _foreign(path: Path, problem: str) -> InputError:
     return InputError(
         "this is not a results file",
-        found=f"{path}: {found}",
+        found=f"{path}: {problem}",
         expected="netCDF-4 as analyze run writes it",
         fix="give another file; nothing was written to this one",
     )

@@ -1,4 +1,4 @@
-"""The provenance of results, one JSON string in the tree, and what must hold of it."""
+"""The provenance of results, one JSON string in the tree, and its faults."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from typing import Any
 
 import xarray as xr
 
-# What runs are matched by, and the coordinate of a comparison that says where checkpoints lie.
+from analyze.statistics.regrouping import provenance
+
+# How runs are matched, and the coordinate of a comparison by which its checkpoints are.
 ALIGNMENTS = {"step": "step", "epoch": "epoch", "loss": "training_loss"}
 PARTS = ("proof", "plan", "run", "model", "probes", "versions", "reading", "training")
-
-
-def provenance(tree: xr.DataTree) -> dict[str, Any]:
-    """The provenance of results or of a comparison; empty where there is none."""
-    origin = json.loads(tree.attrs.get("provenance", "{}"))
-    return origin if isinstance(origin, dict) else {}
 
 
 def along(comparison: xr.DataTree) -> str:
@@ -25,7 +21,7 @@ def along(comparison: xr.DataTree) -> str:
 
 
 def provenance_faults(text: object) -> list[str]:
-    """What keeps the provenance of a file from being ours."""
+    """The entries of a file's provenance that no version of the program writes."""
     try:
         origin = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):
@@ -47,32 +43,27 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_text, value))
-
-
-def _texts_by_name(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_text, value.values()))
-
-
-def _checkpoints(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(v, dict) and _text(v.get("checkpoint")) for v in value
-    )
-
-
 def _number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _numbers_by_name(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_number, value.values()))
+def _checkpoint(value: Any) -> bool:
+    return isinstance(value, dict) and _text(value.get("checkpoint"))
 
 
+def _list_of(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(good, value))
+
+
+def _by_name(good: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(good, value.values()))
+
+
+_texts, _texts_by_name = _list_of(_text), _by_name(_text)
 FACTS: dict[str, Callable[[Any], bool]] = {
-    "held_out": _texts, "warnings": _texts, "checkpoints": _checkpoints,
+    "held_out": _texts, "warnings": _texts, "checkpoints": _list_of(_checkpoint),
     "versions": _texts_by_name, "cells": _texts, "probes_sha256": _text, "inputs_sha256": _text,
     "batch_norm": _text, "loss": _text, "precision": _text, "device": _text, "command": _text,
-    "created": _text, "proof.relative_errors": _numbers_by_name,
+    "created": _text, "proof.relative_errors": _by_name(_number),
     "proof.zero_to_rounding": _texts, "proof.unproven": _texts, "plan.methods": _texts_by_name,
 }  # fmt: skip

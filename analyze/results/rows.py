@@ -16,10 +16,14 @@ from analyze.statistics.identities import broken
 from analyze.statistics.warnings import FLAGS, KINDS, kinds_of
 
 FORMULA = ("=", "+", "-", "@", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-# What stands beside m-coherence where the results have it.
-FURTHER = ("m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper", "z_score",
-           "p_value_adjusted", "coherence_at_common_size")  # fmt: skip
-PER_TOKEN = "loss_per_token"  # where the loss of a probe is a sum over positions
+PER_TOKEN = "loss_per_token"  # only where the loss of a probe is a sum over positions
+# Columns of a row, where the results have them: of coherence, and of the root group.
+COHERENCE = (
+    "m_coherence", "m_coherence_stderr", "m_coherence_lower", "m_coherence_upper", "null_lower",
+    "null_upper", "z_score", "p_value_adjusted", "coherence_at_common_size", "alpha_unbiased",
+    "norm_of_mean_gradient",
+)  # fmt: skip
+LOSSES = ("loss", PER_TOKEN, "accuracy")
 
 
 def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
@@ -28,14 +32,9 @@ def network_rows(results: xr.DataTree) -> list[dict[str, object]]:
 
 
 def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict[str, object]]:
-    """M-coherence of every layer at one checkpoint, the last measured one by default.
+    """M-coherence of every layer at the checkpoints that match a pattern.
 
-    Args:
-        results: The results tree.
-        checkpoint: A name, or a pattern such as ``*0.pt`` for all that match.
-
-    Raises:
-        InputError: no such checkpoint.
+    The default is the last checkpoint that was measured.
     """
     names = [str(name) for name in results.to_dataset()["checkpoint"].values]
     if checkpoint is None:
@@ -53,26 +52,22 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
     layers = results["layers"].to_dataset().sel(checkpoint=matching)
     rows = []
     for layer in layers["layer"].values:
-        one = layers.sel(layer=layer)
-        extra = {
+        table = layers.sel(layer=layer)
+        labels = {
             "layer": str(layer),
-            "layer_type": str(one["layer_type"].item()),
-            "parameters": int(one["parameter_count"].item()),
+            "layer_type": str(table["layer_type"].item()),
+            "parameters": int(table["parameter_count"].item()),
         }
-        rows += _rows(results, one, extra)
+        rows += _rows(results, table, labels)
     return rows
 
 
 def verify_results(results: xr.DataTree, path: str) -> None:
-    """Refuse results whose numbers contradict each other; see ``identities.broken``.
-
-    Raises:
-        InputError: with every identity that does not hold.
-    """
-    if wrong := broken(results):
+    """Refuse results whose numbers contradict each other; see ``identities.broken``."""
+    if identities := broken(results):
         raise InputError(
             "the results contradict themselves",
-            found=f"{path}: {'; '.join(wrong)}",
+            found=f"{path}: {'; '.join(identities)}",
             expected="numbers as analyze run wrote them: a changed or damaged file shows here",
             fix="measure again: analyze run RUN --output RESULTS.h5",
         )
@@ -81,11 +76,9 @@ def verify_results(results: xr.DataTree, path: str) -> None:
 def select(
     rows: list[dict[str, object]], column: str, patterns: Sequence[str]
 ) -> list[dict[str, object]]:
-    """The rows whose ``column`` matches any of the patterns; all where there is no pattern.
-
-    Raises:
-        InputError: a pattern that matches nothing.
-    """
+    """The rows whose ``column`` matches any of the patterns; all rows without a pattern."""
+    if not patterns:
+        return rows
     names = list(dict.fromkeys(str(row[column]) for row in rows))
     for pattern in patterns:
         if pattern not in names and not any(fnmatchcase(name, pattern) for name in names):
@@ -95,18 +88,12 @@ def select(
                 expected=f"a name, or a pattern that matches some of {listed(names)}",
                 fix="analyze show OUT.h5 lists the names",
             )
-    if not patterns:
-        return rows
     kept = {n for n in names for pattern in patterns if n == pattern or fnmatchcase(n, pattern)}
     return [row for row in rows if str(row[column]) in kept]
 
 
 def sort(rows: list[dict[str, object]], column: str) -> list[dict[str, object]]:
-    """Rows by a column: numbers from the largest, text by alphabet, what is missing last.
-
-    Raises:
-        InputError: no such column.
-    """
+    """Rows sorted by a column: numbers from the largest, text by alphabet, None last."""
     columns = [name for name in rows[0] if name != "warnings"]
     if column not in columns:
         raise InputError(
@@ -116,8 +103,7 @@ def sort(rows: list[dict[str, object]], column: str) -> list[dict[str, object]]:
             fix="--sort m_coherence",
         )
     known = [row for row in rows if row[column] is not None]
-    numbers = all(isinstance(row[column], int | float) for row in known)
-    if numbers:
+    if all(isinstance(row[column], int | float) for row in known):
         known.sort(key=lambda row: -float(str(row[column])))
     else:
         known.sort(key=lambda row: str(row[column]))
@@ -125,9 +111,9 @@ def sort(rows: list[dict[str, object]], column: str) -> list[dict[str, object]]:
 
 
 def as_csv(rows: list[dict[str, object]]) -> str:
-    """Rows as comma-separated values with a header; nothing where a value is missing.
+    """Rows as comma-separated values with a header; missing values are empty.
 
-    A name that a spreadsheet would run as a formula stands behind an apostrophe.
+    An apostrophe stands before a name that a spreadsheet would run as a formula.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -141,7 +127,7 @@ def as_csv(rows: list[dict[str, object]]) -> str:
 
 
 def _no_formula(value: object) -> object:
-    """A text that begins as formulas do, so that it is none; what cannot be printed is escaped."""
+    """A text that no spreadsheet runs as a formula, with unprintable characters escaped."""
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -149,61 +135,50 @@ def _no_formula(value: object) -> object:
 
 
 def marks(row: dict[str, object]) -> str:
-    """The letters of the warnings of a row, to put at its value."""
+    """The letters of a row's warnings, to put at its value."""
     names = row["warnings"]
     assert isinstance(names, list)
     return "".join(kind.mark for kind in KINDS if kind.name in names)
 
 
 def legend(rows: list[dict[str, object]]) -> list[str]:
-    """What the warnings of some rows mean, a line for each kind."""
+    """The meanings of the warnings of some rows, a line for each kind."""
     shown = {name for row in rows if isinstance(names := row["warnings"], list) for name in names}
     return [f"{kind.mark or kind.name}: {kind.text}" for kind in KINDS if kind.name in shown]
 
 
 def skipped(results: xr.DataTree) -> dict[str, str]:
-    """The checkpoints that were not measured, and why."""
+    """The checkpoints that were not measured, with the reasons."""
     root = results.to_dataset()
     pairs = zip(root["checkpoint"].values, root["status"].values, strict=True)
     return {str(name): str(status) for name, status in pairs if status != OK}
 
 
 def _rows(
-    results: xr.DataTree, dataset: xr.Dataset, extra: dict[str, object]
+    results: xr.DataTree, dataset: xr.Dataset, labels: dict[str, object]
 ) -> list[dict[str, object]]:
-    counts = results["probe_count"]
+    """A row for each checkpoint and subset of a table, with the same labels in all."""
     rows = []
     for checkpoint in dataset["checkpoint"].values:
         at = dataset.sel(checkpoint=checkpoint)
         root = results.to_dataset().sel(checkpoint=checkpoint)
         for subset in dataset["subset"].values:
-            one = at.sel(subset=subset)
+            values, losses = at.sel(subset=subset), root.sel(subset=subset)
             rows.append(
                 {
                     "checkpoint": str(checkpoint),
                     "step": _number(root["step"]),
                     "epoch": _number(root["epoch"]),
-                    **extra,
+                    **labels,
                     "subset": str(subset),
-                    "probes": int(counts.sel(subset=subset)),
-                    "m_coherence": _number(one["m_coherence"]),
-                    "m_coherence_stderr": _number(one["m_coherence_stderr"]),
-                    **{name: _number(one[name]) for name in FURTHER if name in one},
-                    "alpha_unbiased": _number(one["alpha_unbiased"]),
-                    "norm_of_mean_gradient": _number(one["norm_of_mean_gradient"]),
-                    "loss": _number(root["loss"].sel(subset=subset)),
-                    **{n: _number(root[n].sel(subset=subset)) for n in (PER_TOKEN,) if n in root},
-                    "accuracy": _number(root["accuracy"].sel(subset=subset)),
+                    "probes": int(losses["probe_count"]),
+                    **{name: _number(values[name]) for name in COHERENCE if name in values},
+                    **{name: _number(losses[name]) for name in LOSSES if name in losses},
                     "status": str(root["status"].item()),
-                    "warnings": [kind.name for kind in kinds_of(_flags(one))],
+                    "warnings": [kind.name for kind in kinds_of(float(values.get(FLAGS, 0)))],
                 }
             )
     return rows
-
-
-def _flags(one: xr.Dataset) -> float:
-    """The warnings of one value; none in results of older versions."""
-    return float(one[FLAGS]) if FLAGS in one else 0.0
 
 
 def _number(value: xr.DataArray) -> float | None:

@@ -1,4 +1,4 @@
-"""What a results file must hold to be ours: groups, variables, their dimensions."""
+"""The schema of results files: groups, variables and their dimensions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from analyze.statistics.variables import VARIABLES
 
 NUMBER, TEXT = "iufb", "UOS"
 COHERENCE = ("m_coherence", "m_coherence_stderr")
-# Dimensions and kind of what must be there, by group.
+# Dimensions and kind of every required variable, by group.
 REQUIRED: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     "/": {
         "checkpoint": (("checkpoint",), TEXT), "step": (("checkpoint",), NUMBER),
@@ -42,15 +42,15 @@ PAIRS = [name for name, variable in VARIABLES.items() if variable.between]
 
 
 def faults(tree: xr.DataTree) -> list[str]:
-    """What keeps a tree from being results of ours; empty where nothing does."""
-    missing = [name for group in REQUIRED for name in _lacking(tree, group)]
+    """The reasons why a tree is no results tree; empty for results."""
+    missing = [name for group in REQUIRED for name in _missing(tree, group)]
     if missing:
         return [f"{listed(missing)} missing"]
     wrong = [fault for group in REQUIRED for fault in _of_other_form(tree, group)]
     return wrong or [*_labels(tree), *_coherence(tree), *_attributes(tree)]
 
 
-def _lacking(tree: xr.DataTree, group: str) -> list[str]:
+def _missing(tree: xr.DataTree, group: str) -> list[str]:
     present = set(tree[group].variables) if group in tree.groups else set()
     return [f"{group.rstrip('/')}/{name}" for name in sorted(REQUIRED[group].keys() - present)]
 
@@ -66,7 +66,7 @@ def _of_other_form(tree: xr.DataTree, group: str) -> list[str]:
 
 
 def _labels(tree: xr.DataTree) -> list[str]:
-    """Names by which rows are wrong: each once, texts, and those of the subsets the same."""
+    """Faults of labels: they are different texts, and groups have the same subsets and layers."""
     wrong = []
     for group, names in UNIQUE.items():
         for name in names:
@@ -90,20 +90,22 @@ def _texts_of(tree: xr.DataTree, group: str, name: str) -> list[str]:
 
 
 def _coherence(tree: xr.DataTree) -> list[str]:
-    """Variables of coherence that are there have the dimensions of the others."""
+    """Faults of derived variables: each has the dimensions of its group."""
     wrong = []
-    for group, own in (("network", set()), ("layers", {"layer"})):
+    for group, further in (("network", set()), ("layers", {"layer"})):
         table = tree.children[group].to_dataset(inherit=False)
         for name, variable in table.data_vars.items():
-            dims = {"checkpoint", "subset", *own} | ({"subset_other"} if name in PAIRS else set())
-            ours = variable.attrs.get("long_name") is not None or name in PAIRS
-            if ours and (set(variable.dims) != dims or variable.dtype.kind not in NUMBER):
+            dims = {"checkpoint", "subset", *further} | (
+                {"subset_other"} if name in PAIRS else set()
+            )
+            checked = variable.attrs.get("long_name") is not None or name in PAIRS
+            if checked and (set(variable.dims) != dims or variable.dtype.kind not in NUMBER):
                 wrong.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
     return wrong
 
 
 def _attributes(tree: xr.DataTree) -> list[str]:
-    """Units and names that figures show are texts."""
+    """Faults of attributes: units and names, which figures show, are texts."""
     return [
         f"{name} of {variable} that is no text"
         for group in tree.subtree

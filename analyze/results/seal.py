@@ -1,9 +1,8 @@
-"""The seal of a results file: the SHA-256 of all its bytes, behind the last of them.
+"""The seal of a results file: the SHA-256 of its content, behind the content.
 
-HDF5 reads a file up to the end that it notes itself, so what comes after is invisible to every
-reader; and it cuts it off when a program opens the file to change it. A damaged byte is noticed,
-whatever it belongs to. A file that another program has changed has no seal: it ends where HDF5
-notes its end. What has anything else behind that end is damaged.
+HDF5 notes the end of its content in the file. No reader sees the bytes behind it, and a program
+that changes the file cuts them off. So every damaged byte is noticed, and a file that another
+program has changed has no seal. A file with anything else behind the noted end is damaged.
 """
 
 from __future__ import annotations
@@ -25,37 +24,31 @@ DAMAGED = "damaged"
 
 
 def seal(content: bytes | memoryview) -> bytes:
-    """What is to stand behind the content of a file."""
+    """The bytes to write behind the content of a file."""
     return MARK + hashlib.sha256(content).digest()
 
 
 def seal_of(path: Path) -> str:
-    """``WHOLE``, ``DAMAGED``, or ``UNSEALED``: of an older version, or changed by a program.
-
-    Raises:
-        OSError: the file cannot be read.
-
-    Cost: reading the file once, half a second for 256 MiB.
-    """
+    """``WHOLE``, ``DAMAGED``, or ``UNSEALED``: of an older version, or changed by a program."""
     with path.open("rb") as file:
         return seal_in(file)
 
 
 def seal_in(file: BinaryIO) -> str:
-    """As ``seal_of``, of an open file."""
-    whole = os.fstat(file.fileno()).st_size
-    size, end = whole - LENGTH, end_of_file(file)
+    """The state of an open file's seal, as ``seal_of`` returns it."""
+    total = os.fstat(file.fileno()).st_size
+    size, end = total - LENGTH, end_of_file(file)
     if size >= 0:
         file.seek(size)
         mark = file.read(LENGTH)
         if mark.startswith(MARK):
             file.seek(0)
             return WHOLE if _digest(file, size) == mark[len(MARK) :] else DAMAGED
-    return UNSEALED if end is None or end == whole else DAMAGED
+    return UNSEALED if end is None or end == total else DAMAGED
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
-    """Of the next ``size`` bytes."""
+    """The SHA-256 of the next ``size`` bytes."""
     digest = hashlib.sha256()
     while size > 0 and (block := file.read(min(size, BLOCK))):
         digest.update(block)

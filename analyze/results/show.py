@@ -27,14 +27,15 @@ def show(
 
     Args:
         results: A results file, or the tree of one.
-        layers: Every layer at one checkpoint, in place of the network at each checkpoint; so do
-            ``checkpoint``, ``layer`` and ``by``.
-        checkpoint: Whose layers: a name, or a glob for several; without it the last one measured.
-        layer: Globs on layers; without them all.
-        subset: Globs on subsets; without them all.
-        checkpoints: Globs on the checkpoints of the network; without them all.
-        sort: A column: numbers from the largest, text by alphabet.
-        by: Rows for ``layer``, ``block`` or ``parameter``.
+        layers: Whether the rows are the layers at one checkpoint, in place of the network at each;
+            ``checkpoint``, ``layer`` and ``by`` imply it.
+        checkpoint: The checkpoint of the layers: a name, or a glob for several; None: the last
+            measured one.
+        layer: Globs of the layers to keep; empty: all.
+        subset: Globs of the subsets to keep; empty: all.
+        checkpoints: Globs of the network's checkpoints to keep; empty: all.
+        sort: A column to sort by: numbers from the largest, text by alphabet.
+        by: A row for each ``layer``, ``block`` or ``parameter``; None: as ``layers`` says.
 
     Returns:
         A dictionary for each row, as ``analyze show --json`` prints them: ``checkpoint``, ``step``,
@@ -51,5 +52,5 @@ def show(
     tree = group_by(tree, by or "layer")
     rows = table.layer_rows(tree, checkpoint) if layers else table.network_rows(tree)
     for column, globs in (("layer", layer), ("subset", subset), ("checkpoint", checkpoints)):
-        rows = table.select(rows, column, globs) if globs else rows
+        rows = table.select(rows, column, globs)
     return rows if sort is None else table.sort(rows, sort)

@@ -1,8 +1,9 @@
-"""The results tree: what was measured, as labelled data with everything derived from it."""
+"""The results tree: measurements as labelled data, with everything derived from them."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +16,11 @@ from analyze.probes import Cells, ProbeSet
 from analyze.probes.subsets import ALL
 from analyze.results.variables import described
 from analyze.statistics import warnings
+from analyze.statistics.arrays import ratio
 from analyze.statistics.derived import derived
 
 SCHEMA_VERSION = 1
-EXAMPLES_LIMIT = 256 << 20  # bytes of /examples that `auto` writes
+EXAMPLES_LIMIT = 256 << 20  # bytes, the most that `auto` writes to /examples
 OK = "ok"
 
 
@@ -43,32 +45,24 @@ def build_tree(
     examples: bool,
     positions: np.ndarray | None = None,
 ) -> xr.DataTree:
-    """The tree of the results file.
+    """The results tree of a run, with or without the group ``/examples``.
 
-    Args:
-        rows: The checkpoints in order; those that were skipped are rows of NaN.
-        parameters: In the order of the results.
-        probes: What was measured on.
-        cells: How the probes were summed.
-        provenance: Becomes one JSON string, with the warnings about the run as a whole.
-        examples: Whether to give every example's squared norm.
-        positions: ``[N]``, how many (tokens, pixels) each probe's loss is the sum of; None where
-            that is no sum.
+    Skipped checkpoints are rows of NaN. Warnings may be added to the provenance. ``positions``
+    ``[N]`` is the number of tokens or pixels that each probe's loss sums over, if it is a sum.
     """
-    along = _checkpoint_coordinates(rows)
+    axis = _checkpoint_axis(rows)
     measured = {
-        "/": _root(rows, probes, along, positions),
-        "/parameters": _parameters(rows, parameters, cells, along),
+        "/": _root(rows, probes, axis, positions),
+        "/parameters": _parameters(rows, parameters, cells, axis),
     }
     if examples:
-        measured["/examples"] = _examples(rows, parameters, probes, cells, along)
+        measured["/examples"] = _examples(rows, parameters, probes, cells, axis)
     tree = xr.DataTree.from_dict(measured)
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
     groups = {"/": measured.pop("/"), **derived(tree), **measured}
     groups["layers"] = groups["layers"].assign_coords(_layer_coordinates(parameters))
     sentences = [*provenance.get("warnings", []), *warnings.lagging_sentence(tree)]
-    whole = {path: dataset.assign_coords(along) for path, dataset in groups.items()}
-    result = xr.DataTree.from_dict(whole)
+    result = xr.DataTree.from_dict({k: group.assign_coords(axis) for k, group in groups.items()})
     result.attrs = tree.attrs | {"provenance": json.dumps({**provenance, "warnings": sentences})}
     return result
 
@@ -78,8 +72,8 @@ def examples_fit(checkpoints: int, layers: int, probes: int) -> bool:
     return 4 * checkpoints * layers * probes <= EXAMPLES_LIMIT
 
 
-def _checkpoint_coordinates(rows: Sequence[Row]) -> dict[str, Any]:
-    """What every group carries, as xarray hands down neither step nor epoch."""
+def _checkpoint_axis(rows: Sequence[Row]) -> dict[str, Any]:
+    """The coordinates that every group carries, as groups inherit neither step nor epoch."""
     return {
         "checkpoint": ("checkpoint", _texts(r.checkpoint for r in rows)),
         "step": ("checkpoint", [r.step for r in rows], {"long_name": "optimizer step"}),
@@ -88,45 +82,40 @@ def _checkpoint_coordinates(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _root(
-    rows: Sequence[Row],
-    probes: ProbeSet,
-    along: Mapping[str, Any],
-    positions: np.ndarray | None,
+    rows: Sequence[Row], probes: ProbeSet, axis: Mapping[str, Any], positions: np.ndarray | None
 ) -> xr.Dataset:
-    """Loss and accuracy of each subset, and how many probes it has."""
+    """The root group: loss and accuracy of each subset, and its number of probes."""
     names = [*probes.subset_names, ALL]
-    held = [probes.subset_names.index(name) for name in probes.held_out]
-    which = [probes.subset == code for code in range(len(probes.subset_names))]
-    which.append(~np.isin(probes.subset, held))
+    members = [np.flatnonzero(probes.subset == k) for k in range(len(probes.subset_names))]
+    members.append(probes.training)
     dims = ("checkpoint", "subset")
 
     def means(field: str) -> tuple[Any, ...] | None:
         values = [None if r.measurement is None else getattr(r.measurement, field) for r in rows]
         if all(v is None for v in values):
             return None
-        table = [[np.nan if v is None else _mean(v[w]) for w in which] for v in values]
+        table = [[np.nan if v is None else _mean(v[m]) for m in members] for v in values]
         return dims, np.array(table)
 
     fields = ("loss", "accuracy", "loss_saved", "loss_recomputed")
     variables: dict[str, Any] = {k: v for k in fields if (v := means(k)) is not None}
-    variables["probe_count"] = "subset", [int(w.sum()) for w in which]
+    variables["probe_count"] = "subset", [len(m) for m in members]
     if "loss" not in variables:
         empty = np.full((len(rows), len(names)), np.nan)
         variables |= {"loss": (dims, empty), "accuracy": (dims, empty)}
     elif positions is not None:
-        counts = np.array([int(positions[w].sum()) for w in which])
-        share = np.full(len(counts), np.nan)
-        np.divide([w.sum() for w in which], counts, out=share, where=counts > 0)
+        counts = np.array([int(positions[m].sum()) for m in members])
+        share = ratio(np.array([len(m) for m in members]), counts)
         variables["loss_per_token"] = dims, variables["loss"][1] * share
         variables["token_count"] = "subset", counts
     status = ("checkpoint", _texts(r.status for r in rows))
-    return described(xr.Dataset(variables, {**along, "subset": names, "status": status}))
+    return described(xr.Dataset(variables, {**axis, "subset": names, "status": status}))
 
 
 def _parameters(
-    rows: Sequence[Row], parameters: Sequence[ParameterRow], cells: Cells, along: Mapping[str, Any]
+    rows: Sequence[Row], parameters: Sequence[ParameterRow], cells: Cells, axis: Mapping[str, Any]
 ) -> xr.Dataset:
-    """The sufficient statistics."""
+    """The group of the sufficient statistics, ``/parameters``."""
     count, size = len(parameters), len(cells)
     gram = np.full((len(rows), count, size, size), np.nan)
     squared = np.full((len(rows), count, size), np.nan)
@@ -143,7 +132,7 @@ def _parameters(
             "probe_count": ("cell", cells.counts),
         },
         {
-            **along,
+            **axis,
             "parameter": _texts(p.name for p in parameters),
             "layer": ("parameter", _texts(p.layer for p in parameters)),
             "aliases": ("parameter", _texts(", ".join(p.aliases) for p in parameters)),
@@ -160,11 +149,11 @@ def _parameters(
 
 
 def _layer_coordinates(parameters: Sequence[ParameterRow]) -> dict[str, Any]:
-    types: dict[str, str] = {}
-    sizes: dict[str, int] = {}
+    """The type of every layer and its number of weights, in the order of the layers."""
+    types = {parameter.layer: parameter.layer_type for parameter in parameters}
+    sizes: Counter[str] = Counter()
     for parameter in parameters:
-        types[parameter.layer] = parameter.layer_type
-        sizes[parameter.layer] = sizes.get(parameter.layer, 0) + parameter.size
+        sizes[parameter.layer] += parameter.size
     return {
         "layer_type": ("layer", _texts(types.values())),
         "parameter_count": ("layer", list(sizes.values())),
@@ -176,9 +165,9 @@ def _examples(
     parameters: Sequence[ParameterRow],
     probes: ProbeSet,
     cells: Cells,
-    along: Mapping[str, Any],
+    axis: Mapping[str, Any],
 ) -> xr.Dataset:
-    """Every example's squared norm in every layer, and its loss."""
+    """The group ``/examples``: every example's squared norm in every layer, and its loss."""
     layers = list(dict.fromkeys(p.layer for p in parameters))
     norms = np.full((len(rows), len(layers), len(probes)), np.nan, dtype=np.float32)
     loss = np.full((len(rows), len(probes)), np.nan)
@@ -189,8 +178,8 @@ def _examples(
         loss[k] = measured.loss
         place = {name: p for p, name in enumerate(measured.parameters)}
         for n, layer in enumerate(layers):
-            its = [place[p.name] for p in parameters if p.layer == layer]
-            norms[k, n] = measured.examples[its].sum(0)
+            places = [place[p.name] for p in parameters if p.layer == layer]
+            norms[k, n] = measured.examples[places].sum(0)
     flat = probes.targets.reshape(len(probes), -1)
     target = flat[:, 0] if flat.shape[1] == 1 else np.array([str(t.tolist()) for t in flat], object)
     of_example = {"long_name": "squared norm of the example's gradient"}
@@ -200,7 +189,7 @@ def _examples(
             "loss": (("checkpoint", "probe"), loss, {"long_name": "loss"}),
         },
         {
-            **along,
+            **axis,
             "layer": _texts(layers),
             "probe": probes.id,
             "subset": ("probe", _texts(probes.subset_names[s] for s in probes.subset)),
@@ -212,11 +201,11 @@ def _examples(
 
 
 def _texts(values: Iterable[str]) -> np.ndarray:
-    """Texts of any length, as the file keeps them."""
+    """Texts as an array of objects, as the file keeps texts of any length."""
     return np.array(list(values), dtype=object)
 
 
 def _mean(values: np.ndarray) -> float:
-    """The mean, NaN without a warning where nothing has a value."""
+    """The mean of the values that are known; NaN where none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")

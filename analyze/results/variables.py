@@ -1,15 +1,13 @@
-"""What each variable of results and of comparisons is, in words and units.
+"""The meaning and unit of measured variables and of those that only comparisons have.
 
-Those that are derived from the sums stand in ``statistics.variables``.
+Variables that are derived from the sums stand in ``statistics.variables``.
 """
 
 from __future__ import annotations
 
 import xarray as xr
 
-from analyze.statistics.variables import VARIABLES
-
-_SQUARED = "(loss per unit of weight)^2"
+from analyze.statistics.variables import SQUARED, VARIABLES
 
 # Name: (long_name, units).
 MEASURED: dict[str, tuple[str, str]] = {
@@ -20,11 +18,11 @@ MEASURED: dict[str, tuple[str, str]] = {
     "accuracy": ("share of right predictions", "1"),
     "probe_count": ("number of probes", "1"),
     "token_count": ("number of tokens (positions) that count", "1"),
-    "gradient_gram": ("dot products of the cells' gradient sums", _SQUARED),
-    "gradient_sqnorm": ("sum of squared norms of per-example gradients", _SQUARED),
+    "gradient_gram": ("dot products of the cells' gradient sums", SQUARED),
+    "gradient_sqnorm": ("sum of squared norms of per-example gradients", SQUARED),
 }
 
-# What only comparisons have, or where the same name means something else.
+# Variables that only comparisons have, or whose name means something else in them.
 OF_COMPARISONS: dict[str, tuple[str, str]] = {
     "log_ratio": ("logarithm of the ratio of m-coherence, at one number of examples", "1"),
     "log_ratio_stderr": ("standard error of log_ratio", "1"),
@@ -55,7 +53,7 @@ OF_COMPARISONS: dict[str, tuple[str, str]] = {
 
 
 def described(dataset: xr.Dataset) -> xr.Dataset:
-    """Measured variables with ``long_name`` and ``units``, but for what they say already."""
+    """Measured variables with ``long_name`` and ``units``, unless they have their own."""
     for name in dataset.data_vars:
         long_name, units = MEASURED[str(name)]
         dataset[name].attrs = {"long_name": long_name, "units": units} | dataset[name].attrs
@@ -63,7 +61,7 @@ def described(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def described_comparison(dataset: xr.Dataset) -> xr.Dataset:
-    """A table of a comparison: its own variables, and those of results that say nothing yet."""
+    """A table of a comparison with ``long_name`` and ``units`` of every variable."""
     for name in map(str, dataset.data_vars):
         if name in OF_COMPARISONS:
             long_name, units = OF_COMPARISONS[name]

@@ -17,7 +17,7 @@ import torch
 from analyze.gradients.checks.verification import agreement
 from analyze.gradients.engine import Engine
 from analyze.gradients.measurement import Measurement
-from analyze.probes.identity import inputs_hash, probes_hash
+from analyze.probes.facts import inputs_hash, probes_hash
 from analyze.runs.job import Job
 
 PROGRAM = "gradient-coherence"

@@ -1,6 +1,5 @@
 """Sufficient statistics to coherence, errors and warnings: plain arrays first, labels second.
 
-``coherence``, ``estimate``, ``difference`` and ``contrast`` answer questions to a results tree;
 ``docs/statistics.md`` explains every quantity.
 """
 

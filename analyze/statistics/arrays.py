@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-LEVEL = 0.95  # of intervals, and of the band of chance
+LEVEL = 0.95  # the level of intervals and of the band of chance
 
 
 def subset_dots(gram: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -30,12 +30,12 @@ def subset_dots(gram: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def subset_squares(squared_norms: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """``Q`` of each subset, ``[..., S]``, from that of each cell, ``[..., C]``."""
+    """``Q`` of each subset, ``[..., S]``, from the squared norms of cells, ``[..., C]``."""
     return squared_norms @ members.astype(float).T
 
 
 def m_coherence(sum_squared: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """``T / Q``: 1 when gradients are orthogonal, m when all are equal; NaN where Q is 0."""
+    """``T / Q``: 1 for orthogonal gradients, m for equal ones; NaN where Q is 0."""
     return ratio(np.maximum(sum_squared, 0.0), squares)
 
 
@@ -54,7 +54,7 @@ def alpha_unbiased(sum_squared: np.ndarray, squares: np.ndarray, count: np.ndarr
 
 
 def cosine(dots: np.ndarray) -> np.ndarray:
-    """Cosines between the subsets' gradient sums, ``[..., S, S]``; NaN where one is zero."""
+    """Cosines between the subsets' gradient sums, ``[..., S, S]``; NaN where a sum is zero."""
     norms = np.sqrt(np.maximum(np.diagonal(dots, axis1=-2, axis2=-1), 0.0))
     return ratio(dots, norms[..., :, None] * norms[..., None, :])
 

@@ -1,4 +1,4 @@
-"""What goes with m-coherence: the same sums read as other known quantities, on plain arrays.
+"""Companions of m-coherence: the same sums as other known quantities, on plain arrays.
 
 Letters as in ``arrays``: ``T = |sum_i g_i|^2``, ``Q = sum_i |g_i|^2``, ``C = T/Q`` the
 m-coherence, m examples, ``alpha_u = (C - 1) / (m - 1)``, ``q_i = |g_i|^2``.
@@ -14,9 +14,9 @@ from analyze.statistics.arrays import ratio
 def noise_scale(coherence: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Simple noise scale ``tr Sigma / |mean|^2 = (m - C) / (C - 1)``, in examples.
 
-    From this batch size on, larger batches help little; it is ``(1 - alpha_u) / alpha_u``, and
+    From this batch size on, larger batches help little. It is ``(1 - alpha_u) / alpha_u``, and
     equals the two-batch estimator at batch sizes 1 and m (McCandlish et al., 2018, appendix A.1).
-    Like that it is negative where C is below 1: no mean gradient can be told from noise.
+    Like that estimator it is negative where C is below 1: the mean gradient is lost in noise.
     """
     return ratio(count - coherence, coherence - 1.0)
 
@@ -27,9 +27,9 @@ def gradient_diversity(coherence: np.ndarray) -> np.ndarray:
 
 
 def batch_alpha(alpha: np.ndarray, size: float) -> np.ndarray:
-    """Alpha of the mean gradients of batches of ``size``: ``k alpha / (1 + (k - 1) alpha)``.
+    """Alpha of the mean gradients of batches of size k: ``k alpha / (1 + (k - 1) alpha)``.
 
-    Batches are drawn independently. From 1/m up to 1: large batches agree (Chatterjee and
+    Batches are drawn independently. It rises with the size from alpha to 1 (Chatterjee and
     Zielinski, 2020, theorem 3).
     """
     return ratio(size * alpha, 1.0 + (size - 1.0) * alpha)
@@ -45,24 +45,24 @@ def cross_help(
 ) -> np.ndarray:
     """First-order drop of B's mean loss per unit step along A's mean gradient.
 
-    ``(S_A . S_B - Q_AB) / (m_A m_B - m_AB)`` with what both have in common, ``Q_AB`` and ``m_AB``,
-    taken out, since an example's help to itself says nothing of others. Unbiased.
+    ``(S_A . S_B - Q_AB) / (m_A m_B - m_AB)``, unbiased: squared norms ``Q_AB`` and number ``m_AB``
+    of common examples are taken out, since an example's help to itself says nothing of others.
 
     Args:
         dots: ``[..., S, S]``, dot products of the subsets' gradient sums.
-        common_squares: ``[..., S, S]``, squared norms of the examples that two subsets share.
-        counts: ``[S]``, examples of each.
-        common: ``[S, S]``, examples that two share.
+        common_squares: ``Q_AB``, ``[..., S, S]``.
+        counts: ``m_A``, ``[S]``.
+        common: ``m_AB``, ``[S, S]``.
     """
     return ratio(dots - common_squares, counts[:, None] * counts[None, :] - common)
 
 
 def loss_drop_share(dots: np.ndarray, whole: int) -> np.ndarray:
-    """Share of the whole's first-order loss drop that each subset brings, ``[..., S]``.
+    """Share of each subset in the first-order loss drop of the subset ``whole``, ``[..., S]``.
 
-    ``S . S_A / T`` for the subset A and the sum S of the subset with the index ``whole``: adds up
-    to 1 over parts of the whole (Chatterjee, 2020). Negative for a part that is pulled the other
-    way; it blows up where T is near 0.
+    ``S . S_A / T`` for the subset A and the sum S of the whole: adds up to 1 over parts of the
+    whole (Chatterjee, 2020). Negative for a part that is pulled the other way; it blows up where
+    T is near 0.
     """
     return ratio(dots[..., whole, :], dots[..., whole, whole, None])
 
@@ -78,12 +78,12 @@ def ceiling(norms: np.ndarray) -> np.ndarray:
 
 
 def share_without_gradient(norms: np.ndarray) -> np.ndarray:
-    """Share of the examples whose gradient is zero; NaN where norms are."""
+    """Share of the examples whose gradient is zero, ``[...]``; NaN where a norm is."""
     return np.where(np.isnan(norms), np.nan, norms == 0.0).mean(-1)
 
 
 def excess_kurtosis(norms: np.ndarray) -> np.ndarray:
-    """Of the squared norms, ``[...]`` from ``[..., N]``; NaN where all are equal."""
+    """Excess kurtosis of the squared norms, ``[...]``; NaN where all are equal."""
     centred = norms - norms.mean(-1, keepdims=True)
     variance = np.square(centred).mean(-1)
     return ratio(np.power(centred, 4).mean(-1), np.square(variance)) - 3.0

@@ -1,4 +1,4 @@
-"""The groups of the results that follow from what was measured, and what older files lack."""
+"""The groups of the results that are derived from the sums, also for files of older versions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ OLDER = "the file is of an older version of the program"
 
 
 def derived(results: xr.DataTree) -> dict[str, xr.Dataset]:
-    """The groups ``network`` and ``layers`` from the sufficient statistics, with warnings.
-
-    Args:
-        results: A tree that has ``/``, ``/parameters``, and ``/examples`` where they were kept.
-    """
+    """The groups ``network`` and ``layers``, with warnings, from the measured groups."""
     network = regrouping.coherence(results, layers="network")
     layers = regrouping.coherence(results, layers="layers")
     energy = "mean_squared_gradient_norm"
@@ -29,8 +25,8 @@ def derived(results: xr.DataTree) -> dict[str, xr.Dataset]:
     return {name: warnings.flag_group(results, group) for name, group in groups.items()}
 
 
-def lacking(results: xr.DataTree) -> dict[str, list[str]]:
-    """The derived variables that a file does not have, by group; none in a file of this version."""
+def _lacking(results: xr.DataTree) -> dict[str, list[str]]:
+    """The derived variables that a file of an older version lacks, by group."""
     expected = {*VARIABLES, warnings.FLAGS}
     if "examples" not in results.children:
         expected -= OF_EXAMPLES
@@ -40,25 +36,22 @@ def lacking(results: xr.DataTree) -> dict[str, list[str]]:
 
 
 def completed(results: xr.DataTree) -> xr.DataTree:
-    """The results with what their file lacks derived from its sums; what it has stays as it is.
+    """The results with every variable that their file lacks derived from its sums.
 
-    Says so among the warnings in the provenance. Results that have everything are returned as they
-    are.
-
-    Cost: that of deriving everything again, where something is missing.
+    A warning in the provenance says so. Complete results are returned as they are.
     """
-    missing = lacking(results)
+    missing = _lacking(results)
     if not missing:
         return results
-    again = derived(results)
-    whole = results.copy()
+    groups = derived(results)
+    complete = results.copy()
     for name, names in missing.items():
-        group = whole.children[name]
-        anew = {n: again[name][n].drop_vars(["step", "epoch"], errors="ignore") for n in names}
-        group.dataset = group.to_dataset(inherit=False).assign(anew)
+        group = complete.children[name]
+        added = groups[name][names].drop_vars(["step", "epoch"], errors="ignore")
+        group.dataset = group.to_dataset(inherit=False).assign(added)
     names = sorted({n for group in missing.values() for n in group})
-    provenance = regrouping.provenance_of(results)
-    said = f"{OLDER} and lacks {listed(names, 3)}: derived from its sums when it was opened"
-    provenance["warnings"] = [*provenance.get("warnings", []), said]
-    whole.attrs = results.attrs | {"provenance": json.dumps(provenance)}
-    return whole
+    origin = regrouping.provenance(results)
+    warning = f"{OLDER} and lacks {listed(names, 3)}: derived from its sums when it was opened"
+    origin["warnings"] = [*origin.get("warnings", []), warning]
+    complete.attrs = results.attrs | {"provenance": json.dumps(origin)}
+    return complete

@@ -1,8 +1,8 @@
-"""Estimates with their replicates, and differences between them, labelled.
+"""Labelled estimates with their replicates, and differences between them.
 
-An estimate keeps what it would be without each fold. Folds hold the same probes at every
-checkpoint, in every run and in every subset, so the replicates of a difference are differences of
-replicates, and what both have in common cancels.
+A replicate is the estimate without one fold. Folds hold the same probes at every checkpoint and in
+every run, so the replicates of a difference are differences of replicates: noise that the two
+estimates share cancels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from analyze.errors import InputError, unknown
 from analyze.statistics import companions, jackknife
 from analyze.statistics.regrouping import Conditions, grouped
 
-# What can be estimated: in words, and from unbiased alpha and a number of examples.
+# By name: a long name, and the function of unbiased alpha and a number of examples.
 QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray, Any], np.ndarray] | None]] = {
     "m_coherence": ("m-coherence", companions.coherence_at_size),
     "alpha_unbiased": ("unbiased alpha", lambda alpha, _: alpha),
@@ -44,10 +44,10 @@ def estimate(
         results: The results tree.
         quantity: ``m_coherence``, ``alpha_unbiased``, ``coherence_at_size``, ``batch_alpha`` or
             ``gradient_cosine``.
-        layers: As for ``coherence``.
-        subsets: As for ``coherence``.
-        size: For ``coherence_at_size`` the number of examples to compare at, for ``batch_alpha``
-            that of a batch.
+        layers: The groups of layers, as for ``coherence``.
+        subsets: The subsets, as for ``coherence``.
+        size: The number of examples to compare at, for ``coherence_at_size``; the batch size, for
+            ``batch_alpha``.
 
     Returns:
         ``value``, ``stderr``, ``degrees_of_freedom`` and the ends of the 95 % interval, ``lower``
@@ -55,8 +55,8 @@ def estimate(
         well); ``replicate`` and ``used`` also over ``fold``; ``member(subset, cell)``.
 
     Raises:
-        InputError: an unknown quantity, a size missing or too much, and whatever ``coherence``
-            refuses.
+        InputError: an unknown quantity, a size that is missing or has no meaning, or layers and
+            subsets that ``coherence`` refuses.
     """
     _check(quantity, size)
     group = grouped(results, layers, subsets)
@@ -90,24 +90,24 @@ def estimate(
 
 
 def difference(first: xr.Dataset, second: xr.Dataset, *, independent: bool = False) -> xr.Dataset:
-    """``second - first`` with its error, of two estimates of one quantity.
+    """``second - first`` of two estimates of one quantity, with its error.
 
-    Select what to compare from ``estimate``: two checkpoints, two subsets, two layers, or the same
-    in two runs whose probes have the same ids. What is left of the dimensions rides along.
+    Select the two from ``estimate``: two checkpoints, two subsets, two layers, or the same in two
+    runs whose probes have the same ids. All other dimensions are kept.
 
         a = statistics.estimate(results)
         statistics.difference(a.sel(checkpoint="step_1.pt"), a.sel(checkpoint="step_9.pt"))
         statistics.difference(a.sel(subset="clean"), a.sel(subset="corrupted"))
 
-    The error is the jackknife of the difference: folds are left out of both at once. Where the
-    two share no cell they are independent and the variances are added, which is less noisy. In
-    that case degrees of freedom are Welch's, else the smaller ones of the two.
+    The error is the jackknife of the difference: folds are left out of both at once, and the
+    degrees of freedom are the smaller ones of the two. Estimates that share no cell are
+    independent: their variances add, which is less noisy, with Welch's degrees of freedom.
 
     Args:
-        first: What to compare with.
-        second: What is compared.
-        independent: Whether the two have no probe in common, or folds that do not pair, as in two
-            runs: the variances are added, which for common probes is mostly too much.
+        first: The estimate to compare with.
+        second: The estimate that is compared.
+        independent: Whether to add the variances: the two have no probe in common, or folds that do
+            not pair, as in two runs. For common probes the error is then mostly too large.
 
     Returns:
         ``value``, ``stderr``, ``degrees_of_freedom``, ``lower`` and ``upper``.
@@ -126,7 +126,7 @@ def difference(first: xr.Dataset, second: xr.Dataset, *, independent: bool = Fal
 
 
 def _paired(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Error and degrees of freedom where folds are left out of both at once."""
+    """Error and degrees of freedom by leaving folds out of both estimates at once."""
     theta = (b["replicate"] - a["replicate"]).transpose("fold", ...)
     used = (a["used"] | b["used"]).broadcast_like(theta).transpose(*theta.dims)
     error = theta.isel(fold=0, drop=True)
@@ -138,7 +138,7 @@ def _paired(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
 
 
 def _independent(a: xr.Dataset, b: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
-    """Error and Welch's degrees of freedom where variances add."""
+    """Error and Welch's degrees of freedom by adding variances."""
     first, second = a["stderr"] ** 2, b["stderr"] ** 2
     parts = first**2 / a["degrees_of_freedom"] + second**2 / b["degrees_of_freedom"]
     return (first + second) ** 0.5, (first + second) ** 2 / parts
@@ -150,16 +150,14 @@ def _with_interval(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def _without_scalars(dataset: xr.Dataset) -> xr.Dataset:
-    """Without the labels of what was selected, which would have to agree in arithmetic."""
-    alone = [name for name in dataset.coords if not dataset[name].dims]
-    return dataset.drop_vars([*alone, "step", "epoch"], errors="ignore")
+    """An estimate without labels of a selection: arithmetic would require equal ones."""
+    scalars = [name for name in dataset.coords if not dataset[name].dims]
+    return dataset.drop_vars([*scalars, "step", "epoch"], errors="ignore")
 
 
 def _apart(a: xr.Dataset, b: xr.Dataset) -> bool:
     """Whether two estimates are of one subset each, without a common cell."""
-    if "member" not in a or "member" not in b:
-        return False
-    if a["member"].dims != ("cell",) or b["member"].dims != ("cell",):
+    if not all("member" in x and x["member"].dims == ("cell",) for x in (a, b)):
         return False
     first, second = (set(x["cell"].values[x["member"].values].tolist()) for x in (a, b))
     return not first & second

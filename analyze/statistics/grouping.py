@@ -1,4 +1,4 @@
-"""Rows of another size: blocks of layers, or single parameters, instead of layers."""
+"""Results regrouped by blocks of layers or by single parameters."""
 
 from __future__ import annotations
 
@@ -16,19 +16,16 @@ GROUPINGS = ("layer", "block", "parameter")
 
 
 def group_by(results: xr.DataTree, by: str) -> xr.DataTree:
-    """The results with a row for each layer, block or parameter in ``/layers``.
+    """Another tree with a row for each layer, block or parameter in ``/layers``.
 
-    Everything is derived again from the sufficient statistics; nothing is measured. What comes from
-    ``/examples`` (the ceiling, the effective sample size, the share without gradient) is kept per
-    layer, so single parameters do not have it.
+    Everything is derived again from the sufficient statistics; nothing is measured. Single
+    parameters lack the variables from ``/examples``, which are kept per layer: the ceiling, the
+    effective sample size and the share without gradient.
 
     Args:
         results: The results tree.
-        by: ``layer``, ``block`` (see ``block_of``) or ``parameter``.
-
-    Returns:
-        Another tree; its coordinate ``layer`` has the names of the rows, ``layer_type`` the types
-        of the layers in each.
+        by: ``layer``, ``block`` (see ``block_of``) or ``parameter``; names the rows in the
+            coordinate ``layer``, with the types of their layers in ``layer_type``.
 
     Raises:
         InputError: no such grouping.
@@ -40,18 +37,18 @@ def group_by(results: xr.DataTree, by: str) -> xr.DataTree:
         return results
     rows = _blocks(results) if by == "block" else _parameters(results)
     old = results["layers"].to_dataset()
-    along = {name: old[name] for name in ("step", "epoch") if name in old.coords}
+    steps = {name: old[name] for name in ("step", "epoch") if name in old.coords}
     grouped = results.copy()
-    grouped["layers"] = xr.DataTree(warnings.flag_group(results, rows.assign_coords(along)))
+    grouped["layers"] = xr.DataTree(warnings.flag_group(results, rows.assign_coords(steps)))
     return grouped
 
 
 def block_of(layer: str) -> str:
-    """The block that a layer belongs to, as models name them.
+    """The block that a layer belongs to, by its path.
 
     A block's path ends with its first part that ends in a digit, and the numbers right after it:
     ``layer1.0`` of ``layer1.0.conv1``, ``encoder.layers.3`` of ``encoder.layers.3.mlp.fc1``,
-    ``encoder_layer_2`` of ``encoder_layer_2.ln``. Where no part does, its first part: ``fc``.
+    ``encoder_layer_2`` of ``encoder_layer_2.ln``. A path without such a part: its first.
     """
     parts = layer.split(".")
     numbered = [k for k, part in enumerate(parts) if part[-1:].isdigit()]

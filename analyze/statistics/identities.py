@@ -1,4 +1,4 @@
-"""What must hold between the numbers of a results file, whatever was measured."""
+"""Identities that hold between the numbers of every sound results file."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ import xarray as xr
 
 from analyze.statistics import regrouping
 
-DERIVED = 1e-9  # relative; both sides from the same stored sums, in float64
-MEASURED = 1e-4  # relative; cell sums and examples are stored in float32
+DERIVED = 1e-9  # relative tolerance of values from the same stored sums, in float64
+MEASURED = 1e-4  # relative tolerance of cell sums and examples, measured in float32
 
 
 def broken(results: xr.DataTree) -> list[str]:
     """The identities that do not hold, one line each; empty for a sound file.
 
-    Checked are the counts of probes; the Gram matrices, which are symmetric with
-    ``|G_cd| <= sqrt(G_cc G_dd)``; ``|S|^2 <= m sum |g|^2`` of every cell, the Cauchy-Schwarz bound;
-    ``0 <= m-coherence <= m``; the stored coherence of layers and network against the sums it was
-    derived from; and the squared norms of the network against those of its layers.
-
-    Args:
-        results: The results tree.
+    The formulas: Gram matrices have ``|G_cd| <= sqrt(G_cc G_dd)``, cells ``|S|^2 <= m sum |g|^2``
+    (Cauchy-Schwarz), subsets ``0 <= m-coherence <= m``.
 
     Cost: about that of deriving the coherence again.
     """
     checks = {
         "the counts of cells and subsets differ": _counts(results),
-        "the Gram matrices are not symmetric": _symmetric(results),
-        "a dot product is larger than the norms allow": _cauchy_schwarz(results),
-        "a cell's sum is longer than its examples' gradients allow": _cell_sums(results),
+        **_cells(results),
         "m-coherence is below 0 or above m": _within_bounds(results),
         "squared norms of the layers do not add up to the network's": _energy(results),
         "m-coherence of the network is not that of its sums": _derived(results, "network"),
@@ -44,29 +37,25 @@ def _counts(results: xr.DataTree) -> bool:
     return bool(np.array_equal(members.values.astype(int) @ cells.values, counts.values))
 
 
-def _gram(results: xr.DataTree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gram matrices ``[K, P, C, C]``, their diagonals, and ``sqrt(|G_cc G_dd|)``."""
-    gram = results["parameters"].to_dataset()["gradient_gram"]
-    values = gram.transpose("checkpoint", "parameter", "cell", "cell_other").values
-    diagonal = np.diagonal(values, axis1=-2, axis2=-1)
-    return values, diagonal, np.sqrt(np.abs(diagonal[..., :, None] * diagonal[..., None, :]))
-
-
-def _symmetric(results: xr.DataTree) -> bool:
-    gram, _, scale = _gram(results)
-    return not np.any(np.abs(gram - gram.swapaxes(-1, -2)) > DERIVED * scale)
-
-
-def _cauchy_schwarz(results: xr.DataTree) -> bool:
-    gram, diagonal, scale = _gram(results)
-    return not (np.any(diagonal < 0) or np.any(np.abs(gram) > (1 + DERIVED) * scale))
-
-
-def _cell_sums(results: xr.DataTree) -> bool:
+def _cells(results: xr.DataTree) -> dict[str, bool]:
+    """Whether the identities of the cells' sums hold, by the sentences for broken ones."""
     table = results["parameters"].to_dataset()
+    gram = table["gradient_gram"].transpose("checkpoint", "parameter", "cell", "cell_other").values
     squared = table["gradient_sqnorm"].transpose("checkpoint", "parameter", "cell").values
+    diagonal = np.diagonal(gram, axis1=-2, axis2=-1)
+    scale = np.sqrt(np.abs(diagonal[..., :, None] * diagonal[..., None, :]))
     longest = (1 + MEASURED) * table["probe_count"].values * squared
-    return not (np.any(_gram(results)[1] > longest) or np.any(squared < 0))
+    return {
+        "the Gram matrices are not symmetric": not np.any(
+            np.abs(gram - gram.swapaxes(-1, -2)) > DERIVED * scale
+        ),
+        "a dot product is larger than the norms allow": not (
+            np.any(diagonal < 0) or np.any(np.abs(gram) > (1 + DERIVED) * scale)
+        ),
+        "a cell's sum is longer than its examples' gradients allow": not (
+            np.any(diagonal > longest) or np.any(squared < 0)
+        ),
+    }
 
 
 def _within_bounds(results: xr.DataTree) -> bool:
@@ -84,8 +73,8 @@ def _energy(results: xr.DataTree) -> bool:
 
 def _derived(results: xr.DataTree, group: str) -> bool:
     stored = results[group].to_dataset()["m_coherence"]
-    again = regrouping.coherence(results, layers=group)["m_coherence"].transpose(*stored.dims)
-    return _close(again.values, stored.values)
+    derived = regrouping.coherence(results, layers=group)["m_coherence"].transpose(*stored.dims)
+    return _close(derived.values, stored.values)
 
 
 def _close(first: np.ndarray, second: np.ndarray) -> bool:

@@ -1,13 +1,13 @@
 """Standard errors and intervals by the jackknife over folds, on plain arrays.
 
-Letters: ``K`` folds, ``m`` examples of a subset. A replicate is what is left of every subset
-without one fold, see ``SufficientStatistics.replicates``; whatever can be computed from the
-sufficient statistics can be computed from a replicate, so one formula gives the error of all:
+Letters: ``K`` folds, ``m`` examples of a subset. A replicate leaves one fold out of every subset,
+see ``SufficientStatistics.replicates``. Every function of the sufficient statistics can be computed
+from a replicate, so one formula gives the error of all:
 
     SE^2 = (K - 1) / K * sum_k (theta_(-k) - mean theta)^2
 
-and the replicates of a difference are the differences of replicates: what two estimates share, as
-two checkpoints share their probes, cancels.
+The replicates of a difference are differences of replicates, so noise that two estimates share
+cancels, as between two checkpoints with the same probes.
 
 Source: Efron and Stein, "The jackknife estimate of variance" (1981); for blocks Shao and Wu, "A
 general theory for jackknife variance estimation" (1989).

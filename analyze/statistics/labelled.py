@@ -1,4 +1,4 @@
-"""Sufficient statistics with labels: xarray in, xarray out, plain arrays in between."""
+"""Sufficient statistics as labelled xarray data; the work is done on plain arrays."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from analyze.statistics.variables import AT_COMMON_SIZE, VARIABLES
 
 @dataclass(frozen=True)
 class Labelled:
-    """Sufficient statistics of some groups of parameters, with the names of everything.
+    """Labelled sufficient statistics of some groups of parameters.
 
     Args:
         parameters: ``gradient_gram(..., cell, cell_other)``, ``gradient_sqnorm(..., cell)`` and
             ``probe_count(cell)`` with the coordinate ``cell_fold``; any further dimensions.
-        members: Booleans ``(subset, cell)``, which cells each subset is made of.
-        norms: Squared norms of every example's gradient, ``(..., probe)``, where they were kept.
-        probes: Booleans ``(subset, probe)``, beside ``norms``.
+        members: Booleans ``(subset, cell)``, the cells of each subset.
+        norms: Squared norms of every example's gradient, ``(..., probe)``; None if not kept.
+        probes: Booleans ``(subset, probe)``, the examples of each subset; None without ``norms``.
     """
 
     parameters: xr.Dataset
@@ -39,12 +39,12 @@ class Labelled:
 
     @property
     def subsets(self) -> list[str]:
-        """The names of the subsets."""
+        """The names of the subsets in order."""
         return [str(name) for name in self.members["subset"].values]
 
     @property
     def coordinates(self) -> dict[Hashable, object]:
-        """Of everything that is computed from these statistics."""
+        """The coordinates of every derived variable."""
         coords = self.parameters.coords
         return {d: self.parameters[d] for d in self.leading if d in coords} | {
             "subset": self.subsets, "subset_other": self.subsets
@@ -52,7 +52,7 @@ class Labelled:
 
     @cached_property
     def plain(self) -> SufficientStatistics:
-        """The same as arrays; single examples that stand out widen the intervals."""
+        """The sufficient statistics as arrays, with the kurtosis of the examples' norms."""
         table, subsets = self.parameters, self.subsets
         kurtosis = self._of_norms(companions.excess_kurtosis)
         return SufficientStatistics(

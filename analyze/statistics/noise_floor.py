@@ -1,10 +1,10 @@
-"""The noise floor: what coherence shows by chance when the mean gradient is zero.
+"""The noise floor: the coherence that chance shows when the mean gradient is zero.
 
 Without a mean gradient, ``d_eff * T/Q`` follows the chi-squared distribution with ``d_eff``
-degrees of freedom, ``d_eff = (tr Sigma)^2 / tr Sigma^2`` the number of directions that the
+degrees of freedom, where ``d_eff = (tr Sigma)^2 / tr Sigma^2`` is the number of directions that the
 gradients' covariance spreads over. It does not depend on m: a layer of one weight shows T/Q above
 3.8 in one case of twenty, however many examples are measured. The distribution is exact for equal
-directions, and else matches mean and variance (Satterthwaite, 1946; Box, 1954).
+directions; else its mean and variance are right (Satterthwaite, 1946; Box, 1954).
 
 Letters: ``K`` folds, ``C`` cells, ``S`` subsets, ``m`` examples, ``S_k`` a fold's gradient sum.
 """
@@ -29,16 +29,10 @@ def effective_dimension(
 ) -> np.ndarray:
     """``d_eff = (Q/m)^2 / tr S2`` with ``tr S2 = mean_(k != l) (S_k . S_l)^2 / (n_k n_l)``.
 
-    ``tr S2`` estimates ``tr Sigma^2`` without bias where the mean gradient is zero, which is what
-    the test assumes. A mean gradient adds to it, so a signal widens the band and weakens the
-    test; it never makes it reject too often. At least 1, which is the least it can be.
-
-    Args:
-        gram: ``[..., C, C]``, dot products of the cells' gradient sums.
-        squared_norms: ``[..., C]``, sums of squared norms.
-        counts: ``[C]``, examples of each cell.
-        members: ``[S, C]``, whether a cell belongs to a subset.
-        fold: ``[C]``, the fold of each cell.
+    ``tr S2`` estimates ``tr Sigma^2`` without bias where the mean gradient is zero, as the test
+    assumes. A mean gradient adds to it, so a signal widens the band and weakens the test, and never
+    makes it reject too often. The result is at least 1, the least possible number of directions.
+    The arguments are fields of ``SufficientStatistics``.
 
     Returns:
         ``[..., S]``; NaN with fewer than two folds, or where there is no gradient.
@@ -65,7 +59,7 @@ def _squared_covariance(
 
 
 def null_band(dimension: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Between which m-coherence lies by chance: quantiles of ``chi2(d_eff) / d_eff``."""
+    """The ends of the 95 % band of chance: quantiles of ``chi2(d_eff) / d_eff``."""
     lower, upper = (
         ratio(2.0 * special.gammaincinv(dimension / 2.0, share), dimension)
         for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -74,7 +68,7 @@ def null_band(dimension: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def p_value(coherence: np.ndarray, dimension: np.ndarray) -> np.ndarray:
-    """Chance of so high an m-coherence or a higher one, if the mean gradient is zero."""
+    """Probability of this m-coherence or a higher one, if the mean gradient is zero."""
     return special.chdtrc(np.where(dimension > 0, dimension, np.nan), dimension * coherence)
 
 
@@ -86,8 +80,8 @@ def z_score(p: np.ndarray) -> np.ndarray:
 def adjusted(p: np.ndarray) -> np.ndarray:
     """P-values adjusted for the false discovery rate over the whole array; NaN stays NaN.
 
-    What is at most q after the adjustment holds at most a share q of false discoveries on average
-    (Benjamini and Hochberg, 1995), as long as the tests are not negatively dependent.
+    Values of at most q after the adjustment hold a share q of false discoveries at most, on average
+    (Benjamini and Hochberg, 1995), if the tests are not negatively dependent.
     """
     result = np.full(np.shape(p), np.nan)
     known = np.isfinite(p)
@@ -104,8 +98,8 @@ def adjusted_within(p: np.ndarray) -> np.ndarray:
 
 
 def smallest_detectable(dimension: np.ndarray) -> np.ndarray:
-    """The m-coherence from which ``DETECTED`` is reached: what is detected in half of the cases.
+    """The m-coherence with a z of ``DETECTED``; a true value of it is detected half of the time.
 
-    In the unbiased alpha of m examples that is ``(value - 1) / (m - 1)``.
+    As the unbiased alpha of m examples it is ``(value - 1) / (m - 1)``.
     """
     return ratio(special.chdtri(dimension, special.ndtr(-DETECTED)), dimension)

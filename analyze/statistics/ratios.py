@@ -3,9 +3,8 @@
     L = log(c_B / c_A),  c = 1 + (n - 1) alpha_u
 
 with the unbiased alpha of each and one size n for both, so that subsets of different size compare.
-Where both were measured on the same probes in the same folds the error is the jackknife of L,
-every fold left out of both at once: what the examples have in common cancels. Else the variances
-add. Null hypothesis: both have the same c.
+If both were measured on the same probes in the same folds, the error is the jackknife of L, with
+every fold left out of both at once; else the variances add. Null hypothesis: both have the same c.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ RATE = 0.05  # of false discoveries in one panel: the layers and checkpoints of 
 def log_ratio(
     first: xr.Dataset, second: xr.Dataset, count: xr.DataArray, *, paired: bool
 ) -> xr.Dataset:
-    """``log(second / first)`` at what both have, tested against 0.
+    """``log(second / first)`` at the labels that both have, tested against 0.
 
     Args:
-        first: As ``statistics.estimate`` gives unbiased alpha, with ``checkpoint`` by its place.
-        second: The same of the other run.
+        first: Unbiased alpha from ``estimate``, with ``checkpoint`` by its place.
+        second: Unbiased alpha of the other run.
         count: The size at which to compare, ``(subset)``.
         paired: Whether the folds hold the same probes.
 
     Returns:
         ``log_ratio``, ``log_ratio_stderr``, ``log_ratio_lower`` and ``_upper`` (95 %), ``p_value``
         and ``p_value_adjusted`` (Benjamini and Hochberg, over all of each subset). NaN where a
-        coherence, or one without a fold, is not positive: it is too close to 0 for a ratio.
+        coherence or a replicate of it is not positive: too close to 0 for a ratio.
     """
     pair = [_logarithm(alpha, count) for alpha in (first, second)]
     return _tested(difference(*pair, independent=not paired), "log_ratio")
@@ -49,15 +48,13 @@ def contrast(
     Args:
         results: The results tree.
         first: A subset.
-        second: Another one, without a probe in common with the first: their variances add.
+        second: Another subset without a probe of the first, so that the variances add.
         layers: ``network`` or ``layers``.
 
     Returns:
-        What ``log_ratio`` gives for ``log(second / first)``; ``difference``, ``second - first`` in
-        examples, with its error, interval and p-values; ``compared_at``, the size. Over
+        The variables of ``log_ratio`` for ``log(second / first)``; ``difference``, ``second -
+        first`` in examples, with its error, interval and p-values; ``compared_at``, the size. Over
         checkpoint, and layer; p-values are adjusted over all of them.
-
-    Cost: that of the jackknife for every layer and checkpoint.
     """
     counts = results.to_dataset()["probe_count"].sel(subset=[first, second])
     size = int(counts.min())
@@ -74,12 +71,12 @@ def contrast(
 
 
 def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:
-    """An estimate in other units."""
+    """An estimate multiplied by a number."""
     return alpha.assign({name: factor * alpha[name] for name in ("value", "stderr", "replicate")})
 
 
 def _tested(apart: xr.Dataset, name: str) -> xr.Dataset:
-    """A difference under a name, with Student's two-sided p-values of its being 0."""
+    """A difference under a name, with two-sided p-values of Student's t against 0."""
     value = apart["value"]
     error, degrees = (
         apart[column].broadcast_like(value).transpose(*value.dims).values

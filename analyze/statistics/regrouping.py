@@ -1,7 +1,7 @@
-"""Unions, parts and groups: other subsets and layers of results that are already there.
+"""Other subsets and groups of layers, from the sums of results that are already there.
 
-Cells add up to any union and split into whatever they were summed by; parameters add up to any
-group of layers. What is finer than the cells needs another run, and is refused.
+Cells add up to any union, parameters to any group of layers. A subset that splits a cell needs
+another run, and is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from analyze.errors import InputError, like, listed, unknown
 from analyze.probes.subsets import ALL
 from analyze.statistics.labelled import Labelled
 
-# The group that has the labels of the cells or probes, and how their names begin.
+# The group with the labels of cells or probes, and the prefix of their names.
 TABLES = {"cell": ("parameters", "cell_"), "probe": ("examples", "")}
 
 Table = TypeVar("Table", xr.Dataset, xr.DataArray)
@@ -35,15 +35,15 @@ def coherence(
 
     Args:
         results: The results tree.
-        layers: ``network``, ``layers`` (each for itself), or for each group's name the layers in
-            it: paths, or patterns such as ``block1.*``.
-        subsets: For each subset's name what its probes must have: ``{"cats": {"class": "cat"},
+        layers: ``network``, ``layers`` (a row for each), or by the name of a group its layers:
+            paths, or patterns such as ``block1.*``.
+        subsets: By the name of a subset the labels of its probes: ``{"cats": {"class": "cat"},
             "pets, wrong": {"class": ["cat", "dog"], "subset": "corrupted"}}``. Columns are
-            ``subset`` and what the run was given with ``--cells``. None: those of the results.
+            ``subset`` and those of the run's ``--cells``. None: the subsets of the results.
 
     Returns:
-        The variables of the results' groups ``/network`` and ``/layers``, over ``checkpoint``,
-        ``layer`` (unless the whole network is asked for) and ``subset``.
+        The variables of ``/network`` and ``/layers``, over ``checkpoint``, ``layer`` (but for the
+        whole network) and ``subset``.
 
     Raises:
         InputError: a column that the cells do not tell apart, or a name or value that does not
@@ -59,7 +59,7 @@ def grouped(
     layers: str | Mapping[str, Sequence[str]],
     subsets: Mapping[str, Conditions] | None,
 ) -> Labelled:
-    """The sufficient statistics for ``coherence`` and its relatives; see there."""
+    """The sufficient statistics of groups of layers and of subsets, named as for ``coherence``."""
     table = results.children["parameters"].to_dataset(inherit=False)
     groups = layer_groups(list(dict.fromkeys(table["layer"].values.astype(str))), layers)
     sums = table[["gradient_gram", "gradient_sqnorm"]]  # NaN in parameters that are never used
@@ -75,31 +75,26 @@ def grouped(
 
 def held_out(results: xr.DataTree) -> list[str]:
     """The subsets that training did not see."""
-    return [str(name) for name in provenance_of(results).get("held_out") or []]
+    return [str(name) for name in provenance(results).get("held_out") or []]
 
 
-def provenance_of(results: xr.DataTree) -> dict[str, Any]:
-    """Where the results come from; empty where they do not say."""
+def provenance(results: xr.DataTree) -> dict[str, Any]:
+    """The provenance of results or of a comparison; empty where there is none."""
     origin = json.loads(results.attrs.get("provenance", "{}"))
     return origin if isinstance(origin, dict) else {}
-
-
-def subset_names(results: xr.DataTree) -> list[str]:
-    """The subsets but ``all``."""
-    return [str(name) for name in results.to_dataset()["subset"].values if name != ALL]
 
 
 def cell_members(
     results: xr.DataTree, subsets: Mapping[str, Conditions] | None = None
 ) -> xr.DataArray:
-    """Which cells each subset is made of, ``(subset, cell)``; by default those of the results."""
+    """The cells of each subset, ``(subset, cell)``; by default of the subsets of the results."""
     return _members(results, "cell", subsets)
 
 
 def _members(
     results: xr.DataTree, dimension: str, subsets: Mapping[str, Conditions] | None
 ) -> xr.DataArray:
-    """Which cells or probes meet the conditions of each subset, ``(subset, cell or probe)``."""
+    """The cells or probes that meet the conditions of each subset, ``(subset, dimension)``."""
     group, prefix = TABLES[dimension]
     columns = {
         str(name).removeprefix(prefix): labels.values.astype(str)
@@ -109,7 +104,8 @@ def _members(
     if subsets is not None:
         rows = {name: _matching(columns, conditions) for name, conditions in subsets.items()}
     else:
-        rows = {name: columns["subset"] == name for name in subset_names(results)}
+        names = [str(name) for name in results.to_dataset()["subset"].values if name != ALL]
+        rows = {name: columns["subset"] == name for name in names}
         rows[ALL] = ~np.isin(columns["subset"], held_out(results))
     return xr.DataArray(
         np.stack(list(rows.values())), dims=("subset", dimension), coords={"subset": list(rows)}
@@ -119,7 +115,7 @@ def _members(
 def _summed(
     table: Table, dimension: str, groups: Mapping[str, Sequence[str]] | None, **how: Any
 ) -> Table:
-    """Summed over the parameters or layers of each group; over all of them without groups."""
+    """A table summed over the parameters or layers of each group; over all without groups."""
     if groups is None:
         return table.sum(dimension, **how)
     layer = table["layer"].values.astype(str)
@@ -185,7 +181,7 @@ def _parents(names: list[str]) -> list[str]:
 
 
 def _no_layer(wanted: str, candidates: list[str], names: list[str]) -> InputError:
-    """A name or pattern without a layer; what to type is the candidate most like it."""
+    """The refusal of a name or pattern without a layer; the fix is the closest candidate."""
     close = [*like(wanted, candidates), names[0]][0]
     single = close in ("network", "layers")
     return InputError(

@@ -1,4 +1,4 @@
-"""The sufficient statistics of some subsets, on plain arrays, and what is computed from them once.
+"""The sufficient statistics of some subsets as plain arrays; what several statistics need is kept.
 
 Letters: ``C`` cells, ``S`` subsets, ``K`` folds, ``m`` examples of a subset; ``T`` and ``Q`` as in
 ``arrays``.
@@ -16,34 +16,24 @@ from analyze.statistics import arrays, companions, jackknife, noise_floor
 
 @dataclass(frozen=True)
 class SufficientStatistics:
-    """Sums of the cells, and which cells each subset has.
+    """Sums of the cells, and the cells of each subset."""
 
-    Args:
-        gram: ``[..., C, C]``, dot products of the cells' gradient sums.
-        squared_norms: ``[..., C]``, sums of squared norms.
-        counts: ``[C]``, examples of each cell.
-        fold: ``[C]``, the fold of each cell.
-        members: ``[S, C]``, whether a cell belongs to a subset; subsets may overlap.
-        whole: The index of the subset ``all``; None without one.
-        kurtosis: ``[..., S]``, excess kurtosis of the examples' squared norms, where known.
-    """
-
-    gram: np.ndarray
-    squared_norms: np.ndarray
-    counts: np.ndarray
-    fold: np.ndarray
-    members: np.ndarray
-    whole: int | None = None
-    kurtosis: np.ndarray | float = 0.0
+    gram: np.ndarray  # [..., C, C], dot products of the cells' gradient sums
+    squared_norms: np.ndarray  # [..., C], sums of squared norms
+    counts: np.ndarray  # [C], examples of each cell
+    fold: np.ndarray  # [C], the fold of each cell
+    members: np.ndarray  # [S, C], whether a cell belongs to a subset; subsets may overlap
+    whole: int | None = None  # the index of the subset `all`
+    kurtosis: np.ndarray | float = 0.0  # [..., S], excess kurtosis of the examples' squared norms
 
     @cached_property
     def size(self) -> np.ndarray:
-        """Examples of each subset, ``[S]``."""
+        """The number of examples of each subset, ``[S]``."""
         return self.members.astype(float) @ self.counts
 
     @cached_property
     def common_size(self) -> int:
-        """The size at which subsets are compared: that of the smallest that has any examples."""
+        """The size of the smallest subset with examples, at which subsets are compared."""
         return int(self.size[self.size > 0].min()) if self.size.any() else 0
 
     @cached_property
@@ -53,27 +43,27 @@ class SufficientStatistics:
 
     @property
     def total(self) -> np.ndarray:
-        """``T``, ``[..., S]``."""
+        """``T = |sum g|^2`` of each subset, ``[..., S]``."""
         return np.diagonal(self.dots, axis1=-2, axis2=-1)
 
     @cached_property
     def squares(self) -> np.ndarray:
-        """``Q``, ``[..., S]``."""
+        """``Q = sum |g|^2`` of each subset, ``[..., S]``."""
         return arrays.subset_squares(self.squared_norms, self.members)
 
     @cached_property
     def m_coherence(self) -> np.ndarray:
-        """``[..., S]``."""
+        """M-coherence of each subset, ``[..., S]``."""
         return arrays.m_coherence(self.total, self.squares)
 
     @cached_property
     def alpha_unbiased(self) -> np.ndarray:
-        """``[..., S]``."""
+        """Unbiased alpha of each subset, ``[..., S]``."""
         return arrays.alpha_unbiased(self.total, self.squares, self.size)
 
     @property
     def cross_help(self) -> np.ndarray:
-        """``[..., S, S]``; see ``companions``."""
+        """``companions.cross_help`` of every pair of subsets, ``[..., S, S]``."""
         members = self.members.astype(float)
         common = np.einsum("sc,tc,c->st", members, members, self.counts)
         shared = np.einsum("sc,tc,...c->...st", members, members, self.squared_norms)
@@ -81,24 +71,24 @@ class SufficientStatistics:
 
     @cached_property
     def cosine(self) -> np.ndarray:
-        """Between the gradient sums of two subsets, ``[..., S, S]``."""
+        """Cosines between the gradient sums of two subsets, ``[..., S, S]``."""
         return arrays.cosine(self.dots)
 
     @cached_property
     def replicates(self) -> list[SufficientStatistics]:
-        """``K`` of them, what is left of every subset without each fold."""
+        """The statistics without each fold, ``K`` of them."""
         folds = np.unique(self.fold)
         return [replace(self, members=self.members & (self.fold != k)) for k in folds]
 
     @cached_property
     def used(self) -> np.ndarray:
-        """``[K, S]``, whether the subset has examples in the fold; only such replicates count."""
+        """Whether a subset has examples in a fold, ``[K, S]``; only such replicates count."""
         occupied = self.members & (self.counts > 0)
         return np.stack([(occupied & (self.fold == k)).any(1) for k in np.unique(self.fold)])
 
     @property
     def used_pairs(self) -> np.ndarray:
-        """``[K, S, S]``, whether a fold has examples of either subset."""
+        """Whether a fold has examples of either subset, ``[K, S, S]``."""
         return self.used[:, :, None] | self.used[:, None, :]
 
     @cached_property
@@ -118,7 +108,7 @@ class SufficientStatistics:
 
     @cached_property
     def degrees_of_freedom(self) -> np.ndarray:
-        """Of that error, ``[..., S]``; NaN where there is no gradient."""
+        """Degrees of freedom of the standard error, ``[..., S]``; NaN without a gradient."""
         folds = self.used.sum(0)
         degrees = jackknife.degrees_of_freedom(folds, self.size, self.kurtosis)
         return np.where(np.isnan(self.m_coherence), np.nan, degrees)
@@ -131,12 +121,12 @@ class SufficientStatistics:
 
     @cached_property
     def effective_dimension(self) -> np.ndarray:
-        """``[..., S]``; see ``noise_floor``."""
+        """The number of directions of each subset's gradients, ``[..., S]``."""
         return noise_floor.effective_dimension(
             self.gram, self.squared_norms, self.counts, self.members, self.fold
         )
 
     @cached_property
     def p_value(self) -> np.ndarray:
-        """Of m-coherence by chance, ``[..., S]``."""
+        """The p-value of m-coherence by chance, ``[..., S]``."""
         return noise_floor.p_value(self.m_coherence, self.effective_dimension)

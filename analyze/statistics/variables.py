@@ -14,33 +14,27 @@ import numpy as np
 from analyze.statistics import arrays, companions, jackknife, noise_floor
 from analyze.statistics.sufficient import SufficientStatistics
 
-_SQUARED = "(loss per unit of weight)^2"
+SQUARED = "(loss per unit of weight)^2"  # the unit of squared gradients
 
 
 @dataclass(frozen=True)
 class Variable:
     """A derived variable, over checkpoint, layer and subset.
 
-    Args:
-        name: In the results file.
-        long_name: What it is, in words.
-        units: Its unit; ``1`` for a pure number.
-        of_sums: From the sums of the cells to ``[..., S]``; None where they do not have it.
-        between: Whether it is of two subsets, ``[..., S, S]``.
-        of_norms: From the squared norms of a subset's examples, ``[..., N]`` to ``[...]``, for
-            what does not add up over parameters.
+    ``of_sums`` gives ``[..., S]``, or ``[..., S, S]`` for a variable ``between`` two subsets;
+    ``of_norms`` takes the squared norms of a subset's examples, ``[..., N]`` to ``[...]``.
     """
 
     name: str
-    long_name: str
-    units: str
+    long_name: str  # its meaning in words, for the file and for figures
+    units: str  # `1` for a pure number
     of_sums: Callable[[SufficientStatistics], np.ndarray | None] | None = None
     between: bool = False
     of_norms: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What a file says of it."""
+        """The attributes of the variable in a file."""
         return {"long_name": self.long_name, "units": self.units}
 
 
@@ -56,7 +50,7 @@ _ROWS = (
              lambda s: companions.coherence_at_size(s.alpha_unbiased, s.common_size)),
     Variable("norm_of_mean_gradient", "norm of the mean gradient", "loss per unit of weight",
              lambda s: arrays.ratio(np.sqrt(np.maximum(s.total, 0.0)), s.size)),
-    Variable("mean_squared_gradient_norm", "mean squared norm of per-example gradients", _SQUARED,
+    Variable("mean_squared_gradient_norm", "mean squared norm of per-example gradients", SQUARED,
              lambda s: arrays.ratio(s.squares, s.size)),
     Variable("effective_dimension", "directions that the gradients' covariance spreads over", "1",
              lambda s: s.effective_dimension),
@@ -96,7 +90,7 @@ _ROWS = (
              "standard error of m-coherence at the common size, jackknife over folds", "1",
              lambda s: (s.common_size - 1.0) * s.alpha_stderr),
     Variable("energy_share", "share of the layer in the sum of squared gradient norms", "1"),
-    Variable("gradient_dot", "dot product of the mean gradients of two subsets", _SQUARED,
+    Variable("gradient_dot", "dot product of the mean gradients of two subsets", SQUARED,
              lambda s: arrays.ratio(s.dots, s.size[:, None] * s.size[None, :]), between=True),
     Variable("gradient_cosine", "cosine between the mean gradients of two subsets", "1",
              lambda s: s.cosine, between=True),

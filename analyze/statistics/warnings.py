@@ -1,7 +1,7 @@
-"""Where the metric misleads: flags stored with each value, and the sentences that explain them.
+"""Warnings where the metric misleads: flags stored with each value, and sentences on them.
 
-Every value of m-coherence has a ``warning_flags`` beside it, a sum of powers of two in the
-convention of CF (``flag_masks`` and ``flag_meanings``). All are computed from the results tree.
+Every value of m-coherence has ``warning_flags`` beside it, a sum of powers of two in the convention
+of CF (``flag_masks`` and ``flag_meanings``), computed from the results tree.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
-from analyze.statistics.regrouping import cell_members, held_out, provenance_of
+from analyze.statistics.regrouping import cell_members, held_out, provenance
 
 FLAGS = "warning_flags"
 LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
 OPPOSED = -0.9  # cosine between a subset and the rest of the training probes
 CANCELLED = 0.5  # norm of the sum over the training probes, in that of the subset
-FEW_EXAMPLES = 100  # that determine a value: below, 95 % intervals cover less
+FEW_EXAMPLES = 100  # effective examples, below which 95 % intervals cover less
 FEW_FOLDS = 5
 UNBALANCED = 1.25  # ratio of the sizes of subsets
 OWN_LOSSES = ("cross_entropy", "binary_cross_entropy_with_logits")
@@ -28,23 +28,16 @@ OWN_LOSSES = ("cross_entropy", "binary_cross_entropy_with_logits")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of warning.
+    """A kind of warning; ``find`` gives booleans over some of checkpoint, layer and subset."""
 
-    Args:
-        name: As ``flag_meanings`` has it.
-        mark: A letter to put at a value; empty where it concerns a whole column of them.
-        text: What it means for the value, in one sentence.
-        find: Where it holds: booleans over some of a group's checkpoint, layer and subset.
-    """
-
-    name: str
-    mark: str
-    text: str
+    name: str  # in flag_meanings
+    mark: str  # a letter to put at a value; empty where a whole column of values has the warning
+    text: str  # the meaning for the value, in one sentence
     find: Callable[[xr.DataTree, xr.Dataset], xr.DataArray | bool]
 
 
 def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | bool:
-    """A training subset's gradient is nearly the opposite of that of all other training probes."""
+    """Where a training subset's gradient is nearly opposite to that of all others together."""
     names = [str(name) for name in group["subset"].values]
     training = [name for name in names if name not in (ALL, *held_out(results))]
     if "gradient_dot" not in group or len(training) < 2:
@@ -58,14 +51,14 @@ def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | 
     cosine = (whole - squares) / np.sqrt((squares * rest).where(squares * rest > 0))
     opposed = (cosine < OPPOSED) & (squares.sel(subset=ALL) < CANCELLED**2 * squares)
     opposed = opposed & group["subset"].isin(training)
-    if "null_upper" in group:  # in few directions noise is opposite by chance
+    if "null_upper" in group:  # with few directions noise is opposite by chance
         opposed = opposed & (group["m_coherence"] > group["null_upper"])
-    # The union is what cancels: its own value is read with the same care.
+    # The union is what cancels, so its value misleads, too.
     return opposed | (opposed.any("subset") & (group["subset"] == ALL))
 
 
 def _unbalanced(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
-    """Subsets of different size beside each other."""
+    """Where a subset is larger than the smallest one."""
     count = results.to_dataset()["probe_count"]
     named = count.sel(subset=count["subset"] != ALL)
     return (count > UNBALANCED * named.min()) & (count["subset"] != ALL)
@@ -76,8 +69,8 @@ KINDS = (
         "lagging_batch_norm", "b",
         "measured with saved batch norm statistics that lag behind the weights: the value may be "
         "mostly their lag; measure with --batch-norm recomputed",
-        lambda results, _: provenance_of(results).get("batch_norm") == "saved"
-        and lagging_checkpoints(results),
+        lambda results, _: provenance(results).get("batch_norm") == "saved"
+        and _lagging_checkpoints(results),
     ),
     Kind(
         "below_precision", "p",
@@ -175,9 +168,9 @@ def describe(results: xr.DataTree) -> list[str]:
 
 
 def lagging_sentence(results: xr.DataTree) -> list[str]:
-    """What a run says of its batch norm statistics, whichever it measured with; or nothing."""
+    """A sentence on checkpoints whose saved batch norm statistics lag behind, if there are any."""
     root = results.to_dataset()
-    where = lagging_checkpoints(results)
+    where = _lagging_checkpoints(results)
     if not bool(where.any()):
         return []
     names = []
@@ -185,7 +178,7 @@ def lagging_sentence(results: xr.DataTree) -> list[str]:
         at = root.sel(checkpoint=name, subset=ALL)
         saved, again = float(at["loss_saved"]), float(at["loss_recomputed"])
         names.append(f"{name} ({saved:.3g} saved, {again:.3g} recomputed)")
-    used = provenance_of(results).get("batch_norm")
+    used = provenance(results).get("batch_norm")
     return [
         f"the batch norm statistics saved in {len(names)} of {root.sizes['checkpoint']} "
         f"checkpoints lag behind the weights: the loss differs by more than {LAGGING:.0%} from "
@@ -194,13 +187,13 @@ def lagging_sentence(results: xr.DataTree) -> list[str]:
 
 
 def warnings_of_the_run(results: xr.DataTree) -> list[str]:
-    """What the provenance warns of, about the run as a whole."""
-    texts = provenance_of(results).get("warnings", [])
+    """The warnings about the run as a whole, from the provenance."""
+    texts = provenance(results).get("warnings", [])
     return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
-def lagging_checkpoints(results: xr.DataTree) -> xr.DataArray:
-    """Where the training probes' loss depends on which batch norm statistics are used."""
+def _lagging_checkpoints(results: xr.DataTree) -> xr.DataArray:
+    """Whether the loss depends on which batch norm statistics are used, ``(checkpoint)``."""
     root = results.to_dataset()
     if "loss_saved" not in root or "loss_recomputed" not in root:
         return xr.zeros_like(root["step"], dtype=bool)
@@ -209,20 +202,20 @@ def lagging_checkpoints(results: xr.DataTree) -> xr.DataArray:
 
 
 def precision_reach(results: xr.DataTree) -> float:
-    """The mean loss below which gradients are not to be trusted.
+    """The mean loss below which gradients are mostly rounding.
 
-    The losses of the program's own for classes have a backward pass that keeps its relative
-    accuracy however low the loss is, until squares of gradients leave the range of the precision:
-    ``sqrt(tiny)``. Of any other loss that is a difference of two numbers only ``eps`` is known.
+    The backward pass of the built-in losses for classes keeps its relative accuracy until squares
+    of gradients leave the range of the precision: ``sqrt(tiny)``. Any other loss may be a
+    difference of two numbers, accurate to ``eps`` only.
     """
-    origin = provenance_of(results)
+    origin = provenance(results)
     numbers = np.finfo(str(origin.get("precision") or "float32"))
     accurate = str(origin.get("loss", "")).partition("?")[0] in OWN_LOSSES
     return float(np.sqrt(numbers.tiny) if accurate else (64 * numbers.eps) ** 2)
 
 
 def folds_used(results: xr.DataTree) -> xr.DataArray:
-    """In how many folds each subset has probes, ``(subset)``."""
+    """The number of folds in which each subset has probes, ``(subset)``."""
     cells = results["parameters"].to_dataset()
     members = cell_members(results)
     occupied = members.values & (cells["probe_count"].values > 0)
@@ -232,7 +225,7 @@ def folds_used(results: xr.DataTree) -> xr.DataArray:
 
 
 def _places(where: xr.DataArray, network: xr.Dataset) -> str:
-    """Subsets and steps: ``clean at step 64, 128; held_out at all checkpoints``."""
+    """The subsets and steps of a warning: ``clean at step 64, 128; held_out at step 960``."""
     steps = network["step"].values
     known = np.isfinite(steps).all()
     names = [f"{s:.6g}" for s in steps] if known else network["checkpoint"].values.astype(str)

@@ -1,4 +1,4 @@
-"""Find the plan: run tiny batches, see where weights meet the examples, choose rules."""
+"""Finds the plan: run tiny batches, see where weights meet the examples, choose rules."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from analyze.gradients.calibrate.evidence import SIZES, gather, rows
 from analyze.gradients.calibrate.patterns import most_alike
 from analyze.gradients.calibrate.recording import Recording, record
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.order import forward_order
+from analyze.gradients.model.module_calls import forward_order
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import NEVER_USED, VMAP, CallPlan, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 
 def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) -> Plan:
@@ -28,11 +28,11 @@ def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) 
 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
     whose examples lie irregularly leaves its parameters to the fallback; so does a parameter that
-    autograd still reaches past the calls. Where a model makes other calls for other examples, it is
-    the plan of those probes of which the most make the same calls; if none do, the fallback is left
-    with all parameters. What went wrong in a rule that was tried is among the plan's notes.
-    ``sizes`` are those of the batches that are looked at, where it takes so many examples to make
-    the calls together.
+    autograd still reaches past the calls. Where a model makes other calls for other examples, the
+    plan is that of the largest group of probes that make the same calls; where a batch of these
+    makes others, the fallback is left with all parameters. The plan's notes say what went wrong in
+    rules that were tried. ``sizes`` are those of the tiny batches, larger where it takes several
+    examples to make the calls.
 
     Raises:
         InputError: the model has no backward pass.
@@ -80,7 +80,7 @@ def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tup
 def _differentiated(recording: Recording, names: Mapping[int, str]) -> set[str]:
     """Parameters that the model takes a gradient through itself, inside of its forward pass.
 
-    Their calls are met by two backward passes, so that no rule knows what arrives there.
+    Two backward passes meet their calls, so that no rule knows what arrives there.
     """
     within = [r for r in recording.records if r.function is torch.autograd.grad]
     return {n for r in within for tensor in r.inputs for n in parameters_of(tensor, names)}
@@ -90,14 +90,14 @@ def _used(replica: Replica, recording: Recording) -> set[str]:
     """Parameters that autograd gives a gradient.
 
     Raises:
-        InputError: it fails.
+        InputError: the backward pass fails.
     """
     output = recording.output
     if not output.requires_grad:
         return set()
     try:
         return _given_gradients(output, replica.parameters, retain_graph=True)
-    except RuntimeError as error:  # whatever torch has against it
+    except RuntimeError as error:
         raise InputError(
             "the model has no backward pass",
             found=f"torch says: {first_line(error)}",
@@ -144,7 +144,7 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
     try:
         with torch.enable_grad(), mode:
             output = replica(batch)
-    except ForwardChangedError as error:  # another call already with three examples
+    except ForwardChangedError as error:  # three examples make another call already
         return error.parameters or set(plan.by_rule)
     if not plan.by_rule or not output.requires_grad:
         return set()

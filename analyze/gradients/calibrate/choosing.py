@@ -1,4 +1,4 @@
-"""Which rule measures a call: the first that is exact for it."""
+"""Chooses the rule that measures a call: the first that is exact for it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,8 @@ SAME = 1e-4  # relative difference of two ways to one call's gradients, in float
 def planned(evidence: Evidence, notes: list[str]) -> CallPlan | None:
     """The call by the first exact rule, its rows traced where they differ from batch to batch.
 
-    Args:
-        evidence: What is known of the call.
-        notes: Gets what went wrong in a rule that was tried.
-
-    Returns:
-        None where its examples lie irregularly.
+    ``notes`` gets what went wrong in a rule that was tried. The result is None where the examples
+    lie irregularly.
     """
     call = None
     if not (evidence.ragged or evidence.record.packed):
@@ -39,14 +35,14 @@ def planned(evidence: Evidence, notes: list[str]) -> CallPlan | None:
 
 
 def _traced(evidence: Evidence, notes: list[str]) -> CallPlan | None:
-    """The call by a rule that takes its rows for examples, whose they are to be found out."""
+    """The call by a rule that takes each row for an example, to be matched in every batch."""
     by_row = row_by_row(evidence)
     call = None if by_row is None else _by_first_exact_rule(by_row, notes, (ALONE,))
     return None if call is None else replace(call, traced=True)
 
 
 def _has_rows(call: CallPlan) -> bool:
-    """Whether what the call gets has the rows of what it gives."""
+    """Whether the arguments of the call have the same rows as its result."""
     positions = {at.positions for at in (call.output, *call.axes.values())}
     return call.rule != MASKED.name and len(positions) == 1
 
@@ -56,8 +52,7 @@ def _by_first_exact_rule(
 ) -> CallPlan | None:
     """The functional's own rule if it is exact for this call, else autograd of the call.
 
-    Returns:
-        None where it is not known where the examples lie in the result.
+    The result is None where it is not known where the examples lie in the result.
     """
     of_function = None if _complex(evidence) else RULES.get(evidence.record.function)
     for rule in (*([] if of_function is None else [of_function]), *besides):
@@ -76,7 +71,7 @@ def _by_first_exact_rule(
 
 
 def _tried(rule: Rule, evidence: Evidence, notes: list[str]) -> Call | None:
-    """The call as a rule sees it where it is exact for it."""
+    """The call as a rule sees it, if the rule is exact for it."""
     try:
         call = _bound(rule, evidence)
         return call if call is not None and _exact(call) else None
@@ -89,13 +84,13 @@ def _tried(rule: Rule, evidence: Evidence, notes: list[str]) -> Call | None:
 
 
 class _Place(str):
-    """Stands for a tensor at its place among the arguments."""
+    """A stand-in for a tensor at its place among the arguments."""
 
     __slots__ = ()
 
 
 def _complex(evidence: Evidence) -> bool:
-    """Whether the call has complex numbers: rules are of real ones, and conjugate nothing."""
+    """Whether the call has complex numbers: rules are for real ones, and conjugate nothing."""
     record = evidence.record
     return any(tensor.is_complex() for tensor in (*record.inputs, *record.outputs))
 
@@ -134,9 +129,9 @@ def _bound(rule: Rule, evidence: Evidence) -> Call | None:
 
 
 def _exact(call: Call) -> bool:
-    """Whether the rule takes the call; of autograd for each example alone, whether it agrees.
+    """Whether the rule takes the call; for autograd of each example alone, whether it agrees.
 
-    A call that has the size of the batch written into it cannot run for one example. Of one that
+    A call that has the size of the batch written into it cannot run for one example. Of a call that
     got no rows, such as an expert's, nothing is known before the proof.
     """
     if call.rule is MASKED:
@@ -155,7 +150,7 @@ def _exact(call: Call) -> bool:
 
 
 def _result(call: Call) -> Tensor:
-    """What the call gives, on a copy of what it may write into."""
+    """The result of the call, on a copy of the argument that it may write into."""
     first = call.args[0]
     target = first.clone() if isinstance(first, Tensor) else first
     with torch.no_grad():

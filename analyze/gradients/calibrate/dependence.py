@@ -1,4 +1,4 @@
-"""What depends on the examples, and what on the parameters alone: where the two meet.
+"""What depends on the examples and what on parameters alone, and the calls where the two meet.
 
 Dependence is followed call by call through the storages that tensors share, so that views and
 changes in place carry it along.
@@ -25,36 +25,21 @@ PUTTING = frozenset({
 
 @dataclass(frozen=True)
 class Meeting:
-    """A call in which weights meet the examples.
+    """A call in which weights meet the examples."""
 
-    Args:
-        number: As the record has it.
-        weights: The tensors computed from parameters alone, by id, to the parameters' names.
-        data: Ids of the arguments that depend on the examples.
-        output: The result; None where a call gives several.
-        chosen: Whether the examples' values choose the rows of its arguments, or their order.
-    """
-
-    number: int
-    weights: Mapping[int, tuple[str, ...]]
-    data: frozenset[int]
-    output: Tensor | None
-    chosen: bool
+    number: int  # of the call, as in its record
+    weights: Mapping[int, tuple[str, ...]]  # id of a tensor of parameters alone, to their names
+    data: frozenset[int]  # ids of the arguments that depend on the examples
+    output: Tensor | None  # the result; None where a call gives several
+    chosen: bool  # whether the examples' values choose its rows or their order
 
 
 def meetings(first: Recording, second: Recording, names: Mapping[int, str]) -> list[Meeting] | None:
     """The calls of ``first`` in which weights meet the examples.
 
     A weight also meets the examples where it is made as large as the batch: the result has another
-    shape in ``second``, which is of another number of examples.
-
-    Args:
-        first: A forward pass.
-        second: One over another number of examples.
-        names: ``id(parameter)`` to its name.
-
-    Returns:
-        None where the two passes make different calls.
+    shape in ``second``, a pass over another number of examples. ``names`` maps ``id(parameter)`` to
+    its name. The result is None where the two passes make different calls.
     """
     if [r.function for r in first.counted] != [r.function for r in second.counted]:
         return None
@@ -62,17 +47,15 @@ def meetings(first: Recording, second: Recording, names: Mapping[int, str]) -> l
     flow = _Flow(first.inputs, names)
     met = []
     for record in first.records:
-        grows = record.number is not None and (
-            [t.shape for t in record.outputs] != shapes[record.number]
-        )
-        meeting = flow.through(record, grows)
-        if meeting is not None:
+        number = record.number
+        grows = number is not None and [t.shape for t in record.outputs] != shapes[number]
+        if meeting := flow.through(record, grows):
             met.append(meeting)
     return met
 
 
 class _Flow:
-    """Which storages depend on the examples, and which on parameters alone."""
+    """The storages that depend on the examples, and those that depend on parameters alone."""
 
     def __init__(self, inputs: Iterable[Tensor], names: Mapping[int, str]) -> None:
         self._names = names
@@ -99,7 +82,7 @@ class _Flow:
         return Meeting(record.number, weights, frozenset(map(id, data)), output, chosen)
 
     def _chooses(self, record: Record) -> bool:
-        """Whether rows are chosen here by values of the examples, or were before.
+        """Whether values of the examples choose rows in this call or chose them before.
 
         ``x[mask]`` and ``x[order]`` choose rows; ``x[arange(N), last]`` and ``table[ids]`` do not.
         What is put back into rows lies as the rows do.
@@ -120,9 +103,9 @@ class _Flow:
         )
 
     def _from_elsewhere(self, tensor: Tensor, record: Record) -> bool:
-        """Made by something that announces no calls, such as a custom autograd function.
+        """Whether a tensor comes from something that announces no calls, as a custom function.
 
-        What it was made from is not known, so it may depend on the examples.
+        Its sources are not known, so it may depend on the examples.
         """
         graph = record.graphs.get(id(tensor))
         return (
@@ -134,7 +117,7 @@ class _Flow:
     def _weight(self, tensor: Tensor, record: Record) -> tuple[str, ...]:
         """The parameters a tensor depends on, if on nothing else and a gradient goes through it.
 
-        At the time of the call: a buffer of zeros that it wrote into depended on none.
+        The graph is that at the time of the call: a buffer of zeros that it wrote into had none.
         """
         if id(tensor) not in record.graphs or _storage(tensor) in self._data:
             return ()
@@ -144,7 +127,7 @@ class _Flow:
 
 
 def _index_of_rows(name: str, args: tuple[Any, ...]) -> Any:
-    """The first index of a look-up that is a tensor, where it is one."""
+    """The first index of a look-up that is a tensor; None where there is none."""
     if name == "index_select":
         return args[2] if len(args) > 2 else None
     if name != "__getitem__":

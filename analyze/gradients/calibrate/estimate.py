@@ -1,4 +1,4 @@
-"""What a batch takes, of what a checkpoint is made of: by measuring a few."""
+"""The time that a batch takes, by measuring a few."""
 
 from __future__ import annotations
 
@@ -11,36 +11,28 @@ from typing import NamedTuple
 from analyze.gradients.device.timing import WHOLE, Clock, seconds
 from analyze.gradients.threads.sharing import at_once
 
-MeasureBatch = Callable[[Clock | None], object]
+TimedBatch = Callable[[Clock | None], object]  # measures a batch, each method by the clock
 
 
 class BatchTime(NamedTuple):
-    """Of batches that several threads measure at the same time.
+    """The time of batches that several threads measure at the same time."""
 
-    Args:
-        begun: Seconds in which each has its memory.
-        taken: Seconds of a batch in the slowest of them.
-        methods: Each method's share of that.
-    """
-
-    begun: float
-    taken: float
-    methods: dict[str, float]
+    begun: float  # seconds until each thread has its memory
+    taken: float  # seconds of a batch in the slowest thread
+    methods: dict[str, float]  # each method's share of the time
 
 
-def time_of_a_batch(measures: Sequence[MeasureBatch]) -> BatchTime:
-    """Time a batch, which all threads measure, as they share caches and memory.
+def time_of_a_batch(measures: Sequence[TimedBatch]) -> BatchTime:
+    """Time a batch that all threads measure together, as they share caches and memory.
 
-    Args:
-        measures: Of each thread, what does it, and tells a clock what each method takes; of one,
-            it is done by this thread, and by as many as torch has.
+    A single thread's batch is measured by the calling thread, with as many threads as torch has.
     """
     if len(measures) == 1:
         return _timed(measures[0])._replace(begun=0.0)
     return max(at_once([partial(_timed, measure) for measure in measures]), key=attrgetter("taken"))
 
 
-def _timed(measure: MeasureBatch) -> BatchTime:
+def _timed(measure: TimedBatch) -> BatchTime:
     start = time.perf_counter()
     measure(None)  # the first may allocate
     first = time.perf_counter() - start

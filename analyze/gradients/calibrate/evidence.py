@@ -1,7 +1,7 @@
-"""Where the examples lie in the calls of a model, found by value.
+"""Where the examples lie in the calls of a model, learned from values.
 
-In an argument: one example of a tiny batch is exchanged for another, and what changes belongs to
-it. In a result: the gradient of one example's output is zero at all entries of the others. Batches
+For an argument, one example of a tiny batch is exchanged for another, and what changes belongs to
+it. For a result, the gradient of one example's output is zero at all entries of the others. Batches
 of two and of three tell an axis of examples from one that has their number by chance.
 """
 
@@ -25,7 +25,7 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules.one_call import flattened
 from analyze.gradients.rules.weights import Weight
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 SIZES = (2, 3)  # of the batches; the first is the one that is looked at
 Recordings = Mapping[int, Recording]  # by the number of examples
@@ -33,31 +33,19 @@ Recordings = Mapping[int, Recording]  # by the number of examples
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one call in which weights meet the examples.
+    """What is known of one call in which weights meet the examples."""
 
-    Args:
-        record: The call over two examples, its arguments as they were then.
-        weights: Place among the arguments to the weight there.
-        data: Places of the arguments that depend on the examples.
-        arguments: Place to the axes that explain what changed there, for all arguments that
-            grow with the batch.
-        output: The axes that explain the gradients at the result; None where a call has several
-            results.
-        ragged: Whether the call has another size where one example is exchanged for another.
-        chosen: Whether the examples' values choose its rows, or their order.
-    """
-
-    record: Record
-    weights: dict[str, Weight]
-    data: frozenset[str]
-    arguments: dict[str, list[ExampleAxis]]
-    output: list[ExampleAxis] | None
-    ragged: bool = False
-    chosen: bool = False
+    record: Record  # the call over the first batch, its arguments as they were then
+    weights: dict[str, Weight]  # by place among the arguments
+    data: frozenset[str]  # places of the arguments that depend on the examples
+    arguments: dict[str, list[ExampleAxis]]  # possible axes of each that grows with the batch
+    output: list[ExampleAxis] | None  # possible axes; None where a call has several results
+    ragged: bool = False  # whether its size changes where an example is exchanged for another
+    chosen: bool = False  # whether the examples' values choose its rows, or their order
 
     @property
     def output_axis(self) -> ExampleAxis | None:
-        """The one axis of the result; where several will do, one that an argument has too."""
+        """The axis of the result; of several possible ones, the one that an argument has too."""
         left = self.output or []
         if len(left) > 1:
             left = [at for at in left if any(at in axes for axes in self.arguments.values())]
@@ -65,7 +53,7 @@ class Evidence:
 
     @property
     def argument_axes(self) -> dict[str, ExampleAxis]:
-        """Axes of the arguments, for those that have just one; the result's where it will do."""
+        """The axes of arguments with a single possible one, or with the result's among them."""
         axes = {}
         for place, left in self.arguments.items():
             if len(left) == 1:
@@ -80,12 +68,9 @@ def gather(
 ) -> list[Evidence] | None:
     """Evidence of each call, or None where exchanging an example makes the model call others.
 
-    Args:
-        replica: The model.
-        probes: The examples to choose from.
-        base: Of the first two and three probes; of other numbers where it takes so many to make
-            the calls together, and then exchanges that make others tell nothing.
-        met: The calls to look at, as found in the first of them.
+    ``base`` has recordings by batch size. Where its sizes are not ``SIZES``, as it takes more
+    examples to make the calls together, exchanges that make other calls are ignored. ``met`` are
+    the calls to look at.
 
     Cost: seven forward passes and five backward passes.
     """
@@ -126,10 +111,9 @@ def gather(
 
 
 def row_by_row(evidence: Evidence) -> Evidence | None:
-    """The call with each row as an example of its own, along the first axis unless more is known.
+    """The call with each row as an example, along the first axis unless more is known.
 
-    Returns:
-        None where data and output have other rows.
+    The result is None where data and output have other rows.
     """
     tensors, outputs = tensors_of(evidence.record), evidence.record.outputs
     axis = evidence.output_axis.dim if evidence.output_axis else 0
@@ -148,21 +132,21 @@ def rows(count: int, available: int) -> Tensor:
 
 
 def tensors_of(record: Record) -> dict[str, Tensor]:
-    """Place to tensor, for the tensors among the arguments of a call."""
+    """The tensors among the arguments of a call, by place."""
     flat = flattened(record.args, record.kwargs)
     return {place: value for place, value in flat.items() if isinstance(value, Tensor)}
 
 
 def _shapes(record: Record) -> list[torch.Size]:
-    """Of the tensors that a call got and gave."""
+    """The shapes of the tensors among a call's arguments and results."""
     return [tensor.shape for tensor in (*tensors_of(record).values(), *record.outputs)]
 
 
-def _alike(one: Recording, other: Recording) -> bool:
+def _alike(first: Recording, second: Recording) -> bool:
     """Whether two passes made the same calls in the same order, tensors in the same places."""
-    return len(one.counted) == len(other.counted) and all(
+    return len(first.counted) == len(second.counted) and all(
         a.function == b.function and tensors_of(a).keys() == tensors_of(b).keys()
-        for a, b in zip(one.counted, other.counted, strict=True)
+        for a, b in zip(first.counted, second.counted, strict=True)
     )
 
 
@@ -177,7 +161,7 @@ def _exchanges(sizes: Iterable[int], available: int) -> Iterator[tuple[int, int,
 
 
 def _possible(batches: Mapping[int, dict[str, Tensor]]) -> dict[str, list[ExampleAxis]]:
-    """Axes by shape alone, of the arguments that grow with the batch."""
+    """Axes that are possible by shape alone, of the arguments that grow with the batch."""
     axes = {}
     for place in next(iter(batches.values())):
         shapes = {n: batch[place].shape for n, batch in batches.items()}
@@ -203,12 +187,9 @@ def _narrow(
 
 def _axes_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[ExampleAxis]]:
     """Axes outside of which the gradient of one example's output is zero, by call."""
+    first = next(iter(base.values())).counted
     place = {
-        m.number: next(
-            k
-            for k, tensor in enumerate(next(iter(base.values())).counted[m.number].outputs)
-            if tensor is m.output
-        )
+        m.number: [tensor is m.output for tensor in first[m.number].outputs].index(True)
         for m in met
         if m.output is not None
     }
@@ -216,13 +197,13 @@ def _axes_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[Exa
         n: {m: recording.counted[m].outputs[k] for m, k in place.items()}
         for n, recording in base.items()
     }
-    found = {m: possible_axes({n: results[n][m].shape for n in base}) for m in place}
+    axes = {m: possible_axes({n: results[n][m].shape for n in base}) for m in place}
     for n in base:
         for example in range(n):
             for m, gradient in _gradients(base[n].output, results[n], example):
                 changed = changed_entries(torch.zeros_like(gradient), gradient)
-                found[m] = [at for at in found[m] if agrees(at, changed, example)]
-    return found
+                axes[m] = [at for at in axes[m] if agrees(at, changed, example)]
+    return axes
 
 
 def _gradients(

@@ -1,4 +1,4 @@
-"""A batch whose calls no pattern of the plan has: the plan learns them, or gives up the rules."""
+"""Replans after a batch whose calls no pattern of the plan has: learn them, or give up rules."""
 
 from __future__ import annotations
 
@@ -18,23 +18,17 @@ from analyze.gradients.plan import CallPlan, Plan
 from analyze.gradients.step.failures import MethodFailedError, demoted
 from analyze.gradients.step.intercept import ForwardChangedError
 
-MOST_PATTERNS = 16  # each batch tries one after the other
+MOST_PATTERNS = 16  # which each batch tries in turn
 TRIED = 64  # examples of a batch that may make its calls by themselves
-WANTED = 5  # of them, to calibrate with
-MOST_TOGETHER = 16  # that make the calls together, where none does by itself
+WANTED = 5  # examples to calibrate with
+MOST_TOGETHER = 16  # examples that make the calls together, where none does by itself
 
 
 class Learned(NamedTuple):
-    """What to go on with.
-
-    Args:
-        plan: With another pattern, or with other methods.
-        examples: Inputs and targets on which that is to be proven: those that make a new pattern's
-            calls, or some of the batch. None where only the methods are others.
-    """
+    """The plan to go on with, and the examples on which it is to be proven."""
 
     plan: Plan
-    examples: Examples | None = None
+    examples: Examples | None = None  # None where only the methods are others
 
 
 def replanned(
@@ -73,9 +67,10 @@ def _untraced(plan: Plan) -> list[CallPlan]:
 
 
 def _rows(replica: Replica, inputs: Inputs) -> tuple[Tensor, tuple[int, int]] | None:
-    """Rows that make the calls of the whole batch, and of how many a batch of them is to be.
+    """Rows that make the calls of the whole batch, and the batch sizes to calibrate with.
 
-    Each by itself, or a few together: of experts each sees some, and all of a batch are called.
+    Each makes them by itself, or a few together: an expert sees some examples, and a whole batch
+    calls all experts.
     """
     tried = range(min(TRIED, len(inputs)))
     rows = alike_to(replica, inputs, tried, WANTED)

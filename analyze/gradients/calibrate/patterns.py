@@ -2,7 +2,7 @@
 
 Transformers drop an attention mask where no example of a batch is padded, loops over time end with
 the longest example, exits are early: the calls of a forward pass depend on the batch. A plan has
-such passes' calls as well, each found on examples that make them by themselves.
+the calls of such passes as well, each found on examples that make them by themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Calls = tuple[tuple[str, tuple[tuple[str, int | None], ...]], ...]
 
 
 def most_alike(replica: Replica, probes: Inputs) -> Tensor:
-    """The rows of most probes that make the same calls, the first of them where several do."""
+    """The rows of the largest group of probes that make the same calls, of several the first."""
     by_calls: dict[Calls, list[int]] = {}
     for row in range(len(probes)):
         by_calls.setdefault(_calls_of_one(replica, probes, row), []).append(row)
@@ -30,7 +30,7 @@ def most_alike(replica: Replica, probes: Inputs) -> Tensor:
 
 
 def alike_to(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) -> Tensor:
-    """The first rows of a batch, ``most`` of them, that make the calls of the whole batch."""
+    """The first ``most`` rows of a batch that make the calls of the whole batch."""
     whole, alike = calls_of(replica, batch), []
     for row in rows:
         if _calls_of_one(replica, batch, row) == whole:
@@ -43,8 +43,7 @@ def alike_to(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) ->
 def together(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) -> Tensor | None:
     """A few rows of a batch that make its calls together, none of which can be left out.
 
-    Returns:
-        At least two; None where the rows do not make its calls, or it takes more than ``most``.
+    Gives at least two, or None where the rows do not make its calls or it takes more than ``most``.
     """
     whole, few = calls_of(replica, batch), list(rows)
 
@@ -61,9 +60,9 @@ def together(replica: Replica, batch: Inputs, rows: Iterable[int], most: int) ->
 
 
 def calls_of(replica: Replica, batch: Inputs) -> Calls:
-    """The calls of a forward pass that a gradient goes through: names, and what tensors are where.
+    """The calls of a forward pass that a gradient goes through: names, and the places of tensors.
 
-    Of parameters which they are: two experts are called alike.
+    Parameters count by identity: two experts are called alike.
     """
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)
@@ -73,12 +72,12 @@ def calls_of(replica: Replica, batch: Inputs) -> Calls:
 
 
 def _calls_of_one(replica: Replica, batch: Inputs, row: int) -> Calls:
-    """Of one example, beside itself: some models make other calls for a batch of one."""
+    """The calls of one example, beside itself: some models make other calls for a batch of one."""
     return calls_of(replica, batch.take(torch.tensor([row, row])))
 
 
 class _Calls(CountedCalls):
-    """Notes what is called with tensors where: a mask that is dropped makes another call."""
+    """Notes each call and the places of its tensors: a dropped mask makes another call."""
 
     def __init__(self) -> None:
         super().__init__()

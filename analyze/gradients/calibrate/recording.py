@@ -1,4 +1,4 @@
-"""Everything a forward pass did, kept for calibration: its calls, their arguments and results."""
+"""Records a forward pass for calibration: its calls, their arguments and results."""
 
 from __future__ import annotations
 
@@ -18,28 +18,18 @@ from analyze.gradients.step.intercept import CountedCalls
 
 @dataclass(frozen=True)
 class Record:
-    """One call: ``number`` counts those that a gradient goes through, None for others.
+    """One call of a forward pass."""
 
-    Args:
-        number: As above.
-        function: What was called.
-        args: With what.
-        kwargs: By keyword.
-        inputs: The tensors among these.
-        graphs: ``id`` of each input that required a gradient then, to its node of autograd's graph:
-            what is written over later has another.
-        outputs: Results, and what the call wrote into.
-        packed: Inside a recurrent layer over sequences of different length.
-    """
-
-    number: int | None
+    number: int | None  # among the calls that a gradient goes through; None for others
     function: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...]  # the tensors among the arguments
+    # The id of each input that required a gradient then, to its node of autograd's graph: what is
+    # written over later has another.
     graphs: dict[int, Any]
-    outputs: tuple[Tensor, ...]
-    packed: bool = False
+    outputs: tuple[Tensor, ...]  # results, and what the call wrote into
+    packed: bool = False  # in a recurrent layer over sequences of different length
 
 
 @dataclass(frozen=True)
@@ -57,13 +47,10 @@ class Recording:
 
 
 def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Recording:
-    """Run the model on a batch, attached to its parameters.
+    """Run the model on a batch of few examples, attached to its parameters; everything is kept.
 
-    Args:
-        replica: The model.
-        batch: Few examples, as everything is kept.
-        cloned: Numbers of calls whose arguments are kept as they were: later ones may write over
-            them.
+    The arguments of the calls with a number in ``cloned`` are kept as they were: later ones may
+    write over them.
     """
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)

@@ -26,7 +26,7 @@ def checked_reference(autograd: Autograd, examples: Examples) -> tuple[Reference
 
     Raises:
         CheckpointError: losses or gradients are not finite.
-        InputError: the two differ, and it is not shown that one is right.
+        InputError: the two differ, and it is not shown which of them is right.
     """
     reference = autograd.alone(examples)
     _check_finite(reference)
@@ -79,7 +79,7 @@ def _off_the_batch(autograd: Autograd, examples: Examples, reference: Reference)
 
 
 def _check_finite(reference: Reference) -> None:
-    """What is not finite in plain autograd can be proven by nothing."""
+    """Refuse losses and gradients that are not finite: nothing can be proven of them."""
     losses, norms = reference.losses, reference.squared_norms
     bad = [name for name, squares in norms.items() if not squares.isfinite().all()]
     if bad or not losses.isfinite().all():
@@ -93,7 +93,7 @@ def _check_finite(reference: Reference) -> None:
 
 
 def _check_seed(autograd: Autograd, examples: Examples) -> None:
-    """The seed that the engine uses must be the gradient of the loss that it reports."""
+    """Assert that the engine's seed is the gradient of the loss that it reports."""
     loss = autograd.loss
     with torch.no_grad():
         output = autograd.replica(examples.inputs)

@@ -18,16 +18,11 @@ Table = nn.Embedding | nn.EmbeddingBag
 
 
 def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndarray) -> None:
-    """Refuse probes with an id that an embedding, given them as they are, has no row for.
+    """Refuse probes with an id for which the embedding that indexes them has no row.
 
-    All probes are looked at, before any of them is: on a GPU such an id ends every later
-    computation, and a few probes need not have it.
-
-    Args:
-        replica: The model.
-        loader: Of the probes.
-        rows: Some of them, with which the model is called, up to the first of its embeddings that
-            is given something else.
+    The ids of all probes are compared before any of them is computed with: on a GPU a wrong id ends
+    every later computation, and a few probes need not have it. The model is called with ``rows`` of
+    them, up to the first embedding that is given something else than the probes' inputs.
 
     Raises:
         InputError: with the largest id, and the embedding.
@@ -54,12 +49,12 @@ def refuse_ids_out_of_range(replica: Replica, loader: ProbeLoader, rows: np.ndar
             replica(taken)
     except InputError:
         raise
-    except Exception:  # what else is wrong is told by who calls the model next
+    except Exception:  # the next call of the model reports it
         return
 
 
 def _same(ids: Tensor, stored: Tensor) -> bool:
-    """Whether an embedding is given the probes as they are: no part of them, and unchanged."""
+    """Whether an embedding is given the probes' inputs as they are: all of them, unchanged."""
     return (
         ids.dtype == stored.dtype
         and ids.numel() == stored.numel()
@@ -68,7 +63,7 @@ def _same(ids: Tensor, stored: Tensor) -> bool:
 
 
 def _check(loader: ProbeLoader, name: str, path: str, table: Table) -> None:
-    """Refuse ids that the embedding has no row for, of any probe."""
+    """Refuse ids of any probe that the embedding has no row for."""
     ids, rows = loader.inputs.tensors[name], table.weight.shape[0]
     if ids.is_floating_point():
         return

@@ -11,7 +11,7 @@ from analyze.gradients.checks.precision import weights_restored
 from analyze.gradients.checks.reference import Autograd, Gradients
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.numbers.float64 import double
-from analyze.gradients.step.forward import losses_of
+from analyze.gradients.step.output import losses_of
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # relative to the weights
 NEAR = 0.25  # of the distance between the two, within which a slope sides with one
@@ -24,14 +24,8 @@ def derivative_among(
     """Which of two gradients of example ``k`` central differences side with.
 
     Along ``d = (first - other) / |first - other|`` the slopes that the two predict are as far
-    apart as the gradients are: ``(L(w + h d) - L(w - h d)) / 2h`` is compared with both.
-
-    Args:
-        autograd: Of the model, best in float64.
-        examples: Of which one is taken alone.
-        k: Its place.
-        first: A gradient.
-        other: Another one.
+    apart as the gradients are: ``(L(w + h d) - L(w - h d)) / 2h`` is compared with both, best in
+    float64.
 
     Returns:
         0 for the first, 1 for the other, None where the differences do not tell.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,8 +14,8 @@ from analyze.gradients.checks.model_errors import failed
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.losses import Facts, Loss
 from analyze.gradients.losses.user import UserLoss
+from analyze.gradients.model.graph import channels_of
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.output_channels import channels_of
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.kinds import named
 
@@ -21,17 +23,11 @@ from analyze.gradients.numbers.kinds import named
 def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss) -> list[str]:
     """Refuse a model that cannot be called with the probes, or whose output does not fit the loss.
 
-    Args:
-        replica: The model.
-        loader: Of the probes.
-        rows: Some of them, with which it is called.
-        loss: Of one example; it settles how it takes the targets.
-
-    Returns:
-        What the user should know of that.
+    The model is called with the probes at ``rows``. The loss settles how it takes the targets; what
+    the user should know of that is returned.
 
     Raises:
-        InputError: saying what the model says and where, or what its output is.
+        InputError: with the model's own error and its place, or what the output is.
         RuntimeError: out of memory.
     """
     refuse_ids_out_of_range(replica, loader, rows)
@@ -60,18 +56,23 @@ def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Los
             fix="return the real part, the magnitude or torch.view_as_real of it, or give a loss "
             "of your own: --loss FILE.py:FUNCTION",
         )
-    facts = Facts(loader.inputs.tensors, loader.subset, lambda: channels_of(replica, probes))
+    channels = partial(channels_of, partial(replica, probes))
+    facts = Facts(loader.inputs.tensors, loader.subset, channels)
     return loss.check(output, loader.targets, facts)
 
 
 def _called(replica: Replica, probes: Inputs) -> Tensor:
-    """The model's output, or what it says."""
+    """The output of the model.
+
+    Raises:
+        InputError: the forward pass fails.
+    """
     try:
         with torch.no_grad():
             return replica(probes)
     except InputError:
         raise
-    except Exception as error:  # whatever a model's forward raises on inputs it cannot take
+    except Exception as error:  # a model's forward may raise anything
         if out_of_memory(error):
             raise
         raise failed(error, replica, probes) from error

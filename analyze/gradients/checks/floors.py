@@ -1,4 +1,4 @@
-"""Below which size a gradient, or a difference of two, is rounding."""
+"""The size below which a gradient, or a difference of two, is rounding."""
 
 from __future__ import annotations
 
@@ -22,11 +22,6 @@ class Floors:
 
     It is ``(64 eps)^2`` of the network's squared gradient, or what the parameter's own arithmetic
     rounds where that is less (``Autograd.rounding``).
-
-    Args:
-        autograd: By which the numbers are judged.
-        examples: N probes.
-        reference: What autograd gives of them.
     """
 
     def __init__(self, autograd: Autograd, examples: Examples, reference: Reference) -> None:
@@ -46,21 +41,19 @@ class Floors:
                 self._own[name] = torch.minimum(MARGIN**2 * rounding.max(), self._network)
 
     def of(self, name: str) -> Tensor:
-        """``[N]``."""
+        """The floor ``[N]`` of a parameter's squared norms."""
         return self._own.get(name, self._network)
 
     def disagreeing(self, result: Mapping[str, Summary], names: Collection[str]) -> set[str]:
         """Parameters whose squared norms or sum differ from the reference by more than rounding.
 
-        Args:
-            result: Of the parameters that had a gradient.
-            names: Of all of them.
+        A parameter that ``result`` lacks had no gradient.
         """
         wrong = {name for name in names if self._differs(name, result.get(name))}
         return wrong - self._explained_by_the_model(result, wrong)
 
     def _differs(self, name: str, summary: Summary | None) -> bool:
-        """Whether ``|q - q_ref| > rtol * q_ref + floor`` for an example, or the sum likewise."""
+        """Whether ``|q - q_ref| > rtol * q_ref + floor`` for an example, or the sum differs so."""
         rtol, floor = RELATIVE[self._autograd.precision], self.of(name)
         expected = self._reference.squared_norms.get(name, torch.zeros_like(floor))
         norms, difference = torch.zeros_like(floor), self._reference.totals.get(name)
@@ -76,7 +69,7 @@ class Floors:
     def _explained_by_the_model(
         self, result: Mapping[str, Summary], wrong: Collection[str]
     ) -> set[str]:
-        """Of the parameters that disagree, those whose own arithmetic rounds as far."""
+        """The disagreeing parameters whose own arithmetic rounds as far."""
         measured, names = [name for name in wrong if name in result], set[str]()
         for name, rounding in self._autograd.rounding(self._examples, measured).items():
             squares, summary = self._reference.squared_norms[name], result[name]
@@ -93,11 +86,8 @@ class Floors:
 def sum_is_off(difference: float, expected: Tensor, rtol: float, floor: Tensor) -> bool:
     """Whether a sum of gradients is further from the expected one than rounding explains.
 
-    Args:
-        difference: Squared length of the difference of both sums.
-        expected: ``[N]``, squared norm of each gradient.
-        rtol: Relative.
-        floor: ``[N]``, squared norms that are rounding.
+    ``difference`` is the squared length of the difference of both sums; ``expected`` ``[N]`` the
+    squared norm of each gradient, and ``floor`` ``[N]`` the squared norm that is rounding.
     """
     allowed = rtol**2 * len(floor) * expected.sum() + len(floor) * floor.sum()
     return bool(difference > allowed)

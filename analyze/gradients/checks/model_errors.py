@@ -1,16 +1,15 @@
-"""What a model's forward pass says when it fails, where in the model, and what is known of it.
+"""The error of a model whose forward pass fails: where in the model, and what is known of it.
 
-That the probes do not fit is said only where the module in which it fails is given them as they
-are. Otherwise it is the model that fails, and its own error comes first.
+The probes are said not to fit only where the module that fails is given them as they are. Otherwise
+it is the model that fails, and its own error comes first.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
-from types import FrameType
-from typing import Any, NamedTuple
+import traceback
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +22,17 @@ CALLING = nn.modules.module.__file__  # torch's code that calls a module's forwa
 FACTORY = "--model FILE.py:FACTORY"
 
 
-class Cause(NamedTuple):
-    """A kind of error that torch raises.
+class _Cause(NamedTuple):
+    """A kind of error that torch raises."""
 
-    Args:
-        pattern: In its text.
-        rule: What torch asks for.
-        fix: What to do.
-        of_inputs: Whether inputs may be at fault.
-    """
-
-    pattern: str
-    rule: str
-    fix: str
-    of_inputs: bool = True
+    pattern: str  # of the error's text
+    rule: str  # what torch asks for
+    fix: str  # what to do
+    of_inputs: bool = True  # whether the inputs may be at fault
 
 
 CAUSES = (
-    Cause(
+    _Cause(
         r"does not require grad|Inference tensors",
         "a forward pass that also runs without gradients; one that takes derivatives itself turns "
         "them on",
@@ -48,7 +40,7 @@ CAUSES = (
         f"{FACTORY}",
         of_inputs=False,
     ),
-    Cause(
+    _Cause(
         r"same device|device type|on the CPU|is on cpu|cuda:\d",
         "every tensor of the model on one device: parameters and buffers are moved, other "
         "tensors are not",
@@ -56,38 +48,38 @@ CAUSES = (
         f"{FACTORY}; or --device cpu",
         of_inputs=False,
     ),
-    Cause(
+    _Cause(
         r"[Cc]omplex",
         "an operation that takes complex numbers",
         f"view_as_real before it, in a factory: {FACTORY}",
     ),
-    Cause(
+    _Cause(
         r"\bbool(ean)?\b.*\b(long|int|float|masks?)\b|(with|on) a bool tensor",
         "booleans where the model has a mask, and numbers where it computes",
         f"mask.bool() or mask.float() in forward: {FACTORY}; or freeze the probes with that type",
     ),
-    Cause(
+    _Cause(
         r"indices.*scalar types|scalar type (Long|Int)|Long, Int|to be (Long|Int)",
         "integers: token ids and other indices",
         "freeze the probes with these inputs as integers",
     ),
-    Cause(
+    _Cause(
         r"\b(long|int|Long|Int|Byte|unsigned char)\b.*\b(float|double|Float|Half|Double)|"
         r"Float but found (Long|Int|Byte)",
         "floating point inputs",
         "freeze the probes with these inputs as floats, or uint8 images with mean and std",
     ),
-    Cause(
+    _Cause(
         r"same dtype|scalar type|should be the same|dtype",
         "one precision all through the model",
         f"x.to(self.weight.dtype) where the module has a precision of its own: {FACTORY}",
     ),
-    Cause(
+    _Cause(
         r"index .*out of range|out of bounds|indices should be",
         "indices below the size of the table that they index",
         "freeze the probes with the tokenizer, length and settings of this model",
     ),
-    Cause(
+    _Cause(
         r"[Ss]hape|[Ss]ize|[Dd]imension|channels|elements|stack expects|must match|Expected \dD"
         r"|broadcast|view|unpack",
         "tensors whose shapes fit each other",
@@ -96,7 +88,7 @@ CAUSES = (
     ),
 )  # fmt: skip
 
-UNKNOWN = Cause(
+UNKNOWN = _Cause(
     "",
     "a forward pass that runs on the probes",
     f"call the model on two probes, and mend it there: {FACTORY}",
@@ -104,29 +96,17 @@ UNKNOWN = Cause(
 )
 
 
-class Place(NamedTuple):
-    """Where in a model an error arose.
+class _Place(NamedTuple):
+    """Where in a model an error arose."""
 
-    Args:
-        path: Of the innermost module.
-        module: It.
-        given: Whether that module is given some of the probes' inputs as they are.
-        entered: Whether its forward began.
-    """
-
-    path: str
-    module: nn.Module
-    given: bool
-    entered: bool
+    path: str  # of the innermost module
+    module: nn.Module  # the innermost module
+    takes_inputs: bool  # whether it is given some of the probes' inputs as they are
+    entered: bool  # whether its forward began
 
 
 def failed(error: Exception, replica: Replica, probes: Inputs) -> InputError:
-    """What to tell of an error that the model's forward pass raised.
-
-    Args:
-        error: As it was caught.
-        replica: Of the model that was called.
-        probes: What it was called with.
+    """The refusal for an error that the model's forward pass raised over some probes.
 
     Cost: a forward pass, to see how far it comes.
     """
@@ -140,7 +120,7 @@ def failed(error: Exception, replica: Replica, probes: Inputs) -> InputError:
         return _other_arguments(found, model, probes)
     # What fails after modules of its own have run is given something else by then.
     inside = last is not None and last[1] in list(place.module.modules())
-    if place.given and not inside and cause is not None and cause.of_inputs:
+    if place.takes_inputs and not inside and cause is not None and cause.of_inputs:
         what = "the model cannot take the probe inputs"
     else:
         what = "the model's forward pass fails"
@@ -149,14 +129,14 @@ def failed(error: Exception, replica: Replica, probes: Inputs) -> InputError:
 
 
 def _other_arguments(found: str, model: nn.Module, probes: Inputs) -> InputError:
-    """The model has no such arguments, or others that it must be given."""
+    """The refusal where the model has no such arguments, or needs others."""
     taken = list(inspect.signature(model.forward).parameters.values())
     needed = [p.name for p in taken if p.default is p.empty and p.kind not in (2, 4)]
-    given = ", ".join(f"inputs.{n}" for n in probes.tensors if n) or "inputs, the first argument"
+    present = ", ".join(f"inputs.{n}" for n in probes.tensors if n) or "inputs, the first argument"
     wanted = ", ".join(f"inputs.{name}" for name in needed) or "no more than the first argument"
     return InputError(
         "the model cannot take the probe inputs",
-        found=f"{found}; the probes have {given}",
+        found=f"{found}; the probes have {present}",
         expected=f"the arguments of {type(model).__name__}.forward: "
         f"{', '.join(str(p.replace(annotation=p.empty)) for p in taken)}",
         fix=f"freeze the probes with {wanted}; or a model that takes these: {FACTORY}",
@@ -168,12 +148,12 @@ def _named(path: str, module: nn.Module) -> str:
     return f"{path} ({kind})" if path else f"the model itself ({kind})"
 
 
-def _place(error: Exception, model: nn.Module) -> Place:
+def _place(error: Exception, model: nn.Module) -> _Place:
     """The innermost module of the model among the calls that the error came through."""
     paths = {id(module): name for name, module in model.named_modules()}
     inputs: set[int] = set()
-    place = Place("", model, True, False)
-    for frame in _frames(error):
+    place = _Place("", model, True, False)
+    for frame, _ in traceback.walk_tb(error.__traceback__):
         values = frame.f_locals
         module = values.get("self")
         if isinstance(module, Replica):
@@ -184,9 +164,9 @@ def _place(error: Exception, model: nn.Module) -> Place:
             place = place._replace(entered=place.entered or module is place.module)
         elif "args" in values:
             arguments = [*values["args"], *values.get("kwargs", {}).values()]
-            given = any(isinstance(t, Tensor) and _storage(t) in inputs for t in arguments)
+            takes = any(isinstance(t, Tensor) and _storage(t) in inputs for t in arguments)
             entered = place.entered and module is place.module
-            place = Place(paths[id(module)], module, given, entered)
+            place = _Place(paths[id(module)], module, takes, entered)
     return place
 
 
@@ -200,21 +180,13 @@ def _last_finished(replica: Replica, probes: Inputs) -> tuple[str, nn.Module] | 
     try:
         with replica.hooked(hooks), torch.no_grad():
             replica(probes)
-    except Exception:  # the one that is told, or another of the same kind
+    except Exception:  # the error that is reported, or another of its kind
         return last[-1] if last else None
     return None
 
 
-def _frames(error: Exception) -> Iterator[FrameType]:
-    """From the outermost to the innermost."""
-    trace: Any = error.__traceback__
-    while trace is not None:
-        yield trace.tb_frame
-        trace = trace.tb_next
-
-
 def _storage(tensor: Tensor) -> int:
-    """What views of a tensor share with it."""
+    """Identifies the memory that views of a tensor share with it."""
     try:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):  # of functorch, or without memory

@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers: where, and of how many probes."""
+"""Refuses losses and gradients that are not finite: where they begin, and for how many probes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from analyze.errors import CheckpointError, listed
 from analyze.gradients.layers import owner
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.module_outputs import module_outputs
+from analyze.gradients.model.module_calls import module_outputs
 from analyze.gradients.model.replica import Replica
 from analyze.probes import Cells
 
@@ -20,15 +20,12 @@ def check_losses(
 ) -> None:
     """Refuse losses that are not finite, with their number in each subset and where they begin.
 
-    Args:
-        losses: ``[K]``.
-        probes: ``[K]``, the probes they are of.
-        cells: Of all probes.
-        replica: Runs one bad probe again, to see which module is the first to give such a value.
-        inputs: Of all probes.
+    ``losses`` ``[K]`` are those of ``probes`` ``[K]``, ``inputs`` and ``cells`` those of all
+    probes. The replica runs one bad probe again, to see which module is the first to give such a
+    value.
 
     Raises:
-        CheckpointError: some are not.
+        CheckpointError: some are not finite.
     """
     wrong = ~np.isfinite(losses)
     if not wrong.any():
@@ -48,14 +45,11 @@ def check_losses(
 def check_gradients(bad: Mapping[str, np.ndarray], cells: Cells, replica: Replica) -> None:
     """Refuse gradients that are not finite, with their number in each layer and subset.
 
-    Args:
-        bad: ``[C]`` for each parameter in forward order: how many of the cell's probes have a
-            squared norm that is not finite.
-        cells: The cells.
-        replica: Whose layers are named.
+    ``bad`` maps each parameter, in forward order, to ``[C]``: how many of the cell's probes have a
+    squared norm that is not finite.
 
     Raises:
-        CheckpointError: some are not.
+        CheckpointError: some are not finite.
     """
     layers: dict[str, np.ndarray] = {}  # [C], the most of any parameter of the layer
     for name, counts in bad.items():

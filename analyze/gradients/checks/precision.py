@@ -1,4 +1,4 @@
-"""In which precision a model computes, and how far two ways to one number may differ in it."""
+"""The precision that a model computes in, and how far two ways to one number may differ in it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ LARGEST_ROUNDING = 1e-2  # of the network's gradient, however coarse the precisi
 def rounding_share(dtype: torch.dtype) -> float:
     """Share of the network's squared gradient norm that rounding may reach: ``(64 eps)^2``.
 
-    A gradient above it is a gradient. One below it is one or the other, which is told by its own
-    arithmetic, see ``rounding``.
+    Whether a smaller gradient is one is told by its own arithmetic, see ``Autograd.rounding``.
     """
     return min(ROUNDINGS * torch.finfo(dtype).eps, LARGEST_ROUNDING) ** 2
 
@@ -47,11 +46,7 @@ def losses_agree(losses: Tensor | float, expected: Tensor | float, precision: to
 def precision_inside(replica: Replica, inputs: Inputs) -> torch.dtype:
     """The coarsest precision that a gradient goes through: layers may lower it inside.
 
-    Args:
-        replica: The model.
-        inputs: A few examples.
-
-    Cost: a forward pass.
+    Cost: a forward pass over ``inputs``, a few examples.
     """
     carrying = {
         tensor.dtype.to_real()
@@ -65,17 +60,11 @@ def precision_inside(replica: Replica, inputs: Inputs) -> torch.dtype:
 
 @contextmanager
 def shaken(replica: Replica, precision: torch.dtype, seed: int, steps: int = 1) -> Iterator[None]:
-    """Every weight is some steps of the precision larger or smaller, at random, in the block.
+    """In the block every weight is some steps of the precision larger or smaller, at random.
 
     One step moves a number as far as rounding may. After a thousand, what rounding alone has made
     is another number, which it need not be after one: the probabilities of a softmax, say, miss
-    their sum of 1 by the same then. A gradient hardly changes.
-
-    Args:
-        replica: The model.
-        precision: Whose steps they are.
-        seed: Of the signs.
-        steps: How many.
+    their sum of 1 by the same then. A gradient hardly changes. The seed decides the signs.
 
     Cost: the weights once more in memory.
     """
@@ -90,7 +79,7 @@ def shaken(replica: Replica, precision: torch.dtype, seed: int, steps: int = 1) 
 
 @contextmanager
 def weights_restored(replica: Replica) -> Iterator[dict[str, Tensor]]:
-    """The weights have the same values after the block as before; a copy of them."""
+    """The weights have the same values after the block as before; yields a copy of them."""
     kept = {name: p.detach().clone() for name, p in replica.parameters.items()}
     try:
         yield kept

@@ -1,4 +1,4 @@
-"""What was compared with plain autograd so far, and what it showed: values, nothing is computed."""
+"""What was compared with plain autograd so far, and what it showed; nothing is computed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,10 @@ ZERO = "zero: unproven"
 
 @dataclass(frozen=True)
 class Levels:
-    """Largest squared norms, as shares of the network's, that parameters as small as rounding had.
+    """Squared norms, as shares of the network's, of parameters as small as rounding."""
 
-    Args:
-        rounding: Of those that were nothing else: the largest of any checkpoint.
-        real: Of those that were gradients: the smallest.
-    """
-
-    rounding: Mapping[str, float] = field(default_factory=dict)
-    real: Mapping[str, float] = field(default_factory=dict)
+    rounding: Mapping[str, float] = field(default_factory=dict)  # largest that was only rounding
+    real: Mapping[str, float] = field(default_factory=dict)  # smallest that was a gradient
 
     def adding(self, noise: Mapping[str, float], gradients: Mapping[str, float]) -> Levels:
         """The levels with those of further parameters, judged at another checkpoint."""
@@ -39,7 +34,7 @@ class Proof:
     Args:
         errors: Largest relative error of each proven parameter's squared norms.
         rounding: Parameters whose gradient was never more than rounding, but not always zero.
-        levels: The sizes at which they were judged.
+        levels: Sizes at which parameters as small as rounding were judged.
         dtype: Precision of the comparison.
         examples: How many examples were compared.
     """
@@ -70,23 +65,21 @@ class Proof:
     def adding(self, errors: Mapping[str, float], rounding: Collection[str]) -> Proof:
         """The proof with what another comparison showed."""
         largest = {n: max(e, self.errors.get(n, 0.0)) for n, e in errors.items()}
-        return replace(
-            self, errors={**self.errors, **largest}, rounding=self.rounding.union(rounding)
-        )
+        errors = {**self.errors, **largest}
+        return replace(self, errors=errors, rounding=self.rounding.union(rounding))
 
     def as_values(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The proof as JSON has it."""
         return asdict(self) | {"rounding": sorted(self.rounding)}
 
     def adopted(self, values: Mapping[str, Any]) -> Proof:
-        """The proof with that of an earlier run, as ``as_values`` gave it, or a part of it."""
+        """The proof with that of an earlier run, as ``as_values`` gave it."""
         levels = values.get("levels", {})  # older versions have none
-        real = levels.get("real", {})
+        rounding = {**self.levels.rounding, **levels.get("rounding", {})}
+        real = {**self.levels.real, **levels.get("real", {})}
         return replace(
             self.adding(values["errors"], values["rounding"]),
-            levels=Levels(
-                {**self.levels.rounding, **levels.get("rounding", {})}, {**self.levels.real, **real}
-            ),
+            levels=Levels(rounding, real),
             dtype=values["dtype"],
             examples=max(self.examples, values["examples"]),
         )

@@ -30,16 +30,10 @@ from analyze.gradients.step.result import BatchResult
 def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> tuple[Plan, Proof]:
     """The plan with every parameter that disagreed demoted until all agree, and its proof.
 
-    A parameter agrees when ``|q - q_ref| <= rtol * q_ref + floor`` for each example and
-    ``|S - S_ref|`` is as small; it is proven once a reference gradient is above the floor
-    (``floors.Floors``).
-
-    Args:
-        autograd: Of the model, in float64 where it can. Its precision fixes rtol, which is 1e-9 in
-            float64 and 1e-3 in float32.
-        examples: A few probes.
-        plan: With the algorithms as chosen for full batches, where it has run on one.
-        proof: What earlier checkpoints showed.
+    A parameter agrees when ``|q - q_ref| <= rtol * q_ref + floor`` for each example and ``|S -
+    S_ref|`` is as small; it is proven once a reference gradient is above the floor
+    (``floors.Floors``). The precision of ``autograd``, float64 where the model runs in it, fixes
+    rtol: 1e-9 in float64 and 1e-3 in float32. The proof goes on from that of earlier checkpoints.
 
     Raises:
         CheckpointError: autograd itself gives no finite losses or gradients.
@@ -84,7 +78,7 @@ def inexact(names: Iterable[str], where: str = "") -> InputError:
 
 
 def _unscaled(batch: BatchResult, name: str) -> Summary:
-    """The summary as it is without the scale, in float64 on the CPU."""
+    """The summary of a parameter without the scale, in float64 on the CPU."""
     totals = batch.scaled_totals[name].cpu()
     totals = totals if totals.is_complex() else totals.double()
     return Summary(totals / batch.scale, batch.squared_norms(name))

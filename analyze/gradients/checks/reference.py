@@ -1,4 +1,4 @@
-"""The reference: plain autograd on the model left alone, by which everything else is judged."""
+"""The reference: plain autograd of the untouched model, by which everything else is judged."""
 
 from __future__ import annotations
 
@@ -14,30 +14,24 @@ from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.float64 import double
 from analyze.gradients.numbers.kinds import as_real
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 TRIALS = 2  # ways in which the weights are shaken
 
-Gradients = dict[str, Tensor]  # of the parameters that have one, in their shapes
+Gradients = dict[str, Tensor]  # by parameter, for those that have one
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What plain autograd gives of N examples.
+    """What plain autograd gives of N examples."""
 
-    Args:
-        squared_norms: ``[N]`` float64 of each parameter that any example gives a gradient.
-        totals: Sums of the gradients.
-        losses: ``[N]`` float64.
-    """
-
-    squared_norms: dict[str, Tensor]
-    totals: Gradients
-    losses: Tensor
+    squared_norms: dict[str, Tensor]  # ``[N]`` float64 of each parameter with a gradient
+    totals: Gradients  # sums of the gradients
+    losses: Tensor  # ``[N]`` float64
 
     @property
     def network(self) -> Tensor:
-        """Squared norm of each example's whole gradient, ``[N]``."""
+        """Squared norm ``[N]`` of each example's whole gradient."""
         norms = [*self.squared_norms.values()]
         return torch.stack(norms).sum(0) if norms else torch.zeros_like(self.losses)
 
@@ -48,7 +42,7 @@ class Autograd:
 
     Args:
         replica: The model; best in float64.
-        loss: Of each example; a backward pass starts from its seed, as the engine's does.
+        loss: A backward pass starts from its seed, as the engine's does.
         precision: The coarsest inside the model.
         copies: How often an example that is measured alone stands in its batch; the gradient is
             divided by that. Two where torch's backward pass is wrong for a batch of one.
@@ -60,7 +54,7 @@ class Autograd:
     copies: int = 1
 
     def alone(self, examples: Examples) -> Reference:
-        """Each example on its own; costs a forward and a backward pass for each."""
+        """What autograd gives of each example alone, by a forward and a backward pass for each."""
         count = len(examples.inputs)
         norms: dict[str, Tensor] = {}
         totals: Gradients = {}
@@ -76,10 +70,10 @@ class Autograd:
     def of_one(
         self, examples: Examples, k: int, names: Collection[str] | None = None
     ) -> tuple[float, Gradients]:
-        """Loss and gradients of example ``k`` without any other; of all parameters, or of some."""
+        """Loss and gradients of example ``k`` alone, of all parameters or of some."""
         rows = torch.tensor([k] * self.copies)
-        one = Examples(examples.inputs.take(rows), examples.targets[rows])
-        losses, gradients = self.together(one, names=names)
+        copies = Examples(examples.inputs.take(rows), examples.targets[rows])
+        losses, gradients = self.together(copies, names=names)
         return float(losses[0]), {name: g / self.copies for name, g in gradients.items()}
 
     def beside_others(self, examples: Examples, k: int) -> tuple[float, Gradients]:
@@ -90,12 +84,7 @@ class Autograd:
     def together(
         self, examples: Examples, only: int | None = None, names: Collection[str] | None = None
     ) -> tuple[Tensor, Gradients]:
-        """Losses ``[N]`` and the sum of the gradients of a batch, or the gradient of one of it.
-
-        Args:
-            examples: The batch.
-            only: The one example whose gradients are taken.
-            names: Of the parameters wanted; all by default.
+        """Losses ``[N]`` and the sum of a batch's gradients, or the gradient of example ``only``.
 
         Cost: a forward and a backward pass.
         """
@@ -129,8 +118,8 @@ class Autograd:
         """How much of each example's gradient is rounding, by the parameter's own arithmetic.
 
         ``e_i^2 = |g_i(w) - g_i(w')|^2`` where each weight of ``w'`` is ``steps`` of the precision
-        off, the largest of two trials: of the size of ``|g_i|^2`` where there is nothing but
-        rounding, if the steps are ``precision.ANEW``.
+        off, the largest of two trials. If the steps are ``precision.ANEW``, it is of the size of
+        ``|g_i|^2`` where there is nothing but rounding.
 
         Returns:
             ``[N]`` float64 for each of the parameters ``names`` that has a gradient.

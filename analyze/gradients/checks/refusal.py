@@ -1,8 +1,7 @@
-"""Refuse what has no per-example gradient: models that mix examples, or are not deterministic.
+"""Refuses what has no per-example gradient: models that mix examples, or are not deterministic.
 
-Before any gradient is measured. The same batch twice must give the same output, and an example
-alone, and beside other mates, must give the same output too. One example at a time could not be
-the judge of this: it never sees a mate.
+The same batch twice must give the same output, and so must an example alone and beside other mates.
+Measuring one example at a time could not judge this: it never sees a mate.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from analyze.errors import InputError, listed
 from analyze.gradients.checks.precision import LOSSES
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.module_outputs import module_outputs
+from analyze.gradients.model.module_calls import module_outputs
 from analyze.gradients.model.replica import Replica
 
 
@@ -23,13 +22,8 @@ def refuse_mixing(
 ) -> None:
     """Raise unless each example's output and loss depend on that example alone.
 
-    Args:
-        replica: Best in float64.
-        probes: A few probes.
-        targets: ``[N, ...]``.
-        loss: Of each example.
-        precision: The coarsest inside the model: outputs may differ by 1e-9 of their norm in
-            float64, by 1e-4 in float32.
+    Outputs may differ by 1e-9 of their norm where the coarsest ``precision`` inside the model is
+    float64, and by 1e-4 for float32.
 
     Raises:
         InputError: naming the first module whose output differs, or the loss.
@@ -72,7 +66,7 @@ def _mixing(culprit: str) -> InputError:
 
 
 def _refuse_mixing_loss(loss: Loss, output: Tensor, target: Tensor, precision: torch.dtype) -> None:
-    """A loss that is normalised by the batch gives an example another value when it is alone."""
+    """Refuse a loss that gives an example another value alone, as one divided by the batch does."""
     together, alone = loss.per_example(output, target), loss.per_example(output[:1], target[:1])
     if _differ(together[:1], alone, precision):
         raise InputError(
@@ -120,5 +114,5 @@ def _culprit(replica: Replica, first: Inputs, second: Inputs, precision: torch.d
 
 
 def _slices_of_first_example(a: Tensor, b: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """What may be example 0's part: index 0 of each axis, as the batch axis is not known."""
+    """The possible parts of example 0: index 0 of each axis, as the batch axis is not known."""
     return [(a.select(k, 0), b.select(k, 0)) for k in range(a.dim())] or [(a, b)]

@@ -1,8 +1,8 @@
 """Whether a parameter's gradient is a gradient, or only what rounding leaves of zero.
 
 A bias before a norm layer has the gradient zero, and numbers that are noise; a layer deep in a
-sigmoid network has a tiny one, to many digits. Their size does not tell them apart, their own
-arithmetic does: noise changes entirely when the weights change in their last digits.
+sigmoid network has a tiny one, to many digits. Their arithmetic tells them apart, not their size:
+noise changes entirely when the weights change in their last digits.
 """
 
 from __future__ import annotations
@@ -27,17 +27,11 @@ AS_BEFORE = 16.0  # times a level that was judged before, or a part of it
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Of the parameters whose gradients are as small as rounding, for every probe.
+    """What is known of the parameters whose gradients are as small as rounding for every probe."""
 
-    Args:
-        rounding: Those that are nothing else.
-        lost: Of these, those that a finer precision has.
-        levels: The sizes that were judged, at this checkpoint as well.
-    """
-
-    rounding: frozenset[str]
-    lost: frozenset[str]
-    levels: Levels
+    rounding: frozenset[str]  # those that have nothing but rounding
+    lost: frozenset[str]  # those of them that have a gradient in a finer precision
+    levels: Levels  # the sizes that were judged so far
 
 
 def verdicts(
@@ -55,12 +49,11 @@ def verdicts(
     weight changed. They must agree to a tenth; if not, for the strongest probe of each parameter.
 
     Args:
-        seen: What the run found.
+        seen: What the run showed of single probes.
         measured: Autograd of the model as it was measured.
-        truth: Gives that of the reference, in float64 where the model can, if it is needed.
-        loader: Of the probes.
-        levels: Sizes that were judged at other checkpoints: what is near one of them is not judged
-            again.
+        truth: Gives autograd of the reference, if it is needed.
+        loader: The probes' examples.
+        levels: Sizes that were judged at other checkpoints: what is near them is not judged again.
 
     Cost: nothing where no parameter is that small, or all are known; else four passes over eight
     probes, and over the strongest probes of what these do not settle.
@@ -92,7 +85,7 @@ def _resolved(
     rows: np.ndarray,
     names: Collection[str],
 ) -> tuple[set[str], set[str]]:
-    """Parameters with a gradient over some probes; and those with one in the reference alone."""
+    """Parameters with a gradient over some probes, and those with one in the reference alone."""
     rows = rows if len(rows) > 1 else rows.repeat(2)  # a batch of one may be wrong in torch itself
     exact = _sums(truth, loader, rows, names)
     steady = set(exact)

@@ -1,4 +1,4 @@
-"""Verification while measuring: the run's own numbers of some probes, found again otherwise.
+"""Verification while measuring: the run's numbers of some probes, measured again in another way.
 
 Some probes are measured a second time in another company; some are compared with plain autograd
 alone. What differs by more than rounding is tried by plain autograd in the very batch: either the
@@ -38,30 +38,24 @@ ROUNDED = 8.0  # times what shaking changes: what rounding may explain
 
 @dataclass(frozen=True)
 class Verification:
-    """What the verification of a checkpoint showed.
+    """What the verification of a checkpoint showed."""
 
-    Args:
-        verified: How many probes agree.
-        wrong: Parameters whose method is wrong for some probe.
-        example: Row of such a probe; -1 where all agree.
-    """
-
-    verified: Verified
-    wrong: frozenset[str] = frozenset()
-    example: int = -1
+    verified: Verified  # how many probes agree
+    wrong: frozenset[str] = frozenset()  # parameters whose method is wrong for some probe
+    example: int = -1  # the row of such a probe; -1 where all agree
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Numbers of one probe found otherwise, beside the run's own."""
+    """The run's numbers of one probe beside those measured in another way."""
 
     row: int
     norms: np.ndarray  # [P], squared norms in the run
-    others: np.ndarray  # those found otherwise
-    losses: tuple[float, float]  # both
-    differing: np.ndarray  # [P], which differ by more than rounding
+    others: np.ndarray  # squared norms measured in another way
+    losses: tuple[float, float]  # in the run, and in the other way
+    differing: np.ndarray  # [P], whether they differ by more than rounding
     loss_differs: bool
-    company: np.ndarray  # rows of the other batch that it was in; none where it was alone
+    company: np.ndarray  # rows of the other batch that it was in; empty where it was alone
 
     @property
     def extent(self) -> float:
@@ -74,21 +68,13 @@ class _Comparison:
 
 @dataclass(frozen=True)
 class Verifier:
-    """Compares the numbers of one checkpoint's watched probes with others.
+    """Compares the numbers of one checkpoint's watched probes with others."""
 
-    Args:
-        measured: Autograd of the model, as the run measured it.
-        truth: Gives that of the reference, in float64 where the model can, if it is needed.
-        loader: Of the probes.
-        ids: Of the probes, for messages.
-        size: Of a batch.
-    """
-
-    measured: Autograd
-    truth: Callable[[], Autograd]
+    measured: Autograd  # of the model as the run measured it
+    truth: Callable[[], Autograd]  # gives that of the reference, if it is needed
     loader: ProbeLoader
-    ids: np.ndarray
-    size: int
+    ids: np.ndarray  # of the probes, for messages
+    size: int  # of a batch
 
     @property
     def _floor(self) -> float:
@@ -96,13 +82,10 @@ class Verifier:
         return rounding_share(self.measured.precision)
 
     def check(self, seen: Observation, measure: MeasureBatch, seconds: float) -> Verification:
-        """Compare the run's numbers of its watched probes.
+        """Compare the run's numbers of its watched probes with others.
 
-        Args:
-            seen: What the run gave for them.
-            measure: Gives losses ``[K]`` and squared norms ``[P, K]`` of the probes at some rows,
-                measured as one batch.
-            seconds: That the run took.
+        ``measure`` gives losses ``[K]`` and squared norms ``[P, K]`` of the probes at some rows,
+        measured as one batch; ``seconds`` is how long the run took.
 
         Raises:
             CheckpointError: the model mixes examples; with the ids of the probes.
@@ -131,7 +114,7 @@ class Verifier:
         return compared
 
     def _alone(self, seen: Observation, seconds: float) -> list[_Comparison]:
-        """As many as the time allows."""
+        """Comparisons with plain autograd alone, as many as the time allows."""
         began = time.perf_counter()
         compared: list[_Comparison] = []
         for row in seen.watched.alone.tolist():
@@ -150,11 +133,11 @@ class Verifier:
         others: np.ndarray,
         company: np.ndarray = NOBODY,
     ) -> _Comparison:
-        own_loss, norms, network = (values[..., 0] for values in seen.of(np.array([row])))
+        run_loss, norms, network = (values[..., 0] for values in seen.of(np.array([row])))
         allowed = ELSEWHERE[self.measured.precision] * np.maximum(norms, others)
         allowed += self._floor * max(float(network), float(others.sum()))
         differing = np.abs(norms - others) > allowed
-        losses = float(own_loss), loss
+        losses = float(run_loss), loss
         loss_differs = not losses_agree(*losses, self.measured.precision)
         return _Comparison(row, norms, others, losses, differing, loss_differs, company)
 
@@ -238,12 +221,9 @@ def _norms(seen: Observation, gradients: Gradients) -> np.ndarray:
 def agreement(alone: int, elsewhere: int) -> str:
     """What the verification of a run proves, in words; empty where nothing was verified.
 
-    By the rule of three: with no failure among ``n`` random probes, the share that is off is below
-    ``3 / n`` with 95 % confidence.
-
-    Args:
-        alone: Probes that were compared with plain autograd, over all checkpoints.
-        elsewhere: Probes that were measured again in other batches.
+    ``alone`` probes were compared with plain autograd and ``elsewhere`` probes measured again in
+    other batches, over all checkpoints. By the rule of three, with no failure among ``n`` random
+    probes, the share that is off is below ``3 / n`` with 95 % confidence.
     """
     if not alone:
         return ""

@@ -13,15 +13,10 @@ from analyze.gradients.data.segments import Segments
 
 @dataclass(frozen=True)
 class CellRows:
-    """The examples of one cell in a batch.
-
-    Args:
-        cell: Its number.
-        rows: Of the probe set.
-    """
+    """The examples of one cell in a batch."""
 
     cell: int
-    rows: np.ndarray
+    rows: np.ndarray  # of the probe set
 
 
 @dataclass(frozen=True)
@@ -32,12 +27,12 @@ class Batch:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """``[N]``, of the probe set."""
+        """The examples' rows of the probe set, ``[N]``."""
         return np.concatenate([of_cell.rows for of_cell in self.by_cell])
 
     @cached_property
     def cells(self) -> np.ndarray:
-        """``[S]``, the cell of each segment."""
+        """The cell of each segment, ``[S]``."""
         return np.array([of_cell.cell for of_cell in self.by_cell])
 
     @cached_property
@@ -46,36 +41,26 @@ class Batch:
         return Segments([len(of_cell.rows) for of_cell in self.by_cell])
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """``[P, N]`` to ``[P, S]``: added up over each segment."""
+        """Values ``[P, N]`` added up over each segment, ``[P, S]``."""
         starts = [first for first, _ in self.segments.bounds]
         return np.add.reduceat(values, starts, axis=1)
 
 
-def batches(cells: Sequence[np.ndarray], size: int, most: int) -> Iterator[Batch]:
-    """All examples of all cells, cell after cell: full batches, but for the last one.
+def batches(cells: Sequence[np.ndarray], size: int, most: int) -> list[Batch]:
+    """All examples, from the rows of each cell, in batches of ``size`` examples but for the last.
 
-    An example that would be left alone gets the one before it as a mate: torch's backward pass is
-    wrong for a batch of one, for some models.
-
-    Args:
-        cells: Rows of each cell; none where a cell is empty.
-        size: Examples of a batch.
-        most: Cells of a batch, which ends early where it has so many.
+    A batch ends early where it has ``most`` cells. An example that would be left alone gets the one
+    before it as a mate: torch's backward pass is wrong for a batch of one, for some models.
     """
-    before: Batch | None = None
-    for full in _full(cells, size, most):
-        batch = full
-        if before is not None:
-            if most > 1 and len(batch.rows) == 1 and len(before.rows) > 2:
-                before, batch = _with_a_mate(before, batch)
-            yield before
-        before = batch
-    if before is not None:
-        yield before
+    full = list(_full(cells, size, most))
+    # Where batches may have several cells or examples, no batch but the last has a single one.
+    if most > 1 and len(full) > 1 and len(full[-1].rows) == 1 and len(full[-2].rows) > 2:
+        full[-2:] = _with_a_mate(*full[-2:])
+    return full
 
 
 def _with_a_mate(before: Batch, alone: Batch) -> tuple[Batch, Batch]:
-    """The last example of a batch goes to the one after it."""
+    """Two batches, the last example of the first moved to the second."""
     *others, last = before.by_cell
     kept, moved = CellRows(last.cell, last.rows[:-1]), CellRows(last.cell, last.rows[-1:])
     (single,) = alone.by_cell

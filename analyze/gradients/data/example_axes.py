@@ -24,10 +24,7 @@ CHANGED = 1e-5
 
 @dataclass(frozen=True)
 class ExampleAxis:
-    """The axis ``dim`` along which the examples lie.
-
-    Its size is ``before * N * after``, read in this order.
-    """
+    """The axis ``dim`` of the examples; its size is ``before * N * after``, in this order."""
 
     dim: int
     before: int = 1
@@ -66,27 +63,25 @@ class ExampleAxis:
         return split.movedim((self.dim + 1, self.dim, self.dim + 2), (0, 1, 2)).flatten(1, 2)
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """``[N * positions, ...]``: what ``examples_first`` gives, example by example."""
+        """``tensor`` as ``[N * positions, ...]``, example by example."""
         return tensor if self.plain else self.examples_first(tensor).flatten(0, 1)
 
     def reshaped(self, tensor: Tensor, *shape: int) -> Tensor:
-        """``[N, *shape]``, examples first; one of ``shape`` may be -1."""
+        """``tensor`` as ``[N, *shape]``, examples first; one of ``shape`` may be -1."""
         first = tensor if self.plain else self.examples_first(tensor)
         return first.reshape(self.count(tensor), *shape)
 
     def added_up(self, tensor: Tensor) -> Tensor:
-        """``[rows, ...]`` to ``[N, ...]``: the rows of each example added up."""
-        if self.plain:
-            return tensor
-        return self.examples_first(tensor).sum(1)
+        """The rows of each example added up, ``[rows, ...]`` to ``[N, ...]``."""
+        return tensor if self.plain else self.examples_first(tensor).sum(1)
 
     def single(self, tensor: Tensor) -> Tensor:
-        """``[N, *shape]`` where ``shape`` is that of a batch of one example."""
+        """``tensor`` as ``[N, *shape]``, with the ``shape`` of a batch of one example."""
         split = tensor.unflatten(self.dim, (self.before, -1, self.after))
         return split.movedim(self.dim + 1, 0).flatten(self.dim + 1, self.dim + 2)
 
     def masked(self, tensor: Tensor, start: int, stop: int) -> Tensor:
-        """``[stop - start, *shape]``: the whole tensor, zero outside of one example each."""
+        """Copies ``[stop - start, *shape]`` of the tensor, each zero outside of one example."""
         size = tensor.shape[self.dim]
         place = torch.arange(size, device=tensor.device) // self.after % self.count(tensor)
         examples = torch.arange(start, stop, device=tensor.device)
@@ -97,7 +92,7 @@ class ExampleAxis:
 
 
 def possible_axes(sizes: dict[int, torch.Size]) -> list[ExampleAxis]:
-    """All that grow with the batch; ``sizes`` maps batch sizes to shapes."""
+    """All axes that grow with the batch; ``sizes`` maps batch sizes to shapes."""
     shape = next(iter(sizes.values()))
     if any(len(s) != len(shape) for s in sizes.values()):
         return []

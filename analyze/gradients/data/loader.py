@@ -18,23 +18,14 @@ ASYNCHRONOUS = ("cuda",)  # devices that compute while something is moved to the
 
 
 class Examples(NamedTuple):
-    """Some probes.
-
-    Args:
-        inputs: What the model is called with, N examples.
-        targets: ``[N, ...]``.
-    """
+    """Inputs and targets of N probes."""
 
     inputs: Inputs
-    targets: Tensor
+    targets: Tensor  # [N, ...]
 
 
 class ProbeLoader:
-    """Gives the examples at some rows of a probe set.
-
-    Args:
-        probes: The probe set, whose arrays are shared.
-    """
+    """Gives the examples at some rows of a probe set, whose arrays it shares."""
 
     def __init__(self, probes: ProbeSet) -> None:
         scale = [
@@ -56,14 +47,9 @@ class ProbeLoader:
     ) -> Iterator[Examples]:
         """The examples of each batch in turn, as the model takes them.
 
-        On a GPU the next batch is taken, pinned, moved and decoded by a thread and a stream of
-        their own while the one before it is measured. On a CPU that would take a core from the
+        On a GPU the next batch is taken, pinned, moved and decoded by another thread and stream
+        while the one before it is measured. On a CPU that would take a core from the
         measurement: there a batch is taken when its turn comes.
-
-        Args:
-            batches: Rows of each.
-            device: Where they go.
-            dtype: Of what is floating point.
 
         Raises:
             RuntimeError: out of memory.

@@ -10,11 +10,7 @@ from torch import Tensor
 
 
 class Segments:
-    """The segments of a batch, in order.
-
-    Args:
-        lengths: Examples of each, S of them.
-    """
+    """The S segments of a batch in order, from the number of examples in each."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
         ends = [*accumulate(lengths)]
@@ -25,7 +21,7 @@ class Segments:
 
     @property
     def count(self) -> int:
-        """N, the examples of all."""
+        """N, the examples of all segments."""
         return self.bounds[-1][1]
 
     def within(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:

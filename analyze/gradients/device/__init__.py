@@ -1,1 +1,1 @@
-"""Where to compute, how much fits there, how long it takes."""
+"""Devices, the memory that fits a measurement, and the time that work takes."""

@@ -1,4 +1,4 @@
-"""Where to compute, and how many examples at a time fit there."""
+"""The device of a measurement, and how many examples at a time fit there."""
 
 from __future__ import annotations
 
@@ -17,37 +17,27 @@ from analyze.gradients.numbers.float64 import device_with_float64
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much is held at a time, whatever there is.
+class _Limits:
+    """How much is held at a time, whatever memory there is."""
 
-    Args:
-        activations: Bytes of a batch.
-        sums: Bytes, of all parts of a batch.
-        batch: Examples beyond which a batch gets no faster.
-    """
-
-    activations: int
-    sums: int
-    batch: int
+    activations: int  # bytes of a batch
+    sums: int  # bytes of all segments of a batch
+    batch: int  # examples beyond which a batch gets no faster
 
 
 LIMITS = {
-    "cpu": Limits(activations=512 << 20, sums=256 << 20, batch=128),
-    "cuda": Limits(activations=8 << 30, sums=2 << 30, batch=1024),
-    "mps": Limits(activations=2 << 30, sums=512 << 20, batch=256),
+    "cpu": _Limits(activations=512 << 20, sums=256 << 20, batch=128),
+    "cuda": _Limits(activations=8 << 30, sums=2 << 30, batch=1024),
+    "mps": _Limits(activations=2 << 30, sums=512 << 20, batch=256),
 }
 OF_A_THREAD = 128 << 20  # bytes; smaller batches get slow, however many threads there are
 
 
 def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
-    """The device a name means; ``auto`` is CUDA, else MPS, else the CPU.
-
-    Args:
-        name: As torch has it, or ``auto``.
-        dtype: Which the device must have.
+    """The device of a name in torch, or of ``auto``: CUDA, else MPS, else the CPU.
 
     Raises:
-        InputError: there is no such device here, or it has no such numbers.
+        InputError: this machine has no such device, or the device has no such dtype.
     """
     available = ["cpu"]
     if torch.cuda.is_available():
@@ -55,8 +45,8 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     if torch.backends.mps.is_available():
         available.append("mps")
     if name == "auto":
-        found = torch.device(next((d for d in ("cuda", "mps") if d in available), "cpu"))
-        return device_with_float64(found) if dtype == torch.float64 else found
+        device = torch.device(next((d for d in ("cuda", "mps") if d in available), "cpu"))
+        return device_with_float64(device) if dtype == torch.float64 else device
     if name not in available:
         raise InputError(
             "there is no such device",
@@ -78,11 +68,8 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
 def choose_batch_size(replica: Replica, example: Inputs, threads: int = 1) -> int:
     """The number of examples whose activations fit into the device's share of memory.
 
-    Args:
-        replica: The model.
-        example: A batch of one; its forward pass shows what autograd keeps.
-        threads: How many have a batch at a time. Their batches together hold what one may hold;
-            with more than four threads, ``OF_A_THREAD`` bytes each.
+    The forward pass of a batch of one ``example`` shows what autograd keeps. The batches of several
+    threads together hold what one may hold; with more than four, ``OF_A_THREAD`` bytes each.
     """
     limits = LIMITS[replica.device.type]
     room = max(limits.activations // threads, OF_A_THREAD)
@@ -91,21 +78,21 @@ def choose_batch_size(replica: Replica, example: Inputs, threads: int = 1) -> in
 
 
 def largest_batch_bytes(device: torch.device) -> int:
-    """What a batch may take at most: activations and their gradients, and its parts' sums."""
+    """Bytes of a batch at most: activations and their gradients, and its segments' sums."""
     limits = LIMITS[device.type]
     return 2 * limits.activations + limits.sums
 
 
-def most_parts(device: torch.device, values: int) -> int:
-    """Parts that a batch may have, for sums of so many float32 values each."""
+def most_segments(device: torch.device, values: int) -> int:
+    """Segments that a batch may have, for sums of so many float32 values each."""
     return max(1, LIMITS[device.type].sums // max(1, 4 * values))
 
 
 def activation_bytes(replica: Replica, example: Inputs) -> int:
     """Bytes that autograd keeps for the backward pass of a batch, at least 1.
 
-    All that is computed counts where ``torch.func`` differentiates inside of the model: torch does
-    not tell then what is kept.
+    Where ``torch.func`` differentiates inside of the model, torch does not tell what is kept: all
+    that is computed counts.
     """
     try:
         return _kept_bytes(replica, example)
@@ -121,10 +108,10 @@ class _Computed(TorchDispatchMode):
     bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        tensors = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
+        result = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
         self.bytes += sum(t.numel() * t.element_size() for t in tensors)
-        return found
+        return result
 
 
 def _kept_bytes(replica: Replica, example: Inputs) -> int:

@@ -1,4 +1,4 @@
-"""How much is held in memory at a time, and what is given up when that is too much."""
+"""How much is held in memory at a time, and how it is reduced where that is too much."""
 
 from __future__ import annotations
 
@@ -13,28 +13,18 @@ from analyze.errors import InputError, out_of_memory
 
 @dataclass(frozen=True)
 class Memory:
-    """The size of a batch and the place of the cells' sums; less of it after each failure.
+    """The size of a batch and the place of the cells' sums; less of it after each failure."""
 
-    Args:
-        device: Where batches are computed.
-        batch_size: Examples at a time.
-        host_sums: Whether the cells' sums are held in the host's memory instead of the device's.
-        largest: The batch size before anything was given up; 0 where nothing was.
-    """
-
-    device: torch.device
+    device: torch.device  # where batches are computed
     batch_size: int = 0
-    host_sums: bool = False
-    largest: int = 0
+    host_sums: bool = False  # whether the cells' sums are in the host's memory, not the device's
+    largest: int = 0  # the batch size before anything was given up; 0 where nothing was
 
     def lowered(self, cells: int, values: int) -> tuple[Memory, str]:
-        """Less of it, and a note: half the batch; at one example, the sums in host memory instead.
+        """Half the batch or, at one example, the sums in host memory; and a note that says so.
 
-        Folds and cells stay: a file has one way of summing.
-
-        Args:
-            cells: How many sums there are.
-            values: How many numbers each of them has.
+        ``cells`` sums of ``values`` numbers are held. Folds and cells stay: a file has one way of
+        summing.
 
         Raises:
             InputError: nothing is left to give up.
@@ -59,19 +49,17 @@ class Memory:
         )
 
     def adopted(self, batch_size: int, host_sums: bool) -> Memory:
-        """What an earlier run went on with, unless less was left here already."""
+        """The memory that an earlier run went on with, unless less is left already."""
         less = self.batch_size > 0 and (self.host_sums, -self.batch_size) > (host_sums, -batch_size)
         return self if less else replace(self, batch_size=batch_size, host_sums=host_sums)
 
 
 @contextmanager
 def enough_memory(device: torch.device) -> Iterator[None]:
-    """Tell it where memory is not enough for a pass whose size is given.
-
-    Those of batch norm's statistics, and of the proof in float64.
+    """A block with a pass of fixed size: that of batch norm's statistics, the proof in float64.
 
     Raises:
-        InputError: it is not.
+        InputError: memory is not enough.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What measuring takes: seconds of some work, of each method, of a checkpoint."""
+"""Times: seconds of some work, of each method, of a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,17 +22,14 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """What measuring takes.
+    """Seconds of a checkpoint, and how they are spent.
 
-    Args:
-        checkpoint: Seconds for each checkpoint.
-        gram: Of these, for the Gram matrices of the cells' sums.
-        share: Method to its share of the time of a batch; what is left is the forward pass and
-            the gradients of the activations.
+    ``share`` has each method's share of the time of a batch; the rest is the forward pass and the
+    gradients of the activations.
     """
 
     checkpoint: float
-    gram: float
+    gram: float  # of these, for the Gram matrices of the cells' sums
     share: dict[str, float]
 
 
@@ -76,13 +73,9 @@ def fastest(
     """Which of several ways takes the least time.
 
     All run once, as what runs first pays for memory that those after it find, and once more where
-    compiling kernels may be all that is slow; then those that are not hopeless run in turn, so that
-    a noisy moment hits them all, and the best run of each counts.
-
-    Args:
-        ways: By name.
-        done: How much each does, where that differs.
-        rounds: How often each of them runs again.
+    compiling kernels may be all that is slow; then those that are not hopeless run in ``rounds``,
+    so that a noisy moment hits them all, and the best run of each counts. ``done`` says how much
+    work each does, where that differs.
     """
 
     def taken(name: Name) -> float:
@@ -90,8 +83,8 @@ def fastest(
 
     first = {name: taken(name) for name in ways}
     bound = HOPELESS * min(first.values())
-    for name, own in first.items():
-        if bound < own <= bound + COMPILING / done.get(name, 1):
+    for name, time_taken in first.items():
+        if bound < time_taken <= bound + COMPILING / done.get(name, 1):
             first[name] = taken(name)
     contenders = [name for name in ways if first[name] <= bound]
     runs = [[taken(name) for name in contenders] for _ in range(rounds)]
@@ -100,7 +93,7 @@ def fastest(
 
 
 def once(work: Callable[[], object]) -> float:
-    """Seconds that one run of some work takes, to where the device has done it."""
+    """Seconds that one run of some work takes until the device has done it."""
     _synchronise()
     start = time.perf_counter()
     work()

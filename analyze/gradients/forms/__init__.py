@@ -1,15 +1,14 @@
-"""Per-example gradients in the forms that rules make, and what is taken of them.
+"""Per-example gradients in the forms that rules make, and their sums and squared norms.
 
-``form`` says what a form is, ``reduction`` what is taken of one; ``explicit``, ``outer_products``
-(norms by ``grams``, sums by what is ``unfolded``) and ``scattered_rows`` are the forms of single
-calls; ``placement`` takes them to the parameter, ``combination`` adds several up; ``squares`` makes
-the sums of squares, and ``gathered`` reduces small gradients together.
+``form`` says what a form is and has the plainest one, ``reduction`` adds up and squares;
+``outer_products`` (norms by ``grams``, sums by what is ``unfolded``) and ``scattered_rows`` are
+the forms of single calls; ``placement`` takes them to the parameter, ``combination`` adds several
+up; ``squares`` makes the sums of squares, and ``gathered`` reduces small gradients together.
 """
 
 from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.forms.combination import Sum, combined
-from analyze.gradients.forms.explicit import Explicit
-from analyze.gradients.forms.form import CHUNK_BYTES, Form
+from analyze.gradients.forms.form import CHUNK_BYTES, Explicit, Form
 from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.grams import Grams
 from analyze.gradients.forms.outer_products import OuterProducts

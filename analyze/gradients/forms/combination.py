@@ -21,7 +21,7 @@ from analyze.gradients.numbers.float64 import double
 
 
 def combined(forms: Sequence[Form]) -> Form:
-    """One form of the sum of several gradients of one parameter.
+    """The form of the sum of several gradients of one parameter.
 
     Uses of one kind become one form with more positions; all else becomes a ``Sum``.
     """
@@ -64,7 +64,7 @@ class Sum(Form):
         return reduce(torch.add, [v.reshape(stop - start, *self.shape) for v in values])
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
-        """Without the gradients: ``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, whose terms may cancel."""
+        """Summary by ``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, whose terms may cancel."""
         if algorithm == "direct":
             return super()._by(algorithm, segments, choose)
         totals, norms = zip(*(choose(use, segments) for use in self.uses), strict=True)

@@ -1,7 +1,7 @@
 """Per-example gradients of one parameter, in the form that is cheapest to hold.
 
 A rule says what a call's per-example gradients are made of. A form makes them, a chunk at a time,
-for the ``reduction``, or knows a cheaper way to what that takes of them.
+for the ``reduction``, or knows a cheaper way to their sums and squared norms.
 
 Letters: ``N`` examples, ``S`` segments of a batch, ``G`` groups, ``T`` positions of one example,
 ``K`` inputs and ``O`` outputs of a group, ``D`` width of an embedding.
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import starmap
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.data.segments import Segments
+from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.forms.reduction import Make, Summary, reduced
 
 # Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.
@@ -33,7 +34,7 @@ class Form:
     count: int
     shape: torch.Size
     device: str = "cpu"
-    # What of the weight these are the gradients of, where a rule works on a view of it.
+    # Makes the view of the weight that these are gradients of, where a rule works on one.
     view: Callable[[Tensor], Tensor] | None = None
 
     @property
@@ -58,33 +59,32 @@ class Form:
     ) -> Summary:
         """The sum over each segment and each example's squared norm, by the named algorithm.
 
-        Args:
-            algorithm: One of ``algorithms``.
-            segments: Of the examples; one of all by default.
-            choose: How a form that is made of others summarises those; their first algorithm by
-                default.
+        All examples are one segment by default. A form that is made of others summarises those by
+        ``choose``, by default with their first algorithm.
 
         Raises:
             ValueError: the form has no such algorithm.
         """
         if algorithm not in self.algorithms:
             raise ValueError(f"{type(self).__name__} has no algorithm {algorithm!r}")
-        return self._by(algorithm, segments or Segments([self.count]), choose or by_first_algorithm)
+        return self._by(
+            algorithm, segments or Segments([self.count]), choose or _by_first_algorithm
+        )
 
     def merged(self, other: Form) -> Form | None:
-        """Both in one form that is as cheap as each, or None where there is none."""
+        """Both forms in one that is as cheap as each, or None where there is none."""
         return None
 
     def in_one_chunk(self, algorithm: str) -> bool:
-        """Whether the algorithm makes the gradients, and all of them at a time."""
+        """Whether the algorithm makes all gradients at a time."""
         return self.maker(algorithm) is not None and self._chunk(algorithm) >= self.count
 
     def maker(self, algorithm: str) -> Make | None:
-        """What makes the gradients of a range of examples, if that is what the algorithm does."""
+        """The function that makes the gradients of a range of examples; None if none are made."""
         return self.explicit if algorithm == "direct" else None
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
-        """The summary; where the algorithm makes the gradients, a chunk at a time."""
+        """The summary; an algorithm that makes the gradients makes a chunk at a time."""
         make = self.maker(algorithm)
         assert make is not None, f"{type(self).__name__} does not say what {algorithm!r} is"
         return reduced(starmap(make, self._chunks(algorithm)), segments, make)
@@ -101,7 +101,7 @@ class Form:
         return max(1, budget // max(1, self._bytes_per_example(algorithm)))
 
     def _bytes_per_example(self, algorithm: str) -> int:
-        """What an algorithm holds of each example that it works on; by default, the gradient."""
+        """Memory that an algorithm holds for an example; by default that of its gradient."""
         return 4 * self.shape.numel()
 
 
@@ -119,6 +119,30 @@ def _workers(device: str) -> int:
 Choose = Callable[[Form, Segments], Summary]
 
 
-def by_first_algorithm(form: Form, segments: Segments) -> Summary:
-    """The form's summary by the first of its algorithms."""
+def _by_first_algorithm(form: Form, segments: Segments) -> Summary:
+    """The summary by the first of a form's algorithms."""
     return form.summarise(form.algorithms[0], segments)
+
+
+@dataclass
+class Explicit(Form):
+    """The gradients themselves, ``values`` ``[N, *shape]``."""
+
+    values: Tensor
+
+    def __post_init__(self) -> None:
+        self.count = self.values.shape[0]
+        self.shape = self.values.shape[1:]
+        self.device = self.values.device.type
+
+    def explicit(self, start: int, stop: int) -> Tensor:
+        return rows(self.values, start, stop)
+
+    def in_one_chunk(self, algorithm: str) -> bool:
+        return algorithm == "direct"
+
+    def merged(self, other: Form) -> Form | None:
+        return Explicit(self.values + other.values) if isinstance(other, Explicit) else None
+
+    def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
+        return reduced([self.values], segments)

@@ -15,7 +15,7 @@ FULL = 1 << 22  # entries that wait at most
 
 
 class Gathered:
-    """Gradients ``[N, ...]`` of many parameters, made into summaries a lot at a time."""
+    """Gradients ``[N, ...]`` of many parameters, summarised in groups of one shape."""
 
     def __init__(self, segments: Segments) -> None:
         self._segments = segments
@@ -39,12 +39,12 @@ class Gathered:
             self._summarise()
 
     def summaries(self) -> dict[str, Summary]:
-        """Of all that were added, by name."""
+        """The summaries of all parameters that were added, by name."""
         self._summarise()
         return self._summaries
 
     def _summarise(self) -> None:
-        """All parameters of one shape at a time."""
+        """Summarise the parameters of one shape together."""
         for of_shape in self._waiting.values():
             summaries = reduced_together([*of_shape.values()], self._segments)
             self._summaries |= zip(of_shape, summaries, strict=True)

@@ -13,46 +13,40 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CANCELLING = 0.05  # of the sum of the squares, below which float32 is not enough
+CANCELLING = 0.05  # share of the sum of squares below which float32 is not enough
 SMALLEST = 1e-30  # products of squares that float32 holds
 
 Factors = Callable[[int, int], tuple[Tensor, Tensor]]  # [n, G, T, K] and [n, G, T, O]
 
 
 class Grams(NamedTuple):
-    """Gram matrices over the positions, ``[n, G, T, T]`` each, of the two factors.
+    """Gram matrices over the positions of both factors, ``[n, G, T, T]`` each."""
 
-    Args:
-        of: Of a range of examples, in a dtype.
-        cost: Multiply-adds of one example in one group.
-        values: Numbers held at a time, of one example in one group.
-    """
-
-    of: Callable[[int, int, torch.dtype], tuple[Tensor, Tensor]]
-    cost: float
-    values: int
+    of: Callable[[int, int, torch.dtype], tuple[Tensor, Tensor]]  # a range of examples, a dtype
+    cost: float  # multiply-adds of one example in one group
+    values: int  # numbers held at a time, of one example in one group
 
 
 def grams_of_factors(factors: Factors, dims: tuple[int, int, int, int]) -> Grams:
-    """By a product of each factor with itself; ``dims`` are ``(G, T, O, K)``."""
+    """Gram matrices by a product of each factor with itself; ``dims`` are ``(G, T, O, K)``."""
     _, positions, outputs, inputs = dims
     values = positions * (3 * positions + outputs + inputs)
     return Grams(partial(_products_of, factors), cost_of_factors(dims), values)
 
 
 def cost_of_factors(dims: tuple[int, int, int, int]) -> int:
-    """Multiply-adds of one example in one group, of ``grams_of_factors``."""
+    """Multiply-adds that ``grams_of_factors`` takes for one example in one group."""
     _, positions, outputs, inputs = dims
     return positions**2 * (outputs + inputs)
 
 
 def norms_by_grams(of: Callable[[torch.dtype], tuple[Tensor, Tensor]], like: Tensor) -> Tensor:
-    """``[n]`` float64 from Gram matrices ``[n, G, T, T]``, which are overwritten.
+    """Squared norms ``[n]`` float64 from Gram matrices ``[n, G, T, T]``, which are overwritten.
 
-    In the dtype of ``like`` where the terms do not cancel, else in float64: the terms are off by
-    ``eps`` of ``sum_t |x_t|^2 |dy_t|^2``. Where they cancel (a direction that a norm layer removes)
-    their sum is far smaller, and would be off by 1e-3 and more. On a GPU in float64 at once: to see
-    whether they cancel would be to wait for it.
+    They are made in the dtype of ``like`` where the terms do not cancel, else in float64: the terms
+    are off by ``eps`` of ``sum_t |x_t|^2 |dy_t|^2``. Where they cancel (a direction that a norm
+    layer removes) their sum is far smaller, and would be off by 1e-3 and more. A GPU takes float64
+    at once: to see whether they cancel would be to wait for it.
     """
     if like.device.type == "cpu" and like.dtype == torch.float32:
         norms, apart = _summed(*of(like.dtype))

@@ -14,11 +14,11 @@ from torch import Tensor
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """``[A, B] @ [B, C]`` in float32 on the CPU."""
-    left, right = _apart(left), _apart(right)
+    left, right = _with_rows_apart(left), _with_rows_apart(right)
     return torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
 
 
-def _apart(matrix: Tensor) -> Tensor:
+def _with_rows_apart(matrix: Tensor) -> Tensor:
     """The matrix, copied where its rows share entries: windows of a signal that overlap do."""
     (inner, size), (outer, _) = sorted(zip(matrix.stride(), matrix.shape, strict=True))
     return matrix.contiguous() if outer < inner * size else matrix

@@ -24,11 +24,11 @@ from analyze.gradients.forms.reduction import Make, Summary, reduced
 from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded
 
-WORTH_TRYING = 3  # times the ordinary weight gradient; a Gram matrix dearer than this cannot win
+WORTH_TRYING = 3  # times the ordinary weight gradient: a Gram matrix dearer than this cannot win
 TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cache for the next step
 SINGLY_BY_ONEDNN = "singly by oneDNN"
 SINGLY = ("singly", SINGLY_BY_ONEDNN)
-FEW_POSITIONS = 32  # up to which unfolded factors are multiplied with themselves for the norms
+FEW_POSITIONS = 32  # unfolded factors of no more are multiplied with themselves for the norms
 
 
 @dataclass
@@ -36,20 +36,16 @@ class OuterProducts(Form):
     """``g[n, go, k] = sum_t dy[n, g, t, o] x[n, g, t, k]``: linear layers and convolutions.
 
     Args:
-        count: N.
-        shape: Of the parameter; ``G * O * K`` values in this order.
+        shape: The parameter's; ``G * O * K`` values in this order.
         dims: ``(G, T, O, K)``.
         factors: Gives ``x`` ``[n, G, T, K]`` and ``dy`` ``[n, G, T, O]`` of a range of examples;
-            for a convolution this unfolds, so it is asked for a chunk at a time.
-        batch_sum: Gives the ordinary weight gradient of a range of examples, their sum, in
-            ``shape``.
+            a convolution unfolds for it, so it is called for a chunk at a time.
+        batch_sum: Gives the sum of a range of examples: the ordinary weight gradient.
         like: Any tensor of the call, for its device and dtype.
-        view: As for every form.
         grams: A cheaper way to the Gram matrices than by ``factors``, if there is one.
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         single_makers: Further ways to make the gradient of one example, ``shape``, by name.
-        unfolded: Gives both factors of a range of examples as two matrices, if there is such a
-            way; holds their ``x`` in full.
+        unfolded: Gives both factors of a range of examples as two matrices, ``x`` in full.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
@@ -174,7 +170,7 @@ class OuterProducts(Form):
         return Summary(totals, torch.cat(norms))
 
     def _by_one_product(self, product: Product, segments: Segments) -> Summary:
-        """As ``_gram``, the sum by one product over all positions of the examples of a chunk."""
+        """Norms as in ``_gram``, sums by one product over all positions of a chunk of examples."""
         assert self.unfolded is not None
         step = self._chunk("unfolded")
         totals: list[Tensor] = []
@@ -191,7 +187,7 @@ class OuterProducts(Form):
         return Summary(stacked(totals), norms[0] if len(norms) == 1 else torch.cat(norms))
 
     def _norms(self, start: int, stop: int, unfolded: Unfolded | None = None) -> Tensor:
-        """``[n]`` float64 of a range of examples, by the cheapest Gram matrices."""
+        """Squared norms ``[n]`` float64 of a range of examples, by the cheapest Gram matrices."""
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2 in each group
             x, dy = (squared_norms(side.flatten(0, 1)) for side in self.factors(start, stop))
             products = x.mul_(dy)
@@ -239,7 +235,7 @@ class OuterProducts(Form):
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """``[n, G, T, A]``, ``[n, G, T, B]`` to ``[n * G, A, B]``; a step less than by ``@``."""
+    """Products ``[n * G, A, B]`` of ``[n, G, T, A]`` and ``[n, G, T, B]``, faster than by ``@``."""
     return torch.bmm(left.flatten(0, 1).transpose(1, 2), right.flatten(0, 1))
 
 

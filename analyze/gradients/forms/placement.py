@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
 
     @classmethod
     def of(cls, tensor: Tensor, parameter: Tensor) -> Geometry | None:
-        """Of ``tensor`` in ``parameter``; None unless it is a view that shows no entry twice.
+        """Where ``tensor`` lies in ``parameter``; None if no view, or one with an entry twice.
 
         A conjugate, and the real parts of a complex parameter, are other numbers.
         """
@@ -78,12 +78,7 @@ def _reading(tensor: Tensor) -> tuple[object, ...]:
 
 @dataclass
 class _OfTensor(Form):
-    """Gradients of a parameter, from those of a tensor that a call used.
-
-    Args:
-        inner: Gradients of the tensor.
-        parameter: That it is made of.
-    """
+    """Gradients of a parameter, from those of a tensor made of it that a call used (``inner``)."""
 
     inner: Form
     parameter: Tensor
@@ -129,13 +124,10 @@ class Placed(_OfTensor):
 class PulledBack(_OfTensor):
     """``J^T g[n]``: gradients of a tensor computed from a parameter, taken back through autograd.
 
-    Args:
-        tensor: Computed from parameters alone, with its graph.
-
     Cost: every example's gradient is made, and taken back a chunk at a time.
     """
 
-    tensor: Tensor
+    tensor: Tensor  # computed from parameters alone, with its graph
 
     def explicit(self, start: int, stop: int) -> Tensor:
         values = self.inner.explicit(start, stop).reshape(stop - start, *self.tensor.shape)

@@ -1,7 +1,7 @@
-"""What is taken of per-example gradients. No other module adds them up or squares them.
+"""The sums and squared norms of per-example gradients: no other module adds up or squares them.
 
-Whoever makes gradients hands them over, a few at a time. A form that knows a cheaper way to the
-sums or to the squared norms makes the ``Summary`` by that.
+Gradients are handed over a few at a time. A form that knows a cheaper way to the sums or to the
+squared norms makes the ``Summary`` by that.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ Make = Callable[[int, int], Tensor]  # the gradients of a range of examples, [n,
 
 
 class Summary(NamedTuple):
-    """What is taken of the per-example gradients of one parameter over one batch."""
+    """Sums and squared norms of the per-example gradients of one parameter over one batch."""
 
-    totals: Tensor  # their sum over each segment of the batch, [S, *shape]
+    totals: Tensor  # the gradients' sum over each segment of the batch, [S, *shape]
     squared_norms: Tensor  # [N], float64
 
 
 class Reduction:
     """The summary of a parameter's gradients, which come in the order of the examples.
 
-    Args:
-        segments: Of the batch.
-        again: Makes some once more whose squares float32 has no room for. None: each chunk is
-            squared to the end while it is there.
+    ``again`` makes those once more whose squares float32 has no room for. Without it each chunk is
+    squared to the end while it is there.
     """
 
     def __init__(self, segments: Segments, again: Make | None = None) -> None:
@@ -51,7 +49,7 @@ class Reduction:
         self._add_up(values)
 
     def summary(self) -> Summary:
-        """Of all gradients, once they have come."""
+        """The summary, once all gradients have come."""
         if self._again is not None:
             return Summary(self._totals(), self._squares.result(self._again))
         norms = self._norms

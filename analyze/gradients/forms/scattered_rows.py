@@ -18,17 +18,12 @@ from analyze.gradients.forms.squares import squared_norms
 class ScatteredRows(Form):
     """``g[n, v] = sum_{t: rows[n, t] = v} dy[n, t]``: embeddings.
 
-    Args:
-        rows: ``[N, T]``, the row of the table that each position looked up.
-        dy: ``[N, T, D]``; zero where a position gives no gradient (padding).
-        table_rows: Rows of the table, V; the parameter's shape is ``[V, D]``.
-
     Cost: a sort of ``N*T`` row numbers and ``N*T*D`` additions; no ``[N, V, D]`` is made.
     """
 
-    rows: Tensor
-    dy: Tensor
-    table_rows: int
+    rows: Tensor  # [N, T], the row of the table that each position looked up
+    dy: Tensor  # [N, T, D]; zero where a position gives no gradient (padding)
+    table_rows: int  # V; the parameter's shape is [V, D]
     view: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:

@@ -42,11 +42,9 @@ class SquaredNorms:
         self._norms.append(norms)
 
     def result(self, again: Callable[[int, int], Tensor]) -> Tensor:
-        """``[N]`` float64 of all that were added.
+        """The squared norms of all that were added, ``[N]`` float64.
 
-        Args:
-            again: Makes a range of the gradients once more, for those whose squares float32 had
-                no room for.
+        ``again`` makes a range of the gradients once more, where float32 had no room for squares.
         """
         norms = self._norms[0] if len(self._norms) == 1 else torch.cat(self._norms)
         if self._block is None:

@@ -17,17 +17,11 @@ PRODUCTS: dict[str, Product] = {"unfolded": torch.matmul, "unfolded by oneDNN": 
 
 
 class Unfolded(NamedTuple):
-    """Both factors of n examples, example by example, in each of G groups.
+    """Both factors of n examples, example by example, in each of G groups."""
 
-    Args:
-        x: ``[G, n*T, K]``, the K in an order of their own.
-        dy: ``[G, O, n*T]``.
-        in_shape: ``[G, O, K]`` with K in that order to the shape of the parameter.
-    """
-
-    x: Tensor
-    dy: Tensor
-    in_shape: Callable[[Tensor], Tensor]
+    x: Tensor  # [G, n*T, K], the K in an order of their own
+    dy: Tensor  # [G, O, n*T]
+    in_shape: Callable[[Tensor], Tensor]  # [G, O, K] in that order to the parameter's shape
 
     def total(self, product: Product) -> Tensor:
         """The sum of the gradients, in the shape of the parameter; it keeps the order in memory."""

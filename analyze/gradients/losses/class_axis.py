@@ -25,19 +25,12 @@ NOTE = (
 
 
 class Candidates(NamedTuple):
-    """Axes on which the classes may stand, and how the spec names one of them.
+    """Axes on which the classes may stand, and how the spec names one of them."""
 
-    Args:
-        fitting: Of ``1`` and ``-1`` those that fit.
-        output: Shape of one example's output.
-        found: What was looked at, in words.
-        specs: ``class_axis=1`` and ``class_axis=-1``, each in a whole spec.
-    """
-
-    fitting: tuple[int, ...]
-    output: Sequence[int]
-    found: str
-    specs: dict[int, str]
+    fitting: tuple[int, ...]  # those of 1 and -1 that fit
+    output: Sequence[int]  # the shape of one example's output
+    evidence: str  # what was looked at, in words
+    specs: dict[int, str]  # by axis, a whole spec that names it
 
     def settled(self, channels: int | None) -> tuple[int, list[str]]:
         """The axis, with a note where the model's channels decided.
@@ -51,7 +44,7 @@ class Candidates(NamedTuple):
             return TORCH, [NOTE.format(output=named(self.output), last=self.specs[LAST])]
         raise InputError(
             "two axes of the output may have the classes",
-            found=self.found,
+            found=self.evidence,
             expected="one that fits: torch.nn.functional.cross_entropy takes axis 1, "
             "[N, C, *positions]; language models have axis -1, [N, *positions, C]",
             fix=f"--loss '{self.specs[TORCH]}' or --loss '{self.specs[LAST]}'",
@@ -61,10 +54,7 @@ class Candidates(NamedTuple):
 def of_class_targets(
     output: Sequence[int], target: Sequence[int], specs: dict[int, str]
 ) -> Candidates | None:
-    """From the shapes of one example's output and target; None where none fits.
-
-    Both fit where each axis of the output has one size.
-    """
+    """Axes that fit the shapes of one example's output and target; None where none does."""
     shape, wanted = tuple(output), tuple(target)
     if not shape:
         return None
@@ -74,12 +64,12 @@ def of_class_targets(
     same = len(shape) == 1 or max(shape) == 1  # one axis, or nothing to choose
     both = {TORCH: first, LAST: last}
     fitting = (LAST,) if same else tuple(axis for axis, fits in both.items() if fits)
-    found = f"targets {named(target)} fit both axis 1 and axis -1 of the output {named(output)}"
-    return Candidates(fitting, shape, found, specs)
+    evidence = f"targets {named(target)} fit both axis 1 and axis -1 of the output {named(output)}"
+    return Candidates(fitting, shape, evidence, specs)
 
 
 def of_soft_targets(target: Tensor, specs: dict[int, str]) -> Candidates:
-    """From sums of the targets ``[N, ...]``: one at each position, or zero where none counts."""
+    """Axes along which targets ``[N, ...]`` sum to one, or to zero where a position has none."""
     shape = target.shape[1:]
     if len(shape) == 1 or max(shape) == 1:
         return Candidates((LAST,), shape, "", specs)
@@ -87,14 +77,10 @@ def of_soft_targets(target: Tensor, specs: dict[int, str]) -> Candidates:
     ones = {axis: (total - 1).abs() <= ROUNDED for axis, total in sums.items()}
     fitting = tuple(axis for axis, is_one in ones.items() if is_one.all())
     if not fitting:  # padding has no target
-        fitting = tuple(a for a, is_one in ones.items() if (is_one | _empty(target, a)).all())
+        empty = {axis: (target == 0).all(axis) for axis in sums}
+        fitting = tuple(axis for axis, is_one in ones.items() if (is_one | empty[axis]).all())
     along = " and ".join(
         f"to {float(total.min()):.4g} ... {float(total.max()):.4g} along axis {axis}"
         for axis, total in sums.items()
     )
     return Candidates(fitting, shape, f"soft targets {named(shape)} sum {along}", specs)
-
-
-def _empty(target: Tensor, axis: int) -> Tensor:
-    """Positions without any target."""
-    return (target == 0).all(axis)

@@ -78,7 +78,7 @@ class CrossEntropy(Loss):
             )
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
-        """By torch's own operations: the seed, which is written out, is compared with these."""
+        """Losses by torch's own operations, with which the written-out seed is compared."""
         if target.is_floating_point():
             logits, soft = self._as_distributions(output, target)
             return -(soft * F.log_softmax(widest(logits), -1)).flatten(1).sum(1)
@@ -98,7 +98,7 @@ class CrossEntropy(Loss):
 
     @torch.no_grad()
     def losses_and_seed(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Of class targets the exponentials are taken once, of a few positions at a time."""
+        """Losses and seed; class targets take the exponentials once, a few positions at a time."""
         if target.is_floating_point():
             return super().losses_and_seed(output, target)
         logits, classes, counted = self._as_sequences(output, target)
@@ -168,7 +168,7 @@ class CrossEntropy(Loss):
         return notes + self._check_counted(target)
 
     def _check_classes(self, output: Tensor, target: Tensor) -> list[str]:
-        """Refuse a single class, whose loss is always 0; say it of outputs that are no logits."""
+        """Refuse a single class, whose loss is always 0; note outputs that are no logits."""
         axis = self._axis(output, target)
         if output.shape[axis] == 1:
             raise InputError(
@@ -302,7 +302,7 @@ class CrossEntropy(Loss):
         return logits, classes.where(counted, 0), counted
 
     def _shifted(self, target: Tensor) -> Tensor:
-        """``[N, T]``: those further on; the last have none, and count nothing."""
+        """Targets ``[N, T]`` from further on; the last positions have none, and count nothing."""
         if not self.shift or target.dim() != 2:
             return target
         return F.pad(
@@ -310,7 +310,7 @@ class CrossEntropy(Loss):
         )
 
     def _axis(self, output: Tensor, target: Tensor) -> int:
-        """Of the classes: as said, as settled by ``check``, or the last one that fits."""
+        """The axis of the classes: as said, as settled by ``check``, or the last that fits."""
         axis = self.class_axis if self.class_axis is not None else self._settled
         if axis is None:
             last = target.is_floating_point() or target.shape == output.shape[:-1]

@@ -22,7 +22,7 @@ class SquaredError(Loss):
 
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
         difference = widest(output) - widest(target)
-        return (difference * (2 / _elements(output))).to(output)
+        return (difference * (2 / output[0].numel())).to(output)
 
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         _check_shape("mse", output, target)
@@ -46,7 +46,7 @@ class BinaryCrossEntropy(Loss):
     def seed(self, output: Tensor, target: Tensor) -> Tensor:
         x, t = widest(output), widest(target)
         delta = (1 - t) * x.sigmoid() - t * (-x).sigmoid()
-        return (delta / _elements(output)).to(output)
+        return (delta / output[0].numel()).to(output)
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         right = (output > 0) == (target > 0.5)
@@ -63,10 +63,6 @@ class BinaryCrossEntropy(Loss):
                 fix="freeze the probes with probabilities, or choose another --loss",
             )
         return []
-
-
-def _elements(output: Tensor) -> int:
-    return output[0].numel()
 
 
 def _check_shape(name: str, output: Tensor, target: Tensor) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 from analyze.errors import InputError
 from analyze.gradients.losses.loss import Facts
 
-# An example with so many positions that count is one of so large a share of a subset, if it is not
-# by chance: of five tokens of two kinds each, one example in sixteen is equal by chance.
+# Positions that count, and the share of a subset with so many that is not equal by chance: of five
+# tokens of two kinds each, one example in sixteen is.
 TELLING = ((4, 0.1), (2, 0.5))
 
 
@@ -24,16 +24,11 @@ def refuse_wrong_shift(
 ) -> None:
     """Refuse targets ``[N, T]`` that are the tokens at the same positions, or shifted already.
 
-    That is so where it holds at every position that counts, for a tenth of a subset (most of it
-    where sequences are short): other labels may be wrong on purpose. Where the next tokens are the
-    same ones, as in constant sequences, nothing is said.
-
-    Args:
-        facts: Of its inputs, those of integers in the shape of the targets are looked at.
-        target: Class targets.
-        ignore_index: Marks positions that do not count.
-        shifted: Whether the loss shifts them.
-        spec: The loss with each shift, to type.
+    They are compared with inputs that are integers in their shape. It must hold at every position
+    that counts, for a tenth of a subset (most of it where sequences are short): other labels may be
+    wrong on purpose. Where the next tokens are the same ones, as in constant sequences, nothing is
+    said. ``shifted`` tells whether the loss shifts the targets, ``spec`` has the loss to type by
+    shift.
 
     Raises:
         InputError: with the ways to say what is meant.
@@ -79,7 +74,7 @@ def _compared(tokens: Tensor, target: Tensor, ignore: int) -> tuple[Tensor, Tens
 
 
 def _part_of_a_subset(doubtful: Tensor, counted: Tensor, subset: Tensor | None) -> tuple[int, int]:
-    """How many of how many examples, in a subset where they are too many for chance; (0, 0)."""
+    """Doubtful and all examples of a subset with too many for chance; else (0, 0)."""
     codes = torch.zeros(len(doubtful), dtype=torch.int64) if subset is None else subset
     for fewest, share in TELLING:
         telling = counted >= fewest

@@ -20,15 +20,12 @@ ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 26, "mps": 1 << 24}
 class Facts:
     """What a loss may look at, besides output and targets, before it takes them.
 
-    Args:
-        inputs: The probes' inputs by name, ``[N, ...]``; the positional one is ``""``.
-        subset: ``[N]``, the code of each probe's subset; None where all are of one.
-        channels: Gives the axis on which the model's last layers have their channels, where that
-            is certain. Cost: a forward pass of two probes.
+    ``channels`` gives the axis on which the model's last layers have their channels, where that is
+    certain. Cost: a forward pass of two probes.
     """
 
-    inputs: Mapping[str, Tensor] = field(default_factory=dict)
-    subset: Tensor | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)  # [N, ...]; "" is the positional one
+    subset: Tensor | None = None  # [N], each probe's code; None where all are of one
     channels: Callable[[], int | None] = lambda: None
 
 
@@ -45,7 +42,7 @@ class Loss(Protocol):
         """Gradient of each example's loss at the output, in the output's shape and dtype."""
 
     def losses_and_seed(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """What ``per_example`` and ``seed`` give, together where that saves something."""
+        """The results of ``per_example`` and ``seed``, together where that saves something."""
         return self.per_example(output, target), self.seed(output, target)
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
@@ -53,22 +50,14 @@ class Loss(Protocol):
         return torch.full((len(output),), float("nan"))
 
     def positions(self, target: Tensor) -> Tensor | None:
-        """How many positions (tokens, pixels) each example's loss is the sum of, ``[N]``.
-
-        None where an example has one loss only.
-        """
+        """Number of positions (tokens, pixels) in each loss, ``[N]``; None where all have one."""
         return None
 
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
         """Refuse targets that do not fit the output, and settle how they are taken.
 
-        Args:
-            output: Of some probes, ``[n, ...]``.
-            target: Of all, ``[N, ...]``.
-            facts: What else is known.
-
-        Returns:
-            What was settled and the user should know.
+        The output is that of some probes, ``[n, ...]``, the targets are all, ``[N, ...]``. Returns
+        notes on what was settled that the user should know.
 
         Raises:
             InputError: they do not fit, or fit in two ways.
@@ -81,7 +70,7 @@ def first_of(wrong: Tensor) -> int:
 
 
 def position_counts(loss: Loss, targets: np.ndarray) -> np.ndarray | None:
-    """``loss.positions`` of arrays."""
+    """``loss.positions`` for arrays."""
     counts = loss.positions(torch.from_numpy(targets))
     return None if counts is None else counts.numpy()
 
@@ -92,11 +81,7 @@ def named(shape: Sequence[int], count: int | str = "N") -> str:
 
 
 def check_numbers(name: str, output: Tensor, target: Tensor) -> None:
-    """Refuse complex outputs, and targets that are no numbers.
-
-    Raises:
-        InputError: saying which.
-    """
+    """Refuse complex outputs, and targets that are no numbers, by ``InputError``."""
     if output.is_complex():
         raise InputError(
             "the model's output is complex",

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from analyze.errors import InputError
 from analyze.gradients.losses.loss import ENTRIES, NO_FACTS, Facts, Loss
-from analyze.gradients.losses.one_precision import OnePrecision
 from analyze.specs.user_code import told
 
 MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
@@ -24,22 +25,17 @@ class UserLoss(Loss):
     The function gets targets that are floats in the output's precision, as torch's own losses of
     two float tensors want them; so do its constants, where torch wants it. It gets copies: it may
     write into them, and is called several times.
-
-    Args:
-        function: ``function(output, target, **arguments) -> [N]``.
-        arguments: From the spec.
-        spec: As it was written, for messages.
     """
 
-    function: Callable[..., Tensor]
+    function: Callable[..., Tensor]  # function(output, target, **arguments) -> [N]
     arguments: dict[str, Any]
-    spec: str
+    spec: str  # as it was written, for messages
 
     def per_example(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
             target = target.to(output.dtype.to_real())
         try:
-            with OnePrecision():
+            with _OnePrecision():
                 losses = self.function(output.clone(), target.clone(), **self.arguments)
         except Exception as error:  # whatever the user's code raises
             raise self._fails(error, output, target) from error
@@ -71,7 +67,7 @@ class UserLoss(Loss):
             raise self._fails(error, output, target) from error
 
     def losses_and_seed(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each example; with a look at whether they change when others are left out.
+        """Losses and seed, with a look at whether losses change when other examples are left out.
 
         Every two examples are parted once: by the digits of their places as binary numbers.
 
@@ -145,3 +141,39 @@ class UserLoss(Loss):
             expected="FUNCTION(output, target) -> [N]",
             fix="mend the function, or freeze probes with targets that it takes",
         )
+
+
+class _OnePrecision(TorchFunctionMode):
+    """Repeats a call that torch refuses for its mixed precisions with all of it in the widest.
+
+    Constants of a user's loss, such as class weights, are float32 as they are written; in the proof
+    the output is float64. What is written to in place stays as it is.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError:
+            dtypes = {t.dtype for t in tree_leaves((args, kwargs)) if _is_float(t)}
+            if len(dtypes) < 2 or getattr(func, "__name__", "").endswith("_"):
+                raise
+            widest = max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+            return func(
+                *tree_map_only(Tensor, _as(widest), args),
+                **tree_map_only(Tensor, _as(widest), kwargs),
+            )
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _as(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -1,7 +1,7 @@
-"""What a model's modules were like, to set them back to: attributes, hooks, buffers, containers.
+"""Sets a model's modules back to what they were: attributes, hooks, buffers and containers.
 
-All of it is one moment's: a hook that was installed at a first pass must not outlive the attribute
-that remembers it.
+All of it is recorded at one moment: a hook that was installed at a first pass must not outlive the
+attribute that remembers it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,21 @@ MEMBERS = ("_parameters", "_buffers", "_modules")
 class Attributes:
     """Everything that forward passes may leave on the modules of a model, as it is now.
 
-    Args:
-        model: In eval mode; its containers are set back in place, to the same members.
+    The model is in eval mode; its containers are set back in place, to the same members.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._modules = [_Module(module) for module in model.modules()]
-        own = {id(held) for module in self._modules for held in module.dictionaries}
+        of_torch = {id(held) for module in self._modules for held in module.dictionaries}
         values = [value for _, value in reachable(model).values()]
-        self._containers = [_Container(c) for c in _containers(values) if id(c) not in own]
+        self._containers = [_Container(c) for c in _containers(values) if id(c) not in of_torch]
         cells = {id(c): c for v in values if _is_own_function(v) for c in v.__closure__ or ()}
         self._cells = [_Cell(cell) for cell in cells.values()]
         self._buffers: list[_Buffer] = []
         self.add_buffers(b for b in model.buffers() if not b.is_inference())
 
     def restore(self, hooks: Container[int] = ()) -> None:
-        """Set it all back, in eval mode.
-
-        Args:
-            hooks: Ids of the handles of hooks that stay though they were added since.
-        """
+        """Set it all back, but for the hooks of these handles' ids that were added since."""
         for module in self._modules:
             module.restore(hooks)
         for container in self._containers:
@@ -64,15 +59,15 @@ class Attributes:
     def add_buffers(self, tensors: Iterable[Tensor]) -> None:
         """Treat further tensors, which the modules hold as parameters, as buffers."""
         for tensor in tensors:
-            places = [m.places_of(tensor) for m in self._modules]
-            self._buffers.append(_Buffer(tensor, [p for own in places for p in own]))
+            places = [place for m in self._modules for place in m.places_of(tensor)]
+            self._buffers.append(_Buffer(tensor, places))
 
     def drop_parameters(self) -> None:
         """Set no parameters back any more."""
         self._buffers = [b for b in self._buffers if not isinstance(b.tensor, nn.Parameter)]
 
     def accept_buffers(self) -> None:
-        """Take the values of the buffers as they are now for those to set back to."""
+        """Take the buffers' values as they are now for those to set back to."""
         for buffer in self._buffers:
             buffer.accept()
 
@@ -95,7 +90,7 @@ def _is_own_function(value: Any) -> bool:
 
 
 class _Module:
-    """A module's own attributes, and torch's on it."""
+    """The attributes of a module, its own and torch's."""
 
     def __init__(self, module: nn.Module) -> None:
         self._own = vars(module)
@@ -110,7 +105,7 @@ class _Module:
         self._no_members = [held for held in members if not held]
 
     def places_of(self, tensor: Tensor) -> list[tuple[_Container, str]]:
-        """Where the module has a tensor as its own."""
+        """The dictionaries of the module that hold a tensor, with its key in them."""
         return [(held, key) for held in self._members for key in held.keys_of(tensor)]
 
     def restore(self, hooks: Container[int]) -> None:
@@ -118,13 +113,11 @@ class _Module:
         if len(self._own) > self._count:
             for name in [name for name in self._own if name not in self._values]:
                 del self._own[name]
-        if any(self._no_hooks):
-            for held in self._no_hooks:
-                for key in [key for key in held if key not in hooks]:
-                    del held[key]
-        if any(self._no_members):
-            for held in self._no_members:
-                held.clear()
+        for held in filter(None, self._no_hooks):
+            for key in [key for key in held if key not in hooks]:
+                del held[key]
+        for held in filter(None, self._no_members):
+            held.clear()
         for container in self._some_hooks:
             container.restore(hooks)
         for container in self._members:
@@ -132,7 +125,7 @@ class _Module:
 
 
 class _Container:
-    """A container, which has these members."""
+    """A container and the members that it had."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -155,11 +148,11 @@ class _Container:
             (value.update if isinstance(value, set) else value.extend)(self._members)
 
     def keys_of(self, member: Any) -> list[Any]:
-        """Under which a dictionary has something."""
+        """The keys under which a dictionary has something."""
         return [key for key, value in self._members.items() if value is member]
 
     def put(self, key: Any, member: Any) -> None:
-        """Let a dictionary have something else from now on."""
+        """Replace what a dictionary has under a key, and is set back to."""
         self._value[key] = self._members[key] = member
         self._kept[self._keys.index(key)] = member
 
@@ -179,7 +172,7 @@ class _Cell:
         self._cell = cell
         try:
             self._contents = [cell.cell_contents]
-        except ValueError:  # it is empty yet
+        except ValueError:  # the cell is empty yet
             self._contents = []
 
     def restore(self) -> None:
@@ -188,9 +181,9 @@ class _Cell:
 
 
 class _Buffer:
-    """A buffer, which has these values; a pass that counts or averages writes others into it.
+    """A buffer and the values that it had; a pass that counts or averages writes others into it.
 
-    It gives way to another one with the values then: the graph of that pass may need it as it is.
+    Another buffer with the old values then takes its place: the graph of that pass may need it.
     """
 
     def __init__(self, tensor: Tensor, places: list[tuple[_Container, str]]) -> None:

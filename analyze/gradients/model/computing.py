@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import FrameType
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ LOWER = {
     torch.float64: HALVES | {torch.float32, torch.complex64},
 }
 DEVICES = ("cpu", "cuda", "mps", "xpu")  # of autocast
-METHODS = {  # that cast to what their name says
+METHODS = {  # each casts to what its name says
     Tensor.half: torch.float16,
     Tensor.bfloat16: torch.bfloat16,
     Tensor.float: torch.float32,
@@ -44,11 +44,9 @@ TELLING = frozenset({"__get__", "dim", "size", "stride", "numel", "is_floating_p
 
 
 class Computing(TorchFunctionMode):
-    """A forward pass in the precision ``dtype`` or higher, without autocast.
+    """A forward pass in the precision ``dtype``, float32 or float64, or higher, without autocast.
 
-    Args:
-        dtype: float32 or float64.
-        heard: Told in words what was left undone, and where; often the same.
+    ``heard`` is called with what was left undone, and where; often the same.
     """
 
     def __init__(self, dtype: torch.dtype, heard: Callable[[str], None]) -> None:
@@ -87,7 +85,7 @@ class Computing(TorchFunctionMode):
         return self._run(func, args, kwargs)
 
     def tell_autocast(self) -> None:
-        """Autocast would be on here."""
+        """Report that autocast would be on."""
         self._heard(
             f"torch.autocast in {_place()} is off while measuring: it computes in "
             f"{named(self._dtype)}"
@@ -112,7 +110,7 @@ class Computing(TorchFunctionMode):
         return self._wide(func(*args, **kwargs))
 
     def _lifted(self, dtype: torch.dtype) -> torch.dtype:
-        """What stands for a dtype that the model names."""
+        """The dtype that stands for one that the model names."""
         if dtype not in self._lower:
             return dtype
         if dtype in HALVES:
@@ -123,7 +121,7 @@ class Computing(TorchFunctionMode):
         return self._dtype if dtype.itemsize == 1 else at_least(dtype, self._dtype)
 
     def _wide(self, value: Any) -> Any:
-        """Tensors without a gradient in the precision; with one, casts would count as calls."""
+        """Tensors without a gradient in the precision; casts of others would count as calls."""
         if isinstance(value, Tensor):
             if value.dtype in self._lower and not value.requires_grad:
                 return value.to(at_least(value.dtype, self._dtype))
@@ -144,8 +142,8 @@ _ENTER = autocast.__enter__
 def autocast_not_entered() -> Iterator[None]:
     """In the block, entering ``torch.autocast`` leaves it off, however it was imported.
 
-    All of its kinds, and its decorators, are entered by the method of one class. Backward passes
-    run in threads of torch's own, so this cannot be a thread's own affair.
+    One class's method enters all of its kinds and decorators. Backward passes run in threads of
+    torch's own, so this cannot be a thread's own affair.
     """
     autocast.__enter__ = _enter  # type: ignore[method-assign]
     try:
@@ -156,8 +154,8 @@ def autocast_not_entered() -> Iterator[None]:
 
 @contextmanager
 def autocast_off() -> Iterator[None]:
-    """Autocast that is on around the block, in this thread, is off in it."""
-    kept = _autocast()
+    """In the block, autocast that was on in this thread is off."""
+    kept = {device: torch.is_autocast_enabled(device) for device in DEVICES}
     _set_autocast(dict.fromkeys(DEVICES, False))
     try:
         yield
@@ -173,11 +171,6 @@ def _enter(self: autocast) -> autocast:
     return self
 
 
-def _autocast() -> dict[str, bool]:
-    """Where it is on, in this thread."""
-    return {device: torch.is_autocast_enabled(device) for device in DEVICES}
-
-
 def _set_autocast(enabled: dict[str, bool]) -> None:
     for device, on in enabled.items():
         if torch.is_autocast_enabled(device) != on:
@@ -186,12 +179,10 @@ def _set_autocast(enabled: dict[str, bool]) -> None:
 
 def _place() -> str:
     """The class of the innermost module whose code runs."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
+    for frame, _ in traceback.walk_stack(sys._getframe(1)):
         module = frame.f_locals.get("self")
         if isinstance(module, torch.nn.Module):
             return type(module).__name__
-        frame = frame.f_back
     return "the model"
 
 

@@ -2,8 +2,8 @@
 
 ``copy.deepcopy`` takes functions and weak references as they are, so that a hook, a replaced
 ``forward`` or a lambda that closed over the model would go on to use the weights of the original.
-Those are made anew over the copied modules. What is still shared shows as soon as the copy runs
-(``analyze.gradients.model.foreign``).
+Those are made anew over the copied modules. ``foreign`` finds what is still shared when the copy
+runs.
 """
 
 from __future__ import annotations
@@ -28,26 +28,15 @@ from analyze.gradients.model.reachable import (
 
 
 class Foreign(NamedTuple):
-    """A tensor that a copy must not compute with.
+    """A tensor that a copy must not compute with."""
 
-    Args:
-        name: Where the copied model has it.
-        tensor: Kept, so that nothing else comes to lie in its memory.
-        stale: Whether the copied model had computed it earlier, from its parameters.
-    """
-
-    name: str
-    tensor: Tensor
-    stale: bool = False
+    name: str  # in the copied model
+    tensor: Tensor  # kept, so that nothing else comes to lie in its memory
+    stale: bool = False  # whether the copied model had computed it from its parameters
 
 
 class Origin(NamedTuple):
-    """What a copy was made of.
-
-    Args:
-        model: Itself.
-        foreign: Tensors that the copy must not compute with.
-    """
+    """The model that a copy was made of, and tensors that the copy must not compute with."""
 
     model: nn.Module
     foreign: list[Foreign]
@@ -57,16 +46,14 @@ _origins: WeakKeyDictionary[nn.Module, Origin] = WeakKeyDictionary()
 
 
 def origin_of(model: nn.Module) -> Origin | None:
-    """What a model was copied from; None where it is no copy."""
+    """The origin of a copy; None for a model that is no copy."""
     return _origins.get(model)
 
 
 def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A deep copy, its closures and weak references with it.
+    """A deep copy of a model, which stays as it is, its closures and weak references with it.
 
-    Args:
-        model: Stays as it is.
-        memo: What to take instead of a copy, by the ``id`` of what is copied.
+    ``memo`` maps the ``id`` of an object to what stands for its copy.
 
     Raises:
         InputError: the model holds something that cannot be copied, or the copy has a parameter or
@@ -87,7 +74,7 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         result = copy.deepcopy(model, memory)
     except InputError:
         raise
-    except Exception as error:  # whatever a model's own __deepcopy__ or a cached tensor raises
+    except Exception as error:  # a model's own __deepcopy__ or a cached tensor may raise anything
         raise InputError(
             "the model cannot be copied, and measuring would change it",
             found=f"{type(model).__name__}: {error}",
@@ -111,29 +98,29 @@ def made_eager(model: nn.Module) -> None:
 
 
 class _Memo(dict[int, Any]):
-    """What ``copy.deepcopy`` asks first: it makes what that would take as it is.
+    """The memo of ``copy.deepcopy``, which makes copies of what that would take as it is.
 
     Args:
-        found: Everything the model reaches, by ``id``.
+        reached: Everything the model reaches, by ``id``.
         holding: The ``id`` of what leads back to the model.
-        given: What is copied already.
+        copies: What is copied already.
     """
 
-    def __init__(self, found: dict[int, Any], holding: set[int], given: dict[int, Any]) -> None:
-        super().__init__(given)
-        self._found = found
+    def __init__(self, reached: dict[int, Any], holding: set[int], copies: dict[int, Any]) -> None:
+        super().__init__(copies)
+        self._reached = reached
         self._holding = holding
 
     def get(self, key: int, default: Any = None) -> Any:
         """The copy; made now for functions and weak references that lead back to the model."""
-        value = self._found.get(key)
+        value = self._reached.get(key)
         if key in self or value is None:
             return super().get(key, default)
         original = original_of_compiled(value)
         if original is not None:
             self[key] = copy.deepcopy(original, self)
         elif isinstance(value, types.FunctionType):
-            # Others share a variable with one that holds the model, or keep something themselves.
+            # Other closures share a variable with one that holds the model, or keep something.
             if key in self._holding or (value.__closure__ and not in_a_library(value)):
                 self._make_function(key, value)
         elif key not in self._holding:
@@ -146,7 +133,7 @@ class _Memo(dict[int, Any]):
         return super().get(key, default)
 
     def _make_function(self, key: int, function: types.FunctionType) -> None:
-        """The function with cells, defaults and globals of its own where they hold the model."""
+        """Copy a function, with its own cells, defaults and globals where they hold the model."""
         cells = function.__closure__ or ()
         within = {
             name: value
@@ -169,13 +156,13 @@ class _Memo(dict[int, Any]):
             self._fill(cell)
 
     def _cell(self, cell: types.CellType) -> types.CellType:
-        """Functions that share a cell share its copy."""
+        """The copy of a cell, which functions that share the cell share."""
         return self.setdefault(id(cell), types.CellType())
 
     def _fill(self, cell: types.CellType) -> None:
         try:
             value = cell.cell_contents
-        except ValueError:  # it is empty yet
+        except ValueError:  # the cell is empty yet
             return
         self[id(cell)].cell_contents = self._copied(value)
 
@@ -187,7 +174,7 @@ class _Memo(dict[int, Any]):
             return value
         try:
             return copy.deepcopy(value, self)
-        except Exception:  # a lock, a file: what is in it is no part of the model
+        except Exception:  # a container of a lock or a file is no part of the model
             return value
 
 
@@ -196,7 +183,7 @@ def _plain(path: str) -> str:
 
 
 def _refuse_shared(model: nn.Module, result: nn.Module) -> None:
-    """Nothing of the copy may be the original's: what is done to it would be done to that."""
+    """Refuse a copy that has a tensor of the original: a change of the copy would change that."""
     originals = {id(t): n for n, t in (*model.named_parameters(), *model.named_buffers())}
     for _, tensor in (*result.named_parameters(), *result.named_buffers()):
         if id(tensor) in originals:

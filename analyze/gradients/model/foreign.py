@@ -1,12 +1,13 @@
-"""Whether a copy of a model computes with the original's weights, or with others that it had once.
+"""Whether a copy of a model computes with the original's weights, or with former ones.
 
-Seen where torch computes, below every function, hook and closure, so that no way to reach a weight
-is missed: a pass over a few examples meets the weights' memory or it does not.
+This is seen where torch computes, below every function, hook and closure, so that no way to reach a
+weight is missed: a pass over a few examples meets the weights' memory or it does not.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,20 @@ OURS = frozenset({"torch", "analyze"})
 def refuse_foreign(run: Callable[[], Any], foreign: Sequence[Foreign]) -> None:
     """Run a model and raise where it computes with tensors that are not its own.
 
-    Args:
-        run: One pass; what it raises is told elsewhere, by one that must work.
-        foreign: The tensors that it must not compute with.
+    Other errors of ``run`` are ignored: a later pass reports them.
 
     Raises:
         InputError: naming the tensor, and the function that reads it.
     """
-    seen = _Seen({_memory(own.tensor): own for own in foreign})
+    seen = _Seen({_memory(each.tensor): each for each in foreign})
     try:
         with seen:
             run()
     except Exception:  # such as two tensors of two types, one of them not its own
-        if not seen.found:
+        if not seen.readers:
             return
-    stale = [(own.name, reader) for own, reader in seen.found.values() if own.stale]
+    readers = [*seen.readers.values()]
+    stale = [(tensor.name, reader) for tensor, reader in readers if tensor.stale]
     if stale:
         raise InputError(
             "the model keeps a tensor that it computed from its parameters earlier",
@@ -48,10 +48,10 @@ def refuse_foreign(run: Callable[[], Any], foreign: Sequence[Foreign]) -> None:
             expected="tensors computed from parameters in the forward pass",
             fix="compute it in forward, or in a property; or give a freshly built model",
         )
-    if seen.found:
+    if readers:
         raise InputError(
             "a function of the model reads its weights past the modules, and a copy is measured",
-            found=listed([f"{own.name}, by {reader}" for own, reader in seen.found.values()], 3),
+            found=listed([f"{tensor.name}, by {reader}" for tensor, reader in readers], 3),
             expected="a model whose copy.deepcopy computes with its own weights",
             fix="take the weight from self, from the module that a hook is given, or from an "
             "argument; or register the module that has it as a part of the one that uses it",
@@ -69,37 +69,32 @@ class _Seen(TorchDispatchMode):
     def __init__(self, foreign: dict[int, Foreign]) -> None:
         super().__init__()
         self._foreign = foreign
-        self.found: dict[int, tuple[Foreign, str]] = {}
+        self.readers: dict[int, tuple[Foreign, str]] = {}  # by memory
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         for value in tree_leaves((args, kwargs or {})):
-            memory = _memory(value) if isinstance(value, Tensor) else 0  # 0: it has none
-            if memory and memory in self._foreign and memory not in self.found:
-                own = self._foreign[memory]
-                self.found[memory] = own, _reader()
+            memory = _memory(value) if isinstance(value, Tensor) else 0
+            if memory and memory in self._foreign and memory not in self.readers:
+                self.readers[memory] = self._foreign[memory], _reader()
         return func(*args, **(kwargs or {}))
 
 
 def _memory(tensor: Tensor) -> int:
-    """Where a tensor's numbers begin, with those that share them."""
+    """The address of a tensor's numbers, which views share; 0 where it has none."""
     if tensor.layout is not torch.strided:
         return 0
     try:
         return tensor.untyped_storage().data_ptr()
-    except (NotImplementedError, RuntimeError):  # one that has no memory of its own
+    except (NotImplementedError, RuntimeError):  # a tensor without memory of its own
         return 0
 
 
 def _reader() -> str:
     """The innermost function that is the user's own, and where it stands."""
-    frame = sys._getframe(1)
-    while frame is not None:
+    for frame, line in traceback.walk_stack(sys._getframe(1)):
         if (frame.f_globals.get("__name__") or "").partition(".")[0] not in OURS:
             code = frame.f_code
-            return f"{code.co_qualname} ({Path(code.co_filename).name}, line {frame.f_lineno})"
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
+            return f"{code.co_qualname} ({Path(code.co_filename).name}, line {line})"
     return "a module of torch"

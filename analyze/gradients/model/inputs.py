@@ -1,4 +1,4 @@
-"""What a model is called with."""
+"""The inputs that a model is called with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analyze.gradients.numbers.kinds import COMPLEX
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the model is called with: one positional tensor, or tensors by keyword.
+    """One positional tensor, or tensors by keyword.
 
     Args:
         tensors: By keyword; the positional one has the name ``""``.
@@ -35,12 +35,12 @@ class Inputs:
         return Inputs(taken, self.mean, self.std)
 
     def pinned(self) -> Inputs:
-        """In memory from which a GPU fetches them by itself."""
+        """The inputs in memory from which a GPU fetches them by itself."""
         pinned = {name: tensor.pin_memory() for name, tensor in self.tensors.items()}
         return Inputs(pinned, self.mean, self.std)
 
     def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
-        """As the model takes them: on ``device``, images scaled, real and complex in ``dtype``.
+        """The inputs as the model takes them: images scaled, real and complex numbers in ``dtype``.
 
         Integers are int64; truth values stay what they are: ``~`` of an integer is another thing.
         ``non_blocking``: without waiting until pinned ones have arrived.
@@ -49,7 +49,7 @@ class Inputs:
         return Inputs({name: self._decoded(tensor, dtype) for name, tensor in moved.items()})
 
     def of_its_own(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-        """What ``to`` gives, in other memory: a forward pass may write into it."""
+        """The tensors that ``to`` gives, in other memory: a forward pass may write into it."""
         moved = self.to(device, dtype).tensors
         return {k: t.clone() if t is self.tensors[k] else t for k, t in moved.items()}
 

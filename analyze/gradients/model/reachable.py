@@ -1,7 +1,7 @@
-"""What can be reached from a model's modules: attributes, containers, closures, bound methods.
+"""Everything that can be reached from a model's modules: attributes, containers, closures, methods.
 
-Modules of Python, classes and the libraries' own functions are no part of a model; what a function
-finds in its globals is, where the function's code names it.
+Modules of Python, classes and the libraries' own functions are no part of a model. A global is,
+where the code of a function that was reached names it.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ def children(value: Any) -> Iterator[Named]:
 
 
 def original_of_compiled(value: Any) -> Callable[..., Any] | None:
-    """What ``torch.compile`` made a function of; None where it made none."""
+    """The function that ``torch.compile`` wrapped; None where it wrapped none."""
     if isinstance(value, nn.Module | type):
         return None
     try:
         original = vars(value).get("_torchdynamo_orig_callable")
-    except TypeError:  # it has no attributes of its own
+    except TypeError:  # an object without attributes of its own
         return None
     return original if callable(original) else None
 
@@ -92,7 +92,7 @@ def in_a_library(value: Any) -> bool:
 
 
 def named_globals(function: types.FunctionType) -> dict[str, Any]:
-    """The globals that a function of the user's own has in its code, and code within that."""
+    """The globals that the code of a function of the user's own names, nested code included."""
     if in_a_library(function):
         return {}
     names: set[str] = set()
@@ -121,7 +121,7 @@ def _of_function(function: types.FunctionType) -> Iterator[Named]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
-        except ValueError:  # it is empty yet
+        except ValueError:  # the cell is empty yet
             continue
     yield from ((str(k), v) for k, v in enumerate(function.__defaults__ or ()))
     yield from (function.__kwdefaults__ or {}).items()
@@ -132,8 +132,7 @@ def _of_function(function: types.FunctionType) -> Iterator[Named]:
 def _own_globals(function: types.FunctionType) -> Iterator[Named]:
     """Modules, tensors and the same file's functions that a function's code names."""
     for name, value in named_globals(function).items():
-        function_too = isinstance(value, types.FunctionType)
-        if isinstance(value, nn.Module | Tensor) or (
-            function_too and value.__module__ == function.__module__
-        ):
+        is_function = isinstance(value, types.FunctionType)
+        nearby = is_function and value.__module__ == function.__module__
+        if nearby or isinstance(value, nn.Module | Tensor):
             yield name, value

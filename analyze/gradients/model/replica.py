@@ -17,7 +17,6 @@ from analyze.gradients.model.computing import Computing
 from analyze.gradients.model.copying import copied, made_eager, origin_of
 from analyze.gradients.model.foreign import refuse_foreign
 from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.modes import set_to_eval
 from analyze.gradients.model.settling import (
     Settled,
     hooked_parameters,
@@ -26,6 +25,7 @@ from analyze.gradients.model.settling import (
     refuse_kept_graph,
     refuse_meta,
     refuse_unlike,
+    set_to_eval,
     tried,
     unable_to_have_gradients,
     without_gradients,
@@ -53,7 +53,7 @@ class Replica:
         model: Taken over and changed; ``copy_of`` leaves it alone. Its parameters all count,
             whatever their ``requires_grad``, but integers and truth values, which have none.
         device: Where the replica lives.
-        dtype: Of its inputs, and the least precision of its parameters and buffers and of all it
+        dtype: Precision of its inputs, and the least of its parameters and buffers and of all it
             computes: what is in float64 stays there. Complex numbers stay complex.
         selected: Names of the parameters to measure; all by default.
 
@@ -96,7 +96,7 @@ class Replica:
 
     @property
     def values(self) -> int:
-        """Numbers in the parameters to measure."""
+        """The number of values in the parameters to measure."""
         return sum(parameter.numel() for parameter in self.parameters.values())
 
     @classmethod
@@ -116,29 +116,26 @@ class Replica:
         return cls(copied(model), device, dtype, selected)
 
     def settle(self, inputs: Inputs, known: Settled | None = None) -> Settled:
-        """Find out what the model's passes need, by some over a few examples.
+        """Learn what the model's passes need, by some over ``inputs``, one or two probes.
 
-        Whether it takes gradients inside, as a model of forces does: gradients are on in all of
-        its passes then. Which parameters that are frozen in the user's model must stay so, as they
-        are written to in place: those are left out.
-
-        Args:
-            inputs: One or two probes; a model that cannot take them is told by the first real pass.
-            known: What another model of the architecture needed: nothing is tried then.
+        A model that takes gradients inside, as one of forces does, has gradients on in all of its
+        passes. Parameters that are frozen in the user's model and written to in place stay frozen:
+        those are left out. Nothing is tried where it is ``known`` from another model of the
+        architecture. A model that cannot take the inputs is reported by the first real pass.
 
         Raises:
             InputError: the model computes with weights that are not its own, or unlike the one
                 that it is a copy of, or gives no output that has a gradient.
         """
         if known is None:
-            known = self._found_out(inputs)
+            known = self._tried_out(inputs)
             self.forget()
         else:
             self._settle_as(known)
         return known
 
     def check_own_weights(self, inputs: Inputs) -> None:
-        """Where this is a copy: that it computes with weights of its own, by one pass.
+        """Run a copy once, to see that it computes with weights of its own.
 
         Raises:
             InputError: naming the weight, and the function that reads it.
@@ -158,7 +155,7 @@ class Replica:
         self.forget()
         return self
 
-    def _found_out(self, inputs: Inputs) -> Settled:
+    def _tried_out(self, inputs: Inputs) -> Settled:
         run, origin = partial(self, inputs), origin_of(self.model)
         self.notes += [] if origin is None else hooked_parameters(origin.model)
         self.check_own_weights(inputs)
@@ -195,14 +192,14 @@ class Replica:
         self._axes = output.dim()
         return output
 
-    def _with_axis_of_examples(self, output: Tensor, one: Inputs) -> Tensor:
+    def _with_axis_of_examples(self, output: Tensor, example: Inputs) -> Tensor:
         """The output of one example with as many axes as that of several has."""
         if output.dim() > 1 and output.shape[0] == 1:  # len() would be counted as a call
             return output
         if self._axes is None:
             # Nobody watches this pass: calls are counted, and this one is not the batch's.
             with torch.no_grad(), torch._C.DisableTorchFunction():
-                self(one.take(torch.tensor([0, 0])))
+                self(example.take(torch.tensor([0, 0])))
         return output[None] if output.dim() + 1 == self._axes else output
 
     def computing(self) -> Computing:
@@ -222,7 +219,7 @@ class Replica:
 
     @contextmanager
     def hooked(self, handles: Iterable[RemovableHandle]) -> Iterator[None]:
-        """Hooks that were just registered on the modules stay in the block, and go with it."""
+        """In the block, hooks that were just registered on the modules stay; then they go."""
         kept = list(handles)
         self._hooks.update(handle.id for handle in kept)
         try:
@@ -233,10 +230,10 @@ class Replica:
 
     @contextmanager
     def substituted(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Other tensors stand for parameters, wherever these stand: in the block.
+        """In the block, other tensors stand wherever these parameters stand.
 
-        Each place is changed once. ``torch.func.functional_call`` changes that of a module that
-        has several names once a name, and leaves its own tensor there in the end.
+        Each place is changed once. ``torch.func.functional_call`` changes the place of a module
+        with several names once a name, and leaves its own tensor there in the end.
         """
         by_parameter = {id(self.parameters[name]): t for name, t in tensors.items()}
         places = [
@@ -266,7 +263,7 @@ class Replica:
         self.forget()
 
     def for_another_thread(self) -> Replica:
-        """A further one, which shares nothing with it but the parameters' memory."""
+        """Another replica, which shares nothing with this one but the parameters' memory."""
         self.forget()
         memo: dict[int, Any] = {}
         for parameter in self.model.parameters():
@@ -276,14 +273,14 @@ class Replica:
         return other._settle_as(self._settled)
 
     def as_dtype(self, dtype: torch.dtype) -> Replica:
-        """A further copy, in another precision and on a device that has it."""
+        """Another copy, in another precision and on a device that has it."""
         self.forget()
         device = device_with_float64(self.device) if dtype == torch.float64 else self.device
         other = Replica.copy_of(self.model, device, dtype, self.parameters)
         return other._settle_as(self._settled)
 
     def _left_out(self, run: Callable[[], Tensor]) -> list[str]:
-        """Those of the parameters frozen in the user's model that must stay so."""
+        """Parameters frozen in the user's model that must stay so."""
         frozen = [name for name in self.parameters if name in self._frozen]
         self._attributes.add_buffers(self.parameters[name] for name in frozen)
         kept = unable_to_have_gradients(run, self.model, frozen)
@@ -297,22 +294,17 @@ class Replica:
 
 def aliases(model: nn.Module) -> dict[str, list[str]]:
     """Each parameter's first name to its further ones: tied weights have several."""
-    first: dict[int, str] = {}
-    names: dict[str, list[str]] = {}
+    names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        if id(parameter) in first:
-            names[first[id(parameter)]].append(name)
-        else:
-            first[id(parameter)] = name
-            names[name] = []
-    return names
+        names.setdefault(id(parameter), []).append(name)
+    return {first: further for first, *further in names.values()}
 
 
 def logits_of(output: Any) -> Tensor:
     """The tensor a loss is taken of: the output itself, or its ``logits``.
 
     Raises:
-        InputError: neither a tensor nor something with logits.
+        InputError: the output is neither a tensor nor something with logits.
     """
     if isinstance(output, Tensor):
         return output

@@ -1,4 +1,4 @@
-"""What a model's passes need, found out by a few of them before any is measured."""
+"""What a model's passes need, learned from a few passes before any is measured."""
 
 from __future__ import annotations
 
@@ -26,22 +26,21 @@ HOOKED = (
     "hooks on parameters (Tensor.register_hook) are not called: the loss's own gradient is "
     "measured of {names}"
 )
+MERGED = (
+    "measured as eval() leaves them, which changes the parameters (as LoRA does that merges): "
+    "{names}; what was merged into them has no gradient of its own"
+)
 
 
 class Settled(NamedTuple):
-    """What the passes of a model need.
+    """What the passes of a model need."""
 
-    Args:
-        differentiates: Whether gradients are to be on in all of them.
-        left_out: Frozen parameters that cannot require a gradient.
-    """
-
-    differentiates: bool = False
-    left_out: tuple[str, ...] = ()
+    differentiates: bool = False  # whether gradients are to be on in all of them
+    left_out: tuple[str, ...] = ()  # frozen parameters that cannot require a gradient
 
 
 class Tried(NamedTuple):
-    """What came of a pass: its output, or why there is none."""
+    """The output of a pass, or the error that it raised."""
 
     output: Tensor | None
     error: Exception | None = None
@@ -52,8 +51,32 @@ def tried(run: Run, gradients: bool) -> Tried:
     try:
         with torch.set_grad_enabled(gradients):
             return Tried(run())
-    except Exception as error:  # whatever a model's forward raises
+    except Exception as error:  # a model's forward may raise anything
         return Tried(None, error)
+
+
+def set_to_eval(model: nn.Module, notes: list[str]) -> bool:
+    """Put a model in eval mode, by way of training mode; ``notes`` says if parameters change.
+
+    Returns:
+        Whether to do so again before every pass: where modules do more than set a flag, unless they
+        change parameters. Weights that are merged and taken apart again drift by rounding.
+    """
+    model.train()
+    own_modes = any(
+        type(m).train is not nn.Module.train or type(m).eval is not nn.Module.eval
+        for m in model.modules()
+    )
+    before = [p.detach().clone() for p in model.parameters()] if own_modes else []
+    model.eval()
+    merged = [
+        name
+        for (name, parameter), old in zip(model.named_parameters(), before, strict=own_modes)
+        if not torch.equal(parameter, old)
+    ]
+    if merged:
+        notes.append(MERGED.format(names=listed(merged)))
+    return own_modes and not merged
 
 
 def hooked_parameters(model: nn.Module) -> list[str]:
@@ -63,11 +86,7 @@ def hooked_parameters(model: nn.Module) -> list[str]:
 
 
 def refuse_meta(model: nn.Module) -> None:
-    """Raise where parameters or buffers are on the meta device: they have no values.
-
-    Raises:
-        InputError: naming them.
-    """
+    """Raise where parameters or buffers are on the meta device: they have no values."""
     tensors = (*model.named_parameters(), *model.named_buffers())
     names = [name for name, tensor in tensors if tensor.is_meta]
     if names:
@@ -81,7 +100,7 @@ def refuse_meta(model: nn.Module) -> None:
 
 
 def without_hooks(model: nn.Module) -> list[str]:
-    """Take those hooks off, which plain autograd would call and rules would not; the notes."""
+    """Notes of the parameters' hooks, which are removed: rules would not call them."""
     notes = hooked_parameters(model)
     for parameter in model.parameters():
         if parameter._backward_hooks:
@@ -90,14 +109,10 @@ def without_hooks(model: nn.Module) -> list[str]:
 
 
 def unable_to_have_gradients(run: Run, model: nn.Module, frozen: Sequence[str]) -> list[str]:
-    """The frozen parameters that must stay so for a pass to work: all others count.
+    """The frozen parameters that must stay so for a pass to work.
 
-    Forward passes write to such a one in place, or read it by ``numpy()``.
-
-    Args:
-        run: A pass with gradients on.
-        model: Its parameters may be others after each pass, of the same names.
-        frozen: Those that the user's model has with ``requires_grad=False``.
+    Forward passes write to such a parameter in place, or read it by ``numpy()``. ``run`` is a pass
+    with gradients on, after which the model's parameters may be others, of the same names.
     """
 
     def let(wanted: bool, *names: str) -> None:
@@ -119,12 +134,9 @@ def unable_to_have_gradients(run: Run, model: nn.Module, frozen: Sequence[str]) 
 def refuse_kept_graph(run: Run, output: Tensor, names: Mapping[int, str]) -> None:
     """Raise where a pass goes on with what an earlier one computed from the parameters.
 
-    In a variable of a class or a file, say, where nothing sets it back: its gradients end there.
-
-    Args:
-        run: A pass with gradients on.
-        output: Of an earlier one.
-        names: ``id(parameter)`` to its name.
+    This is kept in a variable of a class or a file, say, where nothing sets it back: gradients end
+    there. ``run`` is a pass with gradients on, ``output`` that of an earlier one, and ``names``
+    maps ``id(parameter)`` to its name.
     """
     again = tried(run, gradients=True).output
     before = nodes_of_graph(output.grad_fn)
@@ -146,15 +158,12 @@ def refuse_kept_graph(run: Run, output: Tensor, names: Mapping[int, str]) -> Non
 def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) -> None:
     """Raise where a copy computes something else than the model that it was made of.
 
-    Args:
-        original: That model; it is left as it was.
-        call: A pass of a model, on a device and in a precision, over the inputs.
-        run: A pass of the copy.
-        replica: What that gave.
+    ``call`` is a pass of a model, on a device and in a precision, and ``run`` one of the copy,
+    which gave ``replica`` before. The original is left as it was.
     """
     like = next((p for p in original.parameters() if p.is_floating_point()), None)
     if like is None or any(isinstance(module, LazyModuleMixin) for module in original.modules()):
-        return  # of a lazy one a pass would change the classes
+        return  # a pass would change the classes of a lazy model
     with _as_it_was(original):
         theirs = partial(call, original, like.device, like.dtype)
         outputs = [tried(theirs, gradients=False).output for _ in range(2)]
@@ -162,7 +171,7 @@ def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) ->
     same = like.dtype == replica.dtype and like.device == replica.device
     three = [o for o in (*outputs, again) if o is not None]
     if len(three) < 3 or _differ(three[0], three[1], SAME) or _differ(again, replica, SAME):
-        return  # it gives no output, or another one each time: told elsewhere
+        return  # no output, or another one each time, is reported elsewhere
     if _differ(three[0], replica, SAME if same else ALIKE):
         raise InputError(
             "a copy of the model computes something else than the model, and a copy is measured",
@@ -175,7 +184,7 @@ def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) ->
 
 @contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
-    """In eval mode; afterwards with its modes, attributes, hooks, buffers and parameters again."""
+    """In eval mode in the block; then with modes, attributes, hooks, buffers and values again."""
     attributes = Attributes(model)
     values = [parameter.detach().clone() for parameter in model.parameters()]
     model.eval()
@@ -192,8 +201,8 @@ def _differ(a: Tensor | None, b: Tensor | None, share: float) -> bool:
     """Whether two outputs are further from each other than a share of their norm."""
     if a is None or b is None or a.shape != b.shape:
         return True
-    one, other = (double(as_real(t.detach())).cpu() for t in (a, b))
-    return bool((one - other).norm() > share * torch.maximum(one.norm(), other.norm()))
+    a, b = (double(as_real(t.detach())).cpu() for t in (a, b))
+    return bool((a - b).norm() > share * torch.maximum(a.norm(), b.norm()))
 
 
 def needs_gradients(run: Run, with_gradients: Tensor) -> bool:
@@ -202,7 +211,7 @@ def needs_gradients(run: Run, with_gradients: Tensor) -> bool:
 
 
 def without_gradients(error: Exception) -> InputError:
-    """For a model that runs only where no gradient is wanted."""
+    """The refusal of a model that runs only where no gradient is wanted."""
     return InputError(
         "the model has no backward pass",
         found=f"with gradients on, its forward pass fails: {first_line(error)}",
@@ -212,7 +221,7 @@ def without_gradients(error: Exception) -> InputError:
 
 
 def output_without_graph(model: nn.Module) -> InputError:
-    """For a model whose output autograd cannot follow back to any parameter."""
+    """The refusal of a model whose output autograd cannot follow back to any parameter."""
     return InputError(
         "the model's output has no gradient",
         found=f"{type(model).__name__}.forward, in eval mode, gives an output that requires none, "

@@ -19,10 +19,10 @@ def where_it_is(values: Tensor) -> Tensor:
 
 
 def double(values: Tensor) -> Tensor:
-    """In float64, on a device that has it."""
+    """The values in float64, on a device that has it."""
     return where_it_is(values).double()
 
 
 def widest(values: Tensor) -> Tensor:
-    """In float64 where the device has it, else as they are."""
+    """The values in float64 where their device has it, else as they are."""
     return values if values.device.type == LACKING else values.double()

@@ -61,11 +61,7 @@ def precision_of(model: nn.Module, least: torch.dtype) -> torch.dtype:
 
 
 def refuse_quantised(model: nn.Module) -> None:
-    """Refuse weights that have no gradient because they are quantised.
-
-    Raises:
-        InputError: naming the modules, or the parameters where all are integers.
-    """
+    """Refuse weights that have no gradient because they are quantised, by ``InputError``."""
     names = [f"{n or 'the model'} ({type(m).__name__})" for n, m in model.named_modules()
              if _quantised(m)]  # fmt: skip
     kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
@@ -82,7 +78,7 @@ def refuse_quantised(model: nn.Module) -> None:
 
 
 def notes_on(model: nn.Module, asked: torch.dtype) -> list[str]:
-    """What a user should know of the kinds of numbers in a model."""
+    """Notes for the user on the kinds of numbers in a model."""
     notes = []
     if (computed := precision_of(model, asked)) != asked:
         notes.append(

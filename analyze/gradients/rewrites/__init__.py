@@ -23,7 +23,7 @@ REWRITES: dict[Callable[..., Any], Callable[..., Any]] = {
 
 
 def rewritten(function: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any] | None:
-    """What to call instead of ``function``, or None where it is to be called as it is."""
+    """The function to call instead of ``function``; None if that itself."""
     if takes_packed_sequences(function, args):
         return PACKED[function]
     return REWRITES.get(function)

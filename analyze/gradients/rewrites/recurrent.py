@@ -19,7 +19,7 @@ State = tuple[Tensor, ...]
 
 
 class Weights(NamedTuple):
-    """Of one direction of one layer, by torch's names for them."""
+    """The weights of one direction of one layer, by torch's names."""
 
     w_ih: Tensor
     w_hh: Tensor
@@ -28,15 +28,15 @@ class Weights(NamedTuple):
     w_hr: Tensor | None = None  # the projection of the hidden state
 
     def of_input(self, x: Tensor) -> Tensor:
-        """What the gates get of the input, ``[N, gates]``."""
+        """The gates' share of the input, ``[N, gates]``."""
         return F.linear(x, self.w_ih, self.b_ih)
 
     def of_state(self, state: State) -> Tensor:
-        """What the gates get of the hidden state, ``[N, gates]``."""
+        """The gates' share of the hidden state, ``[N, gates]``."""
         return F.linear(state[0], self.w_hh, self.b_hh)
 
 
-Step = Callable[[Tensor, State, Weights], State]  # of the projected input; gives the new state
+Step = Callable[[Tensor, State, Weights], State]  # projected input and old state to the new one
 
 
 def _lstm_step(x: Tensor, state: State, weights: Weights) -> State:

@@ -31,12 +31,12 @@ def _expanded(call: Call, dy: Tensor) -> Forms:
 
 
 def _only_the_weight(call: Call) -> bool:
-    """Nothing but the sizes comes from the batch."""
+    """Whether nothing but the sizes comes from the batch."""
     return set(call.weights) == {"input"}
 
 
 def _whole_copies(call: Call) -> bool:
-    """Copies of one example lie side by side: its share of an axis is a multiple of the weight's.
+    """Whether copies for one example lie side by side, its share a multiple of the weight's.
 
     Where the weight is as long as several examples' shares, nothing belongs to one example.
     """

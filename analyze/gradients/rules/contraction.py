@@ -9,7 +9,7 @@ only the output has an output ``O``; labels that the weight lacks are positions 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from string import ascii_letters
@@ -23,7 +23,7 @@ from analyze.gradients.rules.rule import Call, Forms, Rule, broadcast_sum
 
 
 @dataclass(frozen=True)
-class Equation:
+class _Equation:
     """Labels of the examples' operand, the weight and the output, one letter for each axis."""
 
     data: str
@@ -32,17 +32,17 @@ class Equation:
 
     @property
     def groups(self) -> str:
-        """In all three."""
+        """Labels that all three have."""
         return "".join(a for a in self.weight if a in self.data and a in self.output)
 
     @property
     def inputs(self) -> str:
-        """Summed over."""
+        """Labels that are summed over."""
         return "".join(a for a in self.weight if a in self.data and a not in self.output)
 
     @property
     def outputs(self) -> str:
-        """Of the weight alone."""
+        """Labels that the examples' operand lacks."""
         return "".join(a for a in self.weight if a not in self.data and a in self.output)
 
     @property
@@ -55,7 +55,7 @@ class Equation:
         )
 
 
-def equation_of_matmul(a: Tensor, b: Tensor) -> tuple[str, str, str] | None:
+def _labels_of_matmul(a: Tensor, b: Tensor) -> tuple[str, str, str] | None:
     """Labels of ``a``, ``b`` and ``a @ b``; None where a batch axis is broadcast."""
     batch = max(a.dim(), b.dim(), 2) - 2
     letters = ascii_letters[:batch]
@@ -71,11 +71,11 @@ def equation_of_matmul(a: Tensor, b: Tensor) -> tuple[str, str, str] | None:
     return left, right, output
 
 
-def equation_of_einsum(text: str, *operands: Tensor) -> tuple[str, str, str] | None:
+def _labels_of_einsum(text: str, *operands: Tensor) -> tuple[str, str, str] | None:
     """Labels of the operands and output of an einsum of two; an ellipsis gets letters."""
     inputs, arrow, output = text.replace(" ", "").partition("->")
     terms = inputs.split(",")
-    if len(terms) != 2 or len(operands) != 2 or not arrow:
+    if len(terms) != 2 or not arrow:
         return None
     free = [a for a in ascii_letters if a not in text]
     hidden = [
@@ -89,44 +89,43 @@ def equation_of_einsum(text: str, *operands: Tensor) -> tuple[str, str, str] | N
     return left, right, output.replace("...", "".join(free[:width]))
 
 
-class Product(NamedTuple):
+_Operands = tuple[str, ...]  # names of the two arguments that are multiplied
+
+
+class _Product(NamedTuple):
     """Which argument of a call holds the examples, which is the weight, and their equation."""
 
     data: str
     weight: str
-    equation: Equation
+    equation: _Equation
 
 
-Products = Callable[[dict[str, Any], Iterable[str]], Product | None]
+def _product(operands: _Operands, call: Call) -> _Product | None:
+    """The product of two arguments of a call, of which exactly one is a weight."""
+    named = {name: call.arguments[name] for name in operands}
+    weights = [name for name in operands if name in call.weights]
+    if len(weights) != 1 or not all(isinstance(value, Tensor) for value in named.values()):
+        return None
+    if "equation" in call.arguments:
+        labels = _labels_of_einsum(call.arguments["equation"], *named.values())
+    else:
+        labels = _labels_of_matmul(*named.values())
+    if labels is None:
+        return None
+    first, second = operands
+    a, b, output = labels
+    if weights == [second]:
+        return _Product(first, second, _Equation(a, b, output))
+    return _Product(second, first, _Equation(b, a, output))
 
 
-def product_between(
-    first: str, second: str, labels: Callable[[dict[str, Any]], tuple[str, str, str] | None]
-) -> Products:
-    """Finds the product of two arguments, of which exactly one is a weight."""
-
-    def product(arguments: dict[str, Any], weights: Iterable[str]) -> Product | None:
-        of_call = [name for name in (first, second) if name in weights]
-        if len(of_call) != 1 or not all(isinstance(arguments[n], Tensor) for n in (first, second)):
-            return None
-        triple = labels(arguments)
-        if triple is None:
-            return None
-        a, b, output = triple
-        if of_call[0] == second:
-            return Product(first, second, Equation(a, b, output))
-        return Product(second, first, Equation(b, a, output))
-
-    return product
-
-
-def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
+def _forms(operands: _Operands, call: Call, dy: Tensor) -> Forms:
     """The weight as ``OuterProducts``, and the summand of ``addmm`` summed over positions."""
     forms: Forms = {}
     if "bias" in call.wanted:
         shape = call.weights["bias"].tensor.shape
         forms["bias"] = Explicit(broadcast_sum(call.output.single(dy), shape))
-    placed = product(call.arguments, call.weights)
+    placed = _product(operands, call)
     if placed is None or placed.weight not in call.wanted:
         return forms
     data, name, equation = placed
@@ -143,9 +142,8 @@ def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
     shape = torch.Size(weight.shape[a] for a in axes)
 
     def batch_sum(start: int, stop: int) -> Tensor:
-        flat_x, flat_dy = (
-            v[start:stop].transpose(0, 1).flatten(1, 2) for v in (x, dy)
-        )  # [G, N*T, .]
+        # [G, N*T, K] and [G, N*T, O]
+        flat_x, flat_dy = (v[start:stop].transpose(0, 1).flatten(1, 2) for v in (x, dy))
         return (flat_dy.transpose(1, 2) @ flat_x).reshape(shape)
 
     forms[name] = OuterProducts(
@@ -160,9 +158,9 @@ def contraction_forms(product: Products, call: Call, dy: Tensor) -> Forms:
     return forms
 
 
-def contracts_examples_with_a_weight(product: Products, call: Call) -> bool:
-    """One product of the examples and a weight, the examples on one axis of input and output."""
-    placed = product(call.arguments, call.weights)
+def _contracts_examples_with_a_weight(operands: _Operands, call: Call) -> bool:
+    """Whether the examples are multiplied with a weight, on one axis of input and output."""
+    placed = _product(operands, call)
     if placed is None or placed.data not in call.axes or not placed.equation.plain:
         return False
     axis, equation = call.axes[placed.data], placed.equation
@@ -185,17 +183,12 @@ def _arranged(tensor: Tensor, labels: str, along: str, parts: tuple[str, str, st
     return arranged.reshape(len(tensor), *shape)
 
 
-def _rule(
-    name: str,
-    functions: tuple[Callable[..., Any], ...],
-    arguments: dict[str, Any],
-    product: Products,
-) -> Rule:
-    both = tuple(a for a in arguments if a not in ("equation", "alpha", "beta"))
+def _rule(name: str, functions: tuple[Callable[..., Any], ...], arguments: dict[str, Any]) -> Rule:
+    weights = tuple(a for a in arguments if a not in ("equation", "alpha", "beta"))
+    operands = tuple(a for a in weights if a != "bias")
     return Rule(
-        name, functions, arguments, both, tuple(a for a in both if a != "bias"),
-        partial(contraction_forms, product), partial(contracts_examples_with_a_weight, product),
-        reads=both,
+        name, functions, arguments, weights, operands, partial(_forms, operands),
+        partial(_contracts_examples_with_a_weight, operands), reads=weights,
     )  # fmt: skip
 
 
@@ -205,21 +198,11 @@ CONTRACTIONS = (
         "matmul",
         (torch.matmul, torch.mm, torch.bmm, T.matmul, T.mm, T.bmm),
         {"input": None, "other": None},
-        product_between("input", "other", lambda a: equation_of_matmul(a["input"], a["other"])),
     ),
     _rule(
         "addmm",
         (torch.addmm, T.addmm),
         {"bias": None, "mat1": None, "mat2": None, "beta": 1, "alpha": 1},
-        product_between("mat1", "mat2", lambda a: equation_of_matmul(a["mat1"], a["mat2"])),
     ),
-    _rule(
-        "einsum",
-        (torch.einsum,),
-        {"equation": None, "input": None, "other": None},
-        product_between(
-            "input", "other",
-            lambda a: equation_of_einsum(a["equation"], a["input"], a["other"]),
-        ),
-    ),
-)  # fmt: skip
+    _rule("einsum", (torch.einsum,), {"equation": None, "input": None, "other": None}),
+)

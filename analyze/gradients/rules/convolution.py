@@ -43,12 +43,12 @@ def convolution_forms(
         (x, dy), amounts = sides.of(start, stop), geometry.symmetric
         if amounts is None:  # padding="same" of an even kernel pads one side more
             x, amounts = F.pad(x, geometry.padding), (0,) * spatial
-        return _weight_gradient(dy, x, weight, geometry, amounts, None)
+        return _weight_gradient(dy, x, weight, geometry, amounts)
 
     def alone(example: int) -> Tensor:
-        """A backward pass for each example."""
+        """One backward pass for a single example."""
         x, dy = sides.of(example, example + 1)
-        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric or (), None)
+        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric or ())
 
     def grouped(start: int, stop: int) -> Tensor:
         """One backward pass in which every example is a group of its own."""
@@ -57,7 +57,7 @@ def convolution_forms(
         gradients = _weight_gradient(
             dy.flatten(0, 1)[None], x.flatten(0, 1)[None],
             weight.new_empty(count * len(weight), *weight.shape[1:]), many,  # only its shape counts
-            geometry.symmetric or (), None,
+            geometry.symmetric or (),
         )  # fmt: skip
         return gradients.view(count, *weight.shape)
 
@@ -75,7 +75,7 @@ def convolution_forms(
     return _forms(wanted, sides, dy, axis, batch_sum, makers, single_makers)
 
 
-def transposed_forms(
+def _transposed_forms(
     spatial: int,
     arguments: dict[str, Any],
     dy: Tensor,
@@ -96,7 +96,7 @@ def transposed_forms(
         assert geometry.symmetric is not None, "transposed convolutions pad by numbers"
         dy, x = sides.of(start, stop)
         extra = per_axis(arguments["output_padding"], spatial)
-        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric, output_padding=extra)
+        return _weight_gradient(dy, x, weight, geometry, geometry.symmetric, extra)
 
     return _forms(wanted, sides, dy, axis, batch_sum, {}, {})
 
@@ -135,7 +135,7 @@ def _weight_gradient(
     weight: Tensor,
     geometry: ConvolutionGeometry,
     padding: tuple[int, ...],
-    output_padding: tuple[int, ...] | None,
+    output_padding: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Torch's own weight gradient of a batch; transposed where there is output padding."""
     return torch.ops.aten.convolution_backward(
@@ -145,8 +145,8 @@ def _weight_gradient(
     )[1]  # fmt: skip
 
 
-def examples_on_the_batch_axis(spatial: int, arguments: dict[str, Any], axis: ExampleAxis) -> bool:
-    """Batched input with its examples on axis 0; an unbatched call has no axis for them."""
+def _examples_on_the_batch_axis(spatial: int, arguments: dict[str, Any], axis: ExampleAxis) -> bool:
+    """Whether examples lie on axis 0; an unbatched call has no axis for them."""
     return axis.dim == 0 and arguments["input"].dim() == spatial + 2
 
 
@@ -158,8 +158,8 @@ def _rule(spatial: int, transposed: bool) -> Rule:
         if transposed
         else {"dilation": 1, "groups": 1}
     )
-    forms = partial(transposed_forms if transposed else convolution_forms, spatial)
-    accepts = partial(examples_on_the_batch_axis, spatial)
+    forms = partial(_transposed_forms if transposed else convolution_forms, spatial)
+    accepts = partial(_examples_on_the_batch_axis, spatial)
     return layer(name, getattr(F, name), arguments, forms, accepts)
 
 

@@ -19,7 +19,7 @@ Derivative = Callable[[dict[str, Any], Tensor], Tensor]
 
 
 def _broadcasts(call: Call) -> bool:
-    """The weight is the same for every example, and the operation is plain arithmetic."""
+    """Whether all examples share the weight, and the operation is plain arithmetic."""
     other = call.arguments["other"]
     return (
         len(call.weights) == 1

@@ -33,7 +33,7 @@ class ConvolutionGeometry:
 
     @staticmethod
     def of(arguments: dict[str, Any]) -> ConvolutionGeometry:
-        """That of a call; kept, as a model makes the same calls again."""
+        """The geometry of a call; kept, as a model makes the same calls again."""
         stride, dilation, padding = (
             tuple(v) if isinstance(v := arguments[k], list) else v
             for k in ("stride", "dilation", "padding")
@@ -45,13 +45,8 @@ class ConvolutionGeometry:
     def patch_grams(self, gram: Tensor, size: torch.Size) -> Tensor:
         """``sum_o gram[.., t + o, .., t' + o]`` over the kernel's offsets.
 
-        Args:
-            gram: ``[n, G, *in, *in]``, inner products of single positions; beyond the input they
-                are zero.
-            size: Of the output.
-
-        Returns:
-            ``[n, G, T, T]`` for the T positions of the output.
+        Inner products of single positions ``[n, G, *in, *in]``, zero beyond the input, become
+        ``[n, G, T, T]`` for the T positions of an output of ``size``.
         """
         spatial, positions = len(self.kernel), size.numel()
         if self.pointwise:
@@ -75,10 +70,7 @@ class ConvolutionGeometry:
         return added
 
     def _inside(self, axis: int, offset: int, size: int, length: int) -> tuple[slice, slice] | None:
-        """Positions of the output, and where ``offset`` of the kernel is at them, inside the input.
-
-        None where that is nowhere.
-        """
+        """Where in output and input an ``offset`` of the kernel is inside the input, or None."""
         step = self.stride[axis]
         shift = offset * self.dilation[axis] - self.padding[0::2][::-1][axis]
         first = max(0, -(shift // step))  # the first with first * step + shift >= 0
@@ -93,12 +85,8 @@ class ConvolutionGeometry:
     def unfold(self, x: Tensor, size: torch.Size, channels_last: bool = False) -> Tensor:
         """The patches a convolution sees: ``[N, C, *in]`` to ``[N, C, *kernel, *size]``.
 
-        A view of the padded input: nothing is copied beyond the padding, and for the order.
-
-        Args:
-            x: The input.
-            size: Positions along each axis, no more than the padded input has.
-            channels_last: Whether the channels of a pixel are to lie together in memory.
+        A view of the padded input: nothing is copied beyond the padding, and for the channels of a
+        pixel to lie together in memory. ``size`` is at most what the padded input has room for.
         """
         if channels_last:  # in one copy, the channels being the last axis while it is made
             x = F.pad(x.movedim(1, -1), (0, 0, *self.padding)).movedim(-1, 1)
@@ -163,7 +151,7 @@ def _adding_matrix(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """What adds up ``[.., in * in]`` to ``[.., T * T]``: ones and zeros."""
+    """The matrix of ones and zeros that adds up ``[.., in * in]`` to ``[.., T * T]``."""
     unit = torch.eye(inputs.numel() ** 2, dtype=dtype, device=device)
     gram = unit.view(1, -1, *inputs, *inputs)
     for axis, length in enumerate(size):
@@ -196,10 +184,7 @@ def _pad_amounts(
 def _shifts(
     geometry: ConvolutionGeometry, axis: int, size: int, length: int
 ) -> list[tuple[Index, Index]]:
-    """For each offset along an axis, what to add to what of ``[n, G, *out, *out]``, and its part.
-
-    The second index is of ``[n, G, *in, *in]``.
-    """
+    """For each offset, the index of ``[n, G, *out, *out]`` to add to, and that of the summand."""
     axes = (2 + axis, 2 + len(geometry.kernel) + axis)
 
     def at_both(part: slice) -> Index:

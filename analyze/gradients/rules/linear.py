@@ -12,7 +12,7 @@ from analyze.gradients.forms import Explicit, OuterProducts, rows
 from analyze.gradients.rules.rule import Forms, layer, made
 
 
-def linear_forms(
+def _linear_forms(
     arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
     """``weight[n] = sum_t dy[n, t] x[n, t]^T`` and ``bias[n] = sum_t dy[n, t]``.
@@ -40,7 +40,7 @@ def linear_forms(
     )
 
 
-def examples_on_a_position_axis(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
+def _examples_on_a_position_axis(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
     """The last axis holds the features of one position; examples may lie on any other."""
     return axis.dim < arguments["input"].dim() - 1 and arguments["weight"].dim() == 2
 
@@ -50,7 +50,7 @@ LINEARS = (
         "linear",
         F.linear,
         {"input": None, "weight": None, "bias": None},
-        linear_forms,
-        examples_on_a_position_axis,
+        _linear_forms,
+        _examples_on_a_position_axis,
     ),
 )

@@ -16,7 +16,7 @@ from analyze.gradients.forms import ScatteredRows
 from analyze.gradients.rules.rule import Call, Forms, Rule, layer
 
 
-def embedding_forms(
+def _embedding_forms(
     arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
     """``weight[n, v]`` is the sum of ``dy`` over the positions of example n that looked up row v.
@@ -32,7 +32,7 @@ def embedding_forms(
     return {"weight": ScatteredRows(rows, dy, len(weight))}
 
 
-def indexed_forms(call: Call, dy: Tensor) -> Forms:
+def _indexed_forms(call: Call, dy: Tensor) -> Forms:
     """``input[n, v]``, the sum of ``dy`` over the positions of example n whose index is v."""
     table = call.weights["input"].tensor
     rows = call.axes["index"].examples_first(call.arguments["index"]).flatten(1)  # [N, T]
@@ -62,12 +62,12 @@ def _embed(
 
 
 def _sums_over_examples_only(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
-    """Frequencies are counted over the batch."""
+    """No gradients divided by frequencies, which are counted over the batch."""
     return not arguments["scale_grad_by_freq"]
 
 
 def _looks_up_rows(call: Call) -> bool:
-    """One tensor of row numbers, by position or along the first axis."""
+    """Whether the index is a tensor of row numbers, by position or along the first axis."""
     index = call.arguments["index"]
     return (
         isinstance(index, Tensor)
@@ -86,18 +86,18 @@ LOOKUPS = (
             "input": None, "weight": None, "padding_idx": None, "max_norm": None,
             "norm_type": 2.0, "scale_grad_by_freq": False, "sparse": False,
         },
-        embedding_forms,
+        _embedding_forms,
         _sums_over_examples_only,
         weights=("weight",),
         run=_embed,
     ),
     Rule(
         "getitem", (Tensor.__getitem__,), {"input": None, "index": None},
-        ("input",), ("index",), indexed_forms, _looks_up_rows, ("index",),
+        ("input",), ("index",), _indexed_forms, _looks_up_rows, ("index",),
     ),
     Rule(
         "index_select", (torch.index_select, Tensor.index_select),
         {"input": None, "dim": None, "index": None},
-        ("input",), ("index",), indexed_forms, _looks_up_rows, ("index",),
+        ("input",), ("index",), _indexed_forms, _looks_up_rows, ("index",),
     ),
 )  # fmt: skip

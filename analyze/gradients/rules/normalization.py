@@ -27,7 +27,7 @@ LAYER_NORM = {"input": None, "normalized_shape": None, "weight": None, "bias": N
 Reduce = Callable[[Tensor, ExampleAxis, Tensor], Tensor]
 
 
-def norm_forms(
+def _norm_forms(
     function: Callable[..., Tensor],
     reduce: Reduce,
     arguments: dict[str, Any],
@@ -51,7 +51,7 @@ def norm_forms(
     return made(wanted, weight=scale, bias=lambda: Explicit(reduce(dy, axis, arguments["bias"])))
 
 
-def layer_norm_forms(
+def _layer_norm_forms(
     arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
     """``weight[n] = sum_t (x[n, t] - mean[n, t]) dy[n, t] / deviation[n, t]``, ``bias`` that of dy.
@@ -80,10 +80,10 @@ def _layer_norm_with_statistics(*args: Any, **kwargs: Any) -> tuple[Tensor, tupl
     return output, (mean, deviation)
 
 
-def batch_norm_forms(
+def _batch_norm_forms(
     arguments: dict[str, Any], dy: Tensor, axis: ExampleAxis, wanted: frozenset[str]
 ) -> Forms:
-    """``x``, ``dy`` ``[rows, C, *positions]`` to scale and shift ``[N, C]``, and the input's own.
+    """Gradients of scale and shift, ``[N, C]``, and of the input, ``[rows, C, *positions]``.
 
     Rows that belong to one example are added up. Cost: one pass over the input and the gradient,
     which gives the gradient of the input, too; a few where there are few positions.
@@ -153,7 +153,7 @@ def _over_trailing_axes(values: Tensor, axis: ExampleAxis, parameter: Tensor) ->
 
 
 def _in_eval_mode(arguments: dict[str, Any], axis: ExampleAxis) -> bool:
-    """Statistics of the batch would mix its examples: batch norm in training mode."""
+    """Batch norm in eval mode: in training mode its statistics would mix the examples."""
     return axis.dim == 0 and not arguments["training"]
 
 
@@ -178,7 +178,7 @@ def _rule(
     accepts: Callable[[dict[str, Any], ExampleAxis], bool],
 ) -> Rule:
     weights = tuple(name for name in ("weight", "bias") if name in arguments)
-    forms = partial(norm_forms, function, reduce)
+    forms = partial(_norm_forms, function, reduce)
     return layer(function.__name__, function, arguments, forms, accepts, weights=weights)
 
 
@@ -190,7 +190,7 @@ NORMALIZATIONS = (
             "input": None, "running_mean": None, "running_var": None, "weight": None,
             "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5,
         },
-        batch_norm_forms,
+        _batch_norm_forms,
         _in_eval_mode,
         fused="input",
     ),
@@ -213,7 +213,7 @@ NORMALIZATIONS = (
         "layer_norm",
         F.layer_norm,
         LAYER_NORM,
-        layer_norm_forms,
+        _layer_norm_forms,
         _before_the_normalised_axes,
         keeping=_layer_norm_with_statistics,
     ),

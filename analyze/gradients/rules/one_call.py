@@ -18,7 +18,7 @@ from torch import Tensor
 from analyze.gradients.forms import Form
 from analyze.gradients.rules.rule import Call, Forms, Rule
 
-SEPARATOR = "."
+_SEPARATOR = "."
 
 
 @dataclass
@@ -82,10 +82,10 @@ def flattened(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any
 
 
 def _places(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a list or tuple holds, however deep; any other value itself."""
+    """Places and values in a list or tuple, however deep; any other value has one place."""
     if type(value) in (list, tuple):
         for k, item in enumerate(value):
-            yield from _places(f"{path}{SEPARATOR}{k}", item)
+            yield from _places(f"{path}{_SEPARATOR}{k}", item)
     else:
         yield path, value
 
@@ -103,7 +103,7 @@ def unflattened(
 def _built(arguments: Mapping[str, Any], path: str, value: Any) -> Any:
     """The argument at a place, in the structure of what stood there."""
     if type(value) in (list, tuple):
-        items = (_built(arguments, f"{path}{SEPARATOR}{k}", v) for k, v in enumerate(value))
+        items = (_built(arguments, f"{path}{_SEPARATOR}{k}", v) for k, v in enumerate(value))
         return type(value)(items)
     return arguments[path]
 

@@ -20,21 +20,13 @@ ADDING = 8  # multiply-adds in a matrix product that one addition of a strided e
 
 @dataclass
 class Sides:
-    """Both factors, and how the one is unfolded.
+    """Both factors, and how the one is unfolded."""
 
-    Args:
-        folded: ``[N * several, channels, *in]``; this one is unfolded.
-        flat: ``[N * several, channels, *out]``; its spatial axes are the positions.
-        several: Rows of one example.
-        geometry: Of the convolution of ``folded``.
-        shape: Of the weight, ``[channels of flat, channels of folded in a group, *kernel]``.
-    """
-
-    folded: Tensor
-    flat: Tensor
-    several: int
-    geometry: ConvolutionGeometry
-    shape: torch.Size
+    folded: Tensor  # [N * several, channels, *in]; this one is unfolded
+    flat: Tensor  # [N * several, channels, *out]; its spatial axes are the positions
+    several: int  # rows of one example
+    geometry: ConvolutionGeometry  # of the convolution of ``folded``
+    shape: torch.Size  # the weight's: [channels of flat, channels of folded in a group, *kernel]
 
     def __post_init__(self) -> None:
         groups = self.geometry.groups
@@ -49,17 +41,15 @@ class Sides:
         return rows(self.folded, first, end), rows(self.flat, first, end)
 
     def factors(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """``[n, G, T, K]`` and ``[n, G, T, O]`` of a range of examples."""
+        """Both factors of a range of examples, ``[n, G, T, K]`` and ``[n, G, T, O]``."""
         count, several = stop - start, self.several
         groups, _, outputs, inputs = self.dims
         folded, flat = self.of(start, stop)
-        patches = self._patches(folded)
+        x = self._patches(folded).reshape(count, several, groups, inputs, -1)
+        dy = flat.reshape(count, several, groups, outputs, -1)
         if several == 1:
-            x = patches.reshape(count, groups, inputs, -1)
-            dy = flat.reshape(count, groups, outputs, -1)
-        else:
-            x = patches.reshape(count, several, groups, inputs, -1).movedim(1, 3).flatten(3)
-            dy = flat.reshape(count, several, groups, outputs, -1).movedim(1, 3).flatten(3)
+            return x[:, 0].transpose(2, 3), dy[:, 0].transpose(2, 3)
+        x, dy = (side.movedim(1, 3).flatten(3) for side in (x, dy))
         return x.transpose(2, 3), dy.transpose(2, 3)
 
     def unfolded(self, start: int, stop: int) -> Unfolded:
@@ -102,7 +92,7 @@ class Sides:
         return Grams(of, cost, values)
 
     def _patches(self, folded: Tensor) -> Tensor:
-        """``[rows, C, ...]``, the taps and positions of some rows in any shape."""
+        """The taps and positions of some rows, ``[rows, C, ...]`` in any further shape."""
         return folded if self.geometry.pointwise else self.geometry.unfold(folded, self.size)
 
     def _in_shape(self, total: Tensor) -> Tensor:

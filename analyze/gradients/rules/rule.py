@@ -18,34 +18,24 @@ from analyze.gradients.rules.weights import Weight
 Function = Callable[..., Any]
 Forms = dict[str, Form]
 
-KEPT = "kept"  # the argument that holds what a call gave besides its output
+KEPT = "kept"  # the argument that holds what a call returned besides its output
 
 
 @dataclass
 class Call:
-    """One call of a functional in which weights meet the examples.
+    """One call of a functional in which weights meet the examples; ``args`` are the model's.
 
-    Args:
-        rule: How its gradients are found.
-        function: What the model called.
-        args: As the model gave them.
-        kwargs: Likewise.
-        arguments: All arguments by the rule's names, the weights among them.
-        weights: Argument name to weight.
-        axes: Argument name to where the examples lie, for the arguments that hold examples.
-        output: Where the examples lie in the output.
-        wanted: The weights whose gradients are asked for, and ``rule.fused`` where the rule is to
-            give that gradient, too.
-        traced: Whether the rows along these axes belong to other examples in each batch.
+    ``wanted`` names the weights whose gradients are asked for, and ``rule.fused`` where the rule is
+    to give that gradient, too. ``traced`` says that rows belong to other examples in each batch.
     """
 
     rule: Rule
     function: Function
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    arguments: dict[str, Any]
-    weights: dict[str, Weight]
-    axes: dict[str, ExampleAxis]
+    arguments: dict[str, Any]  # by the rule's names, the weights among them
+    weights: dict[str, Weight]  # by argument
+    axes: dict[str, ExampleAxis]  # by argument, for those that hold examples
     output: ExampleAxis
     wanted: frozenset[str] = frozenset()
     traced: bool = False
@@ -54,9 +44,8 @@ class Call:
     def run(self, anchor: Tensor | None = None) -> Any:
         """Call the functional with its weights detached, and keep what the rule will read.
 
-        Args:
-            anchor: A zero that requires a gradient, added to the weights where the function
-                writes into a tensor that has none: else no gradient would arrive there.
+        Where it writes into a tensor without a gradient, none would arrive there: ``anchor``, a
+        zero that requires one, is then added to the weights.
         """
         detached = {k: w.tensor.detach() for k, w in self.weights.items()}
         if anchor is not None:
@@ -100,8 +89,7 @@ class Rule:
     """How some functionals use their weights.
 
     Args:
-        name: As the plan shows it.
-        functions: What the forward pass calls.
+        functions: The functionals that this is the rule of.
         arguments: Names of the arguments in positional order, with defaults where they have any
             (built-in functions have no signature to read).
         weights: The arguments that may be weights.
@@ -110,11 +98,11 @@ class Rule:
             gradient of the summed loss at the output.
         accepts: Whether the rule is exact for these arguments and axes.
         reads: The arguments whose values ``forms`` needs; None for all that hold examples.
-        run: What to call in the functional's place, where it leaves traces on its weight.
-        keeping: What to call in its place where ``forms`` can use more than the arguments: gives
-            the output and that, which becomes the argument ``KEPT``.
-        fused: The argument whose gradient ``forms`` gives as well where it is wanted, because
-            torch has one pass for that and the weights'; autograd then makes none of its own.
+        run: Called in place of a functional that leaves traces on its weight.
+        keeping: Called in its place where ``forms`` can use more than the arguments; returns the
+            output and the argument ``KEPT``.
+        fused: The argument whose gradient ``forms`` gives, too, where it is wanted: torch has one
+            pass for it and the weights'. Autograd then makes none itself.
     """
 
     name: str

@@ -13,15 +13,10 @@ from analyze.gradients.model.graph import nodes_of_graph
 
 
 class Weight(NamedTuple):
-    """A tensor that depends on parameters and on nothing else.
+    """A tensor that depends on parameters and on nothing else."""
 
-    Args:
-        tensor: Attached to the parameters by its graph.
-        parameters: By name; the parameter itself where ``tensor`` is one.
-    """
-
-    tensor: Tensor
-    parameters: Mapping[str, Tensor]
+    tensor: Tensor  # attached to the parameters by its graph
+    parameters: Mapping[str, Tensor]  # by name; the tensor itself where it is one
 
     @property
     def direct(self) -> bool:

@@ -21,9 +21,8 @@ from analyze.gradients.step.collector import Collector
 from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.fallback import by_fallback
 from analyze.gradients.step.intercept import ForwardChangedError, Interception
-from analyze.gradients.step.output import at_the_output
+from analyze.gradients.step.output import at_the_output, seeded
 from analyze.gradients.step.result import BatchResult, TakeTotals
-from analyze.gradients.step.seeding import seeded
 from analyze.gradients.step.tracing import factors, passes
 
 
@@ -39,16 +38,10 @@ def measure_batch(
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
 
-    Args:
-        replica: The model.
-        inputs: The batch, N examples.
-        targets: ``[N, ...]``.
-        loss: Gives each example's loss and the seed of the backward pass.
-        plan: From ``calibrate``; which algorithm is fastest for a call is added to it.
-        segments: Of the examples, each of which gets a sum; one of all by default.
-        clock: Told what each method takes.
-        take: Gets the totals of each parameter as soon as they are there, and the result has none:
-            no more than one gradient is held then. What it got is worth nothing if this fails.
+    The fastest algorithm for each call is added to the plan. Each segment gets a sum; all examples
+    are one by default. ``take`` gets the totals of each parameter as soon as they are there, and
+    the result has none: no more than one gradient is held then. What it got is worth nothing if
+    this fails.
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
@@ -87,8 +80,8 @@ def measure_batch(
 def _leaves(replica: Replica, plan: Plan) -> dict[str, Tensor]:
     """The parameters that autograd is asked for; none where all are left to the fallbacks.
 
-    Those of the fallbacks as well: autograd goes only where a leaf is, and what comes after their
-    layers may be measured by rule.
+    Those of the fallbacks are among them: autograd goes only where a leaf is, and what comes after
+    their layers may be measured by rule.
     """
     unused = plan.by_fallback(NEVER_USED)
     if not (plan.by_rule or unused):
@@ -126,10 +119,10 @@ def _backward(
 def _forward(
     replica: Replica, inputs: Inputs, collectors: list[Collector]
 ) -> tuple[Collector, Interception, Tensor]:
-    """A pass by the first pattern of calls that is the batch's, and what watched it.
+    """A forward pass by the first pattern of calls that fits the batch, and what watched it.
 
     Raises:
-        ForwardChangedError: there is none.
+        ForwardChangedError: none fits.
     """
     for parameter in replica.parameters.values():
         parameter.requires_grad_(True)  # calls are numbered by what carries a gradient

@@ -20,29 +20,25 @@ from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers.float64 import double
-from analyze.gradients.step.forward import losses_at
+from analyze.gradients.step.output import losses_at
 from analyze.probes import ProbeSet
 from analyze.probes.cells import mixed
 
 EXAMPLES_PER_BATCH = 128
 SPECTRAL = ("_u", "_v")
 MINIMUM = 2  # a variance needs two
-COMPARED_EXAMPLES = 128  # of each subset, whose loss tells whether the statistics lag
+COMPARED_EXAMPLES = 128  # examples of each subset whose loss tells whether the statistics lag
 AS_SAVED = (
     "used as saved, as only the statistics of torch's batch norms are recomputed: {names}, which "
     "forward passes change in training mode"
 )
-COMPARED_FROM = 256  # probes whose statistics tell it, where they are not those measured with
+COMPARED_FROM = 256  # probes for the statistics compared with, if those are not measured with
 
 
 class BatchNormStatistics:
-    """Which statistics models are measured with, and the losses of some probes under the others.
+    """The statistics that models are measured with, and losses of some probes under the others.
 
-    Args:
-        probes: The probe set.
-        loader: Of its examples.
-        loss: Of one example.
-        choice: ``recomputed`` or ``saved``.
+    ``choice`` is ``recomputed`` or ``saved``.
     """
 
     def __init__(self, probes: ProbeSet, loader: ProbeLoader, loss: Loss, choice: str) -> None:
@@ -64,23 +60,19 @@ class BatchNormStatistics:
             InputError: they are to be recomputed, and there are too few probes.
         """
         if self._recomputed:
-            recompute_statistics(replica, self._loader, self._rows)
+            _recompute_statistics(replica, self._loader, self._rows)
 
     def set_after_losses_under_others(self, replica: Replica, size: int) -> np.ndarray | None:
-        """As ``set``, once the losses under the statistics that are not measured with are known.
+        """As ``set``, after the losses under the statistics that are not measured with.
 
-        Args:
-            replica: With the statistics of the checkpoint.
-            size: Examples at a time.
+        The model comes with those of the checkpoint; ``size`` examples run at a time.
 
         Returns:
             ``[N]``, NaN but for some probes of each subset, infinite where a loss is no number;
             None where the model has no statistics, or too few probes are there to recompute from.
-
-        Raises:
-            InputError: as ``set``.
         """
-        if not layers_with_statistics(replica.model):
+        layers = _layers_with_statistics(replica.model)
+        if not layers:
             return None
         if self._recomputed:
             losses = self._losses(replica, size)
@@ -88,8 +80,8 @@ class BatchNormStatistics:
             return losses
         if len(self._rows) < MINIMUM:
             return None
-        before = [(b, b.clone()) for b in _buffers(replica.model)]
-        recompute_statistics(replica, self._loader, self._rows)
+        before = [(b, b.clone()) for layer in layers for b in layer.buffers(recurse=False)]
+        _recompute_statistics(replica, self._loader, self._rows)
         losses = self._losses(replica, size)
         for buffer, values in before:
             buffer.copy_(values)
@@ -105,24 +97,15 @@ class BatchNormStatistics:
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
 
     def notes(self, replica: Replica, rows: np.ndarray) -> list[str]:
-        """What the user should know of statistics that are not recomputed though asked for.
-
-        Args:
-            replica: Stays as it is; a copy of it is run.
-            rows: A few probes.
-        """
+        """Notes on statistics that are not recomputed though asked for, from a copy's pass."""
         if not self._recomputed:
             return []
-        names = statistics_of_its_own(replica, self._loader.take(rows).inputs)
-        if not names:
-            return []
-        return [AS_SAVED.format(names=listed(names))]
+        names = _other_statistics(replica, self._loader.take(rows).inputs)
+        return [AS_SAVED.format(names=listed(names))] if names else []
 
     def passes(self, model: nn.Module) -> int:
-        """Examples whose forward pass all this takes."""
-        if not layers_with_statistics(model):
-            return 0
-        return len(self._rows) + len(self._compared)
+        """Number of examples in the forward passes that all this takes."""
+        return len(self._rows) + len(self._compared) if _layers_with_statistics(model) else 0
 
     def _losses(self, replica: Replica, size: int) -> np.ndarray:
         losses = np.full(len(self._loader.targets), np.nan)
@@ -131,21 +114,16 @@ class BatchNormStatistics:
         return losses
 
 
-def layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
+def _layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
     """The batch norm layers that keep running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
-def _buffers(model: nn.Module) -> list[Tensor]:
-    """What a pass in training mode changes."""
-    return [b for layer in layers_with_statistics(model) for b in layer.buffers(recurse=False)]
+def _other_statistics(replica: Replica, inputs: Inputs) -> list[str]:
+    """Names of running statistics that are not of torch's batch norms.
 
-
-def statistics_of_its_own(replica: Replica, inputs: Inputs) -> list[str]:
-    """Names of running statistics, by value, that are not of torch's batch norms.
-
-    Floating point buffers that a pass in training mode changes, but for the vectors of spectral
-    norm, which belong to the weights. A model that cannot run in training mode has none.
+    They are floating point buffers that a pass in training mode changes, but for the vectors of
+    spectral norm, which belong to the weights. A model that cannot run in training mode has none.
     """
     other = replica.as_dtype(replica.dtype)
     modules = list(other.model.modules())
@@ -155,7 +133,7 @@ def statistics_of_its_own(replica: Replica, inputs: Inputs) -> list[str]:
             other(inputs, modules, training=True)
         except Exception:  # whatever a forward pass misses in training, such as targets
             return []
-    norms = {id(b) for layer in layers_with_statistics(other.model) for b in layer.buffers()}
+    norms = {id(b) for layer in _layers_with_statistics(other.model) for b in layer.buffers()}
     return [
         name
         for name, buffer in other.model.named_buffers()
@@ -164,7 +142,7 @@ def statistics_of_its_own(replica: Replica, inputs: Inputs) -> list[str]:
     ]  # fmt: skip
 
 
-def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
+def _recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
     """Set the running statistics by one forward pass in training mode of batch norm alone.
 
     The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
@@ -177,7 +155,7 @@ def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarra
 
     Cost: one forward pass.
     """
-    layers = layers_with_statistics(replica.model)
+    layers = _layers_with_statistics(replica.model)
     if not layers:
         return
     if len(order) < MINIMUM:
@@ -201,7 +179,7 @@ def recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarra
 
 
 class _Average:
-    """Of a layer's statistics over all its uses: several in a pass where it is used several times.
+    """The average of a layer's statistics over all its uses, one or more a pass.
 
     A layer that is never used keeps what it has.
     """

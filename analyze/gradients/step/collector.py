@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
 from analyze.errors import described
-from analyze.gradients.device.timing import Clock
+from analyze.gradients.device.timing import Clock, fastest
 from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.plan import Plan
 from analyze.gradients.rules import Call
-from analyze.gradients.step.algorithms import AlgorithmChoice
 from analyze.gradients.step.failures import MethodFailedError, gives_way
 from analyze.gradients.step.intercept import ForwardChangedError, parameters_of
 from analyze.gradients.step.result import TakeTotals
@@ -23,14 +23,7 @@ SEVERAL_PASSES = "a hook of the model takes gradients of its own in the backward
 
 
 class Collector:
-    """Turns the gradients that arrive at the calls into summaries of the parameters.
-
-    Args:
-        plan: Of one pattern of calls.
-        segments: Of the batch.
-        clock: Told what each rule takes.
-        take: As ``measure_batch`` takes it.
-    """
+    """Turns the gradients that arrive at one pattern of calls into summaries of the parameters."""
 
     def __init__(
         self, plan: Plan, segments: Segments, clock: Clock | None, take: TakeTotals | None
@@ -39,11 +32,11 @@ class Collector:
         self._segments = segments
         self._clock = clock
         self._take = take
-        self._misfits: list[str] = []  # what some calls saw, and whose they are
-        self._misfit: set[str] = set()
+        self._misfits: list[str] = []  # what some calls saw
+        self._misfit: set[str] = set()  # parameters of those calls
         self._uses = plan.uses  # of the parameters measured by rule, no others
         self.calls = {call.number: call for call in plan.calls if call.number in plan.wanted}
-        self._choice = AlgorithmChoice(plan.algorithms)
+        self._choice = _AlgorithmChoice(plan.algorithms)
         self.traces = any(call.traced for call in self.calls.values())
         self.tracing = False  # a backward pass before the last
         self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
@@ -90,7 +83,7 @@ class Collector:
         self.add(self._small.summaries())
 
     def add(self, summaries: Mapping[str, Summary]) -> None:
-        """Parameters that are done."""
+        """Keep or hand over the summaries of parameters that are done."""
         for name, summary in summaries.items():
             self.squares[name] = summary.squared_norms
             if self._take is None:
@@ -99,11 +92,7 @@ class Collector:
                 self._take(name, summary.totals, self.scale)
 
     def _on_gradient(self, number: int, call: Call, dy: Tensor) -> Tensor | None:
-        """The gradient at a call's output has come.
-
-        Returns:
-            The gradient of the call's fused argument, where that is wanted.
-        """
+        """Take the gradient at a call's output; return that of a fused argument that is wanted."""
         if self.tracing:
             if call.traced:
                 self._multiples.setdefault(number, []).append(dy)
@@ -162,11 +151,29 @@ class Collector:
         return names & self._uses.keys()
 
     def _give_way(self, names: Collection[str], rule: str, error: Exception) -> None:
-        """Whatever goes wrong in a rule, other methods are left.
-
-        Raises:
-            MethodFailedError: they are to be tried.
-        """
+        """Raise ``MethodFailedError`` where other methods are to be tried after this error."""
         if gives_way(error):
             reason = f"the rule {rule} failed: {described(error)}"
             raise MethodFailedError(names, reason) from error
+
+
+@dataclass
+class _AlgorithmChoice:
+    """Times a form's algorithms once for each kind of call, and keeps the fastest."""
+
+    chosen: dict[str, str]
+
+    def summarise(self, form: Form, segments: Segments) -> Summary:
+        """The form's summary, by the fastest of its algorithms."""
+        return form.summarise(self.of(form, segments), segments, self.summarise)
+
+    def of(self, form: Form, segments: Segments) -> str:
+        """The fastest of the form's algorithms."""
+        algorithms = form.algorithms
+        if len(algorithms) == 1:
+            return algorithms[0]
+        key = form.key
+        if key not in self.chosen:
+            ways = {a: partial(form.summarise, a, segments, self.summarise) for a in algorithms}
+            self.chosen.setdefault(key, fastest(ways))  # another thread may have been faster
+        return self.chosen[key]

@@ -60,7 +60,7 @@ class _InForce:
 
 @contextmanager
 def _conditions() -> Iterator[None]:
-    """What is the whole program's."""
+    """Settings of the whole program while any thread measures."""
     with (
         _full_float32(),
         torch.backends.cudnn.flags(enabled=True, **EXACT),
@@ -107,7 +107,7 @@ def _full_float32() -> Iterator[None]:
 
 
 def _precisions() -> list[Any]:
-    """Where torch's newer settings of precision stand, the wider ones first."""
+    """The holders of torch's newer settings of precision, the wider ones first."""
     backends: Any = torch.backends
     return [
         backends,
@@ -162,13 +162,13 @@ class _Straight:
 
     @staticmethod
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
-        """The function's own result."""
+        """The result of the function."""
         return function(*args)
 
 
 @contextmanager
 def _slow_is_not_wrong() -> Iterator[None]:
-    """What has no batching rule under ``vmap`` is slow, of which torch warns.
+    """Torch does not warn that an operation without a batching rule under ``vmap`` is slow.
 
     Here, and not around each call: filters of warnings are all threads', and one that puts them
     back would take them from another.
@@ -180,7 +180,7 @@ def _slow_is_not_wrong() -> Iterator[None]:
 
 @contextmanager
 def _nothing_compiled() -> Iterator[None]:
-    """What ``torch.compile`` wrapped runs as it was written: compiled code announces no calls."""
+    """Functions in ``torch.compile`` run as they are written: compiled code shows no calls."""
     if "torch._dynamo" not in sys.modules:  # nothing can be compiled, and the import takes seconds
         yield
         return

@@ -17,11 +17,9 @@ PROPAGATE = False  # whether what goes wrong in a rule is raised instead of meas
 
 
 class MethodFailedError(Exception):
-    """A method could not work out the gradients of some parameters; the next one can.
+    """A method could not work out the gradients of some parameters; the next one may.
 
-    Args:
-        parameters: Those of a call whose rule failed, or those of a fallback.
-        reason: What happened, as a sentence without its end.
+    ``reason`` is a sentence without its end.
     """
 
     def __init__(self, parameters: Collection[str], reason: str = "a method failed") -> None:
@@ -30,10 +28,7 @@ class MethodFailedError(Exception):
 
 
 def gives_way(error: Exception) -> bool:
-    """Whether what a rule raised leads to the next method.
-
-    Memory that is not enough is not the rule's fault: smaller batches are left.
-    """
+    """Whether a rule's error leads to the next method; lack of memory to smaller batches."""
     return not (PROPAGATE or out_of_memory(error))
 
 

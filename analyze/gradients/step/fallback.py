@@ -17,7 +17,7 @@ from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers.kinds import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.step.failures import MethodFailedError
-from analyze.gradients.step.seeding import seeded
+from analyze.gradients.step.output import seeded
 
 
 def by_fallback(
@@ -32,14 +32,14 @@ def by_fallback(
     if method == ONE_AT_A_TIME:
         return one_at_a_time(replica, inputs, seed, names, segments, plan.copies)
     try:
-        return vmap_grad(replica, inputs, seed, names, segments)
+        return _vmap_grad(replica, inputs, seed, names, segments)
     except Exception as error:  # the model's own forward may raise anything under vmap
         if out_of_memory(error):
             raise  # a smaller batch is left
         raise MethodFailedError(names, f"{method} failed: {described(error)}") from error
 
 
-def vmap_grad(
+def _vmap_grad(
     replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], segments: Segments
 ) -> dict[str, Summary]:
     """Per-example gradients of ``names`` by ``torch.func.vmap(grad)``, a chunk at a time.

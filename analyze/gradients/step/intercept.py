@@ -19,21 +19,19 @@ from torch.overrides import TorchFunctionMode
 from analyze.gradients.model.computing import TELLING
 from analyze.gradients.plan import CallPlan
 from analyze.gradients.rewrites import rewritten, takes_packed_sequences
-from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
+from analyze.gradients.rules import ALONE, MASKED, RULES, Call
 from analyze.gradients.rules.weights import Weight, leaves
 
 OnGradient = Callable[[Tensor], Tensor | None]
 OnCall = Callable[[int, Call], OnGradient | None]
 
-OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
+_OF_ANY_FUNCTION = {rule.name: rule for rule in (ALONE, MASKED)}
 
 
 class ForwardChangedError(Exception):
     """A forward pass made other calls than the plan says: control flow that depends on the data.
 
-    Args:
-        message: What is different.
-        parameters: Those of the calls that are different, where all others are as planned.
+    ``parameters`` are those of the calls that differ, where all others are as planned.
     """
 
     def __init__(self, message: str, parameters: Collection[str] = ()) -> None:
@@ -61,7 +59,7 @@ class CountedCalls(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func.__name__ in TELLING or in_a_transform():
+        if func.__name__ in TELLING or _in_a_transform():
             return func(*args, **kwargs)
         if not (torch.is_grad_enabled() and _carries_gradient(args, kwargs)):
             return self.other(func, args, kwargs)
@@ -81,20 +79,17 @@ class CountedCalls(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def other(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call that none goes through."""
+        """A call that no gradient goes through."""
         return func(*args, **kwargs)
 
 
 class Interception(CountedCalls):
     """Takes over the planned calls of a forward pass.
 
-    Args:
-        calls: By number.
-        names: ``id(parameter)`` to its name.
-        on_call: Told of each planned call, by its number; returns what to do with the gradient
-            at its output, or None where nothing is wanted of it. Where the call's rule has a
-            fused argument that needs a gradient, that is wanted, too, and to be returned.
-        fusing: Whether that is done at all: not where a backward pass comes before the last.
+    ``names`` maps ``id(parameter)`` to its name. ``on_call`` gets each planned call with its number
+    and returns a function of the gradient at the output, or None where nothing is wanted of the
+    call. That function returns the gradient of a fused argument that needs one. Arguments are fused
+    unless a backward pass comes before the last.
     """
 
     def __init__(
@@ -118,7 +113,7 @@ class Interception(CountedCalls):
         if planned is None:
             return func(*args, **kwargs)
         self.seen += 1
-        call = planned_call(planned, func, args, kwargs, self._names)
+        call = _planned_call(planned, func, args, kwargs, self._names)
         on_gradient = self._on_call(number, call)
         if on_gradient is None:
             return func(*args, **kwargs)
@@ -171,30 +166,26 @@ class _Anchored(torch.autograd.Function):
         return None, None
 
 
-def in_a_transform() -> bool:
+def _in_a_transform() -> bool:
     """Whether ``torch.vmap`` or ``torch.func.grad`` is running a part of the model.
 
-    Its tensors have another shape than they show, and no memory. What comes out of it is taken for
-    something that depends on the examples, as what a custom autograd function gives.
+    Its tensors have another shape than they show, and no memory. Its result is taken to depend on
+    the examples, like that of a custom autograd function.
     """
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def planned_call(
+def _planned_call(
     planned: CallPlan,
     func: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     names: Mapping[int, str],
 ) -> Call:
-    """The call as its plan says.
-
-    Raises:
-        ForwardChangedError: it is another one.
-    """
+    """The call as its plan says; ``ForwardChangedError`` if it is another one."""
     if func.__name__ != planned.function:
         raise ForwardChangedError(f"{func.__name__} instead of {planned.function}")
-    rule = rule_named(planned.rule, func)
+    rule = _OF_ANY_FUNCTION.get(planned.rule) or RULES[func]
     arguments = rule.bind(args, kwargs)
     weights = {}
     for argument, expected in planned.weights.items():
@@ -210,11 +201,6 @@ def planned_call(
         rule, func, args, kwargs, arguments, weights, dict(planned.axes), planned.output,
         traced=planned.traced,
     )  # fmt: skip
-
-
-def rule_named(name: str, function: Any) -> Rule:
-    """The rule of a plan: that of the function, or autograd of one call."""
-    return OF_ANY_FUNCTION.get(name) or RULES[function]
 
 
 def parameters_of(tensor: Tensor, names: Mapping[int, str]) -> dict[str, Tensor]:

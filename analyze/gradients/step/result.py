@@ -1,4 +1,4 @@
-"""What one batch gives: of each example, and of each parameter."""
+"""The result of one batch: numbers of each example, and of each parameter."""
 
 from __future__ import annotations
 
@@ -15,22 +15,16 @@ TakeTotals = Callable[[str, Tensor, float], None]  # [S, *shape] of a parameter,
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What one batch gives.
+    """Losses, and the gradients' squared norms and sums, by parameter that received a gradient.
 
-    Args:
-        losses: ``[N]`` float64.
-        accuracy: ``[N]`` float64, NaN where it has no meaning.
-        scaled_squares: ``[N]`` of every parameter that received a gradient, of ``scale`` times the
-            loss: tiny gradients stay clear of float32's smallest numbers.
-        scaled_totals: Its sums over the segments, ``[S, *shape]``, where nobody else took them.
-        scale: A power of two.
+    Gradients are of ``scale`` times the loss: tiny ones stay clear of float32's smallest numbers.
     """
 
-    losses: Tensor
-    accuracy: Tensor
-    scaled_squares: dict[str, Tensor]
-    scaled_totals: dict[str, Tensor]
-    scale: float
+    losses: Tensor  # [N] float64
+    accuracy: Tensor  # [N] float64, NaN where it has no meaning
+    scaled_squares: dict[str, Tensor]  # [N]
+    scaled_totals: dict[str, Tensor]  # [S, *shape]; empty where they were taken before
+    scale: float  # a power of two
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,12 +32,12 @@ class BatchResult:
         return tuple(self.scaled_squares)
 
     def squared_norms(self, name: str) -> Tensor:
-        """Of each example's gradient, ``[N]`` float64 on the CPU."""
+        """Squared norms of the examples' gradients, ``[N]`` float64 on the CPU."""
         return self.scaled_squares[name].cpu() / self.scale**2
 
     @cached_property
     def all_squared_norms(self) -> np.ndarray:
-        """``[P, N]`` float64 in host memory, in the order of ``names``: one wait for a GPU."""
+        """Squared norms ``[P, N]`` float64 on the CPU, in the order of ``names``."""
         if not self.names:
             return np.empty((0, len(self.losses)))
         return torch.stack([*self.scaled_squares.values()]).cpu().numpy() / self.scale**2

@@ -11,7 +11,6 @@ times the gradient, to the bit, and a row that mixes examples no such multiple.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +33,7 @@ def passes(count: int) -> int:
 
 
 def factors(seed: Tensor, digit: int) -> Tensor:
-    """What the seed ``[N, ...]`` is multiplied by in a pass, ``[N, 1, ...]``."""
+    """Factors of the seed ``[N, ...]`` in a pass, ``[N, 1, ...]``."""
     number = torch.arange(len(seed), device=seed.device) // BASE**digit % BASE
     return torch.ldexp(torch.ones_like(number, dtype=seed.dtype), number).view(
         -1, *[1] * (seed.dim() - 1)
@@ -44,9 +43,7 @@ def factors(seed: Tensor, digit: int) -> Tensor:
 def owners(dy: Tensor, multiples: list[Tensor]) -> Tensor:
     """The example of each row of ``dy``, ``[R, F]``; -1 for a row of zeros.
 
-    Args:
-        dy: The gradient at the rows.
-        multiples: Of each pass, in which the examples' seeds had the ``factors``.
+    ``multiples`` are the gradients of each pass, in which the examples' seeds had the ``factors``.
 
     Raises:
         RowsMixExamplesError: a row belongs to several.
@@ -71,19 +68,13 @@ def by_example(
 
     What an example has less than the longest is filled with the first row and no gradient.
 
-    Args:
-        call: Its axes tell along which one the rows lie.
-        dy: The gradient at its output.
-        multiples: Of each pass, likewise.
-        count: N.
-
     Raises:
         RowsMixExamplesError: a row belongs to several examples, or an argument has other rows.
     """
     if call.rule is MASKED:
         raise RowsMixExamplesError("its arguments have no rows of examples")
     axis = call.output.dim
-    flat = [rows_first(value, axis) for value in (dy, *multiples)]
+    flat = [_rows_first(value, axis) for value in (dy, *multiples)]
     if not flat[0].numel():
         return None
     of_row = owners(flat[0], flat[1:])
@@ -107,15 +98,16 @@ def by_example(
         k: _taken(call.arguments[k], at.dim, taken, dy.shape[axis]) for k, at in call.axes.items()
     }
     if KEPT in arguments:
-        arguments[KEPT] = _of_kept(arguments[KEPT], axis, taken, dy.shape[axis])
+        # Statistics of the forward pass, which lie as the output does.
+        arguments[KEPT] = tuple(_taken(v, axis, taken, dy.shape[axis]) for v in arguments[KEPT])
     regular = replace(call, arguments=arguments, axes=axes, output=ExampleAxis(axis, 1, most))
     if not call.rule.accepts(regular):
         raise RowsMixExamplesError("its rows are not examples")
     return regular, gradient.view(shape).movedim(0, axis)
 
 
-def rows_first(tensor: Tensor, axis: int) -> Tensor:
-    """``[R, F]``."""
+def _rows_first(tensor: Tensor, axis: int) -> Tensor:
+    """``tensor`` as ``[R, F]``, its rows along ``axis`` first."""
     return tensor.movedim(axis, 0).flatten(1) if tensor.dim() > 1 else tensor[:, None]
 
 
@@ -123,8 +115,3 @@ def _taken(argument: Tensor, axis: int, taken: Tensor, rows: int) -> Tensor:
     if argument.dim() <= axis or argument.shape[axis] != rows:
         raise RowsMixExamplesError("an argument has other rows than the output")
     return argument.index_select(axis, taken)
-
-
-def _of_kept(kept: Any, axis: int, taken: Tensor, rows: int) -> Any:
-    """Statistics of the forward pass, which lie as the output does."""
-    return tuple(_taken(value, axis, taken, rows) for value in kept)

@@ -1,1 +1,1 @@
-"""What is added up over the batches: sums of cells, Gram matrices, what single examples show."""
+"""Numbers added up over the batches: sums of cells, Gram matrices, records of single examples."""

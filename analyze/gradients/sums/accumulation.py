@@ -1,4 +1,4 @@
-"""What is added up over the batches of a probe set."""
+"""The batches of a probe set, added up to the sufficient statistics."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ import torch
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.step.result import BatchResult, TakeTotals
-from analyze.gradients.sums.cell_sums import CellSums
-from analyze.gradients.sums.gram_matrix import gram_matrices
+from analyze.gradients.sums.cell_sums import CellSums, gram_matrices
 from analyze.gradients.sums.observation import Observation
 
 
 class Accumulation:
-    """Adds up batches. P parameters, C cells, N probes.
+    """Adds up the batches of N probes, P parameters, C cells.
 
     ``loss`` and ``accuracy`` are ``[N]``; ``bad`` is ``[P, C]``, the number of squared norms that
-    are not finite.
-
-    Args:
-        probes: N, all of which will be added.
-        keep: Whether to keep every example's squared norms.
-        sums: Gets the gradient sums.
-        seen: Gets what is kept of single examples.
+    are not finite. ``keep`` says whether to keep every example's squared norms.
     """
 
     def __init__(self, probes: int, keep: bool, sums: CellSums, seen: Observation) -> None:
@@ -39,11 +32,11 @@ class Accumulation:
         self._examples = np.zeros((size[0], probes)) if keep else None
 
     def taking(self, batch: Batch) -> TakeTotals:
-        """Adds the totals of a batch, each when it is there."""
+        """A function that adds the totals of a batch, each when it is there."""
         return partial(self._sums.add, batch.cells.tolist())
 
     def add(self, batch: Batch, result: BatchResult) -> None:
-        """Add what else a batch gave."""
+        """Add what a batch gave besides its totals."""
         self.seen.add(batch, result)
         self.loss[batch.rows] = result.losses.numpy()
         self.accuracy[batch.rows] = result.accuracy.numpy()
@@ -56,15 +49,11 @@ class Accumulation:
             self._examples[np.ix_(parameters, batch.rows)] = norms
 
     def finish(self) -> None:
-        """All batches have been added."""
+        """Write the last cells' sums, once all batches have been added."""
         self._sums.finish()
 
     def measurement(self, device: torch.device) -> Measurement:
-        """The sufficient statistics; NaN for a parameter that no example has a gradient of.
-
-        Args:
-            device: Where to compute the Gram matrices: ``C * C`` products for each value.
-        """
+        """The sufficient statistics; NaN for a parameter that no example has a gradient of."""
         products = gram_matrices(self._sums, device)
         gram = np.full((*self.bad.shape, self._sums.cells), np.nan)
         squared_norms = np.full(self.bad.shape, np.nan)

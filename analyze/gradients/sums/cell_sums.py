@@ -1,16 +1,20 @@
-"""The gradient sum of every cell."""
+"""The gradient sum of every cell, and the Gram matrix of these sums."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.timing import seconds
 from analyze.gradients.numbers.float64 import device_with_float64
 from analyze.gradients.numbers.kinds import as_real
 
 FEW = 32  # segments of a cell that are added in the batches' precision
+COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
 
 
 class CellSums:
@@ -23,14 +27,8 @@ class CellSums:
     of a batch are. Where a cell has more than ``FEW``, each ``FEW`` are added up in float64: one
     float64 gradient of each parameter at a time.
 
-    Several threads may add, no two of them at the same time to a parameter.
-
-    Args:
-        shapes: Of the parameters, by name.
-        cells: C.
-        dtype: Of the sums.
-        place: Where they are held.
-        device: Of the batches; what is added on MPS, which has no float64, is on the CPU.
+    Several threads may add, no two of them at the same time to a parameter. The sums are held on
+    ``place``; batches come from ``device``, or the CPU instead of MPS, which has no float64.
     """
 
     def __init__(
@@ -49,13 +47,10 @@ class CellSums:
         self._of: dict[str, _ParameterSums] = {}
 
     def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
-        """Add the sums of a parameter over the segments of a batch.
+        """Add a parameter's sums over the segments of a batch: ``totals``, ``[S, *shape]``.
 
-        Args:
-            cells: ``[S]``, the cell of each segment. All segments of a cell come in a row.
-            name: Of the parameter.
-            totals: ``[S, *shape]``, ``scale`` times the sums.
-            scale: A power of two.
+        They are ``scale``, a power of two, times the sums. ``cells`` has the cell of each segment;
+        all segments of a cell come in a row.
         """
         totals = as_real(totals)
         if name not in self._of:
@@ -68,7 +63,7 @@ class CellSums:
             self._of[name].add(cell, total, scale)
 
     def finish(self) -> None:
-        """All batches have been added."""
+        """Write the last cells' sums, once all batches have been added."""
         for sums in self._of.values():
             sums.finish()
 
@@ -83,13 +78,9 @@ class CellSums:
 
 
 class _ParameterSums:
-    """The sums of one parameter, ``[C, P]``, one cell after the other.
+    """The sums of one parameter, added up in ``rows``, ``[C, P]``, one cell after the other.
 
-    Args:
-        rows: Where they stay.
-        shape: Of the parameter.
-        strides: In which its values are in a row.
-        batches: The device where sums of batches come from.
+    A row has the values of a ``shape`` by ``strides``. ``batches`` is the device of the summands.
     """
 
     def __init__(
@@ -139,3 +130,27 @@ class _ParameterSums:
             self._before.add_(self._latest)
         self._added = 0
         return self._before
+
+
+def gram_matrices(sums: CellSums, device: torch.device) -> dict[str, np.ndarray]:
+    """Gram matrices ``[C, C]`` of the parameters that any cell has a gradient of."""
+    return {name: gram_matrix(sums.rows(name), device) for name in sums.names}
+
+
+def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
+    """Estimated time of the Gram matrix of so many sums of so many values, from a piece of it."""
+    piece = torch.zeros(cells, min(values, COLUMNS), dtype=dtype, device=device)
+    return seconds(partial(gram_matrix, piece, device)) * values / max(1, piece.shape[1])
+
+
+def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
+    """``G[c, d] = S_c . S_d`` of sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
+
+    It is computed on the device, or the CPU instead of MPS, which has no float64.
+    """
+    device = device_with_float64(device)
+    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
+    for columns in sums.split(COLUMNS, dim=1):
+        part = columns.to(device).double()
+        gram += part @ part.T
+    return gram.cpu().numpy()

@@ -1,7 +1,7 @@
-"""What is kept of single examples while the batches are added up.
+"""Records of single examples, kept while the batches are added up.
 
-Of some that were chosen before, everything that they are compared by later; and the example that
-shows most of each parameter, by which a verdict on the parameter is overturned.
+Examples chosen before keep all numbers that they are compared by later. Each parameter keeps the
+example that shows most of it, by which a verdict on the parameter is overturned.
 """
 
 from __future__ import annotations
@@ -14,42 +14,34 @@ import numpy as np
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.step.result import BatchResult
 
-APART = 32  # probes of which one is measured again elsewhere; fewer are a small batch
+APART = 32  # one in so many probes is measured again elsewhere; fewer are a small batch
 COMPLETE = 0.5  # seconds that one probe of every batch may take, however small the batches are
-TWICE = 0.2  # seconds that two may
+TWICE = 0.2  # seconds that two probes of every batch may take
 
 
 @dataclass(frozen=True)
 class Watch:
     """The probes that are measured again, and the batches in which they stand.
 
-    Args:
-        batches: Of all probes, in order.
-        elsewhere: Rows of those that may be measured again in another company, in the order of
-            their turn: of each batch one, then of each small batch another one.
-        first: How many batches there are.
-        alone: Rows of those that may be compared with plain autograd, likewise.
+    Those of ``elsewhere`` may be measured again in another company. The first of them are one of
+    each batch, the others another one of each small batch.
     """
 
-    batches: Sequence[Batch]
-    elsewhere: np.ndarray
-    first: int
-    alone: np.ndarray
+    batches: Sequence[Batch]  # of all probes, in order
+    elsewhere: np.ndarray  # rows, in the order of their turn
+    first: int  # number of batches
+    alone: np.ndarray  # rows of those that may be compared with plain autograd, in that order
 
     @property
     def rows(self) -> np.ndarray:
-        """All of them, in order."""
+        """Rows of all watched probes, in order."""
         return np.union1d(self.elsewhere, self.alone)
 
     def companies(self, size: int, seconds: float) -> list[np.ndarray]:
         """Batches of those that are measured again; one that would be alone has another watched.
 
-        Of each batch one, as far as they take a thirty-second of the time or half a second; of
-        each small batch two where they take a fifth of one.
-
-        Args:
-            size: Of a batch.
-            seconds: That measuring all probes took.
+        Of each batch one is taken, as far as they take a thirty-second of the ``seconds`` that all
+        probes took, or half a second; of each small batch two where they take a fifth of a second.
         """
         examples = sum(len(batch.rows) for batch in self.batches)
         each = seconds / examples
@@ -71,13 +63,7 @@ class Watch:
 
 
 def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> Watch:
-    """Choose the probes at random.
-
-    Args:
-        batches: Of all probes.
-        alone: How many may be compared with plain autograd.
-        draws: From a seed of the checkpoint's own.
-    """
+    """Probes chosen at random, ``alone`` of them for comparison with plain autograd."""
     first: list[np.ndarray] = []
     more: list[np.ndarray] = []
     for k in draws.permutation(len(batches)):
@@ -91,12 +77,7 @@ def watch(batches: Sequence[Batch], alone: int, draws: np.random.Generator) -> W
 
 
 class Observation:
-    """The numbers of the watched probes, and the strongest probe of each parameter.
-
-    Args:
-        names: Of the P parameters.
-        watched: Which probes.
-    """
+    """The numbers of the watched probes, and the strongest probe of each of P parameters."""
 
     def __init__(self, names: Sequence[str], watched: Watch) -> None:
         self.names = tuple(names)
@@ -106,11 +87,13 @@ class Observation:
         self.network = np.zeros(len(self.rows))
         self.losses = np.full(len(self.rows), np.nan)
         self.strongest = np.full(len(names), -1)  # row of the probe, -1 where none has a gradient
-        self.share = np.zeros(len(names))  # of its network's squared gradient
+        self.share = np.zeros(
+            len(names)
+        )  # the strongest probe's, of the network's squared gradient
         self._place = {name: k for k, name in enumerate(names)}
 
     def add(self, batch: Batch, result: BatchResult) -> None:
-        """What a batch gave."""
+        """Keep what a batch shows."""
         parameters = np.array([self._place[name] for name in result.names], dtype=int)
         norms = result.all_squared_norms
         network = norms.sum(0)
@@ -134,6 +117,6 @@ class Observation:
         return self.losses[at], self.squared_norms[:, at], self.network[at]
 
     def _at(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the watched ones of some rows stand among the watched, and among these."""
+        """Places of the watched rows among all watched ones, and among ``rows``."""
         places = np.flatnonzero(np.isin(rows, self.rows))
         return np.searchsorted(self.rows, rows[places]), places

@@ -15,23 +15,20 @@ from pathlib import Path
 import torch
 
 THREADS_GAIN = 0.75  # t threads are about t ** 0.75 times as fast as one
-SHARE_OF_MEMORY = 0.5  # that workers may take together
+SHARE_OF_MEMORY = 0.5  # of the machine, for all workers together
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
 class Division:
-    """What computes.
+    """The processes and threads that compute.
 
-    Args:
-        workers: Processes that measure a checkpoint each; 1 for none but this one.
-        threads: Of each process.
-        sharing: Threads of this process that may share the batches of a checkpoint, each on a core
-            (ADR 20 and 23); 1 for none.
+    ``sharing`` threads of this process may share the batches of a checkpoint, each on a core
+    (ADR 20 and 23); 1 for none.
     """
 
-    workers: int
-    threads: int
+    workers: int  # processes that measure a checkpoint each; 1 for none but this one
+    threads: int  # of each process
     sharing: int = 1
 
     def turns(self, checkpoints: int) -> int:
@@ -42,16 +39,12 @@ class Division:
 def divided(
     checkpoints: int, device: torch.device, needed: int, before: int | None = None
 ) -> Division:
-    """How to measure some checkpoints.
+    """How to measure so many checkpoints, each of which takes ``needed`` bytes.
 
-    Args:
-        checkpoints: How many.
-        device: Where batches are computed. Several are computed on the CPU alone; by processes
-            beside this one where the system can fork, and where torch has no accelerator: it then
-            refuses backward passes in a fork.
-        needed: Bytes that measuring one of them takes.
-        before: Threads of each process when the run began, if it did: with another number, kernels
-            add in another order, and the bits are others.
+    Several at a time are measured on the CPU alone: by processes beside this one where the system
+    can fork, and where torch has no accelerator, with which it refuses backward passes in a fork.
+    A run that began with ``before`` threads in each process keeps them: with another number,
+    kernels add in another order, and the bits are others.
     """
     cores = torch.get_num_threads()
     threads = cores if before is None else min(before, cores)

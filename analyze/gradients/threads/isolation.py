@@ -16,19 +16,15 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.threads.sharing import at_once, one_core_each
 
-ROUNDS = 4  # in which all threads run
+ROUNDS = 4  # passes of each thread beside the others
 
 
 def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
-    """Whether each pass gives the bits that it gives alone, and none draws random numbers.
+    """Whether a replica in each thread gives the bits of a pass alone, without random numbers.
 
     Replicas share nothing but weights. A model may still keep things elsewhere, in a module of
     Python or on a class, where another thread's pass finds them. Random numbers are everybody's: a
     model that sets their seed itself is deterministic alone, and beside another pass by luck.
-
-    Args:
-        replicas: One for each thread.
-        inputs: For each another batch.
 
     Cost: five forward passes over each batch, all at a time but for the first.
     """
@@ -46,7 +42,7 @@ def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
 
 
 def _gives(replica: Replica, inputs: Inputs, expected: Tensor) -> bool:
-    with torch.no_grad():  # of each thread its own
+    with torch.no_grad():  # set for each thread
         outputs = (replica(inputs) for _ in range(ROUNDS))
         try:
             return all(torch.allclose(o, expected, 0.0, 0.0, equal_nan=True) for o in outputs)

@@ -17,12 +17,8 @@ REST = ""  # no parameter's name: what a batch gives besides its sums
 class BatchOrder(Generic[Batch]):
     """Lets threads add their batches to each sum in the batches' order: the bits of one thread.
 
-    A thread waits, parameter by parameter, until the batch before its own has been added. That one
-    is always in work or done, as batches are begun in order.
-
-    Args:
-        names: Of the parameters.
-        batches: What the threads take.
+    A thread waits, parameter by parameter, until the batch before has been added. That batch is
+    always in work or done, as batches are begun in order.
     """
 
     def __init__(self, names: Sequence[str], batches: Iterable[Batch]) -> None:
@@ -65,13 +61,13 @@ class BatchOrder(Generic[Batch]):
                 self._changed.notify_all()
 
     def stop(self) -> None:
-        """Nobody waits any more, no batch is begun, nothing is added."""
+        """End all waiting; no batch is begun, nothing is added any more."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def _wait(self, name: str, batch: int) -> bool:
-        """Whether it is the batch's turn; else all is stopped."""
+        """Wait for the batch's turn; False if all is stopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._next[name] == batch)
             return not self._stopped

@@ -1,15 +1,13 @@
-"""The probes in batches, and what the plan finds in each."""
+"""The probes in batches, each measured by the plan and added up, by one thread or several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-
-import numpy as np
 
 from analyze.gradients.data.batches import Batch, batches
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.device.devices import most_parts
+from analyze.gradients.device.devices import most_segments
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.losses import Loss
@@ -24,15 +22,7 @@ from analyze.probes import Cells
 
 
 class ProbeBatches:
-    """The examples of all cells, as many at a time as memory holds.
-
-    Args:
-        cells: Of the probe set.
-        loader: Of its examples.
-        loss: Of one of them.
-        memory: Says where batches are computed, and how large they are.
-        smallest: Examples that a batch must have.
-    """
+    """The examples of all cells, as many at a time as memory holds, at least ``smallest``."""
 
     def __init__(
         self, cells: Cells, loader: ProbeLoader, loss: Loss, memory: Memory, smallest: int = 1
@@ -44,17 +34,17 @@ class ProbeBatches:
         self._smallest = smallest
 
     def of_all(self, replica: Replica) -> list[Batch]:
-        """Of all examples, in order."""
-        return list(self._cut(replica, self._rows))
+        """The batches of all examples, in order."""
+        return self._cut(replica)
 
     def first(self, replica: Replica, size: int | None = None) -> Batch:
-        """The first one, of another size if one is given."""
-        return next(self._cut(replica, self._rows, size))
+        """The first batch, of another size if there is one."""
+        return self._cut(replica, size)[0]
 
     def measured(
         self, replica: Replica, plan: Plan, batch: Batch, clock: Clock | None = None
     ) -> BatchResult:
-        """What ``measure_batch`` finds in one, which says what may go wrong."""
+        """The result of ``measure_batch`` for a batch, with its errors."""
         examples = self._loader.take(batch.rows)
         return measure_batch(replica, *examples, self._loss, plan, batch.segments, clock)
 
@@ -63,15 +53,12 @@ class ProbeBatches:
         replicas: Sequence[Replica],
         plan: Plan,
         adding: Accumulation,
-        told: Callable[[int], None],
+        advance: Callable[[int], None],
     ) -> None:
-        """Measure all of them and add up what they give: the same to the bit by several threads.
+        """Measure and add up all batches: the same to the bit by several threads, a replica each.
 
-        Args:
-            replicas: Of the model, one for each thread; several only on a CPU.
-            plan: By which.
-            adding: Gets what each batch gives; worth nothing if this fails.
-            told: Gets how many examples each batch had, from whatever thread.
+        Several threads are for a CPU only. ``adding`` is worth nothing if this fails. ``advance``
+        gets how many examples each batch had, from whatever thread.
         """
         batches = self.of_all(replicas[0])
         rows = (batch.rows for batch in batches)
@@ -80,7 +67,7 @@ class ProbeBatches:
 
         def add(batch: Batch, result: BatchResult) -> None:
             adding.add(batch, result)
-            told(len(batch.rows))
+            advance(len(batch.rows))
 
         def measure(replica: Replica) -> None:
             for number, (batch, examples) in order.next_ones():
@@ -93,8 +80,6 @@ class ProbeBatches:
         at_once([partial(measure, replica) for replica in replicas], order.stop)
         adding.finish()
 
-    def _cut(
-        self, replica: Replica, rows: Sequence[np.ndarray], size: int | None = None
-    ) -> Iterator[Batch]:
-        most = most_parts(self._memory.device, replica.values)
-        return batches(rows, max(self._smallest, size or self._memory.batch_size), most)
+    def _cut(self, replica: Replica, size: int | None = None) -> list[Batch]:
+        most = most_segments(self._memory.device, replica.values)
+        return batches(self._rows, max(self._smallest, size or self._memory.batch_size), most)

@@ -13,17 +13,14 @@ import torch
 from analyze.gradients.step.conditions import threads_restored
 
 Result = TypeVar("Result")
-WORTH_SHARING = 2.0  # seconds of a measurement from which on it is shared among threads
-PASSES = 3  # that a forward and a backward pass take as long as, of forward passes
+WORTH_SHARING = 2.0  # seconds: a longer measurement is shared among threads
+PASSES = 3  # forward passes that take as long as a forward and a backward pass
 
 
 def worthwhile_shares(examples: int, forward: float, threads: int) -> int:
-    """How many threads share a measurement: one where more would gain next to nothing.
+    """How many of some threads share a measurement: one where more would gain next to nothing.
 
-    Args:
-        examples: Of the probe set.
-        forward: Seconds of the forward pass of one.
-        threads: That there may be.
+    ``forward`` is the time of one example's forward pass in seconds.
     """
     return min(threads, examples) if PASSES * forward * examples > WORTH_SHARING else 1
 
@@ -31,14 +28,10 @@ def worthwhile_shares(examples: int, forward: float, threads: int) -> int:
 def at_once(
     works: Sequence[Callable[[], Result]], stop: Callable[[], object] = lambda: None
 ) -> list[Result]:
-    """What each of some works gives: a single one as it is, several by threads on a core each.
+    """The results of some works: a single one as it is, several by threads on a core each.
 
-    Args:
-        works: What to do; the first is done by this thread.
-        stop: Called when one of them fails, and at Ctrl-C: makes the others end soon.
-
-    Raises:
-        Exception: what one of them raised; all have ended then.
+    This thread does the first. ``stop`` is called when one of them fails, and at Ctrl-C: it makes
+    the others end soon. What one of them raised is raised once all have ended.
     """
 
     def guarded(work: Callable[[], Any]) -> Any:

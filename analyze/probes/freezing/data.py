@@ -1,6 +1,6 @@
-"""Where examples come from: torchvision, an image folder, arrays, a Hugging Face data set, code.
+"""Examples from torchvision, an image folder, arrays, a Hugging Face data set, or code.
 
-Each source gives its labels at once and its inputs only for the rows that are chosen.
+Each source gives its labels at once, and inputs only for the chosen rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from analyze.errors import InputError, listed, unknown
-from analyze.probes.freezing.file_names import files_of
 from analyze.probes.freezing.tables import as_array
 from analyze.probes.freezing.values import named
 from analyze.specs.spec import Spec
@@ -34,38 +33,23 @@ RETURN_PAIRS = "return such a data set, as torch.utils.data.Dataset, from FILE.p
 
 @dataclass(frozen=True)
 class Examples:
-    """A data set, its inputs not yet read.
+    """A data set whose inputs are read later."""
 
-    Args:
-        source: The spec it came from.
-        targets: ``[N, ...]``, the labels as given.
-        items: The inputs at some rows: images, arrays, or dictionaries of arrays.
-        class_names: By class; empty where they have none.
-        true: ``[N]`` true labels, where the source has them.
-        ids: ``[N]``, where the source has them.
-        columns: Further labels of each example, ``[N]`` numbers or words.
-        files: The path of each, where they are files.
-    """
-
-    source: str
-    targets: np.ndarray
-    items: Callable[[np.ndarray], list[Any]]
+    source: str  # its spec
+    targets: np.ndarray  # [N, ...], the labels that the data have, right or wrong
+    items: Callable[[np.ndarray], list[Any]]  # rows to images, arrays, or dictionaries of arrays
     class_names: tuple[str, ...] = ()
-    true: np.ndarray | None = None
-    ids: np.ndarray | None = None
-    columns: dict[str, np.ndarray] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
+    true: np.ndarray | None = None  # [N], the true labels
+    ids: np.ndarray | None = None  # [N]
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # further labels, [N] each
+    files: tuple[str, ...] = ()  # the path of each example of an image folder
 
     def __len__(self) -> int:
         return len(self.targets)
 
 
 def examples_of(text: str) -> Examples:
-    """The data set that a spec names; nothing is downloaded.
-
-    Raises:
-        InputError: no such data set, or one that has no labels.
-    """
+    """The data set that a spec names; nothing is downloaded."""
     spec = Spec.parse(text)
     source, _, name = spec.name.partition(":")
     if source == "torchvision" and name:
@@ -113,6 +97,7 @@ def _image_folder(folder: Path, spec: Spec) -> Any:
 
 
 def _called(text: str, build: Callable[[], Any]) -> Any:
+    """The data set that ``build`` opens, or a refusal that names the spec."""
     fix = "change the part after the ? of --data, such as root=DIR"
     if text.startswith(("folder:", "huggingface:")):
         fix = f"--data {text.partition(':')[0]}:DIR with the directory where the data are"
@@ -153,11 +138,20 @@ def _map_style(text: str, dataset: Any) -> Examples:
 
     names = getattr(dataset, "classes", ())
     words = tuple(map(str, names)) if isinstance(names, Sequence) else ()
-    return Examples(text, targets, items, words, files=files_of(dataset, count))
+    return Examples(text, targets, items, words, files=_files_of(dataset, count))
+
+
+def _files_of(dataset: Any, count: int) -> tuple[str, ...]:
+    """The paths of an ImageFolder's examples in order; empty for other data sets."""
+    samples = getattr(dataset, "samples", None)
+    if not isinstance(samples, list) or len(samples) != count:
+        return ()
+    paths = [sample[0] for sample in samples if isinstance(sample, tuple) and sample]
+    return tuple(paths) if all(isinstance(p, str) for p in paths) and len(paths) == count else ()
 
 
 def _item(dataset: Any, row: int, text: str) -> Any:
-    """One example; a picture that cannot be read, or is too large to be one, is named."""
+    """An example; the refusal of a picture that cannot be read or is too large names its file."""
     samples = getattr(dataset, "samples", None)
     if not isinstance(samples, list) or not 0 <= row < len(samples):
         return dataset[row]
@@ -165,7 +159,7 @@ def _item(dataset: Any, row: int, text: str) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*decompression bomb")
             return dataset[row]
-    except Exception as error:  # whatever the reader of pictures raises
+    except Exception as error:  # the reader of pictures may raise anything
         lines = [line for line in str(error).splitlines() if line]
         raise InputError(
             "a picture cannot be read",
@@ -176,7 +170,7 @@ def _item(dataset: Any, row: int, text: str) -> Any:
 
 
 def _targets_of(dataset: Any, count: int) -> np.ndarray:
-    """All labels: as a list where there is one, else from every item."""
+    """All labels, from a list that the data set has, else from every item."""
     for name in ("targets", "labels", "_labels"):
         values = getattr(dataset, name, None)
         if values is not None and hasattr(values, "__len__") and len(values) == count:
@@ -187,7 +181,7 @@ def _targets_of(dataset: Any, count: int) -> np.ndarray:
 
 
 def _arrays(text: str, path: Path) -> Examples:
-    """Arrays by their names: ``inputs``, ``targets``, perhaps ``true_targets``, ``id``, others."""
+    """The data set in a file of arrays; those that are not named above are further labels."""
     arrays = {name: as_array(value) for name, value in named(path).items()}
     sizes = {name: len(values) for name, values in arrays.items()}
     for names in (INPUTS, TARGETS):
@@ -250,8 +244,9 @@ def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
     return Examples(text, targets, items, tuple(classes or ()), columns=columns)
 
 
-def _choose(text: str, key: str, found: object, known: list[str]) -> InputError:
+def _choose(text: str, key: str, wanted: object, known: list[str]) -> InputError:
+    """The refusal of a split or column that the data set does not have."""
     usual = {"input": INPUTS, "target": TARGETS}.get(key, ())
     likely = next((name for name in known if name in usual), known[0])
     fix = f"--data '{text.partition('?')[0]}?{key}={likely}'"
-    return unknown(f"the data set has no such {key}", f"{key} {found!r} of {text!r}", known, fix)
+    return unknown(f"the data set has no such {key}", f"{key} {wanted!r} of {text!r}", known, fix)

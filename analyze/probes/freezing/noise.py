@@ -1,7 +1,7 @@
-"""Which labels are wrong, in the forms that label noise is kept in.
+"""Which labels are wrong, in the forms in which people keep label noise.
 
-Three states: clean, corrupted, unknown. Selected for noise is not corrupted: where labels are
-redrawn over all classes, some stay what they were.
+A label is clean, corrupted or unknown. Not every label that was selected for noise is corrupted:
+where labels are redrawn over all classes, some stay what they were.
 """
 
 from __future__ import annotations
@@ -23,41 +23,32 @@ from analyze.probes.freezing.values import read_values
 
 CLEAN, CORRUPTED, UNKNOWN = 0, 1, -1
 NAMES = {CLEAN: "clean", CORRUPTED: "corrupted", UNKNOWN: "unknown"}
-FEW = 100  # labels below which agreement by chance says nothing
+FEW = 100  # labels, too few to tell agreement by chance
 CLEAN_NAME = re.compile(r"(?<![A-Za-z])(?:is)?(?:clean|correct|uncorrupted)(?![A-Za-z])", re.I)
 CORRUPTED_NAME = re.compile("noisy|noise|(?<!un)corrupt|wrong|issue|bad|error|flip", re.I)
-CLEAN_LABEL = "clean_label"  # of CIFAR-N
-ESTIMATED = "estimated_"  # what a program found, not what is known
+CLEAN_LABEL = "clean_label"  # a column in the file of CIFAR-N
+ESTIMATED = "estimated_"  # before states that a program estimated
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a data set, and what is known of them.
-
-    Args:
-        examples: The data set.
-        given: ``[N, ...]``, what the model was trained on.
-        true: ``[N]``, -1 where unknown; None where nothing is known.
-        selected: ``[N]`` of 1, 0 and -1: chosen to be corrupted; None where nothing is known.
-        estimated: Whether ``selected`` is a guess.
-        facts: What was verified and counted, in words.
-    """
+    """The labels of a data set, and what is known of their noise."""
 
     examples: Examples
-    given: np.ndarray
-    true: np.ndarray | None = None
-    selected: np.ndarray | None = None
-    estimated: bool = False
-    facts: list[str] = field(default_factory=list)
+    given: np.ndarray  # [N, ...], the labels that the model was trained on
+    true: np.ndarray | None = None  # [N], -1 where unknown
+    selected: np.ndarray | None = None  # [N], 1 where a label was selected for noise, -1 unknown
+    estimated: bool = False  # whether `selected` is an estimate
+    facts: list[str] = field(default_factory=list)  # sentences on what was verified and counted
 
     @property
     def known(self) -> bool:
-        """Whether there are states at all."""
+        """Whether anything is known of the noise."""
         return self.true is not None or self.selected is not None
 
     @property
     def state(self) -> np.ndarray:
-        """``[N]`` of clean 0, corrupted 1, unknown -1: by the labels where both are known."""
+        """``[N]``, clean 0, corrupted 1, unknown -1; true labels decide before the selection."""
         if self.true is None:
             return np.full(len(self.given), UNKNOWN) if self.selected is None else self.selected
         state = np.where(self.given == self.true, CLEAN, CORRUPTED)
@@ -66,16 +57,12 @@ class Labels:
     @property
     def state_names(self) -> list[str]:
         """The state of each example as a word."""
-        before = ESTIMATED if self.estimated and self.true is None else ""
-        return [NAMES[k] if k == UNKNOWN else before + NAMES[k] for k in self.state.tolist()]
+        prefix = ESTIMATED if self.estimated and self.true is None else ""
+        return [NAMES[k] if k == UNKNOWN else prefix + NAMES[k] for k in self.state.tolist()]
 
 
 def labels_of(examples: Examples, noise: list[str]) -> Labels:
-    """The labels of a data set with what ``KIND:FILE`` or ``KIND:@COLUMN`` say of them.
-
-    Raises:
-        InputError: no such kind or file, other lengths, or files that contradict one another.
-    """
+    """The labels of a data set with the noise that ``KIND:FILE`` or ``KIND:@COLUMN`` describe."""
     labels = Labels(examples, examples.targets)
     if examples.true is not None:
         labels = _true(labels, examples.true, Source("true_labels", examples.source, {}))
@@ -94,13 +81,13 @@ def labels_of(examples: Examples, noise: list[str]) -> Labels:
     return _verified(labels)
 
 
-def _check_same(before: np.ndarray | None, now: np.ndarray | None, what: str, text: str) -> None:
-    """What was said before is not said otherwise: the last file would win, whichever it is."""
-    if before is None or now is None or np.array_equal(before, now):
+def _check_same(before: np.ndarray | None, after: np.ndarray | None, what: str, text: str) -> None:
+    """Refuse a source that contradicts an earlier one, as the last one would win silently."""
+    if before is None or after is None or np.array_equal(before, after):
         return
     raise InputError(
         "two sources of label noise contradict one another",
-        found=f"{(before != now).sum()} {what} of {text!r} are not those said before",
+        found=f"{(before != after).sum()} {what} of {text!r} are not those said before",
         expected="each of the true labels and of the selected ones from one source",
         fix="leave one --noise out",
     )
@@ -113,7 +100,7 @@ def _mask(labels: Labels, values: Any, source: Source) -> Labels:
 
 
 def _states(mask: np.ndarray, source: Source) -> np.ndarray:
-    """A mask of clean 0, corrupted 1 and unknown -1."""
+    """A mask, checked to have only the values 0, 1 and -1."""
     if not np.isin(mask, list(NAMES)).all():
         values = listed(sorted(set(map(str, mask.tolist()))), 4)
         raise source.wrong(f"values {values}", "1, 0, -1")
@@ -121,12 +108,12 @@ def _states(mask: np.ndarray, source: Source) -> np.ndarray:
 
 
 def _means_clean(values: Any, source: Source) -> bool:
-    """Whether 1, or to be listed, means clean: ``?corrupted=0`` says so; ``is_clean`` must say."""
-    said = source.options.get("corrupted")
-    if said not in (None, 0, 1, "0", "1"):
-        raise source.wrong(f"?corrupted={said}", "0 or 1", "corrupted=0")
-    if said is not None:
-        return int(said) == CLEAN
+    """Whether 1, or to be listed, means clean; ``?corrupted=`` must decide for ``is_clean``."""
+    option = source.options.get("corrupted")
+    if option not in (None, 0, 1, "0", "1"):
+        raise source.wrong(f"?corrupted={option}", "0 or 1", "corrupted=0")
+    if option is not None:
+        return int(option) == CLEAN
     column = source.column or (next(iter(values)) if isinstance(values, dict) else "")
     for name in (column, source.title):
         if CLEAN_NAME.search(name) and not CORRUPTED_NAME.search(name):
@@ -142,8 +129,8 @@ def _indices(labels: Labels, values: Any, source: Source) -> Labels:
     swapped = _means_clean(values, source)
     array = np.asarray(_chosen(values, source))
     count = len(labels.given)
-    whole = array.ndim == 1 and (not len(array) or is_whole(array)) and array.dtype.kind != "b"
-    rows = array.astype(np.int64) if whole else np.array([-1])
+    integers = array.ndim == 1 and (not len(array) or is_whole(array)) and array.dtype.kind != "b"
+    rows = array.astype(np.int64) if integers else np.array([-1])
     rows = listed_rows(rows, source, labels.examples)
     if len(np.unique(rows)) != len(rows) or not ((rows >= 0) & (rows < count)).all():
         raise source.wrong(
@@ -166,24 +153,24 @@ def _noisy(labels: Labels, values: Any, source: Source) -> Labels:
 
 
 def _classes(values: Any, labels: Labels, source: Source, lowest: int) -> np.ndarray:
-    """Labels that are classes of the data, whose own are one class each."""
+    """One class for each example, among the classes of the data."""
     array = _column(values, labels, source)
     targets, names = labels.examples.targets, labels.examples.class_names
     if targets.ndim != 1 or targets.dtype.kind not in "iub":
-        found = f"targets {targets.dtype} {list(targets.shape)} in the data, and labels"
-        raise source.wrong(found, "data with one class for each example")
-    # The names count the classes, unless the data's own labels are others.
+        problem = f"targets {targets.dtype} {list(targets.shape)} in the data, and labels"
+        raise source.wrong(problem, "data with one class for each example")
+    # The class names count the classes, unless the labels in the data go beyond them.
     named = targets.dtype.kind in "iu" and targets.size and targets.max() < len(names)
     bad = array[(array < lowest) | (array >= (len(names) if named else np.inf))]
     if len(bad):
         classes = f"to {len(names) - 1}, the data's classes" if named else "on"
-        found = f"{counted(len(bad), 'label')} such as {bad[0]}"
-        raise source.wrong(found, f"labels from {lowest} {classes}")
+        problem = f"{counted(len(bad), 'label')} such as {bad[0]}"
+        raise source.wrong(problem, f"labels from {lowest} {classes}")
     return array
 
 
 def _cifar_n(labels: Labels, values: Any, source: Source) -> Labels:
-    """The file of CIFAR-N; its order must be that of the data set, TensorFlow's is another."""
+    """The labels of CIFAR-N's file, which must have the order of the data set."""
     names = sorted(map(str, values)) if isinstance(values, dict) else []
     if CLEAN_LABEL not in names:
         raise source.wrong(
@@ -194,8 +181,8 @@ def _cifar_n(labels: Labels, values: Any, source: Source) -> Labels:
     if source.column not in names:
         others = [name for name in names if name != CLEAN_LABEL]
         expected = f"?column= one of {listed(others) or 'none'}, beside {CLEAN_LABEL}"
-        found = f"no column {source.column!r}" if source.column else "no ?column="
-        raise source.wrong(found, expected)
+        problem = f"no column {source.column!r}" if source.column else "no ?column="
+        raise source.wrong(problem, expected)
     clean = _column(values[CLEAN_LABEL], labels, source)
     if differ := int((clean != labels.given).sum()):
         raise source.wrong(
@@ -208,7 +195,7 @@ def _cifar_n(labels: Labels, values: Any, source: Source) -> Labels:
 
 
 def _cleanlab(labels: Labels, values: Any, source: Source) -> Labels:
-    """A table of cleanlab, which estimates; ``given_label`` must be the label that is given."""
+    """The labels with cleanlab's estimate; its ``given_label`` must be that of the data."""
     if isinstance(values, dict):
         if not np.array_equal(values.get("given_label", labels.given), labels.given):
             raise source.wrong("given_label that is not the label of the data", "the same order")
@@ -229,7 +216,7 @@ KINDS: dict[str, Callable[[Labels, Any, Source], Labels]] = {
 
 
 def _values(source: Source, examples: Examples) -> tuple[Any, list[str]]:
-    """What a file or a column says, in the order of the examples, and what was done for that."""
+    """A file or column in the order of the examples, and sentences on how it was brought there."""
     name = source.place.removeprefix("@")
     if name == source.place:
         try:
@@ -246,14 +233,14 @@ def _values(source: Source, examples: Examples) -> tuple[Any, list[str]]:
 
 
 def _chosen(values: Any, source: Source) -> Any:
-    """An array, or the only array of a file, or the one that ``?column=`` names."""
+    """The array of a source: its only one, or the one that ``?column=`` names."""
     if not isinstance(values, dict):
         return values
     column = next(iter(values)) if source.column is None and len(values) == 1 else source.column
     if column not in values:
         names = listed(sorted(values))
-        found = f"columns {names}" if column is None else f"no column {column!r}"
-        raise source.wrong(found, f"?column= one of {names}")
+        problem = f"columns {names}" if column is None else f"no column {column!r}"
+        raise source.wrong(problem, f"?column= one of {names}")
     return values[column]
 
 
@@ -270,7 +257,7 @@ def _column(values: Any, labels: Labels, source: Source, otherwise: str = "") ->
 
 
 def _odd(values: np.ndarray) -> str:
-    """The first entry that is no whole number, in words."""
+    """The end of a message: the first entry that is no whole number."""
     flat = values.ravel().tolist()
     if None in flat:
         return " with null"
@@ -280,13 +267,13 @@ def _odd(values: np.ndarray) -> str:
 
 
 def _by_chance(labels: Labels) -> list[str]:
-    """Whether given and true labels agree no more often than if one of them were shuffled."""
+    """A sentence where given and true labels agree no more often than after shuffling one."""
     if labels.true is None or (known := labels.true != UNKNOWN).sum() < FEW:
         return []
-    given, true = labels.given[known], labels.true[known]
-    shares = [(given == c).mean() * (true == c).mean() for c in np.unique(true)]
-    chance, agree = float(sum(shares)), float((given == true).mean())
-    if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(given)):
+    noisy, true = labels.given[known], labels.true[known]
+    shares = [(noisy == c).mean() * (true == c).mean() for c in np.unique(true)]
+    chance, agree = float(sum(shares)), float((noisy == true).mean())
+    if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(noisy)):
         return []
     return [
         f"true and given labels agree in {agree:.1%}, as by chance: all labels are random, or the "
@@ -295,7 +282,7 @@ def _by_chance(labels: Labels) -> list[str]:
 
 
 def _verified(labels: Labels) -> Labels:
-    """What two sources say agrees; what was selected but not changed is counted."""
+    """The labels, checked against the selection, with facts on chance and unchanged labels."""
     labels = replace(labels, facts=[*labels.facts, *_by_chance(labels)])
     if labels.true is None or labels.selected is None:
         return labels

@@ -1,7 +1,8 @@
-"""Build a probe set: examples, noise, subsets, choice, transforms, in this order."""
+"""Build a probe set, step by step: examples, noise, subsets, choice, transforms."""
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from analyze.files.whole import drop_parts
 from analyze.probes.file import read_probes, write_probes
 from analyze.probes.freezing.data import Examples, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
-from analyze.probes.freezing.selection import choose
 from analyze.probes.freezing.transforms import Transforms, frozen
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
@@ -25,33 +25,21 @@ CLASS, TRUE_CLASS, NOISE = "class", "true_class", "noise"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a probe set is built.
+    """How a probe set is built."""
 
-    Args:
-        data: A spec of the training data: ``torchvision:CIFAR10?root=data``.
-        noise: ``KIND:FILE``, as many as there are.
-        held_out: A spec of data that training did not see.
-        subset_by: The column that names the subset: ``class``, ``true_class``, ``noise``, or one of
-            the data's own; by default the noise where it is known.
-        per_subset: As many examples of each subset.
-        seed: Of the draw.
-        balance: As many of each class within a subset.
-        transforms: Of the inputs.
-    """
-
-    data: str
-    noise: Sequence[str] = ()
-    held_out: str | None = None
-    subset_by: str | None = None
-    per_subset: int | None = None
+    data: str  # a spec of the training data: torchvision:CIFAR10?root=data
+    noise: Sequence[str] = ()  # KIND:FILE, see noise.KINDS
+    held_out: str | None = None  # a spec of data that training did not see
+    subset_by: str | None = None  # a column; None: noise, else the column "subset", else one subset
+    per_subset: int | None = None  # None: all examples
     seed: int = 0
-    balance: bool = False
+    balance: bool = False  # draw equally from the classes within a subset
     transforms: Transforms = field(default_factory=Transforms)
 
 
 @dataclass(frozen=True)
 class Built:
-    """A probe set, and what was found on the way, in words."""
+    """A probe set with sentences on what was counted and verified while it was built."""
 
     probes: ProbeSet
     facts: list[str]
@@ -60,16 +48,13 @@ class Built:
 def build_probes(recipe: Recipe) -> Built:
     """Read, choose and freeze the examples.
 
-    Raises:
-        InputError: whatever of the data, the noise and the choice does not fit together.
-
-    Cost: all labels are read, and the inputs of the examples that are chosen.
+    Cost: all labels are read, and the inputs of the chosen examples.
     """
     examples = examples_of(recipe.data)
     labels = labels_of(examples, list(recipe.noise))
     columns = _columns(examples, labels)
     subset = _subsets(recipe, examples, labels, columns)
-    rows = _chosen(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
+    rows = choose(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
     transforms = recipe.transforms
     probes = ProbeSet(
         frozen(examples.items(rows), transforms), labels.given[rows],
@@ -80,24 +65,46 @@ def build_probes(recipe: Recipe) -> Built:
     facts = [*_facts(examples, labels), *_short(recipe, probes)]
     if recipe.held_out is not None:
         held = examples_of(recipe.held_out)
-        chosen = _chosen(recipe, [HELD_OUT] * len(held), _classes(held.targets))
+        chosen = choose(recipe, [HELD_OUT] * len(held), _classes(held.targets))
         probes = _with_held_out(probes, held, chosen, recipe, int(_ids(examples).max()) + 1)
         facts.append(f"{len(chosen)} of {len(held)} examples held out")
     return Built(probes, facts)
 
 
-def _chosen(recipe: Recipe, subset: list[str], classes: np.ndarray | None) -> np.ndarray:
-    return choose(subset, classes, recipe.per_subset, seed=recipe.seed, balance=recipe.balance)
+def choose(recipe: Recipe, subset: Sequence[str], classes: np.ndarray | None) -> np.ndarray:
+    """Sorted rows of the recipe's draw from each subset, or all rows of one that has too few.
+
+    The draw in one subset does not depend on the other subsets. A balanced draw takes equally from
+    the ``classes`` ``[N]`` within a subset, as far as they reach.
+    """
+    names, chosen = np.asarray(subset), []
+    for name in dict.fromkeys(subset):
+        rows = np.flatnonzero(names == name)
+        draw = np.random.default_rng([recipe.seed, zlib.crc32(name.encode("utf-8"))])
+        rows = draw.permutation(rows)
+        if recipe.balance and classes is not None:
+            rows = _dealt(rows, classes)
+        chosen.append(rows[: recipe.per_subset])
+    return np.sort(np.concatenate(chosen)) if chosen else np.array([], np.int64)
+
+
+def _dealt(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Rows with the first of every class in front, then the second of every class, and so on."""
+    turn = np.zeros(len(rows), np.int64)
+    for value in np.unique(classes[rows]):
+        members = np.flatnonzero(classes[rows] == value)
+        turn[members] = np.arange(len(members))
+    return rows[np.argsort(turn, kind="stable")]
 
 
 def _with_held_out(
     probes: ProbeSet, held: Examples, rows: np.ndarray, recipe: Recipe, first_id: int
 ) -> ProbeSet:
-    """The examples that training did not see, after the others; their labels are true."""
+    """The probe set with held-out examples at its end; their labels count as true."""
     inputs = frozen(held.items(rows), recipe.transforms)
     shapes, expected = (
-        {name or "inputs": list(values.shape[1:]) for name, values in some.items()}
-        for some in (inputs, probes.inputs)
+        {name or "inputs": list(values.shape[1:]) for name, values in arrays.items()}
+        for arrays in (inputs, probes.inputs)
     )
     if shapes != expected:
         raise InputError(
@@ -118,16 +125,7 @@ def _with_held_out(
 
 
 def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
-    """``build_probes``, and the file of it.
-
-    Args:
-        recipe: How the probe set is built.
-        path: Of the probe file.
-        overwrite: Whether an older probe file may be replaced; any other file is left alone.
-
-    Raises:
-        InputError: as ``build_probes``, or the file is there or cannot be written.
-    """
+    """Build a probe set and write it to a file; ``overwrite`` replaces none but a probe file."""
     _check_writable(path, overwrite)
     built = build_probes(recipe)
     notes = {"data": recipe.data, "noise": ", ".join(recipe.noise), "seed": str(recipe.seed)}
@@ -137,7 +135,7 @@ def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
 
 
 def _columns(examples: Examples, labels: Labels) -> dict[str, Column]:
-    """Class as given, true class, noise, and the data's own labels, as codes."""
+    """The columns of all examples: class, true class, noise, and the data's further labels."""
     columns = {k: _coded(v) for k, v in examples.columns.items() if v.ndim == 1}
     if (classes := _classes(labels.given)) is not None:
         columns[CLASS] = _class_column(classes, examples.class_names)
@@ -149,9 +147,9 @@ def _columns(examples: Examples, labels: Labels) -> dict[str, Column]:
 
 
 def _classes(targets: np.ndarray) -> np.ndarray | None:
-    """Labels that are classes; None for those that are something else."""
-    whole = targets.ndim == 1 and targets.dtype.kind in "iub"
-    return targets.astype(np.int64) if whole and (targets >= 0).all() else None
+    """Targets as classes; None where they are something else."""
+    integers = targets.ndim == 1 and targets.dtype.kind in "iub"
+    return targets.astype(np.int64) if integers and (targets >= 0).all() else None
 
 
 def _class_column(classes: np.ndarray, names: Sequence[str]) -> Column:
@@ -175,44 +173,41 @@ def _coded(values: np.ndarray) -> Column:
 def _subsets(
     recipe: Recipe, examples: Examples, labels: Labels, columns: dict[str, Column]
 ) -> list[str]:
-    """The subset of each example, by name."""
-    by = recipe.subset_by or (
-        NOISE if labels.known else "subset" if "subset" in columns else None
-    )  # fmt: skip
+    """The name of each example's subset."""
+    default = NOISE if labels.known else "subset" if "subset" in columns else None
+    by = recipe.subset_by or default
     if by is None:
         return [DEFAULT_SUBSET] * len(examples)
     if by not in columns:
-        fix = f"--subset-by {next(iter(columns), 'class')}"
-        what = "there is no such column to make subsets of"
-        raise unknown(what, f"--subset-by {by}", sorted(columns), fix)
+        what, fix = "there is no such column to make subsets of", next(iter(columns), "class")
+        raise unknown(what, f"--subset-by {by}", sorted(columns), f"--subset-by {fix}")
     column = columns[by]
     return [column.names[code] for code in column.codes]
 
 
 def _ids(examples: Examples) -> np.ndarray:
-    """The data's own, or the position in it: the same example has the same id in every set."""
+    """The ids that the data have, or positions: an example has the same id in every probe set."""
     return np.arange(len(examples)) if examples.ids is None else np.asarray(examples.ids)
 
 
 def _extended(column: Column, targets: np.ndarray) -> Column:
-    """A column of classes with those of the examples held out, whose labels are true."""
+    """A column of classes with the targets of the held-out examples at its end."""
     further = range(len(column.names), int(targets.max(initial=0)) + 1)
     codes = np.concatenate([column.codes, targets.astype(np.int64)])
     return Column(codes, column.names + tuple(map(str, further)))
 
 
 def _ordered(names: list[str]) -> list[str]:
-    """Clean, corrupted, unknown first, then by name; held out last."""
+    """Subsets in order: clean, corrupted and unknown first, then by name, held out last."""
     first = ["clean", "corrupted", "estimated_clean", "estimated_corrupted", "unknown"]
     rank = {name: k for k, name in enumerate(first)}
     return sorted(set(names), key=lambda n: (n == HELD_OUT, rank.get(n, len(first)), n))
 
 
 def _facts(examples: Examples, labels: Labels) -> list[str]:
-    """What was counted and verified in the whole data set."""
+    """Sentences on what was counted and verified in the whole data set."""
     facts = [f"{len(examples)} examples in {examples.source}"]
-    classes = _classes(labels.given)
-    if classes is not None:
+    if (classes := _classes(labels.given)) is not None:
         empty = sorted(set(range(int(classes.max()) + 1)) - set(classes.tolist()))
         none = f"; none of class {listed(list(map(str, empty)), 4)}" if empty else ""
         facts.append(f"labels from {classes.min()} to {classes.max()}{none}")
@@ -223,17 +218,16 @@ def _facts(examples: Examples, labels: Labels) -> list[str]:
 
 
 def _short(recipe: Recipe, probes: ProbeSet) -> list[str]:
-    """Subsets that have fewer examples than wanted: their m-coherence has a lower ceiling."""
+    """A sentence on subsets with too few examples, as their m-coherence has a lower ceiling."""
     wanted = recipe.per_subset or 0
     counts = zip(probes.subset_names, np.bincount(probes.subset).tolist(), strict=True)
     few = [f"{name} {count}" for name, count in counts if count < wanted]
-    return [f"fewer than {wanted} in {listed(few)}: m-coherence grows with their number"] * bool(
-        few
-    )
+    sentence = f"fewer than {wanted} in {listed(few)}: m-coherence grows with their number"
+    return [sentence] if few else []
 
 
 def _check_writable(path: Path, overwrite: bool) -> None:
-    """A folder to write to, and nothing in the way but a probe file that may be replaced."""
+    """Check that the folder exists, with nothing in the way but a probe file to replace."""
     if not path.parent.is_dir() or path.is_dir() or path.suffix != ".safetensors":
         raise InputError(
             "the probe file cannot be written",
@@ -241,9 +235,10 @@ def _check_writable(path: Path, overwrite: bool) -> None:
             expected="the path of a safetensors file",
             fix="analyze probes build probes.safetensors --data SPEC",
         )
-    if path.exists():
-        read_probes(path)
-    if path.exists() and not overwrite:
+    if not path.exists():
+        return
+    read_probes(path)
+    if not overwrite:
         raise InputError(
             "there is such a file already",
             found=str(path),

@@ -1,4 +1,4 @@
-"""Where a statement on the labels comes from, ``KIND:FILE?option=value``, and its refusal."""
+"""The source of a statement on the labels, ``KIND:FILE?option=value``, and its refusal."""
 
 from __future__ import annotations
 
@@ -13,33 +13,27 @@ BY = ("id", "position", "order")
 
 @dataclass(frozen=True)
 class Source:
-    """A file of label noise, or with ``@NAME`` a column of the data set.
+    """A file of label noise, or a column of the data set."""
 
-    Args:
-        kind: What it says of the labels.
-        place: The file or ``@NAME``.
-        options: ``column``, ``id``, ``by`` and ``corrupted``, as far as they are given.
-    """
-
-    kind: str
-    place: str
-    options: dict[str, Scalar]
+    kind: str  # a key of noise.KINDS
+    place: str  # a file, or @COLUMN
+    options: dict[str, Scalar]  # any of column, id, by, corrupted
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read ``KIND:PLACE?option=value``."""
+        """The source that ``KIND:PLACE?option=value`` names."""
         spec = Spec.parse(text)
         kind, _, place = spec.name.partition(":")
         return cls(kind, place, spec.arguments)
 
     @property
     def column(self) -> str | None:
-        """The column of the table that is meant."""
+        """The option ``column``."""
         return str(self.options["column"]) if "column" in self.options else None
 
     @property
     def by(self) -> str | None:
-        """What the rows of the table are taken by; an unknown way is refused."""
+        """The option ``by``; a value that is not in ``BY`` is refused."""
         by = self.options.get("by")
         if by not in (None, *BY):
             raise self.wrong(f"?by={by}", f"one of {', '.join(BY)}", "by=id")
@@ -47,16 +41,16 @@ class Source:
 
     @property
     def title(self) -> str:
-        """The name of the file or column, without its ending."""
+        """The name of the file without its ending, or of the column."""
         return self.place[1:] if self.place.startswith("@") else Path(self.place).stem
 
-    def wrong(self, found: str, expected: str, *options: str, otherwise: str = "") -> InputError:
-        """The refusal of a file that does not fit the data, with what to type.
+    def wrong(self, problem: str, expected: str, *options: str, otherwise: str = "") -> InputError:
+        """The refusal of a file that does not fit the data.
 
         Args:
-            found: What is in the file.
+            problem: What is in the file.
             expected: What the data ask for.
-            options: Options each of which decides what is meant.
+            options: Options to type, each of which decides how the file is read.
             otherwise: The kind that the file may be of instead.
         """
         if not any(options):
@@ -68,12 +62,12 @@ class Source:
         other = f", or, if it is that, --noise {otherwise}:{self.place}" if otherwise else ""
         return InputError(
             "the file of label noise does not fit the data",
-            found=f"{found} in {self.place}",
+            found=f"{problem} in {self.place}",
             expected=expected,
             fix=f"--noise {value}{other}",
         )
 
     def _with(self, option: str) -> str:
-        """An option beside what the user has said: ``?column=label&id=image``."""
-        said = [f"{k}={v}" for k, v in self.options.items() if k != option.partition("=")[0]]
-        return "?" + "&".join([*said, option])
+        """An option beside those that the user typed: ``?column=label&id=image``."""
+        typed = [f"{k}={v}" for k, v in self.options.items() if k != option.partition("=")[0]]
+        return "?" + "&".join([*typed, option])

@@ -1,7 +1,7 @@
-"""Tables of labels as they come: CSV, TSV, lists of words, JSON by columns, by records or by id.
+"""Tables of labels in CSV, TSV, lists of words, and JSON by columns, by records or by id.
 
-A table is a dictionary of columns. The column ``""`` is one without a name: the index that pandas
-writes, or the keys of an object. What cannot be understood in one way only is a ``ValueError``.
+A table is a dictionary of columns. The column ``""`` has no name: it is the index that pandas
+writes, or the keys of an object. Tables that can be understood in two ways raise ``ValueError``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 UNNAMED, VALUE = "", "value"
 DELIMITERS = ",;\t|"
-# Longer marks first: that of UTF-16 is the beginning of one of UTF-32.
+# Byte order marks, longer ones first: a mark of UTF-32 begins with one of UTF-16.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -27,8 +27,8 @@ MARKS = (
 TRUTH = {"true": True, "false": False, "yes": True, "no": False}
 
 
-def text_of(path: Path) -> str:
-    """The text of a file in UTF-8, or in what its byte order mark says; no other encoding."""
+def _text_of(path: Path) -> str:
+    """The text of a file, in UTF-8 or in the encoding of its byte order mark."""
     content = path.read_bytes()
     encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8")
     text = content.decode(encoding)
@@ -38,11 +38,11 @@ def text_of(path: Path) -> str:
 
 
 def read_csv(path: Path) -> Any:
-    """Columns by name, or one array where there is one column and no header.
+    """Columns by name, or one array for a single column without a header.
 
-    The separator is the one of comma, semicolon, tab and bar that parts all lines alike.
+    The separator is whichever of comma, semicolon, tab and bar splits all lines alike.
     """
-    lines = text_of(path).splitlines(keepends=True)
+    lines = _text_of(path).splitlines(keepends=True)
     rows = _rows(lines, "\t" if path.suffix.lower() == ".tsv" else DELIMITERS)
     if not any(map(_is_value, rows[0])) or rows[0][0] == UNNAMED != "".join(rows[0]):
         return _columns(rows[0], rows[1:])
@@ -56,8 +56,8 @@ def read_csv(path: Path) -> Any:
 
 
 def read_words(path: Path) -> np.ndarray:
-    """A list, one to a line or all in one line, separated by spaces or commas."""
-    lines = [re.split(r"[\s,;]+", line.strip(" \t\r\n,;")) for line in text_of(path).splitlines()
+    """A list of words, one a line, or all in one line with spaces or commas between them."""
+    lines = [re.split(r"[\s,;]+", line.strip(" \t\r\n,;")) for line in _text_of(path).splitlines()
              if line.strip() and not line.startswith("#")]  # fmt: skip
     if len(lines) > 1 and max(map(len, lines)) > 1:
         raise ValueError("several words in a line: give one in each, or a .csv with a header")
@@ -65,20 +65,20 @@ def read_words(path: Path) -> np.ndarray:
 
 
 def read_json(path: Path) -> Any:
-    """What JSON says; no key of an object twice, where the last one would win."""
-    return json.loads(text_of(path), object_pairs_hook=_object)
+    """The value in a JSON file; a key that an object has twice is refused."""
+    return json.loads(_text_of(path), object_pairs_hook=_object)
 
 
 def read_json_lines(path: Path) -> Any:
-    """One JSON value a line."""
-    lines = text_of(path).splitlines()
+    """The JSON values in a file, one a line."""
+    lines = _text_of(path).splitlines()
     return [json.loads(line, object_pairs_hook=_object) for line in lines if line.strip()]
 
 
 def as_table(values: Any) -> Any:
-    """Any of these shapes as a dictionary of columns, or as one array.
+    """A table in any shape as a dictionary of columns; a list as one array.
 
-    Columns (``{"label": [3, 5]}``), records (``[{"id": 17, "label": 3}]``), an object keyed by id
+    Shapes: columns (``{"label": [3, 5]}``), records (``[{"id": 17, "label": 3}]``), objects by id
     (``{"17": 3}``, ``{"17": {"label": 3}}``), and what pandas writes (``{"label": {"17": 3}}``, or
     ``columns``, ``index`` and ``data``).
     """
@@ -90,31 +90,31 @@ def as_table(values: Any) -> Any:
         names = list(values[0])
         if odd := [k for k, v in enumerate(values) if v.keys() != values[0].keys()]:
             raise ValueError(f"record {odd[0] + 1} has other keys than the first one")
-        return {str(name): array_of([v[name] for v in values]) for name in names}
-    return array_of(values)
+        return {str(name): _array_of([v[name] for v in values]) for name in names}
+    return _array_of(values)
 
 
 def as_array(values: Any) -> np.ndarray:
-    """An array; of a tensor, its values."""
+    """An array, or the values of a tensor as one."""
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
-def array_of(values: Any) -> np.ndarray:
-    """An array; of words that all are numbers or truth values, these."""
+def _array_of(values: Any) -> np.ndarray:
+    """An array; words that are all numbers or truth values become those."""
     if isinstance(values, list) and values and all(isinstance(v, str) for v in values):
         return typed(values)
     return as_array(values)
 
 
 def is_whole(values: np.ndarray) -> bool:
-    """Whether these are integers, truth values, or floating point numbers that are integers."""
+    """Whether all values are integers, floats without a fraction, or truth values."""
     if values.dtype.kind != "f":
         return values.dtype.kind in "iub"
     return bool(np.isfinite(values).all() and (values == np.round(values)).all())
 
 
 def typed(words: Sequence[str]) -> np.ndarray:
-    """Whole numbers or numbers where all are, truth values, else words."""
+    """Words as truth values, integers or floats, whichever all of them are; else as words."""
     words = [word.strip() for word in words]
     if {word.lower() for word in words} <= TRUTH.keys():
         return np.array([TRUTH[word.lower()] for word in words])
@@ -129,22 +129,23 @@ def typed(words: Sequence[str]) -> np.ndarray:
 
 
 def _by_columns(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """The columns of an object: by name, as pandas splits them, or values by id."""
     names = {str(name): value for name, value in values.items()}
     if len(names) != len(values):
         raise ValueError("two keys that read the same")
     if names.keys() == {"columns", "index", "data"}:
         columns = zip(map(str, names["columns"]), zip(*names["data"], strict=True), strict=True)
-        index = {UNNAMED: array_of(names["index"])}
-        return index | {name: array_of(list(column)) for name, column in columns}
+        index = {UNNAMED: _array_of(names["index"])}
+        return index | {name: _array_of(list(column)) for name, column in columns}
     if names and all(isinstance(v, Mapping) for v in names.values()):
         return _nested(names)
-    if names and all(np.ndim(array_of(v)) == 0 for v in names.values()):
-        return {UNNAMED: typed(list(names)), VALUE: array_of([_plain(v) for v in names.values()])}
-    return {name: array_of(value) for name, value in names.items()}
+    if names and all(np.ndim(_array_of(v)) == 0 for v in names.values()):
+        return {UNNAMED: typed(list(names)), VALUE: _array_of([_plain(v) for v in names.values()])}
+    return {name: _array_of(value) for name, value in names.items()}
 
 
 def _nested(names: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
-    """Objects in an object: columns by id, or records by id."""
+    """The columns of objects in an object: columns by id, or records by id."""
     first = next(iter(names.values()))
     if any(inner.keys() != first.keys() for inner in names.values()):
         raise ValueError("the objects in the object do not have the same keys")
@@ -153,10 +154,10 @@ def _nested(names: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
         raise ValueError("the keys inside and outside are numbers: either may be the ids")
     if outer.dtype.kind == "i":
         return {UNNAMED: outer} | {
-            str(key): array_of([record[key] for record in names.values()]) for key in first
+            str(key): _array_of([record[key] for record in names.values()]) for key in first
         }
     return {UNNAMED: inner} | {
-        name: array_of([column[key] for key in first]) for name, column in names.items()
+        name: _array_of([column[key] for key in first]) for name, column in names.items()
     }
 
 
@@ -165,7 +166,7 @@ def _plain(value: Any) -> Any:
 
 
 def _rows(lines: list[str], delimiters: str) -> list[list[str]]:
-    """The cells of all lines, by the separator that parts them into equal and most columns."""
+    """The cells of all lines, by the only separator that makes several columns of all of them."""
     if lines and lines[0].startswith("#"):  # numpy.savetxt's header
         lines = [lines[0].lstrip("# "), *lines[1:]]
     candidates = {d: rows for d in delimiters if (rows := _cells(lines, d)) is not None}
@@ -182,7 +183,7 @@ def _rows(lines: list[str], delimiters: str) -> list[list[str]]:
 
 
 def _cells(lines: list[str], delimiter: str) -> list[list[str]] | None:
-    """The cells of all lines that are not empty; None where the quotes are none of this table."""
+    """The cells of all lines that are not empty; None where quotes do not fit the delimiter."""
     read = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         return [[cell.strip() for cell in row] for row in read if row]
@@ -191,7 +192,7 @@ def _cells(lines: list[str], delimiter: str) -> list[list[str]] | None:
 
 
 def _even(rows: list[list[str]]) -> bool:
-    """Whether all rows are of one length; R's header has one cell less."""
+    """Whether all rows have one length; the header that R writes has one cell less."""
     lengths = set(map(len, rows[1:] or rows))
     return len(lengths) == 1 and len(rows[-1]) - len(rows[0]) in (0, 1)
 
@@ -207,7 +208,7 @@ def _columns(header: list[str], rows: list[list[str]]) -> dict[str, np.ndarray]:
 
 
 def _is_value(cell: str) -> bool:
-    """Whether a cell is a number or a truth value, as no header is."""
+    """Whether a cell is a number or a truth value, which no header is."""
     return typed([cell]).dtype.kind in "biuf"
 
 
@@ -218,5 +219,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repeated(names: list[str]) -> list[str]:
-    """Names that stand there a second time."""
+    """Names that come a second time."""
     return [name for k, name in enumerate(names) if name in names[:k]]

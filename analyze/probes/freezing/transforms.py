@@ -15,21 +15,13 @@ from analyze.specs.user_code import blamed, load_function
 
 @dataclass(frozen=True)
 class Transforms:
-    """What is done to an input at evaluation; augmentation has no place here.
+    """The transforms of inputs at evaluation; augmentation has no place here."""
 
-    Args:
-        resize: The shorter side of an image in pixels, bilinear with antialiasing.
-        crop: The side of the square in its middle.
-        mean: Per channel, after division by 255.
-        std: Per channel.
-        function: ``FILE.py:FUNCTION`` instead of all that: input to tensor or array.
-    """
-
-    resize: int | None = None
-    crop: int | None = None
-    mean: tuple[float, ...] | None = None
+    resize: int | None = None  # shorter side of an image in pixels, bilinear with antialiasing
+    crop: int | None = None  # side of the square in the middle
+    mean: tuple[float, ...] | None = None  # per channel, after division by 255
     std: tuple[float, ...] | None = None
-    function: str | None = None
+    function: str | None = None  # FILE.py:FUNCTION in place of all others: input to tensor or array
 
     def __post_init__(self) -> None:
         others = (self.resize, self.crop, self.mean, self.std)
@@ -40,11 +32,7 @@ class Transforms:
 
 
 def frozen(items: list[Any], transforms: Transforms) -> dict[str, np.ndarray]:
-    """The inputs by name, ``[N, ...]``; one that is passed by position has an empty name.
-
-    Raises:
-        InputError: images of different sizes, or whose scaling is not said.
-    """
+    """Transformed inputs ``[N, ...]`` by name; an input passed by position has an empty name."""
     function = _function(transforms)
     values = [function(item) for item in items]
     if isinstance(values[0], dict):
@@ -68,6 +56,7 @@ def frozen(items: list[Any], transforms: Transforms) -> dict[str, np.ndarray]:
 
 
 def _function(transforms: Transforms) -> Callable[[Any], Any]:
+    """The function from one input, as the data have it, to what is frozen."""
     if transforms.function is None:
         return lambda item: _image(item, transforms)
     source, _, name = transforms.function.rpartition(":")
@@ -88,7 +77,7 @@ def _function(transforms: Transforms) -> Callable[[Any], Any]:
 
 
 def _image(item: Any, transforms: Transforms) -> Any:
-    """An image as uint8 ``[C, H, W]``; what is no image as it is."""
+    """An image as uint8 ``[C, H, W]``; other inputs as arrays."""
     if isinstance(item, dict):
         return {name: as_array(value) for name, value in item.items()}
     if not hasattr(item, "convert"):
@@ -127,10 +116,10 @@ def _stacked(values: list[np.ndarray], name: str) -> np.ndarray:
     return np.stack(values)
 
 
-def _contradiction(found: str, expected: str, fix: str = "") -> InputError:
+def _contradiction(problem: str, expected: str, fix: str = "") -> InputError:
     return InputError(
         "the transforms of the inputs contradict one another",
-        found=found,
+        found=problem,
         expected=expected,
         fix=fix or "--resize N --crop N --mean M --std S, or --transform FILE.py:FUNCTION",
     )

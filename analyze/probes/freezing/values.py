@@ -1,4 +1,4 @@
-"""Arrays in the files that people have: npy, npz, pt, safetensors, JSON, tables, lists."""
+"""Arrays in files of users: npy, npz, pt, safetensors, JSON, tables, lists."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from analyze.probes.freezing.tables import read_csv, read_json, read_json_lines,
 
 
 def read_values(path: Path) -> Any:
-    """An array, or a dictionary of arrays by name; no pickle that can run code is opened.
-
-    Raises:
-        InputError: the file is missing, damaged, or of a kind that is not read.
-    """
+    """An array, or a dictionary of arrays by name; no pickle that can run code is opened."""
     if not path.is_file():
         raise InputError(
             "a file for the probes is missing",
@@ -46,11 +42,7 @@ def read_values(path: Path) -> Any:
 
 
 def named(path: Path) -> dict[str, Any]:
-    """The arrays of a file by name.
-
-    Raises:
-        InputError: it cannot be read, or has no names.
-    """
+    """The arrays of a file by name; a file whose arrays have no names is refused."""
     values = read_values(path)
     if not isinstance(values, Mapping):
         raise InputError(

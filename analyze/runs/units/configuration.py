@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.hashes import sha256, sha256_of_all
 from analyze.gradients.engine import Engine
-from analyze.probes.identity import probes_hash
+from analyze.probes.facts import probes_hash
 from analyze.runs.job import Job
 from analyze.specs.user_files import files_of
 
