@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from analyze.comparison import compare
     from analyze.errors import InputError
     from analyze.probes import ProbeSet
-    from analyze.reports.report import report
+    from analyze.reports.page import report
     from analyze.results.file import open_results
     from analyze.results.show import show
     from analyze.runs.check import check
@@ -35,7 +35,7 @@ _HOMES = {
     "compare": "analyze.comparison",
     "measure": "analyze.runs.in_memory",
     "open_results": "analyze.results.file",
-    "report": "analyze.reports.report",
+    "report": "analyze.reports.page",
     "run": "analyze.runs.pipeline",
     "scan": "analyze.checkpoints.scan",
     "show": "analyze.results.show",

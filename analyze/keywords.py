@@ -1,7 +1,7 @@
-"""Keywords of functions and options of commands, made from dataclasses: each is said once, there.
+"""Keywords of functions and options of commands, made from the fields of dataclasses.
 
-A field is a keyword; the docstring of its class says what it is for. A field that holds another
-dataclass stands for the fields of that one.
+The docstring of the class explains each keyword. A field that holds another dataclass stands for
+the fields of it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def keywords(kind: type, without: tuple[str, ...] = ()) -> dict[str, Parameter]:
 
 
 def explained(kind: type) -> dict[str, str]:
-    """What each keyword is for, by name."""
+    """The explanation of each keyword, by name."""
     texts: dict[str, str] = {}
     for part in (*_parts(kind).values(), *reversed(kind.__mro__)):
         entries = ENTRY.findall(inspect.cleandoc(vars(part).get("__doc__") or ""))
@@ -42,13 +42,9 @@ def explained(kind: type) -> dict[str, str]:
 
 
 def built(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """A dataclass from keywords; a text in place of several is split at its commas.
-
-    Raises:
-        TypeError: there is no such keyword.
-    """
-    several = {name for name, keyword in keywords(kind).items() if keyword.default == ()}
-    left = {name: _tuple(v) if name in several else v for name, v in values.items()}
+    """A dataclass from keywords; text for a field of several values is split at its commas."""
+    plural = {name for name, keyword in keywords(kind).items() if keyword.default == ()}
+    left = {name: _tuple(v) if name in plural else v for name, v in values.items()}
     parts = {}
     for name, part in _parts(kind).items():
         outer = [f.name for f in fields(kind)]  # type: ignore[arg-type]
@@ -58,7 +54,7 @@ def built(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
 
 
 def taking(kind: type, without: tuple[str, ...] = ()) -> Callable[[Function], Function]:
-    """Give the signature and docstring of a function the keywords that its ``**options`` are."""
+    """Replace ``**options`` in a function's signature and docstring by the keywords it takes."""
 
     def decorate(function: Function) -> Function:
         known, texts = keywords(kind, without), explained(kind)

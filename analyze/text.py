@@ -6,7 +6,7 @@ import math
 
 
 def cell_text(value: object) -> str:
-    """A value as a reader wants it: four significant digits, a dash for nothing."""
+    """A value with four significant digits, or a dash for nothing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
@@ -22,7 +22,7 @@ def with_error(value: object, error: object) -> str:
 
 
 def size_text(size: float) -> str:
-    """Bytes as a reader wants them."""
+    """A number of bytes with a unit: ``1.5 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024 or unit == "GiB":
             break

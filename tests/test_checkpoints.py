@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.finding.selection import select
+from analyze.checkpoints.finding.series import select
 from analyze.checkpoints.naming.file_names import natural_key, read_names
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.checkpoints.state import common_prefix

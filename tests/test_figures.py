@@ -21,8 +21,8 @@ from analyze.figures import (
     loss_over_training,
     network_over_training,
 )
+from analyze.figures.bands import fold_count, half_width
 from analyze.figures.colours import DARK, ROLES, SURFACE, subset_colours, subset_markers
-from analyze.figures.intervals import fold_count, half_width
 from analyze.figures.lines import shown_subsets, spread
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style

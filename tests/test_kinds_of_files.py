@@ -12,7 +12,7 @@ from torch import nn
 
 from analyze.checkpoints.checkpoint import NoCheckpointsError
 from analyze.checkpoints.finding.discovery import find
-from analyze.checkpoints.finding.selection import select
+from analyze.checkpoints.finding.series import select
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_weights
 from tests.checkpoint_files import assert_weights, found, save, weights

@@ -14,8 +14,7 @@ import pytest
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.finding.one_run import several_runs
-from analyze.checkpoints.finding.selection import select
-from analyze.checkpoints.finding.series import in_order, in_order_with_deleted, remarks
+from analyze.checkpoints.finding.series import in_order, in_order_with_deleted, remarks, select
 from analyze.checkpoints.naming.file_names import read_names
 from analyze.checkpoints.naming.training_position import TrainingPosition
 from tests.checkpoint_files import found, known, save, weights

@@ -11,8 +11,7 @@ import pytest
 from safetensors.torch import save_file
 
 from analyze.checkpoints.finding.one_run import several_runs
-from analyze.checkpoints.finding.selection import select
-from analyze.checkpoints.finding.series import remarks
+from analyze.checkpoints.finding.series import remarks, select
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.scan import scan
 from analyze.runs.job import resolve

@@ -25,7 +25,7 @@ def test_numbers_of_numpy_are_read_as_numbers(tmp_path):
 
 
 def test_arrays_of_numpy_keep_type_order_and_shape(tmp_path):
-    from analyze.checkpoints.torch_files.numpy_values import with_arrays
+    from analyze.checkpoints.torch_files.pickled_values import with_arrays
     from analyze.checkpoints.torch_files.pickles import load_values
 
     arrays = {

@@ -413,12 +413,12 @@ def test_the_lock_file_of_a_killed_run_is_not_in_the_way(tiny):
 
 
 def test_a_file_system_without_locks_is_warned_of(tiny, monkeypatch):
-    from analyze.files import locks
+    from analyze.files import whole
 
     def unsupported(descriptor, operation):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(locks.fcntl, "flock", unsupported)
+    monkeypatch.setattr(whole.fcntl, "flock", unsupported)
     result = tiny.run()
     assert result.exit_code == 0
     assert f"Warning: no locks beside {tiny.output}: run one command at a time" in result.stderr

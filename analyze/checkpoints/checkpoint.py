@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analyze.checkpoints.hashes import sha256_of_all
 from analyze.errors import CheckpointError, InputError
 
 NAN = math.nan
@@ -14,51 +15,28 @@ NAN = math.nan
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint of a run, before its tensors are read.
+    """One checkpoint of a run, before its tensors are read; numbers are NaN where unknown."""
 
-    Args:
-        name: Path relative to the run, with forward slashes; unique.
-        path: Where the file or directory is.
-        step: Of the optimizer; NaN where unknown.
-        epoch: As the trainer counts, from 0 or from 1; NaN where unknown.
-        step_rule: How the step was found.
-        format: ``safetensors``, ``torch``, ``distributed``, ...
-        weights_key: Where in the file the weights are; empty for the top level.
-        prefix: What all names of its tensors begin with, as wrappers leave it.
-        tensors: Number of weight tensors.
-        problem: Why it cannot be read; None when it can.
-        epochs_completed: Comparable between trainers; NaN where unknown.
-        tokens: Seen in training; NaN where unknown.
-        weights: ``model``, or ``ema`` for their moving average.
-        both: Whether the other kind of weights is there as well.
-        kept_by: What decided that it was kept, where that is a metric.
-        files: What it is made of.
-        doubt: Why its name gives no step, where it has a number that could be one.
-        order: What orders those of unknown or equal progress: a time in the name; NaN for none.
-        also: ``step`` or ``epoch``, the rule and the number, where it says them elsewhere.
-        unused: Renamings of the user's that change none of its tensors' names.
-    """
-
-    name: str
+    name: str  # path relative to the run, with forward slashes; unique
     path: Path
-    step: float
-    epoch: float
-    step_rule: str
-    format: str
-    weights_key: str
-    prefix: str
-    tensors: int
-    problem: CheckpointError | None = None
-    epochs_completed: float = NAN
-    tokens: float = NAN
-    weights: str = "model"
-    both: bool = False
-    kept_by: str = ""
+    step: float  # of the optimizer
+    epoch: float  # as the trainer counts, from 0 or from 1
+    step_rule: str  # the rule by which the step was read
+    format: str  # as ``Opened`` has it
+    weights_key: str  # the dotted path of the weights in the file; empty for the top level
+    prefix: str  # common to the names of all tensors, as wrappers leave it
+    tensors: int  # number of weight tensors
+    problem: CheckpointError | None = None  # why it cannot be read
+    epochs_completed: float = NAN  # comparable between trainers
+    tokens: float = NAN  # seen in training
+    weights: str = "model"  # or ``ema``, their moving average
+    both: bool = False  # whether the other kind of weights is there as well
+    kept_by: str = ""  # the metric by which the trainer chose to keep it
     files: tuple[Path, ...] = field(default=(), repr=False)
-    doubt: str = ""
-    order: float = NAN
-    also: tuple[tuple[str, str, float], ...] = ()
-    unused: frozenset[str] = frozenset()
+    doubt: str = ""  # why a number in its name is not read as the step
+    order: float = NAN  # a time in the name, which orders checkpoints of unknown or equal progress
+    also: tuple[tuple[str, str, float], ...] = ()  # other readings: step or epoch, rule, number
+    unused: frozenset[str] = frozenset()  # the user's renamings that change no tensor's name
 
     @property
     def sha256(self) -> str:
@@ -68,11 +46,25 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file or directory that is no checkpoint of the run, and why."""
+    """A file or directory that is no checkpoint of the run, and the reason."""
 
     name: str
     why: str
 
 
 class NoCheckpointsError(InputError):
-    """There is no checkpoint, or none is chosen: of a training that goes on, none yet."""
+    """There is no checkpoint, or none is chosen; a training that goes on may have none yet."""
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(files: Sequence[Path]) -> str:
+    """Hash of one file; of several, the hash of the list that ``sha256sum`` prints of them."""
+    if len(files) == 1:
+        return sha256(files[0])
+    lines = [f"{sha256(path)}  {path.name}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

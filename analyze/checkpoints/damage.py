@@ -1,13 +1,36 @@
-"""What is said of a file that no reader can read."""
+"""Files that cannot be read, as errors; and JSON files beside the weights, which may be such."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
 from analyze.errors import CheckpointError, out_of_memory, printable
 from analyze.text import size_text
+
+LARGEST_JSON = 64 << 20  # bytes; the index of a thousand layers has some hundred thousand
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file: an index, a config, the trainer's record.
+
+    Raises:
+        CheckpointError: missing, too large, or not JSON.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"more than {LARGEST_JSON >> 20} MiB")
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            "a file of the checkpoint cannot be read",
+            found=f"{as_text(path)}: {error}",
+            expected="JSON, as the trainer writes it",
+            fix="copy it again",
+        ) from error
 
 
 def as_text(path: Path | str) -> str:
@@ -16,7 +39,7 @@ def as_text(path: Path | str) -> str:
 
 
 def damaged(path: Path, error: Exception) -> CheckpointError:
-    """A file that is empty, cut off, or of no known format; or one that there is no memory for."""
+    """The error for a file that is damaged or of no known format, or too large for memory."""
     if out_of_memory(error):
         return CheckpointError(
             "there is not enough memory to open the checkpoint",
@@ -33,7 +56,7 @@ def damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What the reader says, without its advice; what a damaged pickle raises says nothing."""
+    """The reader's own words without its advice, or ours where they would say nothing."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if not path.exists():

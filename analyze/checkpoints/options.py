@@ -1,4 +1,4 @@
-"""How the checkpoints of a run are to be found and read, as the user chose; no torch."""
+"""The user's choices of how checkpoints are found and read; no torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ReadingOptions:
     """The user's choices; the defaults decide nothing that could be decided wrongly.
 
     Args:
-        weights: ``model`` for the trained weights, ``ema`` for their moving average; without it
+        weights: ``model`` for the trained weights, ``ema`` for their moving average; None takes
             the trained ones where there are any.
-        weights_key: Where in the files the weights are, as a dotted path, if scan does not know:
+        weights_key: Dotted path of the weights in the files, if scan does not know it:
             ``student``, ``state.net``.
         manifest: A CSV file ``checkpoint,step,epoch,tokens`` that overrules every other rule.
-        step_regex: Finds steps in names, by groups named ``step``, ``epoch`` or ``tokens``:
-            ``iter(?P<step>[0-9]+)``.
+        step_regex: A regular expression that finds steps in names, by groups named ``step``,
+            ``epoch`` or ``tokens``: ``iter(?P<step>[0-9]+)``.
         trust_pickle: Open pickles that can run code: only for files whose maker you trust.
         rename: ``OLD=NEW`` for names of tensors, with ``*`` for any part: ``head.*=fc.*``.
         ignore: Globs of buffers that may be missing, and of tensors that the model has no place
@@ -79,13 +79,13 @@ class FindingKeywords(TypedDict, total=False):
 def _check_regex(text: str) -> None:
     try:
         groups = set(re.compile(text).groupindex)
-        found = f"named groups {sorted(groups)} in {text!r}"
+        fact = f"named groups {sorted(groups)} in {text!r}"
     except re.error as error:
-        groups, found = set(), f"{text!r}: {error}"
+        groups, fact = set(), f"{text!r}: {error}"
     if not groups or not groups <= set(GROUPS):
         raise InputError(
             "the pattern for steps is not understood",
-            found=found,
+            found=fact,
             expected=f"a regular expression with named groups among {', '.join(GROUPS)}",
             fix=r"--step-regex 'iter(?P<step>\d+)'",
         )

@@ -1,4 +1,4 @@
-"""Read what a checkpoint holds, whatever its layout, by loaders that run no code from it."""
+"""Read a checkpoint of any layout, by loaders that run no code from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from analyze.checkpoints.options import DEFAULTS, ReadingOptions
 from analyze.checkpoints.state import (
     KindsOfWeights,
     Weights,
-    common_prefix,
     kinds_of_weights,
     places,
     weights_at,
@@ -24,46 +23,29 @@ from analyze.checkpoints.versions import StateDict
 
 @dataclass(frozen=True)
 class Content:
-    """What a checkpoint says of itself, without the values of its tensors.
+    """What a checkpoint says of itself, without the values of its tensors."""
 
-    Args:
-        format: ``torch``, ``safetensors``, ``distributed``, ...
-        weights: ``model`` or ``ema``: which weights ``names`` are.
-        weights_key: Where they are; empty for the top level.
-        names: Of the weights.
-        both: Whether the other kind of weights is there as well.
-        position: How far training was.
-        files: What the checkpoint is made of.
-        elsewhere: Where other tensors are, and how many, if no weights were found.
-    """
-
-    format: str
-    weights: str = "model"
-    weights_key: str = ""
-    names: list[str] = field(default_factory=list)
-    both: bool = False
+    format: str  # as ``Opened`` has it
+    weights: str = "model"  # or ``ema``: the kind of weights that ``names`` are
+    weights_key: str = ""  # their dotted path in the file; empty for the top level
+    names: list[str] = field(default_factory=list)  # of the weights
+    both: bool = False  # whether the other kind of weights is there as well
     position: TrainingPosition = field(default_factory=TrainingPosition)
     files: tuple[Path, ...] = ()
-    elsewhere: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def prefix(self) -> str:
-        """What all names begin with, as wrappers leave it."""
-        return common_prefix(self.names)
+    elsewhere: dict[str, int] = field(default_factory=dict)  # numbers of tensors by their places
 
 
 UNREADABLE = Content("unknown")
 
 
 def read_content(path: Path, options: ReadingOptions = DEFAULTS) -> Content:
-    """Everything but the values of the tensors; files are mapped, not loaded.
+    """Everything in a checkpoint but the values of its tensors; files are mapped, not loaded.
 
     Raises:
         CheckpointError: the checkpoint is damaged, is a pickle that would run code, or has not the
             weights that were asked for.
     """
-    opened, kinds = _opened(path, options)
-    weights, kind = kinds.chosen(options.weights, as_text(path))
+    opened, kinds, weights, kind = _opened(path, options)
     return Content(
         opened.format,
         kind,
@@ -77,32 +59,24 @@ def read_content(path: Path, options: ReadingOptions = DEFAULTS) -> Content:
 
 
 def read_weights(path: Path, options: ReadingOptions = DEFAULTS) -> StateDict:
-    """The weight tensors of a checkpoint, on the CPU, by name, with what torch keeps beside them.
-
-    Raises:
-        CheckpointError: as ``read_content``.
-    """
-    opened, kinds = _opened(path, options)
-    weights, _ = kinds.chosen(options.weights, as_text(path))
+    """The weight tensors of a checkpoint, on the CPU, by name; raises as ``read_content``."""
+    opened, _, weights, _ = _opened(path, options)
     return StateDict({**weights.extra, **opened.load(weights)}, weights.versions)
 
 
 def read_sample(path: Path, options: ReadingOptions = DEFAULTS) -> dict[str, Any]:
-    """The first, the middle and the last of the weight tensors by name.
-
-    Raises:
-        CheckpointError: as ``read_content``.
-    """
-    opened, kinds = _opened(path, options)
-    weights, _ = kinds.chosen(options.weights, as_text(path))
+    """The first, middle and last weight tensor by name; raises as ``read_content``."""
+    opened, _, weights, _ = _opened(path, options)
     names = sorted(weights.tensors)
     sample = {names[k] for k in (0, len(names) // 2, -1)} if names else set()
     return opened.load(Weights(weights.key, {name: weights.tensors[name] for name in sample}))
 
 
-def _opened(path: Path, options: ReadingOptions) -> tuple[Opened, KindsOfWeights]:
-    opened = open_checkpoint(path, trust=options.trust_pickle)
+def _opened(path: Path, options: ReadingOptions) -> tuple[Opened, KindsOfWeights, Weights, str]:
+    """A checkpoint, the kinds of weights in it, those that the user wants, and their kind."""
+    opened, name = open_checkpoint(path, trust=options.trust_pickle), as_text(path)
     if options.weights_key is None:
-        return opened, kinds_of_weights(opened.state)
-    key, kind = options.weights_key, options.weights
-    return opened, weights_at(opened.state, key, kind, as_text(path))
+        kinds = kinds_of_weights(opened.state)
+    else:
+        kinds = weights_at(opened.state, options.weights_key, options.weights, name)
+    return opened, kinds, *kinds.chosen(options.weights, name)

@@ -1,4 +1,4 @@
-"""What is in a run's directory: the decision for every file, without a model."""
+"""Scan a run's directory: the decision for every file, without a model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from analyze.errors import RefusedError, counted, listed
 from analyze.keywords import built, taking
 from analyze.specs.run_card import NAME, RunCard, read_run_card
 
+POSITION = ("step", "epoch", "epochs_completed", "tokens")
 COLUMNS = ("step_rule", "format", "weights", "weights_key", "prefix", "tensors")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The checkpoints of a run in order, what else is there, and what its card says."""
+    """The checkpoints of a run in order, other files, warnings, and the run card."""
 
     card: RunCard
     checkpoints: list[Checkpoint]
@@ -36,10 +37,7 @@ class Scan:
         return [
             {
                 "checkpoint": c.name,
-                "step": _known(c.step),
-                "epoch": _known(c.epoch),
-                "epochs_completed": _known(c.epochs_completed),
-                "tokens": _known(c.tokens),
+                **{name: _known(getattr(c, name)) for name in POSITION},
                 **{name: getattr(c, name) for name in COLUMNS},
                 "problem": None if c.problem is None else f"{c.problem.what}: {c.problem.found}",
             }
@@ -47,18 +45,18 @@ class Scan:
         ]
 
     def as_dict(self) -> dict[str, object]:
-        """All of it as plain values, as ``analyze scan --json`` prints them."""
-        left_out = [{"file": one.name, "why": one.why} for one in self.left_out]
+        """The scan as plain values, as ``analyze scan --json`` prints it."""
+        left_out = [{"file": file.name, "why": file.why} for file in self.left_out]
         return {"checkpoints": self.as_rows(), "left_out": left_out, "warnings": self.warnings}
 
     def as_headline(self) -> str:
-        """How many checkpoints there are, and how many that cannot be read."""
+        """The number of checkpoints, and of those that cannot be read."""
         bad = sum(c.problem is not None for c in self.checkpoints)
         good = counted(len(self.checkpoints) - bad, "checkpoint")
         return f"{good}, and {bad} that cannot be read" if bad else good
 
     def as_reasons(self) -> list[tuple[str, str]]:
-        """Why the rest is left out; files of other kinds are counted, the run card is not said."""
+        """Left-out files and reasons; files of other kinds are counted, the run card is silent."""
         named = [(file.name, file.why) for file in self.left_out if file.why != BY_ENDING]
         kinds = Counter(
             Path(file.name).suffix or "without ending"

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.versions import Versions, extra_states_in, versions_in
 from analyze.errors import RefusedError, counted, listed
 
@@ -22,6 +22,7 @@ EMA_KEYS = (
     "params_ema", "ema",
 )  # fmt: skip
 NO_MODEL = ("optim", "sched", "scaler", "rng")  # in the keys of what has tensors, too
+PLAIN_CLASSES = (Tensor, nn.Parameter, nn.Buffer)
 N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
 COUNTERS = (N_AVERAGED, "steps")  # MMEngine's average has another name for it
 # Lightning's WeightAveraging puts the average where the weights were.
@@ -37,37 +38,26 @@ class Stored:
 
 @dataclass(frozen=True)
 class Weights:
-    """The tensors at one place of a checkpoint; ``key`` is empty for the top level.
+    """The tensors at one place of a checkpoint, and what torch keeps of the modules beside them."""
 
-    With them what torch keeps beside: extra states that are no tensors, and versions of modules.
-    """
-
-    key: str
+    key: str  # empty for the top level
     tensors: Mapping[str, Tensor | Stored]
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # extra states that are no tensors
     versions: Versions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class KindsOfWeights:
-    """What a checkpoint has; None for what it has not.
+    """The kinds of weights in a checkpoint; None for a kind that it does not have."""
 
-    Args:
-        model: The trained weights.
-        ema: Their moving average.
-        rival: Other ones at another key that trainers use, under the same names.
-    """
-
-    model: Weights | None
-    ema: Weights | None
-    rival: Weights | None = None
+    model: Weights | None  # the trained weights
+    ema: Weights | None  # their moving average
+    rival: Weights | None = None  # other weights under the same names, at another usual key
 
     def chosen(self, kind: str | None, name: str) -> tuple[Weights, str]:
         """The weights that the user wants, empty where there are none, and their kind.
 
-        Args:
-            kind: ``model`` or ``ema``; None takes the trained ones where there are any.
-            name: Of the checkpoint, for messages.
+        Without a ``kind`` the trained weights are taken, where there are any.
 
         Raises:
             RefusedError: the checkpoint has the other kind only, or the trained ones twice.
@@ -102,7 +92,7 @@ def kinds_of_weights(state: Mapping[str, Any]) -> KindsOfWeights:
 
 
 def weights_at(state: Mapping[str, Any], key: str, kind: str | None, name: str) -> KindsOfWeights:
-    """The weights at the key that the user gave; they are what ``--weights`` says.
+    """The weights at the key that the user gave, taken for the kind that ``--weights`` says.
 
     Raises:
         RefusedError: no tensors are there.
@@ -120,7 +110,7 @@ def weights_at(state: Mapping[str, Any], key: str, kind: str | None, name: str) 
 
 
 def places(state: Mapping[Any, Any], depth: int = 3) -> dict[str, int]:
-    """The dotted paths of dictionaries that hold tensors, with how many."""
+    """The dotted paths of dictionaries that hold tensors, with the number of tensors in each."""
     counts = {}
     for key, value in state.items():
         if not (isinstance(key, str) and isinstance(value, Mapping) and depth):
@@ -134,13 +124,13 @@ def places(state: Mapping[Any, Any], depth: int = 3) -> dict[str, int]:
 
 
 def as_words(counts: Mapping[str, int]) -> str:
-    """Where there are tensors, and how many."""
-    each = [f"{key} ({n})" for key, n in counts.items()]
-    return f"tensors at {listed(each, 4)}" if each else "none anywhere"
+    """Places and numbers of tensors as a phrase for messages."""
+    shown = [f"{key} ({n})" for key, n in counts.items()]
+    return f"tensors at {listed(shown, 4)}" if shown else "none anywhere"
 
 
 def key_option(keys: Collection[str]) -> str:
-    """What to type to say which of these the weights are: the key itself where it is one only."""
+    """The ``--weights-key`` option to type; it names the key where there is only one."""
     if len(keys) == 1:
         return f"--weights-key {next(iter(keys))}"
     return "--weights-key KEY" + (f", one of {listed(list(keys), 4)}" if keys else "")
@@ -149,6 +139,24 @@ def key_option(keys: Collection[str]) -> str:
 def tensors_in(mapping: Mapping[Any, Any]) -> dict[str, Tensor | Stored]:
     """The tensors directly in a dictionary, by name."""
     return {str(k): v for k, v in mapping.items() if isinstance(v, Tensor | Stored)}
+
+
+def oddity(tensor: Tensor) -> str:
+    """What makes a tensor other than dense with values of its own; empty where nothing does.
+
+    To be asked before anything else: even the shape of an odd tensor may raise an error.
+    """
+    if type(tensor) not in PLAIN_CLASSES:
+        return "nested" if tensor.is_nested else type(tensor).__name__
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_meta:
+        return "without values"
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    return str(tensor.dtype) if str(tensor.dtype).startswith("torch.bits") else ""
 
 
 def common_prefix(names: Iterable[str]) -> str:
@@ -187,16 +195,16 @@ def _weights(key: str, state: Mapping[Any, Any]) -> Weights:
     return Weights(key, tensors, extra, versions_in(state))
 
 
-def _could_be(one: Weights, other: Weights) -> bool:
-    """Whether they are other weights of one network."""
-    if one.tensors.keys() != other.tensors.keys():
+def _could_be(weights: Weights, model: Weights) -> bool:
+    """Whether these are weights of the same network as the model's, with other values."""
+    if weights.tensors.keys() != model.tensors.keys():
         return False
-    pairs = [(tensor, other.tensors[name]) for name, tensor in one.tensors.items()]
+    pairs = [(tensor, model.tensors[name]) for name, tensor in weights.tensors.items()]
     return any(a is not b and not _at_one_place(a, b) for a, b in pairs)
 
 
 def _at_one_place(a: Tensor | Stored, b: Tensor | Stored) -> bool:
-    """The same tensor, saved under two names."""
+    """Whether two names have the same tensor."""
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or oddity(a) or oddity(b):
         return False
     return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
@@ -212,13 +220,13 @@ def _twice(weights: Weights, rival: Weights, name: str) -> RefusedError:
     )
 
 
-def _other_kind_only(kind: str, other: str, there: Weights, name: str) -> RefusedError:
+def _other_kind_only(kind: str, other: str, present: Weights, name: str) -> RefusedError:
     words = {"model": "trained weights", "ema": "averaged (EMA) weights"}
-    place = there.key or "the top level"
+    place = present.key or "the top level"
     return RefusedError(
         f"the checkpoint holds no {words[kind]}",
         found=f"{words[other]} at {place} of {name}, "
-        f"{counted(len(there.tensors), 'tensor')}: {listed(list(there.tensors), 3)}",
+        f"{counted(len(present.tensors), 'tensor')}: {listed(list(present.tensors), 3)}",
         expected=f"{words[kind]}, as --weights {kind} asks for",
         fix=f"--weights {other}, or leave the checkpoint out: --checkpoints GLOB",
     )

@@ -1,9 +1,9 @@
-"""What torch keeps of a module beside its tensors: the version of its code, and its extra state.
+"""Data that torch keeps of a module beside its tensors: the version of its code, its extra state.
 
 A state dict of ``module.state_dict()`` has an attribute ``_metadata``: by the path of each module
-the version of the code that saved it. Modules convert older ones while they are loaded, so it is to
-follow the tensors wherever names change. It comes from a file: what is no number, text or
-dictionary of such is left out.
+the version of the code that saved it. Modules convert older ones while they are loaded, so the
+versions follow the tensors wherever names change. They come from a file: only numbers, texts and
+dictionaries of such are taken.
 """
 
 from __future__ import annotations
@@ -22,12 +22,7 @@ Versions = dict[str, dict[str, Any]]
 
 
 class StateDict(dict[str, Any]):
-    """Tensors and extra states by name, with the versions of the modules: as torch has it.
-
-    Args:
-        content: By name.
-        versions: By the path of a module; empty where the file has none.
-    """
+    """Tensors and extra states by name, with the versions of the modules where torch has them."""
 
     def __init__(self, content: Mapping[str, Any], versions: Versions) -> None:
         super().__init__(content)
@@ -35,7 +30,7 @@ class StateDict(dict[str, Any]):
 
 
 def versions_in(state: object) -> Versions:
-    """The versions that a state dict has, and nothing else that may stand there."""
+    """The versions in a state dict, and nothing else that may stand there."""
     versions = getattr(state, "_metadata", None)
     return {
         path: _plain(entry)
@@ -45,10 +40,7 @@ def versions_in(state: object) -> Versions:
 
 
 def extra_states_in(state: Mapping[Any, Any]) -> dict[str, Any]:
-    """What modules saved by ``get_extra_state``, where it is no tensor.
-
-    What only stands in for what was saved is not taken: the module would be given something else.
-    """
+    """The extra states of modules that are no tensors, without those that hold stand-ins."""
     return {
         key: value
         for key, value in state.items()
@@ -64,7 +56,7 @@ def is_extra_state(key: str) -> bool:
 
 
 def _plain(entry: Mapping[Any, Any], depth: int = 2) -> dict[str, Any]:
-    """Numbers and text, a few; below, as spectral norm has it, once more."""
+    """The numbers and texts of a module's entry, also one level below, as spectral norm has it."""
     plain: dict[str, Any] = {}
     for key, value in entry.items() if len(entry) <= MOST else ():
         if isinstance(key, str) and (value is None or type(value) in PLAIN):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,38 +25,28 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except InputError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(EXIT_INPUT)
+            problem = error
         except (MemoryError, OSError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            click.echo(f"Error: {_no_memory(error)}", err=True)
-            sys.exit(EXIT_INPUT)
+            problem = _no_memory(error)
+        click.echo(f"Error: {problem}", err=True)
+        sys.exit(EXIT_INPUT)
 
 
 def _no_memory(error: BaseException) -> InputError:
-    lines = str(error).splitlines() or [type(error).__name__]
     return InputError(
         "there is not enough memory",
-        found=lines[0],
+        found=next(iter(str(error).splitlines()), type(error).__name__),
         expected="room for the model, its gradients and a batch; what is finished is kept",
         fix="the same command with --batch-size 1 or fewer --folds, or with more memory",
     )
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of commands that turn an InputError into a message."""
 
     command_class = Command
-
-
-def shared(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Several options as one decorator, shown in the order given."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        return functools.reduce(lambda f, option: option(f), reversed(options), function)
-
-    return decorate
 
 
 class BatchSize(click.ParamType):
@@ -66,19 +57,16 @@ class BatchSize(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | str:
-        """The number, or ``auto``."""
+        """Parse a number, or ``auto``."""
         if value == "auto":
             return "auto"
-        try:
-            size = int(value)
-        except ValueError:
-            size = 0
-        if size < 1:
-            self.fail(f"{value!r} is neither auto nor a positive number", param, ctx)
-        return size
+        with suppress(ValueError):
+            if (size := int(value)) > 0:
+                return size
+        self.fail(f"{value!r} is neither auto nor a positive number", param, ctx)
 
 
-# How the value of a keyword is typed, where it is no plain text and no flag.
+# The arguments of an option, where its value is neither plain text nor a flag.
 TYPED: dict[str, dict[str, Any]] = {
     "batch_norm": {"type": click.Choice(["recomputed", "saved"])},
     "batch_size": {"type": BatchSize()},
@@ -110,7 +98,8 @@ def options_of(kind: type, without: tuple[str, ...] = ()) -> Callable[..., Any]:
     """The keywords of a dataclass as options of a command."""
     texts = explained(kind)
     known = keywords(kind, without)
-    return shared(*(_option(name, k.default, texts.get(name, "")) for name, k in known.items()))
+    options = [_option(name, k.default, texts.get(name, "")) for name, k in known.items()]
+    return lambda function: functools.reduce(lambda f, option: option(f), options[::-1], function)
 
 
 def _option(name: str, default: Any, text: str) -> Callable[..., Any]:
@@ -128,7 +117,7 @@ results_argument = click.argument("results", type=PATH, metavar="OUT.h5")
 
 
 def group_option(default: str | None) -> Callable[..., Any]:
-    """What the rows of a table are for."""
+    """The option ``--group-by``: layers, blocks or parameters as rows of a table."""
     return click.option(
         "--group-by", "by", type=click.Choice(["layer", "block", "parameter"]), default=default,
         help="Rows for layers, blocks of layers or parameters; nothing is measured again.",

@@ -26,7 +26,7 @@ def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
 
     Example: analyze report half_noise.h5 --output half_noise_report
     """
-    from analyze.reports.report import report as write_report
+    from analyze.reports.page import report as write_report
 
     page = write_report(results, output=output, by=by, x=x)
     click.echo(f"Wrote {page}")
@@ -60,7 +60,6 @@ def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
 def compare(
     results: tuple[Path, ...],
     output: Path,
-    by: str,
     groups: tuple[str, ...],
     ratios: tuple[str, ...],
     **options: Any,
@@ -74,12 +73,12 @@ def compare(
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
+    from analyze.comparison.page import write_comparison
     from analyze.comparison.rows import event_tables, remarks, setting_rows
-    from analyze.comparison.writing import write_comparison
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
-    tree = compare_runs(paths, by=by, groups=members, **options)
+    tree = compare_runs(paths, groups=members, **options)
     written = write_comparison(tree, output, ratios)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])

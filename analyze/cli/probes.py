@@ -1,4 +1,4 @@
-"""The commands on probe sets: freeze one, show one; thin, and without torch for their help."""
+"""``analyze probes build`` and ``show``; their help imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import Group, json_option
+from analyze.cli.options import PATH, Group, json_option
+from analyze.keywords import built
 
 
 class Numbers(click.ParamType):
@@ -19,7 +20,7 @@ class Numbers(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, ...]:
-        """The numbers."""
+        """Parse the numbers."""
         try:
             return value if isinstance(value, tuple) else tuple(map(float, value.split(",")))
         except ValueError:
@@ -32,7 +33,7 @@ def probes() -> None:
 
 
 @probes.command()
-@click.argument("output", type=click.Path(path_type=Path), metavar="OUT.safetensors")
+@click.argument("output", type=PATH, metavar="OUT.safetensors")
 @click.option(
     "--data",
     required=True,
@@ -68,39 +69,29 @@ def probes() -> None:
 @click.option("--mean", type=Numbers(), help="Per channel, taken off after division by 255.")
 @click.option("--std", type=Numbers(), help="Per channel.")
 @click.option(
-    "--transform", metavar="FILE.py:FUNCTION", help="Your evaluation transform instead of these."
+    "--transform", "function", metavar="FILE.py:FUNCTION",
+    help="Your evaluation transform instead of these.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the probe file that is there.")
-def build(
-    output: Path,
-    overwrite: bool,
-    resize: int | None,
-    crop: int | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    transform: str | None,
-    **recipe: Any,
-) -> None:
+def build(output: Path, overwrite: bool, **recipe: Any) -> None:
     """Freeze a probe set from your own data, with evaluation transforms.
 
     Example: analyze probes build probes.safetensors --data 'torchvision:CIFAR10?root=data'
     --noise noisy_labels:labels.npy --per-subset 1000 --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26
     """
     from analyze.probes.freezing.recipe import Recipe, freeze
-    from analyze.probes.freezing.transforms import Transforms
 
-    transforms = Transforms(resize, crop, mean, std, transform)
-    built = freeze(Recipe(**recipe, transforms=transforms), output, overwrite=overwrite)
-    for fact in built.facts:
+    frozen = freeze(built(Recipe, recipe), output, overwrite=overwrite)
+    for fact in frozen.facts:
         click.echo(fact)
-    _print(built.probes)
+    _print(frozen.probes)
     click.echo(f"Wrote {output}")
 
 
 @probes.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.argument("file", type=PATH, metavar="FILE")
 @click.option(
-    "--sheet", type=click.Path(path_type=Path), metavar="OUT.png",
+    "--sheet", type=PATH, metavar="OUT.png",
     help="The contact sheet; by default the probe file's name with .png, here.",
 )  # fmt: skip
 @json_option
@@ -128,16 +119,13 @@ def show(file: Path, sheet: Path | None, as_json: bool) -> None:
 
 
 def _print(probe_set: Any) -> None:
-    """Tables of the subsets and of what holds for the whole set."""
-    from analyze.cli.tables import print_table
+    """Print a table of the subsets and one of the facts about the whole set."""
+    from analyze.cli.tables import print_rows, print_table
     from analyze.probes.facts import facts, subset_rows
 
     rows = subset_rows(probe_set)
-    columns = [*rows[0]]
-    numbers = ("probes", "lowest", "highest", "classes")
     for row in rows:
         row["held_out"] = "yes" if row["held_out"] else ""
-    lines = [[row[c] for c in columns] for row in rows]
-    print_table("Subsets", columns, lines, numbers)
+    print_rows("Subsets", [*rows[0]], rows, ("probes", "lowest", "highest", "classes"))
     click.echo()
     print_table("The probe set", ["", " "], [[k, v] for k, v in facts(probe_set).items()])

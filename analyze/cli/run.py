@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analyze.checkpoints.options import ReadingOptions
-from analyze.cli.options import (
-    EXIT_SKIPPED,
-    Command,
-    json_option,
-    options_of,
-    run_argument,
-)
+from analyze.cli.options import EXIT_SKIPPED, Command, json_option, options_of, run_argument
 from analyze.runs.options import Options, RunOptions
 
 if TYPE_CHECKING:
@@ -38,21 +32,21 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
     from analyze.checkpoints.scan import scan as scan_run
     from analyze.cli.tables import print_rows, print_table
 
-    seen = scan_run(run, **options)
+    scanned = scan_run(run, **options)
     if as_json:
-        click.echo(json.dumps(seen.as_dict(), indent=2))
+        click.echo(json.dumps(scanned.as_dict(), indent=2))
         return
-    rows = seen.as_rows()
+    rows = scanned.as_rows()
     columns = [c for c in rows[0] if c != "problem" and (
         c in ("step", "epoch") or any(row[c] not in (None, "") for row in rows)
     )]  # fmt: skip
-    print_rows(f"{seen.as_headline()} in {run}", columns, rows, NUMBERS)
-    if reasons := seen.as_reasons():
+    print_rows(f"{scanned.as_headline()} in {run}", columns, rows, NUMBERS)
+    if reasons := scanned.as_reasons():
         click.echo()
         print_table("Left out", ["file", "why"], reasons)
-    for warning in seen.warnings:
+    for warning in scanned.warnings:
         click.echo(f"Warning: {warning}")
-    for checkpoint in seen.checkpoints:
+    for checkpoint in scanned.checkpoints:
         if (problem := checkpoint.problem) is not None:
             click.echo(f"{checkpoint.name}: {problem.what}: {problem.found}")
             click.echo(f"  to fix: {problem.fix}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from analyze.cli.options import Command, group_option, json_option, results_argument
+
+Row = dict[str, object]
 
 
 @click.command(cls=Command)
@@ -73,49 +76,48 @@ def show(results: Path, verify: bool, as_json: bool, as_comma: bool, **chosen: A
 
 
 def _warn_of_no_seal(results: Path) -> None:
-    """That nobody can tell whether the numbers are those that were written."""
+    """Warn that nobody can tell whether the numbers are those that were written."""
     from analyze.results.seal import UNSEALED, seal_of
 
     if seal_of(results) == UNSEALED:
         click.echo("Warning: no seal: of an older version, or another program changed it", err=True)
 
 
-def _print_coherence(rows: list[dict[str, object]], layers: bool) -> None:
-    """A line for each layer or checkpoint, a column for each subset."""
-    from analyze.cli.tables import print_table
+def _print_coherence(rows: list[Row], layers: bool) -> None:
+    """Print a line for each layer or checkpoint, with a column for each subset."""
     from analyze.results.rows import PER_TOKEN, marks
     from analyze.text import with_error
 
     at = list(dict.fromkeys(str(row["checkpoint"]) for row in rows))
     keys = ["layer", "layer_type", "parameters"] if layers else ["checkpoint", "step", "epoch"]
     keys = ["checkpoint", *keys] if layers and len(at) > 1 else keys
-    counts = {str(row["subset"]): row["probes"] for row in rows}
-    table: dict[tuple[object, ...], dict[str, str]] = {}
-    for row in rows:
-        value = with_error(row["m_coherence"], row["m_coherence_stderr"])
-        line = table.setdefault(tuple(row[k] for k in keys), {})
-        line[str(row["subset"])] = f"{value} {marks(row)}".rstrip()
-    columns = [*keys, *(f"{name} (m={count})" for name, count in counts.items())]
     title = f"m-coherence at {', '.join(at)}" if layers else "m-coherence of the network"
-    lines = [[*key, *(line.get(name) for name in counts)] for key, line in table.items()]
-    print_table(title, columns, lines, columns[1:])
+
+    def coherence(row: Row) -> Row:
+        value = with_error(row["m_coherence"], row["m_coherence_stderr"])
+        return {f"{row['subset']} (m={row['probes']})": f"{value} {marks(row)}".rstrip()}
+
+    def losses(row: Row) -> Row:
+        """Losses per token, as trainers print them, beside those of whole probes."""
+        subset = row["subset"]
+        return {f"{subset} (token)": row[PER_TOKEN], f"{subset} (probe)": row["loss"]}
+
+    _print_by_subset(title, keys, rows, coherence)
     if not layers and any(PER_TOKEN in row for row in rows):
-        _print_losses(rows, keys)
+        _print_by_subset("mean loss per token and per probe, nats", keys, rows, losses)
 
 
-def _print_losses(rows: list[dict[str, object]], keys: list[str]) -> None:
-    """Losses per token, as trainers print them, beside those of whole probes."""
+def _print_by_subset(
+    title: str, keys: list[str], rows: list[Row], cells: Callable[[Row], Row]
+) -> None:
+    """Print a line for all rows of equal keys, with the cells of each row by column."""
     from analyze.cli.tables import print_table
-    from analyze.results.rows import PER_TOKEN
 
-    table: dict[tuple[object, ...], dict[str, object]] = {}
+    table: dict[tuple[object, ...], Row] = {}
+    columns: dict[str, None] = {}
     for row in rows:
-        line = table.setdefault(tuple(row[k] for k in keys), {})
-        line |= {
-            f"{row['subset']} (token)": row[PER_TOKEN],
-            f"{row['subset']} (probe)": row["loss"],
-        }
-    losses = list(dict.fromkeys(column for line in table.values() for column in line))
-    lines = [[*key, *(line.get(column) for column in losses)] for key, line in table.items()]
-    columns = [*keys, *losses]
-    print_table("mean loss per token and per probe, nats", columns, lines, columns[1:])
+        line = cells(row)
+        columns |= dict.fromkeys(line)
+        table.setdefault(tuple(row[k] for k in keys), {}).update(line)
+    lines = [[*key, *(line.get(c) for c in columns)] for key, line in table.items()]
+    print_table(title, [*keys, *columns], lines, [*keys, *columns][1:])

@@ -7,15 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from analyze.comparison import matching
-from analyze.comparison.loss_levels import (
-    NOT_REACHED,
-    alpha_at,
-    coherence_of,
-    common_levels,
-    first_crossings,
-    training_loss,
-)
+from analyze.comparison import loss_levels, matching
 from analyze.comparison.runs import Run, joined
 from analyze.errors import InputError
 from analyze.results.provenance import ALIGNMENTS
@@ -25,11 +17,10 @@ NO_CHECKPOINT = "no checkpoint here"
 
 
 class Aligned:
-    """Runs on the places that any of them has a checkpoint at; nothing is interpolated.
+    """Runs on the places of all their checkpoints; nothing is interpolated.
 
-    ``root``, ``measures`` and ``alpha`` put what a run, by its number, has at its checkpoints to
-    the places: loss, accuracy and status; measures of the network or of layers; estimates of
-    unbiased alpha with their replicates.
+    ``root`` (loss, accuracy and status), ``measures`` (of the network or of layers) and ``alpha``
+    (with replicates) move the values of a run, by its number, from its checkpoints to the places.
     """
 
     absent = NO_CHECKPOINT
@@ -47,7 +38,7 @@ class Aligned:
         return np.unique(every[np.isfinite(every)])
 
     def placed(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """With ``checkpoint`` named by its place, and without those that have none."""
+        """A data set with each ``checkpoint`` named by its place, without those that have none."""
         places = self.places[run]
         known = np.isfinite(places)
         bare = dataset.drop_vars(["step", "epoch"], errors="ignore").isel(checkpoint=known)
@@ -56,7 +47,7 @@ class Aligned:
     root = alpha = placed
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
-        """Measures as the results have them; ``alpha`` is placed."""
+        """Measures of a run at the places, from the results or from its placed ``alpha``."""
         return self.placed(dataset, run)
 
     def labels(self, places: np.ndarray) -> np.ndarray:
@@ -64,7 +55,7 @@ class Aligned:
         return np.array([f"{self.align} {place:.15g}" for place in places], dtype=object)
 
     def with_places(self, dataset: xr.Dataset) -> xr.Dataset:
-        """On all places, with ``step`` and ``epoch``: the one aligned by, NaN for the other."""
+        """A data set on all places; of ``step`` and ``epoch`` the one not aligned by is NaN."""
         nothing = np.full(len(self.every), np.nan)
         wide = dataset.reindex(checkpoint=self.labels(self.every))
         values = {"step": nothing, "epoch": nothing}
@@ -72,7 +63,7 @@ class Aligned:
         return wide.assign_coords({k: ("checkpoint", v) for k, v in values.items()})
 
     def stacked(self, placed: Sequence[xr.Dataset]) -> xr.Dataset:
-        """One data set with ``run`` first; layers and subsets in the order they first appear."""
+        """One data set with ``run`` first; layers and subsets in the order of appearance."""
         for dimension in ("layer", "subset"):
             if dimension in placed[0].dims:
                 every = dict.fromkeys(n for d in placed for n in d[dimension].values)
@@ -88,46 +79,43 @@ class Aligned:
 class AlignedByLoss(Aligned):
     """Runs at common levels of the training loss; values between checkpoints are interpolated."""
 
-    absent = NOT_REACHED
+    absent = loss_levels.NOT_REACHED
 
     def _every(self) -> np.ndarray:
-        losses = [training_loss(run.tree) for run in self.runs]
-        levels = common_levels(losses, [run.name for run in self.runs])
-        self.crossings = [first_crossings(loss, levels) for loss in losses]
+        losses = [loss_levels.training_loss(run.tree) for run in self.runs]
+        levels = loss_levels.common_levels(losses, [run.name for run in self.runs])
+        self.crossings = [loss_levels.first_crossings(loss, levels) for loss in losses]
         return levels
 
     def placed(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """Interpolated at every level."""
+        """A data set interpolated to every level."""
         at = self.crossings[run].of(dataset)
         return at.assign_coords(checkpoint=self.labels(self.every))
 
     def root(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """The loss as crossings have it, linear in its logarithm; accuracy linear."""
+        """Loss and accuracy at the levels; the loss is interpolated in its logarithm."""
         with np.errstate(divide="ignore", invalid="ignore"):
             logarithm = np.log(dataset["loss"])
         root = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
         reached = np.isfinite(self.crossings[run].weight)
-        status = np.where(reached, OK, NOT_REACHED).astype(object)
+        status = np.where(reached, OK, loss_levels.NOT_REACHED).astype(object)
         return root.assign(loss=np.exp(root["loss"]), status=("checkpoint", status))
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:
-        """From the interpolated alpha, as errors cannot be interpolated; no band of chance."""
-        values = coherence_of(alpha, self.runs[run].count.reindex(subset=alpha["subset"]))
+        """Measures from the interpolated alpha, as errors cannot be interpolated."""
+        counts = self.runs[run].count.reindex(subset=alpha["subset"])
+        values = loss_levels.coherence_of(alpha, counts)
         kept = [name for name in dataset if "checkpoint" not in dataset[name].dims]
         return values.reset_coords(drop=True).assign({k: dataset[k] for k in kept})
 
     def alpha(self, dataset: xr.Dataset, run: int) -> xr.Dataset:
-        """Replicates interpolated as the values are, and the error of that."""
-        at = alpha_at(dataset, self.crossings[run])
+        """Alpha at the levels, with replicates and their error."""
+        at = loss_levels.alpha_at(dataset, self.crossings[run])
         return at.assign_coords(checkpoint=self.labels(self.every))
 
 
 def aligned(runs: Sequence[Run], align: str) -> Aligned:
-    """The runs on common places.
-
-    Raises:
-        InputError: no such alignment, or nothing that is shared.
-    """
+    """The runs on common places; InputError for an unknown alignment, or no shared place."""
     if align not in ALIGNMENTS:
         raise InputError(
             "there is no such alignment",

@@ -1,4 +1,4 @@
-"""What the page of a comparison draws when the reader chooses a layer, a subset and a pair."""
+"""The data from which the page draws the layer, subset and pair that a reader chooses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
 
 NETWORK = "whole network"
-MOST_CELLS = 2_000_000  # of pairs on a page; beyond, it has the pairs with the first run only
+MOST_CELLS = 2_000_000  # values of all pairs, beyond which a page has pairs with the first run only
 
 
 def details(comparison: xr.DataTree) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
 
 
 def shown_pairs(comparison: xr.DataTree) -> list[str]:
-    """The pairs on the page: all, or those with the first run where all would be too many."""
+    """The pairs on the page: all, or only those with the first run if all are too many."""
     pairs = comparison["pairs/layers"].to_dataset()
     names = [str(name) for name in pairs["pair"].values]
     if pairs["log_ratio"].size <= MOST_CELLS:

@@ -1,4 +1,4 @@
-"""What happens when: peaks of each run, and where two runs first differ."""
+"""Key events: peaks of each run, first differences of pairs, coherence at equal loss."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
     """``peak``, ``peak_stderr`` and ``peak_{along}``, ``(run, subset)``: the highest m-coherence.
 
     ``along`` is the coordinate of the places, ``network`` has ``(run, checkpoint, subset)``; NaN
-    without a value. The highest of several noisy values is on average too high, and checkpoints
-    between those that were kept are not known.
+    without a value. The highest of several noisy values is too high on average, and checkpoints
+    that were not kept are unknown.
     """
     value = network["m_coherence"]
     known = value.notnull().any("checkpoint")
@@ -42,18 +42,16 @@ def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
 
 
 def first_difference(pairs: xr.Dataset, along: str) -> xr.DataArray:
-    """Where each pair first differs significantly, ``(pair, subset)``; NaN where it never does."""
+    """The place of each pair's first significant difference, ``(pair, subset)``; NaN for none."""
     places = pairs[along].where(pairs["p_value_adjusted"] <= RATE)
     first = places.max("checkpoint") if along == "training_loss" else places.min("checkpoint")
     return first.rename(f"first_significant_{along}")
 
 
 def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run]) -> xr.Dataset:
-    """M-coherence of the network where each run first falls to some levels of training loss.
+    """M-coherence of the network where each run first falls to a level of training loss.
 
-    Args:
-        alphas: Unbiased alpha of each run's network, its checkpoints in the order of training.
-        runs: The runs, likewise.
+    ``alphas`` are unbiased alpha of each run's network, with checkpoints in the order of training.
 
     Returns:
         ``coherence_at_loss`` and ``coherence_at_loss_stderr``, ``(run, loss_level, subset)``, in

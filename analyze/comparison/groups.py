@@ -1,4 +1,4 @@
-"""Runs as seeds of one configuration: their mean, and how well the seeds determine it."""
+"""Groups of runs that are seeds of one configuration: their mean with its interval."""
 
 from __future__ import annotations
 
@@ -39,11 +39,7 @@ def group_map(texts: Iterable[str], runs: Sequence[str]) -> dict[str, list[str]]
 
 
 def check_groups(groups: Mapping[str, Sequence[str]], runs: Sequence[str]) -> None:
-    """Refuse groups of what is not compared, or that share a run.
-
-    Raises:
-        InputError: saying which.
-    """
+    """Refuse (InputError) groups of runs that are not compared, or that share a run."""
     every = [name for names in groups.values() for name in names]
     missing = [name for name in dict.fromkeys(every) if name not in runs]
     twice = [name for name in dict.fromkeys(every) if every.count(name) > 1]
@@ -63,12 +59,8 @@ def over_seeds(
 
     ``c = 1 + (n - 1) alpha_u`` of every run at one size n, the smallest of the group, then mean
     and Student's t interval ``mean -+ t(R - 1) s / sqrt(R)`` over the R runs that have a value.
-    What differs between seeds is in it, the error of each run as well.
-
-    Args:
-        dataset: ``alpha_unbiased`` with ``run`` first.
-        count: Probes, ``(run, subset)``; 0 where a run does not have the subset.
-        groups: The runs of each group.
+    The spread includes the differences between seeds and the error of each run. ``count`` has the
+    probes ``(run, subset)``, 0 where a run does not have the subset.
 
     Returns:
         ``m_coherence``, ``m_coherence_lower`` and ``_upper``, ``runs`` and ``compared_at``, with

@@ -1,4 +1,4 @@
-"""Runs at equal training loss: where each first falls to a level, and what it shows there.
+"""Runs at equal training loss: where each first falls to a level, and its values there.
 
 The training loss is the mean over all training probes. A run is at level l where its loss first is
 l or less: checkpoint k, with every earlier one above it. Between k - 1 and k values are linear in
@@ -6,10 +6,9 @@ the logarithm of the loss,
 
     v(l) = (1 - w) v(k - 1) + w v(k),   w = (log L(k-1) - log l) / (log L(k-1) - log L(k)),
 
-so that a loss that rises again later, as it does in training, changes nothing. The weights are
-taken as known, so the replicates of the jackknife are interpolated as the value is, and its error
-is that of the interpolated value. A run that starts below a level or never falls to it has no
-value there.
+and a loss that rises again later changes nothing. The weights count as known: the replicates of
+the jackknife are interpolated as the value is, and give the error of the interpolated value. A run
+that starts below a level or never falls to it has no value there.
 """
 
 from __future__ import annotations
@@ -25,26 +24,20 @@ from analyze.probes.subsets import ALL
 from analyze.statistics import jackknife
 
 LEVELS = 24
-SHARES = (0.9, 0.5, 0.1)  # of the lowest first loss: the levels of the key events
+SHARES = (0.9, 0.5, 0.1)  # levels of the key events, as shares of the lowest first loss
 NOT_REACHED = "the run never falls to this loss"
 
 
 @dataclass(frozen=True)
 class Crossings:
-    """Where a run is at each level.
-
-    Args:
-        before: ``[level]``, the checkpoint before the crossing.
-        after: ``[level]``, the checkpoint at or below the level.
-        weight: ``[level]``, of ``after``; NaN where the level is not crossed.
-    """
+    """The checkpoints between which a run crosses each level, ``[level]``."""
 
     before: np.ndarray
-    after: np.ndarray
-    weight: np.ndarray
+    after: np.ndarray  # at or below the level
+    weight: np.ndarray  # of ``after``; NaN where the level is not crossed
 
     def of(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Every variable over ``checkpoint`` at the levels; NaN where either end is."""
+        """Every variable over ``checkpoint``, interpolated to the levels; NaN where an end is."""
         bare = dataset.drop_vars(["step", "epoch", "checkpoint"], errors="ignore")
         over = [name for name in bare.data_vars if "checkpoint" in bare[name].dims]
         weight = xr.DataArray(self.weight, dims="checkpoint")
@@ -52,19 +45,19 @@ class Crossings:
             bare[over].isel(checkpoint=xr.DataArray(at, dims="checkpoint"))
             for at in (self.before, self.after)
         )
-        # Not 0 times what may be missing: a level that a checkpoint hits needs that one alone.
+        # A level that a checkpoint hits needs that one alone: the other, times 0, may be NaN.
         mixed = (first * (1 - weight) + second * weight).where((weight > 0) & (weight < 1))
         mixed = mixed.fillna(second.where(weight == 1)).fillna(first.where(weight == 0))
         return bare.drop_vars(over).assign({str(k): v for k, v in mixed.data_vars.items()})
 
 
 def training_loss(tree: xr.DataTree) -> np.ndarray:
-    """``[checkpoint]``, the mean loss of all training probes; NaN where it was not measured."""
+    """The mean loss of all training probes, ``[checkpoint]``; NaN where it was not measured."""
     return tree.to_dataset()["loss"].sel(subset=ALL).values.astype(float)
 
 
 def in_order(tree: xr.DataTree) -> xr.DataTree:
-    """The checkpoints by step, else by epoch, else as they are."""
+    """Results with the checkpoints sorted by step, else by epoch, else as they are."""
     root = tree.to_dataset()
     for name in ("step", "epoch"):
         if np.isfinite(root[name].values).all():
@@ -73,20 +66,17 @@ def in_order(tree: xr.DataTree) -> xr.DataTree:
 
 
 def _ordered(tree: xr.DataTree, order: np.ndarray) -> xr.DataTree:
-    """Group by group: coordinates of one group that another calls its own would get lost."""
+    """A tree sorted group by group, as sorting it whole loses coordinates of groups."""
     if (order == np.arange(len(order))).all():
         return tree
-    groups = {
-        node.path: (data := node.to_dataset(inherit=False)).isel(
-            {d: order for d in data.dims if d == "checkpoint"}
-        )
-        for node in tree.subtree
-    }
-    return xr.DataTree.from_dict(groups)
+    groups = {node.path: node.to_dataset(inherit=False) for node in tree.subtree}
+    return xr.DataTree.from_dict(
+        {k: v.isel(checkpoint=order, missing_dims="ignore") for k, v in groups.items()}
+    )
 
 
 def first_crossings(loss: np.ndarray, levels: np.ndarray) -> Crossings:
-    """Where a loss ``[checkpoint]``, in the order of training, first falls to each level."""
+    """The first crossings of each level by a loss ``[checkpoint]`` in the order of training."""
     measured = np.flatnonzero(np.isfinite(loss))
     before, after = np.zeros((2, len(levels)), dtype=int)
     weight = np.full(len(levels), np.nan)
@@ -106,7 +96,7 @@ def first_crossings(loss: np.ndarray, levels: np.ndarray) -> Crossings:
 
 
 def common_levels(losses: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """Levels that two runs at least fall through, evenly spaced in the logarithm, falling.
+    """Falling levels that at least two runs fall through, evenly spaced in the logarithm.
 
     Raises:
         InputError: a run without a loss or with one that is not positive, or no such level.
@@ -134,7 +124,7 @@ def common_levels(losses: Sequence[np.ndarray], names: Sequence[str]) -> np.ndar
 
 
 def event_levels(losses: Sequence[np.ndarray]) -> np.ndarray:
-    """Shares of the lowest first loss: 0.9, 0.5 and 0.1 of it; none if some loss is not known."""
+    """Levels of the key events; none if the loss of a run is unknown or not positive."""
     known = [loss[np.isfinite(loss)] for loss in losses]
     if not all(len(loss) and loss.min() > 0 for loss in known):
         return np.array([])
@@ -142,7 +132,7 @@ def event_levels(losses: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def alpha_at(alpha: xr.Dataset, crossings: Crossings) -> xr.Dataset:
-    """An estimate of unbiased alpha with its replicates at the levels, and the error of that."""
+    """An estimate of unbiased alpha, its replicates and its error at the levels."""
     at = crossings.of(alpha.drop_vars(["member", "stderr", "lower", "upper"], errors="ignore"))
     theta = at["replicate"].transpose("fold", ...)
     error = jackknife.standard_error(theta.values, at["used"].transpose("fold", ...).values)

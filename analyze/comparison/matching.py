@@ -1,4 +1,4 @@
-"""Which rows of different runs belong together: layers by name, checkpoints by training."""
+"""Matching of runs: layers by their names, checkpoints by their place along training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from analyze.errors import InputError, listed
 
 
 def rename_map(renames: Iterable[str]) -> dict[str, str]:
-    """``OLD=NEW`` as a mapping.
-
-    Raises:
-        InputError: no equals sign, or nothing at one side of it.
-    """
+    """``OLD=NEW`` as a mapping; InputError without a text on both sides of the sign."""
     names = {}
     for text in renames:
         old, _, new = text.partition("=")
@@ -31,11 +27,7 @@ def rename_map(renames: Iterable[str]) -> dict[str, str]:
 
 
 def renamed(names: Sequence[str], renames: Mapping[str, str], run: str) -> list[str]:
-    """The layers of a run by the names of the comparison.
-
-    Raises:
-        InputError: two layers of the run would have one name.
-    """
+    """New names of a run's layers; InputError where two layers would have the same name."""
     new = [renames.get(name, name) for name in names]
     if twice := [name for name in dict.fromkeys(new) if new.count(name) > 1]:
         raise InputError(
@@ -48,11 +40,7 @@ def renamed(names: Sequence[str], renames: Mapping[str, str], run: str) -> list[
 
 
 def check_renames(renames: Mapping[str, str], layers: Iterable[str]) -> None:
-    """Refuse to rename what no run has.
-
-    Raises:
-        InputError: saying which.
-    """
+    """Refuse (InputError) to rename layers that no run has."""
     known = list(dict.fromkeys(layers))
     if missing := [old for old in renames if old not in known]:
         raise InputError(
@@ -64,11 +52,7 @@ def check_renames(renames: Mapping[str, str], layers: Iterable[str]) -> None:
 
 
 def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
-    """Where each checkpoint lies along training; NaN where it is unknown.
-
-    Raises:
-        InputError: two checkpoints at one place.
-    """
+    """The place of each checkpoint, NaN where unknown; InputError for two at one place."""
     values = root[align].values.astype(float)
     known, count = np.unique(values[np.isfinite(values)], return_counts=True)
     if (count > 1).any():
@@ -82,11 +66,7 @@ def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
 
 
 def check_shared(places: Sequence[np.ndarray], align: str) -> None:
-    """Refuse runs of which no two have a checkpoint at the same place; nothing is interpolated.
-
-    Raises:
-        InputError: saying where they lie.
-    """
+    """Refuse (InputError) runs of which no two have a checkpoint at the same place."""
     every = np.concatenate([values[np.isfinite(values)] for values in places])
     if len(every) == len(np.unique(every)):
         shown = [", ".join(f"{v:g}" for v in values[:4]) for values in places[:2]]

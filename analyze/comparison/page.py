@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from analyze.comparison.details import details
 from analyze.comparison.settings import grouped
 from analyze.figures import pair_ratio
 from analyze.figures.names import plain
-from analyze.figures.table import OF_A_COMPARISON
+from analyze.figures.table import OF_A_COMPARISON, comparison_figures
 from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
 from analyze.pages.text import Value
+from analyze.pages.writing import write_page
 from analyze.probes.subsets import ALL
+from analyze.results.file import write_results
 from analyze.results.provenance import along
 from analyze.results.tree import OK
 from analyze.statistics.ratios import RATE
@@ -28,17 +30,34 @@ from analyze.statistics.regrouping import provenance
 
 HERE = Path(__file__).parent
 COMMAND = "compare"
+FILE = "comparison.h5"
 IN_TITLE = 3  # runs that the title names
-MOST_STILL = 3  # figures of pairs in the page for readers without scripts, and for print
+MOST_STILL = 3  # figures of pairs in the page at most
+
+
+def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[str] = ()) -> Path:
+    """Write ``figures/*.{svg,pdf,png}``, ``index.html`` and, last, ``comparison.h5``; its path.
+
+    ``ratios`` are pairs, ``B / A``, with a figure besides those that have one anyway. Pages of the
+    same comparison are the same, byte for byte.
+
+    Raises:
+        InputError: the directory cannot be written to, or has another ``index.html``, or there is
+            no such pair.
+    """
+    page = write_page(
+        directory,
+        COMMAND,
+        lambda: comparison_figures(comparison, ratios),
+        lambda figures: render_page(comparison, figures),
+    )
+    file = page.with_name(FILE)
+    write_results(comparison, file)
+    return file
 
 
 def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
-    """The HTML; names from files are escaped wherever they appear.
-
-    Args:
-        comparison: What ``compare`` gives.
-        figures: As ``comparison_figures`` gives them.
-    """
+    """The HTML of the page, with some of the figures that ``comparison_figures`` has drawn."""
     data = details(comparison)
     return render(
         HERE / "page.html",
@@ -75,13 +94,13 @@ def _contents(
         "rate": RATE,
         "events": rows.event_tables(comparison),
         "settings": grouped(origin["differing_settings"]),
-        "facts": [(plain(name), facts(one)) for name, one in origin["runs"].items()],
+        "facts": [(plain(name), facts(run)) for name, run in origin["runs"].items()],
         "figures": still_figures(OF_A_COMPARISON, comparison, _still(figures)),
     }
 
 
 def _still(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """All but the further figures of pairs."""
+    """All figures but those of further pairs."""
     further = list(pair_ratio.FIGURE.drawn(figures))[MOST_STILL:]
     return {name: figure for name, figure in figures.items() if name not in further}
 
@@ -93,13 +112,13 @@ def _title(runs: list[str]) -> str:
 
 
 def _headline_subset(comparison: xr.DataTree) -> str:
-    """``all`` where runs have it, else the first."""
+    """``all`` where runs have it, else the first subset."""
     names = [str(name) for name in comparison.to_dataset()["subset"].values]
     return ALL if ALL in names else names[0]
 
 
 def _cards(comparison: xr.DataTree, data: dict[str, Any]) -> list[dict[str, Any]]:
-    """For each run its name, colour, and peak and last value of the headline's subset."""
+    """Each run's name, colour, and peak and last value in the headline's subset."""
     subset, place = _headline_subset(comparison), along(comparison)
     events = comparison["events"].to_dataset().sel(subset=subset)
     network = comparison["network"].to_dataset().sel(subset=subset)
@@ -118,7 +137,7 @@ def _cards(comparison: xr.DataTree, data: dict[str, Any]) -> list[dict[str, Any]
 
 
 def _last(network: xr.Dataset, place: str) -> Value | None:
-    """The value at a run's last checkpoint that has one."""
+    """The value of a run at the last checkpoint with one."""
     known = np.flatnonzero(np.isfinite(network["m_coherence"].values))
     if not len(known):
         return None
@@ -140,7 +159,7 @@ def _where(place: str, at: float) -> str:
 
 
 def _first_difference(comparison: xr.DataTree) -> list[tuple[str, str]]:
-    """The pairs that differ for the headline's subset, and where they first do."""
+    """The pairs that differ in the headline's subset, with the place of the first difference."""
     place = along(comparison)
     first = comparison["events"].to_dataset()[f"first_significant_{place}"]
     first = first.sel(subset=_headline_subset(comparison))

@@ -14,11 +14,11 @@ UNKNOWN, DIFFERENT = "nothing", "different"
 
 
 def same_probes(first: Run, second: Run) -> tuple[bool, str]:
-    """Whether the probes are the same, and by what that was judged.
+    """Whether the probes are the same, and the criterion.
 
-    By the hash of the inputs where both results have it, else by the hash of the probe file if
-    that is equal, else by the ids in ``/examples``, which says less: equal ids can be given to
-    different inputs. Results with none of these count as different.
+    The criterion is the hash of the inputs if both results have it, else the hash of the probe
+    file if that is equal, else the ids in ``/examples``, which different inputs can share. Results
+    with none of these count as different.
     """
     hashes = [run.provenance.get("inputs_sha256") for run in (first, second)]
     if all(hashes):
@@ -27,15 +27,13 @@ def same_probes(first: Run, second: Run) -> tuple[bool, str]:
     if all(files) and files[0] == files[1]:
         return True, FILE
     if all("examples" in run.tree.children for run in (first, second)):
-        ids = [
-            np.sort(run.tree["examples"].to_dataset()["probe"].values) for run in (first, second)
-        ]
+        ids = [np.sort(r.tree["examples"].to_dataset()["probe"].values) for r in (first, second)]
         return np.array_equal(ids[0], ids[1]), IDS
     return False, UNKNOWN
 
 
 def check_probes(runs: Sequence[Run], *, different_allowed: bool) -> list[str]:
-    """By what each run's probes were judged to be the first run's; ``different`` where not.
+    """The criterion by which each run's probes are those of the first run, or ``different``.
 
     Raises:
         InputError: different inputs, unless they are allowed.

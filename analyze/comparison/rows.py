@@ -1,4 +1,4 @@
-"""A comparison in rows, for the terminal."""
+"""Tables and remarks of a comparison, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Table = tuple[str, list[str], list[list[object]]]
 
 
 def event_tables(comparison: xr.DataTree) -> list[Table]:
-    """The tables of key events that have rows."""
+    """The tables of key events, without empty ones."""
     tables = [peak_rows(comparison), loss_rows(comparison), difference_rows(comparison)]
     return [table for table in tables if table[2]]
 
@@ -32,29 +32,29 @@ def peak_rows(comparison: xr.DataTree) -> Table:
     """The highest m-coherence of each run and subset."""
     place, events = along(comparison), comparison["events"].to_dataset()
     rows: list[list[object]] = []
-    for names, one, size in _each_run(comparison, events):
-        if np.isfinite(peak := float(one["peak"])):
-            value = with_error(peak, float(one["peak_stderr"]))
-            rows.append([*names, size, value, float(one[f"peak_{place}"])])
+    for names, event, size in _each_run(comparison, events):
+        if np.isfinite(peak := float(event["peak"])):
+            value = with_error(peak, float(event["peak_stderr"]))
+            rows.append([*names, size, value, float(event[f"peak_{place}"])])
     title = "Highest measured m-coherence of the network"
     return title, ["run", "subset", "m", "peak", place], rows
 
 
 def loss_rows(comparison: xr.DataTree) -> Table:
-    """The network's m-coherence where each run first falls to some levels of training loss."""
+    """The network's m-coherence where each run first falls to a level of training loss."""
     events = comparison["events"].to_dataset()
     title = "M-coherence at equal training loss; compare values at equal m only"
     if "coherence_at_loss" not in events:
         return title, [], []
     rows: list[list[object]] = []
-    for names, one, size in _each_run(comparison, events):
-        known, errors = one["coherence_at_loss"].values, one["coherence_at_loss_stderr"].values
-        if np.isfinite(known).any():
-            values = [
+    for names, event, size in _each_run(comparison, events):
+        values, errors = event["coherence_at_loss"].values, event["coherence_at_loss_stderr"].values
+        if np.isfinite(values).any():
+            cells = [
                 with_error(float(v), float(e)) if np.isfinite(v) else None
-                for v, e in zip(known, errors, strict=True)
+                for v, e in zip(values, errors, strict=True)
             ]
-            rows.append([*names, size, *values])
+            rows.append([*names, size, *cells])
     levels = [f"loss {level:.3g}" for level in events["loss_level"].values]
     return title, ["run", "subset", "m", *levels], rows
 
@@ -62,7 +62,7 @@ def loss_rows(comparison: xr.DataTree) -> Table:
 def _each_run(
     comparison: xr.DataTree, events: xr.Dataset
 ) -> Iterator[tuple[list[str], xr.Dataset, int]]:
-    """The names of each run and subset, their events, and the number of probes."""
+    """For each run and subset their names, events, and the number of probes."""
     counts = comparison.to_dataset()["probe_count"]
     for run, subset in product(events["run"].values, events["subset"].values):
         at = {"run": run, "subset": subset}
@@ -70,31 +70,31 @@ def _each_run(
 
 
 def difference_rows(comparison: xr.DataTree) -> Table:
-    """Where each pair first differs, and where the network's ratio is largest."""
+    """The first difference of each pair, and the largest ratio of the network."""
     place = along(comparison)
     pairs = comparison["pairs/network"].to_dataset()
     layers = comparison["pairs/layers"].to_dataset()["p_value_adjusted"]
     rows: list[list[object]] = []
-    for pair in pairs["pair"].values:
-        for subset in pairs["subset"].values:
-            one = pairs.sel(pair=pair, subset=subset)
-            cells = layers.sel(pair=pair, subset=subset)
-            significant = one["p_value_adjusted"].values <= RATE
-            if not np.isfinite(one["p_value_adjusted"].values).any():
-                continue
-            first = float(one[place].values[significant][0]) if significant.any() else None
-            largest = _largest(one, significant) if significant.any() else None
-            share = f"{int((cells <= RATE).sum())} of {int(cells.notnull().sum())}"
-            rows.append([pair, subset, int(one["compared_at"]), first, largest, share])
+    for pair, subset in product(pairs["pair"].values, pairs["subset"].values):
+        ratios = pairs.sel(pair=pair, subset=subset)
+        cells = layers.sel(pair=pair, subset=subset)
+        significant = ratios["p_value_adjusted"].values <= RATE
+        if not np.isfinite(ratios["p_value_adjusted"].values).any():
+            continue
+        first = float(ratios[place].values[significant][0]) if significant.any() else None
+        largest = _largest(ratios, significant) if significant.any() else None
+        share = f"{int((cells <= RATE).sum())} of {int(cells.notnull().sum())}"
+        rows.append([pair, subset, int(ratios["compared_at"]), first, largest, share])
     title = f"Ratio of m-coherence; significant at a false discovery rate of {RATE:.0%}"
     columns = ["pair", "subset", "at m", f"first {place}", "largest ratio", "cells of the layers"]
     return title, columns, rows
 
 
 def setting_rows(comparison: xr.DataTree) -> Table:
-    """Settings that are not the same in all runs: a column for each run, or for many the values.
+    """Settings that are not the same in all runs, with a column for each of up to three runs.
 
-    Long values are cut where they stay different; the page has them whole.
+    Of more runs a row has a setting, a value, and the runs with it. Long values are cut where they
+    stay different; the page has them whole.
     """
     settings: dict[str, list[str]] = provenance(comparison)["differing_settings"]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
@@ -110,7 +110,7 @@ def setting_rows(comparison: xr.DataTree) -> Table:
 
 
 def _briefly(values: list[str]) -> list[str]:
-    """The values, cut where that leaves as many different ones."""
+    """The values, cut unless different ones would become equal."""
     short = [_brief(value) for value in values]
     return short if len(set(short)) == len(set(values)) else values
 
@@ -125,10 +125,9 @@ def _brief(value: str) -> str:
 
 
 def remarks(comparison: xr.DataTree) -> list[str]:
-    """What the reader must know: layers without a partner, probes, errors that do not pair."""
-    lines = []
-    for run, lacking in lacking_layers(comparison).items():
-        lines.append(f"{run} has no layer {listed(lacking)}")
+    """Remarks on layers without a partner, on the probes, and on errors that do not pair."""
+    lacking = lacking_layers(comparison)
+    lines = [f"{run} has no layer {listed(layers)}" for run, layers in lacking.items()]
     judged = [str(by) for by in comparison.to_dataset()["probes"].values]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
     if DIFFERENT in judged:
@@ -143,7 +142,7 @@ def remarks(comparison: xr.DataTree) -> list[str]:
 
 
 def lacking_layers(comparison: xr.DataTree) -> dict[str, list[str]]:
-    """The layers of other runs that a run does not have, for each run that lacks any."""
+    """The layers of other runs that a run lacks, by run, for runs that lack any."""
     present = comparison["layers"].to_dataset()["present"]
     lacking = {
         str(run): [str(name) for name in present["layer"].values[present.sel(run=run).isnull()]]
@@ -152,9 +151,9 @@ def lacking_layers(comparison: xr.DataTree) -> dict[str, list[str]]:
     return {run: names for run, names in lacking.items() if names}
 
 
-def _largest(one: xr.Dataset, significant: np.ndarray) -> str:
+def _largest(ratios: xr.Dataset, significant: np.ndarray) -> str:
     """The significant ratio farthest from 1, with its 95 % interval."""
-    size = np.where(significant, np.abs(one["log_ratio"].values), -np.inf)
-    at = one.isel(checkpoint=int(size.argmax()))
+    size = np.where(significant, np.abs(ratios["log_ratio"].values), -np.inf)
+    at = ratios.isel(checkpoint=int(size.argmax()))
     value, low, high = (float(np.exp(at[f"log_ratio{end}"])) for end in ("", "_lower", "_upper"))
     return f"{value:.3g} ({low:.3g} to {high:.3g}) at {at['checkpoint'].item()}"

@@ -1,4 +1,4 @@
-"""The runs of a comparison: their results, and the name of each."""
+"""The runs of a comparison: their names and results."""
 
 from __future__ import annotations
 
@@ -22,24 +22,19 @@ Source = str | Path | xr.DataTree
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a comparison.
-
-    Args:
-        name: Unique in the comparison.
-        tree: Its results.
-    """
+    """One run of a comparison, with a name of its own."""
 
     name: str
     tree: xr.DataTree
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """How it was measured."""
+        """The provenance of the results."""
         return dict(json.loads(self.tree.attrs.get("provenance", "{}")))
 
     @cached_property
     def folds(self) -> list[int]:
-        """The folds of its cells."""
+        """The folds of the cells."""
         return [int(k) for k in np.unique(self.tree["parameters"].to_dataset()["cell_fold"])]
 
     @cached_property
@@ -49,22 +44,21 @@ class Run:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Probes of each subset."""
+        """The number of probes of each subset."""
         counts = self.tree.to_dataset()["probe_count"].values
         return {name: int(n) for name, n in zip(self.subsets, counts, strict=True)}
 
     @property
     def count(self) -> xr.DataArray:
-        """Probes of each subset, ``(subset)``."""
+        """The number of probes, ``(subset)``."""
         return xr.DataArray(list(self.counts.values()), {"subset": self.subsets}, ["subset"])
 
 
 def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
-    """The runs in the order given, named by a mapping's keys or else by their files.
+    """The runs in their order, named by the keys of a mapping or else by their files.
 
     Raises:
-        InputError: fewer than 2 or more than 20, or two of one name, or a file that is no results
-            file.
+        InputError: fewer than 2 or more than 20, two of one name, or no results file.
     """
     if isinstance(results, Mapping):
         named = [(str(name), source) for name, source in results.items()]
@@ -92,7 +86,7 @@ def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
 
 
 def joined(datasets: Sequence[xr.Dataset], names: Sequence[str], dimension: str) -> xr.Dataset:
-    """One data set of several with the same labels, with a first dimension of names."""
+    """Data sets with the same labels joined along a new first dimension of names."""
     label = xr.DataArray(np.array(names, dtype=object), dims=dimension, name=dimension)
     return xr.concat(
         datasets, label, data_vars="all", coords="minimal", compat="override", join="exact"

@@ -1,4 +1,4 @@
-"""In what the runs and their measurements differ."""
+"""Settings in which the runs and their measurements differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from analyze.comparison.runs import Run
 
-# What differs between any two runs, or is shown elsewhere.
+# Fields that differ between any two runs, or are shown elsewhere.
 APART = {
     "created", "command", "checkpoints", "plan", "proof", "verification", "warnings", "batch_size",
 }  # fmt: skip
@@ -18,7 +18,7 @@ OF_CARD = {"run", "model", "probes", "loss"}
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """What is not the same in all runs: for each setting its value in each, ``-`` for none."""
+    """The values in each run of settings that are not the same in all; ``-`` for none."""
     flat = [_flat({k: v for k, v in run.provenance.items() if k not in APART}) for run in runs]
     keys = list(dict.fromkeys(key for run in flat for key in run))
     table = {key: [run.get(key, "-") for run in flat] for key in keys}
@@ -37,7 +37,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def grouped(table: Mapping[str, list[str]]) -> list[tuple[str, dict[str, list[str]]]]:
-    """Settings under the heads that a reader looks for them by; heads without any are left out."""
+    """Settings under the heads of the page; heads without settings are left out."""
     heads: dict[str, dict[str, list[str]]] = {CARD: {}, TRAINING: {}, MEASUREMENT: {}}
     for key, values in table.items():
         first = key.partition(".")[0]

@@ -107,14 +107,14 @@ def compare(
 
 @dataclass(frozen=True)
 class _Side:
-    """One run of the comparison, its tree with the rows asked for, and other names for these."""
+    """One run of the comparison, its tree with the rows asked for, and new names of these."""
 
     run: Run
     tree: xr.DataTree
     renames: Mapping[str, str]
 
     def rows(self) -> list[str]:
-        """The layers, or what they were grouped to, by the names of the results."""
+        """The layers, or their groups, by the names of the results."""
         return [str(name) for name in self.tree["layers"].to_dataset()["layer"].values]
 
     def root(self) -> xr.Dataset:
@@ -124,13 +124,15 @@ class _Side:
         return kept.assign(status=("checkpoint", root["status"].values.astype(object)))
 
     def measures(self, group: str) -> xr.Dataset:
-        """Measures of the network or of the rows, at the run's own checkpoints."""
+        """Measures of the network or of the rows at the run's checkpoints."""
         dataset = self.tree[group].to_dataset()
         kept = dataset[[n for n in MEASURES if n in dataset]].reset_coords(drop=True)
-        return kept if group == "network" else self._renamed(kept).assign(present=_ones(kept))
+        if group == "network":
+            return kept
+        return self._renamed(kept).assign(present=("layer", np.ones(kept.sizes["layer"])))
 
     def alpha(self, group: str) -> xr.Dataset:
-        """Unbiased alpha with its replicates, likewise."""
+        """Unbiased alpha and its replicates, of the network or of the rows."""
         if group == "network":
             return estimate(self.tree, "alpha_unbiased")
         tree = _with_rows(self.tree, self.rows())
@@ -140,10 +142,6 @@ class _Side:
         names = [str(name) for name in dataset["layer"].values]
         new = matching.renamed(names, self.renames, self.run.name)
         return dataset.assign_coords(layer=np.array(new, dtype=object))
-
-
-def _ones(dataset: xr.Dataset) -> tuple[str, np.ndarray]:
-    return "layer", np.ones(dataset.sizes["layer"])
 
 
 def _pairs(places: Aligned, alphas: Sequence[xr.Dataset], like: xr.Dataset) -> xr.Dataset:
@@ -157,7 +155,7 @@ def _pairs(places: Aligned, alphas: Sequence[xr.Dataset], like: xr.Dataset) -> x
 
 
 def _ratio(runs: Sequence[Run], alphas: Sequence[xr.Dataset], a: int, b: int) -> xr.Dataset:
-    first, second, two = alphas[a], alphas[b], (runs[a], runs[b])
+    first, second, pair = alphas[a], alphas[b], (runs[a], runs[b])
     shared = {}
     for dimension in ("checkpoint", "layer", "subset"):
         if dimension in first.dims:
@@ -167,20 +165,20 @@ def _ratio(runs: Sequence[Run], alphas: Sequence[xr.Dataset], a: int, b: int) ->
         lacking = next(name for name, values in shared.items() if not values)
         raise InputError(
             f"two runs have no {lacking} in common",
-            found=f"{two[0].name} and {two[1].name}",
+            found=f"{pair[0].name} and {pair[1].name}",
             expected=f"at least one {lacking} that both have",
             fix="leave one of them out, or --rename OLD=NEW for layers of other names",
         )
-    sizes = [min(run.counts[name] for run in two) for name in shared["subset"]]
+    sizes = [min(run.counts[name] for run in pair) for name in shared["subset"]]
     count = xr.DataArray(sizes, dims="subset", coords={"subset": shared["subset"]})
-    same, _ = same_probes(*two)
-    paired = same and two[0].folds == two[1].folds and len(two[0].folds) > 1
+    same, _ = same_probes(*pair)
+    paired = same and pair[0].folds == pair[1].folds and len(pair[0].folds) > 1
     ratio = log_ratio(first.sel(shared), second.sel(shared), count, paired=paired)
     return ratio.assign(compared_at=count.astype(float), paired=xr.DataArray(paired))
 
 
 def _with_rows(tree: xr.DataTree, rows: Sequence[str]) -> xr.DataTree:
-    """The sufficient statistics with each parameter's row, of a tree that may be regrouped."""
+    """A tree whose sufficient statistics have the row of each parameter, also after grouping."""
     table = tree.children["parameters"].to_dataset(inherit=False)
     layers = [str(layer) for layer in table["layer"].values]
     if list(rows) == list(dict.fromkeys(layers)):
@@ -191,6 +189,6 @@ def _with_rows(tree: xr.DataTree, rows: Sequence[str]) -> xr.DataTree:
     parameters = table.assign_coords(layer=("parameter", np.array(names, dtype=object)))
     result = tree.copy()
     result["parameters"] = xr.DataTree(parameters)
-    if "examples" in result.children:  # by layers that are no rows any more
+    if "examples" in result.children:  # which are by layers
         del result["examples"]
     return result

@@ -1,4 +1,5 @@
 """Figures: one file each, with ``draw(results, ax) -> Axes``; none of them imports torch.
 
-What report and comparison write has a ``FIGURE`` in its file, and a line in ``figures.table``.
+A figure of the report or the comparison has a ``FIGURE`` in its file, and a line in
+``figures.table``.
 """

@@ -11,7 +11,7 @@ from analyze.figures.lines import draw_lines, write_end_labels
 
 
 def has_accuracy(results: xr.DataTree) -> bool:
-    """Whether any accuracy is known; there is none for losses that do not classify."""
+    """Whether any accuracy is known; losses that do not classify have none."""
     root = results.to_dataset()
     return "accuracy" in root and bool(np.isfinite(root["accuracy"]).any())
 
@@ -19,8 +19,7 @@ def has_accuracy(results: xr.DataTree) -> bool:
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw the share of each subset's probes that are classified as labelled, from 0 to 100 %.
 
-    Ask ``has_accuracy`` first: without any accuracy the axes stay without lines. ``x`` is that of
-    ``training``.
+    Without any accuracy the axes stay without lines. ``x`` is the axis, as for ``training``.
     """
     if not has_accuracy(results):
         return ax

@@ -1,17 +1,37 @@
-"""Intervals around lines over training, and the band of what comes by chance."""
+"""95 % intervals around lines over training, and the band of what comes by chance."""
 
 from __future__ import annotations
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 
 from analyze.figures.colours import LINE
 from analyze.figures.training import Training
+from analyze.statistics.jackknife import t_quantile
+from analyze.statistics.warnings import folds_used
 
 SHADE = 0.13  # opacity
 MANY = 6  # lines whose bands can still be told apart
 HATCH = "/////"
+
+
+def fold_count(results: xr.DataTree, subset: str) -> int:
+    """The number of folds in which a subset has probes: the blocks of its jackknife."""
+    return int(folds_used(results).sel(subset=subset))
+
+
+def half_width(results: xr.DataTree, subset: str, group: str = "network") -> np.ndarray:
+    """Half the 95 % interval of m-coherence; NaN where unknown.
+
+    The shape is ``[checkpoint]``, or ``[checkpoint, layer]`` for the group ``layers``.
+    """
+    values = results[group].to_dataset().sel(subset=subset)
+    if "m_coherence_upper" in values:
+        return (values["m_coherence_upper"] - values["m_coherence"]).values
+    degrees = np.full(values["m_coherence"].shape, fold_count(results, subset) - 1.0)
+    return t_quantile(degrees) * values["m_coherence_stderr"].values
 
 
 def draw_interval(
@@ -23,11 +43,11 @@ def draw_interval(
     *,
     outlined: bool = False,
 ) -> None:
-    """The interval ``[checkpoint]`` as a band, and as a bar at a point without neighbours.
+    """Draw an interval ``[checkpoint]`` as a band, and as a bar at a point without neighbours.
 
-    Where training turns back on its axis, as it can along the loss, bands would cross themselves:
-    all points have bars. On a logarithmic axis what is below its end is cut there. A thin line at
-    both ends, ``outlined``, tells a grey band from others.
+    Along the loss training can turn back and a band would cross itself: all points have bars. On a
+    logarithmic axis intervals are cut at its end. Thin lines at both ends, with ``outlined``, tell
+    a grey band from others.
     """
     if ax.get_yscale() == "log":
         lower = np.maximum(lower, ax.get_ylim()[0] / 2)  # a log axis has no place for less
@@ -48,7 +68,7 @@ def draw_interval(
 
 
 def draw_chance(ax: Axes, along: Training, lower: np.ndarray, upper: np.ndarray) -> None:
-    """What comes by chance in 95 % of cases: hatched, as no band of a line is."""
+    """Draw the band that holds 95 % of the values by chance: hatched, as no band of a line is."""
     lower = np.maximum(lower, ax.get_ylim()[0] / 2)
     order = np.argsort(along.values) if along.falling else np.arange(len(upper))
     ax.fill_between(
@@ -64,6 +84,6 @@ def draw_chance(ax: Axes, along: Training, lower: np.ndarray, upper: np.ndarray)
 
 
 def alone(values: np.ndarray) -> np.ndarray:
-    """Which values have no neighbour, so that no line shows them, ``[checkpoint]``."""
+    """Whether each value has no neighbour, so that no line shows it, ``[checkpoint]``."""
     known = np.pad(np.isfinite(values), 1)
     return known[1:-1] & ~known[:-2] & ~known[2:]

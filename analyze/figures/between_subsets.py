@@ -15,7 +15,7 @@ from analyze.figures.panels import stacked
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
-    """A panel of cosines and, where it is known, one of cross help."""
+    """The figure: a panel of cosines, and one of cross help where it is known."""
     panels: list[Callable[..., Axes]] = [cosine_over_training.draw]
     if has_cross_help(results):
         panels.append(cross_help_over_training.draw)

@@ -17,11 +17,11 @@ from analyze.figures.training import Training, compact
 
 LONGEST_BAR = 2.6  # inches
 LONGEST = 36  # characters of a layer's name
-LONGEST_TYPE = 22  # of its type
+LONGEST_TYPE = 22  # characters of its type
 
 
 def set_cells(ax: Axes, table: np.ndarray) -> None:
-    """Axes for a table ``[layer, checkpoint]``: bare, hatched where no cell covers them."""
+    """Set bare axes for a table ``[layer, checkpoint]``, hatched where no cell covers them."""
     ax.set(xlim=(0, table.shape[1]), ylim=(table.shape[0], 0))
     ax.patch.set(facecolor="none")
     if np.isnan(table).any():  # shows through the mesh where it is masked
@@ -40,7 +40,7 @@ def add_colourbar(
     *,
     lower: bool = False,
 ) -> None:
-    """The scale of cells at their right; it ends in an arrow where values lie below it."""
+    """Add the colour bar of cells; with ``lower`` it ends in an arrow for values below it."""
     height = ax.get_window_extent().height / ax.figure.dpi  # inches
     length = min(height, LONGEST_BAR)
     bar = ax.figure.colorbar(
@@ -55,7 +55,7 @@ def add_colourbar(
 
 
 def label_checkpoints(ax: Axes, along: Training) -> None:
-    """Ticks below some columns, as many as there is room for when the figure is drawn."""
+    """Label some columns below, as many as have room when the figure is drawn."""
 
     def label(place: float, _: int) -> str:
         column = round(place - 0.5)
@@ -69,13 +69,13 @@ def label_checkpoints(ax: Axes, along: Training) -> None:
 
 
 class _Centres(MaxNLocator):
-    """Ticks in the middle of columns."""
+    """A locator of ticks in the middle of columns."""
 
     def __init__(self) -> None:
         super().__init__("auto", integer=True)
 
     def tick_values(self, vmin: float, vmax: float) -> list[float]:
-        """Of all places, those of whole columns."""
+        """Places of ticks that are middles of columns."""
         places = super().tick_values(vmin, vmax - 1)
         return [place + 0.5 for place in places if vmin <= place < vmax]
 
@@ -83,7 +83,7 @@ class _Centres(MaxNLocator):
 def label_layers(
     ax: Axes, layers: Sequence[str], types: Sequence[str] | None = None, *, names: bool = True
 ) -> None:
-    """Names and, in a column of their own, types; every n-th where rows are low."""
+    """Label rows with names and, in a second column, types; every n-th where rows are low."""
     if not names:
         ax.yaxis.set_major_locator(NullLocator())
         return
@@ -98,7 +98,7 @@ def label_layers(
 
 
 def _write_types(ax: Axes, types: Sequence[str], rows: np.ndarray, size: float) -> None:
-    """Between the names and the cells."""
+    """Write the types between the names and the cells."""
     shown = [figure_text(name, LONGEST_TYPE) for name in types]
     width = max(_width(name, size) for name in shown)
     for row, text in zip(rows, shown, strict=True):
@@ -111,12 +111,11 @@ def _write_types(ax: Axes, types: Sequence[str], rows: np.ndarray, size: float) 
 
 
 def _width(text: str, size: float) -> float:
-    """Points that a text takes in the font of the style."""
+    """Width of a text in the font of the style, in points."""
     return float(TextPath((0, 0), text, size=size).get_extents().width) if text.strip() else 0.0
 
 
 def names_and_types(results: xr.DataTree) -> tuple[list[str], list[str]]:
-    """The layers of results, for ``label_layers``."""
+    """Names and types of the layers of results, for ``label_layers``."""
     layers = results["layers"].to_dataset()
-    names, types = ([str(v) for v in layers[key].values] for key in ("layer", "layer_type"))
-    return names, types
+    return [str(v) for v in layers["layer"].values], [str(v) for v in layers["layer_type"].values]

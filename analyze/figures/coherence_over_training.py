@@ -9,18 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analyze.figures import lines
-from analyze.figures.bands import MANY, draw_chance, draw_interval
+from analyze.figures.bands import MANY, draw_chance, draw_interval, half_width
 from analyze.figures.colours import MUTED, SURFACE, subset_colours, subset_markers
 from analyze.figures.entry import FigureEntry
-from analyze.figures.intervals import half_width
-from analyze.figures.lines import EndLabel, draw_guide, draw_lines, shown_subsets, write_end_labels
 from analyze.figures.panels import stacked
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
 from analyze.statistics.warnings import FLAGS, flagged
 
 ROOM = 2.0  # factor between the outermost values and the ends of the axis
-DENSEST = 1.8  # decades in an inch that have ticks in between
+DENSEST = 1.8  # decades in an inch of axis up to which there are ticks in between
 
 
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
@@ -28,32 +26,37 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
 
     The band is a Student t interval of the jackknife over folds, with the folds less one as
     degrees of freedom (fewer where single examples stand out); there is none with a single fold.
-    Hatched is what comes by chance in 95 % of cases where the mean gradient of all training probes
-    is zero; an open marker is a value inside that band of its own subset. Checkpoints that were
-    skipped leave a gap in the line and a cross on the axis. With more than six subsets only
+    The hatched band holds 95 % of the values that chance gives where the mean gradient of all
+    training probes is zero; an open marker is a value inside that band of its own subset. Skipped
+    checkpoints leave a gap in the line and a cross on the axis. With more than six subsets only
     ``all`` has a band.
 
-    ``x`` is that of ``training``. Along the loss, lines join the checkpoints in their order and
-    turn back where the loss rises; intervals are bars.
+    ``x`` is the axis, as for ``training``. Along the loss, lines join the checkpoints in their
+    order and turn back where the loss rises; intervals are bars.
     """
     values = results["network"].to_dataset()["m_coherence"]
-    low, high = coherence_limits(values.values)
-    ax.set_yscale("log")
-    ax.set_ylim(low, high)
-    labels = draw_lines(results, ax, values, x=x)
+    set_coherence_axis(ax, values.values)
+    labels = lines.draw_lines(results, ax, values, x=x)
     along, colours = training(results, x), subset_colours(values["subset"].values)
     labels += _draw_null_band(results, ax, along)
-    shown = shown_subsets(results)
+    shown = lines.shown_subsets(results)
     for name in shown:
         y, width = values.sel(subset=name).values, half_width(results, name)
         if len(shown) <= MANY or name == ALL:
             draw_interval(ax, along, y - width, y + width, colours[name], outlined=name == ALL)
     _mark_chance(results, ax, along.values)
     labels += _draw_guides(results, ax)
+    lines.write_end_labels(ax, labels)
+    return ax
+
+
+def set_coherence_axis(ax: Axes, values: np.ndarray) -> None:
+    """A logarithmic y axis for m-coherence, with room for all values and 1."""
+    positive = values[np.isfinite(values) & (values > 0)]
+    ax.set_yscale("log")
+    ax.set_ylim(positive.min(initial=1.0) / ROOM, positive.max(initial=5.0) * ROOM)
     set_coherence_ticks(ax)
     ax.set_ylabel("m-coherence (examples)")
-    write_end_labels(ax, labels)
-    return ax
 
 
 def set_coherence_ticks(ax: Axes) -> None:
@@ -66,22 +69,14 @@ def set_coherence_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def coherence_limits(values: np.ndarray) -> tuple[float, float]:
-    """Ends of the axis: all values and 1, with room around them."""
-    positive = values[np.isfinite(values) & (values > 0)]
-    return positive.min(initial=1.0) / ROOM, positive.max(initial=5.0) * ROOM
-
-
-def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[EndLabel]:
-    """What comes by chance in all training probes; results of older versions do not say."""
+def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[lines.EndLabel]:
+    """The band of chance of all training probes; results of older versions have none."""
     network = results["network"].to_dataset()
     if "null_upper" not in network:
         return []
     band = network.sel(subset=ALL)
-    upper = band["null_upper"].values
-    draw_chance(ax, along, band["null_lower"].values, upper)
-    known = upper[np.isfinite(upper)]
-    return [EndLabel("chance (95 %)", float(known[-1]), MUTED)] if len(known) else []
+    draw_chance(ax, along, band["null_lower"].values, band["null_upper"].values)
+    return lines.end_label("chance (95 %)", band["null_upper"].values, MUTED)
 
 
 def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
@@ -91,7 +86,7 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         return
     names = network["subset"].values
     colours, markers = subset_colours(names), subset_markers(names)
-    for name in shown_subsets(results):
+    for name in lines.shown_subsets(results):
         inside = flagged(network, "inside_null_band").sel(subset=name).values
         ax.plot(
             x[inside], network["m_coherence"].sel(subset=name).values[inside], markers[name],
@@ -100,29 +95,29 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         )  # fmt: skip
 
 
-def _draw_guides(results: xr.DataTree, ax: Axes) -> list[EndLabel]:
+def _draw_guides(results: xr.DataTree, ax: Axes) -> list[lines.EndLabel]:
     """Lines at 1 and, where in view, at the number of probes of the subsets."""
     counts = results.to_dataset()["probe_count"].values
     low, high = ax.get_ylim()
     guides = {1.0: "1: orthogonal"}
     guides |= {float(m): f"m = {m:,}: identical" for m in counts if max(low, 1) < m < high}
     for y in guides:
-        draw_guide(ax, y)
-    return [EndLabel(text, y, MUTED) for y, text in guides.items()]
+        lines.draw_guide(ax, y)
+    return [lines.EndLabel(text, y, MUTED) for y, text in guides.items()]
 
 
 def figure(results: xr.DataTree, x: str | None) -> Figure:
-    """One panel."""
+    """The figure: one panel."""
     return stacked(results, [draw], x, [3.15])
 
 
 def knows_loss(results: xr.DataTree) -> bool:
-    """Whether the loss of the training probes is known of any checkpoint."""
+    """Whether any checkpoint has a loss of the training probes."""
     return bool(np.isfinite(results.to_dataset()["loss"].sel(subset=ALL)).any())
 
 
 def each(results: xr.DataTree, x: str | None) -> dict[str, str]:
-    """Along the loss; nothing where that is the axis of all figures."""
+    """A figure along the loss, unless that is the axis of all figures."""
     return {} if x == "loss" else {"loss": "loss"}
 
 

@@ -1,4 +1,4 @@
-"""The colours of figures and page: one meaning each, told apart by colour-blind readers too."""
+"""The colours of figures and pages: one meaning each, and safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MISSING = "#eceef2"
 SURFACE = "#ffffff"
 WARNING = "#a8481c"
 
-# Okabe and Ito; `all` is ink, as it is what the headline speaks of.
+# From Okabe and Ito; `all`, the subset of the headline, is ink.
 ROLES = {"clean": "#0072b2", "corrupted": "#d55e00", "held_out": "#009e73", "all": INK}
-# Three more of theirs, and three of Tol's muted colours.
+# Three more from Okabe and Ito, and three of Tol's muted colours.
 FURTHER = ("#cc79a7", "#e69f00", "#56b4e9", "#332288", "#882255", "#999933")
-DASHES = ("-", "--", ":")  # for the names beyond the colours
+DASHES = ("-", "--", ":")  # after each round of the colours
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-# What a dark page puts in the place of each.
+# The colour on a dark page in place of each.
 DARK = {
     INK: "#e6e9ef",
     MUTED: "#a3abb9",
@@ -49,7 +49,7 @@ def subset_colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def subset_dashes(names: Iterable[str]) -> dict[str, str]:
-    """A line style for each subset: solid, and another one where a colour comes again."""
+    """A line style for each subset: solid, and another one where a colour is used again."""
     names = [str(name) for name in names]
     further = sorted(set(names) - set(ROLES))
     rounds = {name: k // len(FURTHER) for k, name in enumerate(further)}

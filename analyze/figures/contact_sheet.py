@@ -1,4 +1,4 @@
-"""The contact sheet: some examples of every subset, as the model gets them, with their labels."""
+"""The contact sheet: some examples of each subset, as the model gets them, with their labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analyze.figures.style import style
 from analyze.probes import ProbeSet
 
 COLUMNS = 10
-SUBSETS = 12  # beyond these a sheet is no overview
+SUBSETS = 12  # rows of a sheet at most
 CHANNELS = (1, 3)
 
 
@@ -25,7 +25,7 @@ def has_images(probes: ProbeSet) -> bool:
 
 
 def draw(probes: ProbeSet) -> Figure:
-    """A row for each subset, of its examples with the smallest ids; below each its target.
+    """A row for each subset with its examples of the smallest ids, and below each its target.
 
     Raises:
         InputError: the inputs are no images.
@@ -49,12 +49,12 @@ def draw(probes: ProbeSet) -> Figure:
             axis.set_axis_off()
         line[0].set_title(figure_text(name, 40), loc="left", fontsize=8)
         for axis, row in zip(line, rows, strict=False):
-            _draw_one(axis, images[row], _label(probes, int(row)))
+            _draw_example(axis, images[row], _label(probes, int(row)))
     return figure
 
 
 def write_sheet(probes: ProbeSet, path: Path) -> Path:
-    """Draw the sheet into a PNG file.
+    """Draw the sheet into a PNG file; its path.
 
     Raises:
         InputError: the inputs are no images, or the file cannot be written.
@@ -75,7 +75,7 @@ def write_sheet(probes: ProbeSet, path: Path) -> Path:
     return path
 
 
-def _draw_one(axis: Axes, image: np.ndarray, label: str) -> None:
+def _draw_example(axis: Axes, image: np.ndarray, label: str) -> None:
     axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     lines = [figure_text(line, 20) for line in label.split("\n")]
     axis.text(0.5, -0.05, "\n".join(lines), transform=axis.transAxes, fontsize=5,
@@ -101,7 +101,7 @@ def _images(probes: ProbeSet) -> np.ndarray | None:
 
 
 def _label(probes: ProbeSet, row: int) -> str:
-    """The target by its name, and in a second line the true class where it is another."""
+    """The target's name, and in a second line the true class where it differs."""
     target = probes.targets[row]
     if target.ndim:
         return ""

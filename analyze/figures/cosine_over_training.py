@@ -5,8 +5,7 @@ from __future__ import annotations
 import xarray as xr
 from matplotlib.axes import Axes
 
-from analyze.figures.bands import MANY, draw_interval
-from analyze.figures.intervals import fold_count
+from analyze.figures.bands import MANY, draw_interval, fold_count
 from analyze.figures.lines import draw_guide, write_end_labels
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
@@ -16,10 +15,9 @@ from analyze.statistics.jackknife import t_quantile
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw ``gradient_cosine`` of the network with 95 % intervals, from -1 to 1.
 
-    A pair of subsets each; where these are more than six, each subset with all training probes.
-    Then there are no intervals. These are Student's t of the jackknife over folds, cut at -1 and
-    1. A mean gradient that is mostly noise brings the cosine nearer to 0.
-    ``x`` is that of ``training``.
+    Every two subsets have a line; where these are more than six, each subset with all training
+    probes, without intervals. Intervals are Student's t of the jackknife over folds, cut at -1 and
+    1. Noise in a mean gradient brings the cosine nearer to 0. ``x`` is that of ``training``.
     """
     network, along = results["network"].to_dataset(), training(results, x)
     chosen = pairs(results)

@@ -1,4 +1,4 @@
-"""How far a step for one subset helps another, over training."""
+"""Cross help over training: how far a step along one subset's gradient helps another."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from analyze.figures.names import figure_text
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
 
-SMALLEST_SHARE = 1e-3  # of the largest value: below, the axis is linear
+SMALLEST_SHARE = 1e-3  # share of the largest value below which the axis is linear
 
 
 def has_cross_help(results: xr.DataTree) -> bool:
-    """Whether it is known; results of older versions do not have it."""
+    """Whether results have cross help; those of older versions do not."""
     return "cross_help" in results["network"].to_dataset()
 
 
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw ``cross_help`` of the network: the drop of one subset's loss by a step for the other.
 
-    First-order and per unit of learning rate; it is the same in both directions. Above 0 the two
-    help each other, below 0 they harm. The line of a subset and itself is among different examples.
-    The axis is logarithmic to both sides of 0. ``x`` is that of ``training``.
+    It is first-order, per unit of learning rate, and the same in both directions. Above 0 the two
+    help each other, below 0 they harm. A subset and itself means different examples of it. The axis
+    is logarithmic on both sides of 0. ``x`` is the axis, as for ``training``.
     """
     values, along = results["network"].to_dataset()["cross_help"], training(results, x)
     lines = {pair: pair.values(values) for pair in pairs(results, within=True)}

@@ -20,23 +20,23 @@ from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
 COLOURS = "viridis"  # the first layer is dark, the last one light
-NAMED = 8  # layers with a name: those with the largest shares
-SMALLEST = 0.03  # share of a layer with a name
-FEW = 40  # layers that are told apart by lines between them
+NAMED = 8  # layers with a name at most, those with the largest shares
+SMALLEST = 0.03  # share of a layer with a name at least
+FEW = 40  # layers up to which there are lines between them
 
 
 def has_energy(results: xr.DataTree) -> bool:
-    """Whether the shares are known; results of older versions do not have them."""
+    """Whether results have the shares; those of older versions do not."""
     return "energy_share" in results["layers"].to_dataset()
 
 
 def draw(results: xr.DataTree, ax: Axes, subset: str = ALL, *, x: str | None = None) -> Axes:
     """Draw ``energy_share`` of the layers on top of each other, the first layer at the bottom.
 
-    The m-coherence of the network is the mean of its layers' weighted by these shares. Layers with
-    large shares at the end are named there, of many also the first and the last one. Along the
-    loss, which may turn back, the checkpoints keep their order and equal distances; ``x`` is that
-    of ``training``.
+    The m-coherence of the network is the mean of its layers', weighted by these shares. Layers with
+    large shares at the end are named there, and of many layers the first and the last one too.
+    ``x`` is the axis, as for ``training``. Along the loss, which may turn back, checkpoints keep
+    their order and equal distances.
     """
     values = results["layers"].to_dataset()["energy_share"].sel(subset=subset)
     share, along = values.transpose("checkpoint", "layer").values, training(results, x)
@@ -63,7 +63,7 @@ def draw(results: xr.DataTree, ax: Axes, subset: str = ALL, *, x: str | None = N
 
 
 def _stack(ax: Axes, places: np.ndarray, tops: np.ndarray, shades: np.ndarray) -> None:
-    """The areas, and bars where there is one checkpoint only."""
+    """Draw the areas, or bars for a single checkpoint."""
     bottoms = np.pad(tops, ((0, 0), (1, 0)))[:, :-1]
     bottoms[np.isnan(tops[:, 0]), 0] = np.nan
     line = 0.3 if tops.shape[1] <= FEW else 0.0
@@ -80,7 +80,7 @@ def _stack(ax: Axes, places: np.ndarray, tops: np.ndarray, shades: np.ndarray) -
 
 
 def _names_of_large(names: list[str], tops: np.ndarray, shades: np.ndarray) -> list[EndLabel]:
-    """Names at the last measured checkpoint, in the middle of their areas."""
+    """Labels at the last measured checkpoint, in the middle of large areas."""
     measured = np.flatnonzero(np.isfinite(tops).all(1))
     if not len(measured):
         return []
@@ -97,13 +97,13 @@ def _names_of_large(names: list[str], tops: np.ndarray, shades: np.ndarray) -> l
 
 
 def _legible(shade: np.ndarray) -> str:
-    """The colour of an area for text: ink where it is too light to read."""
+    """The colour of an area for its text: ink where the area's is too light to read."""
     luminance = float(np.dot(shade[:3], (0.299, 0.587, 0.114)))
     return to_hex(tuple(shade)) if luminance < 0.45 else INK
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
-    """One panel, of all training probes."""
+    """The figure: one panel of all training probes."""
     return stacked(results, [draw], x, [2.6])
 
 

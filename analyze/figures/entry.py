@@ -1,4 +1,4 @@
-"""An entry of the table of figures: what report, comparison, gallery and pages know of a figure."""
+"""Entries of the table of figures: all that report, comparison, gallery and pages know of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 
 def always(tree: xr.DataTree) -> bool:
-    """For figures that every tree has the numbers for."""
+    """True, for figures that every tree has the numbers for."""
     return True
 
 
@@ -21,15 +21,14 @@ class FigureEntry:
 
     Args:
         name: The name of its files; where there are several figures a number follows.
-        title: What it shows, in one line.
-        caption: What its marks mean; a function of the tree where that depends on it.
+        title: The content of the figure in one line.
+        caption: The meaning of its marks, or a function of the tree that returns it.
         draw: ``draw(tree, choice) -> Figure``. The choice of a run is its axis, ``x`` as for
-            ``training``; the choice of a comparison is one of those that ``each`` gives.
+            ``training``; the choice of a comparison is one that ``each`` returns.
         applies: Whether a tree has the numbers for it.
-        each: ``each(tree, asked)``, a choice for the name of each file; without it one figure.
+        each: ``each(tree, asked)``, a choice by the name of each file; without it one figure.
         section: The section of the page that shows it; empty for files only.
-        leading: Whether its section begins with it: no title of its own, and however large it is
-            the page has it.
+        leading: Whether its section begins with it: it has no title, and is shown however large.
     """
 
     name: str
@@ -46,13 +45,13 @@ class FigureEntry:
         return self.caption if isinstance(self.caption, str) else self.caption(tree)
 
     def figures(self, tree: xr.DataTree, asked: Any) -> dict[str, Figure]:
-        """Its figures by the names of their files; asked is ``x`` of a run, or further pairs."""
+        """Draw the figures, by the names of their files; asked is ``x`` of a run, or pairs."""
         if not self.applies(tree):
             return {}
         choices = {self.name: asked} if self.each is None else self.each(tree, asked)
         return {name: self.draw(tree, choice) for name, choice in choices.items()}
 
     def drawn(self, figures: Mapping[str, Figure]) -> dict[str, Figure]:
-        """Of all figures those that this entry has drawn."""
+        """The figures that this entry has drawn, out of all."""
         numbered = f"{self.name}_"
         return {n: f for n, f in figures.items() if n == self.name or n.startswith(numbered)}

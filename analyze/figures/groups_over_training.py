@@ -18,11 +18,6 @@ def draw(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
     """Draw the mean over the runs of each group, its 95 % band over seeds, and each run faintly.
 
     Runs of no group are lines of their own. All are at the size of the smallest run of the group.
-
-    Args:
-        comparison: What ``compare`` gives with groups.
-        ax: Where to draw.
-        subset: Whose gradients.
     """
     network = comparison["network"].to_dataset().sel(subset=subset)
     groups = comparison["groups/network"].to_dataset().sel(subset=subset)
@@ -30,14 +25,14 @@ def draw(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
     run_lines.set_run_axes(comparison, ax)
     places = run_lines.training_of(comparison)
     for k, (name, runs) in enumerate(members.items()):
-        one = groups.isel(group=k)
+        mean = groups.isel(group=k)
         for run in runs:
             alpha = network["alpha_unbiased"].sel(run=run).values
             known = np.isfinite(alpha)
-            value = 1 + (float(one["compared_at"]) - 1) * alpha[known]
+            value = 1 + (float(mean["compared_at"]) - 1) * alpha[known]
             ax.plot(places.values[known], value, color=run_lines.run_colour(k), alpha=FAINT,
                     linewidth=0.7, label="_run")  # fmt: skip
-        run_lines.draw_run(ax, places, one, k, f"{name} ({len(runs)} runs)", band=True)
+        run_lines.draw_run(ax, places, mean, k, f"{name} ({len(runs)} runs)", band=True)
     grouped = {run for runs in members.values() for run in runs}
     rest = [str(run) for run in network["run"].values if str(run) not in grouped]
     for k, run in enumerate(rest, start=len(members)):
@@ -47,7 +42,7 @@ def draw(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
 
 
 def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
-    """A panel of the groups for each subset, on the same axes."""
+    """The figure: a panel of the groups for each subset, on the same axes."""
     return run_lines.subset_panels(comparison, draw)
 
 

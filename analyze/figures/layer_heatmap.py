@@ -11,13 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from analyze.figures.cells import (
-    add_colourbar,
-    label_checkpoints,
-    label_layers,
-    names_and_types,
-    set_cells,
-)
+from analyze.figures import cells
 from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import shown_subsets
@@ -29,9 +23,9 @@ from analyze.probes.subsets import ALL
 from analyze.statistics.ratios import RATE
 
 COLOURS = "viridis"
-LOWEST = 0.1  # far below orthogonal; what is lower has the same colour
+LOWEST = 0.1  # far below orthogonal; lower values have the same colour
 PANELS = 4  # heat maps side by side
-SMALLEST_CELL = 4.0  # points, of a cell with room for a dot
+SMALLEST_CELL = 4.0  # points of a cell with room for a dot
 
 
 def draw(
@@ -47,15 +41,8 @@ def draw(
 
     The scale is logarithmic and the same for all subsets of the results. Cells without a value
     are hatched. A dot marks a value that cannot be told from chance: its p-value, adjusted for the
-    false discovery rate over the panel, is above 5 %.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        subset: Whose gradients.
-        x: What the columns are labelled by, as for ``training``; they keep their order.
-        names: Whether to write the layers' names and types on the left.
-        colourbar: Whether to put the scale at the right.
+    false discovery rate over the panel, is above 5 %. ``x``, as for ``training``, labels columns
+    and leaves their order; ``names`` are the layers' names and types.
     """
     values = results["layers"].to_dataset()["m_coherence"].sel(subset=subset)
     table = values.transpose("layer", "checkpoint").values
@@ -64,19 +51,19 @@ def draw(
         np.ma.masked_invalid(np.maximum(table, low)),
         cmap=COLOURS, norm=LogNorm(low, high), rasterized=True, antialiased=False, zorder=1,
     )  # fmt: skip
-    set_cells(ax, table)
+    cells.set_cells(ax, table)
     _mark_chance(results, ax, subset)
-    label_checkpoints(ax, training(results, x))
-    label_layers(ax, *names_and_types(results), names=names)
+    cells.label_checkpoints(ax, training(results, x))
+    cells.label_layers(ax, *cells.names_and_types(results), names=names)
     if colourbar:
         lower = bool(np.nanmin(table, initial=np.inf) < low)
         ticks = LogLocator(10, subs=(1, 3))
-        add_colourbar(mesh, ax, "m-coherence (examples)", ticks, _plain_number, lower=lower)
+        cells.add_colourbar(mesh, ax, "m-coherence (examples)", ticks, _plain_number, lower=lower)
     return ax
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
-    """A heat map for each subset, with common names, order and colours."""
+    """The figure: a heat map for each subset, with common names, order and colours."""
     subsets = shown_subsets(results)
     columns = min(len(subsets), PANELS)
     height = table_height(results["layers"].sizes["layer"])
@@ -93,7 +80,7 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
 
 
 def caption(results: xr.DataTree) -> str:
-    """What rows, columns, hatches and dots mean, as far as the results have them."""
+    """The caption: the meaning of rows, columns, hatches and dots that the results have."""
     text = (
         "M-coherence of each layer, in forward order, at each checkpoint: one column per "
         "checkpoint, not to scale in time. All panels share the colours. Hatched: no gradient, or "
@@ -108,7 +95,7 @@ def caption(results: xr.DataTree) -> str:
 
 
 def colour_limits(results: xr.DataTree) -> tuple[float, float]:
-    """The ends of one scale for all subsets: at most 1 and at least 10."""
+    """The ends of the scale of all subsets: at most 1 and at least 10."""
     values = results["layers"].to_dataset()["m_coherence"].values
     known = values[np.isfinite(values)]
     low = min(1.0, known.min(initial=1.0))
@@ -116,7 +103,7 @@ def colour_limits(results: xr.DataTree) -> tuple[float, float]:
 
 
 def _mark_chance(results: xr.DataTree, ax: Axes, subset: str) -> None:
-    """Dots where the value cannot be told from chance, if cells are large enough to show them."""
+    """Draw dots on values that cannot be told from chance, if cells are large enough."""
     layers = results["layers"].to_dataset()
     if "p_value_adjusted" not in layers:
         return
@@ -132,7 +119,7 @@ def _mark_chance(results: xr.DataTree, ax: Axes, subset: str) -> None:
 
 
 def _one_label(figure: Figure, axes: Sequence[Axes]) -> None:
-    """A long label below each of some narrow panels would run into the next one's."""
+    """Join long labels below narrow panels, which would overlap, to one."""
     named = [ax for ax in axes if len(ax.get_xlabel()) > LONGEST + 4]
     if len(named) > 1:
         text = named[0].get_xlabel()

@@ -7,11 +7,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyze.figures.bands import MANY, alone, draw_interval
-from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
+from analyze.figures.bands import MANY, alone, draw_interval, half_width
+from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import INK, subset_colours, subset_dashes
 from analyze.figures.entry import FigureEntry
-from analyze.figures.intervals import half_width
 from analyze.figures.lines import draw_guide, shown_subsets
 from analyze.figures.multiples import multiples
 from analyze.figures.names import figure_text, legend_label
@@ -20,7 +19,7 @@ from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
 LONGEST = 24  # characters of the layer's name
-ROOM = 90  # panels of layers, with intervals in them
+ROOM = 90  # layers up to which the panels have intervals
 
 
 def draw(
@@ -29,19 +28,12 @@ def draw(
     """Draw m-coherence of one layer over training, a line with its 95 % interval for each subset.
 
     The scale is logarithmic and the same for all layers of the results, with a guide at 1. There
-    are no markers and no names at the lines: the panel is one of many.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        layer: Its path.
-        x: ``step``, ``epoch`` or ``loss``, as for ``training``.
-        intervals: Whether to draw them; with more than six subsets there are none.
+    are no markers and no names at the lines: the panel is one of many. With more than six subsets
+    there are no intervals. ``x`` is the axis, as for ``training``.
     """
     values = results["layers"].to_dataset()["m_coherence"]
     row = [str(name) for name in values["layer"].values].index(layer)
-    ax.set_yscale("log")
-    ax.set_ylim(*coherence_limits(values.values))
+    set_coherence_axis(ax, values.values)
     along, shown = training(results, x), shown_subsets(results)
     names = values["subset"].values
     colours, dashes = subset_colours(names), subset_dashes(names)
@@ -57,14 +49,12 @@ def draw(
             draw_interval(ax, along, y - width, y + width, colours[name])
     draw_guide(ax, 1.0, 0.6)
     set_training_axis(ax, along, sparse=True)
-    set_coherence_ticks(ax)
-    ax.set_ylabel("m-coherence (examples)")
     ax.set_title(figure_text(layer, LONGEST), color=INK, loc="left")
     return ax
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
-    """A panel for each layer; with intervals where there is room."""
+    """The figure: a panel for each layer, with intervals where there is room."""
     layers = [str(name) for name in results["layers"].to_dataset()["layer"].values]
 
     def panel(ax: Axes, name: str) -> Axes:

@@ -12,12 +12,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analyze.errors import InputError, listed
-from analyze.figures.bands import SHADE
-from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
+from analyze.figures.bands import SHADE, half_width
+from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import INK, MARKERS, SURFACE
 from analyze.figures.entry import FigureEntry
-from analyze.figures.intervals import half_width
-from analyze.figures.lines import EndLabel, draw_guide, shown_subsets, write_end_labels
+from analyze.figures.lines import EndLabel, draw_guide, end_label, shown_subsets, write_end_labels
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
 from analyze.figures.panels import grid, probe_count
@@ -26,7 +25,7 @@ from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 
-SHADES = (0.0, 0.3, 0.55, 0.72)  # of viridis: early checkpoints are dark
+SHADES = (0.0, 0.3, 0.55, 0.72)  # places in viridis: early checkpoints are dark
 LONGEST = 24  # characters of a layer's name
 NARROWEST = 6.5  # points between two names
 FEW = 60  # layers with markers
@@ -44,15 +43,9 @@ def draw(
 ) -> Axes:
     """Draw m-coherence of every layer, in forward order, with 95 % intervals.
 
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        subset: Whose gradients.
-        checkpoints: Up to four names of checkpoints; without them the first and last that were
-            measured, the one where the network's m-coherence of the subset is highest, and one in
-            the middle of the others.
-        x: What the checkpoints are called by, as for ``training``.
-        names: Whether to write the layers' names below.
+    Without names of checkpoints (up to four) they are the first and last that were measured, the
+    one where the network's m-coherence of the subset is highest, and one in the middle of the
+    others. ``x``, as for ``training``, names them in the figure; ``names`` are those of the layers.
 
     Raises:
         InputError: a checkpoint that the results do not have, or more than four.
@@ -60,10 +53,9 @@ def draw(
     layers = results["layers"].to_dataset()["m_coherence"].sel(subset=subset)
     table = layers.transpose("checkpoint", "layer").values
     width = half_width(results, subset, "layers")
-    ax.set_yscale("log")
-    ax.set_ylim(*coherence_limits(table))
+    set_coherence_axis(ax, table)
     along, places = training(results, x), np.arange(table.shape[1])
-    labels = []
+    labels: list[EndLabel] = []
     for k, row in enumerate(_rows(results, subset, checkpoints)):
         colour = to_hex(matplotlib.colormaps["viridis"](SHADES[k % len(SHADES)]))
         y, half = table[row], width[row]
@@ -79,20 +71,16 @@ def draw(
             ax.vlines(beside, low, y + half, color=colour, linewidth=0.7, zorder=2)
         else:
             ax.fill_between(places, low, y + half, color=colour, alpha=SHADE, linewidth=0, zorder=2)
-        known = y[np.isfinite(y)]
-        if len(known):
-            labels.append(EndLabel(along.names[row], float(known[-1]), colour))
+        labels += end_label(along.names[row], y, colour)
     draw_guide(ax, 1.0)
     ax.set_xlim(-0.5, len(places) - 0.5)
     _label_layers(ax, [str(n) for n in layers["layer"].values], names)
-    set_coherence_ticks(ax)
-    ax.set_ylabel("m-coherence (examples)")
     write_end_labels(ax, labels)
     return ax
 
 
 def _rows(results: xr.DataTree, subset: str, wanted: Sequence[str] | None) -> list[int]:
-    """The rows of the chosen checkpoints, in the order of training."""
+    """Indices of the chosen checkpoints, in the order of training."""
     root = results.to_dataset()
     known = [str(name) for name in root["checkpoint"].values]
     if wanted is not None:
@@ -116,7 +104,7 @@ def _rows(results: xr.DataTree, subset: str, wanted: Sequence[str] | None) -> li
 
 
 def _label_layers(ax: Axes, layers: list[str], names: bool) -> None:
-    """Upright names, every n-th where columns are narrow."""
+    """Write upright names, every n-th where columns are narrow."""
     points = ax.get_window_extent().width * 72 / ax.figure.dpi / max(len(layers), 1)
     every = max(1, int(np.ceil(NARROWEST / points)))
     rows = np.arange(0, len(layers), every)
@@ -127,12 +115,12 @@ def _label_layers(ax: Axes, layers: list[str], names: bool) -> None:
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
-    """A panel for each subset."""
+    """The figure: a panel for each subset."""
     subsets = shown_subsets(results)
     with style():
         figure, axes = grid(len(subsets), 1, 1.25, 1.1, sharex=True)
         figure.supylabel("m-coherence (examples)", fontsize=8)
-        # Twice: layers' names take height from the panels, by which labels are set apart.
+        # Twice: layers' names take height from the panels, and labels are set apart by height.
         for _ in range(2):
             for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
                 ax.clear()

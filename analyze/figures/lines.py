@@ -15,8 +15,8 @@ from analyze.figures.names import figure_text, legend_label, plain
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
-MANY = 60  # checkpoints beyond which only those without neighbours have a marker
-LEADING = 1.3  # line height of names, in their size
+MANY = 60  # checkpoints up to which all have a marker
+LEADING = 1.3  # line height of names, in units of the font size
 LONGEST = 26  # characters of a name at the end of a line
 
 
@@ -29,13 +29,19 @@ class EndLabel:
     colour: str
 
 
+def end_label(text: str, values: np.ndarray, colour: str) -> list[EndLabel]:
+    """A label at the height of the last known value; empty without any."""
+    known = values[np.isfinite(values)]
+    return [EndLabel(text, float(known[-1]), colour)] if len(known) else []
+
+
 def draw_lines(
     results: xr.DataTree, ax: Axes, values: xr.DataArray, *, x: str | None = None
 ) -> list[EndLabel]:
-    """A line for each subset of ``values(checkpoint, subset)``, broken where values are missing.
+    """Draw a line for each subset of ``values(checkpoint, subset)``, broken at missing values.
 
-    ``x`` is that of ``training``. Returns the names of the lines, for ``write_end_labels`` once the
-    axes have their limits.
+    ``x`` is the axis, as for ``training``. Returns labels for ``write_end_labels``, to be called
+    once the axes have their limits.
     """
     names = [str(name) for name in values["subset"].values]
     colours, markers, dashes = (f(names) for f in (subset_colours, subset_markers, subset_dashes))
@@ -48,13 +54,15 @@ def draw_lines(
             markeredgewidth=0.6, zorder=3 if name == ALL else 3.5,
         )  # fmt: skip
     set_training_axis(ax, along)
-    labels = shown_subsets(results)
-    ends = [(name, _last(values.sel(subset=name).values)) for name in labels]
-    return [EndLabel(labels[n], y, colours[n]) for n, y in ends if np.isfinite(y)]
+    return [
+        label
+        for name, text in shown_subsets(results).items()
+        for label in end_label(text, values.sel(subset=name).values, colours[name])
+    ]
 
 
 def shown_subsets(results: xr.DataTree) -> dict[str, str]:
-    """Each subset's label; ``all`` is left out where it is one subset alone: ``clean = all``."""
+    """The label of each subset; where ``all`` is a subset alone, one label: ``clean = all``."""
     network = results["network"].to_dataset()["m_coherence"]
     counts = results.to_dataset()["probe_count"]
     labels = {str(name): plain(str(name)) for name in network["subset"].values}
@@ -68,7 +76,7 @@ def shown_subsets(results: xr.DataTree) -> dict[str, str]:
 
 
 def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
-    """Names at the right of the axes, moved apart where they would overlap."""
+    """Write names at the right of the axes, moved apart where they would overlap."""
     if not labels:
         return
     labels = sorted(labels, key=lambda label: label.y)
@@ -90,7 +98,7 @@ def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
 
 
 def draw_guide(ax: Axes, y: float, width: float = 0.8) -> None:
-    """A dashed line at a value that means something."""
+    """Draw a dashed line at a value with a meaning."""
     ax.axhline(y, color=LINE, linewidth=width, linestyle=(0, (4, 3)), zorder=1, label="_guide")
 
 
@@ -102,28 +110,21 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     blocks: list[list[float]] = []
     for height in heights:
         blocks.append([height])
-        while len(blocks) > 1 and _bottom(blocks[-1], gap) - _top(blocks[-2], gap) < gap:
+        while len(blocks) > 1 and _ends(blocks[-1], gap)[0] - _ends(blocks[-2], gap)[1] < gap:
             blocks[-2:] = [blocks[-2] + blocks[-1]]
-    places = [_bottom(block, gap) + k * gap for block in blocks for k in range(len(block))]
+    places = [_ends(block, gap)[0] + k * gap for block in blocks for k in range(len(block))]
     count = len(places)
     places = [min(place, 1 - gap * (count - 1 - k)) for k, place in enumerate(places)]
     return [max(place, k * gap) for k, place in enumerate(places)]
 
 
-def _bottom(block: list[float], gap: float) -> float:
-    return float(np.mean(block)) - gap * (len(block) - 1) / 2
-
-
-def _top(block: list[float], gap: float) -> float:
-    return float(np.mean(block)) + gap * (len(block) - 1) / 2
+def _ends(block: list[float], gap: float) -> tuple[float, float]:
+    """Bottom and top of a block around its mean."""
+    middle, half = float(np.mean(block)), gap * (len(block) - 1) / 2
+    return middle - half, middle + half
 
 
 def marked(values: np.ndarray) -> list[int]:
-    """Which points have a marker: all of few, those without neighbours of many."""
-    which = np.isfinite(values) if len(values) <= MANY else alone(values)
-    return [int(k) for k in np.flatnonzero(which)]
-
-
-def _last(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known[-1]) if len(known) else float("nan")
+    """Indices of the points with a marker: all of a few, only those without neighbours of many."""
+    with_marker = np.isfinite(values) if len(values) <= MANY else alone(values)
+    return np.flatnonzero(with_marker).tolist()

@@ -14,7 +14,7 @@ from analyze.figures.training import DECADES
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw the mean loss of each subset over training, from 0 unless some loss is negative.
 
-    Where losses span more than three decades the axis is logarithmic. ``x`` is that of
+    Where losses span more than three decades the axis is logarithmic. ``x`` is the axis, as for
     ``training``.
     """
     loss = results.to_dataset()["loss"]

@@ -1,4 +1,4 @@
-"""Small multiples: many panels with the same axes, their ticks at the outer ones only."""
+"""Small multiples: many panels with the same axes, and tick labels on the outer ones only."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
 from analyze.figures.names import figure_text, unmarked
+from analyze.figures.panels import WIDTH
 
-WIDTH = 7.0  # inches
 LEFT, RIGHT, BOTTOM = 0.55, 0.1, 0.5  # inches around the panels
 GAP = 0.1  # inches between columns
 TITLE = 0.2  # inches above each panel
-LEGEND, LEADING = 6, 0.16  # names in a line, and its inches
-NARROW = 0.55  # width of a letter, in its size
-TICK = 3.2  # width of a tick's label with room, likewise
+LEGEND, LEADING = 6, 0.16  # names in a line of the legend, and inches of the line
+NARROW = 0.55  # width of a letter, in units of the font size
+TICK = 3.2  # width of a tick's label with room, in units of the font size
 
 
 def multiples(
     names: Sequence[str], draw: Callable[[Axes, str], Axes], lines: int, title: str = ""
 ) -> Figure:
-    """A panel for each name, with one legend of some lines on top and one label for either axis.
+    """A panel for each name, with one legend of ``lines`` names and one label for either axis.
 
-    ``draw`` puts lines and axes with their labels into a panel, with the same limits in all.
-    Panels are placed by hand and share no axes, for a layout that is solved, and limits that are
-    handed on, take minutes for two hundred of them.
+    ``draw`` draws lines and axes with labels into a panel, with the same limits in all. Panels are
+    placed by hand and share no axes: matplotlib's layout and shared limits take minutes for two
+    hundred of them.
     """
     columns = max(1, min(len(names), 4 if len(names) <= 24 else 6 if len(names) <= 90 else 8))
     rows = math.ceil(len(names) / columns)
@@ -63,7 +63,7 @@ def multiples(
 
 
 def _thin(ax: Axes, most: int) -> None:
-    """At most some ticks below a panel, evenly chosen from those it has."""
+    """Keep at most some of the ticks below a panel, evenly chosen."""
     low, high = sorted(ax.get_xlim())
     ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
     if len(ticks) > most:
@@ -71,7 +71,7 @@ def _thin(ax: Axes, most: int) -> None:
 
 
 def _label(figure: Figure, grid: np.ndarray, count: int, inches: float) -> None:
-    """One label for either axis, one legend, and no panel without a name."""
+    """Write one label for either axis and one legend; remove panels without a name."""
     first = grid.flat[0]
     figure.text(0.5, 0.06 / inches, first.get_xlabel(), ha="center", va="bottom", fontsize=8)
     figure.text(

@@ -11,33 +11,32 @@ SHOWN = "\u200a"  # a hair space
 
 
 def plain(name: str) -> str:
-    """A name as text alone: no control characters."""
+    """A name without control characters."""
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def figure_text(name: str, longest: int | None = None) -> str:
-    """A name for matplotlib, which would read what stands between $ as formulas."""
+    """A name for matplotlib, which would read text between $ as formulas."""
     name = plain(name)
     return (name if longest is None else shortened(name, longest)).replace("$", r"\$")
 
 
 def legend_label(name: str, longest: int | None = None) -> str:
-    """As ``figure_text``, for a line: matplotlib leaves out of a legend what begins with ``_``."""
+    """A name for a legend, out of which matplotlib leaves names that begin with ``_``."""
     text = figure_text(name, longest)
     return f"{SHOWN}{text}" if text.startswith("_") else text
 
 
 def unmarked(legend: Legend) -> None:
-    """Names in a legend as they are: without what ``legend_label`` put before some."""
+    """Remove the characters from a legend that ``legend_label`` put before some names."""
     for text in legend.get_texts():
         text.set_text(text.get_text().removeprefix(SHOWN))
 
 
 def shortened(name: str, longest: int) -> str:
-    """A long name cut so that layers stay apart.
+    """A long name, cut so that layers keep different names.
 
-    Dotted parts become initials from the left, except those with a number; where that is not
-    enough the middle is left out.
+    Dotted parts become initials from the left, except those with a number; then the middle is cut.
     """
     parts = name.split(".")
     for k, part in enumerate(parts[:-1]):

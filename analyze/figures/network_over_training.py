@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 
 from analyze.figures import accuracy_over_training, coherence_over_training, loss_over_training
 from analyze.figures.accuracy_over_training import has_accuracy
+from analyze.figures.bands import fold_count
 from analyze.figures.entry import FigureEntry
-from analyze.figures.intervals import fold_count
 from analyze.figures.panels import stacked
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 
-INCHES = (3.6, 1.5, 1.5)  # of the panels
+INCHES = (3.6, 1.5, 1.5)  # heights of the panels
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
-    """A panel each for m-coherence, loss and, where it is known, accuracy."""
+    """The figure: a panel each for m-coherence, loss and, where it is known, accuracy."""
     panels: list[Callable[..., Axes]] = [coherence_over_training.draw, loss_over_training.draw]
     if has_accuracy(results):
         panels.append(accuracy_over_training.draw)
@@ -28,7 +28,7 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
 
 
 def caption(results: xr.DataTree) -> str:
-    """What lines, bands and markers mean, as far as the results have them."""
+    """The caption: the meaning of lines, bands and markers that the results have."""
     chance, folds = "null_upper" in results["network"].to_dataset(), fold_count(results, ALL)
     below = "mean loss and accuracy" if has_accuracy(results) else "mean loss"
     text = f"M-coherence of the whole network (above), and {below} (below), by subset."

@@ -18,7 +18,7 @@ from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scal
 from analyze.figures.style import style
 from analyze.statistics.ratios import RATE
 
-PAIRS = 6  # with a figure of their own unless others are asked for
+PAIRS = 6  # pairs with a figure at most, besides those that are asked for
 COLUMNS = 4  # heat maps side by side
 LONGEST = 22  # characters of a panel's title
 
@@ -32,25 +32,19 @@ def draw(
     names: bool = True,
     colourbar: bool = True,
 ) -> Axes:
-    """Draw the log ratio of every layer and checkpoint; what is not significant is grey.
+    """Draw the log ratio of a pair ``B / A`` in every layer and checkpoint.
 
-    The scale is that of all significant cells of the comparison.
-
-    Args:
-        comparison: What ``compare`` gives.
-        ax: Where to draw.
-        pair: ``B / A``.
-        subset: Whose gradients.
-        names: Whether to write the layers' names on the left.
-        colourbar: Whether to put the scale at the right.
+    Grey cells are not significant. The scale is that of all significant cells of the comparison;
+    ``names`` are those of the layers.
     """
     layers = comparison["pairs/layers"].to_dataset()
     scale = ratio_scale(layers["log_ratio"].where(layers["p_value_adjusted"] <= RATE).values)
-    one = layers.sel(pair=pair, subset=subset).transpose("layer", "checkpoint", ...)
-    mesh = draw_signed(ax, one["log_ratio"].values, one["p_value_adjusted"].values <= RATE, scale)
+    table = layers.sel(pair=pair, subset=subset).transpose("layer", "checkpoint", ...)
+    significant = table["p_value_adjusted"].values <= RATE
+    mesh = draw_signed(ax, table["log_ratio"].values, significant, scale)
     label_checkpoints(ax, training_of(comparison))
-    label_layers(ax, [str(name) for name in one["layer"].values], names=names)
-    title = figure_text(f"{subset}, at m = {float(one['compared_at']):,.0f}")
+    label_layers(ax, [str(name) for name in table["layer"].values], names=names)
+    title = figure_text(f"{subset}, at m = {float(table['compared_at']):,.0f}")
     ax.set_title(title, loc="left")
     if colourbar:
         add_signed_bar(mesh, ax, "ratio of m-coherence", ratios=True)
@@ -58,7 +52,7 @@ def draw(
 
 
 def figure(comparison: xr.DataTree, pair: str) -> Figure:
-    """A panel for each subset that both runs have."""
+    """The figure: a panel for each subset that both runs have."""
     layers = comparison["pairs/layers"].to_dataset()
     known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer"))
     subsets = [str(name) for name in layers["subset"].values[known.values]]
@@ -72,7 +66,7 @@ def ratio_maps(
     title: str,
     names: Sequence[str] = (),
 ) -> Figure:
-    """A heat map for each pair and subset, named by its subset and size unless there are names."""
+    """A figure of heat maps, one for each pair and subset, titled by name or subset and size."""
     columns = max(1, min(COLUMNS, len(panels)))
     height = table_height(comparison["layers"].sizes["layer"], 0.15, 0.06, 1.5)
     if len(panels) > 2 * columns:  # an overview
@@ -91,12 +85,12 @@ def ratio_maps(
 
 
 def pair_names(comparison: xr.DataTree) -> list[str]:
-    """Every two runs, ``B / A``, those with the first run first."""
+    """The pairs of runs, ``B / A``, those with the first run first."""
     return [str(pair) for pair in comparison["pairs/layers"].to_dataset()["pair"].values]
 
 
 def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]:
-    """The pairs with the first run, six at most, and those asked for, numbered among all.
+    """The pairs with the first run, six at most, and those asked for, by numbered names.
 
     Raises:
         InputError: a pair that the comparison does not have.

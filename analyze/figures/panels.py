@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures.style import style
 
-WIDTH = 7.0  # inches, of a page of a journal
+WIDTH = 7.0  # inches, the width of a journal's page
 TALLEST = 40.0  # inches
 LONGEST = 12  # characters of a panel's title
 
@@ -22,7 +22,7 @@ def stacked(
     x: str | None,
     inches: Sequence[float],
 ) -> Figure:
-    """Panels below each other on one axis ``x``, each with its height."""
+    """A figure of panels below each other on one axis ``x``, each with its height."""
     with style():
         figure = Figure(figsize=(WIDTH, sum(inches)))
         grid = figure.subplots(
@@ -45,7 +45,7 @@ def grid(
     sharex: bool = False,
     sharey: bool = False,
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels in columns, ``height`` inches a row and some more."""
+    """A figure of ``count`` panels in columns, of ``height`` inches a row and ``more`` in all."""
     rows = max(1, math.ceil(count / columns))
     figure = Figure(figsize=(WIDTH, min(rows * height + more, TALLEST)))
     axes = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
@@ -57,11 +57,11 @@ def grid(
 def table_height(
     layers: int, row: float = 0.17, densest: float = 0.09, least: float = 1.6
 ) -> float:
-    """Inches of a table: rows are lower the more there are, but still a line of small print."""
+    """Inches of a table: many rows are lower, but not lower than a line of small print."""
     row = row if layers <= 30 else max(densest, row * (30 / layers) ** 0.5)
     return max(least, row * layers)
 
 
 def probe_count(results: xr.DataTree, subset: str) -> int:
-    """How many probes a subset has."""
+    """The number of probes of a subset."""
     return int(results.to_dataset()["probe_count"].sel(subset=subset))

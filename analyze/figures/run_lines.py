@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyze.figures.bands import alone, draw_interval
-from analyze.figures.coherence_over_training import coherence_limits, set_coherence_ticks
+from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import FURTHER, INK, MARKERS, ROLES, SURFACE
 from analyze.figures.lines import draw_guide, marked
 from analyze.figures.names import figure_text, legend_label, unmarked
@@ -24,8 +24,8 @@ from analyze.results.provenance import along
 COLOURS = (ROLES["clean"], ROLES["corrupted"], ROLES["held_out"], *FURTHER, INK)
 DASHES = ("-", "--", ":")  # after each round of the colours
 LONGEST = 30  # characters of a run's name
-MARGIN = 0.02  # of the axis, at either end
-LEGEND = 4  # names in a line
+MARGIN = 0.02  # share of the axis at either end
+LEGEND = 4  # names in a line of the legend
 
 
 def run_colour(k: int) -> str:
@@ -34,7 +34,7 @@ def run_colour(k: int) -> str:
 
 
 def training_of(comparison: xr.DataTree) -> Training:
-    """The places of a comparison along training."""
+    """The places of a comparison's checkpoints along training."""
     place = along(comparison)
     values = comparison["network"].to_dataset()[place].values.astype(float)
     skipped = np.zeros(len(values), dtype=bool)
@@ -47,9 +47,8 @@ def training_of(comparison: xr.DataTree) -> Training:
 
 
 def set_run_axes(comparison: xr.DataTree, ax: Axes, group: str = "network") -> None:
-    """Scale, guide, ticks and labels, the same in every panel: those of all runs and subsets."""
-    ax.set_yscale("log")
-    ax.set_ylim(*coherence_limits(comparison[group].to_dataset()["m_coherence"].values))
+    """Set scale, guide, ticks and labels, which are the same for all runs and subsets."""
+    set_coherence_axis(ax, comparison[group].to_dataset()["m_coherence"].values)
     draw_guide(ax, 1.0)
     places = training_of(comparison)
     set_training_axis(ax, places, sparse=True)
@@ -60,8 +59,6 @@ def set_run_axes(comparison: xr.DataTree, ax: Axes, group: str = "network") -> N
         room = MARGIN * (high - low)
         first, last = scale.inverted().transform([low - room, high + room])
         ax.set_xlim(*((last, first) if places.falling else (first, last)))
-    set_coherence_ticks(ax)
-    ax.set_ylabel("m-coherence (examples)")
 
 
 def draw_run(
@@ -74,9 +71,9 @@ def draw_run(
     markers: bool = True,
     band: bool = False,
 ) -> None:
-    """The line of the k-th run, or group, across the places that only others have.
+    """Draw the line of the k-th run, or group, across the places that only others have.
 
-    Without markers it is thin; a band is the 95 % interval, where the values have one.
+    Without markers it is thin; the band is the 95 % interval, where the values have one.
     """
     known = np.isfinite(values["m_coherence"].values)
     if not known.any():
@@ -97,7 +94,7 @@ def draw_run(
 
 
 def set_subset_title(ax: Axes, subset: str, counts: np.ndarray) -> None:
-    """The subset, and the sizes at which it is shown."""
+    """Write the subset and the sizes at which it is shown above a panel."""
     sizes = dict.fromkeys(f"{int(n):,}" for n in np.atleast_1d(counts) if n > 0)
     ax.set_title(figure_text(f"{subset} (m = {', '.join(sizes)})"), loc="left")
 
@@ -105,7 +102,7 @@ def set_subset_title(ax: Axes, subset: str, counts: np.ndarray) -> None:
 def subset_panels(
     comparison: xr.DataTree, draw: Callable[[xr.DataTree, Axes, str], Axes]
 ) -> Figure:
-    """A panel for each subset, in two columns on the same axes, with one legend below."""
+    """A figure with a panel for each subset, in two columns on the same axes, and one legend."""
     subsets = [str(name) for name in comparison["network"].to_dataset()["subset"].values]
     columns = min(2, len(subsets))
     legend = 0.18 * math.ceil(comparison.sizes["run"] / LEGEND) + 0.3  # inches

@@ -11,7 +11,7 @@ from analyze.figures.runs_by_layer import headline
 
 
 def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
-    """A panel for each run but the first, for all training probes where runs have them."""
+    """The figure: a panel for each run but the first, of all training probes if runs have them."""
     subset = headline(comparison)
     first, *others = (str(name) for name in comparison["network"].to_dataset()["run"].values)
     panels = [(pair, subset) for pair in pair_names(comparison)[: len(others)]]
@@ -23,5 +23,5 @@ FIGURE = FigureEntry(
     "ratios", "Ratio of layers, every run against the first",
     "A panel for each run, layers against checkpoints. Grey: not significant. Hatched: not in "
     "both runs, or too close to 0.",
-    figure, lambda comparison: comparison.sizes["run"] > 2,  # of two there is one ratio only
+    figure, lambda comparison: comparison.sizes["run"] > 2,  # two runs have one ratio only
 )  # fmt: skip

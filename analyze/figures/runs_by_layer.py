@@ -12,12 +12,12 @@ from analyze.figures.multiples import multiples
 from analyze.figures.style import style
 from analyze.probes.subsets import ALL
 
-SUBSETS = 4  # with a figure
-LAYERS = 90  # beyond which only one subset has it
+SUBSETS = 4  # subsets with a figure
+LAYERS = 90  # layers beyond which only one subset has a figure
 
 
 def figure(comparison: xr.DataTree, subset: str) -> Figure:
-    """The runs in every layer, a panel each, on the same axes."""
+    """The figure: a panel of the runs for each layer, on the same axes."""
     layers = [str(name) for name in comparison["layers"].to_dataset()["layer"].values]
 
     def draw(ax: Axes, layer: str) -> Axes:
@@ -28,20 +28,20 @@ def figure(comparison: xr.DataTree, subset: str) -> Figure:
 
 
 def shared_subsets(comparison: xr.DataTree) -> list[str]:
-    """Subsets that two runs at least have."""
+    """The subsets of at least two runs."""
     counts = comparison.to_dataset()["probe_count"]
     several = (counts > 0).sum("run").values > 1
     return [str(name) for name in counts["subset"].values[several]]
 
 
 def headline(comparison: xr.DataTree) -> str:
-    """``all`` where two runs have it, else the first subset that they have."""
+    """``all`` if two runs have it, else the first subset that two runs have."""
     shared = shared_subsets(comparison)
     return ALL if ALL in shared else shared[0]
 
 
 def each(comparison: xr.DataTree, asked: object) -> dict[str, str]:
-    """The first subsets that two runs have, numbered among all; with many layers one subset."""
+    """The first subsets that two runs have, by numbered names; with many layers one subset."""
     every = [str(name) for name in comparison.to_dataset()["subset"].values]
     few = comparison["layers"].sizes["layer"] <= LAYERS
     subsets = shared_subsets(comparison)[:SUBSETS] if few else [headline(comparison)]

@@ -14,14 +14,8 @@ from analyze.figures.entry import FigureEntry
 def draw(comparison: xr.DataTree, ax: Axes, subset: str, *, layer: str | None = None) -> Axes:
     """Draw m-coherence over training, a line for each run, with 95 % bands of six runs or fewer.
 
-    A line joins the checkpoints of its run across the places that only others have. The scale is
-    that of all runs and subsets.
-
-    Args:
-        comparison: What ``compare`` gives.
-        ax: Where to draw.
-        subset: Whose gradients.
-        layer: Its name; without it the whole network.
+    The values are those of a layer, or of the whole network. A line joins the checkpoints of its
+    run across places that only other runs have. The scale is that of all runs and subsets.
     """
     group = "network" if layer is None else "layers"
     table = comparison[group].to_dataset().sel(subset=subset)
@@ -29,16 +23,16 @@ def draw(comparison: xr.DataTree, ax: Axes, subset: str, *, layer: str | None = 
     run_lines.set_run_axes(comparison, ax, group)
     places, runs = run_lines.training_of(comparison), [str(name) for name in table["run"].values]
     for k, run in enumerate(runs):
-        one = table.isel(run=k)
-        run_lines.draw_run(ax, places, one, k, run, markers=layer is None, band=len(runs) <= MANY)
-    run_lines.set_subset_title(
-        ax, subset, comparison.to_dataset()["probe_count"].sel(subset=subset).values
-    )
+        run_lines.draw_run(
+            ax, places, table.isel(run=k), k, run, markers=layer is None, band=len(runs) <= MANY
+        )
+    counts = comparison.to_dataset()["probe_count"].sel(subset=subset).values
+    run_lines.set_subset_title(ax, subset, counts)
     return ax
 
 
 def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
-    """A panel of the runs for each subset, on the same axes."""
+    """The figure: a panel of the runs for each subset, on the same axes."""
     return run_lines.subset_panels(comparison, draw)
 
 

@@ -1,4 +1,4 @@
-"""A table of ratios or differences, layer by checkpoint, with what is not significant in grey."""
+"""Tables of ratios or differences, layer by checkpoint; cells that are not significant are grey."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from analyze.figures.cells import add_colourbar, set_cells
 
 COLOURS = "PuOr_r"
 GREY = "#c3c8d0"
-SMALLEST = np.log(2.0)  # the least that the ends of a scale of ratios are
+SMALLEST = np.log(2.0)  # the smallest end of a scale of ratios
 FACTORS = (1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000, 10_000)
-TICKS = 4  # of either side
+TICKS = 4  # on either side
 
 
 def draw_signed(ax: Axes, table: np.ndarray, significant: np.ndarray, norm: Normalize) -> QuadMesh:
@@ -37,7 +37,7 @@ def draw_signed(ax: Axes, table: np.ndarray, significant: np.ndarray, norm: Norm
 
 
 def ratio_scale(*tables: np.ndarray) -> Normalize:
-    """A scale for logarithms of ratios that all tables share."""
+    """A common scale for tables of logarithms of ratios."""
     limit = max(float(np.nanmax(np.abs(table), initial=SMALLEST)) for table in tables)
     return Normalize(-limit, limit)
 
@@ -49,7 +49,7 @@ def difference_scale(*tables: np.ndarray) -> Normalize:
 
 
 def add_signed_bar(mesh: QuadMesh, ax: Axes, label: str, *, ratios: bool) -> None:
-    """The scale at the right; logarithms of ratios are written as factors."""
+    """Add the colour bar on the right; logarithms of ratios are written as factors."""
     limit = float(mesh.get_clim()[1] or 1.0)
     reach = np.exp(limit) if ratios else limit
     ticks = _spaced([f for f in FACTORS if f <= reach and (ratios or f in (1, 10, 100, 1000))])
@@ -60,7 +60,7 @@ def add_signed_bar(mesh: QuadMesh, ax: Axes, label: str, *, ratios: bool) -> Non
 
 
 def _spaced(factors: list[int]) -> list[int]:
-    """At most some of them, the largest one among them; not 1, which is the middle of ratios."""
+    """At most ``TICKS`` factors, with the largest; without 1, which is the middle of ratios."""
     factors = [f for f in factors if f > 1] or factors
     every = max(1, -(-len(factors) // TICKS))
     return factors[::-1][::every][::-1]

@@ -22,7 +22,7 @@ FIRST, SECOND = "corrupted", "clean"
 
 
 def has_contrast(results: xr.DataTree, first: str = FIRST, second: str = SECOND) -> bool:
-    """Whether both subsets are there with two probes at least, and the sums behind their values."""
+    """Whether both subsets have two probes at least, and the results their Gram matrices."""
     root, parameters = results.to_dataset(), results["parameters"].to_dataset()
     known = {str(n): int(k) for n, k in zip(root["subset"].values, root["probe_count"].values,
                                             strict=True)}  # fmt: skip
@@ -43,19 +43,11 @@ def draw(
 ) -> Axes:
     """Draw how much more the gradients of one subset agree than those of another.
 
-    Both are compared at the size of the smaller one, ``1 + (n - 1) alpha_u``. Grey is what is not
-    significant: its p-value, adjusted for the false discovery rate over the panel, is above 5 %.
-
-    Args:
-        results: The results tree.
-        ax: Where to draw.
-        first: The subset to compare with.
-        second: The subset that is compared.
-        quantity: ``ratio``, second / first, or ``difference``, second - first, in examples.
-        x: What the columns are labelled by, as for ``training``.
-        compared: What ``contrast`` gives for the layers, where it is known already.
-        names: Whether to write the layers' names and types on the left.
-        colourbar: Whether to put the scale at the right.
+    Both are compared at the size of the smaller one, ``1 + (n - 1) alpha_u``: as the ``ratio``
+    second / first, or the ``difference`` second - first in examples. Cells are grey where the
+    p-value, adjusted for the false discovery rate over the panel, is above 5 %. ``x``, as for
+    ``training``, labels the columns; ``names`` are the layers' names and types; ``compared`` is the
+    ``contrast`` of the layers, where it is known already.
 
     Raises:
         InputError: no such quantity.
@@ -88,7 +80,7 @@ def draw(
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
-    """Clean against corrupted examples: a panel of ratios and one of differences."""
+    """The figure: a panel of ratios and one of differences, clean against corrupted."""
     compared = contrast(results, FIRST, SECOND, layers="layers")
     height = table_height(results["layers"].sizes["layer"])
     with style():

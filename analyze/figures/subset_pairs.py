@@ -1,4 +1,4 @@
-"""Lines between two subsets over training: which pairs, in which colours, under which names."""
+"""Lines over training for pairs of subsets: which pairs, in which colours, under which names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from analyze.figures.colours import FURTHER, MARKERS, SURFACE, subset_colours, subset_dashes
-from analyze.figures.lines import EndLabel, marked
+from analyze.figures.lines import EndLabel, end_label, marked
 from analyze.figures.names import legend_label, plain, shortened
 from analyze.figures.training import Training, set_training_axis
 from analyze.probes.subsets import ALL
@@ -21,7 +21,7 @@ MOST = 6  # pairs beyond which each subset is shown with all training probes onl
 
 @dataclass(frozen=True)
 class Pair:
-    """Two subsets, and how their line looks."""
+    """Two subsets, and the look of their line."""
 
     first: str
     second: str
@@ -30,16 +30,14 @@ class Pair:
     dashes: str = "-"
 
     def values(self, matrix: xr.DataArray) -> np.ndarray:
-        """``[checkpoint]``, what a variable between subsets has for these two."""
+        """Values ``[checkpoint]`` of these two subsets in a variable between subsets."""
         return matrix.sel(subset=self.first, subset_other=self.second).values
 
 
 def pairs(results: xr.DataTree, *, within: bool = False) -> list[Pair]:
     """Every two subsets; where these are more than six, each subset with ``all``.
 
-    Args:
-        results: The results tree.
-        within: Whether to give each subset with itself as well, if there is room.
+    With ``within`` each subset is paired with itself as well, if there is room.
     """
     names = [str(n) for n in results.to_dataset()["subset"].values if n != ALL]
     two = list(combinations(names, 2))
@@ -54,17 +52,15 @@ def pairs(results: xr.DataTree, *, within: bool = False) -> list[Pair]:
 
 
 def draw_pairs(ax: Axes, along: Training, lines: Mapping[Pair, np.ndarray]) -> list[EndLabel]:
-    """A line for each pair, ``[checkpoint]``, with the names for ``write_end_labels``."""
-    labels = []
+    """Draw a line ``[checkpoint]`` for each pair; returns the labels for ``write_end_labels``."""
+    labels: list[EndLabel] = []
     for k, (pair, y) in enumerate(lines.items()):
         ax.plot(
             along.values, y, label=legend_label(pair.label), color=pair.colour,
             linestyle=pair.dashes, marker=MARKERS[k % len(MARKERS)], markevery=marked(y),
             markeredgecolor=SURFACE, markeredgewidth=0.6, zorder=3,
         )  # fmt: skip
-        known = y[np.isfinite(y)]
-        if len(known):
-            labels.append(EndLabel(pair.label, float(known[-1]), pair.colour))
+        labels += end_label(pair.label, y, pair.colour)
     set_training_axis(ax, along)
     return labels
 

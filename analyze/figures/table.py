@@ -1,4 +1,4 @@
-"""The table of figures. Report, comparison, gallery and pages show what stands here.
+"""The table of figures that report, comparison, gallery and pages show.
 
 A new figure is a file in this folder with ``FIGURE``, and a line in one of the two lists.
 """
@@ -27,7 +27,7 @@ from analyze.figures import (
 )
 from analyze.figures.entry import FigureEntry
 
-# In the order of the page.
+# Both are in the order of the page.
 OF_A_RUN: tuple[FigureEntry, ...] = (
     network_over_training.FIGURE,
     coherence_over_training.FIGURE,
@@ -51,12 +51,8 @@ OF_A_COMPARISON: tuple[FigureEntry, ...] = (
 def run_figures(results: xr.DataTree, x: str | None = None) -> dict[str, Figure]:
     """Every figure that the results of a run have the numbers for, by the name of its file.
 
-    Args:
-        results: The results tree.
-        x: What checkpoints lie along: ``step``, ``epoch`` or ``loss``, as for ``training``.
-
     Raises:
-        InputError: ``x`` is not known of any checkpoint.
+        InputError: ``x``, the axis as for ``training``, is not known of any checkpoint.
     """
     return _drawn(OF_A_RUN, results, x)
 
@@ -64,9 +60,7 @@ def run_figures(results: xr.DataTree, x: str | None = None) -> dict[str, Figure]
 def comparison_figures(comparison: xr.DataTree, ratios: Iterable[str] = ()) -> dict[str, Figure]:
     """Every figure of a comparison, by the name of its file.
 
-    Args:
-        comparison: What ``compare`` gives.
-        ratios: Pairs, ``B / A``, with a figure besides those that have one anyway.
+    ``ratios`` are pairs, ``B / A``, with a figure besides those that have one anyway.
 
     Raises:
         InputError: a pair that the comparison does not have.

@@ -1,4 +1,4 @@
-"""Where checkpoints lie along training: the axis that figures share."""
+"""The places of checkpoints along training, and the axis that figures share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from analyze.figures.names import figure_text, plain
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 
-DENSE_EARLY = 0.25  # of the range: where the middle checkpoint lies when early ones are dense
-DECADES = 1e3  # ratio of the ends of an axis of losses from which it is logarithmic
+DENSE_EARLY = 0.25  # share of the range below which the middle checkpoint lies if early are dense
+DECADES = 1e3  # ratio of the ends of an axis of losses above which it is logarithmic
 LABELS = {
     "step": "optimizer step",
     "epoch": "epoch",
@@ -26,39 +26,25 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Training:
-    """The checkpoints' places along training.
+    """The checkpoints' places along training, in the order of the results."""
 
-    Args:
-        values: One for each checkpoint, in the order of the results; NaN where unknown.
-        label: What the values are.
-        names: Each place in words: ``step 32``; the file's name where it is unknown.
-        ticks: Each place as a number: ``32``; as above where it is unknown.
-        skipped: Whether the checkpoint could not be measured.
-        unplaced: How many measured checkpoints have no place.
-        falling: Whether training goes from high values to low ones, as the loss does. It may turn
-            back on its way.
-    """
-
-    values: np.ndarray
-    label: str
-    names: list[str]
-    ticks: list[str]
-    skipped: np.ndarray
-    unplaced: int = 0
-    falling: bool = False
+    values: np.ndarray  # [checkpoint], NaN where unknown
+    label: str  # of the axis
+    names: list[str]  # ``step 32``; the file's name where the place is unknown
+    ticks: list[str]  # ``32``; the file's name where the place is unknown
+    skipped: np.ndarray  # [checkpoint], whether it could not be measured
+    unplaced: int = 0  # measured checkpoints without a place
+    falling: bool = False  # from high values to low ones, as the loss; it may turn back on its way
 
 
 def training(results: xr.DataTree, x: str | None = None) -> Training:
-    """Where the checkpoints lie.
+    """The places of the checkpoints on an axis.
 
-    Args:
-        results: The results tree.
-        x: ``step``, ``epoch``, or ``loss``: the mean loss of all training probes, from high to
-            low. Without it steps where any is known, else epochs, else the order of the
-            checkpoints.
+    ``x`` is ``step``, ``epoch``, or ``loss``: the mean loss of all training probes, from high to
+    low. By default it is steps where any is known, else epochs, else the order of checkpoints.
 
     Raises:
-        InputError: no such axis, or not known of any checkpoint.
+        InputError: no such axis, or no checkpoint has a place on it.
     """
     root = results.to_dataset()
     if x is not None:
@@ -81,11 +67,11 @@ def training(results: xr.DataTree, x: str | None = None) -> Training:
 
 
 def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> None:
-    """Scale, ticks and label of the x axis, and a cross below each checkpoint that was skipped.
+    """Set scale, ticks and label of the x axis, with a cross below each skipped checkpoint.
 
     Where early checkpoints are dense the axis is logarithmic beyond the first of them (symlog,
     as training starts at 0), else linear. A loss falls from left to right, on a logarithmic axis
-    where it falls by more than three decades. ``sparse`` is for narrow panels: few ticks.
+    where it falls by more than three decades. ``sparse`` panels are narrow and have few ticks.
     """
     known = np.unique(along.values[np.isfinite(along.values)])
     if along.falling and len(known) > 1:
@@ -120,7 +106,7 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
 
 
 def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
-    """From high values to low ones; logarithmic where they span three decades."""
+    """Set an axis from high values to low ones; logarithmic beyond three decades."""
     if known[0] > 0 and known[-1] / known[0] > DECADES:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(ticker.LogLocator(10, numticks=4 if sparse else 9))
@@ -132,7 +118,7 @@ def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
 
 
 def _check_axis(root: xr.Dataset, x: str) -> None:
-    """Refuse an axis that is none, or that no checkpoint has a place on."""
+    """Refuse an axis that is unknown, or on which no checkpoint has a place."""
     if x not in LABELS:
         raise InputError(
             "there is no such axis",
@@ -151,7 +137,7 @@ def _check_axis(root: xr.Dataset, x: str) -> None:
 
 
 def _places(root: xr.Dataset, name: str) -> np.ndarray:
-    """Steps or epochs, or the loss that is minimised, as far as the probes tell."""
+    """Steps, epochs, or losses of the checkpoints, ``[checkpoint]``."""
     if name == "loss":
         return root["loss"].sel(subset=ALL).values.astype(float)
     return root[name].values.astype(float)
@@ -170,7 +156,7 @@ def compact(value: float) -> str:
 
 
 def _remarks(along: Training, crosses: int) -> list[str]:
-    """What the reader of the axis must know: crosses, and checkpoints that are not on it."""
+    """Remarks on the axis: the meaning of crosses, and how many checkpoints are not on it."""
     unplaced = f"{along.unplaced} checkpoint{'s'[: along.unplaced > 1]} without one not shown"
     skipped = "\N{MULTIPLICATION SIGN} = skipped"
     if along.falling and (lost := int(along.skipped.sum())):  # without a loss to lie at
@@ -179,7 +165,7 @@ def _remarks(along: Training, crosses: int) -> list[str]:
 
 
 def _dense_early(known: np.ndarray) -> bool:
-    """Whether half of the checkpoints lie in the first part of a range of more than a decade."""
+    """Whether half of the checkpoints lie in the first quarter of a range of over a decade."""
     positive = known[known > 0]
     if len(positive) < 2 or known[0] < 0 or positive[-1] / positive[0] <= 10:
         return False

@@ -1,12 +1,11 @@
-"""The structure of an HDF5 file from anyone, looked at before any of its values are read.
+"""The structure of an HDF5 file from anyone, checked before any of its values are read.
 
-HDF5 can be told to take values from other files, to follow links, to unpack by code that is looked
-for on the machine, and to give values that are nowhere. A results file has none of that.
+HDF5 can take values from other files, follow links, unpack by code that it looks for on the
+machine, and make up values that are nowhere. A results file has none of that.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import BinaryIO
 
@@ -14,31 +13,26 @@ import h5py
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS = 20_000
-MOST_BYTES = 1 << 30  # of values in memory, or so many times the file if that is more
+MOST_BYTES = 1 << 30  # of values in memory; or MOST_TIMES the file, if that is more
 MOST_TIMES = 64
-EVER_PACKED = 1100  # times that what HDF5 packs becomes smaller, and no more
-SMALL = 1 << 16  # bytes that may be left out of a file as it was never written
+EVER_PACKED = 1100  # the most that HDF5 packs, bytes to one
+SMALL = 1 << 16  # bytes of a variable that was never written, and may be missing
 KINDS = "iufbSUO"
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # those that come with the library
 
 
 class StructureError(Exception):
-    """What a results file does not have."""
+    """The file has something that no results file has."""
 
 
 def end_of_file(file: BinaryIO) -> int | None:
-    """The end that an HDF5 file notes itself; None of a file that is none."""
+    """The end of an HDF5 file by its own header; None for a file of another kind."""
     file.seek(0)
     head = file.read(64)
-    if len(head) < 64 or not head.startswith(SIGNATURE):
+    if len(head) < 64 or not head.startswith(SIGNATURE) or head[8] > 3:
         return None
     version = head[8]
-    if version in (0, 1):
-        offsets, start = head[13], 24 + 4 * version
-    elif version in (2, 3):
-        offsets, start = head[9], 12
-    else:
-        return None
+    offsets, start = (head[13], 24 + 4 * version) if version < 2 else (head[9], 12)
     if offsets != 8:
         return None
     base, _, end = struct.unpack("<3Q", head[start : start + 24])
@@ -46,11 +40,7 @@ def end_of_file(file: BinaryIO) -> int | None:
 
 
 def check_structure(file: h5py.File, size: int) -> None:
-    """Refuse what leads out of the file, or claims what is not in it.
-
-    Args:
-        file: The open file.
-        size: Its length in bytes.
+    """Refuse objects that lead out of a file of ``size`` bytes, or claim more than is in it.
 
     Raises:
         StructureError: naming the object.
@@ -78,7 +68,7 @@ def check_structure(file: h5py.File, size: int) -> None:
 
 
 def _bytes_of(dataset: h5py.Dataset, name: str) -> int:
-    """How large a variable is in memory; it is of plain values that are in the file."""
+    """The size of a variable in memory; refused where its values are not plain or not here."""
     made = dataset.id.get_create_plist()
     if made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL:
         raise StructureError(f"{name} takes its values from other files")
@@ -86,17 +76,10 @@ def _bytes_of(dataset: h5py.Dataset, name: str) -> int:
     if any(kind not in FILTERS for kind in filters):
         raise StructureError(f"{name} is packed in a way that this program does not know")
     kind = dataset.dtype
-    plain = kind.kind in KINDS and not kind.fields and not kind.subdtype
-    if kind.kind == "O" and h5py.check_string_dtype(kind) is None:
-        plain = False
-    if not plain:
+    foreign = kind.kind == "O" and h5py.check_string_dtype(kind) is None
+    if foreign or kind.kind not in KINDS or kind.fields or kind.subdtype:
         raise StructureError(f"{name} holds {kind}, which is neither number nor text")
     size = int(dataset.size or 0) * kind.itemsize
     if size > SMALL + EVER_PACKED * dataset.id.get_storage_size():
         raise StructureError(f"{name} claims {size} bytes, which are not in the file")
     return size
-
-
-def size_of(file: BinaryIO) -> int:
-    """The length of an open file."""
-    return os.fstat(file.fileno()).st_size

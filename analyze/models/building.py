@@ -1,4 +1,4 @@
-"""Build the module that a spec names."""
+"""Build the model that a spec names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analyze.errors import InputError, like, listed
 from analyze.models.builtin import BUILTIN
 from analyze.models.huggingface import build_from_config
 from analyze.specs.model import LOADING, ModelSpec
-from analyze.specs.user_code import installed, load_function, told
+from analyze.specs.user_code import installed, load_function, with_place
 
 Factory = Callable[..., Any]
 
@@ -22,8 +22,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
     """A freshly built module with random weights, from a fixed seed.
 
     Raises:
-        InputError: no such model or factory, arguments it does not take, or what it returns is
-            no module.
+        InputError: no such model or factory, arguments it does not take, or no module returned.
     """
     factory, forced = _factory(spec)
     if isinstance(factory, nn.Module):
@@ -43,7 +42,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
             arguments = isinstance(error, TypeError)
             raise InputError(
                 f"the model {'does not take these arguments' if arguments else 'cannot be built'}",
-                found=f"{spec.text!r}: {told(error)}",
+                found=f"{spec.text!r}: {with_place(error)}",
                 expected=f"{spec.name}{_signature(factory, forced)} to return a module",
                 fix="change the part after the ? of the model spec, or the factory",
             ) from error
@@ -58,7 +57,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
 
 
 def _factory(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
-    """What builds the model, and the arguments that keep it from loading weights."""
+    """The model's factory, and the arguments that keep it from loading weights."""
     if spec.source == "builtin":
         return _looked_up(spec, BUILTIN), {}
     if spec.source == "torchvision":
@@ -73,8 +72,8 @@ def _factory(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
 def _torchvision(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
     from torchvision import models
 
-    factory = _looked_up(spec, dict.fromkeys(models.list_models()))
-    factory = models.get_model_builder(spec.name) if factory is None else factory
+    _looked_up(spec, dict.fromkeys(models.list_models()))
+    factory = models.get_model_builder(spec.name)
     taken = inspect.signature(factory).parameters
     backbone = {"weights_backbone": None} if "weights_backbone" in taken else {}
     return factory, {"weights": None, **backbone}

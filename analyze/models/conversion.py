@@ -1,8 +1,8 @@
 """Weights of Hugging Face's models by that library's own loading: old names, fused and split ones.
 
 ``from_pretrained`` takes a state dict and a config in memory: it opens no file, asks no server, and
-runs no code from the checkpoint. It fills what is missing with random numbers, and leaves out what
-it does not know; both are undone here, so that the strict fit sees them.
+runs no code from the checkpoint. It fills missing tensors with random numbers and drops unknown
+ones; both are undone here, so that the strict fit sees them.
 """
 
 from __future__ import annotations
@@ -18,25 +18,21 @@ from torch import Tensor, nn
 from analyze.checkpoints.fitting.mismatch import as_built
 from analyze.errors import CheckpointError
 from analyze.models.huggingface import offline, silence
-from analyze.specs.user_code import told
+from analyze.specs.user_code import with_place
 
-# Of a config: what would put other modules in place of the model's.
+# Entries of a config that would put other modules in place of the model's.
 REPLACING = ("quantization_config", "fusion_config", "compression_config")
 MISSING = "_keys_to_ignore_on_load_missing"
 
 
 def converted(model: nn.Module, weights: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's tensors by the names and in the shapes of the model.
+    """A checkpoint's tensors by the names and in the shapes of a transformers model.
 
-    What the library leaves out for lack of a place keeps its name, unless the library knows that
-    this model had it once; a parameter that the weights do not give is not there.
-
-    Args:
-        model: A freshly built one of transformers; stays as it is.
-        weights: By the names of any version of the library.
+    Tensors without a place in the model keep their names, unless the library knows that this model
+    had them once; parameters without a tensor are left out. The model stays as it is.
 
     Raises:
-        CheckpointError: the library cannot load them.
+        CheckpointError: the library cannot load the weights.
     """
     tensors = {key: value for key, value in weights.items() if isinstance(value, Tensor)}
     loaded, info = _loaded(model, tensors)
@@ -71,7 +67,7 @@ def _loaded(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[nn.Module,
     except Exception as error:  # whatever the library raises
         raise CheckpointError(
             "transformers cannot load the checkpoint",
-            found=told(error),
+            found=with_place(error),
             expected=f"weights of {type(model).__name__}, as its config describes them",
             fix="give the config.json that was saved with these weights, or the model: "
             "--model FILE.py:FACTORY",
@@ -80,9 +76,9 @@ def _loaded(model: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[nn.Module,
 
 
 def _strict(kind: type[Any]) -> type[Any]:
-    """The same class, that tells of every tensor which it fills itself.
+    """The same class, but it reports every tensor that it fills itself.
 
-    What may be missing is gathered from the modules inside, so that a property has to lose it.
+    Names that may be missing are gathered from the modules inside, so a property has to lose them.
     """
     nothing = property(lambda _: set(), lambda *_: None)
     body = {MISSING: nothing, "__module__": kind.__module__, "__qualname__": kind.__qualname__}

@@ -10,18 +10,18 @@ from typing import Any
 
 from torch import nn
 
-from analyze.checkpoints.json_files import read_json
+from analyze.checkpoints.damage import read_json
 from analyze.errors import InputError
-from analyze.models.plain_configs import check_arguments, plain
+from analyze.models.configs import check_arguments, plain
 from analyze.models.sizes import check_size
 from analyze.specs.model import ModelSpec
 from analyze.specs.user_code import installed
 
-_of_fair_size: set[tuple[object, ...]] = set()  # configs whose models have been looked at
+_of_fair_size: set[tuple[object, ...]] = set()  # configs whose models were checked
 
 
 def build_from_config(spec: ModelSpec) -> nn.Module:
-    """The class that the config names, freshly built in float32; offline, and with no remote code.
+    """The model that a config names, freshly built in float32, offline and without remote code.
 
     Raises:
         InputError: transformers is not installed, or does not have such a model.
@@ -71,7 +71,7 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """A model that would fetch a backbone fails instead."""
+    """Within it, a model that would fetch a backbone fails."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -84,7 +84,7 @@ def offline() -> Iterator[None]:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Its report and its bar are for those who load by hand."""
+    """Within it, the library shows no report and no progress bar."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

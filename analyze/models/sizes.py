@@ -1,4 +1,4 @@
-"""How large a model would be, before it is built: on torch's meta device, and no further than that.
+"""The size of a model before it is built, counted on torch's meta device up to a limit.
 
 A config of a few bytes can ask for any number of layers or labels.
 """
@@ -25,11 +25,11 @@ MOST_FILES = 10_000
 
 
 class _TooLargeError(Exception):
-    """What of the model there is too much of."""
+    """The model has more modules or numbers than the limit."""
 
 
 def check_size(build: Callable[[], nn.Module], config: Path) -> None:
-    """Refuse a model that the files beside its config cannot be the weights of.
+    """Refuse a model for whose weights the files beside its config are too small.
 
     Raises:
         InputError: more modules than any model has, or more numbers than the files could hold.
@@ -83,7 +83,7 @@ def _counted(most_modules: int, most: int) -> Iterator[None]:
 
 
 def _bytes_below(folder: Path) -> int:
-    """The size of the files in a directory and those below."""
+    """The size of all files below a directory."""
     total = seen = 0
     for place, _, names in os.walk(folder):
         for name in names:

@@ -1,1 +1,1 @@
-"""What report and comparison share as pages: skeleton, style, scripts, data; no torch."""
+"""Pages of report and comparison: their skeleton, style, scripts and data; no torch."""

@@ -1,4 +1,4 @@
-"""Data and scripts inside a page: names from files cannot leave their place, bytes repeat."""
+"""Data and scripts inside a page: names from files stay text, and bytes are reproducible."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-# Inside a script element only "</script" and "<!--" mean something to the parser of HTML; as
-# escapes they are the same JSON. U+2028 and U+2029 are lines' ends to older JavaScript.
+# The HTML parser ends or changes a script element at "</script" and "<!--" only; as escapes they
+# are the same JSON. Older JavaScript takes U+2028 and U+2029 for ends of lines.
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-
-
 DASHES = (None, "7,3", "2,3", "9,3,2,3")  # of lines that share a colour
 
 
@@ -23,7 +21,7 @@ def data_element(data: Mapping[str, Any]) -> Markup:
     """The data of a page, as JSON in an element that no browser runs.
 
     Raises:
-        ValueError: a number that JSON has no word for (NaN, infinity); ``packed`` takes those.
+        ValueError: NaN or infinity, which JSON does not have; ``packed`` takes those.
     """
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     text = text.translate(ESCAPES)
@@ -31,11 +29,9 @@ def data_element(data: Mapping[str, Any]) -> Markup:
 
 
 def packed(values: np.ndarray, kind: str = "float32") -> dict[str, Any]:
-    """An array of any shape as base64, which ``unpacked`` in ``scripts/arrays.js`` reads.
+    """An array of any shape as base64 in C order, for ``unpacked`` in ``scripts/arrays.js``.
 
-    Args:
-        values: Numbers, NaN where there is none; in C order on the page.
-        kind: ``float32``; ``uint8`` for whole numbers up to 255.
+    The kind is ``float32``, or ``uint8`` for whole numbers up to 255.
     """
     array = np.ascontiguousarray(values, dtype=np.dtype(kind).newbyteorder("<"))
     return {
@@ -46,9 +42,9 @@ def packed(values: np.ndarray, kind: str = "float32") -> dict[str, Any]:
 
 
 def packed_steps(values: np.ndarray) -> dict[str, Any]:
-    """An array in two bytes a number: whole steps, of which the largest value has 32,767.
+    """An array in two bytes a number: whole steps, where the largest magnitude has 32,767.
 
-    What is read back is off by at most half a step, 1/65,534 of the largest magnitude.
+    Rounding changes values by half a step at most, 1/65,534 of the largest magnitude.
     """
     largest = float(np.nanmax(np.abs(values), initial=0.0))
     step = largest / 32767 or 1.0
@@ -58,17 +54,13 @@ def packed_steps(values: np.ndarray) -> dict[str, Any]:
 
 
 def script_element(text: str) -> Markup:
-    """A script of ours or of a library.
-
-    Raises:
-        ValueError: it has what would end the element.
-    """
+    """A script element; ValueError for text that would end it."""
     if "</script" in text.lower() or "<!--" in text:
         raise ValueError("the script would end its element")
     return Markup(f"<script>{text}</script>")
 
 
 def script_hash(text: str) -> str:
-    """What a content security policy calls a script by."""
+    """The hash of a script for a content security policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

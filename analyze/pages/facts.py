@@ -1,4 +1,4 @@
-"""Where the numbers come from, in words; what the results do not say is left out."""
+"""The provenance of results as facts in words; unknown facts are left out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import xarray as xr
 from analyze.figures.names import plain
 from analyze.results.tree import OK
 
-READ = ("step_rule", "format", "weights_key", "prefix", "sha256")  # of a checkpoint
+READ = ("step_rule", "format", "weights_key", "prefix", "sha256")  # fields of a checkpoint's record
 
 
 def run_name(origin: dict[str, Any]) -> str:
-    """The name of the run, or of the model's class where a model in memory was measured."""
+    """The name of the run, or the class of a model that was measured in memory."""
     name = _part(origin, "run").get("name") or model_name(origin) or "gradient coherence"
     return plain(str(name))
 
@@ -27,8 +27,8 @@ def model_name(origin: dict[str, Any]) -> str:
 
 
 def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
-    """What was measured and how, as pairs of a word and a text."""
-    probes, run = _part(origin, "probes"), _part(origin, "run")
+    """Facts about the measurement, as pairs of a label and a text."""
+    probes, run, versions = (_part(origin, key) for key in ("probes", "run", "versions"))
     device = [origin.get("device"), origin.get("device_name")]
     pairs = [
         ("Run", run.get("path")),
@@ -44,13 +44,13 @@ def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("Folds", origin.get("folds")),
         ("Command", origin.get("command")),
         ("Created", origin.get("created")),
-        ("Versions", _versions(_part(origin, "versions"))),
+        ("Versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
     return _known(pairs)
 
 
 def proof_facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
-    """The proof of the engine's plan against plain autograd, and the plan."""
+    """Facts about the engine's plan and its proof against plain autograd."""
     proof = _part(origin, "proof")
     methods = Counter(_part(_part(origin, "plan"), "methods").values())
     plan = ", ".join(f"{name} {count}" for name, count in methods.most_common())
@@ -67,27 +67,25 @@ def proof_facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def checkpoint_facts(results: xr.DataTree, origin: dict[str, Any]) -> list[dict[str, Any]]:
-    """How each checkpoint was found and read; empty where the results do not say."""
+    """How each checkpoint was found and read; empty where the results have no records."""
     records = {r.get("checkpoint"): r for r in origin.get("checkpoints") or []}
     if not records:
         return []
-    root, rows = results.to_dataset(), []
-    for k, name in enumerate(root["checkpoint"].values.astype(str)):
-        record = records.get(name, {})
-        rows.append(
-            {
-                "checkpoint": plain(name),
-                "step": float(root["step"].values[k]),
-                "epoch": float(root["epoch"].values[k]),
-                "status": "measured" if str(root["status"].values[k]) == OK else "skipped",
-            }
-            | {key: plain(str(record.get(key) or "")) for key in READ}
-        )
-    return rows
+    root = results.to_dataset()
+    return [
+        {
+            "checkpoint": plain(name),
+            "step": float(root["step"].values[k]),
+            "epoch": float(root["epoch"].values[k]),
+            "status": "measured" if str(root["status"].values[k]) == OK else "skipped",
+            **{key: plain(str(records.get(name, {}).get(key) or "")) for key in READ},
+        }
+        for k, name in enumerate(root["checkpoint"].values.astype(str))
+    ]
 
 
 def warnings(origin: dict[str, Any]) -> list[str]:
-    """What the run warned of, and parameters whose numbers were not proven."""
+    """Warnings of the run, and one for parameters whose numbers were not proven."""
     texts = [plain(str(warning)) for warning in origin.get("warnings") or []]
     unproven = _part(origin, "proof").get("unproven") or []
     if unproven:
@@ -108,7 +106,7 @@ def _part(origin: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _names(proof: dict[str, Any], key: str) -> str | None:
-    """Names, or ``none``; None where the proof does not say."""
+    """Names as text, or ``none``; None where the proof has no such entry."""
     return None if key not in proof else ", ".join(map(str, proof[key])) or "none"
 
 
@@ -118,7 +116,3 @@ def _worst(errors: dict[str, Any]) -> str | None:
         return None
     name = max(known, key=known.__getitem__)
     return f"{known[name]:.1e} ({name}), of {len(known)} parameters"
-
-
-def _versions(versions: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in versions.items())

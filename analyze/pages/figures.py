@@ -1,4 +1,4 @@
-"""Figures as files, and still in the page as SVG: the same bytes every time."""
+"""Figures as files and as SVG in the page, with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def save_figure(figure: Figure, directory: Path, name: str) -> None:
 def inline_svg(figure: Figure, name: str, title: str) -> Markup:
     """A figure as an SVG element for a page.
 
-    Its colours are the page's variables, so that they follow light and dark; its ids begin with
-    ``name``, so that two figures on a page do not share any.
+    Colours are the page's variables, to follow light and dark; ids begin with ``name``, so that no
+    two figures of a page share one.
     """
     root = ElementTree.fromstring(_rendered(figure, "svg"))
     for element in root.iter():
@@ -52,7 +52,7 @@ def inline_svg(figure: Figure, name: str, title: str) -> Markup:
 
 @dataclass(frozen=True)
 class Still:
-    """A figure of a page, of its entry in the table; without ``svg`` it is in its file only."""
+    """A figure on a page; without ``svg`` it is in its file only."""
 
     entry: FigureEntry
     name: str
@@ -69,8 +69,8 @@ def still_figures(
         caption = entry.caption_of(tree).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
         for name, figure in entry.drawn(figures).items() if entry.section else ():
             svg = inline_svg(figure, name, entry.title)
-            kept = svg if entry.leading or len(svg) <= LARGEST else None
-            stills.append(Still(entry, name, caption, kept))
+            shown = svg if entry.leading or len(svg) <= LARGEST else None
+            stills.append(Still(entry, name, caption, shown))
     return stills
 
 
@@ -81,7 +81,7 @@ def variable(colour: str) -> str:
 
 def _rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    # A layout that is solved belongs to figures made with one; here it would be put on all others.
+    # With constrained layout switched on, savefig would apply it to figures made without one.
     with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
         figure.savefig(buffer, format=kind, metadata=UNDATED[kind])
     return buffer.getvalue()
@@ -89,7 +89,7 @@ def _rendered(figure: Figure, kind: str) -> bytes:
 
 @contextmanager
 def _missing_glyphs_allowed() -> Iterator[None]:
-    """A name in another script is drawn as boxes in the PNG; no reason to stop or to warn."""
+    """Ignore warnings about characters that the font lacks: the PNG shows boxes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

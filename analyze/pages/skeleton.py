@@ -1,4 +1,4 @@
-"""One skeleton for all pages: a file that refers to nothing, light and dark, with scripts."""
+"""The skeleton of all pages: one file without references, light and dark, with scripts."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def render(
     data: Mapping[str, Any],
     scripts: Sequence[Path],
 ) -> str:
-    """A page; names from files are escaped wherever they appear.
+    """A page from a template that extends ``skeleton.html``; all names from files are escaped.
 
     Args:
-        template: Extends ``skeleton.html``.
-        contents: What it prints.
-        command: That writes the page, ``report`` or ``compare``.
-        data: What its scripts draw, as JSON has it.
-        scripts: Of this page, after those that all pages share.
+        template: The file of the template.
+        contents: The template's variables.
+        command: The command that writes the page, ``report`` or ``compare``.
+        data: Data for the scripts, as JSON.
+        scripts: Scripts of this page, which follow those of all pages.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, HERE]),
@@ -63,7 +63,7 @@ def render(
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """What a browser lets the page do: draw, run these very scripts, and load nothing at all."""
+    """The content security policy: draw, run exactly these scripts, and load nothing."""
     hashes = " ".join(script_hash(text) for text in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
@@ -72,7 +72,7 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _colours() -> str:
-    """The colours of the figures as variables of the page, for light and for dark."""
+    """The colours of the figures as CSS variables, for light and for dark."""
     light = "".join(f"{variable(colour)}:{colour};" for colour in DARK)
     dark = "".join(f"{variable(colour)}:{other};" for colour, other in DARK.items())
     dark += "color-scheme:dark;"

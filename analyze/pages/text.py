@@ -16,22 +16,18 @@ LONG = 36  # characters
 
 @dataclass(frozen=True)
 class Value:
-    """M-coherence with its standard error (NaN where unknown), and where in training.
-
-    ``where`` is in words, as ``step 32``, and ``tick`` the number alone; ``marks`` are the letters
-    of its warnings; ``place`` counts the checkpoints.
-    """
+    """M-coherence with its standard error, at a checkpoint."""
 
     value: float
-    error: float
-    where: str
-    tick: str
-    marks: str = ""
-    place: int = 0
+    error: float  # NaN where unknown
+    where: str  # ``step 32``
+    tick: str  # ``32``
+    marks: str = ""  # letters of its warnings
+    place: int = 0  # index of the checkpoint
 
 
 def number(value: float) -> str:
-    """A coherence with two decimals, so that columns align; ``1,280`` from a thousand on."""
+    """A coherence with two decimals, to align columns; ``1,280`` from a thousand on."""
     if not math.isfinite(value):
         return NOTHING
     if abs(value) >= 1000:
@@ -63,7 +59,7 @@ def with_error(value: Value | None) -> Markup:
 
 
 def marked(value: Value) -> Markup:
-    """The letters of a value's warnings, raised; each with its meaning."""
+    """The letters of a value's warnings, raised, each with its meaning."""
     letters = [(kind.mark, kind.text) for kind in KINDS if kind.mark and kind.mark in value.marks]
     return Markup("").join(
         Markup('<sup class="mark" title="{}">{}</sup>').format(text, mark) for mark, text in letters
@@ -86,7 +82,7 @@ def cosine(value: float) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A name in a table; a long one may go on in the next line after each dot."""
+    """A name in a table; long ones may break after each dot."""
     if len(name) <= LONG:
         return escape(name)
     return Markup('<span class="long">{}</span>').format(Markup(".<wbr>").join(name.split(".")))
@@ -98,20 +94,20 @@ def share(value: float) -> str:
 
 
 def loss(value: float) -> str:
-    """A loss: three significant digits, without an exponent for what is merely small."""
+    """A loss with three decimals; below 0.001 with an exponent."""
     if not math.isfinite(value):
         return NOTHING
     return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
 
 
 def sort_key(value: Value | float | None) -> str:
-    """What a column of values is sorted by; empty for nothing."""
+    """The sort key of a value; empty for nothing."""
     number = value.value if isinstance(value, Value) else value
     return "" if number is None or not math.isfinite(number) else f"{number:.9g}"
 
 
 def cell(value: object) -> str:
-    """A value of a table that is made for the terminal as well."""
+    """A cell of a table that the terminal shows as well."""
     return cell_text(value).replace("+-", "\N{PLUS-MINUS SIGN}")
 
 

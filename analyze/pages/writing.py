@@ -1,4 +1,4 @@
-"""Pages and their figures as files: whole or not there, and in the place of pages of ours only."""
+"""Pages and their figures as files: written whole, and only over pages of the same command."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from analyze.files.whole import drop_parts_in, write_whole
 from analyze.pages.figures import save_figure
 
 PAGE = "index.html"
-MADE_BY = {"report": "report", "compare": "comparison"}  # what each command makes
+PRODUCTS = {"report": "report", "compare": "comparison"}  # of each command
 
 
 def generator(command: str) -> str:
-    """The element by which a page of ours is known."""
+    """The element that marks the pages of a command."""
     return f'<meta name="generator" content="analyze {command}">'
 
 
@@ -26,16 +26,11 @@ def write_page(
     draw: Callable[[], dict[str, Figure]],
     render: Callable[[dict[str, Figure]], str],
 ) -> Path:
-    """Write ``figures/*.{svg,pdf,png}`` and, last and in one step, ``index.html``.
+    """Write ``figures/*.{svg,pdf,png}`` and, last and in one step, ``index.html``; its path.
 
-    Args:
-        directory: Made if it is missing; an older page of the command in it is replaced.
-        command: That writes the page, ``report`` or ``compare``.
-        draw: Gives the figures by the names of their files.
-        render: Gives the page; what UTF-8 has no bytes for becomes a question mark.
-
-    Returns:
-        The path of the page.
+    The directory is made if it is missing; an older page of the command in it is replaced. ``draw``
+    returns the figures by the names of their files. In the text of the page characters that UTF-8
+    cannot encode become question marks.
 
     Raises:
         InputError: the directory cannot be written to, or has another ``index.html``.
@@ -52,7 +47,7 @@ def write_page(
         write_whole(page, render(figures).encode(errors="replace"))
     except OSError as error:
         raise InputError(
-            f"the {MADE_BY[command]} cannot be written",
+            f"the {PRODUCTS[command]} cannot be written",
             found=f"{directory}: {error.strerror or error}",
             expected="a directory with write permission and enough space, or none yet",
             fix="--output DIR, another directory",
@@ -63,7 +58,7 @@ def write_page(
 def _refuse_foreign(page: Path, command: str) -> None:
     if page.exists() and generator(command) not in page.read_text("utf-8", errors="replace"):
         raise InputError(
-            f"the {MADE_BY[command]} would replace another page",
+            f"the {PRODUCTS[command]} would replace another page",
             found=f"{page}, which analyze {command} did not write",
             expected="an empty directory, one that does not exist, or an older one of its own",
             fix="--output DIR, another directory",

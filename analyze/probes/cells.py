@@ -97,8 +97,8 @@ def _problem(name: str, probes: ProbeSet, columns: Sequence[str]) -> str:
     for label in probes.columns[name].names:
         if not _can_be_written(label):
             return f"the label {label!r} of {name!r}, which no results file can hold"
-    twice = list(columns).count(name) > 1
-    return f"{name!r} more than once in {','.join(columns)}" if twice else ""
+    repeated = list(columns).count(name) > 1
+    return f"{name!r} more than once in {','.join(columns)}" if repeated else ""
 
 
 def _can_be_written(text: str) -> bool:

@@ -32,18 +32,18 @@ def subset_rows(probes: ProbeSet) -> list[dict[str, object]]:
 def facts(probes: ProbeSet) -> dict[str, object]:
     """Facts of the whole probe set by name, to print."""
     inputs = [f"{k or 'inputs'} {v.dtype} {list(v.shape[1:])}" for k, v in probes.inputs.items()]
-    twice, contradicting = duplicates(probes)
-    whole: dict[str, object] = {
+    duplicated, contradicting = duplicates(probes)
+    entries: dict[str, object] = {
         "probes": len(probes),
         "inputs": ", ".join(inputs),
         "targets": f"{probes.targets.dtype} {list(probes.targets.shape[1:])}",
         "columns": ", ".join(probes.columns) or None,
-        "duplicate inputs": twice,
+        "duplicate inputs": duplicated,
         "of them with other targets": contradicting,
     }
     if probes.mean is not None:
-        whole |= {"mean": list(probes.mean), "std": list(probes.std or ())}
-    return whole
+        entries |= {"mean": list(probes.mean), "std": list(probes.std or ())}
+    return entries
 
 
 def duplicates(probes: ProbeSet) -> tuple[int, int]:

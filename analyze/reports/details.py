@@ -1,4 +1,4 @@
-"""What the page draws when the reader chooses a layer, a subset and a checkpoint."""
+"""The data from which the page draws the layer, subset and checkpoint that a reader chooses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analyze.figures.bands import half_width
 from analyze.figures.colours import subset_colours
-from analyze.figures.intervals import half_width
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.training import training
@@ -25,13 +25,12 @@ GROUPS = ("network", "layers")  # in the order of the rows
 
 
 def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
-    """The data of the page's script, along ``x`` as ``training`` has it.
+    """The data of the page's script, along the axis ``x``, as for ``training``.
 
-    Arrays are [row, subset, checkpoint] in float32, the network as the first row and the layers
-    in forward order after it: ``m_coherence``, half its 95 % interval and the band of chance, and
-    as one byte each the bits of ``warning_flags`` and whether the value cannot be told from chance:
-    for the network where it lies inside its band, for layers where the p-value, adjusted for the
-    false discovery rate, says so, as in the figures.
+    Arrays are [row, subset, checkpoint], with the network as the first row and the layers in
+    forward order after it: in float32 ``m_coherence``, half its 95 % interval and the band of
+    chance; in one byte the bits of ``warning_flags``, and whether the value cannot be told from
+    chance. The network's lies inside its band then, a layer's has an adjusted p-value above 5 %.
     """
     labels = shown_subsets(results)
     subsets = list(labels)
@@ -68,7 +67,7 @@ def _known(group: xr.Dataset, name: str) -> xr.DataArray:
 
 
 def _chance(group: xr.Dataset) -> xr.DataArray:
-    """Where the value cannot be told from chance."""
+    """Whether each value cannot be told from chance."""
     if "p_value_adjusted" in group and "layer" in group.dims:
         return group["p_value_adjusted"] > RATE
     if FLAGS not in group:
@@ -95,7 +94,7 @@ def _rows(layers: xr.Dataset) -> list[list[str]]:
 
 
 def _subsets(results: xr.DataTree, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Each subset's label, size, colour, and a dash where others before it have the same colour."""
+    """Each subset's label, size, colour, and a dash where an earlier one has the same colour."""
     counts = results.to_dataset()["probe_count"]
     colours = subset_colours(results["network"].to_dataset()["subset"].values)
     used: Counter[str] = Counter()
@@ -111,7 +110,7 @@ def _subsets(results: xr.DataTree, labels: dict[str, str]) -> list[dict[str, Any
 
 
 def _start(results: xr.DataTree, subsets: list[str]) -> dict[str, int]:
-    """What is chosen when the page opens: ``all`` at the network's peak, else the first."""
+    """The first choice of the page: ``all``, or the first subset, at the network's peak."""
     subset = subsets.index(ALL) if ALL in subsets else 0
     values = results["network"].to_dataset()["m_coherence"].sel(subset=subsets[subset]).values
     measured = np.flatnonzero(results.to_dataset()["status"].values.astype(str) == OK)

@@ -1,4 +1,4 @@
-"""The page: everything about one results file in one HTML file without references."""
+"""The report: everything about one results file in one HTML file without references."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 from matplotlib.figure import Figure
 
-from analyze.figures.intervals import fold_count
+from analyze.figures.bands import fold_count
 from analyze.figures.names import plain
 from analyze.figures.table import OF_A_RUN, run_figures
 from analyze.pages import facts
@@ -18,6 +18,8 @@ from analyze.pages.writing import write_page
 from analyze.probes.subsets import ALL
 from analyze.reports import summary
 from analyze.reports.details import details
+from analyze.results.file import open_results
+from analyze.statistics.grouping import group_by
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.warnings import describe
 
@@ -25,16 +27,19 @@ HERE = Path(__file__).parent
 COMMAND = "report"
 
 
-def write_report(results: xr.DataTree, directory: Path, x: str | None = None) -> Path:
-    """Write ``index.html`` and ``figures/*.{svg,pdf,png}`` for a results tree.
-
-    The page is one file that refers to nothing; without scripts its figures and numbers are
-    there all the same. It is written last and takes its place in one step, so that a page which
-    is there is whole. Reports of the same results are the same, byte for byte.
+def report(
+    results: str | Path,
+    *,
+    output: str | Path | None = None,
+    by: str = "layer",
+    x: str | None = None,
+) -> Path:
+    """Write a page with figures: ``OUTPUT/index.html`` and ``OUTPUT/figures``.
 
     Args:
-        results: As ``open_results``, ``run`` or ``measure`` give it.
-        directory: Made if it is missing; an older report in it is replaced.
+        results: The results file.
+        output: The directory; without it the file's name with ``_report``, in the current one.
+        by: Rows for ``layer``, ``block`` or ``parameter``; nothing is measured again.
         x: What the figures show training along: ``step``, ``epoch`` or ``loss``; without it steps
             where they are known, else epochs, else the order of the checkpoints.
 
@@ -42,11 +47,26 @@ def write_report(results: xr.DataTree, directory: Path, x: str | None = None) ->
         The path of the page.
 
     Raises:
-        InputError: the directory cannot be written to, or has another ``index.html``; ``x`` is
-            not known of any checkpoint.
+        InputError: no results file, a directory that cannot be written to or has another
+            ``index.html``, no such grouping, or ``x`` is not known of any checkpoint.
+
+    Example:
+        ``analyze.report("half_noise.h5", output="half_noise_report")``
+    """
+    tree = group_by(open_results(results), by)
+    directory = f"{Path(results).stem}_report" if output is None else output
+    return write_report(tree, Path(directory), x)
+
+
+def write_report(results: xr.DataTree, directory: Path, x: str | None = None) -> Path:
+    """Write the page and the figures of a results tree into a directory, which is made if missing.
+
+    The page is one file that refers to nothing; without scripts its figures and numbers are there
+    all the same. It is written last and in one step, so that it is always whole. Reports of the
+    same results are the same, byte for byte. Errors are those of ``report``.
     """
     return write_page(
-        Path(directory),
+        directory,
         COMMAND,
         lambda: run_figures(results, x),
         lambda figures: render_page(results, figures, x),
@@ -54,13 +74,7 @@ def write_report(results: xr.DataTree, directory: Path, x: str | None = None) ->
 
 
 def render_page(results: xr.DataTree, figures: dict[str, Figure], x: str | None = None) -> str:
-    """The HTML; names from files are escaped wherever they appear.
-
-    Args:
-        results: The results tree.
-        figures: As ``run_figures`` gives them.
-        x: What the page's own views show training along.
-    """
+    """The HTML of the report; ``x`` is the axis of its interactive views."""
     data = details(results, x)
     return render(
         HERE / "page.html",

@@ -1,4 +1,4 @@
-"""The numbers of the page: peaks and last values by subset and by layer."""
+"""The numbers of the report: peaks and last values by subset and by layer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged, marks_of
 
 @dataclass(frozen=True)
 class SubsetSummary:
-    """What the page says of a subset; loss and accuracy are those of the last checkpoint."""
+    """A subset on the page; loss and accuracy are those of the last checkpoint."""
 
     label: str
     colour: str
@@ -44,7 +44,7 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A checkpoint without values, and why."""
+    """A checkpoint without values, and the reason."""
 
     checkpoint: str
     where: str
@@ -61,9 +61,8 @@ class Cosines:
 
 def subset_summaries(results: xr.DataTree) -> dict[str, SubsetSummary]:
     """A summary of each subset that the page shows, by name."""
-    return {
-        name: subset_summary(results, name, label) for name, label in shown_subsets(results).items()
-    }
+    labels = shown_subsets(results)
+    return {name: subset_summary(results, name, label) for name, label in labels.items()}
 
 
 def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary:
@@ -82,9 +81,9 @@ def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerS
     layers, along, last = results["layers"].to_dataset(), training(results), _last(results)
     rows = []
     for k, name in enumerate(layers["layer"].values):
-        one = layers.isel(layer=k)
-        values = [_peak_and_last(one.sel(subset=subset), along, last) for subset in subsets]
-        kind, count = plain(str(one["layer_type"].item())), int(one["parameter_count"].item())
+        layer = layers.isel(layer=k)
+        values = [_peak_and_last(layer.sel(subset=subset), along, last) for subset in subsets]
+        kind, count = plain(str(layer["layer_type"].item())), int(layer["parameter_count"].item())
         rows.append(LayerSummary(plain(str(name)), kind, count, values))
     return rows
 
@@ -96,7 +95,7 @@ def highest_layer(results: xr.DataTree) -> LayerSummary | None:
 
 
 def skipped_checkpoints(results: xr.DataTree) -> list[Skipped]:
-    """The checkpoints whose rows are empty."""
+    """The checkpoints that could not be measured, with reasons."""
     root, where = results.to_dataset(), training(results).names
     names, reasons = root["checkpoint"].values, root["status"].values.astype(str)
     return [
@@ -118,7 +117,7 @@ def last_cosines(results: xr.DataTree) -> Cosines | None:
 
 
 def marks_shown(results: xr.DataTree) -> list[Kind]:
-    """The kinds of warning that have a letter somewhere in the results."""
+    """The kinds of warning whose letter stands at a value of the results."""
     groups = [results[name].to_dataset() for name in ("network", "layers")]
     return [
         kind for kind in KINDS
@@ -127,22 +126,22 @@ def marks_shown(results: xr.DataTree) -> list[Kind]:
 
 
 def last_place(results: xr.DataTree) -> str:
-    """Where the last checkpoint that was measured lies; empty if none was."""
+    """The place in words of the last measured checkpoint; empty without one."""
     last = _last(results)
     return "" if last is None else training(results).names[last]
 
 
 def _last(results: xr.DataTree) -> int | None:
-    """The last checkpoint that was measured."""
+    """The index of the last measured checkpoint."""
     measured = np.flatnonzero(results.to_dataset()["status"].values.astype(str) == OK)
     return int(measured[-1]) if len(measured) else None
 
 
 def _peak_and_last(
-    one: xr.Dataset, along: Training, last: int | None
+    series: xr.Dataset, along: Training, last: int | None
 ) -> tuple[Value | None, Value | None]:
-    values, errors = one["m_coherence"].values, one["m_coherence_stderr"].values
-    flags = one[FLAGS].values if FLAGS in one else np.zeros(len(values))
+    values, errors = series["m_coherence"].values, series["m_coherence_stderr"].values
+    flags = series[FLAGS].values if FLAGS in series else np.zeros(len(values))
 
     def value(place: int) -> Value | None:
         if not np.isfinite(values[place]):

@@ -13,9 +13,8 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
-from analyze.files.hdf5 import StructureError, check_structure, size_of
-from analyze.files.links import real_path
-from analyze.files.whole import LONGEST, write_whole
+from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.whole import LONGEST, real_path, write_whole
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
 from analyze.results.seal import DAMAGED, seal, seal_in
@@ -134,7 +133,7 @@ def _check_file(path: Path, stream: BinaryIO) -> None:
     """Check structure and version before the content, as a newer file may have another form."""
     try:
         with h5py.File(stream, "r") as file:
-            check_structure(file, size_of(stream))
+            check_structure(file, os.fstat(stream.fileno()).st_size)
             version = file.attrs.get("schema_version")
     except StructureError as error:
         raise _foreign(path, str(error)) from error

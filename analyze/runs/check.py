@@ -80,9 +80,9 @@ def check(run: str | Path, **options: Unpack[Keywords]) -> Check:
 
 def _checked(prepared: Prepared, preparation: float) -> Check:
     job, engine = prepared.job, prepared.engine
-    good = [c for c in job.checkpoints if c.name not in prepared.problems]
-    timing = _timing(prepared, good[-1])
-    report = _report(prepared, timing, len(good), preparation)
+    readable = [c for c in job.checkpoints if c.name not in prepared.problems]
+    timing = _timing(prepared, readable[-1])
+    report = _report(prepared, timing, len(readable), preparation)
     gram = int(str(report["gram_bytes"]))
     warnings = [*job.warnings, *engine.notes]
     if gram > LARGE_GRAM:
@@ -91,7 +91,7 @@ def _checked(prepared: Prepared, preparation: float) -> Check:
             f"{len(engine.cells)} cells; fewer --folds or --cells make them smaller"
         )
     layers: list[Limit] = []
-    middle = good[len(good) // 2]
+    middle = readable[len(readable) // 2]
     try:
         layers = detectable(engine, lambda: loaded_model(job, middle), prepared.parameters)
     except InputError as error:
@@ -107,14 +107,14 @@ def _checked(prepared: Prepared, preparation: float) -> Check:
 
 
 def _timing(prepared: Prepared, checkpoint: Checkpoint) -> Timing:
-    """As a run measures: where that is side by side, workers share caches and memory."""
+    """Times of a batch, as in a run: workers that go side by side share caches and memory."""
     job, engine, workers = prepared.job, prepared.engine, prepared.division.workers
 
     def timed() -> tuple[Timing, dict[str, Any]]:
         return engine.timing(loaded_model(job, checkpoint)), engine.state()
 
     timings = at_once(timed, workers)
-    if not timings:  # alone, or where it is told what is wrong
+    if not timings:  # no workers, or all failed: this process shows what is wrong
         return engine.timing(loaded_model(job, checkpoint))
     timing, state = max(timings, key=lambda pair: pair[0].checkpoint)
     engine.adopt(state)  # the algorithms that were chosen
@@ -162,7 +162,7 @@ def _report(
 
 
 def _parameters(prepared: Prepared) -> list[dict[str, object]]:
-    """How each parameter is measured, and what the proof says of it."""
+    """A row for each parameter: how it is measured, and what the proof says of it."""
     plan, proof = prepared.engine.plan, prepared.engine.proof
     return [
         {
@@ -178,12 +178,13 @@ def _parameters(prepared: Prepared) -> list[dict[str, object]]:
 
 
 def _methods(prepared: Prepared, timing: Timing) -> list[dict[str, object]]:
-    """What each method measures and costs, the dearest first; then everything else in a batch."""
+    """A row for each method, the most expensive first, and one for everything else in a batch."""
     plan = prepared.engine.plan
     rows: list[dict[str, object]] = []
     for method, share in sorted(timing.share.items(), key=lambda pair: -pair[1]):
         sizes = [p.size for p in prepared.parameters if plan.methods[p.name].uses(method)]
-        row = {"method": method, "parameters": len(sizes), "values": sum(sizes), "time": share}
-        rows.append(row)
-    left = max(0.0, 1.0 - sum(timing.share.values()))
-    return [*rows, {"method": REST, "parameters": None, "values": None, "time": left}]
+        rows.append(
+            {"method": method, "parameters": len(sizes), "values": sum(sizes), "time": share}
+        )
+    rest = max(0.0, 1.0 - sum(timing.share.values()))
+    return [*rows, {"method": REST, "parameters": None, "values": None, "time": rest}]

@@ -1,4 +1,4 @@
-"""The results tree of what became of the checkpoints."""
+"""The results tree, from the outcomes of the checkpoints."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
 
 
 def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
-    """Parameters that showed only rounding at this checkpoint, though not at every one."""
+    """Parameters that had only rounding at this checkpoint, but not at all checkpoints."""
     shown = set(outcome.unit.measurement.rounding or ()) if outcome.unit is not None else set()
     only_rounding = sorted(shown - engine.proof.zero_to_rounding)
     return {"zero_to_rounding": only_rounding} if only_rounding else {}
@@ -56,14 +56,13 @@ def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
 def _row(outcome: Outcome, engine: Engine) -> Row:
     checkpoint, problem = outcome.checkpoint, outcome.problem
     status = OK if problem is None else f"{problem.what}: {problem.found}"
-    measured = None
-    if outcome.unit is not None:
-        measured = without_rounding(outcome.unit.measurement, engine)
+    unit = outcome.unit
+    measured = None if unit is None else without_rounding(unit.measurement, engine)
     return Row(checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured)
 
 
 def without_rounding(measured: Measurement, engine: Engine) -> Measurement:
-    """Parameters whose gradient is nothing but rounding have gradient 0 in the results."""
+    """A measurement in which gradients that are nothing but rounding are 0."""
     names = engine.proof.zero_to_rounding if measured.rounding is None else measured.rounding
     rounding = np.array([name in names for name in measured.parameters])
     if not rounding.any():

@@ -15,7 +15,7 @@ from analyze.probes.cells import mixed
 from analyze.statistics import noise_floor
 
 PILOT = 256  # probes
-BLOCKS = 32  # of the pilot: in small blocks the mean gradient hardly counts
+BLOCKS = 32  # blocks of the pilot: in small ones the mean gradient hardly counts
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,11 @@ class Limit:
     """The smallest coherence of a layer that can be told from chance.
 
     Args:
-        layer: Its path.
         layer_type: The class of its module.
-        parameters: Its number of values.
-        effective_dimension: ``d_eff``; None where there is no gradient, and so the others.
-        m_coherence: From this on, z is 3 or more.
-        alpha_unbiased: That in unbiased alpha, by subset; None for a single probe.
+        parameters: The number of its values.
+        effective_dimension: ``d_eff``; without any gradient this and the limits are None.
+        m_coherence: The value from which z is 3 or more.
+        alpha_unbiased: The same limit as unbiased alpha, by subset; None for a single probe.
     """
 
     layer: str
@@ -44,18 +43,13 @@ def detectable(
 ) -> list[Limit]:
     """The smallest coherence of each layer that the probes can tell from chance.
 
-    A pilot on some probes gives each layer's ``d_eff``, the directions its gradients spread over;
-    ``noise_floor.smallest_detectable`` the m-coherence that reaches z = 3, which a layer of just
-    that coherence does in about half of the cases; and the number of probes of each subset the
-    unbiased alpha that goes with it.
-
-    Args:
-        engine: Of the run; its probes and settings are used.
-        model: Builds the model with the weights of one checkpoint.
-        parameters: The parameters of the results.
+    A pilot on some probes gives each layer's ``d_eff``, the directions its gradients spread over.
+    From it ``noise_floor.smallest_detectable`` has the m-coherence that reaches z = 3; a layer of
+    just that coherence does so in about half of the cases. The size of each subset gives the
+    unbiased alpha that goes with it. ``model`` builds the model with the weights of a checkpoint.
 
     Returns:
-        One for each layer, in forward order.
+        A limit for each layer, in forward order.
 
     Raises:
         InputError: the pilot cannot be measured, as where a gradient is not finite.
@@ -92,7 +86,7 @@ def detectable(
 
 
 def _pilot(probes: ProbeSet) -> ProbeSet:
-    """Some of the training probes, as good as random; of all where all are held out."""
+    """Some training probes, as good as random; some of all probes where all are held out."""
     rows = probes.training if len(probes.training) else np.arange(len(probes))
     chosen = rows[np.argsort(mixed(probes.id[rows]), kind="stable")][:PILOT]
     return probes.take(np.sort(chosen))

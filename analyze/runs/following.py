@@ -1,4 +1,4 @@
-"""Following a training that goes on: new checkpoints are measured as they come."""
+"""Following a training that is still running: new checkpoints are measured as they come."""
 
 from __future__ import annotations
 
@@ -21,15 +21,10 @@ from analyze.runs.units.folder import Folder
 
 
 def first_job(watch: Watch, options: Options, progress: Progress) -> Job:
-    """The job, once there is a checkpoint that can be read.
-
-    Args:
-        watch: Of the run's directory, which may be empty yet.
-        options: What the user chose.
-        progress: Told that we wait.
+    """The job, once there is a checkpoint that can be read in the watched directory.
 
     Raises:
-        InputError: what would stop any run, or none came.
+        InputError: what would stop any run, or no checkpoint came.
     """
     problem: InputError | None = None
     for look in chain([None], watch.news()):
@@ -53,14 +48,9 @@ def follow(
 ) -> Iterator[tuple[Prepared, list[Outcome]]]:
     """The job with all outcomes so far, again after each checkpoint that is new or has changed.
 
-    What a training deletes after it was measured stays; what is still being written is left for
-    later. Ends by Ctrl-C or SIGTERM while it waits.
-
-    Args:
-        prepared: The job with the checkpoints that were there at the start.
-        watch: Of the run's directory, from before it was looked at.
-        folder: Where units are kept.
-        progress: Told what happens.
+    Deleted checkpoints that were measured stay; files that are still being written are left for
+    later. Ends by Ctrl-C or SIGTERM while it waits. The watch must have begun before the job was
+    resolved.
 
     Raises:
         InputError: as ``replay`` does.
@@ -78,28 +68,28 @@ def follow(
         except InputError:
             if job.run.exists():
                 raise
-            continue  # it is away since the last look
-        prepared = replace(prepared, job=job, problems={})  # what could not be read may be whole
+            continue  # the directory is away since the last look
+        prepared = replace(prepared, job=job, problems={})  # an unreadable file may be whole now
         for checkpoint in _new(job, known, look):
             (outcome,) = replay(prepared.on([checkpoint]), folder, progress)
             if outcome.problem is not None and not checkpoint.path.exists():
-                continue  # away or deleted meanwhile: if it comes back it is new
+                continue  # deleted meanwhile: if it comes back it is new
             known[checkpoint.name] = outcome
             yield prepared, _in_series(job, known.values())
 
 
 def _deleted(job: Job, folder: Folder) -> list[Outcome]:
-    """What an earlier run has measured of checkpoints that are deleted by now."""
+    """The outcomes, from an earlier run, of checkpoints that are deleted by now."""
     root = job.run if job.run.is_dir() else job.run.parent
-    units = (unit for unit in folder.units() if "step" in unit.record)  # others are of old versions
+    units = (unit for unit in folder.units() if "step" in unit.record)  # not those of old versions
     outcomes = [Outcome(checkpoint_of(unit.record, root), unit) for unit in units]
     return [o for o in outcomes if not o.checkpoint.path.exists()]
 
 
 def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Outcomes in the order of their checkpoints, as those are now or were when they were there.
+    """Outcomes of present and deleted checkpoints, in the order of the series.
 
-    A copy of one that is there, or one that is there and no longer chosen, is none of them.
+    Copies of present checkpoints are left out, and so are present ones that are not chosen.
     """
     outcomes = list(outcomes)
     now = {c.name: c for c in job.checkpoints}
@@ -118,7 +108,7 @@ def _in_series(job: Job, outcomes: Iterable[Outcome]) -> list[Outcome]:
 
 
 def _each_once(deleted: list[Outcome]) -> list[Outcome]:
-    """Of what was renamed before it was deleted the last name; equal ones of two steps are two."""
+    """Deleted checkpoints, those of equal hash and step once: the last one, as it was renamed."""
     kept: dict[tuple[str, float | None], Outcome] = {}
     for outcome in deleted:
         assert outcome.unit is not None
@@ -130,7 +120,7 @@ def _each_once(deleted: list[Outcome]) -> list[Outcome]:
 
 
 def _new(job: Job, known: Mapping[str, Outcome], look: News) -> list[Checkpoint]:
-    """What is complete and not measured, or has changed since."""
+    """Checkpoints that are complete, and not measured yet or changed since."""
     return [
         c for c in job.checkpoints
         if c.path in look.settled and (c.path in look.fresh or c.name not in known)

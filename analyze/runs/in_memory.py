@@ -86,7 +86,7 @@ def measure(
 
 
 def _copy(model: nn.Module) -> nn.Module:
-    """To be measured; lazy modules that have their weights are what their first pass makes them."""
+    """A copy to measure, in which lazy modules with weights are as after their first pass."""
     copy = copied(model)
     finish_lazy(copy)
     return copy

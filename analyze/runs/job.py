@@ -1,4 +1,4 @@
-"""What is to be measured: run card and options resolved into one job."""
+"""The job of a run: run card and options resolved to checkpoints, model, loss and probes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.checkpoint import Checkpoint, sha256
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.finding.one_run import several_runs
-from analyze.checkpoints.finding.selection import select
-from analyze.checkpoints.finding.series import remarks
-from analyze.checkpoints.hashes import sha256
+from analyze.checkpoints.finding.series import remarks, select
 from analyze.errors import InputError
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.models.configs import config_of
@@ -43,7 +41,7 @@ class Job:
 
 
 def resolve(run: str | Path, options: Options) -> Job:
-    """Read the run card, find the checkpoints, read the probes.
+    """A job from a run card and options: finds the checkpoints and reads the probes.
 
     Raises:
         InputError: something is missing, the checkpoints are of several runs, or the card names
@@ -87,7 +85,7 @@ def look_again(job: Job) -> Job:
 
     Raises:
         InputError: they are of several runs.
-        NoCheckpointsError: there is none any more.
+        NoCheckpointsError: no checkpoint is left.
     """
     path = job.probes_source["path"]
     checkpoints, warnings = _checkpoints(job.run, [Path(path)], job.options)
@@ -97,7 +95,7 @@ def look_again(job: Job) -> Job:
 def _checkpoints(
     run: Path, exclude: list[Path], options: Options
 ) -> tuple[list[Checkpoint], list[str]]:
-    """Those that the user chose, which are of one run, and what a reader should know of them."""
+    """The checkpoints that the user chose, all of one run, and warnings about them."""
     chosen = find(run, exclude, options.reading).checkpoints
     warnings = remarks(chosen)
     if options.checkpoints is not None:

@@ -1,4 +1,4 @@
-"""A checkpoint's weights in a model, as one moment had them."""
+"""Models with the weights of a checkpoint, and a check that its files did not change meanwhile."""
 
 from __future__ import annotations
 
@@ -22,28 +22,21 @@ from analyze.models.conversion import converted
 from analyze.runs.job import Job
 from analyze.specs.model import ModelSpec
 
-COARSE = 2.0  # seconds: the clocks of some file systems do not tell changes within them apart
+COARSE = 2.0  # seconds that the clocks of some file systems cannot tell apart
 
 
 @dataclass(frozen=True)
-class Content:
-    """What the files of a checkpoint held at one moment.
-
-    Args:
-        checkpoint: The checkpoint.
-        sha256: Its hash.
-        marks: Device, inode, size and times of each file, from before it was hashed.
-        settled: Whether every file was old enough then for a change to show in its times.
-    """
+class Snapshot:
+    """The hash of a checkpoint's files at one moment."""
 
     checkpoint: Checkpoint
     sha256: str
-    marks: list[tuple[int, ...]]
-    settled: bool
+    marks: list[tuple[int, ...]]  # device, inode, size and times of each file before hashing
+    settled: bool  # every file was old enough for a change to show in its times
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> Content:
-        """The content now.
+    def of(cls, checkpoint: Checkpoint) -> Snapshot:
+        """A snapshot of the files as they are now.
 
         Raises:
             CheckpointError: it is gone, or cannot be read.
@@ -63,7 +56,7 @@ class Content:
             ) from error
 
     def check_unchanged(self) -> None:
-        """Refuse what was read since, unless it is this content.
+        """Refuse what was read since the snapshot if the files have changed.
 
         Equal marks of settled files mean equal bytes: a write changes the time of the last change
         (``ctime``), which no program can set. Where they differ, or cannot tell, the bytes are
@@ -72,10 +65,10 @@ class Content:
         Raises:
             CheckpointError: the files hold something else now.
         """
-        with suppress(OSError):  # the hash tells what is wrong
+        with suppress(OSError):  # hashing raises what is wrong
             if self.settled and _marks(self.checkpoint) == self.marks:
                 return
-        if Content.of(self.checkpoint).sha256 != self.sha256:
+        if Snapshot.of(self.checkpoint).sha256 != self.sha256:
             raise CheckpointError(
                 "the checkpoint changed while it was read",
                 found=f"{self.checkpoint.name} with another content than before",
@@ -85,7 +78,7 @@ class Content:
 
 
 def _marks(checkpoint: Checkpoint) -> list[tuple[int, ...]]:
-    """What tells each file from a later state of it, or from one in its place."""
+    """Marks of each file by which a later state of it, or another file in its place, is seen."""
     marks: list[tuple[int, ...]] = []
     for path in checkpoint.files or (checkpoint.path,):
         with path.open("rb") as file:  # a network file system may remember times of closed ones
@@ -96,27 +89,27 @@ def _marks(checkpoint: Checkpoint) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint that is ready to be measured: its model, and how and what was read."""
+    """A checkpoint that is ready to be measured."""
 
     model: nn.Module
     prefix: str
     sha256: str
 
 
-def load(job: Job, content: Content) -> Loaded:
-    """A freshly built model with the weights of a checkpoint that held some content just before.
+def load(job: Job, snapshot: Snapshot) -> Loaded:
+    """A new model with the weights of a checkpoint whose snapshot was taken just before.
 
     Raises:
-        CheckpointError: the file cannot be read, does not fit, or holds something else afterwards.
+        CheckpointError: a file cannot be read, does not fit, or has changed since the snapshot.
     """
     model = build_model(job.model)
-    prefix = fill(model, job, content.checkpoint)
-    content.check_unchanged()
-    return Loaded(model, prefix, content.sha256)
+    prefix = fill(model, job, snapshot.checkpoint)
+    snapshot.check_unchanged()
+    return Loaded(model, prefix, snapshot.sha256)
 
 
 def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:
-    """As ``load``, without a look at whether the file changes meanwhile."""
+    """A new model with the weights of a checkpoint; nothing checks that its files stay the same."""
     model = build_model(job.model)
     fill(model, job, checkpoint)
     return model
@@ -143,7 +136,7 @@ def fill(model: nn.Module, job: Job, checkpoint: Checkpoint) -> str:
 
 
 def _resized(spec: ModelSpec, classes: int) -> tuple[str, nn.Module] | None:
-    """The spec and the model with so many classes, without values, where it takes their number."""
+    """The spec and the model (without values) for a number of classes; None if it takes none."""
     other = f"num_classes={classes}"
     text, changed = re.subn(r"(?<=[?&])num_classes=[^&]*", other, spec.text)
     if not changed:

@@ -1,7 +1,7 @@
 """The outcome of each checkpoint: its unit of an earlier run, or a measurement.
 
-In this process, where the next checkpoint is read (hashing, mapping the file, building the model)
-in a thread of its own while one is measured; or in workers, a checkpoint each.
+This process measures, while a thread reads the next checkpoint (hashes and maps the file, builds
+the model); or workers do, each a checkpoint of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
-from analyze.runs.loading import Content, Loaded, load
+from analyze.runs.loading import Loaded, Snapshot, load
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
@@ -23,7 +23,7 @@ from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
 from analyze.runs.workers.forks import Tell, Workers
 
-Task = tuple[Checkpoint, Mapping[str, Any]]  # and what the engine knows by then
+Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
 
 
@@ -50,8 +50,8 @@ def side_by_side(
 ) -> Generator[Outcome, None, None]:
     """The outcome of each checkpoint, in the order in which workers are done.
 
-    A checkpoint whose worker dies, or meets what is no fault of the checkpoint's, is measured in
-    this process once the workers are gone: there is more memory then, and what is wrong is told.
+    A checkpoint whose worker dies or fails by no fault of the checkpoint is measured in this
+    process once the workers are gone, where there is more memory and errors show.
     """
 
     def tasks() -> Iterator[Task]:
@@ -71,7 +71,7 @@ def side_by_side(
 
 
 def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
-    """Workers for ``side_by_side``, which know what this process knows now."""
+    """Workers for ``side_by_side``, each a copy of this process as it is now."""
 
     def work(task: Task, tell: Tell) -> Outcome:
         checkpoint, state = task
@@ -84,7 +84,7 @@ def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
 def _ahead(
     prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
 ) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
-    """Every checkpoint with what is read of it, while the one after it is being read."""
+    """Each checkpoint and its content, while a thread reads the next one."""
     checkpoints = prepared.job.checkpoints
     coming = [reader.submit(_read, prepared, first, folder) for first in checkpoints[:1]]
     for k, checkpoint in enumerate(checkpoints):
@@ -98,7 +98,7 @@ def _ahead(
 def _outcome(
     prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Unit | Loaded], tell: Tell
 ) -> Outcome:
-    """What is read of a checkpoint, measured where that is no unit yet."""
+    """The outcome of a checkpoint, measured unless an earlier run left its unit."""
     try:
         content = read()
         if isinstance(content, Loaded):
@@ -110,19 +110,19 @@ def _outcome(
 
 
 def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
-    """The unit of an earlier run where the checkpoint is the same, else what is to be measured.
+    """The unit that an earlier run made of the same checkpoint, else the loaded checkpoint.
 
     Raises:
-        CheckpointError: it cannot be read, or could not be before.
+        CheckpointError: it cannot be read now, or could not be before.
     """
     if problem := prepared.problems.get(checkpoint.name):
         raise problem
-    content = Content.of(checkpoint)
-    unit = folder.read(checkpoint.name, content.sha256)
+    snapshot = Snapshot.of(checkpoint)
+    unit = folder.read(checkpoint.name, snapshot.sha256)
     examples = prepared.engine.settings.examples
     if unit is not None and (unit.measurement.examples is not None or not examples):
         return unit
-    return load(prepared.job, content)
+    return load(prepared.job, snapshot)
 
 
 def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:

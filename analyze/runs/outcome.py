@@ -1,4 +1,4 @@
-"""What becomes of a checkpoint: one record, from the process that measures it to the results."""
+"""The outcome of a checkpoint: one record, from the process that measures it to the results."""
 
 from __future__ import annotations
 
@@ -18,21 +18,13 @@ TEXTS = ("format", "step_rule", "weights", "weights_key")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a checkpoint: its unit, or the reason why there is none.
-
-    Args:
-        checkpoint: The checkpoint.
-        unit: Its measurement; None where there is a problem.
-        problem: Why it could not be measured.
-        is_new: Whether it was measured now, and not by an earlier run.
-        notes: What the engine noted while it was measured.
-    """
+    """A checkpoint with its unit, or with the problem for which there is none."""
 
     checkpoint: Checkpoint
     unit: Unit | None = None
     problem: CheckpointError | None = None
-    is_new: bool = False
-    notes: tuple[str, ...] = ()
+    is_new: bool = False  # measured now, not by an earlier run
+    notes: tuple[str, ...] = ()  # of the engine while it measured
 
     def record(self) -> dict[str, Any]:
         """How the checkpoint was found and read, for the provenance of the results."""
@@ -42,7 +34,7 @@ class Outcome:
 
 
 def record_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """How a checkpoint was found; None where a number is not known."""
+    """Name, format and position of a checkpoint for JSON; unknown numbers are None."""
     numbers = {key: getattr(checkpoint, key) for key in NUMBERS}
     return {
         "checkpoint": checkpoint.name,
@@ -53,7 +45,7 @@ def record_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def checkpoint_of(record: Mapping[str, Any], root: Path) -> Checkpoint:
-    """A checkpoint that is deleted by now, as its unit remembers it."""
+    """A deleted checkpoint, from the record of its unit."""
     facts = {key: record[key] for key in (*TEXTS, "prefix")}
     facts |= {key: NAN if record[key] is None else float(record[key]) for key in NUMBERS}
     return Checkpoint(record["checkpoint"], root / record["checkpoint"], tensors=0, **facts)

@@ -15,7 +15,7 @@ from typing import Unpack
 import xarray as xr
 
 from analyze.checkpoints.finding.watch import Watch
-from analyze.files.links import real_path
+from analyze.files.whole import real_path
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
 from analyze.results import file as store
@@ -44,7 +44,7 @@ def run(
 
     Args:
         run: The directory of checkpoints, or one checkpoint.
-        progress: Told what happens.
+        progress: Shows what happens.
         **options: See ``RunOptions``.
 
     Returns:
@@ -79,21 +79,21 @@ def run(
 
 
 def output_of(run: str | Path, output: str | Path | None) -> Path:
-    """The results file; without one it has the run's name, in the current directory."""
+    """The path of the results file; by default the run's name in the current directory."""
     return Path(f"{real_path(Path(run)).name}.h5" if output is None else output)
 
 
 def _written(
     series: Iterable[tuple[Prepared, list[Outcome]]], target: Path, progress: Progress
 ) -> xr.DataTree:
-    """Write the results of each job, in place of those before, and return the last."""
-    said: set[str] = set()
+    """Write the results of each job over those before, and return the last tree."""
+    shown: set[str] = set()
     for prepared, outcomes in series:
         tree = collate(prepared, outcomes)
         for warning in warnings_of_the_run(tree):
-            if warning not in said:
+            if warning not in shown:
                 progress.note(f"Warning: {warning}")
-            said.add(warning)
+            shown.add(warning)
         store.write_results(tree, target)
     if verified := json.loads(tree.attrs["provenance"])["verification"]["agreement"]:
         progress.note(f"Verified: {verified}")

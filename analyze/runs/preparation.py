@@ -1,4 +1,4 @@
-"""What comes before the first measurement: which checkpoints can be read, plan and proof."""
+"""Preparation of a run: which checkpoints can be read, the engine's plan and its proof."""
 
 from __future__ import annotations
 
@@ -27,24 +27,16 @@ from analyze.runs.units.folder import Folder
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job with a proven engine.
-
-    Args:
-        job: What is to be measured.
-        engine: With plan and proof.
-        division: How the processor is divided.
-        parameters: Those of the results.
-        problems: What is known to be wrong with a checkpoint, by its name.
-    """
+    """A job with a proven engine."""
 
     job: Job
     engine: Engine
-    division: Division
+    division: Division  # of the processor
     parameters: list[ParameterRow]
-    problems: dict[str, CheckpointError]
+    problems: dict[str, CheckpointError]  # known so far, by the checkpoint's name
 
     def on(self, checkpoints: list[Checkpoint]) -> Prepared:
-        """The same for other checkpoints."""
+        """The same job and engine with other checkpoints."""
         return replace(self, job=replace(self.job, checkpoints=checkpoints))
 
 
@@ -56,21 +48,16 @@ def prepare(
     alone: bool = False,
     problems: Mapping[str, CheckpointError] | None = None,
 ) -> Prepared:
-    """Plan and proof on the first, middle and last checkpoint that can be read.
+    """A job with plan and proof on the first, middle and last checkpoint that can be read.
 
     Torch computes on as many threads from then on as each process of the run: what is chosen by
-    timing depends on it.
-
-    Args:
-        job: What is to be measured.
-        folder: Of units, which is opened; the plan in it is proven again instead of made again.
-        restart: Throw away what is in it.
-        alone: Measure in this process.
-        problems: What ``all_read`` gives. Without it three checkpoints are read, and what is wrong
-            with the others is found when their turn comes; with ``on_error="fail"`` all are.
+    timing depends on it. The folder of units is opened, and a plan in it is proven again, not made
+    anew; ``restart`` empties it. With ``alone`` no workers measure. ``problems`` are those that
+    ``all_read`` returned: without them three checkpoints are read, and the others when their turn
+    comes; with ``on_error="fail"`` all are read.
 
     Raises:
-        InputError: no checkpoint can be, or the model cannot be measured.
+        InputError: no checkpoint can be read, or the model cannot be measured.
     """
     if problems is None:
         problems = all_read(job) if job.options.on_error == "fail" else {}
@@ -83,7 +70,7 @@ def prepare(
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
         state = _kept_plan(folder, engine)
-    before = None if state is None else state.get("threads")  # not told by older versions
+    before = None if state is None else state.get("threads")  # older versions did not write it
     count = 1 if alone else len(job.checkpoints) - len(problems)
     division = engine.divide(model, count, before)
     torch.set_num_threads(division.threads)
@@ -117,7 +104,7 @@ def _left(job: Job, problems: Mapping[str, CheckpointError]) -> list[Checkpoint]
 def _noted(
     job: Job, checkpoint: Checkpoint, problems: dict[str, CheckpointError]
 ) -> Iterator[None]:
-    """Note what is wrong with a checkpoint, or raise it where the first problem ends the run."""
+    """Note a problem of a checkpoint, or raise it where the first problem ends the run."""
     try:
         yield
     except CheckpointError as problem:
@@ -127,7 +114,7 @@ def _noted(
 
 
 def all_read(job: Job) -> dict[str, CheckpointError]:
-    """What is wrong with the checkpoints that cannot be read or do not fit the model.
+    """Problems of the checkpoints that cannot be read or do not fit the model, by name.
 
     Raises:
         CheckpointError: the first problem, with ``on_error="fail"``.
@@ -155,7 +142,7 @@ def _prove(
     state: Mapping[str, Any] | None,
     loaded: dict[str, nn.Module],
 ) -> None:
-    """Prove the plan on the first, middle and last; others take the place of what turns out bad."""
+    """Prove the plan on the first, middle and last checkpoint; others replace unreadable ones."""
     proven: set[str] = set()
     for share in (0.0, 0.5, 1.0):
         checkpoint = _at(share, _left(job, problems))
@@ -169,7 +156,7 @@ def _prove(
 
 
 def _at(share: float, checkpoints: list[Checkpoint]) -> Checkpoint:
-    """The checkpoint that has this share of the others before it."""
+    """The checkpoint at a share of the way from the first to the last."""
     return checkpoints[min(int(share * len(checkpoints)), len(checkpoints) - 1)]
 
 
@@ -184,9 +171,9 @@ def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:
 def _keep_plan(
     folder: Folder, engine: Engine, state: Mapping[str, Any] | None, division: Division
 ) -> None:
-    """Go on from the plan of an earlier run where that is proven again, else leave a new one."""
+    """Go on with the plan of an earlier run if it was proven again, else write the new plan."""
     if state is None or engine.state()["methods"] != state["methods"]:
-        folder.drop_units()  # by methods that are not these
+        folder.drop_units()  # they were measured by other methods
         folder.keep_plan(engine.state() | {"threads": division.threads})
     else:
         engine.adopt(state)

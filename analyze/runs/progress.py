@@ -11,30 +11,29 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """What a run tells while it works; this one says nothing, as the Python functions do."""
+    """What a run reports while it works; this class shows nothing, as the Python functions do."""
 
     def start(self, checkpoints: int, examples: int) -> None:
-        """So many checkpoints, with so many examples each."""
+        """Begin, with the number of checkpoints and of examples in each."""
 
     def checkpoint(self, name: str) -> None:
-        """The next checkpoint."""
+        """Begin the next checkpoint."""
 
     def advance(self, examples: int) -> None:
-        """So many examples were measured."""
+        """Count examples that were measured."""
 
     def note(self, text: str) -> None:
-        """Something the user should know."""
+        """Show what the user should know."""
 
     def finish(self) -> None:
-        """No more will come."""
+        """End the display."""
 
 
 class Lines(Progress):
     """A line for each checkpoint, with rate and time left: for logs."""
 
     def __init__(self) -> None:
-        self._checkpoints = self._examples = self._done = self._seen = 0
-        self._started = time.monotonic()
+        self.start(0, 0)
 
     def start(self, checkpoints: int, examples: int) -> None:
         self._checkpoints, self._examples = checkpoints, examples
@@ -43,9 +42,7 @@ class Lines(Progress):
 
     def checkpoint(self, name: str) -> None:
         self._seen += 1
-        print(
-            f"[{self._seen}/{self._checkpoints}] {name}{self._pace()}", file=sys.stderr, flush=True
-        )
+        self.note(f"[{self._seen}/{self._checkpoints}] {name}{self._pace()}")
 
     def advance(self, examples: int) -> None:
         self._done += examples

@@ -27,13 +27,7 @@ PACKAGES = (PROGRAM, "torch", "numpy", "xarray", "h5netcdf", "safetensors")
 def circumstances(
     engine: Engine, loss: str, measured: Sequence[Measurement] = ()
 ) -> dict[str, Any]:
-    """What holds for all checkpoints: program, device, settings, probes, plan, proof, verification.
-
-    Args:
-        engine: After the last measurement.
-        loss: The loss spec.
-        measured: All measurements.
-    """
+    """Program, device, settings, probes, plan and checks, after the last measurement."""
     plan, proof, settings = engine.plan, engine.proof, engine.settings
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,7 +61,7 @@ def circumstances(
 
 
 def _verification(measured: Sequence[Measurement]) -> dict[str, Any]:
-    """How many probes were found again while they were measured, and what it proves."""
+    """How many measurements were compared with others, and how well they agree."""
     alone = sum(m.verified.alone for m in measured)
     elsewhere = sum(m.verified.elsewhere for m in measured)
     return {
@@ -80,13 +74,7 @@ def _verification(measured: Sequence[Measurement]) -> dict[str, Any]:
 def of_the_run(
     job: Job, records: Sequence[Mapping[str, Any]], notes: Sequence[str]
 ) -> dict[str, Any]:
-    """What was measured, and what a reader should be warned of.
-
-    Args:
-        job: Run, model and probes.
-        records: How each checkpoint was found, read and measured.
-        notes: Of the engine.
-    """
+    """The provenance that only a run has, with the checkpoints' records and the engine's notes."""
     return {
         "run": {"name": job.name, "path": str(job.run)},
         **({"training": job.training} if job.training else {}),
@@ -99,7 +87,7 @@ def of_the_run(
 
 
 def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Units that another version of the program has measured."""
+    """Warnings about units that another version of the program has measured."""
     current = versions()[PROGRAM]
     others = Counter(r["version"] for r in records if r.get("version") not in (None, current))
     return [
@@ -110,7 +98,7 @@ def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that numbers depend on."""
+    """The versions of Python and the packages that numbers depend on."""
     return {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
 
 

@@ -1,7 +1,7 @@
 """The replay: every checkpoint gets its unit, and none disturbs the others.
 
-A checkpoint's trouble is told when it is found. Units are written in a thread of its own while the
-next ones are measured; that one cannot be written is told with one after it.
+A thread writes each unit while the next checkpoint is measured. An error of it is raised when the
+next unit is to be written, or at the end.
 """
 
 from __future__ import annotations
@@ -15,27 +15,23 @@ from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
+from analyze.runs.units.unit import Unit
 
 
 def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outcome]:
-    """What becomes of each checkpoint of a job, in order.
-
-    Args:
-        prepared: The job with the proven engine, which learns from each checkpoint.
-        folder: Where units are found and kept.
-        progress: Told what happens.
+    """The outcome of each checkpoint of a job, in order; the engine learns from each.
 
     Raises:
         InputError: a unit cannot be written, or the first problem with ``on_error="fail"``.
     """
     job, outcomes = prepared.job, {}
+    written: Future[None] | None = None  # the last unit
     with ExitStack() as stack:
         coming = one_by_one(prepared, folder, progress)
         if prepared.division.workers > 1 and len(job.checkpoints) > 1:
             workers = stack.enter_context(workers_for(prepared, folder))
             coming = side_by_side(prepared, folder, progress, workers)
-        keeper = _Keeper(folder)
-        stack.callback(keeper.close)
+        writer = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         stack.callback(progress.finish)
         stack.callback(coming.close)
         progress.start(len(job.checkpoints), len(job.probes))
@@ -46,10 +42,13 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
             _tell(outcome, job.options.on_error, progress)
             if outcome.unit is not None:
                 prepared.engine.adopt(outcome.unit.state)
-            if outcome.is_new:
-                keeper.keep(outcome)
+                if outcome.is_new:
+                    if written is not None:
+                        written.result()
+                    written = writer.submit(_write, folder, outcome.checkpoint.name, outcome.unit)
             outcomes[outcome.checkpoint.name] = outcome
-        keeper.wait()
+        if written is not None:
+            written.result()
     return [outcomes[checkpoint.name] for checkpoint in job.checkpoints]
 
 
@@ -63,37 +62,7 @@ def _tell(outcome: Outcome, on_error: str, progress: Progress) -> None:
         progress.note(f"Warning: {note}")
 
 
-class _Keeper:
-    """Writes units in a thread of its own, one after the other."""
-
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
-        self._writer = ThreadPoolExecutor(max_workers=1)
-        self._written: Future[None] | None = None
-
-    def keep(self, outcome: Outcome) -> None:
-        """Begin to write a unit, and what the engine learned while it was measured.
-
-        Raises:
-            InputError: the unit before it could not be written.
-        """
-        self.wait()
-        self._written = self._writer.submit(self._keep, outcome)
-
-    def wait(self) -> None:
-        """Until all units are written.
-
-        Raises:
-            InputError: the last of them could not be.
-        """
-        if self._written is not None:
-            self._written.result()
-
-    def close(self) -> None:
-        """End the thread, after what it has begun."""
-        self._writer.shutdown()
-
-    def _keep(self, outcome: Outcome) -> None:
-        assert outcome.unit is not None
-        self._folder.write(outcome.checkpoint.name, outcome.unit)
-        self._folder.extend_plan(outcome.unit.state["algorithms"])
+def _write(folder: Folder, checkpoint: str, unit: Unit) -> None:
+    """Write a unit, and the algorithms that the engine chose while it was measured."""
+    folder.write(checkpoint, unit)
+    folder.extend_plan(unit.state["algorithms"])

@@ -1,4 +1,4 @@
-"""What a model spec may say, and what a run card may say of it; no torch."""
+"""Model specs, and the stricter rules for those in a run card; no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORMS = (
     "builtin:NAME, torchvision:NAME, timm:NAME, transformers:auto, FILE.py:FACTORY or "
     "package.module:FACTORY"
 )
-# Arguments that load files or use the network; whoever builds a model sets them to nothing.
+# Arguments that load files or use the network; models are built without them.
 LOADING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
 
 
@@ -24,21 +24,13 @@ def loads_weights(argument: str) -> bool:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model by name: ``torchvision:resnet18?num_classes=10``.
+    """A model by name: ``torchvision:resnet18?num_classes=10``."""
 
-    Args:
-        text: As it was written.
-        source: ``torchvision``, ``timm``, ``builtin``, a Python file or a package.
-        name: The model or factory.
-        arguments: Scalars by name.
-        config: The checkpoints' own ``config.json``, where the model is built from it.
-    """
-
-    text: str
-    source: str
-    name: str
+    text: str  # as written
+    source: str  # ``torchvision``, ``timm``, ``builtin``, a Python file or a package
+    name: str  # the model or factory
     arguments: dict[str, Scalar]
-    config: Path | None = None
+    config: Path | None = None  # the checkpoints' ``config.json``, if the model is built from it
 
     @property
     def needs_config(self) -> bool:

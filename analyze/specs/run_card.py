@@ -1,4 +1,4 @@
-"""The run card, ``run.toml``: what a run is, so that ``analyze run RUN`` alone works."""
+"""The run card, ``run.toml``: all that ``analyze run RUN`` needs to know of a run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,13 @@ TRAINING = "training"
 
 @dataclass(frozen=True)
 class RunCard:
-    """What a card says; a card is data, and a key that it leaves out is None.
+    """The content of a run card, which is data; a key that it leaves out is None."""
 
-    Args:
-        name: Of the run, for titles.
-        model: A model spec without code.
-        probes: The probe file, relative to the card.
-        loss: A loss spec.
-        training: How the run was trained, in the user's own words and numbers; for comparisons.
-    """
-
-    name: str | None = None
-    model: str | None = None
-    probes: str | None = None
-    loss: str | None = None
+    name: str | None = None  # the run's name, for titles
+    model: str | None = None  # a model spec without code
+    probes: str | None = None  # the probe file, relative to the card
+    loss: str | None = None  # a loss spec
+    # Settings of the training in the user's own words and numbers, for comparisons.
     training: dict[str, str | int | float | bool] = field(default_factory=dict)
 
 

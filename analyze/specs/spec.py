@@ -21,7 +21,7 @@ class Spec:
 
     @classmethod
     def parse(cls, text: str) -> Spec:
-        """Read a spec; ``true``, ``false`` and numbers are read as such, the rest as words."""
+        """Read a spec; values are truth values, numbers, or else words."""
         name, _, query = text.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
         twice = [key for key, times in Counter(key for key, _ in pairs).items() if times > 1]

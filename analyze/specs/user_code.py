@@ -12,23 +12,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from analyze.errors import InputError, like, listed
+from analyze.errors import InputError, described, like, listed
 
-KINDS = {
-    "model": "factory",
-    "loss": "function",
-    "data": "function",
-    "transform": "function",
-}  # what users' code is for, and what it holds
+# What the user's code is for, and the kind of object in it.
+KINDS = {"model": "factory", **dict.fromkeys(("loss", "data", "transform"), "function")}
 
 
 def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
-    """What ``source`` calls ``name``.
+    """The function or class ``name`` in ``source``, a Python file or an installed module.
 
-    Args:
-        source: The path of a Python file, or a module that is installed.
-        name: A function or class in it.
-        what: What it is for, ``model`` or ``loss``: also the option that names it.
+    ``what`` is a key of ``KINDS``, and the option by which the user names the function.
 
     Raises:
         InputError: no such file or module, an error in it, or nothing callable of that name.
@@ -51,11 +44,7 @@ def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
 
 
 def installed(package: str, found: str, use: str) -> Any:
-    """A package that may be missing.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Import a package that may be missing; an InputError where it is."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -69,21 +58,19 @@ def installed(package: str, found: str, use: str) -> Any:
 
 @contextmanager
 def blamed(what: str, *, found: str, expected: str, fix: str) -> Iterator[None]:
-    """Whatever someone else's code raises, as an InputError that says where."""
+    """Turn any exception in someone else's code into an InputError with its place."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            what, found=f"{found}: {told(error)}", expected=expected, fix=fix
-        ) from error
+        found = f"{found}: {with_place(error)}"
+        raise InputError(what, found=found, expected=expected, fix=fix) from error
 
 
-def told(error: Exception) -> str:
-    """What an exception in someone else's code says, and where it was raised."""
-    first = next((line for line in str(error).splitlines() if line.strip()), "")
-    said = f"{type(error).__name__}: {first}".removesuffix(": ")
+def with_place(error: Exception) -> str:
+    """An exception in someone else's code as text, with the place where it was raised."""
+    said = described(error)
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).parent.parent)
     theirs = [f for f in frames if ours not in f.filename and "importlib" not in f.filename]

@@ -1,7 +1,7 @@
-"""The files that the user's own Python is made of: what a spec names, and all that it imports.
+"""The files of the user's own Python: the file that a spec names, and all that it imports.
 
-Imports are read from the code, not from what this process has imported: that depends on what else
-it does. What is installed is a library, with a version, and is not followed.
+Imports are read from the code, not from this process, whose imports depend on what else it does.
+Installed libraries have a version and are not followed.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
-from analyze.files.links import real_path
+from analyze.files.whole import real_path
 
-MOST = 2000  # files; beyond that it is no user's code
+MOST = 2000  # files; more are no user's own code
 
 
 def files_of(source: str) -> list[Path]:
-    """The files of a spec's source and of what it imports from the user's side, in fixed order.
+    """The file of a spec's source, then by their paths those of the user that it imports.
 
-    Args:
-        source: The path of a Python file, or a module that can be imported.
-
-    Returns:
-        First the source's own file, then the others by their paths; empty where there is none.
+    The source is the path of a Python file or the name of a module; without a file there are none.
     """
     if source.endswith(".py"):
         first, name, roots = real_path(Path(source)), Path(source).stem, [str(Path(source).parent)]
@@ -35,6 +31,7 @@ def files_of(source: str) -> list[Path]:
         if file is None:
             return []
         first, name, roots = file, source, []
+    in_package = "." in source and not source.endswith(".py")
     modules = {first: name}
     waiting = [first]
     while waiting and len(modules) < MOST:
@@ -45,15 +42,10 @@ def files_of(source: str) -> list[Path]:
                 file = _file_of(spec)
                 if file is None or file in modules:
                     continue
-                if _is_users(file) or _beside(file, first, source):
+                if _is_users(file) or (in_package and first.parent in file.parents):
                     modules[file] = spec.name
                     waiting.append(file)
     return [first, *sorted(set(modules) - {first})]
-
-
-def _beside(file: Path, first: Path, source: str) -> bool:
-    """Whether a file is of the same installed package as the source."""
-    return "." in source and not source.endswith(".py") and first.parent in file.parents
 
 
 def _is_users(path: Path) -> bool:
@@ -66,7 +58,7 @@ def _is_users(path: Path) -> bool:
 
 
 def _imports(path: Path, package: str) -> Iterator[str]:
-    """The dotted names that a file imports, wherever in it; of ``from a import b`` both."""
+    """The dotted names that a file imports anywhere; for ``from a import b`` ``a`` and ``a.b``."""
     if path.suffix != ".py":
         return
     try:
@@ -85,7 +77,7 @@ def _imports(path: Path, package: str) -> Iterator[str]:
 
 
 def _modules(name: str, roots: list[str]) -> Iterator[ModuleSpec]:
-    """The packages that a module is in, and the module, as far as they are there; none imported."""
+    """A module's packages, then the module, as far as they exist; none is imported."""
     places, parts = roots, name.split(".")
     for count in range(1, len(parts) + 1):
         try:
@@ -101,6 +93,6 @@ def _modules(name: str, roots: list[str]) -> Iterator[ModuleSpec]:
 
 
 def _file_of(spec: ModuleSpec) -> Path | None:
-    """A module's file; None for namespaces and what is built in."""
+    """A module's file; None for namespaces and built-in modules."""
     path = Path(spec.origin or "")
     return real_path(path) if path.is_file() else None

@@ -25,7 +25,7 @@ def derived(results: xr.DataTree) -> dict[str, xr.Dataset]:
     return {name: warnings.flag_group(results, group) for name, group in groups.items()}
 
 
-def _lacking(results: xr.DataTree) -> dict[str, list[str]]:
+def lacking(results: xr.DataTree) -> dict[str, list[str]]:
     """The derived variables that a file of an older version lacks, by group."""
     expected = {*VARIABLES, warnings.FLAGS}
     if "examples" not in results.children:
@@ -40,7 +40,7 @@ def completed(results: xr.DataTree) -> xr.DataTree:
 
     A warning in the provenance says so. Complete results are returned as they are.
     """
-    missing = _lacking(results)
+    missing = lacking(results)
     if not missing:
         return results
     groups = derived(results)

@@ -31,8 +31,8 @@ def group_by(results: xr.DataTree, by: str) -> xr.DataTree:
         InputError: no such grouping.
     """
     if by not in GROUPINGS:
-        found = f"group by {by!r}"
-        raise unknown("there is no such grouping", found, GROUPINGS, "--group-by block")
+        fix = "--group-by block"
+        raise unknown("there is no such grouping", f"group by {by!r}", GROUPINGS, fix)
     if by == "layer":
         return results
     rows = _blocks(results) if by == "block" else _parameters(results)

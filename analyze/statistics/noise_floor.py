@@ -38,24 +38,24 @@ def effective_dimension(
         ``[..., S]``; NaN with fewer than two folds, or where there is no gradient.
     """
     squares = subset_squares(squared_norms, members)  # [..., S]
-    trace = np.stack([_squared_covariance(gram, counts, which, fold) for which in members], axis=-1)
+    trace = np.stack([_squared_covariance(gram, counts, cells, fold) for cells in members], axis=-1)
     energy = ratio(squares, members.astype(float) @ counts)
     return np.maximum(ratio(np.square(energy), trace), 1.0)
 
 
 def _squared_covariance(
-    gram: np.ndarray, counts: np.ndarray, which: np.ndarray, fold: np.ndarray
+    gram: np.ndarray, counts: np.ndarray, cells: np.ndarray, fold: np.ndarray
 ) -> np.ndarray:
     """``mean_(k != l) (S_k . S_l)^2 / (n_k n_l)`` of one subset, ``[...]``."""
-    occupied = which & (counts > 0)
+    occupied = cells & (counts > 0)
     blocks = np.stack([occupied & (fold == k) for k in np.unique(fold[occupied])] or [occupied])
     size = blocks.astype(float) @ counts  # [K]
     dots = blocks.astype(float) @ gram @ blocks.T.astype(float)  # [..., K, K]
-    apart = ~np.eye(len(size), dtype=bool)
-    if not apart.any():
+    different = ~np.eye(len(size), dtype=bool)
+    if not different.any():
         return np.full(gram.shape[:-2], np.nan)
     products = np.square(dots) / np.maximum(size[:, None] * size[None, :], 1.0)
-    return products[..., apart].mean(-1)
+    return products[..., different].mean(-1)
 
 
 def null_band(dimension: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -63,11 +63,11 @@ def contrast(
         alpha.sel(subset=[name]).assign_coords(subset=["contrast"]) for name in (first, second)
     )
     count = xr.DataArray([size], dims="subset", coords={"subset": ["contrast"]})
-    apart = difference(*[_times(alpha, size - 1.0) for alpha in (former, latter)], independent=True)
-    tested = _tested(apart, "difference")
+    gap = difference(*[_times(alpha, size - 1.0) for alpha in (former, latter)], independent=True)
+    tested = _tested(gap, "difference")
     tested = tested.rename({p: f"difference_{p}" for p in ("p_value", "p_value_adjusted")})
-    both = log_ratio(former, latter, count, paired=False).assign(tested)
-    return both.isel(subset=0, drop=True).assign(compared_at=size)
+    contrasted = log_ratio(former, latter, count, paired=False).assign(tested)
+    return contrasted.isel(subset=0, drop=True).assign(compared_at=size)
 
 
 def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:
@@ -75,11 +75,11 @@ def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:
     return alpha.assign({name: factor * alpha[name] for name in ("value", "stderr", "replicate")})
 
 
-def _tested(apart: xr.Dataset, name: str) -> xr.Dataset:
+def _tested(gap: xr.Dataset, name: str) -> xr.Dataset:
     """A difference under a name, with two-sided p-values of Student's t against 0."""
-    value = apart["value"]
+    value = gap["value"]
     error, degrees = (
-        apart[column].broadcast_like(value).transpose(*value.dims).values
+        gap[column].broadcast_like(value).transpose(*value.dims).values
         for column in ("stderr", "degrees_of_freedom")
     )
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -89,9 +89,9 @@ def _tested(apart: xr.Dataset, name: str) -> xr.Dataset:
     return xr.Dataset(
         {
             name: value,
-            f"{name}_stderr": apart["stderr"],
-            f"{name}_lower": apart["lower"],
-            f"{name}_upper": apart["upper"],
+            f"{name}_stderr": gap["stderr"],
+            f"{name}_lower": gap["lower"],
+            f"{name}_upper": gap["upper"],
             "p_value": p,
             "p_value_adjusted": panels.copy(data=adjusted_within(panels.values)),
         }

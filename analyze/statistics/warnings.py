@@ -176,8 +176,8 @@ def lagging_sentence(results: xr.DataTree) -> list[str]:
     names = []
     for name in root["checkpoint"].values[where.values]:
         at = root.sel(checkpoint=name, subset=ALL)
-        saved, again = float(at["loss_saved"]), float(at["loss_recomputed"])
-        names.append(f"{name} ({saved:.3g} saved, {again:.3g} recomputed)")
+        saved, recomputed = float(at["loss_saved"]), float(at["loss_recomputed"])
+        names.append(f"{name} ({saved:.3g} saved, {recomputed:.3g} recomputed)")
     used = provenance(results).get("batch_norm")
     return [
         f"the batch norm statistics saved in {len(names)} of {root.sizes['checkpoint']} "
@@ -197,8 +197,9 @@ def _lagging_checkpoints(results: xr.DataTree) -> xr.DataArray:
     root = results.to_dataset()
     if "loss_saved" not in root or "loss_recomputed" not in root:
         return xr.zeros_like(root["step"], dtype=bool)
-    saved, again = (root[k].sel(subset=ALL, drop=True) for k in ("loss_saved", "loss_recomputed"))
-    return abs(saved - again) > LAGGING * np.maximum(saved, again)
+    losses = root[["loss_saved", "loss_recomputed"]].sel(subset=ALL, drop=True)
+    saved, recomputed = losses["loss_saved"], losses["loss_recomputed"]
+    return abs(saved - recomputed) > LAGGING * np.maximum(saved, recomputed)
 
 
 def precision_reach(results: xr.DataTree) -> float:

@@ -14,6 +14,7 @@ from analyze.checkpoints.finding.manifest import read_manifest
 from analyze.checkpoints.finding.series import (
     in_order,
     one_kind_of_weights,
+    size_and_time,
     with_epochs_recognised,
     with_steps_of_epochs,
 )
@@ -21,15 +22,11 @@ from analyze.checkpoints.finding.tree import Tree, look_through
 from analyze.checkpoints.fitting.tensor_names import unused_rules
 from analyze.checkpoints.layouts.foreign import BY_ENDING
 from analyze.checkpoints.layouts.table import ENDINGS
-from analyze.checkpoints.naming.file_names import (
-    WEAK_RULES,
-    position_by_pattern,
-    read_names,
-)
+from analyze.checkpoints.naming.file_names import WEAK_RULES, position_by_pattern, read_names
 from analyze.checkpoints.naming.training_position import TrainingPosition
 from analyze.checkpoints.options import DEFAULTS, ReadingOptions
 from analyze.checkpoints.reading import UNREADABLE, Content, read_content
-from analyze.checkpoints.state import as_words, key_option
+from analyze.checkpoints.state import as_words, common_prefix, key_option
 from analyze.errors import CheckpointError, InputError, counted, listed
 
 RECENT = 60.0  # seconds since a file was changed within which it may still be being written
@@ -38,7 +35,7 @@ PAUSE = 0.2  # seconds to see whether it is
 
 @dataclass(frozen=True)
 class Discovery:
-    """The checkpoints of a run in order, and what else is there."""
+    """The checkpoints of a run in order, and the files that are left out."""
 
     checkpoints: list[Checkpoint]
     left_out: list[LeftOut]
@@ -47,10 +44,7 @@ class Discovery:
 def find(run: Path, exclude: Iterable[Path] = (), reading: ReadingOptions = DEFAULTS) -> Discovery:
     """The checkpoints below a run's directory, in order of step, then epoch, then name.
 
-    Args:
-        run: A directory, or one checkpoint file.
-        exclude: Files that are something else: the probe file.
-        reading: What the user chose.
+    ``run`` may also be one checkpoint file; files in ``exclude``, the probe file, are none.
 
     Raises:
         InputError: there is no such directory, or a broken manifest.
@@ -82,7 +76,7 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: ReadingOptions = DEFA
 
 
 def _listed_only(tree: Tree, entries: dict[Path, TrainingPosition]) -> Tree:
-    """What the manifest lists; its word goes before that of the names."""
+    """The tree with the manifest's checkpoints as its candidates, whatever their names."""
     names = {tree.name(path) for path in entries}
     left_out = [file for file in tree.left_out if file.name not in names]
     left_out += [
@@ -95,6 +89,7 @@ def _listed_only(tree: Tree, entries: dict[Path, TrainingPosition]) -> Tree:
 def _examined(
     tree: Tree, entries: dict[Path, TrainingPosition], reading: ReadingOptions
 ) -> tuple[list[Checkpoint], list[LeftOut]]:
+    """Every candidate opened: the checkpoints, and what turns out to be none."""
     checkpoints: dict[str, Checkpoint] = {}
     left_out = []
     named = read_names([tree.name(path) for path in tree.candidates])
@@ -112,27 +107,27 @@ def _examined(
             continue
         by_user = [entries.get(path), position_by_pattern(name, reading.step_regex)]
         position = _resolved([p for p in by_user if p], content.position, named[name])
-        checkpoint = _checkpoint(name, path, content, position, problem)
         unused = unused_rules(tuple(content.names), tuple(reading.rename))
-        checkpoints[name] = replace(checkpoint, unused=unused)
+        checkpoints[name] = _checkpoint(name, path, content, position, problem, unused)
     return list(checkpoints.values()), left_out
 
 
 def _checkpoint(
     name: str, path: Path, content: Content, position: TrainingPosition,
-    problem: CheckpointError | None,
+    problem: CheckpointError | None, unused: frozenset[str],
 ) -> Checkpoint:  # fmt: skip
     return Checkpoint(
         name, path, _known(position.step), _known(position.epoch), position.step_rule or "none",
-        content.format, content.weights_key, content.prefix, len(content.names), problem,
+        content.format, content.weights_key, common_prefix(content.names), len(content.names),
+        problem,
         _known(position.epochs_completed), _known(position.tokens), content.weights,
         content.both, position.kept_by, content.files, position.doubt, _known(position.order),
-        position.also,
+        position.also, unused,
     )  # fmt: skip
 
 
 def _why_none(content: Content) -> str:
-    """Why what was read is no checkpoint; empty where it is one."""
+    """Why a file with this content is no checkpoint; empty where it is one."""
     if content.elsewhere:
         return (
             f"no weights where they are looked for, but {as_words(content.elsewhere)}: "
@@ -146,7 +141,7 @@ def _why_none(content: Content) -> str:
 def _resolved(
     by_user: list[TrainingPosition], saved: TrainingPosition, named: TrainingPosition
 ) -> TrainingPosition:
-    """The first of manifest, pattern, what the checkpoint says, and its name, for each number."""
+    """For each number the first source that has it: the user, the content, then the name."""
     sources = [*by_user, saved, named]
     by_step = next((source for source in sources if source.step is not None), TrainingPosition())
     epoch = next((source.epoch for source in sources if source.epoch is not None), None)
@@ -162,7 +157,7 @@ def _resolved(
 def _in_name_only(
     named: TrainingPosition, saved: TrainingPosition
 ) -> Iterator[tuple[str, str, float]]:
-    """What the name says beside what was saved; a bare number may be the epoch."""
+    """Numbers in the name where the content has one too, but a bare one that is the epoch."""
     epochs = () if saved.epoch is None else (saved.epoch, saved.epoch + 1)
     is_epoch = named.step_rule in WEAK_RULES and named.step in epochs
     if named.step is not None and saved.step is not None and not is_epoch:
@@ -176,27 +171,21 @@ def _known(value: float | None) -> float:
 
 
 def _without_growing(checkpoints: list[Checkpoint]) -> tuple[list[Checkpoint], list[LeftOut]]:
-    """What cannot be read and changes while we wait a moment is left for later."""
-    before = {c.name: _state(c.path) for c in checkpoints if c.problem is not None and recent(c)}
+    """Unreadable files that change while we wait a moment are left for later."""
+    before = {c.name: size_and_time(c.path) for c in checkpoints if c.problem and recent(c)}
     if before:
         time.sleep(PAUSE)
-    growing = {c.name for c in checkpoints if c.name in before and _state(c.path) != before[c.name]}
+    growing = {
+        c.name for c in checkpoints
+        if c.name in before and size_and_time(c.path) != before[c.name]
+    }  # fmt: skip
     left_out = [LeftOut(name, "still being written: run again later") for name in growing]
     return [c for c in checkpoints if c.name not in growing], left_out
 
 
 def recent(checkpoint: Checkpoint) -> bool:
-    """Whether its file was changed within the last minute."""
-    return abs(time.time() - _state(checkpoint.path)[1] / 1e9) < RECENT
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Size and time of change; zeros where the file is gone meanwhile."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+    """Whether the checkpoint's file was changed within the last minute."""
+    return abs(time.time() - size_and_time(checkpoint.path)[1] / 1e9) < RECENT
 
 
 def _nothing(run: Path, left_out: list[LeftOut]) -> NoCheckpointsError:

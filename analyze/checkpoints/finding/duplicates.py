@@ -15,8 +15,8 @@ from torch import Tensor
 from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
 from analyze.checkpoints.naming.file_names import natural_key
 from analyze.checkpoints.options import ReadingOptions
-from analyze.checkpoints.plain import oddity
 from analyze.checkpoints.reading import read_sample, read_weights
+from analyze.checkpoints.state import oddity
 from analyze.checkpoints.versions import PLAIN
 from analyze.errors import CheckpointError
 
@@ -53,24 +53,24 @@ def without_duplicates(
 
 
 class _Kept:
-    """The checkpoints so far, by what copies of them have in common."""
+    """The checkpoints kept so far, by the properties that a copy shares."""
 
     def __init__(self, reading: ReadingOptions) -> None:
         self.checkpoints: list[Checkpoint] = []
         self._reading = reading
         self._by: dict[tuple[object, ...], list[Checkpoint]] = {}
         self._digests: dict[tuple[str, Read], str | None] = {}
-        self._sampled = 0  # so many of the checkpoints are in _by with their samples
+        self._sampled = 0  # number of checkpoints that are in _by with their samples
 
     def add(self, checkpoint: Checkpoint) -> None:
-        """One that is no copy."""
+        """Keep a checkpoint that is no copy."""
         self.checkpoints.append(checkpoint)
         for kind, value in (("step", checkpoint.step), ("epoch", checkpoint.epoch)):
             known = None if math.isnan(value) else value
             self._by.setdefault((kind, known), []).append(checkpoint)
 
     def equal_to(self, checkpoint: Checkpoint) -> list[Checkpoint]:
-        """Those with the same weights, at what may be the same position."""
+        """The kept checkpoints with the same weights, at what may be the same position."""
         rivals = [
             rival for rival in self._near(checkpoint)
             if rival.problem is None and rival.tensors == checkpoint.tensors
@@ -82,7 +82,7 @@ class _Kept:
         return rivals
 
     def _near(self, checkpoint: Checkpoint) -> list[Checkpoint]:
-        """Those that may be rivals, without a look at all."""
+        """The kept checkpoints that may be at the same position, without a look at all."""
         for kind, value in (("step", checkpoint.step), ("epoch", checkpoint.epoch)):
             if not math.isnan(value):
                 return [*self._by.get((kind, value), []), *self._by.get((kind, None), [])]
@@ -100,11 +100,11 @@ class _Kept:
 
 
 def _digest(checkpoint: Checkpoint, reading: ReadingOptions, read: Read) -> str | None:
-    """Hash of all values and their names without the common prefix; None where there is none."""
+    """Hash of names, without the common prefix, and values; None where they cannot be compared."""
     digest = hashlib.sha256()
     try:
         values = read(checkpoint.path, reading)
-    except CheckpointError:  # will be told when it is measured
+    except CheckpointError:  # the measurement reports it
         return None
     for name, value in sorted(values.items()):
         form = _tensor_form(value) if isinstance(value, Tensor) else _thing_form(value)
@@ -119,7 +119,7 @@ def _digest(checkpoint: Checkpoint, reading: ReadingOptions, read: Read) -> str 
 
 
 def _tensor_form(tensor: Tensor) -> str | None:
-    """Type and shape; None where its values cannot be compared."""
+    """Type and shape of a tensor; None where its values cannot be compared."""
     if oddity(tensor):
         return None
     # A tensor of stride 0 can claim any size; looking at it would never end.
@@ -130,7 +130,7 @@ def _tensor_form(tensor: Tensor) -> str | None:
 
 
 def _thing_form(value: Any) -> str | None:
-    """An extra state of numbers and text, or a dictionary of such; None of others."""
+    """An extra state of numbers and text, or a dictionary of such, as text; else None."""
     if type(value) is not dict:
         return _scalar_form(value)
     scalars = [(_scalar_form(key), _scalar_form(inner)) for key, inner in value.items()]
@@ -150,7 +150,7 @@ def _preference(checkpoint: Checkpoint) -> tuple[int, bool, tuple[tuple[int, int
 
 
 def _unknown(checkpoint: Checkpoint) -> int:
-    """How many of step and epoch are not known."""
+    """How many of a checkpoint's step and epoch are not known."""
     return math.isnan(checkpoint.step) + math.isnan(checkpoint.epoch)
 
 
@@ -160,6 +160,6 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 def _same_position(a: Checkpoint, b: Checkpoint) -> bool:
-    """Not at different steps, epochs or times, as far as they are known of both."""
+    """Whether no step, epoch or time that is known of both checkpoints differs."""
     pairs = ((a.step, b.step), (a.epoch, b.epoch), (a.order, b.order))
     return all(math.isnan(x) or math.isnan(y) or x == y for x, y in pairs)

@@ -10,7 +10,7 @@ from typing import Any
 from analyze.checkpoints.naming.numerals import number_in
 from analyze.checkpoints.naming.training_position import TrainingPosition
 from analyze.errors import InputError
-from analyze.files.links import real_path
+from analyze.files.whole import real_path
 
 COLUMNS = ("checkpoint", "step", "epoch", "tokens")
 
@@ -42,7 +42,7 @@ def read_manifest(manifest: Path, root: Path) -> dict[Path, TrainingPosition]:
 def _line(
     manifest: Path, line_number: int, line: dict[str, str | None], root: Path
 ) -> tuple[Path, TrainingPosition]:
-    """The checkpoint of a line, and how far training was; cells may be empty."""
+    """The path and the training position in a line of the manifest; cells may be empty."""
     place = f"line {line_number}"
     path = root / (line["checkpoint"] or "")
     if not path.exists() or not real_path(path).is_relative_to(real_path(root)):
@@ -57,7 +57,7 @@ def _line(
 
 
 def _number(text: str) -> float:
-    """As names have it, ``10k``, or as Python has it, ``-1e-3``; NaN for anything else."""
+    """A number written as in names, ``10k``, or in Python, ``-1e-3``; NaN for anything else."""
     number = number_in(text)
     try:
         return float(text) if number is None else number

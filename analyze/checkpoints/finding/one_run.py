@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from operator import attrgetter
 from pathlib import PurePosixPath
 
 from analyze.checkpoints.checkpoint import Checkpoint
@@ -19,20 +20,19 @@ from analyze.errors import InputError, listed
 
 Number = Callable[[Checkpoint], float]
 
-
-# What tells runs of one model apart; a run that goes on elsewhere keeps its fold and seed.
+# Words that tell runs of one model apart; a run that goes on elsewhere keeps its fold and seed.
 RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 # Parts of one training, which may count their steps anew.
 STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 
 
 def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
-    """What speaks against one run, as the error that a measurement of all of them is; else None.
+    """The error for checkpoints of several runs; None where they may be of one.
 
-    Names of different folds or seeds; stages that count their steps anew; two checkpoints at one
-    step in different directories, or directories whose steps overlap, as Lightning's ``version_0``
-    and ``version_1``; epochs that begin again in another directory. A run that was resumed in
-    another directory goes on where the first one ended, and is one run.
+    Several runs show by names of different folds or seeds; stages that count their steps anew; two
+    checkpoints at one step in different directories; directories whose steps overlap, as those of
+    Lightning's ``version_0`` and ``version_1``; epochs that begin again in another directory. A run
+    that was resumed in another directory goes on where the first one ended, and is one run.
     """
     series: dict[str, list[Checkpoint]] = {}
     for checkpoint in checkpoints:
@@ -43,7 +43,11 @@ def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
     if len(runs) > 1:
         pairs = [f"{' '.join(run)} in {name}" for run, name in sorted(runs.items())[:2]]
         return _mixed(" and ".join(pairs), series)
-    for name, number in (("step", _step), ("epoch", _epoch), ("epoch", _epoch_beside_step)):
+    for name, number in (
+        ("step", attrgetter("step")),
+        ("epoch", _epoch),
+        ("epoch", _epoch_beside_step),
+    ):
         known = {p: [c for c in members if not math.isnan(number(c))]
                  for p, members in series.items()}  # fmt: skip
         for a, b in combinations(sorted(filter(known.get, known)), 2):
@@ -69,7 +73,7 @@ def pattern(checkpoint: Checkpoint) -> str:
 
 
 def _run_of(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The folds and seeds in a name: ``fold 0``."""
+    """The folds and seeds in a checkpoint's name: ``fold 0``."""
     return tuple(f"{word.lower()} {int(number)}" for word, number in RUN.findall(checkpoint.name))
 
 
@@ -93,16 +97,12 @@ def _starred(part: str, progress: tuple[float, ...] = ()) -> str:
 
 
 def _with_stars(part: str, spans: Sequence[tuple[int, int]]) -> str:
-    """A part of a path as a glob, with stars at these places."""
+    """A part of a path as a glob, with stars in place of these spans."""
     text, end = "", 0
     for start, stop in sorted(spans):
         if start >= end:
             text, end = f"{text}{glob.escape(part[end:start])}*", stop
     return re.sub(r"\*+", "*", text + glob.escape(part[end:]))
-
-
-def _step(checkpoint: Checkpoint) -> float:
-    return checkpoint.step
 
 
 def _epoch(checkpoint: Checkpoint) -> float:
@@ -114,13 +114,13 @@ def _epoch_beside_step(checkpoint: Checkpoint) -> float:
 
 
 def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
-    """Whether the epochs of two series rise with their steps, as of a run that was resumed."""
+    """Whether the epochs of two series rise with their steps, as in a run that was resumed."""
     epochs = [c.epoch for c in sorted([*a, *b], key=lambda c: (c.step, c.epoch))]
     return epochs == sorted(epochs)
 
 
 def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) -> str:
-    """Where two series are at the same time; one checkpoint in ``best/`` may be the other's."""
+    """How two series clash in steps or epochs; a single checkpoint in ``best/`` does not."""
     first, second = ({number(c): c.name for c in members} for members in (a, b))
     if shared := sorted(first.keys() & second.keys()):
         return f"{name} {shared[0]:.15g} in {first[shared[0]]} and in {second[shared[0]]}"
@@ -141,7 +141,7 @@ def _unnumbered(checkpoint: Checkpoint) -> str:
 
 
 def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:
-    """Whether the later stage of a training has earlier steps: they are counted anew in it."""
+    """Whether the later stage of a training has earlier steps, as it counts them anew."""
     stages = [STAGE.findall(members[0].name) for members in (a, b)]
     if [word for word, _ in stages[0]] != [word for word, _ in stages[1]]:
         return False
@@ -151,7 +151,7 @@ def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> b
 
 
 def _place(checkpoint: Checkpoint) -> str:
-    """Where the series of a checkpoint is: its folder, or the names of its files."""
+    """The folder of a checkpoint's series, or the glob of its files at the top level."""
     folder = str(PurePosixPath(checkpoint.name).parent)
     return pattern(checkpoint) if folder == "." else folder
 
@@ -167,7 +167,7 @@ def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
 
 
 def _glob(pattern: str, series: Mapping[str, list[Checkpoint]]) -> str:
-    """A glob of this series alone; the star of files beside folders would take these as well."""
+    """A glob of this series alone; empty where none keeps files apart from folders beside them."""
     members = {c.name for c in series[pattern]}
     names = [c.name for others in series.values() for c in others]
     begin = glob.escape(os.path.commonprefix(sorted(members)))  # noqa: RUF071 - characters are meant

@@ -1,15 +1,17 @@
-"""The checkpoints of a run as a series: their order, and what a reader should know of it."""
+"""The checkpoints of a run as a series: their order, the user's choice, and remarks on them."""
 
 from __future__ import annotations
 
+import fnmatch
 import math
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from analyze.checkpoints.checkpoint import NAN, Checkpoint
+from analyze.checkpoints.checkpoint import NAN, Checkpoint, NoCheckpointsError
 from analyze.checkpoints.naming.file_names import (
     LAST_INTEGER_RULE,
     WEAK_RULES,
@@ -18,14 +20,15 @@ from analyze.checkpoints.naming.file_names import (
     read_names,
 )
 from analyze.checkpoints.options import ReadingOptions
-from analyze.errors import RefusedError, listed
+from analyze.errors import RefusedError, counted, listed
 
-CONTENT = "content "  # begins the rules by which a step was saved
+CONTENT = "content "  # the beginning of rules that read a step from what was saved
+SLICE = re.compile(r"^(-?\d*):(-?\d*)(?::(-?\d*))?$")
 FEW = 10  # timm keeps this many, the best ones
 
 
 def with_epochs_recognised(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """A number in the names that follows the epoch, or never changes, is no step.
+    """The checkpoints without steps that follow the epoch or never change: they are none.
 
     timm's ``checkpoint-12`` and torchvision's ``model_12`` count epochs; ``resnet18_last`` counts
     nothing. Decided for the whole series: one name alone could agree by chance.
@@ -39,9 +42,9 @@ def with_epochs_recognised(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
 
 
 def with_steps_of_epochs(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Saved steps that begin again in every epoch, or never change, are none of the run.
+    """The checkpoints without saved steps that begin again in every epoch, or never change.
 
-    They order the checkpoints of an epoch, as those in names do.
+    Such steps order the checkpoints of an epoch, as those in names do.
     """
     both = {c.name: c for c in checkpoints if c.problem is None and c.step_rule.startswith(CONTENT)
             and not (math.isnan(c.step) or math.isnan(c.epoch))}  # fmt: skip
@@ -57,7 +60,7 @@ def _without_step(c: Checkpoint) -> Checkpoint:
 
 
 def one_kind_of_weights(checkpoints: list[Checkpoint], reading: ReadingOptions) -> list[Checkpoint]:
-    """Unless the user chose, averaged weights are no part of a series of trained ones."""
+    """A series of trained weights refuses averaged ones, unless the user chose."""
     kinds = {c.weights for c in checkpoints if c.problem is None}
     if reading.weights is not None or len(kinds) < 2:
         return checkpoints
@@ -65,10 +68,10 @@ def one_kind_of_weights(checkpoints: list[Checkpoint], reading: ReadingOptions) 
 
 
 def in_order(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """By step, or by epoch where only epochs are known; those without one last.
+    """Checkpoints by step, or by epoch where only epochs are known; those without one last.
 
-    The latter stand in the order of the times in their names where all have one, else by age. What
-    cannot be read may have neither; it stands first then, so that it is seen.
+    The latter stand in the order of the times in their names where all have one, else by age. A
+    checkpoint that cannot be read may have neither; it stands first, so that it is seen.
     """
     number = _progress(checkpoints)
     timed = _timed([c for c in checkpoints if c.problem is None and math.isnan(number(c))])
@@ -79,20 +82,46 @@ def in_order(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
             return False, number(c), order, 0, natural_key(c.name)
         unknown = c.problem is None
         order = c.order if unknown and timed else 0.0
-        return unknown, 0.0, order, _changed(c.path) if unknown else 0, natural_key(c.name)
+        changed = size_and_time(c.path)[1] if unknown else 0
+        return unknown, 0.0, order, changed, natural_key(c.name)
 
     return sorted(checkpoints, key=key)
 
 
 def in_order_with_deleted(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """``in_order``, where some are deleted: only their names still say what orders equal ones."""
+    """``in_order`` where files may be deleted: names say what orders checkpoints of one step."""
     named = read_names([c.name for c in checkpoints])
     orders = ((c, named[c.name].order) for c in checkpoints)
     return in_order([c if order is None else replace(c, order=order) for c, order in orders])
 
 
+def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
+    """The checkpoints that a name, a glob on names, or a slice such as ``::2`` or ``-3:`` picks.
+
+    A name of a checkpoint is no glob, even if it looks like one: ``[run 1] step=2.pt``.
+
+    Raises:
+        NoCheckpointsError: nothing is left.
+    """
+    if exact := [c for c in checkpoints if c.name == selection]:
+        return exact
+    if match := SLICE.match(selection):
+        start, stop, step = (int(g) if g else None for g in match.groups())
+        picked = checkpoints[start:stop:step] if step != 0 else []
+    else:
+        picked = [c for c in checkpoints if fnmatch.fnmatch(c.name, selection)]
+    if not picked:
+        raise NoCheckpointsError(
+            "the selection leaves no checkpoint",
+            found=f"--checkpoints {selection!r} of {counted(len(checkpoints), 'checkpoint')}",
+            expected=f"a glob or slice that matches names like {checkpoints[0].name}",
+            fix=_escaped(checkpoints, selection) or "--checkpoints '*', or --checkpoints ::2",
+        )
+    return picked
+
+
 def remarks(checkpoints: list[Checkpoint]) -> list[str]:
-    """What a reader of the figures should know: one checkpoint only, gaps, the choice made."""
+    """Warnings for the reader of the figures: a single checkpoint, gaps, an unsure order."""
     readable = [c for c in checkpoints if c.problem is None]
     rules = (
         _single, _unordered, _doubtful, _read_differently, _chosen_by_metric, _gaps, _same_step,
@@ -101,11 +130,16 @@ def remarks(checkpoints: list[Checkpoint]) -> list[str]:
     return [text for rule in rules if (text := rule(readable))]
 
 
-def _progress(checkpoints: list[Checkpoint]) -> Callable[[Checkpoint], float]:
-    """The number to order by: the epoch where it is known of more than the step is.
+def _escaped(checkpoints: list[Checkpoint], selection: str) -> str:
+    """The option with the glob's brackets escaped; empty where that picks nothing either."""
+    glob = selection.replace("[", "[[]")
+    if glob == selection or not any(fnmatch.fnmatch(c.name, glob) for c in checkpoints):
+        return ""
+    return f"--checkpoints '{glob}', as [ begins a set of characters in a glob"
 
-    Tokens, where nothing but them is known of all.
-    """
+
+def _progress(checkpoints: list[Checkpoint]) -> Callable[[Checkpoint], float]:
+    """The number to order by: the step, or the epoch or tokens where only these are complete."""
     good = [c for c in checkpoints if c.problem is None]
     known = [c for c in good if not (math.isnan(c.step) and math.isnan(c.epoch))]
     if not known and good and not any(math.isnan(c.tokens) for c in good):
@@ -116,16 +150,17 @@ def _progress(checkpoints: list[Checkpoint]) -> Callable[[Checkpoint], float]:
 
 
 def _timed(unknown: list[Checkpoint]) -> bool:
-    """Whether all these have a time in their names."""
+    """Whether all of these checkpoints have a time in their names."""
     return bool(unknown) and not any(math.isnan(c.order) for c in unknown)
 
 
-def _changed(path: Path) -> int:
-    """When a file was changed last; 0 where it is gone."""
+def size_and_time(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file; zeros where it is gone."""
     try:
-        return path.stat().st_mtime_ns
+        status = path.stat()
     except OSError:
-        return 0
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _single(checkpoints: list[Checkpoint]) -> str:
@@ -150,7 +185,7 @@ def _unordered(checkpoints: list[Checkpoint]) -> str:
 
 
 def _doubtful(checkpoints: list[Checkpoint]) -> str:
-    """Numbers in names that could not be read for sure."""
+    """Numbers in names that may be steps or not."""
     doubts = [f"{c.name} ({c.doubt})" for c in checkpoints if c.doubt and math.isnan(c.step)]
     if not doubts:
         return ""

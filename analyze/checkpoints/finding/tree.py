@@ -11,25 +11,19 @@ from analyze.checkpoints.checkpoint import LeftOut
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
 from analyze.checkpoints.layouts.table import directory_layout
-from analyze.files.links import real_path
+from analyze.files.whole import real_path
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What may be a checkpoint, and what is none.
+    """The files and directories of a run that may be checkpoints, and those that are none."""
 
-    Args:
-        root: What names are relative to.
-        candidates: Files, and directories that are one checkpoint.
-        left_out: The rest, with the reason.
-    """
-
-    root: Path
-    candidates: list[Path]
+    root: Path  # names are relative to it
+    candidates: list[Path]  # files, and directories that are one checkpoint
     left_out: list[LeftOut]
 
     def name(self, path: Path) -> str:
-        """Relative to the run, as text that every file and terminal takes."""
+        """A path relative to the run, as text that every file and terminal takes."""
         return name_of(path, self.root)
 
 
@@ -57,7 +51,7 @@ def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
 
 
 def _entries(run: Path) -> Iterator[tuple[Path, str]]:
-    """Each file and each directory that is one thing, with why it is no checkpoint."""
+    """Files, and directories that are one checkpoint, with the reason why a name is of none."""
     for place, folders, files in os.walk(run, followlinks=False):
         folder = Path(place)
         files.sort()
@@ -71,10 +65,8 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
         layout = directory_layout(files)
         if layout is not None:
             whole = not layout.last or layout.last in files
-            yield (
-                folder,
-                "" if whole else f"still being written: no {layout.last}, which comes last",
-            )
+            why = "" if whole else f"still being written: no {layout.last}, which comes last"
+            yield folder, why
             if layout.parts is None:
                 folders.clear()
                 continue
@@ -85,10 +77,10 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _why_no_link(path: Path, root: Path, inside: set[Path]) -> str:
-    """Why a link, or what is no file, is left alone; empty for files and for directories.
+    """Why a link, or a socket or the like, is left alone; empty for files and directories.
 
-    A link into the run to what is itself a candidate adds nothing. One to a file that nobody would
-    look at, as in the cache of Hugging Face, is the checkpoint.
+    A link into the run to a candidate adds nothing. A link to a file that is no candidate, as in
+    the cache of Hugging Face, is the checkpoint.
     """
     if not path.is_symlink():
         return "" if path.is_file() or path.is_dir() else "no file"

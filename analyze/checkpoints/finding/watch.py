@@ -1,4 +1,4 @@
-"""Watch the directory of a training that goes on: what is new, and no longer being written."""
+"""Watch the directory of a training that goes on for checkpoints that are new and complete."""
 
 from __future__ import annotations
 
@@ -18,32 +18,25 @@ State = tuple[tuple[str, int, int, int, int], ...]
 
 @dataclass(frozen=True)
 class News:
-    """What one look showed.
+    """The files and directories that one look at the run showed."""
 
-    Args:
-        fresh: Files and directories that are new, or have changed since they were fresh last.
-        settled: All that stood still for one interval; the fresh are among them.
-    """
-
-    fresh: frozenset[Path]
-    settled: frozenset[Path]
+    fresh: frozenset[Path]  # settled, and new or changed since they were fresh last
+    settled: frozenset[Path]  # unchanged for one interval
 
 
 class Watch:
-    """Looks at a directory again and again, and knows what it has told of.
+    """Looks at a directory again and again, and reports each file once; those of now are no news.
 
-    Args:
-        run: The directory; what it holds now is no news.
-        patience: Seconds without news after which the watch ends; None for never.
+    The watch ends after ``patience`` seconds without news, or never where that is None.
     """
 
     def __init__(self, run: Path, patience: float | None) -> None:
         self.run = run
         self._patience = patience
-        self._told = _states(run)
+        self._reported = _states(run)
 
     def news(self) -> Iterator[News]:
-        """What is new, whenever something is. Ends by Ctrl-C or SIGTERM while it waits, too."""
+        """News, whenever there is some; Ctrl-C or SIGTERM while it waits ends it, too."""
         before: dict[Path, State] = {}
         since = monotonic()
         while self._patience is None or monotonic() - since < self._patience:
@@ -53,14 +46,14 @@ class Watch:
                     continue
                 now = _states(self.run)
                 settled = frozenset(path for path in now if before.get(path) == now[path])
-                fresh = frozenset(path for path in settled if self._told.get(path) != now[path])
+                fresh = frozenset(path for path in settled if self._reported.get(path) != now[path])
                 if not fresh:
                     sleep(INTERVAL)
             except KeyboardInterrupt:
                 return
             before = now
             if fresh:
-                self._told |= {path: now[path] for path in fresh}
+                self._reported |= {path: now[path] for path in fresh}
                 yield News(fresh, settled)
                 since = monotonic()
 
@@ -74,13 +67,13 @@ def _state(path: Path) -> State:
     files = [path]
     if path.is_dir():
         files = sorted(Path(place, name) for place, _, names in os.walk(path) for name in names)
-    found = []
+    states = []
     for file in files:
         try:
             status = file.stat()
-        except OSError:  # gone meanwhile: the next look tells
+        except OSError:  # gone meanwhile: the next look shows it
             continue
         # The time of change of the inode as well: a file can be filled in later, and keep its time.
         changed = (status.st_mtime_ns, status.st_ctime_ns)
-        found.append((file.name, status.st_size, *changed, status.st_ino))
-    return tuple(found)
+        states.append((file.name, status.st_size, *changed, status.st_ino))
+    return tuple(states)

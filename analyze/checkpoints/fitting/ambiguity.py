@@ -1,4 +1,4 @@
-"""What cannot be told from a checkpoint alone, and is refused where it matters."""
+"""Choices that a checkpoint leaves open, refused where they change the weights."""
 
 from __future__ import annotations
 
@@ -19,18 +19,11 @@ from analyze.checkpoints.fitting.globs import globs_for
 from analyze.checkpoints.versions import Versions
 from analyze.errors import CheckpointError, RefusedError, listed
 
-SHOWN = 3  # of the parts that fit
+SHOWN = 3  # parts in a message
 
 
 def two_parts(prefixes: list[str], names: list[str], name: str, model_name: str) -> CheckpointError:
-    """Two networks in one file that both are the model: ``encoder_q`` and ``encoder_k``.
-
-    Args:
-        prefixes: Of their names.
-        names: All in the checkpoint.
-        name: Of the checkpoint.
-        model_name: The model's spec.
-    """
+    """The error for networks in one file that all are the model: ``encoder_q``, ``encoder_k``."""
     ways = []
     for prefix in prefixes[:SHOWN]:
         kept = [key for key in names if key.startswith(prefix)]
@@ -52,22 +45,15 @@ def decided_versions(
     name: str,
     judged: Callable[[Outcome], Outcome],
 ) -> Versions:
-    """The versions to load with, where a checkpoint says nothing of some modules.
+    """The versions to load ``saved``, by the model's names, where the checkpoint has only some.
 
     safetensors hold none, nor does a dictionary that was made anew. Torch takes such weights for
     old ones, and a module that converts these would convert those of today as well. So both are
-    tried, if a module has loading code of its own: the one that fits is taken, the versions of
-    today where both give the same.
-
-    Args:
-        model: Stays as it is.
-        saved: By the model's names.
-        versions: That the checkpoint has.
-        name: Of the checkpoint, for messages.
-        judged: What counts of that which did not fit.
+    tried in copies, if a module has loading code of its own: the versions that fit are taken, those
+    of today where both give the same weights. ``judged`` keeps what counts of an outcome.
 
     Raises:
-        RefusedError: both fit, and give other weights.
+        RefusedError: both fit, and give different weights.
     """
     silent = [path for path in has_own_loading(model) if path not in versions]
     if not silent:
@@ -95,7 +81,7 @@ def decided_versions(
     return today
 
 
-def _differing(one: nn.Module, other: nn.Module) -> list[str]:
-    """The names of tensors with other values."""
-    a, b = tensors_of(one), tensors_of(other)
+def _differing(model: nn.Module, other: nn.Module) -> list[str]:
+    """The names of tensors whose values differ."""
+    a, b = tensors_of(model), tensors_of(other)
     return [k for k in {**a, **b} if k not in a or k not in b or not torch.equal(a[k], b[k])]

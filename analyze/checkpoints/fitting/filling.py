@@ -1,7 +1,7 @@
 """Load a state dict by torch's own ``load_state_dict``, and judge afterwards what did not fit.
 
-So whatever a module does while it is loaded is done: it converts older versions, takes names of
-before, takes back its extra state, gives lazy parameters their shape.
+So each module can convert older versions and names, take back its extra state, and give lazy
+parameters their shape.
 """
 
 from __future__ import annotations
@@ -24,55 +24,45 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.versions import Versions, versions_in
-from analyze.specs.user_code import told
+from analyze.specs.user_code import with_place
 
 LEARNED = ("running_mean", "running_var")  # buffers that training changes
 COUNTER = "num_batches_tracked"  # unused in eval mode
 MISSHAPEN = re.compile(r"^size mismatch for (.+): copying a param with shape ")
-# Their own loading sets a counter that is not used, and nothing else.
+# Classes whose own loading sets a counter that is not used, and nothing else.
 HARMLESS = tuple(kind._load_from_state_dict for kind in (nn.Module, _NormBase, _InstanceNorm))
 
 
 @dataclass
 class Outcome:
-    """What did not fit: names of tensors.
+    """The names of tensors that did not fit, and other messages."""
 
-    Args:
-        missing: Those of the model that nothing was loaded for.
-        unknown: Those of the checkpoint that the model has no place for.
-        misshapen: Those of another shape.
-        said: What else went wrong, in torch's words or those of the model's own code.
-    """
-
-    missing: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    misshapen: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # in the model alone
+    unknown: list[str] = field(default_factory=list)  # in the checkpoint alone
+    misshapen: list[str] = field(default_factory=list)  # in both, with other shapes
+    said: list[str] = field(default_factory=list)  # in torch's words or those of the model's code
 
     @property
-    def amiss(self) -> list[str]:
-        """What of the model is not as in the checkpoint."""
+    def not_loaded(self) -> list[str]:
+        """Tensors of the model that are not as in the checkpoint."""
         return [*self.missing, *self.misshapen]
 
     @property
     def fits(self) -> bool:
-        """Whether everything of the checkpoint is in the model, and the model's all from there."""
+        """Whether all of the checkpoint is in the model, and all of the model from there."""
         return not (self.missing or self.unknown or self.misshapen or self.said)
 
     def without(self, spared: set[str]) -> Outcome:
-        """As if these were not missing and of no other shape."""
+        """The outcome if these were neither missing nor misshapen."""
         missing = [key for key in self.missing if key not in spared]
         misshapen = [key for key in self.misshapen if key not in spared]
         return Outcome(missing, self.unknown, misshapen, self.said)
 
 
 def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Outcome:
-    """Load what fits into a model; it is of no use where not all did.
+    """Load a state into a model, in place; the model is of no use where not all fits.
 
-    Args:
-        model: Changed in place.
-        state: Tensors and extra states by the model's names, or by those that it converts.
-        versions: Of the modules, as the checkpoint has them.
+    The state has tensors and extra states by the model's names, or by those that it converts.
     """
     before = {key: _mark(tensor) for key, tensor in tensors_of(model).items()}
     missing, unknown, said, finished = _loaded(model, state, versions)
@@ -97,10 +87,10 @@ def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Ou
 
 
 def finish_lazy(model: nn.Module) -> None:
-    """Lazy modules whose parameters were loaded become what their first pass makes of them.
+    """Make lazy modules whose parameters were loaded what their first pass would make of them.
 
-    That pass would take its hook off and change the module's class. A hook that is put back
-    afterwards, as those of a measurement are, would then fail.
+    That pass takes its hook off and changes the module's class. A hook that is put back afterwards,
+    as those of a measurement are, would then fail.
     """
     for module in list(model.modules()):
         if not isinstance(module, LazyModuleMixin) or not hasattr(module, "_initialize_hook"):
@@ -109,7 +99,7 @@ def finish_lazy(model: nn.Module) -> None:
             continue
         weight = getattr(module, "weight", None)
         like = torch.empty(0) if weight is None else weight  # as wide as its inputs
-        with contextlib.suppress(Exception):  # of the user's module; its first pass will tell
+        with contextlib.suppress(Exception):  # of the user's module; its first pass shows it
             type(module)._infer_parameters(module, module, (like,), {})
             for key, hook in list(module._forward_pre_hooks.items()):
                 # Of a copy the handles are those of the original's hooks: they take none off.
@@ -130,20 +120,20 @@ def has_own_loading(model: nn.Module) -> list[str]:
 def tried(
     model: nn.Module, state: Mapping[str, Any], versions: Versions
 ) -> tuple[Outcome, nn.Module]:
-    """As ``filled``, in a copy."""
+    """The outcome of ``filled`` in a copy of the model, and the copy."""
     trial = copy.deepcopy(model)
     return filled(trial, state, versions), trial
 
 
 def own_versions(model: nn.Module) -> Versions:
-    """Those that the model would save."""
+    """The versions that the model would save."""
     return versions_in(model.state_dict(keep_vars=True))
 
 
 def _loaded(
     model: nn.Module, state: Mapping[str, Any], versions: Versions
 ) -> tuple[list[str], list[str], list[str], bool]:
-    """Missing and unknown names, messages, and whether it went through to the end."""
+    """Missing names, unknown names, messages, and whether loading went through to the end."""
     content = OrderedDict(state)
     content._metadata = {k: dict(v) for k, v in versions.items()}  # type: ignore[attr-defined]
     missing: list[str] = []
@@ -164,7 +154,7 @@ def _loaded(
             model.load_state_dict(content, strict=False)
     except Exception as error:  # torch's own, or whatever the model's own code raises
         lines = str(error).split("\n\t")
-        said = lines[1:] if ends and len(lines) > 1 else [told(error)]
+        said = lines[1:] if ends and len(lines) > 1 else [with_place(error)]
     finally:
         hook.remove()
     return missing, unknown, said, ends > 0
@@ -177,7 +167,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _mark(tensor: Tensor) -> tuple[object, ...]:
-    """Differs once something was written into a tensor, or another one took its place."""
+    """A value that differs once a tensor was written into or replaced."""
     if is_lazy(tensor):
         return ("lazy",)
     strided = tensor.layout == torch.strided
@@ -186,7 +176,7 @@ def _mark(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _silent(key: str, tensor: Tensor, state: Mapping[str, Any]) -> bool:
-    """To be loaded, whatever torch says: not among the values of the checkpoint as they are."""
+    """Whether a learned tensor differs from the checkpoint's, whatever torch says of it."""
     if not (isinstance(tensor, nn.Parameter) or key.endswith(LEARNED)):
         return False
     saved = state.get(key)
@@ -198,7 +188,7 @@ def _silent(key: str, tensor: Tensor, state: Mapping[str, Any]) -> bool:
 def _filled_after_all(
     model: nn.Module, names: set[str], state: Mapping[str, Any], versions: Versions
 ) -> set[str]:
-    """Those in which no NaN stays when all is loaded again: written behind autograd's back."""
+    """Tensors in which no NaN stays when all is loaded again: written behind autograd's back."""
     tensors = [(k, t) for k, t in tensors_of(model).items() if k in names and not is_lazy(t)]
     tensors = [(key, tensor) for key, tensor in tensors if tensor.is_floating_point()]
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,13 @@ from analyze.checkpoints.fitting.tensor_names import (
     unused_rules,
     unwrapped,
 )
-from analyze.checkpoints.plain import oddity
+from analyze.checkpoints.state import oddity
 from analyze.checkpoints.versions import versions_in
 from analyze.errors import CheckpointError, listed
 
-# A library's own conversion of weights: model and tensors to tensors by the model's names.
+# A library's own conversion of weights: from a model and tensors to tensors by the model's names.
 Convert = Callable[[nn.Module, Mapping[str, Any]], dict[str, Any]]
-# The spec and the model with so many classes; None where it has no such argument.
+# The spec and the model with a number of classes; None where the spec has no such argument.
 Resized = Callable[[int], tuple[str, nn.Module] | None]
 
 
@@ -53,23 +53,21 @@ def fit(
     left at random would give plausible numbers.
 
     Args:
-        model: Changed in place; of no use where it is refused.
-        weights: Tensors and extra states by name; where it is a state dict of torch, with the
-            versions of the modules.
-        name: Of the checkpoint, for messages.
+        model: Changed in place; of no use where the checkpoint is refused.
+        weights: Tensors and extra states by name; a state dict of torch has versions as well.
+        name: The checkpoint's name, for messages.
         model_name: The model's spec, for messages.
         rename: ``OLD=NEW`` for names of the checkpoint, as they are or without the prefix.
         ignore: Globs. A buffer of the model may then be missing or misshapen, and stays as built
             (not the statistics of a norm, which training changes); a tensor that the model has no
             place for is left out. A parameter of the model never is.
-        convert: What the model's library does to tensors before it loads them.
+        convert: The conversion of tensors by the model's library.
         resized: Builds the model with another number of classes, for a hint.
 
     Raises:
         CheckpointError: missing, unknown or wrongly shaped tensors, all of them listed; values
             that are not finite, or no floating point numbers where the model has them; two values
-            for what is one parameter in the model; two parts that fit as well, or versions that
-            matter and are not there.
+            for one parameter of the model; two parts that both fit; unknown versions that matter.
     """
     fitting = _Fitting(model, weights, name, model_name, convert, resized)
     attempt = fitting.tried(rename, ignore)
@@ -83,7 +81,7 @@ def fit(
 
 @dataclass(frozen=True)
 class _Fitting:
-    """A model, a checkpoint, and what both are called."""
+    """A model and a checkpoint, with their names for messages."""
 
     model: nn.Module
     weights: Mapping[str, Any]
@@ -93,7 +91,7 @@ class _Fitting:
     resized: Resized
 
     def helped(self, rename: Sequence[str], ignore: Sequence[str]) -> Outcome | None:
-        """What would not fit with other choices; None where they are refused otherwise."""
+        """The outcome with other choices of the user; None where they are refused."""
         try:
             attempt = self.tried(rename, ignore)
             if attempt.outcome.fits:
@@ -103,12 +101,13 @@ class _Fitting:
             return None
 
     def tried(self, rename: Sequence[str], ignore: Sequence[str]) -> Attempt:
-        """Load with these choices."""
+        """Load with these choices of the user."""
         wanted = self.model.state_dict(keep_vars=True)
         prefix, names = self._named(wanted, rename, ignore)
         saved = {new: self.weights[old] for new, old in names.items()}
         saved = _without_ignored(saved, wanted, ignore)
-        _check_plain({k: kind for k, t in saved.items() if (kind := _odd(t))}, self.name)
+        tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor)}
+        _check_plain({k: kind for k, t in tensors.items() if (kind := oddity(t))}, self.name)
         versions = carried(versions_in(self.weights), names)
         if self.convert is not None:
             _check_ties(saved, wanted, self.name, self.model_name)
@@ -119,10 +118,11 @@ class _Fitting:
         every = {*self.weights, *names, *saved, *wanted}
         unused = [f"--rename {rule}" for rule in unused_rules(tuple(self.weights), tuple(rename))]
         unused += [f"--ignore '{glob}'" for glob in ignore if not fnmatch.filter(every, glob)]
-        infinite = {key for key, value in wanted.items() if _infinite_buffer(value)}
+        buffers = {k: value for k, value in wanted.items() if not isinstance(value, nn.Parameter)}
+        infinite = {key for key, value in buffers.items() if not _finite(value)}
 
         def judged(outcome: Outcome) -> Outcome:
-            spared = {k for k in outcome.amiss if k in wanted and any_matches(k, ignore)}
+            spared = {k for k in outcome.not_loaded if k in wanted and any_matches(k, ignore)}
             return outcome.without({key for key in spared if as_built(key, wanted[key])})
 
         versions = decided_versions(self.model, saved, versions, self.name, judged)
@@ -131,32 +131,30 @@ class _Fitting:
             lambda more, less: self.helped([*rename, *more], [*ignore, *less]), self.resized,
         )  # fmt: skip
 
-    def _meant(self, ignore: Sequence[str]) -> list[str]:
-        """The names that the user does not want left out."""
-        return [key for key in self.weights if not any_matches(key, ignore)]
-
     def _named(
         self, wanted: Mapping[str, Any], rename: Sequence[str], ignore: Sequence[str]
     ) -> tuple[str, dict[str, str]]:
-        """The prefix that is taken off, and the names by those of the model."""
-        if rename and (both := colliding(self._meant(ignore), rename)):
-            raise _one_name(both, rename, self.name)
+        """The prefix that is taken off, and the checkpoint's names by those of the model."""
+        if rename and (both := colliding(_not_ignored(self.weights, ignore), rename)):
+            raise _one_name(*both, rename, self.name)
         names = renamed({key: key for key in self.weights}, rename)
-        meant = [key for key in names if not any_matches(key, ignore)]
-        prefixes, matches = prefixes_of(meant, wanted)
+        prefixes, matches = prefixes_of(_not_ignored(names, ignore), wanted)
         if not matches:
             prefixes, matches = prefixes_of(names, wanted)
         prefix = prefixes[0] if len(prefixes) == 1 else ""
         if len(prefixes) > 1 and 2 * matches >= len(wanted):
             raise two_parts(prefixes, list(names), self.name, self.model_name)
         if self.convert is not None and 2 * matches < len(wanted):
-            prefix = ""  # names of before may end as some of today's
+            prefix = ""  # a name of an older version may end as another one of today
         names = renamed(stripped(names, wanted, prefix), rename, wanted)
         return prefix, unwrapped(names, wanted)
 
 
-def _one_name(both: tuple[str, str], rename: Sequence[str], name: str) -> CheckpointError:
-    old, new = both
+def _not_ignored(names: Iterable[str], ignore: Sequence[str]) -> list[str]:
+    return [key for key in names if not any_matches(key, ignore)]
+
+
+def _one_name(old: str, new: str, rename: Sequence[str], name: str) -> CheckpointError:
     return CheckpointError(
         "a renaming gives two tensors one name",
         found=f"{name} has {old} and {new}; --rename {' '.join(rename)} makes {new} of both",
@@ -168,7 +166,7 @@ def _one_name(both: tuple[str, str], rename: Sequence[str], name: str) -> Checkp
 def _without_ignored(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], ignore: Sequence[str]
 ) -> dict[str, Any]:
-    """Without what the user wants left out; parameters of the model stay, whatever is wanted."""
+    """The tensors that the user does not ignore; parameters of the model cannot be ignored."""
     return {
         key: value
         for key, value in saved.items()
@@ -183,7 +181,7 @@ def _misshapen(value: Any, wanted: Any) -> bool:
 
 
 def _check_plain(odd: Mapping[str, str], name: str) -> None:
-    """Dense floating point numbers, as the model has them; ``odd`` says what is not."""
+    """Refuse tensors that are no dense floating point numbers, with the kinds in ``odd``."""
     if odd:
         raise CheckpointError(
             "the checkpoint holds tensors that are not plain weights",
@@ -207,7 +205,7 @@ def _check_finite(bad: list[str], name: str) -> None:
 def _check_ties(
     saved: Mapping[str, Any], wanted: Mapping[str, Any], name: str, model_name: str
 ) -> None:
-    """What is one parameter in the model has one value: else the last one loaded would win."""
+    """Refuse two values for one parameter of the model: the last one loaded would win."""
     first: dict[int, str] = {}
     for key, value in saved.items():
         if not (isinstance(value, Tensor) and isinstance(wanted.get(key), Tensor)):
@@ -223,24 +221,16 @@ def _check_ties(
             )
 
 
-def _odd(value: Any) -> str:
-    return oddity(value) if isinstance(value, Tensor) else ""
-
-
 def _other_kind(value: Any, wanted: Any) -> str:
-    """The type of numbers where the model has floating point or complex ones, and these are not."""
+    """The type of a tensor that is not of the floating point or complex kind of the model's."""
     if not (isinstance(value, Tensor) and isinstance(wanted, Tensor)):
         return ""
     kinds = [(t.is_floating_point(), t.is_complex()) for t in (value, wanted)]
     return "" if kinds[0] == kinds[1] or not any(kinds[1]) else str(value.dtype)
 
 
-def _infinite_buffer(value: Any) -> bool:
-    return not (isinstance(value, nn.Parameter) or _finite(value))
-
-
 def _finite(value: Any) -> bool:
-    """Whether all numbers of a tensor are; other things, and what has none yet, have no other."""
+    """Whether all numbers of a value are finite, as where it has none."""
     if not isinstance(value, Tensor) or is_lazy(value):
         return True
     if not (value.is_floating_point() or value.is_complex()):

@@ -1,7 +1,7 @@
-"""What to type for a checkpoint that does not fit: only what was tried and helps.
+"""Options to type for a checkpoint that does not fit.
 
-Every option here was tried on the checkpoint before it is told. It is told where it is the only one
-of its kind; which of two tensors of one shape is which is never guessed.
+Every option was tried on the checkpoint before it is shown, and is the only one of its kind; which
+of two tensors of one shape is which is never guessed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SYNONYMS = {  # of the last part of a name; TensorFlow's and Flax's, and those o
     **dict.fromkeys(("moving_mean", "mean"), "running_mean"),
     **dict.fromkeys(("moving_variance", "moving_var", "var"), "running_var"),
 }
-# What a vector of a norm is, by the last part of its name.
+# The meaning of a vector of a norm, by the last part of its name.
 MEANINGS = SYNONYMS | {name: name for name in SYNONYMS.values()} | {"g": "weight", "b": "bias"}
 # Names at the end of a path that one way of reparametrising a weight has, and those of another.
 REPARAMETRISED = (
@@ -35,7 +35,7 @@ REPARAMETRISED = (
     {".parametrizations.{}.original": ".{}_orig", ".parametrizations.{}.0._u": ".{}_u",
      ".parametrizations.{}.0._v": ".{}_v"},
 )  # fmt: skip
-# What torch's utilities make of a weight: names, what it is then, what to do on either side.
+# Weights that torch's utilities take apart: names, a word for it, what to do on either side.
 UTILITIES = (
     (("{}_orig", "{}_mask"), "pruned", "torch.nn.utils.prune.identity(module, 'NAME')",
      "torch.nn.utils.prune.remove(module, 'NAME')"),
@@ -60,7 +60,7 @@ BUFFERS = (
 
 @dataclass(frozen=True)
 class Proposal:
-    """Options, and how they are told; ``{}`` stands for the options."""
+    """Options, and the words around them with ``{}`` in their place."""
 
     words: str
     rename: tuple[str, ...] = ()
@@ -68,14 +68,14 @@ class Proposal:
 
     @property
     def text(self) -> str:
-        """What to type; quoted where a shell would take it for something else."""
+        """The words with the options, quoted where a shell needs it."""
         options = [f"--rename {_quoted(rule)}" for rule in self.rename]
         options += [f"--ignore '{glob}'" for glob in self.ignore]
         return self.words.format(" ".join(options))
 
 
 def hint(attempt: Attempt) -> str:
-    """The first proposal that helps, told after ``--model SPEC``; empty where none does."""
+    """The first proposal that helps, to stand after ``--model SPEC``; empty where none does."""
     if certain := _utility(attempt) or _head(attempt) or _extra_state(attempt):
         return certain
     for rule in RULES:
@@ -87,10 +87,11 @@ def hint(attempt: Attempt) -> str:
 
 
 def _better(left: Outcome, before: Outcome) -> bool:
-    """Less does not fit, and nothing else than before."""
-    if left.said or len(left.amiss) > len(before.amiss):
+    """Whether less is left that does not fit, and nothing new."""
+    if left.said or len(left.not_loaded) > len(before.not_loaded):
         return False
-    fewer = len(left.amiss) + len(left.unknown) < len(before.amiss) + len(before.unknown)
+    counts = [len(outcome.not_loaded) + len(outcome.unknown) for outcome in (left, before)]
+    fewer = counts[0] < counts[1]
     return fewer or (left.fits and not before.fits)
 
 
@@ -116,9 +117,9 @@ def _utility(m: Attempt) -> str:
 
 def _head(m: Attempt) -> str:
     """Another number of classes than the model was asked for."""
-    amiss = m.outcome
-    counts = {(shape_of(m.saved[key]) or ())[:1] for key in amiss.misshapen}
-    if amiss.missing or amiss.unknown or amiss.said or len(counts) != 1 or counts == {()}:
+    outcome = m.outcome
+    counts = {(shape_of(m.saved[key]) or ())[:1] for key in outcome.misshapen}
+    if outcome.missing or outcome.unknown or outcome.said or len(counts) != 1 or counts == {()}:
         return ""
     resized = m.resized(counts.pop()[0])
     if resized is None:
@@ -132,9 +133,9 @@ def _head(m: Attempt) -> str:
 
 
 def _extra_state(m: Attempt) -> str:
-    """What modules save beside their tensors; with another one they may compute otherwise."""
+    """Extra state that the checkpoint lacks; without it modules may compute otherwise."""
     lacking = [key for key in m.outcome.missing if is_extra_state(key)]
-    if not lacking or len(lacking) < len(m.outcome.amiss) or m.outcome.unknown:
+    if not lacking or len(lacking) < len(m.outcome.not_loaded) or m.outcome.unknown:
         return ""
     return (
         f" (the checkpoint lacks what modules save beside their tensors, {listed(lacking, 3)}: "
@@ -143,7 +144,7 @@ def _extra_state(m: Attempt) -> str:
 
 
 def _parts_of(name: str, endings: Iterable[str]) -> set[str]:
-    """The names of what a utility makes of a tensor."""
+    """The names of the tensors that a utility makes of one."""
     path, _, leaf = name.rpartition(".")
     made = (ending.format(leaf).removeprefix(".") for ending in endings)
     return {f"{path}.{part}" if path else part for part in made}
@@ -169,7 +170,7 @@ def _reparametrised(m: Attempt) -> Iterator[Proposal]:
 
 
 def _by_ending(old: str, new: str, names: Iterable[str]) -> list[str]:
-    """``*.a=*.b`` where several names end so, else the names themselves."""
+    """``*.a=*.b`` where several names end in ``.a``, else one rule for each name."""
     ended = [name for name in names if f".{name}".endswith(old)]
     if len(ended) > 1 and all(name.endswith(old) for name in ended):
         return [f"*{old}=*{new}"]
@@ -193,7 +194,7 @@ def _synonyms(m: Attempt) -> Iterator[Proposal]:
 
 
 def _prefix(m: Attempt) -> Iterator[Proposal]:
-    """What all unknown names lack to be names of the model, where it is one thing only."""
+    """The prefix that all unknown names lack to be names of the model, where it is the only one."""
     unknown, missing = m.outcome.unknown, m.outcome.missing
     lacking = {key[: -len(unknown[0])] for key in missing if unknown and key.endswith(unknown[0])}
     lacking = {prefix for prefix in lacking if prefix.endswith(".")}
@@ -216,12 +217,12 @@ def _subtrees(m: Attempt) -> Iterator[Proposal]:
 
 
 def _still_in_order(m: Attempt, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Without layers that would change places: 1 for 4 beside a 2 that stays.
+    """The pairs without layers that would change places: 1 for 4 beside a 2 that stays.
 
     Layers that are counted otherwise, 0 1 2 for 0 2 4, meet some numbers by chance.
     """
     unknown = set(m.outcome.unknown)
-    amiss: set[str] = set()
+    swapped: set[str] = set()
     for parent in {path.rpartition(".")[0] for path, _ in pairs}:
         begin = f"{parent}." if parent else ""
         moved = {old: new for old, new in pairs if _numbered(old, begin) and _numbered(new, begin)}
@@ -231,8 +232,8 @@ def _still_in_order(m: Attempt, pairs: list[tuple[str, str]]) -> list[tuple[str,
         order = [int(new[len(begin) :]) for _, new in sorted(
             places.items(), key=lambda pair: int(pair[0][len(begin) :]))]  # fmt: skip
         if moved and order != sorted(set(order)):
-            amiss |= moved.keys()
-    return [pair for pair in pairs if pair[0] not in amiss]
+            swapped |= moved.keys()
+    return [pair for pair in pairs if pair[0] not in swapped]
 
 
 def _numbered(path: str, begin: str) -> bool:
@@ -244,7 +245,7 @@ Inner = frozenset[tuple[str, tuple[int, ...] | None]]  # names and shapes below 
 
 
 def _matched(m: Attempt) -> list[tuple[str, str]]:
-    """Old and new paths, the highest ones first, each the only one that it could be."""
+    """Old and new paths, the highest first, each with one match only."""
     ours = {key: shape_of(m.wanted.get(key)) for key in m.outcome.missing}
     theirs = {key: shape_of(m.saved[key]) for key in m.outcome.unknown}
     pairs: list[tuple[str, str]] = []
@@ -261,7 +262,7 @@ def _matched(m: Attempt) -> list[tuple[str, str]]:
 
 
 def _inside(shapes: Shapes, levels: Iterable[int]) -> dict[Inner, list[str]]:
-    """By the names and shapes below them: the paths of so many parts."""
+    """The paths with these numbers of parts, by the names and shapes below them."""
     below: dict[str, set[tuple[str, tuple[int, ...] | None]]] = {}
     for key, shape in shapes.items():
         parts = key.split(".")
@@ -275,7 +276,7 @@ def _inside(shapes: Shapes, levels: Iterable[int]) -> dict[Inner, list[str]]:
 
 
 def _not_below(shapes: Shapes, gone: set[str]) -> Shapes:
-    """Those with none of these paths above them."""
+    """The shapes of tensors that are below none of these paths."""
     return {
         key: shape
         for key, shape in shapes.items()
@@ -284,7 +285,7 @@ def _not_below(shapes: Shapes, gone: set[str]) -> Shapes:
 
 
 def _may_be(old: str, new: str, inner: Inner) -> bool:
-    """Whether two things of one shape can be the same.
+    """Whether tensors or modules of the same shapes can be the same.
 
     A vector is not taken for one of another meaning, a shift for a scale; nor a tensor for one
     whose module and last word both are others, a ``temperature`` for the ``bias`` of a head.
@@ -300,11 +301,11 @@ def _may_be(old: str, new: str, inner: Inner) -> bool:
 
 def _missing_buffers(m: Attempt) -> Iterator[Proposal]:
     """Buffers of the model that the checkpoint lacks, or has in another shape."""
-    amiss = m.outcome.amiss
+    names = m.outcome.not_loaded
     built = {k for k, value in m.wanted.items() if as_built(k, value) and not is_extra_state(k)}
-    if amiss and not m.outcome.unknown and built.issuperset(amiss):
-        kept = [key for key in m.wanted if key not in amiss]
-        yield from _left_out("; if these buffers are as the model builds them: {}", amiss, kept)
+    if names and not m.outcome.unknown and built.issuperset(names):
+        kept = [key for key in m.wanted if key not in names]
+        yield from _left_out("; if these buffers are as the model builds them: {}", names, kept)
 
 
 def _old_buffers(m: Attempt) -> Iterator[Proposal]:
@@ -315,7 +316,7 @@ def _old_buffers(m: Attempt) -> Iterator[Proposal]:
 
 
 def _is_buffer(key: str, value: object) -> bool:
-    """By its name, by its type of numbers, or as the causal mask of an old GPT-2."""
+    """Whether a tensor is a buffer by its name, its type, or as the causal mask of old GPT-2."""
     if key.rpartition(".")[2] in BUFFERS:
         return True
     if not isinstance(value, Tensor):
@@ -328,7 +329,7 @@ def _no_part(m: Attempt) -> Iterator[Proposal]:
     """Whole modules that the model has not, where all else fits."""
     unknown = m.outcome.unknown
     ours, theirs = ({key.partition(".")[0] for key in names} for names in (m.wanted, unknown))
-    if not m.outcome.amiss and ours.isdisjoint(theirs):
+    if not m.outcome.not_loaded and ours.isdisjoint(theirs):
         kept = [key for key in m.saved if key not in unknown]
         words = "; if these are no part of the model, as weights of a loss: {}"
         yield from _left_out(words, unknown, kept)

@@ -1,4 +1,4 @@
-"""What does not fit between a checkpoint and a model, in words."""
+"""The message for a checkpoint that does not fit a model."""
 
 from __future__ import annotations
 
@@ -15,44 +15,33 @@ from analyze.errors import CheckpointError, counted, listed
 
 @dataclass(frozen=True)
 class Attempt:
-    """A checkpoint that was loaded into a model, and what did not fit.
+    """A checkpoint that was loaded into a model, and the outcome."""
 
-    Args:
-        prefix: What was taken off the names.
-        unused: Options of the user's that match no name: ``--ignore 'loss.*'``.
-        saved: What the checkpoint holds, by the model's names as far as they are known.
-        wanted: What the model holds.
-        infinite: Buffers of the model that were not finite before: masks.
-        outcome: What did not fit.
-        helped: What would not fit with further renamings and further globs to ignore; None where
-            they are refused.
-        resized: The spec and the model with so many classes; None where there is no such thing.
-    """
-
-    prefix: str
-    unused: list[str]
-    saved: Mapping[str, Any]
-    wanted: Mapping[str, Any]
-    infinite: set[str]
+    prefix: str  # taken off the checkpoint's names
+    unused: list[str]  # options of the user's that match no name: ``--ignore 'loss.*'``
+    saved: Mapping[str, Any]  # the checkpoint's tensors by the model's names, as far as known
+    wanted: Mapping[str, Any]  # the model's tensors
+    infinite: set[str]  # buffers of the model that were not finite before: masks
     outcome: Outcome
+    # The outcome with further renamings and globs to ignore; None where they are refused.
     helped: Callable[[Sequence[str], Sequence[str]], Outcome | None]
-    resized: Callable[[int], tuple[str, nn.Module] | None]
+    resized: Callable[[int], tuple[str, nn.Module] | None]  # as ``fit.Resized``
 
 
 def misfit(attempt: Attempt, name: str, model_name: str, hint: str) -> CheckpointError:
-    """Every mismatch, with the shapes on both sides; what to type ends with the hint."""
-    saved, wanted, amiss = attempt.saved, attempt.wanted, attempt.outcome
+    """The error with every mismatch and the shapes on both sides; its fix ends with the hint."""
+    saved, wanted, outcome = attempt.saved, attempt.wanted, attempt.outcome
     found = [f"{counted(len(saved), 'tensor')} in {name}"]
     expected = [f"{counted(len(wanted), 'tensor')} of {model_name}"]
-    if amiss.unknown:
-        found.append(f"{len(amiss.unknown)} of them unknown: {_shaped(saved, amiss.unknown)}")
-    if amiss.misshapen:
-        found.append(f"{len(amiss.misshapen)} of another shape: {_shaped(saved, amiss.misshapen)}")
-        expected.append(f"where they are {_shaped(wanted, amiss.misshapen)}")
-    if amiss.missing:
-        expected.append(f"{len(amiss.missing)} of them missing: {_shaped(wanted, amiss.missing)}")
-    if amiss.said:
-        found.append(f"the model's loading says: {listed(amiss.said, 3)}")
+    if names := outcome.unknown:
+        found.append(f"{len(names)} of them unknown: {_shaped(saved, names)}")
+    if names := outcome.misshapen:
+        found.append(f"{len(names)} of another shape: {_shaped(saved, names)}")
+        expected.append(f"where they are {_shaped(wanted, names)}")
+    if names := outcome.missing:
+        expected.append(f"{len(names)} of them missing: {_shaped(wanted, names)}")
+    if outcome.said:
+        found.append(f"the model's loading says: {listed(outcome.said, 3)}")
     if attempt.unused:
         found.append(f"no name that {listed(attempt.unused, 3)} matches")
     return CheckpointError(
@@ -64,15 +53,13 @@ def misfit(attempt: Attempt, name: str, model_name: str, hint: str) -> Checkpoin
 
 
 def as_built(key: str, value: Any) -> bool:
-    """Whether a thing may be right as the model builds it: a buffer that training leaves alone."""
+    """Whether a value may stay as the model builds it: a buffer that training leaves alone."""
     return not isinstance(value, nn.Parameter) and not key.endswith(LEARNED)
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:
     """A tensor's shape; None for an extra state, or where it has none yet."""
-    if not isinstance(value, Tensor) or is_lazy(value):
-        return None
-    return tuple(value.shape)
+    return None if not isinstance(value, Tensor) or is_lazy(value) else tuple(value.shape)
 
 
 def _shaped(values: Mapping[str, Any], names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The names of a checkpoint's tensors turned into those of the model."""
+"""From the names of a checkpoint's tensors to those of the model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ T = TypeVar("T")
 
 
 def prefixes_of(weights: Iterable[str], wanted: Collection[str]) -> tuple[list[str], int]:
-    """The prefixes whose removal makes most names those of the model, and how many.
-
-    None, where that does as well as any.
-    """
+    """The prefixes whose removal gives most names of the model, and how many; "" where it ties."""
     longest = max(map(len, wanted), default=0)
     counts = {"": 0}
     for key in weights:
@@ -68,10 +65,7 @@ def unwrapped(weights: Mapping[str, T], wanted: Collection[str]) -> dict[str, T]
 def renamed(
     weights: Mapping[str, T], rules: Iterable[str], wanted: Container[str] = ()
 ) -> dict[str, T]:
-    """Names by the user's rules ``OLD=NEW``: with ``*`` for any part, or the path of a module.
-
-    Those that are ``wanted`` are right already.
-    """
+    """The tensors by the user's rules ``OLD=NEW``, globs or paths; ``wanted`` names stay."""
     compiled = [_compiled(rule) for rule in rules]
 
     def apply(key: str) -> str:
@@ -86,32 +80,27 @@ def renamed(
 
 @lru_cache(maxsize=8)  # the checkpoints of a run have the same names
 def unused_rules(names: tuple[str, ...], rules: tuple[str, ...]) -> frozenset[str]:
-    """Those of the user's renamings that change no name, with or without a prefix."""
+    """The user's renamings that change no name, with or without a prefix."""
     below = {key for name in names for key in _without_prefixes(name)} if rules else set()
     return frozenset(r for r in rules if not any(_compiled(r)[0].fullmatch(key) for key in below))
 
 
 def _without_prefixes(name: str) -> Iterator[str]:
-    """The name, and what is left of it below each of its modules."""
+    """The name, and its rest below each of its modules."""
     parts = name.split(".")
     for k in range(min(len(parts), DEEPEST)):
         yield ".".join(parts[k:])
 
 
 def colliding(weights: Iterable[str], rules: Iterable[str]) -> tuple[str, str] | None:
-    """A name that the user's rules change into one that another tensor has, and that name."""
+    """A name that the user's rules change into another tensor's name, and the latter."""
     new_names = {key: next(iter(renamed({key: key}, rules))) for key in weights}
     pairs = ((old, new) for old, new in new_names.items() if old != new)
     return next(((old, new) for old, new in pairs if new_names.get(new) == new), None)
 
 
 def carried(versions: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
-    """The versions by the new paths of the modules.
-
-    Args:
-        versions: By the paths in the file.
-        names: Of tensors, new to old.
-    """
+    """The versions by the new paths of the modules; ``names`` leads from new to old tensors."""
     carried_on: dict[str, T] = {}
     for new, old in names.items() if versions else ():
         for new_path, old_path in _modules(new, old):
@@ -121,7 +110,7 @@ def carried(versions: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]
 
 
 def any_matches(name: str, globs: Iterable[str]) -> bool:
-    """Whether a name is meant by one of the user's globs."""
+    """Whether one of the globs matches a name."""
     return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
@@ -147,7 +136,7 @@ def _compiled(rule: str) -> tuple[re.Pattern[str], list[str]]:
 
 
 def _renamed(weights: Mapping[str, T], rename: Callable[[str], str]) -> dict[str, T]:
-    """All names changed, but for those that would then hide one another."""
+    """The tensors by new names, but for those that would then hide one another."""
     new = {key: rename(key) for key in weights}
     taken = Counter(new.values())
     return {key if taken[new[key]] > 1 else new[key]: t for key, t in weights.items()}

@@ -1,8 +1,7 @@
 """A directory of torch.distributed.checkpoint: ``.metadata`` and ``*.distcp``, read by one process.
 
-The metadata is a pickle that torch itself would open without a check, and so are entries that are
-no tensors. Here all of it is read as plain data: records that say where the parts of each tensor
-lie, and the parts themselves.
+The metadata, and entries that are no tensors, are pickles that torch opens without a check. Here
+they are read as plain data: records that say where the parts of each tensor lie, and the parts.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from torch import Tensor
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.layout import Layout, Opened
 from analyze.checkpoints.state import Stored, Weights
-from analyze.checkpoints.torch_files.pickled_tensors import found_by, names_in_torch_files, sizes_in
+from analyze.checkpoints.torch_files.pickled_tensors import finder, names_in_torch_files, sizes_in
 from analyze.checkpoints.torch_files.pickles import dictionary_in, load_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.checkpoints.torch_files.torch_archive import read_values
@@ -43,7 +42,7 @@ RECORDS = (
 
 @dataclass(frozen=True)
 class Piece:
-    """A block of a tensor, or an entry that is none, and where it lies."""
+    """A block of a tensor, or an entry that is no tensor, and its place in a file."""
 
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -54,7 +53,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor: its shape, its type, and its blocks, which cover it."""
+    """A tensor: its shape, its type, and the blocks that cover it."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -62,7 +61,7 @@ class Entry:
 
 
 def open_distributed(folder: Path, trust: bool = False) -> Opened:
-    """The names in the metadata, nested as they were saved, with the numbers beside the tensors.
+    """Open a directory: tensors and numbers of the metadata, nested as they were saved.
 
     Raises:
         CheckpointError: the metadata is damaged, asks for code or for files elsewhere, or claims
@@ -93,7 +92,7 @@ def _unpickled(path: Path) -> Record:
     try:
         if path.stat().st_size > LARGEST_METADATA:
             raise ValueError("it is too large")
-        metadata = Machine(io.BytesIO(path.read_bytes()), found_by(known)).load()
+        metadata = Machine(io.BytesIO(path.read_bytes()), finder(known)).load()
     except UnknownNameError as refused:
         raise RefusedError(
             "the metadata of the checkpoint is a pickle that would run code, so it was not opened",
@@ -117,7 +116,7 @@ def _facts(record: Any, kind: str) -> dict[str, Any]:
 
 
 def _understood(metadata: Record) -> tuple[dict[str, Entry], dict[str, Piece], Mapping[Any, Any]]:
-    """The tensors, the entries that are none, and the places of both."""
+    """The tensors, the entries that are no tensors, and the paths of both in the state."""
     facts = _facts(metadata, "Metadata")
     stored: dict[str, dict[tuple[int, ...], Piece]] = {}
     for index, info in facts["storage_data"].items():
@@ -153,7 +152,7 @@ def _entry(facts: dict[str, Any], stored: Mapping[tuple[int, ...], Piece]) -> En
 
 
 def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: Path) -> None:
-    """Every file is one of the directory's own, and tensors are no larger than the files."""
+    """Refuse files outside of the directory, and tensors that are larger than the files."""
     path, sizes = folder / METADATA, {}
     pieces = [*(p for entry in entries.values() for p in entry.pieces), *numbers.values()]
     for name in {piece.file for piece in pieces}:
@@ -176,7 +175,7 @@ def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: P
 
 
 def _covered(entry: Entry) -> bool:
-    """Whether the blocks lie within the tensor and fill it, each place once."""
+    """Whether the blocks fill the tensor, each place once, and lie within it."""
     shape = entry.shape
     for piece in entry.pieces:
         ends = [a + n for a, n in zip(piece.offsets, piece.sizes, strict=True)]
@@ -210,7 +209,7 @@ def _nested(
 
 
 def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[str, Tensor]:
-    """The tensors of the weights, put together."""
+    """The tensors of the weights, put together from their blocks."""
     stored = {n: s.key for n, s in weights.tensors.items() if isinstance(s, Stored)}
     try:
         return {name: _tensor(folder, entries[key]) for name, key in stored.items()}
@@ -237,7 +236,7 @@ def _bytes(folder: Path, piece: Piece) -> io.BytesIO:
 
 
 def _number(folder: Path, piece: Piece) -> int | float | None:
-    """An entry that is no tensor, where it is a number: a step, an epoch."""
+    """The number in an entry that is no tensor: a step, an epoch; else None."""
     if not 0 < piece.length <= LARGEST_ENTRY:
         return None
     try:
@@ -248,7 +247,7 @@ def _number(folder: Path, piece: Piece) -> int | float | None:
 
 
 def _put(state: dict[str, Any], path: tuple[str, ...], value: object) -> None:
-    """Set a value in nested dictionaries."""
+    """Set a value at a path of nested dictionaries."""
     for key in path[:-1]:
         inner = state.setdefault(key, {})
         if not isinstance(inner, dict):

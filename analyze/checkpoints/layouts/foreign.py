@@ -1,4 +1,4 @@
-"""What stands beside checkpoints, or is one of another kind: why it is left out."""
+"""Files and directories that are no checkpoints, or of a foreign kind, by their names."""
 
 from __future__ import annotations
 

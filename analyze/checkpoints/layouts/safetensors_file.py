@@ -29,7 +29,7 @@ TORCH = re.compile(rb"PK\x03\x04|\x80[\x02-\x05](?!\x00)")  # how a zip or a pic
 
 
 def open_safetensors(path: Path, trust: bool = False) -> Opened:
-    """The names in the file; tensors are read when they are asked for.
+    """Open a file; its tensors are read when they are asked for.
 
     Raises:
         CheckpointError: the file is damaged, or a file of torch by another name.
@@ -57,14 +57,14 @@ def open_safetensors(path: Path, trust: bool = False) -> Opened:
 
 
 def _header(raw: BinaryIO) -> tuple[int, Mapping[str, Any]]:
-    """Where the values begin, and what there is; the library has checked the same bytes."""
+    """The place of the first value, and the header; the library has checked the same bytes."""
     raw.seek(0)
     (size,) = struct.unpack("<Q", raw.read(8))
     return 8 + size, json.loads(raw.read(size))
 
 
 def _tensor(file: Any, raw: BinaryIO, begin: int, entry: Mapping[str, Any], key: str) -> Tensor:
-    """The values of a tensor, or what the library makes of a type that torch stores otherwise."""
+    """A tensor, read by the library where torch stores its type otherwise."""
     dtype, (start, end) = TYPES.get(entry["dtype"]), entry["data_offsets"]
     shape = entry["shape"]
     if dtype is None or dtype.itemsize * torch.Size(shape).numel() != end - start:
@@ -75,7 +75,7 @@ def _tensor(file: Any, raw: BinaryIO, begin: int, entry: Mapping[str, Any], key:
 
 @contextmanager
 def _file(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
-    """The library's view of a file, and the file itself, which is the same all the while."""
+    """The library's view of a file, and the same file itself."""
     try:
         with path.open("rb") as raw, safe_open(path, framework="pt", device="cpu") as file:
             before = state_of(raw)

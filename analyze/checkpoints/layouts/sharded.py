@@ -1,4 +1,4 @@
-"""Weights over several files with an index beside them, as Hugging Face saves large models."""
+"""Weights in several files with an index beside them, as Hugging Face saves large models."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from analyze.checkpoints.damage import as_text
-from analyze.checkpoints.json_files import read_json
+from analyze.checkpoints.damage import as_text, read_json
 from analyze.checkpoints.layouts.layout import Layout, Opened
 from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.state import Stored, Weights, tensors_in
 from analyze.errors import CheckpointError, counted, listed
-from analyze.files.links import real_path
+from analyze.files.whole import real_path
 
 # Hugging Face's, diffusers', and whatever else has shards of a name of its own.
 INDEX = re.compile(r"\.(?:safetensors|bin)\.index\.json$")
@@ -26,9 +25,9 @@ SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
 
 
 def _index_in(folder: Path) -> Path:
-    """The index in a directory."""
-    found = sorted(p.name for p in folder.iterdir() if INDEX.search(p.name) and p.is_file())
-    names = [name for name in FIRST if name in found][:1] or found
+    """The index in a directory; one of a usual name goes before others."""
+    indices = sorted(p.name for p in folder.iterdir() if INDEX.search(p.name) and p.is_file())
+    names = [name for name in FIRST if name in indices][:1] or indices
     if len(names) > 1:
         raise CheckpointError(
             "the directory has several checkpoints in shards",
@@ -43,7 +42,7 @@ def _index_in(folder: Path) -> Path:
 
 
 def open_sharded(folder: Path, trust: bool = False) -> Opened:
-    """The names in the index; shards are opened when their tensors are asked for.
+    """Open the index; shards are opened when their tensors are asked for.
 
     Raises:
         CheckpointError: there are several indices, the index is broken, names files elsewhere, or a
@@ -75,7 +74,7 @@ def open_sharded(folder: Path, trust: bool = False) -> Opened:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Tensor to file; a file is a name in the same directory and no path."""
+    """The file of each tensor; a name in the same directory, no path."""
     content = read_json(index)
     where = content.get("weight_map") if isinstance(content, dict) else None
     good = isinstance(where, dict) and where and all(isinstance(v, str) for v in where.values())

@@ -18,19 +18,13 @@ ENDINGS = tuple(ending for layout in LAYOUTS for ending in layout.endings)
 
 
 def open_checkpoint(path: Path, *, trust: bool = False) -> Opened:
-    """Open a file or directory in its layout.
-
-    Args:
-        path: Of the checkpoint.
-        trust: Whether pickles may run code.
+    """Open a file or directory in its layout; with ``trust`` its pickles may run code.
 
     Raises:
         CheckpointError: it is damaged, a directory of no layout, or a pickle that would run code.
     """
-    if path.is_dir():
-        layout = directory_layout(file.name for file in path.iterdir())
-    else:
-        layout = _file_layout(path)
+    folder = path.is_dir()
+    layout = directory_layout(f.name for f in path.iterdir()) if folder else _file_layout(path)
     if layout is None:
         raise CheckpointError(
             "the directory is no checkpoint",

@@ -13,11 +13,7 @@ from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values, 
 
 
 def open_torch(path: Path, trust: bool) -> Opened:
-    """The dictionary in the file; tensors are read when they are asked for.
-
-    Raises:
-        CheckpointError: as ``open_values``, or the file holds no dictionary.
-    """
+    """Open a file; its tensors are read later. Raises as ``open_values`` and ``dictionary_in``."""
     mapped = open_values(path, trust=trust)
     state = dictionary_in(mapped.content, path)
 

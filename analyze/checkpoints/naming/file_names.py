@@ -1,6 +1,6 @@
 """Steps, epochs and tokens in the names of checkpoints, and the natural order of names.
 
-A number is taken where it can be read in one way only; the other names of the series help.
+A number counts where the name, in the light of the others in its series, has one reading only.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from analyze.checkpoints.naming.path_numbers import (
 from analyze.checkpoints.naming.training_position import TrainingPosition
 from analyze.errors import InputError
 
-# A number found by one of these may be an epoch: timm's checkpoint-12, torchvision's model_12.
+# A number by one of these rules may be an epoch: timm's checkpoint-12, torchvision's model_12.
 WEAK_RULES = (CHECKPOINT_N, LAST_INTEGER_RULE, FOLDER_RULE)
 MAY_BE_A_HASH = 10**6  # from here on; git's short ones have seven digits
 ROUND = 8  # what the steps of a series have in common, if they are no hashes
-# How a number goes on that ended too early: the k of 10k.
+# The rest of a number that was cut off: the k of 10k.
 CUT = re.compile(r"(?<=[0-9])(?:(?:,[0-9]{3}|\.[0-9]+)*[kKmMB]|[eE]\+?[0-9]+)(?![A-Za-z0-9])")
 # Of a file alone, only these words are known to be no part of the number after them.
 _NEUTRAL = (
@@ -42,11 +42,11 @@ NEUTRAL = re.compile(rf"(?:(?:{_NEUTRAL})[_\-. =]?)*(#|{BLANK})(?:[_-]?[#{BLANK}
 
 
 def read_names(names: Sequence[str]) -> dict[str, TrainingPosition]:
-    """What the names of one run say, each in the light of the others.
+    """The training positions in the names of one run, each in the light of the others.
 
     The numbers of names that are alike stand in columns. A column that never changes is part of
-    the names: the 18 of ``resnet18_5``. If two that change could be the step and differ, there is
-    none, and ``doubt`` names both.
+    the names: the 18 of ``resnet18_5``. If two columns change, could be the step and differ, there
+    is none, and ``doubt`` names both.
     """
     paths = {name: numbers_in(name) for name in names}
     epochs = _settled({name: path.epochs for name, path in paths.items()})
@@ -72,7 +72,7 @@ def position_by_pattern(name: str, pattern: str | None) -> TrainingPosition | No
     """The step, epoch and tokens that the user's regular expression finds in a name.
 
     Raises:
-        InputError: what it finds is no number, or a part of one.
+        InputError: the expression finds no number, or a part of one.
     """
     match = None if pattern is None else re.search(pattern, name)
     if match is None:
@@ -102,7 +102,7 @@ def position_by_pattern(name: str, pattern: str | None) -> TrainingPosition | No
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts ``epoch_9`` before ``epoch_10``."""
+    """A key that sorts ``epoch_9`` before ``epoch_10``."""
     parts = (ascii_digits(part) for part in re.split(r"(\d+)", name) if part)
     return tuple(
         (0, len(digits := part.lstrip("0")), digits) if part.isdecimal() else (1, 0, part.lower())
@@ -112,7 +112,7 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
 
 @dataclass(frozen=True)
 class _Settled:
-    """A number that was decided on, or why none was."""
+    """The number that was decided on, or the reason why there is none."""
 
     value: float | None
     rule: str
@@ -132,7 +132,7 @@ def _settled(numbers: Mapping[str, list[Number]]) -> dict[str, _Settled]:
 
 
 def alike(keys: Mapping[str, object]) -> list[list[str]]:
-    """Names of equal keys, together."""
+    """Groups of names with equal keys."""
     groups: dict[object, list[str]] = {}
     for name, key in keys.items():
         groups.setdefault(key, []).append(name)
@@ -169,7 +169,7 @@ def _plain(number: Number) -> str:
 
 
 def _agreed(numbers: Sequence[Number]) -> _Settled:
-    """The one value of several readings; a doubt that names them where they differ."""
+    """The value of several readings, or a doubt that names them where they differ."""
     if doubts := [number.doubt for number in numbers if number.doubt]:
         return _Settled(None, "", doubts[0])
     if len({number.value for number in numbers}) > 1:
@@ -179,7 +179,7 @@ def _agreed(numbers: Sequence[Number]) -> _Settled:
 
 
 def _unlabelled(paths: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
-    """Numbers that no word explains: the one of them that changes from name to name."""
+    """Steps without a label: the only number that changes from name to name."""
     result = {}
     keys = {name: (path.shape, *(n.place for n in path.integers)) for name, path in paths.items()
             if path.integers}  # fmt: skip
@@ -224,7 +224,7 @@ def _not_alone(columns: Sequence[Sequence[Number]], k: int) -> _Settled:
 
 
 def _no_step(column: Sequence[Number], times: Sequence[float | None]) -> str:
-    """Why numbers without a label are no steps: hashes, or against the times beside them."""
+    """Why numbers without a label are no steps: hashes, or not in order of the times."""
     values = [n.value for n in column if n.value is not None]
     if len(values) > 1 and max(values) >= MAY_BE_A_HASH and math.gcd(*map(int, values)) < ROUND:
         return "may be a hash"
@@ -235,7 +235,7 @@ def _no_step(column: Sequence[Number], times: Sequence[float | None]) -> str:
 
 
 def _within_epochs(named: dict[str, TrainingPosition]) -> dict[str, TrainingPosition]:
-    """Steps that begin again in every epoch are none of the run; they order its epochs."""
+    """Positions in which steps that begin again in every epoch only order the checkpoints."""
     both = {n: (x.step, x.epoch) for n, x in named.items()
             if x.step is not None and x.epoch is not None}  # fmt: skip
     return named | {
@@ -252,11 +252,9 @@ def counted_anew(
 ) -> Iterator[list[str]]:
     """The names of each folder whose steps do not rise with the epochs.
 
-    Args:
-        numbers: Step and epoch by name.
-        constant: Whether a step that never changes counts as well.
+    Values of ``numbers`` are step and epoch; with ``constant`` a step that never changes counts.
     """
-    for names in alike({name: folders_of(name) for name in numbers}):
+    for names in alike({name: _folders_of(name) for name in numbers}):
         pairs = sorted(numbers[name] for name in names)
         epochs = [epoch for _, epoch in pairs]
         same = constant and pairs[0][0] == pairs[-1][0] and len(set(epochs)) > 1
@@ -264,7 +262,7 @@ def counted_anew(
             yield names
 
 
-def folders_of(name: str) -> tuple[str, ...]:
+def _folders_of(name: str) -> tuple[str, ...]:
     """The folders of a file without the numbers of steps and epochs: epoch_1 is as epoch_2."""
     return tuple(_unnumbered(part) for part in PurePosixPath(name).parts[:-1])
 
@@ -276,7 +274,7 @@ def _unnumbered(part: str) -> str:
 
 
 def _without_settings(named: dict[str, TrainingPosition]) -> dict[str, TrainingPosition]:
-    """A step that is the same in all names while the epoch changes is a setting."""
+    """Positions without a step that is the same in all names while the epoch changes: a setting."""
     stepped = {name: x for name, x in named.items() if x.step is not None}
     epochs = {x.epoch for x in stepped.values()}
     if len({x.step for x in stepped.values()}) != 1 or len(epochs) < 2 or None in epochs:

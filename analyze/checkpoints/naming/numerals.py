@@ -24,14 +24,14 @@ UNDERSCORED = re.compile(r"[1-9][0-9]{0,2}(?:_[0-9]{3})+(?![0-9A-Za-z.])")
 
 
 def ascii_digits(text: str) -> str:
-    """Digits of any script as those of ASCII; the length stays."""
+    """A text of the same length with digits of any script as those of ASCII."""
     if text.isascii():
         return text
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
 
 
 def value_of(numeral: str, unit: str = "") -> float | None:
-    """The number that a numeral and its unit mean; None where no float says it exactly."""
+    """The value of a numeral with its unit; None where no float has it exactly."""
     if len(numeral) > LONGEST:
         return None
     exact = Fraction(re.sub("[,_]", "", numeral)) * UNITS[unit.upper()]
@@ -39,6 +39,6 @@ def value_of(numeral: str, unit: str = "") -> float | None:
 
 
 def number_in(text: str) -> float | None:
-    """The number that a whole text is, with its unit; None where it is none."""
+    """The value of a text that is a number, perhaps with a unit; None for other text."""
     match = PLAIN.fullmatch(ascii_digits(text.strip()))
     return None if match is None else value_of(match[1], match[2])

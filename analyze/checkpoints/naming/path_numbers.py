@@ -1,4 +1,4 @@
-"""What one path says of steps, epochs and tokens: every number with a label, and those without."""
+"""Numbers in one path that may be steps, epochs or tokens, with a label or without."""
 
 from __future__ import annotations
 
@@ -83,45 +83,34 @@ OF_TOTAL = re.compile(
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a path that may be a step or an epoch.
+    """One number of a path that may be a step or an epoch."""
 
-    Args:
-        place: Where it stands, the same in the names of one series.
-        rule: What calls it so.
-        value: None where it is not known for sure, ``doubt`` says why.
-        text: As it is written.
-        grouped: What it is if its underscores group thousands; None where they cannot.
-        sure: Whether they must: ``1_000_000``.
-        followed: Whether an underscore and another number follow.
-        folder: Whether it stands in the name of a folder.
-    """
-
-    place: tuple[object, ...]
+    place: tuple[object, ...]  # the same in all names of a series
     rule: str
-    value: float | None
-    text: str
+    value: float | None  # None where ``doubt`` says why it is not sure
+    text: str  # as written
     doubt: str = ""
-    grouped: float | None = None
-    sure: bool = False
-    followed: bool = False
-    folder: bool = False
+    grouped: float | None = None  # the value if underscores group thousands; None if they cannot
+    sure: bool = False  # whether underscores must group thousands: ``1_000_000``
+    followed: bool = False  # whether an underscore and another number follow
+    folder: bool = False  # whether it stands in the name of a folder
 
 
 @dataclass
 class PathNumbers:
-    """All that a path says, before it is compared with the others of its series."""
+    """All numbers of a path, before it is compared with the others of its series."""
 
     steps: list[Number] = field(default_factory=list)
     epochs: list[Number] = field(default_factory=list)
     checkpoints: list[Number] = field(default_factory=list)  # after the word checkpoint
     integers: list[Number] = field(default_factory=list)  # without a label
-    shape: str = ""  # of the file's name, # for each number
+    shape: str = ""  # the file's name with # for each number
     tokens: float | None = None
     time: float | None = None
 
 
 def numbers_in(path: str) -> PathNumbers:
-    """Everything that a path says; nothing is decided where it can be read in two ways."""
+    """All numbers of a path; nothing is decided where it can be read in two ways."""
     result = PathNumbers()
     parts = [ENDING.sub("", part) for part in PurePosixPath(ascii_digits(path)).parts]
     text = "/".join(parts)
@@ -135,7 +124,7 @@ def numbers_in(path: str) -> PathNumbers:
 
 
 def progress_spans(part: str) -> list[tuple[int, int]]:
-    """Where one part of a path has numbers that are labelled as steps, epochs or tokens."""
+    """Spans of numbers in one part of a path that are labelled as steps, epochs or tokens."""
     text, spans = ascii_digits(part), []
     for pattern in TOKENS:
         spans += [match.span(1) for match in pattern.finditer(ENDING.sub("", text))]
@@ -150,7 +139,7 @@ def progress_spans(part: str) -> list[tuple[int, int]]:
 
 
 def _read_part(part: str, depth: int, result: PathNumbers) -> None:
-    """Adds what a folder or, at depth 0, the file says."""
+    """Add the numbers of a folder or, at depth 0, of the file."""
     for pattern in TOKENS:
         if match := pattern.search(part):
             if result.tokens is None:
@@ -181,7 +170,7 @@ def _read_part(part: str, depth: int, result: PathNumbers) -> None:
 
 
 def _without_others(part: str) -> str:
-    """A part without metrics, settings, hashes, and the totals of 5of10."""
+    """A part of a path without metrics, settings, hashes, and the totals of 5of10."""
     for match in OF_TOTAL.finditer(part):
         labelled = LABEL_BEFORE.search(part[: match.start()])
         part = _blanked(part, match.start(2 if labelled else 0), match.end())
@@ -212,7 +201,7 @@ def _read_fairseq(part: str, depth: int, result: PathNumbers) -> str:
 
 
 def _number(match: re.Match[str], place: tuple[object, ...], rule: str) -> tuple[Number, int]:
-    """The number of a match, with what makes it doubtful, and where it ends."""
+    """The number of a match with the reason for doubts, and the end of its text."""
     text, stop = match.string, match.end()
     written = text[match.start("number") : stop] if match.re is not BEFORE_WORD else match["number"]
     groups = None if match["unit"] else UNDERSCORED.match(text, match.start("number"))
@@ -239,14 +228,14 @@ def _number(match: re.Match[str], place: tuple[object, ...], rule: str) -> tuple
 
 
 def _grouped(groups: re.Match[str] | None) -> tuple[float | None, bool]:
-    """A number with its thousands set apart by underscores, and whether it can be nothing else."""
+    """The value of digits grouped by underscores, and whether they can be nothing else."""
     if groups is None:
         return None, False
     return value_of(groups[0]), groups[0].count("_") > 1 or groups[0].endswith("_000")
 
 
 def _tail(text: str, end: int) -> str:
-    """What follows a number without a gap and is no word that may: the ``x`` of ``10x``."""
+    """Characters that join a number and are no word that may follow: the ``x`` of ``10x``."""
     if WHOLE_WORD.match(text, end):
         return ""
     tail = re.compile(r"[^\W_]+|[.,][0-9]+").match(text, end)
@@ -254,7 +243,7 @@ def _tail(text: str, end: int) -> str:
 
 
 def _meaning(word: str) -> tuple[str, str]:
-    """Whether a word is of steps or epochs, and the rule that it makes."""
+    """Whether a word means steps or epochs, and the name of its rule."""
     word = word.lower().strip("_- ")
     if word == "ba":
         return "step", "name epN-baN"
@@ -281,7 +270,7 @@ def _integers(part: str, depth: int) -> Iterator[Number]:
 
 
 def _doubt(part: str, match: re.Match[str], value: float | None) -> str:
-    """What makes a number without a label no step for sure; empty if nothing does."""
+    """Why a number without a label may be no step; empty where it is one."""
     before, after = part[: match.start()], part[match.end() :]
     if value is None:
         return f"{match[0][:20]} is too large"
@@ -297,12 +286,12 @@ def _doubt(part: str, match: re.Match[str], value: float | None) -> str:
 
 
 def _shape(part: str) -> str:
-    """A name with # for each number."""
+    """A part of a path with # for each number."""
     for match in reversed(list(UNLABELLED.finditer(part))):
         part = f"{part[: match.start()]}#{part[match.end() :]}"
     return re.sub(rf"{BLANK}+", BLANK, part)
 
 
 def _blanked(text: str, start: int, stop: int) -> str:
-    """The text with what was read out of it; folders stay apart."""
+    """The text with a span replaced by blanks, but for slashes, so that folders stay apart."""
     return text[:start] + re.sub(r"[^/]", BLANK, text[start:stop]) + text[stop:]

@@ -20,7 +20,7 @@ _MONTH = (
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 )
 
-# From the year on: these say which is earlier.
+# Dates with a year, which order checkpoints.
 DATED = re.compile(
     rf"(?<![0-9])(?<![0-9]\.){_DATE}(?:(?:[-T_ .@]{{0,3}}|/(?=[0-9]{{2}}[-:_.h])){_TIME})?"
     r"(?:\.[0-9]+)?(?![0-9])"
@@ -30,7 +30,7 @@ UNIX = re.compile(
     r"(?<![0-9])(?<![0-9]\.)(?!1[0-9]{3}000000)(?P<seconds>1[0-9]{9})"
     r"(?P<parts>\.[0-9]+|[0-9]{3}|[0-9]{6}|[0-9]{9})?(?![0-9])"
 )
-# Without a year, or with one that could be a day: these do not.
+# Dates without a year, or with one that could be a day, which do not.
 UNDATED = (
     re.compile(rf"(?<![A-Za-z]){_MONTH}[-_ ]?[0-9]{{1,2}}(?:[-_ ,]+(?:19|20)[0-9]{{2}})?"
                rf"(?:[-_ T]+{_CLOCK})?(?![0-9])"),
@@ -45,15 +45,10 @@ UNDATED = (
 def find_stamps(
     text: str, is_labelled: Callable[[str], bool]
 ) -> tuple[list[tuple[int, int]], float | None]:
-    """Where a path says dates and times, and the last of those that tell which is earlier.
+    """Spans of dates and times in a path, and the last time with a year in seconds since 1970.
 
-    Args:
-        text: The path.
-        is_labelled: Whether what stands before some digits calls them a step or an epoch; then
-            they are no date, as in ``step_20240501``.
-
-    Returns:
-        Spans of the text, and seconds since 1970, or None.
+    Digits are no date where ``is_labelled`` tells from the text before them that they are a step
+    or an epoch: ``step_20240501``.
     """
     spans: list[tuple[int, int]] = []
     last = None
@@ -67,7 +62,7 @@ def find_stamps(
             spans.append((start, stop))
             if pattern in (DATED, UNIX):
                 seconds = _of_date(match) if pattern is DATED else _of_clock(match)
-                last = seconds if seconds is not None else last
+                last = last if seconds is None else seconds
     return spans, last
 
 

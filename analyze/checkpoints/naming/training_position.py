@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from analyze.checkpoints.json_files import read_json
-from analyze.checkpoints.plain import oddity
-from analyze.checkpoints.state import at
+from analyze.checkpoints.damage import read_json
+from analyze.checkpoints.state import at, oddity
 from analyze.errors import printable
 
 STEP_KEYS = (
@@ -24,43 +23,30 @@ EPOCH_KEYS = (
 )  # fmt: skip
 TOKENS_KEYS = ("tokens", "tokens_seen", "num_tokens", "consumed_tokens", "train_state.ntokens_seen")
 TRAINER_STATE = "trainer_state.json"
-LONGEST = 60  # characters of a name of a metric
+LONGEST = 60  # characters of a metric's name
 
 
 @dataclass(frozen=True)
 class TrainingPosition:
-    """How far training was, and who says so; None for what is not known.
+    """How far training was, and by which rules that is known; None for an unknown number."""
 
-    Args:
-        step: Of the optimizer.
-        step_rule: How it was found.
-        epoch: As the trainer counts, from 0 or from 1, perhaps with a fraction.
-        epoch_rule: How it was found, where that is by the name.
-        epochs_completed: Comparable between trainers; known where the trainer is.
-        tokens: Seen in training.
-        kept_by: What decided that this checkpoint was kept, where that is a metric.
-        also: ``step`` or ``epoch``, the rule and the number, where they are said elsewhere.
-        doubt: Why there is no step, or no epoch, where the name has a number for it.
-        order: What orders those of unknown or equal position: a time, or the step in an epoch.
-    """
-
-    step: float | None = None
-    step_rule: str = ""
-    epoch: float | None = None
-    epoch_rule: str = ""
-    epochs_completed: float | None = None
-    tokens: float | None = None
-    kept_by: str = ""
-    also: tuple[tuple[str, str, float], ...] = ()
-    doubt: str = ""
-    order: float | None = None
+    step: float | None = None  # of the optimizer
+    step_rule: str = ""  # the rule by which the step was read
+    epoch: float | None = None  # as the trainer counts, from 0 or from 1, perhaps with a fraction
+    epoch_rule: str = ""  # the rule by which the epoch was read from the name
+    epochs_completed: float | None = None  # comparable between trainers
+    tokens: float | None = None  # seen in training
+    kept_by: str = ""  # the metric by which the trainer chose to keep the checkpoint
+    also: tuple[tuple[str, str, float], ...] = ()  # other readings: step or epoch, rule, number
+    doubt: str = ""  # why a number in the name is not read as step or epoch
+    order: float | None = None  # a time, or the step in an epoch, to order equal positions by
 
 
 def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
-    """From the file beside the weights, then from what was saved with them.
+    """The position by the trainer's file beside the weights, else by what was saved with them.
 
     Raises:
-        CheckpointError: the file beside them is broken.
+        CheckpointError: the trainer's file is broken.
     """
     record = _trainer_state(path if path.is_dir() else path.parent)
     step, epoch = number(record, "global_step"), number(record, "epoch")
@@ -76,7 +62,7 @@ def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
     (rule, step), (_, epoch), (_, tokens) = (
         values[0] if values else ("", None) for values in (steps, epochs, counts)
     )
-    also = tuple(("step", *other) for other in steps[1:])
+    also = tuple(("step", *reading) for reading in steps[1:])
     completed = _epochs_completed(state)
     return TrainingPosition(step, rule, epoch, "", completed, tokens, _kept_by(state), also)
 
@@ -97,7 +83,7 @@ def number(state: Mapping[str, Any], path: str) -> float | None:
     return float(value) if good else None
 
 
-# The keys that tell a trainer, where it counts epochs, and what to add for the complete ones.
+# The keys by which a trainer is known, where it counts epochs, and what to add for complete ones.
 TRAINERS = (
     ({"pytorch-lightning_version"}, "loops.fit_loop.epoch_progress.current.processed", 0),
     ({"meta", "message_hub"}, "meta.epoch", 0),  # MMEngine
@@ -115,7 +101,7 @@ def _epochs_completed(state: Mapping[str, Any]) -> float | None:
 
 
 def _kept_by(state: Mapping[str, Any]) -> str:
-    """Trainers that keep the checkpoints that were best, not the last."""
+    """The metric of trainers that keep the best checkpoints, not the last; empty for others."""
     if "arch" in state and number(state, "metric") is not None:
         return "metric of timm's saver"
     callbacks = state.get("callbacks")

@@ -1,4 +1,4 @@
-"""Tensors in a torch file, made of what their pickle says, which is looked at first.
+"""Tensors in a torch file, made from the arguments in their pickle once these are checked.
 
 Torch's own functions are called with plain numbers and with storages of the file only, within
 their bounds; a tensor of another kind than the dense one becomes one of its kind without content.
@@ -36,20 +36,16 @@ QUANTIZED = (torch.quint8, torch.qint8, torch.qint32, torch.quint4x2, torch.quin
 
 @dataclass(frozen=True)
 class Storage:
-    """A storage of the file, and how its bytes are to be read."""
+    """A storage of the file, and the type of numbers in it."""
 
     bytes: torch.UntypedStorage
     dtype: torch.dtype
 
 
-def found_by(known: dict[str, Name]) -> Callable[[str], Any]:
-    """What a name in a pickle stands for.
+def finder(known: dict[str, Name]) -> Callable[[str], Any]:
+    """A function from names in a pickle to their meanings; it raises ``UnknownNameError``."""
 
-    Raises:
-        UnknownNameError: by ``found``, of a name that is none of plain values and tensors.
-    """
-
-    def found(name: str) -> Any:
+    def find(name: str) -> Any:
         if name in known:
             return known[name]
         short = name.removeprefix("torch.")
@@ -61,23 +57,23 @@ def found_by(known: dict[str, Name]) -> Callable[[str], Any]:
             return Name(name)
         raise UnknownNameError(name)
 
-    return found
+    return find
 
 
 def names_in_torch_files() -> dict[str, Name]:
-    """Plain values and tensors, by the names under which they are saved."""
+    """Builders of plain values and tensors, by the names under which these are saved."""
     made: dict[str, Callable[..., Any]] = {
-        "torch._utils._rebuild_tensor": dense,
-        "torch._utils._rebuild_tensor_v2": dense,
-        "torch._utils._rebuild_tensor_v3": dense_of_type,
-        "torch._utils._rebuild_parameter": parameter,
-        "torch._utils._rebuild_parameter_with_state": parameter,
-        "torch._tensor._rebuild_from_type_v2": of_class,
+        "torch._utils._rebuild_tensor": _dense,
+        "torch._utils._rebuild_tensor_v2": _dense,
+        "torch._utils._rebuild_tensor_v3": _dense_of_type,
+        "torch._utils._rebuild_parameter": _parameter,
+        "torch._utils._rebuild_parameter_with_state": _parameter,
+        "torch._tensor._rebuild_from_type_v2": _of_class,
         "torch._utils._rebuild_sparse_tensor": lambda *_: torch.zeros(1).to_sparse(),
         "torch._utils._rebuild_sparse_csr_tensor": lambda *_: torch.zeros(1).to_sparse(),
         "torch._utils._rebuild_nested_tensor": lambda *_: _ragged(),
         "torch._utils._rebuild_qtensor": lambda *_: _quantized(),
-        "torch._utils._rebuild_meta_tensor_no_storage": without_values,
+        "torch._utils._rebuild_meta_tensor_no_storage": _without_values,
         "torch._utils._rebuild_wrapper_subclass": lambda kind, *_: _foreign(kind),
         "torch._utils._rebuild_device_tensor_from_numpy": lambda *_: _foreign(Name("device")),
         "torch._utils._rebuild_xla_tensor": lambda *_: _foreign(Name("device")),
@@ -91,37 +87,30 @@ def names_in_torch_files() -> dict[str, Name]:
 
 
 def kind_of_storage(name: Any) -> torch.dtype:
-    """How the bytes of a storage class are to be read."""
+    """The type of numbers in a storage class."""
     match = STORAGE.fullmatch(name.name) if type(name) is Name else None
     if match is None:
         raise TypeError("a storage of no kind")
     return KINDS[match[1]]
 
 
-def dense(
+def _dense(
     storage: Any, offset: Any, size: Any, stride: Any, _grad: Any = None, _hooks: Any = None,
     bits: Any = None,
 ) -> Tensor:  # fmt: skip
-    """A tensor on a storage; it lies within it."""
-    return _on(storage, getattr(storage, "dtype", None), offset, size, stride, bits)
+    """A tensor of its storage's type."""
+    dtype = getattr(storage, "dtype", None)
+    return _dense_of_type(storage, offset, size, stride, None, None, dtype, bits)
 
 
-def dense_of_type(
-    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any,
-    bits: Any = None,
-) -> Tensor:  # fmt: skip
-    """A tensor of a type that has no class of storages."""
-    return _on(storage, dtype, offset, size, stride, bits)
-
-
-def parameter(data: Any, requires_grad: Any = True, *_: Any) -> nn.Parameter:
-    """A parameter; what was hung on it is not."""
+def _parameter(data: Any, requires_grad: Any = True, *_: Any) -> nn.Parameter:
+    """A parameter without its other attributes."""
     if not isinstance(data, Tensor):
         raise TypeError("a parameter of no tensor")
     return nn.Parameter(data, requires_grad=requires_grad is True)
 
 
-def of_class(build: Any, kind: Any, arguments: Any, _state: Any) -> Tensor:
+def _of_class(build: Any, kind: Any, arguments: Any, _state: Any) -> Tensor:
     """A tensor with attributes, which are left out, or one of a class of its own."""
     if type(build) is not Name or build.build is None or type(arguments) is not tuple:
         raise TypeError("a tensor of no kind")
@@ -133,7 +122,7 @@ def of_class(build: Any, kind: Any, arguments: Any, _state: Any) -> Tensor:
     return made
 
 
-def without_values(dtype: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+def _without_values(dtype: Any, size: Any, stride: Any, *_: Any) -> Tensor:
     """A tensor on torch's meta device."""
     if not isinstance(dtype, torch.dtype):
         raise TypeError("a tensor of no type")
@@ -141,7 +130,11 @@ def without_values(dtype: Any, size: Any, stride: Any, *_: Any) -> Tensor:
     return torch.empty_strided(size, stride, dtype=dtype, device="meta")
 
 
-def _on(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any, bits: Any) -> Tensor:
+def _dense_of_type(
+    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any,
+    bits: Any = None,
+) -> Tensor:  # fmt: skip
+    """A tensor within the bounds of its storage."""
     if type(storage) is not Storage or not isinstance(dtype, torch.dtype):
         raise TypeError("a tensor of no storage")
     size, stride, (offset,) = sizes_in(size), sizes_in(stride), sizes_in((offset,))
@@ -156,17 +149,13 @@ def _on(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any, bits: Any
 
 
 def with_bits(tensor: Tensor, conjugate: bool, negative: bool) -> Tensor:
-    """The tensor, to be read as its conjugate, as its negative, or both."""
+    """The tensor as a view of its conjugate, of its negative, or of both."""
     tensor = tensor.conj() if conjugate else tensor
     return torch._neg_view(tensor) if negative else tensor
 
 
 def sizes_in(values: Any) -> tuple[int, ...]:
-    """Sizes, strides or offsets.
-
-    Raises:
-        TypeError: they are no tuple or list of such numbers.
-    """
+    """Sizes, strides or offsets; a TypeError where they are no tuple or list of such numbers."""
     if type(values) not in (tuple, list) or not all(type(v) is int and v >= 0 for v in values):
         raise TypeError("sizes that are no numbers")
     return tuple(values)
@@ -181,7 +170,7 @@ def _ragged() -> Tensor:
 
 
 def _foreign(kind: Any) -> Tensor:
-    """A tensor of a class that is not here: empty, and known by its name."""
+    """An empty tensor of a new class with the name of one that is not imported."""
     if type(kind) is not Name:
         raise TypeError("a tensor of no class")
     made = type(kind.name.rpartition(".")[2], (Tensor,), {})

@@ -1,7 +1,7 @@
 """Torch files, opened by a reader of plain values: nothing in them runs, unless trusted.
 
-What a pickle says is built by ``plain_pickle`` out of plain values, tensors and records. There is
-no way from a refusal to Python's own reader but ``--trust-pickle``.
+``plain_pickle`` builds plain values, tensors and records. After a refusal only ``--trust-pickle``
+leads to Python's own reader.
 """
 
 from __future__ import annotations
@@ -25,11 +25,7 @@ COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not 
 
 
 def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
-    """The dictionary that a torch file holds, or that of its module.
-
-    Raises:
-        CheckpointError: it holds none.
-    """
+    """The dictionary in a torch file, or that of its module; a CheckpointError without one."""
     if isinstance(loaded, nn.Module):
         loaded = loaded.state_dict()
     if not isinstance(loaded, Mapping):
@@ -43,28 +39,23 @@ def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
 
 
 def load_values(path: Path) -> Any:
-    """What a file of ``torch.save`` holds, all of it read.
+    """The content of a file of ``torch.save``, all of it read.
 
     Raises:
         CheckpointError: the file is damaged, or is a pickle that would run code.
     """
-    with _told(path), path.open("rb") as file:
+    with _reported(path), path.open("rb") as file:
         return read_values(file)
 
 
 def open_values(path: Path, *, trust: bool = False) -> Mapped:
-    """What a file of ``torch.save`` holds, its large tensors mapped, not read.
-
-    Args:
-        path: Of the file.
-        trust: The user's word that it may run code.
+    """The content of a file of ``torch.save``, with large tensors mapped, not read.
 
     Raises:
-        CheckpointError: the file is damaged, or is a pickle that would run code and is not
-            trusted.
+        CheckpointError: the file is damaged, or is a pickle that would run code without ``trust``.
     """
     try:
-        with _told(path):
+        with _reported(path):
             return open_mapped(path)
     except CheckpointError as error:
         if trust and isinstance(error.__cause__, UnknownNameError):
@@ -73,25 +64,27 @@ def open_values(path: Path, *, trust: bool = False) -> Mapped:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Any error of the reader as what the user is told; a damaged pickle or zip can raise all."""
+def _reported(path: Path) -> Iterator[None]:
+    """Any error of the reader as one for the user; a damaged pickle or zip can raise any kind."""
     try:
         _refuse_compressed(path)
         yield
     except InputError:
         raise
     except UnknownNameError as error:
-        raise _refused(path, str(error)) from error
+        raise RefusedError(
+            "the checkpoint file is a pickle that would run code, so it was not opened",
+            found=f"{as_text(path)} asks for {error}",
+            expected="tensors and plain values, as torch.load(weights_only=True) reads them",
+            fix="save the weights alone: torch.save(model.state_dict(), path), or safetensors; "
+            "if you trust whoever made it: --trust-pickle",
+        ) from error
     except Exception as error:
         raise damaged(path, error) from error
 
 
 def values_read(mapped: Mapped, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Things of a file with the values of their tensors.
-
-    Raises:
-        CheckpointError: it is gone, or another one by now.
-    """
+    """Objects of a file with their tensors' values; a CheckpointError where the file changed."""
     try:
         return mapped.read(values)
     except (OSError, RuntimeError) as error:
@@ -99,7 +92,7 @@ def values_read(mapped: Mapped, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trusted(path: Path) -> Mapped:
-    """By torch's own reader, which runs what the file says."""
+    """The content by torch's own reader, which runs code in the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -116,7 +109,7 @@ def _trusted(path: Path) -> Mapped:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """A zip that claims more than the file has, or whose tensors are no bytes of the file."""
+    """Refuse a zip that unpacks to more than the file has, or whose tensors are compressed."""
     size = path.stat().st_size
     if not zipfile.is_zipfile(path):
         return
@@ -138,7 +131,7 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _refuse_program(path: Path, names: list[str]) -> None:
-    """An archive of TorchScript or torch.export, which is a program and no state_dict."""
+    """Refuse an archive of TorchScript or torch.export, which is a program and no state_dict."""
     last = {name.rpartition("/")[2] for name in names}
     script = "constants.pkl" in last and any("/code/" in name for name in names)
     if not script and "archive_format" not in last:
@@ -163,15 +156,4 @@ def _compressed(what: str, found: str) -> RefusedError:
         found=found,
         expected="a zip archive without compression, as torch.save writes it",
         fix="save it again with torch.save(model.state_dict(), path), or zip -0",
-    )
-
-
-def _refused(path: Path, name: str) -> RefusedError:
-    """A pickle that names something else than data."""
-    return RefusedError(
-        "the checkpoint file is a pickle that would run code, so it was not opened",
-        found=f"{as_text(path)} asks for {name}",
-        expected="tensors and plain values, as torch.load(weights_only=True) reads them",
-        fix="save the weights alone: torch.save(model.state_dict(), path), or safetensors; "
-        "if you trust whoever made it: --trust-pickle",
     )

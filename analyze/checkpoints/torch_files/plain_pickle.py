@@ -12,6 +12,7 @@ import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 MOST_CONTAINERS = 5_000_000  # a checkpoint of 100,000 tensors has a million
@@ -21,29 +22,27 @@ CONTAINERS = (Mapping, list, tuple, set, frozenset)
 
 
 class UnknownNameError(Exception):
-    """The name that a pickle asked for, and that is none of those that hold data."""
+    """The name that a pickle asked for, where it holds no data."""
 
 
+@dataclass(eq=False, slots=True)
 class Name:
-    """A class or function in a pickle: the word, and what is built where it is called."""
+    """A class or function in a pickle: its name, and our builder in place of a call."""
 
-    __slots__ = ("build", "name")
-
-    def __init__(self, name: str, build: Callable[..., Any] | None = None) -> None:
-        self.name = name
-        self.build = build
+    name: str
+    build: Callable[..., Any] | None = None
 
 
 class Stateful:
-    """What takes a state as data."""
+    """An object with a state that is taken as data."""
 
     def take(self, state: Any) -> None:
-        """The state, as it was saved."""
+        """Take the state as it was saved."""
         raise NotImplementedError
 
 
 class Record(Stateful):
-    """An object of a trainer, as data: what it was made of, and its state; it does nothing."""
+    """An object of a trainer as data: its arguments and its state; it does nothing."""
 
     def __init__(self, name: str, *arguments: Any) -> None:
         self.name = name
@@ -54,31 +53,20 @@ class Record(Stateful):
         self.state = state
 
 
+@dataclass
 class Machine:
-    """Reads one pickle after the other from a file.
+    """Reads one pickle after the other from a file."""
 
-    Args:
-        file: Where the next pickle begins.
-        find: What a name stands for: a ``Name``, or a plain value.
-        persistent: What an identity given by the program that saved stands for.
-    """
-
-    def __init__(
-        self,
-        file: BinaryIO,
-        find: Callable[[str], Any],
-        persistent: Callable[[Any], Any] | None = None,
-    ) -> None:
-        self._file = file
-        self._find = find
-        self._persistent = persistent
+    file: BinaryIO  # at the beginning of the next pickle
+    find: Callable[[str], Any]  # the ``Name``, or the plain value, that a name stands for
+    persistent: Callable[[Any], Any] | None = None  # the value that a saved identity stands for
 
     def load(self) -> Any:
         """The next value.
 
         Raises:
-            UnknownNameError: it names what holds no data.
-            Exception: of any kind, where the pickle is damaged.
+            UnknownNameError: it asks for a name that holds no data.
+            Exception: any kind, where the pickle is damaged.
         """
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks beneath the marks
@@ -91,32 +79,28 @@ class Machine:
     def take(self, count: int) -> bytes:
         """The next bytes; a count that the file does not hold is damage, before it is asked for."""
         if count > 1 << 16:
-            place = self._file.tell()
-            left = self._file.seek(0, 2) - place
-            self._file.seek(place)
+            place = self.file.tell()
+            left = self.file.seek(0, 2) - place
+            self.file.seek(place)
             if count > left:
                 raise EOFError
-        content = self._file.read(count)
+        content = self.file.read(count)
         if len(content) != count:
             raise EOFError
         return content
 
-    def line(self) -> str:
+    def line(self, encoding: str = "utf-8") -> str:
         """The text up to the end of the line."""
-        return self.raw_line().decode("utf-8")
-
-    def raw_line(self) -> bytes:
-        """The bytes up to the end of the line."""
-        line = self._file.readline()
+        line = self.file.readline()
         if not line.endswith(b"\n"):
             raise EOFError
-        return line[:-1]
+        return line[:-1].decode(encoding)
 
     def number(self, form: str) -> Any:
         """A number of a fixed length, as ``struct`` describes it."""
         return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
-    # --- what operations do
+    # --- operations
 
     def push(self, value: Any) -> None:
         self._stack.append(value)
@@ -125,7 +109,7 @@ class Machine:
         return self._stack.pop()
 
     def new(self, container: Any) -> None:
-        """Push a container that was made."""
+        """Push a new container."""
         self._count()
         self._stack.append(container)
 
@@ -135,7 +119,7 @@ class Machine:
         self._stack = []
 
     def _count(self) -> None:
-        """One container more, of which there cannot be any number."""
+        """Count one container more, up to a limit."""
         self._made += 1
         if self._made > MOST_CONTAINERS:
             raise ValueError("too many objects")
@@ -169,7 +153,7 @@ class Machine:
 
     def global_name(self, module: str, name: str) -> None:
         module, name = NAME_MAPPING.get((module, name), (module, name))  # of Python 2
-        self._stack.append(self._find(f"{IMPORT_MAPPING.get(module, module)}.{name}"))
+        self._stack.append(self.find(f"{IMPORT_MAPPING.get(module, module)}.{name}"))
 
     def call(self, arguments: Any) -> None:
         called = self._stack.pop()
@@ -178,7 +162,7 @@ class Machine:
         self.new(called.build(*arguments))
 
     def build(self) -> None:
-        """State for this reader's own records; of a state_dict its versions; nothing for others."""
+        """Give a state to a record of ours, or versions to a state_dict; others take none."""
         state = self._stack.pop()
         target = self._stack[-1]
         if isinstance(target, Stateful):
@@ -197,13 +181,13 @@ class Machine:
         self._stack.append(self._memo[place])
 
     def resolve(self, identity: Any) -> None:
-        if self._persistent is None:
+        if self.persistent is None:
             raise TypeError("an identity that nobody gave")
-        self._stack.append(self._persistent(identity))
+        self._stack.append(self.persistent(identity))
 
 
 def things_inside(value: Any) -> Iterator[Any]:
-    """What dictionaries, lists and the like hold that is none of these; each of them once."""
+    """The values inside nested dictionaries, lists and the like; each container is read once."""
     seen: set[int] = set()
     left = [value]
     while left:
@@ -216,7 +200,7 @@ def things_inside(value: Any) -> Iterator[Any]:
 
 
 def as_key(value: Any, depth: int = 0) -> Any:
-    """A value that may be looked up: nothing deep, nothing that can be made to collide."""
+    """A value as a key of a dictionary: nothing deep, nothing that can be made to collide."""
     if type(value) is tuple and depth < DEEPEST_KEY:
         return tuple(as_key(inner, depth + 1) for inner in value) if value else value
     if type(value) is int and abs(value) >= LARGEST_KEY:
@@ -292,10 +276,6 @@ def _entries(items: list[Any]) -> dict[Any, Any]:
     return {as_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}
 
 
-def _set(kind: Callable[[Any], Any], m: Machine) -> None:
-    m.new(kind([as_key(item) for item in m.since_mark()]))
-
-
 def _protocol(m: Machine) -> None:
     if m.take(1)[0] > 5:
         raise ValueError("a protocol of the future")
@@ -317,7 +297,7 @@ OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"\x8b": lambda m: m.push(_long(m.take(m.number("<I")))),
     b"G": lambda m: m.push(m.number(">d")),
     b"S": _quoted,
-    b"V": lambda m: m.push(m.raw_line().decode("raw_unicode_escape")),
+    b"V": lambda m: m.push(m.line("raw_unicode_escape")),
     b"U": lambda m: m.push(_text(m.take(m.number("<B")))),
     b"T": lambda m: m.push(_text(m.take(m.number("<I")))),
     b"\x8c": lambda m: m.push(m.take(m.number("<B")).decode("utf-8", "surrogatepass")),
@@ -335,7 +315,7 @@ OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"l": lambda m: m.new(m.since_mark()),
     b"d": lambda m: m.new(_entries(m.since_mark())),
     b"t": lambda m: m.new(tuple(m.since_mark())),
-    b"\x91": lambda m: _set(frozenset, m),
+    b"\x91": lambda m: m.new(frozenset(map(as_key, m.since_mark()))),
     b"\x85": lambda m: m.tuple_of(1),
     b"\x86": lambda m: m.tuple_of(2),
     b"\x87": lambda m: m.tuple_of(3),

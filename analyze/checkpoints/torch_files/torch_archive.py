@@ -1,8 +1,7 @@
 """The two forms of torch files: a zip archive with one entry a storage, and a row of pickles.
 
-Storages of an archive are mapped where only names and shapes are wanted, so that whoever looks at a
-checkpoint does not read it. Values that are measured are read: a file that its trainer writes
-anew while it is mapped would end the program.
+Storages of an archive are mapped where only names and shapes are wanted. Values that are measured
+are read: a file that its trainer writes anew while it is mapped would end the program.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from analyze.checkpoints.torch_files.pickled_tensors import (
     Storage,
-    found_by,
+    finder,
     kind_of_storage,
     names_in_torch_files,
     with_bits,
@@ -36,36 +35,28 @@ LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 
 class ChangedError(RuntimeError):
-    """A file is another one than a moment before."""
+    """The file was changed or replaced while it was read."""
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A file whose large storages are mapped, not read.
-
-    Args:
-        path: Of the file.
-        content: What it holds.
-        state: Which file it was.
-        base: The mapping, None where all was read.
-        trusted: Whether it is a pickle that ran code.
-    """
+    """A file whose large storages are mapped, not read."""
 
     path: Path
     content: Any
-    state: tuple[int, ...]
-    base: torch.UntypedStorage | None
-    trusted: bool = False
+    state: tuple[int, ...]  # by ``state_of``, when it was opened
+    base: torch.UntypedStorage | None  # the mapping; None where all was read
+    trusted: bool = False  # whether it is a pickle that ran code
 
     def read(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Tensors, and what holds some, with their values read into memory.
+        """Tensors, and objects that hold some, with their values read into memory.
 
-        What shares values goes on to do so.
+        Tensors that share a storage share one again.
 
         Raises:
             OSError: the file cannot be read.
-            ChangedError: it is another one by now, or shorter.
-            RecursionError: dictionaries and lists are too deep in one another.
+            ChangedError: it was changed since it was opened.
+            RecursionError: dictionaries and lists are nested too deeply.
         """
         if self.base is None:
             return dict(values)
@@ -101,47 +92,39 @@ class Mapped:
 
 
 def state_of(file: BinaryIO) -> tuple[int, ...]:
-    """What tells a file from the one that takes its place."""
+    """Numbers that tell a file from one that takes its place."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def open_mapped(path: Path) -> Mapped:
-    """What a torch file holds; large storages of an archive are mapped.
+    """The content of a torch file, with large storages of an archive mapped.
 
     Raises:
-        UnknownNameError: it asks for what is no data.
-        Exception: of any kind, where it is damaged.
+        UnknownNameError: it asks for a name that holds no data.
+        Exception: any kind, where it is damaged.
     """
     with path.open("rb") as file:
         state = state_of(file)
-        if not is_archive(file):
+        if not _is_archive(file):
             return Mapped(path, _from_pickles(file), state, None)
         base: Any = torch.UntypedStorage.from_file(str(path), False, state[2])
         return Mapped(path, _from_archive(file, base), state, base)
 
 
 def read_values(file: BinaryIO) -> Any:
-    """What a torch file holds, all of it read.
-
-    Raises:
-        Exception: as ``open_mapped``.
-    """
-    return _from_archive(file, None) if is_archive(file) else _from_pickles(file)
+    """The content of a torch file, all of it read; raises as ``open_mapped``."""
+    return _from_archive(file, None) if _is_archive(file) else _from_pickles(file)
 
 
-def is_archive(file: BinaryIO) -> bool:
-    """As torch tells it: by the first bytes."""
+def _is_archive(file: BinaryIO) -> bool:
+    """Whether a file is an archive, by its first bytes as in torch."""
     file.seek(0)
     return file.read(4) == b"PK\x03\x04"
 
 
 def read_storage(file: BinaryIO, place: int, size: int) -> torch.UntypedStorage:
-    """Bytes of a file.
-
-    Raises:
-        ChangedError: there are fewer.
-    """
+    """So many bytes of a file; a ``ChangedError`` where there are fewer."""
     storage = torch.UntypedStorage(size)
     if size == 0:
         return storage
@@ -194,11 +177,11 @@ def _from_archive(file: BinaryIO, base: torch.UntypedStorage | None) -> Any:
             known[key] = storage(key, kind, count)
         return Storage(known[key], kind)
 
-    return Machine(io.BytesIO(pickled), found_by(names_in_torch_files()), persistent).load()
+    return Machine(io.BytesIO(pickled), finder(names_in_torch_files()), persistent).load()
 
 
 def _place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
-    """Where the bytes of an entry begin."""
+    """The place of an entry's first byte."""
     file.seek(entry.header_offset)
     mark, name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
     if mark != b"PK\x03\x04":
@@ -212,7 +195,7 @@ def _place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
 def _from_pickles(file: BinaryIO) -> Any:
     size = file.seek(0, 2)
     file.seek(0)
-    find = found_by(names_in_torch_files())
+    find = finder(names_in_torch_files())
     known: dict[str, Storage] = {}
     held = 0
 
@@ -235,14 +218,12 @@ def _from_pickles(file: BinaryIO) -> Any:
             content = content[start * kind.itemsize : (start + length) * kind.itemsize]
         return Storage(content, kind)
 
-    def one() -> Any:
-        return Machine(file, find).load()
-
-    if one() != MAGIC or one() != 1001:
+    plain = Machine(file, find)
+    if plain.load() != MAGIC or plain.load() != 1001:
         raise ValueError("no torch file")
-    one()  # about the system that saved it
+    plain.load()  # about the system that saved it
     content = Machine(file, find, persistent).load()
-    for key in one():
+    for key in plain.load():
         _fill(file, known[str(key)])
     return content
 

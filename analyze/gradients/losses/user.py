@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from analyze.errors import InputError
 from analyze.gradients.losses.loss import ENTRIES, NO_FACTS, Facts, Loss
-from analyze.specs.user_code import told
+from analyze.specs.user_code import with_place
 
 MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
 
@@ -136,7 +136,7 @@ class UserLoss(Loss):
     def _fails(self, error: Exception, output: Tensor, target: Tensor) -> InputError:
         return InputError(
             "the loss function fails",
-            found=f"{self.spec}: {told(error)}; output {list(output.shape)} {output.dtype}, "
+            found=f"{self.spec}: {with_place(error)}; output {list(output.shape)} {output.dtype}, "
             f"target {list(target.shape)} {target.dtype}",
             expected="FUNCTION(output, target) -> [N]",
             fix="mend the function, or freeze probes with targets that it takes",

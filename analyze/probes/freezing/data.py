@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, listed, unknown
+from analyze.errors import InputError, first_line, listed, unknown
 from analyze.probes.freezing.tables import as_array
 from analyze.probes.freezing.values import named
 from analyze.specs.spec import Spec
@@ -160,10 +160,9 @@ def _item(dataset: Any, row: int, text: str) -> Any:
             warnings.filterwarnings("error", message=".*decompression bomb")
             return dataset[row]
     except Exception as error:  # the reader of pictures may raise anything
-        lines = [line for line in str(error).splitlines() if line]
         raise InputError(
             "a picture cannot be read",
-            found=f"{samples[row][0]}, of {text!r}: {lines[0] if lines else type(error).__name__}",
+            found=f"{samples[row][0]}, of {text!r}: {first_line(error)}",
             expected="whole pictures of ordinary size",
             fix="mend or remove that file, and build the probes again",
         ) from error
@@ -181,7 +180,7 @@ def _targets_of(dataset: Any, count: int) -> np.ndarray:
 
 
 def _arrays(text: str, path: Path) -> Examples:
-    """The data set in a file of arrays; those that are not named above are further labels."""
+    """The data set in a file of arrays; arrays with other names are further labels."""
     arrays = {name: as_array(value) for name, value in named(path).items()}
     sizes = {name: len(values) for name, values in arrays.items()}
     for names in (INPUTS, TARGETS):

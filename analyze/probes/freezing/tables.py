@@ -65,7 +65,7 @@ def read_words(path: Path) -> np.ndarray:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; a key that an object has twice is refused."""
+    """The value in a JSON file; a key that an object repeats is refused."""
     return json.loads(_text_of(path), object_pairs_hook=_object)
 
 
@@ -201,8 +201,8 @@ def _columns(header: list[str], rows: list[list[str]]) -> dict[str, np.ndarray]:
     if rows and len(rows[0]) == len(header) + 1:  # R writes no name above its index
         header = [UNNAMED, *header]
     names = [UNNAMED if re.fullmatch(r"Unnamed: \d+", name) else name for name in header]
-    if twice := _repeated(names):
-        raise ValueError(f"two columns {twice[0]!r}")
+    if repeated := _repeated(names):
+        raise ValueError(f"two columns {repeated[0]!r}")
     columns = zip(*rows, strict=True) if rows else [[] for _ in names]
     return {name: typed(list(c)) for name, c in zip(names, columns, strict=True)}
 
@@ -213,8 +213,8 @@ def _is_value(cell: str) -> bool:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if twice := _repeated([key for key, _ in pairs]):
-        raise ValueError(f"the key {twice[0]!r} twice")
+    if repeated := _repeated([key for key, _ in pairs]):
+        raise ValueError(f"the key {repeated[0]!r} twice")
     return dict(pairs)
 
 

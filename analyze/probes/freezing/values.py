@@ -60,7 +60,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _torch(path: Path) -> Any:
-    from analyze.checkpoints.torch_files.numpy_values import with_arrays
+    from analyze.checkpoints.torch_files.pickled_values import with_arrays
     from analyze.checkpoints.torch_files.pickles import load_values
 
     return with_arrays(load_values(path))

@@ -1,4 +1,4 @@
-"""What a measurement depends on besides the checkpoint, as hashes and plain values."""
+"""The configuration of a run: all that units depend on besides the checkpoint, as plain values."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from analyze.checkpoints.hashes import sha256, sha256_of_all
+from analyze.checkpoints.checkpoint import sha256, sha256_of_all
 from analyze.gradients.engine import Engine
 from analyze.probes.facts import probes_hash
 from analyze.runs.job import Job
 from analyze.specs.user_files import files_of
 
-IMPORTED = "imported code"  # a unit of other code is no unit; nobody has to throw it away
-
+IMPORTED = "imported code"  # where it differs, units are measured again without a question
 LIBRARIES = ("", "builtin", "torchvision", "timm", "transformers")
 
 
 def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, object]:
-    """Field to value; two runs with equal fields may share units.
+    """The configuration by field; runs with equal fields may share units.
 
-    The batch size is no part of it: it changes no number beyond the bounds of float32.
+    The batch size has no field: it changes no number beyond the bounds of float32.
     """
     settings, reading = job.options.settings, job.options.reading
     config = job.model.config
@@ -58,7 +57,7 @@ def digest(configuration: dict[str, object]) -> str:
 def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
     """The fields that differ, with both values where they are short enough to read.
 
-    Not the code that the user's imports: what changes there is measured anew, see ``IMPORTED``.
+    Imported code is left out: where it changes, everything is measured again.
     """
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     names = [name for name in names if name != IMPORTED]
@@ -66,7 +65,7 @@ def differing(before: dict[str, object], now: dict[str, object]) -> list[str]:
 
 
 def _kind_of_weights(job: Job) -> str:
-    """What is taken where the user did not choose: of a series it is one kind."""
+    """The kind of weights that is read where the user chose none; a series has one kind."""
     kinds = {c.weights for c in job.checkpoints if c.problem is None}
     return "ema" if kinds == {"ema"} else "model"
 
@@ -79,12 +78,12 @@ def _architecture(model: nn.Module) -> str:
 
 
 def _shape(value: object) -> str:
-    """Of a tensor; lazy ones have none yet, and extra states are none."""
+    """The shape of a tensor as text; lazy tensors and extra states have none."""
     return str(list(value.shape)) if isinstance(value, Tensor) and not is_lazy(value) else "none"
 
 
 def _code(source: str) -> list[Path]:
-    """The user's file that a spec names, and the files that it imports; none of a library's."""
+    """The user's file that a spec names, and the files that it imports; empty for a library."""
     return [] if source in LIBRARIES else files_of(source)
 
 

@@ -1,4 +1,4 @@
-"""Files whose damage is noticed."""
+"""Sealed files: their content stands behind its hash, so that damage is noticed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIGEST = hashlib.sha256().digest_size
 
 
 def write_sealed(path: Path, content: bytes) -> None:
-    """Write content behind its SHA-256, whole or not at all; once it returns, it stays there.
+    """Write content behind its SHA-256, whole or not at all, so that it survives a power cut.
 
     Raises:
         InputError: no permission, or the disk is full; the old file is as it was.
@@ -37,7 +37,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """The content of a sealed file; None where there is none, or a byte of it is damaged."""
+    """The content of a sealed file; None where it is missing or a byte is damaged."""
     try:
         sealed = path.read_bytes()
     except OSError:
@@ -47,14 +47,14 @@ def read_sealed(path: Path) -> bytes | None:
 
 
 def is_sealed_unit(path: Path) -> bool:
-    """Whether a file begins as a sealed unit does: a digest, then tensors. Damaged ones do, too."""
+    """Whether a file begins as a sealed unit does, with a digest, then tensors; damaged or not."""
     with path.open("rb") as file:
         head = file.read(DIGEST + 10)
     return len(head) == DIGEST + 10 and head[DIGEST + 8 :] == b'{"'
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
-    """What to say when the units cannot be written."""
+    """The error for a unit, or its folder, that cannot be written."""
     return InputError(
         "a unit of the run cannot be written",
         found=f"{path}: {error.strerror or error}",

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.errors import InputError
-from analyze.files.links import real_path
-from analyze.files.whole import drop_parts, drop_parts_in
+from analyze.files.whole import drop_parts, drop_parts_in, real_path
 from analyze.runs.units.configuration import IMPORTED, differing, digest
 from analyze.runs.units.files import cannot_write, is_sealed_unit, read_sealed, write_sealed
 from analyze.runs.units.unit import Unit, read_unit, write_unit
@@ -22,10 +21,7 @@ OTHERS = ("configuration", "plan")
 
 
 class Folder:
-    """``OUT.h5.units``: what a run that is started again finds of its earlier self.
-
-    Args:
-        output: The results file.
+    """The folder ``OUT.h5.units``, from which a run that is started again goes on.
 
     Raises:
         InputError: the folder cannot be made.
@@ -36,7 +32,7 @@ class Folder:
         self.path = output.with_name(output.name + SUFFIX)
         self.lock = self.path / "lock"
         self._configuration = ""
-        self.notes: list[str] = []  # what the user should know of what was there
+        self.notes: list[str] = []  # warnings about what an earlier run left
         if self.path.is_symlink():
             raise InputError(
                 "the folder of the run's units is a link",
@@ -50,11 +46,7 @@ class Folder:
             raise cannot_write(self.path, error) from error
 
     def open(self, configuration: dict[str, object], *, restart: bool) -> None:
-        """Take the folder as the same configuration left it; the lock must be held.
-
-        Args:
-            configuration: What the units depend on besides the checkpoint.
-            restart: Throw away what is there.
+        """Go on from what the same configuration left, or empty it; the lock must be held.
 
         Raises:
             InputError: another configuration left it.
@@ -77,7 +69,7 @@ class Folder:
         self._write("configuration", configuration)
 
     def _throw_away(self) -> None:
-        """Remove what an earlier run has left, and nothing that is not known to be its own."""
+        """Remove the files of an earlier run, and no others."""
         ours = [path for path in self.path.iterdir() if _is_own(path)]
         removed = 0
         try:
@@ -102,7 +94,7 @@ class Folder:
         self._write("plan", state)
 
     def extend_plan(self, algorithms: dict[str, str]) -> None:
-        """Add the algorithms of kinds of calls that were met later."""
+        """Add the algorithms for kinds of calls that came up later."""
         plan = self.plan()
         if plan is None:
             return
@@ -111,20 +103,20 @@ class Folder:
             self.keep_plan(plan | {"algorithms": known})
 
     def read(self, checkpoint: str, sha256: str) -> Unit | None:
-        """The unit of a checkpoint, where it is there and whole and the checkpoint the same."""
+        """The unit of a checkpoint; None without a whole unit of a checkpoint with this hash."""
         return read_unit(self._unit(checkpoint), self._configuration, sha256)
 
     def units(self) -> list[Unit]:
-        """All units of this configuration that are whole, whatever their checkpoints are now."""
+        """All whole units of this configuration, also of checkpoints that are gone or changed."""
         units = (read_unit(path, self._configuration) for path in sorted(self.path.glob("*.unit")))
         return [unit for unit in units if unit is not None]
 
     def write(self, checkpoint: str, unit: Unit) -> None:
-        """Keep the unit of a checkpoint."""
+        """Write the unit of a checkpoint."""
         write_unit(self._unit(checkpoint), unit, self._configuration)
 
     def drop_units(self) -> None:
-        """Throw all units away, as after a plan that is no longer proven."""
+        """Remove all units."""
         for path in self.path.glob("*.unit"):
             path.unlink()
 
@@ -143,7 +135,7 @@ class Folder:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether a file is one that a run has made: by its name, and what it begins with."""
+    """Whether a run made this file, by its name and first bytes."""
     if path.is_symlink() or not path.is_file():
         return False
     if path.name in OTHERS:

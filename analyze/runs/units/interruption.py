@@ -15,9 +15,9 @@ class Interrupted(Exception):  # noqa: N818 - not an error
     """The user, or the system, asked the run to stop.
 
     Args:
-        signal: Its number.
-        kept: How many units are kept.
-        folder: Where.
+        signal: The number of the signal.
+        kept: The number of units that are kept.
+        folder: The folder of the units.
     """
 
     def __init__(self, signal: int, kept: int, folder: str) -> None:
@@ -37,11 +37,7 @@ _came: list[int] = []  # the numbers of the signals
 
 @contextmanager
 def interruptible(folder: Folder) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM within the block into ``Interrupted``.
-
-    Raises:
-        Interrupted: after the block was left and what it had open was closed.
-    """
+    """Turn Ctrl-C and SIGTERM within the block into ``Interrupted``, raised after its cleanup."""
     main = threading.current_thread() is threading.main_thread()
     before = {}
     if main:
@@ -60,11 +56,7 @@ def interruptible(folder: Folder) -> Iterator[None]:
 
 
 def check_interruption() -> None:
-    """Stop if a signal came and its exception was lost: Python drops those of destructors.
-
-    Raises:
-        KeyboardInterrupt: it was.
-    """
+    """Raise ``KeyboardInterrupt`` for a signal whose exception was lost, as in a destructor."""
     if _came and threading.current_thread() is threading.main_thread():
         raise _Asked
 

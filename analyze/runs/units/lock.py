@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import IO
 
 from analyze.errors import InputError
-from analyze.files.locks import lock
+from analyze.files.whole import lock
 from analyze.runs.units.files import cannot_write
 
 _held: set[IO[str]] = set()
 
 
 def _release_in_fork() -> None:
-    """A worker does not hold the lock: it may live a moment longer than a run that is killed."""
+    """Close the lock's file in a worker, which may live a moment longer than a killed run."""
     for file in _held:
         file.close()
     _held.clear()
@@ -32,9 +32,8 @@ if hasattr(os, "register_at_fork"):
 def locked(path: Path) -> Iterator[bool]:
     """Hold the lock of an output; True where the file system has locks, else False.
 
-    The lock is the system's (``flock``), which goes with the process that holds it however that
-    ends: what a killed run leaves is a file without a lock, and never in the way. The file tells
-    who holds it.
+    The lock is the system's (``flock``) and ends with the process that holds it: a killed run
+    leaves a file without a lock. The file names the process that holds it.
 
     Raises:
         InputError: another run holds it.

@@ -1,4 +1,4 @@
-"""One checkpoint's measurement as a file: tensors and what belongs to them, sealed."""
+"""A unit: one checkpoint's measurement as a sealed file of tensors and plain facts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ ARRAYS = (
 
 @dataclass(frozen=True)
 class Unit:
-    """What measuring one checkpoint gave.
+    """The measurement of one checkpoint, and what a later run needs to go on from it.
 
     Args:
-        measurement: Before parameters that are zero to rounding are set to 0: that is known at
-            the end of the run only.
+        measurement: The numbers before parameters that are zero to rounding are set to 0, which
+            are known at the end of the run only.
         record: How the checkpoint was found and read, with its hash.
-        state: The engine's plan and proof after it, so that the next checkpoint is measured as if
-            the run had never stopped.
+        state: The engine's plan and proof after this checkpoint.
     """
 
     measurement: Measurement
@@ -37,12 +36,7 @@ class Unit:
 
 
 def write_unit(path: Path, unit: Unit, configuration: str) -> None:
-    """Write a unit, whole or not at all.
-
-    Args:
-        path: Of the file.
-        unit: What was measured.
-        configuration: Digest of what it was measured with.
+    """Write a unit, whole or not at all, with the digest of its configuration.
 
     Raises:
         InputError: it cannot be written.
@@ -62,12 +56,12 @@ def write_unit(path: Path, unit: Unit, configuration: str) -> None:
 
 
 def read_unit(path: Path, configuration: str, sha256: str | None = None) -> Unit | None:
-    """The unit in a file; None where it is missing, damaged, or of something else.
+    """The unit in a file; None where it is missing, damaged, or does not fit the arguments.
 
     Args:
-        path: Of the file.
-        configuration: Digest of what it must have been measured with.
-        sha256: Hash of the checkpoint as it is now; None for whatever it was.
+        path: The file.
+        configuration: The digest of the configuration that it must have.
+        sha256: The hash of the checkpoint now; None accepts any.
     """
     content = read_sealed(path)
     if content is None:
@@ -78,12 +72,12 @@ def read_unit(path: Path, configuration: str, sha256: str | None = None) -> Unit
         return None
     if sha256 is not None and facts["record"]["sha256"] != sha256:
         return None
-    rounding = facts.get("rounding")  # this and the next were not told by older versions
+    rounding = facts.get("rounding")  # older versions wrote neither this nor "verified"
     measurement = Measurement(
         parameters=tuple(facts["parameters"]),
         **arrays,
         rounding=None if rounding is None else tuple(rounding),
         verified=Verified(**facts.get("verified", {})),
-        notes=(),  # they are in the state
+        notes=(),  # the state has them
     )
     return Unit(measurement, facts["record"], facts["state"])

@@ -1,7 +1,7 @@
 """Workers: copies of this process, made by fork, that share out tasks among them.
 
-Each computes on one thread. GNU's OpenMP, which torch computes with, waits forever for more in the
-fork of a process that had several.
+Each computes on one thread: in the fork of a process that had several, GNU's OpenMP, which torch
+uses, would wait for the others forever.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ import torch
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Tell = Callable[[Any], None]
-TOLD, DONE = "told", "done"
+MESSAGE, DONE = "message", "done"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Workers(Generic[Task, Result]):
-    """So many processes that do some work; the block that they are entered for ends them.
+    """Processes that work on tasks within a ``with`` block, which starts and ends them.
 
-    A worker is born with all that this process knows then; tasks and results go through a pipe. It
-    ends with this process however that ends, and leaves Ctrl-C to it. Enter before threads of
-    one's own are begun: a lock that one of them holds stays locked in the copy.
+    A worker has a copy of this process's memory; tasks and results go through a pipe. It ends with
+    this process however that ends, and leaves Ctrl-C to it. Enter before other threads start: a
+    lock that a thread holds stays locked in the copy.
 
     Args:
-        count: How many.
-        work: Gives the result of a task; what it tells meanwhile reaches ``told``.
+        count: The number of processes.
+        work: Returns the result of a task; meanwhile it can send messages by its second argument.
     """
 
     def __init__(self, count: int, work: Callable[[Task, Tell], Result]) -> None:
@@ -58,7 +58,7 @@ class Workers(Generic[Task, Result]):
         self.end()
 
     def end(self) -> None:
-        """End them, whatever they are doing."""
+        """End all workers, whatever they are doing."""
         for process in self._processes:
             process.kill()
         for process in self._processes:
@@ -67,15 +67,11 @@ class Workers(Generic[Task, Result]):
             pipe.close()
         self._processes, self._pipes = [], []
 
-    def results(self, tasks: Iterable[Task], told: Tell) -> Iterator[tuple[Task, Result | None]]:
+    def results(self, tasks: Iterable[Task], receive: Tell) -> Iterator[tuple[Task, Result | None]]:
         """Every task with its result, in the order in which they are done.
 
-        Args:
-            tasks: The next one is asked for when a worker is free.
-            told: Gets what the workers tell.
-
-        Returns:
-            None for the result of a task that raised an exception or whose worker died.
+        The result is None for a task that raised an exception or whose worker died. The next task
+        is asked for when a worker is free; ``receive`` is called with each message.
         """
         coming = iter(tasks)
         busy: dict[Connection, Task] = {}
@@ -92,8 +88,8 @@ class Workers(Generic[Task, Result]):
             ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
                 kind, content = _received(pipe)
-                if kind == TOLD:
-                    told(content)
+                if kind == MESSAGE:
+                    receive(content)
                     continue
                 yield busy.pop(pipe), content
                 if kind == DONE:
@@ -114,19 +110,19 @@ class Workers(Generic[Task, Result]):
         self._pipes.append(ours)
 
     def _serve(self, pipe: Connection) -> None:
-        """What a worker does all its life."""
+        """Run a worker until its pipe ends."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         threading.Thread(target=_end_with_parent, daemon=True).start()
-        # A thread of its own has memory of its own: in the first one, what is asked for goes into
-        # the small gaps of the parent's heap, of which each page is then copied (20 MB).
+        # A new thread has a heap of its own. The first thread would fill the small gaps of the
+        # parent's heap, and each page of it would be copied (20 MB).
         work = threading.Thread(target=self._work_through, args=(pipe,))
         work.start()
         work.join()
 
     def _work_through(self, pipe: Connection) -> None:
-        """One task after the other."""
+        """Receive tasks and send their results until the pipe ends."""
         torch.set_num_threads(1)
         with suppress(EOFError, OSError):  # of a pipe whose other end is gone
             while True:
@@ -135,32 +131,27 @@ class Workers(Generic[Task, Result]):
 
     def _result(self, pipe: Connection, task: Task) -> Result | None:
         try:
-            return self._work(task, lambda content: pipe.send((TOLD, content)))
-        except Exception:  # whoever does the task then will see what is wrong with it
+            return self._work(task, lambda content: pipe.send((MESSAGE, content)))
+        except Exception:  # the parent does the task again and sees what is wrong
             return None
 
 
 def at_once(work: Callable[[], Result], processes: int) -> list[Result]:
-    """What so many processes, which share caches and memory, make of the same work.
+    """The results of the same work in several processes at once; empty for fewer than 2 processes.
 
-    Args:
-        work: What each does.
-        processes: How many; with 1 there are none.
-
-    Returns:
-        The results of those that neither raised an exception nor died.
+    Processes that raise an exception or die have no result.
     """
     if processes < 2:
         return []
     side_by_side: Workers[int, Result] = Workers(processes, lambda number, tell: work())
     with side_by_side as workers:
-        results = workers.results(range(processes), lambda told: None)
+        results = workers.results(range(processes), lambda message: None)
         return [result for _, result in results if result is not None]
 
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """A signal during the block comes after it: a worker must not take it for its own."""
+    """Delay signals until the block has ended: a worker must not handle one of this process."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -184,7 +175,7 @@ def _sent(pipe: Connection, task: object) -> bool:
 
 
 def _received(pipe: Connection) -> tuple[str | None, Any]:
-    """What a worker sent; None and None if it died."""
+    """The kind and content of a worker's message; None and None if it died."""
     try:
         kind, content = pipe.recv()
     except (EOFError, OSError):
