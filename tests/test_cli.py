@@ -90,6 +90,9 @@ def test_max_probes_takes_a_fixed_part_of_them(tiny):
     fewer = set(resolve(tiny.path, Options(max_probes=6)).probes.id)
     assert len(fewer) == 6
     assert fewer < chosen < set(small_probes().id)
+    for count in (0, -3):
+        with pytest.raises(analyze.InputError, match="max_probes"):
+            Options(max_probes=count)
 
 
 def test_precision_changes_rounding_and_nothing_else(tiny):

@@ -51,6 +51,8 @@ class Options:
         self.settings.check()
         check_choice("examples", self.examples, ("auto", "on", "off"))
         check_choice("on_error", self.on_error, ("skip", "fail"))
+        if self.max_probes is not None and self.max_probes < 1:
+            raise bad_choice("max_probes", self.max_probes, "a positive number")
 
 
 @dataclass(frozen=True)
