@@ -10,9 +10,10 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from functools import wraps
 from inspect import Parameter
 from textwrap import fill
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Kind = TypeVar("Kind")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -44,7 +45,7 @@ def explained(kind: type) -> dict[str, str]:
 def built(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     """A dataclass from keywords; text for a field of several values is split at its commas."""
     plural = {name for name, keyword in keywords(kind).items() if keyword.default == ()}
-    left = {name: _tuple(v) if name in plural else v for name, v in values.items()}
+    left = {name: several(v) if name in plural else v for name, v in values.items()}
     parts = {}
     for name, part in _parts(kind).items():
         outer = [f.name for f in fields(kind)]  # type: ignore[arg-type]
@@ -67,8 +68,17 @@ def taking(kind: type, without: tuple[str, ...] = ()) -> Callable[[Function], Fu
         ]
         text = inspect.cleandoc(function.__doc__ or "")
         function.__doc__ = PLACE.sub(lambda _: "\n".join(entries), text)
-        function.__signature__ = signature  # type: ignore[attr-defined]
-        return function
+
+        @wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            try:
+                signature.bind(*args, **options)
+            except TypeError as error:  # a keyword that does not exist, under the function's name
+                raise TypeError(f"{function.__name__}() {error}") from None
+            return function(*args, **options)
+
+        checked.__signature__ = signature  # type: ignore[attr-defined]
+        return cast(Function, checked)
 
     return decorate
 
@@ -79,7 +89,8 @@ def _parts(kind: type) -> dict[str, Any]:
     return {name: part for name, part in made.items() if is_dataclass(part)}
 
 
-def _tuple(value: Any) -> tuple[Any, ...]:
+def several(value: Any) -> tuple[Any, ...]:
+    """Values as a tuple; a text is split at its commas."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return tuple(value)

@@ -92,3 +92,16 @@ def test_public_names():
         assert getattr(analyze, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         analyze.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("name", "keyword"), [("run", "outptu"), ("check", "output"), ("scan", "rename")]
+)
+def test_a_keyword_that_does_not_exist_is_refused_under_the_functions_name(name, keyword):
+    with pytest.raises(TypeError, match=rf"^{name}\(\) .*'{keyword}'"):
+        getattr(analyze, name)("a run", **{keyword: 1})
+
+
+def test_text_with_commas_stands_for_several_values(measured):
+    rows = analyze.show(measured.output, subset="clean,corr*")
+    assert {row["subset"] for row in rows} == {"clean", "corrupted"}

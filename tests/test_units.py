@@ -146,6 +146,18 @@ def test_restart_throws_the_units_away(tiny, measurements):
     assert len(measurements) == 6
 
 
+def test_another_batch_size_keeps_what_is_finished(tiny, measurements):
+    assert tiny.run("--batch-size", "8").exit_code == 0
+    before = {unit.name: unit.read_bytes() for unit in tiny.units}
+    last = max(before)
+    (tiny.units[0].parent / last).unlink()
+    assert tiny.run("--batch-size", "3").exit_code == 0
+    assert len(measurements) == 4
+    kept = {unit.name: unit.read_bytes() for unit in tiny.units if unit.name != last}
+    assert kept == {name: content for name, content in before.items() if name != last}
+    assert json.loads(analyze.open_results(tiny.output).attrs["provenance"])["batch_size"] == 3
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tiny, count):
     with pytest.MonkeyPatch.context() as patch:

@@ -129,7 +129,12 @@ class Engine:
         return {"requested_batch_size": self.settings.batch_size} | self.current.as_values()
 
     def adopt(self, values: Mapping[str, Any]) -> None:
-        """Add what an earlier run knew, see ``EngineState.adopted``."""
+        """Add what an earlier run knew, see ``EngineState.adopted``.
+
+        Its batch size only where it was asked for the same.
+        """
+        if values.get("requested_batch_size") != self.settings.batch_size:
+            values = {**values, "batch_size": self.batch_size}
         self._state = self.current.adopted(values)
 
     def measure(self, model: nn.Module, progress: Callable[[int], None] = _unheard) -> Measurement:

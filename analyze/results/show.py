@@ -7,6 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from analyze.keywords import several
 from analyze.results import rows as table
 from analyze.results.file import open_results
 from analyze.statistics.grouping import group_by
@@ -52,5 +53,5 @@ def show(
     tree = group_by(tree, by or "layer")
     rows = table.layer_rows(tree, checkpoint) if layers else table.network_rows(tree)
     for column, globs in (("layer", layer), ("subset", subset), ("checkpoint", checkpoints)):
-        rows = table.select(rows, column, globs)
+        rows = table.select(rows, column, several(globs))
     return rows if sort is None else table.sort(rows, sort)

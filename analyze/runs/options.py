@@ -22,7 +22,7 @@ class Options:
     Args:
         model: A model spec, such as ``torchvision:resnet18?num_classes=10``; without it the run
             card's.
-        probes: A probe file, in Python a probe set as well; without it the run card's.
+        probes: The probe file; without it the run card's. Python takes a probe set, too.
         loss: A loss spec, such as ``cross_entropy?label_smoothing=0.1``; without it the run
             card's, or ``cross_entropy``.
         checkpoints: A glob on names, or a slice such as ``::2``.

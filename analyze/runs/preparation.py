@@ -161,11 +161,11 @@ def _at(share: float, checkpoints: list[Checkpoint]) -> Checkpoint:
 
 
 def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:
-    """The plan that an earlier run left, unless another batch size is asked for now."""
-    state = folder.plan()
-    if state is None or state["requested_batch_size"] != engine.settings.batch_size:
-        return None
-    return state
+    """The plan that an earlier run left, with the batch size that is asked for now."""
+    state, size = folder.plan(), engine.settings.batch_size
+    if state is None or size in ("auto", state["requested_batch_size"]):
+        return state
+    return state | {"batch_size": size}
 
 
 def _keep_plan(
