@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 import analyze
 from analyze.comparison import details
 from analyze.comparison import page as comparison_page
+from analyze.comparison.matching import same_probes
 from analyze.comparison.page import write_comparison
-from analyze.comparison.probe_identity import same_probes
 from analyze.comparison.rows import difference_rows, peak_rows, setting_rows
-from analyze.comparison.runs import Run
-from analyze.comparison.settings import grouped
+from analyze.comparison.runs import Run, grouped
 from analyze.figures import pair_ratio, runs_over_training
 from analyze.pages.text import cell
 from analyze.probes.facts import inputs_hash

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 import analyze
 from analyze.errors import InputError
-from analyze.gradients.numbers.kinds import refuse_quantised
+from analyze.gradients.numbers import refuse_quantised
 from analyze.gradients.step.conditions import measuring
 from analyze.probes import read_probes, write_probes
 from tests import oracle

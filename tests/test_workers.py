@@ -28,7 +28,7 @@ from analyze.gradients.threads.division import Division, divided
 from analyze.runs import measuring
 from analyze.runs.check import check
 from analyze.runs.units.lock import locked
-from analyze.runs.workers.forks import Workers
+from analyze.runs.workers import Workers
 from tests.conftest import TinyRun, small_weights
 from tests.crash import assert_same_arrays
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analyze.comparison import rows
 from analyze.comparison.details import details
-from analyze.comparison.settings import grouped
+from analyze.comparison.runs import grouped
 from analyze.figures import pair_ratio
 from analyze.figures.names import plain
 from analyze.figures.table import OF_A_COMPARISON, comparison_figures

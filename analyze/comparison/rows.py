@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.probe_identity import DIFFERENT, IDS
+from analyze.comparison.matching import DIFFERENT, IDS
 from analyze.errors import listed
 from analyze.results.provenance import along
 from analyze.statistics.ratios import RATE

@@ -15,9 +15,8 @@ from analyze.comparison.alignment import Aligned, aligned
 from analyze.comparison.events import at_equal_loss, first_difference, peaks
 from analyze.comparison.groups import check_groups, over_seeds
 from analyze.comparison.loss_levels import in_order
-from analyze.comparison.probe_identity import check_probes, same_probes
-from analyze.comparison.runs import Run, Source, joined, open_runs
-from analyze.comparison.settings import differing_settings
+from analyze.comparison.matching import check_probes, same_probes
+from analyze.comparison.runs import Run, Source, differing_settings, joined, open_runs
 from analyze.errors import InputError
 from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import SCHEMA_VERSION

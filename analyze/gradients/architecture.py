@@ -17,7 +17,7 @@ from analyze.gradients.measurement import Settings
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.model.settling import Settled
-from analyze.gradients.numbers.kinds import notes_on, precision_of
+from analyze.gradients.numbers import notes_on, precision_of
 from analyze.gradients.step.output import seeded
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -24,8 +24,7 @@ from analyze.gradients.data.batches import Batch, CellRows
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers.float64 import device_with_float64
-from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.numbers import as_real, device_with_float64
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.state import EngineState

@@ -17,7 +17,7 @@ from analyze.runs.job import resolve
 from analyze.runs.loading import loaded_model
 from analyze.runs.options import Keywords, Options
 from analyze.runs.preparation import Prepared, all_read, prepare
-from analyze.runs.workers.forks import at_once
+from analyze.runs.workers import at_once
 
 REST = "forward pass, gradients of activations"
 LARGE_GRAM = 1 << 30  # bytes of Gram matrices from which a warning is given

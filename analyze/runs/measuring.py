@@ -21,7 +21,7 @@ from analyze.runs.provenance import PROGRAM, versions
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
-from analyze.runs.workers.forks import Tell, Workers
+from analyze.runs.workers import Tell, Workers
 
 Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
 LOST = "{name}: the worker that measured it ended early; measured again without workers"

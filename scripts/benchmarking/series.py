@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from analyze.gradients.step.conditions import measuring, threads_restored
-from analyze.runs.workers.forks import Workers
+from analyze.runs.workers import Workers
 from scripts.benchmarking.contenders import ours, plain
 from scripts.benchmarking.paired import each_ratio, spread
 from scripts.benchmarking.workloads import Workload

@@ -10,7 +10,7 @@ import torch
 from analyze.gradients.checks.precision import weights_restored
 from analyze.gradients.checks.reference import Autograd, Gradients
 from analyze.gradients.data.loader import Examples
-from analyze.gradients.numbers.float64 import double
+from analyze.gradients.numbers import double
 from analyze.gradients.step.output import losses_of
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6)  # relative to the weights

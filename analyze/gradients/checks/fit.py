@@ -17,7 +17,7 @@ from analyze.gradients.losses.user import UserLoss
 from analyze.gradients.model.graph import channels_of
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers.kinds import named
+from analyze.gradients.numbers import named
 
 
 def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss) -> list[str]:

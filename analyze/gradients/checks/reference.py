@@ -12,8 +12,7 @@ from analyze.gradients.checks.precision import shaken
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers.float64 import double
-from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.numbers import as_real, double
 from analyze.gradients.step.output import seeded
 
 TRIALS = 2  # ways in which the weights are shaken

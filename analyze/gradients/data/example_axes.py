@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from analyze.gradients.numbers.kinds import differentiable
+from analyze.gradients.numbers import differentiable
 
 # A change below this share of the largest entry may be rounding; a change missed costs nothing.
 CHANGED = 1e-5

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from analyze.errors import InputError
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers.float64 import device_with_float64
+from analyze.gradients.numbers import device_with_float64
 
 
 @dataclass(frozen=True)

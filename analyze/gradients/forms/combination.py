@@ -17,7 +17,7 @@ from analyze.gradients.forms.outer_products import OuterProducts
 from analyze.gradients.forms.placement import Placed
 from analyze.gradients.forms.reduction import Summary
 from analyze.gradients.forms.scattered_rows import ScatteredRows
-from analyze.gradients.numbers.float64 import double
+from analyze.gradients.numbers import double
 
 
 def combined(forms: Sequence[Form]) -> Form:

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from analyze.gradients.numbers.float64 import where_it_is
-from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.numbers import as_real, where_it_is
 
 BLOCK = 1024  # entries whose squares are added in float32, at most
 SHORT = 64  # blocks below this length gain nothing

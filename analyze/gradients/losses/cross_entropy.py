@@ -25,7 +25,7 @@ from analyze.gradients.losses.loss import (
     first_of,
     named,
 )
-from analyze.gradients.numbers.float64 import double, widest
+from analyze.gradients.numbers import double, widest
 
 SUM_TO_ONE = 1e-4
 PROBABILITIES = (

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from analyze.errors import InputError
 from analyze.gradients.losses.loss import NO_FACTS, Facts, Loss, check_numbers, first_of, named
-from analyze.gradients.numbers.float64 import double, widest
+from analyze.gradients.numbers import double, widest
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.amp.autocast_mode import autocast
 from torch.overrides import TorchFunctionMode
 
-from analyze.gradients.numbers.kinds import at_least, named
+from analyze.gradients.numbers import at_least, named
 
 HALVES = frozenset({torch.float16, torch.bfloat16, torch.complex32}) | frozenset(
     dtype for name in dir(torch)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analyze.gradients.numbers.float64 import double
-from analyze.gradients.numbers.kinds import COMPLEX
+from analyze.gradients.numbers import COMPLEX, double
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,12 @@ from analyze.gradients.model.settling import (
     without_gradients,
     without_hooks,
 )
-from analyze.gradients.numbers.float64 import device_with_float64
-from analyze.gradients.numbers.kinds import differentiable, refuse_quantised, with_precision
+from analyze.gradients.numbers import (
+    device_with_float64,
+    differentiable,
+    refuse_quantised,
+    with_precision,
+)
 
 LEFT_OUT = (
     "left out, as they are frozen and forward passes write to them in place or read them by "

@@ -14,8 +14,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from analyze.errors import InputError, first_line, listed
 from analyze.gradients.model.attributes import Attributes
 from analyze.gradients.model.graph import nodes_of_graph
-from analyze.gradients.numbers.float64 import double
-from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.numbers import as_real, double
 
 Run = Callable[[], Tensor]
 Call = Callable[[nn.Module, torch.device, torch.dtype], Tensor]

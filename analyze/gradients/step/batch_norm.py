@@ -19,7 +19,7 @@ from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers.float64 import double
+from analyze.gradients.numbers import double
 from analyze.gradients.step.output import losses_at
 from analyze.probes import ProbeSet
 from analyze.probes.cells import mixed

@@ -14,7 +14,7 @@ from analyze.errors import described, out_of_memory
 from analyze.gradients.forms import CHUNK_BYTES, Reduction, Segments, Summary
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica, logits_of
-from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.numbers import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.output import seeded

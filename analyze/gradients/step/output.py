@@ -13,7 +13,7 @@ from analyze.errors import out_of_memory
 from analyze.gradients.data.loader import Examples, ProbeLoader
 from analyze.gradients.losses import ENTRIES, Loss
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.numbers import as_real
 
 NEAR_ONE = 8  # powers of two, of the 126 that float32 has
 

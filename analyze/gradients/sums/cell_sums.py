@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.device.timing import seconds
-from analyze.gradients.numbers.float64 import device_with_float64
-from analyze.gradients.numbers.kinds import as_real
+from analyze.gradients.numbers import as_real, device_with_float64
 
 FEW = 32  # segments of a cell that are added in the batches' precision
 COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time

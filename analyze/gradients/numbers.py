@@ -1,4 +1,4 @@
-"""Kinds of numbers: real, complex, integer and truth values, each kept as what it is."""
+"""Numbers: real, complex, integer and truth values, each kept as what it is; float64."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 PLAIN = "FloatFunctional"  # which adds and multiplies, in models that are yet to be quantised
 CLASSES_OF_TENSORS = ("torchao.", "bitsandbytes.")
+LACKING = "mps"  # the only device without float64
 
 
 def differentiable(tensor: Tensor) -> bool:
@@ -105,3 +106,23 @@ def _quantised(module: nn.Module) -> bool:
         or any(tensor.is_quantized for tensor in tensors)
         or any(type(tensor).__module__.startswith(CLASSES_OF_TENSORS) for tensor in tensors)
     )
+
+
+def device_with_float64(device: torch.device) -> torch.device:
+    """The device, or the CPU where it has no float64."""
+    return torch.device("cpu") if device.type == LACKING else device
+
+
+def where_it_is(values: Tensor) -> Tensor:
+    """The values on a device that has float64."""
+    return values.cpu() if values.device.type == LACKING else values
+
+
+def double(values: Tensor) -> Tensor:
+    """The values in float64, on a device that has it."""
+    return where_it_is(values).double()
+
+
+def widest(values: Tensor) -> Tensor:
+    """The values in float64 where their device has it, else as they are."""
+    return values if values.device.type == LACKING else values.double()

@@ -1,1 +1,0 @@
-"""Kinds and precisions of numbers."""
