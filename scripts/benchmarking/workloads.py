@@ -113,7 +113,7 @@ WORKLOADS = {
     "cpu": [
         Workload("ResNet-18", _torchvision("resnet18"), 32, share=28, image=64),
         Workload("ResNet-50", _torchvision("resnet50"), 32, share=28, image=64),
-        Workload("MobileNet-v3-small", _torchvision("mobilenet_v3_small"), 32, share=16, image=64),
+        Workload("MobileNet-v3-small", _torchvision("mobilenet_v3_small"), 32, share=24, image=64),
         Workload("ViT-Tiny", partial(_timm, "vit_tiny_patch16_224"), 8, share=7, image=224),
         Workload("GPT-2-like, 6 layers", lambda: Transformer(VOCABULARY, 384, 6, 6, 256), 8,
                  share=7, tokens=256),
