@@ -14,6 +14,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.results.file import open_results
+from analyze.statistics.regrouping import provenance
 
 FEWEST, MOST = 2, 20
 # Fields that differ between any two runs, or are shown elsewhere.
@@ -37,7 +38,7 @@ class Run:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """The provenance of the results."""
-        return dict(json.loads(self.tree.attrs.get("provenance", "{}")))
+        return provenance(self.tree)
 
     @cached_property
     def folds(self) -> list[int]:

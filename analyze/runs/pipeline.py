@@ -7,7 +7,6 @@ each checkpoint that a training adds (``following``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Unpack
@@ -30,6 +29,7 @@ from analyze.runs.replay import replay
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import interruptible
 from analyze.runs.units.lock import locked
+from analyze.statistics.regrouping import provenance
 from analyze.statistics.warnings import warnings_of_the_run
 
 
@@ -95,6 +95,6 @@ def _written(
                 progress.note(f"Warning: {warning}")
             shown.add(warning)
         store.write_results(tree, target)
-    if verified := json.loads(tree.attrs["provenance"])["verification"]["agreement"]:
+    if verified := provenance(tree)["verification"]["agreement"]:
         progress.note(f"Verified: {verified}")
     return tree
