@@ -30,6 +30,7 @@ class Bench:
         self.loader = ProbeLoader(probes)
         self.statistics = BatchNormStatistics(probes, self.loader, loss, settings.batch_norm)
         self._standing_out = extremes(probes.inputs)
+        self._cell_rows = [self.cells.rows(cell) for cell in range(len(self.cells))]
 
     def rows(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets, and some extremes.
@@ -44,7 +45,7 @@ class Bench:
 
     def batches(self, memory: Memory, smallest: int = 1) -> ProbeBatches:
         """All probes in batches, as large as memory holds and no smaller than ``smallest``."""
-        return ProbeBatches(self.cells, self.loader, self.loss, memory, smallest)
+        return ProbeBatches(self._cell_rows, self.loader, self.loss, memory, smallest)
 
 
 def telling(standing_out: Sequence[int], total: int, count: int) -> np.ndarray:

@@ -117,6 +117,7 @@ class Engine:
             InputError: the model cannot take the probes, mixes examples, is not deterministic, or
                 has a parameter that no method measures exactly, or none of those selected.
         """
+        earlier = None if earlier is None else self._as_asked(earlier)
         with measuring(), enough_memory(self.device):
             for model in models:
                 if self._state is None:
@@ -133,9 +134,19 @@ class Engine:
 
         Its batch size only where it was asked for the same.
         """
-        if values.get("requested_batch_size") != self.settings.batch_size:
-            values = {**values, "batch_size": self.batch_size}
-        self._state = self.current.adopted(values)
+        self._state = self.current.adopted(self._as_asked(values))
+
+    def note(self, *notes: str) -> None:
+        """Add what the user should know of how models are measured."""
+        self._state = self.current.noting(*notes)
+
+    def _as_asked(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What an earlier run knew, with the batch size of now where it was asked for another."""
+        size = self.settings.batch_size
+        if values.get("requested_batch_size") == size:
+            return values
+        size = size if self._state is None else self.batch_size
+        return values if size == "auto" else {**values, "batch_size": size}
 
     def measure(self, model: nn.Module, progress: Callable[[int], None] = _unheard) -> Measurement:
         """The sufficient statistics of one model, which is taken over.

@@ -69,14 +69,14 @@ def prepare(
     state = None
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
-        state = _kept_plan(folder, engine)
+        state = folder.plan()
     before = None if state is None else state.get("threads")  # older versions did not write it
     count = 1 if alone else len(job.checkpoints) - len(problems)
     division = engine.divide(model, count, before)
     torch.set_num_threads(division.threads)
     _prove(job, engine, problems, state, {first.name: loaded})
     if folder is not None:
-        engine.adopt(engine.state() | {"notes": folder.notes})
+        engine.note(*folder.notes)
         _keep_plan(folder, engine, state, division)
     return Prepared(job, engine, division, parameter_rows(model, engine.plan), problems)
 
@@ -158,14 +158,6 @@ def _prove(
 def _at(share: float, checkpoints: list[Checkpoint]) -> Checkpoint:
     """The checkpoint at a share of the way from the first to the last."""
     return checkpoints[min(int(share * len(checkpoints)), len(checkpoints) - 1)]
-
-
-def _kept_plan(folder: Folder, engine: Engine) -> dict[str, Any] | None:
-    """The plan that an earlier run left, with the batch size that is asked for now."""
-    state, size = folder.plan(), engine.settings.batch_size
-    if state is None or size in ("auto", state["requested_batch_size"]):
-        return state
-    return state | {"batch_size": size}
 
 
 def _keep_plan(

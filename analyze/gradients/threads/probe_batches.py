@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
+
 from analyze.gradients.data.batches import Batch, batches
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.device.devices import most_segments
@@ -18,16 +20,23 @@ from analyze.gradients.step.result import BatchResult
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.threads.order import BatchOrder
 from analyze.gradients.threads.sharing import at_once
-from analyze.probes import Cells
 
 
 class ProbeBatches:
-    """The examples of all cells, as many at a time as memory holds, at least ``smallest``."""
+    """The examples at the rows of each cell, as many at a time as memory holds.
+
+    A batch has at least ``smallest``.
+    """
 
     def __init__(
-        self, cells: Cells, loader: ProbeLoader, loss: Loss, memory: Memory, smallest: int = 1
+        self,
+        rows: Sequence[np.ndarray],
+        loader: ProbeLoader,
+        loss: Loss,
+        memory: Memory,
+        smallest: int = 1,
     ) -> None:
-        self._rows = [cells.rows(cell) for cell in range(len(cells))]
+        self._rows = rows
         self._loader = loader
         self._loss = loss
         self._memory = memory
