@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,18 +34,19 @@ def modules(source: Path) -> dict[str, Path]:
 def imports(source: Path) -> Graph:
     """What each module imports of the package, wherever the import stands."""
     known = modules(source)
-    return {name: set(_imported(path, known)) - {name} for name, path in known.items()}
+    return {n: set(imported(path, known)) & known.keys() - {n} for n, path in known.items()}
 
 
-def _imported(path: Path, known: dict[str, Path]) -> Iterator[str]:
+def imported(path: Path, known: Collection[str]) -> Iterator[str]:
+    """The modules that a file imports, other packages' as well, also for types alone."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module is not None, f"a relative import in {path}"
+            assert node.level == 0, f"a relative import in {path}"
             inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if name in known else node.module for name in inside]
-        yield from (name for name in names if name in known)
+            yield from (name if name in known else node.module for name in inside)
 
 
 def folder_of(module: str) -> str:

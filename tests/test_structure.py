@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import analyze
+from scripts.architecture import imported, modules
 
 SOURCE = Path(analyze.__file__).parent
 SPLIT = ("gradients", "checkpoints")  # whose folders and loose modules are stages of their own
 WITHOUT_TORCH = ("statistics", "results", "figures", "pages", "reports", "comparison")
-LONGEST = 640  # lines of a file
+LONGEST = 400  # lines of a file
 
 
-def name_of(path: Path) -> str:
-    """The dotted name of a module below ``analyze``; a package has the name of its folder."""
-    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {name_of(path): path for path in SOURCE.rglob("*.py")}
-
-
-def imports_of(name: str) -> Iterator[str]:
-    """Modules that a module imports, also inside functions and for types alone."""
-    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"a relative import in {name}"
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                yield full if full in MODULES else str(node.module)
-
-
-IMPORTS = {name: set(imports_of(name)) for name in MODULES}
+MODULES = modules(SOURCE)
+IMPORTS = {name: set(imported(path, MODULES)) for name, path in MODULES.items()}
 
 
 def stage_of(name: str) -> str:
@@ -52,8 +32,8 @@ def stage_of(name: str) -> str:
 def between(groups: dict[str, str]) -> dict[str, set[str]]:
     """Which group of modules imports which other ones."""
     graph: dict[str, set[str]] = {group: set() for group in groups.values()}
-    for name, imported in IMPORTS.items():
-        graph[groups[name]] |= {groups[i] for i in imported & MODULES.keys()} - {groups[name]}
+    for name, names in IMPORTS.items():
+        graph[groups[name]] |= {groups[i] for i in names & MODULES.keys()} - {groups[name]}
     return graph
 
 
@@ -83,7 +63,7 @@ def test_what_shows_numbers_reaches_no_module_with_torch(folder):
         if name in seen:
             continue
         seen.add(name)
-        roots = {imported.partition(".")[0] for imported in IMPORTS[name]}
+        roots = {other.partition(".")[0] for other in IMPORTS[name]}
         assert not roots & {"torch", "torchvision", "timm", "transformers"}, name
         waiting += IMPORTS[name] & MODULES.keys()
 
