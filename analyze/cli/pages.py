@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import PATH, Command, group_option, results_argument
+from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
 
 
-@click.command(cls=Command)
+@click.command(cls=ReadingCommand)
 @results_argument
 @click.option(
     "--output", type=PATH, metavar="DIR",
@@ -32,7 +32,7 @@ def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
     click.echo(f"Wrote {page}")
 
 
-@click.command(cls=Command)
+@click.command(cls=ReadingCommand)
 @click.argument("results", nargs=-1, required=True, type=PATH, metavar="A.h5 B.h5 ...")
 @click.option(
     "--output", type=PATH, default=Path("comparison"), show_default=True,

@@ -24,13 +24,13 @@ def write_page(
     directory: Path,
     command: str,
     draw: Callable[[], dict[str, Figure]],
-    render: Callable[[dict[str, Figure]], str],
+    render: Callable[[dict[str, bytes]], str],
 ) -> Path:
     """Write ``figures/*.{svg,pdf,png}`` and, last and in one step, ``index.html``; its path.
 
     The directory is made if it is missing; an older page of the command in it is replaced. ``draw``
-    returns the figures by the names of their files. In the text of the page characters that UTF-8
-    cannot encode become question marks.
+    returns the figures by the names of their files, and ``render`` takes the contents of their SVG
+    files. In the text of the page characters that UTF-8 cannot encode become question marks.
 
     Raises:
         InputError: the directory cannot be written to, or has another ``index.html``.
@@ -42,9 +42,8 @@ def write_page(
         folder.mkdir(parents=True, exist_ok=True)
         drop_parts_in(directory)
         drop_parts_in(folder)
-        for name, figure in figures.items():
-            save_figure(figure, folder, name)
-        write_whole(page, render(figures).encode(errors="replace"))
+        pictures = {name: save_figure(figure, folder, name) for name, figure in figures.items()}
+        write_whole(page, render(pictures).encode(errors="replace"))
     except OSError as error:
         raise InputError(
             f"the {PRODUCTS[command]} cannot be written",
