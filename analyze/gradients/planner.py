@@ -15,13 +15,15 @@ from torch import nn
 from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.bench import Bench
-from analyze.gradients.calibrate.calibration import calibrate
+from analyze.gradients.calibrate.calibration import calibrated
 from analyze.gradients.calibrate.learning import replanned
+from analyze.gradients.checks.at_the_output import check_loss
 from analyze.gradients.checks.fit import check_fit
 from analyze.gradients.checks.non_finite import check_losses
+from analyze.gradients.checks.precision import precision_inside
 from analyze.gradients.checks.proving import prove
 from analyze.gradients.checks.reference import Autograd
-from analyze.gradients.checks.refusal import refuse_mixing
+from analyze.gradients.checks.refusal import differ, refuse_frequency_scaling, refuse_mixing
 from analyze.gradients.costs.passes import PassCost, cost_of
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.device.devices import equal_batches, largest_batch_size
@@ -32,13 +34,14 @@ from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import threads_restored
 from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.intercept import CountedCalls, ForwardChangedError
-from analyze.gradients.step.output import losses_of
+from analyze.gradients.step.output import losses_at_output
 from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares
 from analyze.gradients.tuning import fastest_size, largest_to_try
 
 Result = TypeVar("Result")
+FIRST_EXAMPLES = 5  # probes that a model is tried and calibrated on
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
 SHARE_OF_TUNING = 0.02  # of the estimated time of a run
 DISTURBING = 2  # probes in each thread that tell whether forward passes disturb each other
@@ -73,32 +76,39 @@ class Planner:
             CheckpointError: the model's losses or gradients are not finite.
             InputError: the model cannot be measured.
         """
-        replica, state = self._begun(model)
+        replica, state, reference = self._begun(model)
         if earlier is not None:
             state = state.with_choices_of(earlier)
         else:
             state = self._with_choices(state, replica, threads, turns)
-        return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+        truth = state.architecture.autograd(reference, self.bench.loss, state.plan.copies)
+        return self.proven_on(state, truth, self.bench.rows(PROVEN_EXAMPLES))
 
-    def _begun(self, model: nn.Module) -> tuple[Replica, EngineState]:
-        """A replica of a model that can be measured, and a state whose plan is still unproven."""
+    def _begun(self, model: nn.Module) -> tuple[Replica, EngineState, Replica]:
+        """A replica of a model that can be measured, a state yet unproven, and a reference."""
         bench = self.bench
-        pair, rows = bench.some(2).inputs, bench.rows(5)
+        pair, rows = bench.some(2).inputs, bench.rows(FIRST_EXAMPLES)
+        few = bench.loader.take(rows)
         architecture, notes = Architecture.of(model, bench.settings)
         replica, architecture = architecture.replica(model, pair)
         notes += replica.notes
         bench.statistics.set(replica)
-        notes += check_fit(replica, bench.loader, bench.rows(2), bench.loss)
+        fit = check_fit(replica, bench.loader, rows, bench.loss)
         # Nothing can be found out by value from a model that gives no finite numbers.
-        losses = losses_of(replica, bench.loader.take(rows), bench.loss)
+        losses = losses_at_output(fit.output, few.targets, bench.loss)
         check_losses(losses, rows, bench.cells, replica, bench.loader.inputs)
-        notes += [*sorted(replica.undone), *bench.statistics.notes(replica, rows)]
-        architecture, reference = architecture.with_precisions(replica, pair)
-        refuse_mixing(reference, *bench.some(3), bench.loss, architecture.inside_exact)
-        plan = calibrate(replica, bench.loader.take(rows).inputs)
+        notes += [*fit.notes, *sorted(replica.undone), *bench.statistics.notes(replica, rows)]
+        refuse_frequency_scaling(replica.model)
+        check_loss(bench.loss, fit.output, few.targets)
+        architecture, reference = architecture.with_reference(replica, pair)
+        calibration = calibrated(replica, few.inputs)
+        inside = precision_inside(replica, calibration.recording)
+        architecture = replace(architecture, inside=inside)
+        if not calibration.steady or differ(fit.output[:1], fit.alone, inside):
+            refuse_mixing(reference, few.inputs, architecture.inside_exact)
         memory, cost = Memory(architecture.device), self._cost(replica)
-        state = EngineState(architecture, plan, memory, cost, notes=tuple(notes))
-        return replica, state.with_plan(plan)
+        state = EngineState(architecture, calibration.plan, memory, cost, notes=tuple(notes))
+        return replica, state.with_plan(calibration.plan), reference
 
     def _cost(self, replica: Replica) -> PassCost:
         """The work of a pass over a probe, with what is opened while measuring in the open."""
