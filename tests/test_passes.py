@@ -1,133 +1,132 @@
-"""Which passes come before the first batch, and in a further call: no more than these."""
+"""What a pass costs is counted, the same each time, and no clock is asked."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import dataclasses
 
 import pytest
 import torch
-from torch import nn
+import torchvision
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-import analyze
-from analyze.gradients.planner import Planner
-from tests import passes
+from analyze.gradients.costs.passes import PassCost, cost_of
+from analyze.gradients.costs.rates import Rates, known_rates
+from analyze.gradients.device.devices import LIMITS
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
+from analyze.gradients.step.intercept import CountedCalls
 
-PROBES, BATCH = 24, 8
-
-SETTLING = ["4 forward of 2 in float32: architecture.replica"]
-STATISTICS = [f"1 forward of {PROBES} in float32: batch_norm._recompute_statistics"]
-FIRST = [
-    "1 forward of 5 in float32: fit._called",
-    "1 forward of 1 in float32: fit._called",
-    "1 forward of 1 in float64: architecture._recorded",
-    "1 backward of 1 in float64: architecture._recorded",
-    "1 forward of 2 in float32: calibration._calibrated",
-    "1 forward of 3 in float32: calibration._calibrated",
-    "3 backward of 3 in float32: evidence.backward",
-    "3 forward of 3 in float32: evidence.gather",
-    "1 forward of 3 in float32: calibration._leaked",
-    "1 backward of 3 in float32: calibration._given_gradients",
-]
-PROOF = [
-    "3 forward of 1 in float64: proving.prove",
-    "3 backward of 1 in float64: proving.prove",
-    "1 forward of 3 in float64: proving.prove",
-    "1 backward of 3 in float64: proving.prove",
-]
-AGAIN = ["2 forward of 2 in float32: planner.taken_over"]
-FITS_AGAIN = [
-    "1 forward of 2 in float32: fit._called",
-    "1 forward of 1 in float32: fit._called",
-]
-PROOF_OF_TWO = [
-    "2 forward of 1 in float64: proving.prove",
-    "2 backward of 1 in float64: proving.prove",
-    "1 forward of 2 in float64: proving.prove",
-    "1 backward of 2 in float64: proving.prove",
-]
+CPU = torch.device("cpu")
+POSITIONS, WIDTH = 6, 8
 
 
-def with_statistics() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
-    )
+class Attention(nn.Module):
+    """Attention of one head by torch's own function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x)
 
 
-def without_statistics() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
-    )
+class Recurrent(nn.Module):
+    """A recurrent layer, whose steps are opened while measuring."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.GRU(WIDTH, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cells(x)[0][:, -1]
 
 
-def probes() -> analyze.ProbeSet:
-    return analyze.ProbeSet(torch.randn(PROBES, 3, 8, 8), torch.arange(PROBES) % 3)
+def cost(model: nn.Module, example: Tensor) -> PassCost:
+    replica = Replica(model.eval(), CPU, torch.float32)
+
+    def forward() -> None:
+        with CountedCalls():
+            replica(Inputs({"": example}))
+
+    return cost_of(forward, replica)
 
 
-@pytest.fixture
-def before_batches(monkeypatch):
-    """The passes of a call up to the first batch, which no algorithm was chosen on."""
-    monkeypatch.setattr(Planner, "_with_algorithms", lambda planner, state, replica: state)
-
-    def of(model: nn.Module) -> list[str]:
-        with passes.counted() as counted:
-            analyze.measure(model, probes(), batch_size=BATCH)
-        asked = [p.asked for p in counted]
-        end = next(k for k, name in enumerate(asked) if name in MEASURING)
-        return passes.table(counted)[:end]
-
-    return of
-
-
-MEASURING = ("batch_norm._losses", "probe_batches.measure")
+def positions(count: int = POSITIONS) -> Tensor:
+    return torch.randn(1, count, WIDTH)
 
 
 @pytest.mark.parametrize(
-    ("build", "statistics"),
+    ("build", "example"),
     [
-        pytest.param(with_statistics, STATISTICS, id="batch norm"),
-        pytest.param(without_statistics, [], id="none"),
+        (lambda: torchvision.models.resnet18(num_classes=3), torch.randn(1, 3, 32, 32)),
+        (lambda: torchvision.models.mobilenet_v3_small(num_classes=3), torch.randn(1, 3, 32, 32)),
+        (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, groups=2), torch.randn(1, 4, 5, 5)),
+        (lambda: nn.Sequential(nn.Linear(WIDTH, 9), nn.ReLU(), nn.Linear(9, 2)), positions()),
     ],
+    ids=["resnet", "mobilenet", "transposed", "linear"],
 )
-def test_passes_before_the_first_batch(build, statistics, before_batches):
-    torch.manual_seed(0)
-    assert before_batches(build()) == [*SETTLING, *statistics, *FIRST, *PROOF]
-    assert before_batches(build()) == [*AGAIN, *statistics, *FITS_AGAIN, *PROOF_OF_TWO]
+def test_multiply_adds_are_those_of_torch(build, example):
+    model = build().eval()
+    with FlopCounterMode(display=False) as torchs:
+        model(example)
+    counted = cost(model, example)
+    assert counted.multiply_adds == torchs.get_total_flops() / 2 > 0
 
 
-def test_an_embedding_takes_a_pass_more(before_batches):
-    """Its ids are compared before any is looked up, on a few probes."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3))
-    ids = analyze.ProbeSet(torch.randint(9, (PROBES, 3)), torch.arange(PROBES) % 3)
-    with passes.counted() as counted:
-        analyze.measure(model, ids, batch_size=BATCH)
-    assert "1 forward of 5 in float32: embedding_ids.refuse_ids_out_of_range" in passes.table(
-        counted
-    )
+def test_attention_multiplies_each_position_with_all():
+    x = positions()
+    expected = 2 * POSITIONS * POSITIONS * WIDTH
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False), Attention())
+    assert cost(model, x).multiply_adds == POSITIONS * WIDTH**2 + expected
 
 
-class Mixes(nn.Module):
-    """Subtracts a share of the batch's mean."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, x):
-        return x - self.share * x.mean(0)
+def test_a_recurrent_layer_counts_by_its_steps():
+    few, many = cost(Recurrent(), positions(10)), cost(Recurrent(), positions(20))
+    assert many.multiply_adds == 2 * few.multiply_adds > 0
+    assert many.operations > few.operations + 10
 
 
-@pytest.mark.parametrize(("share", "looked"), [(1e-8, True), (0.0, False)])
-def test_mixing_is_looked_for_in_float64_where_a_bit_leaves_a_doubt(share, looked):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 4), Mixes(share), nn.Linear(4, 3))
-    vectors = analyze.ProbeSet(10 * torch.randn(PROBES, 4), torch.arange(PROBES) % 3)
-    with passes.counted() as counted, refused(looked):
-        analyze.measure(model, vectors, batch_size=BATCH)
-    precision = {p.asked: p.precision for p in counted}.get("refusal.refuse_mixing")
-    assert precision == ("float64" if looked else None)
+def test_what_is_counted_is_what_there_is():
+    model = nn.Sequential(nn.Linear(WIDTH, 3), nn.Tanh())
+    counted = cost(model, torch.randn(1, WIDTH))
+    assert (counted.parameters, counted.values) == (2, 3 * WIDTH + 3)
+    assert counted.written >= 2 * 4 * 3  # what the layer gives, and tanh
+    assert counted.kept == 4 * (WIDTH + 3)  # the layer's input, and what tanh gave
 
 
-def refused(expected: bool) -> AbstractContextManager[object]:
-    match = "mixes the examples"
-    return pytest.raises(analyze.InputError, match=match) if expected else nullcontext()
+def test_parameters_that_are_not_measured_count_for_nothing():
+    model = nn.Linear(WIDTH, 3)
+    replica = Replica(model, CPU, torch.float32, {"bias"})
+    counted = cost_of(lambda: replica(Inputs({"": torch.randn(1, WIDTH)})), replica)
+    assert (counted.parameters, counted.values) == (1, 3)
+
+
+def test_a_model_that_differentiates_inside_counts_all_that_it_computes():
+    class Inside(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            return torch.func.jacrev(lambda z: z**2)(y).diagonal(dim1=1, dim2=3).sum(1)
+
+    counted = cost(Inside(WIDTH, 3), torch.randn(1, WIDTH))
+    assert counted.kept == counted.written > 0
+
+
+@pytest.mark.parametrize("kind", known_rates())
+def test_more_work_takes_longer_on_every_kind_of_device(kind):
+    rates = known_rates()[kind]
+    some = PassCost(operations=10, multiply_adds=10**6, written=10**6, kept=1, parameters=4,
+                    values=10**5)  # fmt: skip
+    for field in ("operations", "multiply_adds", "written", "parameters", "values"):
+        more = dataclasses.replace(some, **{field: 2 * getattr(some, field)})
+        assert rates.seconds(more, 8) > rates.seconds(some, 8)
+    assert rates.seconds(some, 16) < 2 * rates.seconds(some, 8)
+    assert rates.source
+
+
+def test_every_device_has_rates():
+    kinds = known_rates()
+    assert LIMITS.keys() - {"cpu"} <= kinds.keys()
+    assert Rates.of(CPU) in kinds.values()
+
+
+def test_a_processor_that_was_not_measured_counts_as_the_nearest(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "SVE256")
+    assert Rates.of(CPU) == known_rates()["AVX2"]
