@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import xarray as xr
 from torch import nn
 
@@ -73,8 +75,7 @@ def measure(
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     engine = Engine(probes, build_loss(loss), settings)
     engine.divide(model)
-    engine.prepare([_copy(model)])
-    measured = engine.measure(_copy(model))
+    measured = engine.measure_alone(model, partial(_copy, model))
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
