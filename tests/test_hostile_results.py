@@ -144,18 +144,17 @@ def test_what_is_no_result_is_told(copy, case):
     assert_input_error(call("show", str(copy)), "this is not a results file", found)
 
 
-def test_units_are_no_formula(copy, tmp_path):
+def test_units_are_no_formula(copy):
     from matplotlib.figure import Figure
 
     from analyze.figures.loss_over_training import draw
-    from analyze.pages.figures import save_figure
+    from analyze.pages.figures import rendered
 
     with h5py.File(copy, "r+") as file:
         units("$\\frac{$")(file)
     figure = Figure()
     draw(analyze.open_results(copy), figure.subplots())
-    save_figure(figure, tmp_path, "loss")
-    assert "mean loss ($\\frac{$)" in (tmp_path / "loss.svg").read_text()
+    assert b"mean loss ($\\frac{$)" in rendered(figure)["svg"]
 
 
 def test_names_that_begin_with_a_line_below_are_in_the_legend():

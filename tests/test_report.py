@@ -18,7 +18,6 @@ from analyze.errors import InputError
 from analyze.figures import layer_heatmap, network_over_training
 from analyze.pages.embedding import script_hash
 from analyze.pages.figures import rendered as files_of
-from analyze.pages.figures import save_figure
 from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import Value, breakable, cosine, in_words, loss, number, with_error
 from analyze.reports import write_report
@@ -130,13 +129,13 @@ def test_the_files(written):
     assert int.from_bytes(png[16:20], "big") == 7 * 300  # pixels of 7 inches at 300 dpi
 
 
-def test_a_figure_is_laid_out_once_and_drawn_once_for_each_kind_of_file(tmp_path, monkeypatch):
+def test_a_figure_is_laid_out_once_and_drawn_once_for_each_kind_of_file(monkeypatch):
     figure, drawn = network_over_training.figure(make_tree()), []
     draw, layout = Figure.draw, figure.get_layout_engine()
     execute = layout.execute
     monkeypatch.setattr(Figure, "draw", lambda f, r: (drawn.append(type(r).__name__), draw(f, r)))
     monkeypatch.setattr(layout, "execute", lambda f: (drawn.append("layout"), execute(f)))
-    save_figure(figure, tmp_path, "training")
+    files_of(figure)
     assert Counter(drawn) == {"layout": 1, "MixedModeRenderer": 2, "RendererAgg": 1}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,30 +26,26 @@ from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.entry import FigureEntry
-from analyze.figures.style import style
-from analyze.files.whole import write_whole
+from analyze.figures.style import MARK, style
 
 LARGEST = 500_000  # characters; a larger figure is a file beside the page only
 DPI = 300  # of PNG files, and of what is an image in the others
-# How a figure is written in each kind of file, without the date.
-WRITERS: dict[str, Callable[[Figure, io.BytesIO], Any]] = {
-    "svg": lambda f, file: FigureCanvasSVG(f).print_svg(file, metadata={"Date": None}),
-    "pdf": lambda f, file: FigureCanvasPdf(f).print_pdf(file, metadata={"CreationDate": None}),
-    "png": lambda f, file: FigureCanvasAgg(f).print_png(file),
+METADATA: dict[str, dict[str, Any]] = {  # without dates
+    "svg": {"Date": None, "Creator": MARK},
+    "pdf": {"CreationDate": None, "Creator": MARK},
+    "png": {"Software": MARK},
 }
+CANVASES = {"svg": FigureCanvasSVG, "pdf": FigureCanvasPdf, "png": FigureCanvasAgg}
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
-def save_figure(figure: Figure, directory: Path, name: str) -> bytes:
-    """Write ``name.svg``, ``name.pdf`` and ``name.png``; returns what is in the first."""
-    files = rendered(figure, WRITERS)
-    for kind, content in files.items():
-        write_whole(directory / f"{name}.{kind}", content)
-    return files["svg"]
+def is_own_figure(path: Path) -> bool:
+    """Whether this program has drawn the figure in a file."""
+    return MARK.encode() in path.read_bytes()
 
 
-def rendered(figure: Figure, kinds: Iterable[str]) -> dict[str, bytes]:
+def rendered(figure: Figure, kinds: Iterable[str] = tuple(CANVASES)) -> dict[str, bytes]:
     """The content of a figure's file of each kind: ``svg``, ``pdf``, ``png``."""
     with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
         figure.dpi = DPI
@@ -110,7 +106,7 @@ def variable(colour: str) -> str:
 def _written(figure: Figure, kind: str) -> bytes:
     figure.dpi = DPI  # as the vector formats leave it at 72
     buffer = io.BytesIO()
-    WRITERS[kind](figure, buffer)
+    getattr(CANVASES[kind](figure), f"print_{kind}")(buffer, metadata=METADATA[kind])
     return buffer.getvalue()
 
 

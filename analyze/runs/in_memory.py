@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import xarray as xr
 from torch import nn
 
@@ -29,6 +31,7 @@ def measure(
     folds: int = 10,
     precision: str = "float32",
     batch_norm: str = "recomputed",
+    tune: bool = False,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
 
@@ -46,6 +49,8 @@ def measure(
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
             held out; ``saved`` takes the model's own.
+        tune: Time batch sizes and algorithms and take the fastest; else they follow from what is
+            counted, without a clock, the same in every call.
 
     Returns:
         The tree of a results file with one checkpoint, called ``model``.
@@ -63,15 +68,14 @@ def measure(
     """
     settings = Settings(
         device=device, batch_size=batch_size, folds=folds, precision=precision,
-        batch_norm=batch_norm,
+        batch_norm=batch_norm, tune=tune,
     )  # fmt: skip
     settings.check()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     engine = Engine(probes, build_loss(loss), settings)
     engine.divide(model)
-    engine.prepare([_copy(model)])
-    measured = engine.measure(_copy(model))
+    measured = engine.measure_alone(model, partial(_copy, model))
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
