@@ -26,6 +26,7 @@ from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
 from analyze.gradients.planner import Planner
+from analyze.gradients.stages import Announce, Stage, expected, unheard
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.threads.division import Division, divided
@@ -39,16 +40,21 @@ def _unheard(examples: int) -> None:
 
 
 class Engine:
-    """Measures models on one probe set, by one loss of each example and one setting."""
+    """Measures models on one probe set, by one loss of each example and one setting.
 
-    def __init__(self, probes: ProbeSet, loss: Loss, settings: Settings) -> None:
+    ``announce`` is called with each stage of ``prepare`` that begins.
+    """
+
+    def __init__(
+        self, probes: ProbeSet, loss: Loss, settings: Settings, announce: Announce = unheard
+    ) -> None:
         self.probes = probes
         self.loss = loss
         self.settings = settings
         self.threads = 1  # how many may share the batches of a model
         self._device = resolve_device(settings.device, DTYPES[settings.precision])
         self._bench = Bench(probes, loss, settings)
-        self._planner = Planner(self._bench)
+        self._planner = Planner(self._bench, announce)
         self._state: EngineState | None = None
 
     @property
@@ -124,6 +130,12 @@ class Engine:
                     self._state = self._planner.first(model, self.threads, earlier)
                 else:
                     self._state = self._planner.again(self._state, model)
+
+    def stages(self, model: nn.Module, further: int = 0) -> list[Stage]:
+        """The stages of ``prepare`` for a model and as many further ones, in their order."""
+        passes = self._bench.statistics.passes_to_set(model)
+        others = [stage for _ in range(further) for stage in expected(passes, is_first=False)]
+        return [*expected(passes, is_first=True), *others]
 
     def state(self) -> dict[str, Any]:
         """All that is known as plain values, from which ``adopt`` goes on to the same bits."""

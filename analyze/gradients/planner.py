@@ -27,6 +27,16 @@ from analyze.gradients.device.devices import choose_batch_size
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import fastest, seconds
 from analyze.gradients.model.replica import Replica
+from analyze.gradients.stages import (
+    CALIBRATION,
+    CHOICES,
+    FIT,
+    MIXING,
+    PROOF,
+    STATISTICS,
+    Announce,
+    unheard,
+)
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import threads_restored
 from analyze.gradients.step.failures import MethodFailedError
@@ -58,6 +68,7 @@ class Planner:
     """Makes and proves states."""
 
     bench: Bench
+    announce: Announce = unheard  # the stages of first and again
 
     def first(
         self, model: nn.Module, threads: int, earlier: Mapping[str, Any] | None
@@ -72,7 +83,9 @@ class Planner:
         if earlier is not None:
             state = state.with_choices_of(earlier)
         else:
+            self.announce(CHOICES)
             state = self._with_choices(state, replica, threads)
+        self.announce(PROOF)
         return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
 
     def _begun(self, model: nn.Module) -> tuple[Replica, EngineState]:
@@ -82,14 +95,17 @@ class Planner:
         architecture, notes = Architecture.of(model, bench.settings)
         replica, architecture = architecture.replica(model, pair)
         notes += replica.notes
-        bench.statistics.set(replica)
+        self._set_statistics(replica)
+        self.announce(FIT)
         notes += check_fit(replica, bench.loader, bench.rows(2), bench.loss)
         # Nothing can be found out by value from a model that gives no finite numbers.
         losses = losses_of(replica, bench.loader.take(rows), bench.loss)
         check_losses(losses, rows, bench.cells, replica, bench.loader.inputs)
         notes += [*sorted(replica.undone), *bench.statistics.notes(replica, rows)]
+        self.announce(MIXING)
         architecture, reference = architecture.with_precisions(replica, pair)
         refuse_mixing(reference, *bench.some(3), bench.loss, architecture.inside_exact)
+        self.announce(CALIBRATION)
         plan = calibrate(replica, bench.loader.take(rows).inputs)
         state = EngineState(architecture, plan, Memory(architecture.device), notes=tuple(notes))
         return replica, state.with_plan(plan)
@@ -97,8 +113,15 @@ class Planner:
     def again(self, state: EngineState, model: nn.Module) -> EngineState:
         """The state proven on another model as well, which is taken over."""
         replica, state = self.replica(state, model)
-        self.bench.statistics.set(replica)
+        self._set_statistics(replica)
+        self.announce(PROOF)
         return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+
+    def _set_statistics(self, replica: Replica) -> None:
+        """Give a replica the batch norm statistics that it is measured with."""
+        if self.bench.statistics.passes_to_set(replica.model):
+            self.announce(STATISTICS)
+        self.bench.statistics.set(replica)
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
         """A replica of a further model, and the state with what the user should know of it."""

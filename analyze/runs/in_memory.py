@@ -16,7 +16,9 @@ from analyze.probes import ProbeSet
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
+from analyze.runs.progress import Progress
 from analyze.runs.provenance import circumstances
+from analyze.runs.stages import Stages
 
 
 def measure(
@@ -29,6 +31,7 @@ def measure(
     folds: int = 10,
     precision: str = "float32",
     batch_norm: str = "recomputed",
+    progress: Progress | None = None,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
 
@@ -46,6 +49,8 @@ def measure(
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
             held out; ``saved`` takes the model's own.
+        progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
+            nothing is shown.
 
     Returns:
         The tree of a results file with one checkpoint, called ``model``.
@@ -68,10 +73,15 @@ def measure(
     settings.check()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
-    engine = Engine(probes, build_loss(loss), settings)
-    engine.divide(model)
-    engine.prepare([_copy(model)])
-    measured = engine.measure(_copy(model))
+    with progress or Progress() as shown:
+        stages = Stages(shown)
+        engine = Engine(probes, build_loss(loss), settings, stages.begin)
+        stages.expect(engine.stages(model))
+        engine.divide(model)
+        engine.prepare([_copy(model)])
+        shown.start(1, len(probes))
+        shown.checkpoint("model")
+        measured = engine.measure(_copy(model), shown.advance)
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {

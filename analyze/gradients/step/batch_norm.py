@@ -62,6 +62,11 @@ class BatchNormStatistics:
         if self._recomputed:
             _recompute_statistics(replica, self._loader, self._rows)
 
+    def passes_to_set(self, model: nn.Module) -> int:
+        """Number of examples in the forward passes of ``set``."""
+        is_set = self._recomputed and bool(_layers_with_statistics(model))
+        return len(self._rows) if is_set else 0
+
     def set_after_losses_under_others(self, replica: Replica, size: int) -> np.ndarray | None:
         """As ``set``, after the losses under the statistics that are not measured with.
 
