@@ -14,7 +14,6 @@ from analyze.gradients.stages import (
     CALIBRATION,
     CHOICES,
     FIT,
-    MIXING,
     PROOF,
     STATISTICS,
     Stage,
@@ -28,7 +27,7 @@ from analyze.runs.stages import CHECKPOINTS, LOADING, READING, Stages
 from analyze.specs.model import ModelSpec
 from tests.conftest import NAMES, call, make_run, small_probes, small_weights
 
-PLANNING = [FIT, MIXING, CALIBRATION, CHOICES, PROOF]
+PLANNING = [FIT, CALIBRATION, CHOICES, PROOF]
 WITH_BATCH_NORM = "builtin:small_resnet?width=2&num_classes=3"
 
 

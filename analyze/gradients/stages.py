@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 STATISTICS = "batch norm statistics"
 FIT = "fit of model, probes and loss"
-MIXING = "whether examples mix"
-CALIBRATION = "calibration: where weights meet examples"
+CALIBRATION = "calibration: where weights meet examples, and whether these mix"
 CHOICES = "sharing, batch size and algorithms"
 PROOF = "proof against plain autograd"
 Announce = Callable[[str], None]  # called with a stage that begins
@@ -35,5 +34,5 @@ def expected(statistics: int, *, is_first: bool) -> list[Stage]:
     """
     setting = [Stage(STATISTICS, statistics / 3)] if statistics else []
     # A pass over a few probes takes longer for each of them than one over many, more so in float64.
-    planning = [Stage(FIT, 6), Stage(MIXING, 20), Stage(CALIBRATION, 30), Stage(CHOICES, 20)]
+    planning = [Stage(FIT, 6), Stage(CALIBRATION, 30), Stage(CHOICES, 10)]
     return [*setting, *(planning if is_first else []), Stage(PROOF, 60)]

@@ -62,7 +62,7 @@ def run(
     """
     chosen = built(RunOptions, options)
     target = output_of(run, chosen.output)
-    store.check_writable(target)
+    store.check_writable(target if chosen.output is None else chosen.output)
     with progress or Progress() as shown:
         return _measured(run, target, chosen, shown)
 
@@ -89,11 +89,11 @@ def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Progr
             series = iter([(prepared, replay(prepared, folder, progress))])
         else:
             series = follow(prepared, watch, folder, progress)
-        return _written(series, target, progress)
+        return _written(series, folder, progress)
 
 
 def _written(
-    series: Iterable[tuple[Prepared, list[Outcome]]], target: Path, progress: Progress
+    series: Iterable[tuple[Prepared, list[Outcome]]], folder: Folder, progress: Progress
 ) -> xr.DataTree:
     """Write the results of each job over those before, and return the last tree."""
     shown: set[str] = set()
@@ -103,7 +103,8 @@ def _written(
             if warning not in shown:
                 progress.note(f"Warning: {warning}")
             shown.add(warning)
-        store.write_results(tree, target)
+        folder.check_held()
+        store.write_results(tree, folder.output)
     if verified := provenance(tree)["verification"]["agreement"]:
         progress.note(f"Verified: {verified}")
     return tree
