@@ -27,6 +27,7 @@ FIRST = [
     "3 forward of 3 in float32: evidence.gather",
     "1 forward of 3 in float32: calibration._leaked",
     "1 backward of 3 in float32: calibration._given_gradients",
+    "1 forward of 1 in float32: planner.forward",
 ]
 PROOF = [
     "3 forward of 1 in float64: proving.prove",
