@@ -12,6 +12,7 @@ import click
 
 from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import EXIT_SKIPPED, Command, json_option, options_of, run_argument
+from analyze.errors import within_a_screen
 from analyze.runs.options import Options, RunOptions
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
         click.echo()
         print_table("Left out", ["file", "why"], reasons)
     for warning in scanned.warnings:
-        click.echo(f"Warning: {warning}")
+        click.echo(within_a_screen(f"Warning: {warning}"))
     for checkpoint in scanned.checkpoints:
         if (problem := checkpoint.problem) is not None:
             click.echo(f"{checkpoint.name}: {problem.what}: {problem.found}")
@@ -112,9 +113,9 @@ def _print_check(checked: Check) -> None:
     click.echo()
     print_table("The run", ["", " "], [[k.replace("_", " "), v] for k, v in report.items()])
     for name, reason in checked.skipped.items():
-        click.echo(f"Would skip {name}: {reason}")
+        click.echo(within_a_screen(f"Would skip {name}: {reason}"))
     for warning in checked.warnings:
-        click.echo(f"Warning: {warning}")
+        click.echo(within_a_screen(f"Warning: {warning}"))
 
 
 @click.command(cls=Command)
