@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import analyze
 from analyze.cli import main
+from analyze.gradients.established import ESTABLISHED
 from analyze.gradients.step import failures
 from analyze.models.building import build_model
 from analyze.probes import write_probes
@@ -47,6 +48,12 @@ def errors_in_rules_are_raised(request: pytest.FixtureRequest) -> Iterator[None]
     failures.PROPAGATE = "rules_may_fail" not in request.fixturenames
     yield
     failures.PROPAGATE = before
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known_of_models() -> None:
+    """No test measures by a plan that another one made."""
+    ESTABLISHED.forget()
 
 
 @pytest.fixture

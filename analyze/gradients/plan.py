@@ -138,6 +138,11 @@ class Plan:
         """Parameters measured in the ordinary backward pass."""
         return [name for name, method in self.methods.items() if method.rules]
 
+    @property
+    def used(self) -> set[str]:
+        """Parameters to which autograd knows a path."""
+        return {name for name, method in self.methods.items() if method != NEVER_USED}
+
     def by_fallback(self, method: Method) -> list[str]:
         """Parameters measured by this fallback."""
         return [name for name, m in self.methods.items() if m == method]

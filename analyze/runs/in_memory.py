@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import xarray as xr
 from torch import nn
 
@@ -12,6 +14,7 @@ from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.copying import copied
+from analyze.gradients.stages import MEASURING
 from analyze.probes import ProbeSet
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
@@ -78,13 +81,18 @@ def measure(
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     with progress or Progress() as shown:
         stages = Stages(shown)
-        engine = Engine(probes, build_loss(loss), settings, stages.begin)
+
+        def announce(stage: str) -> None:
+            if stage == MEASURING:
+                shown.start(1, len(probes))
+                shown.checkpoint("model")
+            else:
+                stages.begin(stage)
+
+        engine = Engine(probes, build_loss(loss), settings, announce)
         stages.expect(engine.stages(model))
         engine.divide(model)
-        engine.prepare([_copy(model)])
-        shown.start(1, len(probes))
-        shown.checkpoint("model")
-        measured = engine.measure(_copy(model), shown.advance)
+        measured = engine.measure_alone(model, partial(_copy, model), shown.advance)
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {

@@ -13,6 +13,9 @@ from analyze.gradients.costs.passes import PassCost
 
 FILE = "passes.json"  # beside this module; scripts/pass_costs writes it
 NEAREST = "AVX2"  # stands for processors that are not in the file
+# Plain autograd beside rules, as measured: no Python for a parameter but for its norm, which is
+# taken of a copy of the gradient in float64.
+PLAIN_PARAMETER, PLAIN_VALUE = 0.4, 2.0
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,17 @@ class Rates:
 
     def seconds(self, cost: PassCost, examples: int) -> float:
         """Those of a batch, with the sums and norms of its gradients."""
+        gradients = cost.parameters * self.parameter + cost.values * self.value
+        return self._of_passes(cost, examples) + gradients
+
+    def seconds_of_autograd(self, cost: PassCost, examples: int) -> float:
+        """Those of plain autograd over a batch, with the norm of each parameter's gradient."""
+        parameters = PLAIN_PARAMETER * cost.parameters * self.parameter
+        return self._of_passes(cost, examples) + parameters + PLAIN_VALUE * cost.values * self.value
+
+    def _of_passes(self, cost: PassCost, examples: int) -> float:
         each = cost.multiply_adds * self.multiply_add + cost.written * self.byte_written
-        once = cost.operations * self.operation + cost.parameters * self.parameter
-        return once + cost.values * self.value + examples * each
+        return cost.operations * self.operation + examples * each
 
     @classmethod
     def of(cls, device: torch.device) -> Rates:
