@@ -25,7 +25,7 @@ from analyze.runs.check import PILOTED, TIMED
 from analyze.runs.progress import Bar, Lines, Progress
 from analyze.runs.stages import CHECKPOINTS, LOADING, READING, Stages
 from analyze.specs.model import ModelSpec
-from tests.conftest import NAMES, call, make_run, small_probes, small_weights
+from tests.conftest import NAMES, SPEC, call, make_run, small_probes, small_weights
 
 PLANNING = [FIT, CALIBRATION, CHOICES, PROOF]
 WITH_BATCH_NORM = "builtin:small_resnet?width=2&num_classes=3"
@@ -123,16 +123,24 @@ def test_a_check_tells_of_reading_timing_and_pilot(tiny, recorder):
 
 def test_measure_counts_the_probes(tiny, recorder):
     probes = small_probes()
-    model = build_model(ModelSpec.parse("builtin:small_mlp?in_features=12&width=5&num_classes=3"))
+    model = build_model(ModelSpec.parse(SPEC))
     analyze.measure(model, probes, device="cpu", folds=1, progress=recorder)
     assert recorder.stages == PLANNING
     assert recorder.examples == len(probes)
 
 
+def test_a_second_call_of_measure_tells_fewer_stages(recorder):
+    model = build_model(ModelSpec.parse(SPEC))
+    for _ in range(2):
+        analyze.measure(model, small_probes(), device="cpu", folds=1, progress=recorder)
+    assert recorder.stages == [*PLANNING, FIT, PROOF]
+    assert recorder.shares[len(PLANNING) :] == [0, recorder.shares[-1]]
+
+
 def test_functions_show_nothing_unless_asked(tiny, capfd):
     analyze.run(tiny.path, output=tiny.output, device="cpu", folds=1)
     analyze.check(tiny.path, device="cpu", folds=1)
-    model = build_model(ModelSpec.parse("builtin:small_mlp?in_features=12&width=5&num_classes=3"))
+    model = build_model(ModelSpec.parse(SPEC))
     analyze.measure(model, small_probes(), device="cpu", folds=1)
     assert capfd.readouterr() == ("", "")
 

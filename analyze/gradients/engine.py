@@ -27,7 +27,7 @@ from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
 from analyze.gradients.planner import Planner, Ready
-from analyze.gradients.stages import MEASUREMENT, Announce, Stage, expected, unheard
+from analyze.gradients.stages import MEASURING, Announce, Stage, expected, unheard
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.threads.division import Division, divided
@@ -43,7 +43,7 @@ def _unheard(examples: int) -> None:
 class Engine:
     """Measures models on one probe set, by one loss of each example and one setting.
 
-    ``announce`` is called with each stage of ``prepare`` and ``measure_alone`` that begins.
+    ``announce`` is called with each stage that begins of ``prepare`` or ``measure_alone``.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Engine:
         self._turns = 1  # checkpoints that are measured one after the other
         self._device = resolve_device(settings.device, DTYPES[settings.precision])
         self._bench = Bench(probes, loss, settings)
+        self._announce = announce
         self._planner = Planner(self._bench, announce)
         self._state: EngineState | None = None
 
@@ -199,7 +200,8 @@ class Engine:
         """The statistics of a single model: what ``prepare`` and ``measure`` do, by one replica.
 
         The plan by which a model like it was measured in this process is taken over, if it is
-        proven on this one. ``copied`` gives a copy of the model, which is taken over.
+        proven on this one. ``copied`` gives a copy of the model, which is taken over; ``progress``
+        is that of ``measure``, and the stage before its first batch is ``MEASURING``.
 
         Raises:
             As ``prepare`` and ``measure``.
@@ -234,9 +236,9 @@ class Engine:
 
     def _measured(self, ready: Ready, progress: Callable[[int], None]) -> Measurement:
         """The measurement of a model, by whose state the engine goes on."""
-        before = ready.state
-        self._planner.announce(MEASUREMENT)
-        measurement, after = self._measurer().measured(before, ready.replica, ready.saved, progress)
+        self._announce(MEASURING)
+        before, measurer = ready.state, self._measurer()
+        measurement, after = measurer.measured(before, ready.replica, ready.saved, progress)
         self._state = replace(after, notes=before.notes)
         return replace(measurement, notes=after.notes[len(before.notes) :])
 

@@ -84,7 +84,7 @@ class Planner:
     """Makes and proves states."""
 
     bench: Bench
-    announce: Announce = unheard  # the stages of first and again
+    announce: Announce = unheard  # the stages of first, again and taken_over
 
     def first(
         self, model: nn.Module, threads: int, turns: int, earlier: Mapping[str, Any] | None
@@ -120,8 +120,8 @@ class Planner:
         refuse_frequency_scaling(replica.model)
         fit = self._fitting(replica, FIRST_EXAMPLES)
         notes += [*fit.notes, *sorted(replica.undone), *bench.statistics.notes(replica, few)]
-        self.announce(CALIBRATION)
         architecture, reference = architecture.with_reference(replica, bench.some(1).inputs)
+        self.announce(CALIBRATION)
         calibration = calibrated(replica, few)
         inside = precision_inside(replica, calibration.recording)
         architecture = replace(architecture, inside=inside)
@@ -192,7 +192,7 @@ class Planner:
         return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
 
     def _set_statistics(self, replica: Replica) -> Saved:
-        """Give a replica the batch norm statistics it is measured with; those that it had."""
+        """Give a replica the batch norm statistics that it is measured with; those it came with."""
         if self.bench.statistics.passes_to_set(replica.model):
             self.announce(STATISTICS)
         return self.bench.statistics.set(replica)

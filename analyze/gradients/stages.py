@@ -10,7 +10,7 @@ FIT = "fit of model, probes and loss"
 CALIBRATION = "calibration: where weights meet examples, and whether these mix"
 CHOICES = "sharing, batch size and algorithms"
 PROOF = "proof against plain autograd"
-MEASUREMENT = "measurement"  # of a single model, after its preparation
+MEASURING = "measuring"  # where the preparation has ended
 Announce = Callable[[str], None]  # called with a stage that begins
 
 

@@ -14,7 +14,7 @@ from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.copying import copied
-from analyze.gradients.stages import MEASUREMENT
+from analyze.gradients.stages import MEASURING
 from analyze.probes import ProbeSet
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
@@ -82,14 +82,14 @@ def measure(
     with progress or Progress() as shown:
         stages = Stages(shown)
 
-        def begin(stage: str) -> None:
-            if stage == MEASUREMENT:
+        def announce(stage: str) -> None:
+            if stage == MEASURING:
                 shown.start(1, len(probes))
                 shown.checkpoint("model")
             else:
                 stages.begin(stage)
 
-        engine = Engine(probes, build_loss(loss), settings, begin)
+        engine = Engine(probes, build_loss(loss), settings, announce)
         stages.expect(engine.stages(model))
         engine.divide(model)
         measured = engine.measure_alone(model, partial(_copy, model), shown.advance)

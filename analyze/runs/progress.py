@@ -115,6 +115,7 @@ class Bar(Progress):
     def stage(self, name: str, place: str = "", share: float = 0.0) -> None:
         from rich.markup import escape
 
+        self._bar.stop()
         label = escape(f"{_preparing(share)}: {_label(name, place)}")
         self._preparation.update(self._preparing, description=label, completed=share)
         self._preparation.start()
