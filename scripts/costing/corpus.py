@@ -45,7 +45,7 @@ class Shapes:
         return asdict(self)
 
     def form(self, filled: bool) -> OuterProducts:
-        """The form that the rule makes of the call, of random numbers if ``filled``, else of any."""
+        """The form that the rule makes of the call, of random numbers or of any."""
         x, dy = (_tensor(layout, filled) for layout in (self.x, self.dy))
         rule, weight = RULES[getattr(F, self.function)], torch.empty(self.weight)
         arguments = rule.bind((x, weight, None, *self.options), {})
@@ -61,7 +61,7 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Model:
-    """A model whose calls are measured; speeds are fitted to it if ``fitted``, else judged by it."""
+    """A model whose calls are measured; speeds are ``fitted`` to it, or judged by it."""
 
     name: str
     build: Callable[[], nn.Module]

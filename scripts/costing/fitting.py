@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 
 import numpy as np
 from scipy.optimize import minimize_scalar, nnls
@@ -20,13 +19,6 @@ ROUNDS = 12
 DIGITS = 3
 
 FITTED = {model.name for model in MODELS if model.fitted}
-# What several threads do faster, each family by a gain of its own.
-FAMILIES = {
-    "batched": ("batched", "exchanged", "Gram"),
-    "single": ("single", "matrix", "oneDNN"),
-    "convolutions": ("convolution", "grouped", "narrow", "depthwise", "correlated", "images"),
-    "entries": ("entries", "rows"),
-}
 
 
 def works(times: Times, call: Timed) -> dict[str, Work]:
@@ -69,35 +61,20 @@ def _fitted(amounts: np.ndarray, measured: np.ndarray, counts: np.ndarray) -> np
     return solution / scale
 
 
-def fitted_gain(times: Times, seconds: Mapping[str, float]) -> dict[str, float]:
-    """The gain of several threads for each family of work, 0 to 1, one after the other, twice."""
+def fitted_gain(times: Times, seconds: dict[str, float]) -> float:
+    """The gain of several threads, 0 to 1, from times by so many."""
     rows = [
         (work, call.seconds[algorithm])
         for call in times.measured
         for algorithm, work in works(times, call).items()
-        if call.seconds[algorithm] < 2 * min(call.seconds.values())
     ]
-    gain = dict.fromkeys(FAMILIES, 0.5)
 
-    def error(family: str, value: float) -> float:
-        speeds = Speeds(dict(seconds), _by_name({**gain, family: value}))
+    def error(gain: float) -> float:
+        speeds = Speeds(seconds, gain)
         logs = [np.log(speeds.of(work, times.threads) / measured) for work, measured in rows]
         return float(np.abs(logs).mean())
 
-    for family in [*FAMILIES, *FAMILIES]:
-        best = minimize_scalar(lambda value, f=family: error(f, value), bounds=(0.0, 1.0))
-        gain[family] = round(float(best.x), 2)
-    return _by_name(gain)
-
-
-def _by_name(gain: Mapping[str, float]) -> dict[str, float]:
-    """The gain of each thing that takes time, from that of its family."""
-    return {
-        what: gain[family]
-        for family, starts in FAMILIES.items()
-        for what in EVERYTHING
-        if what.startswith(starts)
-    }
+    return round(float(minimize_scalar(error, bounds=(0.0, 1.0)).x), 2)
 
 
 def regrets(times: Times, speeds: Speeds) -> dict[str, float]:

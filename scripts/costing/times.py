@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from analyze.gradients.costs.speeds import kind_of
 from analyze.gradients.forms import OuterProducts
 from scripts.costing.corpus import MODELS, Shapes
 
@@ -73,7 +72,7 @@ def corpus(threads: int) -> Times:
         print(f"{model.name}: {sum(c[model.name] for c in models.values())} calls", flush=True)
     calls = [Timed(shapes, counted) for shapes, counted in models.items()]
     random.Random(0).shuffle(calls)
-    return Times(kind_of("cpu"), threads, calls)
+    return Times(torch.backends.cpu.get_cpu_capability(), threads, calls)
 
 
 def measure(times: Times, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ TENSOR_CLASS = re.compile(r"torch(\.cuda|\.sparse|\.cuda\.sparse)?\.\w+Tensor")
 PLAIN = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 RAGGED = "torch.nested._internal.nested_tensor.NestedTensor"
 WORDS = (*PLAIN, RAGGED)
+MOST_AXES = 64  # of a tensor; torch has no more
+LARGEST_SIZE = 1 << 63
 QUANTIZED = (torch.quint8, torch.qint8, torch.qint32, torch.quint4x2, torch.quint2x4)
 
 
@@ -69,8 +72,8 @@ def names_in_torch_files() -> dict[str, Name]:
         "torch._utils._rebuild_parameter": _parameter,
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch._tensor._rebuild_from_type_v2": _of_class,
-        "torch._utils._rebuild_sparse_tensor": lambda *_: torch.zeros(1).to_sparse(),
-        "torch._utils._rebuild_sparse_csr_tensor": lambda *_: torch.zeros(1).to_sparse(),
+        "torch._utils._rebuild_sparse_tensor": lambda *_: _sparse(),
+        "torch._utils._rebuild_sparse_csr_tensor": lambda *_: _sparse(),
         "torch._utils._rebuild_nested_tensor": lambda *_: _ragged(),
         "torch._utils._rebuild_qtensor": lambda *_: _quantized(),
         "torch._utils._rebuild_meta_tensor_no_storage": _without_values,
@@ -79,8 +82,8 @@ def names_in_torch_files() -> dict[str, Name]:
         "torch._utils._rebuild_xla_tensor": lambda *_: _foreign(Name("device")),
         "torch.nested._internal.nested_tensor._rebuild_njt": lambda *_: _ragged(),
         "torch._dynamo.decorators._DimRange": lambda *words: Record("DimRange", *words),
-        "torch.serialization._get_layout": lambda name: Name(str(name)),
-        "torch.device": lambda *words: ":".join(map(str, words)),
+        "torch.serialization._get_layout": lambda name: Name(_word(name)),
+        "torch.device": lambda *words: ":".join(map(_word, words)),
         "torch.Size": lambda sizes=(): tuple(sizes) if type(sizes) in (tuple, list) else (),
     }
     return names() | {name: Name(name, build) for name, build in made.items()}
@@ -155,16 +158,38 @@ def with_bits(tensor: Tensor, conjugate: bool, negative: bool) -> Tensor:
 
 
 def sizes_in(values: Any) -> tuple[int, ...]:
-    """Sizes, strides or offsets; a TypeError where they are no tuple or list of such numbers."""
-    if type(values) not in (tuple, list) or not all(type(v) is int and v >= 0 for v in values):
+    """Sizes, strides or offsets; a TypeError where they are no tuple or list of such numbers.
+
+    Products of numbers without end would take for ever.
+    """
+    if type(values) not in (tuple, list) or len(values) > MOST_AXES:
+        raise TypeError("sizes that are no numbers")
+    if not all(type(v) is int and 0 <= v < LARGEST_SIZE for v in values):
         raise TypeError("sizes that are no numbers")
     return tuple(values)
 
 
+def _word(value: Any) -> str:
+    """A word or number of a device or layout; a list of lists could be a text without end."""
+    if type(value) not in (str, int):
+        raise TypeError("a word that is none")
+    return str(value)
+
+
+# Of each odd kind one tensor stands for all, as a file may name any number.
+
+
+@cache
+def _sparse() -> Tensor:
+    return torch.zeros(1).to_sparse()
+
+
+@cache
 def _quantized() -> Tensor:
     return torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.qint8)
 
 
+@cache
 def _ragged() -> Tensor:
     return torch.nested.nested_tensor([torch.zeros(1)])
 
@@ -173,5 +198,9 @@ def _foreign(kind: Any) -> Tensor:
     """An empty tensor of a new class with the name of one that is not imported."""
     if type(kind) is not Name:
         raise TypeError("a tensor of no class")
-    made = type(kind.name.rpartition(".")[2], (Tensor,), {})
-    return torch.empty(0).as_subclass(made)
+    return _of_foreign_class(kind.name.rpartition(".")[2])
+
+
+@lru_cache(maxsize=256)
+def _of_foreign_class(name: str) -> Tensor:
+    return torch.empty(0).as_subclass(type(name, (Tensor,), {}))

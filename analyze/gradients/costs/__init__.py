@@ -1,1 +1,1 @@
-"""What each algorithm takes, worked out from shapes alone, and the choice of the least."""
+"""What work costs: counted, and worked out by a few constants of each kind of device; no clock."""

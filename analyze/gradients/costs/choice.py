@@ -10,7 +10,7 @@ import torch
 from analyze.gradients.costs.costs import Costs
 from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.segments import Segments
-from analyze.gradients.device.timing import fastest
+from analyze.gradients.device.timing import Budget, fastest
 from analyze.gradients.forms import Form, Summary
 
 
@@ -45,11 +45,13 @@ class ByCost:
 class ByClock:
     """The algorithm that is the fastest on the batch at hand, timed once for each kind of call.
 
-    Other bits may come of it in another run. ``chosen`` is as of ``ByCost``.
+    Other bits may come of it in another run. ``chosen`` is as of ``ByCost``; ``budget`` is what
+    timing may take.
     """
 
-    def __init__(self, chosen: dict[str, str]) -> None:
+    def __init__(self, chosen: dict[str, str], budget: Budget | None = None) -> None:
         self._chosen = chosen
+        self._budget = budget
 
     def of(self, form: Form, segments: Segments) -> str:
         """The fastest of the form's algorithms; what it is made of is timed first."""
@@ -58,7 +60,7 @@ class ByClock:
         key = form.key
         if key not in self._chosen:
             ways = {a: partial(summarised, self, form, segments, a) for a in form.algorithms}
-            self._chosen.setdefault(key, fastest(ways))  # another thread may have been faster
+            self._chosen[key] = fastest(ways, budget=self._budget)
         return self._chosen[key]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analyze.gradients.costs import other_forms, outer_products
-from analyze.gradients.costs.speeds import kind_of, speeds_of
+from analyze.gradients.costs.speeds import speeds_of
 from analyze.gradients.costs.work import Work
 from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.forms import (
@@ -19,10 +19,12 @@ from analyze.gradients.forms import (
     ScatteredRows,
     Sum,
 )
+from analyze.gradients.rules.one_call import OfOneCall
 
 # Of a form, an algorithm, a batch, and a function for the cheapest work of a form.
 WORK: dict[type[Form], Callable[[Any, str, BatchShape, Callable[[Form], Work]], Work]] = {
     Explicit: other_forms.explicit,
+    OfOneCall: other_forms.of_one_call,
     OuterProducts: lambda form, algorithm, batch, _: outer_products.work(form, algorithm, batch),
     Placed: other_forms.placed,
     PulledBack: other_forms.pulled_back,
@@ -47,8 +49,7 @@ class Costs:
 
     def seconds(self, form: Form, algorithm: str) -> float:
         """The time that an algorithm takes for a batch on the form's kind of device."""
-        speeds = speeds_of(kind_of(form.device))
-        return speeds.of(self.work(form, algorithm), self.batch.threads)
+        return speeds_of(form.device).of(self.work(form, algorithm), self.batch.threads)
 
     def cheapest(self, form: Form) -> str:
         """The algorithm that takes least; of equals the first."""

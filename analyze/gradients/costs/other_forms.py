@@ -26,6 +26,11 @@ def explicit(form: Explicit, algorithm: str, batch: BatchShape, cheapest: Cheape
     return _reduced(form, batch)
 
 
+def of_one_call(form: Form, algorithm: str, batch: BatchShape, cheapest: Cheapest) -> Work:
+    """The call is made and differentiated again for each example, by ``vmap`` or one by one."""
+    return added((_making(form, batch), _reduced(form, batch)))
+
+
 def scattered(form: ScatteredRows, algorithm: str, batch: BatchShape, cheapest: Cheapest) -> Work:
     """Rows are sorted, and added up twice: by example, and by segment into whole tables."""
     positions, width = form.rows.shape[1], form.shape[-1]
@@ -78,12 +83,11 @@ def _making(form: Form, batch: BatchShape) -> Work:
         return added((*uses, some(copied=(len(uses) - 1) * entries, calls=len(uses))))
     if isinstance(form, Placed | PulledBack):
         return added((_making(form.inner, batch), some(copied=2 * entries, calls=8)))
-    if isinstance(form, ScatteredRows):
-        return some(copied=2 * entries, calls=4)
-    return Work()
+    if isinstance(form, Explicit):
+        return Work()
+    return some(copied=2 * entries, calls=4)
 
 
 def _reduced(form: Form, batch: BatchShape) -> Work:
-    return some(
-        reduced=batch.examples * form.shape.numel(), calls=2 + 2 * batch.segments
-    )  # fmt: skip
+    entries = batch.examples * form.shape.numel()
+    return some(reduced=entries, calls=2 + 2 * batch.segments)

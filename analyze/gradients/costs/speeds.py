@@ -1,7 +1,6 @@
 """How fast kinds of devices are: seconds for each thing that takes time.
 
-``speeds.json`` has them for each kind, with where they are from; ``scripts/costs`` measures and
-writes those of the CPU that it runs on.
+``speeds.json`` has them for each kind, and where they are from.
 """
 
 from __future__ import annotations
@@ -10,24 +9,26 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
-import torch
+from analyze.gradients.costs.rates import kind_of
+from analyze.gradients.costs.work import CALLS, ONEDNN, SINGLE, TIMES, Work
 
-from analyze.gradients.costs.work import Work
+FILE = "speeds.json"  # beside this module; scripts/costs writes it
 
-NEAREST = "CPU AVX2"  # for processors that were not measured
+
+# What one thread does, however many there are.
+IN_TURN = (CALLS, f"{SINGLE} {TIMES}", f"{ONEDNN} {TIMES}")
 
 
 @dataclass(frozen=True)
 class Speeds:
     """Seconds of each thing that takes time, by one thread.
 
-    ``t`` threads are ``t ** gain`` times as fast at what ``gain`` names, else no faster.
+    ``t`` threads are ``t ** gain`` times as fast at all but what is done in turn.
     """
 
     seconds: dict[str, float]
-    gain: dict[str, float]
+    gain: float = 0.0
 
     def of(self, work: Work, threads: int) -> float:
         """Seconds that some work takes by so many threads.
@@ -35,28 +36,23 @@ class Speeds:
         Raises:
             KeyError: something in it has no speed.
         """
+        faster = threads**self.gain
         return sum(
-            amount * self.seconds[what] / threads ** self.gain.get(what, 0.0)
+            amount * self.seconds[what] / (1.0 if what in IN_TURN else faster)
             for what, amount in work.items()
         )
 
 
-def kind_of(device: str) -> str:
-    """The kind of a device of this machine by its type in torch, as ``speeds.json`` has it."""
-    if device != "cpu":
-        return device if device in _table() else "cuda"
-    kind = f"CPU {torch.backends.cpu.get_cpu_capability()}"
-    return kind if kind in _table() else NEAREST
+def speeds_of(device: str) -> Speeds:
+    """The speeds of a device by its type in torch."""
+    known = known_speeds()
+    return known[kind_of(device, known)]
 
 
 @cache
-def speeds_of(kind: str) -> Speeds:
-    """The speeds of a kind of device."""
-    values = _table()[kind]
-    return Speeds(values["seconds"], values["gain"])
-
-
-@cache
-def _table() -> dict[str, Any]:
-    text = resources.files(__package__).joinpath("speeds.json").read_text("utf-8")
-    return json.loads(text)  # type: ignore[no-any-return]
+def known_speeds() -> dict[str, Speeds]:
+    """Those of each kind of device."""
+    text = resources.files(__package__).joinpath(FILE).read_text("utf-8")
+    return {
+        kind: Speeds(values["seconds"], values["gain"]) for kind, values in json.loads(text).items()
+    }

@@ -30,7 +30,8 @@ PRODUCTS = (
     BATCHED, EXCHANGED, SINGLE, MATRIX, ONEDNN, GRAMS, CONVOLUTION, GROUPED, NARROW, DEPTHWISE,
     CORRELATED, DILATED,
 )  # fmt: skip
-OF_A_PRODUCT = ("multiply-adds", "read", "written", "products")
+TIMES = "products"
+OF_A_PRODUCT = ("multiply-adds", "read", "written", TIMES)
 
 CALLS = "calls"  # of functions of torch
 COPIED = "entries copied"
