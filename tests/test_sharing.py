@@ -63,11 +63,11 @@ def by(monkeypatch) -> list[int]:
     """The thread of each batch that was added up; not of those by which numbers are verified."""
     log, measure = [], probe_batches.measure_batch
 
-    def logged(*arguments, **choice):
+    def logged(*arguments):
         if arguments[-1] is not None:  # what takes the totals
             log.append(threading.get_ident())
             time.sleep(0.02)  # long enough for the other threads to take batches
-        return measure(*arguments, **choice)
+        return measure(*arguments)
 
     monkeypatch.setattr(probe_batches, "measure_batch", logged)
     return log
