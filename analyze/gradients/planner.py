@@ -25,6 +25,7 @@ from analyze.gradients.checks.proving import prove
 from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.refusal import differ, refuse_frequency_scaling, refuse_mixing
 from analyze.gradients.costs.passes import PassCost, cost_of
+from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.device.devices import equal_batches, largest_batch_size
 from analyze.gradients.device.memory import Memory
@@ -39,7 +40,7 @@ from analyze.gradients.step.output import losses_at_output
 from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares
-from analyze.gradients.tuning import fastest_size, largest_to_try
+from analyze.gradients.tuning import fastest_size, largest_to_try, time_algorithms
 
 Result = TypeVar("Result")
 FIRST_EXAMPLES = 5  # probes that a model is tried and calibrated on
@@ -90,7 +91,7 @@ class Planner:
         begun, reference = self._begun(model)
         replica, state = begun.replica, begun.state
         if earlier is not None:
-            state = state.with_choices_of(earlier)
+            state = self._for_batches(state.with_choices_of(earlier))
         else:
             state = self._with_choices(state, replica, threads, turns)
         truth = state.architecture.autograd(reference, self.bench.loss, state.plan.copies)
@@ -225,18 +226,31 @@ class Planner:
     ) -> EngineState:
         """The state with shares, batch size and algorithms; only ``tune`` asks a clock."""
         state = self._shared(self._with_batch_size(state), replica, threads)
-        state = self._with_batch_size(state)
+        state = self._for_batches(self._with_batch_size(state))
         with threads_of_a_batch(state):
             if self.bench.settings.tune:
-                state = self._tuned(state, replica, turns)
+                state = self._for_batches(self._tuned(state, replica, turns))
             return self._repeated(state, replica)
 
+    def _for_batches(self, state: EngineState) -> EngineState:
+        """The state that chooses algorithms for batches as they mostly are, whichever comes first.
+
+        They have examples of so many cells as are in a batch on average.
+        """
+        examples, threads = len(self.bench.probes), torch.get_num_threads()
+        size = min(state.memory.batch_size, examples)
+        segments = 1 + size * (len(self.bench.cells) - 1) // examples
+        shape = BatchShape(size, segments, 1 if state.shares > 1 else threads)
+        return replace(state, plan=replace(state.plan, batch=shape))
+
     def _tuned(self, state: EngineState, replica: Replica, turns: int) -> EngineState:
-        """The state with the batch size that the clock finds fastest, if none is asked for."""
+        """The state with the algorithms and, if none is asked for, the batch size by the clock."""
         state = replace(state, tuned=True)
+        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.bench.probes)))
+        of_calls = partial(time_algorithms, self.bench, replica, budget)
+        _, state = self.by_methods_that_work(state, replica, of_calls)
         if self.bench.settings.batch_size != "auto":
             return state
-        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.bench.probes)))
         time_sizes = partial(fastest_size, self.bench, replica, budget)
         state = state.with_batch_size(largest_to_try(state, len(self.bench.probes)))
         size, state = self.by_methods_that_work(state, replica, time_sizes)
