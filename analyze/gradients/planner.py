@@ -31,6 +31,15 @@ from analyze.gradients.device.devices import equal_batches, largest_batch_size
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Budget
 from analyze.gradients.model.replica import Replica
+from analyze.gradients.stages import (
+    CALIBRATION,
+    CHOICES,
+    FIT,
+    PROOF,
+    STATISTICS,
+    Announce,
+    unheard,
+)
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.step.conditions import threads_restored
@@ -76,6 +85,7 @@ class Planner:
     """Makes and proves states."""
 
     bench: Bench
+    announce: Announce = unheard  # the stages of first, again and taken_over
 
     def first(
         self, model: nn.Module, threads: int, turns: int, earlier: Mapping[str, Any] | None
@@ -93,7 +103,9 @@ class Planner:
         if earlier is not None:
             state = self._for_batches(state.with_choices_of(earlier))
         else:
+            self.announce(CHOICES)
             state = self._with_choices(state, replica, threads, turns)
+        self.announce(PROOF)
         truth = state.architecture.autograd(reference, self.bench.loss, state.plan.copies)
         return replace(begun, state=self.proven_on(state, truth, self.bench.rows(PROVEN_EXAMPLES)))
 
@@ -104,11 +116,13 @@ class Planner:
         architecture, notes = Architecture.of(model, bench.settings)
         replica, architecture = architecture.replica(model, pair)
         notes += replica.notes
-        saved = bench.statistics.set(replica)
+        saved = self._set_statistics(replica)
+        self.announce(FIT)
         refuse_frequency_scaling(replica.model)
         fit = self._fitting(replica, FIRST_EXAMPLES)
         notes += [*fit.notes, *sorted(replica.undone), *bench.statistics.notes(replica, few)]
         architecture, reference = architecture.with_reference(replica, bench.some(1).inputs)
+        self.announce(CALIBRATION)
         calibration = calibrated(replica, few)
         inside = precision_inside(replica, calibration.recording)
         architecture = replace(architecture, inside=inside)
@@ -152,10 +166,12 @@ class Planner:
         names = {id(parameter): name for name, parameter in replica.parameters.items()}
         if parameters_of(output, names).keys() != known.plan.used:
             return None
-        saved = bench.statistics.set(replica)
+        saved = self._set_statistics(replica)
+        self.announce(FIT)
         fit = self._fitting(replica, PAIR)
         if known.shares > 1 and not self._isolated(replica, known.shares):
             return None
+        self.announce(PROOF)
         state = self.proven(known.noting(*fit.notes), replica, bench.rows(PAIR))
         return Ready(replica, saved, state) if state.way == known.way else None
 
@@ -172,8 +188,15 @@ class Planner:
     def again(self, state: EngineState, model: nn.Module) -> EngineState:
         """The state proven on another model as well, which is taken over."""
         replica, state = self.replica(state, model)
-        self.bench.statistics.set(replica)
+        self._set_statistics(replica)
+        self.announce(PROOF)
         return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+
+    def _set_statistics(self, replica: Replica) -> Saved:
+        """Give a replica the batch norm statistics that it is measured with; those it came with."""
+        if self.bench.statistics.passes_to_set(replica.model):
+            self.announce(STATISTICS)
+        return self.bench.statistics.set(replica)
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
         """A replica of a further model, and the state with what the user should know of it."""
