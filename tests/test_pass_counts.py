@@ -28,7 +28,7 @@ FIRST = [
     "1 forward of 3 in float32: calibration._leaked",
     "1 backward of 3 in float32: calibration._given_gradients",
     "1 forward of 1 in float32: planner.forward",  # whose work is counted
-    "2 forward of 2 in float32: probe_batches.measured",  # whether it repeats
+    "2 forward of 2 in float32: probe_batches.measured",  # whether the bits repeat
     "2 backward of 2 in float32: probe_batches.measured",
 ]
 PROOF = [
