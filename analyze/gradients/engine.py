@@ -199,7 +199,7 @@ class Engine:
                 measurement = self._measured(first)
                 # What was learned while measuring is learned again, with a note of it.
                 if key is not None and self.current.way == first.state.way:
-                    ESTABLISHED.keep(key, first.state)
+                    ESTABLISHED.keep(key, first.of_any_probes)
         return measurement
 
     def _measured_by(self, known: EngineState, model: nn.Module) -> Measurement | None:
