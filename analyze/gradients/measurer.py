@@ -195,8 +195,7 @@ class Measurer:
     def _expected(self, state: EngineState) -> ExpectedSeconds:
         """What the measurement of a model takes, and one probe alone."""
         by_one_thread = state.seconds(len(self.bench.probes))
-        alone = state.seconds_of_a_batch(state.plan.copies)
-        return ExpectedSeconds(by_one_thread / state.shares, alone)
+        return ExpectedSeconds(by_one_thread / state.shares, state.seconds_alone)
 
     def _with_what_appeared_proven(
         self,
