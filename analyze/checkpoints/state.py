@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,18 +109,24 @@ def weights_at(state: Mapping[str, Any], key: str, kind: str | None, name: str) 
     return KindsOfWeights(None, weights) if kind == "ema" else KindsOfWeights(weights, None)
 
 
-def places(state: Mapping[Any, Any], depth: int = 3) -> dict[str, int]:
-    """The dotted paths of dictionaries that hold tensors, with the number of tensors in each."""
-    counts = {}
+def places(state: Mapping[Any, Any]) -> dict[str, int]:
+    """The dotted paths of dictionaries that hold tensors, with the number of tensors in each.
+
+    A dictionary is looked into at the first of its paths: a file can have one at many.
+    """
+    return dict(_places(state, 3, set()))
+
+
+def _places(state: Mapping[Any, Any], depth: int, seen: set[int]) -> Iterator[tuple[str, int]]:
     for key, value in state.items():
         if not (isinstance(key, str) and isinstance(value, Mapping) and depth):
             continue
-        if any(word in key.lower() for word in NO_MODEL):
+        if id(value) in seen or any(word in key.lower() for word in NO_MODEL):
             continue
+        seen.add(id(value))
         if tensors := tensors_in(value):
-            counts[key] = len(tensors)
-        counts |= {f"{key}.{inner}": n for inner, n in places(value, depth - 1).items()}
-    return counts
+            yield key, len(tensors)
+        yield from ((f"{key}.{inner}", n) for inner, n in _places(value, depth - 1, seen))
 
 
 def as_words(counts: Mapping[str, int]) -> str:

@@ -16,7 +16,8 @@ from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful, things_
 EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
 PLAIN = (bool, int, float, str, bytes)
 STAND_INS = (Stateful, Name)
-MOST = 64  # entries for one module: one dictionary may be that of all of them
+MOST = 8  # entries for one module: one dictionary may be that of all of them
+MOST_LOOKED_AT = 5_000_000  # values in all extra states: one may be in all of them
 
 Versions = dict[str, dict[str, Any]]
 
@@ -41,13 +42,18 @@ def versions_in(state: object) -> Versions:
 
 def extra_states_in(state: Mapping[Any, Any]) -> dict[str, Any]:
     """The extra states of modules that are no tensors, without those that hold stand-ins."""
-    return {
-        key: value
-        for key, value in state.items()
-        if isinstance(key, str)
-        and is_extra_state(key)
-        and not any(isinstance(inner, STAND_INS) for inner in things_inside(value))
-    }
+    left = MOST_LOOKED_AT
+    extra = {}
+    for key, value in state.items():
+        if not (isinstance(key, str) and is_extra_state(key)):
+            continue
+        for inner in things_inside(value):
+            left -= 1
+            if left < 0 or isinstance(inner, STAND_INS):
+                break
+        else:
+            extra[key] = value
+    return extra
 
 
 def is_extra_state(key: str) -> bool:

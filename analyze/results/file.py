@@ -14,6 +14,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.present import is_file
 from analyze.files.whole import LONGEST, real_path, write_whole
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
@@ -98,7 +99,7 @@ def open_results(path: str | Path) -> xr.DataTree:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             "the results file is missing",
             found=f"no file {path}",

@@ -31,6 +31,7 @@ METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
 LARGEST_ENTRY = 1 << 16  # bytes of an entry that may be a number: a pickled one has about 1300
 LARGEST_METADATA = 1 << 30
+LONGEST_PATH = 100  # keys that lead to a tensor in the state
 MODULE = "torch.distributed.checkpoint"
 RECORDS = (
     f"{MODULE}.filesystem._StorageInfo",
@@ -127,11 +128,16 @@ def _understood(metadata: Record) -> tuple[dict[str, Entry], dict[str, Piece], M
         piece = Piece(offsets, (), place["relative_path"], place["offset"], place["length"])
         stored.setdefault(where["fqn"], {})[offsets] = piece
     entries, numbers = {}, {}
+    left = 4 * len(facts["storage_data"]) + 1000  # parts: a list of them can stand for many tensors
     for name, entry in facts["state_dict_metadata"].items():
         if not isinstance(name, str):
             raise TypeError("a name that is no text")
         if isinstance(entry, Record) and entry.name.endswith(".TensorStorageMetadata"):
-            entries[name] = _entry(_facts(entry, "TensorStorageMetadata"), stored.get(name, {}))
+            described = _facts(entry, "TensorStorageMetadata")
+            left -= len(described["chunks"])
+            if left < 0:
+                raise ValueError("more parts of tensors than are stored")
+            entries[name] = _entry(described, stored.get(name, {}))
         elif name in stored:
             numbers[name] = next(iter(stored[name].values()))
     paths = facts.get("planner_data")
@@ -203,8 +209,11 @@ def _nested(
     state: dict[str, Any] = {}
     for name in [*entries, *numbers]:
         value = Stored(name) if name in entries else _number(folder, numbers[name])
+        path = paths.get(name) or (name,)
+        if len(path) > LONGEST_PATH:
+            raise ValueError("a tensor at a path that is too long")
         if value is not None:
-            _put(state, tuple(map(str, paths.get(name) or (name,))), value)
+            _put(state, tuple(map(str, path)), value)
     return state
 
 

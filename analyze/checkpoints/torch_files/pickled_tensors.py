@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ TENSOR_CLASS = re.compile(r"torch(\.cuda|\.sparse|\.cuda\.sparse)?\.\w+Tensor")
 PLAIN = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 RAGGED = "torch.nested._internal.nested_tensor.NestedTensor"
 WORDS = (*PLAIN, RAGGED)
+DTYPES = {f"torch.{name}": v for name, v in vars(torch).items() if isinstance(v, torch.dtype)}
+MOST_DIMENSIONS = 64  # of torch's tensors
+MOST_CLASSES = 100  # of tensors that are none of torch's
 QUANTIZED = (torch.quint8, torch.qint8, torch.qint32, torch.quint4x2, torch.quint2x4)
 
 
@@ -48,11 +52,8 @@ def finder(known: dict[str, Name]) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name in known:
             return known[name]
-        short = name.removeprefix("torch.")
-        if short != name and short.isidentifier():
-            value = getattr(torch, short, None)
-            if isinstance(value, torch.dtype):
-                return value
+        if name in DTYPES:  # not getattr(torch, ...): torch imports modules by their names
+            return DTYPES[name]
         if any(p.fullmatch(name) for p in (STORAGE, CONSTANTS, TENSOR_CLASS)) or name in WORDS:
             return Name(name)
         raise UnknownNameError(name)
@@ -69,8 +70,8 @@ def names_in_torch_files() -> dict[str, Name]:
         "torch._utils._rebuild_parameter": _parameter,
         "torch._utils._rebuild_parameter_with_state": _parameter,
         "torch._tensor._rebuild_from_type_v2": _of_class,
-        "torch._utils._rebuild_sparse_tensor": lambda *_: torch.zeros(1).to_sparse(),
-        "torch._utils._rebuild_sparse_csr_tensor": lambda *_: torch.zeros(1).to_sparse(),
+        "torch._utils._rebuild_sparse_tensor": lambda *_: _sparse(),
+        "torch._utils._rebuild_sparse_csr_tensor": lambda *_: _sparse(),
         "torch._utils._rebuild_nested_tensor": lambda *_: _ragged(),
         "torch._utils._rebuild_qtensor": lambda *_: _quantized(),
         "torch._utils._rebuild_meta_tensor_no_storage": _without_values,
@@ -156,15 +157,26 @@ def with_bits(tensor: Tensor, conjugate: bool, negative: bool) -> Tensor:
 
 def sizes_in(values: Any) -> tuple[int, ...]:
     """Sizes, strides or offsets; a TypeError where they are no tuple or list of such numbers."""
-    if type(values) not in (tuple, list) or not all(type(v) is int and v >= 0 for v in values):
+    plain = type(values) in (tuple, list) and len(values) <= MOST_DIMENSIONS
+    if not plain or not all(type(v) is int and v >= 0 for v in values):
         raise TypeError("sizes that are no numbers")
     return tuple(values)
 
 
+# Tensors that are refused for their kind are one of each: they hold nothing, and may be many.
+
+
+@cache
+def _sparse() -> Tensor:
+    return torch.zeros(1).to_sparse()
+
+
+@cache
 def _quantized() -> Tensor:
     return torch.quantize_per_tensor(torch.zeros(1), 1.0, 0, torch.qint8)
 
 
+@cache
 def _ragged() -> Tensor:
     return torch.nested.nested_tensor([torch.zeros(1)])
 
@@ -173,5 +185,10 @@ def _foreign(kind: Any) -> Tensor:
     """An empty tensor of a new class with the name of one that is not imported."""
     if type(kind) is not Name:
         raise TypeError("a tensor of no class")
-    made = type(kind.name.rpartition(".")[2], (Tensor,), {})
-    return torch.empty(0).as_subclass(made)
+    return _of_foreign_class(kind.name.rpartition(".")[2])
+
+
+@lru_cache(MOST_CLASSES)
+def _of_foreign_class(name: str) -> Tensor:
+    """A class has a kilobyte, and torch remembers all of them."""
+    return torch.empty(0).as_subclass(type(name, (Tensor,), {}))

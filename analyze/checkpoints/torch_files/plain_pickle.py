@@ -3,7 +3,12 @@
 Python's own reader hands out classes and functions, calls them, and sets attributes of whatever it
 is told to. Here a name in a pickle is a ``Name``: a word, with what stands for a call of it. State
 is set on records of this reader's own; all other objects are numbers, texts, bytes, lists,
-dictionaries, tuples and sets. Work and memory are bounded by the length of the pickle.
+dictionaries, tuples and sets.
+
+What is remembered can be used again by two bytes: a list can be copied, a key compared,
+as often as a
+pickle is long. So what is made, and copied by calls, is paid in bytes of memory, of which there are
+``TIMES`` the pickle and some more; work is bounded with it.
 """
 
 from __future__ import annotations
@@ -15,10 +20,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-MOST_CONTAINERS = 5_000_000  # a checkpoint of 100,000 tensors has a million
+TIMES, SPARE = 4, 450_000_000  # bytes of memory; a checkpoint of 100,000 tensors takes 240 MB
+OF_A_VALUE, OF_A_CONTAINER, OF_A_SET, OF_A_CALL, OF_AN_ITEM = 48, 64, 216, 300, 16  # bytes
 LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of them never ends
-DEEPEST_KEY = 8
+LARGEST_IN_TUPLE = 1 << 32  # and smaller ones, where several make a key
+MOST_IN_KEY = 32  # parts of a tuple
 CONTAINERS = (Mapping, list, tuple, set, frozenset)
+COPIED = (*CONTAINERS, str, bytes)  # by a call that takes them
 
 
 class UnknownNameError(Exception):
@@ -71,7 +79,7 @@ class Machine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks beneath the marks
         self._memo: dict[int, Any] = {}
-        self._made = 0
+        self._paid, self._begin = 0, self.file.tell()
         while (code := self.take(1)) != b".":
             OPERATIONS[code](self)
         return self._stack.pop()
@@ -103,6 +111,7 @@ class Machine:
     # --- operations
 
     def push(self, value: Any) -> None:
+        self._pay(OF_A_VALUE)
         self._stack.append(value)
 
     def pop(self) -> Any:
@@ -110,22 +119,23 @@ class Machine:
 
     def new(self, container: Any) -> None:
         """Push a new container."""
-        self._count()
+        self._pay(OF_A_SET if type(container) in (set, frozenset) else OF_A_CONTAINER)
         self._stack.append(container)
 
     def mark(self) -> None:
-        self._count()
+        self._pay(OF_A_CONTAINER)
         self._below.append(self._stack)
         self._stack = []
 
-    def _count(self) -> None:
-        """Count one container more, up to a limit."""
-        self._made += 1
-        if self._made > MOST_CONTAINERS:
-            raise ValueError("too many objects")
+    def _pay(self, size: int) -> None:
+        """Count so many bytes of memory more, up to what a pickle of this length may take."""
+        self._paid += size
+        if self._paid > SPARE and self._paid > SPARE + TIMES * (self.file.tell() - self._begin):
+            raise ValueError("many times as many objects as the file is long")
 
     def since_mark(self) -> list[Any]:
         items, self._stack = self._stack, self._below.pop()
+        self._pay(OF_AN_ITEM * len(items) - OF_A_CONTAINER)
         return items
 
     def tuple_of(self, count: int) -> None:
@@ -159,7 +169,9 @@ class Machine:
         called = self._stack.pop()
         if type(called) is not Name or called.build is None or type(arguments) is not tuple:
             raise TypeError("a call of what is no function")
-        self.new(called.build(*arguments))
+        copied = (len(a) for a in arguments if isinstance(a, COPIED))
+        self._pay(OF_A_CALL + OF_AN_ITEM * (len(arguments) + sum(copied)))
+        self._stack.append(called.build(*arguments))
 
     def build(self) -> None:
         """Give a state to a record of ours, or versions to a state_dict; others take none."""
@@ -175,9 +187,11 @@ class Machine:
             raise TypeError(f"a state for {type(target).__name__}")
 
     def remember(self, place: int) -> None:
+        self._pay(OF_A_VALUE)
         self._memo[place] = self._stack[-1]
 
     def recall(self, place: int) -> None:
+        self._pay(OF_AN_ITEM)
         self._stack.append(self._memo[place])
 
     def resolve(self, identity: Any) -> None:
@@ -199,14 +213,26 @@ def things_inside(value: Any) -> Iterator[Any]:
             left += [*inner, *inner.values()] if isinstance(inner, Mapping) else inner
 
 
-def as_key(value: Any, depth: int = 0) -> Any:
-    """A value as a key of a dictionary: nothing deep, nothing that can be made to collide."""
-    if type(value) is tuple and depth < DEEPEST_KEY:
-        return tuple(as_key(inner, depth + 1) for inner in value) if value else value
-    if type(value) is int and abs(value) >= LARGEST_KEY:
-        raise ValueError("a key that is too large")
-    if type(value) in (tuple, list, dict, OrderedDict, set):
-        raise TypeError("a key that is a container")
+def as_key(value: Any) -> Any:
+    """A value as a key of a dictionary: nothing large, nothing that can be made to collide."""
+    if type(value) is str:
+        return value
+    left, seen = [value], 0
+    while left:
+        inner = left.pop()
+        seen += len(inner) if type(inner) is tuple else 1
+        if seen > MOST_IN_KEY:
+            raise ValueError("a key of too many parts")
+        if type(inner) is tuple:
+            left += inner
+        elif type(inner) is int and abs(inner) >= (
+            LARGEST_KEY if inner is value else LARGEST_IN_TUPLE
+        ):
+            raise ValueError("a key that is too large")
+        elif type(inner) is complex or (type(inner) is float and inner is not value):
+            raise ValueError("a key of numbers that can be chosen to collide")
+        elif isinstance(inner, CONTAINERS):
+            raise TypeError("a key that is a container")
     return value
 
 
