@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,13 @@ INPUTS = 10_000
 CODECS = ("cp437", "unicode_escape", "raw_unicode_escape", "utf-16", "utf-32", "utf-8-sig", "idna")
 FIRST_OF_CORPUS = -1  # numbers below zero are the corpus itself
 
-LIBRARIES = ("timm", "torchvision.models", "rich.table", "difflib")  # loaded where a model is named
+LIBRARIES = (
+    "timm",
+    "torchvision.models",
+    "xarray.namedarray._array_api",
+    "rich.table",
+    "difflib",
+)  # loaded where a model is named
 
 
 def corpus_of(kind: Kind, place: Path = CORPUS) -> list[Case]:
@@ -86,6 +93,15 @@ def warm_up(kinds: list[Kind], seeds: dict[str, list[Case]]) -> None:
                 os.chdir("/")
 
 
+def until(trials: Generator[Trial, None, None], end: float) -> Iterator[Trial]:
+    """Trials up to a time; the processes that make them are ended."""
+    for trial in trials:
+        yield trial
+        if time.monotonic() > end:
+            break
+    trials.close()
+
+
 def table(trials: dict[str, list[Trial]]) -> str:
     """Counts, finds, times and memory of each kind."""
     lines = ["| kind | inputs | read | refused | finds | hangs | slowest, s | most memory, MiB |"]
@@ -115,6 +131,7 @@ def main() -> None:
     parser.add_argument("--index", type=int, help="one input of --only, by its number")
     parser.add_argument("--begin", type=int, default=0, help="the number of the first input")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="the end before that")
     parser.add_argument("--keep", type=Path, help="a folder for the files of inputs with finds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -132,7 +149,7 @@ def main() -> None:
     make = partial(made, seeds, arguments.seed)
     trials: dict[str, list[Trial]] = defaultdict(list)
     seen: dict[str, int] = {}
-    for trial in run_all(tasks, make, arguments.jobs):
+    for trial in until(run_all(tasks, make, arguments.jobs), started + 60 * arguments.minutes):
         trials[trial.kind].append(trial)
         for find in trial.finds:
             seen[f"{trial.kind}: {find}"] = seen.get(f"{trial.kind}: {find}", 0) + 1

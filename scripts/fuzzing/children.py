@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -44,26 +44,30 @@ class Child:
     rest: bytes = field(default=b"", repr=False)
 
 
-def run_all(tasks: Sequence[Task], make: Maker, jobs: int) -> Iterator[Trial]:
+def run_all(tasks: Sequence[Task], make: Maker, jobs: int) -> Generator[Trial, None, None]:
     """The trials of all tasks, in the order in which they end."""
     children = [Child(list(tasks[k::jobs])) for k in range(jobs)]
     selector = selectors.DefaultSelector()
     for child in children:
         _start(child, make, selector)
-    while any(child.tasks for child in children):
-        for key, _ in selector.select(LOOK):
-            child = key.data
-            content = os.read(key.fd, 1 << 16)
-            if not content:
-                yield from _ended(child, make, selector, "")
-            else:
-                yield from _heard(child, content)
+    try:
+        while any(child.tasks for child in children):
+            for key, _ in selector.select(LOOK):
+                child = key.data
+                content = os.read(key.fd, 1 << 16)
+                if not content:
+                    yield from _ended(child, make, selector, "")
+                else:
+                    yield from _heard(child, content)
+            for child in children:
+                if child.tasks and child.pipe is not None and _hangs(child):
+                    os.kill(child.process, signal.SIGKILL)
+                    yield from _ended(child, make, selector, "hang")
+    finally:
         for child in children:
-            if child.tasks and child.pipe is not None and _hangs(child):
+            if child.tasks and child.pipe is not None:  # nobody wants the rest
                 os.kill(child.process, signal.SIGKILL)
-                yield from _ended(child, make, selector, "hang")
-    for child in children:
-        _stop(child, selector)
+            _stop(child, selector)
 
 
 def _heard(child: Child, content: bytes) -> Iterator[Trial]:

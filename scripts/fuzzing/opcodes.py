@@ -46,7 +46,7 @@ TEXTS = ("weight", "bias", "state_dict", "model", "optimizer", "epoch", "global_
          "0", "module.weight", "ema", "_extra_state", "layer._extra_state", "callbacks",
          "loops")  # fmt: skip
 DEEPEST = 6
-MOST_GROWN = 300_000  # bytes
+MOST_GROWN = 200_000  # bytes
 
 
 def text(value: str) -> bytes:
@@ -294,7 +294,7 @@ def amplified(draw: Random) -> bytes:
     called = draw.choice((_ORDERED, _SET, *(named(draw.choice(KNOWN)) for _ in range(3))))
     large = draw.choice(list(LARGE.values()))(draw)
     again = draw.choice(AGAIN)
-    times = draw.choice((8, 30, 2000, max(1, MOST_GROWN // len(again))))
+    times = draw.choice((8, 30, 30, 2000, 2000, max(1, MOST_GROWN // len(again))))
     end = draw.choice((b"", b"0", b"t", b"e", b"u", b"R", b"\x85"))
     return (
         b"\x80\x02" + called + b"q\x000" + large + b"q\x010}" + text("w") + b"]"

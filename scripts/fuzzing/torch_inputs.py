@@ -172,7 +172,7 @@ def _distributed(draw: Random, corpus: list[Case]) -> Case:
 
 
 def _lying(draw: Random) -> bytes:
-    """Metadata with other sizes, places, names and files; never those of a corpus, which may run."""
+    """Metadata with other sizes, places, names and files; never a corpus', which may run."""
     metadata = pickle.loads(_folder()[f"{FOLDER}/.metadata"])
     entries = list(metadata.state_dict_metadata.values())
     for _ in range(draw.choice((1, 1, 2))):

@@ -61,8 +61,10 @@ def tried(kind: Kind, index: int, case: Case, folder: Path, watch: Watch) -> Tri
     with watch.over(trial.size):
         text = _read(kind, folder, trial)
     trial.seconds, trial.memory = time.process_time() - started, watch.peak
-    os.chdir(folder.parent)
     trial.finds += watch.notes
+    if Path.cwd() != folder:
+        trial.finds.append("changed: the working directory")
+    os.chdir(folder.parent)
     if _hashes(folder) != before:
         trial.finds.append("wrote: files of the input were changed")
     if left := [p.name for p in (folder / WRITTEN).rglob("*.part")]:

@@ -13,7 +13,7 @@ import resource
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,12 +54,13 @@ class Watch:
 
     def install(self) -> None:
         """Watch this process from now on."""
+        self.program = Program()
         sys.addaudithook(self._heard)
 
     @contextmanager
     def over(self, size: int) -> Iterator[None]:
         """Watch what happens within; ``notes`` has it afterwards. ``size``: bytes of the input."""
-        before, held = state(), _reset_peak()
+        held = _reset_peak()
         self.notes, self.armed = [], True
         try:
             yield
@@ -69,7 +70,7 @@ class Watch:
             if peak > MEMORY_TIMES * size + MEMORY_SPARE:
                 self.notes.append(f"memory: {peak >> 20} MiB for {size} bytes")
             self.peak = max(0, peak)
-            self.notes += [f"changed: {name}" for name in _differences(before, state())]
+            self.notes += [f"changed: {name}" for name in self.program.changes()]
 
     def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.armed:
@@ -113,37 +114,43 @@ def _brief(arguments: tuple[Any, ...]) -> str:
     return " ".join(words)[:120]
 
 
-def state() -> dict[str, Any]:
+class Program:
     """What files must not change: attributes of classes and modules, settings of the process."""
-    facts: dict[str, Any] = {}
-    for name, module in list(sys.modules.items()):
-        if module is None or not (name in WATCHED or name.startswith("analyze.")):
-            continue
-        content = dict(vars(module))
-        facts[name] = {k: id(v) for k, v in content.items() if not k.startswith("__warning")}
-        for value in content.values():
-            if isinstance(value, type):
-                facts[f"{value.__module__}.{value.__qualname__}"] = {
-                    k: id(v) for k, v in vars(value).items()
-                }
-    facts["settings"] = {
-        "environment": dict(os.environ), "folder": os.getcwd(), "path": list(sys.path),  # noqa: PTH109
-        "type": torch.get_default_dtype(), "threads": torch.get_num_threads(),
-        "gradients": torch.is_grad_enabled(), "numpy": np.geterr(),
-        "warnings": len(warnings.filters), "recursion": sys.getrecursionlimit(),
-        "collected": gc.isenabled(),
-    }  # fmt: skip
-    return facts
 
+    def __init__(self) -> None:
+        self._parts: dict[str, Mapping[str, Any]] = {}
+        for name, module in list(sys.modules.items()):
+            if module is not None and (name in WATCHED or name.startswith("analyze.")):
+                self._parts[name] = vars(module)
+                kinds = [value for value in vars(module).values() if isinstance(value, type)]
+                self._parts |= {f"{k.__module__}.{k.__qualname__}": vars(k) for k in kinds}
+        self._before = self._state()
 
-def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return [
-        f"{name}.{key}"
-        for name in before
-        if before[name] != after.get(name)
-        for key in {**before[name], **after.get(name, {})}
-        if before[name].get(key) != after.get(name, {}).get(key) and key not in COUNTERS
-    ]
+    def changes(self) -> list[str]:
+        """The names of what changed since the last call."""
+        before, self._before = self._before, self._state()
+        return [
+            f"{part}.{name}"
+            for part, values in self._before.items()
+            if values != before[part]
+            for name in {**values, **before[part]}
+            if values.get(name) != before[part].get(name) and name not in COUNTERS
+        ]
+
+    def _state(self) -> dict[str, dict[str, Any]]:
+        """Each value by its identity, as it is not to be replaced."""
+        facts: dict[str, dict[str, Any]] = {
+            name: dict(zip(values, map(id, values.values()), strict=True))
+            for name, values in self._parts.items()
+        }
+        facts["settings"] = {
+            "environment": dict(os.environ), "path": list(sys.path),
+            "type": torch.get_default_dtype(), "threads": torch.get_num_threads(),
+            "gradients": torch.is_grad_enabled(), "numpy": np.geterr(),
+            "warnings": len(warnings.filters), "recursion": sys.getrecursionlimit(),
+            "collected": gc.isenabled(),
+        }  # fmt: skip
+        return facts
 
 
 def _status(key: str) -> int:
