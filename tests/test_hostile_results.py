@@ -148,14 +148,14 @@ def test_units_are_no_formula(copy, tmp_path):
     from matplotlib.figure import Figure
 
     from analyze.figures.loss_over_training import draw
-    from analyze.pages.figures import save_figure
+    from analyze.pages.figures import figure_files
 
     with h5py.File(copy, "r+") as file:
         units("$\\frac{$")(file)
     figure = Figure()
     draw(analyze.open_results(copy), figure.subplots())
-    save_figure(figure, tmp_path, "loss")
-    assert "mean loss ($\\frac{$)" in (tmp_path / "loss.svg").read_text()
+    (drawn,) = figure_files(figure, tmp_path, "loss")[tmp_path / "loss.svg"]
+    assert b"mean loss ($\\frac{$)" in drawn
 
 
 def test_names_that_begin_with_a_line_below_are_in_the_legend():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ EMA_KEYS = (
 )  # fmt: skip
 NO_MODEL = ("optim", "sched", "scaler", "rng")  # in the keys of what has tensors, too
 PLAIN_CLASSES = (Tensor, nn.Parameter, nn.Buffer)
+LONGEST_KEY = 1000  # characters of the key of a dictionary of tensors
 N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
 COUNTERS = (N_AVERAGED, "steps")  # MMEngine's average has another name for it
 # Lightning's WeightAveraging puts the average where the weights were.
@@ -109,24 +110,28 @@ def weights_at(state: Mapping[str, Any], key: str, kind: str | None, name: str) 
     return KindsOfWeights(None, weights) if kind == "ema" else KindsOfWeights(weights, None)
 
 
-def places(state: Mapping[Any, Any]) -> dict[str, int]:
+def places(state: Mapping[Any, Any], depth: int = 3) -> dict[str, int]:
     """The dotted paths of dictionaries that hold tensors, with the number of tensors in each.
 
-    A dictionary is looked into at the first of its paths: a file can have one at many.
+    A dictionary that stands at several places is told at the first, the outermost.
     """
-    return dict(_places(state, 3, set()))
-
-
-def _places(state: Mapping[Any, Any], depth: int, seen: set[int]) -> Iterator[tuple[str, int]]:
-    for key, value in state.items():
-        if not (isinstance(key, str) and isinstance(value, Mapping) and depth):
-            continue
-        if id(value) in seen or any(word in key.lower() for word in NO_MODEL):
-            continue
-        seen.add(id(value))
-        if tensors := tensors_in(value):
-            yield key, len(tensors)
-        yield from ((f"{key}.{inner}", n) for inner, n in _places(value, depth - 1, seen))
+    counts = {}
+    seen = {id(state)}
+    level = [("", state)]
+    for _ in range(depth):
+        inside = []
+        for path, outer in level:
+            for key, value in outer.items():
+                if not (isinstance(key, str) and isinstance(value, Mapping)) or id(value) in seen:
+                    continue
+                if len(key) > LONGEST_KEY or any(word in key.lower() for word in NO_MODEL):
+                    continue
+                seen.add(id(value))
+                inside.append((f"{path}{key}.", value))
+                if tensors := tensors_in(value):
+                    counts[f"{path}{key}"] = len(tensors)
+        level = inside
+    return counts
 
 
 def as_words(counts: Mapping[str, int]) -> str:
@@ -144,7 +149,10 @@ def key_option(keys: Collection[str]) -> str:
 
 def tensors_in(mapping: Mapping[Any, Any]) -> dict[str, Tensor | Stored]:
     """The tensors directly in a dictionary, by name."""
-    return {str(k): v for k, v in mapping.items() if isinstance(v, Tensor | Stored)}
+    return {
+        str(key): value for key, value in mapping.items()
+        if isinstance(value, Tensor | Stored) and isinstance(key, str | int)
+    }  # fmt: skip
 
 
 def oddity(tensor: Tensor) -> str:

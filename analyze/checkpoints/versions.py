@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful, things_inside
+from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful, containers_of
 
 EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
 PLAIN = (bool, int, float, str, bytes)
 STAND_INS = (Stateful, Name)
-MOST = 8  # entries for one module: one dictionary may be that of all of them
-MOST_LOOKED_AT = 5_000_000  # values in all extra states: one may be in all of them
+MOST = 64  # entries for one module: one dictionary may be that of all of them
 
 Versions = dict[str, dict[str, Any]]
 
@@ -33,8 +32,12 @@ class StateDict(dict[str, Any]):
 def versions_in(state: object) -> Versions:
     """The versions in a state dict, and nothing else that may stand there."""
     versions = getattr(state, "_metadata", None)
+    known: dict[int, dict[str, Any]] = {}  # one entry may be that of any number of modules
+    for entry in versions.values() if isinstance(versions, dict) else ():
+        if isinstance(entry, dict) and id(entry) not in known:
+            known[id(entry)] = _plain(entry)
     return {
-        path: _plain(entry)
+        path: known[id(entry)]
         for path, entry in (versions.items() if isinstance(versions, dict) else ())
         if isinstance(path, str) and isinstance(entry, dict)
     }
@@ -42,18 +45,12 @@ def versions_in(state: object) -> Versions:
 
 def extra_states_in(state: Mapping[Any, Any]) -> dict[str, Any]:
     """The extra states of modules that are no tensors, without those that hold stand-ins."""
-    left = MOST_LOOKED_AT
-    extra = {}
-    for key, value in state.items():
-        if not (isinstance(key, str) and is_extra_state(key)):
-            continue
-        for inner in things_inside(value):
-            left -= 1
-            if left < 0 or isinstance(inner, STAND_INS):
-                break
-        else:
-            extra[key] = value
-    return extra
+    states = {k: v for k, v in state.items() if isinstance(k, str) and is_extra_state(k)}
+    foreign = containers_of(states.values(), STAND_INS)
+    return {
+        key: value for key, value in states.items()
+        if id(value) not in foreign and not isinstance(value, STAND_INS)
+    }  # fmt: skip
 
 
 def is_extra_state(key: str) -> bool:

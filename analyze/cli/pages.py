@@ -73,11 +73,12 @@ def compare(
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
-    from analyze.comparison.page import write_comparison
+    from analyze.comparison.page import check_output, write_comparison
     from analyze.comparison.rows import event_tables, remarks, setting_rows
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
+    check_output(output)
     tree = compare_runs(paths, groups=members, **options)
     written = write_comparison(tree, output, ratios)
     for title, columns, rows in event_tables(tree):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analyze.comparison import rows
 from analyze.comparison.details import details
 from analyze.comparison.runs import grouped
+from analyze.errors import InputError
 from analyze.figures import pair_ratio
 from analyze.figures.names import plain
 from analyze.figures.table import OF_A_COMPARISON, comparison_figures
@@ -20,9 +21,9 @@ from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
 from analyze.pages.text import Value
-from analyze.pages.writing import write_page
+from analyze.pages.writing import check_directory, write_page
 from analyze.probes.subsets import ALL
-from analyze.results.file import write_results
+from analyze.results.file import file_content, has_group
 from analyze.results.provenance import along
 from analyze.results.tree import OK
 from analyze.statistics.ratios import RATE
@@ -36,24 +37,42 @@ MOST_STILL = 3  # figures of pairs in the page at most
 
 
 def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[str] = ()) -> Path:
-    """Write ``figures/*.{svg,pdf,png}``, ``index.html`` and, last, ``comparison.h5``; its path.
+    """Write ``figures/*.{svg,pdf,png}``, ``comparison.h5`` and, last, ``index.html``.
+
+    Returns the path of ``comparison.h5``.
 
     ``ratios`` are pairs, ``B / A``, with a figure besides those that have one anyway. Pages of the
     same comparison are the same, byte for byte.
 
     Raises:
-        InputError: the directory cannot be written to, or has another ``index.html``, or there is
-            no such pair.
+        InputError: as ``check_output``, or there is no such pair.
     """
+    check_output(directory)
     page = write_page(
         directory,
         COMMAND,
         lambda: comparison_figures(comparison, ratios),
         lambda figures: render_page(comparison, figures),
+        lambda: {FILE: file_content(comparison)},
     )
-    file = page.with_name(FILE)
-    write_results(comparison, file)
-    return file
+    return page.with_name(FILE)
+
+
+def check_output(directory: Path) -> None:
+    """Check before the work that a comparison can be written to a directory.
+
+    Raises:
+        InputError: it cannot be written to, or has another ``index.html`` or ``comparison.h5``.
+    """
+    check_directory(directory, COMMAND, FILE)
+    file = directory / FILE
+    if file.exists() and not has_group(file, "pairs"):
+        raise InputError(
+            "the comparison would replace another file",
+            found=f"{file}, which is no comparison: perhaps the results of a run",
+            expected="an empty directory, one that does not exist, or an older one of its own",
+            fix="--output DIR, another directory",
+        )
 
 
 def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:

@@ -18,6 +18,12 @@ MOST_TIMES = 64
 EVER_PACKED = 1100  # the most that HDF5 packs, bytes to one
 SMALL = 1 << 16  # bytes of a variable that was never written, and may be missing
 KINDS = "iufbSUO"
+# Attributes by which the library knows the axes of a variable, and their types.
+DIMENSIONS = "DIMENSION_LIST"
+SCALES = {
+    "CLASS": h5py.h5t.TypeStringID, "NAME": h5py.h5t.TypeStringID,
+    "REFERENCE_LIST": h5py.h5t.TypeCompoundID,
+}  # fmt: skip
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # those that come with the library
 
 
@@ -47,6 +53,7 @@ def check_structure(file: h5py.File, size: int) -> None:
     """
     seen = {h5py.h5o.get_info(file.id).addr}
     groups: list[h5py.Group] = [file]
+    variables: list[tuple[str, h5py.Dataset]] = []
     total = 0
     while groups:
         group = groups.pop()
@@ -62,9 +69,36 @@ def check_structure(file: h5py.File, size: int) -> None:
             if isinstance(member, h5py.Group):
                 groups.append(member)
             elif isinstance(member, h5py.Dataset):
+                variables.append((place, member))
                 total += _bytes_of(member, place)
+    for place, variable in variables:
+        _check_dimensions(file, variable, place, seen)
     if total > max(MOST_BYTES, MOST_TIMES * size):
         raise StructureError(f"{size} bytes that become {total} in memory")
+
+
+def _check_dimensions(file: h5py.File, dataset: h5py.Dataset, name: str, seen: set[int]) -> None:
+    """Refuse axes that lead to no variable of the file: the library follows anything, and crashes."""
+    for attribute in (DIMENSIONS, *SCALES):
+        if attribute not in dataset.attrs:
+            continue
+        kind, shape = h5py.h5a.open(dataset.id, attribute.encode()).get_type(), None
+        if attribute == DIMENSIONS:
+            listed = isinstance(kind, h5py.h5t.TypeVlenID)
+            good = listed and isinstance(kind.get_super(), h5py.h5t.TypeReferenceID)
+            shape = (dataset.ndim,)
+        else:
+            good = isinstance(kind, SCALES[attribute])
+        if not good or shape not in (None, dataset.attrs.get_id(attribute).shape):
+            raise StructureError(f"{name} has no proper {attribute}")
+    for axis in dataset.attrs.get(DIMENSIONS, ()):
+        for reference in axis:
+            target = (
+                file[reference] if isinstance(reference, h5py.Reference) and reference else None
+            )
+            is_variable = isinstance(target, h5py.Dataset)
+            if not is_variable or h5py.h5o.get_info(target.id).addr not in seen:
+                raise StructureError(f"an axis of {name} is no variable of the file")
 
 
 def _bytes_of(dataset: h5py.Dataset, name: str) -> int:

@@ -46,6 +46,7 @@ class Engine:
         self.loss = loss
         self.settings = settings
         self.threads = 1  # how many may share the batches of a model
+        self._turns = 1  # checkpoints that are measured one after the other
         self._device = resolve_device(settings.device, DTYPES[settings.precision])
         self._bench = Bench(probes, loss, settings)
         self._planner = Planner(self._bench)
@@ -99,6 +100,7 @@ class Engine:
         needed = largest_batch_bytes(self.device) + held
         division = divided(checkpoints, self.device, needed, before)
         self.threads = division.sharing
+        self._turns = division.turns(checkpoints)
         return division
 
     def prepare(
@@ -110,7 +112,7 @@ class Engine:
             models: Of one architecture, best the first, middle and last checkpoint of a run:
                 what is zero at the start is proven later. Each is taken over.
             earlier: The state of an earlier run, whose choices are proven again instead of made
-                again: algorithms are chosen by timing, and another one rounds differently.
+                again: another algorithm rounds differently.
 
         Raises:
             CheckpointError: a model's losses or gradients are not finite; the engine is as before.
@@ -121,7 +123,7 @@ class Engine:
         with measuring(), enough_memory(self.device):
             for model in models:
                 if self._state is None:
-                    self._state = self._planner.first(model, self.threads, earlier)
+                    self._state = self._planner.first(model, self.threads, self._turns, earlier)
                 else:
                     self._state = self._planner.again(self._state, model)
 
@@ -165,7 +167,7 @@ class Engine:
 
         Cost: one forward and backward pass over the probes and what the rules add, one forward
         pass for the batch norm statistics; a few hundred probes more to see whether those lag;
-        about one probe of 32 once more, and 1.5 % of the time, at least two probes, for plain
+        about one probe of 32 once more, and 1.5 % of the work, at least two probes, for plain
         autograd.
         """
         before = self.current

@@ -15,30 +15,36 @@ from torch import nn
 from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.bench import Bench
-from analyze.gradients.calibrate.calibration import calibrate
+from analyze.gradients.calibrate.calibration import calibrated
 from analyze.gradients.calibrate.learning import replanned
+from analyze.gradients.checks.at_the_output import check_loss
 from analyze.gradients.checks.fit import check_fit
 from analyze.gradients.checks.non_finite import check_losses
+from analyze.gradients.checks.precision import precision_inside
 from analyze.gradients.checks.proving import prove
 from analyze.gradients.checks.reference import Autograd
-from analyze.gradients.checks.refusal import refuse_mixing
+from analyze.gradients.checks.refusal import differ, refuse_frequency_scaling, refuse_mixing
+from analyze.gradients.costs.passes import PassCost, cost_of
 from analyze.gradients.data.loader import Examples
-from analyze.gradients.device.devices import choose_batch_size
+from analyze.gradients.device.devices import equal_batches, largest_batch_size
 from analyze.gradients.device.memory import Memory
-from analyze.gradients.device.timing import fastest, seconds
+from analyze.gradients.device.timing import Budget
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import threads_restored
 from analyze.gradients.step.failures import MethodFailedError
-from analyze.gradients.step.intercept import ForwardChangedError
-from analyze.gradients.step.output import losses_of
+from analyze.gradients.step.intercept import CountedCalls, ForwardChangedError
+from analyze.gradients.step.output import losses_at_output
 from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares
+from analyze.gradients.tuning import fastest_size, largest_to_try
 
 Result = TypeVar("Result")
+FIRST_EXAMPLES = 5  # probes that a model is tried and calibrated on
 PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
-SAMPLED = 8  # probes whose forward pass tells how long a measurement takes
+SHARE_OF_TUNING = 0.02  # of the estimated time of a run
+DISTURBING = 2  # probes in each thread that tell whether forward passes disturb each other
 NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
     "and a run that is resumed may differ in the last digits"
@@ -60,39 +66,59 @@ class Planner:
     bench: Bench
 
     def first(
-        self, model: nn.Module, threads: int, earlier: Mapping[str, Any] | None
+        self, model: nn.Module, threads: int, turns: int, earlier: Mapping[str, Any] | None
     ) -> EngineState:
         """A state made and proven on a first model, which is taken over; see ``Engine.prepare``.
+
+        ``turns`` models will be measured by it one after the other.
 
         Raises:
             CheckpointError: the model's losses or gradients are not finite.
             InputError: the model cannot be measured.
         """
-        replica, state = self._begun(model)
+        replica, state, reference = self._begun(model)
         if earlier is not None:
             state = state.with_choices_of(earlier)
         else:
-            state = self._with_choices(state, replica, threads)
-        return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+            state = self._with_choices(state, replica, threads, turns)
+        truth = state.architecture.autograd(reference, self.bench.loss, state.plan.copies)
+        return self.proven_on(state, truth, self.bench.rows(PROVEN_EXAMPLES))
 
-    def _begun(self, model: nn.Module) -> tuple[Replica, EngineState]:
-        """A replica of a model that can be measured, and a state whose plan is still unproven."""
+    def _begun(self, model: nn.Module) -> tuple[Replica, EngineState, Replica]:
+        """A replica of a model that can be measured, a state yet unproven, and a reference."""
         bench = self.bench
-        pair, rows = bench.some(2).inputs, bench.rows(5)
+        pair, rows = bench.some(2).inputs, bench.rows(FIRST_EXAMPLES)
+        few = bench.loader.take(rows)
         architecture, notes = Architecture.of(model, bench.settings)
         replica, architecture = architecture.replica(model, pair)
         notes += replica.notes
         bench.statistics.set(replica)
-        notes += check_fit(replica, bench.loader, bench.rows(2), bench.loss)
+        fit = check_fit(replica, bench.loader, rows, bench.loss)
         # Nothing can be found out by value from a model that gives no finite numbers.
-        losses = losses_of(replica, bench.loader.take(rows), bench.loss)
+        losses = losses_at_output(fit.output, few.targets, bench.loss)
         check_losses(losses, rows, bench.cells, replica, bench.loader.inputs)
-        notes += [*sorted(replica.undone), *bench.statistics.notes(replica, rows)]
-        architecture, reference = architecture.with_precisions(replica, pair)
-        refuse_mixing(reference, *bench.some(3), bench.loss, architecture.inside_exact)
-        plan = calibrate(replica, bench.loader.take(rows).inputs)
-        state = EngineState(architecture, plan, Memory(architecture.device), notes=tuple(notes))
-        return replica, state.with_plan(plan)
+        notes += [*fit.notes, *sorted(replica.undone), *bench.statistics.notes(replica, rows)]
+        refuse_frequency_scaling(replica.model)
+        check_loss(bench.loss, fit.output, few.targets)
+        architecture, reference = architecture.with_reference(replica, pair)
+        calibration = calibrated(replica, few.inputs)
+        inside = precision_inside(replica, calibration.recording)
+        architecture = replace(architecture, inside=inside)
+        if not calibration.steady or differ(fit.output[:1], fit.alone, inside):
+            refuse_mixing(reference, few.inputs, architecture.inside_exact)
+        memory, cost = Memory(architecture.device), self._cost(replica)
+        state = EngineState(architecture, calibration.plan, memory, cost, notes=tuple(notes))
+        return replica, state.with_plan(calibration.plan), reference
+
+    def _cost(self, replica: Replica) -> PassCost:
+        """The work of a pass over a probe, with what is opened while measuring in the open."""
+        example = self.bench.some(1).inputs
+
+        def forward() -> None:
+            with CountedCalls():
+                replica(example)
+
+        return cost_of(forward, replica)
 
     def again(self, state: EngineState, model: nn.Module) -> EngineState:
         """The state proven on another model as well, which is taken over."""
@@ -146,55 +172,58 @@ class Planner:
                 memory, note = state.memory.lowered(len(self.bench.cells), replica.values)
                 state = replace(state, memory=memory).noting(note)
 
-    def seconds_of_forward(self, replica: Replica, rows: np.ndarray) -> float:
-        """Seconds of a forward pass for one example, measured over some probes."""
-        inputs = self.bench.loader.take(rows).inputs
-        with torch.no_grad():
-            return seconds(lambda: replica(inputs)) / len(inputs)
-
-    def _with_choices(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
-        """The state with the shares, batch size and algorithms that are fastest."""
-        state, size = self._shared(state, replica, threads), self.bench.settings.batch_size
-        example = self.bench.some(1).inputs
-        largest = choose_batch_size(replica, example, state.shares) if size == "auto" else size
-        state = state.with_batch_size(int(largest))
+    def _with_choices(
+        self, state: EngineState, replica: Replica, threads: int, turns: int
+    ) -> EngineState:
+        """The state with shares, batch size and algorithms; only ``tune`` asks a clock."""
+        state = self._shared(self._with_batch_size(state), replica, threads)
+        state = self._with_batch_size(state)
         with threads_of_a_batch(state):
-            state = self._with_algorithms(state, replica)
-            if size == "auto":
-                time_sizes = partial(self._fastest_size, replica)
-                fastest_size, state = self.by_methods_that_work(state, replica, time_sizes)
-                state = state.with_batch_size(fastest_size)
-        return state
+            if self.bench.settings.tune:
+                state = self._tuned(state, replica, turns)
+            return self._repeated(state, replica)
+
+    def _tuned(self, state: EngineState, replica: Replica, turns: int) -> EngineState:
+        """The state with the batch size that the clock finds fastest, if none is asked for."""
+        state = replace(state, tuned=True)
+        if self.bench.settings.batch_size != "auto":
+            return state
+        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.bench.probes)))
+        time_sizes = partial(fastest_size, self.bench, replica, budget)
+        state = state.with_batch_size(largest_to_try(state, len(self.bench.probes)))
+        size, state = self.by_methods_that_work(state, replica, time_sizes)
+        return state.with_batch_size(size)
+
+    def _with_batch_size(self, state: EngineState) -> EngineState:
+        """The state with the batch size that is asked for, or the best for its shares."""
+        size = self.bench.settings.batch_size
+        if size == "auto":
+            largest = largest_batch_size(state.architecture.device, state.cost.kept, state.shares)
+            size = equal_batches(len(self.bench.probes), largest, state.shares)
+        return state.with_batch_size(int(size))
 
     def _shared(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
         """The state with as many shares as are worth it."""
-        if threads == 1:
-            return state
         bench = self.bench
-        forward = self.seconds_of_forward(replica, bench.rows(SAMPLED))
-        shares = worthwhile_shares(len(bench.probes), forward, threads)
+        examples = len(bench.probes)
+        shares = worthwhile_shares(examples, state.seconds(examples), threads)
         if shares == 1:
             return state
-        parts = np.array_split(bench.rows(max(SAMPLED, shares)), shares)
+        parts = np.array_split(bench.rows(DISTURBING * shares), shares)
         batches = [bench.loader.take(part).inputs for part in parts]
         if undisturbed(replicas(replica, shares), batches):
             return replace(state, shares=shares)
         return state.noting(NOT_ISOLATED)
 
-    def _with_algorithms(self, state: EngineState, replica: Replica) -> EngineState:
-        """Time the algorithms on a batch, so that the proof uses those of the run.
+    def _repeated(self, state: EngineState, replica: Replica) -> EngineState:
+        """The state that knows whether the same batch gives the same bits twice.
 
-        If the batch size is to be chosen by timing, the smallest candidate is used: the fastest
-        algorithm hardly depends on it. The batch is then measured once more: a run can be repeated
-        to the bit only where the same bits come out.
+        The first time, algorithms are chosen, so that the proof uses those of the run.
         """
-        auto = self.bench.settings.batch_size == "auto"
-        size = min(self._sizes(state)) if auto else state.memory.batch_size
 
         def batch(state: EngineState) -> BatchResult:
             batches = self.bench.batches(state.memory, state.plan.copies)
-            first_batch = batches.first(replica, min(size, state.memory.batch_size))
-            return batches.measured(replica, state.plan, first_batch)
+            return batches.measured(replica, state.plan, batches.first(replica))
 
         first, state = self.by_methods_that_work(state, replica, batch)
         second, state = self.by_methods_that_work(state, replica, batch)
@@ -202,21 +231,6 @@ class Planner:
             return state
         note = NOT_REPEATABLE.format(device=state.architecture.device.type)
         return replace(state, repeatable=False).noting(note)
-
-    def _fastest_size(self, replica: Replica, state: EngineState) -> int:
-        """The largest size that fits, or a part of it, by timing: on a CPU the caches decide."""
-        batches = self.bench.batches(state.memory, state.plan.copies)
-        sizes = self._sizes(state)
-        ways = {
-            size: partial(batches.measured, replica, state.plan, batches.first(replica, size))
-            for size in sizes
-        }
-        return fastest(ways, done={size: size for size in sizes}, rounds=2)
-
-    def _sizes(self, state: EngineState) -> list[int]:
-        """Batch sizes of which the fastest is taken, the largest that fits last."""
-        most = min(state.memory.batch_size, len(self.bench.probes) // state.shares)
-        return sorted({max(1, most // part) for part in (1, 2, 4)})
 
 
 def replicas(replica: Replica, threads: int) -> list[Replica]:

@@ -18,20 +18,28 @@ from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.entry import FigureEntry
-from analyze.figures.style import style
-from analyze.files.whole import write_whole
+from analyze.figures.style import MARK, style
+from analyze.files.whole import Content
 
 LARGEST = 500_000  # characters; a larger figure is a file beside the page only
 FORMATS = ("svg", "pdf", "png")
-UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+METADATA = {
+    "svg": {"Date": None, "Creator": MARK},
+    "pdf": {"CreationDate": None, "Creator": MARK},
+    "png": {"Software": MARK},
+}
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
-def save_figure(figure: Figure, directory: Path, name: str) -> None:
-    """Write ``name.svg``, ``name.pdf`` and ``name.png``."""
-    for kind in FORMATS:
-        write_whole(directory / f"{name}.{kind}", _rendered(figure, kind))
+def figure_files(figure: Figure, directory: Path, name: str) -> dict[Path, Content]:
+    """The content of ``name.svg``, ``name.pdf`` and ``name.png``."""
+    return {directory / f"{name}.{kind}": [_rendered(figure, kind)] for kind in FORMATS}
+
+
+def is_own_figure(path: Path) -> bool:
+    """Whether this program has drawn the figure in a file."""
+    return MARK.encode() in path.read_bytes()
 
 
 def inline_svg(figure: Figure, name: str, title: str) -> Markup:
@@ -83,7 +91,7 @@ def _rendered(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     # With constrained layout switched on, savefig would apply it to figures made without one.
     with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
-        figure.savefig(buffer, format=kind, metadata=UNDATED[kind])
+        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
     return buffer.getvalue()
 
 

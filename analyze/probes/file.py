@@ -97,12 +97,17 @@ def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
     try:
         write_whole(path, *_encoded(contiguous, metadata | notes))
     except OSError as error:
-        raise InputError(
-            "the probe file cannot be written",
-            found=f"{path}: {error.strerror or error}",
-            expected="a directory with write permission and enough space",
-            fix="make room, or give a file in another directory",
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The error for a probe file that cannot be written."""
+    return InputError(
+        "the probe file cannot be written",
+        found=f"{path}: {error.strerror or error}",
+        expected="a file in a directory that exists, with write permission and enough space",
+        fix="make room, or give a file in another directory",
+    )
 
 
 def _encoded(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[bytes | memoryview]:

@@ -29,6 +29,7 @@ def measure(
     folds: int = 10,
     precision: str = "float32",
     batch_norm: str = "recomputed",
+    tune: bool = False,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
 
@@ -46,6 +47,8 @@ def measure(
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
             held out; ``saved`` takes the model's own.
+        tune: Time batch sizes and algorithms and take the fastest; else they follow from what is
+            counted, without a clock, the same in every call.
 
     Returns:
         The tree of a results file with one checkpoint, called ``model``.
@@ -63,7 +66,7 @@ def measure(
     """
     settings = Settings(
         device=device, batch_size=batch_size, folds=folds, precision=precision,
-        batch_norm=batch_norm,
+        batch_norm=batch_norm, tune=tune,
     )  # fmt: skip
     settings.check()
     _check_type("model", model, nn.Module, "a torch.nn.Module")

@@ -60,7 +60,7 @@ def run(
     """
     chosen = built(RunOptions, options)
     target = output_of(run, chosen.output)
-    store.check_writable(target)
+    store.check_writable(target if chosen.output is None else chosen.output)
     progress = progress or Progress()
     watch = None
     if chosen.follow:
@@ -75,7 +75,7 @@ def run(
             series = iter([(prepared, replay(prepared, folder, progress))])
         else:
             series = follow(prepared, watch, folder, progress)
-        return _written(series, target, progress)
+        return _written(series, folder, progress)
 
 
 def output_of(run: str | Path, output: str | Path | None) -> Path:
@@ -84,7 +84,7 @@ def output_of(run: str | Path, output: str | Path | None) -> Path:
 
 
 def _written(
-    series: Iterable[tuple[Prepared, list[Outcome]]], target: Path, progress: Progress
+    series: Iterable[tuple[Prepared, list[Outcome]]], folder: Folder, progress: Progress
 ) -> xr.DataTree:
     """Write the results of each job over those before, and return the last tree."""
     shown: set[str] = set()
@@ -94,7 +94,8 @@ def _written(
             if warning not in shown:
                 progress.note(f"Warning: {warning}")
             shown.add(warning)
-        store.write_results(tree, target)
+        folder.check_held()
+        store.write_results(tree, folder.output)
     if verified := provenance(tree)["verification"]["agreement"]:
         progress.note(f"Verified: {verified}")
     return tree

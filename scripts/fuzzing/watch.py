@@ -40,7 +40,7 @@ WATCHED = (
     "torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem",
     "torch._utils", "torch._tensor", "torch.nn.parameter", "torch.storage", "numpy", "zipfile",
 )  # fmt: skip
-COUNTERS = ("next_id",)  # of torch's hooks
+COUNTERS = ("next_id", "__warningregistry__")  # of torch's hooks, of warnings that were given
 MEMORY_TIMES, MEMORY_SPARE = 4, 500 << 20  # of the input, and bytes more
 
 

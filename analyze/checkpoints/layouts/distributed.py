@@ -31,7 +31,7 @@ METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
 LARGEST_ENTRY = 1 << 16  # bytes of an entry that may be a number: a pickled one has about 1300
 LARGEST_METADATA = 1 << 30
-LONGEST_PATH = 100  # keys that lead to a tensor in the state
+DEEPEST = 64  # keys of the path of a tensor
 MODULE = "torch.distributed.checkpoint"
 RECORDS = (
     f"{MODULE}.filesystem._StorageInfo",
@@ -127,17 +127,16 @@ def _understood(metadata: Record) -> tuple[dict[str, Entry], dict[str, Piece], M
         offsets = sizes_in(where.get("offset") or ())
         piece = Piece(offsets, (), place["relative_path"], place["offset"], place["length"])
         stored.setdefault(where["fqn"], {})[offsets] = piece
-    entries, numbers = {}, {}
-    left = 4 * len(facts["storage_data"]) + 1000  # parts: a list of them can stand for many tensors
+    entries, numbers, blocks = {}, {}, len(facts["storage_data"])
     for name, entry in facts["state_dict_metadata"].items():
         if not isinstance(name, str):
             raise TypeError("a name that is no text")
         if isinstance(entry, Record) and entry.name.endswith(".TensorStorageMetadata"):
-            described = _facts(entry, "TensorStorageMetadata")
-            left -= len(described["chunks"])
-            if left < 0:
+            tensor = _facts(entry, "TensorStorageMetadata")
+            blocks -= len(tensor["chunks"])
+            if blocks < 0:  # one list could be that of any number of tensors
                 raise ValueError("more parts of tensors than are stored")
-            entries[name] = _entry(described, stored.get(name, {}))
+            entries[name] = _entry(tensor, stored.get(name, {}))
         elif name in stored:
             numbers[name] = next(iter(stored[name].values()))
     paths = facts.get("planner_data")
@@ -209,12 +208,20 @@ def _nested(
     state: dict[str, Any] = {}
     for name in [*entries, *numbers]:
         value = Stored(name) if name in entries else _number(folder, numbers[name])
-        path = paths.get(name) or (name,)
-        if len(path) > LONGEST_PATH:
-            raise ValueError("a tensor at a path that is too long")
         if value is not None:
-            _put(state, tuple(map(str, path)), value)
+            _put(state, _path(paths.get(name), name), value)
     return state
+
+
+def _path(path: Any, name: str) -> tuple[str, ...]:
+    """The path of an entry in the state, by the metadata where those have one."""
+    if not path:
+        return (name,)
+    if type(path) not in (tuple, list) or len(path) > DEEPEST:
+        raise TypeError("a path that is none")
+    if not all(type(part) in (str, int) for part in path):  # a list of lists has no end as a text
+        raise TypeError("a path that is none")
+    return tuple(map(str, path))
 
 
 def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[str, Tensor]:

@@ -33,8 +33,8 @@ PLAIN = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buf
 RAGGED = "torch.nested._internal.nested_tensor.NestedTensor"
 WORDS = (*PLAIN, RAGGED)
 DTYPES = {f"torch.{name}": v for name, v in vars(torch).items() if isinstance(v, torch.dtype)}
-MOST_DIMENSIONS = 64  # of torch's tensors
-MOST_CLASSES = 100  # of tensors that are none of torch's
+MOST_AXES = 64  # of a tensor; torch has no more
+LARGEST_SIZE = 1 << 63
 QUANTIZED = (torch.quint8, torch.qint8, torch.qint32, torch.quint4x2, torch.quint2x4)
 
 
@@ -80,8 +80,8 @@ def names_in_torch_files() -> dict[str, Name]:
         "torch._utils._rebuild_xla_tensor": lambda *_: _foreign(Name("device")),
         "torch.nested._internal.nested_tensor._rebuild_njt": lambda *_: _ragged(),
         "torch._dynamo.decorators._DimRange": lambda *words: Record("DimRange", *words),
-        "torch.serialization._get_layout": lambda name: Name(str(name)),
-        "torch.device": lambda *words: ":".join(map(str, words)),
+        "torch.serialization._get_layout": lambda name: Name(_word(name)),
+        "torch.device": lambda *words: ":".join(map(_word, words)),
         "torch.Size": lambda sizes=(): tuple(sizes) if type(sizes) in (tuple, list) else (),
     }
     return names() | {name: Name(name, build) for name, build in made.items()}
@@ -156,14 +156,25 @@ def with_bits(tensor: Tensor, conjugate: bool, negative: bool) -> Tensor:
 
 
 def sizes_in(values: Any) -> tuple[int, ...]:
-    """Sizes, strides or offsets; a TypeError where they are no tuple or list of such numbers."""
-    plain = type(values) in (tuple, list) and len(values) <= MOST_DIMENSIONS
-    if not plain or not all(type(v) is int and v >= 0 for v in values):
+    """Sizes, strides or offsets; a TypeError where they are no tuple or list of such numbers.
+
+    Products of numbers without end would take for ever.
+    """
+    if type(values) not in (tuple, list) or len(values) > MOST_AXES:
+        raise TypeError("sizes that are no numbers")
+    if not all(type(v) is int and 0 <= v < LARGEST_SIZE for v in values):
         raise TypeError("sizes that are no numbers")
     return tuple(values)
 
 
-# Tensors that are refused for their kind are one of each: they hold nothing, and may be many.
+def _word(value: Any) -> str:
+    """A word or number of a device or layout; a list of lists could be a text without end."""
+    if type(value) not in (str, int):
+        raise TypeError("a word that is none")
+    return str(value)
+
+
+# Of each odd kind one tensor stands for all, as a file may name any number.
 
 
 @cache
@@ -188,7 +199,6 @@ def _foreign(kind: Any) -> Tensor:
     return _of_foreign_class(kind.name.rpartition(".")[2])
 
 
-@lru_cache(MOST_CLASSES)
+@lru_cache(maxsize=256)
 def _of_foreign_class(name: str) -> Tensor:
-    """A class has a kilobyte, and torch remembers all of them."""
     return torch.empty(0).as_subclass(type(name, (Tensor,), {}))

@@ -18,10 +18,14 @@ from torch import nn
 
 from analyze.checkpoints.damage import as_text, damaged
 from analyze.checkpoints.torch_files.plain_pickle import UnknownNameError
-from analyze.checkpoints.torch_files.torch_archive import Mapped, open_mapped, read_values
+from analyze.checkpoints.torch_files.torch_archive import (
+    COMPRESSION,
+    Mapped,
+    open_mapped,
+    read_values,
+    unpacked_size,
+)
 from analyze.errors import CheckpointError, InputError, RefusedError, listed
-
-COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
 
 
 def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
@@ -114,9 +118,8 @@ def _refuse_compressed(path: Path) -> None:
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
+        entries, claimed = archive.infolist(), unpacked_size(archive)
     _refuse_program(path, [entry.filename for entry in entries])
-    claimed = sum(entry.file_size for entry in entries)
     if claimed > COMPRESSION * size:
         raise _compressed(
             "the checkpoint file unpacks to more than it holds, so it was not opened",

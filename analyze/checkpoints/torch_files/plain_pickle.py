@@ -3,12 +3,7 @@
 Python's own reader hands out classes and functions, calls them, and sets attributes of whatever it
 is told to. Here a name in a pickle is a ``Name``: a word, with what stands for a call of it. State
 is set on records of this reader's own; all other objects are numbers, texts, bytes, lists,
-dictionaries, tuples and sets.
-
-What is remembered can be used again by two bytes: a list can be copied, a key compared,
-as often as a
-pickle is long. So what is made, and copied by calls, is paid in bytes of memory, of which there are
-``TIMES`` the pickle and some more; work is bounded with it.
+dictionaries, tuples and sets. Work and memory are bounded by the length of the pickle.
 """
 
 from __future__ import annotations
@@ -16,17 +11,19 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-TIMES, SPARE = 4, 450_000_000  # bytes of memory; a checkpoint of 100,000 tensors takes 240 MB
-OF_A_VALUE, OF_A_CONTAINER, OF_A_SET, OF_A_CALL, OF_AN_ITEM = 48, 64, 216, 300, 16  # bytes
+# Bytes of memory that a pickle may take: so many times its length, and more; 100,000 tensors take
+# 170 MB. Few bytes can make a tensor of half a thousand, by names and numbers that are remembered.
+TIMES, MEMORY_SPARE = 4, 450_000_000
+OF_A_VALUE, OF_A_CONTAINER, OF_A_SET, OF_A_CALL = 48, 64, 216, 300
 LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of them never ends
-LARGEST_IN_TUPLE = 1 << 32  # and smaller ones, where several make a key
-MOST_IN_KEY = 32  # parts of a tuple
+SHORT = 64  # values in what is given to a call, which are not counted
+SPARE = 100_000  # values that calls may look through, beyond twice the length of the pickle
+SIZED = (str, bytes, list, tuple, dict, OrderedDict, set, frozenset)
 CONTAINERS = (Mapping, list, tuple, set, frozenset)
-COPIED = (*CONTAINERS, str, bytes)  # by a call that takes them
 
 
 class UnknownNameError(Exception):
@@ -79,7 +76,8 @@ class Machine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks beneath the marks
         self._memo: dict[int, Any] = {}
-        self._paid, self._begin = 0, self.file.tell()
+        self._paid = self._looked_through = 0
+        self._begin = self.file.tell()
         while (code := self.take(1)) != b".":
             OPERATIONS[code](self)
         return self._stack.pop()
@@ -130,12 +128,22 @@ class Machine:
     def _pay(self, size: int) -> None:
         """Count so many bytes of memory more, up to what a pickle of this length may take."""
         self._paid += size
-        if self._paid > SPARE and self._paid > SPARE + TIMES * (self.file.tell() - self._begin):
-            raise ValueError("many times as many objects as the file is long")
+        if self._paid <= MEMORY_SPARE:
+            return
+        if self._paid > MEMORY_SPARE + TIMES * (self.file.tell() - self._begin):
+            raise ValueError("too many objects for its length")
+
+    def _count_values(self, values: Iterable[Any]) -> None:
+        """Count what a call looks through: one long value could be given to any number of calls."""
+        size = sum(len(value) for value in values if type(value) in SIZED)
+        if size > SHORT:
+            self._looked_through += size
+            if self._looked_through > 2 * (self.file.tell() - self._begin) + SPARE:
+                raise ValueError("more is given to calls than the pickle holds")
 
     def since_mark(self) -> list[Any]:
+        self._paid -= OF_A_CONTAINER
         items, self._stack = self._stack, self._below.pop()
-        self._pay(OF_AN_ITEM * len(items) - OF_A_CONTAINER)
         return items
 
     def tuple_of(self, count: int) -> None:
@@ -148,7 +156,7 @@ class Machine:
     def append(self, items: list[Any]) -> None:
         into = self._stack[-1]
         if type(into) is set:
-            into.update(map(as_key, items))
+            into.update(map(self.key, items))
         elif type(into) is list:
             into.extend(items)
         else:
@@ -159,7 +167,13 @@ class Machine:
         if type(into) not in (dict, OrderedDict) or len(items) % 2:
             raise TypeError(f"entries of {type(into).__name__}")
         for place in range(0, len(items), 2):
-            into[as_key(items[place])] = items[place + 1]
+            into[self.key(items[place])] = items[place + 1]
+
+    def key(self, value: Any) -> Any:
+        """A value as a key; what is made of it is paid."""
+        key = as_key(value)
+        self._pay(OF_A_VALUE if key is value else OF_A_CALL)
+        return key
 
     def global_name(self, module: str, name: str) -> None:
         module, name = NAME_MAPPING.get((module, name), (module, name))  # of Python 2
@@ -169,8 +183,8 @@ class Machine:
         called = self._stack.pop()
         if type(called) is not Name or called.build is None or type(arguments) is not tuple:
             raise TypeError("a call of what is no function")
-        copied = (len(a) for a in arguments if isinstance(a, COPIED))
-        self._pay(OF_A_CALL + OF_AN_ITEM * (len(arguments) + sum(copied)))
+        self._count_values(arguments)
+        self._pay(OF_A_CALL)
         self._stack.append(called.build(*arguments))
 
     def build(self) -> None:
@@ -178,6 +192,7 @@ class Machine:
         state = self._stack.pop()
         target = self._stack[-1]
         if isinstance(target, Stateful):
+            self._count_values(state if type(state) is tuple else ())
             target.take(state)
         elif type(target) is OrderedDict:
             versions = state.get("_metadata") if isinstance(state, dict) else None
@@ -191,7 +206,6 @@ class Machine:
         self._memo[place] = self._stack[-1]
 
     def recall(self, place: int) -> None:
-        self._pay(OF_AN_ITEM)
         self._stack.append(self._memo[place])
 
     def resolve(self, identity: Any) -> None:
@@ -213,26 +227,46 @@ def things_inside(value: Any) -> Iterator[Any]:
             left += [*inner, *inner.values()] if isinstance(inner, Mapping) else inner
 
 
-def as_key(value: Any) -> Any:
-    """A value as a key of a dictionary: nothing large, nothing that can be made to collide."""
-    if type(value) is str:
-        return value
-    left, seen = [value], 0
+def containers_of(values: Iterable[Any], kinds: tuple[type, ...]) -> set[int]:
+    """The identities of the containers that hold things of these kinds, at any depth.
+
+    Each container is read once, however many others it stands in.
+    """
+    outer: dict[int, list[int]] = {}  # by a container, those that it stands in
+    holding: list[int] = []
+    left = list({id(value): value for value in values if isinstance(value, CONTAINERS)}.values())
+    seen = {id(value) for value in left}
     while left:
-        inner = left.pop()
-        seen += len(inner) if type(inner) is tuple else 1
-        if seen > MOST_IN_KEY:
-            raise ValueError("a key of too many parts")
-        if type(inner) is tuple:
-            left += inner
-        elif type(inner) is int and abs(inner) >= (
-            LARGEST_KEY if inner is value else LARGEST_IN_TUPLE
-        ):
-            raise ValueError("a key that is too large")
-        elif type(inner) is complex or (type(inner) is float and inner is not value):
-            raise ValueError("a key of numbers that can be chosen to collide")
-        elif isinstance(inner, CONTAINERS):
-            raise TypeError("a key that is a container")
+        container = left.pop()
+        inside = [*container, *container.values()] if isinstance(container, Mapping) else container
+        for inner in inside:
+            if isinstance(inner, kinds):
+                holding.append(id(container))
+            elif isinstance(inner, CONTAINERS):
+                outer.setdefault(id(inner), []).append(id(container))
+                if id(inner) not in seen:
+                    seen.add(id(inner))
+                    left.append(inner)
+    marked: set[int] = set()
+    while holding:
+        if (place := holding.pop()) not in marked:
+            marked.add(place)
+            holding += outer.get(place, ())
+    return marked
+
+
+def as_key(value: Any) -> Any:
+    """A value as a key of a dictionary or a member of a set.
+
+    Equal hashes of tuples, frozen sets and complex numbers are easily made, and a few tuples in one
+    another can take for ever to be hashed or compared. They become records: nobody asks for them.
+    """
+    if type(value) in (tuple, frozenset, complex):
+        return Record("key", value)
+    if type(value) is int and abs(value) >= LARGEST_KEY:
+        raise ValueError("a key that is too large")
+    if type(value) in (list, dict, OrderedDict, set):
+        raise TypeError("a key that is a container")
     return value
 
 
@@ -298,8 +332,10 @@ def _pop(m: Machine) -> None:
         m.since_mark()
 
 
-def _entries(items: list[Any]) -> dict[Any, Any]:
-    return {as_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}
+def _filled(m: Machine) -> None:
+    items = m.since_mark()
+    m.new({})
+    m.fill(items)
 
 
 def _protocol(m: Machine) -> None:
@@ -339,9 +375,9 @@ OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"\x8f": lambda m: m.new(set()),
     b"(": Machine.mark,
     b"l": lambda m: m.new(m.since_mark()),
-    b"d": lambda m: m.new(_entries(m.since_mark())),
+    b"d": _filled,
     b"t": lambda m: m.new(tuple(m.since_mark())),
-    b"\x91": lambda m: m.new(frozenset(map(as_key, m.since_mark()))),
+    b"\x91": lambda m: m.new(frozenset(map(m.key, m.since_mark()))),
     b"\x85": lambda m: m.tuple_of(1),
     b"\x86": lambda m: m.tuple_of(2),
     b"\x87": lambda m: m.tuple_of(3),

@@ -30,6 +30,7 @@ from analyze.checkpoints.torch_files.pickled_tensors import (
 from analyze.checkpoints.torch_files.plain_pickle import Machine, things_inside
 
 MAGIC = 0x1950A86A20F9469CFC6C  # of files from before torch 1.6
+COMPRESSION = 1.05  # beyond the size of the file: torch stores, so more is not there
 SMALL = 1 << 16  # bytes up to which a storage is read at once: steps and other numbers
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 
@@ -147,6 +148,8 @@ def _from_archive(file: BinaryIO, base: torch.UntypedStorage | None) -> Any:
         entries = {e.filename.partition("/")[2]: e for e in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise ValueError("two entries of one name")
+        if unpacked_size(archive) > COMPRESSION * file.seek(0, 2):
+            raise ValueError("it unpacks to more than it holds")
         pickled = archive.read(entries["data.pkl"])
         swapped = "byteorder" in entries and archive.read(entries["byteorder"]) == b"big"
     if swapped != (sys.byteorder == "big"):
@@ -180,6 +183,11 @@ def _from_archive(file: BinaryIO, base: torch.UntypedStorage | None) -> Any:
     return Machine(io.BytesIO(pickled), finder(names_in_torch_files()), persistent).load()
 
 
+def unpacked_size(archive: zipfile.ZipFile) -> int:
+    """The bytes that the entries of an archive claim to have."""
+    return sum(entry.file_size for entry in archive.infolist())
+
+
 def _place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
     """The place of an entry's first byte."""
     file.seek(entry.header_offset)
@@ -206,7 +214,7 @@ def _from_pickles(file: BinaryIO) -> Any:
         word, name, key, _, count, view = identity
         if word not in ("storage", b"storage") or type(count) is not int or count < 0:
             raise TypeError("an identity of no storage")
-        kind, key = kind_of_storage(name), str(key)
+        kind, key = kind_of_storage(name), _storage_key(key)
         if key not in known:
             held += count * kind.itemsize
             if held > size:
@@ -224,8 +232,15 @@ def _from_pickles(file: BinaryIO) -> Any:
     plain.load()  # about the system that saved it
     content = Machine(file, find, persistent).load()
     for key in plain.load():
-        _fill(file, known[str(key)])
+        _fill(file, known[_storage_key(key)])
     return content
+
+
+def _storage_key(key: Any) -> str:
+    """The key of a storage; a list of lists could be a text without end."""
+    if type(key) not in (str, int):
+        raise TypeError("a key of no storage")
+    return str(key)
 
 
 def _fill(file: BinaryIO, storage: Storage) -> None:

@@ -124,22 +124,26 @@ def _other_statistics(replica: Replica, inputs: Inputs) -> list[str]:
 
     They are floating point buffers that a pass in training mode changes, but for the vectors of
     spectral norm, which belong to the weights. A model that cannot run in training mode has none.
+
+    Cost: a copy and a forward pass, where there are such buffers.
     """
+    norms = {id(b) for layer in _layers_with_statistics(replica.model) for b in layer.buffers()}
+    names = [
+        name
+        for name, buffer in replica.model.named_buffers()
+        if buffer.is_floating_point() and id(buffer) not in norms and not name.endswith(SPECTRAL)
+    ]
+    if not names:
+        return []
     other = replica.as_dtype(replica.dtype)
-    modules = list(other.model.modules())
     before = {name: buffer.clone() for name, buffer in other.model.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            other(inputs, modules, training=True)
+            other(inputs, list(other.model.modules()), training=True)
         except Exception:  # whatever a forward pass misses in training, such as targets
             return []
-    norms = {id(b) for layer in _layers_with_statistics(other.model) for b in layer.buffers()}
-    return [
-        name
-        for name, buffer in other.model.named_buffers()
-        if buffer.is_floating_point() and id(buffer) not in norms and not name.endswith(SPECTRAL)
-        and name in before and not torch.equal(buffer, before[name])
-    ]  # fmt: skip
+    after = dict(other.model.named_buffers())
+    return [name for name in names if name in after and not torch.equal(after[name], before[name])]
 
 
 def _recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
