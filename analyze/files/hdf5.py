@@ -78,7 +78,7 @@ def check_structure(file: h5py.File, size: int) -> None:
 
 
 def _check_dimensions(file: h5py.File, dataset: h5py.Dataset, name: str, seen: set[int]) -> None:
-    """Refuse axes that lead to no variable of the file: the library follows anything, and crashes."""
+    """Refuse axes that lead to no variable of the file; the library follows anything, and dies."""
     for attribute in (DIMENSIONS, *SCALES):
         if attribute not in dataset.attrs:
             continue

@@ -126,7 +126,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
     _check_file(path, stream)
     try:
-        with xr.open_datatree(stream, engine="h5netcdf") as tree:
+        with xr.open_datatree(stream, engine="h5netcdf", phony_dims="access") as tree:
             loaded = tree.load()
         problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf may raise anything when it fails half way
