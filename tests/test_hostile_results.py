@@ -153,7 +153,10 @@ FORM = {
     "subsets of one name": (values("subset", "all"), "damaged ("),
     "cells of others": (values("parameters/cell_subset", "x"), "cells of other subsets"),
     "layers of others": (values("parameters/layer", "x"), "parameters of other layers"),
-    "shares by other axes": (other_axes("network/alpha_unbiased", (2, 3, 4)), "/network/alpha_unbiased ("),
+    "shares by other axes": (
+        other_axes("network/alpha_unbiased", (2, 3, 4)),
+        "/network/alpha_unbiased (",
+    ),
     "a loss by other axes": (other_axes("loss_per_token", ()), "/loss_per_token ("),
     "units that are no text": (units(3), "units of loss that is no text"),
 }
