@@ -59,19 +59,19 @@ class Architecture:
         settled = replica.settle(inputs, self.settled)
         return replica, replace(self, settled=settled)
 
-    def with_reference(self, replica: Replica, pair: Inputs) -> tuple[Architecture, Replica]:
+    def with_reference(self, replica: Replica, probe: Inputs) -> tuple[Architecture, Replica]:
         """The architecture with the precision of its references, and a first one.
 
         Raises:
             InputError: the model computes with weights that are not its own.
 
-        Cost: a copy, a forward and a backward pass over ``pair``, a few probes, in float64.
+        Cost: a copy, a forward and a backward pass over ``probe`` in float64.
         """
         reference = replica.as_dtype(torch.float64)
-        recording = _recorded(reference, pair)
+        recording = _recorded(reference, probe)
         if recording is None:
             reference = replica.as_dtype(self.dtype)
-            recording = record(reference, pair)
+            recording = record(reference, probe)
         inside = precision_inside(reference, recording)
         return replace(self, exact=reference.dtype, inside_exact=inside), reference
 

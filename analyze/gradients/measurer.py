@@ -32,6 +32,7 @@ from analyze.gradients.numbers import as_real, device_with_float64
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.state import EngineState
+from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
@@ -73,9 +74,15 @@ class Measurer:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples.
             InputError: no method measures a parameter as plain autograd does.
         """
-        statistics = self.bench.statistics
         replica, state = self.planner.replica(state, model)
-        others = statistics.set_after_losses_under_others(replica, state.memory.batch_size)
+        return self.measured(state, replica, self.bench.statistics.set(replica), progress)
+
+    def measured(
+        self, state: EngineState, replica: Replica, saved: Saved, progress: OnBatch
+    ) -> tuple[Measurement, EngineState]:
+        """As ``measure``, of a replica whose statistics were ``set``, which gave ``saved``."""
+        statistics = self.bench.statistics
+        others = statistics.losses_under_others(replica, saved, state.memory.batch_size)
         measurement, state = self._verified(state, replica, progress)
         return statistics.with_both_losses(measurement, others), state
 
@@ -188,8 +195,7 @@ class Measurer:
     def _expected(self, state: EngineState) -> ExpectedSeconds:
         """What the measurement of a model takes, and one probe alone."""
         by_one_thread = state.seconds(len(self.bench.probes))
-        alone = state.seconds_of_a_batch(state.plan.copies)
-        return ExpectedSeconds(by_one_thread / state.shares, alone)
+        return ExpectedSeconds(by_one_thread / state.shares, state.seconds_alone)
 
     def _with_what_appeared_proven(
         self,

@@ -38,14 +38,19 @@ class EngineState:
         memory = self.memory
         return self.plan.methods, len(self.plan.patterns), memory.batch_size, memory.host_sums
 
-    def seconds_of_a_batch(self, examples: int) -> float:
-        """Predicted seconds of a batch, forward and backward, by one thread."""
-        return Rates.of(self.architecture.device).seconds(self.cost, examples)
-
     def seconds(self, examples: int) -> float:
         """Predicted seconds of some examples in batches, by one thread."""
         size = min(examples, self.memory.batch_size)
-        return self.seconds_of_a_batch(size) * examples / size
+        return self._rates.seconds(self.cost, size) * examples / size
+
+    @property
+    def seconds_alone(self) -> float:
+        """Predicted seconds of one example alone, by plain autograd."""
+        return self._rates.seconds_of_autograd(self.cost, self.plan.copies)
+
+    @property
+    def _rates(self) -> Rates:
+        return Rates.of(self.architecture.device)
 
     def noting(self, *notes: str) -> EngineState:
         """The state with further notes, each once."""

@@ -25,7 +25,7 @@ from analyze.checkpoints.fitting.tensor_names import (
     unused_rules,
     unwrapped,
 )
-from analyze.checkpoints.state import oddity
+from analyze.checkpoints.odd_tensors import oddity
 from analyze.checkpoints.versions import versions_in
 from analyze.errors import CheckpointError, listed
 

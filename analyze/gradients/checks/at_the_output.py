@@ -9,7 +9,7 @@ from analyze.errors import InputError
 from analyze.gradients.checks.precision import RELATIVE
 from analyze.gradients.checks.refusal import differ
 from analyze.gradients.losses import Loss
-from analyze.gradients.numbers import device_with_float64, double
+from analyze.gradients.numbers import device_with_float64
 
 
 def check_loss(loss: Loss, output: Tensor, target: Tensor) -> None:
@@ -22,7 +22,8 @@ def check_loss(loss: Loss, output: Tensor, target: Tensor) -> None:
         AssertionError: the seed of a backward pass is not the gradient of the loss.
     """
     device = device_with_float64(output.device)
-    output, target = double(output.detach().to(device)), target.to(device)
+    wide = torch.promote_types(output.dtype, torch.float64)  # complex numbers stay complex
+    output, target = output.detach().to(device).to(wide), target.to(device)
     _refuse_mixing(loss, output, target)
     _check_seed(loss, output, target)
 
@@ -43,8 +44,8 @@ def _refuse_mixing(loss: Loss, output: Tensor, target: Tensor) -> None:
 
 def _check_seed(loss: Loss, output: Tensor, target: Tensor) -> None:
     """Assert that the engine's seed is the gradient of the loss that it reports."""
+    seed = loss.seed(output, target)  # which says what is wrong with a loss of the user's own
     leaf = output.clone().requires_grad_(True)
     (expected,) = torch.autograd.grad(loss.per_example(leaf, target).sum(), leaf)
-    seed = loss.seed(output, target)
     if not torch.allclose(seed, expected, rtol=RELATIVE[torch.float64], atol=1e-6):
         raise AssertionError("the seed is not the gradient of the loss")

@@ -148,6 +148,21 @@ class Replica:
         origin = origin_of(self.model)
         return run() if origin is None else without_foreign(run, origin.foreign)
 
+    def compared_with_origin(self, inputs: Inputs) -> Tensor:
+        """The output of a settled copy, which is what the model gives that it is a copy of.
+
+        Raises:
+            InputError: it is not, or the copy computes with weights that are not its own.
+
+        Cost: a forward pass over ``inputs``, a few examples, and one of the original.
+        """
+        origin = origin_of(self.model)
+        with torch.enable_grad():
+            output = self.with_own_weights(partial(self, inputs))
+        if origin is not None:
+            refuse_unlike(origin.model, partial(self._pass, inputs), output, output)
+        return output
+
     def _settle_as(self, known: Settled) -> Replica:
         self._settled = known
         for name, parameter in self.model.named_parameters():

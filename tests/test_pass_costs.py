@@ -117,6 +117,7 @@ def test_more_work_takes_longer_on_every_kind_of_device(kind):
     for field in ("operations", "multiply_adds", "written", "parameters", "values"):
         more = dataclasses.replace(some, **{field: 2 * getattr(some, field)})
         assert rates.seconds(more, 8) > rates.seconds(some, 8)
+        assert rates.seconds_of_autograd(more, 1) > rates.seconds_of_autograd(some, 1)
     assert rates.seconds(some, 16) < 2 * rates.seconds(some, 8)
     assert rates.source
 
