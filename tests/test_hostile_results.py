@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import h5py
 import numpy as np
@@ -55,7 +56,48 @@ def compound(file, folder) -> None:
     file["network/x"] = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
 
 
+def chunk(file, folder) -> None:
+    """A single number in a chunk of a gigabyte, that is unpacked for it."""
+    bomb = {"chunks": (1 << 27,), "compression": "gzip"}
+    made = file.create_dataset("network/x", (1,), "f8", maxshape=(None,), **bomb)
+    packed = zlib.compress(bytes(1 << 20)) + bytes(1 << 20)
+    made.id.write_direct_chunk((0,), packed)
+
+
+def one_text_many_times(file, folder) -> None:
+    """All texts lie at the place of the first one, a megabyte long."""
+    made = file.create_dataset("network/x", (300,), h5py.string_dtype())
+    made[0] = "x" * (1 << 20)
+    file.flush()
+    place = made.id.get_offset()
+    file.close()
+    path = folder / "copy.h5"
+    content = bytearray(path.read_bytes())
+    content[place : place + 16 * 300] = content[place : place + 16] * 300
+    path.write_bytes(content)
+
+
+def texts_of_an_attribute(file, folder) -> None:
+    texts = np.array(["x"] * 65, object)
+    file["network"].attrs.create("note", texts, dtype=h5py.string_dtype())
+
+
+def numbers_of_an_attribute(file, folder) -> None:
+    numbers = np.empty(1, object)
+    numbers[0] = np.zeros(3)
+    file["network"].attrs.create("note", numbers, dtype=h5py.vlen_dtype(np.float64))
+
+
+def texts_in_a_table(file, folder) -> None:
+    file["network/x"] = np.array([["a", "b"]], object)
+
+
 STRUCTURE = {
+    "a chunk larger than its variable": (chunk, "bytes that become 10"),
+    "one text many times": (one_text_many_times, "bytes that become 26"),
+    "texts of an attribute": (texts_of_an_attribute, "'note' of /network has more than 64"),
+    "numbers of an attribute": (numbers_of_an_attribute, "'note' of /network is neither"),
+    "texts in a table": (texts_in_a_table, "/network/x holds texts along 2 axes"),
     "values in another file": (external, "takes its values from other files"),
     "a view of another file": (virtual, "takes its values from other files"),
     "a link to another file": (linked(h5py.ExternalLink("a.h5", "/x")), "is a link to elsewhere"),
@@ -144,18 +186,17 @@ def test_what_is_no_result_is_told(copy, case):
     assert_input_error(call("show", str(copy)), "this is not a results file", found)
 
 
-def test_units_are_no_formula(copy, tmp_path):
+def test_units_are_no_formula(copy):
     from matplotlib.figure import Figure
 
     from analyze.figures.loss_over_training import draw
-    from analyze.pages.figures import figure_files
+    from analyze.pages.figures import rendered
 
     with h5py.File(copy, "r+") as file:
         units("$\\frac{$")(file)
     figure = Figure()
     draw(analyze.open_results(copy), figure.subplots())
-    (drawn,) = figure_files(figure, tmp_path, "loss")[tmp_path / "loss.svg"]
-    assert b"mean loss ($\\frac{$)" in drawn
+    assert b"mean loss ($\\frac{$)" in rendered(figure)["svg"]
 
 
 def test_names_that_begin_with_a_line_below_are_in_the_legend():

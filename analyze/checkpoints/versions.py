@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful, things_inside
+from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful, containers_of
 
 EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
 PLAIN = (bool, int, float, str, bytes)
@@ -32,8 +32,12 @@ class StateDict(dict[str, Any]):
 def versions_in(state: object) -> Versions:
     """The versions in a state dict, and nothing else that may stand there."""
     versions = getattr(state, "_metadata", None)
+    known: dict[int, dict[str, Any]] = {}  # one entry may be that of any number of modules
+    for entry in versions.values() if isinstance(versions, dict) else ():
+        if isinstance(entry, dict) and id(entry) not in known:
+            known[id(entry)] = _plain(entry)
     return {
-        path: _plain(entry)
+        path: known[id(entry)]
         for path, entry in (versions.items() if isinstance(versions, dict) else ())
         if isinstance(path, str) and isinstance(entry, dict)
     }
@@ -41,13 +45,12 @@ def versions_in(state: object) -> Versions:
 
 def extra_states_in(state: Mapping[Any, Any]) -> dict[str, Any]:
     """The extra states of modules that are no tensors, without those that hold stand-ins."""
+    states = {k: v for k, v in state.items() if isinstance(k, str) and is_extra_state(k)}
+    foreign = containers_of(states.values(), STAND_INS)
     return {
-        key: value
-        for key, value in state.items()
-        if isinstance(key, str)
-        and is_extra_state(key)
-        and not any(isinstance(inner, STAND_INS) for inner in things_inside(value))
-    }
+        key: value for key, value in states.items()
+        if id(value) not in foreign and not isinstance(value, STAND_INS)
+    }  # fmt: skip
 
 
 def is_extra_state(key: str) -> bool:

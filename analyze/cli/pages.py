@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import PATH, Command, group_option, results_argument
+from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
+from analyze.errors import within_a_screen
 
 
-@click.command(cls=Command)
+@click.command(cls=ReadingCommand)
 @results_argument
 @click.option(
     "--output", type=PATH, metavar="DIR",
@@ -32,7 +33,7 @@ def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
     click.echo(f"Wrote {page}")
 
 
-@click.command(cls=Command)
+@click.command(cls=ReadingCommand)
 @click.argument("results", nargs=-1, required=True, type=PATH, metavar="A.h5 B.h5 ...")
 @click.option(
     "--output", type=PATH, default=Path("comparison"), show_default=True,
@@ -89,5 +90,5 @@ def compare(
         print_table(title, columns, rows)
         click.echo()
     for remark in remarks(tree):
-        click.echo(remark)
+        click.echo(within_a_screen(remark))
     click.echo(f"Wrote {written.with_name('index.html')} and {written}")

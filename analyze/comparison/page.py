@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
 from analyze.comparison import rows
 from analyze.comparison.details import details
@@ -52,7 +51,7 @@ def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[
         directory,
         COMMAND,
         lambda: comparison_figures(comparison, ratios),
-        lambda figures: render_page(comparison, figures),
+        lambda pictures: render_page(comparison, pictures),
         lambda: {FILE: file_content(comparison)},
     )
     return page.with_name(FILE)
@@ -75,12 +74,15 @@ def check_output(directory: Path) -> None:
         )
 
 
-def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
-    """The HTML of the page, with some of the figures that ``comparison_figures`` has drawn."""
+def render_page(comparison: xr.DataTree, pictures: Mapping[str, bytes]) -> str:
+    """The HTML of the page, with some of the figures.
+
+    ``pictures`` are the contents of the SVG files of ``comparison_figures``, by their names.
+    """
     data = details(comparison)
     return render(
         HERE / "page.html",
-        _contents(comparison, figures, data),
+        _contents(comparison, pictures, data),
         command=COMMAND,
         data=data,
         scripts=[HERE / "page.js"],
@@ -88,7 +90,7 @@ def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
 
 
 def _contents(
-    comparison: xr.DataTree, figures: Mapping[str, Figure], data: dict[str, Any]
+    comparison: xr.DataTree, pictures: Mapping[str, bytes], data: dict[str, Any]
 ) -> dict[str, Any]:
     origin = provenance(comparison)
     runs = [run["name"] for run in data["runs"]]
@@ -114,14 +116,14 @@ def _contents(
         "events": rows.event_tables(comparison),
         "settings": grouped(origin["differing_settings"]),
         "facts": [(plain(name), facts(run)) for name, run in origin["runs"].items()],
-        "figures": still_figures(OF_A_COMPARISON, comparison, _still(figures)),
+        "figures": still_figures(OF_A_COMPARISON, comparison, _still(pictures)),
     }
 
 
-def _still(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+def _still(pictures: Mapping[str, bytes]) -> dict[str, bytes]:
     """All figures but those of further pairs."""
-    further = list(pair_ratio.FIGURE.drawn(figures))[MOST_STILL:]
-    return {name: figure for name, figure in figures.items() if name not in further}
+    further = list(pair_ratio.FIGURE.drawn(pictures))[MOST_STILL:]
+    return {name: picture for name, picture in pictures.items() if name not in further}
 
 
 def _title(runs: list[str]) -> str:

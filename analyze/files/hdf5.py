@@ -6,17 +6,22 @@ machine, and make up values that are nowhere. A results file has none of that.
 
 from __future__ import annotations
 
+import math
 import struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS = 20_000
-MOST_BYTES = 1 << 30  # of values in memory; or MOST_TIMES the file, if that is more
+MOST_BYTES = 256 << 20  # of values in memory; or MOST_TIMES the file, if that is more
 MOST_TIMES = 64
 EVER_PACKED = 1100  # the most that HDF5 packs, bytes to one
 SMALL = 1 << 16  # bytes of a variable that was never written, and may be missing
+TEXTS_AT_ONCE, AT_ONCE = 32 << 20, 4096  # bytes of texts, and texts, that are read at once
+FEW = 64  # entries of an attribute that has them elsewhere in the file
+DIMENSIONS = "DIMENSION_LIST"  # whose entries HDF5 itself makes
 KINDS = "iufbSUO"
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # those that come with the library
 
@@ -47,7 +52,8 @@ def check_structure(file: h5py.File, size: int) -> None:
     """
     seen = {h5py.h5o.get_info(file.id).addr}
     groups: list[h5py.Group] = [file]
-    total = 0
+    most = max(MOST_BYTES, MOST_TIMES * size)
+    total = _bytes_of_attributes(file, "/")
     while groups:
         group = groups.pop()
         for name in group:
@@ -59,16 +65,62 @@ def check_structure(file: h5py.File, size: int) -> None:
             if address in seen or len(seen) > MOST_OBJECTS:
                 raise StructureError(f"{place} is there a second time, or one of too many")
             seen.add(address)
+            total += _bytes_of_attributes(member, place)
             if isinstance(member, h5py.Group):
                 groups.append(member)
             elif isinstance(member, h5py.Dataset):
                 total += _bytes_of(member, place)
-    if total > max(MOST_BYTES, MOST_TIMES * size):
-        raise StructureError(f"{size} bytes that become {total} in memory")
+                if total <= most and member.dtype.kind == "O":
+                    total += _bytes_of_texts(member, size, most - total, place)
+            if total > most:
+                raise StructureError(f"{size} bytes that become {total} and more in memory")
+
+
+def _bytes_of_attributes(member: h5py.HLObject, place: str) -> int:
+    """The size of the texts in an object's attributes; refused where one has many."""
+    total = 0
+    for name in member.attrs:
+        attribute = member.attrs.get_id(name)
+        if attribute.dtype.kind != "O":
+            continue
+        if math.prod(attribute.shape or ()) > FEW:
+            raise StructureError(f"{name[:60]!r} of {place} has more than {FEW} entries")
+        if h5py.check_string_dtype(attribute.dtype) is not None:
+            total += _length(member.attrs[name])
+        elif name != DIMENSIONS:
+            raise StructureError(f"{name[:60]!r} of {place} is neither number nor text")
+    return total
+
+
+def _bytes_of_texts(dataset: h5py.Dataset, size: int, most: int, place: str) -> int:
+    """The size of texts of any length; reading ends where it is more than ``most``.
+
+    Any number of texts may be one and the same in the file. No text is longer than the file, so
+    that few are read at once where they could be long.
+    """
+    if dataset.ndim == 0:
+        return _length(dataset[()])
+    if dataset.ndim > 1:
+        raise StructureError(f"{place} holds texts along {dataset.ndim} axes")
+    at_once = min(max(1, TEXTS_AT_ONCE // max(size, 1)), AT_ONCE)
+    total = 0
+    for begin in range(0, len(dataset), at_once):
+        total += _length(dataset[begin : begin + at_once])
+        if total > most:
+            break
+    return total
+
+
+def _length(texts: Any) -> int:
+    """The length of a text, or of all texts of an array."""
+    return sum(map(len, np.ravel(texts)))
 
 
 def _bytes_of(dataset: h5py.Dataset, name: str) -> int:
-    """The size of a variable in memory; refused where its values are not plain or not here."""
+    """The size of a variable in memory, or of one of its chunks, if these are larger.
+
+    Refused where its values are not plain or not here.
+    """
     made = dataset.id.get_create_plist()
     if made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL:
         raise StructureError(f"{name} takes its values from other files")
@@ -79,7 +131,7 @@ def _bytes_of(dataset: h5py.Dataset, name: str) -> int:
     foreign = kind.kind == "O" and h5py.check_string_dtype(kind) is None
     if foreign or kind.kind not in KINDS or kind.fields or kind.subdtype:
         raise StructureError(f"{name} holds {kind}, which is neither number nor text")
-    size = int(dataset.size or 0) * kind.itemsize
+    size = max(int(dataset.size or 0), math.prod(dataset.chunks or ())) * kind.itemsize
     if size > SMALL + EVER_PACKED * dataset.id.get_storage_size():
         raise StructureError(f"{name} claims {size} bytes, which are not in the file")
     return size

@@ -12,7 +12,7 @@ from analyze.errors import InputError
 from analyze.files.targets import check_target
 from analyze.files.targets import directory as made
 from analyze.files.whole import Content, drop_parts, drop_parts_in, write_together
-from analyze.pages.figures import figure_files, is_own_figure
+from analyze.pages.figures import is_own_figure, rendered
 
 PAGE = "index.html"
 FIGURES = "figures"
@@ -40,15 +40,16 @@ def write_page(
     directory: Path,
     command: str,
     draw: Callable[[], dict[str, Figure]],
-    render: Callable[[dict[str, Figure]], str],
+    render: Callable[[dict[str, bytes]], str],
     data: Callable[[], Mapping[str, Content]] = dict,
 ) -> Path:
     """Write ``figures/*.{svg,pdf,png}``, then files of data, and last ``index.html``; its path.
 
     The directory is made if it is missing; an older page of the command in it is replaced. Nothing
     is replaced before all of it is on the disk. ``draw`` returns the figures by the names of their
-    files, ``data`` the content of further files by name. In the text of the page characters that
-    UTF-8 cannot encode become question marks.
+    files, ``render`` takes the contents of their SVG files, and ``data`` gives the content of
+    further files by name. In the text of the page characters that UTF-8 cannot encode become
+    question marks.
 
     Raises:
         InputError: the directory cannot be written to, or has other files of these names.
@@ -58,14 +59,17 @@ def write_page(
         _check_page(page, command)
         figures = draw()
         files: dict[Path, Content] = {}
+        pictures: dict[str, bytes] = {}
         for name, figure in figures.items():
-            files |= figure_files(figure, folder, name)
+            drawn = rendered(figure)
+            files |= {folder / f"{name}.{kind}": [content] for kind, content in drawn.items()}
+            pictures[name] = drawn["svg"]
         for path in files:
             check_target(path)
             if not page.exists() and path.exists() and not is_own_figure(path):
                 raise _foreign(path, "picture", command)  # a page would say that it is ours
         files |= {directory / name: content for name, content in data().items()}
-        files[page] = [render(figures).encode(errors="replace")]
+        files[page] = [render(pictures).encode(errors="replace")]
         drop_parts_in(folder)  # also of figures that are not drawn any more
         for path in files:
             if path.parent == directory:

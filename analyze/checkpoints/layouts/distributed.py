@@ -13,24 +13,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.layout import Layout, Opened
 from analyze.checkpoints.state import Stored, Weights
+from analyze.checkpoints.torch_files.number_types import NumberType
 from analyze.checkpoints.torch_files.pickled_tensors import finder, names_in_torch_files, sizes_in
-from analyze.checkpoints.torch_files.pickles import dictionary_in, load_values
+from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
-from analyze.checkpoints.torch_files.torch_archive import read_values
+from analyze.checkpoints.torch_files.torch_archive import content_of
 from analyze.errors import CheckpointError, InputError, RefusedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
 LARGEST_ENTRY = 1 << 16  # bytes of an entry that may be a number: a pickled one has about 1300
 LARGEST_METADATA = 1 << 30
+DEEPEST = 64  # keys of the path of a tensor
 MODULE = "torch.distributed.checkpoint"
 RECORDS = (
     f"{MODULE}.filesystem._StorageInfo",
@@ -56,7 +60,7 @@ class Entry:
     """A tensor: its shape, its type, and the blocks that cover it."""
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    kind: NumberType
     pieces: tuple[Piece, ...]
 
 
@@ -82,7 +86,7 @@ def open_distributed(folder: Path, trust: bool = False) -> Opened:
         raise _broken(folder / METADATA, f"{type(error).__name__}: {error}") from error
     if (folder / LIGHTNING_META).is_file():
         meta = folder / LIGHTNING_META
-        state = {**dictionary_in(load_values(meta), meta), **state}
+        state = {**dictionary_in(open_values(meta).content, meta), **state}
     files = [path for path in files if path.is_file()]
     return Opened("distributed", state, tuple(files), partial(_load, folder, entries))
 
@@ -126,12 +130,16 @@ def _understood(metadata: Record) -> tuple[dict[str, Entry], dict[str, Piece], M
         offsets = sizes_in(where.get("offset") or ())
         piece = Piece(offsets, (), place["relative_path"], place["offset"], place["length"])
         stored.setdefault(where["fqn"], {})[offsets] = piece
-    entries, numbers = {}, {}
+    entries, numbers, blocks = {}, {}, len(facts["storage_data"])
     for name, entry in facts["state_dict_metadata"].items():
         if not isinstance(name, str):
             raise TypeError("a name that is no text")
         if isinstance(entry, Record) and entry.name.endswith(".TensorStorageMetadata"):
-            entries[name] = _entry(_facts(entry, "TensorStorageMetadata"), stored.get(name, {}))
+            tensor = _facts(entry, "TensorStorageMetadata")
+            blocks -= len(tensor["chunks"])
+            if blocks < 0:  # one list could be that of any number of tensors
+                raise ValueError("more parts of tensors than are stored")
+            entries[name] = _entry(tensor, stored.get(name, {}))
         elif name in stored:
             numbers[name] = next(iter(stored[name].values()))
     paths = facts.get("planner_data")
@@ -139,8 +147,8 @@ def _understood(metadata: Record) -> tuple[dict[str, Entry], dict[str, Piece], M
 
 
 def _entry(facts: dict[str, Any], stored: Mapping[tuple[int, ...], Piece]) -> Entry:
-    shape, dtype = sizes_in(facts["size"]), facts["properties"].state[0]
-    if not isinstance(dtype, torch.dtype):
+    shape, kind = sizes_in(facts["size"]), facts["properties"].state[0]
+    if not isinstance(kind, NumberType):
         raise TypeError("a tensor of no type")
     pieces = []
     for chunk in facts["chunks"]:
@@ -148,7 +156,7 @@ def _entry(facts: dict[str, Any], stored: Mapping[tuple[int, ...], Piece]) -> En
         offsets, sizes = sizes_in(block["offsets"]), sizes_in(block["sizes"])
         where = stored[offsets if offsets in stored else ()]
         pieces.append(Piece(offsets, sizes, where.file, where.start, where.length))
-    return Entry(shape, dtype, tuple(pieces))
+    return Entry(shape, kind, tuple(pieces))
 
 
 def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: Path) -> None:
@@ -161,7 +169,7 @@ def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: P
         if (folder / name).exists() and not (folder / name).is_file():
             raise _broken(path, f"the file {name!r}, which is none")
         sizes[name] = (folder / name).stat().st_size
-    claimed = sum(math.prod(e.shape) * e.dtype.itemsize for e in entries.values())
+    claimed = sum(math.prod(e.shape) * e.kind.itemsize for e in entries.values())
     claimed += sum(piece.length for piece in numbers.values() if type(piece.length) is int)
     if claimed > sum(sizes.values()):
         raise _broken(path, f"tensors of {claimed} bytes in files of {sum(sizes.values())}")
@@ -185,7 +193,7 @@ def _covered(entry: Entry) -> bool:
         return False
     if len(entry.pieces) < 2:
         return True
-    seen = torch.zeros(shape, dtype=torch.bool)  # no larger than the tensor, which was checked
+    seen = np.zeros(shape, dtype=bool)  # no larger than the tensor, which was checked
     for piece in entry.pieces:
         seen[_block(piece)] = True
     return bool(seen.all())
@@ -204,8 +212,19 @@ def _nested(
     for name in [*entries, *numbers]:
         value = Stored(name) if name in entries else _number(folder, numbers[name])
         if value is not None:
-            _put(state, tuple(map(str, paths.get(name) or (name,))), value)
+            _put(state, _path(paths.get(name), name), value)
     return state
+
+
+def _path(path: Any, name: str) -> tuple[str, ...]:
+    """The path of an entry in the state, by the metadata where those have one."""
+    if not path:
+        return (name,)
+    if type(path) not in (tuple, list) or len(path) > DEEPEST:
+        raise TypeError("a path that is none")
+    if not all(type(part) in (str, int) for part in path):  # a list of lists has no end as a text
+        raise TypeError("a path that is none")
+    return tuple(map(str, path))
 
 
 def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[str, Tensor]:
@@ -220,10 +239,14 @@ def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[
 
 
 def _tensor(folder: Path, entry: Entry) -> Tensor:
-    whole = torch.empty(entry.shape, dtype=entry.dtype)
+    import torch
+
+    from analyze.checkpoints.torch_files.made_tensors import dtype_of, read_values
+
+    whole = torch.empty(entry.shape, dtype=dtype_of(entry.kind))
     for piece in entry.pieces:
         block = read_values(_bytes(folder, piece))
-        if not isinstance(block, Tensor) or tuple(block.shape) != piece.sizes:
+        if not isinstance(block, torch.Tensor) or tuple(block.shape) != piece.sizes:
             raise ValueError("a part of another shape")
         whole[_block(piece)] = block.detach()
     return whole
@@ -240,7 +263,7 @@ def _number(folder: Path, piece: Piece) -> int | float | None:
     if not 0 < piece.length <= LARGEST_ENTRY:
         return None
     try:
-        value = read_values(_bytes(folder, piece))
+        value = content_of(_bytes(folder, piece))
     except Exception:  # something else than a plain value; it is not needed
         return None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

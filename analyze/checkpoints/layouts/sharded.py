@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from analyze.checkpoints.damage import as_text, read_json
 from analyze.checkpoints.layouts.layout import Layout, Opened
@@ -14,6 +13,9 @@ from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.state import Stored, Weights, tensors_in
 from analyze.errors import CheckpointError, counted, listed
 from analyze.files.whole import real_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Hugging Face's, diffusers', and whatever else has shards of a name of its own.
 INDEX = re.compile(r"\.(?:safetensors|bin)\.index\.json$")

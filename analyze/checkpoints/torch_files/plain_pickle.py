@@ -11,13 +11,15 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 MOST_CONTAINERS = 5_000_000  # a checkpoint of 100,000 tensors has a million
 LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of them never ends
-DEEPEST_KEY = 8
+SHORT = 64  # values in what is given to a call, which are not counted
+SPARE = 100_000  # values that calls may look through, beyond twice the length of the pickle
+SIZED = (str, bytes, list, tuple, dict, OrderedDict, set, frozenset)
 CONTAINERS = (Mapping, list, tuple, set, frozenset)
 
 
@@ -71,7 +73,8 @@ class Machine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks beneath the marks
         self._memo: dict[int, Any] = {}
-        self._made = 0
+        self._made = self._looked_through = 0
+        self._begin = self.file.tell()
         while (code := self.take(1)) != b".":
             OPERATIONS[code](self)
         return self._stack.pop()
@@ -124,6 +127,14 @@ class Machine:
         if self._made > MOST_CONTAINERS:
             raise ValueError("too many objects")
 
+    def _count_values(self, values: Iterable[Any]) -> None:
+        """Count what a call looks through: one long value could be given to any number of calls."""
+        size = sum(len(value) for value in values if type(value) in SIZED)
+        if size > SHORT:
+            self._looked_through += size
+            if self._looked_through > 2 * (self.file.tell() - self._begin) + SPARE:
+                raise ValueError("more is given to calls than the pickle holds")
+
     def since_mark(self) -> list[Any]:
         items, self._stack = self._stack, self._below.pop()
         return items
@@ -159,6 +170,7 @@ class Machine:
         called = self._stack.pop()
         if type(called) is not Name or called.build is None or type(arguments) is not tuple:
             raise TypeError("a call of what is no function")
+        self._count_values(arguments)
         self.new(called.build(*arguments))
 
     def build(self) -> None:
@@ -166,6 +178,7 @@ class Machine:
         state = self._stack.pop()
         target = self._stack[-1]
         if isinstance(target, Stateful):
+            self._count_values(state if type(state) is tuple else ())
             target.take(state)
         elif type(target) is OrderedDict:
             versions = state.get("_metadata") if isinstance(state, dict) else None
@@ -199,13 +212,45 @@ def things_inside(value: Any) -> Iterator[Any]:
             left += [*inner, *inner.values()] if isinstance(inner, Mapping) else inner
 
 
-def as_key(value: Any, depth: int = 0) -> Any:
-    """A value as a key of a dictionary: nothing deep, nothing that can be made to collide."""
-    if type(value) is tuple and depth < DEEPEST_KEY:
-        return tuple(as_key(inner, depth + 1) for inner in value) if value else value
+def containers_of(values: Iterable[Any], kinds: tuple[type, ...]) -> set[int]:
+    """The identities of the containers that hold things of these kinds, at any depth.
+
+    Each container is read once, however many others it stands in.
+    """
+    outer: dict[int, list[int]] = {}  # by a container, those that it stands in
+    holding: list[int] = []
+    left = list({id(value): value for value in values if isinstance(value, CONTAINERS)}.values())
+    seen = {id(value) for value in left}
+    while left:
+        container = left.pop()
+        inside = [*container, *container.values()] if isinstance(container, Mapping) else container
+        for inner in inside:
+            if isinstance(inner, kinds):
+                holding.append(id(container))
+            elif isinstance(inner, CONTAINERS):
+                outer.setdefault(id(inner), []).append(id(container))
+                if id(inner) not in seen:
+                    seen.add(id(inner))
+                    left.append(inner)
+    marked: set[int] = set()
+    while holding:
+        if (place := holding.pop()) not in marked:
+            marked.add(place)
+            holding += outer.get(place, ())
+    return marked
+
+
+def as_key(value: Any) -> Any:
+    """A value as a key of a dictionary or a member of a set.
+
+    Equal hashes of tuples, frozen sets and complex numbers are easily made, and a few tuples in one
+    another can take for ever to be hashed or compared. They become records: nobody asks for them.
+    """
+    if type(value) in (tuple, frozenset, complex):
+        return Record("key", value)
     if type(value) is int and abs(value) >= LARGEST_KEY:
         raise ValueError("a key that is too large")
-    if type(value) in (tuple, list, dict, OrderedDict, set):
+    if type(value) in (list, dict, OrderedDict, set):
         raise TypeError("a key that is a container")
     return value
 
