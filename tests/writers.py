@@ -15,7 +15,7 @@ from analyze.comparison import page as comparison_page
 from analyze.figures import contact_sheet
 from analyze.figures.contact_sheet import write_sheet
 from analyze.figures.style import MARK
-from analyze.pages import figures as pages
+from analyze.pages import writing
 from analyze.probes.file import write_probes
 from analyze.reports import page as report_page
 from analyze.results import file as results_file
@@ -51,10 +51,11 @@ def drawn_quickly() -> Iterator[None]:
             mark = f'<meta name="generator" content="analyze {module.COMMAND}">'
             patch.setattr(module, draws, lambda *_: figures)
             patch.setattr(module, "render_page", lambda *_, mark=mark: mark)
-        patch.setattr(pages, "_rendered", lambda figure, kind: f"{MARK} as {kind}".encode())
+        files = {kind: f"{MARK} as {kind}".encode() for kind in ("svg", "pdf", "png")}
+        patch.setattr(writing, "rendered", lambda figure: files)
         patch.setattr(contact_sheet, "_drawn", lambda probes: SHEET)
         for module in (comparison_page, results_file):
-            patch.setattr(module, "file_content", lambda tree: FILES[id(tree)])
+            patch.setattr(module, "file_content", lambda t: FILES.get(id(t)) or file_content(t))
         yield
 
 

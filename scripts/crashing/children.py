@@ -16,14 +16,15 @@ PATIENCE = 20.0  # seconds in which processes of a killed command must end
 Call = Callable[[], object]
 
 
-def start(call: Call) -> int:
-    """Fork a process that makes a call; its id."""
+def start(call: Call, before: Call = lambda: None) -> int:
+    """Fork a process that makes a call, after another one that disturbs it; its id."""
     sys.stdout.flush()
     child = os.fork()
     if child:
         return child
     code = 1
     try:
+        before()
         call()
         code = 0
     except InputError as told:

@@ -13,13 +13,12 @@ from unittest import mock
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from safetensors.numpy import load
 
 import analyze
 from analyze.comparison import compare, page
 from analyze.figures import contact_sheet
-from analyze.pages import figures
+from analyze.pages import writing
 from analyze.probes import ProbeSet
 from analyze.probes.freezing.recipe import Recipe, freeze
 from analyze.probes.freezing.transforms import Transforms
@@ -100,9 +99,8 @@ def pages(first: Path, second: Path, place: Path) -> Iterator[Command]:
     reported(older[0], second)
     compared(older[1], turned=True)
     drawn = (reports, "run_figures"), (page, "comparison_figures")
-    for name, call, before, (module, draws) in zip(
-        ("report", "compare"), (reported, compared), older, drawn, strict=True
-    ):
+    calls: dict[str, Callable[[Path], object]] = {"report": reported, "compare": compared}
+    for (name, call), before, (module, draws) in zip(calls.items(), older, drawn, strict=True):
         prepared = functools.partial(drawn_before, module, draws)
         yield Command(name, 0.26, call, None, before, prepared)
 
@@ -123,16 +121,8 @@ def drawn_before(module: Any, draws: str) -> ExitStack:
 
     for name in names:
         stack.enter_context(mock.patch.object(module, name, kept(name)))
-    render = figures._rendered
-    rendered: dict[tuple[int, str], bytes] = {}
-
-    def rendered_once(figure: Figure, kind: str) -> bytes:
-        key = (id(figure), kind)
-        if key not in rendered:
-            rendered[key] = render(figure, kind)
-        return rendered[key]
-
-    stack.enter_context(mock.patch.object(figures, "_rendered", rendered_once))
+    render = functools.cache(writing.rendered)
+    stack.enter_context(mock.patch.object(writing, "rendered", render))
     return stack
 
 

@@ -41,7 +41,7 @@ class Undisturbed:
         self.results = {over: self._reference(over) for over in (False, True)}
         log = place / "points"
         with self.trial(over=False) as folder:
-            child = children.start(lambda: (count_points(folder, log), command.call(folder)))
+            child = children.start(lambda: command.call(folder), lambda: count_points(folder, log))
             assert children.exit_code(child) == 0, f"{command.name} failed"
         self.points = log.read_text().splitlines()
         self.duration = 0.0
@@ -125,7 +125,8 @@ def _killed_at_an_instant(
 
 def _killed_at_a_point(undisturbed: Undisturbed, folder: Path, draw: random.Random) -> str | None:
     which = draw.randrange(len(undisturbed.points))
-    child = children.start(lambda: (kill_at(folder, which), undisturbed.command.call(folder)))
+    command = undisturbed.command
+    child = children.start(lambda: command.call(folder), lambda: kill_at(folder, which))
     return f"at the point {undisturbed.points[which]!r}" if children.exit_code(child) < 0 else None
 
 
@@ -166,5 +167,5 @@ def as_table(trials: list[Trials]) -> Iterator[str]:
             f"{row.parts:>12}  {wrong}"
         )
     total = sum(row.killed.total() for row in trials)
-    wrong = sum(row.wrong.total() for row in trials)
-    yield f"{total} commands killed, {wrong} with anything wrong"
+    faults = sum(row.wrong.total() for row in trials)
+    yield f"{total} commands killed, {faults} with anything wrong"

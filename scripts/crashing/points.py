@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "tempfile.mkstemp")
 WRITING = os.O_WRONLY | os.O_RDWR
@@ -47,13 +48,14 @@ def _at_points(folder: Path, reached: Callable[[int, str], object]) -> None:
         elif event in EVENTS and _inside(arguments[0], folder):
             point(event.rpartition(".")[2])
 
-    def synced(descriptor: int) -> None:
+    def synced(descriptor: Any) -> None:
         point("sync")
         sync(descriptor)
         point("after the sync")
 
     sys.addaudithook(heard)
-    sync, os.fsync = os.fsync, synced
+    sync = os.fsync
+    mock.patch.object(os, "fsync", synced).start()
 
 
 def _inside(path: object, folder: Path) -> bool:
