@@ -26,9 +26,9 @@ class InputError(Exception):
     def __init__(self, what: str, *, found: str, expected: str, fix: str) -> None:
         super().__init__(what)
         self.what = what
-        self.found = _within_a_screen(found)
-        self.expected = _within_a_screen(expected)
-        self.fix = "\n".join(map(_within_a_screen, fix.split("\n")))
+        self.found = within_a_screen(found)
+        self.expected = within_a_screen(expected)
+        self.fix = "\n".join(map(within_a_screen, fix.split("\n")))
 
     def __reduce__(self) -> tuple[Callable[[str], InputError], tuple[str]]:
         """The recipe for another process: pickled exceptions forget their keyword arguments."""
@@ -109,7 +109,7 @@ def like(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, list(known), n=4)
 
 
-def _within_a_screen(text: str) -> str:
+def within_a_screen(text: str) -> str:
     """Text that can be printed, without its middle where it is longer than a screen."""
     if len(text) <= MOST_CHARACTERS:
         return printable(text)

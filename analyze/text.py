@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+LONGEST = 1000  # characters of a name, or of a cell of a table
+
 
 def cell_text(value: object) -> str:
     """A value with four significant digits, or a dash for nothing."""
@@ -11,7 +13,14 @@ def cell_text(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return shown_name(str(value))
+
+
+def shown_name(name: str) -> str:
+    """A name without control characters; one that is longer than any path loses its middle."""
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST // 2]}\u2026{name[-LONGEST // 4 :]}"
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def with_error(value: object, error: object) -> str:

@@ -181,6 +181,12 @@ def assert_input_error(result: Result, *facts: str) -> None:
         assert fact in result.stderr
 
 
+def without_preparation(stderr: str) -> str:
+    """What a program says besides the stages of its preparation."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("Preparing"))
+
+
 def assert_three_facts(message: str) -> None:
     """``found``, ``expected`` and ``to fix``, in this order, each with something after it."""
     places = [message.index(f"\n  {label}") for label in ("found:    ", "expected: ", "to fix:   ")]

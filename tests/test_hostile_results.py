@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import h5py
 import numpy as np
@@ -43,6 +44,16 @@ def circle(file, folder) -> None:
     file["network/again"] = file["network"]
 
 
+def axes_in_numbers(file, folder) -> None:
+    file["loss"].attrs["DIMENSION_LIST"] = [1, 2]
+
+
+def axes_elsewhere(file, folder) -> None:
+    kind = h5py.vlen_dtype(h5py.ref_dtype)
+    leading = np.array([np.array([file["network"].ref], h5py.ref_dtype)] * 2 + [None], object)[:2]
+    file["loss"].attrs.create("DIMENSION_LIST", leading, dtype=kind)
+
+
 def bomb(file, folder) -> None:
     file.create_dataset("network/x", (1 << 28,), "f8", chunks=(1 << 20,), compression="gzip")
 
@@ -55,7 +66,48 @@ def compound(file, folder) -> None:
     file["network/x"] = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
 
 
+def chunk(file, folder) -> None:
+    """A single number in a chunk of a gigabyte, that is unpacked for it."""
+    bomb = {"chunks": (1 << 27,), "compression": "gzip"}
+    made = file.create_dataset("network/x", (1,), "f8", maxshape=(None,), **bomb)
+    packed = zlib.compress(bytes(1 << 20)) + bytes(1 << 20)
+    made.id.write_direct_chunk((0,), packed)
+
+
+def one_text_many_times(file, folder) -> None:
+    """All texts lie at the place of the first one, a megabyte long."""
+    made = file.create_dataset("network/x", (300,), h5py.string_dtype())
+    made[0] = "x" * (1 << 20)
+    file.flush()
+    place = made.id.get_offset()
+    file.close()
+    path = folder / "copy.h5"
+    content = bytearray(path.read_bytes())
+    content[place : place + 16 * 300] = content[place : place + 16] * 300
+    path.write_bytes(content)
+
+
+def texts_of_an_attribute(file, folder) -> None:
+    texts = np.array(["x"] * 65, object)
+    file["network"].attrs.create("note", texts, dtype=h5py.string_dtype())
+
+
+def numbers_of_an_attribute(file, folder) -> None:
+    numbers = np.empty(1, object)
+    numbers[0] = np.zeros(3)
+    file["network"].attrs.create("note", numbers, dtype=h5py.vlen_dtype(np.float64))
+
+
+def texts_in_a_table(file, folder) -> None:
+    file["network/x"] = np.array([["a", "b"]], object)
+
+
 STRUCTURE = {
+    "a chunk larger than its variable": (chunk, "bytes that become 10"),
+    "one text many times": (one_text_many_times, "bytes that become 26"),
+    "texts of an attribute": (texts_of_an_attribute, "'note' of /network has more than 64"),
+    "numbers of an attribute": (numbers_of_an_attribute, "'note' of /network is neither"),
+    "texts in a table": (texts_in_a_table, "/network/x holds texts along 2 axes"),
     "values in another file": (external, "takes its values from other files"),
     "a view of another file": (virtual, "takes its values from other files"),
     "a link to another file": (linked(h5py.ExternalLink("a.h5", "/x")), "is a link to elsewhere"),
@@ -64,6 +116,8 @@ STRUCTURE = {
     "a bomb": (bomb, "bytes, which are not in the file"),
     "values never written": (late, "bytes, which are not in the file"),
     "records": (compound, "which is neither number nor text"),
+    "axes that are numbers": (axes_in_numbers, "/loss has no proper DIMENSION_LIST"),
+    "axes that are groups": (axes_elsewhere, "an axis of /loss is no variable of the file"),
 }
 
 
@@ -108,6 +162,15 @@ def values(name, new):
     return change
 
 
+def other_axes(name, shape):
+    def change(file) -> None:
+        if name in file:
+            del file[name]
+        file[name] = np.zeros(shape)
+
+    return change
+
+
 def units(value):
     def change(file) -> None:
         file["loss"].attrs["units"] = value
@@ -132,6 +195,11 @@ FORM = {
     "subsets of one name": (values("subset", "all"), "damaged ("),
     "cells of others": (values("parameters/cell_subset", "x"), "cells of other subsets"),
     "layers of others": (values("parameters/layer", "x"), "parameters of other layers"),
+    "shares by other axes": (
+        other_axes("network/alpha_unbiased", (2, 3, 4)),
+        "/network/alpha_unbiased (",
+    ),
+    "a loss by other axes": (other_axes("loss_per_token", ()), "/loss_per_token ("),
     "units that are no text": (units(3), "units of loss that is no text"),
 }
 

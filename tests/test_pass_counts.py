@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import analyze
-from analyze.gradients.planner import Planner
 from tests import passes
 
 PROBES, BATCH = 24, 8
+MEASURING = ("batch_norm._losses", "probe_batches.measure")  # what follows
 
 SETTLING = ["4 forward of 2 in float32: architecture.replica"]
 STATISTICS = [f"1 forward of {PROBES} in float32: batch_norm._recompute_statistics"]
@@ -27,6 +27,9 @@ FIRST = [
     "3 forward of 3 in float32: evidence.gather",
     "1 forward of 3 in float32: calibration._leaked",
     "1 backward of 3 in float32: calibration._given_gradients",
+    "1 forward of 1 in float32: planner.forward",  # whose work is counted
+    "2 forward of 2 in float32: probe_batches.measured",  # whether the bits repeat
+    "2 backward of 2 in float32: probe_batches.measured",
 ]
 PROOF = [
     "3 forward of 1 in float64: proving.prove",
@@ -63,22 +66,12 @@ def probes() -> analyze.ProbeSet:
     return analyze.ProbeSet(torch.randn(PROBES, 3, 8, 8), torch.arange(PROBES) % 3)
 
 
-@pytest.fixture
-def before_batches(monkeypatch):
-    """The passes of a call up to the first batch, but for those that tell whether it repeats."""
-    monkeypatch.setattr(Planner, "_repeated", lambda planner, state, replica: state)
-
-    def of(model: nn.Module) -> list[str]:
-        with passes.counted() as counted:
-            analyze.measure(model, probes(), batch_size=BATCH)
-        asked = [p.asked for p in counted]
-        end = next(k for k, name in enumerate(asked) if name in MEASURING)
-        return passes.table(counted)[:end]
-
-    return of
-
-
-MEASURING = ("batch_norm._losses", "probe_batches.measure")
+def before_batches(model: nn.Module) -> list[str]:
+    """The passes of a call up to the first batch."""
+    with passes.counted() as counted:
+        analyze.measure(model, probes(), batch_size=BATCH)
+    end = next(k for k, made in enumerate(counted) if made.asked in MEASURING)
+    return passes.table(counted)[:end]
 
 
 @pytest.mark.parametrize(
@@ -88,13 +81,13 @@ MEASURING = ("batch_norm._losses", "probe_batches.measure")
         pytest.param(without_statistics, [], id="none"),
     ],
 )
-def test_passes_before_the_first_batch(build, statistics, before_batches):
+def test_passes_before_the_first_batch(build, statistics):
     torch.manual_seed(0)
     assert before_batches(build()) == [*SETTLING, *statistics, *FIRST, *PROOF]
     assert before_batches(build()) == [*AGAIN, *statistics, *FITS_AGAIN, *PROOF_OF_TWO]
 
 
-def test_an_embedding_takes_a_pass_more(before_batches):
+def test_an_embedding_takes_a_pass_more():
     """Its ids are compared before any is looked up, on a few probes."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 3))

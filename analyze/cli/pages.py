@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
+from analyze.errors import within_a_screen
 
 
 @click.command(cls=ReadingCommand)
@@ -89,5 +90,5 @@ def compare(
         print_table(title, columns, rows)
         click.echo()
     for remark in remarks(tree):
-        click.echo(remark)
+        click.echo(within_a_screen(remark))
     click.echo(f"Wrote {written.with_name('index.html')} and {written}")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from analyze.cli.options import OUTPUT_FILE, PATH, Group, json_option
+from analyze.errors import within_a_screen
 from analyze.keywords import built
 
 
@@ -83,7 +84,7 @@ def build(output: Path, overwrite: bool, **recipe: Any) -> None:
 
     frozen = freeze(built(Recipe, recipe), output, overwrite=overwrite)
     for fact in frozen.facts:
-        click.echo(fact)
+        click.echo(within_a_screen(fact))
     _print(frozen.probes)
     click.echo(f"Wrote {output}")
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from analyze.cli.options import ReadingCommand, group_option, json_option, results_argument
+from analyze.errors import within_a_screen
 
 Row = dict[str, object]
 
@@ -66,12 +67,12 @@ def show(results: Path, verify: bool, as_json: bool, as_comma: bool, **chosen: A
         return
     _print_coherence(rows, layers)
     for meaning in legend(rows):
-        click.echo(f"Warning {meaning}")
+        click.echo(within_a_screen(f"Warning {meaning}"))
     for name, status in skipped(tree).items():
-        click.echo(f"Skipped {name}: {status}")
+        click.echo(within_a_screen(f"Skipped {name}: {status}"))
     for warning in warnings_of_the_run(tree):
         if warning.startswith(OLDER):
-            click.echo(f"Warning: {warning}", err=True)
+            click.echo(within_a_screen(f"Warning: {warning}"), err=True)
     _warn_of_no_seal(results)
 
 

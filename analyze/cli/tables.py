@@ -25,7 +25,7 @@ def print_table(
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(
-            Text(column, style="bold"),
+            Text(cell_text(column), style="bold"),
             justify="right" if column in right else "left",
             overflow="fold",
         )
@@ -35,7 +35,7 @@ def print_table(
     # A pipe has no width: lines of a file are not to be folded at 80 characters.
     console = console if console.is_terminal else Console(width=240)
     # Not the table's own title, which is folded where the table is narrower.
-    console.print(Text(title, style="italic"), soft_wrap=True)
+    console.print(Text(cell_text(title), style="italic"), soft_wrap=True)
     console.print(table)
 
 

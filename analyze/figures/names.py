@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from analyze.text import shown_name
+
 if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
+LONGEST = 120  # characters of a name; longer ones would make a figure of any width
 SHOWN = "\u200a"  # a hair space
 
 
 def plain(name: str) -> str:
-    """A name without control characters."""
-    return "".join(c if c.isprintable() else "?" for c in name)
+    """A name without control characters; a very long one is cut."""
+    return shown_name(name)
 
 
-def figure_text(name: str, longest: int | None = None) -> str:
+def figure_text(name: str, longest: int = LONGEST) -> str:
     """A name for matplotlib, which would read text between $ as formulas."""
-    name = plain(name)
-    return (name if longest is None else shortened(name, longest)).replace("$", r"\$")
+    return shortened(plain(name), longest).replace("$", r"\$")
 
 
-def legend_label(name: str, longest: int | None = None) -> str:
+def legend_label(name: str, longest: int = LONGEST) -> str:
     """A name for a legend, out of which matplotlib leaves names that begin with ``_``."""
     text = figure_text(name, longest)
     return f"{SHOWN}{text}" if text.startswith("_") else text

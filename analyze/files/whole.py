@@ -6,7 +6,6 @@ and renamed. What a killed program has left of it has no lock, and the next one 
 
 from __future__ import annotations
 
-import errno
 import glob
 import os
 import re
@@ -24,7 +23,6 @@ except ImportError:  # Windows
 Content = Iterable[bytes | memoryview]
 
 PART = ".analyze.part"  # the ending of our files that are being written
-UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)  # syncs of directories
 OURS = re.compile(rf"\.[a-z0-9_]{{8}}{re.escape(PART)}$")  # with what ``mkstemp`` puts before it
 
 
@@ -108,18 +106,18 @@ def _written(stack: ExitStack, target: Path, content: Content) -> Path:
 
 
 def _sync_directory(path: Path) -> None:
-    """Make a rename in a directory survive a power cut, where the system can."""
+    """Make a rename in a directory survive a power cut, where the system can.
+
+    Where it cannot, a power cut leaves the old file: as whole as the new one.
+    """
     if os.name != "posix":  # Windows cannot open directories
         return
-    try:
+    with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
 
 
 def drop_parts(path: Path) -> None:

@@ -25,11 +25,21 @@ from analyze.gradients.checks.proving import prove
 from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.refusal import differ, refuse_frequency_scaling, refuse_mixing
 from analyze.gradients.costs.passes import PassCost, cost_of
+from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.device.devices import equal_batches, largest_batch_size
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Budget
 from analyze.gradients.model.replica import Replica
+from analyze.gradients.stages import (
+    CALIBRATION,
+    CHOICES,
+    FIT,
+    PROOF,
+    STATISTICS,
+    Announce,
+    unheard,
+)
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.step.conditions import threads_restored
@@ -39,7 +49,7 @@ from analyze.gradients.step.output import losses_at_output
 from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares
-from analyze.gradients.tuning import fastest_size, largest_to_try
+from analyze.gradients.tuning import fastest_size, largest_to_try, time_algorithms
 
 Result = TypeVar("Result")
 FIRST_EXAMPLES = 5  # probes that a model is tried and calibrated on
@@ -67,7 +77,14 @@ class Ready:
 
     replica: Replica
     saved: Saved  # the statistics of batch norm that the model came with
+    of_probes: tuple[str, ...]  # notes that other probes need not have
     state: EngineState
+
+    @property
+    def of_any_probes(self) -> EngineState:
+        """The state with the notes that hold for the model on other probes of the same shape."""
+        notes = tuple(note for note in self.state.notes if note not in self.of_probes)
+        return replace(self.state, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,7 @@ class Planner:
     """Makes and proves states."""
 
     bench: Bench
+    announce: Announce = unheard  # the stages of first, again and taken_over
 
     def first(
         self, model: nn.Module, threads: int, turns: int, earlier: Mapping[str, Any] | None
@@ -90,9 +108,11 @@ class Planner:
         begun, reference = self._begun(model)
         replica, state = begun.replica, begun.state
         if earlier is not None:
-            state = state.with_choices_of(earlier)
+            state = self._for_batches(state.with_choices_of(earlier))
         else:
+            self.announce(CHOICES)
             state = self._with_choices(state, replica, threads, turns)
+        self.announce(PROOF)
         truth = state.architecture.autograd(reference, self.bench.loss, state.plan.copies)
         return replace(begun, state=self.proven_on(state, truth, self.bench.rows(PROVEN_EXAMPLES)))
 
@@ -103,11 +123,13 @@ class Planner:
         architecture, notes = Architecture.of(model, bench.settings)
         replica, architecture = architecture.replica(model, pair)
         notes += replica.notes
-        saved = bench.statistics.set(replica)
+        saved = self._set_statistics(replica)
+        self.announce(FIT)
         refuse_frequency_scaling(replica.model)
         fit = self._fitting(replica, FIRST_EXAMPLES)
         notes += [*fit.notes, *sorted(replica.undone), *bench.statistics.notes(replica, few)]
         architecture, reference = architecture.with_reference(replica, bench.some(1).inputs)
+        self.announce(CALIBRATION)
         calibration = calibrated(replica, few)
         inside = precision_inside(replica, calibration.recording)
         architecture = replace(architecture, inside=inside)
@@ -115,7 +137,8 @@ class Planner:
             refuse_mixing(reference, few, architecture.inside_exact)
         memory, cost = Memory(architecture.device), self._cost(replica)
         state = EngineState(architecture, calibration.plan, memory, cost, notes=tuple(notes))
-        return Ready(replica, saved, state.with_plan(calibration.plan)), reference
+        state = state.with_plan(calibration.plan)
+        return Ready(replica, saved, tuple(fit.notes), state), reference
 
     def _fitting(self, replica: Replica, count: int) -> Fit:
         """What a model gives of some probes, which fits the loss and is finite.
@@ -151,12 +174,16 @@ class Planner:
         names = {id(parameter): name for name, parameter in replica.parameters.items()}
         if parameters_of(output, names).keys() != known.plan.used:
             return None
-        saved = bench.statistics.set(replica)
+        saved = self._set_statistics(replica)
+        self.announce(FIT)
         fit = self._fitting(replica, PAIR)
         if known.shares > 1 and not self._isolated(replica, known.shares):
             return None
+        self.announce(PROOF)
         state = self.proven(known.noting(*fit.notes), replica, bench.rows(PAIR))
-        return Ready(replica, saved, state) if state.way == known.way else None
+        if state.way != known.way:
+            return None
+        return Ready(replica, saved, tuple(fit.notes), state)
 
     def _cost(self, replica: Replica) -> PassCost:
         """The work of a pass over a probe, with what is opened while measuring in the open."""
@@ -171,8 +198,15 @@ class Planner:
     def again(self, state: EngineState, model: nn.Module) -> EngineState:
         """The state proven on another model as well, which is taken over."""
         replica, state = self.replica(state, model)
-        self.bench.statistics.set(replica)
+        self._set_statistics(replica)
+        self.announce(PROOF)
         return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+
+    def _set_statistics(self, replica: Replica) -> Saved:
+        """Give a replica the batch norm statistics that it is measured with; those it came with."""
+        if self.bench.statistics.passes_to_set(replica.model):
+            self.announce(STATISTICS)
+        return self.bench.statistics.set(replica)
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
         """A replica of a further model, and the state with what the user should know of it."""
@@ -225,18 +259,31 @@ class Planner:
     ) -> EngineState:
         """The state with shares, batch size and algorithms; only ``tune`` asks a clock."""
         state = self._shared(self._with_batch_size(state), replica, threads)
-        state = self._with_batch_size(state)
+        state = self._for_batches(self._with_batch_size(state))
         with threads_of_a_batch(state):
             if self.bench.settings.tune:
-                state = self._tuned(state, replica, turns)
+                state = self._for_batches(self._tuned(state, replica, turns))
             return self._repeated(state, replica)
 
+    def _for_batches(self, state: EngineState) -> EngineState:
+        """The state that chooses algorithms for batches as they mostly are, whichever comes first.
+
+        They have examples of so many cells as are in a batch on average.
+        """
+        examples, threads = len(self.bench.probes), torch.get_num_threads()
+        size = min(state.memory.batch_size, examples)
+        segments = 1 + size * (len(self.bench.cells) - 1) // examples
+        shape = BatchShape(size, segments, 1 if state.shares > 1 else threads)
+        return replace(state, plan=replace(state.plan, batch=shape))
+
     def _tuned(self, state: EngineState, replica: Replica, turns: int) -> EngineState:
-        """The state with the batch size that the clock finds fastest, if none is asked for."""
+        """The state with the algorithms and, if none is asked for, the batch size by the clock."""
         state = replace(state, tuned=True)
+        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.bench.probes)))
+        of_calls = partial(time_algorithms, self.bench, replica, budget)
+        _, state = self.by_methods_that_work(state, replica, of_calls)
         if self.bench.settings.batch_size != "auto":
             return state
-        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.bench.probes)))
         time_sizes = partial(fastest_size, self.bench, replica, budget)
         state = state.with_batch_size(largest_to_try(state, len(self.bench.probes)))
         size, state = self.by_methods_that_work(state, replica, time_sizes)
@@ -269,12 +316,18 @@ class Planner:
     def _repeated(self, state: EngineState, replica: Replica) -> EngineState:
         """The state that knows whether the same batch gives the same bits twice.
 
-        The first time, algorithms are chosen, so that the proof uses those of the run.
+        Where kernels add in a fixed order two probes tell whether the model adds noise of its own.
+        Where they add in the order in which they happen to be done, as on a GPU, it takes a whole
+        batch. The first time algorithms are chosen, in the precision of the run, so that the proof
+        uses those.
         """
+        on_cpu = state.architecture.device.type == "cpu"
+        few = on_cpu and torch.are_deterministic_algorithms_enabled()
 
         def batch(state: EngineState) -> BatchResult:
             batches = self.bench.batches(state.memory, state.plan.copies)
-            return batches.measured(replica, state.plan, batches.first(replica))
+            size = min(PAIR, state.memory.batch_size) if few else None
+            return batches.measured(replica, state.plan, batches.first(replica, size))
 
         first, state = self.by_methods_that_work(state, replica, batch)
         second, state = self.by_methods_that_work(state, replica, batch)

@@ -1,10 +1,11 @@
-"""``tune``: the fastest batch size by the clock, on batches of the run."""
+"""``tune``: the fastest algorithms and batch size by the clock, on batches of the run."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from analyze.gradients.bench import Bench
+from analyze.gradients.costs.choice import ByClock
 from analyze.gradients.device.devices import equal_batches, room_for
 from analyze.gradients.device.timing import Budget, fastest
 from analyze.gradients.model.replica import Replica
@@ -19,6 +20,17 @@ def largest_to_try(state: EngineState, examples: int) -> int:
     fits = room_for(state.architecture.device, state.cost.kept, state.shares)
     size = max(state.memory.batch_size, min(2 * state.memory.batch_size, fits))
     return equal_batches(examples, size, state.shares)
+
+
+def time_algorithms(bench: Bench, replica: Replica, budget: Budget, state: EngineState) -> None:
+    """Time the algorithms of each call on a batch, and keep the fastest in the state's plan.
+
+    Raises:
+        ForwardChangedError, MethodFailedError: the plan does not hold for this batch.
+    """
+    batches = bench.batches(state.memory, state.plan.copies)
+    choice = ByClock(state.plan.algorithms, budget)
+    batches.measured(replica, state.plan, batches.first(replica), choice=choice)
 
 
 def fastest_size(bench: Bench, replica: Replica, budget: Budget, state: EngineState) -> int:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from analyze.figures.colours import DARK
+from analyze.figures.names import plain
 from analyze.pages.embedding import data_element, script_element, script_hash
 from analyze.pages.figures import variable
 from analyze.pages.text import FILTERS
@@ -43,6 +44,7 @@ def render(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters |= FILTERS
     theme = _read(HERE / "scripts" / "theme.js")
@@ -57,9 +59,16 @@ def render(
         theme=script_element(theme),
         data=data_element(data),
         libraries=[script_element(text) for text in libraries],
-        licence=_read(HERE / "libraries" / "LICENSES.txt"),
+        licence=escape(_read(HERE / "libraries" / "LICENSES.txt")),
         script=script_element(script),
     )
+
+
+def _shown(value: Any) -> Any:
+    """A text without control characters; lines stay, and what is HTML already."""
+    if type(value) is not str:
+        return value
+    return "\n".join(map(plain, value.split("\n")))
 
 
 def _policy(scripts: Sequence[str]) -> str:

@@ -14,11 +14,14 @@ from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.copying import copied
+from analyze.gradients.stages import MEASURING
 from analyze.probes import ProbeSet
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
+from analyze.runs.progress import Progress
 from analyze.runs.provenance import circumstances
+from analyze.runs.stages import Stages
 
 
 def measure(
@@ -32,6 +35,7 @@ def measure(
     precision: str = "float32",
     batch_norm: str = "recomputed",
     tune: bool = False,
+    progress: Progress | None = None,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
 
@@ -51,6 +55,8 @@ def measure(
             held out; ``saved`` takes the model's own.
         tune: Time batch sizes and algorithms and take the fastest; else they follow from what is
             counted, without a clock, the same in every call.
+        progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
+            nothing is shown.
 
     Returns:
         The tree of a results file with one checkpoint, called ``model``.
@@ -73,9 +79,20 @@ def measure(
     settings.check()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
-    engine = Engine(probes, build_loss(loss), settings)
-    engine.divide(model)
-    measured = engine.measure_alone(model, partial(_copy, model))
+    with progress or Progress() as shown:
+        stages = Stages(shown)
+
+        def announce(stage: str) -> None:
+            if stage == MEASURING:
+                shown.start(1, len(probes))
+                shown.checkpoint("model")
+            else:
+                stages.begin(stage)
+
+        engine = Engine(probes, build_loss(loss), settings, announce)
+        stages.expect(engine.stages(model))
+        engine.divide(model)
+        measured = engine.measure_alone(model, partial(_copy, model), shown.advance)
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {

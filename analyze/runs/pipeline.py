@@ -26,6 +26,7 @@ from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
 from analyze.runs.progress import Progress
 from analyze.runs.replay import replay
+from analyze.runs.stages import READING, Stages
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import interruptible
 from analyze.runs.units.lock import locked
@@ -44,7 +45,8 @@ def run(
 
     Args:
         run: The directory of checkpoints, or one checkpoint.
-        progress: Shows what happens.
+        progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
+            nothing is shown.
         **options: See ``RunOptions``.
 
     Returns:
@@ -61,7 +63,19 @@ def run(
     chosen = built(RunOptions, options)
     target = output_of(run, chosen.output)
     store.check_writable(target if chosen.output is None else chosen.output)
-    progress = progress or Progress()
+    with progress or Progress() as shown:
+        return _measured(run, target, chosen, shown)
+
+
+def output_of(run: str | Path, output: str | Path | None) -> Path:
+    """The path of the results file; by default the run's name in the current directory."""
+    return Path(f"{real_path(Path(run)).name}.h5" if output is None else output)
+
+
+def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Progress) -> xr.DataTree:
+    """Prepare and measure what is there, or what comes, and write the results."""
+    stages = Stages(progress)
+    stages.begin(READING)
     watch = None
     if chosen.follow:
         watch = Watch(Path(run), None if chosen.patience is None else 60 * chosen.patience)
@@ -70,17 +84,12 @@ def run(
     with interruptible(folder), threads_restored(), locked(folder.lock) as supported:
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
-        prepared = prepare(job, folder, restart=chosen.restart, alone=chosen.follow)
+        prepared = prepare(job, folder, restart=chosen.restart, alone=chosen.follow, stages=stages)
         if watch is None:
             series = iter([(prepared, replay(prepared, folder, progress))])
         else:
             series = follow(prepared, watch, folder, progress)
         return _written(series, folder, progress)
-
-
-def output_of(run: str | Path, output: str | Path | None) -> Path:
-    """The path of the results file; by default the run's name in the current directory."""
-    return Path(f"{real_path(Path(run)).name}.h5" if output is None else output)
 
 
 def _written(

@@ -67,6 +67,11 @@ class BatchNormStatistics:
             _recompute_statistics(replica, self._loader, self._rows)
         return saved
 
+    def passes_to_set(self, model: nn.Module) -> int:
+        """Number of examples in the forward passes of ``set``."""
+        is_set = self._recomputed and bool(_layers_with_statistics(model))
+        return len(self._rows) if is_set else 0
+
     def losses_under_others(self, replica: Replica, saved: Saved, size: int) -> np.ndarray | None:
         """Losses under the statistics that are not measured with, of some probes of each subset.
 
