@@ -53,7 +53,8 @@ class Switched(nn.Module):
                 x = x.detach()
             case "no numbers":
                 x = x / 0
-        return self.head(self.drop(x))
+        x = self.head(self.drop(x))
+        return x.softmax(1) if SWITCH[0] == "probabilities" else x
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +139,18 @@ def test_a_plan_that_is_stale_gives_no_wrong_number(switch, monkeypatch):
     assert len(calls) == 1, "the switch is seen: this test would show nothing"
     assert again[0] == afresh[0]
     np.testing.assert_allclose(again[1], afresh[1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "switches", [("as it was", "probabilities"), ("probabilities", "as it was")]
+)
+def test_notes_are_those_of_the_probes_of_now(switches, monkeypatch):
+    calls, noted = taken_over(monkeypatch), []
+    for SWITCH[0] in switches:
+        tree = analyze.measure(model(), vectors(), batch_size=4)
+        noted.append("probabilities" in str(json.loads(tree.attrs["provenance"])["warnings"]))
+    assert calls == [True]
+    assert noted == [switch == "probabilities" for switch in switches]
 
 
 def key(made: nn.Module, probes: analyze.ProbeSet | None = None, loss="cross_entropy", **settings):

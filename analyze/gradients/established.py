@@ -94,7 +94,6 @@ def _lines(model: nn.Module) -> Iterator[str]:
     for value in waiting:  # which grows
         yield _described(value)
         if isinstance(value, nn.Module):
-            yield value.extra_repr()
             classes |= dict.fromkeys(type(value).__mro__)
         for step, child in children(value):
             if isinstance(value, nn.Module) and step in OF_A_MOMENT:

@@ -77,7 +77,14 @@ class Ready:
 
     replica: Replica
     saved: Saved  # the statistics of batch norm that the model came with
+    of_probes: tuple[str, ...]  # notes that other probes need not have
     state: EngineState
+
+    @property
+    def of_any_probes(self) -> EngineState:
+        """The state with the notes that hold for the model on other probes of the same shape."""
+        notes = tuple(note for note in self.state.notes if note not in self.of_probes)
+        return replace(self.state, notes=notes)
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,8 @@ class Planner:
             refuse_mixing(reference, few, architecture.inside_exact)
         memory, cost = Memory(architecture.device), self._cost(replica)
         state = EngineState(architecture, calibration.plan, memory, cost, notes=tuple(notes))
-        return Ready(replica, saved, state.with_plan(calibration.plan)), reference
+        state = state.with_plan(calibration.plan)
+        return Ready(replica, saved, tuple(fit.notes), state), reference
 
     def _fitting(self, replica: Replica, count: int) -> Fit:
         """What a model gives of some probes, which fits the loss and is finite.
@@ -173,7 +181,9 @@ class Planner:
             return None
         self.announce(PROOF)
         state = self.proven(known.noting(*fit.notes), replica, bench.rows(PAIR))
-        return Ready(replica, saved, state) if state.way == known.way else None
+        if state.way != known.way:
+            return None
+        return Ready(replica, saved, tuple(fit.notes), state)
 
     def _cost(self, replica: Replica) -> PassCost:
         """The work of a pass over a probe, with what is opened while measuring in the open."""

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from analyze.errors import InputError, listed
+from analyze.files.present import is_file
 from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import Column
@@ -122,7 +123,7 @@ def _encoded(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[by
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors and the metadata of a safetensors file."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             "the probe file is missing",
             found=f"no file {path}",

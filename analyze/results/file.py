@@ -13,6 +13,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.present import is_file
 from analyze.files.targets import check_target
 from analyze.files.whole import Content, write_whole
 from analyze.results.provenance import provenance_faults
@@ -95,7 +96,7 @@ def open_results(path: str | Path) -> xr.DataTree:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             "the results file is missing",
             found=f"no file {path}",
@@ -125,7 +126,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
     _check_file(path, stream)
     try:
-        with xr.open_datatree(stream, engine="h5netcdf") as tree:
+        with xr.open_datatree(stream, engine="h5netcdf", phony_dims="access") as tree:
             loaded = tree.load()
         problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf may raise anything when it fails half way

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from analyze.errors import InputError
+from analyze.files.present import is_file
 
 NAME = "run.toml"
 TRAINING = "training"
@@ -34,7 +35,7 @@ def read_run_card(run: Path) -> RunCard:
         InputError: not TOML, or with a key or value that a card does not have.
     """
     path = run / NAME
-    if not path.is_file():
+    if not is_file(path):
         return RunCard()
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -44,7 +45,7 @@ def read_run_card(run: Path) -> RunCard:
     if not isinstance(table, dict) or set(content) - {"run", TRAINING}:
         raise _broken(path, f"the tables {sorted(content)}")
     for key, value in table.items():
-        if key not in KEYS or not isinstance(value, str):
+        if key not in KEYS or not isinstance(value, str) or "\0" in value:
             raise _broken(path, f"{key} = {value!r}")
     if not isinstance(training, dict):
         raise _broken(path, f"{TRAINING} = {training!r}")

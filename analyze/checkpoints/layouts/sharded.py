@@ -12,6 +12,7 @@ from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.state import Stored, Weights, tensors_in
 from analyze.errors import CheckpointError, counted, listed
+from analyze.files.present import is_file
 from analyze.files.whole import real_path
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def open_sharded(folder: Path, trust: bool = False) -> Opened:
     index = _index_in(folder)
     where = _weight_map(index)
     shards = {name: index.parent / name for name in sorted(set(where.values()))}
-    missing = [name for name, path in shards.items() if not path.is_file()]
+    missing = [name for name, path in shards.items() if not is_file(path)]
     if missing:
         raise CheckpointError(
             "parts of the checkpoint are missing",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint
-from torch.utils import deterministic
+import torch.utils.deterministic
 
 from analyze.gradients.model.computing import autocast_not_entered, autocast_off
 
@@ -190,6 +190,7 @@ def _sums_in_a_fixed_order() -> Iterator[None]:
     if torch.accelerator.is_available() or torch.are_deterministic_algorithms_enabled():
         yield
         return
+    deterministic: Any = torch.utils.deterministic  # its attribute is made when it is imported
     filling = deterministic.fill_uninitialized_memory
     deterministic.fill_uninitialized_memory = False  # else every empty tensor is written once more
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -62,7 +62,7 @@ class ProbeBatches:
         """The result of ``measure_batch`` for a batch, with its errors."""
         examples = self._loader.take(batch.rows)
         return measure_batch(
-            replica, *examples, self._loss, plan, batch.segments, clock, choice=choice
+            replica, *examples, self._loss, plan, batch.segments, clock, None, choice
         )
 
     def add_up(

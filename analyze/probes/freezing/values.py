@@ -10,12 +10,13 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from analyze.errors import InputError
+from analyze.files.present import is_file
 from analyze.probes.freezing.tables import read_csv, read_json, read_json_lines, read_words
 
 
 def read_values(path: Path) -> Any:
     """An array, or a dictionary of arrays by name; no pickle that can run code is opened."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             "a file for the probes is missing",
             found=f"no file {path}",
