@@ -220,4 +220,5 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _repeated(names: list[str]) -> list[str]:
     """Names that come a second time."""
-    return [name for k, name in enumerate(names) if name in names[:k]]
+    first = dict(zip(reversed(names), reversed(range(len(names))), strict=True))
+    return [name for k, name in enumerate(names) if first[name] < k]
