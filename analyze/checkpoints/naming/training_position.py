@@ -11,6 +11,7 @@ from torch import Tensor
 
 from analyze.checkpoints.damage import read_json
 from analyze.checkpoints.state import at, oddity
+from analyze.checkpoints.torch_files.torch_archive import SMALL
 from analyze.errors import printable
 
 STEP_KEYS = (
@@ -78,7 +79,9 @@ def number(state: Mapping[str, Any], path: str) -> float | None:
     """The finite number at a dotted path, also as a tensor of one value; None for anything else."""
     value = at(state, path)
     if isinstance(value, Tensor) and not oddity(value) and value.numel() == 1:
-        value = value.item()
+        # A number of its own is small; one among many may be mapped from a file that changes.
+        small = value.untyped_storage().nbytes() <= SMALL
+        value = value.item() if small else None
     good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
     return float(value) if good else None
 

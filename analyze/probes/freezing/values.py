@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from analyze.errors import InputError
+from analyze.files.arrays import read_arrays
 from analyze.probes.freezing.tables import read_csv, read_json, read_json_lines, read_words
 
 MOST_BYTES = 256 << 20  # of arrays that are unpacked; or MOST_TIMES their file, if that is more
@@ -80,7 +80,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".npz": _npz,
     ".pt": _torch,
     ".pth": _torch,
-    ".safetensors": load_file,
+    ".safetensors": lambda path: read_arrays(path)[0],
     ".json": read_json,
     ".jsonl": read_json_lines,
     ".csv": read_csv,
