@@ -1,10 +1,16 @@
-"""Stop runs by all that can happen to them, resume each, compare every array bit for bit.
+"""Kill every command that writes; stop runs by all that can happen to them; begin each again.
 
-Each trial is a run of eight checkpoints of a tiny network with the plan of an undisturbed one.
-Something happens to it: SIGKILL at a random instant; a sync or rename that fails; a full disk (a
-small tmpfs where that may be mounted, else a limit on the size of files); a checkpoint of which
-only a part is there when it is read. What the run leaves must be readable, and the same command
-again must give every array bit for bit.
+Kills: `run` with workers and without, `report`, `compare`, `probes build` and `probes show` end by
+SIGKILL, half of them at an instant drawn from the time that the command takes, half just before or
+after they open, lock, sync, rename or remove a file; half of them over an older product. Every file
+must be whole then, as it was or as it will be. The same command again must leave what an
+undisturbed one leaves: the same names, the same bytes, every array bit for bit. All processes of a
+killed command must end.
+
+Faults: each trial is a run of eight checkpoints of a tiny network with the plan of an undisturbed
+one. Something happens to it: a sync or rename that fails; a full disk (a small tmpfs where that may
+be mounted, else a limit on the size of files); a checkpoint of which only a part is there when it
+is read. What the run leaves must be readable, and the same command again must give every array.
 
 Torch is imported once; every run is a fork of that process, so that what happens falls into the run
 (load, compute, write, collate) and not into imports. Nothing is computed before the fork.
@@ -21,7 +27,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,21 +42,22 @@ import xarray as xr
 
 import analyze
 from analyze.checkpoints.checkpoint import Checkpoint
-from analyze.errors import InputError
 from analyze.gradients import engine
 from analyze.gradients.threads import sharing
 from analyze.gradients.threads.division import Division
 from analyze.runs import loading
 from analyze.runs.job import Job
+from scripts.crashing import children
+from scripts.crashing.children import TOLD
+from scripts.crashing.kills import as_table, kill_all
 from tests.conftest import TinyRun, make_run, small_weights
 from tests.crash import assert_same_arrays
 
-KILLS, FAULTS = 200, 40
+KILLS, FAULTS = 1000, 40
 FAULT_KINDS = ("failing write", "full disk", "short read")
 CHECKPOINTS = 8
 READS = CHECKPOINTS + 3  # for the proof, and to be measured
-TOLD = 3  # exit code of a run that ended with a message
-NOT_KILLED, BROKE_OFF = "ended before the kill", "BROKE OFF"
+BROKE_OFF = "BROKE OFF"
 Fault = Callable[[], object]  # brought about in the child before its run begins
 
 
@@ -60,7 +66,6 @@ class Undisturbed:
     """A run that nothing happened to: what the others are compared with."""
 
     tiny: TinyRun
-    duration: float
     calls: int  # syncs and renames
 
     @property
@@ -131,19 +136,7 @@ def shorten_a_read(which: int, share: float) -> None:
 
 def start(run: Path, output: Path, fault: Fault = nothing) -> int:
     """Fork a run; the process id of the child."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        fault()
-        analyze.run(run, output=output, device="cpu", folds=2)
-        code = 0
-    except InputError:
-        code = TOLD
-    finally:
-        os._exit(code)
+    return children.start(lambda: analyze.run(run, output=output, device="cpu", folds=2), fault)
 
 
 def finished(run: Path, output: Path) -> None:
@@ -157,11 +150,9 @@ def undisturbed(folder: Path) -> Undisturbed:
     tiny = make_run(folder)
     for seed in range(3, CHECKPOINTS):
         torch.save(small_weights(seed), tiny.path / f"step_{1000 + seed}.pt")
-    started = time.monotonic()
     finished(tiny.path, tiny.output)
-    duration = time.monotonic() - started
     files = 3 + CHECKPOINTS  # configuration, plan, results, and a unit each
-    return Undisturbed(tiny, duration, 3 * files)  # each synced, renamed, and its directory synced
+    return Undisturbed(tiny, 3 * files)  # each synced, renamed, and its directory synced
 
 
 @contextmanager
@@ -184,33 +175,7 @@ def mounted(*command: str) -> bool:
         return False
 
 
-def where(output: Path) -> str:
-    """What a killed run had reached."""
-    units = list(Path(f"{output}.units").glob("*.unit"))
-    if output.exists():
-        return "after the collation"
-    if len(units) == CHECKPOINTS:
-        return "after the last unit"
-    return "between units" if units else "before the first unit"
-
-
 # --- trials: what happened, in words, to a run on an output
-
-
-def killed(reference: Undisturbed, output: Path, draw: random.Random) -> str:
-    """SIGKILL at an instant drawn uniformly from the duration of an undisturbed run.
-
-    A run that ends before says how long a run takes now: other work on the machine comes and goes.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    started = time.monotonic()
-    child = start(reference.tiny.path, output)
-    if signal.sigtimedwait({signal.SIGCHLD}, draw.uniform(0, reference.duration)) is not None:
-        reference.duration = time.monotonic() - started
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    return f"killed {where(output)}" if os.WIFSIGNALED(status) else NOT_KILLED
 
 
 def failed(kind: str, fault: Fault, reference: Undisturbed, output: Path) -> str:
@@ -226,8 +191,6 @@ def disturbed(
     kind: str, reference: Undisturbed, output: Path, room: int | None, draw: random.Random
 ) -> str:
     """What came of a run with a fault; ``room`` on the disk where that is limited otherwise."""
-    if kind == "kill":
-        return killed(reference, output, draw)
     fault: Fault = nothing
     if kind == "full disk" and room is not None:
         kind, fault = "limit on the size of files", partial(limit_files, room)
@@ -267,7 +230,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--kills", type=int, default=KILLS, help="how many runs are killed")
+    parser.add_argument("--kills", type=int, default=KILLS, help="how many commands are killed")
     parser.add_argument("--faults", type=int, default=FAULTS, help="how many have each fault")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="2: two workers; 1: none")
@@ -279,22 +242,27 @@ def main() -> None:
         mock.patch.object(engine, "divided", return_value=shared).start()
         mock.patch.object(sharing, "WORTH_SHARING", 0.0).start()
     draw = random.Random(arguments.seed)
-    trials = {"kill": arguments.kills, **dict.fromkeys(FAULT_KINDS, arguments.faults)}
+    kills = list(kill_all(arguments.kills, draw)) if arguments.kills else []
+    for line in as_table(kills):
+        print(line)
+    right = not any(row.wrong for row in kills)
+    sys.exit(0 if faults(arguments.faults, draw) and right else 1)
+
+
+def faults(wanted: int, draw: random.Random) -> bool:
+    """So many trials with each fault, and a table; whether nothing was wrong."""
     table, equal = Counter[str](), Counter[bool]()
     with directory() as (folder, _):
         reference = undisturbed(folder)
-        for kind, wanted in trials.items():
-            done = 0
-            while done < wanted:
+        for kind in FAULT_KINDS:
+            for _ in range(wanted):
                 happened, same = trial(reference, kind, draw)
                 table[happened] += 1
                 equal[same] += 1
-                done += happened != NOT_KILLED
     for line, number in sorted(table.items()):
         print(f"{line:<48}{number:>6}")
     print(f"resumed, equal {equal[True]}, not equal {equal[False]}")
-    broke_off = sum(number for line, number in table.items() if BROKE_OFF in line)
-    sys.exit(1 if equal[False] or broke_off else 0)
+    return not equal[False] and not any(BROKE_OFF in line for line in table)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import analyze
 from analyze.cli import main
+from analyze.gradients.established import ESTABLISHED
 from analyze.gradients.step import failures
 from analyze.models.building import build_model
 from analyze.probes import write_probes
@@ -47,6 +48,12 @@ def errors_in_rules_are_raised(request: pytest.FixtureRequest) -> Iterator[None]
     failures.PROPAGATE = "rules_may_fail" not in request.fixturenames
     yield
     failures.PROPAGATE = before
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known_of_models() -> None:
+    """No test measures by a plan that another one made."""
+    ESTABLISHED.forget()
 
 
 @pytest.fixture
@@ -172,6 +179,12 @@ def assert_input_error(result: Result, *facts: str) -> None:
     assert "Traceback" not in result.stderr
     for fact in facts:
         assert fact in result.stderr
+
+
+def without_preparation(stderr: str) -> str:
+    """What a program says besides the stages of its preparation."""
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith("Preparing"))
 
 
 def assert_three_facts(message: str) -> None:

@@ -1,4 +1,4 @@
-"""Every algorithm of a form gives the same numbers, whichever the timing would choose."""
+"""Every algorithm of a form gives the same numbers, whichever is chosen."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import analyze
+from analyze.gradients.costs.costs import Costs
 from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.data.segments import Segments
 from analyze.gradients.engine import Engine
@@ -33,7 +34,6 @@ from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import RULES, geometry, normalization
 from analyze.gradients.rules.convolution import convolution_forms
-from analyze.gradients.step import collector
 from tests import oracle
 from tests.agreement import SETTINGS, TIGHT, expected_of, with_probes
 from tests.cases import CASES, Case
@@ -122,6 +122,28 @@ def test_products_by_onednn_are_those_of_float64(rows, shared, columns):
     for one, other in ((left, right), (left.t().contiguous().t(), right.t().contiguous().t())):
         found = onednn.product(one, other).double()
         assert ((found - expected).norm() / expected.norm()).item() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "copied"),
+    [
+        ((4, 3), (3, 1), False),
+        ((4, 3), (1, 4), False),
+        ((4, 3), (7, 1), False),
+        ((4, 3), (1, 1), True),  # overlapping windows
+        ((4, 3), (8, 2), True),
+        ((1, 3), (1, 2), True),
+        ((1, 3), (9, 1), False),
+        ((4, 1), (1, 5), False),
+        ((1, 1), (3, 3), False),
+    ],
+)
+def test_onednn_gets_no_matrix_that_it_is_slow_for(size, stride, copied):
+    """Neither rows nor columns that lie together: a thousand times as long."""
+    matrix = torch.arange(64.0).as_strided(size, stride)
+    plain = onednn._plain(matrix)
+    assert (plain.data_ptr() != matrix.data_ptr()) == copied
+    assert torch.equal(plain, matrix)
 
 
 def test_products_by_onednn_are_not_offered_where_they_are_not(monkeypatch):
@@ -307,10 +329,12 @@ class Both(nn.Module):
 
 @pytest.mark.parametrize("fastest", ["alone", "grouped"])
 def test_no_call_gets_an_algorithm_that_only_another_one_has(fastest, monkeypatch):
-    """What is timed for one call is used for calls of the same kind alone."""
-    monkeypatch.setattr(
-        collector, "fastest", lambda ways: fastest if fastest in ways else min(ways)
-    )
+    """What is chosen for one call is used for calls of the same kind alone."""
+
+    def cheapest(costs, form):
+        return fastest if fastest in form.algorithms else min(form.algorithms)
+
+    monkeypatch.setattr(Costs, "cheapest", cheapest)
     probes = analyze.ProbeSet(torch.randn(6, 4, 3, 3), torch.arange(6))
     tree = analyze.measure(Both(), probes, folds=1, device="cpu")
     methods = tree["parameters"].to_dataset()["method"].values

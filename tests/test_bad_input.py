@@ -13,7 +13,15 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import analyze
-from tests.conftest import NAMES, SPEC, assert_input_error, assert_three_facts, call, small_weights
+from tests.conftest import (
+    NAMES,
+    SPEC,
+    assert_input_error,
+    assert_three_facts,
+    call,
+    small_weights,
+    without_preparation,
+)
 
 
 def write_over(tiny, **changes) -> None:
@@ -96,7 +104,7 @@ def test_a_card_that_is_no_text(tiny):
 
 def test_without_a_card_the_message_has_what_to_type(tiny):
     (tiny.path / "run.toml").unlink()
-    assert tiny.run().stderr == (
+    assert without_preparation(tiny.run().stderr) == (
         "Error: the model of the run is not known\n"
         f"  found:    no --model, and the run card {tiny.path / 'run.toml'} does not exist\n"
         "  expected: builtin:NAME, torchvision:NAME, timm:NAME, transformers:auto, FILE.py:FACTORY "

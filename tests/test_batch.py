@@ -152,7 +152,7 @@ def test_a_call_that_sees_other_rows_than_planned_is_noticed():
         measure(replica, Inputs({"": inputs}), plan)
 
 
-def test_the_plan_remembers_which_algorithm_was_fastest():
+def test_the_plan_remembers_which_algorithms_were_chosen():
     model, inputs, _ = settled(NAMED["linear-1-position-axis"])
     replica, batch, plan = planned(model, inputs)
     measure(replica, batch, plan)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients import planner
+from analyze.gradients.device.devices import equal_batches, largest_batch_size
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
@@ -53,24 +53,33 @@ def test_results_do_not_depend_on_batch_size_and_threads(precision, threads_used
     np.testing.assert_allclose(other_norms, norms, rtol=RELATIVE[precision])
 
 
-@pytest.mark.parametrize("best", [10, 40])
-def test_the_automatic_batch_size_is_the_fastest_that_fits(best, monkeypatch):
-    offered = []
+@pytest.mark.parametrize(
+    ("kept", "size"), [(600, 512), (500_000, 134), (2 << 20, 128), (8 << 20, 64), (600 << 20, 1)]
+)
+def test_a_batch_is_as_large_as_fits_and_larger_where_examples_are_tiny(kept, size):
+    assert largest_batch_size(torch.device("cpu"), kept) == size
 
-    def fastest(ways, done, rounds):
-        offered.extend(done.items())
-        return best
 
-    monkeypatch.setattr(planner, "choose_batch_size", lambda *arguments: 40)
-    monkeypatch.setattr(planner, "fastest", fastest)
-    engine = Engine(small_probes(300), build_loss("cross_entropy"), Settings("cpu"))
+@pytest.mark.parametrize(
+    ("examples", "largest", "threads", "size"),
+    [(300, 128, 1, 100), (300, 128, 2, 75), (256, 64, 2, 64), (7, 128, 4, 2), (1, 8, 1, 1)],
+)
+def test_batches_are_of_equal_length_and_as_many_for_each_thread(examples, largest, threads, size):
+    assert equal_batches(examples, largest, threads) == size
+
+
+def prepared(**options) -> Engine:
+    engine = Engine(small_probes(300), build_loss("cross_entropy"), Settings("cpu", **options))
     engine.prepare([build_model(ModelSpec.parse(SPEC))])
-    assert offered == [(size, size) for size in (10, 20, 40)]
-    assert engine.batch_size == engine.state()["batch_size"] == best
+    return engine
 
 
-def test_a_batch_size_that_is_asked_for_is_taken(monkeypatch):
-    monkeypatch.setattr(planner, "fastest", lambda ways, done, rounds: pytest.fail("timed"))
-    engine = Engine(small_probes(60), build_loss("cross_entropy"), Settings("cpu", batch_size=7))
-    engine.prepare([build_model(ModelSpec.parse(SPEC))])
-    assert engine.batch_size == 7
+def test_the_automatic_batch_size_follows_from_what_autograd_keeps():
+    engine = prepared()
+    kept = engine.current.cost.kept
+    assert engine.batch_size == equal_batches(300, largest_batch_size(engine.device, kept))
+    assert engine.state()["batch_size"] == engine.batch_size
+
+
+def test_a_batch_size_that_is_asked_for_is_taken():
+    assert prepared(batch_size=7).batch_size == 7

@@ -24,6 +24,7 @@ from analyze.statistics.ratios import RATE, log_ratio
 from tests.comparisons import make_comparison
 from tests.conftest import SUBSETS, assert_input_error, call, make_run, small_probes
 from tests.simulation import COUNT, correlated_folds, normal_folds
+from tests.trees import pictures
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +314,7 @@ def test_a_layer_without_a_partner_and_settings_are_on_the_page():
     tree = make_comparison(
         lacking={"second": "bn1"}, settings={"training.learning_rate": ["0.1", "0.2"]}
     )
-    html = comparison_page.render_page(tree, {"training": Figure((2, 1))})
+    html = comparison_page.render_page(tree, pictures("training"))
     assert "<dt>second has no</dt><dd><code>bn1</code></dd>" in html
     assert "Training settings" in html
     assert "<td>0.2</td>" in html
@@ -321,8 +322,8 @@ def test_a_layer_without_a_partner_and_settings_are_on_the_page():
 
 def test_the_same_comparison_gives_the_same_page_and_another_page_is_not_replaced(tmp_path):
     tree = make_comparison()
-    figures = {"training": Figure((2, 1))}
-    assert comparison_page.render_page(tree, figures) == comparison_page.render_page(tree, figures)
+    shown = pictures("training")
+    assert comparison_page.render_page(tree, shown) == comparison_page.render_page(tree, shown)
     (tmp_path / "index.html").write_text("<h1>my site</h1>")
     with pytest.raises(analyze.InputError, match="another page"):
         write_comparison(tree, tmp_path)
@@ -335,5 +336,5 @@ def test_where_all_pairs_are_too_many_the_page_has_those_with_the_first_run(monk
     assert len(details.shown_pairs(tree)) == 6
     monkeypatch.setattr(details, "MOST_CELLS", 10)
     assert details.shown_pairs(tree) == ["b / a", "c / a", "d / a"]
-    html = comparison_page.render_page(tree, {"training": Figure((2, 1))})
+    html = comparison_page.render_page(tree, pictures("training"))
     assert "the other 3 are in" in html

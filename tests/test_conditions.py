@@ -5,15 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils import deterministic
 
-from analyze.gradients.step.conditions import RECURRENT, _precisions, measuring
+from analyze.gradients.step.conditions import RECURRENT, _precisions, measuring, threads_restored
 
 
 def settings() -> tuple[object, ...]:
     cudnn = torch.backends.cudnn
     namespace = tuple(sorted(vars(torch._VF)))
     matmul = torch.get_float32_matmul_precision()
-    return cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul, namespace
+    order = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
+    convolutions = cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
+    return *convolutions, matmul, namespace, order
 
 
 def test_everything_is_as_before_afterwards():
@@ -102,3 +105,30 @@ def test_recurrent_layers_run_without_cudnn_and_only_they(name, layer, monkeypat
         assert torch.backends.cudnn.enabled
     assert seen == [False]
     assert torch.equal(found, expected)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="where its kernels would get slow")
+def test_rows_that_are_looked_up_are_summed_in_one_order_by_several_threads():
+    """Torch by itself gives other bits in about every second pass."""
+    torch.manual_seed(0)
+    table, values = torch.zeros(10, 8, requires_grad=True), torch.randn(100_000, 8)
+    ids = torch.randint(10, (100_000,))
+
+    def gradient() -> torch.Tensor:
+        return torch.autograd.grad((table[ids] * values).sum(), table)[0]
+
+    with threads_restored(), measuring():
+        torch.set_num_threads(2)
+        first = gradient()
+        assert all(torch.equal(gradient(), first) for _ in range(20))
+
+
+def test_what_a_user_set_of_the_order_of_sums_stays():
+    torch.use_deterministic_algorithms(True)
+    try:
+        with measuring():
+            assert torch.are_deterministic_algorithms_enabled()
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

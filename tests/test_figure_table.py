@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import analyze
@@ -15,7 +16,7 @@ from analyze.figures.entry import FigureEntry
 from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN, comparison_figures, run_figures
 from analyze.reports import page as report_page
 from tests.synthetic import synthetic
-from tests.trees import make_tree
+from tests.trees import make_tree, pictures
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"layers": 2, "checkpoints": 4, "subsets": 3, "probes": 20, "folds": 3}
@@ -32,12 +33,19 @@ def comparison() -> xr.DataTree:
     return analyze.compare(runs, groups={"both": ["seed 0", "seed 1"]})
 
 
+def stands_below_its_title(ax: Axes) -> bool:
+    """Whether nothing of the axes is above them, where the style has titles stand."""
+    places = ax.xaxis.get_ticks_position(), ax.xaxis.get_label_position()
+    return places == ("bottom", "bottom")
+
+
 def check(table: tuple[FigureEntry, ...], tree: xr.DataTree, figures: dict[str, Figure]) -> None:
     assert [name for entry in table for name in entry.drawn(figures)] == list(figures)
     for entry in table:
         drawn = entry.drawn(figures)
         assert drawn, entry.name
         assert all(figure.axes for figure in drawn.values())
+        assert all(map(stands_below_its_title, [ax for f in drawn.values() for ax in f.axes]))
         assert entry.caption_of(tree).endswith(".")
 
 
@@ -73,8 +81,8 @@ def test_names_and_titles_differ(table):
 
 
 def test_the_report_shows_every_figure_with_its_title_and_caption(run):
-    figures = {entry.name: Figure((2, 1)) for entry in OF_A_RUN}
-    html = report_page.render_page(run, figures).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    shown = pictures(*(entry.name for entry in OF_A_RUN))
+    html = report_page.render_page(run, shown).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     html = html.replace("&#39;", "'")
     for entry in OF_A_RUN:
         assert html.count(f'aria-label="{entry.title}"') == 1
@@ -83,8 +91,8 @@ def test_the_report_shows_every_figure_with_its_title_and_caption(run):
 
 
 def test_the_comparison_shows_the_figures_that_belong_to_it(comparison):
-    figures = {entry.name: Figure((2, 1)) for entry in OF_A_COMPARISON}
-    html = comparison_page.render_page(comparison, figures)
+    shown = pictures(*(entry.name for entry in OF_A_COMPARISON))
+    html = comparison_page.render_page(comparison, shown)
     for entry in OF_A_COMPARISON:
         assert (f'aria-label="{entry.title}"' in html) == (entry.section == "static")
         assert (entry.caption_of(comparison) in html) == (entry.section == "static")

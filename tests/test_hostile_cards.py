@@ -6,11 +6,9 @@ import os
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import save_file
 
 import analyze
-from analyze.checkpoints.naming.training_position import number
 from analyze.errors import InputError
 from analyze.files import arrays
 from analyze.files.arrays import ChangedArraysError, read_arrays
@@ -111,10 +109,3 @@ def test_probes_that_change_while_they_are_read_are_refused(tiny, monkeypatch, c
         read_probes(tiny.probes)
     assert "it was changed while" in error.value.found or "shorter" in error.value.found
     assert isinstance(error.value.__cause__, ChangedArraysError)
-
-
-def test_a_step_among_other_numbers_is_not_looked_at():
-    """It may be mapped from a file that its trainer writes anew."""
-    own, other = torch.tensor(7), torch.arange(100_000)[7]
-    assert number({"step": own}, "step") == 7
-    assert number({"step": other}, "step") is None

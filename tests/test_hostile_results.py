@@ -44,6 +44,16 @@ def circle(file, folder) -> None:
     file["network/again"] = file["network"]
 
 
+def axes_in_numbers(file, folder) -> None:
+    file["loss"].attrs["DIMENSION_LIST"] = [1, 2]
+
+
+def axes_elsewhere(file, folder) -> None:
+    kind = h5py.vlen_dtype(h5py.ref_dtype)
+    leading = np.array([np.array([file["network"].ref], h5py.ref_dtype)] * 2 + [None], object)[:2]
+    file["loss"].attrs.create("DIMENSION_LIST", leading, dtype=kind)
+
+
 def bomb(file, folder) -> None:
     file.create_dataset("network/x", (1 << 28,), "f8", chunks=(1 << 20,), compression="gzip")
 
@@ -106,6 +116,8 @@ STRUCTURE = {
     "a bomb": (bomb, "bytes, which are not in the file"),
     "values never written": (late, "bytes, which are not in the file"),
     "records": (compound, "which is neither number nor text"),
+    "axes that are numbers": (axes_in_numbers, "/loss has no proper DIMENSION_LIST"),
+    "axes that are groups": (axes_elsewhere, "an axis of /loss is no variable of the file"),
 }
 
 
@@ -150,6 +162,15 @@ def values(name, new):
     return change
 
 
+def other_axes(name, shape):
+    def change(file) -> None:
+        if name in file:
+            del file[name]
+        file[name] = np.zeros(shape)
+
+    return change
+
+
 def units(value):
     def change(file) -> None:
         file["loss"].attrs["units"] = value
@@ -174,6 +195,11 @@ FORM = {
     "subsets of one name": (values("subset", "all"), "damaged ("),
     "cells of others": (values("parameters/cell_subset", "x"), "cells of other subsets"),
     "layers of others": (values("parameters/layer", "x"), "parameters of other layers"),
+    "shares by other axes": (
+        other_axes("network/alpha_unbiased", (2, 3, 4)),
+        "/network/alpha_unbiased (",
+    ),
+    "a loss by other axes": (other_axes("loss_per_token", ()), "/loss_per_token ("),
     "units that are no text": (units(3), "units of loss that is no text"),
 }
 
@@ -186,18 +212,17 @@ def test_what_is_no_result_is_told(copy, case):
     assert_input_error(call("show", str(copy)), "this is not a results file", found)
 
 
-def test_units_are_no_formula(copy, tmp_path):
+def test_units_are_no_formula(copy):
     from matplotlib.figure import Figure
 
     from analyze.figures.loss_over_training import draw
-    from analyze.pages.figures import save_figure
+    from analyze.pages.figures import rendered
 
     with h5py.File(copy, "r+") as file:
         units("$\\frac{$")(file)
     figure = Figure()
     draw(analyze.open_results(copy), figure.subplots())
-    save_figure(figure, tmp_path, "loss")
-    assert "mean loss ($\\frac{$)" in (tmp_path / "loss.svg").read_text()
+    assert b"mean loss ($\\frac{$)" in rendered(figure)["svg"]
 
 
 def test_names_that_begin_with_a_line_below_are_in_the_legend():

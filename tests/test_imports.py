@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import analyze
+from tests.checkpoint_files import FOREIGN
+from tests.test_layouts import EXAMPLES
 
 SOURCE = Path(analyze.__file__).parent
 COMMANDS = ["scan", "check", "run", "show", "report", "compare", "probes build", "probes show"]
@@ -45,6 +47,15 @@ def test_no_torch_without_measuring():
 def test_no_torch_for_help(arguments):
     loaded = loaded_by(command(*arguments, "--help"))
     assert not loaded & {"torch", "numpy", "xarray", "matplotlib"}
+
+
+@pytest.mark.parametrize("layout", EXAMPLES)
+@FOREIGN
+def test_no_torch_to_scan(layout, tmp_path):
+    EXAMPLES[layout](tmp_path)
+    loaded = loaded_by(command("scan", str(tmp_path)))
+    assert "analyze.checkpoints.scan" in loaded
+    assert not loaded & {"torch", "torchvision", "h5py", "xarray", "matplotlib"}
 
 
 def test_no_torch_for_what_is_measured(measured, tmp_path):

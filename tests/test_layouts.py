@@ -450,7 +450,9 @@ def test_a_compiled_model_and_an_averaged_one(tmp_path):
 
 
 def distributed(folder: Path) -> None:
-    torch.distributed.checkpoint.save({"model": weights()}, checkpoint_id=folder, no_dist=True)
+    import torch.distributed.checkpoint as dcp
+
+    dcp.save({"model": weights()}, checkpoint_id=folder, no_dist=True)
 
 
 EXAMPLES = {

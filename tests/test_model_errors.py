@@ -77,7 +77,7 @@ CASES = {
     "another name": (Masked(), {"tokens": VECTORS, "weight": VECTORS}, UNFIT, "'weight'",
                      "tokens, mask, scale=1.0"),
     "another width": (nn.Sequential(nn.Linear(5, 3)), VECTORS, UNFIT,
-                      "RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x4 and 5x3), in 0 "
+                      "RuntimeError: mat1 and mat2 shapes cannot be multiplied (5x4 and 5x3), in 0 "
                       "(Linear)", "shapes fit"),
     "in a wrapper": (Wrapped(nn.Sequential(nn.ReLU(), nn.Linear(5, 3))), VECTORS, FAILS,
                      "in inner.1 (Linear) after inner.0 (ReLU)", "shapes fit"),

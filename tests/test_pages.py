@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from analyze.comparison import page as comparison_page
 from analyze.reports import page as report_page
 from tests.browser import Reader, chromium
 from tests.comparisons import make_comparison
-from tests.trees import STEPS, make_tree, with_chance
+from tests.trees import STEPS, make_tree, pictures, with_chance
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 LAYERS = ("conv1", "bn1", "fc")
@@ -37,16 +36,16 @@ def reader(browser):
 
 def write_report(folder: Path, tree) -> Path:
     """The page alone, with empty figures."""
-    figures = {"training": Figure((2, 1)), "layers": Figure((2, 1))}
     path = folder / "report.html"
-    path.write_text(report_page.render_page(tree, figures), encoding="utf-8")
+    html = report_page.render_page(tree, pictures("training", "layers"))
+    path.write_text(html, encoding="utf-8")
     return path
 
 
 def write_comparison(folder: Path, tree) -> Path:
     path = folder / "comparison.html"
-    figures = {"training": Figure((2, 1))}
-    path.write_text(comparison_page.render_page(tree, figures), encoding="utf-8")
+    html = comparison_page.render_page(tree, pictures("training"))
+    path.write_text(html, encoding="utf-8")
     return path
 
 

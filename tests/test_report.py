@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 from analyze.errors import InputError
 from analyze.figures import layer_heatmap, network_over_training
 from analyze.pages.embedding import script_hash
+from analyze.pages.figures import rendered as files_of
 from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import Value, breakable, cosine, in_words, loss, number, with_error
 from analyze.reports import write_report
@@ -97,7 +99,7 @@ def without_libraries(html: str) -> str:
 def rendered(tree: xr.DataTree) -> str:
     """The page without the files of its figures."""
     figures = {"training": network_over_training.figure(tree), "layers": layer_heatmap.figure(tree)}
-    return render_page(tree, figures)
+    return render_page(tree, {k: files_of(f, ["svg"])["svg"] for k, f in figures.items()})
 
 
 def read(tree: xr.DataTree) -> Page:
@@ -125,6 +127,25 @@ def test_the_files(written):
     assert names == [*figures, "index.html"]
     png = (written.parent / "figures" / "training.png").read_bytes()
     assert int.from_bytes(png[16:20], "big") == 7 * 300  # pixels of 7 inches at 300 dpi
+
+
+def test_a_figure_is_laid_out_once_and_drawn_once_for_each_kind_of_file(monkeypatch):
+    figure, drawn = network_over_training.figure(make_tree()), []
+    draw, layout = Figure.draw, figure.get_layout_engine()
+    execute = layout.execute
+    monkeypatch.setattr(Figure, "draw", lambda f, r: (drawn.append(type(r).__name__), draw(f, r)))
+    monkeypatch.setattr(layout, "execute", lambda f: (drawn.append("layout"), execute(f)))
+    files_of(figure)
+    assert Counter(drawn) == {"layout": 1, "MixedModeRenderer": 2, "RendererAgg": 1}
+
+
+def test_the_page_shows_the_files_pictures(written):
+    html = " ".join(written.read_text(encoding="utf-8").split())
+    for name in ("training", "layer_panels"):
+        svg = (written.parent / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+        paths = re.findall(r'<path d="([^"]+)" clip-path', svg)
+        assert paths
+        assert all(" ".join(path.split()) in html for path in paths)
 
 
 def test_the_page_refers_to_nothing_outside(written, page):

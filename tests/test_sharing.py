@@ -251,10 +251,8 @@ def test_nobody_waits_once_all_are_stopped(wait):
 
 
 @pytest.mark.parametrize(("threads", "examples"), [(1, 64), (2, 32), (4, 16), (64, 16)])
-def test_threads_together_hold_what_one_batch_may(threads, examples, monkeypatch):
-    monkeypatch.setattr(devices, "activation_bytes", lambda *arguments: 8 << 20)
-    replica = Replica(model(), torch.device("cpu"), torch.float32)
-    assert devices.choose_batch_size(replica, Inputs({}), threads) == examples
+def test_threads_together_hold_what_one_batch_may(threads, examples):
+    assert devices.largest_batch_size(torch.device("cpu"), 8 << 20, threads) == examples
 
 
 # --- models whose forward passes are no islands
@@ -436,12 +434,11 @@ def test_a_run_of_few_checkpoints_shares_their_batches(few, by):
 
 
 @pytest.mark.parametrize(
-    ("examples", "forward", "expected"),
-    [(100, 0.011, 4), (100, 0.009, 1), (3, 1.0, 3)],  # seconds: 3.3, 2.7, 9
+    ("examples", "seconds", "expected"), [(100, 3.1, 4), (100, 2.9, 1), (3, 9.0, 3)]
 )
-def test_shares_are_worth_it_from_some_seconds_on(examples, forward, expected, monkeypatch):
+def test_shares_are_worth_it_from_some_seconds_on(examples, seconds, expected, monkeypatch):
     monkeypatch.setattr(sharing, "WORTH_SHARING", 3.0)
-    assert worthwhile_shares(examples, forward, threads=4) == expected
+    assert worthwhile_shares(examples, seconds, threads=4) == expected
 
 
 @pytest.mark.parametrize("cores", [1, SHARES])

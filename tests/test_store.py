@@ -241,7 +241,7 @@ def test_where_a_file_can_go(tmp_path, measured):
     check_writable(tmp_path / "new.h5")
     check_writable(measured.output)
     assert list(tmp_path.iterdir()) == []
-    for path in (tmp_path, tmp_path / "gone" / "new.h5"):
+    for path in (tmp_path, tmp_path / "gone" / "new.h5", f"{tmp_path}/new.h5/", "a\0b", ""):
         with pytest.raises(InputError, match="the output cannot be written"):
             check_writable(path)
 

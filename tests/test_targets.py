@@ -210,13 +210,14 @@ def test_by_vmap_as_well(monkeypatch):
     from analyze.gradients import planner
     from analyze.gradients.plan import VMAP
 
-    made = planner.calibrate
+    made = planner.calibrated
 
     def without_rules(*arguments):
-        plan = made(*arguments)
-        return plan.demoted(set(plan.by_rule))
+        calibration = made(*arguments)
+        plan = calibration.plan
+        return calibration._replace(plan=plan.demoted(set(plan.by_rule)))
 
-    monkeypatch.setattr(planner, "calibrate", without_rules)
+    monkeypatch.setattr(planner, "calibrated", without_rules)
     tree = measured(Squeezed("end", 3), CLASSES)
     assert set(tree["parameters"].to_dataset()["method"].values) == {str(VMAP)}
 

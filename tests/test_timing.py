@@ -16,7 +16,9 @@ def fastest(monkeypatch):
     Also gives how many of these were used; a way that runs longer than the list stays at its last.
     """
 
-    def of(**seconds: list[float]) -> tuple[str, dict[str, int]]:
+    def of(
+        budget: timing.Budget | None = None, **seconds: list[float]
+    ) -> tuple[str, dict[str, int]]:
         ran = dict.fromkeys(seconds, 0)
 
         def once(name: str) -> float:
@@ -24,7 +26,7 @@ def fastest(monkeypatch):
             return seconds[name][min(ran[name], len(seconds[name])) - 1]
 
         monkeypatch.setattr(timing, "once", once)
-        return timing.fastest({name: name for name in seconds}), ran
+        return timing.fastest({name: name for name in seconds}, budget=budget), ran
 
     return of
 
@@ -54,3 +56,18 @@ def test_what_is_slow_without_compiling_runs_twice(fastest):
     name, ran = fastest(quick=[quick], slow=[10 * quick])
     assert name == "quick"
     assert ran["slow"] == 2
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 1), (7.0, 1), (9.0, 2), (100.0, 3)])
+def test_a_budget_pays_for_rounds_and_for_one_at_least(fastest, seconds, rounds):
+    budget = timing.Budget(seconds)
+    name, ran = fastest(budget, quick=[1.0], slow=[2.0])
+    assert name == "quick"
+    assert ran == {"quick": 1 + rounds, "slow": 1 + rounds}
+    assert budget.left == seconds - 3.0 * (1 + rounds)
+
+
+def test_what_is_hopeless_costs_the_budget_once(fastest):
+    budget = timing.Budget(10.0)
+    fastest(budget, quick=[1.0], hopeless=[6.0])
+    assert budget.left == 10.0 - 7.0 - 3.0

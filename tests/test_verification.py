@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import analyze
 from analyze.gradients.bench import extremes, telling
-from analyze.gradients.checks.verification import agreement
+from analyze.gradients.checks.verification import ExpectedSeconds, agreement
 from analyze.gradients.data.batches import batches
 from analyze.gradients.step.collector import Collector
 from analyze.gradients.sums.observation import Watch, watch
@@ -430,6 +430,11 @@ def test_a_long_measurement_has_one_of_32_measured_again():
     again = np.concatenate(watched.companies(8, seconds=3600.0))
     assert len(again) == 1000 * 8 // 32
     assert len(set(again.tolist())) == len(again)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.1, 2), (101.0, 15), (1e6, 64)])
+def test_a_share_of_the_work_is_spent_on_probes_alone(seconds, count):
+    assert ExpectedSeconds(seconds, alone=0.1).probes_alone == count
 
 
 def test_nobody_is_measured_again_alone():

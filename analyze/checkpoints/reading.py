@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Content:
 
 
 UNREADABLE = Content("unknown")
+Read = Callable[[Path, ReadingOptions], dict[str, Any]]
 
 
 def read_content(path: Path, options: ReadingOptions = DEFAULTS) -> Content:

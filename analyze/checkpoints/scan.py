@@ -16,6 +16,7 @@ from analyze.checkpoints.finding.series import remarks
 from analyze.checkpoints.layouts.foreign import BY_ENDING
 from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.errors import RefusedError, counted, listed
+from analyze.files.present import is_folder
 from analyze.keywords import built, taking
 from analyze.specs.run_card import NAME, RunCard, read_run_card
 
@@ -87,7 +88,7 @@ def scan(run: str | Path, **options: Unpack[FindingKeywords]) -> Scan:
     Cost: every candidate is opened; tensors are read only to compare copies.
     """
     run, reading = Path(run), built(ReadingOptions, options)
-    folder = run if run.is_dir() else run.parent
+    folder = run if is_folder(run) else run.parent
     card = read_run_card(folder)
     exclude = [] if card.probes is None else [folder / card.probes]
     discovery = find(run, exclude, reading)

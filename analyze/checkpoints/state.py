@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
-from torch import Tensor, nn
-
+from analyze.checkpoints.torch_files.pickled_tensors import PickledTensor
+from analyze.checkpoints.torch_objects import is_module, is_tensor
 from analyze.checkpoints.versions import Versions, extra_states_in, versions_in
 from analyze.errors import RefusedError, counted, listed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODEL_KEYS = (
     "state_dict", "model_state_dict", "model", "net", "module", "params", "weights", "network",
@@ -22,7 +24,6 @@ EMA_KEYS = (
     "params_ema", "ema",
 )  # fmt: skip
 NO_MODEL = ("optim", "sched", "scaler", "rng")  # in the keys of what has tensors, too
-PLAIN_CLASSES = (Tensor, nn.Parameter, nn.Buffer)
 LONGEST_KEY = 1000  # characters of the key of a dictionary of tensors
 N_AVERAGED = "n_averaged"  # torch's AveragedModel counts its updates beside the weights
 COUNTERS = (N_AVERAGED, "steps")  # MMEngine's average has another name for it
@@ -37,12 +38,16 @@ class Stored:
     key: str
 
 
+# ``Tensor`` is what a trusted pickle holds.
+AnyTensor: TypeAlias = "Tensor | PickledTensor | Stored"
+
+
 @dataclass(frozen=True)
 class Weights:
     """The tensors at one place of a checkpoint, and what torch keeps of the modules beside them."""
 
     key: str  # empty for the top level
-    tensors: Mapping[str, Tensor | Stored]
+    tensors: Mapping[str, AnyTensor]
     extra: Mapping[str, Any] = field(default_factory=dict)  # extra states that are no tensors
     versions: Versions = field(default_factory=dict)
 
@@ -147,30 +152,13 @@ def key_option(keys: Collection[str]) -> str:
     return "--weights-key KEY" + (f", one of {listed(list(keys), 4)}" if keys else "")
 
 
-def tensors_in(mapping: Mapping[Any, Any]) -> dict[str, Tensor | Stored]:
+def tensors_in(mapping: Mapping[Any, Any]) -> dict[str, AnyTensor]:
     """The tensors directly in a dictionary, by name."""
     return {
         str(key): value for key, value in mapping.items()
-        if isinstance(value, Tensor | Stored) and isinstance(key, str | int)
+        if isinstance(key, str | int)
+        and (isinstance(value, PickledTensor | Stored) or is_tensor(value))
     }  # fmt: skip
-
-
-def oddity(tensor: Tensor) -> str:
-    """What makes a tensor other than dense with values of its own; empty where nothing does.
-
-    To be asked before anything else: even the shape of an odd tensor may raise an error.
-    """
-    if type(tensor) not in PLAIN_CLASSES:
-        return "nested" if tensor.is_nested else type(tensor).__name__
-    if tensor.is_nested:
-        return "nested"
-    if tensor.is_meta:
-        return "without values"
-    if tensor.is_quantized:
-        return "quantized"
-    if tensor.layout != torch.strided:
-        return "sparse"
-    return str(tensor.dtype) if str(tensor.dtype).startswith("torch.bits") else ""
 
 
 def common_prefix(names: Iterable[str]) -> str:
@@ -191,7 +179,7 @@ def at(state: Mapping[str, Any], path: str) -> Any:
 def _below(state: Mapping[str, Any], key: str) -> Weights | None:
     """The tensors at a key, or one level below it as some keep them: ``ema.module``."""
     value = at(state, key)
-    if isinstance(value, nn.Module):  # which only a trusted pickle can hold
+    if is_module(value):  # which only a trusted pickle can hold
         value = value.state_dict()
     if not isinstance(value, Mapping):
         return None
@@ -217,11 +205,15 @@ def _could_be(weights: Weights, model: Weights) -> bool:
     return any(a is not b and not _at_one_place(a, b) for a, b in pairs)
 
 
-def _at_one_place(a: Tensor | Stored, b: Tensor | Stored) -> bool:
+def _at_one_place(a: AnyTensor, b: AnyTensor) -> bool:
     """Whether two names have the same tensor."""
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or oddity(a) or oddity(b):
+    if isinstance(a, PickledTensor) and isinstance(b, PickledTensor):
+        return a.at_one_place(b)
+    if not (is_tensor(a) and is_tensor(b)):
         return False
-    return a.data_ptr() == b.data_ptr() and a.shape == b.shape and a.stride() == b.stride()
+    from analyze.checkpoints.odd_tensors import same_values
+
+    return same_values(a, b)
 
 
 def _twice(weights: Weights, rival: Weights, name: str) -> RefusedError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gc
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +18,19 @@ from analyze.keywords import explained, keywords
 
 EXIT_INPUT, EXIT_SKIPPED = 3, 4
 PATH = click.Path(path_type=Path)
+
+
+class OutputFile(click.Path):
+    """The path of a file to write, which does not end in a separator as a directory's does."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Parse a path."""
+        if isinstance(value, str) and value.endswith(tuple(filter(None, (os.sep, os.altsep)))):
+            self.fail(f"{value!r} ends in a separator: it is the name of a file", param, ctx)
+        return Path(str(super().convert(value, param, ctx)))
+
+
+OUTPUT_FILE = OutputFile()
 
 
 class Command(click.Command):
@@ -32,6 +47,20 @@ class Command(click.Command):
             problem = _no_memory(error)
         click.echo(f"Error: {problem}", err=True)
         sys.exit(EXIT_INPUT)
+
+
+class ReadingCommand(Command):
+    """A command that reads results and ends; garbage in cycles goes when it does.
+
+    To look for it takes a tenth of the time of ``report``, and frees a hundredth of the memory.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        gc.disable()
+        try:
+            return super().invoke(ctx)
+        finally:
+            gc.enable()
 
 
 def _no_memory(error: BaseException) -> InputError:
@@ -82,7 +111,7 @@ TYPED: dict[str, dict[str, Any]] = {
     "max_probes": {"type": click.IntRange(min=1), "metavar": "N"},
     "model": {"metavar": "SPEC"},
     "on_error": {"type": click.Choice(["skip", "fail"])},
-    "output": {"type": PATH, "metavar": "OUT.h5"},
+    "output": {"type": OUTPUT_FILE, "metavar": "OUT.h5"},
     "parameters": {"metavar": "GLOB"},
     "patience": {"type": click.FloatRange(min=0, min_open=True), "metavar": "MINUTES"},
     "precision": {"type": click.Choice(["float32", "float64"])},

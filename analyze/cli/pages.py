@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import PATH, Command, group_option, results_argument
+from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
 from analyze.errors import within_a_screen
 
 
-@click.command(cls=Command)
+@click.command(cls=ReadingCommand)
 @results_argument
 @click.option(
     "--output", type=PATH, metavar="DIR",
@@ -33,7 +33,7 @@ def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
     click.echo(f"Wrote {page}")
 
 
-@click.command(cls=Command)
+@click.command(cls=ReadingCommand)
 @click.argument("results", nargs=-1, required=True, type=PATH, metavar="A.h5 B.h5 ...")
 @click.option(
     "--output", type=PATH, default=Path("comparison"), show_default=True,
@@ -74,11 +74,12 @@ def compare(
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
-    from analyze.comparison.page import write_comparison
+    from analyze.comparison.page import check_output, write_comparison
     from analyze.comparison.rows import event_tables, remarks, setting_rows
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
+    check_output(output)
     tree = compare_runs(paths, groups=members, **options)
     written = write_comparison(tree, output, ratios)
     for title, columns, rows in event_tables(tree):

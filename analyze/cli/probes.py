@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import PATH, Group, json_option
+from analyze.cli.options import OUTPUT_FILE, PATH, Group, json_option
 from analyze.errors import within_a_screen
 from analyze.keywords import built
 
@@ -34,7 +34,7 @@ def probes() -> None:
 
 
 @probes.command()
-@click.argument("output", type=PATH, metavar="OUT.safetensors")
+@click.argument("output", type=OUTPUT_FILE, metavar="OUT.safetensors")
 @click.option(
     "--data",
     required=True,
@@ -96,7 +96,7 @@ def build(output: Path, overwrite: bool, **recipe: Any) -> None:
 @probes.command()
 @click.argument("file", type=PATH, metavar="FILE")
 @click.option(
-    "--sheet", type=PATH, metavar="OUT.png",
+    "--sheet", type=OUTPUT_FILE, metavar="OUT.png",
     help="The contact sheet; by default the probe file's name with .png, here.",
 )  # fmt: skip
 @json_option

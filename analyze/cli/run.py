@@ -66,9 +66,14 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
 
     Example: analyze check sample_checkpoints/half_noise
     """
-    from analyze.runs.check import check as check_run
+    from analyze.runs.progress import for_stderr
+    from analyze.runs.stages import READING
 
-    checked = check_run(run, **options)
+    with for_stderr() as progress:
+        progress.stage(READING)  # before imports that take seconds
+        from analyze.runs.check import check as check_run
+
+        checked = check_run(run, progress=progress, **options)
     if as_json:
         click.echo(json.dumps(asdict(checked)))
     else:
@@ -127,17 +132,21 @@ def run(run: Path, **options: Any) -> None:
     """
     if options["patience"] is not None and not options["follow"]:
         raise click.UsageError("--patience goes with --follow")
-    from analyze.results.rows import skipped
-    from analyze.runs.pipeline import output_of
-    from analyze.runs.pipeline import run as measure_run
     from analyze.runs.progress import for_stderr
-    from analyze.runs.units.interruption import Interrupted
+    from analyze.runs.stages import READING
 
-    try:
-        tree = measure_run(run, progress=for_stderr(), **options)
-    except Interrupted as interruption:
-        click.echo(str(interruption), err=True)
-        sys.exit(128 + interruption.signal)
+    with for_stderr() as progress:
+        progress.stage(READING)  # before imports that take seconds
+        from analyze.results.rows import skipped
+        from analyze.runs.pipeline import output_of
+        from analyze.runs.pipeline import run as measure_run
+        from analyze.runs.units.interruption import Interrupted
+
+        try:
+            tree = measure_run(run, progress=progress, **options)
+        except Interrupted as interruption:
+            click.echo(str(interruption), err=True)
+            sys.exit(128 + interruption.signal)
     click.echo(f"Wrote {output_of(run, options['output'])}")
     if left_out := skipped(tree):
         total = tree.sizes["checkpoint"]

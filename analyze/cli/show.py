@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import Command, group_option, json_option, results_argument
+from analyze.cli.options import ReadingCommand, group_option, json_option, results_argument
 from analyze.errors import within_a_screen
 
 Row = dict[str, object]
 
 
-@click.command(cls=Command)
+@click.command(cls=ReadingCommand)
 @results_argument
 @click.option("--layers", is_flag=True, help="Every layer at one checkpoint.")
 @click.option(

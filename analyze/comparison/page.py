@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 
 from analyze.comparison import rows
 from analyze.comparison.details import details
 from analyze.comparison.runs import grouped
+from analyze.errors import InputError
 from analyze.figures import pair_ratio
 from analyze.figures.names import plain
 from analyze.figures.table import OF_A_COMPARISON, comparison_figures
@@ -20,9 +20,9 @@ from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
 from analyze.pages.text import Value
-from analyze.pages.writing import write_page
+from analyze.pages.writing import check_directory, write_page
 from analyze.probes.subsets import ALL
-from analyze.results.file import write_results
+from analyze.results.file import file_content, has_group
 from analyze.results.provenance import along
 from analyze.results.tree import OK
 from analyze.statistics.ratios import RATE
@@ -36,32 +36,53 @@ MOST_STILL = 3  # figures of pairs in the page at most
 
 
 def write_comparison(comparison: xr.DataTree, directory: Path, ratios: Iterable[str] = ()) -> Path:
-    """Write ``figures/*.{svg,pdf,png}``, ``index.html`` and, last, ``comparison.h5``; its path.
+    """Write ``figures/*.{svg,pdf,png}``, ``comparison.h5`` and, last, ``index.html``.
+
+    Returns the path of ``comparison.h5``.
 
     ``ratios`` are pairs, ``B / A``, with a figure besides those that have one anyway. Pages of the
     same comparison are the same, byte for byte.
 
     Raises:
-        InputError: the directory cannot be written to, or has another ``index.html``, or there is
-            no such pair.
+        InputError: as ``check_output``, or there is no such pair.
     """
+    check_output(directory)
     page = write_page(
         directory,
         COMMAND,
         lambda: comparison_figures(comparison, ratios),
-        lambda figures: render_page(comparison, figures),
+        lambda pictures: render_page(comparison, pictures),
+        lambda: {FILE: file_content(comparison)},
     )
-    file = page.with_name(FILE)
-    write_results(comparison, file)
-    return file
+    return page.with_name(FILE)
 
 
-def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
-    """The HTML of the page, with some of the figures that ``comparison_figures`` has drawn."""
+def check_output(directory: Path) -> None:
+    """Check before the work that a comparison can be written to a directory.
+
+    Raises:
+        InputError: it cannot be written to, or has another ``index.html`` or ``comparison.h5``.
+    """
+    check_directory(directory, COMMAND, FILE)
+    file = directory / FILE
+    if file.exists() and not has_group(file, "pairs"):
+        raise InputError(
+            "the comparison would replace another file",
+            found=f"{file}, which is no comparison: perhaps the results of a run",
+            expected="an empty directory, one that does not exist, or an older one of its own",
+            fix="--output DIR, another directory",
+        )
+
+
+def render_page(comparison: xr.DataTree, pictures: Mapping[str, bytes]) -> str:
+    """The HTML of the page, with some of the figures.
+
+    ``pictures`` are the contents of the SVG files of ``comparison_figures``, by their names.
+    """
     data = details(comparison)
     return render(
         HERE / "page.html",
-        _contents(comparison, figures, data),
+        _contents(comparison, pictures, data),
         command=COMMAND,
         data=data,
         scripts=[HERE / "page.js"],
@@ -69,7 +90,7 @@ def render_page(comparison: xr.DataTree, figures: Mapping[str, Figure]) -> str:
 
 
 def _contents(
-    comparison: xr.DataTree, figures: Mapping[str, Figure], data: dict[str, Any]
+    comparison: xr.DataTree, pictures: Mapping[str, bytes], data: dict[str, Any]
 ) -> dict[str, Any]:
     origin = provenance(comparison)
     runs = [run["name"] for run in data["runs"]]
@@ -95,14 +116,14 @@ def _contents(
         "events": rows.event_tables(comparison),
         "settings": grouped(origin["differing_settings"]),
         "facts": [(plain(name), facts(run)) for name, run in origin["runs"].items()],
-        "figures": still_figures(OF_A_COMPARISON, comparison, _still(figures)),
+        "figures": still_figures(OF_A_COMPARISON, comparison, _still(pictures)),
     }
 
 
-def _still(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+def _still(pictures: Mapping[str, bytes]) -> dict[str, bytes]:
     """All figures but those of further pairs."""
-    further = list(pair_ratio.FIGURE.drawn(figures))[MOST_STILL:]
-    return {name: figure for name, figure in figures.items() if name not in further}
+    further = list(pair_ratio.FIGURE.drawn(pictures))[MOST_STILL:]
+    return {name: picture for name, picture in pictures.items() if name not in further}
 
 
 def _title(runs: list[str]) -> str:

@@ -100,7 +100,7 @@ def label_layers(
 def _write_types(ax: Axes, types: Sequence[str], rows: np.ndarray, size: float) -> None:
     """Write the types between the names and the cells."""
     shown = [figure_text(name, LONGEST_TYPE) for name in types]
-    width = max(_width(name, size) for name in shown)
+    width = max(_width(name, size) for name in set(shown))
     for row, text in zip(rows, shown, strict=True):
         ax.annotate(
             text, (0, row + 0.5), (-width - 5, 0), textcoords="offset points",

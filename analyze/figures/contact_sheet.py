@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import errno
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from matplotlib.figure import Figure
 
 from analyze.errors import InputError
 from analyze.figures.names import figure_text
-from analyze.figures.style import style
+from analyze.figures.style import MARK, style
+from analyze.files.targets import check_target
+from analyze.files.whole import drop_parts, write_whole
 from analyze.probes import ProbeSet
 
 COLUMNS = 10
@@ -54,25 +57,34 @@ def draw(probes: ProbeSet) -> Figure:
 
 
 def write_sheet(probes: ProbeSet, path: Path) -> Path:
-    """Draw the sheet into a PNG file; its path.
+    """Draw the sheet into a PNG file, over none but an older sheet; its path.
 
     Raises:
-        InputError: the inputs are no images, or the file cannot be written.
+        InputError: the inputs are no images, the file cannot be written, or is another's.
     """
-    with style():
-        figure = draw(probes)
-        part = path.with_name(f"{path.name}.part")
-        try:
-            figure.savefig(part, format="png", dpi=150)
-            os.replace(part, path)  # noqa: PTH105 - in one step, or not at all
-        except OSError as error:
-            raise InputError(
-                "the contact sheet cannot be written",
-                found=f"{path}: {error.strerror}",
-                expected="a directory that exists and can be written to",
-                fix="--sheet OUT.png",
-            ) from error
+    try:
+        check_target(path)
+        if path.exists() and MARK.encode() not in path.read_bytes():
+            raise FileExistsError(errno.EEXIST, "a file that this program has not drawn")
+        drop_parts(path)
+        write_whole(path, _drawn(probes))
+    except OSError as error:
+        raise InputError(
+            "the contact sheet cannot be written",
+            found=f"{path}: {error.strerror or error}",
+            expected="a new file or an older sheet, in a directory that can be written to",
+            fix="--sheet OUT.png",
+        ) from error
     return path
+
+
+def _drawn(probes: ProbeSet) -> bytes:
+    """The sheet as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    with style():
+        metadata = {"Software": MARK}
+        draw(probes).savefig(buffer, format="png", dpi=150, metadata=metadata)
+    return buffer.getvalue()
 
 
 def _draw_example(axis: Axes, image: np.ndarray, label: str) -> None:

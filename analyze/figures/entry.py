@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import xarray as xr
 from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 
 def always(tree: xr.DataTree) -> bool:
@@ -51,7 +53,7 @@ class FigureEntry:
         choices = {self.name: asked} if self.each is None else self.each(tree, asked)
         return {name: self.draw(tree, choice) for name, choice in choices.items()}
 
-    def drawn(self, figures: Mapping[str, Figure]) -> dict[str, Figure]:
-        """The figures that this entry has drawn, out of all."""
+    def drawn(self, figures: Mapping[str, T]) -> dict[str, T]:
+        """The figures that this entry has drawn, or what was made of them, out of all."""
         numbered = f"{self.name}_"
         return {n: f for n, f in figures.items() if n == self.name or n.startswith(numbered)}

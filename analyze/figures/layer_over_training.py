@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -23,13 +25,15 @@ ROOM = 90  # layers up to which the panels have intervals
 
 
 def draw(
-    results: xr.DataTree, ax: Axes, layer: str, *, x: str | None = None, intervals: bool = True
-) -> Axes:
+    results: xr.DataTree, ax: Axes, layer: str, *, x: str | None = None, intervals: bool = True,
+    widths: Mapping[str, np.ndarray] | None = None,
+) -> Axes:  # fmt: skip
     """Draw m-coherence of one layer over training, a line with its 95 % interval for each subset.
 
     The scale is logarithmic and the same for all layers of the results, with a guide at 1. There
     are no markers and no names at the lines: the panel is one of many. With more than six subsets
-    there are no intervals. ``x`` is the axis, as for ``training``.
+    there are no intervals. ``x`` is the axis, as for ``training``; ``widths`` are what
+    ``half_width`` gives for each subset, for who draws many panels.
     """
     values = results["layers"].to_dataset()["m_coherence"]
     row = [str(name) for name in values["layer"].values].index(layer)
@@ -45,7 +49,8 @@ def draw(
             markevery=np.flatnonzero(alone(y)).tolist(),
         )  # fmt: skip
         if intervals and len(shown) <= MANY:
-            width = half_width(results, name, "layers")[:, row]
+            table = half_width(results, name, "layers") if widths is None else widths[name]
+            width = table[:, row]
             draw_interval(ax, along, y - width, y + width, colours[name])
     draw_guide(ax, 1.0, 0.6)
     set_training_axis(ax, along, sparse=True)
@@ -56,12 +61,14 @@ def draw(
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     """The figure: a panel for each layer, with intervals where there is room."""
     layers = [str(name) for name in results["layers"].to_dataset()["layer"].values]
+    subsets = shown_subsets(results)
+    widths = {name: half_width(results, name, "layers") for name in subsets}
 
     def panel(ax: Axes, name: str) -> Axes:
-        return draw(results, ax, name, x=x, intervals=len(layers) <= ROOM)
+        return draw(results, ax, name, x=x, intervals=len(layers) <= ROOM, widths=widths)
 
     with style():
-        return multiples(layers, panel, len(shown_subsets(results)))
+        return multiples(layers, panel, len(subsets))
 
 
 FIGURE = FigureEntry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -120,16 +120,24 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     with style():
         figure, axes = grid(len(subsets), 1, 1.25, 1.1, sharex=True)
         figure.supylabel("m-coherence (examples)", fontsize=8)
-        # Twice: layers' names take height from the panels, and labels are set apart by height.
-        for _ in range(2):
-            for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
-                ax.clear()
-                draw(results, ax, name, x=x, names=k == len(subsets) - 1)
-                title = f"{figure_text(label, LONGEST_TITLE)}, m = {probe_count(results, name):,}"
-                ax.set_title(title, color=INK)
-                ax.set_ylabel("")
-            figure.draw_without_rendering()
+        _draw_panels(results, axes, subsets, x)
+        # Again: layers' names take height from the panels, and labels are set apart by height.
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+        _draw_panels(results, axes, subsets, x)
     return figure
+
+
+def _draw_panels(
+    results: xr.DataTree, axes: Sequence[Axes], subsets: Mapping[str, str], x: str | None
+) -> None:
+    """Draw every panel anew, with the layers' names below the last."""
+    for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
+        ax.clear()
+        draw(results, ax, name, x=x, names=k == len(subsets) - 1)
+        title = f"{figure_text(label, LONGEST_TITLE)}, m = {probe_count(results, name):,}"
+        ax.set_title(title, color=INK)
+        ax.set_ylabel("")
 
 
 FIGURE = FigureEntry(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.style
 
+MARK = "gradient-coherence, by Matplotlib"  # in the metadata of every picture that we draw
 STYLE_SHEET = Path(__file__).with_name("analyze.mplstyle")
 
 

@@ -23,6 +23,11 @@ TEXTS_AT_ONCE, AT_ONCE = 32 << 20, 4096  # bytes of texts, and texts, that are r
 FEW = 64  # entries of an attribute that has them elsewhere in the file
 DIMENSIONS = "DIMENSION_LIST"  # whose entries HDF5 itself makes
 KINDS = "iufbSUO"
+# Further attributes by which the library knows the axes of a variable, and their types.
+SCALES = {
+    "CLASS": h5py.h5t.TypeStringID, "NAME": h5py.h5t.TypeStringID,
+    "REFERENCE_LIST": h5py.h5t.TypeCompoundID,
+}  # fmt: skip
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # those that come with the library
 
 
@@ -52,6 +57,7 @@ def check_structure(file: h5py.File, size: int) -> None:
     """
     seen = {h5py.h5o.get_info(file.id).addr}
     groups: list[h5py.Group] = [file]
+    variables: list[tuple[str, h5py.Dataset]] = []
     most = max(MOST_BYTES, MOST_TIMES * size)
     total = _bytes_of_attributes(file, "/")
     while groups:
@@ -69,11 +75,14 @@ def check_structure(file: h5py.File, size: int) -> None:
             if isinstance(member, h5py.Group):
                 groups.append(member)
             elif isinstance(member, h5py.Dataset):
+                variables.append((place, member))
                 total += _bytes_of(member, place)
                 if total <= most and member.dtype.kind == "O":
                     total += _bytes_of_texts(member, size, most - total, place)
             if total > most:
                 raise StructureError(f"{size} bytes that become {total} and more in memory")
+    for place, variable in variables:
+        _check_dimensions(file, variable, place, seen)
 
 
 def _bytes_of_attributes(member: h5py.HLObject, place: str) -> int:
@@ -114,6 +123,30 @@ def _bytes_of_texts(dataset: h5py.Dataset, size: int, most: int, place: str) -> 
 def _length(texts: Any) -> int:
     """The length of a text, or of all texts of an array."""
     return sum(map(len, np.ravel(texts)))
+
+
+def _check_dimensions(file: h5py.File, dataset: h5py.Dataset, name: str, seen: set[int]) -> None:
+    """Refuse axes that lead to no variable of the file; the library follows anything, and dies."""
+    for attribute in (DIMENSIONS, *SCALES):
+        if attribute not in dataset.attrs:
+            continue
+        kind, shape = h5py.h5a.open(dataset.id, attribute.encode()).get_type(), None
+        if attribute == DIMENSIONS:
+            listed = isinstance(kind, h5py.h5t.TypeVlenID)
+            good = listed and isinstance(kind.get_super(), h5py.h5t.TypeReferenceID)
+            shape = (dataset.ndim,)
+        else:
+            good = isinstance(kind, SCALES[attribute])
+        if not good or shape not in (None, dataset.attrs.get_id(attribute).shape):
+            raise StructureError(f"{name} has no proper {attribute}")
+    for axis in dataset.attrs.get(DIMENSIONS, ()):
+        for reference in axis:
+            target = (
+                file[reference] if isinstance(reference, h5py.Reference) and reference else None
+            )
+            is_variable = isinstance(target, h5py.Dataset)
+            if not is_variable or h5py.h5o.get_info(target.id).addr not in seen:
+                raise StructureError(f"an axis of {name} is no variable of the file")
 
 
 def _bytes_of(dataset: h5py.Dataset, name: str) -> int:

@@ -1,4 +1,8 @@
-"""Files that are whole or not there; where links lead, and locks that end with their process."""
+"""Files that are whole or not there; where links lead, and locks that end with their process.
+
+There is one way of writing: a temporary file beside the target, locked while it is written, synced,
+and renamed. What a killed program has left of it has no lock, and the next one removes it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import glob
 import os
 import re
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,14 +20,20 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+Content = Iterable[bytes | memoryview]
+
 PART = ".analyze.part"  # the ending of our files that are being written
 OURS = re.compile(rf"\.[a-z0-9_]{{8}}{re.escape(PART)}$")  # with what ``mkstemp`` puts before it
-LONGEST = 255 - 9 - len(PART)  # bytes of a name, so that its temporary file's name fits
 
 
 def real_path(path: Path) -> Path:
     """The path without links. Path.resolve raises on links in a circle before Python 3.13."""
     return Path(os.path.realpath(path))
+
+
+def destination(path: Path) -> Path:
+    """The file that is written: a link to a file is written where it points."""
+    return real_path(path) if path.is_symlink() else path
 
 
 def lock(file: IO[Any]) -> bool:
@@ -43,38 +54,76 @@ def lock(file: IO[Any]) -> bool:
 
 
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
-    """Write a file by a temporary one that takes its place once it is complete.
+    """Write one file as ``write_together`` does."""
+    write_together({path: parts})
 
-    The temporary file is synced before it is renamed, so that a power cut leaves the old file or
-    the new one. It is locked while it is written: what has no lock was left by a killed program.
 
-    A link to a file is written where it points.
+def write_together(files: Mapping[Path, Content]) -> None:
+    """Write files by temporary ones that take their places once all of them are complete.
+
+    Temporary files are synced before they are renamed, in the order of the files, so that a power
+    cut leaves an old file or a new one. A full disk, or a mistake of ours, leaves all old ones.
 
     Raises:
-        OSError: no permission, or the disk is full; the old file is as it was.
+        OSError: no permission, or the disk is full.
     """
-    path = real_path(path) if path.is_symlink() else path
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(PART, f"{path.name}.", path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+    with ExitStack() as stack:
+        targets = {destination(path): content for path, content in files.items()}
+        parts = {target: _written(stack, target, content) for target, content in targets.items()}
+        for target, part in parts.items():
+            part.replace(target)
+        for directory in dict.fromkeys(target.parent for target in targets):
+            _sync_directory(directory)
+
+
+def new_part(stack: ExitStack, target: Path) -> tuple[IO[bytes], Path]:
+    """A new temporary file beside a target, which is locked and goes with the stack.
+
+    Raises:
+        OSError: none can be made.
+    """
+    while True:
+        descriptor, name = tempfile.mkstemp(PART, f"{target.name}.", target.parent)
+        stack.callback(Path(name).unlink, missing_ok=True)
+        file = stack.enter_context(os.fdopen(descriptor, "wb"))
+        with suppress(BlockingIOError):
             lock(file)
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-            mask = os.umask(0)  # the only way to ask for it
-            os.umask(mask)
-            Path(temporary).chmod(0o666 & ~mask)  # mkstemp lets only the owner read
-            Path(temporary).replace(path)
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            if os.fstat(descriptor).st_nlink:  # else one that cleans up came before our lock
+                return file, Path(name)
+
+
+def _written(stack: ExitStack, target: Path, content: Content) -> Path:
+    """A temporary file with all of the content, synced."""
+    file, part = new_part(stack, target)
+    for piece in content:
+        file.write(piece)
+    file.flush()
+    os.fsync(file.fileno())
+    mask = os.umask(0)  # the only way to ask for it
+    os.umask(mask)
+    part.chmod(0o666 & ~mask)  # mkstemp lets only the owner read
+    return part
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in a directory survive a power cut, where the system can.
+
+    Where it cannot, a power cut leaves the old file: as whole as the new one.
+    """
+    if os.name != "posix":  # Windows cannot open directories
+        return
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def drop_parts(path: Path) -> None:
     """Remove what programs that were killed while they wrote ``path`` have left."""
-    for left in path.parent.glob(f"{glob.escape(path.name)}.{'?' * 8}{PART}"):
+    target = destination(path)
+    for left in target.parent.glob(f"{glob.escape(target.name)}.{'?' * 8}{PART}"):
         drop_part(left)
 
 

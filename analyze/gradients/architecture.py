@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from analyze.errors import InputError
+from analyze.gradients.calibrate.recording import Recording, record
 from analyze.gradients.checks.precision import precision_inside
 from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.device.devices import resolve_device
@@ -57,34 +59,44 @@ class Architecture:
         settled = replica.settle(inputs, self.settled)
         return replica, replace(self, settled=settled)
 
-    def with_precisions(self, replica: Replica, pair: Inputs) -> tuple[Architecture, Replica]:
-        """The architecture with the precisions that its models compute in, and a first reference.
+    def with_reference(self, replica: Replica, probe: Inputs) -> tuple[Architecture, Replica]:
+        """The architecture with the precision of its references, and a first one.
 
         Raises:
             InputError: the model computes with weights that are not its own.
+
+        Cost: a copy, a forward and a backward pass over ``probe`` in float64.
         """
-        reference = _in_float64(replica, pair) or replica.as_dtype(self.dtype)
-        inside, inside_exact = precision_inside(replica, pair), precision_inside(reference, pair)
-        known = replace(self, inside=inside, exact=reference.dtype, inside_exact=inside_exact)
-        return known, reference
+        reference = replica.as_dtype(torch.float64)
+        recording = _recorded(reference, probe)
+        if recording is None:
+            reference = replica.as_dtype(self.dtype)
+            recording = record(reference, probe)
+        inside = precision_inside(reference, recording)
+        return replace(self, exact=reference.dtype, inside_exact=inside), reference
 
     def truth(self, replica: Replica, loss: Loss, copies: int = 1) -> Autograd:
-        """Plain autograd of the reference, a copy of the replica in the exact precision."""
-        return Autograd(replica.as_dtype(self.exact), loss, self.inside_exact, copies)
+        """Plain autograd of a new reference, a copy of the replica in the exact precision."""
+        return self.autograd(replica.as_dtype(self.exact), loss, copies)
+
+    def autograd(self, reference: Replica, loss: Loss, copies: int = 1) -> Autograd:
+        """Plain autograd of a reference."""
+        return Autograd(reference, loss, self.inside_exact, copies)
 
 
-def _in_float64(replica: Replica, inputs: Inputs) -> Replica | None:
-    """A copy in float64; None where torch or the model has no forward or backward pass in it."""
-    exact = replica.as_dtype(torch.float64)
+def _recorded(exact: Replica, inputs: Inputs) -> Recording | None:
+    """A pass of a copy in float64, from which a backward pass was seen to work.
+
+    None where torch or the model has no forward or backward pass in float64.
+    """
     try:
-        exact.check_own_weights(inputs)
-        output = exact(inputs.take(torch.tensor([0])))
+        recording = exact.with_own_weights(partial(record, exact, inputs))
+        output = recording.output
         if output.requires_grad:
-            seeded(output, torch.ones_like(output)).backward()
+            start, leaves = seeded(output, torch.ones_like(output)), exact.parameters.values()
+            torch.autograd.grad(start, [*leaves], allow_unused=True)
     except InputError:
         raise
     except Exception:  # torch raises many kinds
         return None
-    for parameter in exact.parameters.values():
-        parameter.grad = None
-    return exact
+    return recording

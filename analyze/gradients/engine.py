@@ -20,12 +20,14 @@ from analyze.gradients.checks.proof import Proof
 from analyze.gradients.device.devices import largest_batch_bytes, resolve_device
 from analyze.gradients.device.memory import enough_memory
 from analyze.gradients.device.timing import Timing
+from analyze.gradients.established import ESTABLISHED, fingerprint
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
-from analyze.gradients.planner import Planner
+from analyze.gradients.planner import Planner, Ready
+from analyze.gradients.stages import MEASURING, Announce, Stage, expected, unheard
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.threads.division import Division, divided
@@ -39,16 +41,23 @@ def _unheard(examples: int) -> None:
 
 
 class Engine:
-    """Measures models on one probe set, by one loss of each example and one setting."""
+    """Measures models on one probe set, by one loss of each example and one setting.
 
-    def __init__(self, probes: ProbeSet, loss: Loss, settings: Settings) -> None:
+    ``announce`` is called with each stage that begins of ``prepare`` or ``measure_alone``.
+    """
+
+    def __init__(
+        self, probes: ProbeSet, loss: Loss, settings: Settings, announce: Announce = unheard
+    ) -> None:
         self.probes = probes
         self.loss = loss
         self.settings = settings
         self.threads = 1  # how many may share the batches of a model
+        self._turns = 1  # checkpoints that are measured one after the other
         self._device = resolve_device(settings.device, DTYPES[settings.precision])
         self._bench = Bench(probes, loss, settings)
-        self._planner = Planner(self._bench)
+        self._announce = announce
+        self._planner = Planner(self._bench, announce)
         self._state: EngineState | None = None
 
     @property
@@ -99,6 +108,7 @@ class Engine:
         needed = largest_batch_bytes(self.device) + held
         division = divided(checkpoints, self.device, needed, before)
         self.threads = division.sharing
+        self._turns = division.turns(checkpoints)
         return division
 
     def prepare(
@@ -110,7 +120,7 @@ class Engine:
             models: Of one architecture, best the first, middle and last checkpoint of a run:
                 what is zero at the start is proven later. Each is taken over.
             earlier: The state of an earlier run, whose choices are proven again instead of made
-                again: algorithms are chosen by timing, and another one rounds differently.
+                again: another algorithm rounds differently.
 
         Raises:
             CheckpointError: a model's losses or gradients are not finite; the engine is as before.
@@ -121,9 +131,16 @@ class Engine:
         with measuring(), enough_memory(self.device):
             for model in models:
                 if self._state is None:
-                    self._state = self._planner.first(model, self.threads, earlier)
+                    first = self._planner.first(model, self.threads, self._turns, earlier)
+                    self._state = first.state
                 else:
                     self._state = self._planner.again(self._state, model)
+
+    def stages(self, model: nn.Module, further: int = 0) -> list[Stage]:
+        """The stages of ``prepare`` for a model and as many further ones, in their order."""
+        passes = self._bench.statistics.passes_to_set(model)
+        others = [stage for _ in range(further) for stage in expected(passes, is_first=False)]
+        return [*expected(passes, is_first=True), *others]
 
     def state(self) -> dict[str, Any]:
         """All that is known as plain values, from which ``adopt`` goes on to the same bits."""
@@ -165,12 +182,63 @@ class Engine:
 
         Cost: one forward and backward pass over the probes and what the rules add, one forward
         pass for the batch norm statistics; a few hundred probes more to see whether those lag;
-        about one probe of 32 once more, and 1.5 % of the time, at least two probes, for plain
+        about one probe of 32 once more, and 1.5 % of the work, at least two probes, for plain
         autograd.
         """
         before = self.current
         with measuring(), enough_memory(self.device):
             measurement, after = self._measurer().measure(before, model, progress)
+        self._state = replace(after, notes=before.notes)
+        return replace(measurement, notes=after.notes[len(before.notes) :])
+
+    def measure_alone(
+        self,
+        model: nn.Module,
+        copied: Callable[[], nn.Module],
+        progress: Callable[[int], None] = _unheard,
+    ) -> Measurement:
+        """The statistics of a single model: what ``prepare`` and ``measure`` do, by one replica.
+
+        The plan by which a model like it was measured in this process is taken over, if it is
+        proven on this one. ``copied`` gives a copy of the model, which is taken over; ``progress``
+        is that of ``measure``, and the stage before its first batch is ``MEASURING``.
+
+        Raises:
+            As ``prepare`` and ``measure``.
+
+        Cost: that of both, with one forward pass less for the batch norm statistics. With a plan
+        that is taken over, three forward passes over two probes and a proof on two come before.
+        """
+        key = fingerprint(model, self._bench, self.device, self.threads)
+        known = None if key is None else ESTABLISHED.of(key)
+        with measuring(), enough_memory(self.device):
+            measurement = None if known is None else self._measured_by(known, copied(), progress)
+            if measurement is None:
+                first = self._planner.first(copied(), self.threads, 1, None)
+                measurement = self._measured(first, progress)
+                # What was learned while measuring is learned again, with a note of it.
+                if key is not None and self.current.way == first.state.way:
+                    ESTABLISHED.keep(key, first.of_any_probes)
+        return measurement
+
+    def _measured_by(
+        self, known: EngineState, model: nn.Module, progress: Callable[[int], None]
+    ) -> Measurement | None:
+        """The measurement of a model by the plan of another; None where anything is amiss."""
+        try:
+            ready = self._planner.taken_over(known, model)
+            if ready is None:
+                return None
+            measurement = self._measured(ready, progress)
+        except Exception:  # from the start it succeeds, or fails with a message that is right
+            return None
+        return measurement if self.current.way == known.way else None
+
+    def _measured(self, ready: Ready, progress: Callable[[int], None]) -> Measurement:
+        """The measurement of a model, by whose state the engine goes on."""
+        self._announce(MEASURING)
+        before, measurer = ready.state, self._measurer()
+        measurement, after = measurer.measured(before, ready.replica, ready.saved, progress)
         self._state = replace(after, notes=before.notes)
         return replace(measurement, notes=after.notes[len(before.notes) :])
 

@@ -21,6 +21,9 @@ class Settings:
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
             held out; ``saved`` takes the checkpoint's own.
         batch_size: Examples at a time, or ``auto``.
+        tune: Time batch sizes and algorithms on batches of the run and take the fastest, for long
+            runs: about 2 % of the estimated time. Else they follow from what is counted, without a
+            clock, the same in every run. A resumed run keeps what it began with.
         folds: Random blocks of each subset, for standard errors; 1 gives NaN for them.
         examples: Whether to keep every example's squared norm.
         layers: Globs; only these layers are measured, and the network is their sum.
@@ -33,6 +36,7 @@ class Settings:
     precision: str = "float32"
     batch_norm: str = "recomputed"
     batch_size: int | str = "auto"
+    tune: bool = False
     folds: int = 10
     examples: bool = True
     layers: tuple[str, ...] = ()

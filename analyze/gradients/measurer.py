@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,12 +13,17 @@ from torch import nn
 
 from analyze.errors import listed
 from analyze.gradients.bench import Bench
-from analyze.gradients.calibrate.estimate import time_of_a_batch
+from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
 from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.verdicts import verdicts
-from analyze.gradients.checks.verification import AT_MOST, Verification, Verifier
+from analyze.gradients.checks.verification import (
+    AT_MOST,
+    ExpectedSeconds,
+    Verification,
+    Verifier,
+)
 from analyze.gradients.data.batches import Batch, CellRows
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
@@ -28,6 +32,7 @@ from analyze.gradients.numbers import as_real, device_with_float64
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.state import EngineState
+from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
@@ -50,7 +55,6 @@ class Observed:
 
     measurement: Measurement
     seen: Observation  # what single probes showed
-    seconds: float  # how long it took
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,15 @@ class Measurer:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples.
             InputError: no method measures a parameter as plain autograd does.
         """
-        statistics = self.bench.statistics
         replica, state = self.planner.replica(state, model)
-        others = statistics.set_after_losses_under_others(replica, state.memory.batch_size)
+        return self.measured(state, replica, self.bench.statistics.set(replica), progress)
+
+    def measured(
+        self, state: EngineState, replica: Replica, saved: Saved, progress: OnBatch
+    ) -> tuple[Measurement, EngineState]:
+        """As ``measure``, of a replica whose statistics were ``set``, which gave ``saved``."""
+        statistics = self.bench.statistics
+        others = statistics.losses_under_others(replica, saved, state.memory.batch_size)
         measurement, state = self._verified(state, replica, progress)
         return statistics.with_both_losses(measurement, others), state
 
@@ -88,7 +98,7 @@ class Measurer:
             a_batch = time_of_a_batch(
                 [partial(batches.measured, copy, state.plan, batch) for copy in each_thread]
             )
-        forward = self.planner.seconds_of_forward(replica, batch.rows)
+        forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)
         gram = seconds_of_gram(len(bench.cells), replica.values, dtype, device)
         turns = len(bench.probes) / (len(batch.rows) * len(each_thread))
         passes = bench.statistics.passes(replica.model)
@@ -105,14 +115,14 @@ class Measurer:
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
         of C cells for each parameter's value.
         """
-        began, bench = time.perf_counter(), self.bench
+        bench = self.bench
         names = [name for name in state.plan.order if name in replica.parameters]
         adding = self._added_up(state, replica, names, progress)
         rows = np.arange(len(bench.probes))
         check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
         check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
         measurement = adding.measurement(state.architecture.device)
-        return Observed(measurement, adding.seen, time.perf_counter() - began)
+        return Observed(measurement, adding.seen)
 
     def _added_up(
         self, state: EngineState, replica: Replica, names: list[str], progress: OnBatch
@@ -171,7 +181,7 @@ class Measurer:
         measured = replace(measured, copies=state.plan.copies)
         verifier = Verifier(measured, truth, bench.loader, bench.probes.id, state.memory.batch_size)
         again = partial(self._as_one_batch, state, replica, seen)
-        verification = verifier.check(seen, again, observed.seconds)
+        verification = verifier.check(seen, again, self._expected(state))
         if verification.wrong:
             return None, self._after(state, replica, verification)
         state = replace(state, proof=state.proof.adding({}, judged.rounding))
@@ -181,6 +191,11 @@ class Measurer:
         rounding = tuple(sorted(judged.rounding))
         verified = verification.verified
         return replace(observed.measurement, rounding=rounding, verified=verified), state
+
+    def _expected(self, state: EngineState) -> ExpectedSeconds:
+        """What the measurement of a model takes, and one probe alone."""
+        by_one_thread = state.seconds(len(self.bench.probes))
+        return ExpectedSeconds(by_one_thread / state.shares, state.seconds_alone)
 
     def _with_what_appeared_proven(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.example_axes import ExampleAxis
 
 DERIVED = "derived"
@@ -84,7 +85,9 @@ class Plan:
         calls: The calls of a forward pass that rules measure, in order.
         methods: Parameter to method.
         order: Names of parameters in forward order, the never used last.
-        algorithms: Kind of call to the algorithm that was fastest for it.
+        algorithms: Kind of call to the algorithm that was chosen for it.
+        batch: What the batches of the run are like, by which algorithms are chosen; None until that
+            is known.
         copies: How often an example stands in its batch where it is measured one at a time: twice
             where torch's backward pass is wrong for a batch of one.
         others: Further patterns of calls, where the examples decide which calls a model makes; each
@@ -96,6 +99,7 @@ class Plan:
     methods: dict[str, Method]
     order: tuple[str, ...]
     algorithms: dict[str, str] = field(default_factory=dict)
+    batch: BatchShape | None = None
     copies: int = 1
     others: tuple[tuple[CallPlan, ...], ...] = ()
     notes: tuple[str, ...] = ()
@@ -137,6 +141,11 @@ class Plan:
     def by_rule(self) -> list[str]:
         """Parameters measured in the ordinary backward pass."""
         return [name for name, method in self.methods.items() if method.rules]
+
+    @property
+    def used(self) -> set[str]:
+        """Parameters to which autograd knows a path."""
+        return {name for name, method in self.methods.items() if method != NEVER_USED}
 
     def by_fallback(self, method: Method) -> list[str]:
         """Parameters measured by this fallback."""

@@ -15,30 +15,48 @@ from torch import nn
 from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.bench import Bench
-from analyze.gradients.calibrate.calibration import calibrate
+from analyze.gradients.calibrate.calibration import calibrated
 from analyze.gradients.calibrate.learning import replanned
-from analyze.gradients.checks.fit import check_fit
+from analyze.gradients.checks.at_the_output import check_loss
+from analyze.gradients.checks.fit import Fit, check_fit
 from analyze.gradients.checks.non_finite import check_losses
+from analyze.gradients.checks.precision import precision_inside
 from analyze.gradients.checks.proving import prove
 from analyze.gradients.checks.reference import Autograd
-from analyze.gradients.checks.refusal import refuse_mixing
+from analyze.gradients.checks.refusal import differ, refuse_frequency_scaling, refuse_mixing
+from analyze.gradients.costs.passes import PassCost, cost_of
+from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.loader import Examples
-from analyze.gradients.device.devices import choose_batch_size
+from analyze.gradients.device.devices import equal_batches, largest_batch_size
 from analyze.gradients.device.memory import Memory
-from analyze.gradients.device.timing import fastest, seconds
+from analyze.gradients.device.timing import Budget
 from analyze.gradients.model.replica import Replica
+from analyze.gradients.stages import (
+    CALIBRATION,
+    CHOICES,
+    FIT,
+    PROOF,
+    STATISTICS,
+    Announce,
+    unheard,
+)
 from analyze.gradients.state import EngineState
+from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.step.conditions import threads_restored
 from analyze.gradients.step.failures import MethodFailedError
-from analyze.gradients.step.intercept import ForwardChangedError
-from analyze.gradients.step.output import losses_of
+from analyze.gradients.step.intercept import CountedCalls, ForwardChangedError, parameters_of
+from analyze.gradients.step.output import losses_at_output
 from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares
+from analyze.gradients.tuning import fastest_size, largest_to_try, time_algorithms
 
 Result = TypeVar("Result")
-PROVEN_EXAMPLES = 4  # probes compared with plain autograd when a plan is proven
-SAMPLED = 8  # probes whose forward pass tells how long a measurement takes
+FIRST_EXAMPLES = 5  # probes that a model is tried and calibrated on
+PAIR = 2  # probes that a plan is proven on which has measured a model like it
+PROVEN_EXAMPLES = 3  # probes compared with plain autograd when a plan is proven
+SHARE_OF_TUNING = 0.02  # of the estimated time of a run
+DISTURBING = 2  # probes in each thread that tell whether forward passes disturb each other
 NOT_REPEATABLE = (
     "the same batch measured twice gives other bits on {device}: results agree within rounding, "
     "and a run that is resumed may differ in the last digits"
@@ -54,51 +72,141 @@ BESIDE_ITSELF = (
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A model that can be measured as it is, by a state that is proven on it."""
+
+    replica: Replica
+    saved: Saved  # the statistics of batch norm that the model came with
+    of_probes: tuple[str, ...]  # notes that other probes need not have
+    state: EngineState
+
+    @property
+    def of_any_probes(self) -> EngineState:
+        """The state with the notes that hold for the model on other probes of the same shape."""
+        notes = tuple(note for note in self.state.notes if note not in self.of_probes)
+        return replace(self.state, notes=notes)
+
+
+@dataclass(frozen=True)
 class Planner:
     """Makes and proves states."""
 
     bench: Bench
+    announce: Announce = unheard  # the stages of first, again and taken_over
 
     def first(
-        self, model: nn.Module, threads: int, earlier: Mapping[str, Any] | None
-    ) -> EngineState:
+        self, model: nn.Module, threads: int, turns: int, earlier: Mapping[str, Any] | None
+    ) -> Ready:
         """A state made and proven on a first model, which is taken over; see ``Engine.prepare``.
+
+        ``turns`` models will be measured by it one after the other.
 
         Raises:
             CheckpointError: the model's losses or gradients are not finite.
             InputError: the model cannot be measured.
         """
-        replica, state = self._begun(model)
+        begun, reference = self._begun(model)
+        replica, state = begun.replica, begun.state
         if earlier is not None:
-            state = state.with_choices_of(earlier)
+            state = self._for_batches(state.with_choices_of(earlier))
         else:
-            state = self._with_choices(state, replica, threads)
-        return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+            self.announce(CHOICES)
+            state = self._with_choices(state, replica, threads, turns)
+        self.announce(PROOF)
+        truth = state.architecture.autograd(reference, self.bench.loss, state.plan.copies)
+        return replace(begun, state=self.proven_on(state, truth, self.bench.rows(PROVEN_EXAMPLES)))
 
-    def _begun(self, model: nn.Module) -> tuple[Replica, EngineState]:
-        """A replica of a model that can be measured, and a state whose plan is still unproven."""
+    def _begun(self, model: nn.Module) -> tuple[Ready, Replica]:
+        """A model that can be measured by a state that is yet unproven, and a reference of it."""
         bench = self.bench
-        pair, rows = bench.some(2).inputs, bench.rows(5)
+        pair, few = bench.some(2).inputs, bench.some(FIRST_EXAMPLES).inputs
         architecture, notes = Architecture.of(model, bench.settings)
         replica, architecture = architecture.replica(model, pair)
         notes += replica.notes
-        bench.statistics.set(replica)
-        notes += check_fit(replica, bench.loader, bench.rows(2), bench.loss)
-        # Nothing can be found out by value from a model that gives no finite numbers.
-        losses = losses_of(replica, bench.loader.take(rows), bench.loss)
+        saved = self._set_statistics(replica)
+        self.announce(FIT)
+        refuse_frequency_scaling(replica.model)
+        fit = self._fitting(replica, FIRST_EXAMPLES)
+        notes += [*fit.notes, *sorted(replica.undone), *bench.statistics.notes(replica, few)]
+        architecture, reference = architecture.with_reference(replica, bench.some(1).inputs)
+        self.announce(CALIBRATION)
+        calibration = calibrated(replica, few)
+        inside = precision_inside(replica, calibration.recording)
+        architecture = replace(architecture, inside=inside)
+        if not calibration.steady or differ(fit.output[:1], fit.alone, inside):
+            refuse_mixing(reference, few, architecture.inside_exact)
+        memory, cost = Memory(architecture.device), self._cost(replica)
+        state = EngineState(architecture, calibration.plan, memory, cost, notes=tuple(notes))
+        state = state.with_plan(calibration.plan)
+        return Ready(replica, saved, tuple(fit.notes), state), reference
+
+    def _fitting(self, replica: Replica, count: int) -> Fit:
+        """What a model gives of some probes, which fits the loss and is finite.
+
+        Nothing can be found out by value from a model that gives no finite numbers.
+
+        Raises:
+            CheckpointError: losses are not finite.
+            InputError: the model cannot take the probes, or the loss its output.
+        """
+        bench, rows = self.bench, self.bench.rows(count)
+        fit = check_fit(replica, bench.loader, rows, bench.loss)
+        targets = bench.loader.take(rows).targets
+        losses = losses_at_output(fit.output, targets, bench.loss)
         check_losses(losses, rows, bench.cells, replica, bench.loader.inputs)
-        notes += [*sorted(replica.undone), *bench.statistics.notes(replica, rows)]
-        architecture, reference = architecture.with_precisions(replica, pair)
-        refuse_mixing(reference, *bench.some(3), bench.loss, architecture.inside_exact)
-        plan = calibrate(replica, bench.loader.take(rows).inputs)
-        state = EngineState(architecture, plan, Memory(architecture.device), notes=tuple(notes))
-        return replica, state.with_plan(plan)
+        check_loss(bench.loss, fit.output, targets)
+        return fit
+
+    def taken_over(self, known: EngineState, model: nn.Module) -> Ready | None:
+        """A model by a state that was made on another like it, or None where the plan changes.
+
+        The model, which is taken over, is called for the first time, and the plan is proven on two
+        probes. This shows as well that these are not mixed: alone they have the same losses.
+
+        Raises:
+            CheckpointError, InputError: as ``first``, with a message that may be wrong.
+
+        Cost: a pass of the model and of its original, two over few probes for the fit, and a proof.
+        """
+        bench = self.bench
+        replica, _ = known.architecture.replica(model, bench.some(PAIR).inputs)
+        output = replica.compared_with_origin(bench.some(PAIR).inputs)
+        names = {id(parameter): name for name, parameter in replica.parameters.items()}
+        if parameters_of(output, names).keys() != known.plan.used:
+            return None
+        saved = self._set_statistics(replica)
+        self.announce(FIT)
+        fit = self._fitting(replica, PAIR)
+        if known.shares > 1 and not self._isolated(replica, known.shares):
+            return None
+        self.announce(PROOF)
+        state = self.proven(known.noting(*fit.notes), replica, bench.rows(PAIR))
+        if state.way != known.way:
+            return None
+        return Ready(replica, saved, tuple(fit.notes), state)
+
+    def _cost(self, replica: Replica) -> PassCost:
+        """The work of a pass over a probe, with what is opened while measuring in the open."""
+        example = self.bench.some(1).inputs
+
+        def forward() -> None:
+            with CountedCalls():
+                replica(example)
+
+        return cost_of(forward, replica)
 
     def again(self, state: EngineState, model: nn.Module) -> EngineState:
         """The state proven on another model as well, which is taken over."""
         replica, state = self.replica(state, model)
-        self.bench.statistics.set(replica)
+        self._set_statistics(replica)
+        self.announce(PROOF)
         return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+
+    def _set_statistics(self, replica: Replica) -> Saved:
+        """Give a replica the batch norm statistics that it is measured with; those it came with."""
+        if self.bench.statistics.passes_to_set(replica.model):
+            self.announce(STATISTICS)
+        return self.bench.statistics.set(replica)
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
         """A replica of a further model, and the state with what the user should know of it."""
@@ -146,55 +254,80 @@ class Planner:
                 memory, note = state.memory.lowered(len(self.bench.cells), replica.values)
                 state = replace(state, memory=memory).noting(note)
 
-    def seconds_of_forward(self, replica: Replica, rows: np.ndarray) -> float:
-        """Seconds of a forward pass for one example, measured over some probes."""
-        inputs = self.bench.loader.take(rows).inputs
-        with torch.no_grad():
-            return seconds(lambda: replica(inputs)) / len(inputs)
-
-    def _with_choices(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
-        """The state with the shares, batch size and algorithms that are fastest."""
-        state, size = self._shared(state, replica, threads), self.bench.settings.batch_size
-        example = self.bench.some(1).inputs
-        largest = choose_batch_size(replica, example, state.shares) if size == "auto" else size
-        state = state.with_batch_size(int(largest))
+    def _with_choices(
+        self, state: EngineState, replica: Replica, threads: int, turns: int
+    ) -> EngineState:
+        """The state with shares, batch size and algorithms; only ``tune`` asks a clock."""
+        state = self._shared(self._with_batch_size(state), replica, threads)
+        state = self._for_batches(self._with_batch_size(state))
         with threads_of_a_batch(state):
-            state = self._with_algorithms(state, replica)
-            if size == "auto":
-                time_sizes = partial(self._fastest_size, replica)
-                fastest_size, state = self.by_methods_that_work(state, replica, time_sizes)
-                state = state.with_batch_size(fastest_size)
-        return state
+            if self.bench.settings.tune:
+                state = self._for_batches(self._tuned(state, replica, turns))
+            return self._repeated(state, replica)
+
+    def _for_batches(self, state: EngineState) -> EngineState:
+        """The state that chooses algorithms for batches as they mostly are, whichever comes first.
+
+        They have examples of so many cells as are in a batch on average.
+        """
+        examples, threads = len(self.bench.probes), torch.get_num_threads()
+        size = min(state.memory.batch_size, examples)
+        segments = 1 + size * (len(self.bench.cells) - 1) // examples
+        shape = BatchShape(size, segments, 1 if state.shares > 1 else threads)
+        return replace(state, plan=replace(state.plan, batch=shape))
+
+    def _tuned(self, state: EngineState, replica: Replica, turns: int) -> EngineState:
+        """The state with the algorithms and, if none is asked for, the batch size by the clock."""
+        state = replace(state, tuned=True)
+        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.bench.probes)))
+        of_calls = partial(time_algorithms, self.bench, replica, budget)
+        _, state = self.by_methods_that_work(state, replica, of_calls)
+        if self.bench.settings.batch_size != "auto":
+            return state
+        time_sizes = partial(fastest_size, self.bench, replica, budget)
+        state = state.with_batch_size(largest_to_try(state, len(self.bench.probes)))
+        size, state = self.by_methods_that_work(state, replica, time_sizes)
+        return state.with_batch_size(size)
+
+    def _with_batch_size(self, state: EngineState) -> EngineState:
+        """The state with the batch size that is asked for, or the best for its shares."""
+        size = self.bench.settings.batch_size
+        if size == "auto":
+            largest = largest_batch_size(state.architecture.device, state.cost.kept, state.shares)
+            size = equal_batches(len(self.bench.probes), largest, state.shares)
+        return state.with_batch_size(int(size))
 
     def _shared(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
         """The state with as many shares as are worth it."""
-        if threads == 1:
-            return state
-        bench = self.bench
-        forward = self.seconds_of_forward(replica, bench.rows(SAMPLED))
-        shares = worthwhile_shares(len(bench.probes), forward, threads)
+        examples = len(self.bench.probes)
+        shares = worthwhile_shares(examples, state.seconds(examples), threads)
         if shares == 1:
             return state
-        parts = np.array_split(bench.rows(max(SAMPLED, shares)), shares)
-        batches = [bench.loader.take(part).inputs for part in parts]
-        if undisturbed(replicas(replica, shares), batches):
+        if self._isolated(replica, shares):
             return replace(state, shares=shares)
         return state.noting(NOT_ISOLATED)
 
-    def _with_algorithms(self, state: EngineState, replica: Replica) -> EngineState:
-        """Time the algorithms on a batch, so that the proof uses those of the run.
+    def _isolated(self, replica: Replica, shares: int) -> bool:
+        """Whether so many threads do not disturb each other's passes."""
+        parts = np.array_split(self.bench.rows(DISTURBING * shares), shares)
+        batches = [self.bench.loader.take(part).inputs for part in parts]
+        return undisturbed(replicas(replica, shares), batches)
 
-        If the batch size is to be chosen by timing, the smallest candidate is used: the fastest
-        algorithm hardly depends on it. The batch is then measured once more: a run can be repeated
-        to the bit only where the same bits come out.
+    def _repeated(self, state: EngineState, replica: Replica) -> EngineState:
+        """The state that knows whether the same batch gives the same bits twice.
+
+        Where kernels add in a fixed order two probes tell whether the model adds noise of its own.
+        Where they add in the order in which they happen to be done, as on a GPU, it takes a whole
+        batch. The first time algorithms are chosen, in the precision of the run, so that the proof
+        uses those.
         """
-        auto = self.bench.settings.batch_size == "auto"
-        size = min(self._sizes(state)) if auto else state.memory.batch_size
+        on_cpu = state.architecture.device.type == "cpu"
+        few = on_cpu and torch.are_deterministic_algorithms_enabled()
 
         def batch(state: EngineState) -> BatchResult:
             batches = self.bench.batches(state.memory, state.plan.copies)
-            first_batch = batches.first(replica, min(size, state.memory.batch_size))
-            return batches.measured(replica, state.plan, first_batch)
+            size = min(PAIR, state.memory.batch_size) if few else None
+            return batches.measured(replica, state.plan, batches.first(replica, size))
 
         first, state = self.by_methods_that_work(state, replica, batch)
         second, state = self.by_methods_that_work(state, replica, batch)
@@ -202,21 +335,6 @@ class Planner:
             return state
         note = NOT_REPEATABLE.format(device=state.architecture.device.type)
         return replace(state, repeatable=False).noting(note)
-
-    def _fastest_size(self, replica: Replica, state: EngineState) -> int:
-        """The largest size that fits, or a part of it, by timing: on a CPU the caches decide."""
-        batches = self.bench.batches(state.memory, state.plan.copies)
-        sizes = self._sizes(state)
-        ways = {
-            size: partial(batches.measured, replica, state.plan, batches.first(replica, size))
-            for size in sizes
-        }
-        return fastest(ways, done={size: size for size in sizes}, rounds=2)
-
-    def _sizes(self, state: EngineState) -> list[int]:
-        """Batch sizes of which the fastest is taken, the largest that fits last."""
-        most = min(state.memory.batch_size, len(self.bench.probes) // state.shares)
-        return sorted({max(1, most // part) for part in (1, 2, 4)})
 
 
 def replicas(replica: Replica, threads: int) -> list[Replica]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.checks.proof import Proof
+from analyze.gradients.costs.passes import PassCost
+from analyze.gradients.costs.rates import Rates
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.plan import Method, Plan
 
@@ -23,8 +25,10 @@ class EngineState:
     architecture: Architecture
     plan: Plan
     memory: Memory  # the size of a batch, and where the cells' sums are held
+    cost: PassCost  # of a pass over one example, from which seconds are predicted
     proof: Proof = field(default_factory=Proof)
     shares: int = 1  # parts of a model's batches, each measured by a thread
+    tuned: bool = False  # whether a clock chose the batch size and the algorithms
     repeatable: bool = True  # whether a batch measured twice gave the same bits
     notes: tuple[str, ...] = ()  # what the user should know
 
@@ -33,6 +37,20 @@ class EngineState:
         """What a fallback changes and numbers depend on."""
         memory = self.memory
         return self.plan.methods, len(self.plan.patterns), memory.batch_size, memory.host_sums
+
+    def seconds(self, examples: int) -> float:
+        """Predicted seconds of some examples in batches, by one thread."""
+        size = min(examples, self.memory.batch_size)
+        return self._rates.seconds(self.cost, size) * examples / size
+
+    @property
+    def seconds_alone(self) -> float:
+        """Predicted seconds of one example alone, by plain autograd."""
+        return self._rates.seconds_of_autograd(self.cost, self.plan.copies)
+
+    @property
+    def _rates(self) -> Rates:
+        return Rates.of(self.architecture.device)
 
     def noting(self, *notes: str) -> EngineState:
         """The state with further notes, each once."""
@@ -52,6 +70,7 @@ class EngineState:
             "batch_size": self.memory.batch_size,
             "host_sums": self.memory.host_sums,
             "shares": self.shares,
+            "tuned": self.tuned,
             "repeatable": self.repeatable,
             "notes": list(self.notes),
             "methods": self.plan.named_methods,
@@ -62,7 +81,8 @@ class EngineState:
     def with_choices_of(self, values: Mapping[str, Any]) -> EngineState:
         """The state with the choices of an earlier run in place of those of a fresh plan."""
         state = self._with(values, _methods(values))
-        return replace(state, shares=values.get("shares", 1))  # older versions have none
+        # Older versions have neither, and asked the clock always.
+        return replace(state, shares=values.get("shares", 1), tuned=values.get("tuned", True))
 
     def adopted(self, values: Mapping[str, Any]) -> EngineState:
         """The state with what an earlier run of the same configuration knew after a checkpoint.

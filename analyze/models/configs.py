@@ -14,6 +14,7 @@ from typing import Any
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.damage import read_json
 from analyze.errors import InputError
+from analyze.files.present import is_there
 from analyze.specs.model import LOADING, ModelSpec, loads_weights
 
 CONFIG = "config.json"
@@ -125,7 +126,7 @@ def _check_backbone(content: dict[str, Any], path: Path) -> None:
     for name in names:
         if name is None:
             continue
-        if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name) or Path(name).exists():
+        if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name) or is_there(Path(name)):
             raise _refused(path, f"a model that is elsewhere: {name!r}")
     if content.get("use_timm_backbone") is False and content.get("backbone"):
         raise _refused(path, f"a model that is elsewhere: {content['backbone']!r}")

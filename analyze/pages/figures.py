@@ -1,4 +1,8 @@
-"""Figures as files and as SVG in the page, with the same bytes every time."""
+"""Figures as files and as SVG in the page, with the same bytes every time.
+
+A figure is laid out once, and drawn once for each kind of file: ``Figure.savefig`` lays it out and
+walks through it twice for each. The page shows the SVG that is in the file.
+"""
 
 from __future__ import annotations
 
@@ -9,38 +13,55 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import xarray as xr
 from markupsafe import Markup
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.entry import FigureEntry
-from analyze.figures.style import style
-from analyze.files.whole import write_whole
+from analyze.figures.style import MARK, style
 
 LARGEST = 500_000  # characters; a larger figure is a file beside the page only
-FORMATS = ("svg", "pdf", "png")
-UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+DPI = 300  # of PNG files, and of what is an image in the others
+METADATA: dict[str, dict[str, Any]] = {  # without dates
+    "svg": {"Date": None, "Creator": MARK},
+    "pdf": {"CreationDate": None, "Creator": MARK},
+    "png": {"Software": MARK},
+}
+CANVASES = {"svg": FigureCanvasSVG, "pdf": FigureCanvasPdf, "png": FigureCanvasAgg}
 COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
-def save_figure(figure: Figure, directory: Path, name: str) -> None:
-    """Write ``name.svg``, ``name.pdf`` and ``name.png``."""
-    for kind in FORMATS:
-        write_whole(directory / f"{name}.{kind}", _rendered(figure, kind))
+def is_own_figure(path: Path) -> bool:
+    """Whether this program has drawn the figure in a file."""
+    return MARK.encode() in path.read_bytes()
 
 
-def inline_svg(figure: Figure, name: str, title: str) -> Markup:
-    """A figure as an SVG element for a page.
+def rendered(figure: Figure, kinds: Iterable[str] = tuple(CANVASES)) -> dict[str, bytes]:
+    """The content of a figure's file of each kind: ``svg``, ``pdf``, ``png``."""
+    with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
+        figure.dpi = DPI
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            figure.set_layout_engine("none")
+        return {kind: _written(figure, kind) for kind in kinds}
+
+
+def inline_svg(svg: bytes, name: str, title: str) -> Markup:
+    """A figure's SVG file as an element for a page.
 
     Colours are the page's variables, to follow light and dark; ids begin with ``name``, so that no
     two figures of a page share one.
     """
-    root = ElementTree.fromstring(_rendered(figure, "svg"))
+    root = ElementTree.fromstring(svg)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     _remove(root, {"metadata", "style"})
@@ -61,14 +82,17 @@ class Still:
 
 
 def still_figures(
-    table: Iterable[FigureEntry], tree: xr.DataTree, figures: Mapping[str, Figure]
+    table: Iterable[FigureEntry], tree: xr.DataTree, pictures: Mapping[str, bytes]
 ) -> list[Still]:
-    """The figures that belong to sections of the page, in the order of the table."""
+    """The figures that belong to sections of the page, in the order of the table.
+
+    ``pictures`` are the contents of SVG files by the names of these.
+    """
     stills = []
     for entry in table:
         caption = entry.caption_of(tree).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
-        for name, figure in entry.drawn(figures).items() if entry.section else ():
-            svg = inline_svg(figure, name, entry.title)
+        for name, picture in entry.drawn(pictures).items() if entry.section else ():
+            svg = inline_svg(picture, name, entry.title)
             shown = svg if entry.leading or len(svg) <= LARGEST else None
             stills.append(Still(entry, name, caption, shown))
     return stills
@@ -79,11 +103,10 @@ def variable(colour: str) -> str:
     return f"--c-{colour.lstrip('#')}"
 
 
-def _rendered(figure: Figure, kind: str) -> bytes:
+def _written(figure: Figure, kind: str) -> bytes:
+    figure.dpi = DPI  # as the vector formats leave it at 72
     buffer = io.BytesIO()
-    # With constrained layout switched on, savefig would apply it to figures made without one.
-    with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
-        figure.savefig(buffer, format=kind, metadata=UNDATED[kind])
+    getattr(CANVASES[kind](figure), f"print_{kind}")(buffer, metadata=METADATA[kind])
     return buffer.getvalue()
 
 

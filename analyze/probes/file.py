@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from analyze.errors import InputError, listed
 from analyze.files.arrays import read_arrays
+from analyze.files.present import is_file
 from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import Column
@@ -97,12 +98,17 @@ def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
     try:
         write_whole(path, *_encoded(contiguous, metadata | notes))
     except OSError as error:
-        raise InputError(
-            "the probe file cannot be written",
-            found=f"{path}: {error.strerror or error}",
-            expected="a directory with write permission and enough space",
-            fix="make room, or give a file in another directory",
-        ) from error
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The error for a probe file that cannot be written."""
+    return InputError(
+        "the probe file cannot be written",
+        found=f"{path}: {error.strerror or error}",
+        expected="a file in a directory that exists, with write permission and enough space",
+        fix="make room, or give a file in another directory",
+    )
 
 
 def _encoded(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[bytes | memoryview]:
@@ -118,7 +124,7 @@ def _encoded(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> list[by
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors and the metadata of a safetensors file."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             "the probe file is missing",
             found=f"no file {path}",

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from matplotlib.figure import Figure
 
 from analyze.figures.bands import fold_count
 from analyze.figures.names import plain
@@ -69,16 +68,19 @@ def write_report(results: xr.DataTree, directory: Path, x: str | None = None) ->
         directory,
         COMMAND,
         lambda: run_figures(results, x),
-        lambda figures: render_page(results, figures, x),
+        lambda pictures: render_page(results, pictures, x),
     )
 
 
-def render_page(results: xr.DataTree, figures: dict[str, Figure], x: str | None = None) -> str:
-    """The HTML of the report; ``x`` is the axis of its interactive views."""
+def render_page(results: xr.DataTree, pictures: dict[str, bytes], x: str | None = None) -> str:
+    """The HTML of the report; ``x`` is the axis of its interactive views.
+
+    ``pictures`` are the contents of the figures' SVG files, by their names.
+    """
     data = details(results, x)
     return render(
         HERE / "page.html",
-        _contents(results, figures, data),
+        _contents(results, pictures, data),
         command=COMMAND,
         data=data,
         scripts=[HERE / "profile.js", HERE / "page.js"],
@@ -86,7 +88,7 @@ def render_page(results: xr.DataTree, figures: dict[str, Figure], x: str | None 
 
 
 def _contents(
-    results: xr.DataTree, figures: dict[str, Figure], data: dict[str, Any]
+    results: xr.DataTree, pictures: dict[str, bytes], data: dict[str, Any]
 ) -> dict[str, Any]:
     origin = provenance(results)
     subsets = summary.subset_summaries(results)
@@ -114,5 +116,5 @@ def _contents(
         "facts": facts.facts(origin),
         "proof": facts.proof_facts(origin),
         "readings": facts.checkpoint_facts(results, origin),
-        "figures": still_figures(OF_A_RUN, results, figures),
+        "figures": still_figures(OF_A_RUN, results, pictures),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from pathlib import Path
@@ -14,7 +13,9 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
-from analyze.files.whole import LONGEST, real_path, write_whole
+from analyze.files.present import is_file
+from analyze.files.targets import check_target
+from analyze.files.whole import Content, write_whole
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
 from analyze.results.seal import DAMAGED, seal, seal_in
@@ -30,6 +31,15 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
     Raises:
         InputError: the directory cannot be written to, or the disk is full.
     """
+    content = file_content(tree)
+    try:
+        write_whole(path, *content)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def file_content(tree: xr.DataTree) -> Content:
+    """The bytes of the file of a results tree, and its seal."""
     encoding = {
         group.path: {
             str(name): {"zlib": True, "complevel": 4, "shuffle": True} | _kept(variable)
@@ -46,10 +56,7 @@ def write_results(tree: xr.DataTree, path: Path) -> None:
             if isinstance(value, int | np.integer):  # netCDF makes a list of it
                 file.attrs[name] = np.int64(value)
     content = buffer.getbuffer()
-    try:
-        write_whole(path, content, seal(content))
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+    return content, seal(content)
 
 
 def _kept(variable: xr.DataArray) -> dict[str, object]:
@@ -57,26 +64,17 @@ def _kept(variable: xr.DataArray) -> dict[str, object]:
     return {k: v for k, v in variable.encoding.items() if k in ("dtype", "_FillValue")}
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: str | Path) -> None:
     """Check before hours of work that results can be written to a path.
 
     Raises:
         InputError: there is no directory, no permission, or a file that is no results file.
     """
-    if not path.parent.is_dir() or path.is_dir():
-        problem = f"{path} is a directory" if path.is_dir() else f"no directory {path.parent}"
-        raise InputError(
-            "the output cannot be written",
-            found=problem,
-            expected="the path of a results file in a directory that exists",
-            fix="--output RESULTS.h5",
-        )
-    target = real_path(path) if path.is_symlink() else path
-    if len(os.fsencode(target.name)) > LONGEST:
-        raise _cannot_write(path, OSError(errno.ENAMETOOLONG, "File name too long"))
-    if not os.access(target.parent, os.W_OK):
-        raise _cannot_write(path, PermissionError(13, "Permission denied"))
-    if path.exists():
+    try:
+        check_target(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if Path(path).exists():
         open_results(path)
 
 
@@ -98,7 +96,7 @@ def open_results(path: str | Path) -> xr.DataTree:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             "the results file is missing",
             found=f"no file {path}",
@@ -112,6 +110,15 @@ def open_results(path: str | Path) -> xr.DataTree:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
 
 
+def has_group(path: Path, name: str) -> bool:
+    """Whether a file is an HDF5 file that holds a group of its own by this name at its root."""
+    try:
+        with path.open("rb") as stream, h5py.File(stream, "r") as file:
+            return isinstance(file.get(name, getlink=True), h5py.HardLink)
+    except (OSError, RuntimeError):  # no HDF5 file, or damaged
+        return False
+
+
 def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
     """The tree in an open file, whose seal, structure and version are checked before."""
     # The seal first: nothing in a file with a damaged byte can be believed.
@@ -119,7 +126,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
     _check_file(path, stream)
     try:
-        with xr.open_datatree(stream, engine="h5netcdf") as tree:
+        with xr.open_datatree(stream, engine="h5netcdf", phony_dims="access") as tree:
             loaded = tree.load()
         problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf may raise anything when it fails half way
@@ -172,10 +179,10 @@ def _foreign(path: Path, problem: str) -> InputError:
     )
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
+def _cannot_write(path: str | Path, error: OSError) -> InputError:
     return InputError(
         "the output cannot be written",
         found=f"{path}: {error.strerror or error}",
-        expected="a directory with write permission and enough space",
+        expected="a results file in a directory that exists, with write permission and space",
         fix="--output RESULTS.h5 in another directory",
     )

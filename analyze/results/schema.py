@@ -8,6 +8,7 @@ import xarray as xr
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
 from analyze.statistics.variables import VARIABLES
+from analyze.statistics.warnings import FLAGS
 
 NUMBER, TEXT = "iufb", "UOS"
 COHERENCE = ("m_coherence", "m_coherence_stderr")
@@ -33,6 +34,15 @@ REQUIRED: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "gradient_sqnorm": (("checkpoint", "parameter", "cell"), NUMBER),
     },
 }  # fmt: skip
+# Of variables that may be missing.
+OPTIONAL = {
+    "/": {
+        **dict.fromkeys(
+            ("loss_saved", "loss_recomputed", "loss_per_token"), (("checkpoint", "subset"), NUMBER)
+        ),
+        "token_count": (("subset",), NUMBER),
+    },
+}
 UNIQUE = {
     "/": ("checkpoint", "subset"),
     "/layers": ("layer",),
@@ -57,7 +67,10 @@ def _missing(tree: xr.DataTree, group: str) -> list[str]:
 
 def _of_other_form(tree: xr.DataTree, group: str) -> list[str]:
     wrong = []
-    for name, (dims, kinds) in REQUIRED[group].items():
+    forms = REQUIRED[group] | OPTIONAL.get(group, {})
+    for name, (dims, kinds) in forms.items():
+        if name not in tree[group].variables:
+            continue
         variable = tree[group].variables[name]
         if set(variable.dims) != set(dims) or variable.dtype.kind not in kinds:
             form = f"{', '.join(map(str, variable.dims))} of {variable.dtype}"
@@ -98,7 +111,7 @@ def _coherence(tree: xr.DataTree) -> list[str]:
             dims = {"checkpoint", "subset", *further} | (
                 {"subset_other"} if name in PAIRS else set()
             )
-            checked = variable.attrs.get("long_name") is not None or name in PAIRS
+            checked = variable.attrs.get("long_name") is not None or name in (*VARIABLES, FLAGS)
             if checked and (set(variable.dims) != dims or variable.dtype.kind not in NUMBER):
                 wrong.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
     return wrong

@@ -10,16 +10,21 @@ from typing import Any, Unpack
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import InputError
 from analyze.gradients.device.timing import Timing
+from analyze.gradients.stages import Stage
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
-from analyze.runs.detection import Limit, detectable
+from analyze.runs.detection import PILOT, Limit, detectable
 from analyze.runs.job import resolve
 from analyze.runs.loading import loaded_model
 from analyze.runs.options import Keywords, Options
 from analyze.runs.preparation import Prepared, all_read, prepare
+from analyze.runs.progress import Progress
+from analyze.runs.stages import READING, Stages
 from analyze.runs.workers import at_once
 
 REST = "forward pass, gradients of activations"
+TIMED = Stage("timing of a batch", 100)
+PILOTED = Stage("pilot: what these probes tell from chance", PILOT + 60)  # with a plan of its own
 LARGE_GRAM = 1 << 30  # bytes of Gram matrices from which a warning is given
 
 
@@ -49,11 +54,15 @@ class Check:
 
 
 @taking(Options)
-def check(run: str | Path, **options: Unpack[Keywords]) -> Check:
+def check(
+    run: str | Path, *, progress: Progress | None = None, **options: Unpack[Keywords]
+) -> Check:
     """Do everything short of a run: read every checkpoint, calibrate, prove, measure a pilot.
 
     Args:
         run: The directory of checkpoints, or one checkpoint.
+        progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
+            nothing is shown.
         **options: See ``Options``.
 
     Returns:
@@ -68,19 +77,23 @@ def check(run: str | Path, **options: Unpack[Keywords]) -> Check:
     Cost: the proof, a few batches, and a pilot of at most 256 probes on the middle checkpoint.
     """
     chosen = built(Options, options)
-    start = time.perf_counter()
-    job = resolve(run, chosen)
-    reading = time.perf_counter()
-    problems = all_read(job)
-    start += time.perf_counter() - reading  # which a run does not do
-    with threads_restored():
-        prepared = prepare(job, problems=problems)
-        return _checked(prepared, time.perf_counter() - start)
+    with progress or Progress() as shown, threads_restored():
+        stages = Stages(shown, last=[TIMED, PILOTED])
+        stages.begin(READING)
+        start = time.perf_counter()
+        job = resolve(run, chosen)
+        reading = time.perf_counter()
+        problems = all_read(job, stages)
+        start += time.perf_counter() - reading  # which a run does not do
+        prepared = prepare(job, problems=problems, stages=stages)
+        return _checked(prepared, time.perf_counter() - start, stages)
 
 
-def _checked(prepared: Prepared, preparation: float) -> Check:
+def _checked(prepared: Prepared, preparation: float, stages: Stages) -> Check:
     job, engine = prepared.job, prepared.engine
     readable = [c for c in job.checkpoints if c.name not in prepared.problems]
+    stages.place = readable[-1].name
+    stages.begin(TIMED.name)
     timing = _timing(prepared, readable[-1])
     report = _report(prepared, timing, len(readable), preparation)
     gram = int(str(report["gram_bytes"]))
@@ -92,6 +105,8 @@ def _checked(prepared: Prepared, preparation: float) -> Check:
         )
     layers: list[Limit] = []
     middle = readable[len(readable) // 2]
+    stages.place = middle.name
+    stages.begin(PILOTED.name)
     try:
         layers = detectable(engine, lambda: loaded_model(job, middle), prepared.parameters)
     except InputError as error:

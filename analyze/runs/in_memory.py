@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import xarray as xr
 from torch import nn
 
@@ -12,11 +14,14 @@ from analyze.gradients.layers import parameter_rows
 from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.copying import copied
+from analyze.gradients.stages import MEASURING
 from analyze.probes import ProbeSet
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
+from analyze.runs.progress import Progress
 from analyze.runs.provenance import circumstances
+from analyze.runs.stages import Stages
 
 
 def measure(
@@ -29,6 +34,8 @@ def measure(
     folds: int = 10,
     precision: str = "float32",
     batch_norm: str = "recomputed",
+    tune: bool = False,
+    progress: Progress | None = None,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
 
@@ -46,6 +53,10 @@ def measure(
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
             held out; ``saved`` takes the model's own.
+        tune: Time batch sizes and algorithms and take the fastest; else they follow from what is
+            counted, without a clock, the same in every call.
+        progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
+            nothing is shown.
 
     Returns:
         The tree of a results file with one checkpoint, called ``model``.
@@ -63,15 +74,25 @@ def measure(
     """
     settings = Settings(
         device=device, batch_size=batch_size, folds=folds, precision=precision,
-        batch_norm=batch_norm,
+        batch_norm=batch_norm, tune=tune,
     )  # fmt: skip
     settings.check()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
-    engine = Engine(probes, build_loss(loss), settings)
-    engine.divide(model)
-    engine.prepare([_copy(model)])
-    measured = engine.measure(_copy(model))
+    with progress or Progress() as shown:
+        stages = Stages(shown)
+
+        def announce(stage: str) -> None:
+            if stage == MEASURING:
+                shown.start(1, len(probes))
+                shown.checkpoint("model")
+            else:
+                stages.begin(stage)
+
+        engine = Engine(probes, build_loss(loss), settings, announce)
+        stages.expect(engine.stages(model))
+        engine.divide(model)
+        measured = engine.measure_alone(model, partial(_copy, model), shown.advance)
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {

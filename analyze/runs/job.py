@@ -13,6 +13,7 @@ from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.series import remarks, select
 from analyze.errors import InputError
+from analyze.files.present import is_folder
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.models.configs import config_of
 from analyze.probes import ProbeSet, read_probes
@@ -49,7 +50,7 @@ def resolve(run: str | Path, options: Options) -> Job:
         NoCheckpointsError: there is no checkpoint.
     """
     run = Path(run)
-    folder = run if run.is_dir() else run.parent
+    folder = run if is_folder(run) else run.parent
     card = read_run_card(folder)
     card_path = str(folder / NAME)
     probe_path = None if card.probes is None else folder / card.probes

@@ -32,15 +32,10 @@ def one_by_one(
 ) -> Generator[Outcome, None, None]:
     """The outcome of each checkpoint, in their order, measured in this process."""
     reader = ThreadPoolExecutor(max_workers=1)
-
-    def advance(examples: int) -> None:
-        check_interruption()
-        progress.advance(examples)
-
     try:
         for checkpoint, coming in _ahead(prepared, folder, reader):
             progress.checkpoint(checkpoint.name)
-            yield _outcome(prepared, checkpoint, coming.result, advance)
+            yield _outcome(prepared, checkpoint, coming.result, _advancing(progress))
     finally:
         reader.shutdown(cancel_futures=True)
 
@@ -60,7 +55,7 @@ def side_by_side(
             yield checkpoint, prepared.engine.state()
 
     lost = []
-    for (checkpoint, _), outcome in workers.results(tasks(), progress.advance):
+    for (checkpoint, _), outcome in workers.results(tasks(), _advancing(progress)):
         if outcome is None:
             lost.append(checkpoint)
             progress.note(LOST.format(name=checkpoint.name))
@@ -68,6 +63,16 @@ def side_by_side(
             yield outcome
     workers.end()
     yield from one_by_one(prepared.on(lost), folder, progress)
+
+
+def _advancing(progress: Progress) -> Tell:
+    """Counts examples, and raises for a signal whose exception was lost meanwhile."""
+
+    def advance(examples: int) -> None:
+        check_interruption()
+        progress.advance(examples)
+
+    return advance
 
 
 def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:

@@ -93,6 +93,7 @@ class Keywords(FindingKeywords, total=False):
     on_error: str
     device: str
     batch_size: int | str
+    tune: bool
     precision: str
     batch_norm: str
     folds: int

@@ -26,6 +26,7 @@ from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
 from analyze.runs.progress import Progress
 from analyze.runs.replay import replay
+from analyze.runs.stages import READING, Stages
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import interruptible
 from analyze.runs.units.lock import locked
@@ -44,7 +45,8 @@ def run(
 
     Args:
         run: The directory of checkpoints, or one checkpoint.
-        progress: Shows what happens.
+        progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
+            nothing is shown.
         **options: See ``RunOptions``.
 
     Returns:
@@ -60,8 +62,20 @@ def run(
     """
     chosen = built(RunOptions, options)
     target = output_of(run, chosen.output)
-    store.check_writable(target)
-    progress = progress or Progress()
+    store.check_writable(target if chosen.output is None else chosen.output)
+    with progress or Progress() as shown:
+        return _measured(run, target, chosen, shown)
+
+
+def output_of(run: str | Path, output: str | Path | None) -> Path:
+    """The path of the results file; by default the run's name in the current directory."""
+    return Path(f"{real_path(Path(run)).name}.h5" if output is None else output)
+
+
+def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Progress) -> xr.DataTree:
+    """Prepare and measure what is there, or what comes, and write the results."""
+    stages = Stages(progress)
+    stages.begin(READING)
     watch = None
     if chosen.follow:
         watch = Watch(Path(run), None if chosen.patience is None else 60 * chosen.patience)
@@ -70,21 +84,16 @@ def run(
     with interruptible(folder), threads_restored(), locked(folder.lock) as supported:
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
-        prepared = prepare(job, folder, restart=chosen.restart, alone=chosen.follow)
+        prepared = prepare(job, folder, restart=chosen.restart, alone=chosen.follow, stages=stages)
         if watch is None:
             series = iter([(prepared, replay(prepared, folder, progress))])
         else:
             series = follow(prepared, watch, folder, progress)
-        return _written(series, target, progress)
-
-
-def output_of(run: str | Path, output: str | Path | None) -> Path:
-    """The path of the results file; by default the run's name in the current directory."""
-    return Path(f"{real_path(Path(run)).name}.h5" if output is None else output)
+        return _written(series, folder, progress)
 
 
 def _written(
-    series: Iterable[tuple[Prepared, list[Outcome]]], target: Path, progress: Progress
+    series: Iterable[tuple[Prepared, list[Outcome]]], folder: Folder, progress: Progress
 ) -> xr.DataTree:
     """Write the results of each job over those before, and return the last tree."""
     shown: set[str] = set()
@@ -94,7 +103,8 @@ def _written(
             if warning not in shown:
                 progress.note(f"Warning: {warning}")
             shown.add(warning)
-        store.write_results(tree, target)
+        folder.check_held()
+        store.write_results(tree, folder.output)
     if verified := provenance(tree)["verification"]["agreement"]:
         progress.note(f"Verified: {verified}")
     return tree

@@ -21,8 +21,12 @@ from analyze.models.building import build_model
 from analyze.results import tree as results
 from analyze.runs.job import Job
 from analyze.runs.loading import fill, loaded_model
+from analyze.runs.progress import Progress
+from analyze.runs.stages import CHECKPOINTS, LOADING, Stages
 from analyze.runs.units.configuration import configuration_of
 from analyze.runs.units.folder import Folder
+
+PROVEN_AT = (0.0, 0.5, 1.0)  # the checkpoints that the plan is proven on, as shares of the way
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def prepare(
     restart: bool = False,
     alone: bool = False,
     problems: Mapping[str, CheckpointError] | None = None,
+    stages: Stages | None = None,
 ) -> Prepared:
     """A job with plan and proof on the first, middle and last checkpoint that can be read.
 
@@ -54,18 +59,20 @@ def prepare(
     timing depends on it. The folder of units is opened, and a plan in it is proven again, not made
     anew; ``restart`` empties it. With ``alone`` no workers measure. ``problems`` are those that
     ``all_read`` returned: without them three checkpoints are read, and the others when their turn
-    comes; with ``on_error="fail"`` all are read.
+    comes; with ``on_error="fail"`` all are read. ``stages`` shows what is done.
 
     Raises:
         InputError: no checkpoint can be read, or the model cannot be measured.
     """
+    stages = stages or Stages(Progress())
     if problems is None:
-        problems = all_read(job) if job.options.on_error == "fail" else {}
+        problems = all_read(job, stages) if job.options.on_error == "fail" else {}
     problems = dict(problems)
-    first, loaded = _first(job, problems)
+    first, loaded = _first(job, problems, stages)
     model = copied(loaded)  # for names and sizes: the engine takes over what it proves
     wanted = examples_wanted(job, len(job.checkpoints), len(list(model.named_parameters())))
-    engine = Engine(job.probes, job.loss, replace(job.options.settings, examples=wanted))
+    settings = replace(job.options.settings, examples=wanted)
+    engine = Engine(job.probes, job.loss, settings, stages.begin)
     state = None
     if folder is not None:
         folder.open(configuration_of(job, model, engine), restart=restart)
@@ -74,7 +81,8 @@ def prepare(
     count = 1 if alone else len(job.checkpoints) - len(problems)
     division = engine.divide(model, count, before)
     torch.set_num_threads(division.threads)
-    _prove(job, engine, problems, state, {first.name: loaded})
+    stages.expect(engine.stages(model, further=len(_to_prove_on(job, problems)) - 1))
+    _prove(job, engine, problems, state, {first.name: loaded}, stages)
     if folder is not None:
         engine.note(*folder.notes)
         _keep_plan(folder, engine, state, division)
@@ -113,7 +121,7 @@ def _noted(
         problems[checkpoint.name] = problem
 
 
-def all_read(job: Job) -> dict[str, CheckpointError]:
+def all_read(job: Job, stages: Stages) -> dict[str, CheckpointError]:
     """Problems of the checkpoints that cannot be read or do not fit the model, by name.
 
     Raises:
@@ -121,16 +129,22 @@ def all_read(job: Job) -> dict[str, CheckpointError]:
     """
     model = build_model(job.model)
     problems: dict[str, CheckpointError] = {}
-    for checkpoint in job.checkpoints:
+    for k, checkpoint in enumerate(job.checkpoints):
+        stages.place = f"{k + 1} of {len(job.checkpoints)}"
+        stages.begin(CHECKPOINTS)
         with _noted(job, checkpoint, problems):
             fill(model, job, checkpoint)
     return problems
 
 
-def _first(job: Job, problems: dict[str, CheckpointError]) -> tuple[Checkpoint, nn.Module]:
+def _first(
+    job: Job, problems: dict[str, CheckpointError], stages: Stages
+) -> tuple[Checkpoint, nn.Module]:
     """The first checkpoint that fits the model, and the model with its weights."""
     while True:
         checkpoint = _left(job, problems)[0]
+        stages.place = checkpoint.name
+        stages.begin(LOADING)
         with _noted(job, checkpoint, problems):
             return checkpoint, loaded_model(job, checkpoint)
 
@@ -141,18 +155,28 @@ def _prove(
     problems: dict[str, CheckpointError],
     state: Mapping[str, Any] | None,
     loaded: dict[str, nn.Module],
+    stages: Stages,
 ) -> None:
     """Prove the plan on the first, middle and last checkpoint; others replace unreadable ones."""
     proven: set[str] = set()
-    for share in (0.0, 0.5, 1.0):
+    for share in PROVEN_AT:
         checkpoint = _at(share, _left(job, problems))
         while checkpoint.name not in proven:
+            number = len(proven) + 1
+            stages.place = f"{checkpoint.name}, {number} of {len(_to_prove_on(job, problems))}"
             with _noted(job, checkpoint, problems):
                 model = loaded.pop(checkpoint.name, None)
-                model = loaded_model(job, checkpoint) if model is None else model
+                if model is None:
+                    stages.begin(LOADING)
+                    model = loaded_model(job, checkpoint)
                 engine.prepare([model], state)
                 proven.add(checkpoint.name)
             checkpoint = _at(share, _left(job, problems))
+
+
+def _to_prove_on(job: Job, problems: Mapping[str, CheckpointError]) -> set[str]:
+    """Names of the first, middle and last checkpoint that nothing is known to be wrong with."""
+    return {_at(share, _left(job, problems)).name for share in PROVEN_AT}
 
 
 def _at(share: float, checkpoints: list[Checkpoint]) -> Checkpoint:

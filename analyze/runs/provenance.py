@@ -39,6 +39,7 @@ def circumstances(
         "batch_norm": settings.batch_norm,
         "batch_size": engine.batch_size,
         "shares": engine.current.shares,
+        "tuned": engine.current.tuned,
         "folds": settings.folds,
         "selected": {"layers": settings.layers, "parameters": settings.parameters},
         "cells": list(settings.cells),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from analyze.errors import InputError
+from analyze.files.present import is_file
 
 NAME = "run.toml"
 LARGEST = 1 << 15  # bytes; the readers of TOML take time that grows with the square
@@ -36,7 +37,7 @@ def read_run_card(run: Path) -> RunCard:
         InputError: not TOML, or with a key or value that a card does not have.
     """
     path = run / NAME
-    if not path.is_file():
+    if not is_file(path):
         return RunCard()
     try:
         if path.stat().st_size > LARGEST:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from analyze.errors import InputError, described, like, listed
+from analyze.files.present import is_file
 
 # What the user's code is for, and the kind of object in it.
 KINDS = {"model": "factory", **dict.fromkeys(("loss", "data", "transform"), "function")}
@@ -80,7 +81,7 @@ def with_place(error: Exception) -> str:
 
 
 def _module_of_file(path: Path, what: str) -> ModuleType:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"the {what}'s Python file is missing",
             found=f"no file {path}",

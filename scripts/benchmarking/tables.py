@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,45 @@ def scaling_table(figures: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def whole_run_table(figures: dict[str, Any]) -> str:
-    """One line: a run of the samples."""
-    process, beyond_start = figures["process"], figures["beyond_start"]
-    cells = [figures["run"], _median(process), _median(beyond_start), f"{process['pairs']:.0f}"]
-    return markdown(["`analyze run`", "process", "beyond start", "pairs"], [cells])
+    """A line for each number of checkpoints."""
+    lines = []
+    for name, found in figures.items():
+        recomputed = _median(found["recomputed"]) if "recomputed" in found else ""
+        process, beyond_start = found["process"], found["beyond_start"]
+        pairs = f"{process['pairs']:.0f}"
+        lines.append([name, recomputed, _median(process), _median(beyond_start), pairs])
+    head = ["`analyze run`", "process", "process, saved", "beyond start, saved", "pairs"]
+    return markdown(head, lines)
+
+
+def first_table(figures: dict[str, Any]) -> str:
+    """A line for each model and number of probes."""
+    lines = []
+    for name, counts in figures.items():
+        for count in sorted(counts, key=int):
+            modes = counts[count]
+            both = [modes.get(mode, {}) for mode in ("recomputed", "saved")]
+            ratios = [found.get(key) for found in both for key in ("ratio", "again")]
+            pairs = f"{both[0]['ratio']['pairs']:.0f}"
+            cells = ["" if ratio is None else _median(ratio) for ratio in ratios]
+            lines.append([name, f"{int(count):,}", *cells, pairs])
+    head = ["`analyze.measure`", "probes", "first call", "second call", "first call, saved",
+            "second call, saved", "pairs"]  # fmt: skip
+    return markdown(head, lines)
+
+
+def unseen_table(figures: dict[str, Any]) -> str:
+    """A line for each model, then median and worst of these."""
+    seeds = ", ".join(sorted({str(found["seed"]) for found in figures.values()}))
+    lines = []
+    for name, found in figures.items():
+        time = found["refuses"] if "refuses" in found else _median(found["ratio"])
+        lines.append([name, found["what"], time])
+    medians = [f["ratio"]["median"] for f in figures.values() if "ratio" in f]
+    for name, value in (("median", statistics.median), ("worst", max)):
+        amount = f"**{value(medians):.2f}**" if medians else ""
+        lines.append([f"*{name}*", f"{len(medians)} models", amount])
+    return markdown([f"drawn by seed {seeds}", "images", "time"], lines)
 
 
 def _times(point: dict[str, Any], first: dict[str, Any], key: str) -> str:

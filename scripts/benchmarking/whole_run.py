@@ -1,7 +1,8 @@
 """``analyze run`` from start to written results, against plain passes over the same probes.
 
-As ``python -m scripts.benchmarking.whole_run RUN`` it is the plain side: every checkpoint loaded,
-and a forward and backward pass over every probe. With ``--start-only`` it ends before the first.
+As ``python -m scripts.benchmarking.whole_run RUN CHECKPOINTS`` it is the plain side: each of these
+checkpoints loaded, and a forward and backward pass over every probe. With ``--start-only`` it ends
+before the first.
 """
 
 from __future__ import annotations
@@ -17,29 +18,42 @@ from analyze.gradients.device.timing import once
 from scripts.benchmarking.paired import spread
 
 BATCH = 64
-PAIRS = 7
 START_ONLY = "--start-only"
 
 
-def whole_run(run: str) -> dict[str, Any]:
-    """Ratio of the processes, and of what both take beyond start: imports, model, probes."""
-    plain = [sys.executable, "-m", "scripts.benchmarking.whole_run", run]
+def whole_runs(run: str, pairs: int) -> dict[str, Any]:
+    """Ratios for one checkpoint of a run, and for all of them."""
+    figures = {}
+    for name, checkpoints in (("the first checkpoint", ":1"), ("12 checkpoints", ":")):
+        figures[f"{Path(run).name}, {name}"] = whole_run(run, checkpoints, pairs)
+    return figures
+
+
+def whole_run(run: str, checkpoints: str, pairs: int) -> dict[str, Any]:
+    """Ratio of the processes, and of what both take beyond start: imports, model, probes.
+
+    With batch norm as saved, and the ratio of the processes with the default as well.
+    """
+    plain = [sys.executable, "-m", "scripts.benchmarking.whole_run", run, checkpoints]
+    command = [sys.executable, "-m", "analyze", "run", run, "--checkpoints", checkpoints]
     found = []
-    for _ in range(PAIRS):
+    for _ in range(pairs):
         with TemporaryDirectory() as folder:
-            output = Path(folder, "results.h5")
-            ours = [sys.executable, "-m", "analyze", "run", run, "--output", str(output)]
-            steps = ([*plain, START_ONLY], plain, [*ours, "--batch-norm", "saved"])
+            ours = [*command, "--batch-norm", "saved", "--output", str(Path(folder, "saved.h5"))]
+            default = [*command, "--output", str(Path(folder, "recomputed.h5"))]
+            steps = ([*plain, START_ONLY], plain, ours, default)
             found.append([once(partial(_process, step)) for step in steps])
     return {
-        "run": Path(run).name,
-        "process": spread([ours / plain for _, plain, ours in found]),
-        "beyond_start": spread([(ours - start) / (plain - start) for start, plain, ours in found]),
+        "process": spread([ours / plain for _, plain, ours, _ in found]),
+        "beyond_start": spread(
+            [(ours - start) / (plain - start) for start, plain, ours, _ in found]
+        ),
+        "recomputed": spread([default / plain for _, plain, _, default in found]),
     }
 
 
-def plain_passes(run: str, start_only: bool) -> None:
-    """The gradient of the summed loss of every checkpoint, ``BATCH`` probes at a time."""
+def plain_passes(run: str, checkpoints: str, start_only: bool) -> None:
+    """The gradient of the summed loss of each checkpoint, ``BATCH`` probes at a time."""
     import torch
 
     from analyze.gradients.model.inputs import Inputs
@@ -49,7 +63,7 @@ def plain_passes(run: str, start_only: bool) -> None:
     from analyze.runs.options import Options
     from scripts.benchmarking.contenders import plain
 
-    job = resolve(run, Options())
+    job = resolve(run, Options(checkpoints=checkpoints))
     probes = job.probes
     scale = [None if v is None else torch.tensor(v) for v in (probes.mean, probes.std)]
     inputs = Inputs({"": torch.from_numpy(probes.inputs[""])}, *scale)
@@ -68,4 +82,4 @@ def _process(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    plain_passes(sys.argv[1], START_ONLY in sys.argv)
+    plain_passes(sys.argv[1], sys.argv[2], START_ONLY in sys.argv)

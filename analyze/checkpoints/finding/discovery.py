@@ -28,6 +28,7 @@ from analyze.checkpoints.options import DEFAULTS, ReadingOptions
 from analyze.checkpoints.reading import UNREADABLE, Content, read_content
 from analyze.checkpoints.state import as_words, common_prefix, key_option
 from analyze.errors import CheckpointError, InputError, counted, listed
+from analyze.files.present import is_there
 from analyze.files.walking import walk
 
 RECENT = 60.0  # seconds since a file was changed within which it may still be being written
@@ -53,7 +54,7 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: ReadingOptions = DEFA
 
     Cost: every candidate is opened; tensors are read only to compare copies.
     """
-    if not run.exists():
+    if not is_there(run):
         raise InputError(
             "the run is missing",
             found=f"no directory {run}",

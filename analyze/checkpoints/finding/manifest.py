@@ -10,6 +10,7 @@ from typing import Any
 from analyze.checkpoints.naming.numerals import number_in
 from analyze.checkpoints.naming.training_position import TrainingPosition
 from analyze.errors import InputError
+from analyze.files.present import is_there
 from analyze.files.whole import real_path
 
 COLUMNS = ("checkpoint", "step", "epoch", "tokens")
@@ -45,7 +46,7 @@ def _line(
     """The path and the training position in a line of the manifest; cells may be empty."""
     place = f"line {line_number}"
     path = root / (line["checkpoint"] or "")
-    if not path.exists() or not real_path(path).is_relative_to(real_path(root)):
+    if not is_there(path) or not real_path(path).is_relative_to(real_path(root)):
         raise _broken(manifest, f"{place}: no {line['checkpoint']!r} in {root}")
     numbers: dict[str, Any] = {}
     for column in COLUMNS[1:]:

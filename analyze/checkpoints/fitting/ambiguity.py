@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from analyze.checkpoints.fitting.filling import (
-    Outcome,
+    IncompatibleKeys,
     has_own_loading,
     own_versions,
     tensors_of,
@@ -43,7 +43,7 @@ def decided_versions(
     saved: Mapping[str, Any],
     versions: Versions,
     name: str,
-    judged: Callable[[Outcome], Outcome],
+    judged: Callable[[IncompatibleKeys], IncompatibleKeys],
 ) -> Versions:
     """The versions to load ``saved``, by the model's names, where the checkpoint has only some.
 

@@ -34,7 +34,7 @@ HARMLESS = tuple(kind._load_from_state_dict for kind in (nn.Module, _NormBase, _
 
 
 @dataclass
-class Outcome:
+class IncompatibleKeys:
     """The names of tensors that did not fit, and other messages."""
 
     missing: list[str] = field(default_factory=list)  # in the model alone
@@ -52,14 +52,14 @@ class Outcome:
         """Whether all of the checkpoint is in the model, and all of the model from there."""
         return not (self.missing or self.unknown or self.misshapen or self.said)
 
-    def without(self, spared: set[str]) -> Outcome:
+    def without(self, spared: set[str]) -> IncompatibleKeys:
         """The outcome if these were neither missing nor misshapen."""
         missing = [key for key in self.missing if key not in spared]
         misshapen = [key for key in self.misshapen if key not in spared]
-        return Outcome(missing, self.unknown, misshapen, self.said)
+        return IncompatibleKeys(missing, self.unknown, misshapen, self.said)
 
 
-def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Outcome:
+def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> IncompatibleKeys:
     """Load a state into a model, in place; the model is of no use where not all fits.
 
     The state has tensors and extra states by the model's names, or by those that it converts.
@@ -78,7 +78,7 @@ def filled(model: nn.Module, state: Mapping[str, Any], versions: Versions) -> Ou
     if finished and (doubtful := lacking - set(missing)):
         lacking -= _filled_after_all(model, doubtful, state, versions)
     other = {*unknown, *_below_nothing(model, state)}
-    return Outcome(
+    return IncompatibleKeys(
         [key for key in dict.fromkeys([*after, *missing]) if key in lacking],
         [key for key in state if key in other],
         [key for key in state if key in misshapen],
@@ -119,7 +119,7 @@ def has_own_loading(model: nn.Module) -> list[str]:
 
 def tried(
     model: nn.Module, state: Mapping[str, Any], versions: Versions
-) -> tuple[Outcome, nn.Module]:
+) -> tuple[IncompatibleKeys, nn.Module]:
     """The outcome of ``filled`` in a copy of the model, and the copy."""
     trial = copy.deepcopy(model)
     return filled(trial, state, versions), trial

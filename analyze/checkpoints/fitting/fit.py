@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.fitting.ambiguity import decided_versions, two_parts
-from analyze.checkpoints.fitting.filling import Outcome, filled, own_versions
+from analyze.checkpoints.fitting.filling import IncompatibleKeys, filled, own_versions
 from analyze.checkpoints.fitting.hints import hint
 from analyze.checkpoints.fitting.mismatch import Attempt, as_built, misfit
 from analyze.checkpoints.fitting.tensor_names import (
@@ -25,7 +25,7 @@ from analyze.checkpoints.fitting.tensor_names import (
     unused_rules,
     unwrapped,
 )
-from analyze.checkpoints.state import oddity
+from analyze.checkpoints.odd_tensors import oddity
 from analyze.checkpoints.versions import versions_in
 from analyze.errors import CheckpointError, listed
 
@@ -90,7 +90,7 @@ class _Fitting:
     convert: Convert | None
     resized: Resized
 
-    def helped(self, rename: Sequence[str], ignore: Sequence[str]) -> Outcome | None:
+    def helped(self, rename: Sequence[str], ignore: Sequence[str]) -> IncompatibleKeys | None:
         """The outcome with other choices of the user; None where they are refused."""
         try:
             attempt = self.tried(rename, ignore)
@@ -121,7 +121,7 @@ class _Fitting:
         buffers = {k: value for k, value in wanted.items() if not isinstance(value, nn.Parameter)}
         infinite = {key for key, value in buffers.items() if not _finite(value)}
 
-        def judged(outcome: Outcome) -> Outcome:
+        def judged(outcome: IncompatibleKeys) -> IncompatibleKeys:
             spared = {k for k in outcome.not_loaded if k in wanted and any_matches(k, ignore)}
             return outcome.without({key for key in spared if as_built(key, wanted[key])})
 

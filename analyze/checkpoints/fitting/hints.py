@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from torch import Tensor
 
-from analyze.checkpoints.fitting.filling import Outcome
+from analyze.checkpoints.fitting.filling import IncompatibleKeys
 from analyze.checkpoints.fitting.globs import DEEPEST, globs_for
 from analyze.checkpoints.fitting.mismatch import Attempt, as_built, shape_of
 from analyze.checkpoints.versions import is_extra_state
@@ -86,7 +86,7 @@ def hint(attempt: Attempt) -> str:
     return ""
 
 
-def _better(left: Outcome, before: Outcome) -> bool:
+def _better(left: IncompatibleKeys, before: IncompatibleKeys) -> bool:
     """Whether less is left that does not fit, and nothing new."""
     if left.said or len(left.not_loaded) > len(before.not_loaded):
         return False

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from analyze.checkpoints.fitting.filling import LEARNED, Outcome
+from analyze.checkpoints.fitting.filling import LEARNED, IncompatibleKeys
 from analyze.errors import CheckpointError, counted, listed
 
 
@@ -22,9 +22,9 @@ class Attempt:
     saved: Mapping[str, Any]  # the checkpoint's tensors by the model's names, as far as known
     wanted: Mapping[str, Any]  # the model's tensors
     infinite: set[str]  # buffers of the model that were not finite before: masks
-    outcome: Outcome
+    outcome: IncompatibleKeys
     # The outcome with further renamings and globs to ignore; None where they are refused.
-    helped: Callable[[Sequence[str], Sequence[str]], Outcome | None]
+    helped: Callable[[Sequence[str], Sequence[str]], IncompatibleKeys | None]
     resized: Callable[[int], tuple[str, nn.Module] | None]  # as ``fit.Resized``
 
 

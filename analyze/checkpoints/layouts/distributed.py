@@ -13,19 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.layout import Layout, Opened
 from analyze.checkpoints.state import Stored, Weights
+from analyze.checkpoints.torch_files.number_types import NumberType
 from analyze.checkpoints.torch_files.pickled_tensors import finder, names_in_torch_files, sizes_in
-from analyze.checkpoints.torch_files.pickles import dictionary_in, load_values
+from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
-from analyze.checkpoints.torch_files.torch_archive import read_values
+from analyze.checkpoints.torch_files.torch_archive import content_of
 from analyze.errors import CheckpointError, InputError, RefusedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 METADATA = ".metadata"
 LIGHTNING_META = "meta.pt"  # what Lightning keeps beside its shards: epoch, global_step
@@ -57,7 +60,7 @@ class Entry:
     """A tensor: its shape, its type, and the blocks that cover it."""
 
     shape: tuple[int, ...]
-    dtype: torch.dtype
+    kind: NumberType
     pieces: tuple[Piece, ...]
 
 
@@ -83,7 +86,7 @@ def open_distributed(folder: Path, trust: bool = False) -> Opened:
         raise _broken(folder / METADATA, f"{type(error).__name__}: {error}") from error
     if (folder / LIGHTNING_META).is_file():
         meta = folder / LIGHTNING_META
-        state = {**dictionary_in(load_values(meta), meta), **state}
+        state = {**dictionary_in(open_values(meta).content, meta), **state}
     files = [path for path in files if path.is_file()]
     return Opened("distributed", state, tuple(files), partial(_load, folder, entries))
 
@@ -144,8 +147,8 @@ def _understood(metadata: Record) -> tuple[dict[str, Entry], dict[str, Piece], M
 
 
 def _entry(facts: dict[str, Any], stored: Mapping[tuple[int, ...], Piece]) -> Entry:
-    shape, dtype = sizes_in(facts["size"]), facts["properties"].state[0]
-    if not isinstance(dtype, torch.dtype):
+    shape, kind = sizes_in(facts["size"]), facts["properties"].state[0]
+    if not isinstance(kind, NumberType):
         raise TypeError("a tensor of no type")
     pieces = []
     for chunk in facts["chunks"]:
@@ -153,7 +156,7 @@ def _entry(facts: dict[str, Any], stored: Mapping[tuple[int, ...], Piece]) -> En
         offsets, sizes = sizes_in(block["offsets"]), sizes_in(block["sizes"])
         where = stored[offsets if offsets in stored else ()]
         pieces.append(Piece(offsets, sizes, where.file, where.start, where.length))
-    return Entry(shape, dtype, tuple(pieces))
+    return Entry(shape, kind, tuple(pieces))
 
 
 def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: Path) -> None:
@@ -166,7 +169,7 @@ def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: P
         if (folder / name).exists() and not (folder / name).is_file():
             raise _broken(path, f"the file {name!r}, which is none")
         sizes[name] = (folder / name).stat().st_size
-    claimed = sum(math.prod(e.shape) * e.dtype.itemsize for e in entries.values())
+    claimed = sum(math.prod(e.shape) * e.kind.itemsize for e in entries.values())
     claimed += sum(piece.length for piece in numbers.values() if type(piece.length) is int)
     if claimed > sum(sizes.values()):
         raise _broken(path, f"tensors of {claimed} bytes in files of {sum(sizes.values())}")
@@ -190,7 +193,7 @@ def _covered(entry: Entry) -> bool:
         return False
     if len(entry.pieces) < 2:
         return True
-    seen = torch.zeros(shape, dtype=torch.bool)  # no larger than the tensor, which was checked
+    seen = np.zeros(shape, dtype=bool)  # no larger than the tensor, which was checked
     for piece in entry.pieces:
         seen[_block(piece)] = True
     return bool(seen.all())
@@ -236,10 +239,14 @@ def _load(folder: Path, entries: Mapping[str, Entry], weights: Weights) -> dict[
 
 
 def _tensor(folder: Path, entry: Entry) -> Tensor:
-    whole = torch.empty(entry.shape, dtype=entry.dtype)
+    import torch
+
+    from analyze.checkpoints.torch_files.made_tensors import dtype_of, read_values
+
+    whole = torch.empty(entry.shape, dtype=dtype_of(entry.kind))
     for piece in entry.pieces:
         block = read_values(_bytes(folder, piece))
-        if not isinstance(block, Tensor) or tuple(block.shape) != piece.sizes:
+        if not isinstance(block, torch.Tensor) or tuple(block.shape) != piece.sizes:
             raise ValueError("a part of another shape")
         whole[_block(piece)] = block.detach()
     return whole
@@ -256,7 +263,7 @@ def _number(folder: Path, piece: Piece) -> int | float | None:
     if not 0 < piece.length <= LARGEST_ENTRY:
         return None
     try:
-        value = read_values(_bytes(folder, piece))
+        value = content_of(_bytes(folder, piece))
     except Exception:  # something else than a plain value; it is not needed
         return None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

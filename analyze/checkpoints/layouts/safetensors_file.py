@@ -12,18 +12,18 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import torch
 from safetensors import safe_open
-from safetensors.torch import _TYPES as TYPES
-from torch import Tensor
 
 from analyze.checkpoints.damage import as_text, damaged
 from analyze.checkpoints.layouts.layout import Layout, Opened, first_bytes
 from analyze.checkpoints.state import Stored, Weights
-from analyze.checkpoints.torch_files.torch_archive import ChangedError, read_storage, state_of
+from analyze.checkpoints.torch_files.torch_archive import ChangedError, state_of
 from analyze.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TORCH = re.compile(rb"PK\x03\x04|\x80[\x02-\x05](?!\x00)")  # how a zip or a pickle begins
 
@@ -41,11 +41,11 @@ def open_safetensors(path: Path, trust: bool = False) -> Opened:
             expected="safetensors, as its name says",
             fix=f"name it as what it is: {as_text(path.with_suffix('.pt').name)}",
         )
-    with _file(path) as (file, _):
+    with _file(path, "numpy") as (file, _):  # without torch
         names = list(file.keys())
 
     def load(weights: Weights) -> dict[str, Tensor]:
-        with _file(path) as (file, raw):
+        with _file(path, "pt") as (file, raw):
             begin, header = _header(raw)
             return {
                 name: _tensor(file, raw, begin, header[stored.key], stored.key)
@@ -65,6 +65,11 @@ def _header(raw: BinaryIO) -> tuple[int, Mapping[str, Any]]:
 
 def _tensor(file: Any, raw: BinaryIO, begin: int, entry: Mapping[str, Any], key: str) -> Tensor:
     """A tensor, read by the library where torch stores its type otherwise."""
+    import torch
+    from safetensors.torch import _TYPES as TYPES
+
+    from analyze.checkpoints.torch_files.made_tensors import read_storage
+
     dtype, (start, end) = TYPES.get(entry["dtype"]), entry["data_offsets"]
     shape = entry["shape"]
     if dtype is None or dtype.itemsize * torch.Size(shape).numel() != end - start:
@@ -74,10 +79,10 @@ def _tensor(file: Any, raw: BinaryIO, begin: int, entry: Mapping[str, Any], key:
 
 
 @contextmanager
-def _file(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+def _file(path: Path, framework: str) -> Iterator[tuple[Any, BinaryIO]]:
     """The library's view of a file, and the same file itself."""
     try:
-        with path.open("rb") as raw, safe_open(path, framework="pt", device="cpu") as file:
+        with path.open("rb") as raw, safe_open(path, framework, "cpu") as file:
             before = state_of(raw)
             with path.open("rb") as again:
                 if state_of(again) != before:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from analyze.checkpoints.damage import as_text, read_json
 from analyze.checkpoints.layouts.layout import Layout, Opened
@@ -13,7 +12,11 @@ from analyze.checkpoints.layouts.safetensors_file import open_safetensors
 from analyze.checkpoints.layouts.torch_file import open_torch
 from analyze.checkpoints.state import Stored, Weights, tensors_in
 from analyze.errors import CheckpointError, counted, listed
+from analyze.files.present import is_file
 from analyze.files.whole import real_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Hugging Face's, diffusers', and whatever else has shards of a name of its own.
 INDEX = re.compile(r"\.(?:safetensors|bin)\.index\.json$")
@@ -51,7 +54,7 @@ def open_sharded(folder: Path, trust: bool = False) -> Opened:
     index = _index_in(folder)
     where = _weight_map(index)
     shards = {name: index.parent / name for name in sorted(set(where.values()))}
-    missing = [name for name, path in shards.items() if not path.is_file()]
+    missing = [name for name, path in shards.items() if not is_file(path)]
     if missing:
         raise CheckpointError(
             "parts of the checkpoint are missing",

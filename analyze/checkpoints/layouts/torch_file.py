@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from analyze.checkpoints.layouts.layout import Layout, Opened
-from analyze.checkpoints.state import Weights
+from analyze.checkpoints.state import Stored, Weights
 from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values, values_read
 
 
 def open_torch(path: Path, trust: bool) -> Opened:
     """Open a file; its tensors are read later. Raises as ``open_values`` and ``dictionary_in``."""
-    mapped = open_values(path, trust=trust)
-    state = dictionary_in(mapped.content, path)
+    opened = open_values(path, trust=trust)
+    state = dictionary_in(opened.content, path)
 
     def load(weights: Weights) -> dict[str, Any]:
-        tensors = {name: t for name, t in weights.tensors.items() if isinstance(t, Tensor)}
-        return values_read(mapped, {**tensors, **weights.extra})
+        tensors = {name: t for name, t in weights.tensors.items() if not isinstance(t, Stored)}
+        return values_read(opened, {**tensors, **weights.extra})
 
-    return Opened("torch, trusted pickle" if mapped.trusted else "torch", state, (path,), load)
+    return Opened("torch, trusted pickle" if opened.trusted else "torch", state, (path,), load)
 
 
 LAYOUT = Layout(

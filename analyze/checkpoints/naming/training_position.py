@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from analyze.checkpoints.damage import read_json
-from analyze.checkpoints.state import at, oddity
-from analyze.checkpoints.torch_files.torch_archive import SMALL
+from analyze.checkpoints.state import at
+from analyze.checkpoints.torch_files.pickled_tensors import PickledTensor
+from analyze.checkpoints.torch_objects import is_tensor
 from analyze.errors import printable
 
 STEP_KEYS = (
@@ -78,10 +77,12 @@ def _trainer_state(folder: Path) -> dict[str, Any]:
 def number(state: Mapping[str, Any], path: str) -> float | None:
     """The finite number at a dotted path, also as a tensor of one value; None for anything else."""
     value = at(state, path)
-    if isinstance(value, Tensor) and not oddity(value) and value.numel() == 1:
-        # A number of its own is small; one among many may be mapped from a file that changes.
-        small = value.untyped_storage().nbytes() <= SMALL
-        value = value.item() if small else None
+    if isinstance(value, PickledTensor):
+        value = value.number()
+    elif is_tensor(value):  # of a trusted pickle
+        from analyze.checkpoints.odd_tensors import number_in
+
+        value = number_in(value)
     good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63
     return float(value) if good else None
 

@@ -1,6 +1,7 @@
 """Torch files, opened by a reader of plain values: nothing in them runs, unless trusted.
 
-``plain_pickle`` builds plain values, tensors and records. After a refusal only ``--trust-pickle``
+``plain_pickle`` builds plain values, records, and descriptions of tensors: torch is imported where
+their values are read. After a refusal only ``--trust-pickle``
 leads to Python's own reader.
 """
 
@@ -13,24 +14,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from analyze.checkpoints.damage import as_text, damaged
 from analyze.checkpoints.torch_files.plain_pickle import UnknownNameError
 from analyze.checkpoints.torch_files.torch_archive import (
     COMPRESSION,
-    Mapped,
-    open_mapped,
-    read_values,
+    TorchFile,
+    open_file,
     unpacked_size,
 )
+from analyze.checkpoints.torch_objects import is_module
 from analyze.errors import CheckpointError, InputError, RefusedError, listed
 
 
 def dictionary_in(loaded: Any, path: Path) -> Mapping[str, Any]:
     """The dictionary in a torch file, or that of its module; a CheckpointError without one."""
-    if isinstance(loaded, nn.Module):
+    if is_module(loaded):
         loaded = loaded.state_dict()
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
@@ -48,19 +46,21 @@ def load_values(path: Path) -> Any:
     Raises:
         CheckpointError: the file is damaged, or is a pickle that would run code.
     """
+    from analyze.checkpoints.torch_files.made_tensors import read_values  # imports torch
+
     with _reported(path), path.open("rb") as file:
         return read_values(file)
 
 
-def open_values(path: Path, *, trust: bool = False) -> Mapped:
-    """The content of a file of ``torch.save``, with large tensors mapped, not read.
+def open_values(path: Path, *, trust: bool = False) -> TorchFile:
+    """The content of a file of ``torch.save``, without the values of its tensors; no torch.
 
     Raises:
         CheckpointError: the file is damaged, or is a pickle that would run code without ``trust``.
     """
     try:
         with _reported(path):
-            return open_mapped(path)
+            return open_file(path)
     except CheckpointError as error:
         if trust and isinstance(error.__cause__, UnknownNameError):
             return _trusted(path)
@@ -87,21 +87,27 @@ def _reported(path: Path) -> Iterator[None]:
         raise damaged(path, error) from error
 
 
-def values_read(mapped: Mapped, values: Mapping[str, Any]) -> dict[str, Any]:
+def values_read(opened: TorchFile, values: Mapping[str, Any]) -> dict[str, Any]:
     """Objects of a file with their tensors' values; a CheckpointError where the file changed."""
+    if opened.trusted:
+        return dict(values)
+    from analyze.checkpoints.torch_files.made_tensors import values_of  # imports torch
+
     try:
-        return mapped.read(values)
+        return values_of(opened, values)
     except (OSError, RuntimeError) as error:
-        raise damaged(mapped.path, error) from error
+        raise damaged(opened.path, error) from error
 
 
-def _trusted(path: Path) -> Mapped:
+def _trusted(path: Path) -> TorchFile:
     """The content by torch's own reader, which runs code in the file."""
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=False)
-        return Mapped(path, content, (), None, trusted=True)
+        return TorchFile(path, content, (), trusted=True)
     except Exception as error:  # the code in a pickle can raise anything
         raise CheckpointError(
             "the trusted pickle cannot be opened",

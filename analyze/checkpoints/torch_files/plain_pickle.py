@@ -11,16 +11,18 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-MOST_CONTAINERS = 5_000_000  # a checkpoint of 100,000 tensors has a million
+# Bytes of memory that a pickle may take: so many times its length, and more; 100,000 tensors take
+# 170 MB. Few bytes can make a tensor of half a thousand, by names and numbers that are remembered.
+TIMES, MEMORY_SPARE = 4, 450_000_000
+OF_A_VALUE, OF_A_CONTAINER, OF_A_SET, OF_A_CALL = 48, 64, 216, 300
 LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of them never ends
 SHORT = 64  # values in what is given to a call, which are not counted
 SPARE = 100_000  # values that calls may look through, beyond twice the length of the pickle
 SIZED = (str, bytes, list, tuple, dict, OrderedDict, set, frozenset)
-CONTAINERS = (Mapping, list, tuple, set, frozenset)
 
 
 class UnknownNameError(Exception):
@@ -73,7 +75,7 @@ class Machine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []  # the stacks beneath the marks
         self._memo: dict[int, Any] = {}
-        self._made = self._looked_through = 0
+        self._paid = self._looked_through = 0
         self._begin = self.file.tell()
         while (code := self.take(1)) != b".":
             OPERATIONS[code](self)
@@ -106,6 +108,7 @@ class Machine:
     # --- operations
 
     def push(self, value: Any) -> None:
+        self._pay(OF_A_VALUE)
         self._stack.append(value)
 
     def pop(self) -> Any:
@@ -113,19 +116,21 @@ class Machine:
 
     def new(self, container: Any) -> None:
         """Push a new container."""
-        self._count()
+        self._pay(OF_A_SET if type(container) in (set, frozenset) else OF_A_CONTAINER)
         self._stack.append(container)
 
     def mark(self) -> None:
-        self._count()
+        self._pay(OF_A_CONTAINER)
         self._below.append(self._stack)
         self._stack = []
 
-    def _count(self) -> None:
-        """Count one container more, up to a limit."""
-        self._made += 1
-        if self._made > MOST_CONTAINERS:
-            raise ValueError("too many objects")
+    def _pay(self, size: int) -> None:
+        """Count so many bytes of memory more, up to what a pickle of this length may take."""
+        self._paid += size
+        if self._paid <= MEMORY_SPARE:
+            return
+        if self._paid > MEMORY_SPARE + TIMES * (self.file.tell() - self._begin):
+            raise ValueError("too many objects for its length")
 
     def _count_values(self, values: Iterable[Any]) -> None:
         """Count what a call looks through: one long value could be given to any number of calls."""
@@ -136,6 +141,7 @@ class Machine:
                 raise ValueError("more is given to calls than the pickle holds")
 
     def since_mark(self) -> list[Any]:
+        self._paid -= OF_A_CONTAINER
         items, self._stack = self._stack, self._below.pop()
         return items
 
@@ -149,7 +155,7 @@ class Machine:
     def append(self, items: list[Any]) -> None:
         into = self._stack[-1]
         if type(into) is set:
-            into.update(map(as_key, items))
+            into.update(map(self.key, items))
         elif type(into) is list:
             into.extend(items)
         else:
@@ -160,7 +166,13 @@ class Machine:
         if type(into) not in (dict, OrderedDict) or len(items) % 2:
             raise TypeError(f"entries of {type(into).__name__}")
         for place in range(0, len(items), 2):
-            into[as_key(items[place])] = items[place + 1]
+            into[self.key(items[place])] = items[place + 1]
+
+    def key(self, value: Any) -> Any:
+        """A value as a key; what is made of it is paid."""
+        key = as_key(value)
+        self._pay(OF_A_VALUE if key is value else OF_A_CALL)
+        return key
 
     def global_name(self, module: str, name: str) -> None:
         module, name = NAME_MAPPING.get((module, name), (module, name))  # of Python 2
@@ -171,7 +183,8 @@ class Machine:
         if type(called) is not Name or called.build is None or type(arguments) is not tuple:
             raise TypeError("a call of what is no function")
         self._count_values(arguments)
-        self.new(called.build(*arguments))
+        self._pay(OF_A_CALL)
+        self._stack.append(called.build(*arguments))
 
     def build(self) -> None:
         """Give a state to a record of ours, or versions to a state_dict; others take none."""
@@ -188,6 +201,7 @@ class Machine:
             raise TypeError(f"a state for {type(target).__name__}")
 
     def remember(self, place: int) -> None:
+        self._pay(OF_A_VALUE)
         self._memo[place] = self._stack[-1]
 
     def recall(self, place: int) -> None:
@@ -197,47 +211,6 @@ class Machine:
         if self.persistent is None:
             raise TypeError("an identity that nobody gave")
         self._stack.append(self.persistent(identity))
-
-
-def things_inside(value: Any) -> Iterator[Any]:
-    """The values inside nested dictionaries, lists and the like; each container is read once."""
-    seen: set[int] = set()
-    left = [value]
-    while left:
-        inner = left.pop()
-        if not isinstance(inner, CONTAINERS):
-            yield inner
-        elif id(inner) not in seen:
-            seen.add(id(inner))
-            left += [*inner, *inner.values()] if isinstance(inner, Mapping) else inner
-
-
-def containers_of(values: Iterable[Any], kinds: tuple[type, ...]) -> set[int]:
-    """The identities of the containers that hold things of these kinds, at any depth.
-
-    Each container is read once, however many others it stands in.
-    """
-    outer: dict[int, list[int]] = {}  # by a container, those that it stands in
-    holding: list[int] = []
-    left = list({id(value): value for value in values if isinstance(value, CONTAINERS)}.values())
-    seen = {id(value) for value in left}
-    while left:
-        container = left.pop()
-        inside = [*container, *container.values()] if isinstance(container, Mapping) else container
-        for inner in inside:
-            if isinstance(inner, kinds):
-                holding.append(id(container))
-            elif isinstance(inner, CONTAINERS):
-                outer.setdefault(id(inner), []).append(id(container))
-                if id(inner) not in seen:
-                    seen.add(id(inner))
-                    left.append(inner)
-    marked: set[int] = set()
-    while holding:
-        if (place := holding.pop()) not in marked:
-            marked.add(place)
-            holding += outer.get(place, ())
-    return marked
 
 
 def as_key(value: Any) -> Any:
@@ -317,8 +290,10 @@ def _pop(m: Machine) -> None:
         m.since_mark()
 
 
-def _entries(items: list[Any]) -> dict[Any, Any]:
-    return {as_key(k): v for k, v in zip(items[::2], items[1::2], strict=True)}
+def _filled(m: Machine) -> None:
+    items = m.since_mark()
+    m.new({})
+    m.fill(items)
 
 
 def _protocol(m: Machine) -> None:
@@ -358,9 +333,9 @@ OPERATIONS: dict[bytes, Callable[[Machine], Any]] = {
     b"\x8f": lambda m: m.new(set()),
     b"(": Machine.mark,
     b"l": lambda m: m.new(m.since_mark()),
-    b"d": lambda m: m.new(_entries(m.since_mark())),
+    b"d": _filled,
     b"t": lambda m: m.new(tuple(m.since_mark())),
-    b"\x91": lambda m: m.new(frozenset(map(as_key, m.since_mark()))),
+    b"\x91": lambda m: m.new(frozenset(map(m.key, m.since_mark()))),
     b"\x85": lambda m: m.tuple_of(1),
     b"\x86": lambda m: m.tuple_of(2),
     b"\x87": lambda m: m.tuple_of(3),

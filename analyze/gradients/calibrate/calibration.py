@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,9 +12,17 @@ from torch import Tensor
 from analyze.errors import InputError, first_line
 from analyze.gradients.calibrate.choosing import planned
 from analyze.gradients.calibrate.dependence import meetings
-from analyze.gradients.calibrate.evidence import SIZES, gather, rows
+from analyze.gradients.calibrate.evidence import (
+    SIZES,
+    Gathered,
+    Gradients,
+    backward,
+    gather,
+    results_of,
+    rows,
+)
 from analyze.gradients.calibrate.patterns import most_alike
-from analyze.gradients.calibrate.recording import Recording, record
+from analyze.gradients.calibrate.recording import EVERY_CALL, Recording, record
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.module_calls import forward_order
 from analyze.gradients.model.replica import Replica
@@ -22,8 +30,24 @@ from analyze.gradients.plan import NEVER_USED, VMAP, CallPlan, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError, Interception, parameters_of
 from analyze.gradients.step.output import seeded
 
+NONE = Gathered(None, steady=False)  # where the two batches make other calls
+
+
+class Calibration(NamedTuple):
+    """A plan, and what the passes that it was found by have shown besides."""
+
+    plan: Plan
+    recording: Recording  # one of the passes
+    regular: bool  # whether the model made the same calls whichever probes were in a batch
+    steady: bool  # whether each example had the same output to the bit, whatever its mates
+
 
 def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) -> Plan:
+    """The plan for ``replica``, see ``calibrated``."""
+    return calibrated(replica, probes, sizes).plan
+
+
+def calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) -> Calibration:
     """The plan for ``replica``, from a handful of ``probes`` (at least one; five are best).
 
     Each call in which weights meet the examples gets the first rule that is exact for it. A call
@@ -37,29 +61,33 @@ def calibrate(replica: Replica, probes: Inputs, sizes: tuple[int, int] = SIZES) 
     Raises:
         InputError: the model has no backward pass.
 
-    Cost: ten forward and seven backward passes over two or three examples.
+    Cost: a forward pass of two examples, five of three, and four backward passes of three.
     """
-    plan, regular = _calibrated(replica, probes, sizes)
-    if not regular and sizes == SIZES:
+    of_all = _calibrated(replica, probes, sizes)
+    if not of_all.regular and sizes == SIZES:
         some = most_alike(replica, probes)
         if len(some) < len(probes):
-            plan, _ = _calibrated(replica, probes.take(some), sizes)
-    return plan
+            of_some = _calibrated(replica, probes.take(some), sizes)
+            return of_some._replace(steady=False)  # of the others it is not known
+    return of_all
 
 
-def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tuple[Plan, bool]:
-    """The plan, and whether the probes made the same calls whichever of them were in a batch."""
+def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> Calibration:
+    """The calibration on probes that are taken to make the same calls."""
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     with forward_order(replica) as order:
-        base = {n: record(replica, probes.take(rows(n, len(probes)))) for n in sizes}
-    used = _used(replica, base[sizes[0]])
-    met = meetings(base[sizes[0]], base[sizes[1]], names)
-    evidence = None if met is None else gather(replica, probes, base, met)
+        base = {n: record(replica, probes.take(rows(n, len(probes))), EVERY_CALL) for n in sizes}
+    small, large = base.values()
+    met = meetings(small, large, names)
+    results = {} if met is None else results_of(met, small, large)
+    used, at_results = _used(replica, large, results)
+    gathered = NONE if met is None else gather(replica, probes, base, met, at_results)
+    evidence = gathered.calls or []
     calls: list[CallPlan] = []
     notes: list[str] = []
-    irregular: set[str] = set() if evidence is not None else used
-    choosing = any(call.chosen or call.record.packed for call in evidence or [])
-    for call in evidence or []:
+    irregular: set[str] = used if gathered.calls is None else set()
+    choosing = any(call.chosen or call.record.packed for call in evidence)
+    for call in evidence:
         # A state of zeros, say, has no rows of its own: they become those that it is added to.
         chosen = call.chosen or (choosing and not call.data)
         call_plan = planned(replace(call, chosen=chosen), notes)
@@ -67,14 +95,14 @@ def _calibrated(replica: Replica, probes: Inputs, sizes: tuple[int, int]) -> tup
             irregular |= {name for w in call.weights.values() for name in w.parameters}
         else:
             calls.append(call_plan)
-    irregular |= _differentiated(base[sizes[0]], names)
+    irregular |= _differentiated(small, names)
     methods = _methods(replica.parameters, calls, used, irregular)
     in_order = dict.fromkeys((*order, *replica.parameters))
     never_used_last = sorted(in_order, key=lambda name: name not in used)
     plan = Plan(tuple(calls), methods, tuple(never_used_last))
     leaked = _leaked(replica, probes.take(rows(sizes[1], len(probes))), plan)
     plan = replace(plan, methods=methods | dict.fromkeys(leaked, VMAP), notes=tuple(notes))
-    return plan, evidence is not None
+    return Calibration(plan, small, gathered.calls is not None, gathered.steady)
 
 
 def _differentiated(recording: Recording, names: Mapping[int, str]) -> set[str]:
@@ -86,17 +114,16 @@ def _differentiated(recording: Recording, names: Mapping[int, str]) -> set[str]:
     return {n for r in within for tensor in r.inputs for n in parameters_of(tensor, names)}
 
 
-def _used(replica: Replica, recording: Recording) -> set[str]:
-    """Parameters that autograd gives a gradient.
+def _used(
+    replica: Replica, recording: Recording, results: Gradients
+) -> tuple[set[str], dict[int, Tensor]]:
+    """Parameters that autograd gives a gradient, and the first example's gradient at results.
 
     Raises:
         InputError: the backward pass fails.
     """
-    output = recording.output
-    if not output.requires_grad:
-        return set()
     try:
-        return _given_gradients(output, replica.parameters, retain_graph=True)
+        gradients = backward(recording.output, 0, {**results, **replica.parameters})
     except RuntimeError as error:
         raise InputError(
             "the model has no backward pass",
@@ -105,6 +132,8 @@ def _used(replica: Replica, recording: Recording) -> set[str]:
             fix="try loss.backward() on two probes; give a factory that builds a model on which it "
             "works: --model FILE.py:FACTORY",
         ) from error
+    used = replica.parameters.keys() & gradients.keys()
+    return used, {number: g for number, g in gradients.items() if number in results}
 
 
 def _given_gradients(output: Tensor, leaves: dict[str, Any], retain_graph: bool) -> set[str]:

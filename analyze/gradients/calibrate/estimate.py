@@ -8,7 +8,11 @@ from functools import partial
 from operator import attrgetter
 from typing import NamedTuple
 
+import torch
+
 from analyze.gradients.device.timing import WHOLE, Clock, seconds
+from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.model.replica import Replica
 from analyze.gradients.threads.sharing import at_once
 
 TimedBatch = Callable[[Clock | None], object]  # measures a batch, each method by the clock
@@ -30,6 +34,12 @@ def time_of_a_batch(measures: Sequence[TimedBatch]) -> BatchTime:
     if len(measures) == 1:
         return _timed(measures[0])._replace(begun=0.0)
     return max(at_once([partial(_timed, measure) for measure in measures]), key=attrgetter("taken"))
+
+
+def seconds_of_forward(replica: Replica, inputs: Inputs) -> float:
+    """Seconds of a forward pass for one example, measured over some."""
+    with torch.no_grad():
+        return seconds(lambda: replica(inputs)) / len(inputs)
 
 
 def _timed(measure: TimedBatch) -> BatchTime:

@@ -1,14 +1,15 @@
 """Where the examples lie in the calls of a model, learned from values.
 
-For an argument, one example of a tiny batch is exchanged for another, and what changes belongs to
-it. For a result, the gradient of one example's output is zero at all entries of the others. Batches
-of two and of three tell an axis of examples from one that has their number by chance.
+For an argument, one example of a batch of three is exchanged for another, and what changes belongs
+to it. For a result, the gradient of one example's output is zero at all entries of the others. A
+batch of two tells an axis of examples from one that has their number by chance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,8 +28,9 @@ from analyze.gradients.rules.one_call import flattened
 from analyze.gradients.rules.weights import Weight
 from analyze.gradients.step.output import seeded
 
-SIZES = (2, 3)  # of the batches; the first is the one that is looked at
-Recordings = Mapping[int, Recording]  # by the number of examples
+SIZES = (2, 3)  # of the batches; the first is the one whose calls rules are tried on
+Recordings = Mapping[int, Recording]  # by the number of examples, a few and more
+Gradients = Mapping[int, Tensor]  # at the results of calls, by number
 
 
 @dataclass(frozen=True)
@@ -63,51 +65,58 @@ class Evidence:
         return axes
 
 
+class Gathered(NamedTuple):
+    """What exchanging examples has shown."""
+
+    calls: list[Evidence] | None  # None where it makes the model call others
+    steady: bool  # whether the outputs of the other examples kept every bit
+
+
 def gather(
-    replica: Replica, probes: Inputs, base: Recordings, met: list[Meeting]
-) -> list[Evidence] | None:
-    """Evidence of each call, or None where exchanging an example makes the model call others.
+    replica: Replica, probes: Inputs, base: Recordings, met: list[Meeting], at_results: Gradients
+) -> Gathered:
+    """Evidence of each call, from exchanging each example of the larger batch.
 
-    ``base`` has recordings by batch size. Where its sizes are not ``SIZES``, as it takes more
-    examples to make the calls together, exchanges that make other calls are ignored. ``met`` are
-    the calls to look at.
+    ``base`` has recordings by batch size, with the arguments as they were. Where its sizes are not
+    ``SIZES``, as it takes more examples to make the calls together, exchanges that make other calls
+    are ignored. ``met`` are the calls to look at, and ``at_results`` the gradients at their results
+    that ``backward`` gave of the first example of the larger batch.
 
-    Cost: seven forward passes and five backward passes.
+    Cost: three forward passes and two backward passes of three examples.
     """
     numbers = {m.number for m in met}
-    sizes = tuple(base)
-    first = base[sizes[0]].counted
-    kept = {n: record(replica, probes.take(rows(n, len(probes))), numbers) for n in sizes}
-    if not all(_alike(recording, base[n]) for n, recording in kept.items()):
-        return None
-    arguments = {m: _possible({n: tensors_of(base[n].counted[m]) for n in sizes}) for m in numbers}
+    small, large = base
+    kept = {m: base[large].counted[m].as_it_was() for m in numbers}
+    arguments = {m: _possible({n: tensors_of(base[n].counted[m]) for n in base}) for m in numbers}
     ragged: set[int] = set()
-    for n, example, exchanged in _exchanges(sizes, len(probes)):
+    steady = True
+    for example, exchanged in _exchanges(large, len(probes)):
         other = record(replica, probes.take(exchanged), numbers)
-        if not _alike(other, base[n]):
-            if sizes == SIZES:
-                return None
+        if not _alike(other, base[large]):
+            if (small, large) == SIZES:
+                return Gathered(None, False)
             continue
+        steady &= _others_the_same(base[large].output, other.output, example)
         for number in numbers:
-            before, after = kept[n].counted[number], other.counted[number]
+            before, after = kept[number], other.counted[number].as_it_was()
             _narrow(arguments[number], tensors_of(before), tensors_of(after), example)
             if _shapes(before) != _shapes(after):
                 ragged.add(number)
-    outputs = _axes_of_outputs(base, met)
+    outputs = _axes_of_outputs(base, met, at_results)
     evidence = []
     for m in met:
-        places = tensors_of(first[m.number])
+        first = base[small].counted[m.number]
+        places = tensors_of(first)
         weights = {
             place: Weight(tensor, {n: replica.parameters[n] for n in m.weights[id(tensor)]})
             for place, tensor in places.items()
             if id(tensor) in m.weights
         }
         data = frozenset(place for place, tensor in places.items() if id(tensor) in m.data)
-        first_record = kept[sizes[0]].counted[m.number]
         output, irregular = outputs.get(m.number), m.number in ragged
-        axes = arguments[m.number]
-        evidence.append(Evidence(first_record, weights, data, axes, output, irregular, m.chosen))
-    return evidence
+        axes, was = arguments[m.number], first.as_it_was()
+        evidence.append(Evidence(was, weights, data, axes, output, irregular, m.chosen))
+    return Gathered(evidence, steady)
 
 
 def row_by_row(evidence: Evidence) -> Evidence | None:
@@ -150,14 +159,19 @@ def _alike(first: Recording, second: Recording) -> bool:
     )
 
 
-def _exchanges(sizes: Iterable[int], available: int) -> Iterator[tuple[int, int, Tensor]]:
-    """Batch size, the example exchanged, and the rows of the probes with it exchanged."""
-    for n in sizes:
-        for example in range(n):
-            exchanged = rows(n, available).clone()
-            other = (n + example) % available
-            exchanged[example] = (other + 1) % available if other == exchanged[example] else other
-            yield n, example, exchanged
+def _exchanges(count: int, available: int) -> Iterator[tuple[int, Tensor]]:
+    """Each example of a batch, and the rows of the probes with it exchanged."""
+    for example in range(count):
+        exchanged = rows(count, available).clone()
+        other = (count + example) % available
+        exchanged[example] = (other + 1) % available if other == exchanged[example] else other
+        yield example, exchanged
+
+
+def _others_the_same(before: Tensor, after: Tensor, example: int) -> bool:
+    """Whether all rows but one have the same bits in two outputs."""
+    others = [row for row in range(len(before)) if row != example]
+    return before.shape == after.shape and torch.equal(before[others], after[others])
 
 
 def _possible(batches: Mapping[int, dict[str, Tensor]]) -> dict[str, list[ExampleAxis]]:
@@ -185,40 +199,42 @@ def _narrow(
             axes[place] = [at for at in left if agrees(at, changed, example)]
 
 
-def _axes_of_outputs(base: Recordings, met: list[Meeting]) -> dict[int, list[ExampleAxis]]:
-    """Axes outside of which the gradient of one example's output is zero, by call."""
-    first = next(iter(base.values())).counted
-    place = {
-        m.number: [tensor is m.output for tensor in first[m.number].outputs].index(True)
+def results_of(met: Iterable[Meeting], first: Recording, other: Recording) -> dict[int, Tensor]:
+    """The result of each call in ``other``, a pass like ``first`` in which they were met."""
+    return {
+        m.number: other.counted[m.number].outputs[place]
         for m in met
-        if m.output is not None
+        for place, tensor in enumerate(first.counted[m.number].outputs)
+        if tensor is m.output
     }
-    results = {
-        n: {m: recording.counted[m].outputs[k] for m, k in place.items()}
-        for n, recording in base.items()
-    }
-    axes = {m: possible_axes({n: results[n][m].shape for n in base}) for m in place}
-    for n in base:
-        for example in range(n):
-            for m, gradient in _gradients(base[n].output, results[n], example):
-                changed = changed_entries(torch.zeros_like(gradient), gradient)
-                axes[m] = [at for at in axes[m] if agrees(at, changed, example)]
+
+
+def _axes_of_outputs(
+    base: Recordings, met: list[Meeting], at_results: Gradients
+) -> dict[int, list[ExampleAxis]]:
+    """Axes outside of which the gradient of one example's output is zero, by call."""
+    small, large = base.values()
+    results = results_of(met, small, large)
+    smaller = results_of(met, small, small)
+    few, more = base
+    axes = {m: possible_axes({few: smaller[m].shape, more: results[m].shape}) for m in results}
+    for example in range(more):
+        gradients = at_results if example == 0 else backward(large.output, example, results)
+        for m, gradient in gradients.items():
+            changed = changed_entries(torch.zeros_like(gradient), gradient)
+            axes[m] = [at for at in axes[m] if agrees(at, changed, example)]
     return axes
 
 
-def _gradients(
-    output: Tensor, results: Mapping[int, Tensor], example: int
-) -> Iterator[tuple[int, Tensor]]:
-    """The gradient of a random combination of one example's outputs, at each call's result."""
-    if not results:
-        return
+def backward(output: Tensor, example: int, wanted: Mapping[Any, Tensor]) -> dict[Any, Tensor]:
+    """The gradients of a random combination of one example's outputs, where there are any."""
+    if not (wanted and output.requires_grad):
+        return {}
     seed = torch.zeros_like(output)
     # Random: the sum of a softmax's outputs has no gradient.
     generator = torch.Generator().manual_seed(example)
     seed[example] = torch.randn(seed[example].shape, generator=generator).to(seed)
-    grads = torch.autograd.grad(
-        seeded(output, seed), [*results.values()], retain_graph=True, allow_unused=True
+    gradients = torch.autograd.grad(
+        seeded(output, seed), [*wanted.values()], retain_graph=True, allow_unused=True
     )
-    for m, gradient in zip(results, grads, strict=True):
-        if gradient is not None:
-            yield m, gradient
+    return {key: g for key, g in zip(wanted, gradients, strict=True) if g is not None}

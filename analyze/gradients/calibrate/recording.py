@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.rules import RULES
 from analyze.gradients.step.intercept import CountedCalls
+
+EVERY_CALL = range(1 << 62)  # the numbers of all calls
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,14 @@ class Record:
     graphs: dict[int, Any]
     outputs: tuple[Tensor, ...]  # results, and what the call wrote into
     packed: bool = False  # in a recurrent layer over sequences of different length
+    before: tuple[Any, dict[str, Any]] | None = None  # the arguments as they were, if kept
+
+    def as_it_was(self) -> Record:
+        """The call with its arguments as they were then, and without their graphs."""
+        if self.before is None:
+            return self
+        args, kwargs = self.before
+        return replace(self, args=args, kwargs=kwargs, before=None)
 
 
 @dataclass(frozen=True)
@@ -46,10 +56,10 @@ class Recording:
         return [record for record in self.records if record.number is not None]
 
 
-def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Recording:
+def record(replica: Replica, batch: Inputs, kept: Container[int] = ()) -> Recording:
     """Run the model on a batch of few examples, attached to its parameters; everything is kept.
 
-    The arguments of the calls with a number in ``cloned`` are kept as they were: later ones may
+    The arguments of the calls with a number in ``kept`` are kept as they were, too: later calls may
     write over them.
     """
     for parameter in replica.parameters.values():
@@ -60,7 +70,7 @@ def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Reco
         received.extend(tensors_in((args, kwargs)))
 
     hook = replica.model.register_forward_pre_hook(on_inputs, with_kwargs=True)
-    mode = _Recorder(cloned)
+    mode = _Recorder(kept)
     # With gradients on: without them attention takes a fast path that makes no such calls.
     with replica.hooked([hook]), torch.enable_grad(), mode:
         output = replica(batch)
@@ -68,10 +78,10 @@ def record(replica: Replica, batch: Inputs, cloned: Container[int] = ()) -> Reco
 
 
 class _Recorder(CountedCalls):
-    def __init__(self, cloned: Container[int]) -> None:
+    def __init__(self, kept: Container[int]) -> None:
         super().__init__()
         self.records: list[Record] = []
-        self._cloned = cloned
+        self._kept = kept
 
     def counted(self, number: int, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rule = RULES.get(func)
@@ -86,13 +96,14 @@ class _Recorder(CountedCalls):
     ) -> Any:
         inputs = tuple(tensors_in((args, kwargs)))
         graphs = {id(tensor): tensor.grad_fn for tensor in inputs if tensor.requires_grad}
-        kept = args, kwargs
-        if number is not None and number in self._cloned:
-            kept = _cloned(args), _cloned(kwargs)
+        kept = number is not None and number in self._kept
+        before = (_as_they_are(args), _as_they_are(kwargs)) if kept else None
         result = run(*args, **kwargs)
         written = tensors_in((args[:1] if mutates(func) else (), kwargs.get("out")))
         outputs = (*tensors_in(result), *written)
-        self.records.append(Record(number, func, *kept, inputs, graphs, outputs, self.packed))
+        self.records.append(
+            Record(number, func, args, kwargs, inputs, graphs, outputs, self.packed, before)
+        )
         return result
 
 
@@ -107,11 +118,14 @@ def tensors_in(tree: Any) -> Iterator[Tensor]:
         yield from tensors_in(list(tree.values()))
 
 
-def _cloned(tree: Any) -> Any:
+def _as_they_are(tree: Any) -> Any:
+    """Copies of the tensors; of parameters, which no pass writes over, the values themselves."""
+    if isinstance(tree, torch.nn.Parameter):
+        return tree.detach()
     if isinstance(tree, Tensor):
         return tree.detach().clone()
     if type(tree) in (list, tuple):
-        return type(tree)(_cloned(item) for item in tree)
+        return type(tree)(_as_they_are(item) for item in tree)
     if type(tree) is dict:
-        return {name: _cloned(item) for name, item in tree.items()}
+        return {name: _as_they_are(item) for name, item in tree.items()}
     return tree

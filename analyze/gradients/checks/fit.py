@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,15 +21,25 @@ from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import named
 
 
-def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss) -> list[str]:
+class Fit(NamedTuple):
+    """What the first passes of a model have given."""
+
+    output: Tensor  # of some probes together, [K, ...]
+    alone: Tensor  # of the first of them, [1, ...]
+    notes: list[str]  # what the user should know of how the loss takes the targets
+
+
+def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Loss) -> Fit:
     """Refuse a model that cannot be called with the probes, or whose output does not fit the loss.
 
-    The model is called with the probes at ``rows``. The loss settles how it takes the targets; what
-    the user should know of that is returned.
+    The model is called with the probes at ``rows``. The loss settles how it takes the targets.
 
     Raises:
         InputError: with the model's own error and its place, or what the output is.
         RuntimeError: out of memory.
+
+    Cost: a forward pass of all of them and one of the first; one more where the model has an
+    embedding.
     """
     refuse_ids_out_of_range(replica, loader, rows)
     probes = loader.take(rows).inputs
@@ -58,7 +69,7 @@ def check_fit(replica: Replica, loader: ProbeLoader, rows: np.ndarray, loss: Los
         )
     channels = partial(channels_of, partial(replica, probes))
     facts = Facts(loader.inputs.tensors, loader.subset, channels)
-    return loss.check(output, loader.targets, facts)
+    return Fit(output, alone, loss.check(output, loader.targets, facts))
 
 
 def _called(replica: Replica, probes: Inputs) -> Tensor:

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from analyze.gradients.calibrate.recording import record
-from analyze.gradients.model.inputs import Inputs
+from analyze.gradients.calibrate.recording import Recording
 from analyze.gradients.model.replica import Replica
 
 # Two exact ways to one example's gradient: relative difference of its squared norm, and of sums.
@@ -43,14 +42,11 @@ def losses_agree(losses: Tensor | float, expected: Tensor | float, precision: to
     return bool(((truth - losses).abs() <= LOSSES[precision] * scale).all())
 
 
-def precision_inside(replica: Replica, inputs: Inputs) -> torch.dtype:
-    """The coarsest precision that a gradient goes through: layers may lower it inside.
-
-    Cost: a forward pass over ``inputs``, a few examples.
-    """
+def precision_inside(replica: Replica, recording: Recording) -> torch.dtype:
+    """The coarsest precision that a gradient goes through in a pass: layers may lower it inside."""
     carrying = {
         tensor.dtype.to_real()
-        for call in record(replica, inputs).counted
+        for call in recording.counted
         for tensor in call.outputs
         if tensor.requires_grad
     }

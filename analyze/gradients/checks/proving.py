@@ -13,18 +13,22 @@ import torch
 
 from analyze.errors import InputError, listed
 from analyze.gradients.calibrate.learning import replanned
-from analyze.gradients.checks.backward_pass import checked_reference
+from analyze.gradients.checks.backward_pass import check_finite, trustworthy
 from analyze.gradients.checks.floors import Floors
 from analyze.gradients.checks.precision import losses_agree
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.checks.reference import Autograd, Reference
+from analyze.gradients.checks.refusal import refuse_mixing
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms import Summary
-from analyze.gradients.plan import ONE_AT_A_TIME, Plan
+from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.failures import MethodFailedError, demoted
 from analyze.gradients.step.intercept import ForwardChangedError
 from analyze.gradients.step.result import BatchResult
+
+DISAGREED = "the method before disagreed with plain autograd"
+WATCHED = "the watched forward pass gave other losses"  # a rewritten call may be wrong
 
 
 def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> tuple[Plan, Proof]:
@@ -40,12 +44,14 @@ def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> t
         InputError: a parameter disagrees even one example at a time, or autograd itself gives an
             example another gradient alone than in a batch, and it is not shown which is right.
 
-    Cost: a forward and backward pass per example, one for all of them, and a batch for every round
-    of demotions; three more per example where a gradient is as small as rounding.
+    Cost: a forward and backward pass per example, and one of all of them by the plan for every
+    round of demotions; three more per example where a gradient is as small as rounding. Where
+    something disagrees or is left to a fallback, a forward and backward pass of all by autograd.
     """
-    reference, autograd = checked_reference(replace(autograd, copies=plan.copies), examples)
-    plan = replace(plan, copies=autograd.copies)
-    floors = Floors(autograd, examples, reference)
+    autograd = replace(autograd, copies=plan.copies)
+    reference = autograd.alone(examples)
+    check_finite(reference)
+    floors, trusted = Floors(autograd, examples, reference), False
     while True:
         try:
             batch = measure_batch(autograd.replica, *examples, autograd.loss, plan)
@@ -53,18 +59,26 @@ def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> t
             plan = replanned(autograd.replica, failure, plan).plan  # proven by what follows
             continue
         result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
-        if losses_agree(batch.losses, reference.losses, autograd.precision):
-            wrong = floors.disagreeing(result, plan.methods)
-            reason = "the method before disagreed with plain autograd"
-        elif plan.by_rule:  # a rewritten call may be wrong
-            wrong, reason = {*plan.by_rule}, "the watched forward pass gave other losses"
-        else:  # the model's own calls, unwatched: nothing is left to change
+        losses_differ = not losses_agree(batch.losses, reference.losses, autograd.precision)
+        wrong = {*plan.by_rule} if losses_differ else floors.disagreeing(result, plan.methods)
+        # A batch that gives each example its gradient alone, by its own backward pass, leaves no
+        # doubt of either. A fallback has not been through that pass.
+        if not trusted and (wrong or losses_differ or any(map(plan.by_fallback, FALLBACKS))):
+            if wrong or losses_differ:
+                refuse_mixing(autograd.replica, examples.inputs, autograd.precision)
+            reference, autograd = trustworthy(autograd, examples, reference)
+            trusted = True
+            if autograd.copies != plan.copies:
+                plan = replace(plan, copies=autograd.copies)
+                floors = Floors(autograd, examples, reference)
+                continue
+        if losses_differ and not wrong:  # the model's own calls, unwatched: nothing left to change
             raise inexact(plan.methods)
         if not wrong:
             return plan, _extended(proof, reference, result, floors, autograd.replica.dtype)
         if hopeless := {name for name in wrong if plan.methods[name] == ONE_AT_A_TIME}:
             raise inexact(hopeless)
-        plan = demoted(plan, MethodFailedError(wrong, reason))
+        plan = demoted(plan, MethodFailedError(wrong, WATCHED if losses_differ else DISAGREED))
 
 
 def inexact(names: Iterable[str], where: str = "") -> InputError:

@@ -11,30 +11,29 @@ from torch import Tensor, nn
 
 from analyze.errors import InputError, listed
 from analyze.gradients.checks.precision import LOSSES
-from analyze.gradients.losses import Loss
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.module_calls import module_outputs
 from analyze.gradients.model.replica import Replica
 
+LOOKED_AT = 3  # examples
 
-def refuse_mixing(
-    replica: Replica, probes: Inputs, targets: Tensor, loss: Loss, precision: torch.dtype
-) -> None:
-    """Raise unless each example's output and loss depend on that example alone.
+
+def refuse_mixing(replica: Replica, probes: Inputs, precision: torch.dtype) -> None:
+    """Raise unless each example's output depends on that example alone.
 
     Outputs may differ by 1e-9 of their norm where the coarsest ``precision`` inside the model is
-    float64, and by 1e-4 for float32.
+    float64, and by 1e-4 for float32. The first three of ``probes`` are looked at.
 
     Raises:
-        InputError: naming the first module whose output differs, or the loss.
+        InputError: naming the first module whose output differs.
 
     Cost: three forward passes and one for each probe, and two more to name the module.
     """
-    _refuse_frequency_scaling(replica.model)
-    count = len(probes)
+    count = min(LOOKED_AT, len(probes))
+    probes = probes.take(torch.arange(count))
     with torch.no_grad():
         together = replica(probes)
-        if _differ(together, replica(probes), precision):
+        if differ(together, replica(probes), precision):
             culprit = _culprit(replica, probes, probes, precision)
             raise InputError(
                 "the model is not deterministic, so its gradients have no fixed value",
@@ -48,10 +47,9 @@ def refuse_mixing(
         for k in range(count):
             beside_itself = probes.take(torch.tensor([k] * count))
             others = [replica(beside_itself)[:1], *([alone] if k == 0 else [])]
-            if any(_differ(together[k : k + 1], other, precision) for other in others):
+            if any(differ(together[k : k + 1], other, precision) for other in others):
                 first = probes.take(torch.arange(count).roll(-k))
                 raise _mixing(_culprit(replica, first, beside_itself, precision))
-        _refuse_mixing_loss(loss, together, targets.to(together.device), precision)
 
 
 def _mixing(culprit: str) -> InputError:
@@ -65,20 +63,12 @@ def _mixing(culprit: str) -> InputError:
     )
 
 
-def _refuse_mixing_loss(loss: Loss, output: Tensor, target: Tensor, precision: torch.dtype) -> None:
-    """Refuse a loss that gives an example another value alone, as one divided by the batch does."""
-    together, alone = loss.per_example(output, target), loss.per_example(output[:1], target[:1])
-    if _differ(together[:1], alone, precision):
-        raise InputError(
-            "the loss mixes the examples of a batch",
-            found=f"{together[0].item():.6g} for an example beside another, "
-            f"{alone[0].item():.6g} for it alone",
-            expected="a loss of each example on its own, not divided by the size of the batch",
-            fix='compute with reduction="none" and sum over the axes of one example',
-        )
+def refuse_frequency_scaling(model: nn.Module) -> None:
+    """Raise where an embedding's gradient depends on which rows the other examples look up.
 
-
-def _refuse_frequency_scaling(model: nn.Module) -> None:
+    Raises:
+        InputError: naming the embeddings.
+    """
     scaled = [
         name
         for name, module in model.named_modules()
@@ -94,10 +84,10 @@ def _refuse_frequency_scaling(model: nn.Module) -> None:
         )
 
 
-def _differ(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+def differ(a: Tensor, b: Tensor, precision: torch.dtype) -> bool:
     """Whether two outputs differ beyond rounding; non-finite outputs are another matter."""
     scale = float(torch.maximum(a.norm(), b.norm()))
-    return bool(float((a - b).norm()) > LOSSES[dtype] * scale)
+    return bool(float((a - b).norm()) > LOSSES[precision] * scale)
 
 
 def _culprit(replica: Replica, first: Inputs, second: Inputs, precision: torch.dtype) -> str:
@@ -108,7 +98,7 @@ def _culprit(replica: Replica, first: Inputs, second: Inputs, precision: torch.d
             return f"{name} ({kind})"
         whole = first is second
         views = [(left, right)] if whole else _slices_of_first_example(left, right)
-        if all(_differ(x, y, precision) for x, y in views):
+        if all(differ(x, y, precision) for x, y in views):
             return f"{name} ({kind})"
     return "a part of the model that belongs to no module"
 

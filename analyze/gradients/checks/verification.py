@@ -7,7 +7,6 @@ method is wrong, or the model mixes examples, or it is the model's own rounding.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -28,12 +27,26 @@ from analyze.gradients.sums.observation import Observation
 
 AT_LEAST = 2  # probes compared with plain autograd at each checkpoint
 AT_MOST = 64
-SHARE_OF_TIME = 0.015  # of the measurement, for more of them
+SHARE_OF_WORK = 0.015  # of the measurement, for more of them
 TRIED = 4  # probes that differ of which the reason is looked for, those that differ most
 SHAKES = 4  # times that the weights are shaken to see how far a model rounds
 NOBODY = np.empty(0, dtype=np.int64)
 MeasureBatch = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ROUNDED = 8.0  # times what shaking changes: what rounding may explain
+
+
+@dataclass(frozen=True)
+class ExpectedSeconds:
+    """What the work takes by its cost: no clock, or each run would verify other probes."""
+
+    measurement: float  # of all probes
+    alone: float  # of one probe, by plain autograd
+
+    @property
+    def probes_alone(self) -> int:
+        """How many probes are compared with plain autograd alone."""
+        bought = int(SHARE_OF_WORK * self.measurement / self.alone)
+        return max(AT_LEAST, min(AT_MOST, bought))
 
 
 @dataclass(frozen=True)
@@ -81,17 +94,19 @@ class Verifier:
         """Share of the network's squared gradient that may be rounding."""
         return rounding_share(self.measured.precision)
 
-    def check(self, seen: Observation, measure: MeasureBatch, seconds: float) -> Verification:
+    def check(
+        self, seen: Observation, measure: MeasureBatch, expected: ExpectedSeconds
+    ) -> Verification:
         """Compare the run's numbers of its watched probes with others.
 
         ``measure`` gives losses ``[K]`` and squared norms ``[P, K]`` of the probes at some rows,
-        measured as one batch; ``seconds`` is how long the run took.
+        measured as one batch. What is ``expected`` of the work decides how many probes there are.
 
         Raises:
             CheckpointError: the model mixes examples; with the ids of the probes.
         """
-        elsewhere = self._elsewhere(seen, measure, seconds)
-        alone = self._alone(seen, seconds)
+        elsewhere = self._elsewhere(seen, measure, expected.measurement)
+        alone = self._alone(seen, expected.probes_alone)
         wrong: set[str] = set()
         example = -1
         suspects = sorted((c for c in (*elsewhere, *alone) if c.extent), key=lambda c: -c.extent)
@@ -113,14 +128,10 @@ class Verifier:
             ]
         return compared
 
-    def _alone(self, seen: Observation, seconds: float) -> list[_Comparison]:
-        """Comparisons with plain autograd alone, as many as the time allows."""
-        began = time.perf_counter()
+    def _alone(self, seen: Observation, count: int) -> list[_Comparison]:
+        """Comparisons of some probes with plain autograd alone."""
         compared: list[_Comparison] = []
-        for row in seen.watched.alone.tolist():
-            late = time.perf_counter() - began > SHARE_OF_TIME * seconds
-            if len(compared) >= AT_LEAST and late:
-                break
+        for row in seen.watched.alone[:count].tolist():
             loss, gradients = self.measured.of_one(self.loader.take(np.array([row])), 0)
             compared.append(self._compared(seen, row, loss, _norms(seen, gradients)))
         return compared

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from analyze.gradients.data.segments import Segments
+
+
+class BatchShape(NamedTuple):
+    """What a batch of a run is like, by which algorithms are chosen for all of its batches."""
+
+    examples: int
+    segments: int = 1  # cells that it has examples of
+    threads: int = 1  # that compute it together
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from analyze.errors import InputError
-from analyze.gradients.model.inputs import Inputs
-from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import device_with_float64
 
 
@@ -22,13 +17,15 @@ class _Limits:
 
     activations: int  # bytes of a batch
     sums: int  # bytes of all segments of a batch
-    batch: int  # examples beyond which a batch gets no faster
+    batch: int  # examples beyond which a batch gets little faster
+    few: int  # bytes of activations up to which it does, as long as it has no more than ``many``
+    many: int
 
 
 LIMITS = {
-    "cpu": _Limits(activations=512 << 20, sums=256 << 20, batch=128),
-    "cuda": _Limits(activations=8 << 30, sums=2 << 30, batch=1024),
-    "mps": _Limits(activations=2 << 30, sums=512 << 20, batch=256),
+    "cpu": _Limits(activations=512 << 20, sums=256 << 20, batch=128, few=64 << 20, many=512),
+    "cuda": _Limits(activations=8 << 30, sums=2 << 30, batch=1024, few=0, many=1024),
+    "mps": _Limits(activations=2 << 30, sums=512 << 20, batch=256, few=0, many=256),
 }
 OF_A_THREAD = 128 << 20  # bytes; smaller batches get slow, however many threads there are
 
@@ -65,16 +62,32 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     return device
 
 
-def choose_batch_size(replica: Replica, example: Inputs, threads: int = 1) -> int:
-    """The number of examples whose activations fit into the device's share of memory.
+def largest_batch_size(device: torch.device, kept: int, threads: int = 1) -> int:
+    """Examples in a batch: as many as fit, up to a number beyond which they get little faster.
 
-    The forward pass of a batch of one ``example`` shows what autograd keeps. The batches of several
-    threads together hold what one may hold; with more than four, ``OF_A_THREAD`` bytes each.
+    Autograd keeps ``kept`` bytes for each. The time of an example falls with the size of its batch,
+    as operations are started and weights are read once for all of them; from some size on it falls
+    no more, unless the examples are so small that starting the operations is most of it.
     """
-    limits = LIMITS[replica.device.type]
-    room = max(limits.activations // threads, OF_A_THREAD)
-    fits = room // activation_bytes(replica, example)
-    return max(1, min(limits.batch, fits))
+    limits = LIMITS[device.type]
+    enough = min(limits.many, max(limits.batch, limits.few // kept))
+    return min(enough, room_for(device, kept, threads))
+
+
+def room_for(device: torch.device, kept: int, threads: int = 1) -> int:
+    """How many examples' activations fit, one at least.
+
+    The batches of several threads together hold what one may hold; with more than four,
+    ``OF_A_THREAD`` bytes each.
+    """
+    room = max(LIMITS[device.type].activations // threads, OF_A_THREAD)
+    return max(1, room // kept)
+
+
+def equal_batches(examples: int, largest: int, threads: int = 1) -> int:
+    """The size of batches of equal length, no larger than ``largest``, as many for each thread."""
+    turns = math.ceil(examples / (threads * largest))
+    return math.ceil(examples / (threads * turns))
 
 
 def largest_batch_bytes(device: torch.device) -> int:
@@ -86,42 +99,3 @@ def largest_batch_bytes(device: torch.device) -> int:
 def most_segments(device: torch.device, values: int) -> int:
     """Segments that a batch may have, for sums of so many float32 values each."""
     return max(1, LIMITS[device.type].sums // max(1, 4 * values))
-
-
-def activation_bytes(replica: Replica, example: Inputs) -> int:
-    """Bytes that autograd keeps for the backward pass of a batch, at least 1.
-
-    Where ``torch.func`` differentiates inside of the model, torch does not tell what is kept: all
-    that is computed counts.
-    """
-    try:
-        return _kept_bytes(replica, example)
-    except RuntimeError:
-        with _Computed() as computed:
-            replica(example)
-        return max(1, computed.bytes)
-
-
-class _Computed(TorchDispatchMode):
-    """Adds up the size of every tensor that a call gives."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        tensors = [t for t in tree_leaves(result) if isinstance(t, Tensor)]
-        self.bytes += sum(t.numel() * t.element_size() for t in tensors)
-        return result
-
-
-def _kept_bytes(replica: Replica, example: Inputs) -> int:
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        replica(example)
-    weights = {p.data_ptr() for p in replica.model.parameters()}
-    return max(1, sum(size for pointer, size in kept.items() if pointer not in weights))

@@ -15,6 +15,7 @@ WHOLE = "whole"  # what the methods are a share of
 HOPELESS = 4.0  # times the fastest run, beyond which a way cannot be the fastest
 COMPILING = 0.02  # seconds that a first run may take for its kernels to be compiled
 ROUNDS = 3
+MOMENT = 1e-9  # seconds; no clock tells shorter ones
 EQUAL: Mapping[Any, int] = {}
 
 Name = TypeVar("Name", bound=Hashable)
@@ -31,6 +32,19 @@ class Timing:
     checkpoint: float
     gram: float  # of these, for the Gram matrices of the cells' sums
     share: dict[str, float]
+
+
+@dataclass
+class Budget:
+    """Seconds that may be spent on finding out what is fastest."""
+
+    left: float
+
+    def rounds(self, most: int, seconds: float) -> int:
+        """How many rounds of so many seconds are paid for: one at least."""
+        rounds = max(1, min(most, int(self.left / max(seconds, MOMENT))))
+        self.left -= rounds * seconds
+        return rounds
 
 
 class Clock:
@@ -69,13 +83,14 @@ def fastest(
     ways: Mapping[Name, Callable[[], object]],
     done: Mapping[Name, int] = EQUAL,
     rounds: int = ROUNDS,
+    budget: Budget | None = None,
 ) -> Name:
     """Which of several ways takes the least time.
 
     All run once, as what runs first pays for memory that those after it find, and once more where
     compiling kernels may be all that is slow; then those that are not hopeless run in ``rounds``,
     so that a noisy moment hits them all, and the best run of each counts. ``done`` says how much
-    work each does, where that differs.
+    work each does, where that differs. A ``budget`` may pay for fewer rounds.
     """
 
     def taken(name: Name) -> float:
@@ -87,9 +102,12 @@ def fastest(
         if bound < time_taken <= bound + COMPILING / done.get(name, 1):
             first[name] = taken(name)
     contenders = [name for name in ways if first[name] <= bound]
-    runs = [[taken(name) for name in contenders] for _ in range(rounds)]
-    best = dict(zip(contenders, map(min, *runs), strict=True))
-    return min(best, key=best.__getitem__)
+    if budget is not None:
+        budget.left -= sum(first[name] * done.get(name, 1) for name in ways)
+        a_round = sum(first[name] * done.get(name, 1) for name in contenders)
+        rounds = budget.rounds(rounds, a_round)
+    runs = [{name: taken(name) for name in contenders} for _ in range(rounds)]
+    return min(contenders, key=lambda name: min(run[name] for run in runs))
 
 
 def once(work: Callable[[], object]) -> float:

@@ -16,7 +16,7 @@ from analyze.gradients.forms.placement import Geometry, Placed, PulledBack
 from analyze.gradients.forms.reduction import Make, Reduction, Summary
 from analyze.gradients.forms.scattered_rows import ScatteredRows
 from analyze.gradients.forms.squares import squared_norms
-from analyze.gradients.forms.unfolded import Unfolded
+from analyze.gradients.forms.unfolded import Unfolded, Walk
 
 __all__ = [
     "CHUNK_BYTES",
@@ -35,6 +35,7 @@ __all__ = [
     "Sum",
     "Summary",
     "Unfolded",
+    "Walk",
     "combined",
     "rows",
     "squared_norms",

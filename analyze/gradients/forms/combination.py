@@ -59,6 +59,10 @@ class Sum(Form):
             return ("apart",)
         return ("direct", "cross") if all(_crossable(a, b) for a, b in pairs) else ("direct",)
 
+    @property
+    def key(self) -> str:
+        return " + ".join([f"Sum {list(self.shape)}", *(use.key for use in self.uses)])
+
     def explicit(self, start: int, stop: int) -> Tensor:
         values = [use.explicit(start, stop) for use in self.uses]
         return reduce(torch.add, [v.reshape(stop - start, *self.shape) for v in values])

@@ -39,12 +39,12 @@ class Form:
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        """Exact ways to the summary; the fastest is found by timing."""
+        """Exact ways to the summary; ``costs`` knows what each takes."""
         return ("direct",)
 
     @property
     def key(self) -> str:
-        """Calls with equal keys cost the same per example, so that one timing holds for all."""
+        """Calls with equal keys cost the same per example, so that one choice holds for all."""
         return f"{type(self).__name__} {list(self.shape)}"
 
     def explicit(self, start: int, stop: int) -> Tensor:
@@ -77,7 +77,7 @@ class Form:
 
     def in_one_chunk(self, algorithm: str) -> bool:
         """Whether the algorithm makes all gradients at a time."""
-        return self.maker(algorithm) is not None and self._chunk(algorithm) >= self.count
+        return self.maker(algorithm) is not None and self.chunk(algorithm) >= self.count
 
     def maker(self, algorithm: str) -> Make | None:
         """The function that makes the gradients of a range of examples; None if none are made."""
@@ -91,13 +91,13 @@ class Form:
 
     def _chunks(self, algorithm: str) -> Iterator[tuple[int, int]]:
         """Ranges of examples that an algorithm works on at a time, of about equal length."""
-        step = chunk_length(self.count, self._chunk(algorithm), _workers(self.device))
+        step = chunk_length(self.count, self.chunk(algorithm), _workers(self.device))
         for start in range(0, self.count, step):
             yield start, min(start + step, self.count)
 
-    def _chunk(self, algorithm: str) -> int:
-        """Examples of which an algorithm holds ``CHUNK_BYTES`` for each worker."""
-        budget = CHUNK_BYTES[self.device] * _workers(self.device)
+    def chunk(self, algorithm: str, workers: int | None = None) -> int:
+        """Examples of which an algorithm holds ``CHUNK_BYTES`` for each worker, today's or some."""
+        budget = CHUNK_BYTES[self.device] * (workers or _workers(self.device))
         return max(1, budget // max(1, self._bytes_per_example(algorithm)))
 
     def _bytes_per_example(self, algorithm: str) -> int:

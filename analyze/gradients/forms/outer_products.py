@@ -22,7 +22,7 @@ from analyze.gradients.forms.grams import (
 )
 from analyze.gradients.forms.reduction import Make, Summary, reduced
 from analyze.gradients.forms.squares import squared_norms
-from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded
+from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded, Walk
 
 WORTH_TRYING = 3  # times the ordinary weight gradient: a Gram matrix dearer than this cannot win
 TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cache for the next step
@@ -46,6 +46,7 @@ class OuterProducts(Form):
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         single_makers: Further ways to make the gradient of one example, ``shape``, by name.
         unfolded: Gives both factors of a range of examples as two matrices, ``x`` in full.
+        walk: How a convolution walks over ``x`` for it; None where there is nothing to unfold.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
     Cost, in multiply-adds beyond the ordinary weight gradient ``N*G*T*O*K``: ``direct`` none (it
@@ -67,6 +68,7 @@ class OuterProducts(Form):
     makers: Mapping[str, Make] = field(default_factory=dict)
     single_makers: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
     unfolded: Callable[[int, int], Unfolded] | None = None
+    walk: Walk | None = None
     uses: tuple[OuterProducts, ...] = ()
 
     def __post_init__(self) -> None:
@@ -75,6 +77,7 @@ class OuterProducts(Form):
             self.dims,
             (*self.makers, *self.single_makers),
             self.unfolded is not None,
+            tuple((use.dims[1], use.walk) for use in self.uses or (self,)),
             None if self.grams is None else self.grams.cost,
             self.device,
             onednn.can_multiply(self.like),
@@ -127,14 +130,14 @@ class OuterProducts(Form):
 
     def _made_alone(self, make: Callable[[int], Tensor]) -> Iterator[Tensor]:
         """Gradients ``[n, *shape]``, each made for itself; small ones together."""
-        together = self._together
+        together = self.together(self.count)
         for start in range(0, self.count, together):
             yield stacked([make(n) for n in range(start, min(start + together, self.count))])
 
     def _matrix_products(self) -> Iterator[Tensor]:
         """Gradients ``[n, G, O, K]``, one product each, all in the same memory."""
         groups, _, outputs, inputs = self.dims
-        place, filled = self.like.new_empty(self._together, groups, outputs, inputs), 0
+        place, filled = self.like.new_empty(self.together(self.count), groups, outputs, inputs), 0
         for start, stop in self._chunks("singly"):
             x, dy = self.factors(start, stop)  # [n, G, T, K], [n, G, T, O]
             for right, left in zip(x.unbind(), dy.transpose(2, 3).unbind(), strict=True):
@@ -148,17 +151,16 @@ class OuterProducts(Form):
 
     def _products_by_onednn(self) -> Iterator[Tensor]:
         """Gradients ``[n, O, K]`` of one group, one product each; small ones together."""
-        together = self._together
+        together = self.together(self.count)
         for start, stop in self._chunks(SINGLY_BY_ONEDNN):
             x, dy = (side[:, 0].unbind() for side in self.factors(start, stop))  # [T, K], [T, O]
             for first in range(0, stop - start, together):
                 pairs = zip(dy[first : first + together], x[first : first + together], strict=True)
                 yield stacked([onednn.product(left.t(), right) for left, right in pairs])
 
-    @property
-    def _together(self) -> int:
-        """Gradients made one by one that are squared and added at once."""
-        return max(1, min(self.count, TOGETHER // max(1, self.shape.numel())))
+    def together(self, count: int) -> int:
+        """Of ``count`` gradients that are made one by one, those squared and added at once."""
+        return max(1, min(count, TOGETHER // max(1, self.shape.numel())))
 
     def _gram(self, segments: Segments) -> Summary:
         """``q[n] = sum_{t,t'} (x_t . x_t') (dy_t . dy_t')``, summed over the groups.
@@ -172,7 +174,7 @@ class OuterProducts(Form):
     def _by_one_product(self, product: Product, segments: Segments) -> Summary:
         """Norms as in ``_gram``, sums by one product over all positions of a chunk of examples."""
         assert self.unfolded is not None
-        step = self._chunk("unfolded")
+        step = self.chunk("unfolded")
         totals: list[Tensor] = []
         norms: list[Tensor] = []
         for first, end in segments.bounds:
@@ -239,18 +241,27 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(left.flatten(0, 1).transpose(1, 2), right.flatten(0, 1))
 
 
+def _by_by(numbers: tuple[int, ...]) -> str:
+    return "x".join(map(str, numbers))
+
+
 @cache
 def _kind_of(
     dims: tuple[int, int, int, int],
     makers: tuple[str, ...],
     unfolds: bool,
+    uses: tuple[tuple[int, Walk | None], ...],
     gram_cost: float | None,
     device: str,
     by_onednn: bool,
 ) -> tuple[tuple[str, ...], str]:
     """The algorithms that could be the fastest, and the key under which one is chosen."""
     groups, positions, outputs, inputs = dims
-    words = ["outer products", "x".join(map(str, dims)), *makers]
+    words = ["outer products", _by_by(dims), *makers]
+    for times, walk in uses:
+        words += [f"use of {times}"] * (len(uses) > 1)
+        if walk is not None and walk.copied:
+            words += ["walk", _by_by(walk.kernel), *map(str, walk[1:-1])]
     key = " ".join([*words, *["unfolded"] * unfolds, *["oneDNN"] * by_onednn])
     unfolded = [*PRODUCTS] if by_onednn else ["unfolded"]
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)

@@ -35,6 +35,10 @@ class ScatteredRows(Form):
     def algorithms(self) -> tuple[str, ...]:
         return ("rows",)
 
+    @property
+    def key(self) -> str:
+        return f"{super().key} at {self.rows.shape[1]}"
+
     def explicit(self, start: int, stop: int) -> Tensor:
         count = stop - start
         offset = torch.arange(count, device=self.rows.device)[:, None] * self.table_rows

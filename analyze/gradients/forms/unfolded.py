@@ -16,6 +16,17 @@ Product = Callable[[Tensor, Tensor], Tensor]  # of two matrices
 PRODUCTS: dict[str, Product] = {"unfolded": torch.matmul, "unfolded by oneDNN": onednn.product}
 
 
+class Walk(NamedTuple):
+    """How a convolution walks over one of the factors, as far as unfolding it takes time."""
+
+    kernel: tuple[int, ...]
+    places: int  # positions of an example before it is unfolded
+    padded: int  # positions with the padding that is copied around them; 0 where none is
+    row: int  # positions of the output along the last axis
+    step: int  # and how far they lie apart here
+    copied: bool  # whether patches are another tensor than the factor itself
+
+
 class Unfolded(NamedTuple):
     """Both factors of n examples, example by example, in each of G groups."""
 

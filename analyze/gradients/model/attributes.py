@@ -27,6 +27,7 @@ HOOKS = (
     "_backward_pre_hooks",
 )
 MEMBERS = ("_parameters", "_buffers", "_modules")
+Place = tuple["_Container", Any]  # a dictionary, and a key in it
 
 
 class Attributes:
@@ -58,9 +59,11 @@ class Attributes:
 
     def add_buffers(self, tensors: Iterable[Tensor]) -> None:
         """Treat further tensors, which the modules hold as parameters, as buffers."""
-        for tensor in tensors:
-            places = [place for m in self._modules for place in m.places_of(tensor)]
-            self._buffers.append(_Buffer(tensor, places))
+        places: dict[int, list[Place]] = {}
+        for module in self._modules:
+            for member, place in module.places:
+                places.setdefault(id(member), []).append(place)
+        self._buffers += [_Buffer(tensor, places.get(id(tensor), [])) for tensor in tensors]
 
     def drop_parameters(self) -> None:
         """Set no parameters back any more."""
@@ -104,9 +107,10 @@ class _Module:
         self._members = [_Container(held) for held in members if held]
         self._no_members = [held for held in members if not held]
 
-    def places_of(self, tensor: Tensor) -> list[tuple[_Container, str]]:
-        """The dictionaries of the module that hold a tensor, with its key in them."""
-        return [(held, key) for held in self._members for key in held.keys_of(tensor)]
+    @property
+    def places(self) -> Iterator[tuple[Any, Place]]:
+        """What the module's dictionaries hold, each with the dictionary and its key in it."""
+        return ((member, (held, key)) for held in self._members for key, member in held.members)
 
     def restore(self, hooks: Container[int]) -> None:
         self._own.update(self._values)
@@ -147,9 +151,10 @@ class _Container:
             value.clear()
             (value.update if isinstance(value, set) else value.extend)(self._members)
 
-    def keys_of(self, member: Any) -> list[Any]:
-        """The keys under which a dictionary has something."""
-        return [key for key, value in self._members.items() if value is member]
+    @property
+    def members(self) -> list[tuple[Any, Any]]:
+        """The keys of a dictionary, and what it had under them."""
+        return list(self._members.items())
 
     def put(self, key: Any, member: Any) -> None:
         """Replace what a dictionary has under a key, and is set back to."""
@@ -186,7 +191,7 @@ class _Buffer:
     Another buffer with the old values then takes its place: the graph of that pass may need it.
     """
 
-    def __init__(self, tensor: Tensor, places: list[tuple[_Container, str]]) -> None:
+    def __init__(self, tensor: Tensor, places: list[Place]) -> None:
         self.tensor = tensor
         self._places = places
         self.accept()

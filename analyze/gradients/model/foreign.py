@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,24 +20,23 @@ from torch.utils._pytree import tree_leaves
 from analyze.errors import InputError, listed
 from analyze.gradients.model.copying import Foreign
 
+Result = TypeVar("Result")
 OURS = frozenset({"torch", "analyze"})
 
 
-def refuse_foreign(run: Callable[[], Any], foreign: Sequence[Foreign]) -> None:
-    """Run a model and raise where it computes with tensors that are not its own.
-
-    Other errors of ``run`` are ignored: a later pass reports them.
+def without_foreign(run: Callable[[], Result], foreign: Sequence[Foreign]) -> Result:
+    """What a run of a model gives; raise where it computes with tensors that are not its own.
 
     Raises:
-        InputError: naming the tensor, and the function that reads it.
+        InputError: naming the tensor, and the function that reads it. Else what ``run`` raises.
     """
     seen = _Seen({_memory(each.tensor): each for each in foreign})
     try:
         with seen:
-            run()
+            result = run()
     except Exception:  # such as two tensors of two types, one of them not its own
         if not seen.readers:
-            return
+            raise
     readers = [*seen.readers.values()]
     stale = [(tensor.name, reader) for tensor, reader in readers if tensor.stale]
     if stale:
@@ -56,6 +55,7 @@ def refuse_foreign(run: Callable[[], Any], foreign: Sequence[Foreign]) -> None:
             fix="take the weight from self, from the module that a hook is given, or from an "
             "argument; or register the module that has it as a part of the one that uses it",
         )
+    return result
 
 
 class _Seen(TorchDispatchMode):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from analyze.errors import InputError, listed
 from analyze.gradients.model.attributes import Attributes
 from analyze.gradients.model.computing import Computing
 from analyze.gradients.model.copying import copied, made_eager, origin_of
-from analyze.gradients.model.foreign import refuse_foreign
+from analyze.gradients.model.foreign import without_foreign
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.settling import (
     Settled,
@@ -38,6 +38,7 @@ from analyze.gradients.numbers import (
     with_precision,
 )
 
+Result = TypeVar("Result")
 LEFT_OUT = (
     "left out, as they are frozen and forward passes write to them in place or read them by "
     "numpy(): {names}"
@@ -138,16 +139,29 @@ class Replica:
             self._settle_as(known)
         return known
 
-    def check_own_weights(self, inputs: Inputs) -> None:
-        """Run a copy once, to see that it computes with weights of its own.
+    def with_own_weights(self, run: Callable[[], Result]) -> Result:
+        """What a run of this copy gives, watched to see that it computes with weights of its own.
 
         Raises:
-            InputError: naming the weight, and the function that reads it.
+            InputError: naming the weight, and the function that reads it. Else what ``run`` raises.
         """
         origin = origin_of(self.model)
+        return run() if origin is None else without_foreign(run, origin.foreign)
+
+    def compared_with_origin(self, inputs: Inputs) -> Tensor:
+        """The output of a settled copy, which is what the model gives that it is a copy of.
+
+        Raises:
+            InputError: it is not, or the copy computes with weights that are not its own.
+
+        Cost: a forward pass over ``inputs``, a few examples, and one of the original.
+        """
+        origin = origin_of(self.model)
+        with torch.enable_grad():
+            output = self.with_own_weights(partial(self, inputs))
         if origin is not None:
-            with torch.enable_grad():
-                refuse_foreign(partial(self, inputs), origin.foreign)
+            refuse_unlike(origin.model, partial(self._pass, inputs), output, output)
+        return output
 
     def _settle_as(self, known: Settled) -> Replica:
         self._settled = known
@@ -162,8 +176,7 @@ class Replica:
     def _tried_out(self, inputs: Inputs) -> Settled:
         run, origin = partial(self, inputs), origin_of(self.model)
         self.notes += [] if origin is None else hooked_parameters(origin.model)
-        self.check_own_weights(inputs)
-        output, error = tried(run, gradients=True)
+        output, error = self.with_own_weights(partial(tried, run, gradients=True))
         left_out: list[str] = []
         if error is not None:
             left_out = self._left_out(run)
@@ -176,9 +189,12 @@ class Replica:
         if self.parameters and self._all_selected and not output.requires_grad:
             raise output_without_graph(self.model)
         refuse_kept_graph(run, output, {id(p): name for name, p in self.parameters.items()})
-        self._settled = Settled(needs_gradients(run, output), tuple(left_out))
+        again = tried(run, gradients=False).output
+        self._settled = Settled(needs_gradients(again, output), tuple(left_out))
+        if self._settled.differentiates:
+            again = tried(run, gradients=False).output
         if origin is not None:
-            refuse_unlike(origin.model, partial(self._pass, inputs), run, output)
+            refuse_unlike(origin.model, partial(self._pass, inputs), again, output)
         return self._settled
 
     def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:

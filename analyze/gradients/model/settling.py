@@ -154,31 +154,34 @@ def refuse_kept_graph(run: Run, output: Tensor, names: Mapping[int, str]) -> Non
         )
 
 
-def refuse_unlike(original: nn.Module, call: Call, run: Run, replica: Tensor) -> None:
+def refuse_unlike(original: nn.Module, call: Call, again: Tensor | None, replica: Tensor) -> None:
     """Raise where a copy computes something else than the model that it was made of.
 
-    ``call`` is a pass of a model, on a device and in a precision, and ``run`` one of the copy,
-    which gave ``replica`` before. The original is left as it was.
+    ``call`` is a pass of a model, on a device and in a precision; ``replica`` and ``again`` are
+    what two passes of the copy gave. The original is left as it was.
+
+    Cost: a pass of the original, and one more where it differs from the copy.
     """
     like = next((p for p in original.parameters() if p.is_floating_point()), None)
     if like is None or any(isinstance(module, LazyModuleMixin) for module in original.modules()):
         return  # a pass would change the classes of a lazy model
-    with _as_it_was(original):
-        theirs = partial(call, original, like.device, like.dtype)
-        outputs = [tried(theirs, gradients=False).output for _ in range(2)]
-    again = tried(run, gradients=False).output
-    same = like.dtype == replica.dtype and like.device == replica.device
-    three = [o for o in (*outputs, again) if o is not None]
-    if len(three) < 3 or _differ(three[0], three[1], SAME) or _differ(again, replica, SAME):
+    if again is None or _differ(again, replica, SAME):
         return  # no output, or another one each time, is reported elsewhere
-    if _differ(three[0], replica, SAME if same else ALIKE):
-        raise InputError(
-            "a copy of the model computes something else than the model, and a copy is measured",
-            found=f"another output of {type(original).__name__} for the same example",
-            expected="a model whose copy.deepcopy computes the same",
-            fix="let nothing depend on the id of a module or on a table outside of the modules: "
-            "keep it in an attribute of the module that uses it",
-        )
+    same = like.dtype == replica.dtype and like.device == replica.device
+    with _as_it_was(original):
+        theirs = partial(tried, partial(call, original, like.device, like.dtype), gradients=False)
+        output = theirs().output
+        if output is None or not _differ(output, replica, SAME if same else ALIKE):
+            return
+        if _differ(output, theirs().output, SAME):
+            return
+    raise InputError(
+        "a copy of the model computes something else than the model, and a copy is measured",
+        found=f"another output of {type(original).__name__} for the same example",
+        expected="a model whose copy.deepcopy computes the same",
+        fix="let nothing depend on the id of a module or on a table outside of the modules: "
+        "keep it in an attribute of the module that uses it",
+    )
 
 
 @contextmanager
@@ -204,9 +207,12 @@ def _differ(a: Tensor | None, b: Tensor | None, share: float) -> bool:
     return bool((a - b).norm() > share * torch.maximum(a.norm(), b.norm()))
 
 
-def needs_gradients(run: Run, with_gradients: Tensor) -> bool:
-    """Whether a model gives its output with gradients on only, as one that takes forces does."""
-    return _differ(tried(run, gradients=False).output, with_gradients, SAME)
+def needs_gradients(without: Tensor | None, with_gradients: Tensor) -> bool:
+    """Whether a model gives its output with gradients on only, as one that takes forces does.
+
+    ``without`` is what a pass without gradients gave; None where it failed.
+    """
+    return _differ(without, with_gradients, SAME)
 
 
 def without_gradients(error: Exception) -> InputError:

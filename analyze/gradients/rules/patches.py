@@ -6,12 +6,13 @@ input is folded and the output's gradient flat, of a transposed one the other wa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from analyze.gradients.forms import Grams, Unfolded, rows
+from analyze.gradients.forms import Grams, Unfolded, Walk, rows
 from analyze.gradients.rules.geometry import ConvolutionGeometry
 
 COPYING = 16  # multiply-adds in a matrix product that unfolding one entry costs
@@ -90,6 +91,17 @@ class Sides:
         cost = places**2 * channels + positions**2 * (others + ADDING * sum(geometry.kernel))
         values = 2 * places**2 + 2 * positions**2 + places * channels + positions * others
         return Grams(of, cost, values)
+
+    @property
+    def walk(self) -> Walk:
+        """What unfolding takes time by."""
+        geometry, inputs = self.geometry, self.folded.shape[2:]
+        sides = zip(inputs, geometry.padding[0::2][::-1], geometry.padding[1::2][::-1], strict=True)
+        padded = math.prod(sum(side) for side in sides) if any(geometry.padding) else 0
+        return Walk(
+            tuple(geometry.kernel), self.several * inputs.numel(), self.several * padded,
+            self.size[-1], geometry.stride[-1], not geometry.pointwise,
+        )  # fmt: skip
 
     def _patches(self, folded: Tensor) -> Tensor:
         """The taps and positions of some rows, ``[rows, C, ...]`` in any further shape."""

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from analyze.gradients.costs.choice import ByCost, Choice
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Segments
 from analyze.gradients.losses import Loss
@@ -35,13 +36,14 @@ def measure_batch(
     segments: Segments | None = None,
     clock: Clock | None = None,
     take: TakeTotals | None = None,
+    choice: Choice | None = None,
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
 
-    The fastest algorithm for each call is added to the plan. Each segment gets a sum; all examples
-    are one by default. ``take`` gets the totals of each parameter as soon as they are there, and
-    the result has none: no more than one gradient is held then. What it got is worth nothing if
-    this fails.
+    The algorithm of each call is by ``choice``, by default the cheapest for the plan's batches, and
+    added to the plan. Each segment gets a sum; all examples are one by default. ``take`` gets the
+    totals of each parameter as soon as they are there, and the result has none: no more than one
+    gradient is held then. What it got is worth nothing if this fails.
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
@@ -51,8 +53,9 @@ def measure_batch(
     that also give the squared norms; the fallback runs the model again.
     """
     segments = segments or Segments([len(inputs)])
+    choice = choice or ByCost(plan.algorithms, plan.batch)
     try:
-        collectors = [Collector(p, segments, clock, take) for p in plan.patterns]
+        collectors = [Collector(p, segments, choice, clock, take) for p in plan.patterns]
         collector, mode, output = _forward(replica, inputs, collectors)
         losses, accuracy, seed, collector.scale = at_the_output(
             loss, output.detach(), targets.to(output.device)

@@ -32,6 +32,7 @@ AS_SAVED = (
     "used as saved, as only the statistics of torch's batch norms are recomputed: {names}, which "
     "forward passes change in training mode"
 )
+Saved = list[tuple[_BatchNorm, str, Tensor]]  # layers, names and values of their statistics
 COMPARED_FROM = 256  # probes for the statistics compared with, if those are not measured with
 
 
@@ -53,39 +54,45 @@ class BatchNormStatistics:
         first = [by_hash[codes == code][:COMPARED_EXAMPLES] for code in np.unique(codes)]
         self._compared = np.sort(np.concatenate(first))
 
-    def set(self, replica: Replica) -> None:
-        """Give a model the statistics that it is measured with.
+    def set(self, replica: Replica) -> Saved:
+        """Give a model the statistics that it is measured with; those that it came with.
 
         Raises:
             InputError: they are to be recomputed, and there are too few probes.
+
+        Cost: a forward pass of the probes that are not held out, if they are recomputed.
         """
+        saved = _statistics(replica)
         if self._recomputed:
             _recompute_statistics(replica, self._loader, self._rows)
+        return saved
 
-    def set_after_losses_under_others(self, replica: Replica, size: int) -> np.ndarray | None:
-        """As ``set``, after the losses under the statistics that are not measured with.
+    def passes_to_set(self, model: nn.Module) -> int:
+        """Number of examples in the forward passes of ``set``."""
+        is_set = self._recomputed and bool(_layers_with_statistics(model))
+        return len(self._rows) if is_set else 0
 
-        The model comes with those of the checkpoint; ``size`` examples run at a time.
+    def losses_under_others(self, replica: Replica, saved: Saved, size: int) -> np.ndarray | None:
+        """Losses under the statistics that are not measured with, of some probes of each subset.
+
+        The model has been ``set``, which gave ``saved``, and has the same statistics afterwards;
+        ``size`` examples run at a time.
 
         Returns:
-            ``[N]``, NaN but for some probes of each subset, infinite where a loss is no number;
-            None where the model has no statistics, or too few probes are there to recompute from.
+            ``[N]``, NaN but for those probes, infinite where a loss is no number; None where the
+            model has no statistics, or too few probes are there to recompute from.
+
+        Cost: a forward pass of up to 128 probes of each subset, and of up to 256 to recompute.
         """
-        layers = _layers_with_statistics(replica.model)
-        if not layers:
+        if not saved or (not self._recomputed and len(self._rows) < MINIMUM):
             return None
+        measured_with = _statistics(replica)
         if self._recomputed:
-            losses = self._losses(replica, size)
-            self.set(replica)
-            return losses
-        if len(self._rows) < MINIMUM:
-            return None
-        before = [(b, b.clone()) for layer in layers for b in layer.buffers(recurse=False)]
-        _recompute_statistics(replica, self._loader, self._rows)
+            _give_back(replica, saved)
+        else:
+            _recompute_statistics(replica, self._loader, self._rows)
         losses = self._losses(replica, size)
-        for buffer, values in before:
-            buffer.copy_(values)
-        replica.keep_buffers()
+        _give_back(replica, measured_with)
         return losses
 
     def with_both_losses(self, measured: Measurement, others: np.ndarray | None) -> Measurement:
@@ -96,11 +103,11 @@ class BatchNormStatistics:
         saved, recomputed = (others, losses) if self._recomputed else (losses, others)
         return replace(measured, loss_saved=saved, loss_recomputed=recomputed)
 
-    def notes(self, replica: Replica, rows: np.ndarray) -> list[str]:
+    def notes(self, replica: Replica, probes: Inputs) -> list[str]:
         """Notes on statistics that are not recomputed though asked for, from a copy's pass."""
         if not self._recomputed:
             return []
-        names = _other_statistics(replica, self._loader.take(rows).inputs)
+        names = _other_statistics(replica, probes)
         return [AS_SAVED.format(names=listed(names))] if names else []
 
     def passes(self, model: nn.Module) -> int:
@@ -114,6 +121,22 @@ class BatchNormStatistics:
         return losses
 
 
+def _statistics(replica: Replica) -> Saved:
+    """Layers of batch norm, names and values of their statistics."""
+    return [
+        (layer, name, buffer.clone())
+        for layer in _layers_with_statistics(replica.model)
+        for name, buffer in layer.named_buffers(recurse=False)
+    ]
+
+
+def _give_back(replica: Replica, saved: Saved) -> None:
+    """Give a model the values that its statistics had."""
+    for layer, name, values in saved:
+        layer.get_buffer(name).copy_(values)
+    replica.keep_buffers()
+
+
 def _layers_with_statistics(model: nn.Module) -> list[_BatchNorm]:
     """The batch norm layers that keep running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
@@ -124,22 +147,26 @@ def _other_statistics(replica: Replica, inputs: Inputs) -> list[str]:
 
     They are floating point buffers that a pass in training mode changes, but for the vectors of
     spectral norm, which belong to the weights. A model that cannot run in training mode has none.
+
+    Cost: a copy and a forward pass, where there are such buffers.
     """
+    norms = {id(b) for layer in _layers_with_statistics(replica.model) for b in layer.buffers()}
+    names = [
+        name
+        for name, buffer in replica.model.named_buffers()
+        if buffer.is_floating_point() and id(buffer) not in norms and not name.endswith(SPECTRAL)
+    ]
+    if not names:
+        return []
     other = replica.as_dtype(replica.dtype)
-    modules = list(other.model.modules())
     before = {name: buffer.clone() for name, buffer in other.model.named_buffers()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         try:
-            other(inputs, modules, training=True)
+            other(inputs, list(other.model.modules()), training=True)
         except Exception:  # whatever a forward pass misses in training, such as targets
             return []
-    norms = {id(b) for layer in _layers_with_statistics(other.model) for b in layer.buffers()}
-    return [
-        name
-        for name, buffer in other.model.named_buffers()
-        if buffer.is_floating_point() and id(buffer) not in norms and not name.endswith(SPECTRAL)
-        and name in before and not torch.equal(buffer, before[name])
-    ]  # fmt: skip
+    after = dict(other.model.named_buffers())
+    return [name for name in names if name in after and not torch.equal(after[name], before[name])]
 
 
 def _recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:

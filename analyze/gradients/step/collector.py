@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
 
 from analyze.errors import described
-from analyze.gradients.device.timing import Clock, fastest
+from analyze.gradients.costs.choice import Choice, summarised
+from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
 from analyze.gradients.plan import Plan
 from analyze.gradients.rules import Call
@@ -26,17 +26,22 @@ class Collector:
     """Turns the gradients that arrive at one pattern of calls into summaries of the parameters."""
 
     def __init__(
-        self, plan: Plan, segments: Segments, clock: Clock | None, take: TakeTotals | None
+        self,
+        plan: Plan,
+        segments: Segments,
+        choice: Choice,
+        clock: Clock | None,
+        take: TakeTotals | None,
     ) -> None:
         self._plan = plan
         self._segments = segments
+        self._choice = choice
         self._clock = clock
         self._take = take
         self._misfits: list[str] = []  # what some calls saw
         self._misfit: set[str] = set()  # parameters of those calls
         self._uses = plan.uses  # of the parameters measured by rule, no others
         self.calls = {call.number: call for call in plan.calls if call.number in plan.wanted}
-        self._choice = _AlgorithmChoice(plan.algorithms)
         self.traces = any(call.traced for call in self.calls.values())
         self.tracing = False  # a backward pass before the last
         self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
@@ -142,7 +147,7 @@ class Collector:
         if self._small.takes(form, algorithm):
             self._small.add(name, form, algorithm)
         else:
-            summary = form.summarise(algorithm, self._segments, self._choice.summarise)
+            summary = summarised(self._choice, form, self._segments, algorithm)
             self.add({name: summary})
 
     def _measured_by(self, call: Call) -> set[str]:
@@ -155,25 +160,3 @@ class Collector:
         if gives_way(error):
             reason = f"the rule {rule} failed: {described(error)}"
             raise MethodFailedError(names, reason) from error
-
-
-@dataclass
-class _AlgorithmChoice:
-    """Times a form's algorithms once for each kind of call, and keeps the fastest."""
-
-    chosen: dict[str, str]
-
-    def summarise(self, form: Form, segments: Segments) -> Summary:
-        """The form's summary, by the fastest of its algorithms."""
-        return form.summarise(self.of(form, segments), segments, self.summarise)
-
-    def of(self, form: Form, segments: Segments) -> str:
-        """The fastest of the form's algorithms."""
-        algorithms = form.algorithms
-        if len(algorithms) == 1:
-            return algorithms[0]
-        key = form.key
-        if key not in self.chosen:
-            ways = {a: partial(form.summarise, a, segments, self.summarise) for a in algorithms}
-            self.chosen.setdefault(key, fastest(ways))  # another thread may have been faster
-        return self.chosen[key]

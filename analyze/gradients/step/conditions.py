@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint
+import torch.utils.deterministic
 
 from analyze.gradients.model.computing import autocast_not_entered, autocast_off
 
@@ -69,6 +70,7 @@ def _conditions() -> Iterator[None]:
         _recurrence_without_cudnn(),
         _nothing_compiled(),
         _slow_is_not_wrong(),
+        _sums_in_a_fixed_order(),
     ):
         yield
 
@@ -176,6 +178,27 @@ def _slow_is_not_wrong() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
         yield
+
+
+@contextmanager
+def _sums_in_a_fixed_order() -> Iterator[None]:
+    """Several threads of a CPU add in the same order each time, so that the bits are the same.
+
+    In torch they do so but for sums into rows that are looked up, as in the backward pass of
+    ``x[ids]``. Where there is an accelerator the setting stays: it would make its kernels slow.
+    """
+    if torch.accelerator.is_available() or torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    deterministic: Any = torch.utils.deterministic  # its attribute is made when it is imported
+    filling = deterministic.fill_uninitialized_memory
+    deterministic.fill_uninitialized_memory = False  # else every empty tensor is written once more
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        deterministic.fill_uninitialized_memory = filling
 
 
 @contextmanager

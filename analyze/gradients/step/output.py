@@ -61,8 +61,13 @@ def _power_of_two(seed: Tensor) -> float:
 def losses_of(replica: Replica, examples: Examples, loss: Loss) -> np.ndarray:
     """Losses ``[N]`` float64 of N examples, in one pass."""
     with torch.no_grad():
-        output = replica(examples.inputs)
-        losses = loss.per_example(output, examples.targets.to(output.device))
+        return losses_at_output(replica(examples.inputs), examples.targets, loss)
+
+
+def losses_at_output(output: Tensor, targets: Tensor, loss: Loss) -> np.ndarray:
+    """Losses ``[N]`` float64 of an output ``[N, ...]``."""
+    with torch.no_grad():
+        losses = loss.per_example(output, targets.to(output.device))
     return losses.cpu().double().numpy()
 
 

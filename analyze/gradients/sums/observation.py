@@ -37,17 +37,21 @@ class Watch:
         """Rows of all watched probes, in order."""
         return np.union1d(self.elsewhere, self.alone)
 
+    @property
+    def examples(self) -> int:
+        """The number of all probes."""
+        return sum(len(batch.rows) for batch in self.batches)
+
     def companies(self, size: int, seconds: float) -> list[np.ndarray]:
         """Batches of those that are measured again; one that would be alone has another watched.
 
         Of each batch one is taken, as far as they take a thirty-second of the ``seconds`` that all
-        probes took, or half a second; of each small batch two where they take a fifth of a second.
+        probes take, or half a second; of each small batch two where they take a fifth of a second.
         """
-        examples = sum(len(batch.rows) for batch in self.batches)
-        each = seconds / examples
+        each = seconds / self.examples
         count = self.first
         if self.first * each > COMPLETE:
-            count = max(1, min(count, examples // APART))
+            count = max(1, min(count, self.examples // APART))
         if len(self.elsewhere) * each <= TWICE:
             count = len(self.elsewhere)
         rows = self.elsewhere[:count]

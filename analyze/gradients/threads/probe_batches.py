@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from analyze.gradients.costs.choice import Choice
 from analyze.gradients.data.batches import Batch, batches
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.device.devices import most_segments
@@ -51,11 +52,18 @@ class ProbeBatches:
         return self._cut(replica, size)[0]
 
     def measured(
-        self, replica: Replica, plan: Plan, batch: Batch, clock: Clock | None = None
+        self,
+        replica: Replica,
+        plan: Plan,
+        batch: Batch,
+        clock: Clock | None = None,
+        choice: Choice | None = None,
     ) -> BatchResult:
         """The result of ``measure_batch`` for a batch, with its errors."""
         examples = self._loader.take(batch.rows)
-        return measure_batch(replica, *examples, self._loss, plan, batch.segments, clock)
+        return measure_batch(
+            replica, *examples, self._loss, plan, batch.segments, clock, None, choice
+        )
 
     def add_up(
         self,

@@ -14,15 +14,14 @@ from analyze.gradients.step.conditions import threads_restored
 
 Result = TypeVar("Result")
 WORTH_SHARING = 2.0  # seconds: a longer measurement is shared among threads
-PASSES = 3  # forward passes that take as long as a forward and a backward pass
 
 
-def worthwhile_shares(examples: int, forward: float, threads: int) -> int:
+def worthwhile_shares(examples: int, seconds: float, threads: int) -> int:
     """How many of some threads share a measurement: one where more would gain next to nothing.
 
-    ``forward`` is the time of one example's forward pass in seconds.
+    ``seconds`` is what one thread would take for it.
     """
-    return min(threads, examples) if PASSES * forward * examples > WORTH_SHARING else 1
+    return min(threads, examples) if seconds > WORTH_SHARING else 1
 
 
 def at_once(

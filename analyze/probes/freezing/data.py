@@ -211,6 +211,13 @@ def _targets_of(dataset: Any, count: int) -> np.ndarray:
 def _arrays(text: str, path: Path) -> Examples:
     """The data set in a file of arrays; arrays with other names are further labels."""
     arrays = {name: as_array(value) for name, value in named(path).items()}
+    if single := sorted(name for name, values in arrays.items() if values.ndim == 0):
+        raise InputError(
+            "an array of the file is a single value",
+            found=f"{listed(single)} in {path}",
+            expected="one entry for each example",
+            fix="save arrays alone: numpy.savez(path, inputs=..., targets=...)",
+        )
     sizes = {name: len(values) for name, values in arrays.items()}
     for names in (INPUTS, TARGETS):
         if len(present := [n for n in names if n in arrays]) > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from analyze.errors import InputError, check_choice, counted, listed, unknown
+from analyze.files.targets import check_target
 from analyze.files.whole import drop_parts
-from analyze.probes.file import read_probes, write_probes
+from analyze.probes.file import cannot_write, read_probes, write_probes
 from analyze.probes.freezing.data import Examples, PictureError, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
 from analyze.probes.freezing.transforms import Transforms, frozen
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
+from analyze.specs.spec import Spec
 
 MOST_CLASSES = 1_000_000
 CLASS, TRUE_CLASS, NOISE = "class", "true_class", "noise"
@@ -157,6 +160,7 @@ def _with_held_out(
 def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
     """Build a probe set and write it to a file; ``overwrite`` replaces none but a probe file."""
     _check_writable(path, overwrite)
+    _refuse_inputs(recipe, path)
     built = build_probes(recipe)
     notes = {"data": recipe.data, "noise": ", ".join(recipe.noise), "seed": str(recipe.seed)}
     drop_parts(path)
@@ -256,15 +260,37 @@ def _short(recipe: Recipe, probes: ProbeSet) -> list[str]:
     return [sentence] if few else []
 
 
+def _refuse_inputs(recipe: Recipe, path: Path) -> None:
+    """Refuse to replace a file that the probes are made of."""
+    specs = [recipe.data, *recipe.noise, *([recipe.held_out] if recipe.held_out else [])]
+    names = [Spec.parse(spec).name for spec in specs]
+    places = [place for name in names for place in (name, name.partition(":")[2]) if place]
+    for place in places:
+        same = False
+        with suppress(OSError, ValueError):  # most places are no files
+            same = path.samefile(place)
+        if same:
+            raise InputError(
+                "the probe file would replace what it is made of",
+                found=f"{path}, which is {place}",
+                expected="another file: the examples could not be frozen a second time",
+                fix="another name: analyze probes build probes.safetensors --data SPEC",
+            )
+
+
 def _check_writable(path: Path, overwrite: bool) -> None:
-    """Check that the folder exists, with nothing in the way but a probe file to replace."""
-    if not path.parent.is_dir() or path.is_dir() or path.suffix != ".safetensors":
+    """Check that the file can be written, with nothing in the way but a probe file to replace."""
+    if path.suffix != ".safetensors":
         raise InputError(
             "the probe file cannot be written",
             found=f"{path}: no file in a directory that exists, ending in .safetensors",
             expected="the path of a safetensors file",
             fix="analyze probes build probes.safetensors --data SPEC",
         )
+    try:
+        check_target(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
     if not path.exists():
         return
     read_probes(path)

@@ -10,6 +10,7 @@ import codecs
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,5 +221,4 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _repeated(names: list[str]) -> list[str]:
     """Names that come a second time."""
-    first = dict(zip(reversed(names), reversed(range(len(names))), strict=True))
-    return [name for k, name in enumerate(names) if first[name] < k]
+    return [name for name, times in Counter(names).items() if times > 1]

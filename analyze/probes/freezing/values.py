@@ -11,6 +11,7 @@ import numpy as np
 
 from analyze.errors import InputError
 from analyze.files.arrays import read_arrays
+from analyze.files.present import is_file
 from analyze.probes.freezing.tables import read_csv, read_json, read_json_lines, read_words
 
 MOST_BYTES = 256 << 20  # of arrays that are unpacked; or MOST_TIMES their file, if that is more
@@ -19,7 +20,7 @@ MOST_TIMES = 64
 
 def read_values(path: Path) -> Any:
     """An array, or a dictionary of arrays by name; no pickle that can run code is opened."""
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             "a file for the probes is missing",
             found=f"no file {path}",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 from pathlib import Path
 
 from analyze.errors import InputError
@@ -16,24 +16,14 @@ def write_sealed(path: Path, content: bytes) -> None:
     """Write content behind its SHA-256, whole or not at all, so that it survives a power cut.
 
     Raises:
-        InputError: no permission, or the disk is full; the old file is as it was.
+        InputError: a link, no permission, or the disk is full; the old file is as it was.
     """
     try:
+        if path.is_symlink():  # what a run writes beside its output leads nowhere else
+            raise OSError(errno.ELOOP, "it is a link, which no run has made")
         write_whole(path, hashlib.sha256(content).digest(), content)
-        _sync_directory(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename in a directory survive a power cut, where the system can."""
-    if os.name != "posix":  # Windows cannot open directories
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_sealed(path: Path) -> bytes | None:

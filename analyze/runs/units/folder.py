@@ -12,6 +12,7 @@ from analyze.errors import InputError
 from analyze.files.whole import drop_parts, drop_parts_in, real_path
 from analyze.runs.units.configuration import IMPORTED, differing, digest
 from analyze.runs.units.files import cannot_write, is_sealed_unit, read_sealed, write_sealed
+from analyze.runs.units.lock import check_held
 from analyze.runs.units.unit import Unit, read_unit, write_unit
 
 SUFFIX = ".units"
@@ -70,7 +71,9 @@ class Folder:
 
     def _throw_away(self) -> None:
         """Remove the files of an earlier run, and no others."""
-        ours = [path for path in self.path.iterdir() if _is_own(path)]
+        self._remove([path for path in self.path.iterdir() if _is_own(path)])
+
+    def _remove(self, ours: list[Path]) -> None:
         removed = 0
         try:
             for path in ours:
@@ -112,16 +115,28 @@ class Folder:
         return [unit for unit in units if unit is not None]
 
     def write(self, checkpoint: str, unit: Unit) -> None:
-        """Write the unit of a checkpoint."""
+        """Write the unit of a checkpoint.
+
+        Raises:
+            InputError: it cannot be written, or another run has taken the folder's place.
+        """
+        self.check_held()
         write_unit(self._unit(checkpoint), unit, self._configuration)
 
+    def check_held(self) -> None:
+        """Check before writing that no other run has the lock, as ``lock.check_held`` does."""
+        check_held(self.lock)
+
     def drop_units(self) -> None:
-        """Remove all units."""
-        for path in self.path.glob("*.unit"):
-            path.unlink()
+        """Remove all units.
+
+        Raises:
+            InputError: they cannot be removed.
+        """
+        self._remove([path for path in self.path.glob("*.unit") if _is_own(path)])
 
     def __len__(self) -> int:
-        return len(list(self.path.glob("*.unit")))
+        return sum(_is_own(path) for path in self.path.glob("*.unit"))
 
     def _unit(self, checkpoint: str) -> Path:
         return self.path / f"{hashlib.sha256(checkpoint.encode()).hexdigest()[:32]}.unit"

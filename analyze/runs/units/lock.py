@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -14,12 +16,13 @@ from analyze.errors import InputError
 from analyze.files.whole import lock
 from analyze.runs.units.files import cannot_write
 
-_held: set[IO[str]] = set()
+HOLDER = b"process "  # how the content of a lock's file begins
+_held: dict[Path, IO[bytes]] = {}  # by the path of the lock; none without locks of the system
 
 
 def _release_in_fork() -> None:
     """Close the lock's file in a worker, which may live a moment longer than a killed run."""
-    for file in _held:
+    for file in _held.values():
         file.close()
     _held.clear()
 
@@ -33,31 +36,86 @@ def locked(path: Path) -> Iterator[bool]:
     """Hold the lock of an output; True where the file system has locks, else False.
 
     The lock is the system's (``flock``) and ends with the process that holds it: a killed run
-    leaves a file without a lock. The file names the process that holds it.
+    leaves a file without a lock. The file names the process that holds it, and goes with the lock;
+    so does its folder, if a run that ended early has left nothing in it.
 
     Raises:
-        InputError: another run holds it.
+        InputError: another run holds it, or the file is another's.
     """
     try:
-        file = path.open("a+", encoding="utf-8")
+        file, supported = _locked_file(path)
+    except BlockingIOError as error:
+        raise _in_use(path) from error
     except OSError as error:
         raise cannot_write(path, error) from error
     with file:
-        try:
-            supported = lock(file)
-        except BlockingIOError as error:
-            raise InputError(
-                "another run writes to this output",
-                found=f"{path} is held by {path.read_text(encoding='utf-8') or 'a run'}",
-                expected="one run at a time on one output",
-                fix="wait for it or stop it, or give --output ANOTHER.h5",
-            ) from error
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {now}")
-        file.flush()
-        _held.add(file)
+        with suppress(OSError):  # the disk is full: what the file says is for people
+            file.truncate(0)
+            file.write(HOLDER + f"{os.getpid()} on {socket.gethostname()}, since {now}".encode())
+        if supported:
+            _held[path] = file
         try:
             yield supported
         finally:
-            _held.discard(file)
+            _held.pop(path, None)
+            if _is_at(path, file):
+                _remove(path)
+
+
+def check_held(path: Path) -> None:
+    """Check that no other run has the lock that this process holds, or held until its removal.
+
+    Raises:
+        InputError: the folder was removed, and another run has made it anew.
+    """
+    file = _held.get(path)
+    if file is not None and os.path.lexists(path) and not _is_at(path, file):
+        raise _in_use(path)
+
+
+def _locked_file(path: Path) -> tuple[IO[bytes], bool]:
+    """The lock's file, and whether it is locked; made anew where its last holder removes it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # no link, no pipe
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+        try:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            if not regular or not HOLDER.startswith(file.read(len(HOLDER))):
+                raise OSError(errno.EEXIST, "it is no lock that a run has made")
+            supported = lock(file)
+            if _is_at(path, file):
+                return file, supported
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    """Whether a path still leads to an open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    """Remove the file of a lock, and its folder if that is empty then."""
+    with suppress(OSError):
+        path.unlink()
+        path.parent.rmdir()
+
+
+def _in_use(path: Path) -> InputError:
+    holder = "a run"
+    with suppress(OSError):
+        holder = path.read_text(encoding="utf-8", errors="replace") or holder
+    return InputError(
+        "another run writes to this output",
+        found=f"{path} is held by {holder}",
+        expected="one run at a time on one output",
+        fix="wait for it or stop it, or give --output ANOTHER.h5",
+    )

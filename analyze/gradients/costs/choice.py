@@ -1,0 +1,76 @@
+"""The algorithm of each call: by what it costs, or by the clock, and kept for calls of its kind."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from analyze.gradients.costs.costs import Costs
+from analyze.gradients.data.batches import BatchShape
+from analyze.gradients.data.segments import Segments
+from analyze.gradients.device.timing import Budget, fastest
+from analyze.gradients.forms import Form, Summary
+
+
+class Choice(Protocol):
+    """Names an algorithm for each form."""
+
+    def of(self, form: Form, segments: Segments) -> str:
+        """One of ``form.algorithms``, the same for all forms of one key."""
+
+
+class ByCost:
+    """The algorithm that takes least by the cost model: the same on each machine of a kind.
+
+    ``chosen`` has the algorithm of each key so far, and is added to. What is in it holds. ``batch``
+    is what batches are like; without it, the batch at hand.
+    """
+
+    def __init__(self, chosen: dict[str, str], batch: BatchShape | None = None) -> None:
+        self._chosen = chosen
+        self._batch = batch
+
+    def of(self, form: Form, segments: Segments) -> str:
+        """The cheapest of the form's algorithms."""
+        if len(form.algorithms) == 1:
+            return form.algorithms[0]
+        key = form.key
+        if key not in self._chosen:
+            self._chosen[key] = Costs(self._batch or _shape_of(segments)).cheapest(form)
+        return self._chosen[key]
+
+
+class ByClock:
+    """The algorithm that is the fastest on the batch at hand, timed once for each kind of call.
+
+    Other bits may come of it in another run. ``chosen`` is as of ``ByCost``; ``budget`` is what
+    timing may take.
+    """
+
+    def __init__(self, chosen: dict[str, str], budget: Budget | None = None) -> None:
+        self._chosen = chosen
+        self._budget = budget
+
+    def of(self, form: Form, segments: Segments) -> str:
+        """The fastest of the form's algorithms; what it is made of is timed first."""
+        if len(form.algorithms) == 1:
+            return form.algorithms[0]
+        key = form.key
+        if key not in self._chosen:
+            ways = {a: partial(summarised, self, form, segments, a) for a in form.algorithms}
+            self._chosen[key] = fastest(ways, budget=self._budget)
+        return self._chosen[key]
+
+
+def summarised(
+    choice: Choice, form: Form, segments: Segments, algorithm: str | None = None
+) -> Summary:
+    """The summary of a form and of those it is made of, by algorithms of a choice."""
+    named = algorithm or choice.of(form, segments)
+    return form.summarise(named, segments, partial(summarised, choice))
+
+
+def _shape_of(segments: Segments) -> BatchShape:
+    return BatchShape(segments.count, len(segments), torch.get_num_threads())

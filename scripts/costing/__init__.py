@@ -1,0 +1,1 @@
+"""The command ``scripts/costs``: measures the algorithms on this CPU and fits their speeds."""

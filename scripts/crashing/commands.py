@@ -1,0 +1,172 @@
+"""The commands that write, each with what it leaves undisturbed and over something older."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from safetensors.numpy import load
+
+import analyze
+from analyze.comparison import compare, page
+from analyze.figures import contact_sheet
+from analyze.pages import writing
+from analyze.probes import ProbeSet
+from analyze.probes.freezing.recipe import Recipe, freeze
+from analyze.probes.freezing.transforms import Transforms
+from analyze.reports import page as reports
+from analyze.runs.units.files import read_sealed
+from tests.conftest import make_run
+from tests.crash import assert_same_arrays
+
+
+@dataclass
+class Command:
+    """A command that writes into a folder.
+
+    Args:
+        name: On the command line.
+        share: Of all kills.
+        call: Writes into the folder.
+        begin: What lies in the folder before anything is written.
+        older: A folder that an older call has left, or None where there is none.
+        prepared: Replaces what is slow and writes nothing, while trials go on.
+    """
+
+    name: str
+    share: float
+    call: Callable[[Path], object]
+    begin: Path | None = None
+    older: Path | None = None
+    prepared: Callable[[], ExitStack] = field(default=ExitStack)
+
+
+def commands(place: Path) -> Iterator[Command]:
+    """All commands that write; their inputs are made in a place."""
+    runs = place / "runs"
+    runs.mkdir()
+    tiny = make_run(runs)
+    first, second = place / "first", place / "second"
+    for folder, checkpoints in ((first, None), (second, ":2")):
+        folder.mkdir()
+        measured(tiny.path, folder, checkpoints=checkpoints)
+    begin = place / "begin"
+    (begin / "out.h5.units").mkdir(parents=True)
+    for name in ("plan", "configuration"):  # algorithms are chosen by timing: the same for all
+        shutil.copy(first / "out.h5.units" / name, begin / "out.h5.units" / name)
+    older = place / "older"
+    shutil.copytree(begin, older)
+    measured(tiny.path, older, checkpoints=":2")
+    for workers in (1, 2):
+        yield Command(
+            "run" if workers == 1 else "run, with workers", 0.08,
+            functools.partial(measured, tiny.path, threads=workers), begin, older,
+        )  # fmt: skip
+    yield from pages(first / "out.h5", second / "out.h5", place)
+    yield from probes(place)
+
+
+def measured(run: Path, folder: Path, threads: int = 1, checkpoints: str | None = None) -> None:
+    """``analyze run``."""
+    torch.set_num_threads(threads)
+    analyze.run(
+        run, output=folder / "out.h5", device="cpu", folds=2, checkpoints=checkpoints
+    )  # fmt: skip
+
+
+def pages(first: Path, second: Path, place: Path) -> Iterator[Command]:
+    """``analyze report`` and ``analyze compare``."""
+
+    def compared(folder: Path, *, turned: bool = False) -> None:
+        paths = {"b": second, "a": first} if turned else {"a": first, "b": second}
+        page.check_output(folder / "pages")
+        page.write_comparison(compare(paths), folder / "pages")
+
+    def reported(folder: Path, results: Path = first) -> None:
+        analyze.report(results, output=folder / "pages")
+
+    older = [place / "older report", place / "older comparison"]
+    for folder in older:
+        folder.mkdir()
+    reported(older[0], second)
+    compared(older[1], turned=True)
+    drawn = (reports, "run_figures"), (page, "comparison_figures")
+    calls: dict[str, Callable[[Path], object]] = {"report": reported, "compare": compared}
+    for (name, call), before, (module, draws) in zip(calls.items(), older, drawn, strict=True):
+        prepared = functools.partial(drawn_before, module, draws)
+        yield Command(name, 0.26, call, None, before, prepared)
+
+
+def drawn_before(module: Any, draws: str) -> ExitStack:
+    """Draws figures and page once, before the fork: most of the time, and no file is written."""
+    stack = ExitStack()
+    names = {draws: getattr(module, draws), "render_page": module.render_page}
+    once: dict[str, Any] = {}
+
+    def kept(name: str) -> Callable[..., Any]:
+        def made(*arguments: Any) -> Any:
+            if name not in once:
+                once[name] = names[name](*arguments)
+            return once[name]
+
+        return made
+
+    for name in names:
+        stack.enter_context(mock.patch.object(module, name, kept(name)))
+    render = functools.cache(writing.rendered)
+    stack.enter_context(mock.patch.object(writing, "rendered", render))
+    return stack
+
+
+def probes(place: Path) -> Iterator[Command]:
+    """``analyze probes build`` and ``show``."""
+    draw = np.random.default_rng(0)
+    data = place / "data.npz"
+    images = draw.integers(0, 255, (1_000, 1, 32, 32), np.uint8)
+    np.savez(data, inputs=images, targets=np.arange(len(images)) % 3)
+
+    def built(folder: Path, per_subset: int | None = None) -> None:
+        scaled = Transforms(mean=(0.5,), std=(0.5,))
+        recipe = Recipe(str(data), per_subset=per_subset, transforms=scaled)
+        freeze(recipe, folder / "probes.safetensors", overwrite=True)
+
+    def shown(folder: Path, count: int = 6) -> None:
+        shown = ProbeSet(images[:count], np.arange(count) % 3)
+        contact_sheet.write_sheet(shown, folder / "sheet.png")
+
+    for name, call, share in (("probes build", built, 0.2), ("probes show", shown, 0.12)):
+        older = place / f"older {name}"
+        older.mkdir()
+        call(older, 3)
+        yield Command(name, share, call, None, older)
+
+
+def same(path: Path, other: Path) -> bool:
+    """Whether two files hold the same: results and units their arrays, others every byte."""
+    if path.name == "out.h5":
+        try:
+            assert_same_arrays(analyze.open_results(path), analyze.open_results(other))
+        except AssertionError:
+            return False
+        return True
+    if path.parent.name == "out.h5.units":
+        return _same_unit(path, other)
+    return path.read_bytes() == other.read_bytes()
+
+
+def _same_unit(path: Path, other: Path) -> bool:
+    """Whether both are whole, and have the same arrays; what was verified varies."""
+    contents = [read_sealed(p) for p in (path, other)]
+    if contents[0] is None or contents[1] is None or path.suffix != ".unit":
+        return contents[0] is not None and path.suffix != ".unit"
+    one, two = (load(content) for content in contents if content is not None)
+    names = (one.keys() | two.keys()) - {"facts"}
+    return all(n in one and n in two and one[n].tobytes() == two[n].tobytes() for n in names)
