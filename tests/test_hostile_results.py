@@ -104,7 +104,7 @@ def texts_in_a_table(file, folder) -> None:
 
 STRUCTURE = {
     "a chunk larger than its variable": (chunk, "bytes that become 10"),
-    "one text many times": (one_text_many_times, "bytes that become 26"),
+    "one text many times": (one_text_many_times, "and more in memory"),
     "texts of an attribute": (texts_of_an_attribute, "'note' of /network has more than 64"),
     "numbers of an attribute": (numbers_of_an_attribute, "'note' of /network is neither"),
     "texts in a table": (texts_in_a_table, "/network/x holds texts along 2 axes"),
