@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import torch
 
@@ -64,14 +65,18 @@ def made(seeds: dict[str, list[Case]], seed: int, kind: Kind, index: int) -> Cas
 def tasks_of(
     kinds: list[Kind], seeds: dict[str, list[Case]], inputs: int, begin: int
 ) -> list[tuple[Kind, int]]:
-    """The inputs of all kinds in their shares, first those that the others are made of."""
+    """The inputs of all kinds in their shares, first those that the others are made of.
+
+    The others are mixed, so that a run that ends by the clock has some of each kind.
+    """
     whole = sum(kind.share for kind in kinds)
-    tasks = []
+    first, mixed = [], []
     for kind in kinds:
-        tasks += [(kind, FIRST_OF_CORPUS - k) for k in range(len(seeds[kind.name]))]
+        first += [(kind, FIRST_OF_CORPUS - k) for k in range(len(seeds[kind.name]))]
         count = max(1, round(inputs * kind.share / whole))
-        tasks += [(kind, begin + k) for k in range(count)]
-    return tasks
+        mixed += [(kind, begin + k) for k in range(count)]
+    Random(0).shuffle(mixed)
+    return first + mixed
 
 
 def warm_up(kinds: list[Kind], seeds: dict[str, list[Case]]) -> None:
