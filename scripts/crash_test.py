@@ -231,21 +231,22 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--kills", type=int, default=KILLS, help="how many commands are killed")
+    parser.add_argument("--only", action="append", default=[], help="kill only this command")
     parser.add_argument("--faults", type=int, default=FAULTS, help="how many have each fault")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="2: two workers; 1: none")
     parser.add_argument("--shares", type=int, help="threads that share a checkpoint, not workers")
     arguments = parser.parse_args()
+    draw = random.Random(arguments.seed)
+    kills = list(kill_all(arguments.kills, draw, arguments.only)) if arguments.kills else []
+    for line in as_table(kills):
+        print(line)
+    right = not any(row.wrong for row in kills)
     torch.set_num_threads(arguments.threads)
     if arguments.shares:
         shared = Division(1, arguments.threads, arguments.shares)
         mock.patch.object(engine, "divided", return_value=shared).start()
         mock.patch.object(sharing, "WORTH_SHARING", 0.0).start()
-    draw = random.Random(arguments.seed)
-    kills = list(kill_all(arguments.kills, draw)) if arguments.kills else []
-    for line in as_table(kills):
-        print(line)
-    right = not any(row.wrong for row in kills)
     sys.exit(0 if faults(arguments.faults, draw) and right else 1)
 
 

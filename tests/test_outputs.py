@@ -202,12 +202,14 @@ def test_what_is_left_beside_the_target_of_a_link_is_removed(tmp_path):
 
 
 def test_a_run_follows_no_link_in_the_folder_of_its_units(tmp_path):
-    mine = tmp_path / "mine"
+    mine, empty = tmp_path / "mine", tmp_path / "empty"
     mine.write_text("mine")
+    empty.touch()
     folder = Folder(tmp_path / "out.h5")
-    (folder.path / "lock").symlink_to(mine)
+    (folder.path / "lock").symlink_to(empty)
     with pytest.raises(InputError, match="cannot be written"), locked(folder.lock):
         pass
+    assert empty.read_text() == ""
     (folder.path / "plan").symlink_to(mine)
     with pytest.raises(InputError, match="it is a link"):
         write_sealed(folder.path / "plan", b"content")

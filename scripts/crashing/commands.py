@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,60 +49,63 @@ class Command:
     prepared: Callable[[], ExitStack] = field(default=ExitStack)
 
 
-def commands(place: Path) -> Iterator[Command]:
-    """All commands that write; their inputs are made in a place."""
-    runs = place / "runs"
-    runs.mkdir()
-    tiny = make_run(runs)
-    first, second = place / "first", place / "second"
-    for folder, checkpoints in ((first, None), (second, ":2")):
-        folder.mkdir()
-        measured(tiny.path, folder, checkpoints=checkpoints)
+def commands(place: Path, chosen: Collection[str] = ()) -> Iterator[Command]:
+    """All commands that write, or the chosen ones; their inputs are made in a place."""
+    for stage, names in STAGES.items():
+        wanted = [name for name in names if not chosen or name in chosen]
+        if wanted:
+            folder = place / stage.__name__
+            folder.mkdir()
+            yield from (command for command in stage(folder) if command.name in wanted)
+
+
+def runs(place: Path) -> Iterator[Command]:
+    """``analyze run`` in one process, and with workers."""
+    tiny = make_run(place)
+    first = measured(tiny.path, place / "first")
     begin = place / "begin"
     (begin / "out.h5.units").mkdir(parents=True)
     for name in ("plan", "configuration"):  # algorithms are chosen by timing: the same for all
         shutil.copy(first / "out.h5.units" / name, begin / "out.h5.units" / name)
-    older = place / "older"
-    shutil.copytree(begin, older)
+    older = Path(shutil.copytree(begin, place / "older"))
     measured(tiny.path, older, checkpoints=":2")
-    for workers in (1, 2):
-        yield Command(
-            "run" if workers == 1 else "run, with workers", 0.08,
-            functools.partial(measured, tiny.path, threads=workers), begin, older,
-        )  # fmt: skip
-    yield from pages(first / "out.h5", second / "out.h5", place)
-    yield from probes(place)
+    for name, threads in (("run", 1), ("run with workers", 2)):
+        call = functools.partial(measured, tiny.path, threads=threads)
+        yield Command(name, 0.08, call, begin, older)
 
 
-def measured(run: Path, folder: Path, threads: int = 1, checkpoints: str | None = None) -> None:
-    """``analyze run``."""
+def measured(run: Path, folder: Path, threads: int = 1, checkpoints: str | None = None) -> Path:
+    """Call ``analyze run``."""
+    folder.mkdir(exist_ok=True)
     torch.set_num_threads(threads)
-    analyze.run(
-        run, output=folder / "out.h5", device="cpu", folds=2, checkpoints=checkpoints
-    )  # fmt: skip
+    output = folder / "out.h5"
+    analyze.run(run, output=output, device="cpu", folds=2, checkpoints=checkpoints)
+    return folder
 
 
-def pages(first: Path, second: Path, place: Path) -> Iterator[Command]:
+def pages(place: Path) -> Iterator[Command]:
     """``analyze report`` and ``analyze compare``."""
-
-    def compared(folder: Path, *, turned: bool = False) -> None:
-        paths = {"b": second, "a": first} if turned else {"a": first, "b": second}
-        page.check_output(folder / "pages")
-        page.write_comparison(compare(paths), folder / "pages")
+    tiny = make_run(place)
+    first = measured(tiny.path, place / "first") / "out.h5"
+    second = measured(tiny.path, place / "second", checkpoints=":2") / "out.h5"
 
     def reported(folder: Path, results: Path = first) -> None:
         analyze.report(results, output=folder / "pages")
 
-    older = [place / "older report", place / "older comparison"]
-    for folder in older:
-        folder.mkdir()
-    reported(older[0], second)
-    compared(older[1], turned=True)
-    drawn = (reports, "run_figures"), (page, "comparison_figures")
-    calls: dict[str, Callable[[Path], object]] = {"report": reported, "compare": compared}
-    for (name, call), before, (module, draws) in zip(calls.items(), older, drawn, strict=True):
+    def compared(folder: Path, b: Path = second) -> None:
+        page.check_output(folder / "pages")
+        page.write_comparison(compare({"a": first, "b": b}), folder / "pages")
+
+    calls: tuple[tuple[str, Callable[..., object], Path, Any, str], ...] = (
+        ("report", reported, second, reports, "run_figures"),
+        ("compare", compared, first, page, "comparison_figures"),
+    )
+    for name, call, other, module, draws in calls:
+        older = place / f"older {name}"
+        older.mkdir()
+        call(older, other)
         prepared = functools.partial(drawn_before, module, draws)
-        yield Command(name, 0.26, call, None, before, prepared)
+        yield Command(name, 0.26, call, None, older, prepared)
 
 
 def drawn_before(module: Any, draws: str) -> ExitStack:
@@ -147,6 +150,13 @@ def probes(place: Path) -> Iterator[Command]:
         older.mkdir()
         call(older, 3)
         yield Command(name, share, call, None, older)
+
+
+STAGES: dict[Callable[[Path], Iterator[Command]], tuple[str, ...]] = {
+    runs: ("run", "run with workers"),
+    pages: ("report", "compare"),
+    probes: ("probes build", "probes show"),
+}
 
 
 def same(path: Path, other: Path) -> bool:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,12 +76,15 @@ class Undisturbed:
             yield folder
 
 
-def kill_all(kills: int, draw: random.Random) -> Iterator[Trials]:
-    """So many kills over all commands, as their shares say; half of them at named points."""
+def kill_all(kills: int, draw: random.Random, chosen: Collection[str] = ()) -> Iterator[Trials]:
+    """So many kills over all commands, as their shares say; half of them at named points.
+
+    Only the chosen commands, if any are, have their shares of them.
+    """
     children.adopt_orphans()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     with tempfile.TemporaryDirectory() as place:
-        for command in commands(Path(place)):
+        for command in commands(Path(place), chosen):
             with command.prepared():
                 undisturbed = Undisturbed(command, Path(place))
                 trials = Trials(command)
