@@ -6,7 +6,6 @@ Inputs are read in forks of this process, as an audit hook cannot be taken off.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import sys
@@ -58,7 +57,8 @@ def runs(folder) -> str:
 def imports(folder) -> str:
     sys.modules.pop("this", None)  # the poem, which nobody has
     with contextlib.redirect_stdout(io.StringIO()):
-        return importlib.import_module("this").__name__
+        import this
+    return this.__name__
 
 
 def opens(folder) -> str:

@@ -114,7 +114,7 @@ class Mixes(nn.Module):
     ("share", "proof", "looked"),
     [
         pytest.param(1e-5, False, True, id="bits change"),
-        pytest.param(1e-8, True, True, id="the proof shows it"),
+        pytest.param(3e-9, True, True, id="the proof shows it"),
         pytest.param(0.0, True, False, id="no doubt"),
     ],
 )

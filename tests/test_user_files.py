@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
@@ -81,6 +82,18 @@ def test_a_walk_is_sorted_and_follows_no_links(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.fixture
+def deep(tmp_path):
+    """A directory for very deep ones, that are taken away again: pytest itself could not."""
+    yield tmp_path
+    numbers = itertools.count()
+    while folders := [path for path in tmp_path.iterdir() if path.is_dir()]:
+        for folder in folders:
+            for path in folder.iterdir():
+                path.rename(tmp_path / f"taken{next(numbers)}")
+            folder.rmdir()
+
+
 def nested(top, name: str, depth: int) -> int:
     """A descriptor of the innermost of directories in one another, of paths of any length."""
     place = os.open(top, os.O_RDONLY)
@@ -92,24 +105,24 @@ def nested(top, name: str, depth: int) -> int:
     return place
 
 
-def test_a_checkpoint_in_1500_directories_is_found(tmp_path):
-    torch.save(small_weights(1), tmp_path / "step_1.pt")
-    place = nested(tmp_path, "d", 1500)
+def test_a_checkpoint_in_1500_directories_is_found(deep):
+    torch.save(small_weights(1), deep / "step_1.pt")
+    place = nested(deep, "d", 1500)
     with os.fdopen(os.open("step_2.pt", os.O_WRONLY | os.O_CREAT, dir_fd=place), "wb") as file:
         torch.save(small_weights(2), file)
     os.close(place)
-    assert [c.step for c in find(tmp_path).checkpoints] == [1, 2]
+    assert [c.step for c in find(deep).checkpoints] == [1, 2]
 
 
-def test_what_is_too_deep_to_be_opened_is_told(tmp_path):
-    torch.save(WEIGHTS, tmp_path / "step_1.pt")
-    os.close(nested(tmp_path, "d" * 100, 60))
-    tree = look_through(tmp_path)
+def test_what_is_too_deep_to_be_opened_is_told(deep):
+    torch.save(WEIGHTS, deep / "step_1.pt")
+    os.close(nested(deep, "d" * 100, 60))
+    tree = look_through(deep)
     assert [path.name for path in tree.candidates] == ["step_1.pt"]
     (left,) = tree.left_out
     assert left.why == "a directory whose path is too long to open what is in it"
-    assert LONGEST_PATH - 101 < len(os.fsencode(tmp_path / left.name)) - 101 <= LONGEST_PATH
-    assert is_too_long(tmp_path / left.name)
+    assert LONGEST_PATH - 101 < len(os.fsencode(deep / left.name)) - 101 <= LONGEST_PATH
+    assert is_too_long(deep / left.name)
 
 
 def test_an_empty_run_has_no_files(tmp_path):

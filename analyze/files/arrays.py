@@ -53,7 +53,8 @@ def _array(file: Any, raw: BinaryIO, begin: int, entry: dict[str, Any], name: st
         return file.get_tensor(name)
     flat = np.empty((end - start) // np.dtype(kind).itemsize, kind)
     raw.seek(begin + start)
-    rest = memoryview(flat.view(np.uint8)) if flat.size else memoryview(b"")
+    values: Any = flat.view(np.uint8)
+    rest = memoryview(values if flat.size else b"")
     while rest:
         count = raw.readinto(rest)  # type: ignore[attr-defined]
         if not count:

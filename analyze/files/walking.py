@@ -18,7 +18,8 @@ def walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     waiting = [top]
     while waiting:
         place = waiting.pop()
-        folders, files = [], []
+        folders: list[str] = []
+        files: list[str] = []
         try:
             with os.scandir(place) as entries:
                 for entry in entries:

@@ -17,6 +17,7 @@ import codecs
 import contextlib
 import importlib
 import os
+import pkgutil
 import sys
 import tempfile
 import time
@@ -27,7 +28,9 @@ from pathlib import Path
 from random import Random
 
 import torch
+from rich.cells import cell_len
 
+import analyze
 from scripts.fuzzing.children import run_all
 from scripts.fuzzing.kind import Case, Kind, read_case, write_case
 from scripts.fuzzing.table import KINDS
@@ -83,7 +86,9 @@ def warm_up(kinds: list[Kind], seeds: dict[str, list[Case]]) -> None:
     """Read the honest inputs once, so that what is imported at first use is."""
     for name in CODECS:
         codecs.lookup(name)
-    for name in LIBRARIES:
+    cell_len("\N{COLLISION SYMBOL}")  # which loads a table of widths
+    own = [module.name for module in pkgutil.walk_packages(analyze.__path__, "analyze.")]
+    for name in (*LIBRARIES, *own):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     for kind in kinds:
