@@ -87,7 +87,8 @@ def warm_up(kinds: list[Kind], seeds: dict[str, list[Case]]) -> None:
     for name in CODECS:
         codecs.lookup(name)
     cell_len("\N{COLLISION SYMBOL}")  # which loads a table of widths
-    own = [module.name for module in pkgutil.walk_packages(analyze.__path__, "analyze.")]
+    modules = pkgutil.walk_packages(analyze.__path__, "analyze.")
+    own = [module.name for module in modules if not module.name.endswith("__main__")]
     for name in (*LIBRARIES, *own):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
