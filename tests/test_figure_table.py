@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 import analyze
 import analyze.figures
@@ -35,8 +36,13 @@ def comparison() -> xr.DataTree:
 
 def stands_below_its_title(ax: Axes) -> bool:
     """Whether nothing of the axes is above them, where the style has titles stand."""
-    places = ax.xaxis.get_ticks_position(), ax.xaxis.get_label_position()
-    return places == ("bottom", "bottom")
+    if not any(ax.get_title(loc) for loc in ("left", "center", "right")):
+        return True
+    ticks = ax.xaxis.get_tick_params()
+    above = ticks.get("top") or ticks.get("labeltop") or ax.xaxis.get_label_position() == "top"
+    # A common factor of its labels, 1e-5, stands above an axis.
+    factor = len(ax.get_yticks()) and isinstance(ax.yaxis.get_major_formatter(), ScalarFormatter)
+    return not (above or factor)
 
 
 def check(table: tuple[FigureEntry, ...], tree: xr.DataTree, figures: dict[str, Figure]) -> None:

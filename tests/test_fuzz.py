@@ -5,6 +5,8 @@ Inputs are read in forks of this process, as an audit hook cannot be taken off.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from functools import partial
@@ -53,9 +55,10 @@ def runs(folder) -> str:
 
 
 def imports(folder) -> str:
-    import colorsys
-
-    return colorsys.__name__
+    sys.modules.pop("this", None)  # the poem, which nobody has
+    with contextlib.redirect_stdout(io.StringIO()):
+        import this
+    return this.__name__
 
 
 def opens(folder) -> str:
@@ -103,7 +106,7 @@ def colours(folder) -> str:
 @pytest.mark.parametrize(
     ("read", "find"),
     [
-        (runs, "ran: exec"), (imports, "ran: import 'colorsys'"), (opens, "read: "),
+        (runs, "ran: exec"), (imports, "ran: import 'this'"), (opens, "read: "),
         (writes, "wrote: "), (spoils, "wrote: files of the input"), (fills, "memory: "),
         (poisons, "changed: analyze.checkpoints.torch_files.plain_pickle.Record.suffix"),
         (hangs, "hang: "), (dies, "died: SIGABRT"), (breaks, "traceback: KeyError"),

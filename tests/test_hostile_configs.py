@@ -91,8 +91,10 @@ def test_names_of_files_types_and_code_do_not_reach_the_library(tmp_path, key):
 
 HUGE = {
     "labels": (BERT | {"id2label": None, "num_labels": 10**9}, "num_labels = 1000000000"),
-    "layers": (GPT2 | {"n_layer": 10**5}, "more than 2000 modules"),
-    "layers, by another name": (BERT | {"num_hidden_layers": 3 * 10**6}, "more than 2000"),
+    "layers": (GPT2 | {"n_layer": 10**4}, "more than 2000 modules"),
+    "layers, by another name": (BERT | {"num_hidden_layers": 9000}, "more than 2000"),
+    "layers in a list": (GPT2 | {"depths": [2, 10**5]}, "depths = 100000"),
+    "layers without end": (BERT | {"num_hidden_layers": 1 << 24}, "num_hidden_layers = 16777216"),
     "words": (BERT | {"vocab_size": 1 << 40}, "vocab_size = 1099511627776"),
     "width": (BERT | {"hidden_size": 1 << 20, "intermediate_size": 1 << 22}, "numbers and more"),
 }

@@ -104,7 +104,7 @@ def texts_in_a_table(file, folder) -> None:
 
 STRUCTURE = {
     "a chunk larger than its variable": (chunk, "bytes that become 10"),
-    "one text many times": (one_text_many_times, "bytes that become 26"),
+    "one text many times": (one_text_many_times, "and more in memory"),
     "texts of an attribute": (texts_of_an_attribute, "'note' of /network has more than 64"),
     "numbers of an attribute": (numbers_of_an_attribute, "'note' of /network is neither"),
     "texts in a table": (texts_in_a_table, "/network/x holds texts along 2 axes"),
@@ -248,3 +248,10 @@ def test_spreadsheets_run_no_name(name):
     cell = as_csv([row]).splitlines()[1].partition(",")[0]
     assert cell[:1] not in "=+-@\t \uff1d" or name == "a"
     assert as_csv([row]).splitlines()[1].split(",")[1] == "-1.5"
+
+
+def test_results_without_a_measured_checkpoint_are_told(copy):
+    with h5py.File(copy, "r+") as file:
+        file["status"][...] = "it was empty"
+    result = call("show", str(copy), "--layers")
+    assert_input_error(result, "no checkpoint of the results was measured", "it was empty")

@@ -28,7 +28,7 @@ FIRST = [
     "1 forward of 3 in float32: calibration._leaked",
     "1 backward of 3 in float32: calibration._given_gradients",
     "1 forward of 1 in float32: planner.forward",  # whose work is counted
-    "2 forward of 2 in float32: probe_batches.measured",  # whether the bits repeat
+    "2 forward of 2 in float32: probe_batches.measured",  # whether it repeats
     "2 backward of 2 in float32: probe_batches.measured",
 ]
 PROOF = [
@@ -110,15 +110,23 @@ class Mixes(nn.Module):
         return x - self.share * x.mean(0)
 
 
-@pytest.mark.parametrize(("share", "looked"), [(1e-8, True), (0.0, False)])
-def test_mixing_is_looked_for_in_float64_where_a_bit_leaves_a_doubt(share, looked):
+@pytest.mark.parametrize(
+    ("share", "proof", "looked"),
+    [
+        pytest.param(1e-5, False, True, id="bits change"),
+        pytest.param(3e-9, True, True, id="the proof shows it"),
+        pytest.param(0.0, True, False, id="no doubt"),
+    ],
+)
+def test_mixing_is_looked_for_in_float64_where_there_is_a_doubt(share, proof, looked):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 4), Mixes(share), nn.Linear(4, 3))
     vectors = analyze.ProbeSet(10 * torch.randn(PROBES, 4), torch.arange(PROBES) % 3)
     with passes.counted() as counted, refused(looked):
         analyze.measure(model, vectors, batch_size=BATCH)
-    precision = {p.asked: p.precision for p in counted}.get("refusal.refuse_mixing")
-    assert precision == ("float64" if looked else None)
+    precision = {p.asked: p.precision for p in counted}
+    assert precision.get("refusal.refuse_mixing") == ("float64" if looked else None)
+    assert ("proving.prove" in precision) is proof
 
 
 def refused(expected: bool) -> AbstractContextManager[object]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful, containers_of
+from analyze.checkpoints.torch_files.containers import containers_of
+from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful
 
 EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
 PLAIN = (bool, int, float, str, bytes)

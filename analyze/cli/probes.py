@@ -73,6 +73,10 @@ def probes() -> None:
     "--transform", "function", metavar="FILE.py:FUNCTION",
     help="Your evaluation transform instead of these.",
 )  # fmt: skip
+@click.option(
+    "--on-error", type=click.Choice(["fail", "skip"]), default="fail", show_default=True,
+    help="What to do about a picture that cannot be read.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the probe file that is there.")
 def build(output: Path, overwrite: bool, **recipe: Any) -> None:
     """Freeze a probe set from your own data, with evaluation transforms.

@@ -144,8 +144,10 @@ def _check_dimensions(file: h5py.File, dataset: h5py.Dataset, name: str, seen: s
             target = (
                 file[reference] if isinstance(reference, h5py.Reference) and reference else None
             )
-            is_variable = isinstance(target, h5py.Dataset)
-            if not is_variable or h5py.h5o.get_info(target.id).addr not in seen:
+            if (
+                not isinstance(target, h5py.Dataset)
+                or h5py.h5o.get_info(target.id).addr not in seen
+            ):
                 raise StructureError(f"an axis of {name} is no variable of the file")
 
 

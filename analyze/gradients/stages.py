@@ -35,5 +35,5 @@ def expected(statistics: int, *, is_first: bool) -> list[Stage]:
     """
     setting = [Stage(STATISTICS, statistics / 3)] if statistics else []
     # A pass over a few probes takes longer for each of them than one over many, more so in float64.
-    planning = [Stage(FIT, 6), Stage(CALIBRATION, 30), Stage(CHOICES, 10)]
+    planning = [Stage(FIT, 15), Stage(CALIBRATION, 30), Stage(CHOICES, 10)]
     return [*setting, *(planning if is_first else []), Stage(PROOF, 60)]

@@ -34,7 +34,8 @@ PATH = re.compile(r"\s*(~|\.{1,2}$|[^\s<>]*[/\\])|.*\0", re.DOTALL)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 TIMM = ("timm_wrapper", "timm_backbone")  # give a name, and arguments, to timm
 LARGEST = 1 << 24  # of sizes; Llama 4 counts ten million positions
-MOST_LABELS = 1_000_000
+MOST_LABELS = 200_000  # ImageNet-21k has 21,843; a config names each, and is copied
+MOST_LAYERS = 10_000  # lists of them are made before any layer is
 DEEPEST = 20
 
 
@@ -101,6 +102,8 @@ def plain(value: Any, path: Path, depth: int = 0, name: str = "") -> Any:
 def _largest(name: str) -> float:
     if name in ("num_labels", "num_classes"):
         return MOST_LABELS
+    if re.search(r"layer|depth|block", name) and not re.search(r"size|dim|eps|range|init", name):
+        return MOST_LAYERS
     # Frequencies of positions, seeds and the like are no sizes.
     return float("inf") if re.search(r"theta|base|seed|scale|factor", name) else LARGEST
 

@@ -5,7 +5,6 @@ A config of a few bytes can ask for any number of layers or labels.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import nn
 from torch.nn.modules import module as registration
 
 from analyze.errors import InputError
+from analyze.files.walking import walk
 
 MOST_MODULES = 200_000  # in any model
 FEW_MODULES, BYTES_OF_A_MODULE = 2_000, 2_000  # whatever the files hold; and one more for so many
@@ -85,11 +85,11 @@ def _counted(most_modules: int, most: int) -> Iterator[None]:
 def _bytes_below(folder: Path) -> int:
     """The size of all files below a directory."""
     total = seen = 0
-    for place, _, names in os.walk(folder):
+    for place, _, names in walk(folder):
         for name in names:
             seen += 1
             try:
-                total += (Path(place) / name).lstat().st_size
+                total += (place / name).lstat().st_size
             except OSError:  # gone meanwhile
                 continue
         if seen > MOST_FILES:

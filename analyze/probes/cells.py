@@ -10,6 +10,7 @@ import numpy as np
 from analyze.errors import InputError, listed
 from analyze.probes.probe_set import ProbeSet
 
+MOST_CELLS = 5000
 # Names that no column can have: the results use them for something else.
 RESERVED = (
     "subset", "fold", "other", "target", "probe", "layer", "checkpoint", "step", "epoch", "loss",
@@ -34,11 +35,18 @@ class Cells:
         Cells of a small subset may be empty.
 
         Raises:
-            InputError: a column that ``check_columns`` refuses.
+            InputError: a column that ``check_columns`` refuses, or too many cells.
         """
         check_columns(probes, columns)
         labels = [probes.subset, *(probes.columns[name].codes for name in columns)]
         groups, of_probe = np.unique(np.stack(labels, axis=1), axis=0, return_inverse=True)
+        if len(groups) * folds > MOST_CELLS:
+            raise InputError(
+                "the probes make too many cells",
+                found=f"{len(groups)} subsets, or labels of --cells in them, in {folds} folds each",
+                expected=f"at most {MOST_CELLS} cells: the results hold a number for each pair",
+                fix="--folds 1 or another small number, no --cells, or probes of fewer subsets",
+            )
         groups = groups.repeat(folds, axis=0)  # [C, 1 + columns]
         return cls(
             probes.subset_names,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from analyze.errors import InputError, listed
+from analyze.files.arrays import read_arrays
 from analyze.files.present import is_file
 from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
@@ -131,8 +132,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             fix="--probes FILE",
         )
     try:
-        with safe_open(path, framework="np") as file:
-            return {k: file.get_tensor(k) for k in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        return read_arrays(path)
     except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise _broken(path, str(error)) from error
 

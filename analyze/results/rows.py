@@ -39,7 +39,15 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
     names = [str(name) for name in results.to_dataset()["checkpoint"].values]
     if checkpoint is None:
         left_out = skipped(results)
-        checkpoint = [name for name in names if name not in left_out][-1]
+        measured = [name for name in names if name not in left_out]
+        if not measured:
+            raise InputError(
+                "no checkpoint of the results was measured",
+                found=f"{len(names)} that were skipped: {listed(list(left_out.values()), 3)}",
+                expected="one at least, whose layers are shown",
+                fix=f"analyze show OUT.h5, or --checkpoint {names[-1]!r}",
+            )
+        checkpoint = measured[-1]
     exact = [name for name in names if name == checkpoint]
     matching = exact or [name for name in names if fnmatchcase(name, checkpoint)]
     if not matching:

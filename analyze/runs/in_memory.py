@@ -68,9 +68,10 @@ def measure(
     Example:
         ``analyze.measure(model, analyze.ProbeSet(inputs, targets))["layers"]["m_coherence"]``
 
-    Cost: a few plain forward and backward passes over the probes, and some over four of them in
-    float64 for the proof. On several cores of a CPU what takes more than two seconds is shared
-    among threads, to the same bits; after ``torch.set_num_threads(1)`` it is not.
+    Cost: a few plain forward and backward passes over the probes, and some over three of them in
+    float64 for the proof; over two where a model that looks the same was measured before in this
+    process. On several cores of a CPU what takes more than two seconds is shared among threads, to
+    the same bits; after ``torch.set_num_threads(1)`` it is not.
     """
     settings = Settings(
         device=device, batch_size=batch_size, folds=folds, precision=precision,

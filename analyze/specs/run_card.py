@@ -10,6 +10,8 @@ from analyze.errors import InputError
 from analyze.files.present import is_file
 
 NAME = "run.toml"
+LARGEST = 1 << 15  # bytes; the readers of TOML take time that grows with the square
+LARGEST_NUMBER = 1e300  # of settings; Python does not print every digit of any number
 TRAINING = "training"
 
 
@@ -38,8 +40,10 @@ def read_run_card(run: Path) -> RunCard:
     if not is_file(path):
         return RunCard()
     try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError(f"more than {LARGEST >> 10} KiB")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: no TOML, no UTF-8
         raise _broken(path, str(error)) from error
     table, training = content.get("run"), content.get(TRAINING, {})
     if not isinstance(table, dict) or set(content) - {"run", TRAINING}:
@@ -50,8 +54,10 @@ def read_run_card(run: Path) -> RunCard:
     if not isinstance(training, dict):
         raise _broken(path, f"{TRAINING} = {training!r}")
     for key, value in training.items():
-        if not isinstance(value, str | int | float):
-            raise _broken(path, f"{key} = {value!r} in [{TRAINING}]")
+        number = isinstance(value, int | float) and abs(value) < LARGEST_NUMBER
+        if not isinstance(value, str) and not number:  # not NaN, which no page can hold
+            shown = hex(value) if type(value) is int else repr(value)  # Python prints no long one
+            raise _broken(path, f"{key} = {shown} in [{TRAINING}]")
     return RunCard(**table, training=training)
 
 
@@ -60,7 +66,8 @@ def _broken(path: Path, found: str) -> InputError:
         "the run card is not understood",
         found=f"{path}: {found}",
         expected=f"a table [run] with any of {', '.join(KEYS)}, all of them strings, and if you "
-        f"like a table [{TRAINING}] with settings of your own: strings, numbers, true or false",
+        f"like a table [{TRAINING}] with settings of your own: strings, finite numbers, "
+        "true or false",
         fix='[run]\n            model = "torchvision:resnet18?num_classes=10"\n'
         '            probes = "../probes.safetensors"',
     )

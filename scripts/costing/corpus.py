@@ -92,13 +92,15 @@ def _noting(seen: list[Shapes]) -> Callable[[nn.Module, tuple[Tensor, ...], Tens
     """A forward hook that has the call noted once its gradient comes."""
 
     def on_forward(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        x, options, function = _layout(inputs[0]), (), "linear"
+        x, weight, function = _layout(inputs[0]), module.weight, "linear"
+        options: tuple[Any, ...] = ()
+        assert isinstance(weight, Tensor)
         if isinstance(module, CONVOLUTIONS):
             options = (module.stride, module.padding, module.dilation, module.groups)
             function = f"conv{len(module.kernel_size)}d"
 
         def on_gradient(dy: Tensor) -> None:
-            seen.append(Shapes(function, x, _layout(dy), tuple(module.weight.shape), options))
+            seen.append(Shapes(function, x, _layout(dy), tuple(weight.shape), options))
 
         output.register_hook(on_gradient)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 from scipy.optimize import minimize_scalar, nnls
@@ -79,8 +79,8 @@ def fitted_gain(times: Times, seconds: dict[str, float]) -> float:
 
 def regrets(times: Times, speeds: Speeds) -> dict[str, float]:
     """By model: the time of the algorithms that speeds choose, over that of the fastest."""
-    chosen: Counter[str] = Counter()
-    best: Counter[str] = Counter()
+    chosen: dict[str, float] = defaultdict(float)
+    best: dict[str, float] = defaultdict(float)
     for call in times.measured:
         predicted = {a: speeds.of(w, times.threads) for a, w in works(times, call).items()}
         choice = min(predicted, key=predicted.__getitem__)

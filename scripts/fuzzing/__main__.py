@@ -17,6 +17,7 @@ import codecs
 import contextlib
 import importlib
 import os
+import pkgutil
 import sys
 import tempfile
 import time
@@ -24,9 +25,12 @@ from collections import defaultdict
 from collections.abc import Generator, Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import torch
+from rich.cells import cell_len
 
+import analyze
 from scripts.fuzzing.children import run_all
 from scripts.fuzzing.kind import Case, Kind, read_case, write_case
 from scripts.fuzzing.table import KINDS
@@ -64,21 +68,27 @@ def made(seeds: dict[str, list[Case]], seed: int, kind: Kind, index: int) -> Cas
 def tasks_of(
     kinds: list[Kind], seeds: dict[str, list[Case]], inputs: int, begin: int
 ) -> list[tuple[Kind, int]]:
-    """The inputs of all kinds in their shares, first those that the others are made of."""
+    """The inputs of all kinds in their shares, first those that the others are made of.
+
+    The others are mixed, so that a run that ends by the clock has some of each kind.
+    """
     whole = sum(kind.share for kind in kinds)
-    tasks = []
+    first, mixed = [], []
     for kind in kinds:
-        tasks += [(kind, FIRST_OF_CORPUS - k) for k in range(len(seeds[kind.name]))]
+        first += [(kind, FIRST_OF_CORPUS - k) for k in range(len(seeds[kind.name]))]
         count = max(1, round(inputs * kind.share / whole))
-        tasks += [(kind, begin + k) for k in range(count)]
-    return tasks
+        mixed += [(kind, begin + k) for k in range(count)]
+    Random(0).shuffle(mixed)
+    return first + mixed
 
 
 def warm_up(kinds: list[Kind], seeds: dict[str, list[Case]]) -> None:
     """Read the honest inputs once, so that what is imported at first use is."""
     for name in CODECS:
         codecs.lookup(name)
-    for name in LIBRARIES:
+    cell_len("\N{COLLISION SYMBOL}")  # which loads a table of widths
+    own = [module.name for module in pkgutil.walk_packages(analyze.__path__, "analyze.")]
+    for name in (*LIBRARIES, *own):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     for kind in kinds:

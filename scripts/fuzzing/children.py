@@ -23,7 +23,7 @@ from scripts.fuzzing.kind import Case, Kind
 from scripts.fuzzing.trial import SECRET, Trial, tried
 from scripts.fuzzing.watch import Watch, limit_memory
 
-BLOCKED = 120.0  # seconds after which a child hangs, whatever it does: it waits for something
+BLOCKED = 120.0  # seconds after which a child hangs that has not worked: it waits for something
 MOST_MEMORY = 4 << 30  # bytes that a child may ask for
 LOOK = 0.5  # seconds
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -84,7 +84,7 @@ def _hangs(child: Child) -> bool:
     """Whether the task has used up its time: of the processor, which other work does not take."""
     passed = time.monotonic() - child.since
     used = _processor_time(child.process) - child.used
-    return used > child.tasks[0][0].seconds or passed > BLOCKED
+    return used > child.tasks[0][0].seconds or (passed > BLOCKED and used < LOOK)
 
 
 def _ended(

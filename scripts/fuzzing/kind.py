@@ -15,6 +15,7 @@ from analyze.cli import main
 Case = dict[str, bytes]  # an input: the content of files by their names in a folder
 WRITTEN = "written"  # the folder in an input's folder that reading may write to
 LONG_AGO = 1_000_000_000  # seconds since 1970
+LONGEST = 14_000  # characters of a message: a screen for each of its facts
 TOLD = (0, 3, 4)  # exit codes of commands that end as they should
 
 
@@ -50,6 +51,8 @@ def command(*arguments: str) -> str:
         raise result.exception
     if result.exit_code not in TOLD:
         raise UnexpectedError(f"{arguments[0]} ended with exit code {result.exit_code}")
+    if len(result.stderr) > LONGEST:
+        raise UnexpectedError(f"{arguments[0]} printed a message longer than a screen")
     return result.output
 
 

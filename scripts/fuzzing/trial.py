@@ -14,11 +14,10 @@ from typing import Any
 
 import analyze
 from analyze.errors import InputError
-from scripts.fuzzing.kind import WRITTEN, Case, Kind, write_case
+from scripts.fuzzing.kind import LONGEST, WRITTEN, Case, Kind, write_case
 from scripts.fuzzing.watch import Watch
 
 SECRET = "f3a91c-this-file-is-nobody-s-f3a91c"  # in a file beside the inputs, which none may show
-LONGEST = 14_000  # characters of a message: a screen for each of its facts
 UNPRINTABLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
@@ -81,6 +80,8 @@ def _read(kind: Kind, folder: Path, trial: Trial) -> str:
         return text
     except InputError as error:
         trial.outcome = "refused"
+        if len(str(error)) > LONGEST:
+            trial.finds.append("shown: a message longer than a screen")
         return f"Error: {error}"
     except BaseException as error:
         trial.outcome = "broken"
@@ -94,8 +95,6 @@ def _in_text(text: str) -> list[str]:
         finds.append("shown: a file that is not the input's")
     if match := UNPRINTABLE.search(text.replace("\r\n", "\n")):
         finds.append(f"shown: a character that does harm, {match[0]!r}")
-    if text.startswith("Error: ") and len(text) > LONGEST:
-        finds.append("shown: a message longer than a screen")
     return finds
 
 

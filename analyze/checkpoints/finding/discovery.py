@@ -29,6 +29,7 @@ from analyze.checkpoints.reading import UNREADABLE, Content, read_content
 from analyze.checkpoints.state import as_words, common_prefix, key_option
 from analyze.errors import CheckpointError, InputError, counted, listed
 from analyze.files.present import is_there
+from analyze.files.walking import walk
 
 RECENT = 60.0  # seconds since a file was changed within which it may still be being written
 PAUSE = 0.2  # seconds to see whether it is
@@ -190,7 +191,9 @@ def recent(checkpoint: Checkpoint) -> bool:
 
 
 def _nothing(run: Path, left_out: list[LeftOut]) -> NoCheckpointsError:
-    files = [p for p in run.rglob("*") if p.is_file()] if run.is_dir() else [run]
+    files = [run]
+    if run.is_dir():
+        files = [place / name for place, _, names in walk(run) for name in names]
     reasons = [f"{file.name}: {file.why}" for file in left_out if file.why != BY_ENDING]
     kinds = Counter(path.suffix or "without ending" for path in files)
     of_kinds = listed([f"{n} {kind}" for kind, n in kinds.most_common()], 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from analyze.checkpoints.checkpoint import LeftOut
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
 from analyze.checkpoints.layouts.table import directory_layout
+from analyze.files.walking import is_too_long, walk
 from analyze.files.whole import real_path
 
 
@@ -52,10 +52,10 @@ def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
 
 def _entries(run: Path) -> Iterator[tuple[Path, str]]:
     """Files, and directories that are one checkpoint, with the reason why a name is of none."""
-    for place, folders, files in os.walk(run, followlinks=False):
-        folder = Path(place)
-        files.sort()
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+    for folder, folders, files in walk(run):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        for name in [f for f in folders if is_too_long(folder / f)]:
+            yield folder / name, "a directory whose path is too long to open what is in it"
         for name in [f for f in folders if (folder / f).is_symlink()]:
             yield folder / name, "a link to a directory"
         if folder != run and (why := why_no_folder(folder.name, files, folders)):

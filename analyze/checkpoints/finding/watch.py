@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
 from analyze.checkpoints.finding.tree import look_through
+from analyze.files.walking import walk
 
 INTERVAL = 5.0  # seconds between looks; what stood still for as long is taken to be complete
 # Size, times of change and number of each file. Compared for being the same, never for what is
@@ -66,7 +66,7 @@ def _states(run: Path) -> dict[Path, State]:
 def _state(path: Path) -> State:
     files = [path]
     if path.is_dir():
-        files = sorted(Path(place, name) for place, _, names in os.walk(path) for name in names)
+        files = sorted(place / name for place, _, names in walk(path) for name in names)
     states = []
     for file in files:
         try:

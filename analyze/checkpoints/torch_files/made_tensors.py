@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
+from analyze.checkpoints.torch_files.containers import things_inside
 from analyze.checkpoints.torch_files.number_types import NumberType
 from analyze.checkpoints.torch_files.pickled_tensors import (
     NESTED,
@@ -23,7 +24,6 @@ from analyze.checkpoints.torch_files.pickled_tensors import (
     Bytes,
     PickledTensor,
 )
-from analyze.checkpoints.torch_files.plain_pickle import things_inside
 from analyze.checkpoints.torch_files.torch_archive import (
     ChangedError,
     TorchFile,

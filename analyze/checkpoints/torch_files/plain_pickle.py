@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -23,7 +23,6 @@ LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of t
 SHORT = 64  # values in what is given to a call, which are not counted
 SPARE = 100_000  # values that calls may look through, beyond twice the length of the pickle
 SIZED = (str, bytes, list, tuple, dict, OrderedDict, set, frozenset)
-CONTAINERS = (Mapping, list, tuple, set, frozenset)
 
 
 class UnknownNameError(Exception):
@@ -212,47 +211,6 @@ class Machine:
         if self.persistent is None:
             raise TypeError("an identity that nobody gave")
         self._stack.append(self.persistent(identity))
-
-
-def things_inside(value: Any) -> Iterator[Any]:
-    """The values inside nested dictionaries, lists and the like; each container is read once."""
-    seen: set[int] = set()
-    left = [value]
-    while left:
-        inner = left.pop()
-        if not isinstance(inner, CONTAINERS):
-            yield inner
-        elif id(inner) not in seen:
-            seen.add(id(inner))
-            left += [*inner, *inner.values()] if isinstance(inner, Mapping) else inner
-
-
-def containers_of(values: Iterable[Any], kinds: tuple[type, ...]) -> set[int]:
-    """The identities of the containers that hold things of these kinds, at any depth.
-
-    Each container is read once, however many others it stands in.
-    """
-    outer: dict[int, list[int]] = {}  # by a container, those that it stands in
-    holding: list[int] = []
-    left = list({id(value): value for value in values if isinstance(value, CONTAINERS)}.values())
-    seen = {id(value) for value in left}
-    while left:
-        container = left.pop()
-        inside = [*container, *container.values()] if isinstance(container, Mapping) else container
-        for inner in inside:
-            if isinstance(inner, kinds):
-                holding.append(id(container))
-            elif isinstance(inner, CONTAINERS):
-                outer.setdefault(id(inner), []).append(id(container))
-                if id(inner) not in seen:
-                    seen.add(id(inner))
-                    left.append(inner)
-    marked: set[int] = set()
-    while holding:
-        if (place := holding.pop()) not in marked:
-            marked.add(place)
-            holding += outer.get(place, ())
-    return marked
 
 
 def as_key(value: Any) -> Any:

@@ -215,9 +215,9 @@ def _weight_gradient(
     if groups > 1 and (channels % HALF or outputs % HALF):
         return product(NARROW, times * own, outputs, shared, inputs)
     lanes = LANES * math.ceil(outputs / LANES)
-    made = product(kind, times * own, lanes, shared, inputs)
     # No patches are made: the input is read as it is.
-    made[f"{kind} read"] = times * own * images * (walk.places * channels + positions * lanes)
+    read = images * (walk.places * channels + positions * lanes)
+    made = product(kind, times * own, lanes, shared, inputs, read)
     return added((made, some(images=times * images * own if kind == CONVOLUTION else 0)))
 
 

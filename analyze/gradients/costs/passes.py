@@ -55,6 +55,11 @@ def cost_of(forward: Callable[[], object], replica: Replica) -> PassCost:
 class _Counting(TorchDispatchMode):
     """Adds up what every operation does but those that only look at a tensor in another way."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to say so would load torch's compiler and SymPy."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self.operations = self.multiply_adds = self.written = 0

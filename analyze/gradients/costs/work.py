@@ -45,9 +45,15 @@ EVERYTHING = (
 )  # fmt: skip
 
 
-def product(kind: str, times: float, rows: float, shared: float, columns: float) -> Work:
-    """``times`` products of ``[rows, shared]`` and ``[shared, columns]``."""
-    amounts = rows * shared * columns, shared * (rows + columns), rows * columns, 1
+def product(
+    kind: str, times: float, rows: float, shared: float, columns: float, read: float | None = None
+) -> Work:
+    """``times`` products of ``[rows, shared]`` and ``[shared, columns]``.
+
+    ``read`` entries where that is less than both.
+    """
+    both = shared * (rows + columns)
+    amounts = rows * shared * columns, both if read is None else read, rows * columns, 1
     parts = zip(OF_A_PRODUCT, amounts, strict=True)
     return Work({f"{kind} {what}": times * amount for what, amount in parts})
 

@@ -193,11 +193,12 @@ def _sums_in_a_fixed_order() -> Iterator[None]:
     deterministic: Any = torch.utils.deterministic  # its attribute is made when it is imported
     filling = deterministic.fill_uninitialized_memory
     deterministic.fill_uninitialized_memory = False  # else every empty tensor is written once more
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The same as use_deterministic_algorithms, which imports torch's compiler: that takes seconds.
+    torch.set_deterministic_debug_mode("warn")
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
+        torch.set_deterministic_debug_mode("default")
         deterministic.fill_uninitialized_memory = filling
 
 

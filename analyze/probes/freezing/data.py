@@ -26,9 +26,14 @@ FORMS = (
 INPUTS, TARGETS = ("inputs", "x", "images"), ("targets", "y", "labels", "label")
 TRUE, IDS = ("true_targets", "y_true", "true_labels"), ("id", "ids")
 ARRAYS = (".npz", ".pt", ".pth", ".safetensors")
+PROGRAMS = {"EPS"}  # formats of pictures that another program reads, by running what is in them
 NO_MAP = "the data are no map-style data set with labels"
 PAIRS = "an object with len() whose items are pairs (input, target)"
 RETURN_PAIRS = "return such a data set, as torch.utils.data.Dataset, from FILE.py:FUNCTION"
+
+
+class PictureError(InputError):
+    """A picture cannot be read; the others can be frozen without it."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,19 @@ def _torchvision(name: str, spec: Spec) -> Any:
 def _image_folder(folder: Path, spec: Spec) -> Any:
     from torchvision.datasets import ImageFolder
 
-    return _called(f"folder:{folder}", lambda: ImageFolder(str(folder), **spec.arguments))
+    arguments = {"loader": _picture, **spec.arguments}
+    return _called(f"folder:{folder}", lambda: ImageFolder(str(folder), **arguments))
+
+
+def _picture(path: str) -> Any:
+    """The picture in a file; a pipe is not waited for, and PostScript not run by Ghostscript."""
+    from PIL import Image
+
+    if not Path(path).is_file():
+        raise ValueError("it is no file")
+    Image.init()
+    with Path(path).open("rb") as file:
+        return Image.open(file, formats=sorted(Image.OPEN.keys() - PROGRAMS)).convert("RGB")
 
 
 def _called(text: str, build: Callable[[], Any]) -> Any:
@@ -113,7 +130,7 @@ def _called(text: str, build: Callable[[], Any]) -> Any:
 def _map_style(text: str, dataset: Any) -> Examples:
     """A data set of ``(input, target)`` pairs with a length."""
     with blamed(NO_MAP, found=repr(text), expected=PAIRS, fix=RETURN_PAIRS):
-        count, first = len(dataset), _item(dataset, 0, text)
+        count, first = len(dataset), _first_item(dataset, text)
     if not isinstance(first, tuple | list) or len(first) != 2:
         kind = type(first).__name__
         raise InputError(
@@ -150,6 +167,14 @@ def _files_of(dataset: Any, count: int) -> tuple[str, ...]:
     return tuple(paths) if all(isinstance(p, str) for p in paths) and len(paths) == count else ()
 
 
+def _first_item(dataset: Any, text: str) -> Any:
+    """The first example; of a folder of pictures a pair, as it has only such."""
+    try:
+        return _item(dataset, 0, text)
+    except PictureError:  # it is told where it is chosen
+        return None, None
+
+
 def _item(dataset: Any, row: int, text: str) -> Any:
     """An example; the refusal of a picture that cannot be read or is too large names its file."""
     samples = getattr(dataset, "samples", None)
@@ -160,12 +185,16 @@ def _item(dataset: Any, row: int, text: str) -> Any:
             warnings.filterwarnings("error", message=".*decompression bomb")
             return dataset[row]
     except Exception as error:  # the reader of pictures may raise anything
-        raise InputError(
-            "a picture cannot be read",
-            found=f"{samples[row][0]}, of {text!r}: {first_line(error)}",
-            expected="whole pictures of ordinary size",
-            fix="mend or remove that file, and build the probes again",
-        ) from error
+        raise _unreadable(f"{samples[row][0]}, of {text!r}", error) from error
+
+
+def _unreadable(place: str, error: Exception) -> PictureError:
+    return PictureError(
+        "a picture cannot be read",
+        found=f"{place}: {first_line(error)}",
+        expected="whole pictures of ordinary size",
+        fix="mend or remove that file, and build the probes again, or --on-error skip",
+    )
 
 
 def _targets_of(dataset: Any, count: int) -> np.ndarray:
@@ -237,7 +266,7 @@ def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
             raise _choose(text, key, name, names)
 
     def items(rows: np.ndarray) -> list[Any]:
-        records = [dataset[int(row)] for row in rows]
+        records = [_record(dataset, int(row), text) for row in rows]
         if len(inputs) == 1:
             values = [record[inputs[0]] for record in records]
             return [np.asarray(v) if isinstance(v, list) else v for v in values]
@@ -248,6 +277,22 @@ def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
     classes = getattr(dataset.features[target], "names", ())
     targets = np.asarray(dataset[target])
     return Examples(text, targets, items, tuple(classes or ()), columns=columns)
+
+
+def _record(dataset: Any, row: int, text: str) -> Any:
+    """A record of a Hugging Face data set, whose pictures are read with it."""
+    from PIL import EpsImagePlugin
+
+    program = EpsImagePlugin.gs_binary
+    EpsImagePlugin.gs_binary = False  # PostScript would be run by Ghostscript
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*decompression bomb")
+            return dataset[row]
+    except Exception as error:  # the reader of pictures may raise anything
+        raise _unreadable(f"row {row} of {text!r}", error) from error
+    finally:
+        EpsImagePlugin.gs_binary = program
 
 
 def _choose(text: str, key: str, wanted: object, known: list[str]) -> InputError:

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, listed, unknown
+from analyze.errors import InputError, check_choice, counted, listed, unknown
 from analyze.files.targets import check_target
 from analyze.files.whole import drop_parts
 from analyze.probes.file import cannot_write, read_probes, write_probes
-from analyze.probes.freezing.data import Examples, examples_of
+from analyze.probes.freezing.data import Examples, PictureError, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
 from analyze.probes.freezing.transforms import Transforms, frozen
 from analyze.probes.probe_set import ProbeSet
@@ -38,6 +39,7 @@ class Recipe:
     seed: int = 0
     balance: bool = False  # draw equally from the classes within a subset
     transforms: Transforms = field(default_factory=Transforms)
+    on_error: str = "fail"  # or skip: what to do about a picture that cannot be read
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,46 @@ def build_probes(recipe: Recipe) -> Built:
     subset = _subsets(recipe, examples, labels, columns)
     rows = choose(recipe, subset, columns[CLASS].codes if CLASS in columns else None)
     transforms = recipe.transforms
+    items, rows, unread = _read(examples, rows, recipe.on_error)
     probes = ProbeSet(
-        frozen(examples.items(rows), transforms), labels.given[rows],
+        frozen(items, transforms), labels.given[rows],
         [subset[row] for row in rows], _ids(examples)[rows], mean=transforms.mean,
         std=transforms.std, subset_names=_ordered([subset[row] for row in rows]),
         columns={name: Column(c.codes[rows], c.names) for name, c in columns.items()},
     )  # fmt: skip
-    facts = [*_facts(examples, labels), *_short(recipe, probes)]
+    facts = [*_facts(examples, labels), *_short(recipe, probes), *unread]
     if recipe.held_out is not None:
         held = examples_of(recipe.held_out)
         chosen = choose(recipe, [HELD_OUT] * len(held), _classes(held.targets))
-        probes = _with_held_out(probes, held, chosen, recipe, int(_ids(examples).max()) + 1)
-        facts.append(f"{len(chosen)} of {len(held)} examples held out")
+        items, chosen, unread = _read(held, chosen, recipe.on_error)
+        first_id = int(_ids(examples).max()) + 1
+        probes = _with_held_out(probes, held, items, chosen, recipe, first_id)
+        facts += [f"{len(chosen)} of {len(held)} examples held out", *unread]
     return Built(probes, facts)
+
+
+def _read(
+    examples: Examples, rows: np.ndarray, on_error: str
+) -> tuple[list[Any], np.ndarray, list[str]]:
+    """The inputs of the rows, the rows that could be read, and sentences on the others."""
+    check_choice("on_error", on_error, ("fail", "skip"))
+    if on_error == "fail":
+        return examples.items(rows), rows, []
+    items: list[Any] = []
+    kept: list[int] = []
+    problems: list[PictureError] = []
+    for row in rows:
+        try:
+            items += examples.items(np.array([row]))
+        except PictureError as error:
+            problems.append(error)
+        else:
+            kept.append(row)
+    if problems and not kept:
+        raise problems[0]
+    unread = listed([problem.found for problem in problems], 4)
+    sentence = f"{counted(len(problems), 'picture')} skipped that cannot be read: {unread}"
+    return items, np.array(kept, np.int64), [sentence] if problems else []
 
 
 def choose(recipe: Recipe, subset: Sequence[str], classes: np.ndarray | None) -> np.ndarray:
@@ -101,10 +130,11 @@ def _dealt(rows: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _with_held_out(
-    probes: ProbeSet, held: Examples, rows: np.ndarray, recipe: Recipe, first_id: int
-) -> ProbeSet:
+    probes: ProbeSet, held: Examples, items: list[Any], rows: np.ndarray, recipe: Recipe,
+    first_id: int,
+) -> ProbeSet:  # fmt: skip
     """The probe set with held-out examples at its end; their labels count as true."""
-    inputs = frozen(held.items(rows), recipe.transforms)
+    inputs = frozen(items, recipe.transforms)
     shapes, expected = (
         {name or "inputs": list(values.shape[1:]) for name, values in arrays.items()}
         for arrays in (inputs, probes.inputs)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from analyze.errors import InputError
+from analyze.files.arrays import read_arrays
 from analyze.files.present import is_file
 from analyze.probes.freezing.tables import read_csv, read_json, read_json_lines, read_words
+
+MOST_BYTES = 256 << 20  # of arrays that are unpacked; or MOST_TIMES their file, if that is more
+MOST_TIMES = 64
 
 
 def read_values(path: Path) -> Any:
@@ -56,6 +60,11 @@ def named(path: Path) -> dict[str, Any]:
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive, which may be packed as numpy packs them, but no bomb."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > max(MOST_BYTES, MOST_TIMES * path.stat().st_size):
+        raise ValueError(f"{path.stat().st_size} bytes that unpack to {size}")
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
@@ -72,7 +81,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ".npz": _npz,
     ".pt": _torch,
     ".pth": _torch,
-    ".safetensors": load_file,
+    ".safetensors": lambda path: read_arrays(path)[0],
     ".json": read_json,
     ".jsonl": read_json_lines,
     ".csv": read_csv,
