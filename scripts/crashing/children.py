@@ -27,8 +27,7 @@ def start(call: Call, before: Call = lambda: None) -> int:
         before()
         call()
         code = 0
-    except InputError as told:
-        print(told, file=sys.stderr)
+    except InputError:
         code = TOLD
     finally:
         os._exit(code)
