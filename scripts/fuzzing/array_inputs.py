@@ -176,12 +176,12 @@ def _other_array(content: bytes, draw: Random) -> bytes:
     if way == 0:
         return spoilt(content, draw)
     if way == 1:
-        odd: tuple[Any, ...] = (np.array([1, None], object), np.zeros(3, "f4,i4"), np.array(["a" * 99, "b"]),
-        np.float64(1),
-               np.zeros((3, 0)), np.array([np.nan, np.inf]), np.zeros(2, "M8[s]"), np.zeros(2,
-               "c16"),
-               np.zeros(2, "V7"), np.zeros(2, "g"), np.zeros((2,) * 18), np.zeros(2,
-               ">i2"))  # fmt: skip
+        odd: tuple[Any, ...] = (
+            np.array([1, None], object), np.zeros(3, "f4,i4"), np.array(["a" * 99, "b"]),
+            np.float64(1), np.zeros((3, 0)), np.array([np.nan, np.inf]), np.zeros(2, "M8[s]"),
+            np.zeros(2, "c16"), np.zeros(2, "V7"), np.zeros(2, "g"), np.zeros((2,) * 18),
+            np.zeros(2, ">i2"),
+        )  # fmt: skip
         return _npy(draw.choice(odd))
     shape = tuple(number(draw) for _ in range(draw.randrange(3)))
     kind = draw.choice(
