@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils import deterministic
 
+import analyze
 from analyze.gradients.step.conditions import RECURRENT, _precisions, measuring, threads_restored
 
 
@@ -31,6 +33,19 @@ def test_everything_is_as_before_afterwards():
         assert settings() == before
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_model_is_measured_where_the_caller_has_gradients_off(off):
+    """As in an evaluation that is decorated with either."""
+    torch.manual_seed(0)
+    model, probes = nn.Linear(4, 3), analyze.ProbeSet(torch.randn(8, 4), torch.arange(8) % 3)
+    expected = analyze.measure(model, probes)["network"]["m_coherence"].values
+    with off():
+        seen = analyze.measure(model, probes)["network"]["m_coherence"].values
+        assert not torch.is_grad_enabled()
+        assert torch.is_inference_mode_enabled() == (off is torch.inference_mode)
+    np.testing.assert_array_equal(seen, expected)
 
 
 def older(name: str) -> object:

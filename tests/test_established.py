@@ -31,6 +31,7 @@ class Switched(nn.Module):
         self.first, self.second = nn.Linear(4, width), nn.Linear(width, width)
         self.drop, self.head = nn.Dropout(rate), nn.Linear(width, 3)
         self.mode, self.factors = "plain", [1.0, 2.0]
+        self.kind, self.activation, self.part = torch.float32, torch.relu, slice(3)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x) * SCALE
@@ -153,6 +154,32 @@ def test_notes_are_those_of_the_probes_of_now(switches, monkeypatch):
     assert noted == [switch == "probabilities" for switch in switches]
 
 
+class Casting(nn.Module):
+    """Computes in a kind of numbers that a list outside of it names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x.to(KIND[0]).to(x.dtype))
+
+
+KIND = [torch.float32]
+
+
+@pytest.mark.parametrize(
+    "kinds", [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float32)]
+)
+def test_casts_that_are_undone_are_noted_of_the_model_of_now(kinds, monkeypatch):
+    calls, noted = taken_over(monkeypatch), []
+    for KIND[0] in kinds:
+        tree = analyze.measure(Casting(), vectors(), batch_size=4)
+        noted.append("casts to bfloat16" in str(json.loads(tree.attrs["provenance"])["warnings"]))
+    assert calls == [True]
+    assert noted == [kind is torch.bfloat16 for kind in kinds]
+
+
 def key(made: nn.Module, probes: analyze.ProbeSet | None = None, loss="cross_entropy", **settings):
     bench = Bench(probes or vectors(), build_loss(loss), Settings(**settings))
     return fingerprint(made, bench, torch.device("cpu"), 1)
@@ -177,6 +204,9 @@ def tied(made: nn.Module) -> None:
 CHANGES = {
     "an attribute": lambda made: setattr(made, "mode", "other"),
     "an entry of an attribute": lambda made: made.factors.append(3.0),
+    "a kind of numbers that it names": lambda made: setattr(made, "kind", torch.bfloat16),
+    "a function of torch": lambda made: setattr(made, "activation", torch.square),
+    "a slice": lambda made: setattr(made, "part", slice(1, 3)),
     "an option of a layer": lambda made: setattr(made.drop, "p", 0.2),
     "an activation": lambda made: setattr(made, "drop", nn.Identity()),
     "requires_grad": frozen,

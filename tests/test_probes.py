@@ -193,6 +193,12 @@ def test_a_column_without_names_is_named_by_its_codes(tmp_path):
     assert read_probes(tmp_path / "p.safetensors").columns["class"].names == ("0", "1", "2")
 
 
+def test_a_path_may_be_a_string(tmp_path):
+    path = str(tmp_path / "p.safetensors")
+    write_probes(path, analyze.ProbeSet(X, Y))
+    np.testing.assert_array_equal(read_probes(path).targets, Y)
+
+
 FILES = {
     "no targets": ({"targets": None}, {}, "targets missing; tensors: inputs, subset"),
     "no inputs": ({"inputs": None}, {}, "inputs missing"),

@@ -183,6 +183,27 @@ def test_mixing_by_one_example_is_refused_with_the_probes(kind, precision):
     assert "beside probes 10" in refusal.value.found
 
 
+class Averaging(Body):
+    """The marked example is taken for the mean of its batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        return self.head(torch.where(in_window(x)[:, None], h.mean(0, keepdim=True), h))
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_an_example_that_its_mates_disturb_is_refused_though_only_they_are_looked_at(precision):
+    """What shows is a mate, whose rows have the gradient of the marked example's loss as well."""
+    x = hidden(vectors(128), mark)
+    row = int(in_window(x).nonzero())
+    probes = analyze.ProbeSet(x, classes(128), id=1000 + np.arange(128))
+    options = SETTINGS | {"precision": precision, "batch_size": 16}
+    with pytest.raises(analyze.InputError, match="mixes the examples") as refusal:
+        analyze.measure(Averaging(), probes, **options)
+    assert refusal.value.found.startswith(f"probe {1000 + row}: loss")
+    assert "with another in its place" in refusal.value.found
+
+
 def test_mixing_by_an_outlier_is_refused_before_anything_is_measured():
     """Probes that stand out are among those by which a model is found out."""
     x = vectors(128).clamp(-3, 3)

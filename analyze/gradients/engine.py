@@ -218,7 +218,7 @@ class Engine:
                 measurement = self._measured(first, progress)
                 # What was learned while measuring is learned again, with a note of it.
                 if key is not None and self.current.way == first.state.way:
-                    ESTABLISHED.keep(key, first.of_any_probes)
+                    ESTABLISHED.keep(key, first.of_any_like_it)
         return measurement
 
     def _measured_by(

@@ -27,6 +27,10 @@ from analyze.gradients.model.reachable import ATOMS, children, in_a_library, nam
 from analyze.gradients.state import EngineState
 
 MOST = 16  # plans that are kept, those that were used last
+PLAIN = (  # values whose text says all of them; of a function, which it is
+    torch.dtype, torch.device, torch.layout, torch.memory_format, np.generic, np.dtype, slice,
+    range, types.BuiltinFunctionType,
+)  # fmt: skip
 OF_A_MOMENT = frozenset({"training"})  # attributes of modules that a measurement sets itself
 
 
@@ -122,7 +126,7 @@ def _described(value: Any) -> str:
         return f"{kind} {value.shape} {value.dtype}"
     if isinstance(value, types.FunctionType):
         return "\n".join(_of_function(value))
-    return kind
+    return f"{kind} {value!r}" if isinstance(value, PLAIN) else kind
 
 
 def _of_class(each: type) -> Iterator[str]:

@@ -56,6 +56,8 @@ class Settings:
             raise bad_choice("batch_size", size, "auto, or a positive number")
         if not isinstance(self.folds, int) or self.folds < 1:
             raise bad_choice("folds", self.folds, "a positive number")
+        if not isinstance(self.tune, bool):
+            raise bad_choice("tune", self.tune, "True or False")
 
 
 @dataclass(frozen=True)

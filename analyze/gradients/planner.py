@@ -77,13 +77,13 @@ class Ready:
 
     replica: Replica
     saved: Saved  # the statistics of batch norm that the model came with
-    of_probes: tuple[str, ...]  # notes that other probes need not have
+    passing: tuple[str, ...]  # notes that another model like it, or other probes, need not have
     state: EngineState
 
     @property
-    def of_any_probes(self) -> EngineState:
-        """The state with the notes that hold for the model on other probes of the same shape."""
-        notes = tuple(note for note in self.state.notes if note not in self.of_probes)
+    def of_any_like_it(self) -> EngineState:
+        """The state with the notes that hold for each model like it, on probes of such shapes."""
+        notes = tuple(note for note in self.state.notes if note not in self.passing)
         return replace(self.state, notes=notes)
 
 
@@ -127,7 +127,8 @@ class Planner:
         self.announce(FIT)
         refuse_frequency_scaling(replica.model)
         fit = self._fitting(replica, FIRST_EXAMPLES)
-        notes += [*fit.notes, *sorted(replica.undone), *bench.statistics.notes(replica, few)]
+        passing = (*fit.notes, *sorted(replica.undone))
+        notes += [*passing, *bench.statistics.notes(replica, few)]
         architecture, reference = architecture.with_reference(replica, bench.some(1).inputs)
         self.announce(CALIBRATION)
         calibration = calibrated(replica, few)
@@ -138,7 +139,7 @@ class Planner:
         memory, cost = Memory(architecture.device), self._cost(replica)
         state = EngineState(architecture, calibration.plan, memory, cost, notes=tuple(notes))
         state = state.with_plan(calibration.plan)
-        return Ready(replica, saved, tuple(fit.notes), state), reference
+        return Ready(replica, saved, passing, state), reference
 
     def _fitting(self, replica: Replica, count: int) -> Fit:
         """What a model gives of some probes, which fits the loss and is finite.
@@ -180,10 +181,11 @@ class Planner:
         if known.shares > 1 and not self._isolated(replica, known.shares):
             return None
         self.announce(PROOF)
-        state = self.proven(known.noting(*fit.notes), replica, bench.rows(PAIR))
+        passing = (*fit.notes, *sorted(replica.undone))
+        state = self.proven(known.noting(*passing), replica, bench.rows(PAIR))
         if state.way != known.way:
             return None
-        return Ready(replica, saved, tuple(fit.notes), state)
+        return Ready(replica, saved, passing, state)
 
     def _cost(self, replica: Replica) -> PassCost:
         """The work of a pass over a probe, with what is opened while measuring in the open."""

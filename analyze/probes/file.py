@@ -22,7 +22,7 @@ MOST_CODES = 1_000_000  # in a column whose labels have no names
 REQUIRED = ("targets", "subset")
 
 
-def read_probes(path: Path) -> ProbeSet:
+def read_probes(path: str | Path) -> ProbeSet:
     """The probe set in a file.
 
     Args:
@@ -32,6 +32,7 @@ def read_probes(path: Path) -> ProbeSet:
     Raises:
         InputError: the file is missing, unreadable, or not a probe file.
     """
+    path = Path(path)
     arrays, metadata = _read(path)
     inputs = {k.removeprefix("inputs."): v for k, v in arrays.items() if k.startswith("inputs.")}
     missing = [name for name in REQUIRED if name not in arrays]
@@ -63,7 +64,7 @@ def read_probes(path: Path) -> ProbeSet:
         ) from error
 
 
-def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
+def write_probes(path: str | Path, probes: ProbeSet, **notes: str) -> None:
     """Freeze a probe set, whole or not at all: the same probes and notes give the same bytes.
 
     Args:
@@ -75,6 +76,7 @@ def write_probes(path: Path, probes: ProbeSet, **notes: str) -> None:
         InputError: an input is complex128, which safetensors does not have; no permission, or the
             disk is full.
     """
+    path = Path(path)
     arrays = {f"inputs.{k}" if k else "inputs": v for k, v in probes.inputs.items()}
     for name, values in arrays.items():
         if values.dtype == np.complex128:

@@ -80,6 +80,9 @@ def measure(
     settings.check()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
+    _check_type("loss", loss, str, 'loss="cross_entropy", or loss="FILE.py:FUNCTION"')
+    if progress is not None:
+        _check_type("progress", progress, Progress, "progress=analyze.runs.progress.for_stderr()")
     with progress or Progress() as shown:
         stages = Stages(shown)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from analyze.errors import CheckpointError, listed
 from analyze.gradients.checks.precision import (
@@ -165,6 +166,7 @@ class Verifier:
             batch = self.loader.take(company)
             place = int(np.flatnonzero(company == suspect.row)[0])
             if wrong := self._unlike(seen, norms, batch, place):
+                self._refuse_disturbed_mates(company, batch, place)
                 return wrong
             if self._mixes(batch, place):
                 raise self._mixing(suspect, company)
@@ -197,17 +199,46 @@ class Verifier:
         off = {n: d for n, d in apart.items() if d > RELATIVE[precision] * length[n] + floor}
         return bool(off) and not _rounds_so_far(truth, batch, place, lonely, off)
 
+    def _refuse_disturbed_mates(self, company: np.ndarray, batch: Examples, place: int) -> None:
+        """Refuse a batch in which a mate's loss changes with the example at a place.
+
+        Then the mate's loss has a gradient at the example's rows, and that is what a rule adds to
+        the example's own. A fallback would not see it, and hide the mate's mixing.
+
+        Raises:
+            CheckpointError: the model mixes examples.
+
+        Cost: two forward passes of the batch.
+        """
+        rows = torch.arange(len(company))
+        rows[place] = (place + 1) % len(company)
+        truth = self.truth()
+        before, _ = truth.together(batch, names=())
+        replaced = Examples(batch.inputs.take(rows), batch.targets[rows])
+        after, _ = truth.together(replaced, names=())
+        for mate in np.flatnonzero(np.arange(len(company)) != place).tolist():
+            if not losses_agree(after[mate], before[mate], truth.precision):
+                raise _mixing(
+                    f"probe {self.ids[company[mate]]}: loss {before[mate]:.6g} beside probe "
+                    f"{self.ids[company[place]]}, {after[mate]:.6g} with another in its place"
+                )
+
     def _mixing(self, suspect: _Comparison, company: np.ndarray) -> CheckpointError:
         probe, mates = self.ids[suspect.row], self.ids[company[company != suspect.row]]
-        return CheckpointError(
-            "the model mixes the examples of a batch, so no example has a gradient of its own",
-            found=f"probe {probe}: loss {suspect.losses[0]:.6g} beside probes "
-            f"{listed([str(i) for i in mates], 6)}, {suspect.losses[1]:.6g} without them",
-            expected="outputs and gradients that depend on one example each, whatever stands "
-            "beside it",
-            fix="look for a maximum, mean or sort over the whole batch in forward, and treat "
-            "examples apart there: --model FILE.py:FACTORY",
+        return _mixing(
+            f"probe {probe}: loss {suspect.losses[0]:.6g} beside probes "
+            f"{listed([str(i) for i in mates], 6)}, {suspect.losses[1]:.6g} without them"
         )
+
+
+def _mixing(found: str) -> CheckpointError:
+    return CheckpointError(
+        "the model mixes the examples of a batch, so no example has a gradient of its own",
+        found=found,
+        expected="outputs and gradients that depend on one example each, whatever stands beside it",
+        fix="look for a maximum, mean or sort over the whole batch in forward, and treat "
+        "examples apart there: --model FILE.py:FACTORY",
+    )
 
 
 def _rounds_so_far(

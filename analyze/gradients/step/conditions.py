@@ -30,10 +30,10 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 def measuring() -> Iterator[None]:
     """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode.
 
-    Several threads may measure at a time: what is the whole program's is set by the first and set
-    back by the last.
+    Gradients are on, also where the caller turned them off, as an evaluation does. Several threads
+    may measure at a time: what is the whole program's is set by the first and set back by the last.
     """
-    with _in_force, autocast_off():
+    with _in_force, autocast_off(), torch.inference_mode(False), torch.enable_grad():
         yield
 
 
