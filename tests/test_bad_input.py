@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -195,7 +196,7 @@ OPTIONS = {
     "empty slice": (["--checkpoints", "::0"], "leaves no checkpoint", "'::0' of 3"),
     "probes": (["--probes", "gone.safetensors"], "the probe file is missing", "no file gone"),
     "output": (["--output", "gone/out.h5"], "the output cannot be written", "no directory gone"),
-    "directory": (["--output", "/"], "the output cannot be written", "/ is a directory"),
+    "directory": (["--output", "run"], "the output cannot be written", "run: it is a directory"),
 }
 
 
@@ -211,6 +212,12 @@ USAGE = [
     ["--precision", "float16"], ["--batch-norm", "none"], ["--on-error", "stop"], ["--what"],
     ["--examples", "some"],
 ]  # fmt: skip
+
+
+def test_an_output_that_ends_in_a_separator_is_no_name_of_a_file(tiny):
+    result = tiny.run("--output", "/")
+    assert result.exit_code == 2
+    assert "'/' ends in a separator: it is the name of a file" in result.stderr
 
 
 @pytest.mark.parametrize("options", USAGE, ids=" ".join)
@@ -308,7 +315,10 @@ def test_an_output_of_ours_is_replaced(tiny, measured):
 
 
 def test_a_directory_without_write_permission_is_found_before_the_work(tiny, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    def refused(*_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("analyze.files.targets.new_part", refused)
     monkeypatch.setattr("analyze.runs.pipeline.resolve", lambda *_: pytest.fail("work was begun"))
     assert_input_error(tiny.run(), "the output cannot be written", "Permission denied")
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 LIBRARIES = tuple({sys.prefix, sys.base_prefix, str(ROOT), os.path.realpath(sys.prefix)})
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/etc/fonts/", "/etc/mime.types", "/etc/localtime")
 SYNTAX = ("<unknown>", b"<unknown>")  # the file of what is only parsed
+# Libraries that make code of templates and tables of fonts, or import others, at first use.
+LAZY = ("jinja2.", "fontTools.", "xarray.")
 WATCHED = (
     "analyze", "collections", "pathlib", "datetime", "argparse", "types", "torch.serialization",
     "torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem",
@@ -79,6 +82,8 @@ class Watch:
             self._opened(*arguments)
         elif event == "compile" and arguments[1] in SYNTAX:
             pass  # numpy reads the header of an array as a literal, and runs nothing
+        elif event in ("compile", "exec", "import") and _caller().startswith(LAZY):
+            pass  # what the library makes of its own files
         elif RUNS.fullmatch(event):
             self.notes.append(f"ran: {event} {_brief(arguments)}")
         elif CHANGES.fullmatch(event):
@@ -102,6 +107,14 @@ class Watch:
         return place.startswith(
             (f"{self.folder}/", tempfile.gettempdir() + "/click")
         ) or place == str(self.folder)
+
+
+def _caller() -> str:
+    """The name of the module whose code is watched, without the machinery of imports."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("importlib."):
+        frame = frame.f_back
+    return "" if frame is None else str(frame.f_globals.get("__name__", ""))
 
 
 def _absolute(path: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +18,7 @@ from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.threads.sharing import at_once, one_core_each
 
+SWITCHING = 1e-5  # seconds that a thread of Python runs before another's turn
 ROUNDS = 4  # passes of each thread beside the others
 
 
@@ -28,25 +31,34 @@ def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
 
     Cost: five forward passes over each batch, all at a time but for the first.
     """
-    with torch.no_grad(), one_core_each(), _random_numbers_restored():
+    with torch.no_grad(), one_core_each(), _random_numbers_restored(), _switching_often():
         _draw()  # a model that sets its seed would leave what it has left before
         before = _random_states()
         expected = [replica(batch) for replica, batch in zip(replicas, inputs, strict=True)]
         if _random_states() != before:
             return False
+        together = threading.Barrier(len(replicas))
         passes = [
-            partial(_gives, replica, batch, output)
+            partial(_gives, replica, batch, output, together)
             for replica, batch, output in zip(replicas, inputs, expected, strict=True)
         ]
-        return all(at_once(passes))
+        return all(at_once(passes, together.abort))
 
 
-def _gives(replica: Replica, inputs: Inputs, expected: Tensor) -> bool:
+def _gives(replica: Replica, inputs: Inputs, expected: Tensor, together: threading.Barrier) -> bool:
+    """Whether each pass gives what is expected; those of all threads begin ``together``."""
+
+    def output() -> Tensor:
+        together.wait()
+        return replica(inputs)
+
     with torch.no_grad():  # set for each thread
-        outputs = (replica(inputs) for _ in range(ROUNDS))
+        outputs = (output() for _ in range(ROUNDS))
         try:
-            return all(torch.allclose(o, expected, 0.0, 0.0, equal_nan=True) for o in outputs)
+            same = [torch.allclose(o, expected, 0.0, 0.0, equal_nan=True) for o in outputs]
+            return all(same)
         except Exception:  # alone it gave an output: a disturbed pass may raise anything
+            together.abort()
             return False
 
 
@@ -59,6 +71,17 @@ def _draw() -> None:
     torch.rand(1)
     random.random()
     np.random.random()
+
+
+@contextmanager
+def _switching_often() -> Iterator[None]:
+    """In the block threads of Python take turns often, so that they meet each other's traces."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCHING)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @contextmanager

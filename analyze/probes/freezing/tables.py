@@ -108,10 +108,12 @@ def _array_of(values: Any) -> np.ndarray:
 
 
 def is_whole(values: np.ndarray) -> bool:
-    """Whether all values are integers, floats without a fraction, or truth values."""
+    """Whether all values are integers of 64 bits, such floats, or truth values."""
+    if values.dtype.kind == "u":
+        return bool((values <= np.iinfo(np.int64).max).all())
     if values.dtype.kind != "f":
-        return values.dtype.kind in "iub"
-    return bool(np.isfinite(values).all() and (values == np.round(values)).all())
+        return values.dtype.kind in "ib"
+    return bool((np.abs(values) < 2.0**63).all() and (values == np.round(values)).all())
 
 
 def typed(words: Sequence[str]) -> np.ndarray:
