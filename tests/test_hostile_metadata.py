@@ -33,7 +33,15 @@ def of_sizes(metadata, sizes: list[int]) -> None:
         entry.size = torch.Size([size, 10**6])
 
 
+def one_place(metadata) -> None:
+    """Every part is the whole file, which would be read for each of them."""
+    end = max(info.offset + info.length for info in metadata.storage_data.values())
+    for info in metadata.storage_data.values():
+        info.offset, info.length = 0, end
+
+
 METADATA = {
+    "parts at one place": (one_place, "entries that share their place"),
     "a file above": (elsewhere("../secret.pt"), "the file '../secret.pt'"),
     "an absolute path": (elsewhere("/etc/passwd"), "the file '/etc/passwd'"),
     "a file that is not there": (elsewhere("gone.distcp"), "FileNotFoundError"),

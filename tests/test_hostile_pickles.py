@@ -14,6 +14,8 @@ import torch
 
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.reading import read_content, read_weights
+from analyze.checkpoints.torch_files import plain_pickle
+from analyze.checkpoints.torch_files.pickled_values import names
 from analyze.checkpoints.torch_files.pickles import load_values
 from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
 from analyze.errors import CheckpointError
@@ -95,8 +97,6 @@ def test_every_protocol_of_pickles_is_read(protocol):
         "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)), "set": {1, "a"}, 7: {},
     }  # fmt: skip
     content["twice"][1] = content["twice"][0]
-    from analyze.checkpoints.torch_files.pickled_values import names
-
     known = names()
     found = Machine(io.BytesIO(pickle.dumps(content, protocol)), known.__getitem__).load()
     assert found == content
@@ -107,6 +107,8 @@ BOUNDED = {
     "a slow codec": b"c_codecs\nencode\n(" + word("\u4e00" * 10) + word("punycode") + b"tR",
     "a codec of code": b"c_codecs\nencode\n(" + word("ab") + word("rot13") + b"tR",
     "a memo of any size": b"Nr\xff\xff\xff\xff",
+    "places that collide": b"Np%d\n" % ((1 << 61) - 1 << 3),
+    "a name that a few bytes ask for again": word("torch") + word("A" * 999 + "Tensor") + b"\x93",
     "bytes of any size": b"B\xff\xff\xff\x7f",
     "bytes of any size, 8": b"\x8e" + struct.pack("<Q", 1 << 62),
     "a key that collides": b"}\x8a\x09" + ((1 << 61) - 1 << 3).to_bytes(9, "little") + b"Ns",
@@ -132,6 +134,21 @@ def test_what_would_hang_fill_memory_or_run_is_damage(tmp_path, case):
         "the checkpoint file cannot be read",
         "the checkpoint file is a pickle that would run code, so it was not opened",
     )
+
+
+@pytest.mark.parametrize("kind", ["collections\nOrderedDict", "builtins\nset"])
+def test_what_calls_make_again_is_counted_as_memory(monkeypatch, kind):
+    """One list given to many calls would make a dictionary of each."""
+    monkeypatch.setattr(plain_pickle, "MEMORY_SPARE", 1 << 18)
+    pairs = b"](" + b"".join(b"K%cN\x86" % k for k in range(64)) + b"e"
+    calls = b"\x80\x02c" + kind.encode() + b"\nq\x00" + pairs + b"\x85q\x01"
+    read = [
+        Machine(io.BytesIO(calls + b"](" + b"h\x00h\x01R" * count + b"e."), names().__getitem__)
+        for count in (3, 500)
+    ]
+    assert len(read[0].load()) == 3
+    with pytest.raises(ValueError, match="too many objects"):
+        read[1].load()
 
 
 def rebuilt(storage: str, count: int, offset: int, size: tuple, stride: tuple) -> bytes:

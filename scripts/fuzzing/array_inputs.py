@@ -120,7 +120,7 @@ def _read_probes(folder: Path) -> str:
 @cache
 def _arrays() -> Case:
     draw = np.random.default_rng(0)
-    values = {
+    values: dict[str, Any] = {
         "inputs": draw.standard_normal((EXAMPLES, 3)).astype(np.float32),
         "targets": np.arange(EXAMPLES) % 3, "true_labels": np.arange(EXAMPLES) % 3,
         "id": np.arange(EXAMPLES), "group": np.array(["a", "b"] * (EXAMPLES // 2)),
@@ -176,12 +176,12 @@ def _other_array(content: bytes, draw: Random) -> bytes:
     if way == 0:
         return spoilt(content, draw)
     if way == 1:
-        odd = (np.array([1, None], object), np.zeros(3, "f4,i4"), np.array(["a" * 99, "b"]),
-        np.float64(1),
-               np.zeros((3, 0)), np.array([np.nan, np.inf]), np.zeros(2, "M8[s]"), np.zeros(2,
-               "c16"),
-               np.zeros(2, "V7"), np.zeros(2, "g"), np.zeros((2,) * 18), np.zeros(2,
-               ">i2"))  # fmt: skip
+        odd: tuple[Any, ...] = (
+            np.array([1, None], object), np.zeros(3, "f4,i4"), np.array(["a" * 99, "b"]),
+            np.float64(1), np.zeros((3, 0)), np.array([np.nan, np.inf]), np.zeros(2, "M8[s]"),
+            np.zeros(2, "c16"), np.zeros(2, "V7"), np.zeros(2, "g"), np.zeros((2,) * 18),
+            np.zeros(2, ">i2"),
+        )  # fmt: skip
         return _npy(draw.choice(odd))
     shape = tuple(number(draw) for _ in range(draw.randrange(3)))
     kind = draw.choice(
@@ -205,7 +205,7 @@ def _read_arrays(folder: Path) -> str:
 
 
 def _of_tables() -> list[Case]:
-    rows = [["id", "label"], *([k, k % 3] for k in range(EXAMPLES))]
+    rows: list[list[Any]] = [["id", "label"], *([k, k % 3] for k in range(EXAMPLES))]
     records = [{"id": k, "label": k % 3} for k in range(EXAMPLES)]
     data = {"data.npz": _arrays()["data.npz"]}
     lines = "\n".join(map(json.dumps, records)).encode()

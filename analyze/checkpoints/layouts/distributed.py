@@ -170,13 +170,14 @@ def _check(entries: Mapping[str, Entry], numbers: Mapping[str, Piece], folder: P
             raise _broken(path, f"the file {name!r}, which is none")
         sizes[name] = (folder / name).stat().st_size
     claimed = sum(math.prod(e.shape) * e.kind.itemsize for e in entries.values())
-    claimed += sum(piece.length for piece in numbers.values() if type(piece.length) is int)
     if claimed > sum(sizes.values()):
         raise _broken(path, f"tensors of {claimed} bytes in files of {sum(sizes.values())}")
     for piece in pieces:
         good = type(piece.start) is type(piece.length) is int and piece.start >= 0
         if not good or not 0 <= piece.length <= sizes[piece.file] - piece.start:
             raise _broken(path, f"an entry beyond the end of {piece.file}")
+    if sum(piece.length for piece in pieces) > sum(sizes.values()):
+        raise _broken(path, "entries that share their place in a file")  # each would be read anew
     for name, entry in entries.items():
         if not _covered(entry):
             raise _broken(path, f"parts that do not make up {name} {list(entry.shape)}")

@@ -19,7 +19,9 @@ from typing import Any, BinaryIO
 # 170 MB. Few bytes can make a tensor of half a thousand, by names and numbers that are remembered.
 TIMES, MEMORY_SPARE = 4, 450_000_000
 OF_A_VALUE, OF_A_CONTAINER, OF_A_SET, OF_A_CALL = 48, 64, 216, 300
+OF_AN_ITEM = 96  # of what is given to a call, which may make an ordered dictionary of it
 LARGEST_KEY = 1 << 60  # larger integers can be chosen so that a dictionary of them never ends
+LONGEST_NAME = 500  # characters of a class with its module; a few bytes can ask for it again
 SHORT = 64  # values in what is given to a call, which are not counted
 SPARE = 100_000  # values that calls may look through, beyond twice the length of the pickle
 SIZED = (str, bytes, list, tuple, dict, OrderedDict, set, frozenset)
@@ -133,8 +135,10 @@ class Machine:
             raise ValueError("too many objects for its length")
 
     def _count_values(self, values: Iterable[Any]) -> None:
-        """Count what a call looks through: one long value could be given to any number of calls."""
-        size = sum(len(value) for value in values if type(value) in SIZED)
+        """Count what a call looks through and may copy: any number of calls can be given it."""
+        lengths = [(type(value), len(value)) for value in values if type(value) in SIZED]
+        size = sum(length for _, length in lengths)
+        self._pay(sum(n if kind in (str, bytes) else n * OF_AN_ITEM for kind, n in lengths))
         if size > SHORT:
             self._looked_through += size
             if self._looked_through > 2 * (self.file.tell() - self._begin) + SPARE:
@@ -175,6 +179,9 @@ class Machine:
         return key
 
     def global_name(self, module: str, name: str) -> None:
+        if len(module) + len(name) > LONGEST_NAME:
+            raise ValueError("a name that is too long")
+        self._pay(OF_A_CALL + len(module) + len(name))
         module, name = NAME_MAPPING.get((module, name), (module, name))  # of Python 2
         self._stack.append(self.find(f"{IMPORT_MAPPING.get(module, module)}.{name}"))
 
@@ -201,6 +208,8 @@ class Machine:
             raise TypeError(f"a state for {type(target).__name__}")
 
     def remember(self, place: int) -> None:
+        if not 0 <= place < LARGEST_KEY:
+            raise ValueError("a place of no value")
         self._pay(OF_A_VALUE)
         self._memo[place] = self._stack[-1]
 
