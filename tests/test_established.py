@@ -193,6 +193,10 @@ def hooked(made: nn.Module) -> None:
     made.first.register_forward_hook(lambda *_: None)
 
 
+def hooked_weight(made: nn.Module) -> None:
+    made.first.weight.register_hook(lambda gradient: 2 * gradient)
+
+
 def replaced(made: nn.Module) -> None:
     made.forward = lambda x: made.head(made.first(x))
 
@@ -211,6 +215,7 @@ CHANGES = {
     "an activation": lambda made: setattr(made, "drop", nn.Identity()),
     "requires_grad": frozen,
     "a hook": hooked,
+    "a hook of a weight": hooked_weight,
     "another forward": replaced,
     "a tied weight": tied,
     "a shape": lambda made: setattr(made, "second", nn.Linear(5, 5, bias=False)),

@@ -120,7 +120,8 @@ def _described(value: Any) -> str:
     if is_lazy(value):
         return f"{kind}, still without a shape"
     if isinstance(value, Tensor):
-        facts = value.shape, value.dtype, value.device, value.layout, value.requires_grad
+        hooked = bool(value._backward_hooks)
+        facts = value.shape, value.dtype, value.device, value.layout, value.requires_grad, hooked
         return f"{kind} {facts} {value.stride() if value.layout is torch.strided else None}"
     if isinstance(value, np.ndarray):
         return f"{kind} {value.shape} {value.dtype}"

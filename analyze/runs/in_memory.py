@@ -55,8 +55,8 @@ def measure(
             held out; ``saved`` takes the model's own.
         tune: Time batch sizes and algorithms and take the fastest; else they follow from what is
             counted, without a clock, the same in every call.
-        progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
-            nothing is shown.
+        progress: Shows what happens, as ``for_stderr()`` of ``analyze.runs.progress`` does; without
+            it nothing is shown.
 
     Returns:
         The tree of a results file with one checkpoint, called ``model``.
@@ -82,7 +82,8 @@ def measure(
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     _check_type("loss", loss, str, 'loss="cross_entropy", or loss="FILE.py:FUNCTION"')
     if progress is not None:
-        _check_type("progress", progress, Progress, "progress=analyze.runs.progress.for_stderr()")
+        imported = "`from analyze.runs.progress import for_stderr`"
+        _check_type("progress", progress, Progress, f"progress=for_stderr(), after {imported}")
     with progress or Progress() as shown:
         stages = Stages(shown)
 
