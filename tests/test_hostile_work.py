@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import struct
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from analyze.checkpoints import state
+from analyze.checkpoints.finding import digests, duplicates, one_run
+from analyze.checkpoints.fitting import hints
 from analyze.checkpoints.layouts import distributed as layout
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.checkpoints.torch_files.containers import containers_of
@@ -216,3 +220,72 @@ def test_a_part_of_a_tensor_is_no_bomb(tmp_path, monkeypatch):
     assert "unpacks to more than it holds" in error.value.found
     monkeypatch.undo()
     assert torch.equal(read_weights(folder)["weight"], WEIGHTS["weight"])
+
+
+# --- any number of checkpoints and tensors, each looked at a few times
+
+
+def rows(count: int, **facts):
+    return [
+        SimpleNamespace(
+            **{
+                "name": f"run{chr(97 + k)}/step_{k}.pt", "step": float(k), "epoch": math.nan,
+                "order": math.nan, "problem": None, "tensors": 2, **facts,
+            }
+        ) for k in range(count)
+    ]  # fmt: skip
+
+
+def counted(monkeypatch, module, name: str) -> list[object]:
+    calls: list[object] = []
+    original = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, **k: (calls.append(a), original(*a, **k))[1])
+    return calls
+
+
+def test_directories_that_follow_one_another_are_not_compared_in_pairs(monkeypatch):
+    calls = counted(monkeypatch, one_run, "_clash")
+    assert one_run.several_runs(rows(24)) is None
+    assert calls == []
+    assert one_run.several_runs([*rows(24), *rows(1, name="other/step_9.pt", step=9.0)])
+    assert len(calls) == 1
+
+
+def test_checkpoints_at_one_step_are_not_compared_in_pairs(monkeypatch):
+    monkeypatch.setattr(digests, "digest_of", lambda checkpoint, *_: checkpoint.name)
+    calls = counted(monkeypatch, duplicates, "_same_position")
+    kept = duplicates._Kept(None)
+    for row in rows(24, step=3.0):
+        assert kept.equal_to(row) == []
+        kept.add(row)
+    assert calls == []
+    assert kept.equal_to(kept.checkpoints[5]) == [kept.checkpoints[5]]
+
+
+class Compared(str):
+    """A name that counts how often it is compared."""
+
+    count = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return str.__eq__(self, other)
+
+
+def attempt(unknown: list[str]) -> SimpleNamespace:
+    outcome = SimpleNamespace(unknown=unknown, not_loaded=[])
+    return SimpleNamespace(outcome=outcome, wanted={}, saved=dict.fromkeys(unknown))
+
+
+@pytest.mark.parametrize("rule", [hints._no_part, hints._old_buffers])
+def test_names_that_a_model_has_not_are_not_compared_in_pairs(rule):
+    Compared.count = 0
+    list(rule(attempt([Compared(f"{k}.num_batches_tracked") for k in range(200)])))
+    assert Compared.count < 10 * 200
+
+
+@pytest.mark.parametrize(("count", "proposals"), [(3, 1), (hints.MOST_LEAVES + 1, 0)])
+def test_rules_are_sought_for_a_few_kinds_of_weights(count, proposals):
+    made = attempt([f"layer.w{k}_orig" for k in range(count)])
+    assert len(list(hints._reparametrised(made))) == proposals

@@ -49,38 +49,48 @@ class _Kept:
         self.checkpoints: list[Checkpoint] = []
         self._reading = reading
         self._by: dict[tuple[object, ...], list[Checkpoint]] = {}
+        self._split: dict[tuple[object, ...], int] = {}  # how many of a group are in its parts
         self._digests: dict[tuple[str, Read], str | None] = {}
-        self._sampled = 0  # number of checkpoints that are in _by with their samples
 
     def add(self, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint that is no copy."""
         self.checkpoints.append(checkpoint)
+        if checkpoint.problem is not None:
+            return
+        self._by.setdefault(("any", None, checkpoint.tensors), []).append(checkpoint)
         for kind, value in (("step", checkpoint.step), ("epoch", checkpoint.epoch)):
             known = None if math.isnan(value) else value
-            self._by.setdefault((kind, known), []).append(checkpoint)
+            self._by.setdefault((kind, known, checkpoint.tensors), []).append(checkpoint)
 
     def equal_to(self, checkpoint: Checkpoint) -> list[Checkpoint]:
         """The kept checkpoints with the same weights, at what may be the same position."""
-        rivals = [
-            rival for rival in self._near(checkpoint)
-            if rival.problem is None and rival.tensors == checkpoint.tensors
-            and _same_position(checkpoint, rival)
-        ]  # fmt: skip
-        for read in (read_sample, read_weights):
-            digest = self._digest(checkpoint, read) if rivals else None
-            rivals = [r for r in rivals if digest is not None and self._digest(r, read) == digest]
-        return rivals
-
-    def _near(self, checkpoint: Checkpoint) -> list[Checkpoint]:
-        """The kept checkpoints that may be at the same position, without a look at all."""
-        for kind, value in (("step", checkpoint.step), ("epoch", checkpoint.epoch)):
+        places: list[tuple[object, ...]] = [("any", None)]
+        for kind, value in (("epoch", checkpoint.epoch), ("step", checkpoint.step)):
             if not math.isnan(value):
-                return [*self._by.get((kind, value), []), *self._by.get((kind, None), [])]
-        for other in self.checkpoints[self._sampled :]:
-            digest = self._digest(other, read_sample) if other.problem is None else None
-            self._by.setdefault((other.tensors, digest), []).append(other)
-        self._sampled = len(self.checkpoints)
-        return self._by.get((checkpoint.tensors, self._digest(checkpoint, read_sample)), [])
+                places = [(kind, value), (kind, None)]
+        return [
+            rival
+            for place in places
+            for rival in self._alike((*place, checkpoint.tensors), checkpoint)
+            if _same_position(checkpoint, rival)
+        ]
+
+    def _alike(
+        self, place: tuple[object, ...], checkpoint: Checkpoint,
+        reads: tuple[Read, ...] = (read_sample, read_weights),
+    ) -> list[Checkpoint]:  # fmt: skip
+        """Those of a group with the same digests; it is split by these, as any number may be in it.
+
+        A comparison with each of a group would take the square of their number.
+        """
+        members = self._by.get(place, [])
+        if not members or not reads:
+            return members
+        for other in members[self._split.get(place, 0) :]:
+            self._by.setdefault((*place, self._digest(other, reads[0])), []).append(other)
+        self._split[place] = len(members)
+        digest = self._digest(checkpoint, reads[0])
+        return [] if digest is None else self._alike((*place, digest), checkpoint, reads[1:])
 
     def _digest(self, checkpoint: Checkpoint, read: Read) -> str | None:
         key = checkpoint.name, read

@@ -8,8 +8,8 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, combinations, islice
 from operator import attrgetter
 from pathlib import PurePosixPath
 
@@ -24,6 +24,7 @@ Number = Callable[[Checkpoint], float]
 RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 # Parts of one training, which may count their steps anew.
 STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
+MOST_CHOICES = 20  # globs that are tried, each on all names; a message shows fewer
 
 
 def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
@@ -50,11 +51,30 @@ def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
     ):
         known = {p: [c for c in members if not math.isnan(number(c))]
                  for p, members in series.items()}  # fmt: skip
-        for a, b in combinations(sorted(filter(known.get, known)), 2):
+        if number is _epoch_beside_step and _goes_on(*filter(None, known.values())):
+            continue
+        for a, b in _meeting({p: members for p, members in known.items() if members}, number):
             clash = _clash(known[a], known[b], name, number)
             if clash and not (number is _epoch_beside_step and _goes_on(known[a], known[b])):
                 return _mixed(clash, {p: series[p] for p in series if known[p]})
     return None
+
+
+def _meeting(known: Mapping[str, list[Checkpoint]], number: Number) -> Iterator[tuple[str, str]]:
+    """Pairs of series whose numbers overlap, or that are stages: no others can clash.
+
+    Any number of directories may follow one another; to look at all pairs would take the square.
+    """
+    ends = {p: (min(map(number, members)), max(map(number, members)))
+            for p, members in known.items()}  # fmt: skip
+    order = sorted(known, key=lambda p: (ends[p], p))
+    for place, a in enumerate(order):
+        for b in islice(order, place + 1, None):
+            if ends[b][0] > ends[a][1]:
+                break
+            yield min(a, b), max(a, b)
+    stages = sorted(p for p, members in known.items() if STAGE.search(members[0].name))
+    yield from combinations(stages, 2)
 
 
 def pattern(checkpoint: Checkpoint) -> str:
@@ -113,9 +133,9 @@ def _epoch_beside_step(checkpoint: Checkpoint) -> float:
     return math.nan if math.isnan(checkpoint.step) else checkpoint.epoch
 
 
-def _goes_on(a: list[Checkpoint], b: list[Checkpoint]) -> bool:
-    """Whether the epochs of two series rise with their steps, as in a run that was resumed."""
-    epochs = [c.epoch for c in sorted([*a, *b], key=lambda c: (c.step, c.epoch))]
+def _goes_on(*series: list[Checkpoint]) -> bool:
+    """Whether the epochs of series rise with their steps, as in a run that was resumed."""
+    epochs = [c.epoch for c in sorted(chain(*series), key=lambda c: (c.step, c.epoch))]
     return epochs == sorted(epochs)
 
 
@@ -157,7 +177,8 @@ def _place(checkpoint: Checkpoint) -> str:
 
 
 def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
-    choices = [f"--checkpoints {shlex.quote(g)}" for p in sorted(series) if (g := _glob(p, series))]
+    globs = (_glob(p, series) for p in sorted(series)[:MOST_CHOICES])
+    choices = [f"--checkpoints {shlex.quote(g)}" for g in globs if g]
     return InputError(
         "the checkpoints are of several runs",
         found=found,

@@ -27,6 +27,7 @@ SYNONYMS = {  # of the last part of a name; TensorFlow's and Flax's, and those o
 }
 # The meaning of a vector of a norm, by the last part of its name.
 MEANINGS = SYNONYMS | {name: name for name in SYNONYMS.values()} | {"g": "weight", "b": "bias"}
+MOST_LEAVES = 100  # last parts of names that a utility of torch took apart; models have a few
 # Names at the end of a path that one way of reparametrising a weight has, and those of another.
 REPARAMETRISED = (
     {".parametrizations.{}.original0": ".{}_g", ".parametrizations.{}.original1": ".{}_v"},
@@ -158,6 +159,8 @@ def _reparametrised(m: Attempt) -> Iterator[Proposal]:
                      if parts[k] == "parametrizations"}
                     | {key.rpartition(".")[2].removesuffix("_orig") for key in unknown
                        if key.endswith("_orig")})  # fmt: skip
+    if len(leaves) > MOST_LEAVES:
+        return
     for table in REPARAMETRISED:
         rules = [
             rule
@@ -304,14 +307,16 @@ def _missing_buffers(m: Attempt) -> Iterator[Proposal]:
     names = m.outcome.not_loaded
     built = {k for k, value in m.wanted.items() if as_built(k, value) and not is_extra_state(k)}
     if names and not m.outcome.unknown and built.issuperset(names):
-        kept = [key for key in m.wanted if key not in names]
+        gone = set(names)
+        kept = [key for key in m.wanted if key not in gone]
         yield from _left_out("; if these buffers are as the model builds them: {}", names, kept)
 
 
 def _old_buffers(m: Attempt) -> Iterator[Proposal]:
     """Buffers that the model no longer has."""
     names = [key for key in m.outcome.unknown if _is_buffer(key, m.saved[key])]
-    kept = [key for key in m.saved if key not in names]
+    gone = set(names)
+    kept = [key for key in m.saved if key not in gone]
     yield from _left_out(" (buffers that the model no longer has: {})", names, kept)
 
 
@@ -330,7 +335,8 @@ def _no_part(m: Attempt) -> Iterator[Proposal]:
     unknown = m.outcome.unknown
     ours, theirs = ({key.partition(".")[0] for key in names} for names in (m.wanted, unknown))
     if not m.outcome.not_loaded and ours.isdisjoint(theirs):
-        kept = [key for key in m.saved if key not in unknown]
+        gone = set(unknown)
+        kept = [key for key in m.saved if key not in gone]
         words = "; if these are no part of the model, as weights of a loss: {}"
         yield from _left_out(words, unknown, kept)
 

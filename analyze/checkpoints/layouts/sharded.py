@@ -64,10 +64,12 @@ def open_sharded(folder: Path, trust: bool = False) -> Opened:
         )
 
     def load(weights: Weights) -> dict[str, Tensor]:
+        names: dict[str, list[str]] = {shard: [] for shard in shards}
+        for name in weights.tensors:
+            names[where[name]].append(name)
         tensors: dict[str, Tensor] = {}
         for shard, path in shards.items():
-            names = [n for n in weights.tensors if where[n] == shard]
-            tensors |= _from_shard(path, names, trust)
+            tensors |= _from_shard(path, names[shard], trust)
         return tensors
 
     state = {name: Stored(name) for name in where}
