@@ -14,6 +14,7 @@ from torch import nn
 from analyze.errors import listed
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
+from analyze.gradients.checks.noise import refuse_noise
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
 from analyze.gradients.checks.reference import Autograd
@@ -36,6 +37,7 @@ from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
+from analyze.gradients.threads.isolation import random_states
 
 OnBatch = Callable[[int], None]  # called with the number of examples of each batch
 SHOWN = 4  # probes at a time on which parameters are proven that were zero before
@@ -146,11 +148,17 @@ class Measurer:
     ) -> tuple[Measurement, EngineState]:
         """A measurement that passed verification, by the next method where one did not.
 
-        After any fallback the plan is proven again: the numbers must be by a plan that is proven.
+        Where random numbers were drawn meanwhile, it is made twice, and must be the same. After
+        any fallback the plan is proven again: the numbers must be by a plan that is proven.
         """
         observe = partial(self.observed, replica, progress)
         while True:
+            before = random_states()
             observed, worked = self.planner.by_methods_that_work(state, replica, observe)
+            if random_states() != before:  # once more, then, by other random numbers
+                again = self.observed(replica, lambda _: None, worked).measurement
+                ids = self.bench.probes.id
+                refuse_noise(observed.measurement, again, ids, repeatable=worked.repeatable)
             proven = worked
             if worked.way != state.way:
                 few = np.sort(observed.seen.watched.alone[:SHOWN])

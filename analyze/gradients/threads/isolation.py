@@ -33,9 +33,9 @@ def undisturbed(replicas: Sequence[Replica], inputs: Sequence[Inputs]) -> bool:
     """
     with torch.no_grad(), one_core_each(), _random_numbers_restored(), _switching_often():
         _draw()  # a model that sets its seed would leave what it has left before
-        before = _random_states()
+        before = random_states()
         expected = [replica(batch) for replica, batch in zip(replicas, inputs, strict=True)]
-        if _random_states() != before:
+        if random_states() != before:
             return False
         together = threading.Barrier(len(replicas))
         passes = [
@@ -62,8 +62,11 @@ def _gives(replica: Replica, inputs: Inputs, expected: Tensor, together: threadi
             return False
 
 
-def _random_states() -> bytes:
-    states = torch.get_rng_state().numpy(), random.getstate(), np.random.get_state()
+def random_states() -> bytes:
+    """What the next random numbers of torch, Python and numpy follow from."""
+    states = [torch.get_rng_state().numpy(), random.getstate(), np.random.get_state()]
+    if torch.cuda.is_initialized():
+        states += [state.numpy() for state in torch.cuda.get_rng_state_all()]
     return pickle.dumps(states)
 
 
