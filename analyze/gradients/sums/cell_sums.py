@@ -13,7 +13,8 @@ from analyze.gradients.device.timing import seconds
 from analyze.gradients.numbers import as_real, device_with_float64
 
 FEW = 32  # segments of a cell that are added in the batches' precision
-COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time
+COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time on a GPU
+IN_CACHE = 1 << 17  # values of all cells' sums that are in float64 at a time on a CPU
 
 
 class CellSums:
@@ -138,7 +139,8 @@ def gram_matrices(sums: CellSums, device: torch.device) -> dict[str, np.ndarray]
 
 def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
     """Estimated time of the Gram matrix of so many sums of so many values, from a piece of it."""
-    piece = torch.zeros(cells, min(values, COLUMNS), dtype=dtype, device=device)
+    columns = min(values, _columns(cells, device_with_float64(device)))
+    piece = torch.zeros(cells, columns, dtype=dtype, device=device)
     return seconds(partial(gram_matrix, piece, device)) * values / max(1, piece.shape[1])
 
 
@@ -149,7 +151,15 @@ def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
     """
     device = device_with_float64(device)
     gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
-    for columns in sums.split(COLUMNS, dim=1):
+    for columns in sums.split(_columns(len(sums), device), dim=1):
         part = columns.to(device).double()
         gram += part @ part.T
     return gram.cpu().numpy()
+
+
+def _columns(cells: int, device: torch.device) -> int:
+    """Values of every cell's sum that are in float64 at a time.
+
+    On a CPU these stay in the cache of a core, which is three to five times as fast.
+    """
+    return COLUMNS if device.type != "cpu" else max(1024, IN_CACHE // max(1, cells))
