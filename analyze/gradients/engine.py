@@ -188,8 +188,7 @@ class Engine:
         before = self.current
         with measuring(), enough_memory(self.device):
             measurement, after = self._measurer().measure(before, model, progress)
-        self._state = replace(after, notes=before.notes)
-        return replace(measurement, notes=after.notes[len(before.notes) :])
+        return self._with_its_notes(measurement, before, after)
 
     def measure_alone(
         self,
@@ -239,6 +238,12 @@ class Engine:
         self._announce(MEASURING)
         before, measurer = ready.state, self._measurer()
         measurement, after = measurer.measured(before, ready.replica, ready.saved, progress)
+        return self._with_its_notes(measurement, before, after)
+
+    def _with_its_notes(
+        self, measurement: Measurement, before: EngineState, after: EngineState
+    ) -> Measurement:
+        """The measurement with the notes made meanwhile; the engine goes on without these."""
         self._state = replace(after, notes=before.notes)
         return replace(measurement, notes=after.notes[len(before.notes) :])
 

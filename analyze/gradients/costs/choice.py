@@ -21,47 +21,56 @@ class Choice(Protocol):
         """One of ``form.algorithms``, the same for all forms of one key."""
 
 
-class ByCost:
+class _Kept:
+    """The algorithm of each key of a form, found once.
+
+    ``chosen`` has those found so far, and is added to. What is in it holds.
+    """
+
+    def __init__(self, chosen: dict[str, str]) -> None:
+        self._chosen = chosen
+
+    def of(self, form: Form, segments: Segments) -> str:
+        """The algorithm of the form's key."""
+        if len(form.algorithms) == 1:
+            return form.algorithms[0]
+        key = form.key
+        if key not in self._chosen:
+            self._chosen[key] = self._best(form, segments)
+        return self._chosen[key]
+
+    def _best(self, form: Form, segments: Segments) -> str:
+        raise TypeError(f"{type(self).__name__} has no way to choose")
+
+
+class ByCost(_Kept):
     """The algorithm that takes least by the cost model: the same on each machine of a kind.
 
-    ``chosen`` has the algorithm of each key so far, and is added to. What is in it holds. ``batch``
-    is what batches are like; without it, the batch at hand.
+    ``batch`` is what batches are like; without it, the batch at hand.
     """
 
     def __init__(self, chosen: dict[str, str], batch: BatchShape | None = None) -> None:
-        self._chosen = chosen
+        super().__init__(chosen)
         self._batch = batch
 
-    def of(self, form: Form, segments: Segments) -> str:
-        """The cheapest of the form's algorithms."""
-        if len(form.algorithms) == 1:
-            return form.algorithms[0]
-        key = form.key
-        if key not in self._chosen:
-            self._chosen[key] = Costs(self._batch or _shape_of(segments)).cheapest(form)
-        return self._chosen[key]
+    def _best(self, form: Form, segments: Segments) -> str:
+        return Costs(self._batch or _shape_of(segments)).cheapest(form)
 
 
-class ByClock:
+class ByClock(_Kept):
     """The algorithm that is the fastest on the batch at hand, timed once for each kind of call.
 
-    Other bits may come of it in another run. ``chosen`` is as of ``ByCost``; ``budget`` is what
-    timing may take.
+    Other bits may come of it in another run. ``budget`` is what timing may take.
     """
 
     def __init__(self, chosen: dict[str, str], budget: Budget | None = None) -> None:
-        self._chosen = chosen
+        super().__init__(chosen)
         self._budget = budget
 
-    def of(self, form: Form, segments: Segments) -> str:
+    def _best(self, form: Form, segments: Segments) -> str:
         """The fastest of the form's algorithms; what it is made of is timed first."""
-        if len(form.algorithms) == 1:
-            return form.algorithms[0]
-        key = form.key
-        if key not in self._chosen:
-            ways = {a: partial(summarised, self, form, segments, a) for a in form.algorithms}
-            self._chosen[key] = fastest(ways, budget=self._budget)
-        return self._chosen[key]
+        ways = {a: partial(summarised, self, form, segments, a) for a in form.algorithms}
+        return fastest(ways, budget=self._budget)
 
 
 def summarised(
