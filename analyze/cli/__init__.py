@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from analyze.cli.examples import examples
 from analyze.cli.options import Group
 from analyze.cli.pages import compare, report
 from analyze.cli.probes import probes
@@ -25,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (scan, check, run, show, report, compare, probes):
+for command in (scan, check, run, show, examples, report, compare, probes):
     main.add_command(command)
