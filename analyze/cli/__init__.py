@@ -15,6 +15,7 @@ from analyze.cli.pages import compare, report
 from analyze.cli.probes import probes
 from analyze.cli.run import check, run, scan
 from analyze.cli.show import show
+from analyze.cli.status import status
 
 __all__ = ["main"]
 
@@ -31,5 +32,5 @@ def main(context: click.Context, details: Path | None) -> None:
     keep_details(context, details)
 
 
-for command in (scan, check, run, show, report, compare, probes):
+for command in (scan, check, run, status, show, report, compare, probes):
     main.add_command(command)
