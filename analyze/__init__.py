@@ -1,16 +1,8 @@
 """When, in which layer and for which examples the gradients of a network agree.
 
 ``measure`` takes a model in memory, ``run`` a directory of checkpoints, which ``scan`` and
-<<<<<<< HEAD
-``check`` look at before. ``open_results`` reads what was written, as an ``xarray.DataTree``;
-``show`` gives rows of it, ``examples`` ranks single examples, ``report`` writes a page, ``compare``
-puts several side by side. Every command is the function of its name. Importing this package does
-not import torch.
-=======
-``check`` look at before, and ``status`` meanwhile. ``open_results`` reads what was written, as an
-``xarray.DataTree``; ``show`` gives rows of it, ``report`` a page, ``compare`` puts several side by
-side. Every command is the function of its name. Importing this package does not import torch.
->>>>>>> main
+    "InputError", "ProbeSet", "check", "compare", "examples", "measure", "open_results", "report",
+    "run", "scan", "show", "status",
 """
 
 from __future__ import annotations
@@ -33,13 +25,8 @@ if TYPE_CHECKING:
     from analyze.runs.status import status
 
 __all__ = [
-<<<<<<< HEAD
     "InputError", "ProbeSet", "check", "compare", "examples", "measure", "open_results", "report",
-    "run", "scan", "show",
-=======
-    "InputError", "ProbeSet", "check", "compare", "measure", "open_results", "report", "run",
-    "scan", "show", "status",
->>>>>>> main
+    "run", "scan", "show", "status",
 ]  # fmt: skip
 
 _HOMES = {

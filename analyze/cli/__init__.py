@@ -9,11 +9,8 @@ from pathlib import Path
 
 import click
 
-<<<<<<< HEAD
-from analyze.cli.examples import examples
-=======
 from analyze.cli.details import details_option, keep_details
->>>>>>> main
+from analyze.cli.examples import examples
 from analyze.cli.options import Group
 from analyze.cli.pages import compare, report
 from analyze.cli.probes import probes
@@ -36,9 +33,5 @@ def main(context: click.Context, details: Path | None) -> None:
     keep_details(context, details)
 
 
-<<<<<<< HEAD
-for command in (scan, check, run, show, examples, report, compare, probes):
-=======
-for command in (scan, check, run, status, show, report, compare, probes):
->>>>>>> main
+for command in (scan, check, run, status, show, examples, report, compare, probes):
     main.add_command(command)

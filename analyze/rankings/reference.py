@@ -8,10 +8,11 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
+from analyze.probes.directions import OWN as MOVEMENTS
 from analyze.probes.subsets import ALL
 from analyze.rankings.labels import GIVEN, Labels
 from analyze.statistics import alignment as plain
-from analyze.statistics.labelled_examples import MOVEMENTS, direction_names
+from analyze.statistics.labelled_examples import direction_names
 from analyze.statistics.regrouping import (
     direction_members,
     example_table,

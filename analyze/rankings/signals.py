@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from analyze.probes.directions import UPDATE
 from analyze.rankings.labels import Labels
 from analyze.rankings.reference import Reference, pull
 from analyze.rankings.scores import SCORES, over_all
 from analyze.statistics.alignment import tracin
-from analyze.statistics.labelled_examples import UPDATE, learning_rates
+from analyze.statistics.labelled_examples import learning_rates
 from analyze.statistics.regrouping import example_table, grouped_examples
 
 NETWORK = "whole network"

@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError
+from analyze.probes.directions import OWN as MOVEMENTS
+from analyze.probes.directions import UPDATE
 from analyze.statistics import alignment as plain
 from analyze.statistics.regrouping import (
     direction_members,
@@ -19,8 +21,6 @@ from analyze.statistics.regrouping import (
     probe_members,
 )
 
-UPDATE, WEIGHTS = "update", "weights"
-MOVEMENTS = (UPDATE, WEIGHTS)  # directions in the space of weights that are no gradient sums
 RATE = "learning_rate"  # a coordinate of checkpoints, where they have one
 
 MEANINGS = {
