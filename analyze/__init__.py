@@ -1,8 +1,10 @@
 """When, in which layer and for which examples the gradients of a network agree.
 
 ``measure`` takes a model in memory, ``run`` a directory of checkpoints, which ``scan`` and
-    "InputError", "ProbeSet", "check", "compare", "examples", "measure", "open_results", "report",
-    "run", "scan", "show", "status",
+``check`` look at before, and ``status`` meanwhile. ``open_results`` reads what was written, as an
+``xarray.DataTree``; ``show`` gives rows of it, ``examples`` ranks single examples, ``report`` writes
+a page, ``compare`` puts several side by side. Every command is the function of its name. Importing
+this package does not import torch.
 """
 
 from __future__ import annotations
