@@ -10,7 +10,7 @@ Letters: ``N`` examples, ``S`` segments of a batch, ``G`` groups, ``T`` position
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.forms.reduction import Make, Summary, reduced
+from analyze.gradients.forms.squares import in_double
 
 # Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.
 CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
@@ -71,6 +72,14 @@ class Form:
             algorithm, segments or Segments([self.count]), choose or _by_first_algorithm
         )
 
+    def certain(self, examples: Sequence[int]) -> Tensor:
+        """Squared norms ``[n]`` float64 of some examples in ascending order, by their gradients.
+
+        For those of which a ``Summary`` was unsure. They are as right as by plain autograd.
+        """
+        together = _ranges(examples, self.chunk("direct"))
+        return torch.cat([in_double(self.explicit(start, stop)) for start, stop in together])
+
     def merged(self, other: Form) -> Form | None:
         """Both forms in one that is as cheap as each, or None where there is none."""
         return None
@@ -109,6 +118,17 @@ def chunk_length(count: int, most: int, workers: int) -> int:
     """Length of chunks that ``count`` is cut into, about ``most``, the same for every worker."""
     length = math.ceil(count / max(1, math.ceil(count / most)))
     return length if length == 1 else math.ceil(length / workers) * workers
+
+
+def _ranges(numbers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Numbers in ascending order as ranges of at most so many."""
+    start = stop = numbers[0]
+    for number in numbers:
+        if number > stop or stop - start == most:
+            yield start, stop
+            start = number
+        stop = number + 1
+    yield start, stop
 
 
 def _workers(device: str) -> int:

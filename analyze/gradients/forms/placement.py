@@ -111,8 +111,8 @@ class Placed(_OfTensor):
         return None if inner is None else Placed(inner, self.parameter, self.geometry)
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
-        totals, norms = choose(self.inner, segments)
-        return Summary(torch.stack([self._put(total) for total in totals]), norms)
+        totals, *norms = choose(self.inner, segments)
+        return Summary(torch.stack([self._put(total) for total in totals]), *norms)
 
     def _put(self, values: Tensor) -> Tensor:
         whole = torch.zeros_like(self.parameter, dtype=values.dtype)
