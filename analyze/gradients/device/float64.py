@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 
-# Cards that do half as much in float64 as in float32, by what torch says of them. All others do a
-# 32nd or a 64th, among them those of workstations and games, and the B300.
-NVIDIA = {
-    (6, 0): "P100",
-    (7, 0): "V100",
-    (8, 0): "A100",
-    (9, 0): "H100, H200",
-    (10, 0): "B100, B200",
-}  # compute capability
-AMD = {
-    "gfx906": "MI50",
-    "gfx908": "MI100",
-    "gfx90a": "MI200",
-    "gfx942": "MI300",
-    "gfx950": "MI350",
-}  # architecture
+from analyze.gradients.device.devices import is_cpu
+
+# Cards that do half or a quarter as much in float64 as in float32. All others do a 32nd or a 64th:
+# those of games and workstations, most for inference, and the B300.
+NVIDIA = {  # by compute capability
+    (6, 0): "P100", (7, 0): "V100", (8, 0): "A100", (9, 0): "H100, H200", (10, 0): "B100, B200",
+}  # fmt: skip
+AMD = {  # by architecture
+    "gfx906": "MI50", "gfx908": "MI100", "gfx90a": "MI200", "gfx942": "MI300", "gfx950": "MI350",
+}  # fmt: skip
 INTEL = "Data Center GPU Max"  # part of the name
 
 
@@ -29,20 +24,20 @@ INTEL = "Data Center GPU Max"  # part of the name
 def is_dear(device: torch.device) -> bool:
     """Whether a multiplication in float64 takes far longer there than one in float32.
 
-    True of whatever is not known, and of what has no float64: float32 is then never the slower way.
+    So it is taken to be of whatever is not known, and of what has no float64 at all.
     """
-    if device.type == "cpu":
+    if is_cpu(device):
         return False
-    if device.type == "cuda":
-        return not _is_in_a_table(torch.cuda.get_device_properties(device))
-    if device.type == "xpu":
-        return INTEL not in torch.xpu.get_device_properties(device).name
-    return True
+    told = getattr(torch.get_device_module(device), "get_device_properties", None)
+    return told is None or not is_fast(told(device))
 
 
-def _is_in_a_table(card: object) -> bool:
-    """Whether a card is one that is fast in float64; AMD's bear torch's name ``cuda``, too."""
-    architecture = str(getattr(card, "gcnArchName", "")).partition(":")[0]
+def is_fast(card: Any) -> bool:
+    """Whether a card, by what its backend tells of it, is one of those in the tables.
+
+    AMD's have a compute capability, too, which means something else.
+    """
     if torch.version.hip is not None:
-        return architecture in AMD
-    return (getattr(card, "major", 0), getattr(card, "minor", 0)) in NVIDIA
+        return str(card.gcnArchName).partition(":")[0] in AMD
+    capability = getattr(card, "major", None), getattr(card, "minor", None)
+    return capability in NVIDIA or INTEL in getattr(card, "name", "")

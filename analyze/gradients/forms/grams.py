@@ -74,7 +74,7 @@ def _summed(x_gram: Tensor, dy_gram: Tensor) -> Norms:
 
 
 def _summed_on_cpu(x_gram: Tensor, dy_gram: Tensor) -> Tensor | None:
-    """The sums of the terms ``[n]``; None where one is unsure. By NumPy where it takes less time."""
+    """The sums of the terms ``[n]``, or None where one is unsure; NumPy takes less time for it."""
 
     def trace(gram: Tensor) -> np.ndarray:
         of_positions: np.ndarray = gram.diagonal(0, -2, -1).numpy()

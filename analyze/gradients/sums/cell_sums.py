@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from analyze.gradients.numbers import as_real, device_with_float64
+from analyze.gradients.device.devices import device_with_float64
+from analyze.gradients.numbers import as_real
 
 FEW = 32  # segments of a cell that are added in the batches' precision
 

@@ -48,7 +48,7 @@ def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.d
     """Estimated time of the Gram matrix of so many sums of so many values, from a piece of it."""
     columns = min(values, _columns(cells, dtype, device_with_float64(device)))
     piece = torch.zeros(cells, columns, dtype=dtype, device=device)
-    return seconds(partial(gram_matrix, piece, device)) * values / max(1, columns)
+    return seconds(partial(gram_matrix, piece, device), device) * values / max(1, columns)
 
 
 def _as_memory_allows(sums: Tensor, device: torch.device, columns: int) -> tuple[Tensor, int]:
