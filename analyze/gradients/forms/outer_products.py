@@ -108,10 +108,11 @@ class OuterProducts(Form):
         gradients = self._gradients(algorithm)
         if gradients is None:
             return super()._by(algorithm, segments, choose)
-        totals, *norms = reduced(gradients, segments, self.explicit)
+        summary = reduced(gradients, segments, self.explicit)
+        totals = summary.totals
         if algorithm == "transposed":
             totals = totals.transpose(2, 3)  # [S, G, O, K]
-        return Summary(totals.reshape(-1, *self.shape), *norms)
+        return summary._replace(totals=totals.reshape(-1, *self.shape))
 
     def _gradients(self, algorithm: str) -> Iterator[Tensor] | None:
         """Chunks of gradients in other shapes than the parameter's; the next may overwrite one."""

@@ -34,7 +34,7 @@ def split_products(rows: Tensor) -> Tensor:
         products = products.unflatten(1, (2, cells)).unflatten(3, (2, cells)).sum((1, 3))
         scales = _power_of_two(exponents).double()  # [B, C]
         total += (products * scales[:, :, None] * scales[:, None, :]).sum(0)
-    return total
+    return (total + total.T) / 2  # the products with the rest may be added in two orders
 
 
 def bytes_of_a_column(cells: int) -> float:
