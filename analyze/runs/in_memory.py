@@ -19,6 +19,7 @@ from analyze.probes import ProbeSet
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
+from analyze.runs.messages import place_of
 from analyze.runs.progress import Progress
 from analyze.runs.provenance import circumstances
 from analyze.runs.stages import Stages
@@ -90,8 +91,8 @@ def measure(
 
         def announce(stage: str) -> None:
             if stage == MEASURING:
-                shown.start(1, len(probes))
-                shown.checkpoint("model")
+                shown.start(["model"], len(probes))
+                shown.checkpoint("model", place_of(engine))
             else:
                 stages.begin(stage)
 
