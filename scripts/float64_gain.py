@@ -1,7 +1,7 @@
 """What norms of per-example gradients cost beside a plain step on a GPU: computed, not measured.
 
-``python -m scripts.float64_gain`` prints the table of docs/adr/0030-little-in-float64.md, of ViT-B/16
-in float32.
+``python -m scripts.float64_gain`` prints the table of docs/adr/0030-little-in-float64.md, of
+ViT-B/16 in float32.
 """
 
 from __future__ import annotations
