@@ -190,7 +190,7 @@ def gradients(
     model._apply(lambda t: cast(t, dtype)).eval()
     inputs = as_dtype(inputs, dtype)
     named = {n: p for n, p in model.named_parameters() if p.is_floating_point() or p.is_complex()}
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for parameter in named.values():
         parameter.requires_grad_(True)
     for group in groups or [[k] for k in range(len(targets))]:

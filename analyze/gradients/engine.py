@@ -134,7 +134,7 @@ class Engine:
                 has a parameter that no method measures exactly, or none of those selected.
         """
         earlier = None if earlier is None else self._as_asked(earlier)
-        with measuring(), enough_memory(self.device):
+        with measuring(self.device), enough_memory(self.device):
             for model in models:
                 if self._state is None:
                     first = self._planner.first(model, self.threads, self._turns, earlier)
@@ -198,7 +198,7 @@ class Engine:
         autograd.
         """
         before = self.current
-        with measuring(), enough_memory(self.device):
+        with measuring(self.device), enough_memory(self.device):
             measurer = self._measurer(model, following)
             measurement, after = measurer.measure(before, model, progress)
         return self._with_its_notes(measurement, before, after)
@@ -224,7 +224,7 @@ class Engine:
         measurer = self._measurer(model)
         key = fingerprint(model, self._bench, self.device, self.threads)
         known = None if key is None else ESTABLISHED.of(key)
-        with measuring(), enough_memory(self.device):
+        with measuring(self.device), enough_memory(self.device):
             measurement = None
             if known is not None:
                 measurement = self._measured_by(known, copied(), measurer, progress)
@@ -271,7 +271,7 @@ class Engine:
 
     def timing(self, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        with measuring():
+        with measuring(self.device):
             return self._measurer().timing(self.current, model)
 
     def accumulate(self, replica: Replica) -> Measurement:

@@ -38,7 +38,7 @@ from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, thread
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
+from analyze.gradients.sums.cell_sums import CellSums
 from analyze.gradients.sums.directions import (
     Alignments,
     SecondPass,
@@ -48,6 +48,7 @@ from analyze.gradients.sums.directions import (
     sums_of_cells,
     together,
 )
+from analyze.gradients.sums.gram_matrices import seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 from analyze.gradients.threads.isolation import random_states
 from analyze.gradients.threads.probe_batches import ProbeBatches

@@ -11,8 +11,9 @@ import torch
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.step.result import BatchResult, TakeTotals
-from analyze.gradients.sums.cell_sums import CellSums, gram_matrices
+from analyze.gradients.sums.cell_sums import CellSums
 from analyze.gradients.sums.directions import Alignments
+from analyze.gradients.sums.gram_matrices import gram_matrices
 from analyze.gradients.sums.observation import Observation
 
 
