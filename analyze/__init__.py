@@ -2,8 +2,8 @@
 
 ``measure`` takes a model in memory, ``run`` a directory of checkpoints, which ``scan`` and
 ``check`` look at before, and ``status`` meanwhile. ``open_results`` reads what was written, as an
-``xarray.DataTree``; ``show`` gives rows of it, ``examples`` ranks single examples, ``report`` writes
-a page, ``compare`` puts several side by side. Every command is the function of its name. Importing
+``xarray.DataTree``; ``show`` gives rows of it, ``examples`` ranks single ones, ``report`` writes a
+page, ``compare`` puts several side by side. Every command is the function of its name. Importing
 this package does not import torch.
 """
 
