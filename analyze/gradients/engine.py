@@ -17,6 +17,7 @@ from torch import nn
 from analyze.gradients.architecture import DTYPES
 from analyze.gradients.bench import Bench
 from analyze.gradients.checks.proof import Proof
+from analyze.gradients.data.share import Share
 from analyze.gradients.device.devices import largest_batch_bytes, resolve_device
 from analyze.gradients.device.memory import enough_memory
 from analyze.gradients.device.timing import Timing
@@ -24,9 +25,11 @@ from analyze.gradients.established import ESTABLISHED, fingerprint
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.measurer import Measurer
+from analyze.gradients.member import Member
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
 from analyze.gradients.planner import Planner, Ready
+from analyze.gradients.ranks.team import Team
 from analyze.gradients.stages import MEASURING, Announce, Stage, expected, unheard
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import measuring
@@ -165,7 +168,12 @@ class Engine:
         size = size if self._state is None else self.batch_size
         return values if size == "auto" else {**values, "batch_size": size}
 
-    def measure(self, model: nn.Module, progress: Callable[[int], None] = _unheard) -> Measurement:
+    def measure(
+        self,
+        model: nn.Module,
+        progress: Callable[[int], None] = _unheard,
+        team: Team | None = None,
+    ) -> Measurement:
         """The sufficient statistics of one model, which is taken over.
 
         What is learned from this model holds for those after it. Its notes name the model and so
@@ -174,6 +182,7 @@ class Engine:
         Args:
             model: A model of the architecture that was prepared.
             progress: Called with the number of examples of each batch.
+            team: Other ranks that have the same model as ``Member``, and measure parts of it.
 
         Raises:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples; the
@@ -187,7 +196,8 @@ class Engine:
         """
         before = self.current
         with measuring(), enough_memory(self.device):
-            measurement, after = self._measurer().measure(before, model, progress)
+            measurer = Measurer(self._bench, self._planner, self.threads, team)
+            measurement, after = measurer.measure(before, model, progress)
         return self._with_its_notes(measurement, before, after)
 
     def measure_alone(
@@ -246,6 +256,17 @@ class Engine:
         """The measurement with the notes made meanwhile; the engine goes on without these."""
         self._state = replace(after, notes=before.notes)
         return replace(measurement, notes=after.notes[len(before.notes) :])
+
+    def member(self, state: EngineState, model: nn.Module, share: Share) -> Member:
+        """A rank's part of a model, which is taken over, by the ``state`` of another engine."""
+        state = state.on(self._device)
+        with measuring(), enough_memory(self._device):
+            replica, _ = self._planner.replica(state, model)
+        return Member(self._measurer(), replica, share)
+
+    def take(self, state: EngineState) -> None:
+        """Go on by the state of an engine like this on another rank."""
+        self._state = state.on(self._device)
 
     def timing(self, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""

@@ -26,16 +26,23 @@ from analyze.gradients.checks.verification import (
     Verifier,
 )
 from analyze.gradients.data.batches import Batch, CellRows
+from analyze.gradients.data.share import WHOLE, Share
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real, device_with_float64
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
+from analyze.gradients.ranks.team import Team
+from analyze.gradients.ranks.together import (
+    added_up_together,
+    exchanged_together,
+    set_together,
+)
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
+from analyze.gradients.sums.cell_sums import CellSums, gram_matrices, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 from analyze.gradients.threads.isolation import random_states
 
@@ -57,6 +64,7 @@ class Observed:
 
     measurement: Measurement
     seen: Observation  # what single probes showed
+    drew: bool  # whether random numbers were drawn meanwhile
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Measurer:
     bench: Bench
     planner: Planner
     threads: int = 1  # how many may share the batches of a model
+    team: Team | None = None  # the ranks that divide a model's batches, if several do
 
     def measure(
         self, state: EngineState, model: nn.Module, progress: OnBatch
@@ -77,7 +86,12 @@ class Measurer:
             InputError: no method measures a parameter as plain autograd does.
         """
         replica, state = self.planner.replica(state, model)
-        return self.measured(state, replica, self.bench.statistics.set(replica), progress)
+        statistics = self.bench.statistics
+        if self.team is None:
+            saved = statistics.set(replica)
+        else:
+            saved = set_together(self.team, statistics, replica)
+        return self.measured(state, replica, saved, progress)
 
     def measured(
         self, state: EngineState, replica: Replica, saved: Saved, progress: OnBatch
@@ -117,30 +131,46 @@ class Measurer:
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
         of C cells for each parameter's value.
         """
-        bench = self.bench
-        names = [name for name in state.plan.order if name in replica.parameters]
-        adding = self._added_up(state, replica, names, progress)
+        bench, device = self.bench, state.architecture.device
+        own = partial(self.added_up, state, replica, progress)
+        if self.team is None:
+            adding = own(WHOLE)
+        else:
+            adding, parts = added_up_together(self.team, state, own)
         rows = np.arange(len(bench.probes))
         check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
-        check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
-        measurement = adding.measurement(state.architecture.device)
-        return Observed(measurement, adding.seen)
+        bad = dict(zip(adding.sums.shapes, adding.bad, strict=True))
+        check_gradients(bad, bench.cells, replica)
+        if self.team is None:
+            products = gram_matrices(adding.sums, device)
+        else:
+            products = exchanged_together(self.team, adding, parts, device)
+        return Observed(adding.measurement(products), adding.seen, adding.drew)
 
-    def _added_up(
-        self, state: EngineState, replica: Replica, names: list[str], progress: OnBatch
+    def added_up(
+        self, state: EngineState, replica: Replica, progress: OnBatch, share: Share
     ) -> Accumulation:
-        """The sums over all batches."""
+        """The sums over the batches of a rank, or over all batches.
+
+        Raises:
+            ForwardChangedError, MethodFailedError: the plan does not hold for this model.
+        """
         bench, device = self.bench, state.architecture.device
+        names = [name for name in state.plan.order if name in replica.parameters]
         shapes = {name: replica.parameters[name].shape for name in names}
         place = torch.device("cpu") if state.memory.host_sums else device_with_float64(device)
-        sums = CellSums(shapes, len(bench.cells), state.architecture.dtype, place, device)
         batches = bench.batches(state.memory, state.plan.copies)
-        watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))
-        seen = Observation(names, watched)
-        adding = Accumulation(len(bench.probes), bench.settings.examples, sums, seen)
+        own = batches.of(share, replica)
+        held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
+        sums = CellSums(shapes, len(held), state.architecture.dtype, place, device)
+        seen = Observation(names, watch(batches.of_all(replica), AT_MOST, _draws(replica)))
+        total, keep = len(bench.probes), bench.settings.examples
+        adding = Accumulation(total, len(bench.cells), held, keep, sums, seen)
         each_thread = replicas(replica, min(self.threads, state.shares))
+        before = random_states()
         with threads_of_a_batch(state):
-            batches.add_up(each_thread, state.plan, adding, progress)
+            batches.add_up(each_thread, state.plan, adding, progress, own)
+        adding.drew = random_states() != before
         return adding
 
     def _verified(
@@ -153,9 +183,8 @@ class Measurer:
         """
         observe = partial(self.observed, replica, progress)
         while True:
-            before = random_states()
             observed, worked = self.planner.by_methods_that_work(state, replica, observe)
-            if random_states() != before:  # once more, then, by other random numbers
+            if observed.drew:  # once more, then, by other random numbers
                 again = self.observed(replica, lambda _: None, worked).measurement
                 ids = self.bench.probes.id
                 refuse_noise(observed.measurement, again, ids, repeatable=worked.repeatable)

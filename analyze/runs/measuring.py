@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
+from analyze.gradients.ranks.team import Team
 from analyze.runs.loading import Loaded, Snapshot, load
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
@@ -24,18 +26,23 @@ from analyze.runs.units.unit import Unit
 from analyze.runs.workers import Tell, Workers
 
 Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
+Measure = Callable[[Engine, Checkpoint, Loaded, Tell], Outcome]
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
 
 
 def one_by_one(
-    prepared: Prepared, folder: Folder, progress: Progress
+    prepared: Prepared, folder: Folder, progress: Progress, measure: Measure | None = None
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each checkpoint, in their order, measured in this process."""
+    """The outcome of each checkpoint, in their order, measured in this process.
+
+    ``measure`` does it in place of ``measured``, on all ranks of a launch.
+    """
     reader = ThreadPoolExecutor(max_workers=1)
+    tell = advancing(progress)
     try:
         for checkpoint, coming in _ahead(prepared, folder, reader):
             progress.checkpoint(checkpoint.name)
-            yield _outcome(prepared, checkpoint, coming.result, _advancing(progress))
+            yield outcome_of(prepared.engine, checkpoint, coming.result, tell, measure)
     finally:
         reader.shutdown(cancel_futures=True)
 
@@ -55,7 +62,7 @@ def side_by_side(
             yield checkpoint, prepared.engine.state()
 
     lost = []
-    for (checkpoint, _), outcome in workers.results(tasks(), _advancing(progress)):
+    for (checkpoint, _), outcome in workers.results(tasks(), advancing(progress)):
         if outcome is None:
             lost.append(checkpoint)
             progress.note(LOST.format(name=checkpoint.name))
@@ -65,7 +72,7 @@ def side_by_side(
     yield from one_by_one(prepared.on(lost), folder, progress)
 
 
-def _advancing(progress: Progress) -> Tell:
+def advancing(progress: Progress) -> Tell:
     """Counts examples, and raises for a signal whose exception was lost meanwhile."""
 
     def advance(examples: int) -> None:
@@ -81,7 +88,8 @@ def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
     def work(task: Task, tell: Tell) -> Outcome:
         checkpoint, state = task
         prepared.engine.adopt(state)
-        return _outcome(prepared, checkpoint, lambda: _read(prepared, checkpoint, folder), tell)
+        read = partial(_read, prepared, checkpoint, folder)
+        return outcome_of(prepared.engine, checkpoint, read, tell)
 
     return Workers(min(prepared.division.workers, len(prepared.job.checkpoints)), work)
 
@@ -100,15 +108,19 @@ def _ahead(
         yield checkpoint, current
 
 
-def _outcome(
-    prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Unit | Loaded], tell: Tell
+def outcome_of(
+    engine: Engine,
+    checkpoint: Checkpoint,
+    read: Callable[[], Unit | Loaded],
+    tell: Tell,
+    measure: Measure | None = None,
 ) -> Outcome:
-    """The outcome of a checkpoint, measured unless an earlier run left its unit."""
+    """The outcome of a checkpoint: what was ``read``, if that is a unit, else a measurement."""
     try:
         content = read()
         if isinstance(content, Loaded):
-            return _measured(prepared.engine, checkpoint, content, tell)
-        tell(len(prepared.job.probes))
+            return (measure or measured)(engine, checkpoint, content, tell)
+        tell(len(engine.probes))
         return Outcome(checkpoint, content)
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
@@ -130,10 +142,18 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | 
     return load(prepared.job, snapshot)
 
 
-def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
-    measurement = engine.measure(loaded.model, tell)
+def measured(
+    engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell, team: Team | None = None
+) -> Outcome:
+    """The outcome of a checkpoint that this process measures, alone or as the first of a team.
+
+    Raises:
+        CheckpointError: it cannot be measured.
+    """
+    measurement = engine.measure(loaded.model, tell, team)
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
     record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
+    divided = {} if team is None else {"ranks": team.ranks}
     state = engine.state() | {"notes": [*engine.notes, *notes]}
-    unit = Unit(measurement, record_of(checkpoint) | record, state)
+    unit = Unit(measurement, record_of(checkpoint) | record | divided, state)
     return Outcome(checkpoint, unit, is_new=True, notes=notes)

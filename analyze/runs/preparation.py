@@ -22,6 +22,7 @@ from analyze.results import tree as results
 from analyze.runs.job import Job
 from analyze.runs.loading import fill, loaded_model
 from analyze.runs.progress import Progress
+from analyze.runs.ranks.leader import Leader
 from analyze.runs.stages import CHECKPOINTS, LOADING, Stages
 from analyze.runs.units.configuration import configuration_of
 from analyze.runs.units.folder import Folder
@@ -38,6 +39,7 @@ class Prepared:
     division: Division  # of the processor
     parameters: list[ParameterRow]
     problems: dict[str, CheckpointError]  # known so far, by the checkpoint's name
+    leader: Leader | None = None  # of the ranks that measure, where torchrun has started several
 
     def on(self, checkpoints: list[Checkpoint]) -> Prepared:
         """The same job and engine with other checkpoints."""

@@ -41,7 +41,7 @@ class CellSums:
     ) -> None:
         self.shapes = shapes
         self.cells = cells
-        self._dtype = dtype
+        self.dtype = dtype
         self._place = place
         self._batches = device_with_float64(device)
         self._of: dict[str, _ParameterSums] = {}
@@ -55,7 +55,7 @@ class CellSums:
         totals = as_real(totals)
         if name not in self._of:
             size = self.cells, totals[0].numel()
-            rows = torch.zeros(size, dtype=self._dtype, device=self._place)
+            rows = torch.zeros(size, dtype=self.dtype, device=self._place)
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
             self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
@@ -75,6 +75,10 @@ class CellSums:
     def rows(self, name: str) -> Tensor:
         """The sums of a parameter, ``[C, P]``, the values in the same order for all cells."""
         return self._of[name].rows
+
+    def in_order(self, name: str) -> Tensor:
+        """The sums of a parameter, ``[C, P]``, the values in the parameter's own order."""
+        return self._of[name].in_order()
 
 
 class _ParameterSums:
@@ -111,6 +115,12 @@ class _ParameterSums:
         else:  # first to where there is room for what is small without the scale
             latest.copy_(total).mul_(1.0 / scale)
         self._added += 1
+
+    def in_order(self) -> Tensor:
+        """The rows with the values in the order of the shape; a copy where it is another."""
+        count, width = self.rows.shape
+        strides = (width, *self._strides)
+        return self.rows.as_strided((count, *self._shape), strides).reshape(count, width)
 
     def finish(self) -> None:
         """Write the sum of the cell that has been begun to where it stays."""

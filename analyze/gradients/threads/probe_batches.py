@@ -10,6 +10,7 @@ import numpy as np
 from analyze.gradients.costs.choice import Choice
 from analyze.gradients.data.batches import Batch, batches
 from analyze.gradients.data.loader import ProbeLoader
+from analyze.gradients.data.share import Share
 from analyze.gradients.device.devices import most_segments
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Clock
@@ -47,6 +48,11 @@ class ProbeBatches:
         """The batches of all examples, in order."""
         return self._cut(replica)
 
+    def of(self, share: Share, replica: Replica) -> list[Batch]:
+        """The batches of a rank: the same ones as if it was alone, so that their bits are."""
+        batches = self.of_all(replica)
+        return share.of(batches, [len(batch.rows) for batch in batches])
+
     def first(self, replica: Replica, size: int | None = None) -> Batch:
         """The first batch, of another size if there is one."""
         return self._cut(replica, size)[0]
@@ -71,13 +77,13 @@ class ProbeBatches:
         plan: Plan,
         adding: Accumulation,
         advance: Callable[[int], None],
+        batches: Sequence[Batch],
     ) -> None:
-        """Measure and add up all batches: the same to the bit by several threads, a replica each.
+        """Measure and add up batches: the same to the bit by several threads, a replica each.
 
         Several threads are for a CPU only. ``adding`` is worth nothing if this fails. ``advance``
         gets how many examples each batch had, from whatever thread.
         """
-        batches = self.of_all(replicas[0])
         rows = (batch.rows for batch in batches)
         examples = self._loader.ahead(rows, self._memory.device, replicas[0].dtype)
         order = BatchOrder(plan.order, zip(batches, examples, strict=True))

@@ -1,0 +1,163 @@
+"""The ranks of a launch come together: a process group, and a line from each to the leading one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Connection, Listener
+
+import torch
+import torch.distributed as dist
+
+from analyze.errors import InputError, described
+from analyze.runs.provenance import versions
+from analyze.runs.ranks.launch import TIME_LIMIT, Launch
+from analyze.runs.ranks.line import Line
+
+LOOPBACK = "lo"  # the network interface of Linux that leads nowhere else
+BACKENDS = {"cuda": "nccl"}  # Gloo for all other devices, whose tensors go by the CPU
+ADDRESS = "analyze/address"
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What a rank says of itself when it has joined."""
+
+    rank: int
+    host: str
+    versions: dict[str, str]
+
+
+def device_of(launch: Launch, name: str) -> str:
+    """The device of a rank, where the user chose the one of this name for all of them.
+
+    Each rank of a machine has a GPU of its own; on a CPU they share it.
+
+    Raises:
+        InputError: the machine has fewer GPUs than ranks, or one GPU was chosen for several ranks.
+    """
+    if launch.local_ranks > 1 and name.startswith("cuda:"):
+        raise InputError(
+            "several ranks cannot measure on one GPU",
+            found=f"device {name!r} for {launch.local_ranks} ranks of this machine",
+            expected="a GPU for each rank, as NCCL needs it",
+            fix="--device cuda, which gives each its own, or torchrun with --nproc-per-node 1",
+        )
+    if name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    count = torch.cuda.device_count()
+    if launch.local_ranks > count:
+        raise InputError(
+            "there are fewer GPUs than ranks",
+            found=f"{launch.local_ranks} ranks and {count} GPUs on {socket.gethostname()}",
+            expected="a GPU for each rank, as NCCL needs it",
+            fix=f"torchrun with --nproc-per-node {count}, or --device cpu",
+        )
+    return f"cuda:{launch.local_rank}"
+
+
+@contextmanager
+def process_group(launch: Launch, device: str) -> Iterator[dist.Store]:
+    """In the block this rank is in the process group of all ranks; its store is given.
+
+    Raises:
+        InputError: not all ranks came within the time limit.
+    """
+    limit = timedelta(seconds=launch.time_limit)
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+    if launch.on_one_machine and sys.platform == "linux":  # then nothing need listen elsewhere
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", LOOPBACK)
+    try:
+        store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=limit)))
+        store.set_timeout(limit)
+        backend = BACKENDS.get(kind, "gloo")
+        dist.init_process_group(backend, timeout=limit, world_size=ranks, rank=rank, store=store)
+    except (RuntimeError, OSError) as error:  # torch.distributed raises both
+        raise _not_together(launch, error) from error
+    try:
+        yield store
+    finally:
+        dist.destroy_process_group()
+
+
+def lines_to_all(launch: Launch, store: dist.Store) -> dict[int, tuple[Line, Introduction]]:
+    """The lines of the leading rank to the others, with what each says of itself.
+
+    Raises:
+        InputError: a rank did not come within the time limit, or is of another version.
+    """
+    key = secrets.token_bytes(32)  # or any program could answer in a rank's place
+    lines: dict[int, tuple[Line, Introduction]] = {}
+    try:
+        with Listener((os.environ["MASTER_ADDR"], 0), backlog=launch.ranks, authkey=key) as waiting:
+            store.set(ADDRESS, pickle.dumps((waiting.address, key)))
+            store.wait([_here(rank) for rank in range(1, launch.ranks)])
+            while len(lines) < launch.ranks - 1:
+                try:
+                    line = Line(waiting.accept(), launch.time_limit)
+                except AuthenticationError:  # a stranger at the port
+                    continue
+                _, introduction = line.receive(launch.time_limit)
+                lines[introduction.rank] = line, introduction
+    except (RuntimeError, OSError) as error:
+        raise _not_together(launch, error) from error
+    for _, introduction in lines.values():
+        _check_versions(introduction)
+    return dict(sorted(lines.items()))
+
+
+def line_to_leader(launch: Launch, store: dist.Store) -> Line:
+    """The line of another rank to the leading one.
+
+    Raises:
+        InputError: the leading rank did not come within the time limit.
+    """
+    try:
+        address, key = pickle.loads(store.get(ADDRESS))
+        store.set(_here(launch.rank), b"")
+        connection = Client(address, authkey=key)
+    except (RuntimeError, OSError, AuthenticationError) as error:
+        raise _not_together(launch, error) from error
+    assert isinstance(connection, Connection)
+    line = Line(connection, launch.time_limit)
+    line.send("", Introduction(launch.rank, socket.gethostname(), versions()))
+    return line
+
+
+def _here(rank: int) -> str:
+    return f"analyze/here/{rank}"
+
+
+def _check_versions(other: Introduction) -> None:
+    """Refuse a rank that may compute otherwise."""
+    own = versions()
+    if apart := [name for name in own if other.versions.get(name) != own[name]]:
+        found = ", ".join(f"{n} {own[n]} here and {other.versions.get(n)}" for n in apart)
+        raise InputError(
+            "the ranks of the launch have other versions",
+            found=f"{found} on {other.host} (rank {other.rank})",
+            expected="the same version on all ranks, as numbers depend on it",
+            fix="install the same versions on all machines",
+        )
+
+
+def _not_together(launch: Launch, error: Exception) -> InputError:
+    return InputError(
+        "the ranks of the launch did not come together",
+        found=f"rank {launch.rank} of {launch.ranks} on {socket.gethostname()}: {described(error)}",
+        expected=f"all ranks within {launch.time_limit:.0f} s, in a network in which each reaches "
+        "the others",
+        fix=f"the same command with more time, {TIME_LIMIT}={2 * launch.time_limit:.0f}, or with "
+        "another --master-port or --rdzv-endpoint of torchrun",
+    )
