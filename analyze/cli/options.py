@@ -101,7 +101,7 @@ TYPED: dict[str, dict[str, Any]] = {
     "batch_size": {"type": BatchSize()},
     "cells": {"metavar": "COLUMN,...", "default": "", "multiple": False},
     "checkpoints": {"metavar": "GLOB|SLICE"},
-    "device": {"metavar": "auto|cpu|cuda[:i]|mps"},
+    "device": {"metavar": "auto|cpu|cuda[:i]|mps|..."},
     "examples": {"type": click.Choice(["auto", "on", "off"])},
     "folds": {"type": click.IntRange(min=1)},
     "ignore": {"metavar": "GLOB"},

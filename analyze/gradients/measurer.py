@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 
@@ -27,10 +27,11 @@ from analyze.gradients.checks.verification import (
 )
 from analyze.gradients.data.batches import Batch, CellRows
 from analyze.gradients.data.share import WHOLE, Share
+from analyze.gradients.device.devices import HOST, device_with_float64
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers import as_real, device_with_float64
+from analyze.gradients.numbers import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.ranks.team import Team
@@ -112,7 +113,8 @@ class Measurer:
         each_thread = replicas(replica, min(self.threads, state.shares))
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread]
+                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread],
+                device,
             )
         forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)
         gram = seconds_of_gram(len(bench.cells), replica.values, dtype, device)
@@ -132,11 +134,12 @@ class Measurer:
         of C cells for each parameter's value.
         """
         bench, device = self.bench, state.architecture.device
-        own = partial(self.added_up, state, replica, progress)
+        batches = bench.batches(state.memory, state.plan.copies).of_all(replica)
+        own = partial(self.added_up, state, replica, progress, batches)
         if self.team is None:
             adding = own(WHOLE)
         else:
-            adding, parts = added_up_together(self.team, state, own)
+            adding, parts = added_up_together(self.team, state, batches, own)
         rows = np.arange(len(bench.probes))
         check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
         bad = dict(zip(adding.sums.shapes, adding.bad, strict=True))
@@ -148,9 +151,14 @@ class Measurer:
         return Observed(adding.measurement(products), adding.seen, adding.drew)
 
     def added_up(
-        self, state: EngineState, replica: Replica, progress: OnBatch, share: Share
+        self,
+        state: EngineState,
+        replica: Replica,
+        progress: OnBatch,
+        batches: Sequence[Batch],
+        share: Share,
     ) -> Accumulation:
-        """The sums over the batches of a rank, or over all batches.
+        """What the batches of a rank add up to, of all ``batches`` in their order.
 
         Raises:
             ForwardChangedError, MethodFailedError: the plan does not hold for this model.
@@ -158,18 +166,18 @@ class Measurer:
         bench, device = self.bench, state.architecture.device
         names = [name for name in state.plan.order if name in replica.parameters]
         shapes = {name: replica.parameters[name].shape for name in names}
-        place = torch.device("cpu") if state.memory.host_sums else device_with_float64(device)
-        batches = bench.batches(state.memory, state.plan.copies)
-        own = batches.of(share, replica)
+        place = HOST if state.memory.host_sums else device_with_float64(device)
+        own = share.of(batches, [len(batch.rows) for batch in batches])
         held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
         sums = CellSums(shapes, len(held), state.architecture.dtype, place, device)
-        seen = Observation(names, watch(batches.of_all(replica), AT_MOST, _draws(replica)))
+        seen = Observation(names, watch(batches, AT_MOST, _draws(replica)))
         total, keep = len(bench.probes), bench.settings.examples
         adding = Accumulation(total, len(bench.cells), held, keep, sums, seen)
         each_thread = replicas(replica, min(self.threads, state.shares))
         before = random_states()
         with threads_of_a_batch(state):
-            batches.add_up(each_thread, state.plan, adding, progress, own)
+            measured = bench.batches(state.memory, state.plan.copies)
+            measured.add_up(each_thread, state.plan, adding, progress, own)
         adding.drew = random_states() != before
         return adding
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from analyze.gradients.data.batches import Batch
 from analyze.gradients.data.share import Share
 from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
@@ -48,7 +50,7 @@ class Member:
         known: dict[str, Callable[..., Any]] = {
             SET_STATISTICS: self._uses,
             TAKE_STATISTICS: self._take_statistics,
-            ADD_UP: lambda state: self._add_up(state, advance),
+            ADD_UP: partial(self._add_up, advance),
             MAKE_READY: self._make_ready,
             EXCHANGE: self._exchange,
         }
@@ -61,10 +63,10 @@ class Member:
     def _take_statistics(self, of_ranks: Sequence[list[Uses]]) -> None:
         self._measurer.bench.statistics.set_from(self._replica, of_ranks)
 
-    def _add_up(self, state: EngineState, advance: Advance) -> Part:
+    def _add_up(self, advance: Advance, state: EngineState, batches: Sequence[Batch]) -> Part:
         self._adding = self._exchanging = None  # the memory of an attempt before this one
         state = state.on(self._replica.device)
-        self._adding = self._measurer.added_up(state, self._replica, advance, self._share)
+        self._adding = self._measurer.added_up(state, self._replica, advance, batches, self._share)
         return self._adding.part()
 
     def _make_ready(self, exchange: Exchange) -> None:

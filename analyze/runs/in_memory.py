@@ -47,7 +47,8 @@ def measure(
             eval mode; all its parameters count, frozen ones as well.
         probes: The examples.
         loss: A loss spec; an example's loss is the sum over its positions, never a mean.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps`` or another
+            accelerator of torch.
         batch_size: Examples at a time.
         folds: Random blocks of each subset, for standard errors; 1 gives NaN for them.
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.

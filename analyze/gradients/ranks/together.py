@@ -9,7 +9,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from analyze.gradients.data.batches import Batch
 from analyze.gradients.data.share import Share
+from analyze.gradients.device.devices import HOST
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.ranks.exchange import Exchange, Exchanging
 from analyze.gradients.ranks.team import (
@@ -24,8 +26,6 @@ from analyze.gradients.state import EngineState
 from analyze.gradients.step.batch_norm import BatchNormStatistics, Saved, Uses
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.sums.part import Part
-
-CPU = torch.device("cpu")
 
 
 def set_together(team: Team, statistics: BatchNormStatistics, replica: Replica) -> Saved:
@@ -47,20 +47,24 @@ def set_together(team: Team, statistics: BatchNormStatistics, replica: Replica) 
 
 def uses_to_send(statistics: BatchNormStatistics, replica: Replica, share: Share) -> list[Uses]:
     """The uses of each layer in the batches of one rank, as they go to another rank."""
-    return [uses.on(CPU) for uses in statistics.uses(replica, share)]
+    return [uses.on(HOST) for uses in statistics.uses(replica, share)]
 
 
 def added_up_together(
-    team: Team, state: EngineState, own: Callable[[Share], Accumulation]
+    team: Team,
+    state: EngineState,
+    batches: Sequence[Batch],
+    own: Callable[[Share], Accumulation],
 ) -> tuple[Accumulation, list[Part]]:
     """What the batches of all ranks add up to but for the sums, and the parts of all ranks.
 
-    Each rank's sums stay where they are.
+    Each rank's sums stay where they are. All cut the probes as this one does: the number of cells
+    in a batch follows from the memory of a device, of which another may have less.
 
     Raises:
         As ``Team.together``.
     """
-    first, *others = team.together((ADD_UP, (state,)), partial(own, Share(0, team.ranks)))
+    first, *others = team.together((ADD_UP, (state, batches)), partial(own, Share(0, team.ranks)))
     parts = [first.part(), *others]
     for part in others:
         first.include(part)
@@ -87,4 +91,4 @@ def exchanged_together(
 
 def place_of(device: torch.device) -> torch.device:
     """The device of tensors that are sent from rank to rank: NCCL sends those of a GPU."""
-    return device if dist.get_backend() == "nccl" else CPU
+    return device if dist.get_backend() == "nccl" else HOST

@@ -10,7 +10,6 @@ import numpy as np
 from analyze.gradients.costs.choice import Choice
 from analyze.gradients.data.batches import Batch, batches
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.data.share import Share
 from analyze.gradients.device.devices import most_segments
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Clock
@@ -47,11 +46,6 @@ class ProbeBatches:
     def of_all(self, replica: Replica) -> list[Batch]:
         """The batches of all examples, in order."""
         return self._cut(replica)
-
-    def of(self, share: Share, replica: Replica) -> list[Batch]:
-        """The batches of a rank: the same ones as if it was alone, so that their bits are."""
-        batches = self.of_all(replica)
-        return share.of(batches, [len(batch.rows) for batch in batches])
 
     def first(self, replica: Replica, size: int | None = None) -> Batch:
         """The first batch, of another size if there is one."""

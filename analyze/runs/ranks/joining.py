@@ -17,7 +17,8 @@ from multiprocessing.connection import Client, Connection, Listener
 import torch
 import torch.distributed as dist
 
-from analyze.errors import InputError, described
+from analyze.errors import InputError, counted, described
+from analyze.gradients.device.devices import CPU, accelerator, names
 from analyze.runs.provenance import versions
 from analyze.runs.ranks.launch import TIME_LIMIT, Launch
 from analyze.runs.ranks.line import Line
@@ -39,29 +40,32 @@ class Introduction:
 def device_of(launch: Launch, name: str) -> str:
     """The device of a rank, where the user chose the one of this name for all of them.
 
-    Each rank of a machine has a GPU of its own; on a CPU they share it.
+    Each rank of a machine has an accelerator of its own; on a CPU they share it.
 
     Raises:
-        InputError: the machine has fewer GPUs than ranks, or one GPU was chosen for several ranks.
+        InputError: the machine has fewer accelerators than ranks, or one of them was chosen for
+            several ranks.
     """
-    if launch.local_ranks > 1 and name.startswith("cuda:"):
+    kind, _, number = name.partition(":")
+    if number and launch.local_ranks > 1:
         raise InputError(
             "several ranks cannot measure on one GPU",
             found=f"device {name!r} for {launch.local_ranks} ranks of this machine",
             expected="a GPU for each rank, as NCCL needs it",
-            fix="--device cuda, which gives each its own, or torchrun with --nproc-per-node 1",
+            fix=f"--device {kind}, which gives each its own, or --nproc-per-node 1 of torchrun",
         )
-    if name not in ("auto", "cuda") or not torch.cuda.is_available():
+    count = len([known for known in names() if ":" in known])
+    if number or kind == CPU.name or not count or kind not in ("auto", accelerator()):
         return name
-    count = torch.cuda.device_count()
     if launch.local_ranks > count:
         raise InputError(
             "there are fewer GPUs than ranks",
-            found=f"{launch.local_ranks} ranks and {count} GPUs on {socket.gethostname()}",
+            found=f"{launch.local_ranks} ranks and {counted(count, 'GPU')} on "
+            f"{socket.gethostname()}",
             expected="a GPU for each rank, as NCCL needs it",
-            fix=f"torchrun with --nproc-per-node {count}, or --device cpu",
+            fix=f"--nproc-per-node {count} of torchrun, or --device cpu",
         )
-    return f"cuda:{launch.local_rank}"
+    return f"{accelerator()}:{launch.local_rank}"
 
 
 @contextmanager
@@ -72,9 +76,9 @@ def process_group(launch: Launch, device: str) -> Iterator[dist.Store]:
         InputError: not all ranks came within the time limit.
     """
     limit = timedelta(seconds=launch.time_limit)
-    kind = device.partition(":")[0]
-    if kind == "cuda":
-        torch.cuda.set_device(device)
+    kind, _, number = device.partition(":")
+    if number:
+        torch.accelerator.set_device_index(int(number))
     if launch.on_one_machine and sys.platform == "linux":  # then nothing need listen elsewhere
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", LOOPBACK)
