@@ -104,7 +104,7 @@ def _run(
     try:
         for stream in (1, 2):
             os.dup2(output, stream)
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", closefd=False) for stream in (1, 2))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         torch.set_num_threads(1)
         before(rank)

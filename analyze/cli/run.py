@@ -68,6 +68,9 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
 
     Example: analyze check sample_checkpoints/half_noise
     """
+    launch = launched()
+    if launch is not None and not launch.leads:  # the leading rank says what all would do
+        return
     from analyze.runs.progress import for_stderr
     from analyze.runs.stages import READING
 

@@ -26,7 +26,7 @@ from analyze.runs.options import RunKeywords, RunOptions
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
 from analyze.runs.progress import Progress
-from analyze.runs.ranks.joining import device_of
+from analyze.runs.ranks.joining import on_its_device
 from analyze.runs.ranks.launch import Launch
 from analyze.runs.ranks.leader import Leader, leading
 from analyze.runs.replay import replay
@@ -87,10 +87,8 @@ def run_on_ranks(
         InputError: as ``run``; a rank did not come, has ended, or gives no sign.
         Interrupted: Ctrl-C or SIGTERM; the finished units are kept.
     """
-    chosen = built(RunOptions, options)
-    device = device_of(launch, chosen.settings.device)
-    chosen = replace(chosen, settings=replace(chosen.settings, device=device))
-    with progress as shown, leading(launch, device) as leader:
+    chosen = on_its_device(launch, built(RunOptions, options))
+    with progress as shown, leading(launch, chosen.settings.device) as leader:
         return _measured(run, _target(run, chosen), chosen, shown, leader)
 
 

@@ -90,5 +90,5 @@ def exchanged_together(
 
 
 def place_of(device: torch.device) -> torch.device:
-    """The device of tensors that are sent from rank to rank: NCCL sends those of a GPU."""
-    return device if dist.get_backend() == "nccl" else HOST
+    """The device of tensors that are sent from rank to rank; Gloo sends those of the CPU."""
+    return HOST if dist.get_backend() == dist.Backend.GLOO else device

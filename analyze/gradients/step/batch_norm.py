@@ -18,11 +18,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from analyze.errors import InputError, listed
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.data.share import WHOLE, Share
+from analyze.gradients.device.devices import device_with_float64
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers import device_with_float64, double
+from analyze.gradients.numbers import double
 from analyze.gradients.step.output import losses_at
 from analyze.probes import ProbeSet
 from analyze.probes.cells import mixed

@@ -21,7 +21,7 @@ from analyze.runs.measuring import Tell, advancing, measured, one_by_one
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.ranks.dealing import Dealing, dealt
+from analyze.runs.ranks.dealing import dealing_of
 from analyze.runs.ranks.follower import KNOW, MEASURE, TAKE_OVER, Follower, serve
 from analyze.runs.ranks.leader import Leader
 from analyze.runs.ranks.line import EndedError, GoneError, Line
@@ -44,7 +44,7 @@ def on_ranks(
     """
     units = [c for c in prepared.job.checkpoints if _may_have_a_unit(prepared, folder, c)]
     left = [c for c in prepared.job.checkpoints if c not in units]
-    dealing = dealing_of(prepared, len(left), leader.ranks)
+    dealing = dealing_of(prepared.engine, len(left), leader.ranks)
     if left and not leader.begun:
         progress.note(f"{leader}: {dealing}")
         _begin(prepared, leader)
@@ -59,12 +59,6 @@ def on_ranks(
             reason = described(outcome)
             progress.note(LOST.format(name=checkpoint.name, reason=reason))
     yield from by_all(prepared.on(divided), folder, progress)
-
-
-def dealing_of(prepared: Prepared, checkpoints: int, ranks: int) -> Dealing:
-    """How so many checkpoints of a job are dealt out to ranks."""
-    batches = -(-len(prepared.job.probes) // prepared.engine.batch_size)
-    return dealt(checkpoints, ranks, batches)
 
 
 def _may_have_a_unit(prepared: Prepared, folder: Folder, checkpoint: Checkpoint) -> bool:

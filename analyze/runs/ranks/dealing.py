@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analyze.errors import counted
+from analyze.gradients.engine import Engine
 
 ALONE = 0.05  # of a checkpoint's work: what the leading rank verifies while the others wait
 
@@ -54,6 +55,11 @@ def dealt(checkpoints: int, ranks: int, batches: int) -> Dealing:
     left = checkpoints % ranks
     divided = left if left * _of_divided(working) < 1 else 0
     return Dealing(ranks, checkpoints - divided, divided, working)
+
+
+def dealing_of(engine: Engine, checkpoints: int, ranks: int) -> Dealing:
+    """How so many checkpoints are dealt out to ranks, by an engine with a plan."""
+    return dealt(checkpoints, ranks, -(-len(engine.probes) // engine.batch_size))
 
 
 def _of_divided(working: int) -> float:

@@ -79,7 +79,7 @@ class Follower:
         if name == TAKE_OVER:
             return self._take_over(*arguments)
         if name == MEASURE:
-            return self._measure(*arguments, tell)
+            return self._measure(tell, *arguments)
         assert self._member is not None
         return self._member.do(name, arguments, tell)
 
@@ -103,7 +103,7 @@ class Follower:
         self._member = self._engine.member(state, loaded.model, self._share)
         return loaded.sha256
 
-    def _measure(self, checkpoint: Checkpoint, state: EngineState, tell: Tell) -> Outcome:
+    def _measure(self, tell: Tell, checkpoint: Checkpoint, state: EngineState) -> Outcome:
         """The outcome of a whole checkpoint."""
         job, engine = self._job, self._engine
         assert job is not None

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import secrets
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 from analyze.errors import InputError, counted, described
 from analyze.gradients.device.devices import CPU, accelerator, names
+from analyze.runs.options import Options
 from analyze.runs.provenance import versions
 from analyze.runs.ranks.launch import TIME_LIMIT, Launch
 from analyze.runs.ranks.line import Line
 
 LOOPBACK = "lo"  # the network interface of Linux that leads nowhere else
-BACKENDS = {"cuda": "nccl"}  # Gloo for all other devices, whose tensors go by the CPU
-ADDRESS = "analyze/address"
+ADDRESS = "analyze/address"  # in the store of the launch, where the others find it
+Given = TypeVar("Given", bound=Options)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,16 @@ def device_of(launch: Launch, name: str) -> str:
     return f"{accelerator()}:{launch.local_rank}"
 
 
+def on_its_device(launch: Launch, options: Given) -> Given:
+    """What a user chose, with the device of this rank.
+
+    Raises:
+        InputError: as ``device_of``.
+    """
+    device = device_of(launch, options.settings.device)
+    return replace(options, settings=replace(options.settings, device=device))
+
+
 @contextmanager
 def process_group(launch: Launch, device: str) -> Iterator[dist.Store]:
     """In the block this rank is in the process group of all ranks; its store is given.
@@ -83,9 +95,10 @@ def process_group(launch: Launch, device: str) -> Iterator[dist.Store]:
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", LOOPBACK)
     try:
+        # NCCL for CUDA; Gloo for devices that have none of their own, whose tensors go by the CPU.
         store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=limit)))
         store.set_timeout(limit)
-        backend = BACKENDS.get(kind, "gloo")
+        backend = dist.Backend.default_device_backend_map.get(kind, dist.Backend.GLOO)
         dist.init_process_group(backend, timeout=limit, world_size=ranks, rank=rank, store=store)
     except (RuntimeError, OSError) as error:  # torch.distributed raises both
         raise _not_together(launch, error) from error
@@ -99,13 +112,14 @@ def lines_to_all(launch: Launch, store: dist.Store) -> dict[int, tuple[Line, Int
     """The lines of the leading rank to the others, with what each says of itself.
 
     Raises:
-        InputError: a rank did not come within the time limit, or is of another version.
+        InputError: a rank did not come within the time limit.
     """
     key = secrets.token_bytes(32)  # or any program could answer in a rank's place
+    host = "127.0.0.1" if launch.on_one_machine else os.environ["MASTER_ADDR"]
     lines: dict[int, tuple[Line, Introduction]] = {}
     try:
-        with Listener((os.environ["MASTER_ADDR"], 0), backlog=launch.ranks, authkey=key) as waiting:
-            store.set(ADDRESS, pickle.dumps((waiting.address, key)))
+        with Listener((host, 0), backlog=launch.ranks, authkey=key) as waiting:
+            store.set(ADDRESS, json.dumps([*waiting.address, key.hex()]))
             store.wait([_here(rank) for rank in range(1, launch.ranks)])
             while len(lines) < launch.ranks - 1:
                 try:
@@ -116,8 +130,6 @@ def lines_to_all(launch: Launch, store: dist.Store) -> dict[int, tuple[Line, Int
                 lines[introduction.rank] = line, introduction
     except (RuntimeError, OSError) as error:
         raise _not_together(launch, error) from error
-    for _, introduction in lines.values():
-        _check_versions(introduction)
     return dict(sorted(lines.items()))
 
 
@@ -128,9 +140,9 @@ def line_to_leader(launch: Launch, store: dist.Store) -> Line:
         InputError: the leading rank did not come within the time limit.
     """
     try:
-        address, key = pickle.loads(store.get(ADDRESS))
-        store.set(_here(launch.rank), b"")
-        connection = Client(address, authkey=key)
+        host, port, key = json.loads(store.get(ADDRESS))
+        store.set(_here(launch.rank), "")
+        connection = Client((host, port), authkey=bytes.fromhex(key))
     except (RuntimeError, OSError, AuthenticationError) as error:
         raise _not_together(launch, error) from error
     assert isinstance(connection, Connection)
@@ -143,8 +155,12 @@ def _here(rank: int) -> str:
     return f"analyze/here/{rank}"
 
 
-def _check_versions(other: Introduction) -> None:
-    """Refuse a rank that may compute otherwise."""
+def check_versions(other: Introduction) -> None:
+    """Refuse a rank that may compute otherwise.
+
+    Raises:
+        InputError: it has another version of the program, or of what numbers depend on.
+    """
     own = versions()
     if apart := [name for name in own if other.versions.get(name) != own[name]]:
         found = ", ".join(f"{n} {own[n]} here and {other.versions.get(n)}" for n in apart)

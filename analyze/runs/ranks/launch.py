@@ -53,7 +53,8 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
     if "TORCHELASTIC_RUN_ID" not in environment or int(environment["WORLD_SIZE"]) == 1:
         return None
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return Launch(*(int(environment[name]) for name in names), _time_limit(environment))
+    rank, ranks, local_rank, local_ranks = (int(environment[name]) for name in names)
+    return Launch(rank, ranks, local_rank, local_ranks, _time_limit(environment))
 
 
 def _time_limit(environment: Mapping[str, str]) -> float:

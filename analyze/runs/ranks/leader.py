@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from analyze.errors import InputError
 from analyze.gradients.ranks.team import EXCHANGE, Command
-from analyze.runs.ranks.joining import lines_to_all, process_group
+from analyze.runs.ranks.joining import check_versions, lines_to_all, process_group
 from analyze.runs.ranks.launch import TIME_LIMIT, Launch
 from analyze.runs.ranks.line import (
     ALIVE,
@@ -67,11 +67,9 @@ class Leader:
             self._tell_all(STOP)
         results |= self._answers(set(self._lines))
         in_order = [results[rank] for rank in range(self.ranks)]
-        errors = [result for result in in_order if isinstance(result, Exception)]
-        for error in errors:
-            if isinstance(error, StoppedError):  # because another one failed
-                continue
-            raise self._not_exchanged(error) if command[0] == EXCHANGE else error
+        for raised in in_order:
+            if isinstance(raised, Exception) and not isinstance(raised, StoppedError):
+                raise self._not_exchanged(raised) if command[0] == EXCHANGE else raised
         return in_order
 
     def each(
@@ -252,6 +250,8 @@ def leading(launch: Launch, device: str) -> Iterator[Leader]:
         signs = threading.Thread(target=give_signs, daemon=True)
         signs.start()
         try:
+            for _, said in found.values():
+                check_versions(said)
             yield leader
         finally:
             ended.set()
