@@ -23,6 +23,16 @@ def measured(case: Case, **options):
     return analyze.measure(model, probes, **(SETTINGS | options)), expected_of(case)
 
 
+def assert_exact(case: Case, **options):
+    """The case's tree, whose numbers are the oracle's, by the methods that are expected."""
+    tree, expected = measured(case, **options)
+    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
+    methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
+    assert {name: methods[name] for name in case.methods} == case.methods
+    assert_agrees(tree, expected)
+    return tree, expected
+
+
 def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
     """The case's model and examples, every third of one subset."""
     model, inputs, targets = settled(case)
@@ -33,8 +43,13 @@ def expected_of(case: Case) -> oracle.Statistics:
     """What the oracle says."""
     model, inputs, targets = settled(case)
     cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
-    reset = _reset if case.name == "caching" else (lambda model: None)
+    reset = reset_for(case)
     return oracle.statistics(model, inputs, targets, cell, 3 * FOLDS, between=reset, copied=False)
+
+
+def reset_for(case: Case):
+    """What makes a model forget between two passes, for the one that keeps things."""
+    return _reset if case.name == "caching" else (lambda model: None)
 
 
 def _reset(model) -> None:

@@ -66,7 +66,9 @@ class Member:
     def _add_up(self, advance: Advance, state: EngineState, batches: Sequence[Batch]) -> Part:
         self._adding = self._exchanging = None  # the memory of an attempt before this one
         state = state.on(self._replica.device)
-        self._adding = self._measurer.added_up(state, self._replica, advance, batches, self._share)
+        self._adding = self._measurer.added_up(
+            state, self._replica, advance, batches, {}, self._share
+        )
         return self._adding.part()
 
     def _make_ready(self, exchange: Exchange) -> None:

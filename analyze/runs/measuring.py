@@ -15,14 +15,14 @@ from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.gradients.ranks.team import Team
-from analyze.runs.loading import Loaded, Snapshot, load
+from analyze.runs.loading import Loaded, Snapshot, hash_of, load
+from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.provenance import PROGRAM, versions
 from analyze.runs.units.folder import Folder
-from analyze.runs.units.interruption import check_interruption
-from analyze.runs.units.unit import Unit
+from analyze.runs.units.unit import FOLLOWING, Unit
 from analyze.runs.workers import Tell, Workers
 
 Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
@@ -38,11 +38,11 @@ def one_by_one(
     ``measure`` does it in place of ``measured``, on all ranks of a launch.
     """
     reader = ThreadPoolExecutor(max_workers=1)
-    tell = advancing(progress)
     try:
         for checkpoint, coming in _ahead(prepared, folder, reader):
-            progress.checkpoint(checkpoint.name)
-            yield outcome_of(prepared.engine, checkpoint, coming.result, tell, measure)
+            tell, examples = showing(progress), prepared.examples
+            read = coming.result
+            yield outcome_of(prepared.engine, examples, checkpoint, read, tell, measure)
     finally:
         reader.shutdown(cancel_futures=True)
 
@@ -58,11 +58,10 @@ def side_by_side(
 
     def tasks() -> Iterator[Task]:
         for checkpoint in prepared.job.checkpoints:
-            progress.checkpoint(checkpoint.name)
             yield checkpoint, prepared.engine.state()
 
     lost = []
-    for (checkpoint, _), outcome in workers.results(tasks(), advancing(progress)):
+    for (checkpoint, _), outcome in workers.results(tasks(), showing(progress)):
         if outcome is None:
             lost.append(checkpoint)
             progress.note(LOST.format(name=checkpoint.name))
@@ -72,16 +71,6 @@ def side_by_side(
     yield from one_by_one(prepared.on(lost), folder, progress)
 
 
-def advancing(progress: Progress) -> Tell:
-    """Counts examples, and raises for a signal whose exception was lost meanwhile."""
-
-    def advance(examples: int) -> None:
-        check_interruption()
-        progress.advance(examples)
-
-    return advance
-
-
 def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
     """Workers for ``side_by_side``, each a copy of this process as it is now."""
 
@@ -89,7 +78,7 @@ def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
         checkpoint, state = task
         prepared.engine.adopt(state)
         read = partial(_read, prepared, checkpoint, folder)
-        return outcome_of(prepared.engine, checkpoint, read, tell)
+        return outcome_of(prepared.engine, prepared.examples, checkpoint, read, tell)
 
     return Workers(min(prepared.division.workers, len(prepared.job.checkpoints)), work)
 
@@ -110,17 +99,22 @@ def _ahead(
 
 def outcome_of(
     engine: Engine,
+    examples: int,
     checkpoint: Checkpoint,
     read: Callable[[], Unit | Loaded],
     tell: Tell,
     measure: Measure | None = None,
 ) -> Outcome:
-    """The outcome of a checkpoint: what was ``read``, if that is a unit, else a measurement."""
+    """The outcome of a checkpoint: what was ``read``, if that is a unit, else a measurement.
+
+    ``examples`` is how many a measurement tells of.
+    """
+    tell(Begun(checkpoint.name, place_of(engine)))
     try:
         content = read()
         if isinstance(content, Loaded):
             return (measure or measured)(engine, checkpoint, content, tell)
-        tell(len(engine.probes))
+        tell(Advanced(checkpoint.name, examples))
         return Outcome(checkpoint, content)
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
@@ -137,9 +131,13 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | 
     snapshot = Snapshot.of(checkpoint)
     unit = folder.read(checkpoint.name, snapshot.sha256)
     examples = prepared.engine.settings.examples
-    if unit is not None and (unit.measurement.examples is not None or not examples):
+    if (
+        unit is not None
+        and (unit.measurement.examples is not None or not examples)
+        and unit.following == hash_of(prepared.following.get(checkpoint.name))
+    ):
         return unit
-    return load(prepared.job, snapshot)
+    return load(prepared.job, snapshot, prepared.following.get(checkpoint.name))
 
 
 def measured(
@@ -150,10 +148,24 @@ def measured(
     Raises:
         CheckpointError: it cannot be measured.
     """
-    measurement = engine.measure(loaded.model, tell, team)
+    after, advance = loaded.following, partial(advanced, tell, checkpoint.name)
+    weights = None if after is None else after.weights
+    measurement = engine.measure(loaded.model, advance, weights, team)
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
-    record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
-    divided = {} if team is None else {"ranks": team.ranks}
+    record: dict[str, str | int | None] = {
+        "prefix": loaded.prefix,
+        "sha256": loaded.sha256,
+        "version": versions()[PROGRAM],
+    }
+    if after is not None:
+        record[FOLLOWING] = after.sha256
+    if team is not None:
+        record["ranks"] = team.ranks
     state = engine.state() | {"notes": [*engine.notes, *notes]}
-    unit = Unit(measurement, record_of(checkpoint) | record | divided, state)
+    unit = Unit(measurement, record_of(checkpoint) | record, state)
     return Outcome(checkpoint, unit, is_new=True, notes=notes)
+
+
+def advanced(tell: Tell, checkpoint: str, examples: int) -> None:
+    """Tell that so many examples of a checkpoint were measured."""
+    tell(Advanced(checkpoint, examples))

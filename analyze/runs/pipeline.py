@@ -29,6 +29,7 @@ from analyze.runs.progress import Progress
 from analyze.runs.ranks.joining import on_its_device
 from analyze.runs.ranks.launch import Launch
 from analyze.runs.ranks.leader import Leader, leading
+from analyze.runs.recording import Recorded
 from analyze.runs.replay import replay
 from analyze.runs.stages import READING, Stages
 from analyze.runs.units.folder import Folder
@@ -66,7 +67,7 @@ def run(
     """
     chosen = built(RunOptions, options)
     with progress or Progress() as shown:
-        return _measured(run, _target(run, chosen), chosen, shown)
+        return _measured(run, _target(run, chosen), chosen, Recorded(shown))
 
 
 def run_on_ranks(
@@ -89,7 +90,7 @@ def run_on_ranks(
     """
     chosen = on_its_device(launch, built(RunOptions, options))
     with progress as shown, leading(launch, chosen.settings.device) as leader:
-        return _measured(run, _target(run, chosen), chosen, shown, leader)
+        return _measured(run, _target(run, chosen), chosen, Recorded(shown), leader)
 
 
 def _target(run: str | Path, chosen: RunOptions) -> Path:
@@ -112,7 +113,7 @@ def _measured(
     run: str | Path,
     target: Path,
     chosen: RunOptions,
-    progress: Progress,
+    progress: Recorded,
     leader: Leader | None = None,
 ) -> xr.DataTree:
     """Prepare and measure what is there, or what comes, and write the results."""
@@ -123,7 +124,12 @@ def _measured(
         watch = Watch(Path(run), None if chosen.patience is None else 60 * chosen.patience)
     job = first_job(watch, chosen, progress) if watch else resolve(run, chosen)
     folder = Folder(target)
-    with interruptible(folder), threads_restored(), locked(folder.lock) as supported:
+    with (
+        interruptible(folder),
+        threads_restored(),
+        locked(folder.lock) as supported,
+        progress.beside(folder.path),
+    ):
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
         alone = chosen.follow or leader is not None

@@ -67,6 +67,10 @@ class Sum(Form):
         values = [use.explicit(start, stop) for use in self.uses]
         return reduce(torch.add, [v.reshape(stop - start, *self.shape) for v in values])
 
+    def dots(self, directions: Tensor) -> Tensor:
+        shaped = [directions.reshape(len(directions), *use.shape) for use in self.uses]
+        return reduce(torch.add, [u.dots(v) for u, v in zip(self.uses, shaped, strict=True)])
+
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         """Summary by ``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, whose terms may cancel."""
         if algorithm == "direct":

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.device.devices import HOST, chunk_bytes, is_cpu
+from analyze.gradients.forms.dots import dot_products
 from analyze.gradients.forms.reduction import Make, Summary, reduced
 
 
@@ -68,6 +69,15 @@ class Form:
         return self._by(
             algorithm, segments or Segments([self.count]), choose or _by_first_algorithm
         )
+
+    def dots(self, directions: Tensor) -> Tensor:
+        """``g[n] . v[d]`` with D directions ``[D, *shape]``: ``[D, N]`` float64.
+
+        By default of explicit gradients, a chunk at a time. A form whose gradients are linear in
+        something smaller multiplies that.
+        """
+        ranges = self._chunks("direct")
+        return torch.cat([dot_products(self.explicit(*some), directions) for some in ranges], 1)
 
     def merged(self, other: Form) -> Form | None:
         """Both forms in one that is as cheap as each, or None where there is none."""
@@ -138,6 +148,9 @@ class Explicit(Form):
 
     def in_one_chunk(self, algorithm: str) -> bool:
         return algorithm == "direct"
+
+    def dots(self, directions: Tensor) -> Tensor:
+        return dot_products(self.values, directions)
 
     def merged(self, other: Form) -> Form | None:
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None

@@ -11,9 +11,10 @@ from torch import Tensor
 from analyze.errors import described
 from analyze.gradients.costs.choice import Choice, summarised
 from analyze.gradients.device.timing import Clock
-from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
+from analyze.gradients.forms import Form, Gathered, Reduction, Segments, Summary, combined
 from analyze.gradients.plan import Plan
 from analyze.gradients.rules import Call
+from analyze.gradients.step.along import Along
 from analyze.gradients.step.failures import MethodFailedError, gives_way
 from analyze.gradients.step.intercept import ForwardChangedError, parameters_of
 from analyze.gradients.step.result import TakeTotals
@@ -32,12 +33,14 @@ class Collector:
         choice: Choice,
         clock: Clock | None,
         take: TakeTotals | None,
+        along: Along | None = None,
     ) -> None:
         self._plan = plan
         self._segments = segments
         self._choice = choice
         self._clock = clock
         self._take = take
+        self._along = along
         self._misfits: list[str] = []  # what some calls saw
         self._misfit: set[str] = set()  # parameters of those calls
         self._uses = plan.uses  # of the parameters measured by rule, no others
@@ -50,6 +53,7 @@ class Collector:
         self.scale = 1.0  # of the loss
         self.squares: dict[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
+        self.dots: dict[str, Tensor] = {}
 
     def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None] | None:
         """Check the call against the batch; its output's gradient will come later.
@@ -95,6 +99,17 @@ class Collector:
                 self.totals[name] = summary.totals
             else:
                 self._take(name, summary.totals, self.scale)
+
+    def reduction(self, name: str) -> Reduction:
+        """An empty reduction for a parameter that a fallback measures."""
+        along = self._along
+        return Reduction(self._segments, directions=None if along is None else along.of(name))
+
+    def add_reduced(self, reduced: Mapping[str, Reduction]) -> None:
+        """Keep or hand over what a fallback gave."""
+        self.dots |= {name: r.dots for name, r in reduced.items() if r.dots is not None}
+        if self._along is None or not self._along.alone:
+            self.add({name: r.summary() for name, r in reduced.items()})
 
     def _on_gradient(self, number: int, call: Call, dy: Tensor) -> Tensor | None:
         """Take the gradient at a call's output; return that of a fused argument that is wanted."""
@@ -143,6 +158,11 @@ class Collector:
 
     def _summarise(self, name: str) -> None:
         form = combined(self._pending.pop(name))
+        if self._along is not None:
+            directions = self._along.of(name)
+            self.dots[name] = form.dots(directions.reshape(len(directions), *form.shape))
+            if self._along.alone:
+                return
         algorithm = self._choice.of(form, self._segments)
         if self._small.takes(form, algorithm):
             self._small.add(name, form, algorithm)

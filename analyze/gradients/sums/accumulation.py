@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ from analyze.gradients.data.batches import Batch
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.step.result import BatchResult, TakeTotals
 from analyze.gradients.sums.cell_sums import CellSums
+from analyze.gradients.sums.directions import Alignments
 from analyze.gradients.sums.observation import Observation
 from analyze.gradients.sums.part import Part
 
@@ -18,22 +19,34 @@ from analyze.gradients.sums.part import Part
 class Accumulation:
     """Adds up the batches of N probes, P parameters, C cells.
 
-    ``loss`` and ``accuracy`` are ``[N]``; ``bad`` is ``[P, C]``, the number of squared norms that
-    are not finite. ``keep`` says whether to keep every example's squared norms. The ``sums`` are
-    those of the cells that are ``held``, all cells or those of one rank's batches.
+    ``loss``, ``accuracy`` and ``margin`` are ``[N]``; ``bad`` is ``[P, C]``, the number of squared
+    norms that are not finite. ``keep`` says whether to keep every example's squared norms.
+    The ``sums`` are those of the cells that are ``held``: of all, or of those that one rank's
+    batches have. ``alignments`` gets what the batches give along directions, those of the
+    ``numbers``.
     """
 
     def __init__(
-        self, probes: int, cells: int, held: range, keep: bool, sums: CellSums, seen: Observation
+        self,
+        probes: int,
+        cells: int,
+        held: range,
+        keep: bool,
+        sums: CellSums,
+        seen: Observation,
+        alignments: Alignments | None = None,
+        numbers: Iterable[int] = (),
     ) -> None:
         size = len(sums.shapes), cells
-        self.loss, self.accuracy = np.empty(probes), np.empty(probes)
-        self.bad = np.zeros(size, dtype=int)
-        self.seen = seen
-        self.sums = sums
         self.held = held
         self.drew = False  # whether random numbers were drawn meanwhile
         self._rows: list[np.ndarray] = []  # of the batches
+        self.loss, self.accuracy, self.margin = (np.empty(probes) for _ in range(3))
+        self.alignments = alignments
+        self._numbers = list(numbers)
+        self.bad = np.zeros(size, dtype=int)
+        self.seen = seen
+        self.sums = sums
         self._row = {name: k for k, name in enumerate(sums.shapes)}
         self._squared_norms = np.zeros(size)
         self._examples = np.zeros((size[0], probes)) if keep else None
@@ -48,6 +61,10 @@ class Accumulation:
         self._rows.append(batch.rows)
         self.loss[batch.rows] = result.losses.numpy()
         self.accuracy[batch.rows] = result.accuracy.numpy()
+        if result.margin is not None:
+            self.margin[batch.rows] = result.margin.numpy()
+        if self.alignments is not None and self._numbers:
+            self.alignments.add(self._numbers, batch, result)
         norms = result.all_squared_norms
         parameters = np.array([self._row[name] for name in result.names], dtype=int)
         sums = np.ix_(parameters, batch.cells)
@@ -90,5 +107,10 @@ class Accumulation:
         for name, gram_matrix in products.items():
             row = self._row[name]
             gram[row], squared_norms[row] = gram_matrix, self._squared_norms[row]
-        names = tuple(self.sums.shapes)
-        return Measurement(names, gram, squared_norms, self.loss, self.accuracy, self._examples)
+        names, along = tuple(self.sums.shapes), self.alignments
+        return Measurement(
+            names, gram, squared_norms, self.loss, self.accuracy, self._examples,
+            alignment=None if along is None else along.values,
+            direction_squares=None if along is None else along.squares,
+            margin=None if along is None else self.margin,
+        )  # fmt: skip

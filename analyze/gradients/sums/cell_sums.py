@@ -73,6 +73,16 @@ class CellSums:
         """The parameters that any example has a gradient of."""
         return [name for name in self.shapes if name in self._of]
 
+    def added_up(self, name: str, cells: np.ndarray, like: Tensor) -> Tensor:
+        """The sum over the cells of which ``cells`` ``[C]`` is true, as ``like``; 0 without any.
+
+        It is added up in float64. What is in the order of the sums gets the shape of the parameter
+        by it.
+        """
+        if name not in self._of:
+            return torch.zeros_like(like)
+        return self._of[name].added_up(cells, like)
+
     def rows(self, name: str) -> Tensor:
         """The sums of a parameter, ``[C, P]``, the values in the same order for all cells."""
         return self._of[name].rows
@@ -122,6 +132,16 @@ class _ParameterSums:
         count, width = self.rows.shape
         strides = (width, *self._strides)
         return self.rows.as_strided((count, *self._shape), strides).reshape(count, width)
+
+    def added_up(self, cells: np.ndarray, like: Tensor) -> Tensor:
+        """The sum over some cells, in the shape, dtype and place of ``like``."""
+        total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.rows.device)
+        for cell in np.flatnonzero(cells).tolist():
+            total += self.rows[cell]
+        shaped = total.as_strided(self._shape, self._strides)
+        if like.is_complex():
+            shaped = torch.view_as_complex(shaped.contiguous())
+        return torch.empty_like(like).copy_(shaped)
 
     def finish(self) -> None:
         """Write the sum of the cell that has been begun to where it stays."""

@@ -17,7 +17,8 @@ from analyze.gradients.engine import Engine
 from analyze.gradients.ranks.team import Command
 from analyze.models.building import build_model
 from analyze.runs.loading import Loaded
-from analyze.runs.measuring import Tell, advancing, measured, one_by_one
+from analyze.runs.measuring import Tell, advanced, measured, one_by_one
+from analyze.runs.messages import showing
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
@@ -28,7 +29,7 @@ from analyze.runs.ranks.line import EndedError, GoneError, Line
 from analyze.runs.units.configuration import configuration_of, differing
 from analyze.runs.units.folder import Folder
 
-LOST = "{name}: {reason}; measured again on all ranks"
+LOST = "{name}: {reason}; measured again"
 
 
 def on_ranks(
@@ -37,7 +38,7 @@ def on_ranks(
     """The outcome of each checkpoint, in the order in which they are done.
 
     Those that may have a unit come first. A whole checkpoint that fails on its rank by no fault of
-    the checkpoint is measured again by all ranks, where errors show.
+    the checkpoint is measured again with the leading rank, where errors show.
 
     Raises:
         InputError: a rank has ended, gives no sign, or found another job than this one.
@@ -48,7 +49,9 @@ def on_ranks(
     if left and not leader.begun:
         progress.note(f"{leader}: {dealing}")
         _begin(prepared, leader)
-    by_all = partial(one_by_one, measure=partial(_measured_by_all, prepared, leader))
+    by_all = partial(one_by_one, measure=None)
+    if not prepared.engine.settings.directions:
+        by_all = partial(one_by_one, measure=partial(_measured_by_all, prepared, leader))
     yield from by_all(prepared.on(units), folder, progress)
     whole, divided = left[: dealing.whole], left[dealing.whole :]
     for checkpoint, outcome in _dealt_out(prepared, progress, leader, whole):
@@ -97,12 +100,12 @@ def _dealt_out(
 
     def tasks() -> Iterator[Command]:
         for checkpoint in checkpoints:
-            progress.checkpoint(checkpoint.name)
             leader.doing = f"the measurement of {checkpoint.name} and others"
-            yield MEASURE, (checkpoint, prepared.engine.current)
+            following = prepared.following.get(checkpoint.name)
+            yield MEASURE, (checkpoint, prepared.engine.current, following)
 
     with _beside(prepared) as own:
-        for (_, (checkpoint, _)), outcome in leader.each(tasks(), own, advancing(progress)):
+        for (_, (checkpoint, *_)), outcome in leader.each(tasks(), own, showing(progress)):
             yield checkpoint, outcome
 
 
@@ -144,7 +147,7 @@ def _measured_by_all(
     if not leader.begun:
         _begin(prepared, leader)
     leader.doing = f"the measurement of {checkpoint.name}"
-    leader.told = tell
+    leader.told = partial(advanced, tell, checkpoint.name)
     command = TAKE_OVER, (checkpoint, engine.current)
     hashes = leader.together(command, lambda: loaded.sha256)
     if len(set(hashes)) > 1:

@@ -58,8 +58,12 @@ def dealt(checkpoints: int, ranks: int, batches: int) -> Dealing:
 
 
 def dealing_of(engine: Engine, checkpoints: int, ranks: int) -> Dealing:
-    """How so many checkpoints are dealt out to ranks, by an engine with a plan."""
-    return dealt(checkpoints, ranks, -(-len(engine.probes) // engine.batch_size))
+    """How so many checkpoints are dealt out to ranks, by an engine with a plan.
+
+    Along directions one rank alone measures: their vectors are sums over all cells.
+    """
+    batches = -(-len(engine.probes) // engine.batch_size)
+    return dealt(checkpoints, ranks, 1 if engine.settings.directions else batches)
 
 
 def _of_divided(working: int) -> float:

@@ -22,7 +22,7 @@ from analyze.gradients.state import EngineState
 from analyze.gradients.threads.division import Division
 from analyze.models.building import build_model
 from analyze.runs.job import Job
-from analyze.runs.loading import Snapshot, load
+from analyze.runs.loading import Loaded, Snapshot, load
 from analyze.runs.measuring import Tell, outcome_of
 from analyze.runs.outcome import Outcome
 from analyze.runs.ranks.joining import device_of, line_to_leader, process_group
@@ -103,14 +103,20 @@ class Follower:
         self._member = self._engine.member(state, loaded.model, self._share)
         return loaded.sha256
 
-    def _measure(self, tell: Tell, checkpoint: Checkpoint, state: EngineState) -> Outcome:
+    def _measure(
+        self, tell: Tell, checkpoint: Checkpoint, state: EngineState, following: Checkpoint | None
+    ) -> Outcome:
         """The outcome of a whole checkpoint."""
         job, engine = self._job, self._engine
         assert job is not None
         assert engine is not None
         self._member = None
         engine.take(state)
-        return outcome_of(engine, checkpoint, lambda: load(job, Snapshot.of(checkpoint)), tell)
+
+        def read() -> Loaded:
+            return load(job, Snapshot.of(checkpoint), following)
+
+        return outcome_of(engine, len(job.probes), checkpoint, read, tell)
 
 
 def serve(line: Line, follower: Follower, limit: float | None) -> None:
