@@ -244,9 +244,8 @@ class Measurer:
         while True:
             before = random_states()
             observed, worked = self.planner.by_methods_that_work(state, replica, observe)
-            if (
-                random_states() != before or observed.drew
-            ):  # once more, then, by other random numbers
+            if observed.drew or random_states() != before:
+                # Once more, then, by other random numbers.
                 again = self.observed(replica, lambda _: None, worked).measurement
                 ids = self.bench.probes.id
                 refuse_noise(observed.measurement, again, ids, repeatable=worked.repeatable)
