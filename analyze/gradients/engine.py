@@ -137,7 +137,7 @@ class Engine:
                 has a parameter that no method measures exactly, or none of those selected.
         """
         earlier = None if earlier is None else self._as_asked(earlier)
-        with measuring(), enough_memory(self.device):
+        with measuring(self.device), enough_memory(self.device):
             for model in models:
                 if self._state is None:
                     first = self._planner.first(model, self.threads, self._turns, earlier)
@@ -204,7 +204,7 @@ class Engine:
         autograd.
         """
         before = self.current
-        with measuring(), enough_memory(self.device):
+        with measuring(self.device), enough_memory(self.device):
             measurer = replace(self._measurer(model, following), team=team)
             measurement, after = measurer.measure(before, model, progress)
         return self._with_its_notes(measurement, before, after)
@@ -230,7 +230,7 @@ class Engine:
         measurer = self._measurer(model)
         key = fingerprint(model, self._bench, self.device, self.threads)
         known = None if key is None else ESTABLISHED.of(key)
-        with measuring(), enough_memory(self.device):
+        with measuring(self.device), enough_memory(self.device):
             measurement = None
             if known is not None:
                 measurement = self._measured_by(known, copied(), measurer, progress)
@@ -278,7 +278,7 @@ class Engine:
     def member(self, state: EngineState, model: nn.Module, share: Share) -> Member:
         """A rank's part of a model, which is taken over, by the ``state`` of another engine."""
         state = state.on(self._device)
-        with measuring(), enough_memory(self._device):
+        with measuring(self._device), enough_memory(self._device):
             replica, _ = self._planner.replica(state, model)
         return Member(self._measurer(), replica, share)
 
@@ -288,7 +288,7 @@ class Engine:
 
     def timing(self, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        with measuring():
+        with measuring(self.device):
             return self._measurer().timing(self.current, model)
 
     def accumulate(self, replica: Replica) -> Measurement:

@@ -46,7 +46,7 @@ from analyze.gradients.state import EngineState
 from analyze.gradients.step.along import Along
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.sums.cell_sums import CellSums, gram_matrices, seconds_of_gram
+from analyze.gradients.sums.cell_sums import CellSums
 from analyze.gradients.sums.directions import (
     Alignments,
     SecondPass,
@@ -56,6 +56,7 @@ from analyze.gradients.sums.directions import (
     sums_of_cells,
     together,
 )
+from analyze.gradients.sums.gram_matrices import gram_matrices, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 from analyze.gradients.threads.isolation import random_states
 from analyze.gradients.threads.probe_batches import Adding

@@ -54,7 +54,7 @@ class Member:
             MAKE_READY: self._make_ready,
             EXCHANGE: self._exchange,
         }
-        with measuring():
+        with measuring(self._replica.device):
             return known[name](*arguments)
 
     def _uses(self) -> list[Uses]:

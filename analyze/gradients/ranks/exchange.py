@@ -20,7 +20,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from analyze.gradients.sums.cell_sums import CellSums, gram_matrix
+from analyze.gradients.sums.cell_sums import CellSums
+from analyze.gradients.sums.gram_matrices import gram_matrix
 
 AT_ONCE = 32 << 20  # bytes that a rank gets at a time
 
@@ -106,11 +107,11 @@ class Exchanging:
             gram = self._grams[row]
             sums = self._sums.in_order(name) if name in names else None
             for columns in self._exchange.columns(values):
-                gram += torch.from_numpy(self._of_columns(sums, columns)).to(gram.device)
+                gram += self._of_columns(sums, columns).to(gram.device)
         dist.reduce(self._grams, dst=0)
         return dict(zip(self._exchange.values, self._grams.cpu().numpy(), strict=True))
 
-    def _of_columns(self, sums: Tensor | None, columns: Sequence[slice]) -> np.ndarray:
+    def _of_columns(self, sums: Tensor | None, columns: Sequence[slice]) -> Tensor:
         """The Gram matrix of this rank's columns, once they have come from all ranks."""
         held, own = self._exchange.held, columns[self._rank]
         width = own.stop - own.start
