@@ -15,7 +15,7 @@ from analyze.errors import listed
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
 from analyze.gradients.checks.alignment import AlignmentCheck, check_sums
-from analyze.gradients.checks.along import trial_directions
+from analyze.gradients.checks.along import trial_passes
 from analyze.gradients.checks.noise import refuse_noise
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
@@ -31,11 +31,11 @@ from analyze.gradients.checks.verification import (
 from analyze.gradients.data.batches import Batch, CellRows
 from analyze.gradients.data.share import WHOLE, Share
 from analyze.gradients.device.devices import HOST, device_with_float64
-from analyze.gradients.device.timing import Clock, Timing
+from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real
-from analyze.gradients.plan import ONE_AT_A_TIME, VMAP, Plan
+from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.ranks.team import Team
 from analyze.gradients.ranks.together import (
@@ -128,9 +128,10 @@ class Measurer:
         batches = bench.batches(state.memory, state.plan.copies)
         batch = batches.first(replica)
         each_thread = replicas(replica, min(self.threads, state.shares))
+        along = trial_passes(replica, bench.directions_of_passes)
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread],
+                [partial(batches.time, copy, state.plan, batch, along) for copy in each_thread],
                 device,
             )
         forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)
@@ -371,26 +372,6 @@ class Measurer:
         state = replace(state, plan=plan)
         state = state.noting(WRONG.format(probe=probe, names=listed(sorted(wrong), 4)))
         return self.planner.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
-
-
-def _passes(directions: tuple[int, int], replica: Replica) -> list[Along | None]:
-    """What each pass multiplies with: as many random directions as are asked for."""
-    known, sums = (trial_directions(replica, count) if count else None for count in directions)
-    first = None if known is None else Along.scaled(known, alone=False)
-    return [first] if sums is None else [first, Along.scaled(sums, alone=True)]
-
-
-def _measure(
-    batches: ProbeBatches,
-    replica: Replica,
-    plan: Plan,
-    batch: Batch,
-    passes: list[Along | None],
-    clock: Clock | None,
-) -> None:
-    """Measure a batch in each pass."""
-    for along in passes:
-        batches.measured(replica, plan, batch, clock, None, along)
 
 
 def _draws(replica: Replica) -> np.random.Generator:
