@@ -10,7 +10,7 @@ Letters: ``N`` examples, ``S`` segments of a batch, ``G`` groups, ``T`` position
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -21,6 +21,7 @@ from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.device.devices import HOST, chunk_bytes, is_cpu
 from analyze.gradients.forms.dots import dot_products
 from analyze.gradients.forms.reduction import Make, Summary, reduced
+from analyze.gradients.forms.squares import in_double
 
 
 class Form:
@@ -70,6 +71,14 @@ class Form:
             algorithm, segments or Segments([self.count]), choose or _by_first_algorithm
         )
 
+    def certain(self, examples: Sequence[int]) -> Tensor:
+        """Squared norms ``[n]`` float64 of some examples in ascending order, by their gradients.
+
+        For those of which a ``Summary`` was unsure. They are as right as by plain autograd.
+        """
+        together = _ranges(examples, self.chunk("direct"))
+        return torch.cat([in_double(self.explicit(start, stop)) for start, stop in together])
+
     def dots(self, directions: Tensor) -> Tensor:
         """``g[n] . v[d]`` with D directions ``[D, *shape]``: ``[D, N]`` float64.
 
@@ -117,6 +126,17 @@ def chunk_length(count: int, most: int, workers: int) -> int:
     """Length of chunks that ``count`` is cut into, about ``most``, the same for every worker."""
     length = math.ceil(count / max(1, math.ceil(count / most)))
     return length if length == 1 else math.ceil(length / workers) * workers
+
+
+def _ranges(numbers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Numbers in ascending order as ranges of at most so many."""
+    start = stop = numbers[0]
+    for number in numbers:
+        if number > stop or stop - start == most:
+            yield start, stop
+            start = number
+        stop = number + 1
+    yield start, stop
 
 
 def _workers(device: torch.device) -> int:

@@ -115,8 +115,8 @@ class Placed(_OfTensor):
         return None if inner is None else Placed(inner, self.parameter, self.geometry)
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
-        totals, norms = choose(self.inner, segments)
-        return Summary(torch.stack([self._put(total) for total in totals]), norms)
+        of_view = choose(self.inner, segments)
+        return of_view._replace(totals=torch.stack([self._put(t) for t in of_view.totals]))
 
     def _put(self, values: Tensor) -> Tensor:
         whole = torch.zeros_like(self.parameter, dtype=values.dtype)

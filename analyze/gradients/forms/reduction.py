@@ -24,14 +24,15 @@ class Summary(NamedTuple):
 
     totals: Tensor  # the gradients' sum over each segment of the batch, [S, *shape]
     squared_norms: Tensor  # [N], float64
+    unsure: Tensor | None = None  # [N], of which of these it is not known that they are right
 
 
 class Reduction:
     """The summary of a parameter's gradients, which come in the order of the examples.
 
-    ``again`` makes those once more whose squares float32 has no room for. Without it each chunk is
-    squared to the end while it is there. ``directions`` ``[D, *shape]`` are multiplied with each
-    gradient, where there are any.
+    ``again`` makes those once more whose squares float32 has no room for, where it is known at once
+    which these are. Without it each chunk is squared to the end while it is there. ``directions``
+    ``[D, *shape]`` are multiplied with each gradient, where there are any.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Reduction:
     def summary(self) -> Summary:
         """The summary, once all gradients have come."""
         if self._again is not None:
-            return Summary(self._totals(), self._squares.result(self._again))
+            return Summary(self._totals(), *self._squares.result(self._again))
         norms = self._norms
         return Summary(self._totals(), norms[0] if len(norms) == 1 else torch.cat(norms))
 

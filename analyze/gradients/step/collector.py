@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -12,6 +13,7 @@ from analyze.errors import described
 from analyze.gradients.costs.choice import Choice, summarised
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Form, Gathered, Reduction, Segments, Summary, combined
+from analyze.gradients.forms.doubts import Doubts, Norms
 from analyze.gradients.plan import Plan
 from analyze.gradients.rules import Call
 from analyze.gradients.step.along import Along
@@ -49,6 +51,8 @@ class Collector:
         self.tracing = False  # a backward pass before the last
         self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
         self._pending: dict[str, list[Form]] = {}
+        self._bytes: Counter[str] = Counter()  # of what those forms are made of
+        self._doubts = Doubts()
         self._small = Gathered(segments)
         self.scale = 1.0  # of the loss
         self.squares: dict[str, Tensor] = {}
@@ -90,6 +94,7 @@ class Collector:
                 self._give_way({name}, str(self._plan.methods[name]), error)
                 raise
         self.add(self._small.summaries())
+        self._doubts.settle()
 
     def add(self, summaries: Mapping[str, Summary]) -> None:
         """Keep or hand over the summaries of parameters that are done."""
@@ -144,6 +149,7 @@ class Collector:
             if together is None:
                 return None
             regular, dy = together
+        held = dy.nbytes + sum(regular.arguments[name].nbytes for name in regular.axes)
         forms = call.rule.forms(regular, dy)
         fused = forms.pop(call.rule.fused, None) if call.rule.fused else None
         for argument, form in forms.items():
@@ -151,6 +157,7 @@ class Collector:
                 if name not in self._uses:
                     continue
                 self._pending.setdefault(name, []).append(of_parameter)
+                self._bytes[name] += held
                 if len(self._pending[name]) == self._uses[name]:
                     self._summarise(name)
         call.release()
@@ -168,6 +175,8 @@ class Collector:
             self._small.add(name, form, algorithm)
         else:
             summary = summarised(self._choice, form, self._segments, algorithm)
+            norms = Norms(summary.squared_norms, summary.unsure)
+            self._doubts.add(norms, form.certain, self._bytes[name])
             self.add({name: summary})
 
     def _measured_by(self, call: Call) -> set[str]:
