@@ -17,7 +17,7 @@ from torch import nn
 from analyze.gradients.architecture import DTYPES
 from analyze.gradients.bench import Bench
 from analyze.gradients.checks.proof import Proof
-from analyze.gradients.device.devices import largest_batch_bytes, resolve_device
+from analyze.gradients.device.devices import all_of, largest_batch_bytes, resolve_device
 from analyze.gradients.device.memory import enough_memory
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.established import ESTABLISHED, fingerprint
@@ -107,9 +107,20 @@ class Engine:
         held = size * values * (len(self.cells) + REPLICAS)
         needed = largest_batch_bytes(self.device) + held
         division = divided(checkpoints, self.device, needed, before)
+        devices = all_of(self.settings.device, self.device)[:checkpoints]
+        if len(devices) > 1:
+            division = replace(division, devices=tuple(map(str, devices)))
+        self.divide_as(division, checkpoints)
+        return division
+
+    def divide_as(self, division: Division, checkpoints: int) -> None:
+        """Take a part of a processor that is divided in this way."""
         self.threads = division.sharing
         self._turns = division.turns(checkpoints)
-        return division
+
+    def continue_from(self, state: EngineState) -> None:
+        """Measure by a state that another process has made and proven, on this engine's device."""
+        self._state = state.on(self._device)
 
     def prepare(
         self, models: Iterable[nn.Module], earlier: Mapping[str, Any] | None = None

@@ -161,6 +161,7 @@ def _report(
         "layers": layers,
         "device": str(engine.device),
         "workers": prepared.division.workers,
+        "devices": list(prepared.division.devices),
         "threads": prepared.division.threads,
         "shares": engine.current.shares,
         "batch_size": engine.batch_size,

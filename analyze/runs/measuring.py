@@ -6,26 +6,44 @@ the model); or workers do, each a checkpoint of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Protocol, TypeVar
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
+from analyze.runs.commission import Task
 from analyze.runs.loading import Loaded, Snapshot, load
 from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.provenance import PROGRAM, versions
+from analyze.runs.provenance import PROGRAM, device_name, versions
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.unit import Unit
 from analyze.runs.workers import Tell, Workers
 
-Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
+Found = TypeVar("Found")
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
+
+
+class Pool(Protocol):
+    """Processes that measure checkpoints; what differs between them is where they are."""
+
+    def results(
+        self, tasks: Iterable[Task], receive: Tell
+    ) -> Iterator[tuple[Task, Outcome | Kept | None]]:
+        """Every task with its result, in the order in which they are done.
+
+        The result is None for a task that this process has to do. A task is asked for when it can
+        soon begin; ``receive`` is called with each message.
+        """
+
+    def end(self) -> None:
+        """End all of them, whatever they are doing."""
 
 
 def one_by_one(
@@ -41,43 +59,70 @@ def one_by_one(
 
 
 def side_by_side(
-    prepared: Prepared, folder: Folder, progress: Progress, workers: Workers[Task, Outcome]
+    prepared: Prepared, folder: Folder, progress: Progress, workers: Pool
 ) -> Generator[Outcome, None, None]:
     """The outcome of each checkpoint, in the order in which workers are done.
 
-    A checkpoint whose worker dies or fails by no fault of the checkpoint is measured in this
-    process once the workers are gone, where there is more memory and errors show.
+    A checkpoint without a result is measured in this process once the workers are gone, where there
+    is more memory and errors show.
     """
 
     def tasks() -> Iterator[Task]:
         for checkpoint in prepared.job.checkpoints:
-            yield checkpoint, prepared.engine.state()
+            known = None if checkpoint.name in prepared.problems else folder.kept(checkpoint.name)
+            if known is not None and not _has_all(known, prepared):
+                known = None
+            hash_of_kept = None if known is None else str(known.record["sha256"])
+            yield Task(checkpoint, prepared.engine.state(), hash_of_kept)
 
     lost = []
-    for (checkpoint, _), outcome in workers.results(tasks(), showing(progress)):
+    for task, result in workers.results(tasks(), showing(progress)):
+        outcome = result.from_folder(folder) if isinstance(result, Kept) else result
         if outcome is None:
-            lost.append(checkpoint)
-            progress.note(LOST.format(name=checkpoint.name))
+            lost.append(task.checkpoint)
+            progress.note(LOST.format(name=task.checkpoint.name))
         else:
             yield outcome
     workers.end()
     yield from one_by_one(prepared.on(lost), folder, progress)
 
 
-def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint that has not changed since an earlier run measured it."""
+
+    checkpoint: Checkpoint
+    sha256: str
+
+    def from_folder(self, folder: Folder) -> Outcome | None:
+        """Its outcome; None where the unit is no longer there."""
+        unit = folder.read(self.checkpoint.name, self.sha256)
+        return None if unit is None else Outcome(self.checkpoint, unit)
+
+
+def measured(prepared: Prepared, task: Task, tell: Tell) -> Outcome | Kept:
+    """What a worker makes of a task."""
+    prepared.engine.adopt(task.state)
+    checkpoint = task.checkpoint
+
+    def read() -> Kept | Loaded:
+        snapshot = _snapshot(prepared, checkpoint)
+        if snapshot.sha256 == task.kept:
+            return Kept(checkpoint, snapshot.sha256)
+        return load(prepared.job, snapshot)
+
+    return _outcome(prepared, checkpoint, read, tell)
+
+
+def forks_for(prepared: Prepared) -> Workers[Task, Outcome | Kept]:
     """Workers for ``side_by_side``, each a copy of this process as it is now."""
-
-    def work(task: Task, tell: Tell) -> Outcome:
-        checkpoint, state = task
-        prepared.engine.adopt(state)
-        return _outcome(prepared, checkpoint, lambda: _read(prepared, checkpoint, folder), tell)
-
-    return Workers(min(prepared.division.workers, len(prepared.job.checkpoints)), work)
+    count = min(prepared.division.workers, len(prepared.job.checkpoints))
+    return Workers(count, partial(measured, prepared))
 
 
 def _ahead(
     prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
-) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
+) -> Iterator[tuple[Checkpoint, Future[Outcome | Loaded]]]:
     """Each checkpoint and its content, while a thread reads the next one."""
     checkpoints = prepared.job.checkpoints
     coming = [reader.submit(_read, prepared, first, folder) for first in checkpoints[:1]]
@@ -90,40 +135,58 @@ def _ahead(
 
 
 def _outcome(
-    prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Unit | Loaded], tell: Tell
-) -> Outcome:
-    """The outcome of a checkpoint, measured unless an earlier run left its unit."""
+    prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Found | Loaded], tell: Tell
+) -> Outcome | Found:
+    """The outcome of a checkpoint, measured unless what an earlier run left is read."""
     tell(Begun(checkpoint.name, place_of(prepared.engine)))
     try:
         content = read()
         if isinstance(content, Loaded):
             return _measured(prepared.engine, checkpoint, content, tell)
         tell(Advanced(checkpoint.name, len(prepared.job.probes)))
-        return Outcome(checkpoint, content)
+        return content
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
 
 
-def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
-    """The unit that an earlier run made of the same checkpoint, else the loaded checkpoint.
+def _snapshot(prepared: Prepared, checkpoint: Checkpoint) -> Snapshot:
+    """The hash of a checkpoint as it is now.
 
     Raises:
         CheckpointError: it cannot be read now, or could not be before.
     """
     if problem := prepared.problems.get(checkpoint.name):
         raise problem
-    snapshot = Snapshot.of(checkpoint)
+    return Snapshot.of(checkpoint)
+
+
+def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Outcome | Loaded:
+    """The unit that an earlier run made of the same checkpoint, else the loaded checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read now, or could not be before.
+    """
+    snapshot = _snapshot(prepared, checkpoint)
     unit = folder.read(checkpoint.name, snapshot.sha256)
-    examples = prepared.engine.settings.examples
-    if unit is not None and (unit.measurement.examples is not None or not examples):
-        return unit
+    if unit is not None and _has_all(unit, prepared):
+        return Outcome(checkpoint, unit)
     return load(prepared.job, snapshot)
+
+
+def _has_all(unit: Unit, prepared: Prepared) -> bool:
+    """Whether a unit has what is wanted of a checkpoint."""
+    return unit.measurement.examples is not None or not prepared.engine.settings.examples
 
 
 def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
     measurement = engine.measure(loaded.model, partial(_advanced, tell, checkpoint.name))
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
-    record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
+    record = {
+        "prefix": loaded.prefix,
+        "sha256": loaded.sha256,
+        "version": versions()[PROGRAM],
+        "device": device_name(engine.device),
+    }
     state = engine.state() | {"notes": [*engine.notes, *notes]}
     unit = Unit(measurement, record_of(checkpoint) | record, state)
     return Outcome(checkpoint, unit, is_new=True, notes=notes)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
-from analyze.runs.measuring import one_by_one, side_by_side, workers_for
+from analyze.runs.measuring import one_by_one, side_by_side
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
+from analyze.runs.where import workers_for
 
 
 def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outcome]:
@@ -28,9 +29,9 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
     written: Future[None] | None = None  # the last unit
     with ExitStack() as stack:
         coming = one_by_one(prepared, folder, progress)
-        if prepared.division.workers > 1 and len(job.checkpoints) > 1:
-            workers = stack.enter_context(workers_for(prepared, folder))
-            coming = side_by_side(prepared, folder, progress, workers)
+        workers = workers_for(prepared, progress)
+        if workers is not None:
+            coming = side_by_side(prepared, folder, progress, stack.enter_context(workers))
         writer = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         stack.callback(progress.finish)
         stack.callback(coming.close)
