@@ -22,6 +22,7 @@ from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.cli import main
 from analyze.keywords import keywords
 from analyze.runs.options import Keywords, Options, RunKeywords, RunOptions
+from analyze.statistics import labelled_examples as examples
 from analyze.statistics.variables import VARIABLES
 from analyze.statistics.warnings import FLAGS, KINDS
 from scripts import architecture
@@ -133,6 +134,11 @@ PAGE = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("name", [*VARIABLES, FLAGS, *(kind.name for kind in KINDS)])
 def test_every_quantity_is_explained(name):
+    assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("name", examples.MEANINGS)
+def test_every_quantity_of_single_examples_is_explained(name):
     assert f"`{name}`" in PAGE
 
 

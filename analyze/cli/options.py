@@ -46,6 +46,9 @@ class Command(click.Command):
                 raise
             problem = _no_memory(error)
         click.echo(f"Error: {problem}", err=True)
+        if ctx.obj is not None and ctx.obj.any and not ctx.obj.keep:
+            program, *command = ctx.command_path.split(" ")
+            click.echo(f"  in full:  {program} --details FILE {' '.join(command)} ...", err=True)
         sys.exit(EXIT_INPUT)
 
 
