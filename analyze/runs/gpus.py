@@ -25,7 +25,7 @@ from analyze.runs.workers import Tell
 
 # The modules are looked for where this process looks for them, also those of the user.
 START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "import json, sys; sys.path[:] = dict.fromkeys(json.loads(sys.argv[1]) + sys.path); "
     "from analyze.runs.gpu_worker import serve; serve(int(sys.argv[2]))"
 )
 TRIES = 2  # GPUs that may fail with a checkpoint before it is left to this process
