@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from analyze.errors import InputError, described
 from analyze.runs.cluster.keeper import ENVIRONMENT
@@ -50,8 +51,8 @@ def connected(where: str, cpus: int | None = None) -> Iterator[ModuleType]:
     with ExitStack() as stack:
         address = where
         if where == LOCAL:
-            address = stack.enter_context(_own(cpus or os.cpu_count() or 1))
-            stack.enter_context(_loopback())
+            address = stack.enter_context(own(cpus or os.cpu_count() or 1))
+            stack.enter_context(loopback())
         stack.callback(ray.shutdown)
         with _handlers_kept():
             _connect(ray, address, where)
@@ -85,7 +86,7 @@ def _connect(ray: ModuleType, address: str, where: str) -> None:
 
 
 @contextmanager
-def _own(cpus: int) -> Iterator[str]:
+def own(cpus: int) -> Iterator[str]:
     """The address of a Ray of the run's own, which ends with the block or this process."""
     token = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with _environment(ENVIRONMENT | token):
@@ -133,12 +134,12 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _loopback() -> Iterator[None]:
+def loopback() -> Iterator[None]:
     """Have Ray take the loopback address for this machine's, within a block.
 
     The keeper's Ray does so by an environment variable, which is read when Ray is imported.
     """
-    constants = import_module("ray._private.ray_constants")
+    constants: Any = import_module("ray._private.ray_constants")
     before = constants.ENABLE_RAY_CLUSTER
     constants.ENABLE_RAY_CLUSTER = False
     try:
@@ -150,7 +151,7 @@ def _loopback() -> Iterator[None]:
 def _read_again() -> None:
     """Have Ray read its token again, which it remembers from an earlier connection."""
     with suppress(ImportError, AttributeError):  # other versions do not remember it
-        ray = import_module("ray._raylet")
+        ray: Any = import_module("ray._raylet")
         ray.Config.initialize("")
         ray.AuthenticationTokenLoader.instance().reset_cache()
 

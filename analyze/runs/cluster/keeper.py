@@ -22,11 +22,13 @@ from pathlib import Path
 LOOPBACK = "127.0.0.1"
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of Linux
 PATIENCE = 20  # seconds until what was killed has ended
-# Set before Ray is imported. The second makes it take the loopback address for this machine's.
+# Set before Ray is imported. The second makes it take the loopback address for this machine's; by
+# the last it starts no processes before any are asked for.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_prestart_worker_first_driver": "0",
 }
 
 
