@@ -15,7 +15,7 @@ PROBES, BATCH = 24, 8
 MEASURING = ("batch_norm._losses", "probe_batches.measure")  # what follows
 
 SETTLING = ["4 forward of 2 in float32: architecture.replica"]
-STATISTICS = [f"1 forward of {PROBES} in float32: batch_norm._recompute_statistics"]
+STATISTICS = [f"1 forward of {PROBES} in float32: batch_norm._uses"]
 FIRST = [
     "1 forward of 5 in float32: fit._called",
     "1 forward of 1 in float32: fit._called",

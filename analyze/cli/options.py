@@ -107,6 +107,7 @@ TYPED: dict[str, dict[str, Any]] = {
     "cluster": {"metavar": "local|auto|HOST:PORT"},
     "cpus_per_task": {"type": click.IntRange(min=1), "metavar": "N"},
     "device": {"metavar": "auto|cpu|cuda[:i]|mps|..."},
+    "directions": {"metavar": "NAME,...", "default": "", "multiple": False},
     "examples": {"type": click.Choice(["auto", "on", "off"])},
     "folds": {"type": click.IntRange(min=1)},
     "gpus_per_task": {"type": click.FloatRange(min=0), "metavar": "N"},

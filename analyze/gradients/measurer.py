@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
 import numpy as np
@@ -14,18 +14,21 @@ from torch import nn
 from analyze.errors import listed
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
+from analyze.gradients.checks.alignment import AlignmentCheck, check_sums
 from analyze.gradients.checks.noise import refuse_noise
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
 from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.verdicts import verdicts
 from analyze.gradients.checks.verification import (
+    AT_LEAST,
     AT_MOST,
     ExpectedSeconds,
     Verification,
     Verifier,
 )
 from analyze.gradients.data.batches import Batch, CellRows
+from analyze.gradients.data.share import WHOLE, Share
 from analyze.gradients.device.devices import HOST, device_with_float64
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
@@ -33,12 +36,30 @@ from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
+from analyze.gradients.ranks.team import Team
+from analyze.gradients.ranks.together import (
+    added_up_together,
+    exchanged_together,
+    set_together,
+)
 from analyze.gradients.state import EngineState
+from analyze.gradients.step.along import Along
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
+from analyze.gradients.sums.cell_sums import CellSums
+from analyze.gradients.sums.directions import (
+    Alignments,
+    SecondPass,
+    Vectors,
+    Weights,
+    known_before,
+    sums_of_cells,
+    together,
+)
+from analyze.gradients.sums.gram_matrices import gram_matrices, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 from analyze.gradients.threads.isolation import random_states
+from analyze.gradients.threads.probe_batches import Adding
 
 OnBatch = Callable[[int], None]  # called with the number of examples of each batch
 SHOWN = 4  # probes at a time on which parameters are proven that were zero before
@@ -58,6 +79,8 @@ class Observed:
 
     measurement: Measurement
     seen: Observation  # what single probes showed
+    drew: bool  # whether a pass over the batches drew random numbers, on any rank
+    vectors: Mapping[int, Vectors]  # the directions that there are, by number
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,8 @@ class Measurer:
     bench: Bench
     planner: Planner
     threads: int = 1  # how many may share the batches of a model
+    weights: Weights = field(default_factory=Weights)  # for directions that follow from them
+    team: Team | None = None  # the ranks that divide a model's batches, if several do
 
     def measure(
         self, state: EngineState, model: nn.Module, progress: OnBatch
@@ -78,7 +103,12 @@ class Measurer:
             InputError: no method measures a parameter as plain autograd does.
         """
         replica, state = self.planner.replica(state, model)
-        return self.measured(state, replica, self.bench.statistics.set(replica), progress)
+        statistics = self.bench.statistics
+        if self.team is None:
+            saved = statistics.set(replica)
+        else:
+            saved = set_together(self.team, statistics, replica)
+        return self.measured(state, replica, saved, progress)
 
     def measured(
         self, state: EngineState, replica: Replica, saved: Saved, progress: OnBatch
@@ -117,33 +147,91 @@ class Measurer:
             ForwardChangedError, MethodFailedError: the plan does not hold for this model.
 
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
-        of C cells for each parameter's value.
+        of C cells for each parameter's value. A second pass where directions are sums of gradients.
         """
-        bench = self.bench
-        names = [name for name in state.plan.order if name in replica.parameters]
-        adding = self._added_up(state, replica, names, progress)
+        bench, device = self.bench, state.architecture.device
+        known = known_before(bench.directions, replica, self.weights)
+        batches = bench.batches(state.memory, state.plan.copies).of_all(replica)
+        own = partial(self.added_up, state, replica, progress, batches, known)
+        if self.team is None:
+            adding = own(WHOLE)
+        else:
+            adding, parts = added_up_together(self.team, state, batches, own)
         rows = np.arange(len(bench.probes))
         check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
-        check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
-        measurement = adding.measurement(state.architecture.device)
-        return Observed(measurement, adding.seen)
+        bad = dict(zip(adding.sums.shapes, adding.bad, strict=True))
+        check_gradients(bad, bench.cells, replica)
+        vectors = sums_of_cells(bench.directions, adding.sums, replica)
+        if vectors and adding.alignments is not None:
+            second = SecondPass(adding.alignments, vectors)
+            self._add_up(state, replica, progress, second, batches, together(vectors, alone=True))
+        if self.team is None:
+            products = gram_matrices(adding.sums, device)
+        else:
+            products = exchanged_together(self.team, adding, parts, device)
+        return Observed(adding.measurement(products), adding.seen, adding.drew, known | vectors)
 
-    def _added_up(
-        self, state: EngineState, replica: Replica, names: list[str], progress: OnBatch
+    def added_up(
+        self,
+        state: EngineState,
+        replica: Replica,
+        progress: OnBatch,
+        batches: Sequence[Batch],
+        known: Mapping[int, Vectors],
+        share: Share,
     ) -> Accumulation:
-        """The sums over all batches."""
-        bench, device = self.bench, state.architecture.device
-        shapes = {name: replica.parameters[name].shape for name in names}
-        place = HOST if state.memory.host_sums else device_with_float64(device)
-        sums = CellSums(shapes, len(bench.cells), state.architecture.dtype, place, device)
-        batches = bench.batches(state.memory, state.plan.copies)
-        watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))
-        seen = Observation(names, watched)
-        adding = Accumulation(len(bench.probes), bench.settings.examples, sums, seen)
+        """What the batches of a rank add up to, of all ``batches`` in their order.
+
+        ``known`` are directions that they are measured along.
+
+        Raises:
+            ForwardChangedError, MethodFailedError: the plan does not hold for this model.
+        """
+        own = share.of(batches, [len(batch.rows) for batch in batches])
+        held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
+        adding = self._accumulation(state, replica, batches, held, known)
+        before = random_states()
+        along = together(known, alone=False) if known else None
+        self._add_up(state, replica, progress, adding, own, along)
+        adding.drew = random_states() != before
+        return adding
+
+    def _add_up(
+        self,
+        state: EngineState,
+        replica: Replica,
+        progress: OnBatch,
+        adding: Adding,
+        batches: Sequence[Batch],
+        along: Along | None,
+    ) -> None:
+        """Measure some batches by as many threads as share them."""
         each_thread = replicas(replica, min(self.threads, state.shares))
         with threads_of_a_batch(state):
-            batches.add_up(each_thread, state.plan, adding, progress)
-        return adding
+            all_batches = self.bench.batches(state.memory, state.plan.copies)
+            all_batches.add_up(each_thread, state.plan, adding, batches, progress, along)
+
+    def _accumulation(
+        self,
+        state: EngineState,
+        replica: Replica,
+        batches: Sequence[Batch],
+        held: range,
+        known: Mapping[int, Vectors],
+    ) -> Accumulation:
+        """Sums with nothing added yet, and room for what is ``known`` of the directions."""
+        bench, device = self.bench, state.architecture.device
+        names = [name for name in state.plan.order if name in replica.parameters]
+        shapes = {name: replica.parameters[name].shape for name in names}
+        place = HOST if state.memory.host_sums else device_with_float64(device)
+        sums = CellSums(shapes, len(held), state.architecture.dtype, place, device)
+        seen = Observation(names, watch(batches, AT_MOST, _draws(replica)))
+        total, cells, keep = len(bench.probes), len(bench.cells), bench.settings.examples
+        along = None
+        if bench.directions:
+            along = Alignments(len(bench.directions), names, total)
+            along.begin(known)
+        return Accumulation(total, cells, held, keep, sums, seen, along, known)
 
     def _verified(
         self, state: EngineState, replica: Replica, progress: OnBatch
@@ -157,7 +245,8 @@ class Measurer:
         while True:
             before = random_states()
             observed, worked = self.planner.by_methods_that_work(state, replica, observe)
-            if random_states() != before:  # once more, then, by other random numbers
+            if observed.drew or random_states() != before:
+                # Once more, then, by other random numbers.
                 again = self.observed(replica, lambda _: None, worked).measurement
                 ids = self.bench.probes.id
                 refuse_noise(observed.measurement, again, ids, repeatable=worked.repeatable)
@@ -181,7 +270,7 @@ class Measurer:
             CheckpointError: the model mixes examples.
             InputError: no method is left.
         """
-        bench, seen = self.bench, observed.seen
+        bench, seen, before = self.bench, observed.seen, state
         truth = cache(partial(self.planner.truth, state, replica))  # another copy of the model
         inside, copies = state.architecture.inside, state.plan.copies
         measured = Autograd(replica, bench.loss, inside, copies)
@@ -192,6 +281,9 @@ class Measurer:
         verifier = Verifier(measured, truth, bench.loader, bench.probes.id, state.memory.batch_size)
         again = partial(self._as_one_batch, state, replica, seen)
         verification = verifier.check(seen, again, self._expected(state))
+        as_measured = state.way == before.way
+        if bench.directions and as_measured and not verification.wrong:
+            verification = self._with_alignments(verification, observed, measured, judged.rounding)
         if verification.wrong:
             return None, self._after(state, replica, verification)
         state = replace(state, proof=state.proof.adding({}, judged.rounding))
@@ -201,6 +293,25 @@ class Measurer:
         rounding = tuple(sorted(judged.rounding))
         verified = verification.verified
         return replace(observed.measurement, rounding=rounding, verified=verified), state
+
+    def _with_alignments(
+        self,
+        verification: Verification,
+        observed: Observed,
+        autograd: Autograd,
+        rounding: frozenset[str],
+    ) -> Verification:
+        """The verification with that of the alignments.
+
+        Raises:
+            CheckpointError: they do not add up to the Gram matrices.
+        """
+        bench, measured = self.bench, observed.measurement
+        check_sums(measured, bench.directions, bench.cells, autograd.precision, rounding)
+        check = AlignmentCheck(autograd, bench.loader, measured, observed.vectors)
+        watched = observed.seen.watched
+        wrong, row = check.wrong(watched.alone[:AT_LEAST], watched.company)
+        return replace(verification, wrong=frozenset(wrong), example=row)
 
     def _expected(self, state: EngineState) -> ExpectedSeconds:
         """What the measurement of a model takes, and one probe alone."""

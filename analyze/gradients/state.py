@@ -59,7 +59,7 @@ class EngineState:
         return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
 
     def on(self, device: torch.device) -> EngineState:
-        """The state for another device of the same kind."""
+        """The state for another device of the same kind, as another rank has it."""
         architecture = replace(self.architecture, device=device)
         return replace(self, architecture=architecture, memory=replace(self.memory, device=device))
 

@@ -35,6 +35,7 @@ class Task:
     checkpoint: Checkpoint
     state: Mapping[str, Any]
     kept: str | None = None
+    following: Checkpoint | None = None  # the next one, where a direction needs it
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,10 @@ class Commission:
         self.check()
         torch.set_num_threads(self.threads)
         engine = Engine(self.job.probes, self.job.loss, self.job.options.settings)
-        engine.continue_from(self.state)
+        engine.take(self.state)
         division = Division(1, self.threads, self.threads)
         engine.divide_as(division, 1)
-        return Prepared(self.job, engine, division, [], {})
+        return Prepared(self.job, engine, division, [], {}, {})
 
 
 def deciding_versions() -> dict[str, str]:

@@ -29,12 +29,12 @@ def serve(number: int) -> None:
 
 
 def _work(pipe: Connection) -> None:
-    from analyze.runs.measuring import measured
+    from analyze.runs.measuring import result_of
 
     prepared = pickle.loads(pipe.recv_bytes()).taken_up()
     while True:
         task = pipe.recv()
-        result = measured(prepared, task, lambda content: pipe.send((MESSAGE, content)))
+        result = result_of(prepared, task, lambda content: pipe.send((MESSAGE, content)))
         pipe.send((DONE, result))
 
 

@@ -15,18 +15,20 @@ from typing import Protocol, TypeVar
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
+from analyze.gradients.ranks.team import Team
 from analyze.runs.commission import Task
-from analyze.runs.loading import Loaded, Snapshot, load
+from analyze.runs.loading import Loaded, Snapshot, hash_of, load
 from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.provenance import PROGRAM, device_name, versions
 from analyze.runs.units.folder import Folder
-from analyze.runs.units.unit import Unit
+from analyze.runs.units.unit import FOLLOWING, Unit
 from analyze.runs.workers import Tell, Workers
 
 Found = TypeVar("Found")
+Measure = Callable[[Engine, Checkpoint, Loaded, Tell], Outcome]
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
 
 
@@ -47,13 +49,18 @@ class Pool(Protocol):
 
 
 def one_by_one(
-    prepared: Prepared, folder: Folder, progress: Progress
+    prepared: Prepared, folder: Folder, progress: Progress, measure: Measure | None = None
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each checkpoint, in their order, measured in this process."""
+    """The outcome of each checkpoint, in their order, measured in this process.
+
+    ``measure`` does it in place of ``measured``, on all ranks of a launch.
+    """
     reader = ThreadPoolExecutor(max_workers=1)
     try:
         for checkpoint, coming in _ahead(prepared, folder, reader):
-            yield _outcome(prepared, checkpoint, coming.result, showing(progress))
+            tell, examples = showing(progress), prepared.examples
+            read = coming.result
+            yield outcome_of(prepared.engine, examples, checkpoint, read, tell, measure)
     finally:
         reader.shutdown(cancel_futures=True)
 
@@ -69,11 +76,11 @@ def side_by_side(
 
     def tasks() -> Iterator[Task]:
         for checkpoint in prepared.job.checkpoints:
-            known = None if checkpoint.name in prepared.problems else folder.kept(checkpoint.name)
-            if known is not None and not _has_all(known, prepared):
-                known = None
-            hash_of_kept = None if known is None else str(known.record["sha256"])
-            yield Task(checkpoint, prepared.engine.state(), hash_of_kept)
+            unit = folder.kept(checkpoint.name)
+            holds = unit is not None and _holds(unit, checkpoint, prepared)
+            kept = str(unit.record["sha256"]) if unit is not None and holds else None
+            following = prepared.following.get(checkpoint.name)
+            yield Task(checkpoint, prepared.engine.state(), kept, following)
 
     lost = []
     for task, result in workers.results(tasks(), showing(progress)):
@@ -100,7 +107,7 @@ class Kept:
         return None if unit is None else Outcome(self.checkpoint, unit)
 
 
-def measured(prepared: Prepared, task: Task, tell: Tell) -> Outcome | Kept:
+def result_of(prepared: Prepared, task: Task, tell: Tell) -> Outcome | Kept:
     """What a worker makes of a task."""
     prepared.engine.adopt(task.state)
     checkpoint = task.checkpoint
@@ -109,15 +116,15 @@ def measured(prepared: Prepared, task: Task, tell: Tell) -> Outcome | Kept:
         snapshot = _snapshot(prepared, checkpoint)
         if snapshot.sha256 == task.kept:
             return Kept(checkpoint, snapshot.sha256)
-        return load(prepared.job, snapshot)
+        return load(prepared.job, snapshot, task.following)
 
-    return _outcome(prepared, checkpoint, read, tell)
+    return outcome_of(prepared.engine, prepared.examples, checkpoint, read, tell)
 
 
 def forks_for(prepared: Prepared) -> Workers[Task, Outcome | Kept]:
     """Workers for ``side_by_side``, each a copy of this process as it is now."""
     count = min(prepared.division.workers, len(prepared.job.checkpoints))
-    return Workers(count, partial(measured, prepared))
+    return Workers(count, partial(result_of, prepared))
 
 
 def _ahead(
@@ -134,16 +141,24 @@ def _ahead(
         yield checkpoint, current
 
 
-def _outcome(
-    prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Found | Loaded], tell: Tell
+def outcome_of(
+    engine: Engine,
+    examples: int,
+    checkpoint: Checkpoint,
+    read: Callable[[], Found | Loaded],
+    tell: Tell,
+    measure: Measure | None = None,
 ) -> Outcome | Found:
-    """The outcome of a checkpoint, measured unless what an earlier run left is read."""
-    tell(Begun(checkpoint.name, place_of(prepared.engine)))
+    """The outcome of a checkpoint: what was ``read``, if an earlier run left it, or a measurement.
+
+    ``examples`` is how many a measurement tells of.
+    """
+    tell(Begun(checkpoint.name, place_of(engine)))
     try:
         content = read()
         if isinstance(content, Loaded):
-            return _measured(prepared.engine, checkpoint, content, tell)
-        tell(Advanced(checkpoint.name, len(prepared.job.probes)))
+            return (measure or measured)(engine, checkpoint, content, tell)
+        tell(Advanced(checkpoint.name, examples))
         return content
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
@@ -168,29 +183,44 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Outcome
     """
     snapshot = _snapshot(prepared, checkpoint)
     unit = folder.read(checkpoint.name, snapshot.sha256)
-    if unit is not None and _has_all(unit, prepared):
+    if unit is not None and _holds(unit, checkpoint, prepared):
         return Outcome(checkpoint, unit)
-    return load(prepared.job, snapshot)
+    return load(prepared.job, snapshot, prepared.following.get(checkpoint.name))
 
 
-def _has_all(unit: Unit, prepared: Prepared) -> bool:
-    """Whether a unit has what is wanted of a checkpoint."""
-    return unit.measurement.examples is not None or not prepared.engine.settings.examples
+def _holds(unit: Unit, checkpoint: Checkpoint, prepared: Prepared) -> bool:
+    """Whether a unit has what is wanted of its checkpoint, and of the one after it."""
+    examples = unit.measurement.examples is not None or not prepared.engine.settings.examples
+    return examples and unit.following == hash_of(prepared.following.get(checkpoint.name))
 
 
-def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
-    measurement = engine.measure(loaded.model, partial(_advanced, tell, checkpoint.name))
+def measured(
+    engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell, team: Team | None = None
+) -> Outcome:
+    """The outcome of a checkpoint that this process measures, alone or as the first of a team.
+
+    Raises:
+        CheckpointError: it cannot be measured.
+    """
+    after, advance = loaded.following, partial(advanced, tell, checkpoint.name)
+    weights = None if after is None else after.weights
+    measurement = engine.measure(loaded.model, advance, weights, team)
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
-    record = {
+    record: dict[str, str | int | None] = {
         "prefix": loaded.prefix,
         "sha256": loaded.sha256,
         "version": versions()[PROGRAM],
         "device": device_name(engine.device),
     }
+    if after is not None:
+        record[FOLLOWING] = after.sha256
+    if team is not None:
+        record["ranks"] = team.ranks
     state = engine.state() | {"notes": [*engine.notes, *notes]}
     unit = Unit(measurement, record_of(checkpoint) | record, state)
     return Outcome(checkpoint, unit, is_new=True, notes=notes)
 
 
-def _advanced(tell: Tell, checkpoint: str, examples: int) -> None:
+def advanced(tell: Tell, checkpoint: str, examples: int) -> None:
+    """Tell that so many examples of a checkpoint were measured."""
     tell(Advanced(checkpoint, examples))

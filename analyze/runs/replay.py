@@ -13,6 +13,7 @@ from analyze.runs.measuring import one_by_one, side_by_side
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
+from analyze.runs.ranks.checkpoints import on_ranks
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
@@ -29,13 +30,14 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
     written: Future[None] | None = None  # the last unit
     with ExitStack() as stack:
         coming = one_by_one(prepared, folder, progress)
-        workers = workers_for(prepared, progress)
-        if workers is not None:
+        if prepared.leader is not None:
+            coming = on_ranks(prepared, folder, progress, prepared.leader)
+        elif (workers := workers_for(prepared, progress)) is not None:
             coming = side_by_side(prepared, folder, progress, stack.enter_context(workers))
         writer = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         stack.callback(progress.finish)
         stack.callback(coming.close)
-        progress.start([c.name for c in job.checkpoints], len(job.probes))
+        progress.start([c.name for c in job.checkpoints], prepared.examples)
         for note in prepared.engine.notes:
             progress.note(f"Warning: {note}")
         for outcome in coming:

@@ -165,7 +165,8 @@ class Cluster:
         return 2 * self._needs.slots(self._ray.cluster_resources()) + 2
 
     def _submit(self, task: Task) -> None:
-        elsewhere = replace(task, checkpoint=placed(task.checkpoint))
+        following = None if task.following is None else placed(task.following)
+        elsewhere = replace(task, checkpoint=placed(task.checkpoint), following=following)
         self._running[self._work.remote(self._commission, elsewhere)] = task
 
     def _received(self, generator: Any) -> tuple[str, Any]:

@@ -58,7 +58,7 @@ def work(commission: bytes, task: Task) -> Iterator[tuple[str, Any]]:
 
 
 def _work(commission: bytes, task: Task, said: queue.SimpleQueue[tuple[str, Any]]) -> None:
-    from analyze.runs.measuring import measured
+    from analyze.runs.measuring import result_of
 
     try:
         prepared = _taken_up(commission)
@@ -66,7 +66,7 @@ def _work(commission: bytes, task: Task, said: queue.SimpleQueue[tuple[str, Any]
         said.put((REFUSED, error))
         return
     try:
-        said.put((DONE, measured(prepared, task, lambda content: said.put((MESSAGE, content)))))
+        said.put((DONE, result_of(prepared, task, lambda content: said.put((MESSAGE, content)))))
     except InputError as error:
         said.put((FAILED, error))
     except BaseException as error:  # the run gives the checkpoint to another machine
