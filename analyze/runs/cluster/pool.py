@@ -115,7 +115,7 @@ class Cluster:
             except ray.exceptions.RayError as problem:
                 raise InputError(
                     "a machine of the cluster cannot measure",
-                    found=f"{host}: {first_line(problem)}",
+                    found=f"{host}: {_last_line(problem)}",
                     expected="this program, in the same version, on every machine of the cluster",
                     fix=f"pip install gradient-coherence on {host}",
                 ) from problem
@@ -227,3 +227,8 @@ def _look(commission: bytes) -> InputError | None:
     except InputError as error:
         return error
     return None
+
+
+def _last_line(error: Exception) -> str:
+    """What an error of Ray's says last: the exception itself, below where it came from."""
+    return [*filter(str.strip, str(error).splitlines())][-1].strip()
