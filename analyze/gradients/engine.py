@@ -248,8 +248,12 @@ class Engine:
         return replace(measurement, notes=after.notes[len(before.notes) :])
 
     def timing(self, model: nn.Module) -> Timing:
-        """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        with measuring():
+        """An estimate of what ``measure`` takes, from a few batches and one forward pass.
+
+        Raises:
+            InputError: memory is not enough.
+        """
+        with measuring(), enough_memory(self.device):
             return self._measurer().timing(self.current, model)
 
     def accumulate(self, replica: Replica) -> Measurement:

@@ -156,7 +156,7 @@ class Measurer:
         observe = partial(self.observed, replica, progress)
         while True:
             before = random_states()
-            observed, worked = self.planner.by_methods_that_work(state, replica, observe)
+            observed, worked = self.planner.by_methods_that_work(state, replica, observe, True)
             if random_states() != before:  # once more, then, by other random numbers
                 again = self.observed(replica, lambda _: None, worked).measurement
                 ids = self.bench.probes.id

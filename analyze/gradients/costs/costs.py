@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +51,12 @@ class Costs:
         """The time that an algorithm takes for a batch on the form's kind of device."""
         return speeds_of(form.device).of(self.work(form, algorithm), self.batch.threads)
 
-    def cheapest(self, form: Form) -> str:
-        """The algorithm that takes least; of equals the first."""
-        if len(form.algorithms) == 1:
-            return form.algorithms[0]
-        return min(form.algorithms, key=lambda algorithm: self.seconds(form, algorithm))
+    def cheapest(self, form: Form, among: Sequence[str] = ()) -> str:
+        """The algorithm that takes least, of all or some of the form; of equals the first."""
+        algorithms = among or form.algorithms
+        if len(algorithms) == 1:
+            return algorithms[0]
+        return min(algorithms, key=lambda algorithm: self.seconds(form, algorithm))
 
     def _cheapest_work(self, form: Form) -> Work:
         return self.work(form, self.cheapest(form))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from analyze.errors import listed, out_of_memory
+from analyze.errors import described, listed, out_of_memory
+from analyze.gradients.costs.choice import AlgorithmError
 from analyze.gradients.plan import NEVER_USED, VMAP, Method, Plan
 from analyze.gradients.step.intercept import ForwardChangedError
 
@@ -27,14 +28,28 @@ class MethodFailedError(Exception):
         self.parameters = set(parameters)
 
 
+class AlgorithmFailedError(MethodFailedError):
+    """One of several algorithms of a rule failed for some parameters; the rule has others."""
+
+    def __init__(self, parameters: Collection[str], error: AlgorithmError) -> None:
+        cause = error.__cause__ or error
+        super().__init__(parameters, f"{error.algorithm} failed: {described(cause)}")
+        self.error = error
+
+
 def gives_way(error: Exception) -> bool:
     """Whether a rule's error leads to the next method; lack of memory to smaller batches."""
     return not (PROPAGATE or out_of_memory(error))
 
 
 def demoted(plan: Plan, failure: MethodFailedError | ForwardChangedError) -> Plan:
-    """The plan with the next method for what failed, and a note of the cause for the user."""
+    """The plan with another way to measure what failed, and a note of the cause for the user."""
     names, reason = failure.parameters, str(failure)
+    if isinstance(failure, AlgorithmFailedError):
+        error = failure.error
+        other = f"{listed(sorted(names), 4)}: measured by {' or '.join(error.others)}, as {reason}"
+        later = plan.without_algorithm(error.key, error.algorithm)
+        return replace(later, notes=(*plan.notes, other))
     if isinstance(failure, ForwardChangedError):
         names = names or {*plan.by_rule, *plan.by_fallback(NEVER_USED)}
         reason = f"other examples make other calls: {failure}"

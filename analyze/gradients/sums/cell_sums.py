@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import device_with_float64, is_cpu
+from analyze.gradients.device.devices import device_with_float64, is_cpu, synchronize
+from analyze.gradients.device.memory import zeros
 from analyze.gradients.device.timing import seconds
 from analyze.gradients.numbers import as_real
 
@@ -56,7 +57,7 @@ class CellSums:
         totals = as_real(totals)
         if name not in self._of:
             size = self.cells, totals[0].numel()
-            rows = torch.zeros(size, dtype=self._dtype, device=self._place)
+            rows = zeros(size, self._dtype, self._place, self._batches)
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
             self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
@@ -67,6 +68,7 @@ class CellSums:
         """Write the last cells' sums, once all batches have been added."""
         for sums in self._of.values():
             sums.finish()
+        synchronize(self._batches)  # rows in host memory may be on their way
 
     @property
     def names(self) -> list[str]:
@@ -118,9 +120,9 @@ class _ParameterSums:
         if self._cell is None:
             return
         if self._before is not None:
-            self.rows[self._cell].copy_(self._with_latest())
+            self.rows[self._cell].copy_(self._with_latest(), non_blocking=True)
         elif self._elsewhere:
-            self.rows[self._cell].copy_(self._latest)
+            self.rows[self._cell].copy_(self._latest, non_blocking=True)
         self._cell, self._added, self._before = None, 0, None
 
     def _with_latest(self) -> Tensor:
