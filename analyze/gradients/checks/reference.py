@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class Reference:
     squared_norms: dict[str, Tensor]  # ``[N]`` float64 of each parameter with a gradient
     totals: Gradients  # sums of the gradients
     losses: Tensor  # ``[N]`` float64
+    dots: dict[str, Tensor] = field(default_factory=dict)  # ``[D, N]`` float64, with directions
 
     @property
     def network(self) -> Tensor:
@@ -45,18 +46,21 @@ class Autograd:
         precision: The coarsest inside the model.
         copies: How often an example that is measured alone stands in its batch; the gradient is
             divided by that. Two where torch's backward pass is wrong for a batch of one.
+        along: Directions ``[D, *shape]`` of each parameter, if gradients are multiplied with any.
     """
 
     replica: Replica
     loss: Loss
     precision: torch.dtype
     copies: int = 1
+    along: Mapping[str, Tensor] = field(default_factory=dict)
 
     def alone(self, examples: Examples) -> Reference:
         """What autograd gives of each example alone, by a forward and a backward pass for each."""
         count = len(examples.inputs)
         norms: dict[str, Tensor] = {}
         totals: Gradients = {}
+        dots: dict[str, Tensor] = {}
         losses = torch.zeros(count, dtype=torch.float64)
         for k in range(count):
             losses[k], gradients = self.of_one(examples, k)
@@ -64,7 +68,12 @@ class Autograd:
                 norms.setdefault(name, torch.zeros(count, dtype=torch.float64))
                 norms[name][k] = squared_norm(gradient)
                 totals[name] = totals[name] + gradient if name in totals else gradient
-        return Reference(norms, totals, losses)
+                if self.along:
+                    vectors = self.along[name]
+                    dots.setdefault(name, torch.zeros(len(vectors), count, dtype=torch.float64))
+                    for d, vector in enumerate(vectors):
+                        dots[name][d, k] = inner_product(gradient, vector)
+        return Reference(norms, totals, losses, dots)
 
     def of_one(
         self, examples: Examples, k: int, names: Collection[str] | None = None
@@ -137,6 +146,16 @@ class Autograd:
                     change = squared_norm(steady[name] - moved[name])
                     rounding[name][k] = max(float(rounding[name][k]), change)
         return rounding
+
+
+def norms_of(vectors: Tensor) -> Tensor:
+    """Norm ``[D]`` float64 of each of D directions, on the CPU."""
+    return torch.tensor([squared_norm(vector) for vector in vectors], dtype=torch.float64).sqrt()
+
+
+def inner_product(gradient: Tensor, vector: Tensor) -> float:
+    """``g . v`` in float64; of complex values the sum of those of both parts."""
+    return float((double(as_real(gradient)) * double(as_real(vector)).to(gradient.device)).sum())
 
 
 def squared_norm(gradient: Tensor) -> float:

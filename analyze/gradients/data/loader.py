@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import moves_by_itself
+from analyze.gradients.device.devices import moving_stream, pinned
 from analyze.gradients.model.inputs import Inputs
 from analyze.probes import ProbeSet
 
@@ -53,12 +53,13 @@ class ProbeLoader:
         Raises:
             RuntimeError: out of memory.
         """
-        if not moves_by_itself(device):
+        stream = moving_stream(device)
+        if stream is None:
             for rows in batches:
                 inputs, targets = self.take(rows)
                 yield Examples(inputs.to(device, dtype), targets.to(device))
             return
-        move = partial(self._moved, device, dtype, torch.Stream(device))
+        move = partial(self._moved, device, dtype, stream)
         with ThreadPoolExecutor(max_workers=1) as thread:
             arriving: Future[Examples] | None = None
             for rows in batches:
@@ -76,7 +77,7 @@ class ProbeLoader:
         inputs, targets = self.take(rows)
         with stream:
             moved = inputs.pinned().to(device, dtype, non_blocking=True)
-            examples = Examples(moved, targets.pin_memory().to(device, non_blocking=True))
+            examples = Examples(moved, pinned(targets).to(device, non_blocking=True))
         stream.synchronize()
         return examples
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError, out_of_memory
-from analyze.gradients.device.devices import is_cpu, moves_by_itself
+from analyze.gradients.device.devices import is_cpu, moving_stream
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def zeros(
 
     A device copies to pinned memory several times as fast, and nobody waits for it.
     """
-    if is_cpu(place) and moves_by_itself(device):
+    if is_cpu(place) and moving_stream(device) is not None:
         try:
             return torch.zeros(size, dtype=dtype, pin_memory=True)
         except RuntimeError:  # the system pins no more

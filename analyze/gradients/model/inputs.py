@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.devices import pinned
 from analyze.gradients.numbers import COMPLEX, double
 
 
@@ -34,9 +35,9 @@ class Inputs:
         return Inputs(taken, self.mean, self.std)
 
     def pinned(self) -> Inputs:
-        """The inputs in memory from which a GPU fetches them by itself."""
-        pinned = {name: tensor.pin_memory() for name, tensor in self.tensors.items()}
-        return Inputs(pinned, self.mean, self.std)
+        """The inputs in memory from which a GPU fetches them by itself, where there is such."""
+        moved = {name: pinned(tensor) for name, tensor in self.tensors.items()}
+        return Inputs(moved, self.mean, self.std)
 
     def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
         """The inputs as the model takes them: images scaled, real and complex numbers in ``dtype``.

@@ -20,10 +20,11 @@ NEAR_ONE = 8  # powers of two, of the 126 that float32 has
 
 
 class _AtOutput(NamedTuple):
-    """Losses and accuracies of N examples, ``[N]`` float64 on the CPU, and the seed."""
+    """Losses, accuracies, margins of N examples, ``[N]`` float64 on the CPU, and the seed."""
 
     losses: Tensor
     accuracy: Tensor  # NaN where it has no meaning
+    margin: Tensor  # NaN likewise
     seed: Tensor  # gradient of ``scale`` times each example's loss, in the output's shape
     scale: float  # a power of two
 
@@ -34,15 +35,17 @@ def at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> _AtOutput:
     A few examples at a time: losses work in float64, and a language model's logits are large.
     """
     step = max(1, output_entries(output.device) * len(output) // max(1, output.numel()))
-    losses, accuracies, seed = [], [], torch.empty_like(output)
+    losses, accuracies, margins, seed = [], [], [], torch.empty_like(output)
     with torch.no_grad():
         for start in range(0, len(output), step):
             rows = slice(start, start + step)
             some, seed[rows] = loss.losses_and_seed(output[rows], targets[rows])
             losses.append(some.cpu().double())
             accuracies.append(loss.accuracy(output[rows], targets[rows]).cpu().double())
+            margins.append(loss.margin(output[rows], targets[rows]).cpu().double())
     scale = _power_of_two(seed)
-    return _AtOutput(torch.cat(losses), torch.cat(accuracies), seed.mul_(scale), scale)
+    of_examples = torch.cat(losses), torch.cat(accuracies), torch.cat(margins)
+    return _AtOutput(*of_examples, seed.mul_(scale), scale)
 
 
 def _power_of_two(seed: Tensor) -> float:

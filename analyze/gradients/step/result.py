@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -25,6 +25,8 @@ class BatchResult:
     scaled_squares: dict[str, Tensor]  # [N]
     scaled_totals: dict[str, Tensor]  # [S, *shape]; empty where they were taken before
     scale: float  # a power of two
+    scaled_dots: dict[str, Tensor] = field(default_factory=dict)  # [D, N] with D directions
+    margin: Tensor | None = None  # [N] float64, NaN where it has no meaning
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,6 +43,11 @@ class BatchResult:
         if not self.names:
             return np.empty((0, len(self.losses)))
         return torch.stack([*self.scaled_squares.values()]).cpu().numpy() / self.scale**2
+
+    @cached_property
+    def all_dots(self) -> dict[str, Tensor]:
+        """Dot products of gradients with D directions, ``[D, N]`` float64 on the CPU, by name."""
+        return {name: dots.cpu() / self.scale for name, dots in self.scaled_dots.items()}
 
     def total(self, name: str, segment: int = 0) -> Tensor:
         """The sum over the examples of a segment, in the parameter's shape."""
