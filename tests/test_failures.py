@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from analyze.gradients.forms import OuterProducts
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import ALONE, RULES
+from analyze.gradients.step.failures import AlgorithmFailedError
 from analyze.runs.check import check
 from tests.agreement import assert_agrees, expected_of, with_probes
 from tests.cases import NAMED
@@ -209,6 +211,12 @@ def test_an_algorithm_that_fails_late_is_given_up_for_good(monkeypatch):
     assert proofs
     assert engine.plan.methods == methods
     np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-4, atol=1e-5)
+
+
+def test_what_failed_is_the_same_in_another_process():
+    failure = AlgorithmFailedError({"fc.weight"}, "4x4", "gram", ["direct"], "gram failed")
+    other = pickle.loads(pickle.dumps(failure))
+    assert (type(other), vars(other), str(other)) == (type(failure), vars(failure), str(failure))
 
 
 @pytest.mark.parametrize("place", ["a rule", "an algorithm", "one call", "vmap(grad)"])

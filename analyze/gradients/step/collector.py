@@ -194,7 +194,7 @@ class Collector:
             cause = error.__cause__
             if isinstance(cause, Exception) and not gives_way(cause):
                 raise cause
-            raise AlgorithmFailedError(names, error) from error
+            raise AlgorithmFailedError.of(names, error) from error
         if gives_way(error):
             reason = f"the rule {rule} failed: {described(error)}"
             raise MethodFailedError(names, reason) from error

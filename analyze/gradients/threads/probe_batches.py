@@ -85,16 +85,16 @@ class ProbeBatches:
         replicas: Sequence[Replica],
         plan: Plan,
         adding: Adding,
+        batches: Sequence[Batch],
         advance: Callable[[int], None],
         along: Along | None = None,
     ) -> None:
-        """Measure and add up all batches: the same to the bit by several threads, a replica each.
+        """Measure and add up batches: the same to the bit by several threads, a replica each.
 
         Several threads are for a CPU only. ``adding`` is worth nothing if this fails. ``advance``
         gets how many examples each batch had, from whatever thread. ``along`` has directions that
         each example's gradient is multiplied with.
         """
-        batches = self.of_all(replicas[0])
         rows = (batch.rows for batch in batches)
         examples = self._loader.ahead(rows, self._memory.device, replicas[0].dtype)
         order = BatchOrder(plan.order, zip(batches, examples, strict=True))
