@@ -15,6 +15,7 @@ from analyze.gradients.data.segments import Segments
 from analyze.gradients.device.timing import Budget, fastest
 from analyze.gradients.forms import Form, Summary
 
+EACH_GRADIENT = ", each gradient"  # to the key of a form whose gradients are wanted themselves
 Failed = frozenset[tuple[str, str]]  # keys of forms and algorithms
 
 
@@ -26,6 +27,9 @@ class Choice(Protocol):
 
     def others(self, form: Form, algorithm: str) -> list[str]:
         """Which are left where that one fails."""
+
+    def making(self, form: Form, segments: Segments) -> str:
+        """One of ``form.making``, the same for all forms of one key."""
 
 
 class AlgorithmError(Exception):
@@ -64,6 +68,18 @@ class _Kept:
         gone = {algorithm} | {a for key, a in self._failed if key == form.key}
         return [a for a in form.algorithms if a not in gone]
 
+    def making(self, form: Form, segments: Segments) -> str:
+        """The one that takes least by the cost model, whatever else is chosen by."""
+        if len(form.making) == 1:
+            return form.making[0]
+        key = form.key + EACH_GRADIENT
+        if key not in self._chosen:
+            self._chosen[key] = self._costs(segments).cheapest_of(form, form.making)
+        return self._chosen[key]
+
+    def _costs(self, segments: Segments) -> Costs:
+        return Costs(_shape_of(segments))
+
     def _best(self, form: Form, among: Sequence[str], segments: Segments) -> str:
         raise TypeError(f"{type(self).__name__} has no way to choose")
 
@@ -84,7 +100,10 @@ class ByCost(_Kept):
         self._batch = batch
 
     def _best(self, form: Form, among: Sequence[str], segments: Segments) -> str:
-        return Costs(self._batch or _shape_of(segments)).cheapest(form, among)
+        return self._costs(segments).cheapest_of(form, among)
+
+    def _costs(self, segments: Segments) -> Costs:
+        return Costs(self._batch or _shape_of(segments))
 
 
 class ByClock(_Kept):

@@ -51,9 +51,12 @@ class Costs:
         """The time that an algorithm takes for a batch on the form's kind of device."""
         return speeds_of(form.device).of(self.work(form, algorithm), self.batch.threads)
 
-    def cheapest(self, form: Form, among: Sequence[str] = ()) -> str:
-        """The algorithm that takes least, of all or some of the form; of equals the first."""
-        algorithms = among or form.algorithms
+    def cheapest(self, form: Form) -> str:
+        """The algorithm that takes least; of equals the first."""
+        return self.cheapest_of(form, form.algorithms)
+
+    def cheapest_of(self, form: Form, algorithms: Sequence[str]) -> str:
+        """The one of some algorithms that takes least; of equals the first."""
         if len(algorithms) == 1:
             return algorithms[0]
         return min(algorithms, key=lambda algorithm: self.seconds(form, algorithm))
