@@ -99,7 +99,8 @@ def process_group(launch: Launch, device: str) -> Iterator[dist.Store]:
         # NCCL for CUDA; Gloo for devices that have none of their own, whose tensors go by the CPU.
         store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=limit)))
         if launch.on_one_machine:  # where torchrun may start ranks again by the store they had
-            store = dist.PrefixStore(f"start {os.environ.get(RESTARTS, '0')}", store)
+            start = os.environ.get(RESTARTS, "0")
+            store = dist.PrefixStore(f"start {start}", store)
         store.set_timeout(limit)
         backend = dist.Backend.default_device_backend_map.get(kind, dist.Backend.GLOO)
         dist.init_process_group(backend, timeout=limit, world_size=ranks, rank=rank, store=store)
