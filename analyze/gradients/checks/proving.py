@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from analyze.errors import InputError, listed
 from analyze.gradients.calibrate.learning import replanned
@@ -21,6 +22,7 @@ from analyze.gradients.checks.reference import Autograd, Reference
 from analyze.gradients.checks.refusal import refuse_mixing
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms import Summary
+from analyze.gradients.numbers import double
 from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.step.batch import measure_batch
 from analyze.gradients.step.failures import MethodFailedError, demoted
@@ -58,8 +60,10 @@ def prove(autograd: Autograd, examples: Examples, plan: Plan, proof: Proof) -> t
         except (ForwardChangedError, MethodFailedError) as failure:
             plan = replanned(autograd.replica, failure, plan).plan  # proven by what follows
             continue
-        result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
-        losses_differ = not losses_agree(batch.losses, reference.losses, autograd.precision)
+        result = _unscaled(batch)
+        losses_differ = not losses_agree(
+            torch.from_numpy(batch.losses), reference.losses, autograd.precision
+        )
         wrong = {*plan.by_rule} if losses_differ else floors.disagreeing(result, plan.methods)
         # A batch that gives each example its gradient alone, by its own backward pass, leaves no
         # doubt of either. A fallback has not been through that pass.
@@ -91,11 +95,14 @@ def inexact(names: Iterable[str], where: str = "") -> InputError:
     )
 
 
-def _unscaled(batch: BatchResult, name: str) -> Summary:
-    """The summary of a parameter without the scale, in float64 on the CPU."""
-    totals = batch.scaled_totals[name].cpu()
-    totals = totals if totals.is_complex() else totals.double()
-    return Summary(totals / batch.scale, batch.squared_norms(name))
+def _unscaled(batch: BatchResult) -> dict[str, Summary]:
+    """The summary of each parameter without the scale: sums on their device, norms on the CPU."""
+    norms = zip(batch.names, torch.from_numpy(batch.squared_norms), strict=True)
+    return {name: Summary(_wide(batch.scaled_totals[name]) / batch.scale, q) for name, q in norms}
+
+
+def _wide(totals: Tensor) -> Tensor:
+    return totals if totals.is_complex() else double(totals)
 
 
 def _extended(
@@ -110,7 +117,7 @@ def _extended(
     for name, expected in reference.squared_norms.items():
         above = expected > floors.of(name)
         if bool(above.any()) and name in result:
-            norms = result[name].squared_norms.cpu()
+            norms = result[name].squared_norms
             errors[name] = float(((norms - expected).abs() / expected)[above].max())
         elif bool((expected > 0).any()):
             rounding.add(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from analyze.gradients.checks.precision import shaken
 from analyze.gradients.data.loader import Examples
+from analyze.gradients.device.arriving import Arriving
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real, double
@@ -55,30 +56,41 @@ class Autograd:
     def alone(self, examples: Examples) -> Reference:
         """What autograd gives of each example alone, by a forward and a backward pass for each."""
         count = len(examples.inputs)
-        norms: dict[str, Tensor] = {}
+        squares: dict[tuple[str, int], Tensor] = {}
         totals: Gradients = {}
-        losses = torch.zeros(count, dtype=torch.float64)
+        losses: list[Tensor] = []
         for k in range(count):
-            losses[k], gradients = self.of_one(examples, k)
+            loss, gradients = self._of_one(examples, k)
+            losses.append(loss)
             for name, gradient in gradients.items():
-                norms.setdefault(name, torch.zeros(count, dtype=torch.float64))
-                norms[name][k] = squared_norm(gradient)
+                squares[name, k] = _square(gradient)
                 totals[name] = totals[name] + gradient if name in totals else gradient
-        return Reference(norms, totals, losses)
+        read = [float(number) for number in Arriving([*losses, *squares.values()]).read()]
+        norms = {name: torch.zeros(count, dtype=torch.float64) for name in totals}
+        for (name, k), square in zip(squares, read[count:], strict=True):
+            norms[name][k] = square
+        return Reference(norms, totals, torch.tensor(read[:count], dtype=torch.float64))
 
     def of_one(
         self, examples: Examples, k: int, names: Collection[str] | None = None
     ) -> tuple[float, Gradients]:
         """Loss and gradients of example ``k`` alone, of all parameters or of some."""
-        rows = torch.tensor([k] * self.copies)
-        copies = Examples(examples.inputs.take(rows), examples.targets[rows])
-        losses, gradients = self.together(copies, names=names)
-        return float(losses[0]), {name: g / self.copies for name, g in gradients.items()}
+        loss, gradients = self._of_one(examples, k, names)
+        return float(loss), gradients
 
     def beside_others(self, examples: Examples, k: int) -> tuple[float, Gradients]:
         """Loss and gradients of example ``k`` in the batch."""
         losses, gradients = self.together(examples, only=k)
         return float(losses[k]), gradients
+
+    def _of_one(
+        self, examples: Examples, k: int, names: Collection[str] | None = None
+    ) -> tuple[Tensor, Gradients]:
+        """As ``of_one``, the loss being on its device still."""
+        rows = torch.tensor([k] * self.copies)
+        copies = Examples(examples.inputs.take(rows), examples.targets[rows])
+        losses, gradients = self._together(copies, names=names)
+        return losses[0], {name: g / self.copies for name, g in gradients.items()}
 
     def together(
         self, examples: Examples, only: int | None = None, names: Collection[str] | None = None
@@ -87,6 +99,13 @@ class Autograd:
 
         Cost: a forward and a backward pass.
         """
+        losses, gradients = self._together(examples, only, names)
+        return losses.cpu(), gradients
+
+    def _together(
+        self, examples: Examples, only: int | None = None, names: Collection[str] | None = None
+    ) -> tuple[Tensor, Gradients]:
+        """As ``together``, the losses being on their device still."""
         parameters = self.replica.parameters
         wanted = [name for name in parameters if names is None or name in names]
         for name, parameter in parameters.items():
@@ -109,7 +128,7 @@ class Autograd:
         gradients = {  # embeddings may give sparse ones
             n: g.to_dense() for n, g in zip(wanted, grads, strict=True) if g is not None
         }
-        return losses.detach().cpu().double(), gradients
+        return double(losses.detach()), gradients
 
     def rounding(
         self, examples: Examples, names: Collection[str], steps: int = 1
@@ -132,13 +151,25 @@ class Autograd:
             for trial in range(TRIALS):
                 with shaken(self.replica, self.precision, TRIALS * k + trial, steps):
                     _, moved = self.of_one(examples, k, names)
-                for name in steady.keys() & moved.keys():
+                changes = squared_norms((n, g - moved[n]) for n, g in steady.items() if n in moved)
+                for name, change in changes.items():
                     rounding.setdefault(name, torch.zeros(count, dtype=torch.float64))
-                    change = squared_norm(steady[name] - moved[name])
                     rounding[name][k] = max(float(rounding[name][k]), change)
         return rounding
 
 
 def squared_norm(gradient: Tensor) -> float:
     """``|g|^2`` in float64; of complex values the sum of those of both parts."""
-    return float(double(as_real(gradient)).square().sum())
+    return float(_square(gradient))
+
+
+def squared_norms(gradients: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
+    """``squared_norm`` of each by name: one wait for a GPU, not one for each."""
+    squares = {name: _square(gradient) for name, gradient in gradients}
+    if not squares:
+        return {}
+    return dict(zip(squares, map(float, Arriving([*squares.values()]).read()), strict=True))
+
+
+def _square(gradient: Tensor) -> Tensor:
+    return double(as_real(gradient)).square().sum()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -99,3 +100,21 @@ def largest_batch_bytes(device: torch.device) -> int:
 def most_segments(device: torch.device, values: int) -> int:
     """Segments that a batch may have, for sums of so many float32 values each."""
     return max(1, LIMITS[device.type].sums // max(1, 4 * values))
+
+
+def is_cpu(device: torch.device) -> bool:
+    """Whether it is the host's own processor."""
+    return device.type == "cpu"
+
+
+@cache
+def moves_by_itself(device: torch.device) -> bool:
+    """Whether it computes while something is moved to it: it has streams, and pins memory."""
+    if is_cpu(device):
+        return False
+    try:
+        torch.Stream(device)
+        torch.empty(1).pin_memory()
+    except (RuntimeError, NotImplementedError, AttributeError):
+        return False
+    return True

@@ -57,9 +57,10 @@ def measure_batch(
     try:
         collectors = [Collector(p, segments, choice, clock, take) for p in plan.patterns]
         collector, mode, output = _forward(replica, inputs, collectors)
-        losses, accuracy, seed, collector.scale = at_the_output(
+        losses, accuracy, seed, scale = at_the_output(
             loss, output.detach(), targets.to(output.device)
         )
+        collector.unscale = scale.reciprocal()
         leaves = _leaves(replica, plan) if output.requires_grad else {}
         digits = range(passes(len(inputs)) if collector.traces and leaves else 0)
         starts = [seeded(output, seed * factors(seed, digit)) for digit in digits]
@@ -77,7 +78,7 @@ def measure_batch(
             with clock.measuring(str(method)) if clock else nullcontext():
                 summaries = by_fallback(method, replica, inputs, seed, plan, segments)
             collector.add(summaries)
-    return BatchResult(losses, accuracy, collector.squares, collector.totals, collector.scale)
+    return BatchResult(losses, accuracy, collector.squares, collector.totals, scale)
 
 
 def _leaves(replica: Replica, plan: Plan) -> dict[str, Tensor]:

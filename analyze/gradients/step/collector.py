@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from analyze.errors import described
@@ -47,7 +48,7 @@ class Collector:
         self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
         self._pending: dict[str, list[Form]] = {}
         self._small = Gathered(segments)
-        self.scale = 1.0  # of the loss
+        self.unscale = torch.ones(())  # what takes the scale of the loss back
         self.squares: dict[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
 
@@ -94,7 +95,7 @@ class Collector:
             if self._take is None:
                 self.totals[name] = summary.totals
             else:
-                self._take(name, summary.totals, self.scale)
+                self._take(name, summary.totals, self.unscale)
 
     def _on_gradient(self, number: int, call: Call, dy: Tensor) -> Tensor | None:
         """Take the gradient at a call's output; return that of a fused argument that is wanted."""

@@ -38,9 +38,9 @@ class Accumulation:
     def add(self, batch: Batch, result: BatchResult) -> None:
         """Add what a batch gave besides its totals."""
         self.seen.add(batch, result)
-        self.loss[batch.rows] = result.losses.numpy()
-        self.accuracy[batch.rows] = result.accuracy.numpy()
-        norms = result.all_squared_norms
+        self.loss[batch.rows] = result.losses
+        self.accuracy[batch.rows] = result.accuracy
+        norms = result.squared_norms
         parameters = np.array([self._row[name] for name in result.names], dtype=int)
         sums = np.ix_(parameters, batch.cells)
         self._squared_norms[sums] += batch.sums(norms)

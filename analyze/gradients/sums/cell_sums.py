@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.arriving import Arriving
 from analyze.gradients.device.timing import seconds
 from analyze.gradients.numbers import as_real, device_with_float64
 
@@ -46,11 +47,11 @@ class CellSums:
         self._batches = device_with_float64(device)
         self._of: dict[str, _ParameterSums] = {}
 
-    def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
+    def add(self, cells: Sequence[int], name: str, totals: Tensor, unscale: Tensor) -> None:
         """Add a parameter's sums over the segments of a batch: ``totals``, ``[S, *shape]``.
 
-        They are ``scale``, a power of two, times the sums. ``cells`` has the cell of each segment;
-        all segments of a cell come in a row.
+        Times ``unscale``, a power of two, they are the sums. ``cells`` has the cell of each
+        segment; all segments of a cell come in a row, and no cell twice in a batch.
         """
         totals = as_real(totals)
         if name not in self._of:
@@ -59,8 +60,7 @@ class CellSums:
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
             self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
-        for cell, total in zip(cells, totals, strict=True):
-            self._of[name].add(cell, total, scale)
+        self._of[name].add(cells, totals, unscale)
 
     def finish(self) -> None:
         """Write the last cells' sums, once all batches have been added."""
@@ -95,22 +95,43 @@ class _ParameterSums:
         self._added = 0  # segments in ``_latest``
         self._before: Tensor | None = None  # float64, of the cell's segments before those, if any
 
-    def add(self, cell: int, total: Tensor, scale: float) -> None:
-        if cell != self._cell:
-            self.finish()
-            self._cell = cell
-            if not self._elsewhere:
-                self._latest = self.rows[cell]
-        elif self._added == FEW:
+    def add(self, cells: Sequence[int], totals: Tensor, unscale: Tensor) -> None:
+        """Add the totals ``[S, *shape]`` of segments; cells that begin are written together."""
+        begun = int(cells[0] == self._cell)
+        if begun:
+            self._add_to_begun(totals[0], unscale)
+        for first, end in _consecutive(cells, begun):
+            if self._elsewhere:  # there is room for one cell
+                for cell, total in zip(cells[first:end], totals[first:end], strict=True):
+                    self._begin(cell)
+                    _write(self._shaped(self._latest[None]), total[None], unscale)
+            else:
+                self._begin(cells[end - 1])
+                rows = self.rows[cells[first] : cells[end - 1] + 1]
+                _write(self._shaped(rows), totals[first:end], unscale)
+            self._added = 1
+
+    def _begin(self, cell: int) -> None:
+        """Further segments are of this cell; that of the one before is done."""
+        self.finish()
+        self._cell = cell
+        if not self._elsewhere:
+            self._latest = self.rows[cell]
+
+    def _add_to_begun(self, total: Tensor, unscale: Tensor) -> None:
+        if self._added == FEW:
             self._with_latest()
-        latest = self._latest.as_strided(self._shape, self._strides)
+        latest = self._shaped(self._latest[None])[0]
         if self._added:
-            latest.add_(total.to(latest.device), alpha=1.0 / scale)
-        elif total.dtype == latest.dtype and total.device == latest.device:
-            torch.mul(total, 1.0 / scale, out=latest)
-        else:  # first to where there is room for what is small without the scale
-            latest.copy_(total).mul_(1.0 / scale)
+            latest.addcmul_(total.to(latest.device), unscale)
+        else:
+            _write(latest[None], total[None], unscale)
         self._added += 1
+
+    def _shaped(self, rows: Tensor) -> Tensor:
+        """Rows ``[n, P]`` as ``[n, *shape]``, in the order in which they hold the values."""
+        size, strides = (len(rows), *self._shape), (rows.stride(0), *self._strides)
+        return rows.as_strided(size, strides)
 
     def finish(self) -> None:
         """Write the sum of the cell that has been begun to where it stays."""
@@ -132,9 +153,25 @@ class _ParameterSums:
         return self._before
 
 
+def _write(place: Tensor, totals: Tensor, unscale: Tensor) -> None:
+    if totals.dtype == place.dtype and totals.device == place.device:
+        torch.mul(totals, unscale, out=place)
+    else:  # first to where there is room for what is small without the scale
+        place.copy_(totals).mul_(unscale)
+
+
+def _consecutive(cells: Sequence[int], start: int) -> Iterator[tuple[int, int]]:
+    """Ranges of the places from ``start`` on whose cells follow one another."""
+    for end in range(start + 1, len(cells) + 1):
+        if end == len(cells) or cells[end] != cells[end - 1] + 1:
+            yield start, end
+            start = end
+
+
 def gram_matrices(sums: CellSums, device: torch.device) -> dict[str, np.ndarray]:
     """Gram matrices ``[C, C]`` of the parameters that any cell has a gradient of."""
-    return {name: gram_matrix(sums.rows(name), device) for name in sums.names}
+    matrices = [gram_matrix(sums.rows(name), device) for name in sums.names]
+    return dict(zip(sums.names, Arriving(matrices).read() if matrices else [], strict=True))
 
 
 def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
@@ -144,17 +181,17 @@ def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.d
     return seconds(partial(gram_matrix, piece, device)) * values / max(1, piece.shape[1])
 
 
-def gram_matrix(sums: Tensor, device: torch.device) -> np.ndarray:
+def gram_matrix(sums: Tensor, device: torch.device) -> Tensor:
     """``G[c, d] = S_c . S_d`` of sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
 
-    It is computed on the device, or the CPU instead of MPS, which has no float64.
+    It is computed on the device, or the CPU instead of MPS, which has no float64, and stays there.
     """
     device = device_with_float64(device)
     gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
     for columns in sums.split(_columns(len(sums), device), dim=1):
         part = columns.to(device).double()
         gram += part @ part.T
-    return gram.cpu().numpy()
+    return gram
 
 
 def _columns(cells: int, device: torch.device) -> int:
