@@ -1,9 +1,9 @@
 """When, in which layer and for which examples the gradients of a network agree.
 
 ``measure`` takes a model in memory, ``run`` a directory of checkpoints, which ``scan`` and
-``check`` look at before. ``open_results`` reads what was written, as an ``xarray.DataTree``;
-``show`` gives rows of it, ``report`` a page, ``compare`` puts several side by side. Every command
-is the function of its name. Importing this package does not import torch.
+``check`` look at before, and ``status`` meanwhile. ``open_results`` reads what was written, as an
+``xarray.DataTree``; ``show`` gives rows of it, ``report`` a page, ``compare`` puts several side by
+side. Every command is the function of its name. Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from analyze.runs.check import check
     from analyze.runs.in_memory import measure
     from analyze.runs.pipeline import run
+    from analyze.runs.status import status
 
 __all__ = [
     "InputError", "ProbeSet", "check", "compare", "measure", "open_results", "report", "run",
-    "scan", "show",
+    "scan", "show", "status",
 ]  # fmt: skip
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "run": "analyze.runs.pipeline",
     "scan": "analyze.checkpoints.scan",
     "show": "analyze.results.show",
+    "status": "analyze.runs.status",
 }
 
 

@@ -4,10 +4,41 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
-MOST_CHARACTERS = 4000  # of one fact in a message
+MOST_CHARACTERS = 1200  # of one fact in a message
+
+
+@dataclass
+class Shortened:
+    """What messages showed in part within a ``with shortened()``."""
+
+    keep: bool  # whether the whole of it is kept
+    any: bool = False
+    whole: list[str] = field(default_factory=list)
+
+    def add(self, whole: Callable[[], str]) -> None:
+        """Note that a text was shortened; the whole of it is made only where it is kept."""
+        self.any = True
+        if self.keep:
+            self.whole.append(whole())
+
+
+_shortened = Shortened(keep=False)
+
+
+@contextmanager
+def shortened(keep: bool) -> Iterator[Shortened]:
+    """Within it, note which lists and facts messages show in part, and keep the whole of them."""
+    global _shortened  # noqa: PLW0603 - messages are made everywhere, at any depth
+    before, _shortened = _shortened, Shortened(keep)
+    try:
+        yield _shortened
+    finally:
+        _shortened = before
 
 
 class InputError(Exception):
@@ -94,7 +125,10 @@ def bad_choice(name: str, value: object, expected: str) -> InputError:
 def listed(items: list[str], limit: int = 12) -> str:
     """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
     shown = ", ".join(items[:limit])
-    return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
+    if len(items) <= limit:
+        return shown
+    _shortened.add(lambda: "\n".join(map(printable, items)))
+    return f"{shown} and {len(items) - limit} more"
 
 
 def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError:
@@ -113,6 +147,7 @@ def within_a_screen(text: str) -> str:
     """Text that can be printed, without its middle where it is longer than a screen."""
     if len(text) <= MOST_CHARACTERS:
         return printable(text)
+    _shortened.add(lambda: printable(text))
     head, tail = MOST_CHARACTERS * 3 // 4, MOST_CHARACTERS // 8
     middle = f" ... ({len(text) - head - tail} characters more) ... "
     return f"{printable(text[:head])}{middle}{printable(text[-tail:])}"

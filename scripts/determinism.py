@@ -22,7 +22,8 @@ import numpy as np
 
 from analyze.errors import listed
 from analyze.results.file import open_results
-from analyze.runs.units.folder import SUFFIX, Folder
+from analyze.runs.units.folder import Folder
+from analyze.runs.units.places import folder_of
 
 SAMPLE = Path("sample_checkpoints/half_noise")
 RUNS, THREADS, CHECKPOINTS = 20, "1,2", ":1"
@@ -81,7 +82,7 @@ def digests_of(output: Path) -> Digests:
         for group in tree.groups
         for name, variable in tree[group].to_dataset().variables.items()
     }
-    assert output.with_name(output.name + SUFFIX).is_dir(), "the run stored no plan"
+    assert folder_of(output).is_dir(), "the run stored no plan"
     plan = Folder(output).plan() or {}
     entries = {key: json.dumps(value, sort_keys=True) for key, value in plan.items()}
     return digests | {f"plan/{key}": _digest(text.encode()) for key, text in entries.items()}

@@ -23,6 +23,16 @@ def measured(case: Case, **options):
     return analyze.measure(model, probes, **(SETTINGS | options)), expected_of(case)
 
 
+def assert_exact(case: Case, **options):
+    """The case's tree, whose numbers are the oracle's, by the methods that are expected."""
+    tree, expected = measured(case, **options)
+    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
+    methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
+    assert {name: methods[name] for name in case.methods} == case.methods
+    assert_agrees(tree, expected)
+    return tree, expected
+
+
 def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
     """The case's model and examples, every third of one subset."""
     model, inputs, targets = settled(case)

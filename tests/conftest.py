@@ -28,6 +28,8 @@ NAMES = ["step_9.pt", "step_10.pt", "step_100.pt"]
 SUBSETS = ["clean", "corrupted", "held_out"]
 COUNT = 40  # examples of ``data``
 DEVICE = os.environ.get("ANALYZE_TEST_DEVICE", "cpu")  # of the tests of exactness
+if DEVICE.startswith("pretend"):
+    import tests.pretend_device.device  # noqa: F401  # before the first backward pass
 
 
 @pytest.hookimpl(wrapper=True)

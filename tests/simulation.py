@@ -79,3 +79,15 @@ class HeavyFolds:
         sums = sums.reshape(draws, folds, -1, self.dimension).sum(2)
         examples = norms.reshape(draws, -1)
         return sums @ sums.swapaxes(1, 2), examples.reshape(draws, folds, -1).sum(2), examples
+
+
+def single_examples(generator, draws, count, dimension, alpha, sigma):
+    """Alignments with the sum of all and squared norms, ``[draws, count]`` each.
+
+    Gradients are ``s * (mean + noise)`` with log-normal ``s`` of the spread ``sigma``.
+    """
+    gradients = generator.standard_normal((draws, count, dimension))
+    gradients[..., -1] += mean_for(alpha, dimension, np.exp(-(sigma**2)))
+    gradients *= np.exp(sigma * generator.standard_normal((draws, count, 1)))
+    sums = gradients.sum(1)
+    return np.einsum("rnd,rd->rn", gradients, sums), np.square(gradients).sum(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,7 @@ import analyze
 from analyze.gradients.costs.costs import Costs
 from analyze.gradients.data.example_axes import ExampleAxis
 from analyze.gradients.data.segments import Segments
+from analyze.gradients.device.devices import CPU, KINDS
 from analyze.gradients.engine import Engine
 from analyze.gradients.forms import (
     Explicit,
@@ -22,7 +24,6 @@ from analyze.gradients.forms import (
     ScatteredRows,
     Sum,
     combined,
-    form,
     gathered,
     onednn,
     outer_products,
@@ -262,7 +263,7 @@ def test_forms_of_any_kind_add_up(first, second):
 @pytest.mark.parametrize("chunk", [1, 1 << 30])
 def test_every_algorithm_sums_each_segment_of_a_batch(chunk, lengths, monkeypatch):
     """Whether a chunk of examples holds several segments, or a segment several chunks."""
-    monkeypatch.setitem(form.CHUNK_BYTES, "cpu", chunk)
+    monkeypatch.setitem(KINDS, "cpu", replace(CPU, chunk=chunk))
     scattered, explicit, outer = forms()
     for one in (scattered, explicit, outer, combined([scattered, outer])):
         expected = torch.stack([part.sum(0) for part in one.explicit(0, 5).split(lengths)])

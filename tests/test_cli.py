@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 from scipy import stats
 
 import analyze
+from analyze.models.builtin import SmallResNet
 from analyze.probes import write_probes
 from analyze.runs.job import resolve
 from analyze.runs.options import Options
@@ -310,3 +312,27 @@ def test_show_as_csv_is_the_rows_of_json(measured):
         value = float(line["m_coherence"]) if line["m_coherence"] else None
         assert value == row["m_coherence"]
         assert line["warnings"].split() == row["warnings"]
+
+
+def test_a_list_that_a_message_shows_in_part_is_written_in_full_on_request(tiny, tmp_path):
+    command = ("check", str(tiny.path), "--model", "builtin:small_resnet")
+    plain = call(*command)
+    assert plain.exit_code == 3
+    assert plain.stderr.count(" more") >= 1
+    assert "in full:  main --details FILE check ..." in plain.stderr
+    file = tmp_path / "details.txt"
+    detailed = call("--details", str(file), *command)
+    assert detailed.exit_code == 3
+    assert "in full:" not in detailed.stderr
+    parameters = dict(SmallResNet().named_parameters())
+    assert parameters.keys() <= set(re.split(r"\s", file.read_text()))
+
+
+def test_details_that_cannot_be_written_are_refused_before_the_work(tiny, tmp_path):
+    told = call("--details", str(tmp_path / "missing" / "file"), "scan", str(tiny.path))
+    assert told.exit_code == 2
+    assert "no directory" in told.stderr
+
+
+def test_a_message_with_everything_in_it_offers_no_details(tmp_path):
+    assert "in full:" not in call("scan", str(tmp_path / "missing")).stderr

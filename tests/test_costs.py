@@ -17,7 +17,7 @@ from analyze.gradients import tuning
 from analyze.gradients.costs import choice
 from analyze.gradients.costs.choice import ByClock, ByCost, summarised
 from analyze.gradients.costs.costs import WORK, Costs
-from analyze.gradients.costs.rates import NEAREST, kind_of
+from analyze.gradients.costs.rates import NEAREST, kind_among
 from analyze.gradients.costs.speeds import Speeds, known_speeds
 from analyze.gradients.costs.work import CALLS, EVERYTHING, added, product, some
 from analyze.gradients.data.batches import BatchShape
@@ -117,8 +117,10 @@ def test_every_kind_of_device_has_a_speed_for_all_that_takes_time(kind):
 
 
 def test_a_device_that_is_not_known_costs_what_the_nearest_does():
-    assert kind_of("xpu", known_speeds()) == NEAREST
-    assert kind_of("mps", known_speeds()) == "mps"
+    kinds = {"xpu": "cuda", "hpu:1": "cuda", "cuda:0": "cuda", "mps": "mps"}
+    for name, kind in kinds.items():
+        assert kind_among(known_speeds(), torch.device(name)) == kind
+    assert kind_among(["other"], torch.device("cpu")) == NEAREST
 
 
 def test_work_adds_up_and_calls_are_in_turn_for_threads():
@@ -231,7 +233,7 @@ def prepared(**settings) -> Engine:
 
 
 def test_no_clock_is_asked(monkeypatch):
-    monkeypatch.setattr(timing, "once", lambda work: pytest.fail("timed"))
+    monkeypatch.setattr(timing, "once", lambda work, device: pytest.fail("timed"))
     engine = prepared()
     assert {key for key in engine.plan.algorithms if "oneDNN" in key}
     engine.measure(Network())
@@ -241,7 +243,7 @@ def test_tune_takes_what_the_clock_says(monkeypatch):
     """And keeps it."""
     picked = []
 
-    def fastest(ways, budget=None, **others):
+    def fastest(ways, device, budget=None, **others):
         assert budget is not None
         picked.append(max(ways))
         return picked[-1]
@@ -257,7 +259,7 @@ def test_tune_takes_what_the_clock_says(monkeypatch):
 
 
 def test_a_form_that_is_made_of_others_is_timed_with_them(monkeypatch):
-    def fastest(ways, **others):
+    def fastest(ways, device, **others):
         for way in ways.values():
             way()
         return min(ways)

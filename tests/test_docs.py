@@ -22,6 +22,7 @@ from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.cli import main
 from analyze.keywords import keywords
 from analyze.runs.options import Keywords, Options, RunKeywords, RunOptions
+from analyze.statistics import labelled_examples as examples
 from analyze.statistics.variables import VARIABLES
 from analyze.statistics.warnings import FLAGS, KINDS
 from scripts import architecture
@@ -93,7 +94,7 @@ def test_a_public_function_explains_every_argument(name):
         assert re.search(rf"^ +{argument}: .+", public.__doc__, re.MULTILINE), argument
 
 
-@pytest.mark.parametrize("name", ["scan", "check", "run", "show", "report", "compare"])
+@pytest.mark.parametrize("name", ["scan", "check", "run", "status", "show", "report", "compare"])
 def test_a_command_is_the_function_of_its_name(name):
     """With the same defaults; what the command has besides says how to print or where to write."""
     function = inspect.signature(getattr(analyze, name)).parameters
@@ -101,7 +102,7 @@ def test_a_command_is_the_function_of_its_name(name):
     for keyword, parameter in function.items():
         if parameter.kind is parameter.KEYWORD_ONLY and keyword != "progress":
             assert (options.pop(keyword) or None) == (parameter.default or None), keyword
-    assert options.keys() - {"as_json", "as_comma", "verify", "output", "ratios"} <= {
+    assert options.keys() - {"as_json", "as_comma", "verify", "output", "ratios", "watch"} <= {
         "run",
         "results",
     }
@@ -133,6 +134,11 @@ PAGE = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("name", [*VARIABLES, FLAGS, *(kind.name for kind in KINDS)])
 def test_every_quantity_is_explained(name):
+    assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("name", examples.MEANINGS)
+def test_every_quantity_of_single_examples_is_explained(name):
     assert f"`{name}`" in PAGE
 
 

@@ -8,7 +8,7 @@ import torch
 
 import analyze
 from tests import oracle
-from tests.agreement import TIGHT, assert_agrees, measured, zero_to_rounding
+from tests.agreement import TIGHT, assert_exact, measured, zero_to_rounding
 from tests.cases import CASES, NAMED, Case, settled
 from tests.conftest import DEVICE
 from tests.nightly import variants
@@ -29,11 +29,7 @@ def reached(case: Case, size: int | str) -> set[str]:
 @pytest.mark.parametrize(("case", "batch_size"), variants(batched(), reached))
 def test_agrees_with_one_example_at_a_time_by_the_expected_method(case, batch_size):
     """Gram matrices and squared norms, and each example's loss and squared norm."""
-    tree, expected = measured(case, batch_size=batch_size)
-    parameters = tree["parameters"].to_dataset().isel(checkpoint=0)
-    methods = dict(zip(parameters["parameter"].values, parameters["method"].values, strict=True))
-    assert {name: methods[name] for name in case.methods} == case.methods
-    assert_agrees(tree, expected)
+    tree, expected = assert_exact(case, batch_size=batch_size)
     examples = tree["examples"].to_dataset().isel(checkpoint=0)
     np.testing.assert_allclose(examples["loss"], expected.loss, rtol=TIGHT, atol=1e-12)
     zero = set(zero_to_rounding(tree))

@@ -274,3 +274,10 @@ def test_two_tensors_do_not_get_one_name():
     fit(alternating(), state, "step_1.pt", "net", rename=["0=2", "2=0"])
     fit(alternating(), {**state, "old.weight": torch.zeros(3)}, "step_1.pt", "net",
         rename=["old=2"], ignore=["old.*"])  # fmt: skip
+
+
+def test_buffers_of_modules_that_the_model_does_not_have_are_no_hint():
+    stem = nn.ModuleDict({"conv": nn.Conv2d(1, 2, 1), "norm": nn.BatchNorm2d(2)})
+    foreign = nn.ModuleDict({"stem": stem, "head": nn.Linear(2, 1)})
+    saved = foreign.state_dict()
+    assert "--ignore" not in refused(network(), saved).fix

@@ -23,6 +23,7 @@ from safetensors.torch import save as as_safetensors
 from safetensors.torch import save_file
 
 from analyze.checkpoints.finding.discovery import find
+from analyze.checkpoints.finding.series import remarks
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.errors import CheckpointError, InputError
@@ -270,13 +271,25 @@ def test_a_part_that_is_a_link_in_a_circle(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "null", "3"])
-def test_sidecars_that_are_no_records(tmp_path, text):
+def test_sidecars_that_are_no_records_leave_the_step_to_the_name(tmp_path, text):
     folder = tmp_path / "checkpoint-1"
     folder.mkdir()
     save_file(WEIGHTS, folder / "model.safetensors")
     (folder / "trainer_state.json").write_text(text)
     (found,) = find(tmp_path).checkpoints
-    assert (found.problem is None) == (text in ("null", "3"))
+    assert (found.problem, found.step) == (None, 1)
+
+
+def test_a_broken_sidecar_beside_several_checkpoints_is_told(tmp_path):
+    for name in ("a", "b"):
+        save_file(WEIGHTS | {"bias": torch.full((1,), ord(name))}, tmp_path / f"{name}.safetensors")
+    (tmp_path / "trainer_state.json").write_text("{")
+    found = find(tmp_path).checkpoints
+    assert [(c.name, c.problem) for c in found] == [
+        ("a.safetensors", None),
+        ("b.safetensors", None),
+    ]
+    assert any("the trainer_state.json beside it cannot be read" in text for text in remarks(found))
 
 
 def test_links_out_of_the_run_are_left_alone(tmp_path):

@@ -7,9 +7,11 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from analyze.errors import InputError
 from analyze.models.building import build_model
+from analyze.models.sizes import check_size
 from analyze.specs.model import ModelSpec
 from tests.conftest import assert_three_facts
 from tests.test_model_zoos import BERT, FOREIGN, GPT2
@@ -117,3 +119,21 @@ def test_a_class_of_another_type_and_paths_in_a_spec_are_refused(tmp_path):
     with pytest.raises(InputError, match="says more") as error:
         build_model(spec_of(tmp_path, BERT, hidden_act="/etc/passwd"))
     assert "hidden_act=/etc/passwd in the model spec" in error.value.found
+
+
+class ReadsNumbersWhileBuilt(nn.Module):
+    """A model that cannot be built without memory, on the meta device."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.rates = [rate.item() for rate in torch.linspace(0, 1, 3)]
+        self.layer = nn.Linear(width, 1)
+
+
+def test_a_model_that_reads_numbers_while_it_is_built_is_no_larger_than_its_files(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    check_size(lambda: ReadsNumbersWhileBuilt(10), config)
+    with pytest.raises(InputError) as error:
+        check_size(lambda: ReadsNumbersWhileBuilt(10**12), config)
+    assert "1000000000000 numbers in one tensor are described" in error.value.found

@@ -251,6 +251,29 @@ def test_directories_that_follow_one_another_are_not_compared_in_pairs(monkeypat
     assert len(calls) == 1
 
 
+def test_directories_of_one_epoch_are_not_compared_in_pairs(monkeypatch):
+    calls = counted(monkeypatch, one_run, "_clash")
+    of_one_epoch = rows(24, epoch=3.0)
+    back = rows(2, epoch=1.0)[1:]  # of an earlier epoch at a later step, elsewhere
+    back[0].name, back[0].step = "elsewhere/step_99.pt", 99.0
+    assert one_run.several_runs([*of_one_epoch, *back]) is None
+    assert calls == []
+
+
+def test_stages_are_not_compared_in_pairs(monkeypatch):
+    calls = counted(monkeypatch, one_run, "_clash")
+    stages = rows(24)
+    for k, stage in enumerate(stages):
+        stage.name = f"stage{k}/step_{k}.pt"
+    assert one_run.several_runs(stages) is None
+    assert calls == []
+    stages[9].step = 0.5  # counted anew: earlier than in the stages 1 to 8
+    assert "steps 8 to 8 in stage8 and steps 0.5 to 0.5 in stage9" in str(
+        one_run.several_runs(stages)
+    )
+    assert len(calls) == 1
+
+
 def test_checkpoints_at_one_step_are_not_compared_in_pairs(monkeypatch):
     monkeypatch.setattr(digests, "digest_of", lambda checkpoint, *_: checkpoint.name)
     calls = counted(monkeypatch, duplicates, "_same_position")

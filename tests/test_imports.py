@@ -14,7 +14,9 @@ from tests.checkpoint_files import FOREIGN
 from tests.test_layouts import EXAMPLES
 
 SOURCE = Path(analyze.__file__).parent
-COMMANDS = ["scan", "check", "run", "show", "report", "compare", "probes build", "probes show"]
+COMMANDS = [
+    "scan", "check", "run", "status", "show", "report", "compare", "probes build", "probes show",
+]  # fmt: skip
 LIGHT = [
     "analyze", "analyze.cli", "analyze.cli.tables", "analyze.comparison", "analyze.errors",
     "analyze.figures", "analyze.probes", "analyze.reports", "analyze.results.file",
@@ -61,6 +63,7 @@ def test_no_torch_to_scan(layout, tmp_path):
 def test_no_torch_for_what_is_measured(measured, tmp_path):
     results, page = str(measured.output), tmp_path / "report"
     shows = [command("show", results, *options) for options in ([], ["--layers"], ["--json"])]
+    shows.append(command("status", results))
     report = command("report", results, "--output", str(page))
     loaded = loaded_by("\n".join([*shows, report]))
     assert "torch" not in loaded
@@ -96,7 +99,7 @@ def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():
 def test_public_names():
     assert dir(analyze) == [
         "InputError", "ProbeSet", "check", "compare", "measure", "open_results", "report", "run",
-        "scan", "show",
+        "scan", "show", "status",
     ]  # fmt: skip
     for name in analyze.__all__:
         assert callable(getattr(analyze, name))

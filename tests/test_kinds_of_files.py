@@ -166,3 +166,19 @@ def test_what_is_no_other_network_is_no_rival(tmp_path, other):
     (only,) = found(tmp_path)
     assert_weights(only, weights(1))
     assert read_weights(only.path, ReadingOptions()).keys() == state.keys()
+
+
+def test_shards_of_any_name_are_no_checkpoints_of_their_own(tmp_path):
+    folder = tmp_path / "checkpoint-3"
+    folder.mkdir()
+    state = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    for name, value in state.items():
+        save_file({name: value}, folder / f"the-{name}.safetensors")
+    index = {"weight_map": {name: f"the-{name}.safetensors" for name in state}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    discovery = find(tmp_path)
+    assert [c.name for c in discovery.checkpoints] == ["checkpoint-3"]
+    parts = [
+        one.name for one in discovery.left_out if one.why.startswith("a part of the checkpoint")
+    ]
+    assert {f"checkpoint-3/the-{name}.safetensors" for name in state} <= set(parts)

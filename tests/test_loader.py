@@ -27,7 +27,7 @@ def images() -> analyze.ProbeSet:
 def loader(request, monkeypatch) -> ProbeLoader:
     """On a CPU, which stands in for a GPU where batches are moved ahead."""
     if request.param == "ahead":
-        monkeypatch.setattr(loader_module, "ASYNCHRONOUS", ("cpu",))
+        monkeypatch.setattr(loader_module, "moves_by_itself", lambda device: True)
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
         monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
         monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: None)

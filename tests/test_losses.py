@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import analyze
-from analyze.gradients.losses import ENTRIES, CrossEntropy, Loss, build_loss
+from analyze.gradients.device.devices import CPU, KINDS
+from analyze.gradients.losses import CrossEntropy, Loss, build_loss
 from analyze.gradients.losses.elementwise import BinaryCrossEntropy, SquaredError
 from tests import oracle
 
@@ -251,6 +254,6 @@ def test_positions_a_few_at_a_time_are_all_of_them(
     loss = CrossEntropy(**options)
     expected = loss.losses_and_seed(output, target)
     torch.testing.assert_close(expected[0], loss.per_example(output, target), rtol=1e-14, atol=0.0)
-    monkeypatch.setitem(ENTRIES, "cpu", 9)  # two positions
+    monkeypatch.setitem(KINDS, "cpu", replace(CPU, entries=9))  # two positions
     for mine, whole in zip(loss.losses_and_seed(output, target), expected, strict=True):
         assert torch.equal(mine, whole)

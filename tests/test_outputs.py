@@ -20,7 +20,7 @@ from analyze.files.targets import check_target, directory
 from analyze.files.whole import PART, drop_parts, new_part, write_together, write_whole
 from analyze.probes.file import write_probes
 from analyze.probes.freezing.recipe import Recipe, freeze
-from analyze.runs import measuring
+from analyze.runs.messages import Advanced, showing
 from analyze.runs.progress import Progress
 from analyze.runs.units import interruption, lock
 from analyze.runs.units.files import write_sealed
@@ -350,7 +350,7 @@ def test_a_lock_that_its_holder_removes_meanwhile_is_made_anew(tmp_path, monkeyp
 def test_a_lost_signal_is_raised_where_examples_are_counted(monkeypatch):
     monkeypatch.setattr(interruption, "_came", [signal.SIGTERM])
     with pytest.raises(KeyboardInterrupt):
-        measuring._advancing(Progress())(1)
+        showing(Progress())(Advanced("step_9.pt", 1))
 
 
 def test_outputs_of_the_command_line(tmp_path, monkeypatch):

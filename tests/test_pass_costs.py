@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from analyze.gradients.costs.passes import PassCost, cost_of
 from analyze.gradients.costs.rates import Rates, known_rates
-from analyze.gradients.device.devices import LIMITS
+from analyze.gradients.device.devices import KINDS
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.step.intercept import CountedCalls
@@ -124,7 +124,7 @@ def test_more_work_takes_longer_on_every_kind_of_device(kind):
 
 def test_every_device_has_rates():
     kinds = known_rates()
-    assert LIMITS.keys() - {"cpu"} <= kinds.keys()
+    assert KINDS.keys() - {"cpu"} <= kinds.keys()
     assert Rates.of(CPU) in kinds.values()
 
 

@@ -24,6 +24,7 @@ from analyze.runs import loading, preparation
 from analyze.runs.check import PILOTED, TIMED
 from analyze.runs.progress import Bar, Lines, Progress
 from analyze.runs.stages import CHECKPOINTS, LOADING, READING, Stages
+from analyze.runs.units.activity import Place
 from analyze.specs.model import ModelSpec
 from tests.conftest import NAMES, SPEC, call, make_run, small_probes, small_weights
 
@@ -45,7 +46,7 @@ class Recorder(Progress):
         self.places.append(place)
         self.shares.append(share)
 
-    def advance(self, examples: int) -> None:
+    def advance(self, examples: int, checkpoint: str = "") -> None:
         self.examples += examples
 
 
@@ -178,9 +179,9 @@ def test_a_terminal_shows_stage_and_share_without_a_thread(capsys, monkeypatch):
         bar.stage(CALIBRATION, "[a].pt, 1 of 3", 0.25)
         assert threading.active_count() == threads
         assert f"Preparing, 25%: {CALIBRATION}, [a].pt, 1 of 3" in capsys.readouterr().err
-        bar.start(1, 8)
-        bar.checkpoint("[a].pt")
-        bar.advance(8)
+        bar.start(["[a].pt"], 8)
+        bar.checkpoint("[a].pt", Place("here", 1, "cpu"))
+        bar.advance(8, "[a].pt")
     assert "[1/1] [a].pt" in capsys.readouterr().err
 
 

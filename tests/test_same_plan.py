@@ -98,7 +98,7 @@ def clock(monkeypatch) -> list[float]:
     """
     asked: list[float] = []
 
-    def once(work) -> float:
+    def once(work, device) -> float:
         work()
         batch = work.args[2] if work.func.__name__ == "measured" else None
         asked.append(0.0 if batch is None else len(batch.rows) ** 3)

@@ -459,7 +459,7 @@ def test_a_resumed_run_has_the_shares_and_bits_of_the_one_before(few, monkeypatc
 def test_check_tells_of_shares_and_divides_the_time(few, monkeypatch):
     begun, a_batch = 70.0, 30.0  # seconds
 
-    def timed(measure):
+    def timed(measure, device):
         return BatchTime(begun, a_batch, {})
 
     monkeypatch.setattr(estimate, "_timed", timed)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analyze.statistics import companions, jackknife, noise_floor
+from analyze.statistics import alignment, companions, jackknife, noise_floor
 from analyze.statistics.sufficient import SufficientStatistics
-from tests.simulation import COUNT, HeavyFolds, correlated_folds, normal_folds
+from tests.simulation import COUNT, HeavyFolds, correlated_folds, normal_folds, single_examples
 
 DRAWS = 4000
 DIMENSION = 50
@@ -88,6 +88,30 @@ def test_error_of_a_paired_difference(alpha, correlation):
         assert ratio < 1.1
         alone = jackknife.standard_error(theta, used).mean(1)
         assert error.mean() < np.hypot(*alone)
+
+
+def by_single_examples(alpha, sigma):
+    """Unbiased alpha of 1000 draws of 400 examples, its error and degrees of freedom."""
+    a, q = single_examples(np.random.default_rng(7), 1000, 400, DIMENSION, alpha, sigma)
+    value = (a.sum(1) / q.sum(1) - 1) / 399
+    return value, *alignment.delete_one_error(a, q)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.8])
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_errors_by_single_examples_cover(alpha, sigma):
+    value, error, degrees = by_single_examples(alpha, sigma)
+    least = 0.93 if sigma == 0 or alpha < 0.2 else 0.86
+    assert least <= covered(alpha, value, error, degrees) <= 0.999
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), [(0.02, 0.0), (0.2, 0.0), (0.02, 0.8)])
+def test_errors_by_single_examples_are_the_true_spread(alpha, sigma):
+    """Within 10 %; near alpha = 0 too wide, never too narrow, as over folds."""
+    value, error, _ = by_single_examples(alpha, sigma)
+    assert error.mean() == pytest.approx(value.std(), rel=0.1)
+    value, error, _ = by_single_examples(0.0, sigma)
+    assert error.mean() > value.std()
 
 
 SPECTRA = {str(d): np.ones(d) for d in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)}

@@ -83,3 +83,43 @@ def test_every_folder_says_in_a_line_what_is_in_it(name):
 def test_every_folder_of_modules_is_a_package():
     folders = {path.parent for path in MODULES.values()}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+NAMED = {"cuda", "mps", "xpu"}
+OF_BACKENDS = ("torch.cuda", "torch.mps", "torch.xpu")
+DEVICES = "analyze.gradients.device.devices"
+
+
+def names_of_devices(path: Path) -> list[str]:
+    """Where a module knows devices by name: a kind that is compared, and torch's module of one."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        text = ast.unparse(node)
+        compared = isinstance(node, ast.Compare) and any(
+            isinstance(side, ast.Constant) and isinstance(side.value, str)
+            for side in (node.left, *node.comparators)
+        )
+        if (
+            (isinstance(node, ast.Constant) and node.value in NAMED)
+            or (compared and ("device" in text or ".type " in text) and "'cpu'" in text)
+            or (isinstance(node, ast.Attribute) and text.startswith(OF_BACKENDS))
+        ):
+            found.append(f"{path.name}:{getattr(node, 'lineno', 0)} {text}")
+    return found
+
+
+def test_one_module_knows_devices_by_name():
+    """What runs on CUDA runs on every accelerator: no other module asks which one it is."""
+    found = {name: names_of_devices(path) for name, path in MODULES.items() if name != DEVICES}
+    assert {name: places for name, places in found.items() if places} == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['x.device.type == "cpu"', '"cpu" != device', 'limits["cuda"]', "torch.cuda.synchronize()",
+     'device in ("cuda", "xpu")', "torch.mps.seed()"],
+)  # fmt: skip
+def test_a_name_of_a_device_is_found(line, tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(line)
+    assert names_of_devices(path)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from analyze.gradients.device import timing
+from analyze.gradients.device.devices import HOST
 
 COMPILING = timing.COMPILING
 
@@ -21,12 +23,12 @@ def fastest(monkeypatch):
     ) -> tuple[str, dict[str, int]]:
         ran = dict.fromkeys(seconds, 0)
 
-        def once(name: str) -> float:
+        def once(name: str, device: torch.device) -> float:
             ran[name] += 1
             return seconds[name][min(ran[name], len(seconds[name])) - 1]
 
         monkeypatch.setattr(timing, "once", once)
-        return timing.fastest({name: name for name in seconds}, budget=budget), ran
+        return timing.fastest({name: name for name in seconds}, HOST, budget=budget), ran
 
     return of
 

@@ -424,7 +424,7 @@ def test_the_lock_file_of_a_killed_run_is_not_in_the_way(tiny):
     folder.mkdir()
     (folder / "lock").write_text("process 1 on another machine, since 1970-01-01", encoding="utf-8")
     assert tiny.run().exit_code == 0
-    assert sorted(path.suffix for path in folder.iterdir()) == ["", "", *[".unit"] * 3]
+    assert sorted(path.suffix for path in folder.iterdir()) == ["", "", "", *[".unit"] * 3]
 
 
 def test_a_file_system_without_locks_is_warned_of(tiny, monkeypatch):

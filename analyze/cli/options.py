@@ -46,6 +46,9 @@ class Command(click.Command):
                 raise
             problem = _no_memory(error)
         click.echo(f"Error: {problem}", err=True)
+        if ctx.obj is not None and ctx.obj.any and not ctx.obj.keep:
+            program, *command = ctx.command_path.split(" ")
+            click.echo(f"  in full:  {program} --details FILE {' '.join(command)} ...", err=True)
         sys.exit(EXIT_INPUT)
 
 
@@ -101,7 +104,7 @@ TYPED: dict[str, dict[str, Any]] = {
     "batch_size": {"type": BatchSize()},
     "cells": {"metavar": "COLUMN,...", "default": "", "multiple": False},
     "checkpoints": {"metavar": "GLOB|SLICE"},
-    "device": {"metavar": "auto|cpu|cuda[:i]|mps"},
+    "device": {"metavar": "auto|cpu|cuda[:i]|mps|..."},
     "examples": {"type": click.Choice(["auto", "on", "off"])},
     "folds": {"type": click.IntRange(min=1)},
     "ignore": {"metavar": "GLOB"},

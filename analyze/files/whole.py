@@ -53,9 +53,33 @@ def lock(file: IO[Any]) -> bool:
     return True
 
 
+def is_free(file: IO[Any]) -> bool:
+    """Whether no program holds a file by ``lock``; False where nobody can tell.
+
+    It is held for an instant, together with others who only look.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or a network file system without locks
+        return False
+    return True
+
+
 def write_whole(path: Path, *parts: bytes | memoryview) -> None:
     """Write one file as ``write_together`` does."""
     write_together({path: parts})
+
+
+def write_unsynced(path: Path, *parts: bytes | memoryview) -> None:
+    """Write one file whole, but not to survive a power cut; for what is written every second.
+
+    Raises:
+        OSError: no permission, or the disk is full.
+    """
+    with ExitStack() as stack:
+        _written(stack, path, parts, synced=False).replace(path)
 
 
 def write_together(files: Mapping[Path, Content]) -> None:
@@ -92,13 +116,14 @@ def new_part(stack: ExitStack, target: Path) -> tuple[IO[bytes], Path]:
                 return file, Path(name)
 
 
-def _written(stack: ExitStack, target: Path, content: Content) -> Path:
-    """A temporary file with all of the content, synced."""
+def _written(stack: ExitStack, target: Path, content: Content, synced: bool = True) -> Path:
+    """A temporary file with all of the content."""
     file, part = new_part(stack, target)
     for piece in content:
         file.write(piece)
     file.flush()
-    os.fsync(file.fileno())
+    if synced:
+        os.fsync(file.fileno())
     mask = os.umask(0)  # the only way to ask for it
     os.umask(mask)
     part.chmod(0o666 & ~mask)  # mkstemp lets only the owner read

@@ -16,7 +16,8 @@ class Settings:
     """How to measure.
 
     Args:
-        device: Where to compute: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``.
+        device: Where to compute: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps`` or another
+            accelerator of torch.
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
             held out; ``saved`` takes the checkpoint's own.

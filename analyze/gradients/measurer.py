@@ -26,10 +26,11 @@ from analyze.gradients.checks.verification import (
     Verifier,
 )
 from analyze.gradients.data.batches import Batch, CellRows
+from analyze.gradients.device.devices import HOST, device_with_float64
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.replica import Replica
-from analyze.gradients.numbers import as_real, device_with_float64
+from analyze.gradients.numbers import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
 from analyze.gradients.state import EngineState
@@ -98,7 +99,8 @@ class Measurer:
         each_thread = replicas(replica, min(self.threads, state.shares))
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread]
+                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread],
+                device,
             )
         forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)
         gram = seconds_of_gram(len(bench.cells), replica.values, dtype, device)
@@ -132,7 +134,7 @@ class Measurer:
         """The sums over all batches."""
         bench, device = self.bench, state.architecture.device
         shapes = {name: replica.parameters[name].shape for name in names}
-        place = torch.device("cpu") if state.memory.host_sums else device_with_float64(device)
+        place = HOST if state.memory.host_sums else device_with_float64(device)
         sums = CellSums(shapes, len(bench.cells), state.architecture.dtype, place, device)
         batches = bench.batches(state.memory, state.plan.copies)
         watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))

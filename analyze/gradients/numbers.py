@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from analyze.errors import InputError, listed
+from analyze.gradients.device.devices import has_float64
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 # Modules of torch.ao hold packed weights; tensors of the others are classes of their own.
 PACKED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch.nn.quantized")
 PLAIN = "FloatFunctional"  # which adds and multiplies, in models that are yet to be quantised
 CLASSES_OF_TENSORS = ("torchao.", "bitsandbytes.")
-LACKING = "mps"  # the only device without float64
 
 
 def differentiable(tensor: Tensor) -> bool:
@@ -108,14 +108,9 @@ def _quantised(module: nn.Module) -> bool:
     )
 
 
-def device_with_float64(device: torch.device) -> torch.device:
-    """The device, or the CPU where it has no float64."""
-    return torch.device("cpu") if device.type == LACKING else device
-
-
 def where_it_is(values: Tensor) -> Tensor:
     """The values on a device that has float64."""
-    return values.cpu() if values.device.type == LACKING else values
+    return values if has_float64(values.device) else values.cpu()
 
 
 def double(values: Tensor) -> Tensor:
@@ -125,4 +120,4 @@ def double(values: Tensor) -> Tensor:
 
 def widest(values: Tensor) -> Tensor:
     """The values in float64 where their device has it, else as they are."""
-    return values if values.device.type == LACKING else values.double()
+    return values.double() if has_float64(values.device) else values

@@ -27,7 +27,7 @@ from analyze.gradients.checks.refusal import differ, refuse_frequency_scaling, r
 from analyze.gradients.costs.passes import PassCost, cost_of
 from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.loader import Examples
-from analyze.gradients.device.devices import equal_batches, largest_batch_size
+from analyze.gradients.device.devices import equal_batches, is_cpu, largest_batch_size
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Budget
 from analyze.gradients.model.replica import Replica
@@ -323,7 +323,7 @@ class Planner:
         batch. The first time algorithms are chosen, in the precision of the run, so that the proof
         uses those.
         """
-        on_cpu = state.architecture.device.type == "cpu"
+        on_cpu = is_cpu(state.architecture.device)
         few = on_cpu and torch.are_deterministic_algorithms_enabled()
 
         def batch(state: EngineState) -> BatchResult:

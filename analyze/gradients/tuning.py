@@ -48,4 +48,4 @@ def fastest_size(bench: Bench, replica: Replica, budget: Budget, state: EngineSt
     some = {size: batches.first(replica, size) for size in sizes}
     ways = {n: partial(batches.measured, replica, state.plan, batch) for n, batch in some.items()}
     done = {n: len(batch.rows) for n, batch in some.items()}
-    return fastest(ways, done, ROUNDS, budget)
+    return fastest(ways, replica.device, done, ROUNDS, budget)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as registration
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from analyze.errors import InputError
 from analyze.files.walking import walk
@@ -22,6 +23,7 @@ MOST_MODULES = 200_000  # in any model
 FEW_MODULES, BYTES_OF_A_MODULE = 2_000, 2_000  # whatever the files hold; and one more for so many
 SPARE = 10_000_000  # numbers of a model, whatever the files hold: weights may be elsewhere, or tied
 MOST_FILES = 10_000
+ON_META = {"device": torch.device("meta"), "pin_memory": False}  # of a tensor without memory
 
 
 class _TooLargeError(Exception):
@@ -38,8 +40,8 @@ def check_size(build: Callable[[], nn.Module], config: Path) -> None:
     most = SPARE + 4 * held  # of 2 bits each, as the most thrifty formats have them
     modules = min(MOST_MODULES, FEW_MODULES + held // BYTES_OF_A_MODULE)
     try:
-        with _counted(modules, most), torch.random.fork_rng(devices=[]), torch.device("meta"):
-            build()
+        with torch.random.fork_rng(devices=[]), _counted(modules, most):
+            _try_to_build(build, most)
     except _TooLargeError as error:
         raise InputError(
             "the config describes a model that the checkpoint cannot be of",
@@ -47,8 +49,40 @@ def check_size(build: Callable[[], nn.Module], config: Path) -> None:
             expected=f"as many modules and numbers as files of {held} bytes can hold",
             fix="copy the config of this checkpoint again, or give the model: --model SPEC",
         ) from error
-    except Exception:
-        pass
+
+
+def _try_to_build(build: Callable[[], nn.Module], most: int) -> None:
+    """Build on the meta device, or, as some models read numbers while they are built, on the CPU.
+
+    What goes wrong there goes wrong again when the model is built to be used, and is told then.
+    """
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device), _Bounded(most):
+                build()
+        except _TooLargeError:
+            raise
+        except Exception:
+            continue
+        return
+
+
+class _Bounded(TorchDispatchMode):
+    """Refuses to make a tensor of too many numbers before there is memory for it."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not any(isinstance(value, Tensor) for value in args) and "device" in kwargs:
+            count = getattr(func(*args, **{**kwargs, **ON_META}), "numel", int)()
+            if count > self.most:
+                raise _TooLargeError(f"{count} numbers in one tensor are described")
+        return func(*args, **kwargs)
 
 
 @contextmanager

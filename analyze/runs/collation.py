@@ -54,10 +54,9 @@ def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
 
 
 def _row(outcome: Outcome, engine: Engine) -> Row:
-    checkpoint, problem = outcome.checkpoint, outcome.problem
-    status = OK if problem is None else f"{problem.what}: {problem.found}"
-    unit = outcome.unit
+    checkpoint, unit = outcome.checkpoint, outcome.unit
     measured = None if unit is None else without_rounding(unit.measurement, engine)
+    status = outcome.reason or OK
     return Row(checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured)
 
 

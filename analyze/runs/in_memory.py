@@ -19,6 +19,7 @@ from analyze.probes import ProbeSet
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
+from analyze.runs.messages import place_of
 from analyze.runs.progress import Progress
 from analyze.runs.provenance import circumstances
 from analyze.runs.stages import Stages
@@ -47,7 +48,8 @@ def measure(
             eval mode; all its parameters count, frozen ones as well.
         probes: The examples.
         loss: A loss spec; an example's loss is the sum over its positions, never a mean.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0`` or ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps`` or another
+            accelerator of torch.
         batch_size: Examples at a time.
         folds: Random blocks of each subset, for standard errors; 1 gives NaN for them.
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
@@ -89,8 +91,8 @@ def measure(
 
         def announce(stage: str) -> None:
             if stage == MEASURING:
-                shown.start(1, len(probes))
-                shown.checkpoint("model")
+                shown.start(["model"], len(probes))
+                shown.checkpoint("model", place_of(engine))
             else:
                 stages.begin(stage)
 

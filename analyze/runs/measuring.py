@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.runs.loading import Loaded, Snapshot, load
+from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.provenance import PROGRAM, versions
 from analyze.runs.units.folder import Folder
-from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
 from analyze.runs.workers import Tell, Workers
 
@@ -34,8 +35,7 @@ def one_by_one(
     reader = ThreadPoolExecutor(max_workers=1)
     try:
         for checkpoint, coming in _ahead(prepared, folder, reader):
-            progress.checkpoint(checkpoint.name)
-            yield _outcome(prepared, checkpoint, coming.result, _advancing(progress))
+            yield _outcome(prepared, checkpoint, coming.result, showing(progress))
     finally:
         reader.shutdown(cancel_futures=True)
 
@@ -51,11 +51,10 @@ def side_by_side(
 
     def tasks() -> Iterator[Task]:
         for checkpoint in prepared.job.checkpoints:
-            progress.checkpoint(checkpoint.name)
             yield checkpoint, prepared.engine.state()
 
     lost = []
-    for (checkpoint, _), outcome in workers.results(tasks(), _advancing(progress)):
+    for (checkpoint, _), outcome in workers.results(tasks(), showing(progress)):
         if outcome is None:
             lost.append(checkpoint)
             progress.note(LOST.format(name=checkpoint.name))
@@ -63,16 +62,6 @@ def side_by_side(
             yield outcome
     workers.end()
     yield from one_by_one(prepared.on(lost), folder, progress)
-
-
-def _advancing(progress: Progress) -> Tell:
-    """Counts examples, and raises for a signal whose exception was lost meanwhile."""
-
-    def advance(examples: int) -> None:
-        check_interruption()
-        progress.advance(examples)
-
-    return advance
 
 
 def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
@@ -104,11 +93,12 @@ def _outcome(
     prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Unit | Loaded], tell: Tell
 ) -> Outcome:
     """The outcome of a checkpoint, measured unless an earlier run left its unit."""
+    tell(Begun(checkpoint.name, place_of(prepared.engine)))
     try:
         content = read()
         if isinstance(content, Loaded):
             return _measured(prepared.engine, checkpoint, content, tell)
-        tell(len(prepared.job.probes))
+        tell(Advanced(checkpoint.name, len(prepared.job.probes)))
         return Outcome(checkpoint, content)
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
@@ -131,9 +121,13 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | 
 
 
 def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
-    measurement = engine.measure(loaded.model, tell)
+    measurement = engine.measure(loaded.model, partial(_advanced, tell, checkpoint.name))
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
     record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
     state = engine.state() | {"notes": [*engine.notes, *notes]}
     unit = Unit(measurement, record_of(checkpoint) | record, state)
     return Outcome(checkpoint, unit, is_new=True, notes=notes)
+
+
+def _advanced(tell: Tell, checkpoint: str, examples: int) -> None:
+    tell(Advanced(checkpoint, examples))

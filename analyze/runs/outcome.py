@@ -26,6 +26,11 @@ class Outcome:
     is_new: bool = False  # measured now, not by an earlier run
     notes: tuple[str, ...] = ()  # of the engine while it measured
 
+    @property
+    def reason(self) -> str:
+        """Why there is no unit; empty where there is one."""
+        return "" if self.problem is None else f"{self.problem.what}: {self.problem.found}"
+
     def record(self) -> dict[str, Any]:
         """How the checkpoint was found and read, for the provenance of the results."""
         unit = {} if self.unit is None else self.unit.record

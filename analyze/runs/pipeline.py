@@ -25,6 +25,7 @@ from analyze.runs.options import RunKeywords, RunOptions
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
 from analyze.runs.progress import Progress
+from analyze.runs.recording import Recorded
 from analyze.runs.replay import replay
 from analyze.runs.stages import READING, Stages
 from analyze.runs.units.folder import Folder
@@ -64,7 +65,7 @@ def run(
     target = output_of(run, chosen.output)
     store.check_writable(target if chosen.output is None else chosen.output)
     with progress or Progress() as shown:
-        return _measured(run, target, chosen, shown)
+        return _measured(run, target, chosen, Recorded(shown))
 
 
 def output_of(run: str | Path, output: str | Path | None) -> Path:
@@ -72,7 +73,7 @@ def output_of(run: str | Path, output: str | Path | None) -> Path:
     return Path(f"{real_path(Path(run)).name}.h5" if output is None else output)
 
 
-def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Progress) -> xr.DataTree:
+def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Recorded) -> xr.DataTree:
     """Prepare and measure what is there, or what comes, and write the results."""
     stages = Stages(progress)
     stages.begin(READING)
@@ -81,7 +82,12 @@ def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Progr
         watch = Watch(Path(run), None if chosen.patience is None else 60 * chosen.patience)
     job = first_job(watch, chosen, progress) if watch else resolve(run, chosen)
     folder = Folder(target)
-    with interruptible(folder), threads_restored(), locked(folder.lock) as supported:
+    with (
+        interruptible(folder),
+        threads_restored(),
+        locked(folder.lock) as supported,
+        progress.beside(folder.path),
+    ):
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
         prepared = prepare(job, folder, restart=chosen.restart, alone=chosen.follow, stages=stages)

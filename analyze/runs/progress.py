@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
+
+from analyze.runs.units.activity import Place
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -31,14 +34,17 @@ class Progress:
             share: How much of the preparation is done.
         """
 
-    def start(self, checkpoints: int, examples: int) -> None:
-        """Begin, with the number of checkpoints and of examples in each."""
+    def start(self, checkpoints: Sequence[str], examples: int) -> None:
+        """Begin, with the names of the checkpoints and the number of examples in each."""
 
-    def checkpoint(self, name: str) -> None:
-        """Begin the next checkpoint."""
+    def checkpoint(self, name: str, place: Place) -> None:
+        """Begin a checkpoint, in a process; again where the first that began it has failed."""
 
-    def advance(self, examples: int) -> None:
-        """Count examples that were measured."""
+    def advance(self, examples: int, checkpoint: str = "") -> None:
+        """Count examples of a checkpoint that were measured."""
+
+    def ended(self, name: str, problem: str = "", is_new: bool = True) -> None:
+        """End a checkpoint: it was measured now or by an earlier run, or it has a problem."""
 
     def note(self, text: str) -> None:
         """Show what the user should know."""
@@ -47,39 +53,67 @@ class Progress:
         """End the display."""
 
 
+class Counted:
+    """The examples that were measured of each checkpoint; one that is begun again counts anew."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, int] = {}
+
+    @property
+    def begun(self) -> int:
+        """The number of checkpoints that were begun."""
+        return len(self._of)
+
+    @property
+    def examples(self) -> int:
+        """The number of examples, of all checkpoints."""
+        return sum(self._of.values())
+
+    def begin(self, checkpoint: str) -> bool:
+        """Begin a checkpoint; whether that is the first time."""
+        is_first = checkpoint not in self._of
+        self._of[checkpoint] = 0
+        return is_first
+
+    def add(self, examples: int, checkpoint: str) -> None:
+        """Count examples of a checkpoint."""
+        self._of[checkpoint] = self._of.get(checkpoint, 0) + examples
+
+
 class Lines(Progress):
     """A line for each stage and each checkpoint, with rate and time left: for logs."""
 
     def __init__(self) -> None:
         self._stage = ""
-        self.start(0, 0)
+        self.start([], 0)
 
     def stage(self, name: str, place: str = "", share: float = 0.0) -> None:
         if name != self._stage:  # the same on many checkpoints is one line
             self.note(f"{_preparing(share)}: {_label(name, place)}")
         self._stage = name
 
-    def start(self, checkpoints: int, examples: int) -> None:
-        self._checkpoints, self._examples = checkpoints, examples
-        self._done = self._seen = 0
+    def start(self, checkpoints: Sequence[str], examples: int) -> None:
+        self._checkpoints, self._examples = len(checkpoints), examples
+        self._counted = Counted()
         self._started = time.monotonic()
 
-    def checkpoint(self, name: str) -> None:
-        self._seen += 1
-        self.note(f"[{self._seen}/{self._checkpoints}] {name}{self._pace()}")
+    def checkpoint(self, name: str, place: Place) -> None:
+        if self._counted.begin(name):
+            self.note(f"[{self._counted.begun}/{self._checkpoints}] {name}{self._pace()}")
 
-    def advance(self, examples: int) -> None:
-        self._done += examples
+    def advance(self, examples: int, checkpoint: str = "") -> None:
+        self._counted.add(examples, checkpoint)
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def _pace(self) -> str:
         elapsed = time.monotonic() - self._started
-        if not self._done or elapsed <= 0:
+        done = self._counted.examples
+        if not done or elapsed <= 0:
             return ""
-        left = (self._checkpoints * self._examples - self._done) * elapsed / self._done
-        return f"  {self._done / elapsed:.0f} examples/s, {duration(left)} left"
+        left = (self._checkpoints * self._examples - done) * elapsed / done
+        return f"  {done / elapsed:.0f} examples/s, {duration(left)} left"
 
 
 class Bar(Progress):
@@ -110,7 +144,8 @@ class Bar(Progress):
         )  # fmt: skip
         self._preparing = self._preparation.add_task("", total=1.0)
         self._task: TaskID | None = None
-        self._checkpoints = self._seen = 0
+        self._checkpoints = 0
+        self._counted = Counted()
 
     def stage(self, name: str, place: str = "", share: float = 0.0) -> None:
         from rich.markup import escape
@@ -121,21 +156,22 @@ class Bar(Progress):
         self._preparation.start()
         self._preparation.refresh()
 
-    def start(self, checkpoints: int, examples: int) -> None:
+    def start(self, checkpoints: Sequence[str], examples: int) -> None:
         self._preparation.stop()
-        self._checkpoints, self._seen = checkpoints, 0
+        self._checkpoints, self._counted = len(checkpoints), Counted()
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._bar.start()
-        self._task = self._bar.add_task("", total=checkpoints * examples, rate="")
+        self._task = self._bar.add_task("", total=len(checkpoints) * examples, rate="")
 
-    def checkpoint(self, name: str) -> None:
-        self._seen += 1
+    def checkpoint(self, name: str, place: Place) -> None:
+        self._counted.begin(name)
         if self._task is not None:
-            label = f"[{self._seen}/{self._checkpoints}] {name}".replace("[", r"\[")
-            self._bar.update(self._task, description=label)
+            label = f"[{self._counted.begun}/{self._checkpoints}] {name}".replace("[", r"\[")
+            self._bar.update(self._task, description=label, completed=self._counted.examples)
 
-    def advance(self, examples: int) -> None:
+    def advance(self, examples: int, checkpoint: str = "") -> None:
+        self._counted.add(examples, checkpoint)
         if self._task is not None:
             speed = self._bar.tasks[0].speed
             rate = f"{speed:.0f} examples/s" if speed else ""

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from analyze.gradients.checks.verification import agreement
+from analyze.gradients.device.devices import maker_name
 from analyze.gradients.engine import Engine
 from analyze.gradients.measurement import Measurement
 from analyze.probes.facts import inputs_hash, probes_hash
@@ -104,6 +105,4 @@ def versions() -> dict[str, str]:
 
 
 def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    return maker_name(device) or platform.processor() or platform.machine()

@@ -34,7 +34,7 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
         writer = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         stack.callback(progress.finish)
         stack.callback(coming.close)
-        progress.start(len(job.checkpoints), len(job.probes))
+        progress.start([c.name for c in job.checkpoints], len(job.probes))
         for note in prepared.engine.notes:
             progress.note(f"Warning: {note}")
         for outcome in coming:
@@ -54,6 +54,7 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
 
 def _tell(outcome: Outcome, on_error: str, progress: Progress) -> None:
     """Say why there is no unit, or what was noted while it was measured."""
+    progress.ended(outcome.checkpoint.name, outcome.reason, outcome.is_new)
     if outcome.problem is not None:
         if on_error == "fail":
             raise outcome.problem

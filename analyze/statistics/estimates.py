@@ -67,7 +67,7 @@ def estimate(
         examples = sums.size if size is None else size
         value = of_alpha(sums.alpha_unbiased, examples)
         theta, used = of_alpha(sums.alpha_replicates, examples), sums.used
-        degrees = sums.degrees_of_freedom
+        degrees = sums.fold_degrees
     else:
         value, theta, used = sums.cosine, sums.cosine_replicates, sums.used_pairs
         degrees = np.broadcast_to(used.sum(0) - 1.0, value.shape)

@@ -11,8 +11,9 @@ import xarray as xr
 
 from analyze.probes.subsets import ALL
 from analyze.statistics import companions
+from analyze.statistics.alignment import delete_one_error
 from analyze.statistics.sufficient import SufficientStatistics
-from analyze.statistics.variables import AT_COMMON_SIZE, VARIABLES
+from analyze.statistics.variables import AT_COMMON_SIZE, BY_JACKKNIFE, VARIABLES
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,15 @@ class Labelled:
         members: Booleans ``(subset, cell)``, the cells of each subset.
         norms: Squared norms of every example's gradient, ``(..., probe)``; None if not kept.
         probes: Booleans ``(subset, probe)``, the examples of each subset; None without ``norms``.
+        alignments: Dot products of every example's gradient with its subset's sum, ``(..., subset,
+            probe)``, NaN for a subset whose sum was no direction; None if not kept.
     """
 
     parameters: xr.Dataset
     members: xr.DataArray
     norms: xr.DataArray | None = None
     probes: xr.DataArray | None = None
+    alignments: xr.DataArray | None = None
 
     @cached_property
     def leading(self) -> tuple[Hashable, ...]:
@@ -63,7 +67,30 @@ class Labelled:
             self.members.transpose("subset", "cell").values,
             subsets.index(ALL) if ALL in subsets else None,
             0.0 if kurtosis is None else kurtosis,
+            self._delete_one(),
         )
+
+    def _delete_one(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Errors by leaving out single examples, and their degrees of freedom, ``[..., S]``."""
+        if self.alignments is None or self.norms is None or self.probes is None:
+            return None
+        along = self.alignments.transpose("subset", *self.leading, "probe").values
+        norms = self.norms.transpose(*self.leading, "probe").values.astype(float)
+        rows = self.probes.transpose("subset", "probe").values
+        pairs = [
+            delete_one_error(a[..., r], norms[..., r]) for a, r in zip(along, rows, strict=True)
+        ]
+        error, degrees = (np.stack(part, axis=-1) for part in zip(*pairs, strict=True))
+        return error, degrees
+
+    @property
+    def one_at_a_time(self) -> list[str]:
+        """The subsets whose errors come from leaving out single examples, not folds."""
+        if self.plain.delete_one is None:
+            return []
+        known = np.isfinite(self.plain.delete_one[0])
+        known = known.reshape(-1, known.shape[-1]).any(0)
+        return [name for name, one in zip(self.subsets, known, strict=True) if one]
 
     def _of_norms(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
         """A function of the squared norms of each subset's examples, ``[..., S]``."""
@@ -89,4 +116,6 @@ class Labelled:
                 dataset[name] = ((*self.leading, *axes), value, variable.attributes)
                 if name in AT_COMMON_SIZE:
                     dataset[name].attrs["size"] = self.plain.common_size
+                if name in BY_JACKKNIFE and self.one_at_a_time:
+                    dataset[name].attrs["one_at_a_time"] = ", ".join(self.one_at_a_time)
         return dataset

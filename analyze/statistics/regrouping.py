@@ -70,7 +70,100 @@ def grouped(
         return Labelled(sums, members)
     norms = results.children["examples"].to_dataset(inherit=False)["gradient_sqnorm"]
     norms = _summed(norms.astype(float), "layer", groups, skipna=False)
-    return Labelled(sums, members, norms, _members(results, "probe", subsets))
+    probes = probe_members(results, subsets)
+    return Labelled(sums, members, norms, probes, _alignments(results, groups, probes))
+
+
+def grouped_examples(results: xr.DataTree, layers: str | Mapping[str, Sequence[str]]) -> xr.Dataset:
+    """Squared norms and alignments of single examples in groups of layers, as for ``coherence``.
+
+    ``gradient_sqnorm`` and ``alignment`` are summed over the layers of a group in float64,
+    ``direction_norm`` is the root of the summed squares. The run measured directions.
+    """
+    table = results.children["examples"].to_dataset(inherit=False)
+    groups = layer_groups(list(table["layer"].values.astype(str)), layers)
+    summed = table[["gradient_sqnorm", "alignment"]].astype(float)
+    summed["direction_norm"] = table["direction_norm"].astype(float) ** 2
+    summed = _summed(summed, "layer", groups, skipna=False)
+    summed["direction_norm"] = summed["direction_norm"] ** 0.5
+    return summed
+
+
+def _alignments(
+    results: xr.DataTree, groups: Mapping[str, Sequence[str]] | None, probes: xr.DataArray
+) -> xr.DataArray | None:
+    """Each example's alignment with the sum of its own subset, ``(..., subset, probe)``.
+
+    NaN for subsets whose sum is none of the run's directions, nor made of some of them; None where
+    that holds for all of them.
+    """
+    table = results.children["examples"].to_dataset(inherit=False)
+    if "alignment" not in table:
+        return None
+    members = direction_members(results)
+    parts = {
+        str(s.values): parts_of(row.values, members)
+        for s, row in zip(probes["subset"], probes, strict=True)
+    }
+    if not any(parts.values()):
+        return None
+    summed = _summed(table["alignment"].astype(float), "layer", groups, skipna=False)
+    summed = summed.drop_vars([n for n in summed.coords if summed[n].dims == ("probe",)])
+    rows = [
+        summed.sel(direction=names).sum("direction", skipna=False)
+        if names
+        else summed.isel(direction=0, drop=True) * np.nan
+        for names in parts.values()
+    ]
+    return xr.concat(rows, xr.IndexVariable("subset", list(parts)))
+
+
+def direction_members(results: xr.DataTree) -> dict[str, np.ndarray]:
+    """The examples whose gradients add up to each direction, ``[N]``; none for movements.
+
+    A direction is a subset, ``all`` (what is not held out), ``COLUMN=LABEL``, or a movement of
+    the weights, ``update`` and ``weights``.
+    """
+    table = results.children["examples"].to_dataset(inherit=False)
+    columns = {
+        str(name): labels.values.astype(str)
+        for name, labels in table.coords.items()
+        if labels.dims == ("probe",) and name != "probe"
+    }
+    subset = columns["subset"]
+    names = table["direction"].values.astype(str) if "direction" in table.coords else ()
+    return {name: _members_of(name, subset, columns, held_out(results)) for name in names}
+
+
+def _members_of(
+    name: str, subset: np.ndarray, columns: Mapping[str, np.ndarray], held: list[str]
+) -> np.ndarray:
+    """The examples whose gradients add up to one direction, ``[N]``."""
+    if name in subset:
+        return subset == name
+    if name == ALL:
+        return ~np.isin(subset, held)
+    for column, labels in columns.items():
+        if name.startswith(f"{column}=") and column != "subset":
+            return labels == name.removeprefix(f"{column}=")
+    return np.zeros(len(subset), dtype=bool)
+
+
+def parts_of(wanted: np.ndarray, members: Mapping[str, np.ndarray]) -> list[str]:
+    """The directions without a common example that add up to a group's sum; empty where none do.
+
+    One that is the group itself, else those of one column, or subsets, within it.
+    """
+    families: dict[str, list[str]] = {}
+    for name, rows in members.items():
+        if rows.any() and np.array_equal(rows, wanted):
+            return [name]
+        if rows.any() and not (rows & ~wanted).any():
+            families.setdefault(name.partition("=")[0] if "=" in name else "", []).append(name)
+    for names in families.values():
+        if np.array_equal(np.sum([members[name] for name in names], axis=0), wanted.astype(int)):
+            return names
+    return []
 
 
 def held_out(results: xr.DataTree) -> list[str]:
@@ -89,6 +182,13 @@ def cell_members(
 ) -> xr.DataArray:
     """The cells of each subset, ``(subset, cell)``; by default of the subsets of the results."""
     return _members(results, "cell", subsets)
+
+
+def probe_members(
+    results: xr.DataTree, subsets: Mapping[str, Conditions] | None = None
+) -> xr.DataArray:
+    """The examples of each subset, ``(subset, probe)``; by default of those of the results."""
+    return _members(results, "probe", subsets)
 
 
 def _members(

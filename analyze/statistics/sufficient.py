@@ -25,6 +25,9 @@ class SufficientStatistics:
     members: np.ndarray  # [S, C], whether a cell belongs to a subset; subsets may overlap
     whole: int | None = None  # the index of the subset `all`
     kurtosis: np.ndarray | float = 0.0  # [..., S], excess kurtosis of the examples' squared norms
+    # Error of unbiased alpha by leaving out one example at a time, and its degrees of freedom,
+    # [..., S] each; NaN where the examples' alignments are not known.
+    delete_one: tuple[np.ndarray, np.ndarray] | None = None
 
     @cached_property
     def size(self) -> np.ndarray:
@@ -103,15 +106,28 @@ class SufficientStatistics:
 
     @cached_property
     def alpha_stderr(self) -> np.ndarray:
-        """Standard error of unbiased alpha, ``[..., S]``."""
-        return jackknife.standard_error(self.alpha_replicates, self.used)
+        """Standard error of unbiased alpha, ``[..., S]``: of single examples where they are known.
+
+        A jackknife of m examples is less noisy than one of K folds, and estimates the same.
+        """
+        by_folds = jackknife.standard_error(self.alpha_replicates, self.used)
+        if self.delete_one is None:
+            return by_folds
+        return np.where(np.isnan(self.delete_one[0]), by_folds, self.delete_one[0])
 
     @cached_property
-    def degrees_of_freedom(self) -> np.ndarray:
-        """Degrees of freedom of the standard error, ``[..., S]``; NaN without a gradient."""
+    def fold_degrees(self) -> np.ndarray:
+        """Degrees of freedom of an error over folds, ``[..., S]``; NaN without a gradient."""
         folds = self.used.sum(0)
         degrees = jackknife.degrees_of_freedom(folds, self.size, self.kurtosis)
         return np.where(np.isnan(self.m_coherence), np.nan, degrees)
+
+    @cached_property
+    def degrees_of_freedom(self) -> np.ndarray:
+        """Degrees of freedom of ``alpha_stderr``, ``[..., S]``; NaN without a gradient."""
+        if self.delete_one is None:
+            return self.fold_degrees
+        return np.where(np.isnan(self.delete_one[1]), self.fold_degrees, self.delete_one[1])
 
     @cached_property
     def interval(self) -> tuple[np.ndarray, np.ndarray]:

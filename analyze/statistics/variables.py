@@ -76,7 +76,7 @@ _ROWS = (
              of_norms=companions.effective_sample_size),
     Variable("share_without_gradient", "share of the examples without gradient", "1",
              of_norms=companions.share_without_gradient),
-    Variable("m_coherence_stderr", "standard error of m-coherence, jackknife over folds", "1",
+    Variable("m_coherence_stderr", "standard error of m-coherence, by the jackknife", "1",
              lambda s: (s.size - 1.0) * s.alpha_stderr),
     Variable("m_coherence_lower", "lower end of the 95 % interval of m-coherence", "1",
              lambda s: s.interval[0]),
@@ -84,10 +84,10 @@ _ROWS = (
              lambda s: s.interval[1]),
     Variable("degrees_of_freedom", "degrees of freedom of the standard errors", "1",
              lambda s: s.degrees_of_freedom),
-    Variable("alpha_unbiased_stderr", "standard error of unbiased alpha, jackknife over folds", "1",
+    Variable("alpha_unbiased_stderr", "standard error of unbiased alpha, by the jackknife", "1",
              lambda s: s.alpha_stderr),
     Variable("coherence_at_common_size_stderr",
-             "standard error of m-coherence at the common size, jackknife over folds", "1",
+             "standard error of m-coherence at the common size, by the jackknife", "1",
              lambda s: (s.common_size - 1.0) * s.alpha_stderr),
     Variable("energy_share", "share of the layer in the sum of squared gradient norms", "1"),
     Variable("gradient_dot", "dot product of the mean gradients of two subsets", SQUARED,
@@ -104,3 +104,8 @@ VARIABLES = {row.name: row for row in _ROWS}
 AT_COMMON_SIZE = {"coherence_at_common_size", "coherence_at_common_size_stderr"}
 OF_EXAMPLES = {row.name for row in _ROWS if row.of_norms is not None}
 OF_LAYERS = {"energy_share"}
+# Where alignments are known, by leaving out single examples instead of folds.
+BY_JACKKNIFE = {
+    "m_coherence_stderr", "m_coherence_lower", "m_coherence_upper", "degrees_of_freedom",
+    "alpha_unbiased_stderr", "coherence_at_common_size_stderr",
+}  # fmt: skip

@@ -63,10 +63,12 @@ def _compared(workload: Workload, device: str, workers: int) -> dict[str, Any]:
 
     sampled = len(range(0, count, workload.batch * SAMPLE)) * workload.batch / count
     if workers == 1:
-        found = spread(each_ratio(ours, passes, PAIRS, LONG, sampled))
+        found = spread(each_ratio(ours, passes, PAIRS, place, LONG, sampled))
     else:
         with side_by_side(ours, workers) as work:
-            found = spread(each_ratio(lambda: work(1), passes, PAIRS, LONG, sampled / workers))
+            found = spread(
+                each_ratio(lambda: work(1), passes, PAIRS, place, LONG, sampled / workers)
+            )
     return {"ratio": found, "batch": engine.batch_size, "cells": len(engine.cells)}
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import analyze
+from analyze.gradients.device.devices import HOST
 from analyze.gradients.device.timing import once
 from scripts.benchmarking.contenders import plain
 from scripts.benchmarking.paired import spread
@@ -82,10 +83,10 @@ def _pair(name: str, count: int, batch_norm: BatchNorm) -> Pair:
     measure = partial(analyze.measure, model, probes, batch_norm=batch_norm, device="cpu")
     passes = partial(_plain_passes, model, inputs[:TIMED], targets[:TIMED])
     plain(model, inputs[:BATCH], targets[:BATCH])()
-    before = once(passes)
-    first = once(measure)
-    again = once(measure) if count <= AGAIN else None
-    whole = (before + once(passes)) / 2 * count / min(count, TIMED)
+    before = once(passes, HOST)
+    first = once(measure, HOST)
+    again = once(measure, HOST) if count <= AGAIN else None
+    whole = (before + once(passes, HOST)) / 2 * count / min(count, TIMED)
     return Pair(whole, first, again)
 
 

@@ -38,7 +38,7 @@ def one_cell(workload: Workload, pairs: int) -> dict[str, Any]:
             ):
                 plain(model, some, own)()
 
-        found = spread(each_ratio(ours, passes, pairs))
+        found = spread(each_ratio(ours, passes, pairs, CPU))
     return {"ratio": found, "shares": engine.current.shares, "batch": workload.share}
 
 

@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Callable
 
+import torch
+
 from analyze.gradients.device.timing import once
 
 
@@ -13,6 +15,7 @@ def each_ratio(
     way: Callable[[], object],
     plain: Callable[[], object],
     pairs: int,
+    device: torch.device,
     long: float = math.inf,
     share: float = 1.0,
 ) -> list[float]:
@@ -22,6 +25,7 @@ def each_ratio(
         way: What is timed.
         plain: Against what.
         pairs: How many.
+        device: Where both run.
         long: Seconds of ``plain`` from which one pair is enough, and nothing runs beforehand.
         share: How much of the work of ``way`` that ``plain`` does.
     """
@@ -30,8 +34,8 @@ def each_ratio(
         for step in (plain, way, plain, way):
             step()
     while len(found) < pairs:
-        taken = once(plain)
-        found.append(once(way) * share / taken)
+        taken = once(plain, device)
+        found.append(once(way, device) * share / taken)
         if taken > long:
             break
     return found

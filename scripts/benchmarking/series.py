@@ -31,7 +31,9 @@ def series(workload: Workload, pairs: int) -> dict[str, Any]:
         train = plain(*workload.make(cpu))
         with side_by_side(step, cores) as work:
             found = spread(
-                each_ratio(lambda: work(BATCHES), lambda: _times(train, cores * BATCHES), pairs)
+                each_ratio(
+                    lambda: work(BATCHES), lambda: _times(train, cores * BATCHES), pairs, cpu
+                )
             )
     return {"ratio": found, "workers": cores}
 

@@ -49,7 +49,7 @@ def _one_way(
         ratio = _ratio_of_ours(workload.name, device, pairs)
     else:
         step = WAYS[name](*workload.make(there))
-        ratio = spread(each_ratio(step, plain(*workload.make(there)), pairs))
+        ratio = spread(each_ratio(step, plain(*workload.make(there)), pairs, there))
     return {"error": error, "ratio": ratio}
 
 
@@ -67,4 +67,4 @@ def _pairs_of_ours(workload: str, device: str, pairs: int) -> list[float]:
     there = torch.device(device)
     with measuring():
         step = WAYS["ours"](*chosen.make(there))
-        return each_ratio(step, plain(*chosen.make(there)), pairs)
+        return each_ratio(step, plain(*chosen.make(there)), pairs, there)

@@ -9,6 +9,7 @@ from unittest import mock
 
 import torch
 
+from analyze.gradients.device.devices import HOST
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.measurer import Measurer, Observed
 from analyze.gradients.model.replica import Replica
@@ -43,7 +44,7 @@ def verification(workload: Workload, pairs: int) -> dict[str, Any]:
             with mock.patch.object(Measurer, "_checked", unchecked):
                 engine.measure(model)
 
-        ratios = each_ratio(lambda: engine.measure(model), unverified, pairs, long=LONG)
+        ratios = each_ratio(lambda: engine.measure(model), unverified, pairs, HOST, long=LONG)
     return {
         "ratio": spread(ratios),
         "probes": work.batch,

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from analyze.gradients.device.devices import HOST
 from analyze.gradients.device.timing import once
 from scripts.benchmarking.paired import spread
 
@@ -42,7 +43,7 @@ def whole_run(run: str, checkpoints: str, pairs: int) -> dict[str, Any]:
             ours = [*command, "--batch-norm", "saved", "--output", str(Path(folder, "saved.h5"))]
             default = [*command, "--output", str(Path(folder, "recomputed.h5"))]
             steps = ([*plain, START_ONLY], plain, ours, default)
-            found.append([once(partial(_process, step)) for step in steps])
+            found.append([once(partial(_process, step), HOST) for step in steps])
     return {
         "process": spread([ours / plain for _, plain, ours, _ in found]),
         "beyond_start": spread(

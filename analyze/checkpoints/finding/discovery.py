@@ -149,7 +149,8 @@ def _resolved(
     epoch = next((source.epoch for source in sources if source.epoch is not None), None)
     tokens = next((source.tokens for source in sources if source.tokens is not None), None)
     also = () if by_user else (*saved.also, *_in_name_only(named, saved))
-    doubt = named.doubt if by_step.step is None and epoch in (None, named.epoch) else ""
+    doubt = named.doubt if epoch in (None, named.epoch) else ""
+    doubt = "" if by_step.step is not None else saved.doubt or doubt
     return replace(
         saved, step=by_step.step, step_rule=by_step.step_rule,
         epoch=epoch, tokens=tokens, also=also, doubt=doubt, order=named.order,

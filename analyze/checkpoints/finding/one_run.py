@@ -9,8 +9,9 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, combinations, islice
-from operator import attrgetter
+from dataclasses import dataclass
+from itertools import chain, groupby, islice
+from operator import attrgetter, itemgetter
 from pathlib import PurePosixPath
 
 from analyze.checkpoints.checkpoint import Checkpoint
@@ -49,32 +50,86 @@ def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
         ("epoch", _epoch),
         ("epoch", _epoch_beside_step),
     ):
-        known = {p: [c for c in members if not math.isnan(number(c))]
-                 for p, members in series.items()}  # fmt: skip
-        if number is _epoch_beside_step and _goes_on(*filter(None, known.values())):
-            continue
-        for a, b in _meeting({p: members for p, members in known.items() if members}, number):
-            clash = _clash(known[a], known[b], name, number)
-            if clash and not (number is _epoch_beside_step and _goes_on(known[a], known[b])):
-                return _mixed(clash, {p: series[p] for p in series if known[p]})
+        known = _numbered(series, number)
+        beside_steps = number is _epoch_beside_step
+        for a, b in _meeting(known, beside_steps):
+            clash = _clash(known[a], known[b], name)
+            if clash and not (beside_steps and _goes_on((known[a], known[b]))):
+                return _mixed(clash, {p: series[p] for p in known})
     return None
 
 
-def _meeting(known: Mapping[str, list[Checkpoint]], number: Number) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True)
+class _Numbered:
+    """The checkpoints of a series that have a number, worked out once for all comparisons."""
+
+    members: list[Checkpoint]
+    names: dict[float, str]  # of the checkpoints by their number
+    first: float
+    last: float
+
+
+def _numbered(series: Mapping[str, list[Checkpoint]], number: Number) -> dict[str, _Numbered]:
+    """The series in which some checkpoint has the number."""
+    known = {}
+    for p, all_members in series.items():
+        members = [c for c in all_members if not math.isnan(number(c))]
+        if members:
+            names = {number(c): c.name for c in members}
+            known[p] = _Numbered(members, names, min(names), max(names))
+    return known
+
+
+def _meeting(known: Mapping[str, _Numbered], beside_steps: bool) -> Iterator[tuple[str, str]]:
     """Pairs of series whose numbers overlap, or that are stages: no others can clash.
 
     Any number of directories may follow one another; to look at all pairs would take the square.
+    So would pairs within many directories of one epoch whose steps follow one another.
     """
-    ends = {p: (min(map(number, members)), max(map(number, members)))
-            for p, members in known.items()}  # fmt: skip
-    order = sorted(known, key=lambda p: (ends[p], p))
-    for place, a in enumerate(order):
-        for b in islice(order, place + 1, None):
-            if ends[b][0] > ends[a][1]:
-                break
-            yield min(a, b), max(a, b)
-    stages = sorted(p for p, members in known.items() if STAGE.search(members[0].name))
-    yield from combinations(stages, 2)
+    for together in _overlapping(known):
+        if beside_steps and _goes_on([known[p] for p in together]):
+            continue
+        for place, a in enumerate(together):
+            for b in islice(together, place + 1, None):
+                if known[b].first > known[a].last:
+                    break
+                yield min(a, b), max(a, b)
+    yield from _stages_that_begin_again(known)
+
+
+def _overlapping(known: Mapping[str, _Numbered]) -> Iterator[list[str]]:
+    """The series in groups that no number keeps apart, each in the order of its numbers."""
+    together: list[str] = []
+    last = math.inf
+    for p in sorted(known, key=lambda p: (known[p].first, known[p].last, p)):
+        if together and known[p].first > last:
+            yield together
+            together = []
+        last = max(last, known[p].last) if together else known[p].last
+        together.append(p)
+    if together:
+        yield together
+
+
+def _stages_that_begin_again(known: Mapping[str, _Numbered]) -> Iterator[tuple[str, str]]:
+    """For each stage of a training the earlier one that went furthest, where that is further."""
+    order = sorted((_stage(s), p) for p, s in known.items() if _stage(s)[1])
+    furthest: dict[tuple[str, ...], str] = {}
+    for (words, _), stages in groupby(order, key=itemgetter(0)):
+        now = [p for _, p in stages]
+        before = furthest.get(words)
+        if before is not None:
+            earliest = min(now, key=lambda p: known[p].first)
+            if known[before].last > known[earliest].first:
+                yield before, earliest
+            now.append(before)
+        furthest[words] = max(now, key=lambda p: known[p].last)
+
+
+def _stage(series: _Numbered) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The words and numbers of the stages in a series' name."""
+    found = STAGE.findall(series.members[0].name)
+    return tuple(word for word, _ in found), tuple(int(digits) for _, digits in found)
 
 
 def pattern(checkpoint: Checkpoint) -> str:
@@ -133,25 +188,25 @@ def _epoch_beside_step(checkpoint: Checkpoint) -> float:
     return math.nan if math.isnan(checkpoint.step) else checkpoint.epoch
 
 
-def _goes_on(*series: list[Checkpoint]) -> bool:
+def _goes_on(series: Sequence[_Numbered]) -> bool:
     """Whether the epochs of series rise with their steps, as in a run that was resumed."""
-    epochs = [c.epoch for c in sorted(chain(*series), key=lambda c: (c.step, c.epoch))]
+    members = chain.from_iterable(s.members for s in series)
+    epochs = [c.epoch for c in sorted(members, key=lambda c: (c.step, c.epoch))]
     return epochs == sorted(epochs)
 
 
-def _clash(a: list[Checkpoint], b: list[Checkpoint], name: str, number: Number) -> str:
+def _clash(a: _Numbered, b: _Numbered, name: str) -> str:
     """How two series clash in steps or epochs; a single checkpoint in ``best/`` does not."""
-    first, second = ({number(c): c.name for c in members} for members in (a, b))
-    if shared := sorted(first.keys() & second.keys()):
-        return f"{name} {shared[0]:.15g} in {first[shared[0]]} and in {second[shared[0]]}"
-    overlap = min(first) < max(second) and min(second) < max(first)
-    alone = min(len(first), len(second)) < 2 and _unnumbered(a[0]) != _unnumbered(b[0])
-    if not _begins_again(a, b, number) and (alone or not overlap):
+    if shared := sorted(a.names.keys() & b.names.keys()):
+        return f"{name} {shared[0]:.15g} in {a.names[shared[0]]} and in {b.names[shared[0]]}"
+    overlap = a.first < b.last and b.first < a.last
+    few = min(len(a.names), len(b.names)) < 2
+    alone = few and _unnumbered(a.members[0]) != _unnumbered(b.members[0])
+    if not _begins_again(a, b) and (alone or not overlap):
         return ""
     ranges = [
-        f"{name}s {min(n):.15g} to {max(n):.15g} in {_place(members[0])}"
-        for n, members in ((first, a), (second, b))
-    ]
+        f"{name}s {s.first:.15g} to {s.last:.15g} in {_place(s.members[0])}" for s in (a, b)
+    ]  # fmt: skip
     return " and ".join(ranges)
 
 
@@ -160,14 +215,11 @@ def _unnumbered(checkpoint: Checkpoint) -> str:
     return re.sub(r"\d+", "#", str(PurePosixPath(pattern(checkpoint)).parent))
 
 
-def _begins_again(a: list[Checkpoint], b: list[Checkpoint], number: Number) -> bool:
+def _begins_again(a: _Numbered, b: _Numbered) -> bool:
     """Whether the later stage of a training has earlier steps, as it counts them anew."""
-    stages = [STAGE.findall(members[0].name) for members in (a, b)]
-    if [word for word, _ in stages[0]] != [word for word, _ in stages[1]]:
-        return False
-    order = [[int(digits) for _, digits in stage] for stage in stages]
-    before, after = (a, b) if order[0] < order[1] else (b, a)
-    return order[0] != order[1] and max(map(number, before)) > min(map(number, after))
+    (words, first), (others, second) = _stage(a), _stage(b)
+    before, after = (a, b) if first < second else (b, a)
+    return words == others and first != second and before.last > after.first
 
 
 def _place(checkpoint: Checkpoint) -> str:

@@ -70,7 +70,7 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
             if layout.parts is None:
                 folders.clear()
                 continue
-        parts = set() if layout is None else layout.parts_among(files)
+        parts = set() if layout is None else layout.parts_among(folder, files)
         for name in files:
             part = f"a part of the checkpoint in {layout.name}" if layout and name in parts else ""
             yield folder / name, part or why_no_weights(name)

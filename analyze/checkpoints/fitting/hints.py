@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from torch import Tensor
 
@@ -313,11 +313,20 @@ def _missing_buffers(m: Attempt) -> Iterator[Proposal]:
 
 
 def _old_buffers(m: Attempt) -> Iterator[Proposal]:
-    """Buffers that the model no longer has."""
-    names = [key for key in m.outcome.unknown if _is_buffer(key, m.saved[key])]
+    """Buffers that the model no longer has; in a place that it does not have they are not its."""
+    paths = (key.split(".")[:-1] for key in m.wanted)
+    places = {"", *chain.from_iterable(accumulate(path, "{}.{}".format) for path in paths)}
+    names = [key for key in m.outcome.unknown
+             if _is_buffer(key, m.saved[key]) and not places.isdisjoint(_around(key))]  # fmt: skip
     gone = set(names)
     kept = [key for key in m.saved if key not in gone]
     yield from _left_out(" (buffers that the model no longer has: {})", names, kept)
+
+
+def _around(key: str) -> tuple[str, str]:
+    """The module of a tensor, which may have had no other tensor, and the one around it."""
+    module = key.rpartition(".")[0]
+    return module, module.rpartition(".")[0]
 
 
 def _is_buffer(key: str, value: object) -> bool:

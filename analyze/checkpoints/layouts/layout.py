@@ -42,8 +42,10 @@ class Layout:
     mark: re.Pattern[str] | None = None  # name of a file that makes its directory one checkpoint
     parts: re.Pattern[str] | None = None  # names of its other files; None: the whole directory
     last: str = ""  # name of the file that is written last
+    listed: Callable[[Path], frozenset[str]] | None = None  # what an index in the directory names
 
-    def parts_among(self, files: Iterable[str]) -> set[str]:
+    def parts_among(self, folder: Path, files: Iterable[str]) -> set[str]:
         """The files of its directory that belong to the checkpoint."""
         marks = [pattern for pattern in (self.mark, self.parts) if pattern is not None]
-        return {name for name in files if any(pattern.search(name) for pattern in marks)}
+        names = frozenset() if self.listed is None else self.listed(folder)
+        return {f for f in files if f in names or any(pattern.search(f) for pattern in marks)}

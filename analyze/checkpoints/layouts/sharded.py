@@ -93,6 +93,14 @@ def _weight_map(index: Path) -> dict[str, str]:
     return where
 
 
+def _shards_in(folder: Path) -> frozenset[str]:
+    """The files that the index names; none where it is broken, which its reader reports."""
+    try:
+        return frozenset(_weight_map(_index_in(folder)).values())
+    except CheckpointError:
+        return frozenset()
+
+
 def _from_shard(path: Path, names: list[str], trust: bool) -> dict[str, Tensor]:
     safe = path.name.endswith(".safetensors")
     opened = (open_safetensors if safe else open_torch)(path, trust)
@@ -122,4 +130,5 @@ LAYOUT = Layout(
     open_sharded,
     mark=INDEX,
     parts=SHARD,
+    listed=_shards_in,
 )

@@ -11,7 +11,7 @@ from analyze.checkpoints.damage import read_json
 from analyze.checkpoints.state import at
 from analyze.checkpoints.torch_files.pickled_tensors import PickledTensor
 from analyze.checkpoints.torch_objects import is_tensor
-from analyze.errors import printable
+from analyze.errors import CheckpointError, printable
 
 STEP_KEYS = (
     "global_step", "global_steps", "step", "iter_num", "iteration", "iter", "num_updates",
@@ -45,10 +45,10 @@ class TrainingPosition:
 def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
     """The position by the trainer's file beside the weights, else by what was saved with them.
 
-    Raises:
-        CheckpointError: the trainer's file is broken.
+    A trainer's file that cannot be read is a doubt, no damage: the weights are whole, and several
+    checkpoints may lie beside it.
     """
-    record = _trainer_state(path if path.is_dir() else path.parent)
+    record, doubt = _trainer_state(path if path.is_dir() else path.parent)
     step, epoch = number(record, "global_step"), number(record, "epoch")
     if step is not None:
         best = [record.get(key) for key in ("best_metric", "best_model_checkpoint")]
@@ -64,14 +64,19 @@ def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
     )
     also = tuple(("step", *reading) for reading in steps[1:])
     completed = _epochs_completed(state)
-    return TrainingPosition(step, rule, epoch, "", completed, tokens, _kept_by(state), also)
+    return TrainingPosition(step, rule, epoch, "", completed, tokens, _kept_by(state), also, doubt)
 
 
-def _trainer_state(folder: Path) -> dict[str, Any]:
-    """Hugging Face's record of the training so far; empty where there is none."""
+def _trainer_state(folder: Path) -> tuple[dict[str, Any], str]:
+    """Hugging Face's record of the training so far, or nothing and why it cannot be read."""
     path = folder / TRAINER_STATE
-    content = read_json(path) if path.is_file() and not path.is_symlink() else None
-    return content if isinstance(content, dict) else {}
+    if not path.is_file() or path.is_symlink():
+        return {}, ""
+    try:
+        content = read_json(path)
+    except CheckpointError:
+        return {}, f"the {TRAINER_STATE} beside it cannot be read"
+    return (content, "") if isinstance(content, dict) else ({}, "")
 
 
 def number(state: Mapping[str, Any], path: str) -> float | None:

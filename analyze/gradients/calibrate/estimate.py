@@ -26,27 +26,28 @@ class BatchTime(NamedTuple):
     methods: dict[str, float]  # each method's share of the time
 
 
-def time_of_a_batch(measures: Sequence[TimedBatch]) -> BatchTime:
+def time_of_a_batch(measures: Sequence[TimedBatch], device: torch.device) -> BatchTime:
     """Time a batch that all threads measure together, as they share caches and memory.
 
     A single thread's batch is measured by the calling thread, with as many threads as torch has.
     """
     if len(measures) == 1:
-        return _timed(measures[0])._replace(begun=0.0)
-    return max(at_once([partial(_timed, measure) for measure in measures]), key=attrgetter("taken"))
+        return _timed(measures[0], device)._replace(begun=0.0)
+    timed = at_once([partial(_timed, measure, device) for measure in measures])
+    return max(timed, key=attrgetter("taken"))
 
 
 def seconds_of_forward(replica: Replica, inputs: Inputs) -> float:
     """Seconds of a forward pass for one example, measured over some."""
     with torch.no_grad():
-        return seconds(lambda: replica(inputs)) / len(inputs)
+        return seconds(lambda: replica(inputs), replica.device) / len(inputs)
 
 
-def _timed(measure: TimedBatch) -> BatchTime:
+def _timed(measure: TimedBatch, device: torch.device) -> BatchTime:
     start = time.perf_counter()
     measure(None)  # the first may allocate
     first = time.perf_counter() - start
-    taken, clock = seconds(partial(measure, None)), Clock()
+    taken, clock = seconds(partial(measure, None), device), Clock(device)
     with clock.measuring(WHOLE):
         measure(clock)
     return BatchTime(max(0.0, first - taken), taken, clock.shares())

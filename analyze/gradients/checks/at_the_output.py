@@ -8,8 +8,8 @@ from torch import Tensor
 from analyze.errors import InputError
 from analyze.gradients.checks.precision import RELATIVE
 from analyze.gradients.checks.refusal import differ
+from analyze.gradients.device.devices import device_with_float64
 from analyze.gradients.losses import Loss
-from analyze.gradients.numbers import device_with_float64
 
 
 def check_loss(loss: Loss, output: Tensor, target: Tensor) -> None:

@@ -70,7 +70,7 @@ class ByClock(_Kept):
     def _best(self, form: Form, segments: Segments) -> str:
         """The fastest of the form's algorithms; what it is made of is timed first."""
         ways = {a: partial(summarised, self, form, segments, a) for a in form.algorithms}
-        return fastest(ways, budget=self._budget)
+        return fastest(ways, form.device, budget=self._budget)
 
 
 def summarised(

@@ -11,6 +11,7 @@ from importlib import resources
 import torch
 
 from analyze.gradients.costs.passes import PassCost
+from analyze.gradients.device.devices import is_cpu, kind_of
 
 FILE = "passes.json"  # beside this module; scripts/pass_costs writes it
 NEAREST = "AVX2"  # stands for processors that are not in the file
@@ -51,12 +52,12 @@ class Rates:
     @classmethod
     def of(cls, device: torch.device) -> Rates:
         """Those of a device's kind; of processors by the instructions that torch uses there."""
-        return known_rates()[kind_of(device.type, known_rates())]
+        return known_rates()[kind_among(known_rates(), device)]
 
 
-def kind_of(device: str, known: Collection[str]) -> str:
-    """The kind of a device by its type in torch, or the nearest of those that are known."""
-    kind = torch.backends.cpu.get_cpu_capability() if device == "cpu" else device
+def kind_among(known: Collection[str], device: torch.device) -> str:
+    """The kind of a device, or the nearest of those that are known."""
+    kind = torch.backends.cpu.get_cpu_capability() if is_cpu(device) else kind_of(device).name
     return kind if kind in known else NEAREST
 
 

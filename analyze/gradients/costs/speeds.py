@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from analyze.gradients.costs.rates import kind_of
+import torch
+
+from analyze.gradients.costs.rates import kind_among
 from analyze.gradients.costs.work import CALLS, ONEDNN, SINGLE, TIMES, Work
 
 FILE = "speeds.json"  # beside this module; scripts/costs writes it
@@ -43,10 +45,10 @@ class Speeds:
         )
 
 
-def speeds_of(device: str) -> Speeds:
-    """The speeds of a device by its type in torch."""
+def speeds_of(device: torch.device) -> Speeds:
+    """The speeds of a device's kind."""
     known = known_speeds()
-    return known[kind_of(device, known)]
+    return known[kind_among(known, device)]
 
 
 @cache

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.devices import moves_by_itself
 from analyze.gradients.model.inputs import Inputs
 from analyze.probes import ProbeSet
-
-ASYNCHRONOUS = ("cuda",)  # devices that compute while something is moved to them
 
 
 class Examples(NamedTuple):
@@ -54,7 +53,7 @@ class ProbeLoader:
         Raises:
             RuntimeError: out of memory.
         """
-        if device.type not in ASYNCHRONOUS:
+        if not moves_by_itself(device):
             for rows in batches:
                 inputs, targets = self.take(rows)
                 yield Examples(inputs.to(device, dtype), targets.to(device))

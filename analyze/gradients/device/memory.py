@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from analyze.errors import InputError, out_of_memory
+from analyze.gradients.device.devices import is_cpu
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Memory:
             size = self.batch_size // 2
             note = f"out of memory: batches of {size} from then on"
             return replace(self, batch_size=size, largest=largest), note
-        if self.device.type != "cpu" and not self.host_sums:
+        if not is_cpu(self.device) and not self.host_sums:
             return replace(self, batch_size=largest, host_sums=True, largest=largest), (
                 f"out of memory: the cells' sums ({sums}) in host memory from then on, and batches "
                 f"of {largest} again"

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from analyze.gradients.device.devices import synchronize
+
 WHOLE = "whole"  # what the methods are a share of
 HOPELESS = 4.0  # times the fastest run, beyond which a way cannot be the fastest
 COMPILING = 0.02  # seconds that a first run may take for its kernels to be compiled
@@ -53,16 +55,17 @@ class Clock:
     Each measurement waits for the device, so the batch as a whole is slower than without a clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def measuring(self, method: str) -> Iterator[None]:
         """Add the time that the block takes."""
-        _synchronise()
+        synchronize(self._device)
         start = time.perf_counter()
         yield
-        _synchronise()
+        synchronize(self._device)
         self.seconds[method] = self.seconds.get(method, 0.0) + time.perf_counter() - start
 
     def shares(self) -> dict[str, float]:
@@ -71,21 +74,23 @@ class Clock:
         return {m: taken / whole for m, taken in self.seconds.items() if m != WHOLE}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Seconds that some work takes: the middle one of a few runs, as the first may allocate.
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that some work takes on a device: the middle one of a few runs.
 
-    Not the fastest: what is done many times meets whatever else the machine does.
+    The first may allocate. Not the fastest: what is done many times meets whatever else the machine
+    does.
     """
-    return statistics.median(once(work) for _ in range(ROUNDS))
+    return statistics.median(once(work, device) for _ in range(ROUNDS))
 
 
 def fastest(
     ways: Mapping[Name, Callable[[], object]],
+    device: torch.device,
     done: Mapping[Name, int] = EQUAL,
     rounds: int = ROUNDS,
     budget: Budget | None = None,
 ) -> Name:
-    """Which of several ways takes the least time.
+    """Which of several ways takes the least time on a device.
 
     All run once, as what runs first pays for memory that those after it find, and once more where
     compiling kernels may be all that is slow; then those that are not hopeless run in ``rounds``,
@@ -94,7 +99,7 @@ def fastest(
     """
 
     def taken(name: Name) -> float:
-        return once(ways[name]) / done.get(name, 1)
+        return once(ways[name], device) / done.get(name, 1)
 
     first = {name: taken(name) for name in ways}
     bound = HOPELESS * min(first.values())
@@ -110,15 +115,10 @@ def fastest(
     return min(contenders, key=lambda name: min(run[name] for run in runs))
 
 
-def once(work: Callable[[], object]) -> float:
+def once(work: Callable[[], object], device: torch.device) -> float:
     """Seconds that one run of some work takes until the device has done it."""
-    _synchronise()
+    synchronize(device)
     start = time.perf_counter()
     work()
-    _synchronise()
+    synchronize(device)
     return time.perf_counter() - start
-
-
-def _synchronise() -> None:
-    if torch.cuda.is_initialized():  # else nothing runs there, and this would begin it
-        torch.cuda.synchronize()

@@ -8,7 +8,7 @@ up; ``squares`` makes the sums of squares, and ``gathered`` reduces small gradie
 
 from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.forms.combination import Sum, combined
-from analyze.gradients.forms.form import CHUNK_BYTES, Explicit, Form
+from analyze.gradients.forms.form import Explicit, Form
 from analyze.gradients.forms.gathered import Gathered
 from analyze.gradients.forms.grams import Grams
 from analyze.gradients.forms.outer_products import OuterProducts
@@ -19,7 +19,6 @@ from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import Unfolded, Walk
 
 __all__ = [
-    "CHUNK_BYTES",
     "Explicit",
     "Form",
     "Gathered",

@@ -18,22 +18,20 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, rows
+from analyze.gradients.device.devices import HOST, chunk_bytes, is_cpu
 from analyze.gradients.forms.reduction import Make, Summary, reduced
-
-# Per-example gradients made at a time: few enough for the cache of a CPU's core, many for a GPU.
-CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}
 
 
 class Form:
     """Per-example gradients ``[N, *shape]`` that need not exist all at once.
 
-    Subclasses give ``count`` (N), ``shape``, ``device`` (its type) and ``explicit``; those that
+    Subclasses give ``count`` (N), ``shape``, ``device`` and ``explicit``; those that
     know a cheaper way to the summary than making every gradient name it in ``algorithms``.
     """
 
     count: int
     shape: torch.Size
-    device: str = "cpu"
+    device: torch.device = HOST
     # Makes the view of the weight that these are gradients of, where a rule works on one.
     view: Callable[[Tensor], Tensor] | None = None
 
@@ -96,8 +94,8 @@ class Form:
             yield start, min(start + step, self.count)
 
     def chunk(self, algorithm: str, workers: int | None = None) -> int:
-        """Examples of which an algorithm holds ``CHUNK_BYTES`` for each worker, today's or some."""
-        budget = CHUNK_BYTES[self.device] * (workers or _workers(self.device))
+        """Examples of which an algorithm holds ``chunk_bytes`` for each worker, today's or some."""
+        budget = chunk_bytes(self.device) * (workers or _workers(self.device))
         return max(1, budget // max(1, self._bytes_per_example(algorithm)))
 
     def _bytes_per_example(self, algorithm: str) -> int:
@@ -111,9 +109,9 @@ def chunk_length(count: int, most: int, workers: int) -> int:
     return length if length == 1 else math.ceil(length / workers) * workers
 
 
-def _workers(device: str) -> int:
+def _workers(device: torch.device) -> int:
     """Threads that share the examples of a chunk."""
-    return torch.get_num_threads() if device == "cpu" else 1
+    return torch.get_num_threads() if is_cpu(device) else 1
 
 
 Choose = Callable[[Form, Segments], Summary]
@@ -133,7 +131,7 @@ class Explicit(Form):
     def __post_init__(self) -> None:
         self.count = self.values.shape[0]
         self.shape = self.values.shape[1:]
-        self.device = self.values.device.type
+        self.device = self.values.device
 
     def explicit(self, start: int, stop: int) -> Tensor:
         return rows(self.values, start, stop)

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.devices import on_cpu
+
 CANCELLING = 0.05  # share of the sum of squares below which float32 is not enough
 SMALLEST = 1e-30  # products of squares that float32 holds
 
@@ -48,7 +50,7 @@ def norms_by_grams(of: Callable[[torch.dtype], tuple[Tensor, Tensor]], like: Ten
     layer removes) their sum is far smaller, and would be off by 1e-3 and more. A GPU takes float64
     at once: to see whether they cancel would be to wait for it.
     """
-    if like.device.type == "cpu" and like.dtype == torch.float32:
+    if on_cpu(like) and like.dtype == torch.float32:
         norms, apart = _summed(*of(like.dtype))
         if _far_from_rounding(norms.numpy(), apart.numpy()):
             return norms

@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.devices import on_cpu
+
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """``[A, B] @ [B, C]`` in float32 on the CPU."""
@@ -33,7 +35,7 @@ def _plain(matrix: Tensor) -> Tensor:
 
 def can_multiply(like: Tensor) -> bool:
     """Whether there is a product of matrices of this device and dtype."""
-    return like.device.type == "cpu" and like.dtype == torch.float32 and _is_there()
+    return on_cpu(like) and like.dtype == torch.float32 and _is_there()
 
 
 @cache

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, stacked
+from analyze.gradients.device.devices import has_float64
 from analyze.gradients.forms import onednn
 from analyze.gradients.forms.form import Choose, Form
 from analyze.gradients.forms.grams import (
@@ -72,7 +73,7 @@ class OuterProducts(Form):
     uses: tuple[OuterProducts, ...] = ()
 
     def __post_init__(self) -> None:
-        self.device = self.like.device.type
+        self.device = self.like.device
         self._algorithms, self._key = _kind_of(
             self.dims,
             (*self.makers, *self.single_makers),
@@ -252,7 +253,7 @@ def _kind_of(
     unfolds: bool,
     uses: tuple[tuple[int, Walk | None], ...],
     gram_cost: float | None,
-    device: str,
+    device: torch.device,
     by_onednn: bool,
 ) -> tuple[tuple[str, ...], str]:
     """The algorithms that could be the fastest, and the key under which one is chosen."""
@@ -265,11 +266,11 @@ def _kind_of(
     key = " ".join([*words, *["unfolded"] * unfolds, *["oneDNN"] * by_onednn])
     unfolded = [*PRODUCTS] if by_onednn else ["unfolded"]
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
-    if positions == 1 and groups == 1 and device != "mps":
+    if positions == 1 and groups == 1 and has_float64(device):
         return by_gram, key
     singly = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
     made = ("direct", "transposed", *singly, *makers)
     cost = cost_of_factors(dims) if gram_cost is None else gram_cost
-    if device == "mps" or cost > WORTH_TRYING * positions * outputs * inputs:
+    if not has_float64(device) or cost > WORTH_TRYING * positions * outputs * inputs:
         return made, key
     return (*made, *by_gram), key

@@ -85,7 +85,7 @@ class _OfTensor(Form):
 
     def __post_init__(self) -> None:
         self.count, self.shape = self.inner.count, self.parameter.shape
-        self.device = self.parameter.device.type
+        self.device = self.parameter.device
 
     def _bytes_per_example(self, algorithm: str) -> int:
         return 4 * self.parameter.numel() + self.inner._bytes_per_example("direct")

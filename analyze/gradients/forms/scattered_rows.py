@@ -29,7 +29,7 @@ class ScatteredRows(Form):
     def __post_init__(self) -> None:
         self.count = self.rows.shape[0]
         self.shape = torch.Size((self.table_rows, self.dy.shape[-1]))
-        self.device = self.dy.device.type
+        self.device = self.dy.device
 
     @property
     def algorithms(self) -> tuple[str, ...]:

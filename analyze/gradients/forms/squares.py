@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.devices import on_cpu
 from analyze.gradients.numbers import as_real, where_it_is
 
 BLOCK = 1024  # entries whose squares are added in float32, at most
@@ -71,7 +72,7 @@ def in_double(values: Tensor) -> Tensor:
 
 def _block_of(values: Tensor) -> int | None:
     """Length of the blocks that each of ``[n, ...]`` is cut into; None for float64 all through."""
-    if values.device.type != "cpu" or values.dtype != torch.float32:
+    if not on_cpu(values) or values.dtype != torch.float32:
         return None
     length = values.shape[1:].numel()
     if length < BLOCK and values.numel() < FEW:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from analyze.errors import InputError
 from analyze.gradients.losses.cross_entropy import CrossEntropy
 from analyze.gradients.losses.elementwise import BinaryCrossEntropy, SquaredError
-from analyze.gradients.losses.loss import ENTRIES, Facts, Loss, position_counts
+from analyze.gradients.losses.loss import Facts, Loss, position_counts
 from analyze.gradients.losses.user import UserLoss
 from analyze.specs.spec import Spec
 from analyze.specs.user_code import load_function
@@ -57,4 +57,4 @@ def _usage(name: str) -> str:
     return f"{name}?{arguments}" if arguments else f"{name}, which takes none"
 
 
-__all__ = ["ENTRIES", "LOSSES", "CrossEntropy", "Facts", "Loss", "build_loss", "position_counts"]
+__all__ = ["LOSSES", "CrossEntropy", "Facts", "Loss", "build_loss", "position_counts"]

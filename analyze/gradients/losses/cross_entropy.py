@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.errors import InputError
-from analyze.gradients.device.devices import is_cpu
+from analyze.gradients.device.devices import is_cpu, output_entries
 from analyze.gradients.losses import class_axis as axes
 from analyze.gradients.losses.label_shift import refuse_wrong_shift
 from analyze.gradients.losses.loss import (
-    ENTRIES,
     NO_FACTS,
     Facts,
     Loss,
@@ -105,7 +104,7 @@ class CrossEntropy(Loss):
         logits, classes, counted = self._as_sequences(output, target)
         seed = torch.empty_like(logits, memory_format=torch.contiguous_format)  # [N, T, C]
         rows = (logits.flatten(0, 1), classes.flatten(), counted.flatten(), seed.flatten(0, 1))
-        few = max(1, ENTRIES[output.device.type] // logits.shape[-1])
+        few = max(1, output_entries(output.device) // logits.shape[-1])
         blocks = zip(*(values.split(few) for values in rows), strict=True)
         losses = torch.cat([self._of_positions(*block) for block in blocks])
         axis = self._axis(output, target)

@@ -12,9 +12,6 @@ from torch import Tensor
 
 from analyze.errors import InputError
 
-# Entries of the output at a time: few enough to stay in a CPU's cache, or to fill a GPU.
-ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 26, "mps": 1 << 24}
-
 
 @dataclass(frozen=True)
 class Facts:

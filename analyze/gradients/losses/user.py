@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from analyze.errors import InputError
-from analyze.gradients.losses.loss import ENTRIES, NO_FACTS, Facts, Loss
+from analyze.gradients.device.devices import HOST, output_entries
+from analyze.gradients.losses.loss import NO_FACTS, Facts, Loss
 from analyze.specs.user_code import with_place
 
 MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
@@ -79,7 +80,7 @@ class UserLoss(Loss):
         """
         losses = self.per_example(output, target)
         digits = max(1, (len(output) - 1).bit_length())
-        if output.numel() > ENTRIES["cpu"]:
+        if output.numel() > output_entries(HOST):
             digits = min(digits, 2)
         places = torch.arange(len(output), device=output.device)
         for digit in range(digits if len(output) > 1 else 0):

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.amp.autocast_mode import autocast
 from torch.overrides import TorchFunctionMode
 
+from analyze.gradients.device.devices import kinds_of_autocast
 from analyze.gradients.numbers import at_least, named
 
 HALVES = frozenset({torch.float16, torch.bfloat16, torch.complex32}) | frozenset(
@@ -31,7 +32,6 @@ LOWER = {
     torch.float32: HALVES,
     torch.float64: HALVES | {torch.float32, torch.complex64},
 }
-DEVICES = ("cpu", "cuda", "mps", "xpu")  # of autocast
 METHODS = {  # each casts to what its name says
     Tensor.half: torch.float16,
     Tensor.bfloat16: torch.bfloat16,
@@ -155,8 +155,8 @@ def autocast_not_entered() -> Iterator[None]:
 @contextmanager
 def autocast_off() -> Iterator[None]:
     """In the block, autocast that was on in this thread is off."""
-    kept = {device: torch.is_autocast_enabled(device) for device in DEVICES}
-    _set_autocast(dict.fromkeys(DEVICES, False))
+    kept = {device: torch.is_autocast_enabled(device) for device in kinds_of_autocast()}
+    _set_autocast(dict.fromkeys(kept, False))
     try:
         yield
     finally:

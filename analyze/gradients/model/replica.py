@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from analyze.errors import InputError, listed
+from analyze.gradients.device.devices import device_with_float64
 from analyze.gradients.model.attributes import Attributes
 from analyze.gradients.model.computing import Computing
 from analyze.gradients.model.copying import copied, made_eager, origin_of
@@ -31,12 +32,7 @@ from analyze.gradients.model.settling import (
     without_gradients,
     without_hooks,
 )
-from analyze.gradients.numbers import (
-    device_with_float64,
-    differentiable,
-    refuse_quantised,
-    with_precision,
-)
+from analyze.gradients.numbers import differentiable, refuse_quantised, with_precision
 
 Result = TypeVar("Result")
 LEFT_OUT = (

@@ -33,7 +33,7 @@ class OfOneCall(Form):
     def __post_init__(self) -> None:
         self.count = self.call.output.count(self.dy)
         self.shape = self.call.weights[self.argument].tensor.shape
-        self.device = self.dy.device.type
+        self.device = self.dy.device
 
     def explicit(self, start: int, stop: int) -> Tensor:
         weight = self.call.arguments[self.argument]

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from analyze.errors import described, out_of_memory
-from analyze.gradients.forms import CHUNK_BYTES, Reduction, Segments, Summary
+from analyze.gradients.device.devices import chunk_bytes
+from analyze.gradients.forms import Reduction, Segments, Summary
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers import as_real
@@ -62,7 +63,7 @@ def _vmap_grad(
 
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
-    step = max(1, 16 * CHUNK_BYTES[replica.device.type] // max(1, size))
+    step = max(1, 16 * chunk_bytes(replica.device) // max(1, size))
     reductions = {name: Reduction(segments) for name in names}
     for start in range(0, len(inputs), step):
         rows = slice(start, start + step)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from analyze.errors import out_of_memory
 from analyze.gradients.data.loader import Examples, ProbeLoader
-from analyze.gradients.losses import ENTRIES, Loss
+from analyze.gradients.device.devices import output_entries
+from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real, double
 
@@ -37,7 +38,7 @@ def at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> _AtOutput:
 
     A few examples at a time: losses work in float64, and a language model's logits are large.
     """
-    step = max(1, ENTRIES[output.device.type] * len(output) // max(1, output.numel()))
+    step = max(1, output_entries(output.device) * len(output) // max(1, output.numel()))
     losses, accuracies, seed = [], [], torch.empty_like(output)
     with torch.no_grad():
         for start in range(0, len(output), step):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.device.arriving import Arriving
+from analyze.gradients.device.devices import device_with_float64, is_cpu
 from analyze.gradients.device.timing import seconds
-from analyze.gradients.numbers import as_real, device_with_float64
+from analyze.gradients.numbers import as_real
 
 FEW = 32  # segments of a cell that are added in the batches' precision
 COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time on a GPU
@@ -178,7 +179,7 @@ def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.d
     """Estimated time of the Gram matrix of so many sums of so many values, from a piece of it."""
     columns = min(values, _columns(cells, device_with_float64(device)))
     piece = torch.zeros(cells, columns, dtype=dtype, device=device)
-    return seconds(partial(gram_matrix, piece, device)) * values / max(1, piece.shape[1])
+    return seconds(partial(gram_matrix, piece, device), device) * values / max(1, piece.shape[1])
 
 
 def gram_matrix(sums: Tensor, device: torch.device) -> Tensor:
@@ -199,4 +200,4 @@ def _columns(cells: int, device: torch.device) -> int:
 
     On a CPU these stay in the cache of a core, which is three to five times as fast.
     """
-    return COLUMNS if device.type != "cpu" else max(1024, IN_CACHE // max(1, cells))
+    return max(1024, IN_CACHE // max(1, cells)) if is_cpu(device) else COLUMNS

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from analyze.gradients.device.devices import is_cpu
+
 THREADS_GAIN = 0.75  # t threads are about t ** 0.75 times as fast as one
 SHARE_OF_MEMORY = 0.5  # of the machine, for all workers together
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -48,7 +50,7 @@ def divided(
     """
     cores = torch.get_num_threads()
     threads = cores if before is None else min(before, cores)
-    if device.type != "cpu":
+    if not is_cpu(device):
         return Division(1, threads)
     most = min(cores, max(1, int(SHARE_OF_MEMORY * _memory()) // max(1, needed)))
     workers = min(most, checkpoints)

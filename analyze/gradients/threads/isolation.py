@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.devices import random_states_of_accelerators
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.threads.sharing import at_once, one_core_each
@@ -65,8 +66,7 @@ def _gives(replica: Replica, inputs: Inputs, expected: Tensor, together: threadi
 def random_states() -> bytes:
     """What the next random numbers of torch, Python and numpy follow from."""
     states = [torch.get_rng_state().numpy(), random.getstate(), np.random.get_state()]
-    if torch.cuda.is_initialized():
-        states += [state.numpy() for state in torch.cuda.get_rng_state_all()]
+    states += [state.numpy() for state in random_states_of_accelerators()]
     return pickle.dumps(states)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,15 +9,16 @@ from typing import Any
 
 from analyze.errors import InputError
 from analyze.files.whole import drop_parts, drop_parts_in, real_path
+from analyze.runs.units.activity import ACTIVITY
 from analyze.runs.units.configuration import IMPORTED, differing, digest
 from analyze.runs.units.files import cannot_write, is_sealed_unit, read_sealed, write_sealed
 from analyze.runs.units.lock import check_held
+from analyze.runs.units.places import folder_of, unit_name
 from analyze.runs.units.unit import Unit, read_unit, write_unit
 
-SUFFIX = ".units"
 UNIT = re.compile(r"[0-9a-f]{32}\.unit")
 CHANGED = "code that the model or the loss imports has changed: all is measured again"
-OTHERS = ("configuration", "plan")
+OTHERS = ("configuration", "plan", ACTIVITY)
 
 
 class Folder:
@@ -30,7 +30,7 @@ class Folder:
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.path = output.with_name(output.name + SUFFIX)
+        self.path = folder_of(output)
         self.lock = self.path / "lock"
         self._configuration = ""
         self.notes: list[str] = []  # warnings about what an earlier run left
@@ -139,7 +139,7 @@ class Folder:
         return sum(_is_own(path) for path in self.path.glob("*.unit"))
 
     def _unit(self, checkpoint: str) -> Path:
-        return self.path / f"{hashlib.sha256(checkpoint.encode()).hexdigest()[:32]}.unit"
+        return self.path / unit_name(checkpoint)
 
     def _read(self, name: str) -> dict[str, Any] | None:
         content = read_sealed(self.path / name)

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from analyze.errors import InputError
-from analyze.files.whole import lock
+from analyze.files.whole import is_free, lock
 from analyze.runs.units.files import cannot_write
 
 HOLDER = b"process "  # how the content of a lock's file begins
+LONGEST = 1000  # bytes of that content
+LOOKS = 4  # how often somebody who looks may be in the way
 _held: dict[Path, IO[bytes]] = {}  # by the path of the lock; none without locks of the system
 
 
@@ -74,6 +77,21 @@ def check_held(path: Path) -> None:
         raise _in_use(path)
 
 
+def holder(path: Path) -> str | None:
+    """Who holds a lock, as its file says; None where nobody does. Nothing is written.
+
+    Where the file system has no locks, whoever left the file is taken to hold it.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        file = os.fdopen(os.open(path, flags), "rb", buffering=0)
+    except OSError:  # it went with the lock
+        return None
+    with file:
+        words = file.read(LONGEST)
+        return None if is_free(file) else words.decode("utf-8", "replace")
+
+
 def _locked_file(path: Path) -> tuple[IO[bytes], bool]:
     """The lock's file, and whether it is locked; made anew where its last holder removes it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
@@ -85,13 +103,22 @@ def _locked_file(path: Path) -> tuple[IO[bytes], bool]:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             if not regular or not HOLDER.startswith(file.read(len(HOLDER))):
                 raise OSError(errno.EEXIST, "it is no lock that a run has made")
-            supported = lock(file)
+            supported = _locked(file)
             if _is_at(path, file):
                 return file, supported
         except BaseException:
             file.close()
             raise
         file.close()
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Hold a lock, as ``lock`` does; those who only look hold it for an instant."""
+    for _ in range(LOOKS):
+        with suppress(BlockingIOError):
+            return lock(file)
+        time.sleep(0.05)
+    return lock(file)
 
 
 def _is_at(path: Path, file: IO[bytes]) -> bool:

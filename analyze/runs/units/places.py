@@ -1,0 +1,18 @@
+"""Where a run keeps its units: the names of the folder and of its files; no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+SUFFIX = ".units"
+
+
+def folder_of(output: Path) -> Path:
+    """The folder of the units of a results file."""
+    return output.with_name(output.name + SUFFIX)
+
+
+def unit_name(checkpoint: str) -> str:
+    """The name of a checkpoint's unit in the folder."""
+    return f"{hashlib.sha256(checkpoint.encode()).hexdigest()[:32]}.unit"
