@@ -11,6 +11,7 @@ from torch import Tensor
 from analyze.gradients.checks.precision import shaken
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.device.arriving import Arriving
+from analyze.gradients.device.sending import sent
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real, double
@@ -53,8 +54,11 @@ class Autograd:
     precision: torch.dtype
     copies: int = 1
 
-    def alone(self, examples: Examples) -> Reference:
-        """What autograd gives of each example alone, by a forward and a backward pass for each."""
+    def alone(self, examples: Examples, summed: bool = True) -> Reference:
+        """What autograd gives of each example alone, by a forward and a backward pass for each.
+
+        Without sums where they are not to be ``summed``.
+        """
         count = len(examples.inputs)
         squares: dict[tuple[str, int], Tensor] = {}
         totals: Gradients = {}
@@ -64,9 +68,10 @@ class Autograd:
             losses.append(loss)
             for name, gradient in gradients.items():
                 squares[name, k] = _square(gradient)
-                totals[name] = totals[name] + gradient if name in totals else gradient
+                if summed:
+                    totals[name] = totals[name] + gradient if name in totals else gradient
         read = [float(number) for number in Arriving([*losses, *squares.values()]).read()]
-        norms = {name: torch.zeros(count, dtype=torch.float64) for name in totals}
+        norms = {name: torch.zeros(count, dtype=torch.float64) for name, _ in squares}
         for (name, k), square in zip(squares, read[count:], strict=True):
             norms[name][k] = square
         return Reference(norms, totals, torch.tensor(read[:count], dtype=torch.float64))
@@ -102,6 +107,10 @@ class Autograd:
         losses, gradients = self._together(examples, only, names)
         return losses.cpu(), gradients
 
+    def gradients(self, examples: Examples, names: Collection[str]) -> Gradients:
+        """Gradients of some parameters summed over a batch."""
+        return self._together(examples, names=names)[1]
+
     def _together(
         self, examples: Examples, only: int | None = None, names: Collection[str] | None = None
     ) -> tuple[Tensor, Gradients]:
@@ -111,7 +120,7 @@ class Autograd:
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in wanted)
         output = self.replica(examples.inputs)
-        target = examples.targets.to(output.device)
+        target = sent(examples.targets, output.device)
         with torch.no_grad():
             losses = self.loss.per_example(output.detach(), target)
             seed = self.loss.seed(output.detach(), target)

@@ -132,11 +132,14 @@ class Verifier:
 
     def _alone(self, seen: Observation, count: int) -> list[_Comparison]:
         """Comparisons of some probes with plain autograd alone."""
-        compared: list[_Comparison] = []
-        for row in seen.watched.alone[:count].tolist():
-            loss, gradients = self.measured.of_one(self.loader.take(np.array([row])), 0)
-            compared.append(self._compared(seen, row, loss, _norms(seen, gradients)))
-        return compared
+        rows = seen.watched.alone[:count]
+        alone = self.measured.alone(self.loader.take(rows), summed=False)
+        zero = torch.zeros_like(alone.losses)
+        norms = np.array([alone.squared_norms.get(name, zero).numpy() for name in seen.names])
+        losses = alone.losses.tolist()
+        return [
+            self._compared(seen, row, losses[k], norms[:, k]) for k, row in enumerate(rows.tolist())
+        ]
 
     def _compared(
         self,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.costs.choice import ByCost, Choice
+from analyze.gradients.device.sending import sent
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Segments
 from analyze.gradients.losses import Loss
@@ -58,7 +59,7 @@ def measure_batch(
         collectors = [Collector(p, segments, choice, clock, take) for p in plan.patterns]
         collector, mode, output = _forward(replica, inputs, collectors)
         losses, accuracy, seed, scale = at_the_output(
-            loss, output.detach(), targets.to(output.device)
+            loss, output.detach(), sent(targets, output.device)
         )
         collector.unscale = scale.reciprocal()
         leaves = _leaves(replica, plan) if output.requires_grad else {}
@@ -133,7 +134,9 @@ def _forward(
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     changes: list[ForwardChangedError] = []
     for collector in collectors:
-        mode = Interception(collector.calls, names, collector.on_call, not collector.traces)
+        mode = Interception(
+            collector.calls, names, collector.on_call, replica.device, not collector.traces
+        )
         try:
             with mode if collector.calls else nullcontext():
                 output = replica(inputs)

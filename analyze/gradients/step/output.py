@@ -11,6 +11,7 @@ from torch import Tensor
 from analyze.errors import out_of_memory
 from analyze.gradients.data.loader import Examples, ProbeLoader
 from analyze.gradients.device.devices import output_entries
+from analyze.gradients.device.sending import sent
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real, double
@@ -75,9 +76,13 @@ def losses_of(replica: Replica, examples: Examples, loss: Loss) -> np.ndarray:
 
 def losses_at_output(output: Tensor, targets: Tensor, loss: Loss) -> np.ndarray:
     """Losses ``[N]`` float64 of an output ``[N, ...]``."""
+    return _losses(output, targets, loss).cpu().numpy()
+
+
+def _losses(output: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """``losses_at_output``, where the output is."""
     with torch.no_grad():
-        losses = loss.per_example(output, targets.to(output.device))
-    return losses.cpu().double().numpy()
+        return double(loss.per_example(output, sent(targets, output.device)))
 
 
 def losses_at(
@@ -87,7 +92,10 @@ def losses_at(
     while True:
         try:
             parts = np.split(rows, range(size, len(rows), size))
-            return np.concatenate([losses_of(replica, loader.take(part), loss) for part in parts])
+            with torch.no_grad():
+                taken = (loader.take(part) for part in parts)
+                losses = [_losses(replica(of.inputs), of.targets, loss) for of in taken]
+            return torch.cat(losses).cpu().numpy()  # all at once: to read is to wait
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or size == 1:
                 raise
