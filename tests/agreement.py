@@ -39,12 +39,18 @@ def with_probes(case: Case) -> tuple[torch.nn.Module, analyze.ProbeSet]:
     return model, analyze.ProbeSet(inputs, targets, [SUBSETS[k % 3] for k in range(len(targets))])
 
 
-def expected_of(case: Case) -> oracle.Statistics:
-    """What the oracle says."""
+def expected_of(case: Case, dtype: torch.dtype = torch.float64) -> oracle.Statistics:
+    """What the oracle says, or plain autograd in another precision."""
     model, inputs, targets = settled(case)
     cell = [(k % 3) * FOLDS + oracle.fold_of(k, FOLDS) for k in range(len(targets))]
-    reset = _reset if case.name == "caching" else (lambda model: None)
-    return oracle.statistics(model, inputs, targets, cell, 3 * FOLDS, between=reset, copied=False)
+    return oracle.statistics(
+        model, inputs, targets, cell, 3 * FOLDS, dtype=dtype, between=reset_for(case), copied=False
+    )
+
+
+def reset_for(case: Case):
+    """What makes a model forget between two passes, for the one that keeps things."""
+    return _reset if case.name == "caching" else (lambda model: None)
 
 
 def _reset(model) -> None:

@@ -173,6 +173,41 @@ def statistics(
     return Statistics(gram, squares, per_example, losses)
 
 
+def gradients(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Tensor,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    dtype: torch.dtype = torch.float64,
+    between: Callable[[nn.Module], None] = lambda model: None,
+    groups: Sequence[Sequence[int]] | None = None,
+) -> dict[str, np.ndarray]:
+    """Each example's gradient of each parameter that has any, ``[N, values]``, by plain autograd.
+
+    The model is used as it is, in another precision; the arguments are those of ``statistics``.
+    """
+    model._apply(lambda t: cast(t, dtype)).eval()
+    inputs = as_dtype(inputs, dtype)
+    named = {n: p for n, p in model.named_parameters() if p.is_floating_point() or p.is_complex()}
+    found: dict[str, np.ndarray] = {}
+    for parameter in named.values():
+        parameter.requires_grad_(True)
+    for group in groups or [[k] for k in range(len(targets))]:
+        between(model)
+        output = call(model, take(inputs, group))
+        for place, k in enumerate(group):
+            model.zero_grad(set_to_none=True)
+            value = loss(output[place : place + 1], targets[k : k + 1])
+            value.backward(retain_graph=place + 1 < len(group))
+            for name, parameter in named.items():
+                if parameter.grad is not None:
+                    values = real_parts(parameter.grad.detach().to_dense()).double().flatten()
+                    rows = found.setdefault(name, np.zeros((len(targets), len(values))))
+                    rows[k] = values.numpy()
+    return found
+
+
 def scaled_gram_error(found: np.ndarray, expected: np.ndarray) -> float:
     """Largest error of a Gram entry, in units of ``sqrt(G_ii G_jj)``; NaN must meet NaN."""
     if np.isnan(expected).any() or np.isnan(found).any():

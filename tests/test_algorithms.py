@@ -254,7 +254,7 @@ def test_forms_of_any_kind_add_up(first, second):
     expected = a.explicit(0, 5) + b.explicit(0, 5)
     both = combined([a, b])
     for algorithm in both.algorithms:
-        totals, norms = both.summarise(algorithm)
+        totals, norms, _ = both.summarise(algorithm)
         torch.testing.assert_close(totals, expected.sum(0, keepdim=True))
         torch.testing.assert_close(norms, expected.flatten(1).square().sum(1))
 
@@ -268,7 +268,7 @@ def test_every_algorithm_sums_each_segment_of_a_batch(chunk, lengths, monkeypatc
     for one in (scattered, explicit, outer, combined([scattered, outer])):
         expected = torch.stack([part.sum(0) for part in one.explicit(0, 5).split(lengths)])
         for algorithm in one.algorithms:
-            totals, _ = one.summarise(algorithm, Segments(lengths))
+            totals, *_ = one.summarise(algorithm, Segments(lengths))
             torch.testing.assert_close(totals, expected, msg=algorithm)
 
 
@@ -277,7 +277,7 @@ def test_small_gradients_of_many_parameters_are_summed_by_segments_too():
     explicit = {str(k): Explicit(torch.randn(5, k, 2)) for k in range(1, 4)}
     for name, one in explicit.items():
         waiting.add(name, one, "direct")
-    for name, (totals, norms) in waiting.summaries().items():
+    for name, (totals, norms, _) in waiting.summaries().items():
         values = explicit[name].values
         torch.testing.assert_close(totals, torch.stack([values[:2].sum(0), values[2:].sum(0)]))
         torch.testing.assert_close(norms.float(), values.flatten(1).square().sum(1))
@@ -349,7 +349,7 @@ def test_an_unknown_algorithm_is_refused():
 
 def test_tiny_gradients_do_not_underflow():
     """Squares of 1e-30 are below float32's smallest number."""
-    _, norms = Explicit(torch.full((2, 3), 1e-30)).summarise()
+    _, norms, _ = Explicit(torch.full((2, 3), 1e-30)).summarise()
     torch.testing.assert_close(
         norms, torch.full((2,), 3e-60, dtype=torch.float64), rtol=1e-6, atol=0
     )

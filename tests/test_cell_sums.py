@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from analyze.gradients.data.segments import stacked
-from analyze.gradients.sums.cell_sums import FEW, CellSums, gram_matrices
+from analyze.gradients.sums.cell_sums import FEW, CellSums
+from analyze.gradients.sums.gram_matrices import gram_matrices
 
 CPU = torch.device("cpu")
 SHAPE = (4, 3, 2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +12,19 @@ from torch import nn
 from torch.utils import deterministic
 
 import analyze
-from analyze.gradients.step.conditions import RECURRENT, _precisions, measuring, threads_restored
+from analyze.gradients.step import conditions
+from analyze.gradients.step.conditions import RECURRENT, measuring, threads_restored
 
 
 def settings() -> tuple[object, ...]:
     cudnn = torch.backends.cudnn
     namespace = tuple(sorted(vars(torch._VF)))
     matmul = torch.get_float32_matmul_precision()
-    order = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
+    order = (
+        torch.are_deterministic_algorithms_enabled(),
+        deterministic.fill_uninitialized_memory,
+        torch.backends.cuda.mem_efficient_sdp_enabled(),
+    )
     convolutions = cudnn.enabled, cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32
     return *convolutions, matmul, namespace, order
 
@@ -48,58 +56,6 @@ def test_a_model_is_measured_where_the_caller_has_gradients_off(off):
     np.testing.assert_array_equal(seen, expected)
 
 
-def older(name: str) -> object:
-    """A setting of the older kind, which torch may refuse to tell."""
-    try:
-        return {
-            "products": torch.get_float32_matmul_precision,
-            "cublas": lambda: torch.backends.cuda.matmul.allow_tf32,
-            "cudnn": lambda: torch.backends.cudnn.allow_tf32,
-        }[name]()
-    except RuntimeError:
-        return "contradiction"
-
-
-def precisions() -> list[object]:
-    newer: list[object] = [place.fp32_precision for place in _precisions()]
-    return newer + [older(name) for name in ("products", "cublas", "cudnn")]
-
-
-@pytest.fixture
-def as_at_first():
-    kept = [place.fp32_precision for place in _precisions()]
-    yield
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = True
-    for place, value in zip(_precisions(), kept, strict=True):
-        place.fp32_precision = value
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"": "tf32"}, {"": "ieee"}, {"cuda.matmul": "tf32"}, {"cuda.matmul": "ieee"},
-     {"cudnn": "tf32"}, {"cudnn": "ieee"}, {"cudnn.conv": "ieee"}, {"cudnn.rnn": "ieee"},
-     {"mkldnn": "tf32"}, {"mkldnn.matmul": "bf16"}, {"older": "medium"},
-     {"older": "high", "cudnn.conv": "ieee"}, {"older": "high", "cuda.matmul": "ieee"}],
-    ids=str,
-)  # fmt: skip
-def test_every_setting_of_precision_is_as_before_afterwards(settings, as_at_first):
-    for path, value in settings.items():
-        if path == "older":
-            torch.set_float32_matmul_precision(value)
-        else:
-            place = torch.backends
-            for part in path.split(".") if path else ():
-                place = getattr(place, part)
-            place.fp32_precision = value
-    before = precisions()
-    with measuring():
-        assert precisions() == ["ieee"] * 9 + ["highest", False, False]
-        with torch.backends.cudnn.flags(enabled=False):  # as models do that cuDNN cannot run
-            pass
-    assert precisions() == before
-
-
 @pytest.mark.parametrize(
     ("name", "layer"),
     [("lstm", nn.LSTM(2, 3)), ("gru", nn.GRU(2, 3)), ("rnn_tanh", nn.RNN(2, 3)),
@@ -122,7 +78,6 @@ def test_recurrent_layers_run_without_cudnn_and_only_they(name, layer, monkeypat
     assert torch.equal(found, expected)
 
 
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="where its kernels would get slow")
 def test_rows_that_are_looked_up_are_summed_in_one_order_by_several_threads():
     """Torch by itself gives other bits in about every second pass."""
     torch.manual_seed(0)
@@ -136,6 +91,32 @@ def test_rows_that_are_looked_up_are_summed_in_one_order_by_several_threads():
         torch.set_num_threads(2)
         first = gradient()
         assert all(torch.equal(gradient(), first) for _ in range(20))
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_on_a_gpu_sums_have_a_fixed_order_if_the_user_asks_for_it(asked, monkeypatch):
+    """By the variable that cuBLAS needs for it, without which torch would warn at each product."""
+    gpu, workspace = torch.device("cuda:0"), "CUBLAS_WORKSPACE_CONFIG"
+    monkeypatch.setattr(conditions, "current", lambda device: nullcontext())
+    monkeypatch.setenv(workspace, ":4096:8") if asked else monkeypatch.delenv(workspace, False)
+    before = settings()
+    with measuring(gpu):
+        assert torch.are_deterministic_algorithms_enabled() == asked
+        assert torch.backends.cuda.mem_efficient_sdp_enabled() != asked
+        with measuring():  # another thread, on the CPU
+            assert torch.are_deterministic_algorithms_enabled()
+        assert torch.are_deterministic_algorithms_enabled() == asked
+    assert settings() == before
+
+
+def test_operations_without_a_fixed_order_run_and_do_not_warn():
+    with measuring():
+        for message in ("cumsum does not have a deterministic implementation, but you set",
+                        "There is a performance drop because", "Memory Efficient attention "
+                        "defaults to a non-deterministic algorithm."):  # fmt: skip
+            warnings.warn(message, UserWarning, stacklevel=1)
+    with pytest.warns(UserWarning, match="cumsum"):
+        warnings.warn("cumsum does not have a deterministic implementation", stacklevel=1)
 
 
 def test_what_a_user_set_of_the_order_of_sums_stays():

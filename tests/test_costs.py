@@ -18,11 +18,11 @@ from analyze.gradients.costs import choice
 from analyze.gradients.costs.choice import ByClock, ByCost, summarised
 from analyze.gradients.costs.costs import WORK, Costs
 from analyze.gradients.costs.rates import NEAREST, kind_among
-from analyze.gradients.costs.speeds import Speeds, known_speeds
+from analyze.gradients.costs.speeds import Speeds, known_speeds, speeds_of
 from analyze.gradients.costs.work import CALLS, EVERYTHING, added, product, some
 from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.segments import Segments
-from analyze.gradients.device import timing
+from analyze.gradients.device import float64, timing
 from analyze.gradients.engine import Engine
 from analyze.gradients.forms import Form, OuterProducts, ScatteredRows, Sum
 from analyze.gradients.losses import CrossEntropy
@@ -121,6 +121,18 @@ def test_a_device_that_is_not_known_costs_what_the_nearest_does():
     for name, kind in kinds.items():
         assert kind_among(known_speeds(), torch.device(name)) == kind
     assert kind_among(["other"], torch.device("cpu")) == NEAREST
+
+
+@pytest.mark.parametrize("dear", [True, False])
+def test_where_float64_is_dear_gram_matrices_take_what_other_products_take(dear, monkeypatch):
+    """They are in float32 there; of no processor is there another kind."""
+    monkeypatch.setattr(float64, "is_dear", lambda device: dear)
+    of_gram, of_product = (
+        speeds_of(torch.device("cuda")).of(product(kind, 32, 128, 768, 128), 1)
+        for kind in ("Gram", "batched")
+    )
+    assert (of_gram == of_product) == dear
+    assert speeds_of(torch.device("cpu")) in ON.values()
 
 
 def test_work_adds_up_and_calls_are_in_turn_for_threads():

@@ -18,7 +18,8 @@ from analyze.gradients.device.devices import (
     largest_batch_bytes,
     largest_batch_size,
     most_segments,
-    moves_by_itself,
+    moving_stream,
+    pinned,
     resolve_device,
     synchronize,
 )
@@ -172,7 +173,7 @@ def test_the_cpu_has_its_own_numbers_whatever_is_free(has_free):
 def test_a_cpu_is_not_waited_for_and_moves_nothing_by_itself(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: pytest.fail("waited"))
     synchronize(torch.device("cpu"))
-    assert not moves_by_itself(torch.device("cpu"))
+    assert moving_stream(torch.device("cpu")) is None
 
 
 def test_the_device_that_is_waited_for_is_named(monkeypatch):
@@ -180,6 +181,21 @@ def test_the_device_that_is_waited_for_is_named(monkeypatch):
     monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
     synchronize(torch.device("cuda:1"))
     assert waited == [torch.device("cuda:1")]
+
+
+@pytest.mark.parametrize("why", [RuntimeError, NotImplementedError])
+def test_a_device_without_streams_or_pinned_memory_is_given_things_as_it_can(monkeypatch, why):
+    def fails(*_):
+        raise why("this backend has none")
+
+    for known in (moving_stream, devices._pins_memory):
+        known.cache_clear()
+    monkeypatch.setattr(torch, "Stream", fails)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", fails)
+    assert moving_stream(torch.device("mps:0")) is None
+    assert pinned(torch.ones(2)).tolist() == [1, 1]
+    for known in (moving_stream, devices._pins_memory):
+        known.cache_clear()
 
 
 def test_autocast_is_looked_for_on_the_accelerator_of_this_torch(has):

@@ -38,7 +38,7 @@ class Stream(nullcontext):
 def loader(request, monkeypatch) -> ProbeLoader:
     """On a CPU, which stands in for a GPU where batches are moved ahead."""
     if request.param == "ahead":
-        monkeypatch.setattr(loader_module, "moves_by_itself", lambda device: True)
+        monkeypatch.setattr(loader_module, "moving_stream", lambda device: Stream())
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
         monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
         monkeypatch.setattr(torch, "Stream", lambda device: Stream())

@@ -20,7 +20,7 @@ from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.step import output
 from analyze.gradients.step.output import losses_at
-from analyze.gradients.sums.cell_sums import gram_matrix
+from analyze.gradients.sums.gram_matrices import gram_matrix
 from analyze.gradients.threads import probe_batches
 from analyze.models.building import build_model
 from analyze.runs.provenance import circumstances

@@ -105,6 +105,7 @@ TYPED: dict[str, dict[str, Any]] = {
     "cells": {"metavar": "COLUMN,...", "default": "", "multiple": False},
     "checkpoints": {"metavar": "GLOB|SLICE"},
     "device": {"metavar": "auto|cpu|cuda[:i]|mps|..."},
+    "directions": {"metavar": "NAME,...", "default": "", "multiple": False},
     "examples": {"type": click.Choice(["auto", "on", "off"])},
     "folds": {"type": click.IntRange(min=1)},
     "ignore": {"metavar": "GLOB"},

@@ -14,6 +14,7 @@ from analyze.gradients.measurement import Settings
 from analyze.gradients.step.batch_norm import BatchNormStatistics
 from analyze.gradients.threads.probe_batches import ProbeBatches
 from analyze.probes import Cells, ProbeSet
+from analyze.probes.directions import directions_of
 
 LOOKED_AT = 1024  # probes among which extremes are looked for
 LOOKED_AT_BYTES = 64 << 20
@@ -27,10 +28,22 @@ class Bench:
         self.loss = loss
         self.settings = settings
         self.cells = Cells.of(probes, settings.folds, settings.cells)
+        self.directions = directions_of(settings.directions, probes, self.cells)
         self.loader = ProbeLoader(probes)
         self.statistics = BatchNormStatistics(probes, self.loader, loss, settings.batch_norm)
         self._standing_out = extremes(probes.inputs)
         self._cell_rows = [self.cells.rows(cell) for cell in range(len(self.cells))]
+
+    @property
+    def directions_of_passes(self) -> tuple[int, int]:
+        """How many directions are known before, and how many are sums of the first pass."""
+        sums = sum(direction.cells is not None for direction in self.directions)
+        return len(self.directions) - sums, sums
+
+    @property
+    def passes(self) -> int:
+        """How often each probe is measured: twice where a direction is a sum of gradients."""
+        return 2 if self.directions_of_passes[1] else 1
 
     def rows(self, count: int) -> np.ndarray:
         """Rows of a few probes, spread over the file and so over the subsets, and some extremes.

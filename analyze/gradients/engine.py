@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analyze.gradients.architecture import DTYPES
 from analyze.gradients.bench import Bench
@@ -30,6 +30,7 @@ from analyze.gradients.planner import Planner, Ready
 from analyze.gradients.stages import MEASURING, Announce, Stage, expected, unheard
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import measuring
+from analyze.gradients.sums.directions import Weights
 from analyze.gradients.threads.division import Division, divided
 from analyze.probes import Cells, ProbeSet
 
@@ -64,6 +65,11 @@ class Engine:
     def cells(self) -> Cells:
         """The cells that gradients are summed by."""
         return self._bench.cells
+
+    @property
+    def passes(self) -> int:
+        """How often ``measure`` goes over the probes."""
+        return self._bench.passes
 
     @property
     def current(self) -> EngineState:
@@ -128,7 +134,7 @@ class Engine:
                 has a parameter that no method measures exactly, or none of those selected.
         """
         earlier = None if earlier is None else self._as_asked(earlier)
-        with measuring(), enough_memory(self.device):
+        with measuring(self.device), enough_memory(self.device):
             for model in models:
                 if self._state is None:
                     first = self._planner.first(model, self.threads, self._turns, earlier)
@@ -165,7 +171,12 @@ class Engine:
         size = size if self._state is None else self.batch_size
         return values if size == "auto" else {**values, "batch_size": size}
 
-    def measure(self, model: nn.Module, progress: Callable[[int], None] = _unheard) -> Measurement:
+    def measure(
+        self,
+        model: nn.Module,
+        progress: Callable[[int], None] = _unheard,
+        following: Mapping[str, Tensor] | None = None,
+    ) -> Measurement:
         """The sufficient statistics of one model, which is taken over.
 
         What is learned from this model holds for those after it. Its notes name the model and so
@@ -174,6 +185,7 @@ class Engine:
         Args:
             model: A model of the architecture that was prepared.
             progress: Called with the number of examples of each batch.
+            following: The weights of the next checkpoint by name, for the direction ``update``.
 
         Raises:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples; the
@@ -186,8 +198,9 @@ class Engine:
         autograd.
         """
         before = self.current
-        with measuring(), enough_memory(self.device):
-            measurement, after = self._measurer().measure(before, model, progress)
+        with measuring(self.device), enough_memory(self.device):
+            measurer = self._measurer(model, following)
+            measurement, after = measurer.measure(before, model, progress)
         return self._with_its_notes(measurement, before, after)
 
     def measure_alone(
@@ -208,35 +221,44 @@ class Engine:
         Cost: that of both, with one forward pass less for the batch norm statistics. With a plan
         that is taken over, three forward passes over two probes and a proof on two come before.
         """
+        measurer = self._measurer(model)
         key = fingerprint(model, self._bench, self.device, self.threads)
         known = None if key is None else ESTABLISHED.of(key)
-        with measuring(), enough_memory(self.device):
-            measurement = None if known is None else self._measured_by(known, copied(), progress)
+        with measuring(self.device), enough_memory(self.device):
+            measurement = None
+            if known is not None:
+                measurement = self._measured_by(known, copied(), measurer, progress)
             if measurement is None:
                 first = self._planner.first(copied(), self.threads, 1, None)
-                measurement = self._measured(first, progress)
+                measurement = self._measured(first, measurer, progress)
                 # What was learned while measuring is learned again, with a note of it.
                 if key is not None and self.current.way == first.state.way:
                     ESTABLISHED.keep(key, first.of_any_like_it)
         return measurement
 
     def _measured_by(
-        self, known: EngineState, model: nn.Module, progress: Callable[[int], None]
+        self,
+        known: EngineState,
+        model: nn.Module,
+        measurer: Measurer,
+        progress: Callable[[int], None],
     ) -> Measurement | None:
         """The measurement of a model by the plan of another; None where anything is amiss."""
         try:
             ready = self._planner.taken_over(known, model)
             if ready is None:
                 return None
-            measurement = self._measured(ready, progress)
+            measurement = self._measured(ready, measurer, progress)
         except Exception:  # from the start it succeeds, or fails with a message that is right
             return None
         return measurement if self.current.way == known.way else None
 
-    def _measured(self, ready: Ready, progress: Callable[[int], None]) -> Measurement:
+    def _measured(
+        self, ready: Ready, measurer: Measurer, progress: Callable[[int], None]
+    ) -> Measurement:
         """The measurement of a model, by whose state the engine goes on."""
         self._announce(MEASURING)
-        before, measurer = ready.state, self._measurer()
+        before = ready.state
         measurement, after = measurer.measured(before, ready.replica, ready.saved, progress)
         return self._with_its_notes(measurement, before, after)
 
@@ -249,7 +271,7 @@ class Engine:
 
     def timing(self, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        with measuring():
+        with measuring(self.device):
             return self._measurer().timing(self.current, model)
 
     def accumulate(self, replica: Replica) -> Measurement:
@@ -261,5 +283,11 @@ class Engine:
         """
         return self._measurer().observed(replica, _unheard, self.current).measurement
 
-    def _measurer(self) -> Measurer:
-        return Measurer(self._bench, self._planner, self.threads)
+    def _measurer(
+        self, model: nn.Module | None = None, following: Mapping[str, Tensor] | None = None
+    ) -> Measurer:
+        """What measures, with the weights of a model where directions follow from them."""
+        weights = Weights()
+        if model is not None and self._bench.directions_of_passes[0]:
+            weights = Weights.of(model, following)
+        return Measurer(self._bench, self._planner, self.threads, weights)

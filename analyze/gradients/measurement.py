@@ -31,6 +31,9 @@ class Settings:
         parameters: Globs; only these parameters are measured.
         cells: Columns of the probe set (class, source) by which gradients are summed as well: what
             can be told apart after the run.
+        directions: What each example's gradient is multiplied with, in every layer: subsets,
+            ``all`` and ``COLUMN=LABEL`` of ``cells`` stand for the sum of their probes' gradients,
+            ``update`` for the next checkpoint's weights minus these, ``weights`` for the weights.
     """
 
     device: str = "auto"
@@ -43,6 +46,7 @@ class Settings:
     layers: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     cells: tuple[str, ...] = ()
+    directions: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse settings that mean nothing.
@@ -95,6 +99,11 @@ class Measurement:
         loss: ``[N]``, nats.
         accuracy: ``[N]``, NaN where it has no meaning.
         examples: ``[P, N]``, squared norm of each example's gradient, or None.
+        alignment: ``[V, P, N]``, dot product of each example's gradient with each of V directions;
+            NaN for a direction that this model has none of. None where none was asked for.
+        direction_squares: ``[V, P]``, squared norms of the directions; NaN likewise.
+        margin: ``[N]``, the logit of the target's class minus the largest other; NaN where it has
+            no meaning. None where no direction was asked for.
         loss_saved: ``[N]``, with the batch norm statistics of the checkpoint, of some probes of
             each subset; NaN for the others. None without such statistics.
         loss_recomputed: ``[N]``, with recomputed ones, of the same probes.
@@ -110,6 +119,9 @@ class Measurement:
     loss: np.ndarray
     accuracy: np.ndarray
     examples: np.ndarray | None = None
+    alignment: np.ndarray | None = None
+    direction_squares: np.ndarray | None = None
+    margin: np.ndarray | None = None
     loss_saved: np.ndarray | None = None
     loss_recomputed: np.ndarray | None = None
     rounding: tuple[str, ...] | None = None

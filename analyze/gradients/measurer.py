@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
 import numpy as np
@@ -14,12 +14,14 @@ from torch import nn
 from analyze.errors import listed
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
+from analyze.gradients.checks.alignment import AlignmentCheck, check_sums
 from analyze.gradients.checks.noise import refuse_noise
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
 from analyze.gradients.checks.reference import Autograd
 from analyze.gradients.checks.verdicts import verdicts
 from analyze.gradients.checks.verification import (
+    AT_LEAST,
     AT_MOST,
     ExpectedSeconds,
     Verification,
@@ -36,9 +38,20 @@ from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, thread
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
-from analyze.gradients.sums.cell_sums import CellSums, seconds_of_gram
+from analyze.gradients.sums.cell_sums import CellSums
+from analyze.gradients.sums.directions import (
+    Alignments,
+    SecondPass,
+    Vectors,
+    Weights,
+    known_before,
+    sums_of_cells,
+    together,
+)
+from analyze.gradients.sums.gram_matrices import seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 from analyze.gradients.threads.isolation import random_states
+from analyze.gradients.threads.probe_batches import ProbeBatches
 
 OnBatch = Callable[[int], None]  # called with the number of examples of each batch
 SHOWN = 4  # probes at a time on which parameters are proven that were zero before
@@ -58,6 +71,7 @@ class Observed:
 
     measurement: Measurement
     seen: Observation  # what single probes showed
+    vectors: Mapping[int, Vectors]  # the directions that there are, by number
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,7 @@ class Measurer:
     bench: Bench
     planner: Planner
     threads: int = 1  # how many may share the batches of a model
+    weights: Weights = field(default_factory=Weights)  # for directions that follow from them
 
     def measure(
         self, state: EngineState, model: nn.Module, progress: OnBatch
@@ -117,33 +132,47 @@ class Measurer:
             ForwardChangedError, MethodFailedError: the plan does not hold for this model.
 
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
-        of C cells for each parameter's value.
+        of C cells for each parameter's value. A second pass where directions are sums of gradients.
         """
         bench = self.bench
         names = [name for name in state.plan.order if name in replica.parameters]
-        adding = self._added_up(state, replica, names, progress)
-        rows = np.arange(len(bench.probes))
-        check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
-        check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
+        batches = bench.batches(state.memory, state.plan.copies)
+        each_thread = replicas(replica, min(self.threads, state.shares))
+        add_up = partial(batches.add_up, each_thread, state.plan, advance=progress)
+        known = known_before(bench.directions, replica, self.weights)
+        with threads_of_a_batch(state):
+            adding = self._accumulation(state, replica, names, batches, known)
+            add_up(adding, along=together(known, alone=False) if known else None)
+            rows = np.arange(len(bench.probes))
+            check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
+            check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
+            vectors = sums_of_cells(bench.directions, adding.sums, replica)
+            if vectors and adding.alignments is not None:
+                second = SecondPass(adding.alignments, vectors)
+                add_up(second, along=together(vectors, alone=True))
         measurement = adding.measurement(state.architecture.device)
-        return Observed(measurement, adding.seen)
+        return Observed(measurement, adding.seen, known | vectors)
 
-    def _added_up(
-        self, state: EngineState, replica: Replica, names: list[str], progress: OnBatch
+    def _accumulation(
+        self,
+        state: EngineState,
+        replica: Replica,
+        names: list[str],
+        batches: ProbeBatches,
+        known: Mapping[int, Vectors],
     ) -> Accumulation:
-        """The sums over all batches."""
+        """Sums with nothing added yet, and room for what is ``known`` of the directions."""
         bench, device = self.bench, state.architecture.device
         shapes = {name: replica.parameters[name].shape for name in names}
         place = HOST if state.memory.host_sums else device_with_float64(device)
         sums = CellSums(shapes, len(bench.cells), state.architecture.dtype, place, device)
-        batches = bench.batches(state.memory, state.plan.copies)
         watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))
-        seen = Observation(names, watched)
-        adding = Accumulation(len(bench.probes), bench.settings.examples, sums, seen)
-        each_thread = replicas(replica, min(self.threads, state.shares))
-        with threads_of_a_batch(state):
-            batches.add_up(each_thread, state.plan, adding, progress)
-        return adding
+        seen, probes = Observation(names, watched), len(bench.probes)
+        along = None
+        if bench.directions:
+            along = Alignments(len(bench.directions), names, probes)
+            along.begin(known)
+        return Accumulation(probes, bench.settings.examples, sums, seen, along, known)
 
     def _verified(
         self, state: EngineState, replica: Replica, progress: OnBatch
@@ -181,7 +210,7 @@ class Measurer:
             CheckpointError: the model mixes examples.
             InputError: no method is left.
         """
-        bench, seen = self.bench, observed.seen
+        bench, seen, before = self.bench, observed.seen, state
         truth = cache(partial(self.planner.truth, state, replica))  # another copy of the model
         inside, copies = state.architecture.inside, state.plan.copies
         measured = Autograd(replica, bench.loss, inside, copies)
@@ -192,6 +221,9 @@ class Measurer:
         verifier = Verifier(measured, truth, bench.loader, bench.probes.id, state.memory.batch_size)
         again = partial(self._as_one_batch, state, replica, seen)
         verification = verifier.check(seen, again, self._expected(state))
+        as_measured = state.way == before.way
+        if bench.directions and as_measured and not verification.wrong:
+            verification = self._with_alignments(verification, observed, measured, judged.rounding)
         if verification.wrong:
             return None, self._after(state, replica, verification)
         state = replace(state, proof=state.proof.adding({}, judged.rounding))
@@ -201,6 +233,25 @@ class Measurer:
         rounding = tuple(sorted(judged.rounding))
         verified = verification.verified
         return replace(observed.measurement, rounding=rounding, verified=verified), state
+
+    def _with_alignments(
+        self,
+        verification: Verification,
+        observed: Observed,
+        autograd: Autograd,
+        rounding: frozenset[str],
+    ) -> Verification:
+        """The verification with that of the alignments.
+
+        Raises:
+            CheckpointError: they do not add up to the Gram matrices.
+        """
+        bench, measured = self.bench, observed.measurement
+        check_sums(measured, bench.directions, bench.cells, autograd.precision, rounding)
+        check = AlignmentCheck(autograd, bench.loader, measured, observed.vectors)
+        watched = observed.seen.watched
+        wrong, row = check.wrong(watched.alone[:AT_LEAST], watched.company)
+        return replace(verification, wrong=frozenset(wrong), example=row)
 
     def _expected(self, state: EngineState) -> ExpectedSeconds:
         """What the measurement of a model takes, and one probe alone."""

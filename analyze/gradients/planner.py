@@ -230,7 +230,8 @@ class Planner:
         return self._proven_with(state, truth, self.bench.loader.take(rows))
 
     def _proven_with(self, state: EngineState, truth: Autograd, examples: Examples) -> EngineState:
-        plan, proof = prove(truth, examples, state.plan, state.proof)
+        asked = [self.bench.directions_of_passes] if self.bench.directions else []
+        plan, proof = prove(truth, examples, state.plan, state.proof, *asked)
         state = replace(state.with_plan(plan), proof=proof)
         return state.noting(BESIDE_ITSELF) if plan.copies > 1 else state
 

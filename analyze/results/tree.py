@@ -44,11 +44,13 @@ def build_tree(
     *,
     examples: bool,
     positions: np.ndarray | None = None,
+    directions: Sequence[str] = (),
 ) -> xr.DataTree:
     """The results tree of a run, with or without the group ``/examples``.
 
     Skipped checkpoints are rows of NaN. Warnings may be added to the provenance. ``positions``
     ``[N]`` is the number of tokens or pixels that each probe's loss sums over, if it is a sum.
+    ``directions`` names those of the alignments, which are in ``/examples`` as well.
     """
     axis = _checkpoint_axis(rows)
     measured = {
@@ -56,7 +58,9 @@ def build_tree(
         "/parameters": _parameters(rows, parameters, cells, axis),
     }
     if examples:
-        measured["/examples"] = _examples(rows, parameters, probes, cells, axis)
+        of_probes = _examples(rows, parameters, probes, cells, axis)
+        along = _along(rows, parameters, directions, len(probes)) if directions else {}
+        measured["/examples"] = described(of_probes.assign(along))
     tree = xr.DataTree.from_dict(measured)
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
     groups = {"/": measured.pop("/"), **derived(tree), **measured}
@@ -168,36 +172,82 @@ def _examples(
     axis: Mapping[str, Any],
 ) -> xr.Dataset:
     """The group ``/examples``: every example's squared norm in every layer, and its loss."""
-    layers = list(dict.fromkeys(p.layer for p in parameters))
-    norms = np.full((len(rows), len(layers), len(probes)), np.nan, dtype=np.float32)
+    members = _members_of_layers(parameters)
+    norms = np.full((len(rows), len(members), len(probes)), np.nan, dtype=np.float32)
     loss = np.full((len(rows), len(probes)), np.nan)
     for k, row in enumerate(rows):
         measured = row.measurement
         if measured is None or measured.examples is None:
             continue
         loss[k] = measured.loss
-        place = {name: p for p, name in enumerate(measured.parameters)}
-        for n, layer in enumerate(layers):
-            places = [place[p.name] for p in parameters if p.layer == layer]
-            norms[k, n] = measured.examples[places].sum(0)
+        norms[k] = _by_layer(measured.examples, measured, members)
     flat = probes.targets.reshape(len(probes), -1)
     target = flat[:, 0] if flat.shape[1] == 1 else np.array([str(t.tolist()) for t in flat], object)
     of_example = {"long_name": "squared norm of the example's gradient"}
-    dataset = xr.Dataset(
+    return xr.Dataset(
         {
             "gradient_sqnorm": (("checkpoint", "layer", "probe"), norms, of_example),
             "loss": (("checkpoint", "probe"), loss, {"long_name": "loss"}),
         },
         {
             **axis,
-            "layer": _texts(layers),
+            "layer": _texts(members),
             "probe": probes.id,
             "subset": ("probe", _texts(probes.subset_names[s] for s in probes.subset)),
             "target": ("probe", target),
             **{n: ("probe", labels[cells.of_probe]) for n, labels in cells.columns.items()},
         },
     )
-    return described(dataset)
+
+
+def _along(
+    rows: Sequence[Row],
+    parameters: Sequence[ParameterRow],
+    directions: Sequence[str],
+    probes: int,
+) -> dict[str, Any]:
+    """What ``/examples`` has of directions: alignments, the directions' norms, and margins.
+
+    Parameters add up to a layer. Margins are left out where no probe has one.
+    """
+    members = _members_of_layers(parameters)
+    shape = len(rows), len(directions), len(members)
+    alignment = np.full((*shape, probes), np.nan, dtype=np.float32)
+    norm, margin = np.full(shape, np.nan), np.full((len(rows), probes), np.nan)
+    for k, row in enumerate(rows):
+        measured = row.measurement
+        if measured is None or measured.alignment is None:
+            continue
+        assert measured.direction_squares is not None
+        assert measured.margin is not None
+        for v in range(len(directions)):
+            alignment[k, v] = _by_layer(measured.alignment[v], measured, members)
+            norm[k, v] = np.sqrt(_by_layer(measured.direction_squares[v], measured, members))
+        margin[k] = measured.margin
+    found = {
+        "direction": _texts(directions),
+        "alignment": (("checkpoint", "direction", "layer", "probe"), alignment),
+        "direction_norm": (("checkpoint", "direction", "layer"), norm),
+        "margin": (("checkpoint", "probe"), margin),
+    }
+    return {k: v for k, v in found.items() if k != "margin" or not np.isnan(margin).all()}
+
+
+def _members_of_layers(parameters: Sequence[ParameterRow]) -> dict[str, list[str]]:
+    """The parameters of each layer, in forward order."""
+    members: dict[str, list[str]] = {}
+    for parameter in parameters:
+        members.setdefault(parameter.layer, []).append(parameter.name)
+    return members
+
+
+def _by_layer(
+    values: np.ndarray, measured: Measurement, members: Mapping[str, Sequence[str]]
+) -> np.ndarray:
+    """Values ``[P, ...]`` of a measurement's parameters summed up over each layer."""
+    place = {name: p for p, name in enumerate(measured.parameters)}
+    places = [[place[name] for name in names] for names in members.values()]
+    return np.stack([values[of_layer].sum(0) for of_layer in places])
 
 
 def _texts(values: Iterable[str]) -> np.ndarray:

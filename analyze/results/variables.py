@@ -9,6 +9,9 @@ import xarray as xr
 
 from analyze.statistics.variables import SQUARED, VARIABLES
 
+OF_DIRECTION = "unit of the direction"  # of a sum of gradients, or of weights
+ALONG = f"nats per unit of a weight, times {OF_DIRECTION}"
+
 # Name: (long_name, units).
 MEASURED: dict[str, tuple[str, str]] = {
     "loss": ("mean loss", "nats"),
@@ -20,6 +23,9 @@ MEASURED: dict[str, tuple[str, str]] = {
     "token_count": ("number of tokens (positions) that count", "1"),
     "gradient_gram": ("dot products of the cells' gradient sums", SQUARED),
     "gradient_sqnorm": ("sum of squared norms of per-example gradients", SQUARED),
+    "alignment": ("dot product of the example's gradient with the direction", ALONG),
+    "direction_norm": ("norm of the direction", OF_DIRECTION),
+    "margin": ("logit of the target's class minus the largest other", "logits"),
 }
 
 # Variables that only comparisons have, or whose name means something else in them.

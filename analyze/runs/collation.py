@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 import xarray as xr
 
+from analyze.errors import listed
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import position_counts
 from analyze.gradients.measurement import Measurement
+from analyze.probes.directions import OWN, UPDATE
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.outcome import Outcome
@@ -31,6 +34,7 @@ def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
     methods = engine.plan.named_methods
     parameters = [replace(p, method=methods[p.name]) for p in prepared.parameters]
     records = [o.record() | _rounding(o, engine) for o in outcomes]
+    outcomes, notes = with_known_updates(outcomes, engine.settings.directions)
     measured = [o.unit.measurement for o in outcomes if o.unit is not None]
     return results.build_tree(
         [_row(o, engine) for o in outcomes],
@@ -39,11 +43,40 @@ def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
         engine.cells,
         {
             **circumstances(engine, job.loss_spec, measured),
-            **of_the_run(job, records, engine.notes),
+            **of_the_run(job, records, [*engine.notes, *notes]),
         },
         examples=engine.settings.examples and examples_wanted(job, len(outcomes), len(parameters)),
         positions=position_counts(engine.loss, job.probes.targets),
+        directions=engine.settings.directions,
     )
+
+
+def with_known_updates(
+    outcomes: Sequence[Outcome], directions: Sequence[str]
+) -> tuple[list[Outcome], list[str]]:
+    """Outcomes with an update only where it leads to the next one, and notes on the others."""
+    if UPDATE not in directions:
+        return [*outcomes], []
+    number, found, without = [*directions].index(UPDATE), [], []
+    for one, after in zip_longest(outcomes, outcomes[1:]):
+        next_unit = None if after is None else after.unit
+        sha256 = None if next_unit is None else next_unit.record["sha256"]
+        if one.unit is not None and (sha256 is None or one.unit.following != sha256):
+            measured = _without_direction(number, one.unit.measurement)
+            one = replace(one, unit=replace(one.unit, measurement=measured))  # noqa: PLW2901
+            without.append(one.checkpoint.name)
+        found.append(one)
+    note = f"no update is known at {listed(without)}: it takes the next checkpoint, measured too"
+    return found, [note] if without else []
+
+
+def _without_direction(number: int, measured: Measurement) -> Measurement:
+    """A measurement that is NaN along one direction."""
+    if measured.alignment is None or measured.direction_squares is None:
+        return measured
+    alignment, squares = measured.alignment.copy(), measured.direction_squares.copy()
+    alignment[number], squares[number] = np.nan, np.nan
+    return replace(measured, alignment=alignment, direction_squares=squares)
 
 
 def _rounding(outcome: Outcome, engine: Engine) -> dict[str, list[str]]:
@@ -71,4 +104,22 @@ def without_rounding(measured: Measurement, engine: Engine) -> Measurement:
         examples[rounding] = 0.0
     gram, squared = measured.gram.copy(), measured.squared_norms.copy()
     gram[rounding], squared[rounding] = 0.0, 0.0
-    return replace(measured, gram=gram, squared_norms=squared, examples=examples)
+    real = replace(measured, gram=gram, squared_norms=squared, examples=examples)
+    return _directions_without(rounding, real, engine.settings.directions)
+
+
+def _directions_without(
+    rounding: np.ndarray, measured: Measurement, directions: Sequence[str]
+) -> Measurement:
+    """A measurement with alignments of 0 where gradients are nothing but rounding.
+
+    A sum of such gradients is 0 as well; weights are what they are.
+    """
+    if measured.alignment is None or measured.direction_squares is None:
+        return measured
+    alignment, squares = measured.alignment.copy(), measured.direction_squares.copy()
+    sums = np.array([name not in OWN for name in directions])
+    there = ~np.isnan(squares).all(1)
+    alignment[np.ix_(there, rounding)] = 0.0
+    squares[np.ix_(sums, rounding)] = 0.0
+    return replace(measured, alignment=alignment, direction_squares=squares)

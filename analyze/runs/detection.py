@@ -58,7 +58,7 @@ def detectable(
     """
     probes = _pilot(engine.probes)
     folds = -(-BLOCKS // len(probes.subset_names))
-    settings = replace(engine.settings, folds=folds, cells=(), examples=False)
+    settings = replace(engine.settings, folds=folds, cells=(), directions=(), examples=False)
     pilot = Engine(probes, engine.loss, settings)
     pilot.prepare([model()])
     measured = pilot.measure(model())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 
 from analyze.checkpoints.checkpoint import Checkpoint, NoCheckpointsError
 from analyze.checkpoints.finding.series import in_order_with_deleted
@@ -71,11 +71,27 @@ def follow(
             continue  # the directory is away since the last look
         prepared = replace(prepared, job=job, problems={})  # an unreadable file may be whole now
         for checkpoint in _new(job, known, look):
-            (outcome,) = replay(prepared.on([checkpoint]), folder, progress)
+            others = [outcome.checkpoint for outcome in known.values()]
+            others = [other for other in others if other.name != checkpoint.name]
+            series = prepared.in_series(in_order_with_deleted([*others, checkpoint]))
+            (outcome,) = replay(series.on([checkpoint]), folder, progress)
             if outcome.problem is not None and not checkpoint.path.exists():
                 continue  # deleted meanwhile: if it comes back it is new
             known[checkpoint.name] = outcome
+            for before in _followed_by_another(_in_series(job, known.values())):
+                if before.name in series.following:
+                    (known[before.name],) = replay(series.on([before]), folder, progress)
             yield prepared, _in_series(job, known.values())
+
+
+def _followed_by_another(series: list[Outcome]) -> list[Checkpoint]:
+    """Checkpoints whose update led elsewhere than to the next one, where both can be read."""
+    return [
+        one.checkpoint for one, after in pairwise(series)
+        if one.unit is not None and after.unit is not None
+        and one.unit.following != after.unit.record["sha256"]
+        and one.checkpoint.path.exists() and after.checkpoint.path.exists()
+    ]  # fmt: skip
 
 
 def _deleted(job: Job, folder: Folder) -> list[Outcome]:

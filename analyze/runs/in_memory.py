@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import xarray as xr
@@ -15,7 +16,9 @@ from analyze.gradients.losses import build_loss, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.copying import copied
 from analyze.gradients.stages import MEASURING
+from analyze.keywords import several
 from analyze.probes import ProbeSet
+from analyze.probes.directions import UPDATE
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
@@ -36,6 +39,7 @@ def measure(
     precision: str = "float32",
     batch_norm: str = "recomputed",
     tune: bool = False,
+    directions: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
@@ -57,6 +61,8 @@ def measure(
             held out; ``saved`` takes the model's own.
         tune: Time batch sizes and algorithms and take the fastest; else they follow from what is
             counted, without a clock, the same in every call.
+        directions: What each example's gradient is multiplied with: ``clean``, a subset's name, and
+            ``all`` for the sum of their probes' gradients, ``weights`` for the weights.
         progress: Shows what happens, as ``for_stderr()`` of ``analyze.runs.progress`` does; without
             it nothing is shown.
 
@@ -77,9 +83,11 @@ def measure(
     """
     settings = Settings(
         device=device, batch_size=batch_size, folds=folds, precision=precision,
-        batch_norm=batch_norm, tune=tune,
+        batch_norm=batch_norm, tune=tune, directions=several(directions),
     )  # fmt: skip
     settings.check()
+    if UPDATE in settings.directions:
+        raise _no_update()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
     _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
     _check_type("loss", loss, str, 'loss="cross_entropy", or loss="FILE.py:FUNCTION"')
@@ -91,7 +99,7 @@ def measure(
 
         def announce(stage: str) -> None:
             if stage == MEASURING:
-                shown.start(["model"], len(probes))
+                shown.start(["model"], engine.passes * len(probes))
                 shown.checkpoint("model", place_of(engine))
             else:
                 stages.begin(stage)
@@ -110,7 +118,18 @@ def measure(
     return results.build_tree(
         [row], parameters, probes, engine.cells, provenance,
         examples=True, positions=position_counts(engine.loss, probes.targets),
+        directions=settings.directions,
     )  # fmt: skip
+
+
+def _no_update() -> InputError:
+    return InputError(
+        "a model in memory has no next checkpoint",
+        found=f"the direction {UPDATE!r}",
+        expected="names of subsets, all, and weights: analyze.measure has one model, and the "
+        "update is the next checkpoint's weights minus these",
+        fix=f'analyze.run(RUN, directions=["{UPDATE}"]) on a directory of checkpoints',
+    )
 
 
 def _copy(model: nn.Module) -> nn.Module:

@@ -16,8 +16,9 @@ from analyze.errors import InputError
 from analyze.files.present import is_folder
 from analyze.gradients.losses import LOSSES, Loss, build_loss
 from analyze.models.configs import config_of
-from analyze.probes import ProbeSet, read_probes
+from analyze.probes import Cells, ProbeSet, read_probes
 from analyze.probes.cells import check_columns, mixed
+from analyze.probes.directions import UPDATE, directions_of
 from analyze.runs.options import Options
 from analyze.specs.model import FORMS, ModelSpec
 from analyze.specs.run_card import NAME, read_run_card
@@ -73,12 +74,27 @@ def resolve(run: str | Path, options: Options) -> Job:
         rows = np.argsort(mixed(probes.id), kind="stable")[: options.max_probes]
         probes = probes.take(np.sort(rows))
     check_columns(probes, options.settings.cells)
+    _check_directions(probes, checkpoints, options)
     name = card.name or run.resolve().name
     loss = build_loss(loss_spec)
     return Job(
         run, name, model, loss_spec, loss, probes, source, checkpoints, warnings, options,
         card.training,
     )  # fmt: skip
+
+
+def _check_directions(probes: ProbeSet, checkpoints: list[Checkpoint], options: Options) -> None:
+    """Refuse directions that the probes or checkpoints do not have."""
+    settings = options.settings
+    directions_of(settings.directions, probes, Cells.of(probes, settings.folds, settings.cells))
+    if UPDATE in settings.directions and len(checkpoints) < 2 and not options.more_may_come:
+        raise InputError(
+            "there is no update to compare gradients with",
+            found=f"--directions {','.join(settings.directions)} and the only checkpoint "
+            f"{checkpoints[0].name}",
+            expected="two checkpoints or more: the update is the next one's weights minus these",
+            fix="leave update out of --directions, or choose more --checkpoints",
+        )
 
 
 def look_again(job: Job) -> Job:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.fitting.filling import finish_lazy
@@ -94,10 +94,48 @@ class Loaded:
     model: nn.Module
     prefix: str
     sha256: str
+    following: Following | None = None
 
 
-def load(job: Job, snapshot: Snapshot) -> Loaded:
+@dataclass(frozen=True)
+class Following:
+    """The checkpoint after another one, as far as the direction ``update`` needs it."""
+
+    sha256: str | None  # None where it cannot be read
+    weights: dict[str, Tensor] | None = None  # None where it does not fit, or is not finite
+
+
+def following_of(job: Job, checkpoint: Checkpoint) -> Following:
+    """The weights of the checkpoint that follows on the one that is measured.
+
+    Cost: its file is hashed and read once more, and held beside the other's.
+    """
+    sha256 = hash_of(checkpoint)
+    try:
+        snapshot = Snapshot.of(checkpoint)
+        model = loaded_model(job, checkpoint)
+        snapshot.check_unchanged()
+    except CheckpointError:  # said when its own turn comes
+        return Following(sha256)
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    finite = all(bool(values.isfinite().all()) for values in weights.values())
+    return Following(sha256, weights if finite else None)
+
+
+def hash_of(checkpoint: Checkpoint | None) -> str | None:
+    """The hash of a checkpoint's files; None where there are none that can be read."""
+    if checkpoint is None:
+        return None
+    try:
+        return Snapshot.of(checkpoint).sha256
+    except CheckpointError:
+        return None
+
+
+def load(job: Job, snapshot: Snapshot, following: Checkpoint | None = None) -> Loaded:
     """A new model with the weights of a checkpoint whose snapshot was taken just before.
+
+    With those of the checkpoint ``following`` on it, if there is one.
 
     Raises:
         CheckpointError: a file cannot be read, does not fit, or has changed since the snapshot.
@@ -105,7 +143,8 @@ def load(job: Job, snapshot: Snapshot) -> Loaded:
     model = build_model(job.model)
     prefix = fill(model, job, snapshot.checkpoint)
     snapshot.check_unchanged()
-    return Loaded(model, prefix, snapshot.sha256)
+    after = None if following is None else following_of(job, following)
+    return Loaded(model, prefix, snapshot.sha256, after)
 
 
 def loaded_model(job: Job, checkpoint: Checkpoint) -> nn.Module:

@@ -14,14 +14,14 @@ from typing import Any
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
-from analyze.runs.loading import Loaded, Snapshot, load
+from analyze.runs.loading import Loaded, Snapshot, hash_of, load
 from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 from analyze.runs.provenance import PROGRAM, versions
 from analyze.runs.units.folder import Folder
-from analyze.runs.units.unit import Unit
+from analyze.runs.units.unit import FOLLOWING, Unit
 from analyze.runs.workers import Tell, Workers
 
 Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
@@ -98,7 +98,7 @@ def _outcome(
         content = read()
         if isinstance(content, Loaded):
             return _measured(prepared.engine, checkpoint, content, tell)
-        tell(Advanced(checkpoint.name, len(prepared.job.probes)))
+        tell(Advanced(checkpoint.name, prepared.examples))
         return Outcome(checkpoint, content)
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
@@ -115,15 +115,26 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | 
     snapshot = Snapshot.of(checkpoint)
     unit = folder.read(checkpoint.name, snapshot.sha256)
     examples = prepared.engine.settings.examples
-    if unit is not None and (unit.measurement.examples is not None or not examples):
+    if (
+        unit is not None
+        and (unit.measurement.examples is not None or not examples)
+        and unit.following == hash_of(prepared.following.get(checkpoint.name))
+    ):
         return unit
-    return load(prepared.job, snapshot)
+    return load(prepared.job, snapshot, prepared.following.get(checkpoint.name))
 
 
 def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
-    measurement = engine.measure(loaded.model, partial(_advanced, tell, checkpoint.name))
+    after, advance = loaded.following, partial(_advanced, tell, checkpoint.name)
+    measurement = engine.measure(loaded.model, advance, None if after is None else after.weights)
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
-    record = {"prefix": loaded.prefix, "sha256": loaded.sha256, "version": versions()[PROGRAM]}
+    record: dict[str, str | None] = {
+        "prefix": loaded.prefix,
+        "sha256": loaded.sha256,
+        "version": versions()[PROGRAM],
+    }
+    if after is not None:
+        record[FOLLOWING] = after.sha256
     state = engine.state() | {"notes": [*engine.notes, *notes]}
     unit = Unit(measurement, record_of(checkpoint) | record, state)
     return Outcome(checkpoint, unit, is_new=True, notes=notes)

@@ -51,8 +51,15 @@ class Options:
         self.settings.check()
         check_choice("examples", self.examples, ("auto", "on", "off"))
         check_choice("on_error", self.on_error, ("skip", "fail"))
+        if self.settings.directions and self.examples == "off":
+            raise bad_choice("examples", "off", "auto or on, as --directions asks for each example")
         if self.max_probes is not None and self.max_probes < 1:
             raise bad_choice("max_probes", self.max_probes, "a positive number")
+
+    @property
+    def more_may_come(self) -> bool:
+        """Whether checkpoints may come while it runs."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,10 @@ class RunOptions(Options):
                 "patience", self.patience, "a positive number of minutes, with --follow"
             )
 
+    @property
+    def more_may_come(self) -> bool:
+        return self.follow
+
 
 class Keywords(FindingKeywords, total=False):
     """The fields of ``Options`` as keywords, for type checkers."""
@@ -100,6 +111,7 @@ class Keywords(FindingKeywords, total=False):
     layers: Sequence[str]
     parameters: Sequence[str]
     cells: Sequence[str]
+    directions: Sequence[str]
     rename: Sequence[str]
     ignore: Sequence[str]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from analyze.gradients.measurement import ParameterRow
 from analyze.gradients.model.copying import copied
 from analyze.gradients.threads.division import Division
 from analyze.models.building import build_model
+from analyze.probes.directions import UPDATE
 from analyze.results import tree as results
 from analyze.runs.job import Job
 from analyze.runs.loading import fill, loaded_model
@@ -38,10 +40,20 @@ class Prepared:
     division: Division  # of the processor
     parameters: list[ParameterRow]
     problems: dict[str, CheckpointError]  # known so far, by the checkpoint's name
+    following: Mapping[str, Checkpoint]  # by name the next one, where ``update`` is asked for
+
+    @property
+    def examples(self) -> int:
+        """How many examples are measured at a checkpoint, over all passes."""
+        return self.engine.passes * len(self.job.probes)
 
     def on(self, checkpoints: list[Checkpoint]) -> Prepared:
         """The same job and engine with other checkpoints."""
         return replace(self, job=replace(self.job, checkpoints=checkpoints))
+
+    def in_series(self, checkpoints: Sequence[Checkpoint]) -> Prepared:
+        """The same with checkpoints that follow on each other in this order."""
+        return replace(self, following=_successors(self.job, checkpoints))
 
 
 def prepare(
@@ -86,14 +98,23 @@ def prepare(
     if folder is not None:
         engine.note(*folder.notes)
         _keep_plan(folder, engine, state, division)
-    return Prepared(job, engine, division, parameter_rows(model, engine.plan), problems)
+    rows = parameter_rows(model, engine.plan)
+    return Prepared(job, engine, division, rows, problems, _successors(job, job.checkpoints))
 
 
 def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:
     """Whether the results are to have a value for each example."""
+    if job.options.settings.directions:
+        return True
     if job.options.examples == "auto":
         return results.examples_fit(checkpoints, layers, len(job.probes))
     return job.options.examples == "on"
+
+
+def _successors(job: Job, checkpoints: Sequence[Checkpoint]) -> dict[str, Checkpoint]:
+    """The next checkpoint of each, by name; none where no direction needs it."""
+    asked = UPDATE in job.options.settings.directions
+    return {a.name: b for a, b in pairwise(checkpoints)} if asked else {}
 
 
 def _left(job: Job, problems: Mapping[str, CheckpointError]) -> list[Checkpoint]:

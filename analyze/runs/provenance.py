@@ -44,6 +44,7 @@ def circumstances(
         "folds": settings.folds,
         "selected": {"layers": settings.layers, "parameters": settings.parameters},
         "cells": list(settings.cells),
+        **({"directions": list(settings.directions)} if settings.directions else {}),
         "loss": loss,
         "held_out": list(engine.probes.held_out),
         "probes_sha256": probes_hash(engine.probes),

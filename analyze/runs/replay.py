@@ -34,7 +34,7 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
         writer = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         stack.callback(progress.finish)
         stack.callback(coming.close)
-        progress.start([c.name for c in job.checkpoints], len(job.probes))
+        progress.start([c.name for c in job.checkpoints], prepared.examples)
         for note in prepared.engine.notes:
             progress.note(f"Warning: {note}")
         for outcome in coming:

@@ -35,7 +35,7 @@ def whole_checkpoint(workload: Workload, device: str, workers: int = 1) -> dict[
         workers: So many checkpoints side by side, each on one thread; plain passes on all. With 1
             the threads of a CPU share the batches of one checkpoint.
     """
-    with measuring(), threads_restored():
+    with measuring(torch.device(device)), threads_restored():
         return _compared(workload, device, workers)
 
 

@@ -58,7 +58,7 @@ def measure(device: str, workload: str, way: str) -> Peak | None:
     """In this process; see ``peak_bytes``."""
     from analyze.gradients.step.conditions import measuring
 
-    with measuring():
+    with measuring(torch.device(device)):
         before, step = _begun(device, named(device, workload), way)
         for _ in range(WARM):
             step()

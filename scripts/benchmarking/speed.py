@@ -28,7 +28,7 @@ def compare(ways: list[str], workload: Workload, device: str, pairs: int) -> dic
     found: dict[str, dict[str, Any]] = {}
     for name in ways:
         try:
-            with measuring():
+            with measuring(torch.device(device)):
                 found[name] = _one_way(workload, device, name, pairs, exact)
             peak = memory.peak_bytes(device, workload.name, name)
             found[name]["memory"] = peak.step / plain_peak.step if peak and plain_peak else None
@@ -65,6 +65,6 @@ def _ratio_of_ours(workload: str, device: str, pairs: int) -> dict[str, float]:
 def _pairs_of_ours(workload: str, device: str, pairs: int) -> list[float]:
     chosen = named(device, workload)
     there = torch.device(device)
-    with measuring():
+    with measuring(there):
         step = WAYS["ours"](*chosen.make(there))
         return each_ratio(step, plain(*chosen.make(there)), pairs, there)

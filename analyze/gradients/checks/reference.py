@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class Reference:
     squared_norms: dict[str, Tensor]  # ``[N]`` float64 of each parameter with a gradient
     totals: Gradients  # sums of the gradients
     losses: Tensor  # ``[N]`` float64
+    dots: dict[str, Tensor] = field(default_factory=dict)  # ``[D, N]`` float64, with directions
 
     @property
     def network(self) -> Tensor:
@@ -47,12 +48,14 @@ class Autograd:
         precision: The coarsest inside the model.
         copies: How often an example that is measured alone stands in its batch; the gradient is
             divided by that. Two where torch's backward pass is wrong for a batch of one.
+        along: Directions ``[D, *shape]`` of each parameter, if gradients are multiplied with any.
     """
 
     replica: Replica
     loss: Loss
     precision: torch.dtype
     copies: int = 1
+    along: Mapping[str, Tensor] = field(default_factory=dict)
 
     def alone(self, examples: Examples, summed: bool = True) -> Reference:
         """What autograd gives of each example alone, by a forward and a backward pass for each.
@@ -62,6 +65,7 @@ class Autograd:
         count = len(examples.inputs)
         squares: dict[tuple[str, int], Tensor] = {}
         totals: Gradients = {}
+        along: dict[tuple[str, int, int], Tensor] = {}
         losses: list[Tensor] = []
         for k in range(count):
             loss, gradients = self._of_one(examples, k)
@@ -70,11 +74,16 @@ class Autograd:
                 squares[name, k] = _square(gradient)
                 if summed:
                     totals[name] = totals[name] + gradient if name in totals else gradient
-        read = [float(number) for number in Arriving([*losses, *squares.values()]).read()]
+                for d, vector in enumerate(self.along.get(name, ())):
+                    along[name, d, k] = _inner(gradient, vector)
+        read = [float(n) for n in Arriving([*losses, *squares.values(), *along.values()]).read()]
         norms = {name: torch.zeros(count, dtype=torch.float64) for name, _ in squares}
-        for (name, k), square in zip(squares, read[count:], strict=True):
-            norms[name][k] = square
-        return Reference(norms, totals, torch.tensor(read[:count], dtype=torch.float64))
+        for (name, k), number in zip(squares, read[count:], strict=False):
+            norms[name][k] = number
+        dots = {n: norms[n].new_zeros(len(self.along[n]), count) for n, *_ in along}
+        for (name, d, k), number in zip(along, read[count + len(squares) :], strict=True):
+            dots[name][d, k] = number
+        return Reference(norms, totals, torch.tensor(read[:count], dtype=torch.float64), dots)
 
     def of_one(
         self, examples: Examples, k: int, names: Collection[str] | None = None
@@ -165,6 +174,22 @@ class Autograd:
                     rounding.setdefault(name, torch.zeros(count, dtype=torch.float64))
                     rounding[name][k] = max(float(rounding[name][k]), change)
         return rounding
+
+
+def norms_of(vectors: Tensor) -> Tensor:
+    """Norm ``[D]`` float64 of each of D directions, on the CPU."""
+    squares = squared_norms((str(number), vector) for number, vector in enumerate(vectors))
+    return torch.tensor([*squares.values()], dtype=torch.float64).sqrt()
+
+
+def inner_product(gradient: Tensor, vector: Tensor) -> float:
+    """``g . v`` in float64; of complex values the sum of those of both parts."""
+    return float(_inner(gradient, vector))
+
+
+def _inner(gradient: Tensor, vector: Tensor) -> Tensor:
+    gradient = double(as_real(gradient))
+    return (gradient * double(as_real(vector)).to(gradient.device)).sum()
 
 
 def squared_norm(gradient: Tensor) -> float:

@@ -14,9 +14,10 @@ import torch
 
 from analyze.gradients.costs.rates import kind_among
 from analyze.gradients.costs.work import CALLS, ONEDNN, SINGLE, TIMES, Work
+from analyze.gradients.device import float64
 
 FILE = "speeds.json"  # beside this module; scripts/costs writes it
-
+DEAR = ", dear float64"  # after the name of a kind
 
 # What one thread does, however many there are.
 IN_TURN = (CALLS, f"{SINGLE} {TIMES}", f"{ONEDNN} {TIMES}")
@@ -46,9 +47,11 @@ class Speeds:
 
 
 def speeds_of(device: torch.device) -> Speeds:
-    """The speeds of a device's kind."""
+    """The speeds of a device's kind, those with dear float64 where there are any."""
     known = known_speeds()
-    return known[kind_among(known, device)]
+    kind = kind_among(known, device)
+    dear = kind + DEAR
+    return known[dear if dear in known and float64.is_dear(device) else kind]
 
 
 @cache

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import moves_by_itself
+from analyze.gradients.device.devices import moving_stream
 from analyze.gradients.device.sending import sent
 from analyze.gradients.model.inputs import Inputs
 from analyze.probes import ProbeSet
@@ -54,12 +54,13 @@ class ProbeLoader:
         Raises:
             RuntimeError: out of memory.
         """
-        if not moves_by_itself(device):
+        stream = moving_stream(device)
+        if stream is None:
             for rows in batches:
                 inputs, targets = self.take(rows)
                 yield Examples(inputs.to(device, dtype), sent(targets, device))
             return
-        move = partial(self._moved, device, dtype, torch.Stream(device))
+        move = partial(self._moved, device, dtype, stream)
         with ThreadPoolExecutor(max_workers=1) as thread:
             arriving: Future[tuple[Examples, torch.Event]] | None = None
             for rows in batches:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import moves_by_itself
-from analyze.gradients.numbers import double
+from analyze.gradients.device.devices import has_float64, moves_by_itself
 
 
 class Arriving:
@@ -24,7 +23,8 @@ class Arriving:
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        values = [double(tensor.detach()) for tensor in tensors]
+        tensors = [tensor.detach() for tensor in tensors]
+        values = [(t if has_float64(t.device) else t.cpu()).double() for t in tensors]
         self._shapes = [value.shape for value in values]
         self._event: torch.Event | None = None
         devices = {value.device for value in values}

@@ -7,6 +7,8 @@ The only module that knows devices by their names in torch. What runs on CUDA ru
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 
@@ -168,16 +170,41 @@ def device_with_float64(device: torch.device) -> torch.device:
 
 
 @cache
-def moves_by_itself(device: torch.device) -> bool:
-    """Whether it computes while something is moved to it: it has streams, and pins memory."""
-    if is_cpu(device):
-        return False
+def moving_stream(device: torch.device) -> torch.Stream | None:
+    """The stream that moves things to a device while it computes; None where there are none.
+
+    One for each device: memory that was allocated for a stream is used again for that one alone.
+    """
     try:
-        torch.Stream(device)
-        torch.empty(1).pin_memory()
-    except (RuntimeError, NotImplementedError, AttributeError):
+        return None if is_cpu(device) else torch.Stream(device)
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+def pinned(tensor: Tensor) -> Tensor:
+    """The tensor in memory from which a device fetches it by itself, where that is possible."""
+    return tensor.pin_memory() if _pins_memory() else tensor
+
+
+@cache
+def _pins_memory() -> bool:
+    try:
+        return torch.empty(1).pin_memory().is_pinned()
+    except (RuntimeError, NotImplementedError):
         return False
-    return True
+
+
+@cache
+def moves_by_itself(device: torch.device) -> bool:
+    """Whether a device computes while something is moved to it or from it."""
+    return moving_stream(device) is not None and _pins_memory()
+
+
+@contextmanager
+def current(device: torch.device) -> Iterator[None]:
+    """The block's current device, on which kernels that are no part of torch run, is this one."""
+    with nullcontext() if is_cpu(device) else torch.accelerator.device_index(device.index):
+        yield
 
 
 def synchronize(device: torch.device) -> None:

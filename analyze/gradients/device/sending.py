@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import is_cpu, moves_by_itself
+from analyze.gradients.device.devices import is_cpu, moves_by_itself, pinned
 
 
 def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
@@ -17,5 +17,5 @@ def sent(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None)
     Cost: on a GPU the tensor once more in pinned memory, until it has arrived.
     """
     if is_cpu(tensor.device) and moves_by_itself(device):
-        tensor = tensor.pin_memory().to(device, non_blocking=True)
+        tensor = pinned(tensor).to(device, non_blocking=True)
     return tensor.to(device=device, dtype=dtype or tensor.dtype)

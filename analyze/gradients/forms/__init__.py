@@ -3,7 +3,8 @@
 ``form`` says what a form is and has the plainest one, ``reduction`` adds up and squares;
 ``outer_products`` (norms by ``grams``, sums by what is ``unfolded``) and ``scattered_rows`` are
 the forms of single calls; ``placement`` takes them to the parameter, ``combination`` adds several
-up; ``squares`` makes the sums of squares, and ``gathered`` reduces small gradients together.
+up; ``squares`` makes the sums of squares, ``doubts`` makes those again that float32 may have got
+wrong, and ``gathered`` reduces small gradients together.
 """
 
 from analyze.gradients.data.segments import Segments, rows

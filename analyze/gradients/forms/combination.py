@@ -67,17 +67,24 @@ class Sum(Form):
         values = [use.explicit(start, stop) for use in self.uses]
         return reduce(torch.add, [v.reshape(stop - start, *self.shape) for v in values])
 
+    def dots(self, directions: Tensor) -> Tensor:
+        shaped = [directions.reshape(len(directions), *use.shape) for use in self.uses]
+        return reduce(torch.add, [u.dots(v) for u, v in zip(self.uses, shaped, strict=True)])
+
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         """Summary by ``|a + b|^2 = |a|^2 + |b|^2 + 2 a.b``, whose terms may cancel."""
         if algorithm == "direct":
             return super()._by(algorithm, segments, choose)
-        totals, norms = zip(*(choose(use, segments) for use in self.uses), strict=True)
+        found = [choose(use, segments) for use in self.uses]
+        totals, norms, doubts = zip(*found, strict=True)
         squared = reduce(torch.add, norms)
         if algorithm == "cross":
             for a, b in combinations(self.uses, 2):
                 squared = squared + 2.0 * inner_products(*_rows_first(a, b))
             squared = squared.clamp_min(0.0)
-        return Summary(reduce(torch.add, totals), squared)
+        unsure = [doubt for doubt in doubts if doubt is not None]
+        anywhere = reduce(torch.logical_or, unsure) if unsure else None
+        return Summary(reduce(torch.add, totals), squared, anywhere)
 
     def _bytes_per_example(self, algorithm: str) -> int:
         return sum(use._bytes_per_example("direct") for use in self.uses)

@@ -10,7 +10,7 @@ Letters: ``N`` examples, ``S`` segments of a batch, ``G`` groups, ``T`` position
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 
@@ -19,7 +19,9 @@ from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, rows
 from analyze.gradients.device.devices import HOST, chunk_bytes, is_cpu
+from analyze.gradients.forms.dots import dot_products
 from analyze.gradients.forms.reduction import Make, Summary, reduced
+from analyze.gradients.forms.squares import in_double
 
 
 class Form:
@@ -69,6 +71,23 @@ class Form:
             algorithm, segments or Segments([self.count]), choose or _by_first_algorithm
         )
 
+    def certain(self, examples: Sequence[int]) -> Tensor:
+        """Squared norms ``[n]`` float64 of some examples in ascending order, by their gradients.
+
+        For those of which a ``Summary`` was unsure. They are as right as by plain autograd.
+        """
+        together = _ranges(examples, self.chunk("direct"))
+        return torch.cat([in_double(self.explicit(start, stop)) for start, stop in together])
+
+    def dots(self, directions: Tensor) -> Tensor:
+        """``g[n] . v[d]`` with D directions ``[D, *shape]``: ``[D, N]`` float64.
+
+        By default of explicit gradients, a chunk at a time. A form whose gradients are linear in
+        something smaller multiplies that.
+        """
+        ranges = self._chunks("direct")
+        return torch.cat([dot_products(self.explicit(*some), directions) for some in ranges], 1)
+
     def merged(self, other: Form) -> Form | None:
         """Both forms in one that is as cheap as each, or None where there is none."""
         return None
@@ -109,6 +128,17 @@ def chunk_length(count: int, most: int, workers: int) -> int:
     return length if length == 1 else math.ceil(length / workers) * workers
 
 
+def _ranges(numbers: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Numbers in ascending order as ranges of at most so many."""
+    start = stop = numbers[0]
+    for number in numbers:
+        if number > stop or stop - start == most:
+            yield start, stop
+            start = number
+        stop = number + 1
+    yield start, stop
+
+
 def _workers(device: torch.device) -> int:
     """Threads that share the examples of a chunk."""
     return torch.get_num_threads() if is_cpu(device) else 1
@@ -138,6 +168,9 @@ class Explicit(Form):
 
     def in_one_chunk(self, algorithm: str) -> bool:
         return algorithm == "direct"
+
+    def dots(self, directions: Tensor) -> Tensor:
+        return dot_products(self.values, directions)
 
     def merged(self, other: Form) -> Form | None:
         return Explicit(self.values + other.values) if isinstance(other, Explicit) else None

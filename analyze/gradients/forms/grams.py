@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from analyze.gradients.device import float64
 from analyze.gradients.device.devices import on_cpu
+from analyze.gradients.forms.doubts import Norms
+from analyze.gradients.numbers import where_it_is
 
 CANCELLING = 0.05  # share of the sum of squares below which float32 is not enough
-SMALLEST = 1e-30  # products of squares that float32 holds
+SMALLEST = 1e-26  # share of the squares of one factor that products are far above
 
 Factors = Callable[[int, int], tuple[Tensor, Tensor]]  # [n, G, T, K] and [n, G, T, O]
 
@@ -42,26 +46,68 @@ def cost_of_factors(dims: tuple[int, int, int, int]) -> int:
     return positions**2 * (outputs + inputs)
 
 
-def norms_by_grams(of: Callable[[torch.dtype], tuple[Tensor, Tensor]], like: Tensor) -> Tensor:
-    """Squared norms ``[n]`` float64 from Gram matrices ``[n, G, T, T]``, which are overwritten.
+def norms_by_grams(of: Callable[[torch.dtype], tuple[Tensor, Tensor]], like: Tensor) -> Norms:
+    """Squared norms ``[n]`` from Gram matrices ``[n, G, T, T]``, which are overwritten.
 
     They are made in the dtype of ``like`` where the terms do not cancel, else in float64: the terms
     are off by ``eps`` of ``sum_t |x_t|^2 |dy_t|^2``. Where they cancel (a direction that a norm
-    layer removes) their sum is far smaller, and would be off by 1e-3 and more. A GPU takes float64
-    at once: to see whether they cancel would be to wait for it.
+    layer removes) their sum is far smaller, and would be off by 1e-3 and more. A CPU looks at once
+    whether they do. Where float64 is dear they are in float32 and unsure; any other GPU takes
+    float64 in the first place.
     """
-    if on_cpu(like) and like.dtype == torch.float32:
-        norms, apart = _summed(*of(like.dtype))
-        if _far_from_rounding(norms.numpy(), apart.numpy()):
-            return norms
-    return _summed(*of(torch.float64))[0].clamp_min_(0.0)
+    if like.dtype == torch.float32 and float64.is_dear(like.device):
+        return _summed(*of(like.dtype))
+    if like.dtype == torch.float32 and on_cpu(like):
+        norms = _summed_on_cpu(*of(like.dtype))
+        if norms is not None:
+            return Norms(norms)
+    x_gram, dy_gram = of(torch.float64)
+    return Norms(x_gram.mul_(dy_gram).sum((1, 2, 3)).clamp_min_(0.0))
 
 
-def _summed(x_gram: Tensor, dy_gram: Tensor) -> tuple[Tensor, Tensor]:
-    """``[n]`` float64 each: the sum of the terms, and of those with ``t = t'`` alone."""
+def _summed(x_gram: Tensor, dy_gram: Tensor) -> Norms:
+    """The sums of the terms, which are in float32 along one axis; there is no copy in float64."""
+    x_squares, dy_squares = (_trace(gram) for gram in (x_gram, dy_gram))
+    products = x_gram.mul_(dy_gram)
+    norms, apart = _in_float64(products.sum(3)), _trace(products)
+    return Norms(norms, _unsure(norms, apart, x_squares, dy_squares))
+
+
+def _summed_on_cpu(x_gram: Tensor, dy_gram: Tensor) -> Tensor | None:
+    """The sums of the terms ``[n]``, or None where one is unsure; NumPy takes less time for it."""
+
+    def trace(gram: Tensor) -> np.ndarray:
+        of_positions: np.ndarray = gram.diagonal(0, -2, -1).numpy()
+        return of_positions.sum((1, 2), dtype=np.float64)
+
+    x_squares, dy_squares = trace(x_gram), trace(dy_gram)
     products = x_gram.mul_(dy_gram)
     norms = products.sum((1, 2, 3), dtype=torch.float64)
-    return norms, products.diagonal(0, -2, -1).sum((1, 2), dtype=torch.float64)
+    unsure = _unsure(norms.numpy(), trace(products), x_squares, dy_squares)
+    return None if unsure.any() else norms
+
+
+def _trace(gram: Tensor) -> Tensor:
+    """``[n, G, T, T]`` to the sum of the diagonals, ``[n]`` float64."""
+    return _in_float64(gram.diagonal(0, -2, -1))
+
+
+def _in_float64(values: Tensor) -> Tensor:
+    """The sum of ``[n, G, T]`` over the last two, ``[n]`` float64."""
+    return where_it_is(values).sum((1, 2), dtype=torch.float64)
+
+
+Array = TypeVar("Array", Tensor, np.ndarray)  # [n]
+
+
+def _unsure(norms: Array, apart: Array, x_squares: Array, dy_squares: Array) -> Array:
+    """Where terms cancelled, or were too small or too large for float32.
+
+    ``apart`` is the sum of the terms with ``t = t'`` alone, and the squares are those of all
+    positions. A large factor hides that the other one's squares vanished, hence their part.
+    """
+    smallest = SMALLEST * (1.0 + x_squares + dy_squares)
+    return ~((norms >= CANCELLING * apart) & (apart > smallest) & (norms < math.inf))
 
 
 def _products_of(
@@ -70,8 +116,3 @@ def _products_of(
     """The products of all positions with each other, of both factors."""
     x, dy = (side.to(dtype) for side in factors(start, stop))
     return x @ x.transpose(2, 3), dy @ dy.transpose(2, 3)
-
-
-def _far_from_rounding(norms: np.ndarray, apart: np.ndarray) -> bool:
-    """Whether no terms cancelled, and none were too small for float32."""
-    return bool((norms >= CANCELLING * apart).all() and apart.min() > SMALLEST)

@@ -13,6 +13,7 @@ from torch import Tensor
 from analyze.gradients.data.segments import Segments, stacked
 from analyze.gradients.device.devices import has_float64
 from analyze.gradients.forms import onednn
+from analyze.gradients.forms.doubts import Norms, joined
 from analyze.gradients.forms.form import Choose, Form
 from analyze.gradients.forms.grams import (
     Factors,
@@ -107,10 +108,11 @@ class OuterProducts(Form):
         gradients = self._gradients(algorithm)
         if gradients is None:
             return super()._by(algorithm, segments, choose)
-        totals, norms = reduced(gradients, segments, self.explicit)
+        summary = reduced(gradients, segments, self.explicit)
+        totals = summary.totals
         if algorithm == "transposed":
             totals = totals.transpose(2, 3)  # [S, G, O, K]
-        return Summary(totals.reshape(-1, *self.shape), norms)
+        return summary._replace(totals=totals.reshape(-1, *self.shape))
 
     def _gradients(self, algorithm: str) -> Iterator[Tensor] | None:
         """Chunks of gradients in other shapes than the parameter's; the next may overwrite one."""
@@ -170,14 +172,14 @@ class OuterProducts(Form):
         """
         totals = stacked([self.batch_sum(first, end) for first, end in segments.bounds])
         norms = [self._norms(start, stop) for start, stop in self._chunks("gram")]
-        return Summary(totals, torch.cat(norms))
+        return Summary(totals, *joined(norms))
 
     def _by_one_product(self, product: Product, segments: Segments) -> Summary:
         """Norms as in ``_gram``, sums by one product over all positions of a chunk of examples."""
         assert self.unfolded is not None
         step = self.chunk("unfolded")
         totals: list[Tensor] = []
-        norms: list[Tensor] = []
+        norms: list[Norms] = []
         for first, end in segments.bounds:
             for start in range(first, end, step):
                 stop = min(start + step, end)
@@ -187,14 +189,14 @@ class OuterProducts(Form):
                 else:
                     totals[-1].add_(chunk.total(product))
                 norms.append(self._norms(start, stop, chunk))
-        return Summary(stacked(totals), norms[0] if len(norms) == 1 else torch.cat(norms))
+        return Summary(stacked(totals), *joined(norms))
 
-    def _norms(self, start: int, stop: int, unfolded: Unfolded | None = None) -> Tensor:
-        """Squared norms ``[n]`` float64 of a range of examples, by the cheapest Gram matrices."""
+    def _norms(self, start: int, stop: int, unfolded: Unfolded | None = None) -> Norms:
+        """Squared norms ``[n]`` of a range of examples, by the cheapest Gram matrices."""
         if self.dims[1] == 1:  # one position: |x|^2 |dy|^2 in each group
             x, dy = (squared_norms(side.flatten(0, 1)) for side in self.factors(start, stop))
             products = x.mul_(dy)
-            return products if self.dims[0] == 1 else products.view(stop - start, -1).sum(1)
+            return Norms(products if self.dims[0] == 1 else products.view(stop - start, -1).sum(1))
         if unfolded is not None and unfolded.by_position and self.dims[1] <= FEW_POSITIONS:
             return norms_by_grams(partial(unfolded.grams, stop - start), self.like)
         return norms_by_grams(partial(self._grams.of, start, stop), self.like)

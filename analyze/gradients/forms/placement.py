@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from analyze.errors import out_of_memory
 from analyze.gradients.data.segments import Segments
 from analyze.gradients.forms.form import Choose, Form
 from analyze.gradients.forms.reduction import Summary
@@ -104,6 +105,9 @@ class Placed(_OfTensor):
     def explicit(self, start: int, stop: int) -> Tensor:
         return torch.stack([self._put(g) for g in self.inner.explicit(start, stop)])
 
+    def dots(self, directions: Tensor) -> Tensor:
+        return self.inner.dots(torch.stack([self._taken(v) for v in directions]))
+
     def merged(self, other: Form) -> Form | None:
         if not isinstance(other, Placed) or other.geometry != self.geometry:
             return None
@@ -111,13 +115,18 @@ class Placed(_OfTensor):
         return None if inner is None else Placed(inner, self.parameter, self.geometry)
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
-        totals, norms = choose(self.inner, segments)
-        return Summary(torch.stack([self._put(total) for total in totals]), norms)
+        of_view = choose(self.inner, segments)
+        return of_view._replace(totals=torch.stack([self._put(t) for t in of_view.totals]))
 
     def _put(self, values: Tensor) -> Tensor:
         whole = torch.zeros_like(self.parameter, dtype=values.dtype)
         whole.as_strided(*self.geometry).copy_(values)
         return whole
+
+    def _taken(self, whole: Tensor) -> Tensor:
+        """What the view shows of values in the parameter's shape, ``inner.shape``."""
+        own = torch.empty_like(self.parameter, dtype=whole.dtype).copy_(whole)
+        return own.as_strided(*self.geometry)
 
 
 @dataclass
@@ -139,3 +148,31 @@ class PulledBack(_OfTensor):
         if gradients is None:
             return self.parameter.new_zeros(stop - start, *self.shape)
         return gradients
+
+    def dots(self, directions: Tensor) -> Tensor:
+        """``g[n] . J v[d]``; with explicit gradients where the derivation has no second derivative.
+
+        A direction is taken forward as the derivative of ``J^T u . v`` by ``u``.
+        """
+        try:
+            forward = self._forward(directions)
+        except (NotImplementedError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            return super().dots(directions)
+        return self.inner.dots(forward.reshape(len(directions), *self.inner.shape).detach())
+
+    def _forward(self, directions: Tensor) -> Tensor:
+        """``J v`` of each direction, in the shape of the tensor."""
+        with torch.enable_grad():
+            u = torch.zeros_like(self.tensor, requires_grad=True)
+            (pulled,) = torch.autograd.grad(
+                self.tensor, self.parameter, u, create_graph=True, allow_unused=True
+            )
+            if pulled is None:
+                return directions.new_zeros(len(directions), *self.tensor.shape)
+            rows = [
+                torch.autograd.grad(pulled, u, v.to(pulled.dtype), retain_graph=True)[0]
+                for v in directions
+            ]
+        return torch.stack(rows)

@@ -1,4 +1,4 @@
-"""The sums and squared norms of per-example gradients: no other module adds up or squares them.
+"""Sums, squared norms and dot products of per-example gradients: no other module makes them.
 
 Gradients are handed over a few at a time. A form that knows a cheaper way to the sums or to the
 squared norms makes the ``Summary`` by that.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, rows, stacked
+from analyze.gradients.forms.dots import dot_products
 from analyze.gradients.forms.squares import SquaredNorms, in_double, squared_norms
 
 Make = Callable[[int, int], Tensor]  # the gradients of a range of examples, [n, *shape]
@@ -23,18 +24,24 @@ class Summary(NamedTuple):
 
     totals: Tensor  # the gradients' sum over each segment of the batch, [S, *shape]
     squared_norms: Tensor  # [N], float64
+    unsure: Tensor | None = None  # [N], of which of these it is not known that they are right
 
 
 class Reduction:
     """The summary of a parameter's gradients, which come in the order of the examples.
 
-    ``again`` makes those once more whose squares float32 has no room for. Without it each chunk is
-    squared to the end while it is there.
+    ``again`` makes those once more whose squares float32 has no room for, where it is known at once
+    which these are. Without it each chunk is squared to the end while it is there. ``directions``
+    ``[D, *shape]`` are multiplied with each gradient, where there are any.
     """
 
-    def __init__(self, segments: Segments, again: Make | None = None) -> None:
+    def __init__(
+        self, segments: Segments, again: Make | None = None, directions: Tensor | None = None
+    ) -> None:
         self._segments = segments
         self._again = again
+        self._directions = directions
+        self._dots: list[Tensor] = []
         self._seen = 0
         self._sums: list[Tensor | None] = [None] * len(segments)
         self._squares = SquaredNorms()
@@ -46,12 +53,19 @@ class Reduction:
             self._norms.append(squared_norms(values))
         else:
             self._squares.add(values)
+        if self._directions is not None:
+            self._dots.append(dot_products(values, self._directions))
         self._add_up(values)
+
+    @property
+    def dots(self) -> Tensor | None:
+        """Dot products with the directions, ``[D, N]`` float64; None where there are none."""
+        return torch.cat(self._dots, 1) if self._dots else None
 
     def summary(self) -> Summary:
         """The summary, once all gradients have come."""
         if self._again is not None:
-            return Summary(self._totals(), self._squares.result(self._again))
+            return Summary(self._totals(), *self._squares.result(self._again))
         norms = self._norms
         return Summary(self._totals(), norms[0] if len(norms) == 1 else torch.cat(norms))
 

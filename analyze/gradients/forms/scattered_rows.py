@@ -10,6 +10,7 @@ from torch import Tensor
 
 from analyze.gradients.data.segments import Segments
 from analyze.gradients.device.devices import is_cpu
+from analyze.gradients.forms.dots import dot_products_of_pairs
 from analyze.gradients.forms.form import Choose, Form
 from analyze.gradients.forms.reduction import Summary
 from analyze.gradients.forms.squares import squared_norms
@@ -46,6 +47,11 @@ class ScatteredRows(Form):
         place = (self.rows[start:stop] + offset).flatten()
         values = _added_at(place, self.dy[start:stop].flatten(0, 1), count * self.table_rows)
         return values.view(count, *self.shape)
+
+    def dots(self, directions: Tensor) -> Tensor:
+        """``sum_t dy[n, t] . v[d, rows[n, t]]``: the direction is looked up."""
+        looked_up = [v.reshape(self.shape)[self.rows] for v in directions]  # [N, T, D] each
+        return torch.stack([dot_products_of_pairs(self.dy, v) for v in looked_up])
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         """Add up the positions of one example that looked up the same row, then square."""

@@ -142,6 +142,18 @@ class CrossEntropy(Loss):
         right = (logits.argmax(-1) == classes) & counted
         return right.sum(1) / counted.sum(1)  # NaN where nothing counts
 
+    def margin(self, output: Tensor, target: Tensor) -> Tensor:
+        """As of any loss; NaN for soft targets, targets per position and those ignored."""
+        if target.is_floating_point() or target[:1].numel() != 1:
+            return super().margin(output, target)
+        logits, classes, counted = (side[:, 0] for side in self._as_sequences(output, target))
+        place, logits = classes[:, None], double(logits)
+        own = logits.gather(1, place.to(logits.device))[:, 0]
+        if logits.shape[1] < 2:
+            return super().margin(output, target)
+        others = logits.scatter(1, place.to(logits.device), -torch.inf).amax(1)
+        return torch.where(counted.to(own.device), own - others, torch.nan)
+
     def positions(self, target: Tensor) -> Tensor | None:
         if target.dim() - target.is_floating_point() < 2:
             return None

@@ -19,6 +19,7 @@ from analyze.gradients.losses import Loss
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import FALLBACKS, NEVER_USED, Plan
+from analyze.gradients.step.along import Along
 from analyze.gradients.step.collector import Collector
 from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.fallback import by_fallback
@@ -38,13 +39,15 @@ def measure_batch(
     clock: Clock | None = None,
     take: TakeTotals | None = None,
     choice: Choice | None = None,
+    along: Along | None = None,
 ) -> BatchResult:
     """Per-example gradients of one batch, summed and squared, by the plan.
 
     The algorithm of each call is by ``choice``, by default the cheapest for the plan's batches, and
     added to the plan. Each segment gets a sum; all examples are one by default. ``take`` gets the
     totals of each parameter as soon as they are there, and the result has none: no more than one
-    gradient is held then. What it got is worth nothing if this fails.
+    gradient is held then. What it got is worth nothing if this fails. ``along`` has directions that
+    each gradient is multiplied with.
 
     Raises:
         ForwardChangedError: the calls are not those of the plan.
@@ -56,9 +59,9 @@ def measure_batch(
     segments = segments or Segments([len(inputs)])
     choice = choice or ByCost(plan.algorithms, plan.batch)
     try:
-        collectors = [Collector(p, segments, choice, clock, take) for p in plan.patterns]
+        collectors = [Collector(p, segments, choice, clock, take, along) for p in plan.patterns]
         collector, mode, output = _forward(replica, inputs, collectors)
-        losses, accuracy, seed, scale = at_the_output(
+        losses, accuracy, margin, seed, scale = at_the_output(
             loss, output.detach(), sent(targets, output.device)
         )
         collector.unscale = scale.reciprocal()
@@ -77,9 +80,10 @@ def measure_batch(
     for method in FALLBACKS:
         if plan.by_fallback(method):
             with clock.measuring(str(method)) if clock else nullcontext():
-                summaries = by_fallback(method, replica, inputs, seed, plan, segments)
-            collector.add(summaries)
-    return BatchResult(losses, accuracy, collector.squares, collector.totals, scale)
+                reduced = by_fallback(method, replica, inputs, seed, plan, collector.reduction)
+            collector.add_reduced(reduced)
+    of_examples = losses, accuracy, margin
+    return BatchResult(of_examples, collector.squares, collector.dots, collector.totals, scale)
 
 
 def _leaves(replica: Replica, plan: Plan) -> dict[str, Tensor]:

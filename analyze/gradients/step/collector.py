@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -12,9 +13,11 @@ from torch import Tensor
 from analyze.errors import described
 from analyze.gradients.costs.choice import Choice, summarised
 from analyze.gradients.device.timing import Clock
-from analyze.gradients.forms import Form, Gathered, Segments, Summary, combined
+from analyze.gradients.forms import Form, Gathered, Reduction, Segments, Summary, combined
+from analyze.gradients.forms.doubts import Doubts, Norms
 from analyze.gradients.plan import Plan
 from analyze.gradients.rules import Call
+from analyze.gradients.step.along import Along
 from analyze.gradients.step.failures import MethodFailedError, gives_way
 from analyze.gradients.step.intercept import ForwardChangedError, parameters_of
 from analyze.gradients.step.result import TakeTotals
@@ -33,12 +36,14 @@ class Collector:
         choice: Choice,
         clock: Clock | None,
         take: TakeTotals | None,
+        along: Along | None = None,
     ) -> None:
         self._plan = plan
         self._segments = segments
         self._choice = choice
         self._clock = clock
         self._take = take
+        self._along = along
         self._misfits: list[str] = []  # what some calls saw
         self._misfit: set[str] = set()  # parameters of those calls
         self._uses = plan.uses  # of the parameters measured by rule, no others
@@ -47,10 +52,13 @@ class Collector:
         self.tracing = False  # a backward pass before the last
         self._multiples: dict[int, list[Tensor]] = {}  # gradients of traced calls in these
         self._pending: dict[str, list[Form]] = {}
+        self._bytes: Counter[str] = Counter()  # of what those forms are made of
+        self._doubts = Doubts()
         self._small = Gathered(segments)
         self.unscale = torch.ones(())  # what takes the scale of the loss back
         self.squares: dict[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
+        self.dots: dict[str, Tensor] = {}
 
     def on_call(self, number: int, call: Call) -> Callable[[Tensor], Tensor | None] | None:
         """Check the call against the batch; its output's gradient will come later.
@@ -87,6 +95,7 @@ class Collector:
                 self._give_way({name}, str(self._plan.methods[name]), error)
                 raise
         self.add(self._small.summaries())
+        self._doubts.settle()
 
     def add(self, summaries: Mapping[str, Summary]) -> None:
         """Keep or hand over the summaries of parameters that are done."""
@@ -96,6 +105,17 @@ class Collector:
                 self.totals[name] = summary.totals
             else:
                 self._take(name, summary.totals, self.unscale)
+
+    def reduction(self, name: str) -> Reduction:
+        """An empty reduction for a parameter that a fallback measures."""
+        along = self._along
+        return Reduction(self._segments, directions=None if along is None else along.of(name))
+
+    def add_reduced(self, reduced: Mapping[str, Reduction]) -> None:
+        """Keep or hand over what a fallback gave."""
+        self.dots |= {name: r.dots for name, r in reduced.items() if r.dots is not None}
+        if self._along is None or not self._along.alone:
+            self.add({name: r.summary() for name, r in reduced.items()})
 
     def _on_gradient(self, number: int, call: Call, dy: Tensor) -> Tensor | None:
         """Take the gradient at a call's output; return that of a fused argument that is wanted."""
@@ -130,6 +150,7 @@ class Collector:
             if together is None:
                 return None
             regular, dy = together
+        held = dy.nbytes + sum(regular.arguments[name].nbytes for name in regular.axes)
         forms = call.rule.forms(regular, dy)
         fused = forms.pop(call.rule.fused, None) if call.rule.fused else None
         for argument, form in forms.items():
@@ -137,6 +158,7 @@ class Collector:
                 if name not in self._uses:
                     continue
                 self._pending.setdefault(name, []).append(of_parameter)
+                self._bytes[name] += held
                 if len(self._pending[name]) == self._uses[name]:
                     self._summarise(name)
         call.release()
@@ -144,11 +166,18 @@ class Collector:
 
     def _summarise(self, name: str) -> None:
         form = combined(self._pending.pop(name))
+        if self._along is not None:
+            directions = self._along.of(name)
+            self.dots[name] = form.dots(directions.reshape(len(directions), *form.shape))
+            if self._along.alone:
+                return
         algorithm = self._choice.of(form, self._segments)
         if self._small.takes(form, algorithm):
             self._small.add(name, form, algorithm)
         else:
             summary = summarised(self._choice, form, self._segments, algorithm)
+            norms = Norms(summary.squared_norms, summary.unsure)
+            self._doubts.add(norms, form.certain, self._bytes[name])
             self.add({name: summary})
 
     def _measured_by(self, call: Call) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
@@ -14,26 +15,26 @@ import torch
 import torch.utils.checkpoint
 import torch.utils.deterministic
 
+from analyze.gradients.device.devices import HOST, current, is_cpu
 from analyze.gradients.model.computing import autocast_not_entered, autocast_off
+from analyze.gradients.step.full_precision import full_precision
 
-FULL = "ieee"  # float32 products as they are, in torch's words
-EXACT: dict[str, Any] = {  # of cuDNN
-    "benchmark": False,
-    "deterministic": True,
-    "allow_tf32": False,
-    "fp32_precision": FULL,
-}
+SAME_EACH_TIME = {"benchmark": False, "deterministic": True}  # cuDNN's choice of algorithms
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @contextmanager
-def measuring() -> Iterator[None]:
+def measuring(device: torch.device = HOST) -> Iterator[None]:
     """Exact arithmetic, and nothing that hides calls or lacks a backward pass in eval mode.
 
+    ``device`` is the current one, and kernels add in a fixed order where that costs little there.
     Gradients are on, also where the caller turned them off, as an evaluation does. Several threads
     may measure at a time: what is the whole program's is set by the first and set back by the last.
     """
-    with _in_force, autocast_off(), torch.inference_mode(False), torch.enable_grad():
+    order = _in_order if _order_is_cheap(device) else nullcontext()
+    gradients = torch.inference_mode(False), torch.enable_grad()
+    with _in_force, order, current(device), autocast_off(), gradients[0], gradients[1]:
         yield
 
 
@@ -63,19 +64,24 @@ class _InForce:
 def _conditions() -> Iterator[None]:
     """Settings of the whole program while any thread measures."""
     with (
-        _full_float32(),
-        torch.backends.cudnn.flags(enabled=True, **EXACT),
+        full_precision(),
+        torch.backends.cudnn.flags(enabled=True, **SAME_EACH_TIME),
         autocast_not_entered(),
         _no_activation_checkpointing(),
         _recurrence_without_cudnn(),
         _nothing_compiled(),
         _slow_is_not_wrong(),
-        _sums_in_a_fixed_order(),
     ):
         yield
 
 
-_in_force = _InForce(_conditions)
+def _order_is_cheap(device: torch.device) -> bool:
+    """Whether a fixed order of sums is set: on a CPU, and elsewhere if the user asks for it.
+
+    On CUDA torch takes slower kernels for it, and warns at each product of matrices unless cuBLAS
+    was given a workspace by a variable of the environment: who sets that wants the same bits.
+    """
+    return is_cpu(device) or WORKSPACE in os.environ
 
 
 @contextmanager
@@ -86,54 +92,6 @@ def threads_restored() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """No TF32 and no bfloat16 shortcuts.
-
-    Torch has two ways to say so, and an error for whoever reads one that contradicts the other. All
-    of the newer kind in full, the older one can be read: cuDNN's then contradicts it or is False.
-    """
-    places = _precisions()
-    kept = [place.fp32_precision for place in places]
-    _set_precisions(places, [FULL] * len(places))
-    products, cudnn = torch.get_float32_matmul_precision(), _cudnn_allows_tf32()
-    try:
-        _set_older("highest", False)
-        _set_precisions(places, [FULL] * len(places))
-        yield
-    finally:
-        _set_older(products, cudnn)
-        _set_precisions(places, kept)
-
-
-def _precisions() -> list[Any]:
-    """The holders of torch's newer settings of precision, the wider ones first."""
-    backends: Any = torch.backends
-    return [
-        backends,
-        backends.cuda.matmul,
-        *(backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn),
-        *(backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn),
-    ]
-
-
-def _set_precisions(places: list[Any], values: list[str]) -> None:
-    for place, value in zip(places, values, strict=True):
-        place.fp32_precision = value
-
-
-def _cudnn_allows_tf32() -> bool:
-    try:
-        return bool(torch.backends.cudnn.allow_tf32)
-    except RuntimeError:
-        return True
-
-
-def _set_older(products: str, cudnn: bool) -> None:
-    torch.set_float32_matmul_precision(products)
-    torch.backends.cudnn.allow_tf32 = cudnn
 
 
 @contextmanager
@@ -155,7 +113,7 @@ def _recurrence_without_cudnn() -> Iterator[None]:
 
 
 def _without_cudnn(function: Callable[..., Any], *args: Any) -> Any:
-    with torch.backends.cudnn.flags(enabled=False, **EXACT):
+    with torch.backends.cudnn.flags(enabled=False, **SAME_EACH_TIME):
         return function(*args)
 
 
@@ -172,34 +130,47 @@ class _Straight:
 def _slow_is_not_wrong() -> Iterator[None]:
     """Torch does not warn that an operation without a batching rule under ``vmap`` is slow.
 
+    Nor that one has no fixed order: whether the bits are the same twice is looked at before a run.
     Here, and not around each call: filters of warnings are all threads', and one that puts them
     back would take them from another.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
+        warnings.filterwarnings("ignore", message=r".* does not have a deterministic impl")
+        warnings.filterwarnings("ignore", message="Memory Efficient attention defaults to a non-")
         yield
 
 
 @contextmanager
 def _sums_in_a_fixed_order() -> Iterator[None]:
-    """Several threads of a CPU add in the same order each time, so that the bits are the same.
+    """Kernels add in the same order each time, so that the bits are the same.
 
-    In torch they do so but for sums into rows that are looked up, as in the backward pass of
-    ``x[ids]``. Where there is an accelerator the setting stays: it would make its kernels slow.
+    Several threads of a CPU do so but for sums into rows that are looked up, as in the backward
+    pass of ``x[ids]``. What has no such kernel runs as it is; the one of attention that saves
+    memory on CUDA is left for one that has, unless the user has set all this already.
     """
-    if torch.accelerator.is_available() or torch.are_deterministic_algorithms_enabled():
+    if torch.are_deterministic_algorithms_enabled():
         yield
         return
     deterministic: Any = torch.utils.deterministic  # its attribute is made when it is imported
-    filling = deterministic.fill_uninitialized_memory
+    backends: Any = torch.backends
+    filling, saving = (
+        deterministic.fill_uninitialized_memory,
+        backends.cuda.mem_efficient_sdp_enabled(),
+    )
     deterministic.fill_uninitialized_memory = False  # else every empty tensor is written once more
+    backends.cuda.enable_mem_efficient_sdp(False)
     # The same as use_deterministic_algorithms, which imports torch's compiler: that takes seconds.
     torch.set_deterministic_debug_mode("warn")
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode("default")
+        backends.cuda.enable_mem_efficient_sdp(saving)
         deterministic.fill_uninitialized_memory = filling
+
+
+_in_force, _in_order = _InForce(_conditions), _InForce(_sums_in_a_fixed_order)
 
 
 @contextmanager

@@ -6,13 +6,15 @@ but autograd. Both take the seed of the ordinary backward pass, so the loss is t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
 from analyze.errors import described, out_of_memory
 from analyze.gradients.device.devices import chunk_bytes
-from analyze.gradients.forms import Reduction, Segments, Summary
+from analyze.gradients.forms import Reduction
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers import as_real
@@ -20,20 +22,30 @@ from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
 from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.output import seeded
 
+Reductions = Callable[[str], Reduction]  # of a parameter
+
 
 def by_fallback(
-    method: Method, replica: Replica, inputs: Inputs, seed: Tensor, plan: Plan, segments: Segments
-) -> dict[str, Summary]:
-    """The summaries of the parameters that the plan leaves to a fallback.
+    method: Method,
+    replica: Replica,
+    inputs: Inputs,
+    seed: Tensor,
+    plan: Plan,
+    reductions: Reductions,
+) -> dict[str, Reduction]:
+    """The reduced gradients of the parameters that the plan leaves to a fallback, by name.
+
+    ``reductions`` makes an empty one for a parameter. One that no example's output depends on is
+    left out.
 
     Raises:
         MethodFailedError: ``vmap`` cannot follow the model.
     """
     names = plan.by_fallback(method)
     if method == ONE_AT_A_TIME:
-        return one_at_a_time(replica, inputs, seed, names, segments, plan.copies)
+        return one_at_a_time(replica, inputs, seed, names, reductions, plan.copies)
     try:
-        return _vmap_grad(replica, inputs, seed, names, segments)
+        return _vmap_grad(replica, inputs, seed, names, reductions)
     except Exception as error:  # the model's own forward may raise anything under vmap
         if out_of_memory(error):
             raise  # a smaller batch is left
@@ -41,8 +53,8 @@ def by_fallback(
 
 
 def _vmap_grad(
-    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], segments: Segments
-) -> dict[str, Summary]:
+    replica: Replica, inputs: Inputs, seed: Tensor, names: list[str], make: Reductions
+) -> dict[str, Reduction]:
     """Per-example gradients of ``names`` by ``torch.func.vmap(grad)``, a chunk at a time.
 
     Raises:
@@ -64,14 +76,14 @@ def _vmap_grad(
     per_example = vmap(grad(objective), in_dims=(None, 0, 0), randomness="error")
     size = sum(p.numel() * p.element_size() for p in parameters.values())
     step = max(1, 16 * chunk_bytes(replica.device) // max(1, size))
-    reductions = {name: Reduction(segments) for name in names}
+    reductions = {name: make(name) for name in names}
     for start in range(0, len(inputs), step):
         rows = slice(start, start + step)
         grads = per_example(parameters, {k: t[rows] for k, t in tensors.items()}, seed[rows])
         for name, values in grads.items():
             reductions[name].add(values.detach())
     replica.forget()
-    return {name: reduction.summary() for name, reduction in reductions.items()}
+    return reductions
 
 
 def one_at_a_time(
@@ -79,9 +91,9 @@ def one_at_a_time(
     inputs: Inputs,
     seed: Tensor,
     names: list[str],
-    segments: Segments,
+    make: Reductions,
     copies: int = 1,
-) -> dict[str, Summary]:
+) -> dict[str, Reduction]:
     """Per-example gradients of ``names`` by plain autograd, a forward and backward pass each.
 
     A parameter that no example's output depends on is left out. Of several ``copies`` of an
@@ -90,7 +102,7 @@ def one_at_a_time(
     for name, parameter in replica.parameters.items():
         parameter.requires_grad_(name in names)
     wanted = [replica.parameters[name] for name in names]
-    reductions = {name: Reduction(segments) for name in names}
+    reductions = {name: make(name) for name in names}
     reached: set[str] = set()
     for k in range(len(inputs)):
         output = replica(inputs.take(torch.tensor([k] * copies)))
@@ -103,4 +115,4 @@ def one_at_a_time(
                 reached.add(name)
             values = torch.zeros_like(parameter) if gradient is None else gradient.to_dense()
             reductions[name].add(values[None])
-    return {name: reductions[name].summary() for name in names if name in reached}
+    return {name: reductions[name] for name in names if name in reached}

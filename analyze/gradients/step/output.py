@@ -23,13 +23,14 @@ FLOAT32_ONE = 127 << FLOAT32_DIGITS  # the bits of 1.0
 
 
 class _AtOutput(NamedTuple):
-    """Losses and accuracies of N examples, ``[N]`` float64, and the seed; on the output's device.
+    """Losses, accuracies and margins of N examples, ``[N]`` float64, and the seed.
 
-    A device without float64 has them on the CPU, and ``scale``.
+    On the output's device; those and ``scale`` on the CPU where it has no float64.
     """
 
     losses: Tensor
     accuracy: Tensor  # NaN where it has no meaning
+    margin: Tensor  # NaN likewise
     seed: Tensor  # gradient of ``scale`` times each example's loss, in the output's shape
     scale: Tensor  # a power of two, of no dimension
 
@@ -40,15 +41,17 @@ def at_the_output(loss: Loss, output: Tensor, targets: Tensor) -> _AtOutput:
     A few examples at a time: losses work in float64, and a language model's logits are large.
     """
     step = max(1, output_entries(output.device) * len(output) // max(1, output.numel()))
-    losses, accuracies, seed = [], [], torch.empty_like(output)
+    losses, accuracies, margins, seed = [], [], [], torch.empty_like(output)
     with torch.no_grad():
         for start in range(0, len(output), step):
             rows = slice(start, start + step)
             some, seed[rows] = loss.losses_and_seed(output[rows], targets[rows])
             losses.append(double(some))
             accuracies.append(double(loss.accuracy(output[rows], targets[rows])))
+            margins.append(double(loss.margin(output[rows], targets[rows])))
     scale = _power_of_two(seed)
-    return _AtOutput(torch.cat(losses), torch.cat(accuracies), seed.mul_(scale), scale)
+    of_examples = torch.cat(losses), torch.cat(accuracies), torch.cat(margins)
+    return _AtOutput(*of_examples, seed.mul_(scale), scale)
 
 
 def _power_of_two(seed: Tensor) -> Tensor:

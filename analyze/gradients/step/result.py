@@ -22,25 +22,26 @@ class BatchResult:
     All but the sums is on its way to the host; the first that is asked for waits for it.
 
     Args:
-        losses: ``[N]`` float64.
-        accuracy: ``[N]`` float64, NaN where it has no meaning.
+        of_examples: Losses, accuracies and margins ``[N]`` float64, NaN where one has no meaning.
         squares: Squared norms ``[N]`` float64 of the scaled gradients, by parameter.
+        dots: Dot products ``[D, N]`` float64 of these with D directions, by parameter.
         totals: Sums ``[S, *shape]`` of the scaled gradients; empty where they were taken before.
         scale: A power of two, of no dimension.
     """
 
     def __init__(
         self,
-        losses: Tensor,
-        accuracy: Tensor,
+        of_examples: tuple[Tensor, Tensor, Tensor],
         squares: Mapping[str, Tensor],
+        dots: Mapping[str, Tensor],
         totals: dict[str, Tensor],
         scale: Tensor,
     ) -> None:
         self.names = tuple(squares)  # the P parameters that received a gradient
         self.scaled_totals = totals
-        together = [torch.stack([*squares.values()])] if squares else []
-        self._coming = Arriving([scale, losses, accuracy, *together])
+        self._along = tuple(dots)
+        together = [torch.stack([*v.values()]) for v in (squares, dots) if v]
+        self._coming = Arriving([scale, *of_examples, *together])
 
     @property
     def scale(self) -> float:
@@ -57,11 +58,24 @@ class BatchResult:
         """Accuracies ``[N]`` float64, NaN where they have no meaning."""
         return self._read[2]
 
+    @property
+    def margin(self) -> np.ndarray:
+        """Margins ``[N]`` float64, NaN where they have no meaning."""
+        return self._read[3]
+
     @cached_property
     def squared_norms(self) -> np.ndarray:
         """Squared norms ``[P, N]`` float64 of the gradients, in the order of ``names``."""
-        scaled = self._read[3] if self.names else np.empty((0, len(self.losses)))
+        scaled = self._read[4] if self.names else np.empty((0, len(self.losses)))
         return scaled if self.scale == 1.0 else scaled / self.scale**2
+
+    @cached_property
+    def all_dots(self) -> dict[str, Tensor]:
+        """Dot products of gradients with D directions, ``[D, N]`` float64 on the CPU, by name."""
+        if not self._along:
+            return {}
+        values = torch.from_numpy(self._read[-1]) / self.scale
+        return dict(zip(self._along, values, strict=True))
 
     def total(self, name: str, segment: int = 0) -> Tensor:
         """The sum over the examples of a segment, in the parameter's shape."""

@@ -1,22 +1,17 @@
-"""The gradient sum of every cell, and the Gram matrix of these sums."""
+"""The gradient sum of every cell."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.arriving import Arriving
-from analyze.gradients.device.devices import device_with_float64, is_cpu
-from analyze.gradients.device.timing import seconds
+from analyze.gradients.device.devices import device_with_float64
 from analyze.gradients.numbers import as_real
 
 FEW = 32  # segments of a cell that are added in the batches' precision
-COLUMNS = 1 << 18  # values of every cell's sum that are in float64 at a time on a GPU
-IN_CACHE = 1 << 17  # values of all cells' sums that are in float64 at a time on a CPU
 
 
 class CellSums:
@@ -43,7 +38,7 @@ class CellSums:
     ) -> None:
         self.shapes = shapes
         self.cells = cells
-        self._dtype = dtype
+        self.dtype = dtype
         self._place = place
         self._batches = device_with_float64(device)
         self._of: dict[str, _ParameterSums] = {}
@@ -57,7 +52,7 @@ class CellSums:
         totals = as_real(totals)
         if name not in self._of:
             size = self.cells, totals[0].numel()
-            rows = torch.zeros(size, dtype=self._dtype, device=self._place)
+            rows = torch.zeros(size, dtype=self.dtype, device=self._place)
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
             self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
@@ -72,6 +67,16 @@ class CellSums:
     def names(self) -> list[str]:
         """The parameters that any example has a gradient of."""
         return [name for name in self.shapes if name in self._of]
+
+    def added_up(self, name: str, cells: np.ndarray, like: Tensor) -> Tensor:
+        """The sum over the cells of which ``cells`` ``[C]`` is true, as ``like``; 0 without any.
+
+        It is added up in float64. What is in the order of the sums gets the shape of the parameter
+        by it.
+        """
+        if name not in self._of:
+            return torch.zeros_like(like)
+        return self._of[name].added_up(cells, like)
 
     def rows(self, name: str) -> Tensor:
         """The sums of a parameter, ``[C, P]``, the values in the same order for all cells."""
@@ -134,6 +139,16 @@ class _ParameterSums:
         size, strides = (len(rows), *self._shape), (rows.stride(0), *self._strides)
         return rows.as_strided(size, strides)
 
+    def added_up(self, cells: np.ndarray, like: Tensor) -> Tensor:
+        """The sum over some cells, in the shape, dtype and place of ``like``."""
+        total = torch.zeros(self.rows.shape[1], dtype=torch.float64, device=self.rows.device)
+        for cell in np.flatnonzero(cells).tolist():
+            total += self.rows[cell]
+        shaped = total.as_strided(self._shape, self._strides)
+        if like.is_complex():
+            shaped = torch.view_as_complex(shaped.contiguous())
+        return torch.empty_like(like).copy_(shaped)
+
     def finish(self) -> None:
         """Write the sum of the cell that has been begun to where it stays."""
         if self._cell is None:
@@ -167,37 +182,3 @@ def _consecutive(cells: Sequence[int], start: int) -> Iterator[tuple[int, int]]:
         if end == len(cells) or cells[end] != cells[end - 1] + 1:
             yield start, end
             start = end
-
-
-def gram_matrices(sums: CellSums, device: torch.device) -> dict[str, np.ndarray]:
-    """Gram matrices ``[C, C]`` of the parameters that any cell has a gradient of."""
-    matrices = [gram_matrix(sums.rows(name), device) for name in sums.names]
-    return dict(zip(sums.names, Arriving(matrices).read() if matrices else [], strict=True))
-
-
-def seconds_of_gram(cells: int, values: int, dtype: torch.dtype, device: torch.device) -> float:
-    """Estimated time of the Gram matrix of so many sums of so many values, from a piece of it."""
-    columns = min(values, _columns(cells, device_with_float64(device)))
-    piece = torch.zeros(cells, columns, dtype=dtype, device=device)
-    return seconds(partial(gram_matrix, piece, device), device) * values / max(1, piece.shape[1])
-
-
-def gram_matrix(sums: Tensor, device: torch.device) -> Tensor:
-    """``G[c, d] = S_c . S_d`` of sums ``[C, P]``, accumulated in float64; cost ``C*C*P``.
-
-    It is computed on the device, or the CPU instead of MPS, which has no float64, and stays there.
-    """
-    device = device_with_float64(device)
-    gram = torch.zeros(len(sums), len(sums), dtype=torch.float64, device=device)
-    for columns in sums.split(_columns(len(sums), device), dim=1):
-        part = columns.to(device).double()
-        gram += part @ part.T
-    return gram
-
-
-def _columns(cells: int, device: torch.device) -> int:
-    """Values of every cell's sum that are in float64 at a time.
-
-    On a CPU these stay in the cache of a core, which is three to five times as fast.
-    """
-    return max(1024, IN_CACHE // max(1, cells)) if is_cpu(device) else COLUMNS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -17,11 +18,24 @@ from analyze.gradients.device.timing import Clock
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
+from analyze.gradients.step.along import Along
 from analyze.gradients.step.batch import measure_batch
-from analyze.gradients.step.result import BatchResult
-from analyze.gradients.sums.accumulation import Accumulation
+from analyze.gradients.step.result import BatchResult, TakeTotals
 from analyze.gradients.threads.order import BatchOrder
 from analyze.gradients.threads.sharing import at_once
+
+
+class Adding(Protocol):
+    """What takes the batches' results."""
+
+    def taking(self, batch: Batch) -> TakeTotals:
+        """A function that adds the totals of a batch, each when it is there."""
+
+    def add(self, batch: Batch, result: BatchResult) -> None:
+        """Add what a batch gave besides its totals."""
+
+    def finish(self) -> None:
+        """Called once all batches have been added."""
 
 
 class ProbeBatches:
@@ -59,25 +73,27 @@ class ProbeBatches:
         batch: Batch,
         clock: Clock | None = None,
         choice: Choice | None = None,
+        along: Along | None = None,
     ) -> BatchResult:
         """The result of ``measure_batch`` for a batch, with its errors."""
         examples = self._loader.take(batch.rows)
         return measure_batch(
-            replica, *examples, self._loss, plan, batch.segments, clock, None, choice
+            replica, *examples, self._loss, plan, batch.segments, clock, None, choice, along
         )
 
     def add_up(
         self,
         replicas: Sequence[Replica],
         plan: Plan,
-        adding: Accumulation,
+        adding: Adding,
         advance: Callable[[int], None],
+        along: Along | None = None,
     ) -> None:
         """Measure and add up all batches: the same to the bit by several threads, a replica each.
 
         Several threads are for a CPU only. ``adding`` is worth nothing if this fails. ``advance``
         gets how many examples each batch had, from whatever thread; on a GPU when the next batch
-        is on its way.
+        is on its way. ``along`` has directions that each example's gradient is multiplied with.
         """
         batches = self.of_all(replicas[0])
         rows = (batch.rows for batch in batches)
@@ -95,7 +111,7 @@ class ProbeBatches:
             for number, (batch, examples) in order.next_ones():
                 take = order.taking(number, adding.taking(batch))
                 result = measure_batch(
-                    replica, *examples, self._loss, plan, batch.segments, None, take
+                    replica, *examples, self._loss, plan, batch.segments, None, take, None, along
                 )
                 order.summed(number)
                 coming.append(partial(order.finish, number, partial(add, batch, result)))

@@ -40,6 +40,7 @@ def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, ob
         "batch norm": settings.batch_norm,
         "folds": settings.folds,
         "cells": list(settings.cells),
+        **({"directions": list(settings.directions)} if settings.directions else {}),
         "selected layers": list(settings.layers),
         "selected parameters": list(settings.parameters),
         "weights": reading.weights or _kind_of_weights(job),

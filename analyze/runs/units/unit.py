@@ -15,8 +15,10 @@ from analyze.gradients.measurement import Measurement, Verified
 from analyze.runs.units.files import read_sealed, write_sealed
 
 ARRAYS = (
-    "gram", "squared_norms", "loss", "accuracy", "examples", "loss_saved", "loss_recomputed"
+    "gram", "squared_norms", "loss", "accuracy", "examples", "alignment", "direction_squares",
+    "margin", "loss_saved", "loss_recomputed",
 )  # fmt: skip
+FOLLOWING = "following"  # the key in the record
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Unit:
     measurement: Measurement
     record: Mapping[str, Any]
     state: Mapping[str, Any]
+
+    @property
+    def following(self) -> str | None:
+        """Hash of the checkpoint that the direction ``update`` leads to; None without one."""
+        return self.record.get(FOLLOWING)
 
 
 def write_unit(path: Path, unit: Unit, configuration: str) -> None:

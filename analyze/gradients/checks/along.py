@@ -1,0 +1,143 @@
+"""Dot products with directions, compared with plain autograd and with forward-mode autograd.
+
+Letters: ``D`` directions, ``N`` examples.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from analyze.errors import InputError, listed, out_of_memory
+from analyze.gradients.checks.floors import Floors, explained
+from analyze.gradients.checks.precision import RELATIVE
+from analyze.gradients.checks.reference import Autograd, Reference, norms_of
+from analyze.gradients.data.loader import Examples
+from analyze.gradients.model.replica import Replica, logits_of
+from analyze.gradients.numbers import as_real, double
+
+Vectors = Mapping[str, Tensor]  # [D, *shape] by parameter
+Dots = Mapping[str, Tensor]  # [D, N] float64 by parameter, for those that have a gradient
+
+
+def trial_directions(replica: Replica, count: int) -> dict[str, Tensor]:
+    """Random directions ``[count, *shape]`` of each parameter, the same in every run."""
+    made = {}
+    for name, parameter in replica.parameters.items():
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        shape = as_real(parameter.detach()).shape
+        values = torch.randn(count, *shape, generator=generator, dtype=torch.float64)
+        values = torch.view_as_complex(values) if parameter.is_complex() else values
+        made[name] = values.to(parameter)
+    return made
+
+
+def disagreeing(
+    autograd: Autograd,
+    examples: Examples,
+    reference: Reference,
+    floors: Floors,
+    found: Dots,
+    names: Collection[str],
+) -> set[str]:
+    """Parameters whose dot products differ from the reference's by more than rounding.
+
+    They agree when ``|a - a_ref| <= |v| (rtol |g| + floor)`` for each example and direction, with
+    the floor of a gradient's norm. ``found`` may have fewer directions than the reference, its
+    first; a parameter that it lacks had no gradient.
+    """
+    off: dict[str, Tensor] = {}
+    for name in names:
+        floor = floors.of(name)
+        squares = reference.squared_norms.get(name, torch.zeros_like(floor))
+        expected = reference.dots.get(name)
+        dots = found.get(name)
+        if dots is None and expected is None:
+            continue
+        dots = torch.zeros_like(expected) if dots is None else dots.cpu()  # type: ignore[arg-type]
+        expected = torch.zeros_like(dots) if expected is None else expected[: len(dots)]
+        lengths = norms_of(autograd.along[name])[: len(dots), None]
+        apart = (dots - expected).abs() / lengths.clamp_min(torch.finfo(torch.float64).tiny)
+        if not bool((apart <= RELATIVE[autograd.precision] * squares.sqrt() + floor.sqrt()).all()):
+            off[name] = apart.amax(0).square()  # of the part of a gradient along a direction
+    rounding = autograd.rounding(examples, off.keys() & reference.squared_norms.keys())
+    return {
+        name
+        for name, squared in off.items()
+        if name not in rounding
+        or not all(map(explained, squared.tolist(), rounding[name], reference.squared_norms[name]))
+    }
+
+
+def check_derivative(autograd: Autograd, examples: Examples, reference: Reference) -> None:
+    """Check that the dot products add up to the derivative of each loss along a direction.
+
+    ``sum_p g_i,p . v_p = d L_i(w + h v) / dh``, by one forward pass of dual numbers along the first
+    direction. Where torch or the model has none, nothing is checked.
+
+    Raises:
+        InputError: they do not, for some example.
+    """
+    slopes = _slopes(autograd, examples)
+    if slopes is None or not reference.dots:
+        return
+    total = torch.stack([dots[0] for dots in reference.dots.values()]).sum(0)
+    lengths = {name: norms_of(autograd.along[name])[0] for name in reference.dots}
+    scale = torch.stack(
+        [squares.sqrt() * lengths[n] for n, squares in reference.squared_norms.items()]
+    ).sum(0)
+    off = (total - slopes).abs() > RELATIVE[autograd.precision] * scale
+    if bool(off.any()):
+        k = int(off.nonzero()[0])
+        raise InputError(
+            "the gradients of an example do not add up to the derivative of its loss",
+            found=f"{total[k]:.9g} along a random direction by the backward pass, {slopes[k]:.9g} "
+            f"by a forward pass of derivatives, of {len(reference.dots)} parameters: "
+            f"{listed([*reference.dots], 4)}",
+            expected="the same of both: each is the derivative of the loss along the direction",
+            fix="look for a custom autograd function whose backward pass is not the derivative of "
+            "its forward pass, and give a model without it: --model FILE.py:FACTORY",
+        )
+
+
+@contextmanager
+def _dual_numbers() -> Iterator[None]:
+    """Forward-mode autograd, with attention by operations that have it."""
+    with forward_ad.dual_level(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def _slopes(autograd: Autograd, examples: Examples) -> Tensor | None:
+    """Derivatives ``[N]`` of the losses along the first direction; None where there is no way."""
+    replica = autograd.replica
+    tensors = examples.inputs.of_its_own(replica.device, replica.dtype)
+    replica.forget()
+    try:
+        # Its formulas are compiled when they are first used, by what torch itself warns of.
+        with warnings.catch_warnings(action="ignore"), _dual_numbers():
+            duals = {
+                name: forward_ad.make_dual(parameter.detach(), autograd.along[name][0])
+                for name, parameter in replica.parameters.items()
+            }
+            with replica.substituted(duals), replica.computing():
+                model = replica.model
+                output = logits_of(model(tensors[""]) if "" in tensors else model(**tensors))
+            value, tangent = forward_ad.unpack_dual(output)
+    except Exception as error:  # torch lacks a formula, or the model takes no dual numbers
+        if out_of_memory(error):
+            raise
+        return None
+    finally:
+        replica.forget()
+    if tangent is None or value.shape[:1] != (len(examples.inputs),):
+        return None
+    seed = autograd.loss.seed(value, examples.targets.to(value.device))
+    products = double(as_real(seed)) * double(as_real(tangent))
+    return products.reshape(len(products), -1).sum(1).cpu()

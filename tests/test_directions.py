@@ -1,0 +1,141 @@
+"""Dot products of examples' gradients with directions: against one-at-a-time plain autograd."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from analyze import InputError, ProbeSet, measure
+from analyze.errors import CheckpointError
+from analyze.gradients.engine import Engine
+from analyze.gradients.forms import Explicit, OuterProducts, Placed, PulledBack, ScatteredRows, Sum
+from analyze.gradients.losses import CrossEntropy
+from analyze.gradients.measurement import Measurement, Settings
+from analyze.gradients.rules.one_call import OfOneCall
+from tests import oracle
+from tests.agreement import FOLDS, SUBSETS, TIGHT, reset_for, with_probes
+from tests.cases import CASES, NAMED, Case, settled
+
+NAMES = ("clean", "all", "held_out", "update", "weights")
+Vectors = dict[str, np.ndarray]  # by parameter, ``[values]``
+
+
+def following(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Other weights, as a step of training would leave them."""
+    generator = torch.Generator().manual_seed(1)
+    return {
+        name: p.detach() + 0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        for name, p in model.named_parameters()
+        if p.is_floating_point() or p.is_complex()
+    }
+
+
+def measured(case: Case, **options) -> tuple[Engine, Measurement]:
+    """The case along directions of all kinds, and the engine that measured it."""
+    settings = {"precision": "float64", "device": "cpu", "batch_norm": "saved"} | options
+    (model, probes), after = with_probes(case), following(with_probes(case)[0])
+    engine = Engine(probes, CrossEntropy(), Settings(folds=FOLDS, directions=NAMES, **settings))
+    engine.prepare([with_probes(case)[0]])
+    return engine, engine.measure(model, following=after)
+
+
+def expected_vectors(case: Case, gradients: Vectors) -> dict[str, Vectors]:
+    """The directions by name: sums of the oracle's gradients, and weights."""
+    model = settled(case)[0]
+    count = len(next(iter(gradients.values())))
+    subset = np.array([SUBSETS[k % 3] for k in range(count)])
+    members = {name: subset == name for name in SUBSETS} | {"all": subset != "held_out"}
+    sums = {k: {n: g[rows].sum(0) for n, g in gradients.items()} for k, rows in members.items()}
+    weights = {n: flat(p.detach()) for n, p in model.named_parameters()}
+    update = {n: flat(p) - weights[n] for n, p in following(model).items()}
+    return sums | {"update": update, "weights": weights}
+
+
+def flat(values: torch.Tensor) -> np.ndarray:
+    return oracle.real_parts(values).double().flatten().numpy()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_alignments_agree_with_the_oracle_and_the_gram_matrix(case):
+    engine, found = measured(case)
+    model, inputs, targets = settled(case)
+    gradients = oracle.gradients(model, inputs, targets, between=reset_for(case))
+    vectors = expected_vectors(case, gradients)
+    for p, name in enumerate(found.parameters):
+        if name in engine.proof.zero_to_rounding:
+            continue
+        for v, direction in enumerate(NAMES):
+            norm, values = found.direction_squares[v, p] ** 0.5, found.alignment[v, p]
+            if name not in gradients:
+                assert (values == 0).all()
+                continue
+            gradient, vector = gradients[name], vectors[direction][name]
+            assert norm == pytest.approx(np.linalg.norm(vector), rel=TIGHT)
+            off = np.abs(values - gradient @ vector)
+            allowed = TIGHT * np.linalg.norm(gradient, axis=1) * norm
+            assert (off <= allowed).all(), f"{name} along {direction}: {off.max():.1e}"
+    assert_adds_up(found)
+
+
+def assert_adds_up(found: Measurement) -> None:
+    """Alignments with sums add up to products of sums, to 1e-10 of the lengths added up."""
+    cells = [name for name in SUBSETS for _ in range(FOLDS)]
+    subset = np.array([SUBSETS[k % 3] for k in range(len(found.loss))])
+    for v, direction in enumerate(NAMES[:3]):
+        along = [name == direction or (direction == "all" and name != "held_out") for name in cells]
+        for other in SUBSETS:
+            rows, own = subset == other, np.array(cells) == other
+            expected = np.nan_to_num(found.gram[:, own][:, :, along].sum((1, 2)))
+            squares = np.nan_to_num(found.squared_norms[:, own].sum(1))
+            scale = np.sqrt(rows.sum() * squares * found.direction_squares[v])
+            off = np.abs(found.alignment[v][:, rows].sum(1) - expected)
+            assert (off <= 1e-10 * scale).all()
+
+
+SPOILT = {
+    "linear-wide": OuterProducts, "embedding": ScatteredRows, "batch-norm-1d": Explicit,
+    "low-rank": PulledBack, "tables": Placed, "tied-embedding": Sum, "queries": OfOneCall,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_wrong_product_gives_way_to_another_method(name, monkeypatch):
+    """Products are proven like norms, and what is wrong is measured by the next method."""
+    kind, case = SPOILT[name], NAMED[name]
+    right = kind.dots
+    monkeypatch.setattr(kind, "dots", lambda self, along: 1.00001 * right(self, along))
+    engine, found = measured(case)
+    assert {"vmap(grad)", "one at a time"} & {*engine.plan.named_methods.values()}
+    monkeypatch.setattr(kind, "dots", right)
+    expected = measured(case)[1]
+    np.testing.assert_allclose(found.alignment, expected.alignment, rtol=1e-8, atol=1e-9)
+
+
+def test_a_wrong_product_that_no_proven_probe_shows_is_found_in_the_run(monkeypatch):
+    """In batches of other sizes than the proof's: by the Gram matrix, which is refused."""
+    right = Explicit.dots
+
+    def wrong(self, along):
+        return right(self, along) * (1.0 if self.count <= 3 else 1.01)
+
+    monkeypatch.setattr(Explicit, "dots", wrong)
+    with pytest.raises(CheckpointError, match="two ways to one dot product disagree") as refused:
+        measured(NAMED["batch-norm-1d"])
+    assert "along 'clean'" in refused.value.found
+
+
+def test_a_backward_pass_that_is_not_the_derivative_is_refused():
+    """The forward pass of dual numbers knows nothing of the backward pass."""
+
+    class Doubled(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            if y.requires_grad:
+                y.register_hook(lambda gradient: 2 * gradient)
+            return y
+
+    model, probes = Doubled(5, 3), ProbeSet(torch.randn(12, 5), torch.arange(12) % 3)
+    measure(model, probes, device="cpu")  # by autograd alone nothing can be told
+    with pytest.raises(InputError, match="do not add up to the derivative"):
+        measure(model, probes, device="cpu", directions=["all"])
