@@ -82,6 +82,10 @@ class CellSums:
         """The sums of a parameter, ``[C, P]``, the values in the same order for all cells."""
         return self._of[name].rows
 
+    def in_order(self, name: str) -> Tensor:
+        """The sums of a parameter, ``[C, P]``, the values in the parameter's own order."""
+        return self._of[name].in_order()
+
 
 class _ParameterSums:
     """The sums of one parameter, added up in ``rows``, ``[C, P]``, one cell after the other.
@@ -138,6 +142,10 @@ class _ParameterSums:
         """Rows ``[n, P]`` as ``[n, *shape]``, in the order in which they hold the values."""
         size, strides = (len(rows), *self._shape), (rows.stride(0), *self._strides)
         return rows.as_strided(size, strides)
+
+    def in_order(self) -> Tensor:
+        """The rows with the values in the order of the shape; a copy where it is another."""
+        return self._shaped(self.rows).reshape(self.rows.shape)
 
     def added_up(self, cells: np.ndarray, like: Tensor) -> Tensor:
         """The sum over some cells, in the shape, dtype and place of ``like``."""
