@@ -15,6 +15,7 @@ from analyze.errors import listed
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
 from analyze.gradients.checks.alignment import AlignmentCheck, check_sums
+from analyze.gradients.checks.along import trial_passes
 from analyze.gradients.checks.noise import refuse_noise
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
@@ -127,9 +128,10 @@ class Measurer:
         batches = bench.batches(state.memory, state.plan.copies)
         batch = batches.first(replica)
         each_thread = replicas(replica, min(self.threads, state.shares))
+        along = trial_passes(replica, bench.directions_of_passes)
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread],
+                [partial(batches.time, copy, state.plan, batch, along) for copy in each_thread],
                 device,
             )
         forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)

@@ -80,6 +80,18 @@ class ProbeBatches:
             replica, *examples, self._loss, plan, batch.segments, clock, None, choice, along
         )
 
+    def time(
+        self,
+        replica: Replica,
+        plan: Plan,
+        batch: Batch,
+        passes: Sequence[Along | None],
+        clock: Clock | None,
+    ) -> None:
+        """Measure a batch in each pass, to see by the clock what that takes."""
+        for along in passes:
+            self.measured(replica, plan, batch, clock, None, along)
+
     def add_up(
         self,
         replicas: Sequence[Replica],
