@@ -33,8 +33,8 @@ def measured(run: str, folder: Path) -> xr.DataTree:
     common = {"run": SAMPLES / run, "device": "cpu"}
     tree = _once(folder / f"{run}.h5", directions=list(DIRECTIONS), cells=["true_class"], **common)
     bias = _once(folder / f"{run}_bias.h5", parameters=[BIAS], examples="on", **common)
-    norms = bias["examples"].to_dataset(inherit=False)["gradient_sqnorm"].sum("layer")
-    group = tree["examples"].to_dataset(inherit=False)
+    norms = bias.children["examples"].to_dataset(inherit=False)["gradient_sqnorm"].sum("layer")
+    group = tree.children["examples"].to_dataset(inherit=False)
     assert np.array_equal(norms["probe"].values, group["probe"].values)
     el2n = (("checkpoint", "probe"), np.sqrt(norms.transpose("checkpoint", "probe").values))
     complete = tree.copy()

@@ -94,7 +94,7 @@ def contents(comparison: xr.DataTree) -> dict[str, Any]:
     table = comparison.children["examples"].to_dataset(inherit=False)
     everyone = [str(name) for name in comparison.to_dataset()["run"].values]
     table = table.assign_coords(run=everyone)  # which the group has from its parent
-    known = np.isfinite(table[SCORE]).any("probe").values
+    known = np.isfinite(table[SCORE].transpose("run", "probe").values).any(axis=1)
     table = table.isel(run=np.flatnonzero(known))
     names = [str(name) for name in table["run"].values]
     scores = table[SCORE].transpose("run", "probe").values
