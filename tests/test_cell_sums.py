@@ -53,6 +53,18 @@ def test_orders_in_memory_do_not_change_a_product_of_sums(first, later, pieces):
 
 
 @pytest.mark.parametrize("order", ORDERS)
+def test_sums_in_the_parameters_own_order(order):
+    """As ranks exchange them, whose batches may lie in memory in different orders."""
+    torch.manual_seed(0)
+    totals = torch.randn(3, *SHAPE)
+    sums = cell_sums(3, SHAPE)
+    for cell, total in enumerate(totals):
+        add(sums, cell, in_order(total, order))
+    sums.finish()
+    assert torch.equal(sums.in_order(NAME), totals.flatten(1))
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_sums_of_parts_keep_their_order_in_memory(order):
     torch.manual_seed(0)
     totals = torch.randn(3, *SHAPE)

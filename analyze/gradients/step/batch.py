@@ -56,7 +56,7 @@ def measure_batch(
     that also give the squared norms; the fallback runs the model again.
     """
     segments = segments or Segments([len(inputs)])
-    choice = choice or ByCost(plan.algorithms, plan.batch)
+    choice = choice or ByCost(plan.algorithms, plan.batch, plan.failed)
     try:
         collectors = [Collector(p, segments, choice, clock, take, along) for p in plan.patterns]
         collector, mode, output = _forward(replica, inputs, collectors)

@@ -86,7 +86,7 @@ def losses_at(
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or size == 1:
                 raise
-            size //= 2
+        size //= 2  # here, where the error holds the failed pass no more
 
 
 def seeded(output: Tensor, seed: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import device_with_float64
+from analyze.gradients.device.devices import device_with_float64, synchronize
+from analyze.gradients.device.memory import zeros
 from analyze.gradients.numbers import as_real
 
 FEW = 32  # segments of a cell that are added in the batches' precision
@@ -52,7 +53,7 @@ class CellSums:
         totals = as_real(totals)
         if name not in self._of:
             size = self.cells, totals[0].numel()
-            rows = torch.zeros(size, dtype=self.dtype, device=self._place)
+            rows = zeros(size, self.dtype, self._place, self._batches)
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
             self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
@@ -63,6 +64,8 @@ class CellSums:
         """Write the last cells' sums, once all batches have been added."""
         for sums in self._of.values():
             sums.finish()
+        if any(sums.late for sums in self._of.values()):
+            synchronize(self._batches)
 
     @property
     def names(self) -> list[str]:
@@ -99,6 +102,7 @@ class _ParameterSums:
     ) -> None:
         self.rows = rows
         self._shape, self._strides = shape, strides
+        self.late = rows.is_pinned()  # whether a row may still be on its way to the host
         self._elsewhere = rows.device.type != batches.type
         # Where the next segments are added: in the cell's row, if that is on the same device.
         self._latest = torch.empty_like(rows[0], device=batches) if self._elsewhere else rows[0]
@@ -144,9 +148,9 @@ class _ParameterSums:
         if self._cell is None:
             return
         if self._before is not None:
-            self.rows[self._cell].copy_(self._with_latest())
+            self.rows[self._cell].copy_(self._with_latest(), non_blocking=self.late)
         elif self._elsewhere:
-            self.rows[self._cell].copy_(self._latest)
+            self.rows[self._cell].copy_(self._latest, non_blocking=self.late)
         self._cell, self._added, self._before = None, 0, None
 
     def _with_latest(self) -> Tensor:
