@@ -201,6 +201,12 @@ def _pins_memory() -> bool:
         return False
 
 
+@cache
+def moves_by_itself(device: torch.device) -> bool:
+    """Whether a device computes while something is moved to it or from it."""
+    return moving_stream(device) is not None and _pins_memory()
+
+
 @contextmanager
 def current(device: torch.device) -> Iterator[None]:
     """The block's current device, on which kernels that are no part of torch run, is this one."""
