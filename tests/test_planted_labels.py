@@ -11,6 +11,7 @@ from analyze.models.building import build_model
 from analyze.probes import write_probes
 from analyze.probes.subsets import Column
 from analyze.specs.model import ModelSpec
+from analyze.statistics.regrouping import direction_members
 
 COUNT, CLASSES, SWAPPED = 400, 3, 20
 SPEC = f"builtin:small_mlp?in_features=12&width=16&num_classes={CLASSES}"
@@ -111,6 +112,22 @@ def test_today_s_signals_are_those_of_the_model(run, results):
     for (signal, layer), values in expected.items():
         area = share_in_order(np.array(values), given != true)
         assert table[signal, layer, "step_20.pt"] == pytest.approx(area, abs=1e-3)
+
+
+def test_every_direction_is_the_sum_of_the_examples_that_count_as_its_own(results):
+    """Σ over its own examples of g·S is |S|², in every layer at every checkpoint."""
+    tree = analyze.open_results(results)
+    group = tree["examples"].to_dataset(inherit=False)
+    members = direction_members(tree)
+    assert {name for name, rows in members.items() if not rows.any()} == {"update"}
+    for name, rows in members.items():
+        if name == "update":
+            continue
+        own = group.sel(direction=name)
+        total = own["alignment"].values[..., rows].astype(float).sum(-1)
+        norm = own["direction_norm"].values
+        scale = np.sqrt(group["gradient_sqnorm"].values[..., rows]).astype(float).sum(-1) * norm
+        np.testing.assert_allclose(total / scale, norm**2 / scale, atol=1e-6)
 
 
 def test_the_gradient_of_the_output_s_bias_is_el2n(run):
