@@ -2,8 +2,9 @@
 
 ``measure`` takes a model in memory, ``run`` a directory of checkpoints, which ``scan`` and
 ``check`` look at before, and ``status`` meanwhile. ``open_results`` reads what was written, as an
-``xarray.DataTree``; ``show`` gives rows of it, ``report`` a page, ``compare`` puts several side by
-side. Every command is the function of its name. Importing this package does not import torch.
+``xarray.DataTree``; ``show`` gives rows of it, ``examples`` ranks single ones, ``report`` writes a
+page, ``compare`` puts several side by side. Every command is the function of its name. Importing
+this package does not import torch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from analyze.comparison import compare
     from analyze.errors import InputError
     from analyze.probes import ProbeSet
+    from analyze.rankings.ranking import examples
     from analyze.reports.page import report
     from analyze.results.file import open_results
     from analyze.results.show import show
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from analyze.runs.status import status
 
 __all__ = [
-    "InputError", "ProbeSet", "check", "compare", "measure", "open_results", "report", "run",
-    "scan", "show", "status",
+    "InputError", "ProbeSet", "check", "compare", "examples", "measure", "open_results", "report",
+    "run", "scan", "show", "status",
 ]  # fmt: skip
 
 _HOMES = {
@@ -34,6 +36,7 @@ _HOMES = {
     "ProbeSet": "analyze.probes",
     "check": "analyze.runs.check",
     "compare": "analyze.comparison",
+    "examples": "analyze.rankings.ranking",
     "measure": "analyze.runs.in_memory",
     "open_results": "analyze.results.file",
     "report": "analyze.reports.page",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from analyze import statistics
 from analyze.errors import InputError
@@ -61,16 +62,16 @@ def test_the_cosine_leaves_the_example_itself_out(gradients, inside):
     rest = gradients.sum(0) - gradients * member[:, None]
     lengths = np.linalg.norm(gradients, axis=1) * np.linalg.norm(rest, axis=1)
     expected = arrays.ratio((gradients * rest).sum(1), lengths)
-    norm = np.linalg.norm(gradients.sum(0))
+    norm = np.linalg.norm(gradients.sum(0), keepdims=True)
     found = alignment.cosine_with_others(a, q, norm, member)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_a_direction_that_is_the_example_alone_has_no_cosine():
     a, q = sums_of(np.array([[3.0, 4.0]]))
-    assert np.isnan(alignment.cosine_with_others(a, q, 5.0, np.array([True]))).all()
+    assert np.isnan(alignment.cosine_with_others(a, q, np.array([5.0]), np.array([True]))).all()
     kept = np.float32(a * 1.0000001)  # as a file keeps it
-    assert np.isnan(alignment.cosine_with_others(kept, q, 5.0, np.array([True]))).all()
+    assert np.isnan(alignment.cosine_with_others(kept, q, np.array([5.0]), np.array([True]))).all()
 
 
 def test_the_error_is_the_brute_force_jackknife(gradients):
@@ -141,7 +142,7 @@ def test_what_is_labelled_is_what_is_computed(tree):
     a, q = (group[n].astype(float) for n in ("alignment", "gradient_sqnorm"))
     a = a.isel(place).values
     q = q.isel(checkpoint=1, layer=2).values
-    norm = float(group["direction_norm"].isel(place))
+    norm = group["direction_norm"].isel(place).values[None]
     clean = group["subset"].values == "clean"
     at = found.isel(place)
     np.testing.assert_array_equal(at["alignment"], a)
@@ -159,6 +160,17 @@ def test_the_network_is_the_sum_of_its_layers(tree):
     np.testing.assert_allclose(layers["alignment"].sum("layer", skipna=False), network["alignment"])
     blocks = statistics.examples(tree, layers={"first": ["*.0.conv"], "rest": ["*.norm", "*.att*"]})
     np.testing.assert_allclose(blocks["alignment"].sum("layer", skipna=False), network["alignment"])
+
+
+def test_a_layer_that_is_never_used_leaves_the_network_its_value(tree):
+    broken = tree.copy()
+    group = tree["examples"].to_dataset(inherit=False).copy(deep=True)
+    for name in ("gradient_sqnorm", "alignment", "direction_norm"):
+        group[name].loc[{"layer": group["layer"].values[0]}] = np.nan
+    broken["examples"] = xr.DataTree(group)
+    found = statistics.examples(broken)["alignment"]
+    rest = statistics.examples(tree, layers="layers")["alignment"].isel(layer=slice(1, None))
+    np.testing.assert_allclose(found, rest.sum("layer", skipna=False))
 
 
 def test_movements_have_no_group(tree):

@@ -94,7 +94,9 @@ def test_a_public_function_explains_every_argument(name):
         assert re.search(rf"^ +{argument}: .+", public.__doc__, re.MULTILINE), argument
 
 
-@pytest.mark.parametrize("name", ["scan", "check", "run", "status", "show", "report", "compare"])
+@pytest.mark.parametrize(
+    "name", ["scan", "check", "run", "status", "show", "examples", "report", "compare"]
+)
 def test_a_command_is_the_function_of_its_name(name):
     """With the same defaults; what the command has besides says how to print or where to write."""
     function = inspect.signature(getattr(analyze, name)).parameters
@@ -102,10 +104,8 @@ def test_a_command_is_the_function_of_its_name(name):
     for keyword, parameter in function.items():
         if parameter.kind is parameter.KEYWORD_ONLY and keyword != "progress":
             assert (options.pop(keyword) or None) == (parameter.default or None), keyword
-    assert options.keys() - {"as_json", "as_comma", "verify", "output", "ratios", "watch"} <= {
-        "run",
-        "results",
-    }
+    printing = {"as_json", "as_comma", "csv_file", "first", "verify", "output", "ratios", "watch"}
+    assert options.keys() - printing <= {"run", "results"}
 
 
 def test_keywords_for_type_checkers_are_the_fields_of_the_options():

@@ -62,6 +62,16 @@ def late(file, folder) -> None:
     file.create_dataset("network/x", (1 << 40,), "f8", chunks=(1 << 20,))
 
 
+def many_groups(file, folder) -> None:
+    for k in range(101):
+        file.create_group(f"network/x{k}")
+
+
+def many_variables(file, folder) -> None:
+    for k in range(2000):
+        file[f"x{k}"] = k
+
+
 def compound(file, folder) -> None:
     file["network/x"] = np.zeros(3, dtype=[("a", "f8"), ("b", "i4")])
 
@@ -115,6 +125,8 @@ STRUCTURE = {
     "a group in itself": (circle, "is there a second time"),
     "a bomb": (bomb, "bytes, which are not in the file"),
     "values never written": (late, "bytes, which are not in the file"),
+    "many groups": (many_groups, "is one of too many"),
+    "many variables": (many_variables, "is one of too many"),
     "records": (compound, "which is neither number nor text"),
     "axes that are numbers": (axes_in_numbers, "/loss has no proper DIMENSION_LIST"),
     "axes that are groups": (axes_elsewhere, "an axis of /loss is no variable of the file"),

@@ -15,7 +15,7 @@ PROBES, BATCH = 24, 8
 MEASURING = ("batch_norm._losses", "probe_batches.measure")  # what follows
 
 SETTLING = ["4 forward of 2 in float32: architecture.replica"]
-STATISTICS = [f"1 forward of {PROBES} in float32: batch_norm._recompute_statistics"]
+STATISTICS = [f"1 forward of {PROBES} in float32: batch_norm._uses"]
 FIRST = [
     "1 forward of 5 in float32: fit._called",
     "1 forward of 1 in float32: fit._called",
@@ -34,8 +34,8 @@ FIRST = [
 PROOF = [
     "3 forward of 1 in float64: proving.prove",
     "3 backward of 1 in float64: proving.prove",
-    "1 forward of 3 in float64: proving.prove",
-    "1 backward of 3 in float64: proving.prove",
+    "1 forward of 3 in float64: proving._passes",
+    "1 backward of 3 in float64: proving._passes",
 ]
 AGAIN = ["2 forward of 2 in float32: planner.taken_over"]
 FITS_AGAIN = [
@@ -45,8 +45,8 @@ FITS_AGAIN = [
 PROOF_OF_TWO = [
     "2 forward of 1 in float64: proving.prove",
     "2 backward of 1 in float64: proving.prove",
-    "1 forward of 2 in float64: proving.prove",
-    "1 backward of 2 in float64: proving.prove",
+    "1 forward of 2 in float64: proving._passes",
+    "1 backward of 2 in float64: proving._passes",
 ]
 
 

@@ -13,7 +13,7 @@ from scripts.architecture import imported, modules
 
 SOURCE = Path(analyze.__file__).parent
 SPLIT = ("gradients", "checkpoints")  # whose folders and loose modules are stages of their own
-WITHOUT_TORCH = ("statistics", "results", "figures", "pages", "reports", "comparison")
+WITHOUT_TORCH = ("statistics", "results", "rankings", "figures", "pages", "reports", "comparison")
 LONGEST = 400  # lines of a file
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import EXIT_SKIPPED, Command, json_option, options_of, run_argument
 from analyze.errors import within_a_screen
 from analyze.runs.options import Options, RunOptions
+from analyze.runs.ranks.launch import launched
 
 if TYPE_CHECKING:
     from analyze.runs.check import Check
@@ -66,6 +68,9 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
 
     Example: analyze check sample_checkpoints/half_noise
     """
+    launch = launched()
+    if launch is not None and not launch.leads:  # the leading rank says what all would do
+        return
     from analyze.runs.progress import for_stderr
     from analyze.runs.stages import READING
 
@@ -132,22 +137,27 @@ def run(run: Path, **options: Any) -> None:
     """
     if options["patience"] is not None and not options["follow"]:
         raise click.UsageError("--patience goes with --follow")
+    launch = launched()
+    if launch is not None and not launch.leads:
+        from analyze.runs.ranks.follower import follow
+
+        sys.exit(follow(launch, options["device"]))
     from analyze.runs.progress import for_stderr
     from analyze.runs.stages import READING
 
     with for_stderr() as progress:
         progress.stage(READING)  # before imports that take seconds
         from analyze.results.rows import skipped
-        from analyze.runs.pipeline import output_of
-        from analyze.runs.pipeline import run as measure_run
+        from analyze.runs import pipeline
         from analyze.runs.units.interruption import Interrupted
 
+        measure_run = partial(pipeline.run_on_ranks, launch) if launch else pipeline.run
         try:
             tree = measure_run(run, progress=progress, **options)
         except Interrupted as interruption:
             click.echo(str(interruption), err=True)
             sys.exit(128 + interruption.signal)
-    click.echo(f"Wrote {output_of(run, options['output'])}")
+    click.echo(f"Wrote {pipeline.output_of(run, options['output'])}")
     if left_out := skipped(tree):
         total = tree.sizes["checkpoint"]
         click.echo(f"{len(left_out)} of {total} checkpoints were skipped", err=True)

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MOST_OBJECTS = 20_000
+MOST_OBJECTS, MOST_GROUPS = 2_000, 100  # xarray takes 10 ms to open a group, whatever is in it
 MOST_BYTES = 256 << 20  # of values in memory; or MOST_TIMES the file, if that is more
 MOST_TIMES = 64
 EVER_PACKED = 1100  # the most that HDF5 packs, bytes to one
@@ -60,6 +60,7 @@ def check_structure(file: h5py.File, size: int) -> None:
     variables: list[tuple[str, h5py.Dataset]] = []
     most = max(MOST_BYTES, MOST_TIMES * size)
     total = _bytes_of_attributes(file, "/")
+    number_of_groups = 1
     while groups:
         group = groups.pop()
         for name in group:
@@ -68,9 +69,12 @@ def check_structure(file: h5py.File, size: int) -> None:
                 raise StructureError(f"{place} is a link to elsewhere")
             member = group[name]
             address = h5py.h5o.get_info(member.id).addr
-            if address in seen or len(seen) > MOST_OBJECTS:
-                raise StructureError(f"{place} is there a second time, or one of too many")
+            if address in seen:
+                raise StructureError(f"{place} is there a second time")
             seen.add(address)
+            number_of_groups += isinstance(member, h5py.Group)
+            if number_of_groups > MOST_GROUPS or len(seen) > MOST_OBJECTS:
+                raise StructureError(f"{place} is one of too many")
             total += _bytes_of_attributes(member, place)
             if isinstance(member, h5py.Group):
                 groups.append(member)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from analyze.gradients.architecture import DTYPES
 from analyze.gradients.bench import Bench
 from analyze.gradients.checks.proof import Proof
+from analyze.gradients.data.share import Share
 from analyze.gradients.device.devices import largest_batch_bytes, resolve_device
 from analyze.gradients.device.memory import enough_memory
 from analyze.gradients.device.timing import Timing
@@ -24,9 +25,11 @@ from analyze.gradients.established import ESTABLISHED, fingerprint
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement, Settings
 from analyze.gradients.measurer import Measurer
+from analyze.gradients.member import Member
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.plan import Plan
 from analyze.gradients.planner import Planner, Ready
+from analyze.gradients.ranks.team import Team
 from analyze.gradients.stages import MEASURING, Announce, Stage, expected, unheard
 from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import measuring
@@ -176,6 +179,7 @@ class Engine:
         model: nn.Module,
         progress: Callable[[int], None] = _unheard,
         following: Mapping[str, Tensor] | None = None,
+        team: Team | None = None,
     ) -> Measurement:
         """The sufficient statistics of one model, which is taken over.
 
@@ -186,6 +190,8 @@ class Engine:
             model: A model of the architecture that was prepared.
             progress: Called with the number of examples of each batch.
             following: The weights of the next checkpoint by name, for the direction ``update``.
+            team: Other ranks that have the same model as ``Member``, and measure parts of it. Only
+                without directions.
 
         Raises:
             CheckpointError: a loss or gradient is not finite, or the model mixes examples; the
@@ -199,7 +205,7 @@ class Engine:
         """
         before = self.current
         with measuring(self.device), enough_memory(self.device):
-            measurer = self._measurer(model, following)
+            measurer = replace(self._measurer(model, following), team=team)
             measurement, after = measurer.measure(before, model, progress)
         return self._with_its_notes(measurement, before, after)
 
@@ -268,6 +274,17 @@ class Engine:
         """The measurement with the notes made meanwhile; the engine goes on without these."""
         self._state = replace(after, notes=before.notes)
         return replace(measurement, notes=after.notes[len(before.notes) :])
+
+    def member(self, state: EngineState, model: nn.Module, share: Share) -> Member:
+        """A rank's part of a model, which is taken over, by the ``state`` of another engine."""
+        state = state.on(self._device)
+        with measuring(self._device), enough_memory(self._device):
+            replica, _ = self._planner.replica(state, model)
+        return Member(self._measurer(), replica, share)
+
+    def take(self, state: EngineState) -> None:
+        """Go on by the state of an engine like this on another rank."""
+        self._state = state.on(self._device)
 
     def timing(self, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""

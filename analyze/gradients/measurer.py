@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
@@ -15,6 +15,7 @@ from analyze.errors import listed
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
 from analyze.gradients.checks.alignment import AlignmentCheck, check_sums
+from analyze.gradients.checks.along import trial_passes
 from analyze.gradients.checks.noise import refuse_noise
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
@@ -28,6 +29,7 @@ from analyze.gradients.checks.verification import (
     Verifier,
 )
 from analyze.gradients.data.batches import Batch, CellRows
+from analyze.gradients.data.share import WHOLE, Share
 from analyze.gradients.device.devices import HOST, device_with_float64
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.measurement import Measurement
@@ -35,7 +37,14 @@ from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, VMAP
 from analyze.gradients.planner import PROVEN_EXAMPLES, Planner, replicas, threads_of_a_batch
+from analyze.gradients.ranks.team import Team
+from analyze.gradients.ranks.together import (
+    added_up_together,
+    exchanged_together,
+    set_together,
+)
 from analyze.gradients.state import EngineState
+from analyze.gradients.step.along import Along
 from analyze.gradients.step.batch_norm import Saved
 from analyze.gradients.sums.accumulation import Accumulation
 from analyze.gradients.sums.cell_sums import CellSums
@@ -48,10 +57,10 @@ from analyze.gradients.sums.directions import (
     sums_of_cells,
     together,
 )
-from analyze.gradients.sums.gram_matrices import seconds_of_gram
+from analyze.gradients.sums.gram_matrices import gram_matrices, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 from analyze.gradients.threads.isolation import random_states
-from analyze.gradients.threads.probe_batches import ProbeBatches
+from analyze.gradients.threads.probe_batches import Adding
 
 OnBatch = Callable[[int], None]  # called with the number of examples of each batch
 SHOWN = 4  # probes at a time on which parameters are proven that were zero before
@@ -71,6 +80,7 @@ class Observed:
 
     measurement: Measurement
     seen: Observation  # what single probes showed
+    drew: bool  # whether a pass over the batches drew random numbers, on any rank
     vectors: Mapping[int, Vectors]  # the directions that there are, by number
 
 
@@ -82,6 +92,7 @@ class Measurer:
     planner: Planner
     threads: int = 1  # how many may share the batches of a model
     weights: Weights = field(default_factory=Weights)  # for directions that follow from them
+    team: Team | None = None  # the ranks that divide a model's batches, if several do
 
     def measure(
         self, state: EngineState, model: nn.Module, progress: OnBatch
@@ -93,7 +104,12 @@ class Measurer:
             InputError: no method measures a parameter as plain autograd does.
         """
         replica, state = self.planner.replica(state, model)
-        return self.measured(state, replica, self.bench.statistics.set(replica), progress)
+        statistics = self.bench.statistics
+        if self.team is None:
+            saved = statistics.set(replica)
+        else:
+            saved = set_together(self.team, statistics, replica)
+        return self.measured(state, replica, saved, progress)
 
     def measured(
         self, state: EngineState, replica: Replica, saved: Saved, progress: OnBatch
@@ -112,9 +128,10 @@ class Measurer:
         batches = bench.batches(state.memory, state.plan.copies)
         batch = batches.first(replica)
         each_thread = replicas(replica, min(self.threads, state.shares))
+        along = trial_passes(replica, bench.directions_of_passes)
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread],
+                [partial(batches.time, copy, state.plan, batch, along) for copy in each_thread],
                 device,
             )
         forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)
@@ -134,45 +151,89 @@ class Measurer:
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
         of C cells for each parameter's value. A second pass where directions are sums of gradients.
         """
-        bench = self.bench
-        names = [name for name in state.plan.order if name in replica.parameters]
-        batches = bench.batches(state.memory, state.plan.copies)
-        each_thread = replicas(replica, min(self.threads, state.shares))
-        add_up = partial(batches.add_up, each_thread, state.plan, advance=progress)
+        bench, device = self.bench, state.architecture.device
         known = known_before(bench.directions, replica, self.weights)
+        batches = bench.batches(state.memory, state.plan.copies).of_all(replica)
+        own = partial(self.added_up, state, replica, progress, batches, known)
+        if self.team is None:
+            adding = own(WHOLE)
+        else:
+            adding, parts = added_up_together(self.team, state, batches, own)
+        rows = np.arange(len(bench.probes))
+        check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
+        bad = dict(zip(adding.sums.shapes, adding.bad, strict=True))
+        check_gradients(bad, bench.cells, replica)
+        vectors = sums_of_cells(bench.directions, adding.sums, replica)
+        if vectors and adding.alignments is not None:
+            second = SecondPass(adding.alignments, vectors)
+            self._add_up(state, replica, progress, second, batches, together(vectors, alone=True))
+        if self.team is None:
+            products = gram_matrices(adding.sums, device)
+        else:
+            products = exchanged_together(self.team, adding, parts, device)
+        return Observed(adding.measurement(products), adding.seen, adding.drew, known | vectors)
+
+    def added_up(
+        self,
+        state: EngineState,
+        replica: Replica,
+        progress: OnBatch,
+        batches: Sequence[Batch],
+        known: Mapping[int, Vectors],
+        share: Share,
+    ) -> Accumulation:
+        """What the batches of a rank add up to, of all ``batches`` in their order.
+
+        ``known`` are directions that they are measured along.
+
+        Raises:
+            ForwardChangedError, MethodFailedError: the plan does not hold for this model.
+        """
+        own = share.of(batches, [len(batch.rows) for batch in batches])
+        held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
+        adding = self._accumulation(state, replica, batches, held, known)
+        before = random_states()
+        along = together(known, alone=False) if known else None
+        self._add_up(state, replica, progress, adding, own, along)
+        adding.drew = random_states() != before
+        return adding
+
+    def _add_up(
+        self,
+        state: EngineState,
+        replica: Replica,
+        progress: OnBatch,
+        adding: Adding,
+        batches: Sequence[Batch],
+        along: Along | None,
+    ) -> None:
+        """Measure some batches by as many threads as share them."""
+        each_thread = replicas(replica, min(self.threads, state.shares))
         with threads_of_a_batch(state):
-            adding = self._accumulation(state, replica, names, batches, known)
-            add_up(adding, along=together(known, alone=False) if known else None)
-            rows = np.arange(len(bench.probes))
-            check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
-            check_gradients(dict(zip(names, adding.bad, strict=True)), bench.cells, replica)
-            vectors = sums_of_cells(bench.directions, adding.sums, replica)
-            if vectors and adding.alignments is not None:
-                second = SecondPass(adding.alignments, vectors)
-                add_up(second, along=together(vectors, alone=True))
-        measurement = adding.measurement(state.architecture.device)
-        return Observed(measurement, adding.seen, known | vectors)
+            all_batches = self.bench.batches(state.memory, state.plan.copies)
+            all_batches.add_up(each_thread, state.plan, adding, batches, progress, along)
 
     def _accumulation(
         self,
         state: EngineState,
         replica: Replica,
-        names: list[str],
-        batches: ProbeBatches,
+        batches: Sequence[Batch],
+        held: range,
         known: Mapping[int, Vectors],
     ) -> Accumulation:
         """Sums with nothing added yet, and room for what is ``known`` of the directions."""
         bench, device = self.bench, state.architecture.device
+        names = [name for name in state.plan.order if name in replica.parameters]
         shapes = {name: replica.parameters[name].shape for name in names}
         place = HOST if state.memory.host_sums else device_with_float64(device)
-        sums = CellSums(shapes, len(bench.cells), state.architecture.dtype, place, device)
-        watched = watch(batches.of_all(replica), AT_MOST, _draws(replica))
-        seen, probes = Observation(names, watched), len(bench.probes)
+        sums = CellSums(shapes, len(held), state.architecture.dtype, place, device)
+        seen = Observation(names, watch(batches, AT_MOST, _draws(replica)))
+        total, cells, keep = len(bench.probes), len(bench.cells), bench.settings.examples
         along = None
         if bench.directions:
-            along = Alignments(len(bench.directions), names, probes)
+            along = Alignments(len(bench.directions), names, total)
             along.begin(known)
-        return Accumulation(probes, bench.settings.examples, sums, seen, along, known)
+        return Accumulation(total, cells, held, keep, sums, seen, along, known)
 
     def _verified(
         self, state: EngineState, replica: Replica, progress: OnBatch
@@ -186,7 +247,8 @@ class Measurer:
         while True:
             before = random_states()
             observed, worked = self.planner.by_methods_that_work(state, replica, observe)
-            if random_states() != before:  # once more, then, by other random numbers
+            if observed.drew or random_states() != before:
+                # Once more, then, by other random numbers.
                 again = self.observed(replica, lambda _: None, worked).measurement
                 ids = self.bench.probes.id
                 refuse_noise(observed.measurement, again, ids, repeatable=worked.repeatable)

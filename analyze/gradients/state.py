@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from analyze.gradients.architecture import Architecture
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.costs.passes import PassCost
@@ -55,6 +57,11 @@ class EngineState:
     def noting(self, *notes: str) -> EngineState:
         """The state with further notes, each once."""
         return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
+
+    def on(self, device: torch.device) -> EngineState:
+        """The state for another device of the same kind, as another rank has it."""
+        architecture = replace(self.architecture, device=device)
+        return replace(self, architecture=architecture, memory=replace(self.memory, device=device))
 
     def with_batch_size(self, size: int) -> EngineState:
         """The state with batches of another size."""

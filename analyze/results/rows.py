@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import math
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import xarray as xr
 
 from analyze.errors import InputError, listed, printable
+from analyze.files.targets import check_target
+from analyze.files.whole import write_whole
 from analyze.results.tree import OK
 from analyze.statistics.identities import broken
 from analyze.statistics.warnings import FLAGS, KINDS, kinds_of
@@ -48,15 +52,7 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
                 fix=f"analyze show OUT.h5, or --checkpoint {names[-1]!r}",
             )
         checkpoint = measured[-1]
-    exact = [name for name in names if name == checkpoint]
-    matching = exact or [name for name in names if fnmatchcase(name, checkpoint)]
-    if not matching:
-        raise InputError(
-            "no such checkpoint in the results",
-            found=repr(checkpoint),
-            expected=f"one of {listed(names)}",
-            fix="leave --checkpoint out for the last one",
-        )
+    matching = matching_checkpoints(results, checkpoint, "leave --checkpoint out for the last one")
     layers = results["layers"].to_dataset().sel(checkpoint=matching)
     rows = []
     for layer in layers["layer"].values:
@@ -68,6 +64,23 @@ def layer_rows(results: xr.DataTree, checkpoint: str | None = None) -> list[dict
         }
         rows += _rows(results, table, labels)
     return rows
+
+
+def matching_checkpoints(
+    results: xr.DataTree, pattern: str, fix: str = "leave --checkpoint out for all"
+) -> list[str]:
+    """The checkpoints of a name, or of a glob; an InputError where there is none."""
+    names = [str(name) for name in results.to_dataset()["checkpoint"].values]
+    exact = [name for name in names if name == pattern]
+    matching = exact or [name for name in names if fnmatchcase(name, pattern)]
+    if not matching:
+        raise InputError(
+            "no such checkpoint in the results",
+            found=repr(pattern),
+            expected=f"one of {listed(names)}",
+            fix=fix,
+        )
+    return matching
 
 
 def verify_results(results: xr.DataTree, path: str) -> None:
@@ -127,11 +140,31 @@ def as_csv(rows: list[dict[str, object]]) -> str:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        names = row["warnings"]
-        assert isinstance(names, list)
-        cells = {**row, "warnings": " ".join(names)}
+        cells = {k: " ".join(v) if isinstance(v, list) else v for k, v in row.items()}
         writer.writerow({name: _no_formula(value) for name, value in cells.items()})
     return text.getvalue()
+
+
+def write_csv(rows: list[dict[str, object]], path: Path) -> None:
+    """Write rows as comma-separated values, whole or not at all, over no file of another kind.
+
+    Raises:
+        InputError: the file cannot be written, or is there and does not begin with these columns.
+    """
+    text = as_csv(rows)
+    try:
+        check_target(path)
+        head = text.partition("\n")[0].encode()
+        if path.exists() and path.read_bytes()[: len(head)] != head:
+            raise FileExistsError(errno.EEXIST, "a file with other columns, or of another program")
+        write_whole(path, text.encode(errors="replace"))
+    except OSError as error:
+        raise InputError(
+            "the table cannot be written",
+            found=f"{path}: {error.strerror or error}",
+            expected="a new file, or an older table with the same columns",
+            fix="--csv FILE.csv with another name",
+        ) from error
 
 
 def _no_formula(value: object) -> object:

@@ -19,6 +19,9 @@ from analyze.runs.loading import loaded_model
 from analyze.runs.options import Keywords, Options
 from analyze.runs.preparation import Prepared, all_read, prepare
 from analyze.runs.progress import Progress
+from analyze.runs.ranks.dealing import dealing_of
+from analyze.runs.ranks.joining import on_its_device
+from analyze.runs.ranks.launch import launched
 from analyze.runs.stages import READING, Stages
 from analyze.runs.workers import at_once
 
@@ -59,6 +62,8 @@ def check(
 ) -> Check:
     """Do everything short of a run: read every checkpoint, calibrate, prove, measure a pilot.
 
+    As a rank of a launch by torchrun it says what all ranks would do, and needs no other one.
+
     Args:
         run: The directory of checkpoints, or one checkpoint.
         progress: Shows what happens, as ``analyze.runs.progress.for_stderr()`` does; without it
@@ -80,22 +85,25 @@ def check(
     with progress or Progress() as shown, threads_restored():
         stages = Stages(shown, last=[TIMED, PILOTED])
         stages.begin(READING)
+        launch = launched()
+        chosen = chosen if launch is None else on_its_device(launch, chosen)
         start = time.perf_counter()
         job = resolve(run, chosen)
         reading = time.perf_counter()
         problems = all_read(job, stages)
         start += time.perf_counter() - reading  # which a run does not do
-        prepared = prepare(job, problems=problems, stages=stages)
-        return _checked(prepared, time.perf_counter() - start, stages)
+        prepared = prepare(job, alone=launch is not None, problems=problems, stages=stages)
+        ranks = 1 if launch is None else launch.ranks
+        return _checked(prepared, time.perf_counter() - start, stages, ranks)
 
 
-def _checked(prepared: Prepared, preparation: float, stages: Stages) -> Check:
+def _checked(prepared: Prepared, preparation: float, stages: Stages, ranks: int) -> Check:
     job, engine = prepared.job, prepared.engine
     readable = [c for c in job.checkpoints if c.name not in prepared.problems]
     stages.place = readable[-1].name
     stages.begin(TIMED.name)
     timing = _timing(prepared, readable[-1])
-    report = _report(prepared, timing, len(readable), preparation)
+    report = _report(prepared, timing, len(readable), preparation, ranks)
     gram = int(str(report["gram_bytes"]))
     warnings = [*job.warnings, *engine.notes]
     if gram > LARGE_GRAM:
@@ -137,16 +145,24 @@ def _timing(prepared: Prepared, checkpoint: Checkpoint) -> Timing:
 
 
 def _report(
-    prepared: Prepared, timing: Timing, measured: int, preparation: float
+    prepared: Prepared, timing: Timing, measured: int, preparation: float, ranks: int
 ) -> dict[str, object]:
     job, engine = prepared.job, prepared.engine
     cells, checkpoints = len(engine.cells), len(job.checkpoints)
     size = 4 if engine.settings.precision == "float32" else 8
     values = sum(p.size for p in prepared.parameters)
     layers = len({p.layer for p in prepared.parameters})
-    turns = prepared.division.turns(measured)
+    turns: float = prepared.division.turns(measured)
+    on_ranks: dict[str, object] = {}
+    if ranks > 1:
+        dealing = dealing_of(engine, measured, ranks)
+        turns, on_ranks = dealing.turns, {"ranks": ranks, "dealing": str(dealing)}
     gram = 8 * checkpoints * len(prepared.parameters) * cells**2
     examples = 4 * checkpoints * layers * len(job.probes) if engine.settings.examples else 0
+    directions = engine.settings.directions
+    along: dict[str, object] = {}
+    if directions:
+        along = {"directions": list(directions), "direction_bytes": size * len(directions) * values}
     return {
         "run": job.name,
         "model": job.model.text,
@@ -163,13 +179,15 @@ def _report(
         "workers": prepared.division.workers,
         "threads": prepared.division.threads,
         "shares": engine.current.shares,
+        **on_ranks,
         "batch_size": engine.batch_size,
         "algorithms": engine.plan.algorithms,
         "proof_precision": engine.proof.dtype,
         "proof_examples": engine.proof.examples,
         "cell_sum_bytes": size * cells * values,
+        **along,
         "gram_bytes": gram,
-        "file_bytes": gram + examples,
+        "file_bytes": gram + examples * (1 + len(directions)),
         "gram_seconds": timing.gram * turns,
         "preparation_seconds": preparation,
         "seconds": preparation + timing.checkpoint * turns,

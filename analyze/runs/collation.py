@@ -44,6 +44,7 @@ def collate(prepared: Prepared, outcomes: Sequence[Outcome]) -> xr.DataTree:
         {
             **circumstances(engine, job.loss_spec, measured),
             **of_the_run(job, records, [*engine.notes, *notes]),
+            **({} if prepared.leader is None else {"ranks": prepared.leader.as_facts()}),
         },
         examples=engine.settings.examples and examples_wanted(job, len(outcomes), len(parameters)),
         positions=position_counts(engine.loss, job.probes.targets),

@@ -14,6 +14,7 @@ from typing import Any
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
+from analyze.gradients.ranks.team import Team
 from analyze.runs.loading import Loaded, Snapshot, hash_of, load
 from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
@@ -25,17 +26,23 @@ from analyze.runs.units.unit import FOLLOWING, Unit
 from analyze.runs.workers import Tell, Workers
 
 Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
+Measure = Callable[[Engine, Checkpoint, Loaded, Tell], Outcome]
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
 
 
 def one_by_one(
-    prepared: Prepared, folder: Folder, progress: Progress
+    prepared: Prepared, folder: Folder, progress: Progress, measure: Measure | None = None
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each checkpoint, in their order, measured in this process."""
+    """The outcome of each checkpoint, in their order, measured in this process.
+
+    ``measure`` does it in place of ``measured``, on all ranks of a launch.
+    """
     reader = ThreadPoolExecutor(max_workers=1)
     try:
         for checkpoint, coming in _ahead(prepared, folder, reader):
-            yield _outcome(prepared, checkpoint, coming.result, showing(progress))
+            tell, examples = showing(progress), prepared.examples
+            read = coming.result
+            yield outcome_of(prepared.engine, examples, checkpoint, read, tell, measure)
     finally:
         reader.shutdown(cancel_futures=True)
 
@@ -70,7 +77,8 @@ def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
     def work(task: Task, tell: Tell) -> Outcome:
         checkpoint, state = task
         prepared.engine.adopt(state)
-        return _outcome(prepared, checkpoint, lambda: _read(prepared, checkpoint, folder), tell)
+        read = partial(_read, prepared, checkpoint, folder)
+        return outcome_of(prepared.engine, prepared.examples, checkpoint, read, tell)
 
     return Workers(min(prepared.division.workers, len(prepared.job.checkpoints)), work)
 
@@ -89,16 +97,24 @@ def _ahead(
         yield checkpoint, current
 
 
-def _outcome(
-    prepared: Prepared, checkpoint: Checkpoint, read: Callable[[], Unit | Loaded], tell: Tell
+def outcome_of(
+    engine: Engine,
+    examples: int,
+    checkpoint: Checkpoint,
+    read: Callable[[], Unit | Loaded],
+    tell: Tell,
+    measure: Measure | None = None,
 ) -> Outcome:
-    """The outcome of a checkpoint, measured unless an earlier run left its unit."""
-    tell(Begun(checkpoint.name, place_of(prepared.engine)))
+    """The outcome of a checkpoint: what was ``read``, if that is a unit, else a measurement.
+
+    ``examples`` is how many a measurement tells of.
+    """
+    tell(Begun(checkpoint.name, place_of(engine)))
     try:
         content = read()
         if isinstance(content, Loaded):
-            return _measured(prepared.engine, checkpoint, content, tell)
-        tell(Advanced(checkpoint.name, prepared.examples))
+            return (measure or measured)(engine, checkpoint, content, tell)
+        tell(Advanced(checkpoint.name, examples))
         return Outcome(checkpoint, content)
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
@@ -124,21 +140,32 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | 
     return load(prepared.job, snapshot, prepared.following.get(checkpoint.name))
 
 
-def _measured(engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell) -> Outcome:
-    after, advance = loaded.following, partial(_advanced, tell, checkpoint.name)
-    measurement = engine.measure(loaded.model, advance, None if after is None else after.weights)
+def measured(
+    engine: Engine, checkpoint: Checkpoint, loaded: Loaded, tell: Tell, team: Team | None = None
+) -> Outcome:
+    """The outcome of a checkpoint that this process measures, alone or as the first of a team.
+
+    Raises:
+        CheckpointError: it cannot be measured.
+    """
+    after, advance = loaded.following, partial(advanced, tell, checkpoint.name)
+    weights = None if after is None else after.weights
+    measurement = engine.measure(loaded.model, advance, weights, team)
     notes = tuple(f"{checkpoint.name}: {note}" for note in measurement.notes)
-    record: dict[str, str | None] = {
+    record: dict[str, str | int | None] = {
         "prefix": loaded.prefix,
         "sha256": loaded.sha256,
         "version": versions()[PROGRAM],
     }
     if after is not None:
         record[FOLLOWING] = after.sha256
+    if team is not None:
+        record["ranks"] = team.ranks
     state = engine.state() | {"notes": [*engine.notes, *notes]}
     unit = Unit(measurement, record_of(checkpoint) | record, state)
     return Outcome(checkpoint, unit, is_new=True, notes=notes)
 
 
-def _advanced(tell: Tell, checkpoint: str, examples: int) -> None:
+def advanced(tell: Tell, checkpoint: str, examples: int) -> None:
+    """Tell that so many examples of a checkpoint were measured."""
     tell(Advanced(checkpoint, examples))

@@ -35,7 +35,8 @@ class Outcome:
         """How the checkpoint was found and read, for the provenance of the results."""
         unit = {} if self.unit is None else self.unit.record
         read = {key: unit.get(key) for key in ("prefix", "sha256", "version") if unit}
-        return record_of(self.checkpoint) | read
+        divided = {"ranks": unit["ranks"]} if "ranks" in unit else {}
+        return record_of(self.checkpoint) | read | divided
 
 
 def record_of(checkpoint: Checkpoint) -> dict[str, Any]:

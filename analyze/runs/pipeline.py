@@ -8,6 +8,7 @@ each checkpoint that a training adds (``following``).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -25,6 +26,9 @@ from analyze.runs.options import RunKeywords, RunOptions
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
 from analyze.runs.progress import Progress
+from analyze.runs.ranks.joining import on_its_device
+from analyze.runs.ranks.launch import Launch
+from analyze.runs.ranks.leader import Leader, leading
 from analyze.runs.recording import Recorded
 from analyze.runs.replay import replay
 from analyze.runs.stages import READING, Stages
@@ -62,10 +66,42 @@ def run(
         ``analyze.run("runs/half_noise", output="half_noise.h5", folds=20)``
     """
     chosen = built(RunOptions, options)
+    with progress or Progress() as shown:
+        return _measured(run, _target(run, chosen), chosen, Recorded(shown))
+
+
+def run_on_ranks(
+    launch: Launch, run: str | Path, *, progress: Progress, **options: Unpack[RunKeywords]
+) -> xr.DataTree:
+    """``run`` as the rank that leads all others of a launch by torchrun.
+
+    Args:
+        launch: Of this rank.
+        run: As for ``run``, and so are the others.
+        progress: Shows what happens.
+        **options: See ``RunOptions``.
+
+    Returns:
+        The tree that was written.
+
+    Raises:
+        InputError: as ``run``; a rank did not come, has ended, or gives no sign.
+        Interrupted: Ctrl-C or SIGTERM; the finished units are kept.
+    """
+    chosen = on_its_device(launch, built(RunOptions, options))
+    with progress as shown, leading(launch, chosen.settings.device) as leader:
+        return _measured(run, _target(run, chosen), chosen, Recorded(shown), leader)
+
+
+def _target(run: str | Path, chosen: RunOptions) -> Path:
+    """The results file, which can be written.
+
+    Raises:
+        InputError: it cannot.
+    """
     target = output_of(run, chosen.output)
     store.check_writable(target if chosen.output is None else chosen.output)
-    with progress or Progress() as shown:
-        return _measured(run, target, chosen, Recorded(shown))
+    return target
 
 
 def output_of(run: str | Path, output: str | Path | None) -> Path:
@@ -73,7 +109,13 @@ def output_of(run: str | Path, output: str | Path | None) -> Path:
     return Path(f"{real_path(Path(run)).name}.h5" if output is None else output)
 
 
-def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Recorded) -> xr.DataTree:
+def _measured(
+    run: str | Path,
+    target: Path,
+    chosen: RunOptions,
+    progress: Recorded,
+    leader: Leader | None = None,
+) -> xr.DataTree:
     """Prepare and measure what is there, or what comes, and write the results."""
     stages = Stages(progress)
     stages.begin(READING)
@@ -90,7 +132,9 @@ def _measured(run: str | Path, target: Path, chosen: RunOptions, progress: Recor
     ):
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
-        prepared = prepare(job, folder, restart=chosen.restart, alone=chosen.follow, stages=stages)
+        alone = chosen.follow or leader is not None
+        prepared = prepare(job, folder, restart=chosen.restart, alone=alone, stages=stages)
+        prepared = replace(prepared, leader=leader)
         if watch is None:
             series = iter([(prepared, replay(prepared, folder, progress))])
         else:

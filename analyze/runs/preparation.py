@@ -24,6 +24,7 @@ from analyze.results import tree as results
 from analyze.runs.job import Job
 from analyze.runs.loading import fill, loaded_model
 from analyze.runs.progress import Progress
+from analyze.runs.ranks.leader import Leader
 from analyze.runs.stages import CHECKPOINTS, LOADING, Stages
 from analyze.runs.units.configuration import configuration_of
 from analyze.runs.units.folder import Folder
@@ -41,6 +42,7 @@ class Prepared:
     parameters: list[ParameterRow]
     problems: dict[str, CheckpointError]  # known so far, by the checkpoint's name
     following: Mapping[str, Checkpoint]  # by name the next one, where ``update`` is asked for
+    leader: Leader | None = None  # of the ranks that measure, where torchrun has started several
 
     @property
     def examples(self) -> int:

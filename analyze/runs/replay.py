@@ -13,6 +13,7 @@ from analyze.runs.measuring import one_by_one, side_by_side, workers_for
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
+from analyze.runs.ranks.checkpoints import on_ranks
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
@@ -28,7 +29,9 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
     written: Future[None] | None = None  # the last unit
     with ExitStack() as stack:
         coming = one_by_one(prepared, folder, progress)
-        if prepared.division.workers > 1 and len(job.checkpoints) > 1:
+        if prepared.leader is not None:
+            coming = on_ranks(prepared, folder, progress, prepared.leader)
+        elif prepared.division.workers > 1 and len(job.checkpoints) > 1:
             workers = stack.enter_context(workers_for(prepared, folder))
             coming = side_by_side(prepared, folder, progress, workers)
         writer = stack.enter_context(ThreadPoolExecutor(max_workers=1))

@@ -44,10 +44,10 @@ def cosine_with_others(
     """Cosine between ``g_i`` and the direction without ``g_i``, between -1 and 1.
 
     ``(a_i - q_i) / (|g_i| |v - g_i|)`` for a member, ``a_i / (|g_i| |v|)`` else. ``norm`` is
-    ``|v|``, ``[...]``. NaN where either vector is zero, or the rest of the group is smaller than
-    the rounding of the alignments.
+    ``|v|``, ``[..., 1]``, or ``[..., N]`` where each example has a direction of its own. NaN where
+    either vector is zero, or the rest of the group is smaller than the rounding of the alignments.
     """
-    whole = np.square(np.asarray(norm, dtype=float))[..., None]
+    whole = np.square(np.asarray(norm, dtype=float))
     rest = np.where(member, whole - 2.0 * alignment + squares, whole)
     rest = np.where(rest > ROUNDING * (whole + squares), rest, np.nan)
     value = ratio(leave_one_out(alignment, squares, member), np.sqrt(squares * rest))

@@ -10,12 +10,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError, unknown
+from analyze.errors import InputError
+from analyze.probes.directions import OWN as MOVEMENTS
+from analyze.probes.directions import UPDATE
 from analyze.statistics import alignment as plain
-from analyze.statistics.regrouping import direction_members, grouped_examples, probe_members
+from analyze.statistics.regrouping import (
+    direction_members,
+    example_table,
+    grouped_examples,
+    probe_members,
+)
 
-UPDATE, WEIGHTS = "update", "weights"
-MOVEMENTS = (UPDATE, WEIGHTS)  # directions in the space of weights that are no gradient sums
 RATE = "learning_rate"  # a coordinate of checkpoints, where they have one
 
 MEANINGS = {
@@ -55,7 +60,7 @@ def direction_names(results: xr.DataTree) -> list[str]:
     """The directions of a run; none where it measured none."""
     if not has_directions(results):
         return []
-    table = results.children["examples"].to_dataset(inherit=False)
+    table = example_table(results)
     return [str(name) for name in table["direction"].values]
 
 
@@ -90,7 +95,7 @@ def examples(
     squares = q.expand_dims(direction=names).transpose(*order).values
     member = np.stack(list(direction_members(results).values()))
     member = member.reshape(len(names), *[1] * (len(order) - 3), -1)
-    norm = group["direction_norm"].transpose(*order[:-1]).values
+    norm = group["direction_norm"].transpose(*order[:-1]).values[..., None]
     others = plain.leave_one_out(a.values, squares, member)
     sums = ~np.isin(names, MOVEMENTS).reshape(len(names), *[1] * (len(order) - 2))
     dataset = xr.Dataset(coords={k: v for k, v in a.coords.items() if set(v.dims) <= set(order)})
@@ -142,24 +147,11 @@ def tracin(
 
 def learning_rates(results: xr.DataTree) -> tuple[np.ndarray, str]:
     """The learning rate of each checkpoint, ``[T]``, and where it is from; 1 where unknown."""
-    table = results.children["examples"].to_dataset(inherit=False)
+    table = example_table(results)
     known = np.isfinite(table["loss"].values).any(-1)
     if RATE in table.coords and np.isfinite(table[RATE].values[known]).all():
         return np.asarray(table[RATE].values, dtype=float), "those of the checkpoints"
     return np.ones(len(known)), "1 for every checkpoint, as their learning rates are not known"
-
-
-def select_direction(results: xr.DataTree, name: str) -> str:
-    """The name of a direction of the run.
-
-    Raises:
-        InputError: the run has no such direction.
-    """
-    known = direction_names(results)
-    if name not in known:
-        fix = f"analyze run RUN --directions {','.join([*known, name])} --output OUT.h5"
-        raise unknown("the run did not measure this direction", repr(name), known, fix)
-    return name
 
 
 def _shares(

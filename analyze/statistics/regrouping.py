@@ -21,6 +21,9 @@ from analyze.statistics.labelled import Labelled
 # The group with the labels of cells or probes, and the prefix of their names.
 TABLES = {"cell": ("parameters", "cell_"), "probe": ("examples", "")}
 
+# How parameters and layers add up: one that is never used has NaN and counts for nothing.
+KNOWN: dict[str, Any] = {"skipna": True, "min_count": 1}
+
 Table = TypeVar("Table", xr.Dataset, xr.DataArray)
 Conditions = Mapping[str, str | int | Sequence[str | int]]
 
@@ -63,15 +66,24 @@ def grouped(
     table = results.children["parameters"].to_dataset(inherit=False)
     groups = layer_groups(list(dict.fromkeys(table["layer"].values.astype(str))), layers)
     sums = table[["gradient_gram", "gradient_sqnorm"]]  # NaN in parameters that are never used
-    sums = _summed(sums, "parameter", groups, skipna=True, min_count=1, keep_attrs=True)
+    sums = _summed(sums, "parameter", groups, **KNOWN, keep_attrs=True)
     sums = sums.assign(probe_count=table["probe_count"])
     members = cell_members(results, subsets)
     if "examples" not in results.children:
         return Labelled(sums, members)
     norms = results.children["examples"].to_dataset(inherit=False)["gradient_sqnorm"]
-    norms = _summed(norms.astype(float), "layer", groups, skipna=False)
+    norms = _summed(norms.astype(float), "layer", groups, **KNOWN)
     probes = probe_members(results, subsets)
     return Labelled(sums, members, norms, probes, _alignments(results, groups, probes))
+
+
+def example_table(results: xr.DataTree) -> xr.Dataset:
+    """The group ``/examples`` by itself, with the checkpoints of its parent.
+
+    In the tree the parent's index of subsets is handed down to it, where ``subset`` labels probes.
+    """
+    table = results.children["examples"].to_dataset(inherit=False)
+    return table.assign_coords(checkpoint=results.to_dataset()["checkpoint"].values)
 
 
 def grouped_examples(results: xr.DataTree, layers: str | Mapping[str, Sequence[str]]) -> xr.Dataset:
@@ -80,11 +92,11 @@ def grouped_examples(results: xr.DataTree, layers: str | Mapping[str, Sequence[s
     ``gradient_sqnorm`` and ``alignment`` are summed over the layers of a group in float64,
     ``direction_norm`` is the root of the summed squares. The run measured directions.
     """
-    table = results.children["examples"].to_dataset(inherit=False)
+    table = example_table(results)
     groups = layer_groups(list(table["layer"].values.astype(str)), layers)
     summed = table[["gradient_sqnorm", "alignment"]].astype(float)
     summed["direction_norm"] = table["direction_norm"].astype(float) ** 2
-    summed = _summed(summed, "layer", groups, skipna=False)
+    summed = _summed(summed, "layer", groups, **KNOWN)
     summed["direction_norm"] = summed["direction_norm"] ** 0.5
     return summed
 
@@ -107,7 +119,7 @@ def _alignments(
     }
     if not any(parts.values()):
         return None
-    summed = _summed(table["alignment"].astype(float), "layer", groups, skipna=False)
+    summed = _summed(table["alignment"].astype(float), "layer", groups, **KNOWN)
     summed = summed.drop_vars([n for n in summed.coords if summed[n].dims == ("probe",)])
     rows = [
         summed.sel(direction=names).sum("direction", skipna=False)

@@ -13,12 +13,17 @@ from analyze.gradients.data.segments import Segments
 from analyze.gradients.device.timing import Budget, fastest
 from analyze.gradients.forms import Form, Summary
 
+EACH_GRADIENT = ", each gradient"  # to the key of a form whose gradients are wanted themselves
+
 
 class Choice(Protocol):
     """Names an algorithm for each form."""
 
     def of(self, form: Form, segments: Segments) -> str:
         """One of ``form.algorithms``, the same for all forms of one key."""
+
+    def making(self, form: Form, segments: Segments) -> str:
+        """One of ``form.making``, the same for all forms of one key."""
 
 
 class _Kept:
@@ -39,6 +44,18 @@ class _Kept:
             self._chosen[key] = self._best(form, segments)
         return self._chosen[key]
 
+    def making(self, form: Form, segments: Segments) -> str:
+        """The one that takes least by the cost model, whatever else is chosen by."""
+        if len(form.making) == 1:
+            return form.making[0]
+        key = form.key + EACH_GRADIENT
+        if key not in self._chosen:
+            self._chosen[key] = self._costs(segments).cheapest_of(form, form.making)
+        return self._chosen[key]
+
+    def _costs(self, segments: Segments) -> Costs:
+        return Costs(_shape_of(segments))
+
     def _best(self, form: Form, segments: Segments) -> str:
         raise TypeError(f"{type(self).__name__} has no way to choose")
 
@@ -54,7 +71,10 @@ class ByCost(_Kept):
         self._batch = batch
 
     def _best(self, form: Form, segments: Segments) -> str:
-        return Costs(self._batch or _shape_of(segments)).cheapest(form)
+        return self._costs(segments).cheapest(form)
+
+    def _costs(self, segments: Segments) -> Costs:
+        return Costs(self._batch or _shape_of(segments))
 
 
 class ByClock(_Kept):

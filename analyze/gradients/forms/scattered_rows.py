@@ -49,7 +49,7 @@ class ScatteredRows(Form):
         )
         return values.view(count, *self.shape)
 
-    def dots(self, directions: Tensor) -> Tensor:
+    def dots(self, directions: Tensor, algorithm: str = "direct") -> Tensor:
         """``sum_t dy[n, t] . v[d, rows[n, t]]``: the direction is looked up."""
         looked_up = [v.reshape(self.shape)[self.rows] for v in directions]  # [N, T, D] each
         return torch.stack([dot_products_of_pairs(self.dy, v) for v in looked_up])

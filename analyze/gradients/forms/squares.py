@@ -36,7 +36,7 @@ class SquaredNorms:
         rows = as_real(values).reshape(len(values), -1)
         if not self._norms:
             self._later = is_looked_at_later(rows)
-            self._block = _block_of(rows, self._later)
+            self._block = block_of(rows, self._later)
         self._norms.append(_in_double(rows) if self._block is None else _blocks(rows, self._block))
 
     def result(self, again: Callable[[int, int], Tensor]) -> Norms:
@@ -101,10 +101,10 @@ def _unsure(squares: Tensor) -> Tensor:
     return ~((squares > FAINT) & (squares < math.inf))
 
 
-def _block_of(rows: Tensor, later: bool) -> int | None:
+def block_of(rows: Tensor, later: bool = False) -> int | None:
     """Length of the blocks that rows are cut into; None for float64 all through.
 
-    On a CPU only where they come out even.
+    They come out even but where rows are looked at ``later``.
     """
     length = rows.shape[1]
     if rows.dtype != torch.float32 or (length < BLOCK and rows.numel() < FEW):

@@ -6,7 +6,9 @@ that lag; recomputed is the default. The losses under both tell how far they lag
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from analyze.errors import InputError, listed
 from analyze.gradients.data.loader import ProbeLoader
+from analyze.gradients.data.share import WHOLE, Share
+from analyze.gradients.device.devices import device_with_float64
 from analyze.gradients.losses import Loss
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.model.inputs import Inputs
@@ -34,6 +38,24 @@ AS_SAVED = (
 )
 Saved = list[tuple[_BatchNorm, str, Tensor]]  # layers, names and values of their statistics
 COMPARED_FROM = 256  # probes for the statistics compared with, if those are not measured with
+
+
+@dataclass(frozen=True)
+class Uses:
+    """The statistics of a layer added up over its uses, in float64."""
+
+    count: int
+    totals: dict[str, Tensor]
+
+    def plus(self, other: Uses) -> Uses:
+        """Those of further uses as well."""
+        more = {n: self.totals[n] + t if n in self.totals else t for n, t in other.totals.items()}
+        return Uses(self.count + other.count, {**self.totals, **more})
+
+    def on(self, device: torch.device) -> Uses:
+        """The same in the memory of a device; on the CPU where it has no float64."""
+        place = device_with_float64(device)
+        return Uses(self.count, {name: total.to(place) for name, total in self.totals.items()})
 
 
 class BatchNormStatistics:
@@ -66,6 +88,18 @@ class BatchNormStatistics:
         if self._recomputed:
             _recompute_statistics(replica, self._loader, self._rows)
         return saved
+
+    def came_with(self, replica: Replica) -> Saved:
+        """The statistics that a model has, to be given back."""
+        return _statistics(replica)
+
+    def uses(self, replica: Replica, share: Share) -> list[Uses]:
+        """What the passes of ``set`` add up for each layer, of the batches of one rank."""
+        return _uses(replica, self._loader, self._rows, share)
+
+    def set_from(self, replica: Replica, of_ranks: Sequence[list[Uses]]) -> None:
+        """Give a model the statistics that ``set`` gives it, from the uses of all ranks."""
+        _give_averages(replica, of_ranks)
 
     def passes_to_set(self, model: nn.Module) -> int:
         """Number of examples in the forward passes of ``set``."""
@@ -172,19 +206,26 @@ def _other_statistics(replica: Replica, inputs: Inputs) -> list[str]:
 def _recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarray) -> None:
     """Set the running statistics by one forward pass in training mode of batch norm alone.
 
-    The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
-    equal size, whatever the batch size of the measurement, so that the numbers do not depend on
-    it. The statistics become the average of means and unbiased variances over all uses of a layer,
-    one or more a batch, as with ``momentum=None``. All other layers stay in eval mode.
+    The statistics become the average of means and unbiased variances over all uses of a layer, one
+    or more a batch, as with ``momentum=None``. All other layers stay in eval mode.
 
     Raises:
         InputError: fewer than two examples.
 
     Cost: one forward pass.
     """
+    if _layers_with_statistics(replica.model):
+        _give_averages(replica, [_uses(replica, loader, order, WHOLE)])
+
+
+def _uses(replica: Replica, loader: ProbeLoader, order: np.ndarray, share: Share) -> list[Uses]:
+    """The uses of each layer in the batches of one rank.
+
+    The examples at the rows ``order`` go through in ``ceil(len(order) / 128)`` batches of nearly
+    equal size, whatever the batch size of the measurement, so that the numbers do not depend on
+    it. No batch depends on another, as all compute with their own statistics.
+    """
     layers = _layers_with_statistics(replica.model)
-    if not layers:
-        return
     if len(order) < MINIMUM:
         raise InputError(
             "there are too few probes to recompute the statistics of batch norm from",
@@ -193,40 +234,37 @@ def _recompute_statistics(replica: Replica, loader: ProbeLoader, order: np.ndarr
             fix="--batch-norm saved, or more probes that are not held out",
         )
     batches = np.array_split(order, -(-len(order) // EXAMPLES_PER_BATCH))
-    averages = [_Average(layer) for layer in layers]
-    hooks = (average.layer.register_forward_hook(average.add) for average in averages)
+    batches = share.of(batches, [len(batch) for batch in batches])
+    adding = [_Adding(layer) for layer in layers]
+    hooks = (of_layer.layer.register_forward_hook(of_layer.add) for of_layer in adding)
     with replica.hooked(hooks), torch.no_grad():
         for examples in loader.ahead(batches, replica.device, replica.dtype):
             # A momentum of 1 leaves the use's own statistics; averaging in place would round.
             replica(examples.inputs, layers, training=True, momentum=1.0)
     replica.forget()
-    for average in averages:
-        average.set()
+    return [of_layer.uses for of_layer in adding]
+
+
+def _give_averages(replica: Replica, of_ranks: Sequence[list[Uses]]) -> None:
+    """Give each layer the averages over its uses; one that is never used keeps what it has."""
+    with torch.no_grad():
+        for layer, *uses in zip(_layers_with_statistics(replica.model), *of_ranks, strict=True):
+            all_uses = reduce(Uses.plus, uses)
+            for name, total in all_uses.totals.items():
+                getattr(layer, name).copy_(total / all_uses.count)
     replica.keep_buffers()
 
 
-class _Average:
-    """The average of a layer's statistics over all its uses, one or more a pass.
-
-    A layer that is never used keeps what it has.
-    """
+class _Adding:
+    """Adds up a layer's statistics over its uses, one or more a pass."""
 
     def __init__(self, layer: _BatchNorm) -> None:
         self.layer = layer
-        self._uses = 0
-        self._totals: dict[str, Tensor] = {}
+        self.uses = Uses(0, {})
 
     def add(self, *_: object) -> None:
         """A hook on the layer: its buffers hold the statistics of the use that just ended."""
-        self._uses += 1
-        for name in ("running_mean", "running_var"):
-            buffer = getattr(self.layer, name)
-            if buffer is not None:
-                values = double(buffer).clone()  # or it would be the buffer itself
-                self._totals[name] = self._totals[name] + values if self._uses > 1 else values
-
-    def set(self) -> None:
-        """Give the layer the averages."""
-        with torch.no_grad():
-            for name, total in self._totals.items():
-                getattr(self.layer, name).copy_(total / self._uses)
+        buffers = {name: getattr(self.layer, name) for name in ("running_mean", "running_var")}
+        # Copies, or they would be the buffers themselves.
+        values = {n: double(b).clone() for n, b in buffers.items() if b is not None}
+        self.uses = self.uses.plus(Uses(1, values))

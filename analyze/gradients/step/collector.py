@@ -112,7 +112,9 @@ class Collector:
 
     def add_reduced(self, reduced: Mapping[str, Reduction]) -> None:
         """Keep or hand over what a fallback gave."""
-        self.dots |= {name: r.dots for name, r in reduced.items() if r.dots is not None}
+        if self._along is not None:
+            dots = {name: r.dots for name, r in reduced.items()}
+            self.dots |= {n: self._along.unscaled(n, d) for n, d in dots.items() if d is not None}
         if self._along is None or not self._along.alone:
             self.add({name: r.summary() for name, r in reduced.items()})
 
@@ -167,7 +169,9 @@ class Collector:
         form = combined(self._pending.pop(name))
         if self._along is not None:
             directions = self._along.of(name)
-            self.dots[name] = form.dots(directions.reshape(len(directions), *form.shape))
+            directions = directions.reshape(len(directions), *form.shape)
+            dots = form.dots(directions, self._choice.making(form, self._segments))
+            self.dots[name] = self._along.unscaled(name, dots)
             if self._along.alone:
                 return
         algorithm = self._choice.of(form, self._segments)

@@ -26,6 +26,10 @@ class MethodFailedError(Exception):
         super().__init__(reason)
         self.parameters = set(parameters)
 
+    def __reduce__(self) -> tuple[type[MethodFailedError], tuple[set[str], str]]:
+        """The recipe for another process, which would take the reason for the parameters."""
+        return type(self), (self.parameters, str(self))
+
 
 def gives_way(error: Exception) -> bool:
     """Whether a rule's error leads to the next method; lack of memory to smaller batches."""

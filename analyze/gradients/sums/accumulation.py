@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import numpy as np
-import torch
 
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.measurement import Measurement
 from analyze.gradients.step.result import BatchResult, TakeTotals
 from analyze.gradients.sums.cell_sums import CellSums
 from analyze.gradients.sums.directions import Alignments
-from analyze.gradients.sums.gram_matrices import gram_matrices
 from analyze.gradients.sums.observation import Observation
+from analyze.gradients.sums.part import Part
 
 
 class Accumulation:
@@ -22,19 +21,26 @@ class Accumulation:
 
     ``loss``, ``accuracy`` and ``margin`` are ``[N]``; ``bad`` is ``[P, C]``, the number of squared
     norms that are not finite. ``keep`` says whether to keep every example's squared norms.
-    ``alignments`` gets what the batches give along directions, those of the ``numbers``.
+    The ``sums`` are those of the cells that are ``held``: of all, or of those that one rank's
+    batches have. ``alignments`` gets what the batches give along directions, those of the
+    ``numbers``.
     """
 
     def __init__(
         self,
         probes: int,
+        cells: int,
+        held: range,
         keep: bool,
         sums: CellSums,
         seen: Observation,
         alignments: Alignments | None = None,
         numbers: Iterable[int] = (),
     ) -> None:
-        size = len(sums.shapes), sums.cells
+        size = len(sums.shapes), cells
+        self.held = held
+        self.drew = False  # whether random numbers were drawn meanwhile
+        self._rows: list[np.ndarray] = []  # of the batches
         self.loss, self.accuracy, self.margin = (np.empty(probes) for _ in range(3))
         self.alignments = alignments
         self._numbers = list(numbers)
@@ -47,11 +53,12 @@ class Accumulation:
 
     def taking(self, batch: Batch) -> TakeTotals:
         """A function that adds the totals of a batch, each when it is there."""
-        return partial(self.sums.add, batch.cells.tolist())
+        return partial(self.sums.add, (batch.cells - self.held.start).tolist())
 
     def add(self, batch: Batch, result: BatchResult) -> None:
         """Add what a batch gave besides its totals."""
         self.seen.add(batch, result)
+        self._rows.append(batch.rows)
         self.loss[batch.rows] = result.losses.numpy()
         self.accuracy[batch.rows] = result.accuracy.numpy()
         if result.margin is not None:
@@ -70,10 +77,32 @@ class Accumulation:
         """Write the last cells' sums, once all batches have been added."""
         self.sums.finish()
 
-    def measurement(self, device: torch.device) -> Measurement:
-        """The sufficient statistics; NaN for a parameter that no example has a gradient of."""
-        products = gram_matrices(self.sums, device)
-        gram = np.full((*self.bad.shape, self.sums.cells), np.nan)
+    def part(self) -> Part:
+        """What was added besides the sums, for the rank that joins the parts."""
+        rows = np.concatenate([*self._rows, np.empty(0, dtype=np.int64)])
+        values = {name: self.sums.rows(name).shape[1] for name in self.sums.names}
+        examples = None if self._examples is None else self._examples[:, rows]
+        return Part(
+            rows, self.loss[rows], self.accuracy[rows], examples, self._squared_norms, self.bad,
+            self.seen, self.held, values, self.drew,
+        )  # fmt: skip
+
+    def include(self, part: Part) -> None:
+        """Add another rank's part, whose batches come after those that were added before."""
+        self.loss[part.rows], self.accuracy[part.rows] = part.loss, part.accuracy
+        if self._examples is not None:
+            self._examples[:, part.rows] = part.examples
+        self._squared_norms += part.squared_norms
+        self.bad += part.bad
+        self.seen.include(part.seen, part.rows)
+        self.drew = self.drew or part.drew
+
+    def measurement(self, products: Mapping[str, np.ndarray]) -> Measurement:
+        """The sufficient statistics, with the Gram matrices of the parameters that have them.
+
+        They are NaN for a parameter that no example has a gradient of.
+        """
+        gram = np.full((*self.bad.shape, self.bad.shape[1]), np.nan)
         squared_norms = np.full(self.bad.shape, np.nan)
         for name, gram_matrix in products.items():
             row = self._row[name]

@@ -83,6 +83,10 @@ class CellSums:
         """The sums of a parameter, ``[C, P]``, the values in the same order for all cells."""
         return self._of[name].rows
 
+    def in_order(self, name: str) -> Tensor:
+        """The sums of a parameter, ``[C, P]``, the values in the parameter's own order."""
+        return self._of[name].in_order()
+
 
 class _ParameterSums:
     """The sums of one parameter, added up in ``rows``, ``[C, P]``, one cell after the other.
@@ -118,6 +122,12 @@ class _ParameterSums:
         else:  # first to where there is room for what is small without the scale
             latest.copy_(total).mul_(1.0 / scale)
         self._added += 1
+
+    def in_order(self) -> Tensor:
+        """The rows with the values in the order of the shape; a copy where it is another."""
+        count, width = self.rows.shape
+        strides = (width, *self._strides)
+        return self.rows.as_strided((count, *self._shape), strides).reshape(count, width)
 
     def added_up(self, cells: np.ndarray, like: Tensor) -> Tensor:
         """The sum over some cells, in the shape, dtype and place of ``like``."""

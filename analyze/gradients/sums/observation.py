@@ -115,6 +115,14 @@ class Observation:
         self.share[parameters[more]] = share[more]
         self.strongest[parameters[more]] = batch.rows[strongest[more]]
 
+    def include(self, other: Observation, rows: np.ndarray) -> None:
+        """Add what another rank's batches showed, of the probes at ``rows``; they come later."""
+        at, _ = self._at(rows)
+        self.losses[at], self.network[at] = other.losses[at], other.network[at]
+        self.squared_norms[:, at] = other.squared_norms[:, at]
+        more = other.share > self.share
+        self.share[more], self.strongest[more] = other.share[more], other.strongest[more]
+
     def of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Losses ``[K]``, squared norms ``[P, K]`` and the network's ``[K]`` of watched probes."""
         at = np.searchsorted(self.rows, rows)

@@ -80,21 +80,33 @@ class ProbeBatches:
             replica, *examples, self._loss, plan, batch.segments, clock, None, choice, along
         )
 
+    def time(
+        self,
+        replica: Replica,
+        plan: Plan,
+        batch: Batch,
+        passes: Sequence[Along | None],
+        clock: Clock | None,
+    ) -> None:
+        """Measure a batch in each pass, to see by the clock what that takes."""
+        for along in passes:
+            self.measured(replica, plan, batch, clock, None, along)
+
     def add_up(
         self,
         replicas: Sequence[Replica],
         plan: Plan,
         adding: Adding,
+        batches: Sequence[Batch],
         advance: Callable[[int], None],
         along: Along | None = None,
     ) -> None:
-        """Measure and add up all batches: the same to the bit by several threads, a replica each.
+        """Measure and add up batches: the same to the bit by several threads, a replica each.
 
         Several threads are for a CPU only. ``adding`` is worth nothing if this fails. ``advance``
         gets how many examples each batch had, from whatever thread. ``along`` has directions that
         each example's gradient is multiplied with.
         """
-        batches = self.of_all(replicas[0])
         rows = (batch.rows for batch in batches)
         examples = self._loader.ahead(rows, self._memory.device, replicas[0].dtype)
         order = BatchOrder(plan.order, zip(batches, examples, strict=True))

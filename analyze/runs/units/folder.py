@@ -105,6 +105,10 @@ class Folder:
         if known != plan["algorithms"]:
             self.keep_plan(plan | {"algorithms": known})
 
+    def has(self, checkpoint: str) -> bool:
+        """Whether there is the file of a checkpoint's unit, whatever is in it."""
+        return self._unit(checkpoint).exists()
+
     def read(self, checkpoint: str, sha256: str) -> Unit | None:
         """The unit of a checkpoint; None without a whole unit of a checkpoint with this hash."""
         return read_unit(self._unit(checkpoint), self._configuration, sha256)
