@@ -190,7 +190,9 @@ class Measurer:
             ForwardChangedError, MethodFailedError: the plan does not hold for this model.
         """
         own = share.of(batches, [len(batch.rows) for batch in batches])
-        held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
+        held = range(len(self.bench.cells))  # also those without examples, where one rank has all
+        if share != WHOLE:
+            held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
         adding = self._accumulation(state, replica, batches, held, known)
         before = random_states()
         along = together(known, alone=False) if known else None
