@@ -126,6 +126,13 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     return device
 
 
+def all_of(name: str, device: torch.device) -> list[torch.device]:
+    """The devices that a name means, of which ``device`` is one: all of a kind without a number."""
+    if is_cpu(device) or ":" in name:
+        return [device]
+    return [torch.device(device.type, k) for k in range(torch.accelerator.device_count())]
+
+
 def _numbered(name: str) -> torch.device:
     device = torch.device(name)
     if is_cpu(device) or device.index is not None:
