@@ -16,6 +16,7 @@ from analyze.gradients.rules.one_call import OfOneCall
 from tests import oracle
 from tests.agreement import FOLDS, SUBSETS, TIGHT, reset_for, with_probes
 from tests.cases import CASES, NAMED, Case, settled
+from tests.conftest import DEVICE
 
 NAMES = ("clean", "all", "held_out", "update", "weights")
 Vectors = dict[str, np.ndarray]  # by parameter, ``[values]``
@@ -33,7 +34,7 @@ def following(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def measured(case: Case, **options) -> tuple[Engine, Measurement]:
     """The case along directions of all kinds, and the engine that measured it."""
-    settings = {"precision": "float64", "device": "cpu", "batch_norm": "saved"} | options
+    settings = {"precision": "float64", "device": DEVICE, "batch_norm": "saved"} | options
     (model, probes), after = with_probes(case), following(with_probes(case)[0])
     engine = Engine(probes, CrossEntropy(), Settings(folds=FOLDS, directions=NAMES, **settings))
     engine.prepare([with_probes(case)[0]])
@@ -136,6 +137,6 @@ def test_a_backward_pass_that_is_not_the_derivative_is_refused():
             return y
 
     model, probes = Doubled(5, 3), ProbeSet(torch.randn(12, 5), torch.arange(12) % 3)
-    measure(model, probes, device="cpu")  # by autograd alone nothing can be told
+    measure(model, probes, device=DEVICE)  # by autograd alone nothing can be told
     with pytest.raises(InputError, match="do not add up to the derivative"):
-        measure(model, probes, device="cpu", directions=["all"])
+        measure(model, probes, device=DEVICE, directions=["all"])

@@ -47,7 +47,10 @@ class BatchResult:
     @cached_property
     def all_dots(self) -> dict[str, Tensor]:
         """Dot products of gradients with D directions, ``[D, N]`` float64 on the CPU, by name."""
-        return {name: dots.cpu() / self.scale for name, dots in self.scaled_dots.items()}
+        if not self.scaled_dots:
+            return {}
+        together = torch.stack([*self.scaled_dots.values()]).cpu() / self.scale  # in one copy
+        return dict(zip(self.scaled_dots, together, strict=True))
 
     def total(self, name: str, segment: int = 0) -> Tensor:
         """The sum over the examples of a segment, in the parameter's shape."""
