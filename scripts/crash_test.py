@@ -12,6 +12,9 @@ one. Something happens to it: a sync or rename that fails; a full disk (a small 
 be mounted, else a limit on the size of files); a checkpoint of which only a part is there when it
 is read. What the run leaves must be readable, and the same command again must give every array.
 
+With `--cluster-workers` and `--cluster-runs` that many are killed in a Ray on this machine, see
+`scripts/crashing/clusters.py`; that needs the extra [cluster].
+
 Torch is imported once; every run is a fork of that process, so that what happens falls into the run
 (load, compute, write, collate) and not into imports. Nothing is computed before the fork.
 """
@@ -49,6 +52,7 @@ from analyze.runs import loading
 from analyze.runs.job import Job
 from scripts.crashing import children
 from scripts.crashing.children import TOLD
+from scripts.crashing.clusters import kill_in_clusters
 from scripts.crashing.kills import as_table, kill_all
 from tests.conftest import TinyRun, make_run, small_weights
 from tests.crash import assert_same_arrays
@@ -236,12 +240,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="2: two workers; 1: none")
     parser.add_argument("--shares", type=int, help="threads that share a checkpoint, not workers")
+    parser.add_argument("--cluster-workers", type=int, default=0, help="kill these in a cluster")
+    parser.add_argument("--cluster-runs", type=int, default=0, help="kill runs that use a cluster")
     arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     kills = list(kill_all(arguments.kills, draw, arguments.only)) if arguments.kills else []
     for line in as_table(kills):
         print(line)
     right = not any(row.wrong for row in kills)
+    if arguments.cluster_workers or arguments.cluster_runs:
+        torch.set_num_threads(1)
+        killed = kill_in_clusters(arguments.cluster_workers, arguments.cluster_runs, draw)
+        print(*killed.lines(), sep="\n")
+        right = right and not killed.wrong and killed.begun == killed.needed
     torch.set_num_threads(arguments.threads)
     if arguments.shares:
         shared = Division(1, arguments.threads, arguments.shares)

@@ -74,11 +74,11 @@ def test_nothing_is_written(measured):
 def test_a_run_that_goes_on(tiny, monkeypatch):
     measure, seen = Engine.measure, []
 
-    def looking(self, model, progress):
+    def looking(self, model, progress, *others):
         progress(6)  # of 24 probes
         seen.append(analyze.status(tiny.output))
         progress(-6)
-        return measure(self, model, progress)
+        return measure(self, model, progress, *others)
 
     monkeypatch.setattr(Engine, "measure", looking)
     assert tiny.run().exit_code == 0

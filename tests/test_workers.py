@@ -399,7 +399,7 @@ def test_the_first_fault_in_a_worker_stops_a_run_that_is_to_fail(series):
 def test_a_checkpoint_whose_worker_dies_is_measured_without(
     series, measured_by, monkeypatch, deaths
 ):
-    here, read, killers = os.getpid(), measuring._read, series.path.parent / "killers"
+    here, read, killers = os.getpid(), measuring._snapshot, series.path.parent / "killers"
     assert series.run().exit_code == 0
     before = analyze.open_results(series.output)
     for unit in series.units:
@@ -412,7 +412,7 @@ def test_a_checkpoint_whose_worker_dies_is_measured_without(
             os.kill(os.getpid(), signal.SIGKILL)
         return read(*arguments)
 
-    monkeypatch.setattr(measuring, "_read", dies)
+    monkeypatch.setattr(measuring, "_snapshot", dies)
     result = series.run()
     assert result.exit_code == 0, result.stderr
     assert result.stderr.count("measured again without workers") == deaths

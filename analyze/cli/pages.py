@@ -22,14 +22,18 @@ from analyze.errors import within_a_screen
     help="What the figures show training along; by default steps where they are known.",
 )  # fmt: skip
 @group_option("layer")
-def report(results: Path, output: Path | None, by: str, x: str | None) -> None:
+@click.option(
+    "--probes", type=PATH, metavar="FILE",
+    help="The probe file with the examples' pictures, if it is not where the run read it.",
+)  # fmt: skip
+def report(results: Path, output: Path | None, by: str, x: str | None, probes: Path | None) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
     Example: analyze report half_noise.h5 --output half_noise_report
     """
     from analyze.reports.page import report as write_report
 
-    page = write_report(results, output=output, by=by, x=x)
+    page = write_report(results, output=output, by=by, x=x, probes=probes)
     click.echo(f"Wrote {page}")
 
 

@@ -24,7 +24,7 @@ CHANNELS = (1, 3)
 
 def has_images(probes: ProbeSet) -> bool:
     """Whether the inputs are images: one input ``[N, 1 or 3, H, W]`` or ``[N, H, W]``."""
-    return _images(probes) is not None
+    return images(probes) is not None
 
 
 def draw(probes: ProbeSet) -> Figure:
@@ -33,8 +33,8 @@ def draw(probes: ProbeSet) -> Figure:
     Raises:
         InputError: the inputs are no images.
     """
-    images = _images(probes)
-    if images is None:
+    shown = images(probes)
+    if shown is None:
         shapes = [f"{k or 'inputs'} {list(v.shape[1:])}" for k, v in probes.inputs.items()]
         raise InputError(
             "there is nothing to draw",
@@ -52,7 +52,7 @@ def draw(probes: ProbeSet) -> Figure:
             axis.set_axis_off()
         line[0].set_title(figure_text(name, 40), loc="left", fontsize=8)
         for axis, row in zip(line, rows, strict=False):
-            _draw_example(axis, images[row], _label(probes, int(row)))
+            _draw_example(axis, shown[row], _label(probes, int(row)))
     return figure
 
 
@@ -94,22 +94,26 @@ def _draw_example(axis: Axes, image: np.ndarray, label: str) -> None:
               ha="center", va="top")  # fmt: skip
 
 
-def _images(probes: ProbeSet) -> np.ndarray | None:
-    """``[N, H, W]`` or ``[N, H, W, 3]`` between 0 and 1; None for other inputs."""
+def images(probes: ProbeSet, rows: np.ndarray | None = None) -> np.ndarray | None:
+    """``[N, H, W]`` or ``[N, H, W, 3]`` between 0 and 1, of some rows; None for other inputs.
+
+    Bytes are shown as they are; real numbers, normalised to any range, share one scale.
+    """
     if len(probes.inputs) != 1:
         return None
     (values,) = probes.inputs.values()
+    chosen = values if rows is None else values[rows]
     if values.ndim == 4 and values.shape[1] in CHANNELS:
-        values = np.moveaxis(values, 1, -1)
-        values = values[..., 0] if values.shape[-1] == 1 else values
+        chosen = np.moveaxis(chosen, 1, -1)
+        chosen = chosen[..., 0] if chosen.shape[-1] == 1 else chosen
     elif values.ndim != 3 or min(values.shape[1:]) < 4:
         return None
     if values.dtype == np.uint8:
-        return values / 255
+        return chosen / 255
     if values.dtype.kind != "f":
         return None
     lowest, highest = float(values.min()), float(values.max())
-    return (values - lowest) / (highest - lowest or 1.0)  # normalised: any range
+    return (chosen - lowest) / (highest - lowest or 1.0)
 
 
 def _label(probes: ProbeSet, row: int) -> str:

@@ -18,7 +18,7 @@ from analyze.gradients.architecture import DTYPES
 from analyze.gradients.bench import Bench
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.data.share import Share
-from analyze.gradients.device.devices import largest_batch_bytes, resolve_device
+from analyze.gradients.device.devices import all_of, largest_batch_bytes, resolve_device
 from analyze.gradients.device.memory import enough_memory
 from analyze.gradients.device.timing import Timing
 from analyze.gradients.established import ESTABLISHED, fingerprint
@@ -116,9 +116,16 @@ class Engine:
         held = size * values * (len(self.cells) + REPLICAS)
         needed = largest_batch_bytes(self.device) + held
         division = divided(checkpoints, self.device, needed, before)
+        devices = all_of(self.settings.device, self.device)[:checkpoints]
+        if len(devices) > 1:
+            division = replace(division, devices=tuple(map(str, devices)))
+        self.divide_as(division, checkpoints)
+        return division
+
+    def divide_as(self, division: Division, checkpoints: int) -> None:
+        """Take a part of a processor that is divided in this way."""
         self.threads = division.sharing
         self._turns = division.turns(checkpoints)
-        return division
 
     def prepare(
         self, models: Iterable[nn.Module], earlier: Mapping[str, Any] | None = None
@@ -283,12 +290,16 @@ class Engine:
         return Member(self._measurer(), replica, share)
 
     def take(self, state: EngineState) -> None:
-        """Go on by the state of an engine like this on another rank."""
+        """Go on by the state of an engine like this in another process."""
         self._state = state.on(self._device)
 
     def timing(self, model: nn.Module) -> Timing:
-        """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        with measuring(self.device):
+        """An estimate of what ``measure`` takes, from a few batches and one forward pass.
+
+        Raises:
+            InputError: memory is not enough.
+        """
+        with measuring(self.device), enough_memory(self.device):
             return self._measurer().timing(self.current, model)
 
     def accumulate(self, replica: Replica) -> Measurement:

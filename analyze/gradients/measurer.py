@@ -190,7 +190,9 @@ class Measurer:
             ForwardChangedError, MethodFailedError: the plan does not hold for this model.
         """
         own = share.of(batches, [len(batch.rows) for batch in batches])
-        held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
+        held = range(len(self.bench.cells))  # also those without examples, at either end
+        if share != WHOLE:
+            held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
         adding = self._accumulation(state, replica, batches, held, known)
         before = random_states()
         along = together(known, alone=False) if known else None
@@ -246,7 +248,7 @@ class Measurer:
         observe = partial(self.observed, replica, progress)
         while True:
             before = random_states()
-            observed, worked = self.planner.by_methods_that_work(state, replica, observe)
+            observed, worked = self.planner.by_methods_that_work(state, replica, observe, True)
             if observed.drew or random_states() != before:
                 # Once more, then, by other random numbers.
                 again = self.observed(replica, lambda _: None, worked).measurement
@@ -346,8 +348,8 @@ class Measurer:
         batch = Batch((CellRows(0, rows),))
         result = batches.measured(replica, state.plan, batch)
         norms = np.zeros((len(seen.names), len(rows)))
-        norms[[seen.names.index(name) for name in result.names]] = result.all_squared_norms
-        return result.losses.numpy(), norms
+        norms[[seen.names.index(name) for name in result.names]] = result.squared_norms
+        return result.losses, norms
 
     def _after(
         self, state: EngineState, replica: Replica, verification: Verification

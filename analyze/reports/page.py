@@ -14,16 +14,21 @@ from analyze.pages import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
 from analyze.pages.writing import write_page
+from analyze.probes import ProbeSet
 from analyze.probes.subsets import ALL
+from analyze.rankings.probe_file import probes_of
 from analyze.reports import summary
 from analyze.reports.details import details
+from analyze.reports.examples import section
 from analyze.results.file import open_results
 from analyze.statistics.grouping import group_by
+from analyze.statistics.labelled_examples import has_directions
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent
 COMMAND = "report"
+Found = tuple[ProbeSet | None, str]  # the probes, or why there are none
 
 
 def report(
@@ -32,6 +37,7 @@ def report(
     output: str | Path | None = None,
     by: str = "layer",
     x: str | None = None,
+    probes: str | Path | None = None,
 ) -> Path:
     """Write a page with figures: ``OUTPUT/index.html`` and ``OUTPUT/figures``.
 
@@ -41,49 +47,64 @@ def report(
         by: Rows for ``layer``, ``block`` or ``parameter``; nothing is measured again.
         x: What the figures show training along: ``step``, ``epoch`` or ``loss``; without it steps
             where they are known, else epochs, else the order of the checkpoints.
+        probes: The probe file, for the pictures of examples in runs with directions; None: where
+            the run read it, if it is there and holds the same examples.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: no results file, a directory that cannot be written to or has another
-            ``index.html``, no such grouping, or ``x`` is not known of any checkpoint.
+        InputError: no results file, other probes, a directory that cannot be written to or has
+            another ``index.html``, no such grouping, or ``x`` is not known of any checkpoint.
 
     Example:
         ``analyze.report("half_noise.h5", output="half_noise_report")``
     """
-    tree = group_by(open_results(results), by)
+    opened = open_results(results)
+    tree = group_by(opened, by)
     directory = f"{Path(results).stem}_report" if output is None else output
-    return write_report(tree, Path(directory), x)
+    pictured = has_directions(opened) or probes is not None
+    found = probes_of(opened, probes, Path(results).parent) if pictured else (None, "")
+    return write_report(tree, Path(directory), x, found)
 
 
-def write_report(results: xr.DataTree, directory: Path, x: str | None = None) -> Path:
+def write_report(
+    results: xr.DataTree, directory: Path, x: str | None = None, probes: Found = (None, "")
+) -> Path:
     """Write the page and the figures of a results tree into a directory, which is made if missing.
 
     The page is one file that refers to nothing; without scripts its figures and numbers are there
     all the same. It is written last and in one step, so that it is always whole. Reports of the
-    same results are the same, byte for byte. Errors are those of ``report``.
+    same results are the same, byte for byte. ``probes`` are those of the results, and a sentence
+    where there are none. Errors are those of ``report``.
     """
     return write_page(
         directory,
         COMMAND,
         lambda: run_figures(results, x),
-        lambda pictures: render_page(results, pictures, x),
+        lambda pictures: render_page(results, pictures, x, probes),
     )
 
 
-def render_page(results: xr.DataTree, pictures: dict[str, bytes], x: str | None = None) -> str:
+def render_page(
+    results: xr.DataTree,
+    pictures: dict[str, bytes],
+    x: str | None = None,
+    probes: Found = (None, ""),
+) -> str:
     """The HTML of the report; ``x`` is the axis of its interactive views.
 
     ``pictures`` are the contents of the figures' SVG files, by their names.
     """
-    data = details(results, x)
+    examples, of_examples = section(results, *probes, x)
+    data = details(results, x) | ({"examples": of_examples} if of_examples else {})
+    scripts = ["profile.js", "page.js", *(["examples.js"] if of_examples else [])]
     return render(
         HERE / "page.html",
-        _contents(results, pictures, data),
+        _contents(results, pictures, data) | {"examples": examples},
         command=COMMAND,
         data=data,
-        scripts=[HERE / "profile.js", HERE / "page.js"],
+        scripts=[HERE / name for name in scripts],
     )
 
 
@@ -109,6 +130,7 @@ def _contents(
         "skipped": (skipped := summary.skipped_checkpoints(results)),
         "measured": results.sizes["checkpoint"] - len(skipped),
         "rows": [name for name, _ in data["rows"]],
+        "help_rows": data.get("examples", {}).get("help", {}).get("rows", []),
         "layers": summary.layer_summaries(results, list(subsets)),
         "parameters": int(results["layers"].to_dataset()["parameter_count"].sum()),
         "cosines": summary.last_cosines(results),

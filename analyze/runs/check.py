@@ -177,6 +177,7 @@ def _report(
         "layers": layers,
         "device": str(engine.device),
         "workers": prepared.division.workers,
+        "devices": list(prepared.division.devices),
         "threads": prepared.division.threads,
         "shares": engine.current.shares,
         **on_ranks,

@@ -41,6 +41,18 @@ class Job:
     options: Options
     training: dict[str, Any]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain data for another process: a loss may be the user's code, and is built anew."""
+        return {**self.__dict__, "loss": None, "options": replace(self.options, probes=None)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A job in another process.
+
+        Raises:
+            InputError: it has no such loss.
+        """
+        self.__dict__.update(state, loss=build_loss(state["loss_spec"]))
+
 
 def resolve(run: str | Path, options: Options) -> Job:
     """A job from a run card and options: finds the checkpoints and reads the probes.

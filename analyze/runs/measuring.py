@@ -6,28 +6,46 @@ the model); or workers do, each a checkpoint of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Protocol, TypeVar
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.errors import CheckpointError
 from analyze.gradients.engine import Engine
 from analyze.gradients.ranks.team import Team
+from analyze.runs.commission import Task
 from analyze.runs.loading import Loaded, Snapshot, hash_of, load
 from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.provenance import PROGRAM, versions
+from analyze.runs.provenance import PROGRAM, device_name, versions
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.unit import FOLLOWING, Unit
 from analyze.runs.workers import Tell, Workers
 
-Task = tuple[Checkpoint, Mapping[str, Any]]  # the second is the engine's state
+Found = TypeVar("Found")
 Measure = Callable[[Engine, Checkpoint, Loaded, Tell], Outcome]
 LOST = "{name}: the worker that measured it ended early; measured again without workers"
+
+
+class Pool(Protocol):
+    """Processes that measure checkpoints; what differs between them is where they are."""
+
+    def results(
+        self, tasks: Iterable[Task], receive: Tell
+    ) -> Iterator[tuple[Task, Outcome | Kept | None]]:
+        """Every task with its result, in the order in which they are done.
+
+        The result is None for a task that this process has to do. A task is asked for when it can
+        soon begin; ``receive`` is called with each message.
+        """
+
+    def end(self) -> None:
+        """End all of them, whatever they are doing."""
 
 
 def one_by_one(
@@ -48,44 +66,70 @@ def one_by_one(
 
 
 def side_by_side(
-    prepared: Prepared, folder: Folder, progress: Progress, workers: Workers[Task, Outcome]
+    prepared: Prepared, folder: Folder, progress: Progress, workers: Pool
 ) -> Generator[Outcome, None, None]:
     """The outcome of each checkpoint, in the order in which workers are done.
 
-    A checkpoint whose worker dies or fails by no fault of the checkpoint is measured in this
-    process once the workers are gone, where there is more memory and errors show.
+    A checkpoint without a result is measured in this process once the workers are gone, where there
+    is more memory and errors show.
     """
 
     def tasks() -> Iterator[Task]:
         for checkpoint in prepared.job.checkpoints:
-            yield checkpoint, prepared.engine.state()
+            unit = folder.kept(checkpoint.name)
+            holds = unit is not None and _holds(unit, checkpoint, prepared)
+            kept = str(unit.record["sha256"]) if unit is not None and holds else None
+            following = prepared.following.get(checkpoint.name)
+            yield Task(checkpoint, prepared.engine.state(), kept, following)
 
     lost = []
-    for (checkpoint, _), outcome in workers.results(tasks(), showing(progress)):
+    for task, result in workers.results(tasks(), showing(progress)):
+        outcome = result.from_folder(folder) if isinstance(result, Kept) else result
         if outcome is None:
-            lost.append(checkpoint)
-            progress.note(LOST.format(name=checkpoint.name))
+            lost.append(task.checkpoint)
+            progress.note(LOST.format(name=task.checkpoint.name))
         else:
             yield outcome
     workers.end()
     yield from one_by_one(prepared.on(lost), folder, progress)
 
 
-def workers_for(prepared: Prepared, folder: Folder) -> Workers[Task, Outcome]:
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint that has not changed since an earlier run measured it."""
+
+    checkpoint: Checkpoint
+    sha256: str
+
+    def from_folder(self, folder: Folder) -> Outcome | None:
+        """Its outcome; None where the unit is no longer there."""
+        unit = folder.read(self.checkpoint.name, self.sha256)
+        return None if unit is None else Outcome(self.checkpoint, unit)
+
+
+def result_of(prepared: Prepared, task: Task, tell: Tell) -> Outcome | Kept:
+    """What a worker makes of a task."""
+    prepared.engine.adopt(task.state)
+    checkpoint = task.checkpoint
+
+    def read() -> Kept | Loaded:
+        snapshot = _snapshot(prepared, checkpoint)
+        if snapshot.sha256 == task.kept:
+            return Kept(checkpoint, snapshot.sha256)
+        return load(prepared.job, snapshot, task.following)
+
+    return outcome_of(prepared.engine, prepared.examples, checkpoint, read, tell)
+
+
+def forks_for(prepared: Prepared) -> Workers[Task, Outcome | Kept]:
     """Workers for ``side_by_side``, each a copy of this process as it is now."""
-
-    def work(task: Task, tell: Tell) -> Outcome:
-        checkpoint, state = task
-        prepared.engine.adopt(state)
-        read = partial(_read, prepared, checkpoint, folder)
-        return outcome_of(prepared.engine, prepared.examples, checkpoint, read, tell)
-
-    return Workers(min(prepared.division.workers, len(prepared.job.checkpoints)), work)
+    count = min(prepared.division.workers, len(prepared.job.checkpoints))
+    return Workers(count, partial(result_of, prepared))
 
 
 def _ahead(
     prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
-) -> Iterator[tuple[Checkpoint, Future[Unit | Loaded]]]:
+) -> Iterator[tuple[Checkpoint, Future[Outcome | Loaded]]]:
     """Each checkpoint and its content, while a thread reads the next one."""
     checkpoints = prepared.job.checkpoints
     coming = [reader.submit(_read, prepared, first, folder) for first in checkpoints[:1]]
@@ -101,11 +145,11 @@ def outcome_of(
     engine: Engine,
     examples: int,
     checkpoint: Checkpoint,
-    read: Callable[[], Unit | Loaded],
+    read: Callable[[], Found | Loaded],
     tell: Tell,
     measure: Measure | None = None,
-) -> Outcome:
-    """The outcome of a checkpoint: what was ``read``, if that is a unit, else a measurement.
+) -> Outcome | Found:
+    """The outcome of a checkpoint: what was ``read``, if an earlier run left it, or a measurement.
 
     ``examples`` is how many a measurement tells of.
     """
@@ -115,29 +159,39 @@ def outcome_of(
         if isinstance(content, Loaded):
             return (measure or measured)(engine, checkpoint, content, tell)
         tell(Advanced(checkpoint.name, examples))
-        return Outcome(checkpoint, content)
+        return content
     except CheckpointError as problem:
         return Outcome(checkpoint, problem=problem)
 
 
-def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Unit | Loaded:
-    """The unit that an earlier run made of the same checkpoint, else the loaded checkpoint.
+def _snapshot(prepared: Prepared, checkpoint: Checkpoint) -> Snapshot:
+    """The hash of a checkpoint as it is now.
 
     Raises:
         CheckpointError: it cannot be read now, or could not be before.
     """
     if problem := prepared.problems.get(checkpoint.name):
         raise problem
-    snapshot = Snapshot.of(checkpoint)
+    return Snapshot.of(checkpoint)
+
+
+def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Outcome | Loaded:
+    """The unit that an earlier run made of the same checkpoint, else the loaded checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read now, or could not be before.
+    """
+    snapshot = _snapshot(prepared, checkpoint)
     unit = folder.read(checkpoint.name, snapshot.sha256)
-    examples = prepared.engine.settings.examples
-    if (
-        unit is not None
-        and (unit.measurement.examples is not None or not examples)
-        and unit.following == hash_of(prepared.following.get(checkpoint.name))
-    ):
-        return unit
+    if unit is not None and _holds(unit, checkpoint, prepared):
+        return Outcome(checkpoint, unit)
     return load(prepared.job, snapshot, prepared.following.get(checkpoint.name))
+
+
+def _holds(unit: Unit, checkpoint: Checkpoint, prepared: Prepared) -> bool:
+    """Whether a unit has what is wanted of its checkpoint, and of the one after it."""
+    examples = unit.measurement.examples is not None or not prepared.engine.settings.examples
+    return examples and unit.following == hash_of(prepared.following.get(checkpoint.name))
 
 
 def measured(
@@ -156,6 +210,7 @@ def measured(
         "prefix": loaded.prefix,
         "sha256": loaded.sha256,
         "version": versions()[PROGRAM],
+        "device": device_name(engine.device),
     }
     if after is not None:
         record[FOLLOWING] = after.sha256

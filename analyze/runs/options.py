@@ -73,18 +73,37 @@ class RunOptions(Options):
             results again after each, until Ctrl-C. What is still being written is left for later;
             what the training deletes after it was measured stays.
         patience: With ``follow``: end when nothing new came for so many minutes.
+        cluster: Measure by Ray: ``local`` starts one on this machine, ``auto`` takes the one that
+            this machine belongs to, and an address that of its head. Each checkpoint is a task.
+        gpus_per_task: With ``cluster``: GPUs of a task, or a part of one such as 0.25; by default 1
+            where the run was prepared on a GPU.
+        cpus_per_task: With ``cluster``: processors, and threads, of a task.
     """
 
     output: str | Path | None = None
     restart: bool = False
     follow: bool = False
     patience: float | None = None
+    cluster: str | None = None
+    gpus_per_task: float | None = None
+    cpus_per_task: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.patience is not None and not (self.follow and self.patience > 0):
             raise bad_choice(
                 "patience", self.patience, "a positive number of minutes, with --follow"
+            )
+        gpus, cpus = self.gpus_per_task, self.cpus_per_task
+        if gpus is not None and not (self.cluster and (0 < gpus < 1 or gpus == int(gpus) >= 0)):
+            raise bad_choice(
+                "gpus_per_task", gpus, "a whole number, or a part of one GPU, with --cluster"
+            )
+        if cpus < 1 or (cpus > 1 and not self.cluster):
+            raise bad_choice("cpus_per_task", cpus, "a positive number, with --cluster")
+        if self.follow and self.cluster:
+            raise bad_choice(
+                "cluster", self.cluster, "none with --follow, whose checkpoints come one at a time"
             )
 
     @property
@@ -123,3 +142,6 @@ class RunKeywords(Keywords, total=False):
     restart: bool
     follow: bool
     patience: float | None
+    cluster: str | None
+    gpus_per_task: float | None
+    cpus_per_task: int

@@ -34,7 +34,7 @@ class Outcome:
     def record(self) -> dict[str, Any]:
         """How the checkpoint was found and read, for the provenance of the results."""
         unit = {} if self.unit is None else self.unit.record
-        read = {key: unit.get(key) for key in ("prefix", "sha256", "version") if unit}
+        read = {key: unit.get(key) for key in ("prefix", "sha256", "version", "device") if unit}
         divided = {"ranks": unit["ranks"]} if "ranks" in unit else {}
         return record_of(self.checkpoint) | read | divided
 

@@ -15,6 +15,7 @@ from typing import Unpack
 import xarray as xr
 
 from analyze.checkpoints.finding.watch import Watch
+from analyze.errors import bad_choice
 from analyze.files.whole import real_path
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
@@ -89,6 +90,8 @@ def run_on_ranks(
         Interrupted: Ctrl-C or SIGTERM; the finished units are kept.
     """
     chosen = on_its_device(launch, built(RunOptions, options))
+    if chosen.cluster is not None:
+        raise bad_choice("cluster", chosen.cluster, "none under torchrun, whose ranks measure")
     with progress as shown, leading(launch, chosen.settings.device) as leader:
         return _measured(run, _target(run, chosen), chosen, Recorded(shown), leader)
 

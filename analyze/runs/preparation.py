@@ -23,6 +23,7 @@ from analyze.probes.directions import UPDATE
 from analyze.results import tree as results
 from analyze.runs.job import Job
 from analyze.runs.loading import fill, loaded_model
+from analyze.runs.options import RunOptions
 from analyze.runs.progress import Progress
 from analyze.runs.ranks.leader import Leader
 from analyze.runs.stages import CHECKPOINTS, LOADING, Stages
@@ -93,7 +94,7 @@ def prepare(
         state = folder.plan()
     before = None if state is None else state.get("threads")  # older versions did not write it
     count = 1 if alone else len(job.checkpoints) - len(problems)
-    division = engine.divide(model, count, before)
+    division = _division(job, engine, model, count, before)
     torch.set_num_threads(division.threads)
     stages.expect(engine.stages(model, further=len(_to_prove_on(job, problems)) - 1))
     _prove(job, engine, problems, state, {first.name: loaded}, stages)
@@ -102,6 +103,18 @@ def prepare(
         _keep_plan(folder, engine, state, division)
     rows = parameter_rows(model, engine.plan)
     return Prepared(job, engine, division, rows, problems, _successors(job, job.checkpoints))
+
+
+def _division(
+    job: Job, engine: Engine, model: nn.Module, checkpoints: int, before: int | None
+) -> Division:
+    """How the processor is divided; in a cluster each task has its own part of one."""
+    if not (isinstance(job.options, RunOptions) and job.options.cluster):
+        return engine.divide(model, checkpoints, before)
+    cpus = job.options.cpus_per_task if before is None else min(before, job.options.cpus_per_task)
+    division = Division(1, cpus, cpus)
+    engine.divide_as(division, checkpoints)
+    return division
 
 
 def examples_wanted(job: Job, checkpoints: int, layers: int) -> bool:

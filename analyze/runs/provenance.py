@@ -35,7 +35,7 @@ def circumstances(
         "command": shlex.join(sys.argv),
         "versions": versions(),
         "device": str(engine.device),
-        "device_name": _device_name(engine.device),
+        "device_name": device_name(engine.device),
         "precision": settings.precision,
         "batch_norm": settings.batch_norm,
         "batch_size": engine.batch_size,
@@ -85,7 +85,7 @@ def of_the_run(
         "probes": job.probes_source,
         "reading": {k: str(v) for k, v in asdict(job.options.reading).items() if v},
         "checkpoints": list(records),
-        "warnings": [*job.warnings, *notes, *_other_versions(records)],
+        "warnings": [*job.warnings, *notes, *_other_versions(records), *_other_devices(records)],
     }
 
 
@@ -100,10 +100,23 @@ def _other_versions(records: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _other_devices(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A warning where checkpoints were measured on devices of several kinds."""
+    kinds = Counter(str(r["device"]) for r in records if r.get("device"))
+    if len(kinds) < 2:
+        return []
+    counts = ", ".join(f"{count} on {kind}" for kind, count in sorted(kinds.items()))
+    return [
+        f"checkpoints were measured on several kinds of devices ({counts}): their numbers agree "
+        "within rounding, and differences between checkpoints as small as that mean nothing"
+    ]
+
+
 def versions() -> dict[str, str]:
     """The versions of Python and the packages that numbers depend on."""
     return {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What kind of device it is, as its maker calls it; of the processor, its architecture."""
     return maker_name(device) or platform.processor() or platform.machine()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
-from analyze.runs.measuring import one_by_one, side_by_side, workers_for
+from analyze.runs.measuring import one_by_one, side_by_side
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
@@ -17,6 +17,7 @@ from analyze.runs.ranks.checkpoints import on_ranks
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import check_interruption
 from analyze.runs.units.unit import Unit
+from analyze.runs.where import workers_for
 
 
 def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outcome]:
@@ -31,9 +32,8 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
         coming = one_by_one(prepared, folder, progress)
         if prepared.leader is not None:
             coming = on_ranks(prepared, folder, progress, prepared.leader)
-        elif prepared.division.workers > 1 and len(job.checkpoints) > 1:
-            workers = stack.enter_context(workers_for(prepared, folder))
-            coming = side_by_side(prepared, folder, progress, workers)
+        elif (workers := workers_for(prepared, progress)) is not None:
+            coming = side_by_side(prepared, folder, progress, stack.enter_context(workers))
         writer = stack.enter_context(ThreadPoolExecutor(max_workers=1))
         stack.callback(progress.finish)
         stack.callback(coming.close)

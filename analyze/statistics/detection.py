@@ -11,6 +11,7 @@ multiplier bootstrap of Chernozhukov, Chetverikov and Kato (2013).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +124,8 @@ def best_against(first: Areas, second: Areas, seed: int = 0, draws: int = DRAWS)
         largest[part] = gap.max(axis=(1, 2))
     j, k = int(first.value.argmax()), int(second.value.argmax())
     value, width = float(first.value[j] - second.value[k]), float(error[j, k])
-    half = float(np.quantile(largest, LEVEL)) * width
+    critical = np.sort(largest)[math.ceil(LEVEL * (draws + 1)) - 1]  # so that p agrees with it
+    half = float(critical) * width
     found = abs(value) / width if differ[j, k] else 0.0
     p = (1.0 + float((largest >= found).sum())) / (draws + 1.0)
     return Difference(j, k, value, value - half, value + half, p, int(differ.sum()))

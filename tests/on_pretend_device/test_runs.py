@@ -58,7 +58,7 @@ def sample(tmp_path: Path) -> Path:
 )
 def test_a_sample_run_has_the_numbers_of_a_cpu(sample, batch_norm):
     trees = {}
-    for name in ("cpu", "pretend"):
+    for name in ("cpu", "pretend:0"):
         output = sample.parent / f"{name}.h5"
         done = program(
             "run", str(sample), "--device", name, "--output", str(output), "--max-probes", "40",
@@ -66,10 +66,10 @@ def test_a_sample_run_has_the_numbers_of_a_cpu(sample, batch_norm):
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         trees[name] = analyze.open_results(output)
-    provenance = json.loads(trees["pretend"].attrs["provenance"])
+    provenance = json.loads(trees["pretend:0"].attrs["provenance"])
     assert provenance["device"].startswith("pretend")
     assert provenance["warnings"] == json.loads(trees["cpu"].attrs["provenance"])["warnings"]
-    assert_agree(trees["pretend"], trees["cpu"], 1e-9)
+    assert_agree(trees["pretend:0"], trees["cpu"], 1e-9)
     methods = [tree["parameters"]["method"].values.tolist() for tree in trees.values()]
     assert methods[0] == methods[1]
 
@@ -81,9 +81,9 @@ def test_auto_takes_it(tiny):
     assert provenance["device"] == "pretend:0"
 
 
-@pytest.mark.parametrize("name", ["pretend", "pretend:1"])
+@pytest.mark.parametrize("name", ["pretend:0", "pretend:1"])
 def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(tiny, name):
-    elsewhere = int(name == "pretend")
+    elsewhere = int(name == "pretend:0")
     device.reset_peak()
     before = device.peak(elsewhere)
     options = ("--device", name, "--batch-size", "4")

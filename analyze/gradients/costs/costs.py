@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class Costs:
         """The algorithm that takes least; of equals the first."""
         return self.cheapest_of(form, form.algorithms)
 
-    def cheapest_of(self, form: Form, algorithms: tuple[str, ...]) -> str:
+    def cheapest_of(self, form: Form, algorithms: Sequence[str]) -> str:
         """The one of some algorithms that takes least; of equals the first."""
         if len(algorithms) == 1:
             return algorithms[0]

@@ -126,6 +126,13 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     return device
 
 
+def all_of(name: str, device: torch.device) -> list[torch.device]:
+    """The devices that a name means, of which ``device`` is one: all of a kind without a number."""
+    if is_cpu(device) or ":" in name:
+        return [device]
+    return [torch.device(device.type, k) for k in range(torch.accelerator.device_count())]
+
+
 def _numbered(name: str) -> torch.device:
     device = torch.device(name)
     if is_cpu(device) or device.index is not None:
@@ -192,6 +199,12 @@ def _pins_memory() -> bool:
         return torch.empty(1).pin_memory().is_pinned()
     except (RuntimeError, NotImplementedError):
         return False
+
+
+@cache
+def moves_by_itself(device: torch.device) -> bool:
+    """Whether a device computes while something is moved to it or from it."""
+    return moving_stream(device) is not None and _pins_memory()
 
 
 @contextmanager

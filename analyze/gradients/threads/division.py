@@ -26,16 +26,17 @@ class Division:
     """The processes and threads that compute.
 
     ``sharing`` threads of this process may share the batches of a checkpoint, each on a core
-    (ADR 20 and 23); 1 for none.
+    (ADR 20 and 23); 1 for none. Several ``devices`` have a process and a checkpoint each.
     """
 
     workers: int  # processes that measure a checkpoint each; 1 for none but this one
     threads: int  # of each process
     sharing: int = 1
+    devices: tuple[str, ...] = ()
 
     def turns(self, checkpoints: int) -> int:
         """Checkpoints that are measured one after the other until so many are done."""
-        return -(-checkpoints // self.workers)
+        return -(-checkpoints // max(self.workers, len(self.devices)))
 
 
 def divided(

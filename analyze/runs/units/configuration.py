@@ -101,6 +101,11 @@ def _imports_of(job: Job) -> dict[str, object]:
     return {IMPORTED: hashes} if any(hashes) else {}
 
 
+def code_of(job: Job) -> list[Path]:
+    """The files of the user's code by which a run is measured."""
+    return [*_code(job.model.source), *_code(_loss_source(job))]
+
+
 def _loss_source(job: Job) -> str:
     return job.loss_spec.partition("?")[0].rpartition(":")[0]
 

@@ -113,6 +113,10 @@ class Folder:
         """The unit of a checkpoint; None without a whole unit of a checkpoint with this hash."""
         return read_unit(self._unit(checkpoint), self._configuration, sha256)
 
+    def kept(self, checkpoint: str) -> Unit | None:
+        """The unit of a checkpoint, whatever was in the checkpoint's files then."""
+        return read_unit(self._unit(checkpoint), self._configuration)
+
     def units(self) -> list[Unit]:
         """All whole units of this configuration, also of checkpoints that are gone or changed."""
         units = (read_unit(path, self._configuration) for path in sorted(self.path.glob("*.unit")))
