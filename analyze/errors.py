@@ -89,6 +89,11 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
 
 
+def misplaced(error: BaseException) -> bool:
+    """Whether an error says that tensors of two devices met, a bug of whoever made them."""
+    return isinstance(error, RuntimeError) and "same device" in str(error)
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that is not blank, or its class without a message."""
     lines = (line.strip() for line in str(error).splitlines())

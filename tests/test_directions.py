@@ -104,7 +104,7 @@ def test_a_wrong_product_gives_way_to_another_method(name, monkeypatch):
     """Products are proven like norms, and what is wrong is measured by the next method."""
     kind, case = SPOILT[name], NAMED[name]
     right = kind.dots
-    monkeypatch.setattr(kind, "dots", lambda self, along: 1.00001 * right(self, along))
+    monkeypatch.setattr(kind, "dots", lambda self, *how: 1.00001 * right(self, *how))
     engine, found = measured(case)
     assert {"vmap(grad)", "one at a time"} & {*engine.plan.named_methods.values()}
     monkeypatch.setattr(kind, "dots", right)
@@ -116,8 +116,8 @@ def test_a_wrong_product_that_no_proven_probe_shows_is_found_in_the_run(monkeypa
     """In batches of other sizes than the proof's: by the Gram matrix, which is refused."""
     right = Explicit.dots
 
-    def wrong(self, along):
-        return right(self, along) * (1.0 if self.count <= 3 else 1.01)
+    def wrong(self, *how):
+        return right(self, *how) * (1.0 if self.count <= 3 else 1.01)
 
     monkeypatch.setattr(Explicit, "dots", wrong)
     with pytest.raises(CheckpointError, match="two ways to one dot product disagree") as refused:

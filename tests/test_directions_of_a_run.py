@@ -177,6 +177,17 @@ def test_an_update_takes_two_checkpoints(tiny):
     assert_input_error(result, "there is no update", NAMES[0], "two checkpoints or more")
 
 
+def test_check_tells_what_directions_take(tiny):
+    plain = json.loads(call("check", str(tiny.path), "--device", "cpu", "--json").stdout)["report"]
+    options = ("--device", "cpu", "--json", "--directions", "clean,weights")
+    report = json.loads(call("check", str(tiny.path), *options).stdout)["report"]
+    assert report["directions"] == ["clean", "weights"]
+    values = 12 * 5 + 5 + 5 * 3 + 3
+    assert report["direction_bytes"] == 4 * 2 * values
+    assert report["file_bytes"] == plain["file_bytes"] + 2 * 4 * 3 * 2 * 24
+    assert "directions" not in plain
+
+
 def test_directions_ask_for_examples(tiny):
     result = tiny.run("--directions", "clean", "--examples", "off")
     assert_input_error(result, "examples has a value that it cannot have", "--directions asks")

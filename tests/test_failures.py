@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import analyze
+from analyze.gradients import planner
+from analyze.gradients.engine import Engine
+from analyze.gradients.forms import OuterProducts
+from analyze.gradients.losses import build_loss
+from analyze.gradients.measurement import Settings
 from analyze.gradients.rules import ALONE, RULES
+from analyze.gradients.step.failures import AlgorithmFailedError
 from analyze.runs.check import check
 from tests.agreement import assert_agrees, expected_of, with_probes
 from tests.cases import NAMED
@@ -112,4 +121,120 @@ def test_one_call_by_itself_is_a_rule_like_others(monkeypatch):
     model = nn.Sequential(nn.Linear(3, 4), nn.PReLU(), nn.Linear(4, 2))
     probes = analyze.ProbeSet(torch.randn(6, 3), torch.randint(2, (6,)))
     with pytest.raises(KeyError, match="no such argument"):
+        analyze.measure(model, probes, **SETTINGS)
+
+
+REFUSED = RuntimeError("CUDNN_STATUS_NOT_SUPPORTED")
+ELSEWHERE = RuntimeError("Expected all tensors to be on the same device, but found cpu and cuda:0")
+
+
+def algorithms_that_fail(monkeypatch, error: Exception, fails: Callable[[str], bool]) -> list[str]:
+    """Lets algorithms fail, of outer products that have several; those that were used, in turn."""
+    summarise, maker, used = OuterProducts.summarise, OuterProducts.maker, []
+
+    def use(form: OuterProducts, algorithm: str) -> None:
+        if len(form.algorithms) == 1:
+            return
+        used.append(algorithm)
+        if fails(algorithm):
+            raise error
+
+    def summarise_or_fail(self, algorithm, *arguments):
+        use(self, algorithm)
+        return summarise(self, algorithm, *arguments)
+
+    def maker_or_failure(self, algorithm):
+        make = maker(self, algorithm)
+        return make and (lambda *rows: (use(self, algorithm), make(*rows))[1])
+
+    monkeypatch.setattr(OuterProducts, "summarise", summarise_or_fail)
+    monkeypatch.setattr(OuterProducts, "maker", maker_or_failure)
+    return used
+
+
+def methods_of(tree) -> dict[str, str]:
+    parameters = tree["parameters"].to_dataset()
+    names, methods = parameters["parameter"].values, parameters["method"].values
+    return dict(zip(names.tolist(), methods.tolist(), strict=True))
+
+
+@pytest.mark.usefixtures("rules_may_fail")
+@pytest.mark.parametrize("name", ["conv2d", "conv1d", "transposed-2d"])
+def test_where_an_algorithm_fails_the_rule_has_others(name, monkeypatch):
+    """As a library of a GPU may refuse a shape, in the first batch or in a later one."""
+    case, (model, probes) = NAMED[name], with_probes(NAMED[name])
+    first = []
+
+    def fails(algorithm: str) -> bool:
+        """The first that is used, and that one again."""
+        first.append(algorithm)
+        return algorithm == first[0]
+
+    used = algorithms_that_fail(monkeypatch, REFUSED, fails)
+    tree = analyze.measure(model, probes, **SETTINGS)
+    assert len({*used}) > 1
+    assert {parameter: methods_of(tree)[parameter] for parameter in case.methods} == case.methods
+    assert any("failed: RuntimeError: CUDNN_STATUS_NOT" in note for note in warnings_of(tree))
+    assert_agrees(tree, expected_of(case))
+
+
+@pytest.mark.usefixtures("rules_may_fail")
+def test_where_all_of_them_fail_the_next_method_is_left(monkeypatch):
+    algorithms_that_fail(monkeypatch, REFUSED, lambda algorithm: True)
+    model, probes = with_probes(NAMED["conv2d"])
+    tree = analyze.measure(model, probes, **SETTINGS)
+    assert "vmap(grad)" in methods_of(tree).values()
+    assert_agrees(tree, expected_of(NAMED["conv2d"]))
+
+
+@pytest.mark.usefixtures("rules_may_fail")
+def test_an_algorithm_that_fails_late_is_given_up_for_good(monkeypatch):
+    """The checkpoint is measured again, by a plan that is proven again."""
+    model, probes = with_probes(NAMED["conv2d"])
+    engine = Engine(probes, build_loss("cross_entropy"), Settings("cpu", batch_size=4, folds=2))
+    engine.prepare([with_probes(NAMED["conv2d"])[0]])
+    expected, methods = engine.measure(with_probes(NAMED["conv2d"])[0]), engine.plan.methods
+    proofs, prove = [], planner.prove
+    monkeypatch.setattr(planner, "prove", lambda *given: (proofs.append(None), prove(*given))[1])
+    seen = []
+
+    def fails(algorithm: str) -> bool:
+        seen.append(algorithm)
+        return algorithm == "grouped" and seen.count("grouped") > 1
+
+    used = algorithms_that_fail(monkeypatch, REFUSED, fails)
+    found = engine.measure(model)
+    assert found.notes
+    assert all("grouped failed: RuntimeError: CUDNN_STATUS_NOT_SUP" in n for n in found.notes)
+    assert "grouped" not in engine.plan.algorithms.values()
+    assert used[-1] != "grouped"
+    assert proofs
+    assert engine.plan.methods == methods
+    np.testing.assert_allclose(found.gram, expected.gram, rtol=1e-4, atol=1e-5)
+
+
+def test_what_failed_is_the_same_in_another_process():
+    failure = AlgorithmFailedError({"fc.weight"}, "4x4", "gram", ["direct"], "gram failed")
+    other = pickle.loads(pickle.dumps(failure))
+    assert (type(other), vars(other), str(other)) == (type(failure), vars(failure), str(failure))
+
+
+@pytest.mark.parametrize("place", ["a rule", "an algorithm", "one call", "vmap(grad)"])
+def test_tensors_of_two_devices_are_a_bug_wherever_they_meet(place, monkeypatch):
+    """None of it may pass for a call that cannot be measured, and run by a slower method."""
+    name = {"one call": "queries", "vmap(grad)": "custom-function"}.get(place, "conv2d")
+
+    def misplaced(*arguments):
+        raise ELSEWHERE
+
+    if place == "a rule":
+        exchange(monkeypatch, RULES[F.conv2d], misplaced)
+    elif place == "an algorithm":
+        algorithms_that_fail(monkeypatch, ELSEWHERE, lambda algorithm: True)
+    elif place == "one call":
+        exchange(monkeypatch, ALONE, misplaced)
+    else:
+        monkeypatch.setattr("analyze.gradients.step.fallback._vmap_grad", misplaced)
+    model, probes = with_probes(NAMED[name])
+    with pytest.raises(RuntimeError, match="on the same device"):
         analyze.measure(model, probes, **SETTINGS)

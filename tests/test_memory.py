@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ import analyze
 from analyze.errors import out_of_memory
 from analyze.gradients import planner
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.device.memory import Memory
+from analyze.gradients.device.memory import Held, Memory
 from analyze.gradients.engine import Engine
+from analyze.gradients.established import ESTABLISHED
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.measurer import Measurer
@@ -25,6 +28,8 @@ from analyze.gradients.threads import probe_batches
 from analyze.models.building import build_model
 from analyze.runs.provenance import circumstances
 from analyze.specs.model import ModelSpec
+from tests.agreement import with_probes
+from tests.cases import NAMED
 from tests.conftest import SPEC, small_probes, small_weights
 
 
@@ -102,20 +107,42 @@ def test_what_never_fits_is_refused_with_what_to_type(room):
     assert "--folds" in caught.value.fix
 
 
-def test_on_a_device_the_sums_go_to_host_memory_before_that():
+GIB = 1 << 30
+
+
+def lowered(device: str, held: Held) -> list[tuple[int, bool]]:
+    """Batch sizes and whether the sums are in host memory, until nothing is left to give up."""
+    memory, seen = Memory(torch.device(device), batch_size=16), []
+    with suppress(analyze.InputError):
+        while True:
+            memory, _ = memory.lowered(held)
+            seen.append((memory.batch_size, memory.host_sums))
+    return seen
+
+
+def test_what_frees_more_is_given_up_first():
+    """Of large sums nothing stays on the device while batches get small, small ones stay long."""
+    halves = [(8, True), (4, True), (2, True), (1, True)]
+    assert lowered("cuda", Held(GIB, 8 * GIB, 30, True)) == [(16, True), *halves]
+    assert lowered("cuda", Held(GIB, 3 * GIB, 30, True)) == [
+        (8, False), (4, False), (4, True), (2, True), (1, True)
+    ]  # fmt: skip
+    assert lowered("cuda", Held(GIB, 1, 30, True)) == [
+        (8, False), (4, False), (2, False), (1, False), (1, True)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_sums_stay_where_nothing_is_freed_by_moving_them(device):
+    """On a CPU, and where memory ran out while none were held."""
+    held = Held(GIB, 8 * GIB, 30, adding=device == "cpu")
+    assert lowered(device, held) == [(8, False), (4, False), (2, False), (1, False)]
+
+
+def test_the_place_of_the_sums_is_told():
     memory = Memory(torch.device("cuda"), batch_size=4)
-    seen, notes = [], []
-    for _ in range(5):
-        memory, note = memory.lowered(30, 1 << 28)
-        seen.append((memory.batch_size, memory.host_sums))
-        notes.append(note)
-    assert seen == [(2, False), (1, False), (4, True), (2, True), (1, True)]
-    assert notes[2] == (
-        "out of memory: the cells' sums (30 GiB or more) in host memory from then on, and "
-        "batches of 4 again"
-    )
-    with pytest.raises(analyze.InputError, match="does not fit into memory"):
-        memory.lowered(30, 1 << 28)
+    _, note = memory.lowered(Held(GIB, 30 * GIB, 30, True))
+    assert note == "out of memory: the cells' sums (30 GiB) in host memory from then on"
 
 
 def test_sums_in_host_memory_give_the_same_numbers():
@@ -220,3 +247,18 @@ def test_other_errors_are_not_taken_for_it():
 def test_the_gram_matrix_of_sums_elsewhere():
     sums = torch.randn(3, 5, dtype=torch.float64)
     np.testing.assert_allclose(gram_matrix(sums, torch.device("cpu")), sums @ sums.T)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "batch-norm-2d", "packed-gru", "custom-function"])
+def test_a_measurement_leaves_no_tensor_behind(name):
+    """Neither its model nor a batch, also where only a search for garbage could end them."""
+    before = tensors()
+    analyze.measure(*with_probes(NAMED[name]), device="cpu", folds=2)
+    ESTABLISHED.forget()
+    assert tensors() <= before
+
+
+def tensors() -> int:
+    """How many tensors there are."""
+    gc.collect()
+    return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import analyze
 from analyze.gradients.data.share import Share
@@ -27,7 +28,7 @@ from analyze.runs.ranks import follower, joining
 from analyze.runs.ranks.dealing import dealt
 from analyze.runs.ranks.launch import launched as launch_of
 from analyze.statistics.regrouping import provenance
-from tests.conftest import NAMES, TinyRun, assert_three_facts, small_weights
+from tests.conftest import NAMES, SPEC, TinyRun, assert_three_facts, make_run, small_weights
 from tests.crash import assert_same_arrays
 from tests.ranks import Ended, free_port, launched
 
@@ -169,11 +170,18 @@ def assert_agree(one, other, bound: float, of_examples: float = 1e-15) -> None:
         np.testing.assert_allclose(*m, rtol=10 * bound, atol=10 * bound)
 
 
-def test_whole_checkpoints_have_the_bits_of_one_process(tiny):
-    assert tiny.run("--batch-size", "4").exit_code == 0
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory) -> xr.DataTree:
+    """The results of the tiny run by one process, in batches of four."""
+    run = make_run(tmp_path_factory.mktemp("alone"))
+    assert run.run("--batch-size", "4").exit_code == 0
+    return analyze.open_results(run.output)
+
+
+def test_whole_checkpoints_have_the_bits_of_one_process(tiny, alone):
     assert_done(on_ranks(tiny, 3, "--batch-size", "4"))
     tree = results(tiny)
-    assert_same_arrays(tree, analyze.open_results(tiny.output))
+    assert_same_arrays(tree, alone)
     assert provenance(tree)["ranks"]["world_size"] == 3
     assert provenance(tree)["ranks"]["backend"] == "gloo"
     assert not any("ranks" in record for record in provenance(tree)["checkpoints"])
@@ -181,11 +189,17 @@ def test_whole_checkpoints_have_the_bits_of_one_process(tiny):
 
 @pytest.mark.parametrize(
     ("ranks", "precision", "size"),
-    [(2, "float64", 4), (3, "float32", 5), (3, "float64", 9)],  # the last: two batches of 24 probes
+    [
+        (2, "float64", 4),
+        (3, "float32", 5),
+        pytest.param(3, "float64", 9, marks=pytest.mark.nightly),  # two batches of 24 probes
+    ],
 )
-def test_a_divided_checkpoint_has_the_numbers_of_one_process(tiny, ranks, precision, size):
-    (tiny.path / NAMES[1]).unlink()
-    (tiny.path / NAMES[2]).unlink()
+def test_a_divided_checkpoint_has_the_numbers_of_one_process(
+    tiny, ranks, precision, size, monkeypatch
+):
+    monkeypatch.setattr(exchange, "AT_ONCE", 200)  # bytes: several turns for a parameter
+    only(tiny, NAMES[0])
     options = ["--precision", precision, "--batch-size", str(size)]
     assert tiny.run(*options).exit_code == 0
     ended = on_ranks(tiny, ranks, *options)
@@ -255,15 +269,23 @@ def test_a_sample_with_batch_norm_divided(tmp_path):
         np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_another_number_of_ranks_goes_on_from_the_units(tiny):
+def test_another_number_of_ranks_goes_on_from_the_units(tiny, alone):
     """Two of three checkpoints by two ranks, the third by one process: the bits of one process."""
-    assert tiny.run("--batch-size", "4").exit_code == 0
     kept = (tiny.path / NAMES[2]).read_bytes()
     (tiny.path / NAMES[2]).unlink()
     assert_done(on_ranks(tiny, 2, "--batch-size", "4"))
     (tiny.path / NAMES[2]).write_bytes(kept)
     ranks = tiny.path.parent / "ranks.h5"
     assert tiny.run("--batch-size", "4", "--output", str(ranks)).exit_code == 0
+    assert_same_arrays(results(tiny), alone)
+
+
+def test_along_directions_checkpoints_are_whole(tiny):
+    """Also where there are fewer than ranks; the last one has no update."""
+    only(tiny, *NAMES[1:])
+    options = ["--batch-size", "4", "--directions", "clean,update"]
+    assert tiny.run(*options).exit_code == 0
+    assert_done(on_ranks(tiny, 3, *options))
     assert_same_arrays(results(tiny), analyze.open_results(tiny.output))
 
 
@@ -394,7 +416,13 @@ def assert_told(ended: Ended, *facts: str) -> None:
         assert fact in ended.printed
 
 
-@pytest.mark.parametrize("names", [NAMES[:1], NAMES[:2]], ids=["divided", "whole"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(NAMES[:1], id="divided"),
+        pytest.param(NAMES[:2], id="whole", marks=pytest.mark.nightly),
+    ],
+)
 def test_a_rank_that_hangs_is_told_of(tiny, names):
     only(tiny, *names)
 
@@ -444,7 +472,7 @@ def units_of(run: TinyRun) -> dict[str, int]:
     return {p.name: p.stat().st_mtime_ns for p in run.path.parent.glob("ranks.h5.units/*.unit")}
 
 
-def test_a_rank_that_is_killed_ends_the_launch_which_goes_on_from_the_units(tiny):
+def test_a_rank_that_is_killed_ends_the_launch_which_goes_on_from_the_units(tiny, alone):
     """Rank 0 has measured the first checkpoint when rank 1 is killed, which has the second."""
 
     def slow() -> None:
@@ -463,8 +491,7 @@ def test_a_rank_that_is_killed_ends_the_launch_which_goes_on_from_the_units(tiny
     assert_done(on_ranks(tiny, 2, "--batch-size", "4"))
     assert len(units_of(tiny)) == 3
     assert units_of(tiny).items() > units.items()
-    assert tiny.run("--batch-size", "4").exit_code == 0
-    assert_agree(analyze.open_results(tiny.output), results(tiny), BOUNDS["float32"])
+    assert_agree(alone, results(tiny), BOUNDS["float32"])
 
 
 def test_ctrl_c_keeps_the_units_and_ends_all_ranks(tiny):
@@ -516,26 +543,40 @@ def test_a_mistake_of_the_user_is_told_once(tiny):
     assert (ended[1].code, ended[1].printed) == (0, "")
 
 
-def test_torchrun(tiny):
-    """By torchrun itself: nothing is left but the results and their units."""
+MORTAL = """
+import os, signal
+from pathlib import Path
+from analyze.models.building import build_model
+from analyze.specs.model import ModelSpec
+
+def make():
+    died = Path(__file__).with_name("died")
+    if os.environ["RANK"] == "1" and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return build_model(ModelSpec.parse("SPEC"))
+"""
+
+
+def test_torchrun_starts_ranks_again_and_nothing_is_left_but_the_results(tiny):
+    """By torchrun itself; rank 1 is killed the first time."""
     only(tiny, NAMES[0])
     left = tiny.path.parent / "left"
     left.mkdir()
     here = Path(analyze.__file__).parent.parent
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "TMPDIR": str(left),
-        "PYTHONPATH": str(here),
-    }
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(left)}
+    environment["PYTHONPATH"] = str(here)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
-        "--master-port", str(free_port()), "-m", "analyze", "run", str(tiny.path),
+        "--max-restarts", "1", "--master-port", str(free_port()), "-m", "analyze", "run",
+        str(tiny.path), *with_model(tiny, MORTAL.replace("SPEC", SPEC), "make"),
         "--device", "cpu", "--batch-size", "4", "--output", str(tiny.output),
     ]  # fmt: skip
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        command, env=environment, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert (tiny.path.parent / "died").exists()
     assert "1 checkpoint divided among 2 ranks" in done.stderr
     tree = analyze.open_results(tiny.output)
     assert json.loads(tree.attrs["provenance"])["ranks"]["world_size"] == 2

@@ -18,6 +18,7 @@ import torch
 
 import analyze
 from analyze.checkpoints import checkpoint
+from analyze.gradients.device.memory import Held
 from analyze.gradients.engine import Engine
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
@@ -321,7 +322,7 @@ def test_what_a_checkpoint_measured_between_others_showed_stays():
     now, note = engine.current, "out of memory: batches of 4 from then on"
     engine._state = replace(
         now, plan=now.plan.demoted({name}), proof=now.proof.adding({other: 1e-3}, {name}),
-        memory=now.memory.lowered(1, 1)[0], repeatable=False, notes=(note,),
+        memory=now.memory.lowered(Held(1, 1, 1, True))[0], repeatable=False, notes=(note,),
     )  # fmt: skip
     engine.adopt(later)
     assert engine.plan.named_methods == later["methods"] | {name: "vmap(grad)"}

@@ -294,8 +294,12 @@ class Engine:
         self._state = state.on(self._device)
 
     def timing(self, model: nn.Module) -> Timing:
-        """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        with measuring(self.device):
+        """An estimate of what ``measure`` takes, from a few batches and one forward pass.
+
+        Raises:
+            InputError: memory is not enough.
+        """
+        with measuring(self.device), enough_memory(self.device):
             return self._measurer().timing(self.current, model)
 
     def accumulate(self, replica: Replica) -> Measurement:

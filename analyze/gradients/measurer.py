@@ -15,6 +15,7 @@ from analyze.errors import listed
 from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
 from analyze.gradients.checks.alignment import AlignmentCheck, check_sums
+from analyze.gradients.checks.along import trial_passes
 from analyze.gradients.checks.noise import refuse_noise
 from analyze.gradients.checks.non_finite import check_gradients, check_losses
 from analyze.gradients.checks.proving import inexact
@@ -127,9 +128,10 @@ class Measurer:
         batches = bench.batches(state.memory, state.plan.copies)
         batch = batches.first(replica)
         each_thread = replicas(replica, min(self.threads, state.shares))
+        along = trial_passes(replica, bench.directions_of_passes)
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
-                [partial(batches.measured, copy, state.plan, batch) for copy in each_thread],
+                [partial(batches.time, copy, state.plan, batch, along) for copy in each_thread],
                 device,
             )
         forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)
@@ -188,7 +190,9 @@ class Measurer:
             ForwardChangedError, MethodFailedError: the plan does not hold for this model.
         """
         own = share.of(batches, [len(batch.rows) for batch in batches])
-        held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
+        held = range(len(self.bench.cells))  # also those without examples, at either end
+        if share != WHOLE:
+            held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
         adding = self._accumulation(state, replica, batches, held, known)
         before = random_states()
         along = together(known, alone=False) if known else None
@@ -244,7 +248,7 @@ class Measurer:
         observe = partial(self.observed, replica, progress)
         while True:
             before = random_states()
-            observed, worked = self.planner.by_methods_that_work(state, replica, observe)
+            observed, worked = self.planner.by_methods_that_work(state, replica, observe, True)
             if observed.drew or random_states() != before:
                 # Once more, then, by other random numbers.
                 again = self.observed(replica, lambda _: None, worked).measurement
@@ -344,8 +348,8 @@ class Measurer:
         batch = Batch((CellRows(0, rows),))
         result = batches.measured(replica, state.plan, batch)
         norms = np.zeros((len(seen.names), len(rows)))
-        norms[[seen.names.index(name) for name in result.names]] = result.all_squared_norms
-        return result.losses.numpy(), norms
+        norms[[seen.names.index(name) for name in result.names]] = result.squared_norms
+        return result.losses, norms
 
     def _after(
         self, state: EngineState, replica: Replica, verification: Verification

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from analyze.errors import out_of_memory
 from analyze.gradients.data.batches import Batch
 from analyze.gradients.data.share import Share
+from analyze.gradients.device.memory import let_go
 from analyze.gradients.measurer import Measurer
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.ranks.exchange import Exchange, Exchanging
@@ -55,7 +57,12 @@ class Member:
             EXCHANGE: self._exchange,
         }
         with measuring(self._replica.device):
-            return known[name](*arguments)
+            try:
+                return known[name](*arguments)
+            except Exception as error:
+                if out_of_memory(error):
+                    let_go(error, self._replica.device)
+                raise
 
     def _uses(self) -> list[Uses]:
         return uses_to_send(self._measurer.bench.statistics, self._replica, self._share)

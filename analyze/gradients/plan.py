@@ -86,6 +86,7 @@ class Plan:
         methods: Parameter to method.
         order: Names of parameters in forward order, the never used last.
         algorithms: Kind of call to the algorithm that was chosen for it.
+        failed: Kinds of call with algorithms that failed, which are not chosen again.
         batch: What the batches of the run are like, by which algorithms are chosen; None until that
             is known.
         copies: How often an example stands in its batch where it is measured one at a time: twice
@@ -99,6 +100,7 @@ class Plan:
     methods: dict[str, Method]
     order: tuple[str, ...]
     algorithms: dict[str, str] = field(default_factory=dict)
+    failed: frozenset[tuple[str, str]] = frozenset()
     batch: BatchShape | None = None
     copies: int = 1
     others: tuple[tuple[CallPlan, ...], ...] = ()
@@ -132,6 +134,11 @@ class Plan:
         calls = tuple(map(with_rows_traced, self.calls))
         others = tuple(tuple(map(with_rows_traced, other)) for other in self.others)
         return replace(self, methods=methods, calls=calls, others=others)
+
+    def without_algorithm(self, key: str, algorithm: str) -> Plan:
+        """The plan that chooses another algorithm for a kind of call."""
+        kept = {k: chosen for k, chosen in self.algorithms.items() if k != key}
+        return replace(self, algorithms=kept, failed=self.failed | {(key, algorithm)})
 
     def demoted(self, names: set[str]) -> Plan:
         """The plan with each of these parameters measured by the next method."""

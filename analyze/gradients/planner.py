@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
@@ -28,7 +28,7 @@ from analyze.gradients.costs.passes import PassCost, cost_of
 from analyze.gradients.data.batches import BatchShape
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.device.devices import equal_batches, is_cpu, largest_batch_size
-from analyze.gradients.device.memory import Memory
+from analyze.gradients.device.memory import Held, Memory, let_go
 from analyze.gradients.device.timing import Budget
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.stages import (
@@ -52,6 +52,7 @@ from analyze.gradients.threads.sharing import worthwhile_shares
 from analyze.gradients.tuning import fastest_size, largest_to_try, time_algorithms
 
 Result = TypeVar("Result")
+GIVING_WAY = (ForwardChangedError, MethodFailedError)  # errors after which there is another plan
 FIRST_EXAMPLES = 5  # probes that a model is tried and calibrated on
 PAIR = 2  # probes that a plan is proven on which has measured a model like it
 PROVEN_EXAMPLES = 3  # probes compared with plain autograd when a plan is proven
@@ -236,26 +237,41 @@ class Planner:
         return state.noting(BESIDE_ITSELF) if plan.copies > 1 else state
 
     def by_methods_that_work(
-        self, state: EngineState, replica: Replica, work: Callable[[EngineState], Result]
+        self,
+        state: EngineState,
+        replica: Replica,
+        work: Callable[[EngineState], Result],
+        adding: bool = False,
     ) -> tuple[Result, EngineState]:
         """The result of some work, and the state by which it succeeded.
 
         Where the work fails, the state gets another pattern of calls, proven like the first; other
-        methods; or less memory.
+        methods; or less memory. ``adding`` says whether the work holds the cells' sums.
         """
         while True:
             try:
                 return work(state), state
-            except (ForwardChangedError, MethodFailedError) as failure:
-                plan, examples = replanned(replica, failure, state.plan)
-                state = state.with_plan(plan)
-                if examples is not None:
-                    state = self._proven_with(state, self.truth(state, replica), examples)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
+            except Exception as error:
+                if not (isinstance(error, GIVING_WAY) or out_of_memory(error)):
                     raise
-                memory, note = state.memory.lowered(len(self.bench.cells), replica.values)
-                state = replace(state, memory=memory).noting(note)
+                failure = error
+            let_go(failure, state.architecture.device)
+            state = self._after(failure, state, replica, adding)
+
+    def _after(
+        self, failure: Exception, state: EngineState, replica: Replica, adding: bool
+    ) -> EngineState:
+        """The state with which work is tried again that failed."""
+        if isinstance(failure, GIVING_WAY):
+            plan, examples = replanned(replica, failure, state.plan)
+            state = state.with_plan(plan)
+            if examples is None:
+                return state
+            return self._proven_with(state, self.truth(state, replica), examples)
+        cells = len(self.bench.cells)
+        sums = cells * replica.values * state.architecture.dtype.itemsize
+        memory, note = state.memory.lowered(Held(state.cost.kept, sums, cells, adding))
+        return replace(state, memory=memory).noting(note)
 
     def _with_choices(
         self, state: EngineState, replica: Replica, threads: int, turns: int
@@ -333,11 +349,21 @@ class Planner:
             return batches.measured(replica, state.plan, batches.first(replica, size))
 
         first, state = self.by_methods_that_work(state, replica, batch)
-        second, state = self.by_methods_that_work(state, replica, batch)
+        _to_host(first.scaled_totals)  # else the second has less room than the first had
+        second, after = self.by_methods_that_work(state, replica, batch)
+        if after.way != state.way:  # they are of other batches
+            return self._repeated(after, replica)
+        _to_host(second.scaled_totals)
         if first.same_bits(second):
-            return state
+            return after
         note = NOT_REPEATABLE.format(device=state.architecture.device.type)
-        return replace(state, repeatable=False).noting(note)
+        return replace(after, repeatable=False).noting(note)
+
+
+def _to_host(sums: dict[str, Tensor]) -> None:
+    """Let the host hold the sums of a batch: as many values as the model has, or more."""
+    for name, values in sums.items():
+        sums[name] = values.cpu()
 
 
 def replicas(replica: Replica, threads: int) -> list[Replica]:

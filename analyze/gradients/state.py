@@ -38,7 +38,8 @@ class EngineState:
     def way(self) -> tuple[object, ...]:
         """What a fallback changes and numbers depend on."""
         memory = self.memory
-        return self.plan.methods, len(self.plan.patterns), memory.batch_size, memory.host_sums
+        plan = self.plan
+        return plan.methods, plan.failed, len(plan.patterns), memory.batch_size, memory.host_sums
 
     def seconds(self, examples: int) -> float:
         """Predicted seconds of some examples in batches, by one thread."""

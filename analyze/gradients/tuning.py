@@ -29,7 +29,7 @@ def time_algorithms(bench: Bench, replica: Replica, budget: Budget, state: Engin
         ForwardChangedError, MethodFailedError: the plan does not hold for this batch.
     """
     batches = bench.batches(state.memory, state.plan.copies)
-    choice = ByClock(state.plan.algorithms, budget)
+    choice = ByClock(state.plan.algorithms, budget, state.plan.failed)
     batches.measured(replica, state.plan, batches.first(replica), choice=choice)
 
 

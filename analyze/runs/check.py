@@ -159,6 +159,10 @@ def _report(
         turns, on_ranks = dealing.turns, {"ranks": ranks, "dealing": str(dealing)}
     gram = 8 * checkpoints * len(prepared.parameters) * cells**2
     examples = 4 * checkpoints * layers * len(job.probes) if engine.settings.examples else 0
+    directions = engine.settings.directions
+    along: dict[str, object] = {}
+    if directions:
+        along = {"directions": list(directions), "direction_bytes": size * len(directions) * values}
     return {
         "run": job.name,
         "model": job.model.text,
@@ -182,8 +186,9 @@ def _report(
         "proof_precision": engine.proof.dtype,
         "proof_examples": engine.proof.examples,
         "cell_sum_bytes": size * cells * values,
+        **along,
         "gram_bytes": gram,
-        "file_bytes": gram + examples,
+        "file_bytes": gram + examples * (1 + len(directions)),
         "gram_seconds": timing.gram * turns,
         "preparation_seconds": preparation,
         "seconds": preparation + timing.checkpoint * turns,

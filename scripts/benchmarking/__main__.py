@@ -147,7 +147,7 @@ def _save(part: str, figures: dict[str, Any], device: str) -> None:
     What an earlier run found of other models and ways stays where the machine is the same.
     """
     FOLDER.mkdir(exist_ok=True)
-    path, machine = FOLDER / f"{device}.json", description(device)
+    path, machine = FOLDER / f"{device}.json", description(torch.device(device))
     kept = json.loads(path.read_text()) if path.exists() else {}
     before = kept.get(part, {})
     if before.get("machine", {}) | {"day": machine["day"]} == machine:

@@ -10,14 +10,16 @@ from typing import Any
 
 import torch
 
+from analyze.gradients.device.devices import maker_name
+
 PACKAGES = ("torch", "torchvision", "timm", "backpack-for-pytorch", "opacus")
 
 
-def description(device: str) -> dict[str, Any]:
+def description(device: torch.device) -> dict[str, Any]:
     """Processor, threads, versions, day."""
     return {
         "day": datetime.now(UTC).date().isoformat(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "device": maker_name(device) or _processor(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},

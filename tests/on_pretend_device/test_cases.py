@@ -5,13 +5,21 @@ A rule that cannot run there would be right all the same, by a slower method.
 
 from __future__ import annotations
 
-import pytest
+import gc
+from collections.abc import Iterator
 
+import pytest
+import torch
+
+from analyze.gradients.device.memory import let_go
+from analyze.gradients.established import ESTABLISHED
 from tests.agreement import assert_exact
 from tests.cases import CASES, Case
 from tests.nightly import variants
+from tests.pretend_device import device as pretend
 
 FIRST, SECOND = "pretend", "pretend:1"
+LAST = 8  # bytes of the last pass of a thread of autograd, which may hold them a moment longer
 
 
 def by_device() -> list[tuple[Case, str]]:
@@ -22,6 +30,23 @@ def methods(case: Case, device: str) -> set[str]:
     """Each method on the first device; a few of them on the other."""
     names = {method.removesuffix(", derived") for method in case.methods.values()}
     return names if device == FIRST else names & {"conv", "batch_norm", "embedding", "vmap(grad)"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_on_the_devices() -> Iterator[None]:
+    """No model, batch or graph outlives the measurement."""
+    before = held()
+    yield
+    ESTABLISHED.forget()
+    assert all(now - then <= LAST for then, now in zip(before, held(), strict=True))
+
+
+def held() -> list[int]:
+    """Bytes on each device that something is in that is no garbage."""
+    gc.collect()
+    for name in (FIRST, SECOND):  # autograd's own threads are done with what was there
+        let_go(Exception(), torch.device(name))
+    return [pretend.held(0), pretend.held(1)]
 
 
 @pytest.mark.parametrize(("case", "device"), variants(by_device(), methods))

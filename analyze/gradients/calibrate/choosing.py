@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from analyze.errors import described, listed
+from analyze.errors import described, listed, misplaced, out_of_memory
 from analyze.gradients.calibrate.evidence import Evidence, row_by_row
 from analyze.gradients.plan import CallPlan
 from analyze.gradients.rules import ALONE, MASKED, RULES, Call, Rule
@@ -145,7 +145,9 @@ def _exact(call: Call) -> bool:
         alone, masked = call.rule.forms(call, dy), MASKED.forms(call, dy)
         few = min(2, call.output.count(dy))
         return all(_same(alone[k].explicit(0, few), masked[k].explicit(0, few)) for k in alone)
-    except (RuntimeError, ValueError, IndexError, TypeError):
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if misplaced(error) or out_of_memory(error):  # which say nothing of the call
+            raise
         return False
 
 

@@ -22,6 +22,7 @@ from analyze.gradients.checks.reference import Autograd, Reference, norms_of
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers import as_real, double
+from analyze.gradients.step.along import Along
 
 Vectors = Mapping[str, Tensor]  # [D, *shape] by parameter
 Dots = Mapping[str, Tensor]  # [D, N] float64 by parameter, for those that have a gradient
@@ -37,6 +38,13 @@ def trial_directions(replica: Replica, count: int) -> dict[str, Tensor]:
         values = torch.view_as_complex(values) if parameter.is_complex() else values
         made[name] = values.to(parameter)
     return made
+
+
+def trial_passes(replica: Replica, directions: tuple[int, int]) -> list[Along | None]:
+    """Random directions for each pass over the probes; None for one that has none."""
+    known, sums = (trial_directions(replica, count) if count else None for count in directions)
+    first = None if known is None else Along.scaled(known, alone=False)
+    return [first] if sums is None else [first, Along.scaled(sums, alone=True)]
 
 
 def disagreeing(

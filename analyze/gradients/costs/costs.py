@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +53,13 @@ class Costs:
 
     def cheapest(self, form: Form) -> str:
         """The algorithm that takes least; of equals the first."""
-        if len(form.algorithms) == 1:
-            return form.algorithms[0]
-        return min(form.algorithms, key=lambda algorithm: self.seconds(form, algorithm))
+        return self.cheapest_of(form, form.algorithms)
+
+    def cheapest_of(self, form: Form, algorithms: Sequence[str]) -> str:
+        """The one of some algorithms that takes least; of equals the first."""
+        if len(algorithms) == 1:
+            return algorithms[0]
+        return min(algorithms, key=lambda algorithm: self.seconds(form, algorithm))
 
     def _cheapest_work(self, form: Form) -> Work:
         return self.work(form, self.cheapest(form))

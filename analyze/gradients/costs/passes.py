@@ -93,7 +93,7 @@ def _kept_bytes(forward: Callable[[], object], replica: Replica) -> int | None:
 
     def pack(tensor: Tensor) -> Tensor:
         kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
+        return tensor.detach()  # a result as it is holds its own graph, which nothing would end
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from analyze.errors import InputError, out_of_memory
-from analyze.gradients.device.devices import is_cpu
+from analyze.gradients.device.devices import is_cpu, moving_stream
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a measurement holds, as far as less of it can be held."""
+
+    activations: int  # bytes that autograd keeps for each example of a batch
+    sums: int  # bytes of the cells' sums
+    cells: int
+    adding: bool  # whether the sums were held when memory ran out
 
 
 @dataclass(frozen=True)
@@ -19,32 +31,31 @@ class Memory:
     device: torch.device  # where batches are computed
     batch_size: int = 0
     host_sums: bool = False  # whether the cells' sums are in the host's memory, not the device's
-    largest: int = 0  # the batch size before anything was given up; 0 where nothing was
 
-    def lowered(self, cells: int, values: int) -> tuple[Memory, str]:
-        """Half the batch or, at one example, the sums in host memory; and a note that says so.
+    def lowered(self, held: Held) -> tuple[Memory, str]:
+        """Less, by what frees more, and a note that says so: half a batch, or the sums to the host.
 
-        ``cells`` sums of ``values`` numbers are held. Folds and cells stay: a file has one way of
+        The sums go where they are as large as the activations of half a batch: batches as they are
+        are worth more than sums on the device, which take a copy of a sum for each cell and
+        parameter. At one example nothing else is left. Folds and cells stay: a file has one way of
         summing.
 
         Raises:
             InputError: nothing is left to give up.
         """
-        sums = f"{4 * cells * values / 2**30:.2g} GiB or more"
-        largest = max(self.largest, self.batch_size)
-        if self.batch_size > 1:
-            size = self.batch_size // 2
-            note = f"out of memory: batches of {size} from then on"
-            return replace(self, batch_size=size, largest=largest), note
-        if not is_cpu(self.device) and not self.host_sums:
-            return replace(self, batch_size=largest, host_sums=True, largest=largest), (
-                f"out of memory: the cells' sums ({sums}) in host memory from then on, and batches "
-                f"of {largest} again"
+        half = self.batch_size // 2
+        movable = held.sums if held.adding and not (is_cpu(self.device) or self.host_sums) else 0
+        if movable and movable >= half * held.activations:
+            return replace(self, host_sums=True), (
+                f"out of memory: the cells' sums ({_size(held.sums)}) in host memory from then on"
             )
+        if half:
+            note = f"out of memory: batches of {half} from then on"
+            return replace(self, batch_size=half), note
         raise InputError(
             "the measurement does not fit into memory",
             found=f"out of memory with one example at a time on {self.device}; the sums of "
-            f"{cells} cells take {sums}",
+            f"{held.cells} cells take {_size(held.sums)}",
             expected="room for the model, one example, and a gradient for each cell",
             fix="fewer --folds or --cells, or some --layers or --parameters at a time",
         )
@@ -74,3 +85,49 @@ def enough_memory(device: torch.device) -> Iterator[None]:
             "over 128",
             fix="close what else uses the memory, --device cpu, or --batch-norm saved",
         ) from error
+
+
+def zeros(
+    size: tuple[int, ...], dtype: torch.dtype, place: torch.device, device: torch.device
+) -> Tensor:
+    """Zeros on ``place``, pinned where that is the host's memory and ``device`` copies to it.
+
+    A device copies to pinned memory several times as fast, and nobody waits for it.
+    """
+    if is_cpu(place) and moving_stream(device) is not None:
+        try:
+            return torch.zeros(size, dtype=dtype, pin_memory=True)
+        except RuntimeError:  # the system pins no more
+            pass
+    return torch.zeros(size, dtype=dtype, device=place)
+
+
+def let_go(error: Exception, device: torch.device) -> None:
+    """Release what a pass that failed still holds, so that the next has the memory that it had.
+
+    The error's frames hold tensors. Of a backward pass on a device, autograd's own thread lets go
+    of the graph a moment after it has told the error: how much was left for the next pass, and so
+    how large its batches were, was a matter of chance. A pass over one number waits its turn there.
+    """
+    chained: BaseException | None = error
+    while chained is not None:
+        chained.__traceback__ = None
+        chained = chained.__cause__ or chained.__context__
+    if not is_cpu(device):
+        # What was made last is done first, counted in each thread: that of a new one comes last.
+        thread = threading.Thread(target=_smallest_backward_pass, args=(device,))
+        thread.start()
+        thread.join()
+
+
+def _smallest_backward_pass(device: torch.device) -> None:
+    try:
+        number = torch.zeros((), device=device, requires_grad=True)
+        torch.autograd.grad(number + 0, number)
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**30:.2g} GiB"

@@ -67,7 +67,7 @@ class Sum(Form):
         values = [use.explicit(start, stop) for use in self.uses]
         return reduce(torch.add, [v.reshape(stop - start, *self.shape) for v in values])
 
-    def dots(self, directions: Tensor) -> Tensor:
+    def dots(self, directions: Tensor, algorithm: str = "direct") -> Tensor:
         shaped = [directions.reshape(len(directions), *use.shape) for use in self.uses]
         return reduce(torch.add, [u.dots(v) for u, v in zip(self.uses, shaped, strict=True)])
 

@@ -79,11 +79,16 @@ class Form:
         together = _ranges(examples, self.chunk("direct"))
         return torch.cat([in_double(self.explicit(start, stop)) for start, stop in together])
 
-    def dots(self, directions: Tensor) -> Tensor:
+    @property
+    def making(self) -> tuple[str, ...]:
+        """The algorithms by which ``dots`` may make the gradients."""
+        return ("direct",)
+
+    def dots(self, directions: Tensor, algorithm: str = "direct") -> Tensor:
         """``g[n] . v[d]`` with D directions ``[D, *shape]``: ``[D, N]`` float64.
 
         By default of explicit gradients, a chunk at a time. A form whose gradients are linear in
-        something smaller multiplies that.
+        something smaller multiplies that. ``algorithm`` is one of ``making``.
         """
         ranges = self._chunks("direct")
         return torch.cat([dot_products(self.explicit(*some), directions) for some in ranges], 1)
@@ -169,7 +174,7 @@ class Explicit(Form):
     def in_one_chunk(self, algorithm: str) -> bool:
         return algorithm == "direct"
 
-    def dots(self, directions: Tensor) -> Tensor:
+    def dots(self, directions: Tensor, algorithm: str = "direct") -> Tensor:
         return dot_products(self.values, directions)
 
     def merged(self, other: Form) -> Form | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from analyze.gradients.data.segments import Segments, stacked
 from analyze.gradients.device.devices import has_float64
 from analyze.gradients.forms import onednn
+from analyze.gradients.forms.dots import dot_products, dot_products_of_pairs
 from analyze.gradients.forms.doubts import Norms, joined
 from analyze.gradients.forms.form import Choose, Form
 from analyze.gradients.forms.grams import (
@@ -26,6 +27,7 @@ from analyze.gradients.forms.reduction import Make, Summary, reduced
 from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded, Walk
 
+MULTIPLYING = 8  # multiply-adds that one of an entry of a gradient takes as long as
 WORTH_TRYING = 3  # times the ordinary weight gradient: a Gram matrix dearer than this cannot win
 TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cache for the next step
 SINGLY_BY_ONEDNN = "singly by oneDNN"
@@ -48,6 +50,9 @@ class OuterProducts(Form):
         makers: Further ways to make the gradients of a range of examples, ``[n, *shape]``, by name.
         single_makers: Further ways to make the gradient of one example, ``shape``, by name.
         unfolded: Gives both factors of a range of examples as two matrices, ``x`` in full.
+        outputs: Gives the call's output with another weight ``shape`` in the place of its own, and
+            the gradient there, of all examples: ``[N, ...]`` each, in any equal shape. By
+            ``factors`` without it.
         walk: How a convolution walks over ``x`` for it; None where there is nothing to unfold.
         uses: The calls that this was merged from, so that merging many stays cheap.
 
@@ -70,6 +75,7 @@ class OuterProducts(Form):
     makers: Mapping[str, Make] = field(default_factory=dict)
     single_makers: Mapping[str, Callable[[int], Tensor]] = field(default_factory=dict)
     unfolded: Callable[[int, int], Unfolded] | None = None
+    outputs: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     walk: Walk | None = None
     uses: tuple[OuterProducts, ...] = ()
 
@@ -99,6 +105,55 @@ class OuterProducts(Form):
 
     def maker(self, algorithm: str) -> Make | None:
         return self.makers.get(algorithm) or super().maker(algorithm)
+
+    @property
+    def making(self) -> tuple[str, ...]:
+        """The algorithms that make the gradients."""
+        made = [a for a in self.algorithms if a != "gram" and a not in PRODUCTS]
+        return tuple(made) or super().making
+
+    def dots(self, directions: Tensor, algorithm: str = "direct") -> Tensor:
+        """``sum_t dy_t . (V x_t)``, the call with a direction as its weight; no gradient is made.
+
+        Where there are many positions and several directions, each gradient is made once, by the
+        algorithm, and multiplied with all of them.
+        """
+        if self.uses:
+            return reduce(torch.add, [use.dots(directions) for use in self.uses])
+        if self.like.is_complex() or not self._few_positions(len(directions)):
+            return self._dots_of_gradients(directions, algorithm)
+        return torch.stack([self._dots_of_outputs(v.reshape(self.shape)) for v in directions])
+
+    def _few_positions(self, directions: int) -> bool:
+        """Whether outputs along so many directions are sooner there than gradients."""
+        positions = self.dims[1]
+        return directions * positions <= positions + MULTIPLYING * directions
+
+    def _dots_of_outputs(self, direction: Tensor) -> Tensor:
+        """``[N]`` of a direction ``shape``, from the outputs that the call has with it."""
+        if self.outputs is not None:
+            return dot_products_of_pairs(*self.outputs(direction))
+        groups, _, outputs, inputs = self.dims
+        transposed = direction.reshape(groups, outputs, inputs).transpose(1, 2)  # [G, K, O]
+        parts = []
+        for start, stop in self._chunks("singly"):
+            x, dy = self.factors(start, stop)  # [n, G, T, K], [n, G, T, O]
+            by_group = x.transpose(0, 1).reshape(groups, -1, inputs)  # [G, n*T, K]
+            made = torch.bmm(by_group, transposed).view(groups, *dy.shape[:1], *dy.shape[2:])
+            parts.append(dot_products_of_pairs(made.transpose(0, 1), dy))
+        return torch.cat(parts)
+
+    def _dots_of_gradients(self, directions: Tensor, algorithm: str) -> Tensor:
+        """``[D, N]`` from gradients as an algorithm makes them."""
+        gradients = self._gradients(algorithm)
+        if gradients is None:
+            make = self.maker(algorithm) or self.explicit
+            gradients = starmap(make, self._chunks(algorithm))
+        if algorithm == "transposed":
+            groups, _, outputs, inputs = self.dims
+            shaped = directions.reshape(-1, groups, outputs, inputs)
+            directions = shaped.transpose(2, 3).contiguous()
+        return torch.cat([dot_products(chunk, directions) for chunk in gradients], 1)
 
     def _by(self, algorithm: str, segments: Segments, choose: Choose) -> Summary:
         if algorithm == "gram":

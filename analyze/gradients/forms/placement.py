@@ -105,7 +105,7 @@ class Placed(_OfTensor):
     def explicit(self, start: int, stop: int) -> Tensor:
         return torch.stack([self._put(g) for g in self.inner.explicit(start, stop)])
 
-    def dots(self, directions: Tensor) -> Tensor:
+    def dots(self, directions: Tensor, algorithm: str = "direct") -> Tensor:
         return self.inner.dots(torch.stack([self._taken(v) for v in directions]))
 
     def merged(self, other: Form) -> Form | None:
@@ -149,7 +149,7 @@ class PulledBack(_OfTensor):
             return self.parameter.new_zeros(stop - start, *self.shape)
         return gradients
 
-    def dots(self, directions: Tensor) -> Tensor:
+    def dots(self, directions: Tensor, algorithm: str = "direct") -> Tensor:
         """``g[n] . J v[d]``; with explicit gradients where the derivation has no second derivative.
 
         A direction is taken forward as the derivative of ``J^T u . v`` by ``u``.

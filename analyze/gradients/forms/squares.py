@@ -34,7 +34,7 @@ class SquaredNorms:
         """The next n gradients ``[n, ...]``, all of one size."""
         rows = as_real(values).reshape(len(values), -1)
         if not self._norms:
-            self._block = _block_of(rows)
+            self._block = block_of(rows)
         self._norms.append(_in_double(rows) if self._block is None else _blocks(rows, self._block))
 
     def result(self, again: Callable[[int, int], Tensor]) -> Norms:
@@ -102,7 +102,7 @@ def _unsure(squares: Tensor) -> Tensor:
     return ~((squares > FAINT) & (squares < math.inf))
 
 
-def _block_of(rows: Tensor) -> int | None:
+def block_of(rows: Tensor) -> int | None:
     """Length of the blocks that rows are cut into; None for float64 all through.
 
     On a CPU only where they come out even.

@@ -125,6 +125,7 @@ def _forms(
             makers=makers,
             single_makers=single_makers,
             unfolded=sides.unfolded,
+            outputs=sides.outputs,
             walk=sides.walk,
         ),
     )

@@ -99,6 +99,18 @@ class ConvolutionGeometry:
         shape = (*x.shape[:2], *self.kernel, *size)
         return x.as_strided(shape, (example, channel, *taps, *steps))
 
+    def convolve(self, x: Tensor, weight: Tensor, size: torch.Size) -> Tensor:
+        """The convolution ``[N, O, *size]`` of ``[N, C, *in]``, its first positions."""
+        padding = self.symmetric
+        if padding is None:
+            x, padding = F.pad(x, self.padding), (0,) * len(size)
+        made = CONVOLUTION[len(size)](
+            x, weight, None, self.stride, padding, self.dilation, self.groups
+        )
+        for axis, length in enumerate(size, start=2):
+            made = made.narrow(axis, 0, length)
+        return made
+
     def correlate(self, x: Tensor, dy: Tensor) -> Tensor:
         """``sum_l dy[n, :, l] unfold(x)[n, :, :, l]`` with one input and one output a group.
 

@@ -35,6 +35,7 @@ def _linear_forms(
                 rows(dy, start, stop).flatten(0, 2).T @ rows(x, start, stop).flatten(0, 2)
             ),
             like=x,
+            outputs=lambda direction: (F.linear(x, direction), dy),
         ),
         bias=lambda: Explicit(dy.sum((1, 2))),
     )

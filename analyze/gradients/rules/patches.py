@@ -53,6 +53,12 @@ class Sides:
         x, dy = (side.movedim(1, 3).flatten(3) for side in (x, dy))
         return x.transpose(2, 3), dy.transpose(2, 3)
 
+    def outputs(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The folded side convolved by a weight, and the flat side, ``[N, entries]`` each."""
+        made = self.geometry.convolve(self.folded, weight, self.size)
+        count = len(made) // self.several
+        return made.reshape(count, -1), self.flat.reshape(count, -1)
+
     def unfolded(self, start: int, stop: int) -> Unfolded:
         """All positions of a range of examples in two matrices a group."""
         groups, _, outputs, inputs = self.dims

@@ -7,17 +7,18 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from analyze.errors import described
-from analyze.gradients.costs.choice import Choice, summarised
+from analyze.gradients.costs.choice import AlgorithmError, Choice, blame, summarised
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Form, Gathered, Reduction, Segments, Summary, combined
 from analyze.gradients.forms.doubts import Doubts, Norms
 from analyze.gradients.plan import Plan
 from analyze.gradients.rules import Call
 from analyze.gradients.step.along import Along
-from analyze.gradients.step.failures import MethodFailedError, gives_way
+from analyze.gradients.step.failures import AlgorithmFailedError, MethodFailedError, gives_way
 from analyze.gradients.step.intercept import ForwardChangedError, parameters_of
 from analyze.gradients.step.result import TakeTotals
 from analyze.gradients.step.tracing import RowsMixExamplesError, by_example
@@ -54,7 +55,7 @@ class Collector:
         self._bytes: Counter[str] = Counter()  # of what those forms are made of
         self._doubts = Doubts()
         self._small = Gathered(segments)
-        self.scale = 1.0  # of the loss
+        self.unscale = torch.ones(())  # what takes the scale of the loss back
         self.squares: dict[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
         self.dots: dict[str, Tensor] = {}
@@ -103,7 +104,7 @@ class Collector:
             if self._take is None:
                 self.totals[name] = summary.totals
             else:
-                self._take(name, summary.totals, self.scale)
+                self._take(name, summary.totals, self.unscale)
 
     def reduction(self, name: str) -> Reduction:
         """An empty reduction for a parameter that a fallback measures."""
@@ -112,7 +113,9 @@ class Collector:
 
     def add_reduced(self, reduced: Mapping[str, Reduction]) -> None:
         """Keep or hand over what a fallback gave."""
-        self.dots |= {name: r.dots for name, r in reduced.items() if r.dots is not None}
+        if self._along is not None:
+            dots = {name: r.dots for name, r in reduced.items()}
+            self.dots |= {n: self._along.unscaled(n, d) for n, d in dots.items() if d is not None}
         if self._along is None or not self._along.alone:
             self.add({name: r.summary() for name, r in reduced.items()})
 
@@ -167,12 +170,18 @@ class Collector:
         form = combined(self._pending.pop(name))
         if self._along is not None:
             directions = self._along.of(name)
-            self.dots[name] = form.dots(directions.reshape(len(directions), *form.shape))
+            directions = directions.reshape(len(directions), *form.shape)
+            dots = form.dots(directions, self._choice.making(form, self._segments))
+            self.dots[name] = self._along.unscaled(name, dots)
             if self._along.alone:
                 return
         algorithm = self._choice.of(form, self._segments)
         if self._small.takes(form, algorithm):
-            self._small.add(name, form, algorithm)
+            try:
+                self._small.add(name, form, algorithm)
+            except Exception as error:
+                blame(self._choice, form, algorithm, error)
+                raise
         else:
             summary = summarised(self._choice, form, self._segments, algorithm)
             norms = Norms(summary.squared_norms, summary.unsure)
@@ -185,7 +194,12 @@ class Collector:
         return names & self._uses.keys()
 
     def _give_way(self, names: Collection[str], rule: str, error: Exception) -> None:
-        """Raise ``MethodFailedError`` where other methods are to be tried after this error."""
+        """Raise what leads to another algorithm or method where one is to be tried after it."""
+        if isinstance(error, AlgorithmError):
+            cause = error.__cause__
+            if isinstance(cause, Exception) and not gives_way(cause):
+                raise cause
+            raise AlgorithmFailedError.of(names, error) from error
         if gives_way(error):
             reason = f"the rule {rule} failed: {described(error)}"
             raise MethodFailedError(names, reason) from error

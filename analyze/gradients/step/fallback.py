@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from analyze.errors import described, out_of_memory
+from analyze.errors import described, misplaced, out_of_memory
 from analyze.gradients.device.devices import chunk_bytes
 from analyze.gradients.forms import Reduction
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica, logits_of
 from analyze.gradients.numbers import as_real
 from analyze.gradients.plan import ONE_AT_A_TIME, Method, Plan
-from analyze.gradients.step.failures import MethodFailedError
+from analyze.gradients.step.failures import MethodFailedError, gives_way
 from analyze.gradients.step.output import seeded
 
 Reductions = Callable[[str], Reduction]  # of a parameter
@@ -49,6 +49,8 @@ def by_fallback(
     except Exception as error:  # the model's own forward may raise anything under vmap
         if out_of_memory(error):
             raise  # a smaller batch is left
+        if misplaced(error) and not gives_way(error):
+            raise
         raise MethodFailedError(names, f"{method} failed: {described(error)}") from error
 
 

@@ -78,7 +78,7 @@ def together(vectors: Mapping[int, Vectors], *, alone: bool) -> Along:
     """Several directions as one, in the order of their numbers."""
     of_each = list(vectors.values())
     names = of_each[0].keys()
-    return Along({name: torch.stack([v[name] for v in of_each]) for name in names}, alone)
+    return Along.scaled({n: torch.stack([v[n] for v in of_each]) for n in names}, alone=alone)
 
 
 def _difference(after: Tensor, before: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _difference(after: Tensor, before: Tensor) -> Tensor:
     return after.detach().cpu().to(wide) - before.cpu().to(wide)
 
 
-def _nothing(name: str, totals: Tensor, scale: float) -> None:
+def _nothing(name: str, totals: Tensor, unscale: Tensor) -> None:
     """Take totals that nobody asked for."""
 
 

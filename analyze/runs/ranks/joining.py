@@ -25,6 +25,7 @@ from analyze.runs.provenance import versions
 from analyze.runs.ranks.launch import TIME_LIMIT, Launch
 from analyze.runs.ranks.line import Line
 
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 LOOPBACK = "lo"  # the network interface of Linux that leads nowhere else
 ADDRESS = "analyze/address"  # in the store of the launch, where the others find it
 Given = TypeVar("Given", bound=Options)
@@ -97,6 +98,9 @@ def process_group(launch: Launch, device: str) -> Iterator[dist.Store]:
     try:
         # NCCL for CUDA; Gloo for devices that have none of their own, whose tensors go by the CPU.
         store, rank, ranks = next(iter(dist.rendezvous("env://", timeout=limit)))
+        if launch.on_one_machine:  # where torchrun may start ranks again by the store they had
+            start = os.environ.get(RESTARTS, "0")
+            store = dist.PrefixStore(f"start {start}", store)
         store.set_timeout(limit)
         backend = dist.Backend.default_device_backend_map.get(kind, dist.Backend.GLOO)
         dist.init_process_group(backend, timeout=limit, world_size=ranks, rank=rank, store=store)
