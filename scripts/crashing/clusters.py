@@ -59,7 +59,7 @@ class Killed:
 
     def lines(self) -> Iterator[str]:
         """A table."""
-        yield f"workers killed {self.workers}: {self.begun} checkpoints seen begun, of {self.needed}"
+        yield f"workers killed {self.workers}: {self.begun} begun, of {self.needed}"
         yield f"runs killed {self.runs}"
         yield f"with other arrays, or something left {self.wrong}"
 
