@@ -325,7 +325,7 @@ def _kind_of(
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and has_float64(device):
         return by_gram, key
-    singly = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
+    singly: tuple[str, ...] = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
     if not is_cpu(device):
         singly = ()  # an operation for each example takes a GPU longer than what it does
     made = ("direct", "transposed", *singly, *makers)
