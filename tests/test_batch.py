@@ -200,16 +200,16 @@ def test_totals_are_the_same_where_they_are_taken_when_they_are_there(case):
     replica = Replica.copy_of(model, CPU, torch.float64)
     taken: dict[str, Tensor] = {}
 
-    def take(name: str, totals: Tensor, scale: float) -> None:
+    def take(name: str, totals: Tensor, unscale: Tensor) -> None:
         assert name not in taken
-        taken[name] = totals / scale
+        taken[name] = totals * unscale
 
     with measuring():
         proven = proven_plan(replica, batch, targets)
         kept = measure_batch(replica, batch, targets, CrossEntropy(), proven)
         found = measure_batch(replica, batch, targets, CrossEntropy(), proven, take=take)
     assert found.scaled_totals == {}
-    assert found.scaled_squares.keys() == taken.keys() == kept.scaled_totals.keys()
+    assert {*found.names} == taken.keys() == kept.scaled_totals.keys()
     for name, totals in taken.items():
         assert torch.allclose(totals[0], kept.total(name), rtol=1e-12, atol=1e-15), name
 
@@ -220,7 +220,7 @@ def test_no_more_than_one_large_gradient_is_held():
     plan = calibrate(replica, batch)
     alive: list[weakref.ref] = []
 
-    def take(name: str, totals: Tensor, scale: float) -> None:
+    def take(name: str, totals: Tensor, unscale: Tensor) -> None:
         assert [ref for ref in alive if ref() is not None] == []
         alive.append(weakref.ref(totals))
 
@@ -248,5 +248,5 @@ def test_faint_seeds_keep_the_precision_of_float32(margin: float, scaled: bool) 
         loss = torch.log1p((log_p[0, 1] - log_p[0, 0]).exp())
         grads = torch.autograd.grad(loss, [*exact.parameters()])
         for (name, _), grad in zip(exact.named_parameters(), grads, strict=True):
-            found = result.squared_norms(name)[n].item()
+            found = result.squared_norms[result.names.index(name), n]
             assert found == pytest.approx(grad.square().sum().item(), rel=1e-4), name

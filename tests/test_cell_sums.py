@@ -29,7 +29,7 @@ def cell_sums(cells: int, shape: tuple[int, ...] = (), batches: torch.device = C
 
 def add(sums: CellSums, cell: int, total: torch.Tensor, scale: float = 1.0) -> None:
     """A batch all of whose examples are of one cell."""
-    sums.add([cell], NAME, (scale * total)[None], scale)
+    sums.add([cell], NAME, (scale * total)[None], torch.tensor(1 / scale))
 
 
 def gram_of(sums: CellSums) -> np.ndarray:
@@ -82,8 +82,8 @@ def test_a_parameter_may_be_one_number():
 
 def test_a_batch_of_parts_of_several_cells():
     sums = cell_sums(6)
-    sums.add([3, 4], NAME, torch.tensor([2.0, 6.0]), 2.0)
-    sums.add([4, 5], NAME, torch.tensor([8.0, 20.0]), 4.0)
+    sums.add([3, 4], NAME, torch.tensor([2.0, 6.0]), torch.tensor(0.5))
+    sums.add([4, 5], NAME, torch.tensor([8.0, 20.0]), torch.tensor(0.25))
     found, values = gram_of(sums), np.array([0.0, 0.0, 0.0, 1.0, 5.0, 5.0])
     np.testing.assert_array_equal(found, np.outer(values, values))
 
@@ -115,7 +115,7 @@ def test_a_parameter_that_only_some_parts_have_a_gradient_of():
             if k % 3 and k < count - 5:  # nothing comes at the end of a cell
                 add(sums, cell, torch.tensor(1.0 + k + cell))
                 expected[cell] += 1.0 + k + cell
-            sums.add([cell], "other", torch.ones(1), 1.0)
+            sums.add([cell], "other", torch.ones(1), torch.tensor(1.0))
     np.testing.assert_array_equal(gram_of(sums), np.outer(expected, expected))
     np.testing.assert_array_equal(gram_matrices(sums, CPU)["other"], np.full((2, 2), count**2))
 

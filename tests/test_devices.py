@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from analyze.gradients.device.devices import (
     GPU,
     KINDS,
     chunk_bytes,
+    current,
     device_with_float64,
     has_float64,
     kind_of,
@@ -190,12 +193,41 @@ def test_a_device_without_streams_or_pinned_memory_is_given_things_as_it_can(mon
 
     for known in (moving_stream, devices._pins_memory):
         known.cache_clear()
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: None)
     monkeypatch.setattr(torch, "Stream", fails)
     monkeypatch.setattr(torch.Tensor, "pin_memory", fails)
+    assert moving_stream(torch.device("xpu:0")) is None
     assert moving_stream(torch.device("mps:0")) is None
     assert pinned(torch.ones(2)).tolist() == [1, 1]
     for known in (moving_stream, devices._pins_memory):
         known.cache_clear()
+
+
+def test_a_backend_that_waits_by_its_own_function_alone_is_waited_for(monkeypatch):
+    def lacking(device):
+        raise RuntimeError("Backend doesn't support synchronizing all streams on device.")
+
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lacking)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    synchronize(torch.device("mps:0"))
+    assert waited == ["mps"]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_current_device_is_set_where_there_are_several(has, monkeypatch, count):
+    asked = []
+    has("cuda", count)
+
+    def device_index(index: int) -> AbstractContextManager[None]:
+        asked.append(index)
+        return nullcontext()
+
+    monkeypatch.setattr(torch.accelerator, "device_index", device_index)
+    for name in ("cpu", "cuda:0"):
+        with current(torch.device(name)):
+            pass
+    assert asked == [0] * (count - 1)
 
 
 def test_autocast_is_looked_for_on_the_accelerator_of_this_torch(has):

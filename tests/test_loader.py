@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -23,14 +24,25 @@ def images() -> analyze.ProbeSet:
     return analyze.ProbeSet(inputs, np.arange(6), mean=(0.2, 0.4), std=(0.3, 0.1))
 
 
+class Stream(nullcontext):
+    """A stream on which all is done at once."""
+
+    def record_event(self) -> None:
+        pass
+
+    def wait_event(self, event: None) -> None:
+        pass
+
+
 @pytest.fixture(params=["in turn", "ahead"])
 def loader(request, monkeypatch) -> ProbeLoader:
     """On a CPU, which stands in for a GPU where batches are moved ahead."""
     if request.param == "ahead":
-        monkeypatch.setattr(loader_module, "moving_stream", torch.Stream)
+        monkeypatch.setattr(loader_module, "moving_stream", lambda device: Stream())
         monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
         monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-        monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: None)
+        monkeypatch.setattr(torch, "Stream", lambda device: Stream())
+        monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: Stream())
     return ProbeLoader(images())
 
 

@@ -348,8 +348,8 @@ class Measurer:
         batch = Batch((CellRows(0, rows),))
         result = batches.measured(replica, state.plan, batch)
         norms = np.zeros((len(seen.names), len(rows)))
-        norms[[seen.names.index(name) for name in result.names]] = result.all_squared_norms
-        return result.losses.numpy(), norms
+        norms[[seen.names.index(name) for name in result.names]] = result.squared_norms
+        return result.losses, norms
 
     def _after(
         self, state: EngineState, replica: Replica, verification: Verification

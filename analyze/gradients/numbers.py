@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from analyze.errors import InputError, listed
 from analyze.gradients.device.devices import has_float64
+from analyze.gradients.device.sending import sent
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 # Modules of torch.ao hold packed weights; tensors of the others are classes of their own.
@@ -48,7 +49,7 @@ def with_precision(model: nn.Module, device: torch.device, least: torch.dtype) -
         # A float8 has no promotion; its values are among those of every wider kind.
         narrow = dtype.is_floating_point and dtype.itemsize == 1
         wide = least if narrow else at_least(dtype, least)
-        return tensor.to(device=device, dtype=wide)
+        return sent(tensor, device, wide)
 
     return model._apply(converted)
 

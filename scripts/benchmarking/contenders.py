@@ -54,7 +54,7 @@ def ours(model: nn.Module, inputs: Tensor, targets: Tensor) -> Step:
 
     def step() -> dict[str, Found]:
         result = measure_batch(replica, batch, targets, loss, plan)
-        norms = torch.from_numpy(result.all_squared_norms)
+        norms = torch.from_numpy(result.squared_norms)
         return {
             name: Found(result.total(name), own)
             for name, own in zip(result.names, norms, strict=True)

@@ -169,6 +169,7 @@ def _leaked(replica: Replica, batch: Inputs, plan: Plan) -> set[str]:
         {c.number: c for c in plan.calls if c.number in plan.wanted},
         names,
         lambda number, call: lambda dy: None,
+        replica.device,
     )
     try:
         with torch.enable_grad(), mode:

@@ -15,7 +15,7 @@ from analyze.errors import CheckpointError, InputError, listed
 from analyze.gradients.checks.finite_differences import derivative_among
 from analyze.gradients.checks.floors import explained, sum_is_off
 from analyze.gradients.checks.precision import RELATIVE, rounding_share
-from analyze.gradients.checks.reference import Autograd, Reference, squared_norm
+from analyze.gradients.checks.reference import Autograd, Reference, squared_norms
 from analyze.gradients.data.loader import Examples
 
 
@@ -66,11 +66,8 @@ def _off_the_batch(autograd: Autograd, examples: Examples, reference: Reference)
     rtol = RELATIVE[autograd.precision]
     floor = rounding_share(autograd.precision) * reference.network
     squares = reference.squared_norms
-    change = {
-        name: squared_norm(gradient - reference.totals[name])
-        for name, gradient in gradients.items()
-        if name in reference.totals
-    }
+    totals = reference.totals
+    change = squared_norms((n, g - totals[n]) for n, g in gradients.items() if n in totals)
     wrong = [name for name in change if sum_is_off(change[name], squares[name], rtol, floor)]
     rounding = autograd.rounding(examples, wrong)
     return [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.checks.precision import ANEW, RELATIVE, ROUNDINGS, rounding_share
-from analyze.gradients.checks.reference import Autograd, Reference, squared_norm
+from analyze.gradients.checks.reference import Autograd, Reference, squared_norm, squared_norms
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms import Summary
 
@@ -49,22 +49,30 @@ class Floors:
 
         A parameter that ``result`` lacks had no gradient.
         """
-        wrong = {name for name in names if self._differs(name, result.get(name))}
+        changes = squared_norms((name, self._apart(result, name)) for name in self._of_any(result))
+        wrong = {name for name in names if self._differs(name, result.get(name), changes)}
         return wrong - self._explained_by_the_model(result, wrong)
 
-    def _differs(self, name: str, summary: Summary | None) -> bool:
+    def _of_any(self, result: Mapping[str, Summary]) -> set[str]:
+        """Parameters with a gradient in the result or the reference."""
+        return result.keys() | self._reference.totals.keys()
+
+    def _apart(self, result: Mapping[str, Summary], name: str) -> Tensor:
+        """The sum of a parameter's gradients less the reference's."""
+        summary, expected = result.get(name), self._reference.totals.get(name)
+        if summary is None:
+            assert expected is not None
+            return expected
+        total = summary.totals[0]
+        return total if expected is None else total - expected
+
+    def _differs(self, name: str, summary: Summary | None, changes: Mapping[str, float]) -> bool:
         """Whether ``|q - q_ref| > rtol * q_ref + floor`` for an example, or the sum differs so."""
         rtol, floor = RELATIVE[self._autograd.precision], self.of(name)
         expected = self._reference.squared_norms.get(name, torch.zeros_like(floor))
-        norms, difference = torch.zeros_like(floor), self._reference.totals.get(name)
-        if summary is not None:
-            norms, total = summary.squared_norms.cpu(), summary.totals[0].cpu()
-            difference = total if difference is None else total - difference.cpu()
+        norms = torch.zeros_like(floor) if summary is None else summary.squared_norms
         off = not bool(((norms - expected).abs() <= rtol * expected + floor).all())
-        sum_off = difference is not None and sum_is_off(
-            squared_norm(difference), expected, rtol, floor
-        )
-        return off or sum_off
+        return off or (name in changes and sum_is_off(changes[name], expected, rtol, floor))
 
     def _explained_by_the_model(
         self, result: Mapping[str, Summary], wrong: Collection[str]
@@ -73,8 +81,8 @@ class Floors:
         measured, names = [name for name in wrong if name in result], set[str]()
         for name, rounding in self._autograd.rounding(self._examples, measured).items():
             squares, summary = self._reference.squared_norms[name], result[name]
-            change = squared_norm(summary.totals[0] - self._reference.totals[name].cpu())
-            lengths = (summary.squared_norms.cpu().sqrt() - squares.sqrt()).square()
+            change = squared_norm(self._apart(result, name))
+            lengths = (summary.squared_norms.sqrt() - squares.sqrt()).square()
             each = zip(lengths, rounding, squares, strict=True)
             if explained(change, rounding.sum(), squares.sum()) and all(
                 explained(float(length), e, q) for length, e, q in each

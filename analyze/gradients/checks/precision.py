@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.calibrate.recording import Recording
+from analyze.gradients.device.sending import sent
 from analyze.gradients.model.replica import Replica
 
 # Two exact ways to one example's gradient: relative difference of its squared norm, and of sums.
@@ -88,4 +89,4 @@ def weights_restored(replica: Replica) -> Iterator[dict[str, Tensor]]:
 def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
     """Plus or minus one for each value."""
     ones = torch.randint(0, 2, like.shape, generator=generator)
-    return (2 * ones - 1).to(like.device, like.dtype.to_real())
+    return sent(2 * ones - 1, like.device, like.dtype.to_real())

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from analyze.errors import InputError, listed
 from analyze.gradients.calibrate.learning import replanned
@@ -23,6 +24,7 @@ from analyze.gradients.checks.reference import Autograd, Reference
 from analyze.gradients.checks.refusal import refuse_mixing
 from analyze.gradients.data.loader import Examples
 from analyze.gradients.forms import Summary
+from analyze.gradients.numbers import double
 from analyze.gradients.plan import FALLBACKS, ONE_AT_A_TIME, Plan
 from analyze.gradients.step.along import Along
 from analyze.gradients.step.batch import measure_batch
@@ -73,10 +75,10 @@ def prove(
             plan = replanned(autograd.replica, failure, plan).plan  # proven by what follows
             continue
         batch = passes[0]
-        result = {name: _unscaled(batch, name) for name in batch.scaled_squares}
-        losses_differ = not losses_agree(batch.losses, reference.losses, autograd.precision)
+        result, losses = _unscaled(batch), torch.from_numpy(batch.losses)
+        losses_differ = not losses_agree(losses, reference.losses, autograd.precision)
         wrong = {*plan.by_rule} if losses_differ else floors.disagreeing(result, plan.methods)
-        for dots in (of_pass.all_dots for of_pass in passes if of_pass.scaled_dots and not wrong):
+        for dots in (of_pass.all_dots for of_pass in passes if of_pass.all_dots and not wrong):
             wrong = disagreeing(autograd, examples, reference, floors, dots, plan.methods)
         # A batch that gives each example its gradient alone, by its own backward pass, leaves no
         # doubt of either. A fallback has not been through that pass.
@@ -122,11 +124,14 @@ def inexact(names: Iterable[str], where: str = "") -> InputError:
     )
 
 
-def _unscaled(batch: BatchResult, name: str) -> Summary:
-    """The summary of a parameter without the scale, in float64 on the CPU."""
-    totals = batch.scaled_totals[name].cpu()
-    totals = totals if totals.is_complex() else totals.double()
-    return Summary(totals / batch.scale, batch.squared_norms(name))
+def _unscaled(batch: BatchResult) -> dict[str, Summary]:
+    """The summary of each parameter without the scale: sums on their device, norms on the CPU."""
+    norms = zip(batch.names, torch.from_numpy(batch.squared_norms), strict=True)
+    return {name: Summary(_wide(batch.scaled_totals[name]) / batch.scale, q) for name, q in norms}
+
+
+def _wide(totals: Tensor) -> Tensor:
+    return totals if totals.is_complex() else double(totals)
 
 
 def _extended(
@@ -141,7 +146,7 @@ def _extended(
     for name, expected in reference.squared_norms.items():
         above = expected > floors.of(name)
         if bool(above.any()) and name in result:
-            norms = result[name].squared_norms.cpu()
+            norms = result[name].squared_norms
             errors[name] = float(((norms - expected).abs() / expected)[above].max())
         elif bool((expected > 0).any()):
             rounding.add(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from analyze.gradients.checks.precision import shaken
 from analyze.gradients.data.loader import Examples
+from analyze.gradients.device.arriving import Arriving
+from analyze.gradients.device.sending import sent
 from analyze.gradients.losses import Loss
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.numbers import as_real, double
@@ -55,39 +57,54 @@ class Autograd:
     copies: int = 1
     along: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def alone(self, examples: Examples) -> Reference:
-        """What autograd gives of each example alone, by a forward and a backward pass for each."""
+    def alone(self, examples: Examples, summed: bool = True) -> Reference:
+        """What autograd gives of each example alone, by a forward and a backward pass for each.
+
+        Without sums where they are not to be ``summed``.
+        """
         count = len(examples.inputs)
-        norms: dict[str, Tensor] = {}
+        squares: dict[tuple[str, int], Tensor] = {}
         totals: Gradients = {}
-        dots: dict[str, Tensor] = {}
-        losses = torch.zeros(count, dtype=torch.float64)
+        along: dict[tuple[str, int, int], Tensor] = {}
+        losses: list[Tensor] = []
         for k in range(count):
-            losses[k], gradients = self.of_one(examples, k)
+            loss, gradients = self._of_one(examples, k)
+            losses.append(loss)
             for name, gradient in gradients.items():
-                norms.setdefault(name, torch.zeros(count, dtype=torch.float64))
-                norms[name][k] = squared_norm(gradient)
-                totals[name] = totals[name] + gradient if name in totals else gradient
-                if self.along:
-                    vectors = self.along[name]
-                    dots.setdefault(name, torch.zeros(len(vectors), count, dtype=torch.float64))
-                    for d, vector in enumerate(vectors):
-                        dots[name][d, k] = inner_product(gradient, vector)
-        return Reference(norms, totals, losses, dots)
+                squares[name, k] = _square(gradient)
+                if summed:
+                    totals[name] = totals[name] + gradient if name in totals else gradient
+                for d, vector in enumerate(self.along.get(name, ())):
+                    along[name, d, k] = _inner(gradient, vector)
+        read = [float(n) for n in Arriving([*losses, *squares.values(), *along.values()]).read()]
+        norms = {name: torch.zeros(count, dtype=torch.float64) for name, _ in squares}
+        for (name, k), number in zip(squares, read[count:], strict=False):
+            norms[name][k] = number
+        dots = {n: norms[n].new_zeros(len(self.along[n]), count) for n, *_ in along}
+        for (name, d, k), number in zip(along, read[count + len(squares) :], strict=True):
+            dots[name][d, k] = number
+        return Reference(norms, totals, torch.tensor(read[:count], dtype=torch.float64), dots)
 
     def of_one(
         self, examples: Examples, k: int, names: Collection[str] | None = None
     ) -> tuple[float, Gradients]:
         """Loss and gradients of example ``k`` alone, of all parameters or of some."""
-        rows = torch.tensor([k] * self.copies)
-        copies = Examples(examples.inputs.take(rows), examples.targets[rows])
-        losses, gradients = self.together(copies, names=names)
-        return float(losses[0]), {name: g / self.copies for name, g in gradients.items()}
+        loss, gradients = self._of_one(examples, k, names)
+        return float(loss), gradients
 
     def beside_others(self, examples: Examples, k: int) -> tuple[float, Gradients]:
         """Loss and gradients of example ``k`` in the batch."""
         losses, gradients = self.together(examples, only=k)
         return float(losses[k]), gradients
+
+    def _of_one(
+        self, examples: Examples, k: int, names: Collection[str] | None = None
+    ) -> tuple[Tensor, Gradients]:
+        """As ``of_one``, the loss being on its device still."""
+        rows = torch.tensor([k] * self.copies)
+        copies = Examples(examples.inputs.take(rows), examples.targets[rows])
+        losses, gradients = self._together(copies, names=names)
+        return losses[0], {name: g / self.copies for name, g in gradients.items()}
 
     def together(
         self, examples: Examples, only: int | None = None, names: Collection[str] | None = None
@@ -96,12 +113,23 @@ class Autograd:
 
         Cost: a forward and a backward pass.
         """
+        losses, gradients = self._together(examples, only, names)
+        return losses.cpu(), gradients
+
+    def gradients(self, examples: Examples, names: Collection[str]) -> Gradients:
+        """Gradients of some parameters summed over a batch."""
+        return self._together(examples, names=names)[1]
+
+    def _together(
+        self, examples: Examples, only: int | None = None, names: Collection[str] | None = None
+    ) -> tuple[Tensor, Gradients]:
+        """As ``together``, the losses being on their device still."""
         parameters = self.replica.parameters
         wanted = [name for name in parameters if names is None or name in names]
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in wanted)
         output = self.replica(examples.inputs)
-        target = examples.targets.to(output.device)
+        target = sent(examples.targets, output.device)
         with torch.no_grad():
             losses = self.loss.per_example(output.detach(), target)
             seed = self.loss.seed(output.detach(), target)
@@ -118,7 +146,7 @@ class Autograd:
         gradients = {  # embeddings may give sparse ones
             n: g.to_dense() for n, g in zip(wanted, grads, strict=True) if g is not None
         }
-        return losses.detach().cpu().double(), gradients
+        return double(losses.detach()), gradients
 
     def rounding(
         self, examples: Examples, names: Collection[str], steps: int = 1
@@ -141,23 +169,41 @@ class Autograd:
             for trial in range(TRIALS):
                 with shaken(self.replica, self.precision, TRIALS * k + trial, steps):
                     _, moved = self.of_one(examples, k, names)
-                for name in steady.keys() & moved.keys():
+                changes = squared_norms((n, g - moved[n]) for n, g in steady.items() if n in moved)
+                for name, change in changes.items():
                     rounding.setdefault(name, torch.zeros(count, dtype=torch.float64))
-                    change = squared_norm(steady[name] - moved[name])
                     rounding[name][k] = max(float(rounding[name][k]), change)
         return rounding
 
 
 def norms_of(vectors: Tensor) -> Tensor:
     """Norm ``[D]`` float64 of each of D directions, on the CPU."""
-    return torch.tensor([squared_norm(vector) for vector in vectors], dtype=torch.float64).sqrt()
+    squares = squared_norms((str(number), vector) for number, vector in enumerate(vectors))
+    return torch.tensor([*squares.values()], dtype=torch.float64).sqrt()
 
 
 def inner_product(gradient: Tensor, vector: Tensor) -> float:
     """``g . v`` in float64; of complex values the sum of those of both parts."""
-    return float((double(as_real(gradient)) * double(as_real(vector)).to(gradient.device)).sum())
+    return float(_inner(gradient, vector))
+
+
+def _inner(gradient: Tensor, vector: Tensor) -> Tensor:
+    gradient = double(as_real(gradient))
+    return (gradient * double(as_real(vector)).to(gradient.device)).sum()
 
 
 def squared_norm(gradient: Tensor) -> float:
     """``|g|^2`` in float64; of complex values the sum of those of both parts."""
-    return float(double(as_real(gradient)).square().sum())
+    return float(_square(gradient))
+
+
+def squared_norms(gradients: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
+    """``squared_norm`` of each by name: one wait for a GPU, not one for each."""
+    squares = {name: _square(gradient) for name, gradient in gradients}
+    if not squares:
+        return {}
+    return dict(zip(squares, map(float, Arriving([*squares.values()]).read()), strict=True))
+
+
+def _square(gradient: Tensor) -> Tensor:
+    return double(as_real(gradient)).square().sum()

@@ -15,7 +15,7 @@ import numpy as np
 from analyze.gradients.checks.floors import RESOLVED
 from analyze.gradients.checks.precision import ANEW, rounding_share, shaken
 from analyze.gradients.checks.proof import Levels
-from analyze.gradients.checks.reference import Autograd, Gradients, squared_norm
+from analyze.gradients.checks.reference import Autograd, Gradients, squared_norms
 from analyze.gradients.data.loader import ProbeLoader
 from analyze.gradients.sums.observation import Observation
 
@@ -103,17 +103,13 @@ def _sums(
     """Gradients of some parameters, summed over the probes at ``rows``."""
     sums: Gradients = {}
     for some in np.array_split(rows, -(-len(rows) // EXAMPLES)):
-        _, gradients = autograd.together(loader.take(some), names=names)
-        for name, gradient in gradients.items():
+        for name, gradient in autograd.gradients(loader.take(some), names).items():
             sums[name] = sums[name] + gradient if name in sums else gradient
     return sums
 
 
 def _agreeing(exact: Gradients, other: Gradients) -> set[str]:
     """Parameters whose sums agree to a tenth of their length."""
-    return {
-        name
-        for name in exact.keys() & other.keys()
-        if squared_norm(exact[name] - other[name].to(exact[name]))
-        <= RESOLVED * squared_norm(exact[name])
-    }
+    apart = squared_norms((n, g - other[n].to(g)) for n, g in exact.items() if n in other)
+    lengths = squared_norms((name, exact[name]) for name in apart)
+    return {name for name, square in lengths.items() if apart[name] <= RESOLVED * square}

@@ -7,11 +7,12 @@ method is wrong, or the model mixes examples, or it is the model's own rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from analyze.errors import CheckpointError, listed
 from analyze.gradients.checks.precision import (
@@ -21,7 +22,7 @@ from analyze.gradients.checks.precision import (
     rounding_share,
     shaken,
 )
-from analyze.gradients.checks.reference import Autograd, Gradients, squared_norm
+from analyze.gradients.checks.reference import Autograd, Gradients, squared_norms
 from analyze.gradients.data.loader import Examples, ProbeLoader
 from analyze.gradients.measurement import Verified
 from analyze.gradients.sums.observation import Observation
@@ -131,11 +132,14 @@ class Verifier:
 
     def _alone(self, seen: Observation, count: int) -> list[_Comparison]:
         """Comparisons of some probes with plain autograd alone."""
-        compared: list[_Comparison] = []
-        for row in seen.watched.alone[:count].tolist():
-            loss, gradients = self.measured.of_one(self.loader.take(np.array([row])), 0)
-            compared.append(self._compared(seen, row, loss, _norms(seen, gradients)))
-        return compared
+        rows = seen.watched.alone[:count]
+        alone = self.measured.alone(self.loader.take(rows), summed=False)
+        zero = torch.zeros_like(alone.losses)
+        norms = np.array([alone.squared_norms.get(name, zero).numpy() for name in seen.names])
+        losses = alone.losses.tolist()
+        return [
+            self._compared(seen, row, losses[k], norms[:, k]) for k, row in enumerate(rows.tolist())
+        ]
 
     def _compared(
         self,
@@ -189,11 +193,9 @@ class Verifier:
         single, lonely = truth.of_one(batch, place)
         if not losses_agree(loss, single, precision):
             return True
-        apart = {
-            name: squared_norm(gradients[name] - lonely[name]) ** 0.5
-            for name in gradients.keys() & lonely.keys()
-        }
-        length = {name: squared_norm(gradient) ** 0.5 for name, gradient in lonely.items()}
+        both = gradients.keys() & lonely.keys()
+        apart = _lengths((name, gradients[name] - lonely[name]) for name in both)
+        length = _lengths(lonely.items())
         network = sum(value**2 for value in length.values()) ** 0.5
         floor = rounding_share(precision) ** 0.5 * network
         off = {n: d for n, d in apart.items() if d > RELATIVE[precision] * length[n] + floor}
@@ -249,15 +251,20 @@ def _rounds_so_far(
     for seed in range(SHAKES):
         with shaken(truth.replica, truth.precision, seed):
             _, gradients = truth.of_one(batch, place, apart.keys())
-        for name in apart.keys() & gradients.keys():
-            change = squared_norm(gradients[name] - lonely[name]) ** 0.5
+        both = apart.keys() & gradients.keys()
+        for name, change in _lengths((n, gradients[n] - lonely[n]) for n in both).items():
             moved[name] = max(moved[name], change)
     return all(distance <= ROUNDED * moved[name] for name, distance in apart.items())
 
 
 def _norms(seen: Observation, gradients: Gradients) -> np.ndarray:
     """Squared norms ``[P]`` of some gradients, 0 for those that are not there."""
-    return np.array([squared_norm(gradients[n]) if n in gradients else 0.0 for n in seen.names])
+    squares = squared_norms(gradients.items())
+    return np.array([squares.get(name, 0.0) for name in seen.names])
+
+
+def _lengths(gradients: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
+    return {name: square**0.5 for name, square in squared_norms(gradients).items()}
 
 
 def agreement(alone: int, elsewhere: int) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import moving_stream, pinned
+from analyze.gradients.device.devices import moving_stream
+from analyze.gradients.device.sending import sent
 from analyze.gradients.model.inputs import Inputs
 from analyze.probes import ProbeSet
 
@@ -57,34 +58,36 @@ class ProbeLoader:
         if stream is None:
             for rows in batches:
                 inputs, targets = self.take(rows)
-                yield Examples(inputs.to(device, dtype), targets.to(device))
+                yield Examples(inputs.to(device, dtype), sent(targets, device))
             return
         move = partial(self._moved, device, dtype, stream)
         with ThreadPoolExecutor(max_workers=1) as thread:
-            arriving: Future[Examples] | None = None
+            arriving: Future[tuple[Examples, torch.Event]] | None = None
             for rows in batches:
                 coming = thread.submit(move, rows)
                 if arriving is not None:
-                    yield _used_here(arriving.result(), device)
+                    yield _used_here(*arriving.result(), device)
                 arriving = coming
             if arriving is not None:
-                yield _used_here(arriving.result(), device)
+                yield _used_here(*arriving.result(), device)
 
     def _moved(
         self, device: torch.device, dtype: torch.dtype, stream: torch.Stream, rows: np.ndarray
-    ) -> Examples:
-        """The examples at ``rows`` once they have arrived."""
+    ) -> tuple[Examples, torch.Event]:
+        """The examples at ``rows`` on their way, and when they have arrived."""
         inputs, targets = self.take(rows)
         with stream:
-            moved = inputs.pinned().to(device, dtype, non_blocking=True)
-            examples = Examples(moved, pinned(targets).to(device, non_blocking=True))
-        stream.synchronize()
-        return examples
+            examples = Examples(inputs.to(device, dtype), sent(targets, device))
+        return examples, stream.record_event()
 
 
-def _used_here(examples: Examples, device: torch.device) -> Examples:
-    """Keep the memory from what is moved next until this stream is done with it, too."""
+def _used_here(examples: Examples, arrived: torch.Event, device: torch.device) -> Examples:
+    """Let this stream, and not the host, wait until they have arrived.
+
+    Their memory is kept from what is moved next until this stream is done with it, too.
+    """
     stream = torch.accelerator.current_stream(device)
+    stream.wait_event(arrived)
     for tensor in (*examples.inputs.tensors.values(), examples.targets):
         tensor.record_stream(stream)
     return examples

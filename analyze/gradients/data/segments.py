@@ -8,6 +8,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from analyze.gradients.device.sending import sent
+
 
 class Segments:
     """The S segments of a batch in order, from the number of examples in each."""
@@ -32,9 +34,8 @@ class Segments:
 
     def owners(self, device: torch.device) -> Tensor:
         """``[N]``: the number of each example's segment."""
-        lengths = torch.tensor([end - first for first, end in self.bounds], device=device)
-        numbers = torch.arange(len(self), device=device)
-        return numbers.repeat_interleave(lengths, output_size=self.count)
+        lengths = torch.tensor([end - first for first, end in self.bounds])
+        return sent(torch.arange(len(self)).repeat_interleave(lengths), device)
 
 
 def rows(values: Tensor, start: int, stop: int) -> Tensor:

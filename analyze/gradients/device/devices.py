@@ -137,7 +137,11 @@ def _numbered(name: str) -> torch.device:
     device = torch.device(name)
     if is_cpu(device) or device.index is not None:
         return device
-    return torch.device(device.type, torch.accelerator.current_device_index())
+    return torch.device(device.type, torch.accelerator.current_device_index() if _several() else 0)
+
+
+def _several() -> bool:
+    return torch.accelerator.device_count() > 1
 
 
 def maker_name(device: torch.device) -> str | None:
@@ -182,8 +186,12 @@ def moving_stream(device: torch.device) -> torch.Stream | None:
 
     One for each device: memory that was allocated for a stream is used again for that one alone.
     """
+    if is_cpu(device) or device.type == MPS.name:
+        return None
     try:
-        return None if is_cpu(device) else torch.Stream(device)
+        here, there = torch.accelerator.current_stream(device), torch.Stream(device)
+        torch.empty(1, device=device).record_stream(here)
+        return there
     except (RuntimeError, NotImplementedError):
         return None
 
@@ -201,17 +209,28 @@ def _pins_memory() -> bool:
         return False
 
 
+@cache
+def moves_by_itself(device: torch.device) -> bool:
+    """Whether a device computes while something is moved to it or from it."""
+    return moving_stream(device) is not None and _pins_memory()
+
+
 @contextmanager
 def current(device: torch.device) -> Iterator[None]:
     """The block's current device, on which kernels that are no part of torch run, is this one."""
-    with nullcontext() if is_cpu(device) else torch.accelerator.device_index(device.index):
+    alone = is_cpu(device) or not _several()
+    with nullcontext() if alone else torch.accelerator.device_index(device.index):
         yield
 
 
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; no other one is waited for."""
-    if not is_cpu(device):
+    if is_cpu(device):
+        return
+    try:
         torch.accelerator.synchronize(device)
+    except RuntimeError:  # a backend that has this by itself alone, or what went wrong before
+        torch.get_device_module(device).synchronize()
 
 
 def largest_batch_size(device: torch.device, kept: int, threads: int = 1) -> int:

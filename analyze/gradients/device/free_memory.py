@@ -14,7 +14,7 @@ def free_memory(device: torch.device) -> int | None:
     What torch holds in its cache for tensors to come is free, though the driver calls it taken.
     """
     module = torch.get_device_module(device)
-    info = _told(torch.accelerator.get_memory_info, device)
+    info = _told(getattr(torch.accelerator, "get_memory_info", None), device)
     info = info or _told(getattr(module, "mem_get_info", None), device)
     if info is not None:
         cached = held(device, "memory_reserved") - held(device, "memory_allocated")

@@ -44,11 +44,11 @@ class Loss(Protocol):
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         """Share of each example's predictions that are right, ``[N]``; NaN without a meaning."""
-        return torch.full((len(output),), float("nan"))
+        return torch.full((len(output),), float("nan"), device=output.device)
 
     def margin(self, output: Tensor, target: Tensor) -> Tensor:
         """Logit of the target's class minus the largest other, ``[N]``; NaN without a meaning."""
-        return torch.full((len(output),), float("nan"))
+        return torch.full((len(output),), float("nan"), device=output.device)
 
     def positions(self, target: Tensor) -> Tensor | None:
         """Number of positions (tokens, pixels) in each loss, ``[N]``; None where all have one."""

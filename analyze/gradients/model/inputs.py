@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from analyze.gradients.device.devices import pinned
+from analyze.gradients.device.sending import sent
 from analyze.gradients.numbers import COMPLEX, double
 
 
@@ -34,18 +34,12 @@ class Inputs:
         taken = {name: tensor[rows] for name, tensor in self.tensors.items()}
         return Inputs(taken, self.mean, self.std)
 
-    def pinned(self) -> Inputs:
-        """The inputs in memory from which a GPU fetches them by itself, where there is such."""
-        moved = {name: pinned(tensor) for name, tensor in self.tensors.items()}
-        return Inputs(moved, self.mean, self.std)
-
-    def to(self, device: torch.device, dtype: torch.dtype, non_blocking: bool = False) -> Inputs:
+    def to(self, device: torch.device, dtype: torch.dtype) -> Inputs:
         """The inputs as the model takes them: images scaled, real and complex numbers in ``dtype``.
 
         Integers are int64; truth values stay what they are: ``~`` of an integer is another thing.
-        ``non_blocking``: without waiting until pinned ones have arrived.
         """
-        moved = {name: t.to(device, non_blocking=non_blocking) for name, t in self.tensors.items()}
+        moved = {name: sent(tensor, device) for name, tensor in self.tensors.items()}
         return Inputs({name: self._decoded(tensor, dtype) for name, tensor in moved.items()})
 
     def of_its_own(self, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -65,5 +59,5 @@ class Inputs:
         per_channel = (-1,) + (1,) * (tensor.dim() - 2)  # [N, C, *positions]
         # In float64, or every input would be off by a rounding and so now and then a ReLU.
         exact = double(tensor)
-        mean, std = (v.to(exact.device).view(per_channel) for v in (self.mean, self.std))
+        mean, std = (sent(v, exact.device).view(per_channel) for v in (self.mean, self.std))
         return ((exact / 255 - mean) / std).to(tensor.device, dtype)

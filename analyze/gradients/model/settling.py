@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from analyze.errors import InputError, first_line, listed
+from analyze.gradients.device.arriving import Arriving
 from analyze.gradients.model.attributes import Attributes
 from analyze.gradients.model.graph import nodes_of_graph
 from analyze.gradients.numbers import as_real, double
@@ -68,11 +69,10 @@ def set_to_eval(model: nn.Module, notes: list[str]) -> bool:
     )
     before = [p.detach().clone() for p in model.parameters()] if own_modes else []
     model.eval()
-    merged = [
-        name
-        for (name, parameter), old in zip(model.named_parameters(), before, strict=own_modes)
-        if not torch.equal(parameter, old)
-    ]
+    pairs = [*zip(model.parameters(), before, strict=own_modes)]
+    same = Arriving([(new == old).all() for new, old in pairs]).read() if pairs else []
+    names = (name for name, _ in model.named_parameters())
+    merged = [name for name, is_same in zip(names, same, strict=own_modes) if not is_same]
     if merged:
         notes.append(MERGED.format(names=listed(merged)))
     return own_modes and not merged

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.costs.choice import ByCost, Choice
+from analyze.gradients.device.sending import sent
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.forms import Segments
 from analyze.gradients.losses import Loss
@@ -60,9 +61,10 @@ def measure_batch(
     try:
         collectors = [Collector(p, segments, choice, clock, take, along) for p in plan.patterns]
         collector, mode, output = _forward(replica, inputs, collectors)
-        losses, accuracy, margin, seed, collector.scale = at_the_output(
-            loss, output.detach(), targets.to(output.device)
+        losses, accuracy, margin, seed, scale = at_the_output(
+            loss, output.detach(), sent(targets, output.device)
         )
+        collector.unscale = scale.reciprocal()
         leaves = _leaves(replica, plan) if output.requires_grad else {}
         digits = range(passes(len(inputs)) if collector.traces and leaves else 0)
         starts = [seeded(output, seed * factors(seed, digit)) for digit in digits]
@@ -80,10 +82,8 @@ def measure_batch(
             with clock.measuring(str(method)) if clock else nullcontext():
                 reduced = by_fallback(method, replica, inputs, seed, plan, collector.reduction)
             collector.add_reduced(reduced)
-    return BatchResult(
-        losses, accuracy, collector.squares, collector.totals, collector.scale, collector.dots,
-        margin,
-    )  # fmt: skip
+    of_examples = losses, accuracy, margin
+    return BatchResult(of_examples, collector.squares, collector.dots, collector.totals, scale)
 
 
 def _leaves(replica: Replica, plan: Plan) -> dict[str, Tensor]:
@@ -138,7 +138,9 @@ def _forward(
     names = {id(parameter): name for name, parameter in replica.parameters.items()}
     changes: list[ForwardChangedError] = []
     for collector in collectors:
-        mode = Interception(collector.calls, names, collector.on_call, not collector.traces)
+        mode = Interception(
+            collector.calls, names, collector.on_call, replica.device, not collector.traces
+        )
         try:
             with mode if collector.calls else nullcontext():
                 output = replica(inputs)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from analyze.errors import described
@@ -54,7 +55,7 @@ class Collector:
         self._bytes: Counter[str] = Counter()  # of what those forms are made of
         self._doubts = Doubts()
         self._small = Gathered(segments)
-        self.scale = 1.0  # of the loss
+        self.unscale = torch.ones(())  # what takes the scale of the loss back
         self.squares: dict[str, Tensor] = {}
         self.totals: dict[str, Tensor] = {}
         self.dots: dict[str, Tensor] = {}
@@ -103,7 +104,7 @@ class Collector:
             if self._take is None:
                 self.totals[name] = summary.totals
             else:
-                self._take(name, summary.totals, self.scale)
+                self._take(name, summary.totals, self.unscale)
 
     def reduction(self, name: str) -> Reduction:
         """An empty reduction for a parameter that a fallback measures."""

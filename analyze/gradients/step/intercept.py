@@ -89,7 +89,7 @@ class Interception(CountedCalls):
     ``names`` maps ``id(parameter)`` to its name. ``on_call`` gets each planned call with its number
     and returns a function of the gradient at the output, or None where nothing is wanted of the
     call. That function returns the gradient of a fused argument that needs one. Arguments are fused
-    unless a backward pass comes before the last.
+    unless a backward pass comes before the last. The model is on ``device``.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Interception(CountedCalls):
         calls: Mapping[int, CallPlan],
         names: Mapping[int, str],
         on_call: OnCall,
+        device: torch.device,
         fusing: bool = True,
     ) -> None:
         super().__init__()
@@ -105,7 +106,7 @@ class Interception(CountedCalls):
         self._names = names
         self._on_call = on_call
         self.seen = 0
-        self.anchor = torch.zeros((), requires_grad=True)
+        self.anchor = torch.zeros((), device=device, requires_grad=True)
 
     def counted(self, number: int, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a planned call with its weights detached and its output watched."""

@@ -59,13 +59,12 @@ class Accumulation:
         """Add what a batch gave besides its totals."""
         self.seen.add(batch, result)
         self._rows.append(batch.rows)
-        self.loss[batch.rows] = result.losses.numpy()
-        self.accuracy[batch.rows] = result.accuracy.numpy()
-        if result.margin is not None:
-            self.margin[batch.rows] = result.margin.numpy()
+        self.loss[batch.rows] = result.losses
+        self.accuracy[batch.rows] = result.accuracy
+        self.margin[batch.rows] = result.margin
         if self.alignments is not None and self._numbers:
             self.alignments.add(self._numbers, batch, result)
-        norms = result.all_squared_norms
+        norms = result.squared_norms
         parameters = np.array([self._row[name] for name in result.names], dtype=int)
         sums = np.ix_(parameters, batch.cells)
         self._squared_norms[sums] += batch.sums(norms)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -44,11 +44,11 @@ class CellSums:
         self._batches = device_with_float64(device)
         self._of: dict[str, _ParameterSums] = {}
 
-    def add(self, cells: Sequence[int], name: str, totals: Tensor, scale: float) -> None:
+    def add(self, cells: Sequence[int], name: str, totals: Tensor, unscale: Tensor) -> None:
         """Add a parameter's sums over the segments of a batch: ``totals``, ``[S, *shape]``.
 
-        They are ``scale``, a power of two, times the sums. ``cells`` has the cell of each segment;
-        all segments of a cell come in a row.
+        Times ``unscale``, a power of two, they are the sums. ``cells`` has the cell of each
+        segment; all segments of a cell come in a row, and no cell twice in a batch.
         """
         totals = as_real(totals)
         if name not in self._of:
@@ -57,8 +57,7 @@ class CellSums:
             # Of an empty tensor like it: without what is between the values of a view.
             strides = torch.empty_like(totals[0]).stride()
             self._of[name] = _ParameterSums(rows, totals.shape[1:], strides, self._batches)
-        for cell, total in zip(cells, totals, strict=True):
-            self._of[name].add(cell, total, scale)
+        self._of[name].add(cells, totals, unscale)
 
     def finish(self) -> None:
         """Write the last cells' sums, once all batches have been added."""
@@ -110,28 +109,47 @@ class _ParameterSums:
         self._added = 0  # segments in ``_latest``
         self._before: Tensor | None = None  # float64, of the cell's segments before those, if any
 
-    def add(self, cell: int, total: Tensor, scale: float) -> None:
-        if cell != self._cell:
-            self.finish()
-            self._cell = cell
-            if not self._elsewhere:
-                self._latest = self.rows[cell]
-        elif self._added == FEW:
+    def add(self, cells: Sequence[int], totals: Tensor, unscale: Tensor) -> None:
+        """Add the totals ``[S, *shape]`` of segments; cells that begin are written together."""
+        begun = int(cells[0] == self._cell)
+        if begun:
+            self._add_to_begun(totals[0], unscale)
+        for first, end in _consecutive(cells, begun):
+            if self._elsewhere:  # there is room for one cell
+                for cell, total in zip(cells[first:end], totals[first:end], strict=True):
+                    self._begin(cell)
+                    _write(self._shaped(self._latest[None]), total[None], unscale)
+            else:
+                self._begin(cells[end - 1])
+                rows = self.rows[cells[first] : cells[end - 1] + 1]
+                _write(self._shaped(rows), totals[first:end], unscale)
+            self._added = 1
+
+    def _begin(self, cell: int) -> None:
+        """Further segments are of this cell; that of the one before is done."""
+        self.finish()
+        self._cell = cell
+        if not self._elsewhere:
+            self._latest = self.rows[cell]
+
+    def _add_to_begun(self, total: Tensor, unscale: Tensor) -> None:
+        if self._added == FEW:
             self._with_latest()
-        latest = self._latest.as_strided(self._shape, self._strides)
+        latest = self._shaped(self._latest[None])[0]
         if self._added:
-            latest.add_(total.to(latest.device), alpha=1.0 / scale)
-        elif total.dtype == latest.dtype and total.device == latest.device:
-            torch.mul(total, 1.0 / scale, out=latest)
-        else:  # first to where there is room for what is small without the scale
-            latest.copy_(total).mul_(1.0 / scale)
+            latest.addcmul_(total.to(latest.device), unscale)
+        else:
+            _write(latest[None], total[None], unscale)
         self._added += 1
+
+    def _shaped(self, rows: Tensor) -> Tensor:
+        """Rows ``[n, P]`` as ``[n, *shape]``, in the order in which they hold the values."""
+        size, strides = (len(rows), *self._shape), (rows.stride(0), *self._strides)
+        return rows.as_strided(size, strides)
 
     def in_order(self) -> Tensor:
         """The rows with the values in the order of the shape; a copy where it is another."""
-        count, width = self.rows.shape
-        strides = (width, *self._strides)
-        return self.rows.as_strided((count, *self._shape), strides).reshape(count, width)
+        return self._shaped(self.rows).reshape(self.rows.shape)
 
     def added_up(self, cells: np.ndarray, like: Tensor) -> Tensor:
         """The sum over some cells, in the shape, dtype and place of ``like``."""
@@ -161,3 +179,18 @@ class _ParameterSums:
             self._before.add_(self._latest)
         self._added = 0
         return self._before
+
+
+def _write(place: Tensor, totals: Tensor, unscale: Tensor) -> None:
+    if totals.dtype == place.dtype and totals.device == place.device:
+        torch.mul(totals, unscale, out=place)
+    else:  # first to where there is room for what is small without the scale
+        place.copy_(totals).mul_(unscale)
+
+
+def _consecutive(cells: Sequence[int], start: int) -> Iterator[tuple[int, int]]:
+    """Ranges of the places from ``start`` on whose cells follow one another."""
+    for end in range(start + 1, len(cells) + 1):
+        if end == len(cells) or cells[end] != cells[end - 1] + 1:
+            yield start, end
+            start = end

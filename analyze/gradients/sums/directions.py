@@ -87,7 +87,7 @@ def _difference(after: Tensor, before: Tensor) -> Tensor:
     return after.detach().cpu().to(wide) - before.cpu().to(wide)
 
 
-def _nothing(name: str, totals: Tensor, scale: float) -> None:
+def _nothing(name: str, totals: Tensor, unscale: Tensor) -> None:
     """Take totals that nobody asked for."""
 
 

@@ -99,10 +99,10 @@ class Observation:
     def add(self, batch: Batch, result: BatchResult) -> None:
         """Keep what a batch shows."""
         parameters = np.array([self._place[name] for name in result.names], dtype=int)
-        norms = result.all_squared_norms
+        norms = result.squared_norms
         network = norms.sum(0)
         at, in_batch = self._at(batch.rows)
-        self.losses[at] = result.losses.numpy()[in_batch]
+        self.losses[at] = result.losses[in_batch]
         self.network[at] = network[in_batch]
         if not len(parameters):
             return

@@ -11,7 +11,8 @@ from torch import Tensor
 from analyze.gradients.step.result import TakeTotals
 
 Batch = TypeVar("Batch")
-REST = ""  # no parameter's name: what a batch gives besides its sums
+# No parameters' names: all sums of a batch, and what it gives besides them.
+SUMS, REST = "sums of a batch", "rest of a batch"
 
 
 class BatchOrder(Generic[Batch]):
@@ -24,7 +25,7 @@ class BatchOrder(Generic[Batch]):
     def __init__(self, names: Sequence[str], batches: Iterable[Batch]) -> None:
         self._coming = enumerate(batches)
         self._beginning = threading.Lock()
-        self._next = dict.fromkeys([*names, REST], 0)  # number of the batch to be added
+        self._next = dict.fromkeys([*names, SUMS, REST], 0)  # number of the batch to be added
         self._changed = threading.Condition()
         self._stopped = False
 
@@ -40,24 +41,30 @@ class BatchOrder(Generic[Batch]):
     def taking(self, batch: int, take: TakeTotals) -> TakeTotals:
         """``take`` for the totals of a batch, which waits for those of the batch before."""
 
-        def taken(name: str, totals: Tensor, scale: float) -> None:
+        def taken(name: str, totals: Tensor, unscale: Tensor) -> None:
             if self._wait(name, batch):
-                take(name, totals, scale)
+                take(name, totals, unscale)
                 with self._changed:
                     self._next[name] = batch + 1
                     self._changed.notify_all()
 
         return taken
 
-    def finish(self, batch: int, add: Callable[[], None]) -> None:
-        """Add what a batch gives besides its sums.
+    def summed(self, batch: int) -> None:
+        """The totals of a batch have all been taken, or it had no gradient of a parameter."""
+        if self._wait(SUMS, batch):
+            with self._changed:  # the batch after it may have added to some sums
+                rest = self._next[REST]
+                self._next = {name: max(k, batch + 1) for name, k in self._next.items()}
+                self._next[REST] = rest
+                self._changed.notify_all()
 
-        A parameter of which it had no gradient counts as added, too.
-        """
+    def finish(self, batch: int, add: Callable[[], None]) -> None:
+        """Add what a batch gives besides its sums, which may be later."""
         if self._wait(REST, batch):
             add()
-            with self._changed:  # the batch after it may have added to some sums
-                self._next = {name: max(k, batch + 1) for name, k in self._next.items()}
+            with self._changed:
+                self._next[REST] = batch + 1
                 self._changed.notify_all()
 
     def stop(self) -> None:

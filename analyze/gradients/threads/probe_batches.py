@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -11,7 +12,7 @@ import numpy as np
 from analyze.gradients.costs.choice import Choice
 from analyze.gradients.data.batches import Batch, batches
 from analyze.gradients.data.loader import ProbeLoader
-from analyze.gradients.device.devices import most_segments
+from analyze.gradients.device.devices import most_segments, moves_by_itself
 from analyze.gradients.device.memory import Memory
 from analyze.gradients.device.timing import Clock
 from analyze.gradients.losses import Loss
@@ -104,24 +105,33 @@ class ProbeBatches:
         """Measure and add up batches: the same to the bit by several threads, a replica each.
 
         Several threads are for a CPU only. ``adding`` is worth nothing if this fails. ``advance``
-        gets how many examples each batch had, from whatever thread. ``along`` has directions that
-        each example's gradient is multiplied with.
+        gets how many examples each batch had, from whatever thread; on a GPU when the next batch
+        is on its way. ``along`` has directions that each example's gradient is multiplied with.
         """
         rows = (batch.rows for batch in batches)
         examples = self._loader.ahead(rows, self._memory.device, replicas[0].dtype)
         order = BatchOrder(plan.order, zip(batches, examples, strict=True))
+        # Whoever reads a batch of a GPU waits for it: best while there is another to be computed.
+        ahead = 1 if moves_by_itself(self._memory.device) else 0
 
         def add(batch: Batch, result: BatchResult) -> None:
             adding.add(batch, result)
             advance(len(batch.rows))
 
         def measure(replica: Replica) -> None:
+            coming: deque[Callable[[], None]] = deque()  # results that are yet to be read
             for number, (batch, examples) in order.next_ones():
                 take = order.taking(number, adding.taking(batch))
                 result = measure_batch(
                     replica, *examples, self._loss, plan, batch.segments, None, take, None, along
                 )
-                order.finish(number, partial(add, batch, result))
+                order.summed(number)
+                coming.append(partial(order.finish, number, partial(add, batch, result)))
+                del result
+                if len(coming) > ahead:
+                    coming.popleft()()
+            for finish in coming:
+                finish()
 
         at_once([partial(measure, replica) for replica in replicas], order.stop)
         adding.finish()
