@@ -6,10 +6,10 @@ import pytest
 from torch.nn import functional as F
 
 import analyze
-from analyze.gradients.data.loader import Examples, ProbeLoader
+from analyze.gradients.data import loader
 from analyze.gradients.established import ESTABLISHED
 from analyze.gradients.rules import RULES
-from analyze.gradients.sums.accumulation import Accumulation
+from analyze.gradients.sums.cell_sums import CellSums
 from tests.agreement import assert_exact, measured
 from tests.cases import NAMED
 from tests.on_pretend_device import test_cases
@@ -58,29 +58,23 @@ def test_a_rule_that_makes_the_host_wait_is_seen(monkeypatch):
 def test_a_use_before_arrival_is_seen(monkeypatch):
     """Memory that nothing has been copied to yet is no number."""
 
-    def hurried(self, place, dtype, stream, rows):
-        inputs, targets = self.take(rows)
-        with stream:
-            moved = inputs.pinned().to(place, dtype, non_blocking=True)
-            return Examples(moved, targets.pin_memory().to(place, non_blocking=True))
-
-    monkeypatch.setattr(ProbeLoader, "_moved", hurried)
+    monkeypatch.setattr(loader, "_used_here", lambda examples, *waiting: examples)
     with pytest.raises((analyze.InputError, AssertionError, IndexError, RuntimeError)):
         assert_exact(CASE, **OPTIONS)
 
 
 def test_a_batch_that_is_kept_is_seen(monkeypatch):
-    kept, add = [], Accumulation.add
+    kept, add = [], CellSums.add
     before = held()
     measured(CASE, **OPTIONS)
     ESTABLISHED.forget()
     assert held()[0] - before[0] <= LAST
 
-    def keeping(self, batch, result):
-        kept.append(result)
-        add(self, batch, result)
+    def keeping(self, cells, name, totals, *scale):
+        kept.append(totals)
+        add(self, cells, name, totals, *scale)
 
-    monkeypatch.setattr(Accumulation, "add", keeping)
+    monkeypatch.setattr(CellSums, "add", keeping)
     measured(CASE, **OPTIONS)
     ESTABLISHED.forget()
     assert held()[0] - before[0] > LAST
