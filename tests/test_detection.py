@@ -72,11 +72,13 @@ def test_the_interval_of_average_precision_covers():
     covered = 0
     for seed in range(100):
         scores, wrong = drawn(seed + 1, 60, 140)
-        lower, upper = detection.average_precision_interval(scores[0], wrong, draws=300)
+        weights = detection.drawn_again(wrong, draws=300)
+        lower, upper = detection.average_precision_interval(scores[0], wrong, weights)
         covered += lower <= target <= upper
     assert 89 <= covered <= 100
-    again = detection.average_precision_interval(scores[0], wrong, draws=300)
-    assert (lower, upper) == again
+    np.testing.assert_array_equal(weights, detection.drawn_again(wrong, draws=300))
+    assert (weights[:, wrong].sum(1) == 60).all()
+    assert (weights.sum(1) == 200).all()
 
 
 def correlated(seed: int, count: int, better: float = 0.0, examples: int = 120):

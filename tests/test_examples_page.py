@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+import analyze
 from analyze import statistics
+from analyze.comparison import page as comparison_page
+from analyze.comparison.examples import contents
 from analyze.pages.pictures import SIDE, pictures_of
 from analyze.pages.sparkline import sparkline
 from analyze.probes import ProbeSet, write_probes
@@ -289,3 +293,63 @@ def test_which_label_helps_which(reader, tmp_path):
     page.select_option("#help-layer", label="b")
     assert page.inner_html("#help") != before
     assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+# --- in a comparison
+
+
+@pytest.fixture(scope="module")
+def compared(tree):
+    other = made(("all",), ("class",), the_probes())
+    plain_run = synthetic(layers=2, checkpoints=4, probes=20, skipped=(2,))
+    runs = {"plain": plain_run, "one": tree, "two": turned(other)}
+    return analyze.compare(runs, different_probes=True)
+
+
+def turned(tree):
+    """A run in which the first example points the other way."""
+    copy = tree.copy()
+    group = tree["examples"].to_dataset(inherit=False).copy(deep=True)
+    group["alignment"].values[..., 7] *= -1
+    copy["examples"] = xr.DataTree(group)
+    return copy
+
+
+def test_the_same_example_stands_beside_itself(compared, tree):
+    table = compared["examples"].to_dataset(inherit=False)
+    runs = [str(name) for name in compared.to_dataset()["run"].values]
+    assert runs == ["plain", "one", "two"]
+    found = gallery(tree, None)
+    assert found is not None
+    np.testing.assert_allclose(table["suspicion"][1], found.scores["suspicion"])
+    assert np.isnan(table["suspicion"][0]).all()
+    cards = contents(compared)["examples"]
+    assert cards[0].id == 107  # which was turned
+    (first, _), (second, _) = cards[0].standings
+    assert first.startswith("one: dog, ")
+    assert second.startswith("two: dog, ")
+    gaps = np.abs(table["suspicion"][1] - table["suspicion"][2]).values
+    assert [c.id for c in cards[:3]] == (100 + np.argsort(-gaps, kind="stable")[:3]).tolist()
+
+
+def test_the_page_of_a_comparison_has_them_with_pictures(compared, probes, tmp_path, reader):
+    path = tmp_path / "probes.safetensors"
+    write_probes(path, probes)
+    origin = json.loads(compared.attrs["provenance"])
+    origin["runs"]["one"]["probes"] = {"path": str(path)}
+    copy = compared.copy()
+    copy.attrs = compared.attrs | {"provenance": json.dumps(origin)}
+    html = comparison_page.render_page(copy, pictures("training"))
+    file = tmp_path / "comparison.html"
+    file.write_text(html, encoding="utf-8")
+    page = reader.open(file, width=400)
+    assert page.locator("#examples img").count() == 24
+    assert page.locator("#examples li").first.text_content().split()[0] == "107"
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+
+
+def test_runs_without_directions_have_no_such_section():
+    runs = {f"seed {k}": synthetic(layers=2, checkpoints=3, seed=k) for k in range(2)}
+    found = analyze.compare(runs)
+    assert "examples" not in found.children
+    assert 'id="examples"' not in comparison_page.render_page(found, pictures("training"))

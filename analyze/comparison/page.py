@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.comparison import rows
+from analyze.comparison import examples, rows
 from analyze.comparison.details import details
 from analyze.comparison.runs import grouped
 from analyze.errors import InputError
@@ -116,6 +116,7 @@ def _contents(
         "events": rows.event_tables(comparison),
         "settings": grouped(origin["differing_settings"]),
         "facts": [(plain(name), facts(run)) for name, run in origin["runs"].items()],
+        **examples.contents(comparison),
         "figures": still_figures(OF_A_COMPARISON, comparison, _still(pictures)),
     }
 

@@ -13,6 +13,7 @@ import xarray as xr
 from analyze.comparison import matching
 from analyze.comparison.alignment import Aligned, aligned
 from analyze.comparison.events import at_equal_loss, first_difference, peaks
+from analyze.comparison.examples import side_by_side
 from analyze.comparison.groups import check_groups, over_seeds
 from analyze.comparison.loss_levels import in_order
 from analyze.comparison.matching import check_probes, same_probes
@@ -56,7 +57,8 @@ def compare(
         accuracy and status; ``/network`` and ``/layers`` m-coherence; ``/pairs/network`` and
         ``/pairs/layers`` what ``log_ratio`` gives, over ``pair``; ``/groups/network`` and
         ``/groups/layers`` what ``over_seeds`` gives, where there are groups; ``/events`` peaks,
-        first significant differences, and coherence at equal training loss.
+        first significant differences, and coherence at equal training loss; ``/examples``, where
+        two runs measured directions, the suspicion of every example in each, over ``probe``.
 
     Raises:
         InputError: too few or too many runs, different probes, nothing that is shared.
@@ -92,6 +94,8 @@ def compare(
     equal = at_equal_loss(measured["network"], runs).reindex(subset=root["subset"].values)
     events = peaks(tables["/network"], along).assign({str(first.name): first}).merge(equal)
     tables["/events"] = events
+    if (examples := side_by_side(runs)) is not None:
+        tables["/examples"] = examples
     tree = xr.DataTree.from_dict({k: described_comparison(v) for k, v in tables.items()})
     provenance = {
         "runs": {run.name: run.provenance for run in runs},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
@@ -43,6 +44,11 @@ class Evaluation:
         chosen = range(len(self.candidates)) if every else self._shown()
         return [self._row(k, float(lower[k]), float(upper[k])) for k in chosen]
 
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        """The bootstrap samples that all average precisions share."""
+        return detection.drawn_again(self.wrong, draws=DRAWS)
+
     def _shown(self) -> list[int]:
         """The numbers of each signal's best candidate, and of its best over all checkpoints."""
         best: dict[tuple[str, bool], int] = {}
@@ -55,7 +61,7 @@ class Evaluation:
 
     def _row(self, k: int, lower: float, upper: float) -> dict[str, object]:
         one, precise = self.candidates[k], self.candidates[k].score[self.judged]
-        ends = detection.average_precision_interval(precise, self.wrong, draws=DRAWS)
+        ends = detection.average_precision_interval(precise, self.wrong, self._weights)
         return {
             "signal": one.signal,
             "family": one.family,

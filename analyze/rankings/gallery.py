@@ -48,7 +48,9 @@ class Gallery:
     evaluation: Evaluation | None
 
 
-def gallery(results: xr.DataTree, probes: ProbeSet | None) -> Gallery | None:
+def gallery(
+    results: xr.DataTree, probes: ProbeSet | None, *, evaluated: bool = True
+) -> Gallery | None:
     """The examples of a page; None where the run has nothing that they could be compared with."""
     if not has_directions(results):
         return None
@@ -66,7 +68,8 @@ def gallery(results: xr.DataTree, probes: ProbeSet | None) -> Gallery | None:
     return Gallery(
         compared, labels, table["probe"].values, subsets, found, scores,
         {name: ranks(v) for name, v in scores.items()},
-        list(_groups(orders, scores, subsets, labels.given)), evaluate(results, labels),
+        list(_groups(orders, scores, subsets, labels.given)),
+        evaluate(results, labels) if evaluated else None,
     )  # fmt: skip
 
 

@@ -27,9 +27,9 @@ def probes_of(
     Raises:
         InputError: ``path`` is given, and is no probe file or holds other probes.
     """
-    origin = provenance(results)
+    origin, ids = provenance(results), example_table(results)["probe"].values
     if path is not None:
-        probes = _taken(results, read_probes(path), origin)
+        probes = _taken(ids, read_probes(path), origin)
         if probes is None:
             raise InputError(
                 "these are not the probes that were measured",
@@ -38,13 +38,20 @@ def probes_of(
                 fix="--probes with that file, or leave it out",
             )
         return probes, ""
+    return probes_of_ids(ids, origin, beside)
+
+
+def probes_of_ids(
+    ids: np.ndarray, origin: dict[str, Any], beside: Path | None = None
+) -> tuple[ProbeSet | None, str]:
+    """The probes of these ids from the file that a run's provenance names, as ``probes_of``."""
     recorded = _recorded(origin)
     if recorded is None:
         return None, "The probes were measured in memory, so no file says what they are."
     found = [p for p in _places(recorded, beside) if p.is_file()]
     for place in found:
         try:
-            probes = _taken(results, read_probes(place), origin)
+            probes = _taken(ids, read_probes(place), origin)
         except InputError:
             continue
         if probes is not None:
@@ -65,9 +72,8 @@ def _places(recorded: str, beside: Path | None) -> list[Path]:
     return [path] if beside is None else [path, beside / path, beside / path.name]
 
 
-def _taken(results: xr.DataTree, probes: ProbeSet, origin: dict[str, Any]) -> ProbeSet | None:
+def _taken(ids: np.ndarray, probes: ProbeSet, origin: dict[str, Any]) -> ProbeSet | None:
     """The rows of the results, in their order; None where the hash is another one."""
-    ids = example_table(results)["probe"].values
     place = {number: row for row, number in enumerate(probes.id.tolist())}
     if not set(ids.tolist()) <= place.keys():
         return None

@@ -23,8 +23,8 @@ from analyze.statistics.labelled_examples import check_directions
 from analyze.statistics.regrouping import example_table
 
 UNKNOWN_WORTH = (
-    "Nothing here says which labels are wrong, so the rank is not known to find any: a subset "
-    "corrupted beside clean, or a column true_class in the probe file, would."
+    "No label is known to be wrong beside right ones, so the rank is not known to find any: that "
+    "takes a subset corrupted beside clean, or the columns class and true_class of the probe file."
 )
 
 

@@ -156,21 +156,29 @@ def average_precision(scores: np.ndarray, wrong: np.ndarray) -> float:
 
 
 def average_precision_interval(
-    scores: np.ndarray, wrong: np.ndarray, seed: int = 0, draws: int = DRAWS
+    scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray
 ) -> tuple[float, float]:
     """95 % percentile interval of the average precision, by the bootstrap.
 
-    Wrong and right examples are drawn again with replacement, each as many as there are.
-    Cost: ``draws`` passes over the examples.
+    ``weights`` are those of ``drawn_again``, the same for all scores. Cost: as many passes over
+    the examples as there are draws.
+    """
+    values = _average_precisions(scores, wrong, weights)
+    lower, upper = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(lower), float(upper)
+
+
+def drawn_again(wrong: np.ndarray, seed: int = 0, draws: int = DRAWS) -> np.ndarray:
+    """How often each example is drawn in each bootstrap sample, ``[draws, N]``.
+
+    Wrong and right examples are drawn with replacement, each as many as there are.
     """
     generator = np.random.default_rng(seed)
     weights = np.zeros((draws, len(wrong)))
     for group in (wrong, ~wrong):
         count = int(group.sum())
         weights[:, group] = generator.multinomial(count, np.full(count, 1 / count), size=draws)
-    values = _average_precisions(scores, wrong, weights)
-    lower, upper = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(lower), float(upper)
+    return weights
 
 
 def _average_precisions(scores: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:
