@@ -9,7 +9,16 @@ import torch
 
 from analyze.gradients.device import float64
 from analyze.gradients.engine import Engine
-from analyze.gradients.forms import Explicit, OuterProducts, doubts, gathered, squares
+from analyze.gradients.forms import (
+    Explicit,
+    Form,
+    OuterProducts,
+    ScatteredRows,
+    Sum,
+    doubts,
+    gathered,
+    squares,
+)
 from analyze.gradients.forms.doubts import Doubts, Norms
 from analyze.gradients.losses import CrossEntropy
 from analyze.gradients.measurement import Settings
@@ -84,7 +93,7 @@ def exact(x: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
     return torch.einsum("nto,ntk->nok", dy.double(), x.double()).square().sum((1, 2))
 
 
-def settled(one: OuterProducts, algorithm: str) -> torch.Tensor:
+def settled(one: Form, algorithm: str) -> torch.Tensor:
     """The norms after all doubts."""
     found, waiting = one.summarise(algorithm), Doubts()
     waiting.add(Norms(found.squared_norms, found.unsure), one.certain, 0)
@@ -237,3 +246,36 @@ def test_of_intel_the_name_counts():
 
 def test_float64_is_not_dear_on_a_processor():
     assert not float64.is_dear(torch.device("cpu"))
+
+
+def tied(size_of_rows: float, opposite: float) -> Sum:
+    """A table that is looked up and multiplied with, 6 rows of 4 values.
+
+    The example at 1 looks up in two calls as much as the products take away but for ``opposite``.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x, dy = torch.randn(3, 7, 4, generator=draw), torch.randn(3, 7, 6, generator=draw)
+    dy *= size_of_rows
+    rows = torch.arange(6).repeat(3, 1)  # [N, T]
+    table = torch.einsum("nto,ntk->nok", dy, x)
+    looked_up = torch.randn(3, 6, 4, generator=draw) * size_of_rows
+    looked_up[1] = opposite * looked_up[1] - table[1]
+    return Sum((ScatteredRows(rows, looked_up, 6), outer(x, dy)))
+
+
+@pytest.mark.parametrize("opposite", [1.0, 1e-2, 1e-4, 0.0])
+@pytest.mark.parametrize("size", [1.0, 1e-22, 1e20])
+@pytest.mark.parametrize("where", ["on a processor", "where float64 is dear"])
+def test_uses_that_cancel_leave_exact_norms(where, size, opposite, request):
+    if where != "on a processor":
+        request.getfixturevalue("dear")
+    one = tied(size, opposite)
+    expected = one.explicit(0, 3).double().square().sum((1, 2))
+    assert "cross" in one.algorithms
+    for algorithm in one.algorithms:
+        torch.testing.assert_close(settled(one, algorithm), expected, rtol=3e-6, atol=0.0)
+
+
+def test_uses_that_do_not_cancel_are_not_made_again(dear):
+    unsure = tied(1.0, 1e-3).summarise("cross").unsure
+    assert unsure.tolist() == [False, True, False]

@@ -191,7 +191,7 @@ def test_wrong_inner_products_of_a_tied_table_are_found_out(monkeypatch):
     monkeypatch.setattr(Sum, "algorithms", ("cross",))
     monkeypatch.setattr(
         "analyze.gradients.forms.combination.inner_products",
-        lambda rows, outer: torch.zeros(rows.count, dtype=torch.float64),
+        lambda rows, outer: torch.zeros(2, rows.count, dtype=torch.float64),
     )
     found_out(NAMED["tied-embedding"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -12,7 +13,10 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments
+from analyze.gradients.device import float64
+from analyze.gradients.forms.doubts import Norms, is_looked_at_later
 from analyze.gradients.forms.form import Choose, Form
+from analyze.gradients.forms.grams import CANCELLING, SMALLEST
 from analyze.gradients.forms.outer_products import OuterProducts
 from analyze.gradients.forms.placement import Placed
 from analyze.gradients.forms.reduction import Summary
@@ -76,31 +80,57 @@ class Sum(Form):
         if algorithm == "direct":
             return super()._by(algorithm, segments, choose)
         found = [choose(use, segments) for use in self.uses]
-        totals, norms, doubts = zip(*found, strict=True)
-        squared = reduce(torch.add, norms)
-        if algorithm == "cross":
-            for a, b in combinations(self.uses, 2):
-                squared = squared + 2.0 * inner_products(*_rows_first(a, b))
-            squared = squared.clamp_min(0.0)
-        unsure = [doubt for doubt in doubts if doubt is not None]
-        anywhere = reduce(torch.logical_or, unsure) if unsure else None
-        return Summary(reduce(torch.add, totals), squared, anywhere)
+        totals = reduce(torch.add, [summary.totals for summary in found])
+        norms = reduce(_apart_from, [Norms(s.squared_norms, s.unsure) for s in found])
+        return Summary(totals, *(self._crossed(norms) if algorithm == "cross" else norms))
+
+    def _crossed(self, apart: Norms) -> Norms:
+        """``|a + b|^2`` from ``|a|^2 + |b|^2``; where the terms cancel, by the gradients."""
+        rows, outer = _rows_first(*self.uses)
+        products, negligible = inner_products(rows, outer)
+        squares = (apart.squares + 2.0 * products).clamp_min_(0.0)
+        sure = (squares >= CANCELLING * apart.squares) & (apart.squares >= negligible)
+        unsure = ~(sure & (squares < math.inf))
+        if apart.unsure is not None:
+            unsure |= apart.unsure
+        if is_looked_at_later(squares):
+            return Norms(squares, unsure)
+        if examples := unsure.nonzero().flatten().tolist():
+            squares[examples] = self.certain(examples)
+        return Norms(squares)
 
     def _bytes_per_example(self, algorithm: str) -> int:
         return sum(use._bytes_per_example("direct") for use in self.uses)
 
 
-def inner_products(rows: ScatteredRows, outer: OuterProducts) -> Tensor:
+def inner_products(rows: ScatteredRows, outer: OuterProducts) -> tuple[Tensor, Tensor]:
     """``sum_{t,t'} (e_t . x_t') dy_t'[row_t]`` for each example, ``[N]`` float64.
 
     The inner product of ``g[v] = sum_t e_t [row_t = v]`` with ``h[v] = sum_t' dy_t'[v] x_t'``.
+    And the sum of squares of both from which on what may be lost is negligible, ``[N]`` or 0: where
+    float64 is dear, float32 has no room for very small products, which ``dy`` may make large again.
     """
-    products = []
+    in_float32 = rows.dy.dtype == torch.float32 and float64.is_dear(rows.device)
+    products, largest = [], []
     for n in range(rows.count):
         x, dy = (side[0, 0] for side in outer.factors(n, n + 1))  # [T', D], [T', V]
-        e, of_rows = double(rows.dy[n]), double(dy[:, rows.rows[n]])  # [T, D], [T', T]
-        products.append(((e @ double(x).T) * of_rows.T).sum())
-    return torch.stack(products)
+        factors = rows.dy[n], x, dy[:, rows.rows[n]]  # [T, D], [T', D], [T', T]
+        e, x, of_rows = factors if in_float32 else map(double, factors)
+        terms = (e @ x.T) * of_rows.T
+        products.append(double(terms.sum(1)).sum())
+        if in_float32:
+            largest.append(double(of_rows.abs().amax()))
+    together = torch.stack(products)
+    if not in_float32:
+        return together, together.new_zeros(())
+    return together, SMALLEST * (1.0 + torch.stack(largest))
+
+
+def _apart_from(a: Norms, b: Norms) -> Norms:
+    """The norms of sums of gradients that are orthogonal."""
+    if a.unsure is None or b.unsure is None:
+        return Norms(a.squares + b.squares, b.unsure if a.unsure is None else a.unsure)
+    return Norms(a.squares + b.squares, a.unsure | b.unsure)
 
 
 def _rows_first(a: Form, b: Form) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.device import float64
-from analyze.gradients.device.devices import largest_batch_bytes, on_cpu
+from analyze.gradients.device.devices import is_cpu, largest_batch_bytes
 
 SHARE = 8
 Certain = Callable[[Sequence[int]], Tensor]  # right squared norms of some examples, [n] float64
@@ -28,7 +28,8 @@ class Norms(NamedTuple):
 
 def is_looked_at_later(values: Tensor) -> bool:
     """Whether to look at values now would be to wait for a device."""
-    return not on_cpu(values) or float64.is_dear(values.device)
+    device = values.device
+    return not is_cpu(device) or float64.is_dear(device)
 
 
 def joined(parts: list[Norms]) -> Norms:

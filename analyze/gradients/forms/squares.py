@@ -28,13 +28,15 @@ class SquaredNorms:
 
     def __init__(self) -> None:
         self._block: int | None = None
-        self._norms: list[Tensor] = []  # of blocks, [n, blocks], or of all, [n, 1]
+        self._later = False  # whether it is known later only which are right
+        self._norms: list[Tensor] = []  # of blocks, [n, blocks], or of all, [n]
 
     def add(self, values: Tensor) -> None:
         """The next n gradients ``[n, ...]``, all of one size."""
         rows = as_real(values).reshape(len(values), -1)
         if not self._norms:
-            self._block = block_of(rows)
+            self._later = is_looked_at_later(rows)
+            self._block = block_of(rows, self._later)
         self._norms.append(_in_double(rows) if self._block is None else _blocks(rows, self._block))
 
     def result(self, again: Callable[[int, int], Tensor]) -> Norms:
@@ -45,9 +47,9 @@ class SquaredNorms:
         """
         norms = self._norms[0] if len(self._norms) == 1 else torch.cat(self._norms)
         if self._block is None:
-            return Norms(norms.flatten().square_())
+            return Norms(norms.square_())
         squares = torch.linalg.vector_norm(norms, dim=1, dtype=torch.float64).square_()
-        if is_looked_at_later(squares):
+        if self._later:
             return Norms(squares, _unsure(squares))
         numbers = squares.numpy()
         if not (numbers.min() > FAINT and math.isfinite(numbers.max())):
@@ -70,31 +72,28 @@ def squared_norms(values: Tensor) -> Tensor:
 
 def in_double(values: Tensor) -> Tensor:
     """``sum values[n]**2`` for each n, in float64 all through."""
-    return _in_double(as_real(values).reshape(len(values), -1)).flatten().square_()
+    return _in_double(as_real(values).reshape(len(values), -1)).square_()
 
 
 def _in_double(rows: Tensor) -> Tensor:
-    """Norms ``[n, 1]`` of rows ``[n, entries]``; few entries have a copy in float64 at a time."""
-    columns = max(1, IN_DOUBLE // max(1, len(rows)))
-    norms = [
-        torch.linalg.vector_norm(where_it_is(some), dim=1, keepdim=True, dtype=torch.float64)
-        for some in rows.split(columns, dim=1)
-    ]
-    if len(norms) == 1:
-        return norms[0]
-    return torch.linalg.vector_norm(torch.cat(norms, 1), dim=1, keepdim=True)
+    """Norms ``[n]`` of rows ``[n, entries]``; few entries have a copy in float64 at a time."""
+    if rows.numel() > IN_DOUBLE and rows.shape[1] > 1:
+        columns = max(1, IN_DOUBLE // len(rows))
+        norms = torch.stack([_in_double(some) for some in rows.split(columns, dim=1)], 1)
+        return torch.linalg.vector_norm(norms, dim=1)
+    return torch.linalg.vector_norm(where_it_is(rows), dim=1, dtype=torch.float64)
 
 
 def _blocks(rows: Tensor, block: int) -> Tensor:
     """Norms ``[n, blocks]`` of the blocks of rows, and of what is left after the last."""
     whole = rows.shape[1] - rows.shape[1] % block
-    norms = []
-    if whole:
-        blocks = rows[:, :whole].unflatten(1, (-1, block))
-        norms.append(torch.linalg.vector_norm(blocks, dim=2))
-    if whole < rows.shape[1]:
-        norms.append(torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True))
-    return where_it_is(norms[0] if len(norms) == 1 else torch.cat(norms, 1))
+    if whole == rows.shape[1]:
+        return where_it_is(torch.linalg.vector_norm(rows.view(len(rows), -1, block), dim=2))
+    last = torch.linalg.vector_norm(rows[:, whole:], dim=1, keepdim=True)
+    if not whole:
+        return where_it_is(last)
+    blocks = rows[:, :whole].unflatten(1, (-1, block))
+    return where_it_is(torch.cat((torch.linalg.vector_norm(blocks, dim=2), last), 1))
 
 
 def _unsure(squares: Tensor) -> Tensor:
@@ -102,15 +101,15 @@ def _unsure(squares: Tensor) -> Tensor:
     return ~((squares > FAINT) & (squares < math.inf))
 
 
-def block_of(rows: Tensor) -> int | None:
+def block_of(rows: Tensor, later: bool = False) -> int | None:
     """Length of the blocks that rows are cut into; None for float64 all through.
 
-    On a CPU only where they come out even.
+    They come out even but where rows are looked at ``later``.
     """
     length = rows.shape[1]
     if rows.dtype != torch.float32 or (length < BLOCK and rows.numel() < FEW):
         return None
-    if is_looked_at_later(rows):
+    if later:
         return BLOCK
     block = math.gcd(length, BLOCK)
     return block if block >= SHORT else None

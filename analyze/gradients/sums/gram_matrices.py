@@ -63,7 +63,8 @@ def _as_memory_allows(sums: Tensor, device: torch.device, columns: int) -> tuple
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or columns <= LEAST:
                 raise
-        columns = max(LEAST, columns // 4)  # here, where the error holds no tensors any more
+        # Here, where the error holds no tensors any more.
+        columns = max(LEAST, min(columns, sums.shape[1]) // 4)
 
 
 def _in_parts(sums: Tensor, device: torch.device, columns: int) -> Tensor:
