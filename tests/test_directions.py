@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from analyze import InputError, ProbeSet, measure
+from analyze import ProbeSet, measure
 from analyze.errors import CheckpointError
+from analyze.gradients.checks.proving import NO_DERIVATIVE
 from analyze.gradients.engine import Engine
 from analyze.gradients.forms import Explicit, OuterProducts, Placed, PulledBack, ScatteredRows, Sum
 from analyze.gradients.losses import CrossEntropy
@@ -16,6 +20,7 @@ from analyze.gradients.rules.one_call import OfOneCall
 from tests import oracle
 from tests.agreement import FOLDS, SUBSETS, TIGHT, reset_for, with_probes
 from tests.cases import CASES, NAMED, Case, settled
+from tests.conftest import DEVICE
 
 NAMES = ("clean", "all", "held_out", "update", "weights")
 Vectors = dict[str, np.ndarray]  # by parameter, ``[values]``
@@ -33,7 +38,7 @@ def following(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def measured(case: Case, **options) -> tuple[Engine, Measurement]:
     """The case along directions of all kinds, and the engine that measured it."""
-    settings = {"precision": "float64", "device": "cpu", "batch_norm": "saved"} | options
+    settings = {"precision": "float64", "device": DEVICE, "batch_norm": "saved"} | options
     (model, probes), after = with_probes(case), following(with_probes(case)[0])
     engine = Engine(probes, CrossEntropy(), Settings(folds=FOLDS, directions=NAMES, **settings))
     engine.prepare([with_probes(case)[0]])
@@ -76,6 +81,7 @@ def test_alignments_agree_with_the_oracle_and_the_gram_matrix(case):
             allowed = TIGHT * np.linalg.norm(gradient, axis=1) * norm
             assert (off <= allowed).all(), f"{name} along {direction}: {off.max():.1e}"
     assert_adds_up(found)
+    assert NO_DERIVATIVE not in engine.notes
 
 
 def assert_adds_up(found: Measurement) -> None:
@@ -125,17 +131,36 @@ def test_a_wrong_product_that_no_proven_probe_shows_is_found_in_the_run(monkeypa
     assert "along 'clean'" in refused.value.found
 
 
-def test_a_backward_pass_that_is_not_the_derivative_is_refused():
+class Reversed(torch.nn.Linear):
+    """A layer with a gradient that is not its derivative, as adversarial training has."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        if y.requires_grad:
+            y.register_hook(torch.neg)
+        return y
+
+
+@pytest.mark.parametrize(("layer", "told"), [(Reversed, True), (torch.nn.Linear, False)])
+def test_gradients_that_are_no_derivatives_are_told(layer, told):
     """The forward pass of dual numbers knows nothing of the backward pass."""
+    torch.manual_seed(0)
+    model, probes = layer(5, 3), ProbeSet(torch.randn(12, 5), torch.arange(12) % 3)
+    tree = measure(model, probes, device=DEVICE, directions=["all"])
+    assert (NO_DERIVATIVE in json.loads(tree.attrs["provenance"])["warnings"]) == told
 
-    class Doubled(torch.nn.Linear):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = super().forward(x)
-            if y.requires_grad:
-                y.register_hook(lambda gradient: 2 * gradient)
-            return y
 
-    model, probes = Doubled(5, 3), ProbeSet(torch.randn(12, 5), torch.arange(12) % 3)
-    measure(model, probes, device="cpu")  # by autograd alone nothing can be told
-    with pytest.raises(InputError, match="do not add up to the derivative"):
-        measure(model, probes, device="cpu", directions=["all"])
+@pytest.mark.parametrize("name", ["conv2d", "language-model"])
+def test_threads_that_share_the_batches_give_the_bits_of_one(name):
+    """In both passes, whichever thread has a batch."""
+    found = []
+    for shares in (1, 2):
+        (model, probes), after = with_probes(NAMED[name]), following(with_probes(NAMED[name])[0])
+        settings = Settings("cpu", batch_norm="saved", batch_size=2, directions=NAMES)
+        engine = Engine(probes, CrossEntropy(), settings)
+        engine.prepare([with_probes(NAMED[name])[0]])
+        engine.threads, engine._state = shares, replace(engine.current, shares=shares)
+        found.append(engine.measure(model, following=after))
+    one, two = found
+    assert one.alignment.tobytes() == two.alignment.tobytes()
+    assert one.direction_squares.tobytes() == two.direction_squares.tobytes()

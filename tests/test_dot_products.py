@@ -16,6 +16,7 @@ from analyze.gradients.step.along import Along
 from tests import oracle
 from tests.agreement import SUBSETS, reset_for, with_probes
 from tests.cases import NAMED, settled
+from tests.conftest import DEVICE
 from tests.test_directions import measured
 
 SIZES = [(1, 3), (5, 1024), (3, 64 * 1500), (2, 3 * 5 * 7 * 640)]
@@ -85,7 +86,7 @@ def test_float32_is_as_good_as_plain_autograd(name):
     """At most three times as far from float64 as plain autograd in float32, in a layer's worst."""
     case = NAMED[name]
     model, probes = with_probes(case)
-    settings = Settings(device="cpu", batch_norm="saved", folds=2, directions=("clean", "weights"))
+    settings = Settings(device=DEVICE, batch_norm="saved", folds=2, directions=("clean", "weights"))
     engine = Engine(probes, CrossEntropy(), settings)
     engine.prepare([with_probes(case)[0]])
     found = engine.measure(model)

@@ -3,12 +3,12 @@
 ``exactness``: the tests of the numbers, on the device. ``speed``: every way in turn with the plain
 step, on the same batch; figures are medians of the ratios. ``cell``: a checkpoint of one cell, its
 batches shared among the cores. ``series``: batches side by side in workers, as a run of many
-checkpoints has them. ``verification``: what finding numbers again adds. ``cells``: a whole
-checkpoint of many cells. ``side``: several of these side by side. ``memory``: peaks. ``first``:
-``analyze.measure`` from call to result, in a fresh process and called again. ``run``: the command,
-from start to written results, on one checkpoint and on twelve. ``unseen``: ``cell`` on models that
-were drawn from registries. ``scaling``: time and memory as one of probes, parameters, checkpoints,
-folds and subsets grows.
+checkpoints has them. ``directions``: passes over a batch with directions. ``verification``: what
+finding numbers again adds. ``cells``: a whole checkpoint of many cells. ``side``: several of these
+side by side. ``memory``: peaks. ``first``: ``analyze.measure`` from call to result, in a fresh
+process and called again. ``run``: the command, from start to written results, on one checkpoint and
+on twelve. ``unseen``: ``cell`` on models that were drawn from registries. ``scaling``: time and
+memory as one of probes, parameters, checkpoints, folds and subsets grows.
 
 Prints tables, and writes ``benchmarks/DEVICE.json`` and ``benchmarks/tables.md``.
 """
@@ -26,6 +26,7 @@ import torch
 
 from scripts.benchmarking.cells import whole_checkpoint
 from scripts.benchmarking.contenders import WAYS
+from scripts.benchmarking.directions import directions
 from scripts.benchmarking.exactness import exactness
 from scripts.benchmarking.first import COUNTS, first_calls
 from scripts.benchmarking.machine import description, told
@@ -37,6 +38,7 @@ from scripts.benchmarking.speed import compare
 from scripts.benchmarking.tables import (
     cell_table,
     cells_table,
+    directions_table,
     exactness_table,
     first_table,
     memory_table,
@@ -58,7 +60,7 @@ SAMPLE = "sample_checkpoints/half_noise"
 TABLES: dict[str, Callable[[Any], str]] = {
     "exactness": exactness_table,
     "speed": speed_table, "cell": cell_table, "series": series_table,
-    "verification": verification_table,
+    "verification": verification_table, "directions": directions_table,
     "cells": cells_table, "side": cells_table,
     "memory": memory_table, "first": first_table, "run": whole_run_table,
     "unseen": unseen_table, "scaling": scaling_table,
@@ -92,6 +94,7 @@ OF_A_MODEL: dict[str, Callable[[Workload, Choice], dict[str, Any]]] = {
     "cell": lambda model, choice: one_cell(model, choice.pairs),
     "series": lambda model, choice: series(model, choice.pairs),
     "verification": lambda model, choice: verification(model, choice.pairs),
+    "directions": lambda model, choice: directions(model, choice.device, choice.pairs),
     "cells": lambda model, choice: whole_checkpoint(model, choice.device),
     "side": lambda model, choice: whole_checkpoint(model, choice.device, torch.get_num_threads()),
     "memory": lambda model, choice: beside_plain(choice.device, model),
@@ -100,7 +103,7 @@ OF_A_MODEL: dict[str, Callable[[Workload, Choice], dict[str, Any]]] = {
 }
 ON = {
     "cpu": [part for part in TABLES if part != "exactness"],  # which scripts/test has there
-    "cuda": ["exactness", "speed", "cells", "memory"],
+    "cuda": ["exactness", "speed", "directions", "cells", "memory"],
 }
 PAIRS = {"cpu": 11, "cuda": 5}  # a GPU's times scatter less
 

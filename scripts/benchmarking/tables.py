@@ -58,6 +58,18 @@ def verification_table(figures: dict[str, Any]) -> str:
     return markdown(header, lines)
 
 
+def directions_table(figures: dict[str, Any]) -> str:
+    """A line for each model."""
+    parts = ("second", "further", "known")
+    lines = [
+        [f"{name}, {found['what']}", *(_median(found[part]) for part in parts)]
+        for name, found in figures.items()
+    ]
+    head = ["of a plain step", "second pass, one direction", "each further one",
+            "each in the first pass"]  # fmt: skip
+    return markdown(head, lines)
+
+
 def series_table(figures: dict[str, Any]) -> str:
     """A line for each model."""
     lines = [[name, _median(found["ratio"])] for name, found in figures.items()]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analyze.errors import InputError, listed
 from analyze.gradients.calibrate.learning import replanned
-from analyze.gradients.checks.along import check_derivative, disagreeing, trial_directions
+from analyze.gradients.checks.along import differs_from_derivative, disagreeing, trial_directions
 from analyze.gradients.checks.backward_pass import check_finite, trustworthy
 from analyze.gradients.checks.floors import Floors
 from analyze.gradients.checks.precision import losses_agree
@@ -34,6 +34,10 @@ from analyze.gradients.step.result import BatchResult
 
 DISAGREED = "the method before disagreed with plain autograd"
 WATCHED = "the watched forward pass gave other losses"  # a rewritten call may be wrong
+NO_DERIVATIVE = (
+    "the gradients are not the derivatives of the losses, as behind a straight-through estimator "
+    "or a gradient that is cut or reversed: alignments are those of the gradients"
+)
 
 
 def prove(
@@ -51,8 +55,8 @@ def prove(
     rtol: 1e-9 in float64 and 1e-3 in float32. The proof goes on from that of earlier checkpoints.
 
     ``directions`` has how many directions the gradients are multiplied with in each pass, the
-    second of which does nothing else. As many random ones are tried, and have to agree as well; so
-    has the derivative of the losses in forward mode.
+    second of which does nothing else. As many random ones are tried, and have to agree as well. A
+    note tells where the gradients do not add up to the losses' derivatives in forward mode.
 
     Raises:
         CheckpointError: autograd itself gives no finite losses or gradients.
@@ -94,8 +98,8 @@ def prove(
         if losses_differ and not wrong:  # the model's own calls, unwatched: nothing left to change
             raise inexact(plan.methods)
         if not wrong:
-            if trial:
-                check_derivative(autograd, examples, reference)
+            if trial and differs_from_derivative(autograd, examples, reference):
+                plan = replace(plan, notes=(*plan.notes, NO_DERIVATIVE))
             return plan, _extended(proof, reference, result, floors, autograd.replica.dtype)
         if hopeless := {name for name in wrong if plan.methods[name] == ONE_AT_A_TIME}:
             raise inexact(hopeless)

@@ -196,7 +196,7 @@ def moving_stream(device: torch.device) -> torch.Stream | None:
 
     One for each device: memory that was allocated for a stream is used again for that one alone.
     """
-    if is_cpu(device) or device.type == MPS.name:
+    if device.type in (CPU.name, MPS.name) or device.type != accelerator_of_this_torch():
         return None
     try:
         here, there = torch.accelerator.current_stream(device), torch.Stream(device)

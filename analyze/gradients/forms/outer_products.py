@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, stacked
-from analyze.gradients.device.devices import has_float64
+from analyze.gradients.device.devices import has_float64, is_cpu
 from analyze.gradients.forms import onednn
 from analyze.gradients.forms.dots import dot_products, dot_products_of_pairs
 from analyze.gradients.forms.doubts import Norms, joined
@@ -27,7 +27,8 @@ from analyze.gradients.forms.reduction import Make, Summary, reduced
 from analyze.gradients.forms.squares import squared_norms
 from analyze.gradients.forms.unfolded import PRODUCTS, Product, Unfolded, Walk
 
-MULTIPLYING = 8  # multiply-adds that one of an entry of a gradient takes as long as
+# Multiply-adds in a matrix product that as long are: one with an entry of a gradient, or an output.
+MULTIPLYING, OF_AN_OUTPUT = 8, 12
 WORTH_TRYING = 3  # times the ordinary weight gradient: a Gram matrix dearer than this cannot win
 TOGETHER = 1 << 17  # entries of gradients made one by one that stay in the cache for the next step
 SINGLY_BY_ONEDNN = "singly by oneDNN"
@@ -83,7 +84,7 @@ class OuterProducts(Form):
         self.device = self.like.device
         self._algorithms, self._key = _kind_of(
             self.dims,
-            (*self.makers, *self.single_makers),
+            (*self.makers, *(self.single_makers if is_cpu(self.device) else ())),
             self.unfolded is not None,
             tuple((use.dims[1], use.walk) for use in self.uses or (self,)),
             None if self.grams is None else self.grams.cost,
@@ -120,14 +121,15 @@ class OuterProducts(Form):
         """
         if self.uses:
             return reduce(torch.add, [use.dots(directions) for use in self.uses])
-        if self.like.is_complex() or not self._few_positions(len(directions)):
+        if self.like.is_complex() or not self._by_outputs(len(directions)):
             return self._dots_of_gradients(directions, algorithm)
         return torch.stack([self._dots_of_outputs(v.reshape(self.shape)) for v in directions])
 
-    def _few_positions(self, directions: int) -> bool:
+    def _by_outputs(self, directions: int) -> bool:
         """Whether outputs along so many directions are sooner there than gradients."""
-        positions = self.dims[1]
-        return directions * positions <= positions + MULTIPLYING * directions
+        _, positions, _, inputs = self.dims
+        outputs = directions * positions * (inputs + OF_AN_OUTPUT)
+        return outputs <= inputs * (positions + MULTIPLYING * directions)
 
     def _dots_of_outputs(self, direction: Tensor) -> Tensor:
         """``[N]`` of a direction ``shape``, from the outputs that the call has with it."""
@@ -325,7 +327,9 @@ def _kind_of(
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and has_float64(device):
         return by_gram, key
-    singly = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
+    singly: tuple[str, ...] = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
+    if not is_cpu(device):
+        singly = ()  # an operation for each example takes a GPU longer than what it does
     made = ("direct", "transposed", *singly, *makers)
     cost = cost_of_factors(dims) if gram_cost is None else gram_cost
     if not has_float64(device) or cost > WORTH_TRYING * positions * outputs * inputs:

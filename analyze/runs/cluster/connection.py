@@ -68,6 +68,7 @@ def connected(where: str, cpus: int | None = None) -> Iterator[ModuleType]:
 
 def _imported() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # the run tells them in its words
     try:
         import ray
     except ImportError as error:
