@@ -30,6 +30,7 @@ from analyze.runs.units.activity import Place
 from analyze.specs.model import ModelSpec
 from tests.conftest import TinyRun, small_weights
 from tests.crash import assert_same_arrays
+from tests.ranks import free_port
 
 pytest.importorskip("ray")
 CHECKPOINTS = 5
@@ -301,14 +302,33 @@ def test_a_commission_is_plain_data(tied):
     ("options", "fact"),
     [
         (["--gpus-per-task", "1.5", "--cluster", "local"], "gpus_per_task"),
+        (["--gpus-per-task", "nan", "--cluster", "local"], "gpus_per_task"),
+        (["--gpus-per-task", "inf", "--cluster", "local"], "gpus_per_task"),
         (["--gpus-per-task", "1"], "with --cluster"),
         (["--cpus-per-task", "2"], "with --cluster"),
         (["--follow", "--cluster", "local"], "one at a time"),
         (["--cluster", "ray://host:10001"], "Ray's client"),
+        (["--cluster", ""], "no address"),
+        (["--cluster", "host"], "no address"),
+        (["--cluster", "host:"], "no address"),
+        (["--cluster", "host:70000"], "no address"),
+        (["--cluster", "http://host:1"], "no address"),
     ],
 )
 def test_options_that_do_not_fit(tiny, options, fact):
     assert_input_error_of_run(tiny.run(*options), fact)
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:PORT", "localhost:PORT", "nowhere.invalid:PORT"])
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_a_cluster_that_is_not_there_is_missed_before_the_work(tiny, monkeypatch, where, by):
+    where = where.replace("PORT", str(free_port()))
+    if by == "environment":
+        monkeypatch.setenv("RAY_ADDRESS", where)
+    result = tiny.run("--cluster", where if by == "option" else "auto")
+    assert_input_error_of_run(result, "the cluster cannot be reached")
+    assert "proof" not in result.stderr
+    assert not tiny.output.exists()
 
 
 def assert_input_error_of_run(result, fact: str) -> None:

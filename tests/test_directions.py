@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,3 +155,19 @@ def test_a_direction_is_a_text(directions):
     probes = ProbeSet(np.ones((4, 2), np.float32), np.array([0, 1, 0, 1]), ["a"] * 4)
     with pytest.raises(InputError, match="which is no text"):
         measure(torch.nn.Linear(2, 2), probes, directions=directions)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "language-model"])
+def test_threads_that_share_the_batches_give_the_bits_of_one(name):
+    """In both passes, whichever thread has a batch."""
+    found = []
+    for shares in (1, 2):
+        (model, probes), after = with_probes(NAMED[name]), following(with_probes(NAMED[name])[0])
+        settings = Settings("cpu", batch_norm="saved", batch_size=2, directions=NAMES)
+        engine = Engine(probes, CrossEntropy(), settings)
+        engine.prepare([with_probes(NAMED[name])[0]])
+        engine.threads, engine._state = shares, replace(engine.current, shares=shares)
+        found.append(engine.measure(model, following=after))
+    one, two = found
+    assert one.alignment.tobytes() == two.alignment.tobytes()
+    assert one.direction_squares.tobytes() == two.direction_squares.tobytes()

@@ -543,6 +543,16 @@ def test_a_mistake_of_the_user_is_told_once(tiny):
     assert (ended[1].code, ended[1].printed) == (0, "")
 
 
+@pytest.mark.parametrize("device", ["cuda:7", "tpu", "CPU", ""])
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_device_that_is_not_there_is_refused(tiny, command, device):
+    arguments = [command, str(tiny.path), "--device", device]
+    ended = launched(2, arguments, tiny.path.parent)
+    for rank in ended if command == "run" else ended[:1]:  # one checks for all
+        assert rank.code == 3
+        assert "there is no such device" in rank.printed or "GPU" in rank.printed
+
+
 MORTAL = """
 import os, signal
 from pathlib import Path

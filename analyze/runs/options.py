@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.errors import bad_choice, check_choice
 from analyze.gradients.measurement import Settings
+from analyze.runs.cluster.address import check_address
 
 if TYPE_CHECKING:
     from analyze.probes import ProbeSet
@@ -95,12 +96,15 @@ class RunOptions(Options):
                 "patience", self.patience, "a positive number of minutes, with --follow"
             )
         gpus, cpus = self.gpus_per_task, self.cpus_per_task
-        if gpus is not None and not (self.cluster and (0 < gpus < 1 or gpus == int(gpus) >= 0)):
+        whole = gpus is not None and gpus >= 0 and float(gpus).is_integer()
+        if gpus is not None and not (self.cluster and (whole or 0 < gpus < 1)):
             raise bad_choice(
                 "gpus_per_task", gpus, "a whole number, or a part of one GPU, with --cluster"
             )
         if cpus < 1 or (cpus > 1 and not self.cluster):
             raise bad_choice("cpus_per_task", cpus, "a positive number, with --cluster")
+        if self.cluster is not None:
+            check_address(self.cluster)
         if self.follow and self.cluster:
             raise bad_choice(
                 "cluster", self.cluster, "none with --follow, whose checkpoints come one at a time"

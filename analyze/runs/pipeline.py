@@ -36,6 +36,7 @@ from analyze.runs.stages import READING, Stages
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import interruptible
 from analyze.runs.units.lock import locked
+from analyze.runs.where import check_place
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.warnings import warnings_of_the_run
 
@@ -122,6 +123,7 @@ def _measured(
     """Prepare and measure what is there, or what comes, and write the results."""
     stages = Stages(progress)
     stages.begin(READING)
+    check_place(chosen)
     watch = None
     if chosen.follow:
         watch = Watch(Path(run), None if chosen.patience is None else 60 * chosen.patience)

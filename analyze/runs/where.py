@@ -11,6 +11,18 @@ from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
 
 
+def check_place(options: RunOptions) -> None:
+    """Find out before the work whether the cluster is there that the run asks for.
+
+    Raises:
+        InputError: it is not, or Ray is not installed.
+    """
+    if options.cluster is not None:
+        from analyze.runs.cluster.connection import check_reachable
+
+        check_reachable(options.cluster)
+
+
 def workers_for(prepared: Prepared, progress: Progress) -> AbstractContextManager[Pool] | None:
     """The workers that measure the checkpoints; None where this process does it alone."""
     division, checkpoints = prepared.division, len(prepared.job.checkpoints)

@@ -6,6 +6,7 @@ A rule that cannot run there would be right all the same, by a slower method.
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,8 @@ from tests.nightly import variants
 from tests.pretend_device import device as pretend
 
 FIRST, SECOND = "pretend", "pretend:1"
+WHERE = ("analyze/gradients/rules/", "analyze/gradients/forms/")
+COUNTING = "forms/scattered_rows.py"
 LAST = 8  # bytes of the last pass of a thread of autograd, which may hold them a moment longer
 
 
@@ -39,6 +42,20 @@ def _nothing_stays_on_the_devices() -> Iterator[None]:
     yield
     ESTABLISHED.forget()
     assert all(now - then <= LAST for then, now in zip(before, held(), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _no_rule_makes_the_host_wait() -> Iterator[None]:
+    """But where it has to be known how many rows were looked up."""
+    before = waits_in_rules()
+    yield
+    assert [place for place in waits_in_rules() - before if COUNTING not in place] == []
+
+
+def waits_in_rules() -> Counter[str]:
+    """What rules and forms have made the host wait for, and where."""
+    at = {place: n for place, n in pretend.waits.items() if any(p in place for p in WHERE)}
+    return Counter(at)
 
 
 def held() -> list[int]:

@@ -12,9 +12,8 @@ from torch import nn
 
 import analyze
 from analyze.gradients.data import loader
-from analyze.gradients.device.devices import moving_stream, synchronize
+from analyze.gradients.device.devices import moving_stream, pinned, synchronize
 from analyze.gradients.device.timing import Clock, once, seconds
-from analyze.gradients.model.inputs import Inputs
 from tests.pretend_device import device
 
 FIRST, SECOND = torch.device("pretend:0"), torch.device("pretend:1")
@@ -76,7 +75,7 @@ def test_no_memory_is_let_go_of_while_a_stream_may_use_it(place):
 
 
 def test_memory_that_was_not_recorded_would_be_seen(monkeypatch):
-    monkeypatch.setattr(loader, "_used_here", lambda examples, _: examples)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
     assert let_go_of_too_early(FIRST) > 0
 
 
@@ -115,6 +114,10 @@ def test_the_device_that_measures_is_the_current_one_meanwhile(place):
     assert torch.accelerator.current_device_index() == before
 
 
-def test_inputs_are_pinned_so_that_they_move_by_themselves():
-    pinned = Inputs({"": torch.ones(2, 3)}).pinned().tensors[""]
-    assert pinned.is_pinned()
+def test_what_is_moved_is_pinned_first_so_that_it_moves_by_itself():
+    """From memory that is not, the copy would be done at once."""
+    source = torch.ones(2, 3)
+    assert pinned(source).is_pinned()
+    with torch.Stream(SECOND):
+        moved = pinned(source).to(SECOND, non_blocking=True)
+    assert bool(torch.isnan(moved).all())

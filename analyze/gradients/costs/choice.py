@@ -58,7 +58,7 @@ class _Kept:
         if len(form.algorithms) == 1:
             return form.algorithms[0]
         key = form.key
-        if key not in self._chosen:
+        if self._chosen.get(key) not in form.algorithms:  # an older version had others
             left = [a for a in form.algorithms if (key, a) not in self._failed]
             self._chosen[key] = left[0] if len(left) == 1 else self._best(form, left, segments)
         return self._chosen[key]

@@ -17,6 +17,7 @@ class Segments:
     def __init__(self, lengths: Sequence[int]) -> None:
         ends = [*accumulate(lengths)]
         self.bounds = [*zip([0, *ends], ends, strict=False)]  # first and one past the last
+        self._owners: Tensor | None = None  # where they were asked for last
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -32,10 +33,21 @@ class Segments:
             if first < stop and start < end:
                 yield number, max(first, start), min(end, stop)
 
+    def added_up(self, values: Tensor, start: int) -> Tensor:
+        """Rows ``[n, P]`` of the examples from ``start`` on, added up in each segment: ``[S, P]``.
+
+        One product with a matrix of ones and zeros, whatever the number of segments.
+        """
+        numbers = torch.arange(len(self), device=values.device)
+        owners = self.owners(values.device)[start : start + len(values)]
+        return (numbers[:, None] == owners).to(values.dtype) @ values
+
     def owners(self, device: torch.device) -> Tensor:
         """``[N]``: the number of each example's segment."""
-        lengths = torch.tensor([end - first for first, end in self.bounds])
-        return sent(torch.arange(len(self)).repeat_interleave(lengths), device)
+        if self._owners is None or self._owners.device != device:
+            lengths = torch.tensor([end - first for first, end in self.bounds])
+            self._owners = sent(torch.arange(len(self)).repeat_interleave(lengths), device)
+        return self._owners
 
 
 def rows(values: Tensor, start: int, stop: int) -> Tensor:

@@ -96,6 +96,22 @@ def accelerator_of_this_torch() -> str | None:
     return None if found is None else found.type
 
 
+def check_device(name: str) -> None:
+    """Refuse a name that is neither ``auto`` nor that of a device of this machine.
+
+    Raises:
+        InputError: it is not.
+    """
+    available = names()
+    if name != "auto" and name not in available:
+        raise InputError(
+            "there is no such device",
+            found=f"device {name!r}",
+            expected=f"auto, or one of {', '.join(available)} on this machine",
+            fix="--device auto",
+        )
+
+
 def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     """The device of a name in torch, or of ``auto``: an accelerator, else the CPU.
 
@@ -104,17 +120,11 @@ def resolve_device(name: str, dtype: torch.dtype) -> torch.device:
     Raises:
         InputError: this machine has no such device, or the device has no such dtype.
     """
-    available = names()
+    check_device(name)
     if name == "auto":
+        available = names()
         device = _numbered(available[min(1, len(available) - 1)])
         return device_with_float64(device) if dtype == torch.float64 else device
-    if name not in available:
-        raise InputError(
-            "there is no such device",
-            found=f"device {name!r}",
-            expected=f"auto, or one of {', '.join(available)} on this machine",
-            fix="--device auto",
-        )
     device = _numbered(name)
     if dtype == torch.float64 and not has_float64(device):
         raise InputError(
@@ -186,7 +196,7 @@ def moving_stream(device: torch.device) -> torch.Stream | None:
 
     One for each device: memory that was allocated for a stream is used again for that one alone.
     """
-    if is_cpu(device) or device.type == MPS.name:
+    if device.type in (CPU.name, MPS.name) or device.type != accelerator_of_this_torch():
         return None
     try:
         here, there = torch.accelerator.current_stream(device), torch.Stream(device)

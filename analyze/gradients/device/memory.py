@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analyze.errors import InputError, out_of_memory
-from analyze.gradients.device.devices import is_cpu, moving_stream
+from analyze.gradients.device.devices import is_cpu
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,10 @@ def zeros(
 
     A device copies to pinned memory several times as fast, and nobody waits for it.
     """
-    if is_cpu(place) and moving_stream(device) is not None:
+    if is_cpu(place) and not is_cpu(device):
         try:
             return torch.zeros(size, dtype=dtype, pin_memory=True)
-        except RuntimeError:  # the system pins no more
+        except RuntimeError:  # nothing is pinned here, or no more
             pass
     return torch.zeros(size, dtype=dtype, device=place)
 

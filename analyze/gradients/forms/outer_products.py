@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, stacked
-from analyze.gradients.device.devices import has_float64
+from analyze.gradients.device.devices import has_float64, is_cpu
 from analyze.gradients.forms import onednn
 from analyze.gradients.forms.dots import dot_products, dot_products_of_pairs
 from analyze.gradients.forms.doubts import Norms, joined
@@ -84,7 +84,7 @@ class OuterProducts(Form):
         self.device = self.like.device
         self._algorithms, self._key = _kind_of(
             self.dims,
-            (*self.makers, *self.single_makers),
+            (*self.makers, *(self.single_makers if is_cpu(self.device) else ())),
             self.unfolded is not None,
             tuple((use.dims[1], use.walk) for use in self.uses or (self,)),
             None if self.grams is None else self.grams.cost,
@@ -327,7 +327,9 @@ def _kind_of(
     by_gram = ("gram", *unfolded) if unfolds and positions <= outputs else ("gram",)
     if positions == 1 and groups == 1 and has_float64(device):
         return by_gram, key
-    singly = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
+    singly: tuple[str, ...] = SINGLY if by_onednn and groups == 1 else SINGLY[:1]
+    if not is_cpu(device):
+        singly = ()  # an operation for each example takes a GPU longer than what it does
     made = ("direct", "transposed", *singly, *makers)
     cost = cost_of_factors(dims) if gram_cost is None else gram_cost
     if not has_float64(device) or cost > WORTH_TRYING * positions * outputs * inputs:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from analyze.gradients.data.segments import Segments, rows, stacked
+from analyze.gradients.device.devices import is_cpu
 from analyze.gradients.forms.dots import dot_products
 from analyze.gradients.forms.squares import SquaredNorms, in_double, squared_norms
 
@@ -44,6 +45,7 @@ class Reduction:
         self._dots: list[Tensor] = []
         self._seen = 0
         self._sums: list[Tensor | None] = [None] * len(segments)
+        self._together: Tensor | None = None  # those of a GPU, which takes an operation for all
         self._squares = SquaredNorms()
         self._norms: list[Tensor] = []
 
@@ -72,6 +74,11 @@ class Reduction:
     def _add_up(self, values: Tensor) -> None:
         start = self._seen
         self._seen += values.shape[0]
+        if len(self._segments) > 1 and not is_cpu(values.device):
+            sums = self._segments.added_up(values.reshape(len(values), -1), start)
+            sums = sums.view(-1, *values.shape[1:])
+            self._together = sums if self._together is None else self._together.add_(sums)
+            return
         for number, first, end in self._segments.within(start, self._seen):
             some = rows(values, first - start, end - start)
             so_far = self._sums[number]
@@ -81,6 +88,8 @@ class Reduction:
                 so_far.add_(some[0] if end - first == 1 else some.sum(0))
 
     def _totals(self) -> Tensor:
+        if self._together is not None:
+            return self._together
         sums = [total for total in self._sums if total is not None]
         assert len(sums) == len(self._segments), "gradients are missing"
         return stacked(sums)

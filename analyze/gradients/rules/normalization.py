@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from analyze.gradients.data.example_axes import ExampleAxis
+from analyze.gradients.device.devices import is_cpu
 from analyze.gradients.forms import Explicit, Form
 from analyze.gradients.rules.rule import KEPT, Forms, Rule, layer, made
 
-FEW = 8  # positions of a plane, below which torch's own batch norm is slower than plain arithmetic
+FEW = 8  # positions of a plane, below which a CPU's own batch norm is slower than plain arithmetic
 
 LAYER_NORM = {"input": None, "normalized_shape": None, "weight": None, "bias": None, "eps": 1e-5}
 
@@ -89,7 +90,7 @@ def _batch_norm_forms(
     which gives the gradient of the input, too; a few where there are few positions.
     """
     x = arguments["input"]
-    few = x.shape[2:].numel() < FEW
+    few = is_cpu(x.device) and x.shape[2:].numel() < FEW
     gradients = (_by_formula if few else _rows_as_channels)(arguments, x, dy, wanted)
     return {
         name: Explicit(

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,11 +17,24 @@ from types import ModuleType
 from typing import Any
 
 from analyze.errors import InputError, described
+from analyze.runs.cluster.address import AUTO, FORMS, LOCAL, LOOPBACK, parts
 from analyze.runs.cluster.keeper import ENVIRONMENT
 
-LOCAL = "local"
-FORMS = "local, auto, or HOST:PORT of a cluster's head"
 PATIENCE = 60  # seconds until a process that was asked to end has ended
+ANSWER = 10.0  # seconds within which a head takes a connection, or is not there
+
+
+def check_reachable(where: str) -> None:
+    """Connect to the cluster at ``where``, and leave it again; ``local`` is only looked for.
+
+    Raises:
+        InputError: as ``connected``.
+    """
+    if where == LOCAL:
+        _imported()
+        return
+    with connected(where):
+        pass
 
 
 @contextmanager
@@ -33,13 +47,6 @@ def connected(where: str, cpus: int | None = None) -> Iterator[ModuleType]:
     Raises:
         InputError: Ray is not installed or already in use, or the cluster cannot be reached.
     """
-    if where.startswith("ray://"):
-        raise InputError(
-            "a run cannot use a cluster by Ray's client",
-            found=f"--cluster {where}",
-            expected=f"{FORMS}; the run is one of the cluster's own processes",
-            fix="on a machine of the cluster: analyze run RUN --cluster auto",
-        )
     ray = _imported()
     if ray.is_initialized():
         raise InputError(
@@ -61,6 +68,7 @@ def connected(where: str, cpus: int | None = None) -> Iterator[ModuleType]:
 
 def _imported() -> ModuleType:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # the run tells them in its words
     try:
         import ray
     except ImportError as error:
@@ -75,14 +83,35 @@ def _imported() -> ModuleType:
 
 def _connect(ray: ModuleType, address: str, where: str) -> None:
     try:
+        _knock(ray, address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise InputError(
             "the cluster cannot be reached",
             found=f"--cluster {where}: {described(error)}",
             expected=f"{FORMS}, with the versions of Python and Ray that are here",
             fix="--cluster local, or ray status on this machine to see what runs here",
         ) from error
+
+
+def _knock(ray: ModuleType, address: str) -> None:
+    """See whether anything listens at an address: Ray looks for minutes, and writes a log of it.
+
+    Raises:
+        OSError: nothing does.
+    """
+    if address == AUTO:
+        address = os.environ.get("RAY_ADDRESS") or AUTO  # Ray looks there first
+    if address in (AUTO, LOCAL) or address.startswith("ray://"):
+        return
+    host, port = parts(address)
+    try:
+        socket.create_connection((host, port), ANSWER).close()
+    except ConnectionRefusedError:
+        if host not in LOOPBACK:
+            raise
+        # Ray takes this machine's own address for the loopback's, and may listen there only.
+        socket.create_connection((ray.util.get_node_ip_address(), port), ANSWER).close()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from analyze.errors import InputError, counted, described
-from analyze.gradients.device.devices import CPU, accelerator, names
+from analyze.gradients.device.devices import CPU, accelerator, check_device, names
 from analyze.runs.options import Options
 from analyze.runs.provenance import versions
 from analyze.runs.ranks.launch import TIME_LIMIT, Launch
@@ -46,9 +46,10 @@ def device_of(launch: Launch, name: str) -> str:
     Each rank of a machine has an accelerator of its own; on a CPU they share it.
 
     Raises:
-        InputError: the machine has fewer accelerators than ranks, or one of them was chosen for
-            several ranks.
+        InputError: the machine has no such device, fewer accelerators than ranks, or one of them
+            was chosen for several ranks.
     """
+    check_device(name)
     kind, _, number = name.partition(":")
     if number and launch.local_ranks > 1:
         raise InputError(
