@@ -89,7 +89,8 @@ def _required(tree: xr.DataTree) -> dict[str, set[str]]:
 
 def _own(tree: xr.DataTree, group: str) -> Mapping[Hashable, xr.Variable]:
     """The variables of a group itself, without what it has from its parent."""
-    return tree[group].to_dataset(inherit=False).variables if group in tree.groups else {}
+    found = {node.path: node for node in tree.subtree}.get(group)
+    return {} if found is None else found.to_dataset(inherit=False).variables
 
 
 def _missing(tree: xr.DataTree, group: str, required: set[str]) -> list[str]:
