@@ -7,7 +7,7 @@ import pytest
 
 from analyze.probes import ProbeSet
 from analyze.probes.subsets import Column
-from analyze.rankings.labels import labels_of
+from analyze.rankings.labels import Labels, labels_of
 from tests.test_rankings import CLASSES, COUNT, made, the_probes
 
 
@@ -90,3 +90,9 @@ def test_right_labels_that_lack_a_class_or_disagree_name_no_targets():
         labels = labels_of(made(("all",), (), probes), probes)
         assert labels.given.tolist() == given.astype(str).tolist()
         assert labels.wrong is None
+
+
+@pytest.mark.parametrize(("given", "shown"), [(("0", "1"), None), (("cat", "dog"), 2), (None, 2)])
+def test_a_true_class_stands_only_against_a_given_one_in_the_same_words(given, shown):
+    labels = Labels(None if given is None else np.array(given), np.array(["cat", "cat"]), None)
+    assert (None if labels.other_class is None else len(labels.other_class)) == shown

@@ -31,6 +31,13 @@ class Labels:
         """The rows of the examples whose labels are known to be right or wrong."""
         return np.flatnonzero([] if self.wrong is None else np.isfinite(self.wrong))
 
+    @property
+    def other_class(self) -> np.ndarray | None:
+        """The true classes where they can stand against the given ones: None for other words."""
+        if self.given is None or self.true is None or np.isin(self.given, self.true).any():
+            return self.true
+        return None
+
 
 def labels_of(results: xr.DataTree, probes: ProbeSet | None) -> Labels:
     """The labels from the probe file, or from what the results have of its columns.
