@@ -319,6 +319,14 @@ def test_options_that_do_not_fit(tiny, options, fact):
     assert_input_error_of_run(tiny.run(*options), fact)
 
 
+@pytest.mark.parametrize(
+    "needs", [["--gpus-per-task", "99"], ["--cpus-per-task", str(1 + (os.cpu_count() or 1))]]
+)
+def test_a_task_for_which_this_machine_is_too_small_is_refused(tiny, needs):
+    result = tiny.run("--cluster", "local", "--device", "cpu", *needs)
+    assert_input_error_of_run(result, "no task fits on this machine")
+
+
 @pytest.mark.parametrize("where", ["127.0.0.1:PORT", "localhost:PORT", "nowhere.invalid:PORT"])
 @pytest.mark.parametrize("by", ["option", "environment"])
 def test_a_cluster_that_is_not_there_is_missed_before_the_work(tiny, monkeypatch, where, by):

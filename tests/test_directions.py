@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analyze import ProbeSet, measure
-from analyze.errors import CheckpointError
+from analyze.errors import CheckpointError, InputError
 from analyze.gradients.checks.proving import NO_DERIVATIVE
 from analyze.gradients.engine import Engine
 from analyze.gradients.forms import Explicit, OuterProducts, Placed, PulledBack, ScatteredRows, Sum
@@ -148,6 +148,13 @@ def test_gradients_that_are_no_derivatives_are_told(layer, told):
     model, probes = layer(5, 3), ProbeSet(torch.randn(12, 5), torch.arange(12) % 3)
     tree = measure(model, probes, device=DEVICE, directions=["all"])
     assert (NO_DERIVATIVE in json.loads(tree.attrs["provenance"])["warnings"]) == told
+
+
+@pytest.mark.parametrize("directions", [[1], [None], ["all", 2.0], [b"all"], [("all",)]])
+def test_a_direction_is_a_text(directions):
+    probes = ProbeSet(np.ones((4, 2), np.float32), np.array([0, 1, 0, 1]), ["a"] * 4)
+    with pytest.raises(InputError, match="which is no text"):
+        measure(torch.nn.Linear(2, 2), probes, directions=directions)
 
 
 @pytest.mark.parametrize("name", ["conv2d", "language-model"])

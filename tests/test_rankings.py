@@ -136,6 +136,16 @@ def test_the_other_scores(tree):
     assert {row["rank"] for row in first} == {None}
 
 
+def test_examples_without_a_score_are_counted_with_the_reason(tree):
+    def said(by="suspicion", checkpoint=None):
+        found = analyze.examples(tree, by=by, against="all", checkpoint=checkpoint)
+        return next((s for s in found.sentences if "have no score" in s), "")
+
+    assert said() == said("change") == said("suspicion", "*0.pt") == ""
+    assert said("change", "*0.pt").startswith("60 of 60 examples have no score, and no rank:")
+    assert "none was measured before it" in said("change", "*0.pt")
+
+
 def test_others_are_products_of_gradients(tree):
     p = pull(signals.in_layer(tree, signals.NETWORK), reference(tree, "all"))
     g = the_gradients()[1]
@@ -157,6 +167,11 @@ def test_no_score_uses_what_tells_the_answer(tree):
     assert_three_facts(str(refused.value))
     told = analyze.examples(tree, against="clean")
     assert "clean is made of what tells wrong labels" in told.sentences[-1]
+    parts = made(("clean", "corrupted", "true_class=cat"), ("true_class",))
+    by_class = analyze.examples(parts, against="true_class=cat").sentences
+    assert "true_class=cat is made of what tells wrong labels" in by_class[-1]
+    for one in (tree, parts):  # which the signals do use, whatever directions it is the sum of
+        assert "is made of" not in " ".join(analyze.examples(one, against="all").sentences)
     same = [row["auroc"] for row in analyze.examples(tree).signals]
     assert [row["auroc"] for row in told.signals] == same
 
@@ -175,46 +190,6 @@ def test_forgetting_by_hand():
     expected = [[0, inf, 0, inf, 0], [nan] * 5, [1, inf, 0, 0, 1], [1, inf, 0, 1, 1],
                 [2, inf, 0, 1, 1]]  # fmt: skip
     np.testing.assert_array_equal(signals.forgetting(margin), expected)
-
-
-# --- which labels are wrong
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_labels_are_known_by_subsets_or_columns(named):
-    subsets = ("clean", "corrupted", "held_out") if named else ("train", "more", "held_out")
-    probes = the_probes(subsets)
-    if not named:
-        given, true = probes.targets.copy(), probes.columns["true_class"].codes
-        given[20:40] = (true[20:40] + 1) % 3
-        columns = {"class": Column(given, CLASSES), "true_class": Column(true, CLASSES)}
-        probes = ProbeSet(probes.inputs[""], given, [subsets[k // 20] for k in range(COUNT)],
-                          probes.id, columns=columns)  # fmt: skip
-    tree = made(("all",), (), probes)
-    labels = labels_of(tree, probes)
-    expected = np.repeat([0.0, 1.0, np.nan], 20)
-    np.testing.assert_array_equal(labels.wrong, expected)
-    assert labels.known_by == (
-        "the subsets clean and corrupted" if named else "the given and the true class"
-    )
-    assert list(labels.true[:3]) == list(CLASSES)
-    assert len(labels.judged) == 40
-
-
-def test_a_column_noise_says_it_too():
-    probes = the_probes(("train", "more", "held_out"))
-    state = Column(np.arange(COUNT) // 20 % 3, ("clean", "corrupted", "unknown"))
-    columns = {"noise": state}
-    probes = ProbeSet(probes.inputs[""], probes.targets, ["train"] * COUNT, columns=columns)
-    labels = labels_of(made(("all",), (), probes), probes)
-    np.testing.assert_array_equal(labels.wrong, np.repeat([0.0, 1.0, np.nan], 20))
-    assert labels.known_by == "the column noise"
-    assert list(labels.given[:3]) == ["0", "1", "2"]  # no names are known
-
-
-def test_numbers_are_not_compared_with_names():
-    tree = made(("all",), ("true_class",), the_probes(("train", "more", "held_out")))
-    assert labels_of(tree, None).wrong is None
 
 
 def test_without_wrong_labels_the_rank_is_not_said_to_find_any():

@@ -137,6 +137,19 @@ def test_a_run_that_was_refused_at_once_leaves_no_folder(tiny):
     assert_input_error(call("status", str(tiny.output)), "no run has begun here")
 
 
+@pytest.mark.parametrize("output", ["", ".", "/", "..", "none.h5", "a/none.h5"])
+def test_where_no_run_has_begun(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    assert_input_error(call("status", output), "no run has begun here")
+
+
+def test_the_folder_of_units_leads_to_its_results(measured):
+    folder = folder_of(measured)
+    command = f"analyze status {measured.output}"
+    assert_input_error(call("status", str(folder)), "no run has begun here", command)
+    assert call(*command.split()[1:]).exit_code == 0
+
+
 @pytest.fixture
 def killed(tiny) -> Iterator[TinyRun]:
     """A run that was killed while it measured the second checkpoint."""

@@ -70,8 +70,10 @@ def _problem(
     probes: ProbeSet,
 ) -> str:
     """What is wrong with a name; empty where nothing is."""
+    if not isinstance(name, str):
+        return f"{name!r}, which is no text"
     if list(names).count(name) > 1:
-        return f"{name!r} more than once in {','.join(names)}"
+        return f"{name!r} more than once in {','.join(map(str, names))}"
     if name in OWN:
         also = name in probes.subset_names
         return f"{name!r}, which is also the name of a subset" if also else ""
@@ -84,8 +86,8 @@ def _problem(
 
 
 def _fix(name: str, members: dict[str, np.ndarray], probes: ProbeSet) -> str:
-    column = name.partition(LABEL)[0]
-    if name not in members and LABEL in name and column in probes.columns:
+    column = str(name).partition(LABEL)[0]
+    if name not in members and LABEL in str(name) and column in probes.columns:
         return f"--cells {column} --directions {name}"
     if name in OWN and name in probes.subset_names:
         return f"freeze the probes with another name for the subset {name!r}"

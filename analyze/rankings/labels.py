@@ -31,6 +31,13 @@ class Labels:
         """The rows of the examples whose labels are known to be right or wrong."""
         return np.flatnonzero([] if self.wrong is None else np.isfinite(self.wrong))
 
+    @property
+    def other_class(self) -> np.ndarray | None:
+        """The true classes where they can stand against the given ones: None for other words."""
+        if self.given is None or self.true is None or np.isin(self.given, self.true).any():
+            return self.true
+        return None
+
 
 def labels_of(results: xr.DataTree, probes: ProbeSet | None) -> Labels:
     """The labels from the probe file, or from what the results have of its columns.
@@ -46,17 +53,15 @@ def labels_of(results: xr.DataTree, probes: ProbeSet | None) -> Labels:
         for name, labels in table.coords.items()
         if labels.dims == ("probe",) and name not in ("probe", "subset", "target")
     }
-    names: tuple[str, ...] = ()
     if probes is not None:
         for name, column in probes.columns.items():
             columns[name] = np.array(column.names, dtype=object)[column.codes].astype(str)
-        names = next((probes.columns[n].names for n in (*GIVEN, *TRUE) if n in probes.columns), ())
-    given = _first(columns, GIVEN)
+    given, true = _first(columns, GIVEN), _first(columns, TRUE)
     if given is None:
-        given = _classes(table["target"].values, names)
-    true = _first(columns, TRUE)
-    named = any(name in columns for name in GIVEN) or bool(names)  # else numbers beside names
-    wrong, known_by, telling = _wrong(subset, columns, given if named else None, true)
+        sure = np.isin(subset, [CLEAN, *held_out(results)])
+        sure |= columns.get(NOISE, subset) == CLEAN
+        given = _classes(table["target"].values, true, sure)
+    wrong, known_by, telling = _wrong(subset, columns, given, true)
     if wrong is not None:
         wrong[np.isin(subset, held_out(results))] = np.nan
         if not {0.0, 1.0} <= set(wrong[np.isfinite(wrong)].tolist()):
@@ -76,7 +81,7 @@ def _wrong(
         return _states(subset), f"the subsets {CLEAN} and {CORRUPTED}", telling
     if NOISE in columns and {CLEAN, CORRUPTED} <= set(columns[NOISE].tolist()):
         return _states(columns[NOISE]), f"the column {NOISE}", telling
-    if given is not None and true is not None:
+    if given is not None and true is not None and np.isin(given, true).any():
         return (given != true).astype(float), "the given and the true class", telling
     return None, "", telling
 
@@ -89,9 +94,17 @@ def _first(columns: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray
     return next((columns[name] for name in names if name in columns), None)
 
 
-def _classes(target: np.ndarray, names: tuple[str, ...]) -> np.ndarray | None:
-    """Whole-numbered targets as classes, by name where the names are known."""
+def _classes(target: np.ndarray, true: np.ndarray | None, sure: np.ndarray) -> np.ndarray | None:
+    """Whole-numbered targets as classes: by name where labels that are right tell it, else numbers.
+
+    The codes of a column may be numbered in another order than the targets, so they name none.
+    """
     if target.dtype.kind not in "iu":
         return None
-    named = len(names) > int(target.max(initial=-1)) and int(target.min(initial=0)) >= 0
-    return np.array([names[k] if named else str(k) for k in target.tolist()]).astype(str)
+    if true is not None:
+        pairs = set(zip(target[sure].tolist(), true[sure].tolist(), strict=True))
+        names = dict(pairs)
+        one_each = len(names) == len(pairs) == len({name for _, name in pairs})
+        if one_each and set(target.tolist()) <= names.keys():
+            return np.array([names[k] for k in target.tolist()]).astype(str)
+    return target.astype(str)

@@ -93,9 +93,9 @@ def examples(
     found = evaluate(tree, labels)
     if signals and found is None:
         raise _not_known(labels)
-    sentences = [missing] if missing else []
+    sentences = [said for said in (missing, _without_score(score, by, place)) if said]
     sentences += [UNKNOWN_WORTH] if found is None else found.sentences
-    if found is not None and set(compared.directions) & set(labels.telling):
+    if found is not None and compared.name.partition("=")[0] in labels.telling:
         sentences.append(
             f"{compared.name} is made of what tells wrong labels; the signals do not use it."
         )
@@ -162,6 +162,18 @@ def _score(
     if checkpoint is None:
         return over_all(values)
     return values[list(group["checkpoint"].values).index(checkpoint)]
+
+
+def _without_score(score: np.ndarray, by: str, checkpoint: str | None) -> str:
+    """How many examples have no score, and why; empty where all have one."""
+    count = int(np.isnan(score).sum())
+    if not count:
+        return ""
+    why = "no gradient, or no others with one, where it was measured"
+    if by == "change" and count == len(score):
+        where = "the run" if checkpoint is None else checkpoint
+        why = f"{where} has no cosine, or none was measured before it to compare with"
+    return f"{count:,} of {len(score):,} examples have no score, and no rank: {why}."
 
 
 def _rows(results: xr.DataTree, labels: Labels, score: np.ndarray) -> list[dict[str, object]]:

@@ -64,7 +64,7 @@ def candidates(
     """
     table = example_table(results)
     names = [str(name) for name in table["checkpoint"].values]
-    measured = np.isfinite(table["loss"].values).any(1)
+    measured = np.isfinite(table["loss"].transpose("checkpoint", "probe").values).any(1)
     rates, _ = learning_rates(results)
     for signal, values, last in _of_output(table):
         yield from _of_signal(signal, TODAY, OF_OUTPUT, values, names, measured, last)

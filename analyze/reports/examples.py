@@ -103,7 +103,8 @@ def _card(
     places: np.ndarray,
 ) -> Card:
     given = "" if found.labels.given is None else plain(str(found.labels.given[row]))
-    true = "" if found.labels.true is None else plain(str(found.labels.true[row]))
+    classes = found.labels.other_class
+    true = "" if classes is None else plain(str(classes[row]))
     subset = str(found.subsets[row])
     picture = pictures.get(row)
     rank = int(found.ranks[group.score][row])
@@ -138,7 +139,7 @@ def _on_map(found: Gallery) -> np.ndarray:
 def _map(found: Gallery, rows: np.ndarray) -> dict[str, Any]:
     """The cosine of examples with the others at each checkpoint, with labels and scores."""
     subsets = list(dict.fromkeys(found.subsets.tolist()))
-    given, true = found.labels.given, found.labels.true
+    given, true = found.labels.given, found.labels.other_class
     return {
         "ids": found.ids[rows].tolist(),
         "subset": [subsets.index(name) for name in found.subsets[rows].tolist()],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Hashable, Mapping
+
 import numpy as np
 import xarray as xr
 
@@ -34,6 +37,14 @@ REQUIRED: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
         "gradient_sqnorm": (("checkpoint", "parameter", "cell"), NUMBER),
     },
 }  # fmt: skip
+# Of groups that may be missing.
+EXAMPLES, ALONG = "/examples", ("alignment", "direction", "direction_norm")
+OF_EXAMPLES: dict[str, tuple[tuple[str, ...], str]] = {
+    "layer": (("layer",), TEXT), "probe": (("probe",), "iu"),
+    "subset": (("probe",), TEXT), "target": (("probe",), NUMBER + TEXT),
+    "gradient_sqnorm": (("checkpoint", "layer", "probe"), NUMBER),
+    "loss": (("checkpoint", "probe"), NUMBER),
+}  # fmt: skip
 # Of variables that may be missing.
 OPTIONAL = {
     "/": {
@@ -41,6 +52,12 @@ OPTIONAL = {
             ("loss_saved", "loss_recomputed", "loss_per_token"), (("checkpoint", "subset"), NUMBER)
         ),
         "token_count": (("subset",), NUMBER),
+    },
+    EXAMPLES: {
+        "alignment": (("checkpoint", "direction", "layer", "probe"), NUMBER),
+        "direction": (("direction",), TEXT),
+        "direction_norm": (("checkpoint", "direction", "layer"), NUMBER),
+        "margin": (("checkpoint", "probe"), NUMBER),
     },
 }
 UNIQUE = {
@@ -53,25 +70,42 @@ PAIRS = [name for name, variable in VARIABLES.items() if variable.between]
 
 def faults(tree: xr.DataTree) -> list[str]:
     """The reasons why a tree is no results tree; empty for results."""
-    missing = [name for group in REQUIRED for name in _missing(tree, group)]
+    required = _required(tree)
+    missing = [name for group in required for name in _missing(tree, group, required[group])]
     if missing:
         return [f"{listed(missing)} missing"]
-    wrong = [fault for group in REQUIRED for fault in _of_other_form(tree, group)]
-    return wrong or [*_labels(tree), *_coherence(tree), *_attributes(tree)]
+    wrong = [fault for group in required for fault in _of_other_form(tree, group)]
+    return wrong or [*_labels(tree), *_examples(tree), *_coherence(tree), *_attributes(tree)]
 
 
-def _missing(tree: xr.DataTree, group: str) -> list[str]:
-    present = set(tree[group].variables) if group in tree.groups else set()
-    return [f"{group.rstrip('/')}/{name}" for name in sorted(REQUIRED[group].keys() - present)]
+def _required(tree: xr.DataTree) -> dict[str, set[str]]:
+    """The variables that each group must have; those of examples where it has some."""
+    required = {group: set(forms) for group, forms in REQUIRED.items()}
+    if EXAMPLES in tree.groups:
+        along = set(ALONG) & set(_own(tree, EXAMPLES))
+        required[EXAMPLES] = set(OF_EXAMPLES) | (set(ALONG) if along else set())
+    return required
+
+
+def _own(tree: xr.DataTree, group: str) -> Mapping[Hashable, xr.Variable]:
+    """The variables of a group itself, without what it has from its parent."""
+    found = {node.path: node for node in tree.subtree}.get(group)
+    return {} if found is None else found.to_dataset(inherit=False).variables
+
+
+def _missing(tree: xr.DataTree, group: str, required: set[str]) -> list[str]:
+    present = set(map(str, _own(tree, group)))
+    return [f"{group.rstrip('/')}/{name}" for name in sorted(required - present)]
 
 
 def _of_other_form(tree: xr.DataTree, group: str) -> list[str]:
     wrong = []
-    forms = REQUIRED[group] | OPTIONAL.get(group, {})
+    forms = REQUIRED.get(group, OF_EXAMPLES) | OPTIONAL.get(group, {})
+    present = _own(tree, group)
     for name, (dims, kinds) in forms.items():
-        if name not in tree[group].variables:
+        if name not in present:
             continue
-        variable = tree[group].variables[name]
+        variable = present[name]
         if set(variable.dims) != set(dims) or variable.dtype.kind not in kinds:
             form = f"{', '.join(map(str, variable.dims))} of {variable.dtype}"
             wrong.append(f"{group.rstrip('/')}/{name} ({form})")
@@ -100,6 +134,26 @@ def _texts_of(tree: xr.DataTree, group: str, name: str) -> list[str]:
     return [
         v if isinstance(v, str) else repr(v) for v in tree[group].variables[name].values.tolist()
     ]
+
+
+def _examples(tree: xr.DataTree) -> list[str]:
+    """Faults of single examples: each is there once, with the subsets and layers of the run."""
+    table = _own(tree, EXAMPLES)
+    if not table:
+        return []
+    wrong = []
+    for name in ("probe", "layer", "direction"):
+        labels = table[name].values.tolist() if name in table else []
+        if len(set(labels)) != len(labels) or (not labels and name in table):
+            wrong.append(f"labels of {EXAMPLES}/{name} that are not different")
+    if set(table["layer"].values.tolist()) != set(_texts_of(tree, "/layers", "layer")):
+        wrong.append("examples with other layers")
+    root = tree["/"].variables
+    counted = dict(zip(root["subset"].values.tolist(), root["probe_count"].values, strict=True))
+    found = Counter(table["subset"].values.tolist())
+    if {k: v for k, v in counted.items() if k != ALL and v > 0} != found:
+        wrong.append("examples of other subsets")
+    return wrong
 
 
 def _coherence(tree: xr.DataTree) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from analyze.errors import InputError
 from analyze.runs.units.activity import Activity, Running, read_activity
 from analyze.runs.units.lock import holder
-from analyze.runs.units.places import folder_of, unit_name
+from analyze.runs.units.places import SUFFIX, folder_of, unit_name
 
 STARTING, PREPARING, MEASURING = "starting", "preparing", "measuring"
 COMPLETE, STOPPED = "complete", "stopped"
@@ -117,11 +117,12 @@ def _none_here(output: Path, folder: Path) -> InputError:
             expected="the folder of its units, which a run keeps beside its results",
             fix=f"analyze show {output}",
         )
+    of_units = output.name.endswith(SUFFIX)
     return InputError(
         "no run has begun here",
         found=f"neither {output} nor {folder} with a run's files",
         expected="the --output of an analyze run; by default it is RUN.h5 in its directory",
-        fix="analyze status OUT.h5",
+        fix=f"analyze status {output.with_suffix('') if of_units else 'OUT.h5'}",
     )
 
 

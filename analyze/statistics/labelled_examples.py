@@ -148,7 +148,7 @@ def tracin(
 def learning_rates(results: xr.DataTree) -> tuple[np.ndarray, str]:
     """The learning rate of each checkpoint, ``[T]``, and where it is from; 1 where unknown."""
     table = example_table(results)
-    known = np.isfinite(table["loss"].values).any(-1)
+    known = np.isfinite(table["loss"].transpose("checkpoint", "probe").values).any(1)
     if RATE in table.coords and np.isfinite(table[RATE].values[known]).all():
         return np.asarray(table[RATE].values, dtype=float), "those of the checkpoints"
     return np.ones(len(known)), "1 for every checkpoint, as their learning rates are not known"

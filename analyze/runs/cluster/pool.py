@@ -18,6 +18,7 @@ from typing import Any
 from analyze.errors import CheckpointError, InputError, first_line
 from analyze.gradients.device.devices import is_cpu
 from analyze.runs.cluster import work
+from analyze.runs.cluster.address import LOCAL
 from analyze.runs.cluster.connection import connected
 from analyze.runs.commission import Commission, Task, placed
 from analyze.runs.outcome import Outcome
@@ -72,6 +73,7 @@ def cluster_for(
     with connected(where) as ray:
         cluster = Cluster(ray, commission, needs, progress)
         cluster.check_machines()
+        cluster.check_room(may_grow=where != LOCAL)
         try:
             yield cluster
         finally:
@@ -121,8 +123,25 @@ class Cluster:
                 ) from problem
             if error is not None:
                 raise error
-        if not self._needs.slots(ray.cluster_resources()):
-            self._progress.note(WAITING.format(wanted=self._needs))
+
+    def check_room(self, may_grow: bool) -> None:
+        """See whether a task fits; a cluster that may grow is waited for.
+
+        Raises:
+            InputError: none fits, and no machine can come.
+        """
+        there = self._ray.cluster_resources()
+        if self._needs.slots(there):
+            return
+        if not may_grow:
+            raise InputError(
+                "no task fits on this machine",
+                found=f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs that Ray "
+                f"knows of, with --cluster {LOCAL}",
+                expected=f"{self._needs} for a task",
+                fix="leave out --cluster, --gpus-per-task and --cpus-per-task",
+            )
+        self._progress.note(WAITING.format(wanted=self._needs))
 
     def results(self, tasks: Iterable[Task], receive: Tell) -> Iterator[tuple[Task, Any]]:
         """Every task with its result, in the order in which they are done; see ``Pool``."""

@@ -9,8 +9,8 @@ SUFFIX = ".units"
 
 
 def folder_of(output: Path) -> Path:
-    """The folder of the units of a results file."""
-    return output.with_name(output.name + SUFFIX)
+    """The folder of the units of a results file, whose path may be any that a user writes."""
+    return output.parent / (output.name + SUFFIX)
 
 
 def unit_name(checkpoint: str) -> str:
