@@ -123,6 +123,13 @@ def make_run(folder: Path) -> TinyRun:
     return run
 
 
+@pytest.fixture(autouse=True)
+def one_thread_again() -> Iterator[None]:
+    """One thread after each test, whatever it set: a fork of a process that had two may hang."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> TinyRun:
     """A run of one's own."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -18,13 +16,6 @@ from analyze.specs.model import ModelSpec
 from tests.conftest import SPEC, small_probes, small_weights
 
 RELATIVE = {"float32": 1e-5, "float64": 1e-9}  # no ReLU of this network is near its kink
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """One thread again after each test."""
-    yield
-    torch.set_num_threads(1)
 
 
 def scaled_gram(precision: str, batch_size: int | str, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -246,10 +246,10 @@ def test_another_next_checkpoint_is_another_update(tiny, measurements):
     np.testing.assert_allclose(values, expected(1, 7)["update"], rtol=1e-3, atol=1e-4)
 
 
-def test_workers_give_the_same(tiny, monkeypatch):
+def test_workers_give_the_same(tiny):
     assert tiny.run("--directions", DIRECTIONS).exit_code == 0
     alone = analyze.open_results(tiny.output)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    torch.set_num_threads(2)
     for unit in tiny.units:
         unit.unlink()
     assert tiny.run("--directions", DIRECTIONS, "--restart").exit_code == 0

@@ -38,8 +38,16 @@ CHANGES = {
 @pytest.mark.parametrize("case", CHANGES)
 def test_a_changed_number_is_refused(tiny, case):
     variable, factor, place, said = CHANGES[case]
-    assert tiny.run().exit_code == 0
+    # With single examples a count is compared with theirs already when the file is opened.
+    assert tiny.run("--examples", "off" if case == "count" else "on").exit_code == 0
     assert broken(analyze.open_results(tiny.output)) == []
     changed(tiny.output, variable, factor, place)
     result = call("show", str(tiny.output), "--verify")
     assert_input_error(result, "the results contradict themselves", said)
+
+
+def test_a_count_that_is_not_that_of_the_examples_is_refused_when_the_file_is_opened(tiny):
+    assert tiny.run("--examples", "on").exit_code == 0
+    changed(tiny.output, *CHANGES["count"][:3])
+    result = call("show", str(tiny.output))
+    assert_input_error(result, "this is not a results file", "examples of other subsets")
