@@ -359,13 +359,13 @@ def test_a_file_that_vanishes_is_skipped_and_measured_when_it_is_back(tiny, monk
         if checkpoint.name == NAMES[1]:
             (tiny.path / NAMES[1]).unlink()
 
-    def before(prepared, checkpoint, folder):
+    def before(prepared, checkpoint, *others):
         vanishing(checkpoint)
-        return read(prepared, checkpoint, folder)
+        return read(prepared, checkpoint, *others)
 
-    def meanwhile(job, content):
+    def meanwhile(job, content, *others):
         vanishing(content.checkpoint)
-        return load(job, content)
+        return load(job, content, *others)
 
     with pytest.MonkeyPatch.context() as patch:
         if moment == "before":
