@@ -81,7 +81,7 @@ class _Bounded(TorchDispatchMode):
         if not any(isinstance(value, Tensor) for value in args) and "device" in kwargs:
             count = getattr(func(*args, **{**kwargs, **ON_META}), "numel", int)()
             if count > self.most:
-                raise _TooLargeError(f"{count} numbers in one tensor are described")
+                raise _TooLargeError(f"{count} numbers and more are described, in one tensor")
         return func(*args, **kwargs)
 
 
