@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,15 @@ import torch
 from click.testing import CliRunner, Result
 
 import analyze
+from analyze.checkpoints.finding import watch
 from analyze.cli import main
+from analyze.gradients.engine import Engine
 from analyze.gradients.established import ESTABLISHED
 from analyze.gradients.step import failures
 from analyze.models.building import build_model
 from analyze.probes import write_probes
 from analyze.specs.model import ModelSpec
+from tests.browser import Reader, chromium
 
 torch.set_num_threads(1)  # the workers of pytest-xdist share the cores
 
@@ -130,6 +133,10 @@ def one_thread_again() -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+def saved(tiny: TinyRun, seed: int, name: str) -> Callable[[], None]:
+    return lambda: torch.save(small_weights(seed), tiny.path / name)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> TinyRun:
     """A run of one's own."""
@@ -202,3 +209,49 @@ def assert_three_facts(message: str) -> None:
     assert places == sorted(places)
     ends = [*places[1:], len(message)]
     assert all(end - start > 16 for start, end in zip(places, ends, strict=True))
+
+
+@pytest.fixture
+def training(monkeypatch) -> Callable[..., None]:
+    """Lets a training do one thing in each pause of the watch; then comes Ctrl-C."""
+
+    def script(*steps: Callable[[], None]) -> None:
+        left = list(steps)
+
+        def pause(seconds: float) -> None:
+            if not left:
+                raise KeyboardInterrupt
+            left.pop(0)()
+
+        monkeypatch.setattr(watch, "sleep", pause)
+
+    return script
+
+
+@pytest.fixture
+def measurements(monkeypatch) -> list[None]:
+    """Grows by one whenever a checkpoint is measured."""
+    calls: list[None] = []
+    measure = Engine.measure
+
+    def counted(self, *arguments):
+        calls.append(None)
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(Engine, "measure", counted)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def reader(browser):
+    """Whoever opens a page finds no error in the console and no request at the end."""
+    reader = Reader(browser)
+    yield reader
+    reader.close()
+    assert reader.faults == []

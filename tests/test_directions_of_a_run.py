@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 import analyze
-from analyze.checkpoints.finding import watch
-from analyze.gradients.engine import Engine
 from analyze.models.building import build_model
 from analyze.probes import write_probes
 from analyze.probes.subsets import Column
@@ -24,6 +21,7 @@ from tests.conftest import (
     TinyRun,
     assert_input_error,
     call,
+    saved,
     small_probes,
     small_weights,
 )
@@ -211,20 +209,6 @@ def test_no_update_before_a_skipped_checkpoint(tiny):
     assert found.sel(direction="clean").isel(checkpoint=[0, 2]).notnull().all()
 
 
-@pytest.fixture
-def measurements(monkeypatch) -> list[None]:
-    """Grows by one whenever a checkpoint is measured."""
-    calls: list[None] = []
-    measure = Engine.measure
-
-    def counted(self, *arguments):
-        calls.append(None)
-        return measure(self, *arguments)
-
-    monkeypatch.setattr(Engine, "measure", counted)
-    return calls
-
-
 def test_units_hold_directions(tiny, measurements):
     assert tiny.run("--directions", DIRECTIONS).exit_code == 0
     first = analyze.open_results(tiny.output)
@@ -256,30 +240,9 @@ def test_workers_give_the_same(tiny):
     assert_same_arrays(alone, analyze.open_results(tiny.output))
 
 
-@pytest.fixture
-def training(monkeypatch) -> Callable[..., None]:
-    """Lets a training do one thing in each pause of the watch; then comes Ctrl-C."""
-
-    def script(*steps: Callable[[], None]) -> None:
-        left = list(steps)
-
-        def pause(seconds: float) -> None:
-            if not left:
-                raise KeyboardInterrupt
-            left.pop(0)()
-
-        monkeypatch.setattr(watch, "sleep", pause)
-
-    return script
-
-
 def test_updates_of_a_training_that_goes_on_are_those_of_a_run_afterwards(tiny, training):
-    def saved(seed: int, name: str) -> Callable[[], None]:
-        return lambda: torch.save(small_weights(seed), tiny.path / name)
-
-    training(
-        saved(7, "step_200.pt"), lambda: None, saved(8, "step_150.pt"), lambda: None, lambda: None
-    )
+    written = saved(tiny, 7, "step_200.pt"), saved(tiny, 8, "step_150.pt")
+    training(written[0], lambda: None, written[1], lambda: None, lambda: None)
     assert tiny.run("--follow", "--directions", DIRECTIONS).exit_code == 0
     followed = analyze.open_results(tiny.output)
     last = (

@@ -24,7 +24,6 @@ from analyze.rankings.columns import column_help
 from analyze.rankings.gallery import MOST, gallery
 from analyze.reports.page import render_page, report
 from analyze.results.file import write_results
-from tests.browser import Reader, chromium
 from tests.conftest import assert_input_error, call
 from tests.synthetic import synthetic
 from tests.test_rankings import CLASSES, COUNT, made, recorded, the_probes
@@ -206,20 +205,6 @@ def test_the_command_finds_the_probe_file_or_refuses_another(tree, probes, tmp_p
 
 
 # --- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def reader(browser):
-    reader = Reader(browser)
-    yield reader
-    reader.close()
-    assert reader.faults == []
 
 
 @pytest.fixture(scope="module")

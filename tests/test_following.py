@@ -13,29 +13,8 @@ import analyze
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
 from analyze.checkpoints.finding import watch
 from analyze.checkpoints.finding.series import in_order
-from tests.conftest import NAMES, TinyRun, assert_input_error, call, small_weights
+from tests.conftest import NAMES, TinyRun, assert_input_error, call, saved
 from tests.crash import assert_same_arrays
-
-
-@pytest.fixture
-def training(monkeypatch) -> Callable[..., None]:
-    """Lets a training do one thing in each pause of the watch; then comes Ctrl-C."""
-
-    def script(*steps: Callable[[], None]) -> None:
-        left = list(steps)
-
-        def pause(seconds: float) -> None:
-            if not left:
-                raise KeyboardInterrupt
-            left.pop(0)()
-
-        monkeypatch.setattr(watch, "sleep", pause)
-
-    return script
-
-
-def saved(tiny: TinyRun, seed: int, name: str) -> Callable[[], None]:
-    return lambda: torch.save(small_weights(seed), tiny.path / name)
 
 
 def cut(tiny: TinyRun, seed: int, name: str, share: float = 0.5) -> Callable[[], None]:

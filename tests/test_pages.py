@@ -10,28 +10,13 @@ import pytest
 
 from analyze.comparison import page as comparison_page
 from analyze.reports import page as report_page
-from tests.browser import Reader, chromium
+from tests.browser import Reader
 from tests.comparisons import make_comparison
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 LAYERS = ("conv1", "bn1", "fc")
 MINUS = "\N{MINUS SIGN}"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as found:
-        yield found
-
-
-@pytest.fixture
-def reader(browser):
-    """Whoever opens a page finds no error in the console and no request at the end."""
-    reader = Reader(browser)
-    yield reader
-    reader.close()
-    assert reader.faults == []
 
 
 def write_report(folder: Path, tree) -> Path:

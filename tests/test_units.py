@@ -31,20 +31,6 @@ from tests.conftest import NAMES, SPEC, assert_input_error, small_probes, small_
 from tests.crash import assert_same_arrays
 
 
-@pytest.fixture
-def measurements(monkeypatch) -> list[None]:
-    """Grows by one whenever a checkpoint is measured."""
-    calls: list[None] = []
-    measure = Engine.measure
-
-    def counted(self, *arguments):
-        calls.append(None)
-        return measure(self, *arguments)
-
-    monkeypatch.setattr(Engine, "measure", counted)
-    return calls
-
-
 def stopped_after(monkeypatch, count: int, problem: BaseException) -> None:
     """Raise something in place of the measurement after the first few."""
     measure, done = Engine.measure, []
