@@ -8,8 +8,7 @@ import threading
 from multiprocessing.connection import Connection
 
 from analyze.errors import described
-
-MESSAGE, DONE, FAILED = "message", "done", "failed"
+from analyze.runs.protocol import DONE, FAILED, MESSAGE
 
 
 def serve(number: int) -> None:

@@ -18,18 +18,18 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
 from analyze.runs.commission import Commission, Task
-from analyze.runs.gpu_worker import DONE, MESSAGE
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.workers import Tell
+from analyze.runs.protocol import DONE, MESSAGE, Tell, received
 
 # The modules are looked for where this process looks for them, also those of the user.
 START = (
     "import json, sys; sys.path[:] = dict.fromkeys(json.loads(sys.argv[1]) + sys.path); "
     "from analyze.runs.gpu_worker import serve; serve(int(sys.argv[2]))"
 )
+ENDED = "its process ended early"
 TRIES = 2  # GPUs that may fail with a checkpoint before it is left to this process
-FAILED = "{device} failed: {why}; the run goes on {how}"
+NOTE = "{device} failed: {why}; the run goes on {how}"
 
 
 class GPUs:
@@ -103,7 +103,7 @@ class GPUs:
                 return
             ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
-                kind, content = _received(pipe)
+                kind, content = received(pipe)
                 if kind == MESSAGE:
                     receive(content)
                     continue
@@ -111,7 +111,7 @@ class GPUs:
                 if kind == DONE:
                     yield task, content
                     continue
-                self._retire(pipe, content)
+                self._retire(pipe, content or ENDED)
                 failures[task.checkpoint.name] += 1
                 if failures[task.checkpoint.name] < TRIES:
                     back.append(task)
@@ -135,7 +135,7 @@ class GPUs:
         self._stop(pipe)
         left = [self._names[other] for other in self._processes]
         how = f"with {', '.join(left)}" if left else "in this process, on one device"
-        self._progress.note(f"Warning: {FAILED.format(device=self._names[pipe], why=why, how=how)}")
+        self._progress.note(f"Warning: {NOTE.format(device=self._names[pipe], why=why, how=how)}")
 
     def _stop(self, pipe: Connection) -> None:
         process = self._processes.pop(pipe)
@@ -145,12 +145,3 @@ class GPUs:
         with suppress(OSError):
             process.stdin.close()
         pipe.close()
-
-
-def _received(pipe: Connection) -> tuple[str, Any]:
-    """The kind and content of a message; why there is none where the process has ended."""
-    try:
-        kind, content = pipe.recv()
-    except (EOFError, OSError):
-        return "", "its process ended early"
-    return kind, content

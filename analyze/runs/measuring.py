@@ -22,10 +22,11 @@ from analyze.runs.messages import Advanced, Begun, place_of, showing
 from analyze.runs.outcome import Outcome, record_of
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
+from analyze.runs.protocol import Tell
 from analyze.runs.provenance import PROGRAM, device_name, versions
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.unit import FOLLOWING, Unit
-from analyze.runs.workers import Tell, Workers
+from analyze.runs.workers import Workers
 
 Found = TypeVar("Found")
 Measure = Callable[[Engine, Checkpoint, Loaded, Tell], Outcome]

@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
+from analyze.runs.protocol import DONE, MESSAGE, Tell, received
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Tell = Callable[[Any], None]
-MESSAGE, DONE = "message", "done"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -87,7 +87,7 @@ class Workers(Generic[Task, Result]):
                 break
             ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
-                kind, content = _received(pipe)
+                kind, content = received(pipe)
                 if kind == MESSAGE:
                     receive(content)
                     continue
@@ -172,12 +172,3 @@ def _sent(pipe: Connection, task: object) -> bool:
     except OSError:  # its worker is dead
         return False
     return True
-
-
-def _received(pipe: Connection) -> tuple[str | None, Any]:
-    """The kind and content of a worker's message; None and None if it died."""
-    try:
-        kind, content = pipe.recv()
-    except (EOFError, OSError):
-        return None, None
-    return kind, content

@@ -24,7 +24,7 @@ from analyze.runs.commission import Commission, Task, placed
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
-from analyze.runs.workers import Tell
+from analyze.runs.protocol import DONE, FAILED, MESSAGE, Tell
 
 PAUSE = 1.0  # seconds after which new machines and signals are looked for
 LIMITS = {"worker": 2, "machine": 5, "failure": 2}  # how often each may happen to a checkpoint
@@ -159,13 +159,13 @@ class Cluster:
             )
             for generator in ready:
                 kind, content = self._received(generator)
-                if kind == work.MESSAGE:
+                if kind == MESSAGE:
                     receive(content)
                     continue
                 task = self._running.pop(generator)
                 if kind == work.REFUSED:
                     raise content
-                if kind == work.DONE:
+                if kind == DONE:
                     yield task, self._with_own(task, content)
                 elif (outcome := self._failed(task, kind, content)) is not None:
                     yield task, outcome
@@ -209,7 +209,7 @@ class Cluster:
         Raises:
             InputError: it is no fault of the checkpoint, and happened twice.
         """
-        kind = "failure" if kind == work.FAILED else kind
+        kind = "failure" if kind == FAILED else kind
         name = task.checkpoint.name
         self._failures[name, kind] += 1
         if self._failures[name, kind] < LIMITS[kind]:

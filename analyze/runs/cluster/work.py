@@ -17,8 +17,9 @@ from analyze.errors import InputError, described
 from analyze.runs.commission import Commission, Task
 from analyze.runs.messages import Advanced
 from analyze.runs.preparation import Prepared
+from analyze.runs.protocol import DONE, FAILED, MESSAGE
 
-MESSAGE, DONE, REFUSED, FAILED = "message", "done", "refused", "failed"
+REFUSED = "refused"  # besides the kinds that all processes send
 PAUSE = 0.5  # seconds between two messages that count examples
 _known: dict[str, Prepared] = {}  # by the hash of the commission
 

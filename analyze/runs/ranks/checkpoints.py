@@ -17,11 +17,12 @@ from analyze.gradients.engine import Engine
 from analyze.gradients.ranks.team import Command
 from analyze.models.building import build_model
 from analyze.runs.loading import Loaded
-from analyze.runs.measuring import Tell, advanced, measured, one_by_one
+from analyze.runs.measuring import advanced, measured, one_by_one
 from analyze.runs.messages import showing
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
 from analyze.runs.progress import Progress
+from analyze.runs.protocol import Tell
 from analyze.runs.ranks.dealing import dealing_of
 from analyze.runs.ranks.follower import KNOW, MEASURE, TAKE_OVER, Follower, serve
 from analyze.runs.ranks.leader import Leader

@@ -23,15 +23,14 @@ from analyze.gradients.threads.division import Division
 from analyze.models.building import build_model
 from analyze.runs.job import Job
 from analyze.runs.loading import Loaded, Snapshot, load
-from analyze.runs.measuring import Tell, outcome_of
+from analyze.runs.measuring import outcome_of
 from analyze.runs.outcome import Outcome
+from analyze.runs.protocol import DONE, MESSAGE, Tell
 from analyze.runs.ranks.joining import device_of, line_to_leader, process_group
 from analyze.runs.ranks.launch import Launch
 from analyze.runs.ranks.line import (
     COMMAND,
-    DONE,
     END,
-    MESSAGE,
     RAISED,
     EndedError,
     GoneError,

@@ -14,14 +14,13 @@ import torch.distributed as dist
 
 from analyze.errors import InputError
 from analyze.gradients.ranks.team import EXCHANGE, Command
+from analyze.runs.protocol import DONE, MESSAGE, Tell
 from analyze.runs.ranks.joining import check_versions, lines_to_all, process_group
 from analyze.runs.ranks.launch import TIME_LIMIT, Launch
 from analyze.runs.ranks.line import (
     ALIVE,
     COMMAND,
-    DONE,
     END,
-    MESSAGE,
     STOP,
     GoneError,
     Line,
@@ -30,7 +29,6 @@ from analyze.runs.ranks.line import (
 )
 
 SIGNS = 5  # of life of the leading rank within the time limit
-Tell = Callable[[Any], None]
 
 
 class Leader:

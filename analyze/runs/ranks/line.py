@@ -22,7 +22,7 @@ from analyze.gradients.step.failures import MethodFailedError
 from analyze.gradients.step.intercept import ForwardChangedError
 
 ALIVE, END, STOP, COMMAND = "alive", "end", "stop", "command"  # from the leading rank
-MESSAGE, DONE, RAISED = "message", "done", "raised"  # to it
+RAISED = "raised"  # to it, besides what all processes send
 Message = tuple[str, Any]
 TELLING = (InputError, MethodFailedError, ForwardChangedError)  # what the leading rank acts on
 
