@@ -22,8 +22,9 @@ from analyze.figures import (
     network_over_training,
 )
 from analyze.figures.bands import fold_count, half_width
-from analyze.figures.colours import DARK, ROLES, SURFACE, subset_colours, subset_markers
+from analyze.figures.colours import DARK, SURFACE
 from analyze.figures.lines import shown_subsets, spread
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, training
@@ -54,8 +55,10 @@ def test_a_line_for_each_subset_in_its_colour(module, ax):
     assert module.draw(tree, ax) is ax
     drawn = lines(ax)
     assert list(drawn) == ["clean", "corrupted", "held_out", "all"]
-    assert {name: to_hex(line.get_color()) for name, line in drawn.items()} == ROLES
-    assert len({line.get_marker() for line in drawn.values()}) == 4
+    for name, look in subset_looks(drawn).items():
+        assert to_hex(drawn[name].get_color()) == look.colour
+        assert drawn[name].get_marker() == look.marker.name
+        assert drawn[name].is_dashed() == bool(look.dash)
     assert set(drawn) <= set(texts(ax))
 
 
@@ -270,12 +273,6 @@ def test_missing_cells_are_masked_over_a_hatched_ground(ax):
     assert masked[:, 1].all()
     assert masked.sum() == 3 + 1
     assert ax.patch.get_hatch()
-
-
-def test_colours_are_stable():
-    assert subset_colours(["all", "b", "a", "clean"])["clean"] == ROLES["clean"]
-    assert subset_colours(["b", "a"]) == dict(reversed(subset_colours(["a", "b"]).items()))
-    assert len(set(subset_markers(["clean", "corrupted", "held_out", "all", "x"]).values())) == 5
 
 
 def test_no_colour_of_the_heat_map_is_taken_for_one_of_the_page():

@@ -22,7 +22,7 @@ from analyze.figures import (
     loss_over_training,
     subset_contrast,
 )
-from analyze.figures.colours import ROLES
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text
 from analyze.figures.signed_cells import GREY, SMALLEST
 from analyze.figures.style import style
@@ -242,7 +242,7 @@ def test_cross_help_is_logarithmic_to_both_sides_and_has_units(tree, ax):
     assert ax.get_yscale() == "symlog"
     assert ax.get_ylabel() == "cross help (nats per\nunit of learning rate)"
     colours = {str(line.get_label()): to_hex(line.get_color()) for line in ax.lines}
-    assert colours["clean · itself"] == ROLES["clean"]
+    assert colours["clean · itself"] == subset_looks(["clean"])["clean"].colour
 
 
 # --- energy and profile

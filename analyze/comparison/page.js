@@ -72,8 +72,7 @@ function drawRuns(at) {
   const grouped = new Map(groups.flatMap((group) => group.runs.map((r) => [r, group])));
   const ofRuns = data.runs.map((run, r) => ({
     ...run,
-    colour: pageColour((grouped.get(r) ?? run).colour),
-    dash: grouped.has(r) ? undefined : (run.dash ?? undefined),
+    ...lookOf(grouped.get(r) ?? run),
     hidden: hidden.has(r),
     strong: !grouped.has(r) && (visible.length <= FEW || inPair.has(r)),
     points: places.map((x, t) => {
@@ -110,7 +109,7 @@ function groupSeries(group, k, at) {
     const title = [group.name, data.rows[at.row], data.subsets[at.subset], placeNames[t], words].join("\n");
     return { x, y: value, low: value - half, high: value + half, open: false, title };
   });
-  return { name: group.name, colour: pageColour(group.colour), hidden: hidden.has(k), strong: true, points };
+  return { name: group.name, ...lookOf(group), hidden: hidden.has(k), strong: true, points };
 }
 
 function drawHeat(at) {
@@ -160,7 +159,7 @@ function drawRatio(at) {
   drawLines(document.getElementById("ratio"), {
     label: `${title}, ${name}`, axis,
     y: { type: "log", domain, label: "ratio", ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
-    series: [{ name, colour: "var(--ink)", strong: true, points }],
+    series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
     guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint],
   });
 }

@@ -57,10 +57,9 @@ function words(row, s, t, separator = " \u00b7 ") {
 }
 
 function drawTraining(at) {
-  const series = data.subsets.map(({ name, colour, dash }, s) => ({
-    name,
-    colour: pageColour(colour),
-    dash: dash ?? undefined,
+  const series = data.subsets.map((one, s) => ({
+    name: one.name,
+    ...lookOf(one),
     strong: s === at.subset,
     points: places.map((x, t) => ({
       x,
