@@ -1,4 +1,4 @@
-"""How colours look in grey and to readers without green-sensitive cones, and how far they differ."""
+"""How colours look in grey and without green-sensitive cones, and how far they differ."""
 
 from __future__ import annotations
 

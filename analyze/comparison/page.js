@@ -121,7 +121,6 @@ function drawHeat(at) {
   if (heatDrawn !== wanted) {
     const limit = ratioLimit(at);
     const scale = d3.scaleDiverging([-limit, 0, limit], d3.interpolatePuOr).clamp(true);
-    const grey = d3.interpolateRgb(computed("--faint"), computed("--surface"))(0.5);
     drawScale(document.getElementById("scale"), {
       type: "diverging-log", scheme: "PuOr", domain: [Math.exp(-limit), Math.exp(limit)], pivot: 1,
       label: `${shortened(name, 34)}, ratio`, ticks: scaleTicks(limit), tickFormat: ratioTick,
@@ -133,7 +132,11 @@ function drawHeat(at) {
       axisLabel: data.along.label,
       fill: (row, t) => {
         const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
-        return Number.isFinite(value) ? (found ? scale(value) : grey) : null;
+        return found ? scale(value) : null;
+      },
+      hatched: (row, t) => {
+        const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
+        return Number.isFinite(value) && !found;
       },
       title: (row, t) => [layers[row], data.subsets[at.subset], placeNames[t],
                           ratioWords(ratioAt(at.pair, row + 1, at.subset, t))].join("\n"),

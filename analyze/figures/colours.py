@@ -9,6 +9,8 @@ GRID = "#e3e6eb"
 MISSING = "#eceef2"
 SURFACE = "#ffffff"
 WARNING = "#a8481c"
+# Of hatches over cells: the same on every page, as the cells below them are.
+ON_DARK, ON_LIGHT = "#fdfdfd", "#20242e"
 
 # The colour on a dark page in place of each. The third part are the lines of ``looks.py``, the
 # fourth those of them that are too light for words on paper, darkened.

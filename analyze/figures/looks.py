@@ -70,7 +70,7 @@ class Look:
 
 
 def look(k: int) -> Look:
-    """The k-th look: that of the table; in further rounds its colours and markers have other dashes.
+    """The k-th look: that of the table; in further rounds its markers have other dashes.
 
     So ``COUNT`` looks have as many pairs of dash and marker.
     """

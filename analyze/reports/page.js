@@ -108,7 +108,7 @@ function drawHeat(at) {
         return Number.isFinite(value) ? scale(Math.max(value, limits[0])) : null;
       },
       title: (row, t) => words(row + 1, at.subset, t, "\n"),
-      dotted: (row, t) => cubes.chance.at(row + 1, at.subset, t) === 1,
+      hatched: (row, t) => cubes.chance.at(row + 1, at.subset, t) === 1,
       choose: chooseCell,
     });
     heatDrawn = wanted;
