@@ -12,7 +12,7 @@ from analyze.errors import InputError, listed
 from analyze.figures.cells import label_checkpoints, label_layers
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import grid, table_height
+from analyze.figures.panels import columns_of, grid, table_height
 from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
 from analyze.figures.style import style
@@ -67,7 +67,7 @@ def ratio_maps(
     names: Sequence[str] = (),
 ) -> Figure:
     """A figure of heat maps, one for each pair and subset, titled by name or subset and size."""
-    columns = max(1, min(COLUMNS, len(panels)))
+    columns = max(1, min(columns_of(COLUMNS), len(panels)))
     height = table_height(comparison["layers"].sizes["layer"], 0.15, 0.06, 1.5)
     if len(panels) > 2 * columns:  # an overview
         height = min(height, 2.4)
