@@ -185,11 +185,10 @@ def test_headings_are_in_order_and_the_contents_lead_to_them(opened):
     links = [link for link in page.locator(".contents a").all() if link.is_visible()]
     assert len(links) >= 5
     for link in links[::-1]:
-        address = page.url
         link.click()
         assert page.evaluate("document.activeElement.textContent") == link.text_content()
         assert page.evaluate("document.activeElement.getBoundingClientRect().top") >= 40
-        assert page.url == address  # which holds what the reader has chosen
+        assert "-title" not in page.url  # which holds what the reader has chosen
 
 
 def test_tables_have_names_and_heads(opened):
