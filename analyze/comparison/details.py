@@ -11,8 +11,8 @@ import xarray as xr
 from analyze.figures.names import plain
 from analyze.figures.run_lines import COLOURS, training_of
 from analyze.pages.embedding import DASHES, packed, packed_steps
-from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import RATE
 
 NETWORK = "whole network"
 MOST_CELLS = 2_000_000  # values of all pairs, beyond which a page has pairs with the first run only
