@@ -34,7 +34,7 @@ def draw(
 ) -> Axes:
     """Draw the log ratio of a pair ``B / A`` in every layer and checkpoint.
 
-    Grey cells are not significant. The scale is that of all significant cells of the comparison;
+    Hatched cells are not significant. The scale is that of all significant cells of the comparison;
     ``names`` are those of the layers.
     """
     layers = comparison["pairs/layers"].to_dataset()
@@ -109,7 +109,7 @@ def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]
 
 FIGURE = FigureEntry(
     "ratio", "Ratio of layers",
-    "A panel for each subset, layers against checkpoints. Grey: not significant. Hatched: not in "
+    "A panel for each subset, layers against checkpoints. Hatched: not significant. Grey: not in "
     "both runs, or too close to 0.",
     figure, each=each, section="static", leading=True,
 )  # fmt: skip

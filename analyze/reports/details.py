@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from analyze.figures.bands import half_width
-from analyze.figures.colours import subset_colours
 from analyze.figures.lines import shown_subsets
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import training
-from analyze.pages.embedding import DASHES, packed
+from analyze.pages.embedding import packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 from analyze.statistics.significance import within_chance
@@ -90,19 +89,13 @@ def _rows(layers: xr.Dataset) -> list[list[str]]:
 
 
 def _subsets(results: xr.DataTree, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Each subset's label, size, colour, and a dash where an earlier one has the same colour."""
+    """Each subset's label, look and size."""
     counts = results.to_dataset()["probe_count"]
-    colours = subset_colours(results["network"].to_dataset()["subset"].values)
-    used: Counter[str] = Counter()
-    subsets = []
-    for name, label in labels.items():
-        colour = colours[name]
-        dash = DASHES[used[colour] % len(DASHES)]
-        subsets.append(
-            {"name": label, "colour": colour, "dash": dash, "m": int(counts.sel(subset=name))}
-        )
-        used[colour] += 1
-    return subsets
+    looks = subset_looks(results["network"].to_dataset()["subset"].values)
+    return [
+        {"name": label, **looks[name].data, "m": int(counts.sel(subset=name))}
+        for name, label in labels.items()
+    ]
 
 
 def _start(results: xr.DataTree, subsets: list[str]) -> dict[str, int]:
