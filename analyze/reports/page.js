@@ -92,10 +92,9 @@ function marksAt(row, s, t) {
 }
 
 function drawTraining(at) {
-  const series = data.subsets.map(({ name, colour, dash }, s) => ({
-    name,
-    colour: pageColour(colour),
-    dash: dash ?? undefined,
+  const series = data.subsets.map((one, s) => ({
+    name: one.name,
+    ...lookOf(one),
     strong: s === at.subset,
     points: places.map((x, t) => ({
       x,
@@ -144,7 +143,7 @@ function drawHeat(at) {
         return Number.isFinite(value) ? scale(Math.max(value, limits[0])) : null;
       },
       title: (row, t) => words(row + 1, at.subset, t, "\n"),
-      dotted: (row, t) => cubes.chance.at(row + 1, at.subset, t) === 1,
+      hatched: (row, t) => cubes.chance.at(row + 1, at.subset, t) === 1,
       choose: chooseCell,
     });
     heatDrawn = wanted;
