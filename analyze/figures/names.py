@@ -40,8 +40,8 @@ def shortened(name: str, longest: int) -> str:
     """A long name without its middle, cut so that layers keep different names.
 
     Dotted parts without a number are left out from the middle on: ``layer1.0\u2026conv2``. Then the
-    first one becomes its initial; where that is not enough, letters of the middle are left out. The same
-    is in ``pages/scripts/format.js``.
+    first one becomes its initial; where that is not enough, letters of the middle are left out.
+    ``pages/scripts/format.js`` has the same.
     """
     parts = name.split(".")
     inner = [k for k in range(1, len(parts) - 1) if not any(c.isdigit() for c in parts[k])]

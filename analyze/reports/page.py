@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze.figures.bands import fold_count
 from analyze.figures.names import plain
+from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
 from analyze.pages import facts
 from analyze.pages.figures import still_figures
@@ -39,6 +40,7 @@ def report(
     by: str = "layer",
     x: str | None = None,
     probes: str | Path | None = None,
+    figure_width: str | float = "page",
 ) -> Path:
     """Write a page with figures: ``OUTPUT/index.html`` and ``OUTPUT/figures``.
 
@@ -51,13 +53,16 @@ def report(
             where they are known, else epochs, else the order of the checkpoints.
         probes: The probe file, for the pictures of examples in runs with directions; None: where
             the run read it, if it is there and holds the same examples.
+        figure_width: The figures' width in print: ``column`` of a journal (3.3 inches), ``page``
+            (6.9), or inches from 3 to 20. Their text has at least 7 points at that width.
 
     Returns:
         The path of the page.
 
     Raises:
         InputError: no results file, other probes, a directory that cannot be written to or has
-            another ``index.html``, no such grouping, or ``x`` is not known of any checkpoint.
+            another ``index.html``, no such grouping or width, or ``x`` is not known of any
+            checkpoint.
 
     Example:
         ``analyze.report("half_noise.h5", output="half_noise_report")``
@@ -71,7 +76,8 @@ def report(
     directory = f"{stem}_report" if output is None else output
     pictured = has_directions(opened) or probes is not None
     found = probes_of(opened, probes, near) if pictured else (None, "")
-    return write_report(tree, Path(directory), x, found)
+    with of_width(figure_width):
+        return write_report(tree, Path(directory), x, found)
 
 
 def write_report(
