@@ -11,8 +11,9 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 # Bytes of memory that a pickle may take: so many times its length, and more; 100,000 tensors take
@@ -57,6 +58,37 @@ class Record(Stateful):
 
     def take(self, state: Any) -> None:
         self.state = state
+
+
+class Placeholder(Record, Mapping[Any, Any]):
+    """An object of a class that is not known here: a dictionary of what was saved of it.
+
+    That is its entries where it is a dictionary of sorts, else its attributes. Nothing of its class
+    is imported or runs, and two are equal if they are one.
+    """
+
+    def __init__(self, name: str, *arguments: Any) -> None:
+        super().__init__(name, *arguments)
+        self.entries: dict[Any, Any] = {}  # that were set by key
+        self.members: list[Any] = []  # that were appended
+
+    @property
+    def _fields(self) -> dict[Any, Any]:
+        parts = self.state if type(self.state) is tuple else (self.state,)  # with slots a pair
+        attributes = next((part for part in parts if type(part) is dict and part), {})
+        return self.entries or attributes
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._fields[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
 
 @dataclass
@@ -158,6 +190,8 @@ class Machine:
 
     def append(self, items: list[Any]) -> None:
         into = self._stack[-1]
+        if type(into) is Placeholder:
+            into = into.members
         if type(into) is set:
             into.update(map(self.key, items))
         elif type(into) is list:
@@ -167,6 +201,8 @@ class Machine:
 
     def fill(self, items: list[Any]) -> None:
         into = self._stack[-1]
+        if type(into) is Placeholder:
+            into = into.entries
         if type(into) not in (dict, OrderedDict) or len(items) % 2:
             raise TypeError(f"entries of {type(into).__name__}")
         for place in range(0, len(items), 2):
@@ -192,6 +228,11 @@ class Machine:
         self._count_values(arguments)
         self._pay(OF_A_CALL)
         self._stack.append(called.build(*arguments))
+
+    def is_placeholder(self) -> bool:
+        """Whether a call makes the placeholder of an object of a class that is not known."""
+        made = getattr(self._stack[-1], "build", None)
+        return isinstance(made, partial) and made.func is Placeholder
 
     def build(self) -> None:
         """Give a state to a record of ours, or versions to a state_dict; others take none."""
@@ -269,9 +310,9 @@ def _stack_global(m: Machine) -> None:
 
 def _new_with_keywords(m: Machine) -> None:
     keywords, arguments = m.pop(), m.pop()
-    if keywords:
+    if keywords and not (type(arguments) is tuple and m.is_placeholder()):
         raise TypeError("keyword arguments")
-    m.call(arguments)
+    m.call((*arguments, keywords) if keywords else arguments)
 
 
 def _called_from_mark(m: Machine) -> None:
