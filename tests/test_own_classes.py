@@ -14,8 +14,8 @@ import torch
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.options import ReadingOptions
 from analyze.checkpoints.reading import read_weights
+from analyze.checkpoints.torch_files.pickle_records import Placeholder
 from analyze.checkpoints.torch_files.pickles import load_values
-from analyze.checkpoints.torch_files.plain_pickle import Placeholder
 from analyze.errors import CheckpointError
 from tests.hostile_files import WEIGHTS
 

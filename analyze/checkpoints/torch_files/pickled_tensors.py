@@ -17,13 +17,9 @@ from functools import partial
 from typing import Any
 
 from analyze.checkpoints.torch_files.number_types import FORMS, NumberType, number_type
+from analyze.checkpoints.torch_files.pickle_records import Placeholder, Record
 from analyze.checkpoints.torch_files.pickled_values import names
-from analyze.checkpoints.torch_files.plain_pickle import (
-    Name,
-    Placeholder,
-    Record,
-    UnknownNameError,
-)
+from analyze.checkpoints.torch_files.plain_pickle import Name, UnknownNameError
 
 KINDS = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16",

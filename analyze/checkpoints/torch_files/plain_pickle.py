@@ -11,10 +11,12 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
+
+from analyze.checkpoints.torch_files.pickle_records import Placeholder, Record, Stateful
 
 # Bytes of memory that a pickle may take: so many times its length, and more; 100,000 tensors take
 # 170 MB. Few bytes can make a tensor of half a thousand, by names and numbers that are remembered.
@@ -38,57 +40,6 @@ class Name:
 
     name: str
     build: Callable[..., Any] | None = None
-
-
-class Stateful:
-    """An object with a state that is taken as data."""
-
-    def take(self, state: Any) -> None:
-        """Take the state as it was saved."""
-        raise NotImplementedError
-
-
-class Record(Stateful):
-    """An object of a trainer as data: its arguments and its state; it does nothing."""
-
-    def __init__(self, name: str, *arguments: Any) -> None:
-        self.name = name
-        self.arguments = arguments
-        self.state: Any = None
-
-    def take(self, state: Any) -> None:
-        self.state = state
-
-
-class Placeholder(Record, Mapping[Any, Any]):
-    """An object of a class that is not known here: a dictionary of what was saved of it.
-
-    That is its entries where it is a dictionary of sorts, else its attributes. Nothing of its class
-    is imported or runs, and two are equal if they are one.
-    """
-
-    def __init__(self, name: str, *arguments: Any) -> None:
-        super().__init__(name, *arguments)
-        self.entries: dict[Any, Any] = {}  # that were set by key
-        self.members: list[Any] = []  # that were appended
-
-    @property
-    def _fields(self) -> dict[Any, Any]:
-        parts = self.state if type(self.state) is tuple else (self.state,)  # with slots a pair
-        attributes = next((part for part in parts if type(part) is dict and part), {})
-        return self.entries or attributes
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._fields[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
 
 
 @dataclass
