@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analyze.figures.looks import run_look
 from analyze.figures.names import plain
-from analyze.figures.run_lines import COLOURS, training_of
-from analyze.pages.embedding import DASHES, packed, packed_steps
-from analyze.statistics.ratios import RATE
+from analyze.figures.run_lines import training_of
+from analyze.pages.embedding import packed, packed_steps
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import RATE
 
 NETWORK = "whole network"
 MOST_CELLS = 2_000_000  # values of all pairs, beyond which a page has pairs with the first run only
@@ -79,16 +80,12 @@ def _stacked(comparison: xr.DataTree, group: str, variable: str) -> xr.DataArray
 
 
 def _runs(names: list[str]) -> list[dict[str, Any]]:
-    """Each run's name, colour, and a dash after each round of the colours."""
-    styles = [(colour, dash) for dash in DASHES for colour in COLOURS]
-    return [
-        {"name": plain(name), "colour": colour, "dash": dash}
-        for name, (colour, dash) in zip(names, styles, strict=False)
-    ]
+    """Each run's name and look."""
+    return [{"name": plain(name), **run_look(k).data} for k, name in enumerate(names)]
 
 
 def _groups(comparison: xr.DataTree) -> list[dict[str, Any]]:
-    """Each group's name, colour, runs by number, and its mean and half interval over seeds."""
+    """Each group's name, look, runs by number, and its mean and half interval over seeds."""
     members = provenance(comparison).get("groups", {})
     if not members:
         return []
@@ -98,7 +95,7 @@ def _groups(comparison: xr.DataTree) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{plain(name)} ({len(names)} runs)",
-            "colour": COLOURS[k % len(COLOURS)],
+            **run_look(k).data,
             "runs": [runs.index(run) for run in names],
             "m_coherence": packed(mean.isel(group=k).values),
             "half_width": packed(half.isel(group=k).values),

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from analyze.comparison.runs import Run
+from analyze.figures.looks import run_look
 from analyze.figures.names import plain
-from analyze.figures.run_lines import COLOURS
 from analyze.pages.cards import Card
 from analyze.pages.pictures import pictures_of
 from analyze.pages.sparkline import sparkline
@@ -109,7 +109,7 @@ def contents(comparison: xr.DataTree) -> dict[str, Any]:
         at = table.isel(probe=row)
         standings = []
         for k, name in enumerate(names):
-            colour = COLOURS[everyone.index(name) % len(COLOURS)]
+            colour = run_look(everyone.index(name)).colour
             label = str(at["given_class"].values[k]) or str(at["in_subset"].values[k])
             value, rank = rounded(float(scores[k, row])), float(at["rank"].values[k])
             words = f"{name}: {label}, {value}, rank {rank:,.0f}"
@@ -117,6 +117,6 @@ def contents(comparison: xr.DataTree) -> dict[str, Any]:
             standings.append((plain(words), sparkline(np.arange(len(course)), course, colour)))
         true = next((str(t) for t in at["true_class"].values if t), "")
         pictured = picture if picture and (picture.uri or picture.text) else None
-        colour = COLOURS[everyone.index(names[0]) % len(COLOURS)]
+        colour = run_look(everyone.index(names[0])).colour
         cards.append(Card(int(at["probe"]), pictured, colour, plain(true), "", standings))
     return {"examples": cards, "examples_missing": missing}

@@ -72,8 +72,7 @@ function drawRuns(at) {
   const grouped = new Map(groups.flatMap((group) => group.runs.map((r) => [r, group])));
   const ofRuns = data.runs.map((run, r) => ({
     ...run,
-    colour: pageColour((grouped.get(r) ?? run).colour),
-    dash: grouped.has(r) ? undefined : (run.dash ?? undefined),
+    ...lookOf(grouped.get(r) ?? run),
     hidden: hidden.has(r),
     strong: !grouped.has(r) && (visible.length <= FEW || inPair.has(r)),
     points: places.map((x, t) => {
@@ -110,7 +109,7 @@ function groupSeries(group, k, at) {
     const title = [group.name, data.rows[at.row], data.subsets[at.subset], placeNames[t], words].join("\n");
     return { x, y: value, low: value - half, high: value + half, open: false, title };
   });
-  return { name: group.name, colour: pageColour(group.colour), hidden: hidden.has(k), strong: true, points };
+  return { name: group.name, ...lookOf(group), hidden: hidden.has(k), strong: true, points };
 }
 
 function drawHeat(at) {
@@ -122,7 +121,6 @@ function drawHeat(at) {
   if (heatDrawn !== wanted) {
     const limit = ratioLimit(at);
     const scale = d3.scaleDiverging([-limit, 0, limit], d3.interpolatePuOr).clamp(true);
-    const grey = d3.interpolateRgb(computed("--faint"), computed("--surface"))(0.5);
     drawScale(document.getElementById("scale"), {
       type: "diverging-log", scheme: "PuOr", domain: [Math.exp(-limit), Math.exp(limit)], pivot: 1,
       label: `${shortened(name, 34)}, ratio`, ticks: scaleTicks(limit), tickFormat: ratioTick,
@@ -134,7 +132,11 @@ function drawHeat(at) {
       axisLabel: data.along.label,
       fill: (row, t) => {
         const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
-        return Number.isFinite(value) ? (found ? scale(value) : grey) : null;
+        return found ? scale(value) : null;
+      },
+      hatched: (row, t) => {
+        const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
+        return Number.isFinite(value) && !found;
       },
       title: (row, t) => [layers[row], data.subsets[at.subset], placeNames[t],
                           ratioWords(ratioAt(at.pair, row + 1, at.subset, t))].join("\n"),
@@ -160,7 +162,7 @@ function drawRatio(at) {
   drawLines(document.getElementById("ratio"), {
     label: `${title}, ${name}`, axis,
     y: { type: "log", domain, label: "ratio", ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
-    series: [{ name, colour: "var(--ink)", strong: true, points }],
+    series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
     guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint],
   });
 }

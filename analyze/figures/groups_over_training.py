@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures import run_lines
 from analyze.figures.entry import FigureEntry
+from analyze.figures.looks import run_look
 from analyze.statistics.regrouping import provenance
 
 FAINT = 0.35  # opacity of the runs of a group
@@ -30,7 +31,7 @@ def draw(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
             alpha = network["alpha_unbiased"].sel(run=run).values
             known = np.isfinite(alpha)
             value = 1 + (float(mean["compared_at"]) - 1) * alpha[known]
-            ax.plot(places.values[known], value, color=run_lines.run_colour(k), alpha=FAINT,
+            ax.plot(places.values[known], value, color=run_look(k).colour, alpha=FAINT,
                     linewidth=0.7, label="_run")  # fmt: skip
         run_lines.draw_run(ax, places, mean, k, f"{name} ({len(runs)} runs)", band=True)
     grouped = {run for runs in members.values() for run in runs}

@@ -16,7 +16,7 @@ from analyze.figures.panels import grid, table_height
 from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
 from analyze.figures.style import style
-from analyze.statistics.ratios import RATE
+from analyze.statistics.significance import RATE
 
 PAIRS = 6  # pairs with a figure at most, besides those that are asked for
 COLUMNS = 4  # heat maps side by side
@@ -34,7 +34,7 @@ def draw(
 ) -> Axes:
     """Draw the log ratio of a pair ``B / A`` in every layer and checkpoint.
 
-    Grey cells are not significant. The scale is that of all significant cells of the comparison;
+    Hatched cells are not significant. The scale is that of all significant cells of the comparison;
     ``names`` are those of the layers.
     """
     layers = comparison["pairs/layers"].to_dataset()
@@ -109,7 +109,7 @@ def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]
 
 FIGURE = FigureEntry(
     "ratio", "Ratio of layers",
-    "A panel for each subset, layers against checkpoints. Grey: not significant. Hatched: not in "
+    "A panel for each subset, layers against checkpoints. Hatched: not significant. Grey: not in "
     "both runs, or too close to 0.",
     figure, each=each, section="static", leading=True,
 )  # fmt: skip

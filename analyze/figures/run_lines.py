@@ -13,24 +13,18 @@ from matplotlib.figure import Figure
 
 from analyze.figures.bands import alone, draw_interval
 from analyze.figures.coherence_over_training import set_coherence_axis
-from analyze.figures.colours import FURTHER, INK, MARKERS, ROLES, SURFACE
+from analyze.figures.colours import SURFACE
 from analyze.figures.lines import draw_guide, marked
+from analyze.figures.looks import run_look
 from analyze.figures.names import figure_text, legend_label, unmarked
 from analyze.figures.panels import grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
 from analyze.results.provenance import along
 
-COLOURS = (ROLES["clean"], ROLES["corrupted"], ROLES["held_out"], *FURTHER, INK)
-DASHES = ("-", "--", ":")  # after each round of the colours
 LONGEST = 30  # characters of a run's name
 MARGIN = 0.02  # share of the axis at either end
 LEGEND = 4  # names in a line of the legend
-
-
-def run_colour(k: int) -> str:
-    """The colour of the k-th run, or group."""
-    return COLOURS[k % len(COLOURS)]
 
 
 def training_of(comparison: xr.DataTree) -> Training:
@@ -80,8 +74,7 @@ def draw_run(
         return
     x, y = places.values[known], values["m_coherence"].values[known]
     ax.plot(
-        x, y, color=run_colour(k), linestyle=DASHES[k // len(COLOURS) % 3],
-        marker=MARKERS[k % len(MARKERS)], label=legend_label(name, LONGEST),
+        x, y, **run_look(k).line, label=legend_label(name, LONGEST),
         linewidth=1.4 if markers else 0.9, markersize=4 if markers else 2, zorder=3,
         markevery=marked(y) if markers else np.flatnonzero(alone(y)).tolist(),
         markeredgecolor=SURFACE, markeredgewidth=0.5,
@@ -90,7 +83,7 @@ def draw_run(
         lower, upper = (values[f"m_coherence_{end}"].values[known] for end in ("lower", "upper"))
         # Levels of the loss fall one after the other: a band over them does not cross itself.
         rising = Training(x, places.label, [], [], np.zeros(len(x), dtype=bool))
-        draw_interval(ax, rising, lower, upper, run_colour(k))
+        draw_interval(ax, rising, lower, upper, run_look(k).colour)
 
 
 def set_subset_title(ax: Axes, subset: str, counts: np.ndarray) -> None:

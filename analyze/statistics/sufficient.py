@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from analyze.statistics import arrays, companions, jackknife, noise_floor
+from analyze.statistics import arrays, companions, jackknife, noise_floor, sizes
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class SufficientStatistics:
 
     @cached_property
     def common_size(self) -> int:
-        """The size of the smallest subset with examples, at which subsets are compared."""
-        return int(self.size[self.size > 0].min()) if self.size.any() else 0
+        """The size of the smallest subset, at which subsets are compared; see ``sizes``."""
+        return sizes.smallest(self.size)
 
     @cached_property
     def dots(self) -> np.ndarray:
@@ -133,7 +133,12 @@ class SufficientStatistics:
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the 95 % interval of m-coherence, ``[..., S]``."""
         error = (self.size - 1.0) * self.alpha_stderr
-        return jackknife.interval(self.m_coherence, error, self.degrees_of_freedom)
+        return jackknife.root_interval(self.m_coherence, error, self.degrees_of_freedom)
+
+    def alpha_interval(self, error: np.ndarray, degrees: np.ndarray) -> list[np.ndarray]:
+        """Ends of the 95 % interval of unbiased alpha, by the root of m-coherence, ``[..., S]``."""
+        ends = jackknife.root_interval(self.m_coherence, (self.size - 1.0) * error, degrees)
+        return [arrays.ratio(end - 1.0, self.size - 1.0) for end in ends]
 
     @cached_property
     def effective_dimension(self) -> np.ndarray:
