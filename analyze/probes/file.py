@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from analyze.errors import InputError, listed
 from analyze.files.arrays import read_arrays
+from analyze.files.permission import not_permitted
 from analyze.files.present import is_file
 from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
@@ -135,6 +136,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         )
     try:
         return read_arrays(path)
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise _broken(path, str(error)) from error
 
