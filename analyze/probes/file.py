@@ -32,6 +32,9 @@ def read_probes(path: str | Path) -> ProbeSet:
 
     Raises:
         InputError: the file is missing, unreadable, or not a probe file.
+
+    Example:
+        ``analyze.probes.read_probes("probes.safetensors").subset_names``
     """
     path = Path(path)
     arrays, metadata = _read(path)
@@ -76,6 +79,9 @@ def write_probes(path: str | Path, probes: ProbeSet, **notes: str) -> None:
     Raises:
         InputError: an input is complex128, which safetensors does not have; no permission, or the
             disk is full.
+
+    Example:
+        ``analyze.probes.write_probes("mine.safetensors", analyze.ProbeSet(inputs, targets))``
     """
     path = Path(path)
     arrays = {f"inputs.{k}" if k else "inputs": v for k, v in probes.inputs.items()}
