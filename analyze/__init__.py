@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from analyze.runs.status import status
 
 __all__ = [
-    "InputError", "ProbeSet", "check", "compare", "concat", "examples", "figures", "measure",
-    "open_results", "plot", "probes", "report", "run", "scan", "show", "statistics", "status",
-    "to_csv",
+    "InputError", "ProbeSet", "check", "compare", "concat", "examples", "measure", "open_results",
+    "plot", "report", "run", "scan", "show", "status", "to_csv",
 ]  # fmt: skip
 
 _HOMES = {
@@ -71,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return sorted([*__all__, *_MODULES, "__version__"])

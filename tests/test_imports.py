@@ -103,6 +103,7 @@ def test_public_names():
         "to_csv", "__version__",
     ])  # fmt: skip
     for name in analyze.__all__:
+        assert callable(getattr(analyze, name))
         assert getattr(analyze, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         analyze.nothing  # noqa: B018

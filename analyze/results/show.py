@@ -64,7 +64,7 @@ def to_csv(results: str | Path | xr.DataTree, path: str | Path | None = None, **
     Args:
         results: A results file, or the tree of one.
         path: Where they are written, too; a table with the same columns is replaced.
-        **chosen: Which rows, as for ``show``.
+        chosen: Which rows: the keywords of ``show``.
 
     Returns:
         A header and a line for each row; missing values are empty.
