@@ -15,7 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analyze import figures, probes, statistics
+    from analyze import figures as figures
+    from analyze import probes as probes
+    from analyze import statistics as statistics
     from analyze.checkpoints.scan import scan
     from analyze.comparison import compare
     from analyze.errors import InputError
