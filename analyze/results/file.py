@@ -25,6 +25,7 @@ from analyze.results.tree import SCHEMA_VERSION
 from analyze.statistics.derived import completed
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
+OF_A_COMPARISON = ("run", "network")  # names at the root of its file
 
 
 def write_results(tree: xr.DataTree, path: Path) -> None:
@@ -144,13 +145,27 @@ def _check_file(path: Path, stream: BinaryIO) -> None:
     """Check structure and version before the content, as a newer file may have another form."""
     try:
         with h5py.File(stream, "r") as file:
+            if all(isinstance(file.get(n, getlink=True), h5py.HardLink) for n in OF_A_COMPARISON):
+                raise _comparison(path)
             check_structure(file, os.fstat(stream.fileno()).st_size)
             version = file.attrs.get("schema_version")
+    except InputError:
+        raise
     except StructureError as error:
         raise _foreign(path, str(error)) from error
     except Exception as error:  # the reader of a damaged file may raise anything
         raise _foreign(path, f"damaged, or of another kind ({_message_of(error)})") from error
     _check_version(path, version)
+
+
+def _comparison(path: Path) -> InputError:
+    return InputError(
+        "this file is a comparison of runs, not the results of one",
+        found=f"{path}, with an axis called run",
+        expected="a file that analyze run wrote",
+        fix=f"xarray.open_datatree({str(path)!r}) to read it, index.html beside it to look at it; "
+        "or the results file of one of its runs",
+    )
 
 
 def _check_version(path: Path, version: Any) -> None:
