@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from analyze.errors import InputError
+from analyze.files.permission import not_permitted
 from analyze.files.present import is_file
 
 NAME = "run.toml"
@@ -43,6 +44,8 @@ def read_run_card(run: Path) -> RunCard:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST >> 10} KiB")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except (ValueError, RecursionError, OSError) as error:  # ValueError: no TOML, no UTF-8
         raise _broken(path, str(error)) from error
     table, training = content.get("run"), content.get(TRAINING, {})
