@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -144,6 +145,9 @@ def _print_check(checked: Check) -> None:
 def run(run: Path, **options: Any) -> None:
     """Measure every checkpoint of a run and write the results file.
 
+    At the end it prints the network's m-coherence with its standard error at the first checkpoint,
+    at its peak and at the last.
+
     The same command again goes on where an earlier one stopped.
 
     Exits with 4 when some checkpoints were skipped; the file has the others.
@@ -163,6 +167,7 @@ def run(run: Path, **options: Any) -> None:
     with for_stderr() as progress:
         progress.stage(READING)  # before imports that take seconds
         from analyze.results.rows import skipped
+        from analyze.results.summary import lines, summary
         from analyze.runs import pipeline
         from analyze.runs.units.interruption import Interrupted
 
@@ -172,7 +177,11 @@ def run(run: Path, **options: Any) -> None:
         except Interrupted as interruption:
             click.echo(str(interruption), err=True)
             sys.exit(128 + interruption.signal)
-    click.echo(f"Wrote {pipeline.output_of(run, options['output'])}")
+    output = str(pipeline.output_of(run, options["output"]))
+    click.echo(f"Wrote {output}")
+    for line in lines(summary(tree)):
+        click.echo(within_a_screen(line))
+    click.echo(f"Next: analyze report {shlex.quote(output)} for a page with figures")
     if left_out := skipped(tree):
         total = tree.sizes["checkpoint"]
         click.echo(f"{len(left_out)} of {total} checkpoints were skipped", err=True)

@@ -13,6 +13,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.permission import barrier, not_permitted
 from analyze.files.present import is_file
 from analyze.files.targets import check_target
 from analyze.files.whole import Content, write_whole
@@ -101,13 +102,15 @@ def open_results(path: str | Path) -> xr.DataTree:
     if not is_file(path):
         raise InputError(
             "the results file is missing",
-            found=f"no file {path}",
+            found=f"no file {path}{barrier(path)}",
             expected="a file that analyze run wrote",
             fix="analyze run RUN --output FILE.h5",
         )
     try:
         with path.open("rb") as stream:  # opened once: another file may take the name meanwhile
             return Results.of(completed(_read(path, stream)))
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except OSError as error:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
 

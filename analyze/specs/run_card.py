@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.errors import InputError
+from analyze.files.permission import not_permitted
 from analyze.files.present import is_file
 from analyze.specs.card_patterns import MOST_REPEATS, why_slow
 
@@ -63,6 +64,8 @@ def read_run_card(run: Path) -> RunCard:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST >> 10} KiB")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except (ValueError, RecursionError, OSError) as error:  # ValueError: no TOML, no UTF-8
         raise _broken(path, str(error)) from error
     table, training = content.get("run"), content.get(TRAINING, {})

@@ -162,6 +162,9 @@ def describe(results: xr.DataTree) -> list[str]:
     Returns:
         Such as ``inside the 95 % band ...: held_out at step 960, 1280``; empty for results
         without flags, as older versions wrote them.
+
+    Example:
+        ``analyze.statistics.describe(results)``
     """
     network = results["network"].to_dataset()
     if FLAGS not in network:
