@@ -14,6 +14,7 @@ figure_width_option = click.option(
     "--figure-width", default="page", show_default=True, metavar="column|page|INCHES",
     help="The figures' width in print: 3.3 inches, 6.9, or another; text has at least 7 points.",
 )  # fmt: skip
+DRAWING = "Reading the numbers and drawing figures"
 
 
 @click.command(cls=ReadingCommand)
@@ -37,6 +38,7 @@ def report(results: Path, **options: Any) -> None:
 
     Example: analyze report half_noise.h5 --output half_noise_report
     """
+    click.echo(DRAWING, err=True)  # before imports that take seconds
     from analyze.reports.page import report as write_report
 
     click.echo(f"Wrote {write_report(results, **options)}")
@@ -82,6 +84,7 @@ def compare(
 
     Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
     """
+    click.echo(DRAWING, err=True)
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
