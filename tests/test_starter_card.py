@@ -79,7 +79,7 @@ def test_a_card_is_not_overwritten(tiny):
     result = call("init", str(tiny.path))
     assert_input_error(result, "the run card cannot be written", "which is there already")
     assert (tiny.path / "run.toml").read_text() == before
-    with pytest.raises(analyze.InputError, match="no checkpoints"):
+    with pytest.raises(analyze.InputError, match="no directory to write"):
         analyze.init(tiny.path.parent / "nothing")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from analyze.errors import InputError
-from analyze.models.building import build_model
+from analyze.models.building import build_model, classifiers_of_torchvision
 from analyze.models.builtin import BUILTIN, NORMS
 from analyze.specs.model import ModelSpec
 
@@ -35,7 +35,7 @@ def _sizes(tensors: Shapes) -> dict[str, int]:
     """Arguments of models as the first and last tensors tell them."""
     images = [shape for shape in tensors.values() if len(shape) == 4]
     tables = [shape for shape in tensors.values() if len(shape) == 2]
-    guess = {}
+    guess: dict[str, int] = {}
     if tables:
         guess |= {"num_classes": tables[-1][0], "in_features": tables[0][1], "width": tables[0][0]}
     if images:
@@ -58,12 +58,8 @@ def _builtin(guess: Mapping[str, int]) -> Iterator[str]:
 
 
 def _torchvision(guess: Mapping[str, int]) -> Iterator[str]:
-    try:
-        from torchvision import models
-    except ImportError:
-        return
     arguments = {k: v for k, v in guess.items() if k == "num_classes"}
-    for name in models.list_models(module=models):
+    for name in classifiers_of_torchvision():
         yield _spec(f"torchvision:{name}", arguments)
 
 

@@ -42,18 +42,20 @@ def init(run: str | Path, **options: Unpack[FindingKeywords]) -> Path:
         InputError: there is a card already, no checkpoint, or it cannot be written.
 
     Example:
-        ``analyze.init("runs/mine")``
+        ``analyze.init("runs/new").read_text()``
 
     Cost: as ``scan``; one checkpoint is read, and up to 80 models are built without values.
     """
     run, chosen = Path(run), built(ReadingOptions, options)
     path = run / NAME
-    if not is_folder(run) or path.exists() or path.is_symlink():
-        raise _in_the_way(run, path)
+    if not is_folder(run):
+        raise _no_folder(run)
+    if path.exists() or path.is_symlink():
+        raise _in_the_way(path)
     scanned = scan(run, **options)
     good = [c for c in scanned.checkpoints if c.problem is None]
     if not good:
-        raise scanned.checkpoints[0].problem or _in_the_way(run, path)
+        raise next(c.problem for c in scanned.checkpoints if c.problem is not None)
     lines = [
         "# Written by analyze init; all keys are in docs/run-card.md.",
         f"# {_series(good)}",
@@ -71,16 +73,24 @@ def init(run: str | Path, **options: Unpack[FindingKeywords]) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write("\n".join(lines) + "\n")
     except OSError as error:
-        raise _in_the_way(run, path, error.strerror or str(error)) from error
+        raise _in_the_way(path, error.strerror or str(error)) from error
     return path
 
 
-def _in_the_way(run: Path, path: Path, why: str = "") -> InputError:
-    there = f"{path}, which is there already" if path.exists() else f"no directory {run}"
+def _no_folder(run: Path) -> InputError:
+    return InputError(
+        "there is no directory to write a run card in",
+        found=str(run),
+        expected="the directory of the checkpoints of a run",
+        fix="analyze init RUN with the path of the directory, from here",
+    )
+
+
+def _in_the_way(path: Path, why: str = "which is there already") -> InputError:
     return InputError(
         "the run card cannot be written",
-        found=f"{path}: {why}" if why else there,
-        expected="a directory of checkpoints without a run card: none is overwritten",
+        found=f"{path}, {why}",
+        expected="a directory that can be written to, without a run card: none is overwritten",
         fix=f"change {path} by hand, or move it away",
     )
 
@@ -106,10 +116,10 @@ def _model(checkpoint: Checkpoint, reading: ReadingOptions, run: Path) -> list[s
     weights = read_weights(checkpoint.path, reading)
     whole = {name: tuple(value.shape) for name, value in weights.items() if is_tensor(value)}
     shapes = {name.removeprefix(checkpoint.prefix): shape for name, shape in whole.items()}
-    first, *others = [
-        *(specs_that_fit(shapes) or (specs_that_fit(whole) if whole != shapes else [])),
-        "",
-    ]
+    fitting = specs_that_fit(shapes)
+    if not fitting and whole != shapes:  # the prefix may be a part of the model
+        fitting = specs_that_fit(whole)
+    first, *others = [*fitting, ""]
     if not first:
         return [
             f'# model = "timm:NAME"  # no model of the program or torchvision has these '
