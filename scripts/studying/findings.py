@@ -19,6 +19,7 @@ from scripts.studying.store import Measured, Study
 
 FAR = 10.0  # "far above 1"
 ALIKE = 0.8  # correlation of two courses of one shape
+COHERENT_GRADIENTS = "[2020](https://arxiv.org/abs/2002.10657), on another measure"
 LATE = 10  # the step from which lag of batch norm's statistics is looked at
 
 
@@ -216,14 +217,13 @@ FINDINGS = (
         "return", "And returns (2020, 2022)",
         "m-coherence at the end over that at the peak",
         _each_noise(lambda m, g: courses.change(m, g, "return"), -1),
-        "At the end few examples decide: most are fitted and have next to no gradient.",
+        "From the peak of the other seeds to the mean of the last two values.",
     ),
     Finding(
         "one", "To about 1 (2020, 2022)",
         "m-coherence at the end; below 2 counts as about 1",
         _each_noise(_at_end_of("network"), -1, bound=2.0),
-        "The paper's samples are over a hundred times as large, and its networks were trained "
-        "much longer beyond the fit.",
+        "How many examples decide the value there is said above.",
     ),
     Finding(
         "lower", "With more noise it rises less (2020)",
@@ -257,7 +257,7 @@ FINDINGS = (
             _named("first convolution", _each_noise(_layer_ratio("first convolution"), 1)),
             _named("middle layer", _each_noise(_layer_ratio("middle layer"), 1)),
         ),
-        "A weight of a convolution is shared by all places of an image.",
+        "The paper's reason: a weight of a convolution is shared by all places of an image.",
     ),
     Finding(
         "size", "Twice the sample shows the same course (2020)",
@@ -266,19 +266,19 @@ FINDINGS = (
         "The smaller sample is half of the larger one, so chance is shared in part.",
     ),
     Finding(
-        "clean_first", "Clean examples first (2020, on another measure)",
+        "clean_first", f"Clean examples first ({COHERENT_GRADIENTS})",
         "m-coherence of clean probes over corrupted ones, at one size, before half of all are "
         "fitted",
         _each_noise(
             lambda m, _: courses.clean_over_corrupted(m, _before_half(m)), 1, (25, 50, 75)
         ),
-        "New here: the paper has no m-coherence by subset.",
+        "There on shares of the loss drop; m-coherence by subset is new here.",
     ),
     Finding(
-        "corrupted_later", "Corrupted ones later (2020, on another measure)",
+        "corrupted_later", f"Corrupted ones later ({COHERENT_GRADIENTS})",
         "the same, while the corrupted probes are being fitted: from 50 to 99 % of them",
         _each_noise(lambda m, _: courses.clean_over_corrupted(m, _at_last(m)), -1, (25, 50, 75)),
-        "New here: the paper has no m-coherence by subset.",
+        "There on shares of the loss drop; m-coherence by subset is new here.",
     ),
     Finding(
         "clock", "Courses are alike against the loss (2022 draws them so)",
@@ -287,14 +287,14 @@ FINDINGS = (
         "The mean loss of the training probes, from 2 down to 0.05 nats.",
     ),
     Finding(
-        "lag", "How much is lag of batch norm's statistics (new here)",
+        "lag", "While it learns, saved batch norm statistics show more (new here)",
         f"m-coherence with saved statistics over recomputed ones, from step {LATE} until 95 % are "
         "fitted",
         _each_noise(lambda m, _: courses.lag(m, _while_learning(m)), 1),
         "Saved averages were gathered while the weights were others.",
     ),
     Finding(
-        "lag_at_start", "And at step 0 the other way round (new here)",
+        "lag_at_start", "At step 0 they show less (new here)",
         "the same at step 0",
         _each_noise(lambda m, _: courses.lag(m, m.steps == 0), -1),
         "Fresh averages, of mean 0 and variance 1, fit no data.",
@@ -314,7 +314,9 @@ def lines(study: Study) -> list[str]:
     rows = ["| the paper says | measured is | mean (95 % interval over seeds) | here | note |",
             "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for finding in FINDINGS:
-        numbers = "; ".join(f"{s.where}: {s.value}" for s in finding.seen(study)) or "not measured"
+        numbers = (
+            "<br>".join(f"{s.where}: {s.value}" for s in finding.seen(study)) or "not measured"
+        )
         cells = [finding.says, finding.unit, numbers, f"**{finding.verdict(study)}**", finding.note]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
