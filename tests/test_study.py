@@ -64,11 +64,14 @@ def test_an_interval_over_seeds_is_that_of_student():
     assert OverSeeds(values).mean == pytest.approx(np.exp(np.mean(values)))
 
 
-def test_one_seed_tells_nothing():
-    one = OverSeeds((3.0,))
-    assert np.isnan(one.interval).all()
-    assert (one.sign(), one.above(2.0)) == (0, 0)
-    assert str(one).endswith("(one seed)")
+@pytest.mark.parametrize(
+    ("values", "text"), [((3.0,), "3.0 (1 of 3 seeds)"), ((3.0, 3.1), "3.0 and 3.1 (2 of 3 seeds)")]
+)
+def test_too_few_seeds_tell_nothing(values, text):
+    few = OverSeeds(values, is_log=False)
+    assert np.isnan(few.interval).all()
+    assert (few.sign(), few.above(2.0)) == (0, 0)
+    assert str(few) == text
 
 
 @pytest.mark.parametrize(

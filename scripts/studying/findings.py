@@ -1,8 +1,8 @@
 """The findings of the paper, each with what is seen here and whether it holds.
 
 A finding holds where the 95 % intervals over the seeds of all its quantities lie on the side that
-it says, in part where some do, and does not where all lie on the other side. Else, as with one
-seed, it cannot be told here.
+it says, in part where some do, and does not where all lie on the other side. Else, as with
+too few seeds, it cannot be told here.
 """
 
 from __future__ import annotations

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from scripts.studying import courses, design, findings
-from scripts.studying.seeds import digits, over_seeds
+from scripts.studying.seeds import ENOUGH, digits, over_seeds
 from scripts.studying.store import DATA, FOLDER, Measured, Study, path_of
 
 TEMPLATE = Path(__file__).with_name("template.md")
 PAGE = FOLDER.with_suffix(".md")
 LINE = 120  # characters
 WHOLE = len(design.trainings())
+FIRST = sum(step == k for k, step in enumerate(design.MEASURED_STEPS))  # measured at each of them
 
 
 def written(study: Study, folder: Path = DATA) -> str:
@@ -32,6 +33,8 @@ def written(study: Study, folder: Path = DATA) -> str:
         probes=design.PROBES,
         held_out=design.HELD_OUT,
         measured_steps=len(design.MEASURED_STEPS),
+        first_steps=FIRST,
+        growth=f"{(design.STEPS / FIRST) ** (1 / (len(design.MEASURED_STEPS) - FIRST)):.1f}",
         networks_table="\n".join(_networks(study)),
         fit_sentence=_fit(study),
         table="\n".join(findings.lines(study)),
@@ -152,7 +155,7 @@ def _others(study: Study) -> str:
     if not names:
         return "None of them is trained yet."
     seeds = max(len(study.of(n, 0)) for n in design.NETWORKS if n != "residual")
-    told = "" if seeds > 1 else " With one seed each this is a picture, and no finding."
+    told = "" if seeds >= ENOUGH else " With so few seeds this is a picture, and no finding."
     return f"Beside the main one: {'; '.join(names)}.{told}"
 
 
