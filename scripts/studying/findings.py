@@ -209,15 +209,27 @@ FINDINGS = (
     ),
     Finding(
         "rise", "Then it rises to a peak (2020, 2022)",
-        "m-coherence at the peak over that at the lowest of the first 25 steps",
+        f"m-coherence at the peak over that at the lowest of the first {courses.FIRST} steps",
         _each_noise(lambda m, g: courses.change(m, g, "rise"), 1),
-        "Both places are those of the other seeds.",
+        "A peak is the highest place before the last three that were measured.",
     ),
     Finding(
         "return", "And returns (2020, 2022)",
         "m-coherence at the end over that at the peak",
         _each_noise(lambda m, g: courses.change(m, g, "return"), -1),
-        "From the peak of the other seeds to the mean of the last two values.",
+        "The end is the mean of the last two values.",
+    ),
+    Finding(
+        "rise_saved", "The same with saved batch norm statistics: a rise (new here)",
+        "as above, with saved statistics",
+        _each_noise(lambda m, g: courses.change(m, g, "rise", mode="saved"), 1),
+        "What is seen of the rise depends on the statistics; which ones the paper used is unknown.",
+    ),
+    Finding(
+        "return_saved", "And a return (new here)",
+        "as above, with saved statistics",
+        _each_noise(lambda m, g: courses.change(m, g, "return", mode="saved"), -1),
+        "At the end the learning rate is 0, and saved statistics lag no more.",
     ),
     Finding(
         "one", "To about 1 (2020, 2022)",
@@ -243,6 +255,12 @@ FINDINGS = (
         _each_noise(lambda m, g: courses.change(m, g, "peak"), 1, (100,), bound=FAR),
         "It grows with the sample, of which the paper's is over a hundred times as large, so that "
         "its numbers are not to be compared with these.",
+    ),
+    Finding(
+        "random_saved", "The same with saved batch norm statistics (new here)",
+        "as above, with saved statistics",
+        _each_noise(lambda m, g: courses.change(m, g, "peak", mode="saved"), 1, (100,), bound=FAR),
+        "The highest value of a single training is said below the table, with the figure.",
     ),
     Finding(
         "first", "The first convolution falls below 1 once all is fitted (2020)",
