@@ -43,6 +43,8 @@ def place(measured, tmp_path_factory) -> Path:
     """A directory with what the examples name."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(measured.path, folder / "runs" / "half_noise")
+    shutil.copytree(measured.path, folder / "runs" / "new")
+    (folder / "runs" / "new" / "run.toml").unlink()
     shutil.copy(measured.probes, folder / "runs" / "probes.safetensors")
     shutil.copy(measured.probes, folder / "probes.safetensors")
     along = ("--directions", "all", "--output", str(folder / "half_noise.h5"))
