@@ -10,7 +10,7 @@ import xarray as xr
 
 from analyze.figures.bands import half_width
 from analyze.figures.lines import shown_subsets
-from analyze.figures.looks import subset_looks
+from analyze.figures.looks import further_look, look, subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import training
 from analyze.pages.embedding import packed
@@ -21,6 +21,7 @@ from analyze.statistics.warnings import FLAGS, KINDS, flagged
 
 NETWORK = "whole network"
 GROUPS = ("network", "layers")  # in the order of the rows
+PINS = 8  # layers, and checkpoints, that the page may keep in view beside the chosen one
 
 
 def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
@@ -51,6 +52,8 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         "subsets": _subsets(results, labels),
         "kinds": [[2**bit, kind.mark, kind.text] for bit, kind in enumerate(KINDS) if kind.mark],
         "start": _start(results, subsets),
+        "ink": look(0).data,
+        "looks": [further_look(k).data for k in range(PINS)],
         "m_coherence": rows(lambda group: group["m_coherence"]),
         "half_width": packed(np.concatenate(half)),
         "null_lower": rows(lambda group: _known(group, "null_lower")),
