@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.path import Path
-from matplotlib.transforms import Bbox
 from scipy import stats
 
 from analyze.figures import (
@@ -152,7 +151,7 @@ def test_hatches_stand_out_from_dark_and_from_bright_cells(ax):
 @pytest.mark.parametrize("seed", range(3))
 def test_the_outline_of_cells_covers_them_and_nothing_else(seed):
     where = np.random.default_rng(seed).random((7, 9)) < 0.6
-    inside = [Bbox(part).extents for part in outline(where).to_polygons()]
+    inside = [[*part.min(0), *part.max(0)] for part in outline(where).to_polygons()]
     drawn = np.zeros(where.shape, dtype=int)
     for left, top, right, bottom in np.array(inside).astype(int):
         drawn[top:bottom, left:right] += 1

@@ -49,7 +49,7 @@ def hatch_cells(ax: Axes, where: np.ndarray, mesh: QuadMesh | None = None) -> No
     if mesh is None:
         _hatch(ax, where, MUTED)
         return
-    colours = mesh.to_rgba(np.ma.filled(mesh.get_array(), 1.0))
+    colours = mesh.to_rgba(np.ma.filled(np.ma.asarray(mesh.get_array()), 1.0))
     bright = np.dot(colours[..., :3], (0.2126, 0.7152, 0.0722)) > BRIGHT
     _hatch(ax, where & ~bright, ON_DARK)
     _hatch(ax, where & bright, ON_LIGHT)
