@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from analyze.reports.page import render_page
@@ -51,7 +52,9 @@ def go(page, address: str) -> None:
     page.evaluate(
         """async (address) => {
           for (const hash of [`=${performance.now()}`, address || "="]) {
-            const followed = new Promise((done) => addEventListener("hashchange", done, { once: true }));
+            const followed = new Promise((done) => {
+              addEventListener("hashchange", done, { once: true });
+            });
             location.hash = hash;
             await followed;
           }
@@ -203,6 +206,47 @@ def test_pinned_checkpoints_are_in_all_charts(page, tree):
     value = tree["layers"]["m_coherence"].sel(subset="clean").transpose("layer", "checkpoint")
     saved = [float(row["m_coherence (examples)"]) for row in rows]
     np.testing.assert_allclose(saved, value[:, [5, 7]].values.ravel(), rtol=1e-6)
+
+
+# --- where gradients cancel
+
+
+def cancelling(tree, steps: tuple[int, ...], dimension: float):
+    """Results whose values are 0.3 at some steps, with tight intervals, in so many directions."""
+    tree = tree.copy()
+    for name in ("network", "layers"):
+        group = tree[name].to_dataset()
+        low = group["step"].isin(steps)
+        group["m_coherence"] = xr.where(low, 0.3, group["m_coherence"])
+        group["m_coherence_stderr"] = xr.where(low, 0.05, group["m_coherence_stderr"])
+        group["m_coherence_upper"] = group["m_coherence"] + 0.2
+        group["effective_dimension"] = 0 * group["m_coherence"] + dimension
+        order = ("checkpoint", *(("layer",) if name == "layers" else ()), "subset")
+        tree[name] = xr.DataTree(group.transpose(*order, ...))
+    return tree
+
+
+def test_where_gradients_cancel_the_training_is_shaded(reader, tree, tmp_path):
+    path = write_report(tmp_path / "cancel.html", cancelling(tree, (64, 128, 640), 500.0))
+    page = reader.open(path)
+    page.goto(path.as_uri() + "#subset=clean&layer=fc&checkpoint=step+128&x=linear")
+    page.reload()
+    spans = page.locator("#lines [aria-description='gradients cancel'] rect")
+    assert spans.count() == 2  # 64 and 128 are neighbours
+    width = [span.bounding_box()["width"] for span in spans.all()]
+    expected = ((128 + 256) / 2 - (32 + 64) / 2) / ((640 + 960) / 2 - (448 + 640) / 2)
+    assert width[0] / width[1] == pytest.approx(expected, rel=0.01)
+    assert page.locator("#lines").get_by_text("gradients cancel").count() == 1
+    assert "gradients cancel" in page.text_content("#readout")
+    page.fill("#checkpoint", "7")
+    assert "gradients cancel" not in page.text_content("#readout")
+
+
+def test_where_chance_is_as_low_nothing_is_shaded(reader, tree, tmp_path):
+    path = write_report(tmp_path / "chance.html", cancelling(tree, (64, 128, 640), 2.0))
+    page = reader.open(path)
+    assert page.locator("#lines [aria-description='gradients cancel']").count() == 0
+    assert "cancel" not in page.inner_text(".details")
 
 
 # --- what is at the pointer, axes, zoom

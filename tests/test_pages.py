@@ -137,7 +137,7 @@ def test_everything_in_the_report_can_be_done_by_keyboard(reader, report):
     assert "conv1" in page.text_content("#lines-title")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.text_content("#pinned-layers") == "conv1 ×"
+    assert page.text_content("#pinned-layers").startswith("conv1")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowUp")
@@ -369,7 +369,7 @@ def test_names_from_files_stay_text(reader, tmp_path):
         provenance={"run": {"name": EVIL}},
     )  # fmt: skip
     page = reader.open(write_report(tmp_path, tree))
-    choose_layer(page, EVIL.split()[0])
+    choose_layer(page, EVIL[:9])
     assert page.text_content("#lines-title") == f"M-coherence of {EVIL} over training"
     assert page.locator("img").count() == 0
     both = make_comparison(runs=(EVIL, "b"), layers=(EVIL, "fc"), subsets=(EVIL, "all"),

@@ -20,8 +20,8 @@ from analyze.results.rows import FORMULA
 HERE = Path(__file__).parent
 LIBRARIES = ("d3.min.js", "plot.min.js")
 SHARED = (  # in this order
-    "arrays", "format", "axes", "lines", "heatmap", "controls", "combobox", "pins", "pointing", "zoom",
-    "address", "saving", "table",
+    "arrays", "format", "axes", "lines", "heatmap", "controls", "combobox", "pins",
+    "pointing", "zoom", "address", "saving", "table",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from analyze.figures.training import training
 from analyze.pages.embedding import packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
-from analyze.statistics.significance import within_chance
+from analyze.statistics.significance import cancel, within_chance
 from analyze.statistics.warnings import FLAGS, KINDS
 
 NETWORK = "whole network"
@@ -59,6 +59,7 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         "null_lower": rows(lambda group: _known(group, "null_lower")),
         "null_upper": rows(lambda group: _known(group, "null_upper")),
         "chance": rows(_chance, "uint8"),
+        "cancels": rows(cancel, "uint8"),
         "flags": rows(lambda group: _known(group, FLAGS).fillna(0), "uint8"),
     }
 

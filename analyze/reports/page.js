@@ -1,7 +1,7 @@
 // The report: layers, a subset and checkpoints are chosen, and the views in detail follow.
 
 const cubes = Object.fromEntries(
-  ["m_coherence", "half_width", "null_lower", "null_upper", "chance", "flags"].map((name) => [name, new Cube(data[name])]),
+  ["m_coherence", "half_width", "null_lower", "null_upper", "chance", "cancels", "flags"].map((name) => [name, new Cube(data[name])]),
 );
 const NETWORK = 0; // the row of the whole network
 const MOST = data.looks.length; // pins of a kind
@@ -117,6 +117,7 @@ function words(row, s, t, separator = " \u00b7 ") {
   const [low, high] = [cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t)];
   if (Number.isFinite(high)) parts.push(`by chance ${rounded(low)} to ${rounded(high)}`);
   if (cubes.chance.at(row, s, t)) parts.push("cannot be told from chance");
+  if (cubes.cancels.at(row, s, t)) parts.push("gradients cancel: less than by chance");
   const marks = marksAt(row, s, t);
   if (marks.length) parts.push(`warnings: ${marks.join(" ")}`);
   return [place, ...parts].join(separator);
@@ -126,12 +127,12 @@ function words(row, s, t, separator = " \u00b7 ") {
 function numbers(rows, subsets, checkpoints) {
   const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "m_coherence (examples)",
                 "m_coherence_lower (95 %)", "m_coherence_upper (95 %)", "null_lower (95 %)", "null_upper (95 %)",
-                "cannot_be_told_from_chance", "warnings"];
+                "cannot_be_told_from_chance", "gradients_cancel", "warnings"];
   const cells = d3.cross(rows, subsets).flatMap(([row, s]) => checkpoints.map((t) => [row, s, t]));
   return [head, ...cells.map(([row, s, t]) => [
     data.training.names[t], places[t], ...data.rows[row], data.subsets[s].name, data.subsets[s].m,
     cubes.m_coherence.at(row, s, t), ...interval(row, s, t), cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t),
-    cubes.chance.at(row, s, t), marksAt(row, s, t).join(" "),
+    cubes.chance.at(row, s, t), cubes.cancels.at(row, s, t), marksAt(row, s, t).join(" "),
   ])];
 }
 
@@ -183,6 +184,8 @@ function drawTraining(at) {
     label: title, y, series, guides, chance, chosen: zoom.shows(at.checkpoint) ? places[at.checkpoint] : NaN,
     axis: { ...data.training, values: shown.map((t) => places[t]), scale: [undefined, "linear", "logarithmic"][along.get()] },
     skipped: shown.filter((t) => data.training.skipped[t] && Number.isFinite(places[t])).map((t) => places[t]),
+    shaded: shown.filter((t) => Number.isFinite(places[t])).map((t) => ({ x: places[t], on: cubes.cancels.at(at.row, at.subset, t) === 1 })),
+    ofShade: "gradients cancel",
     pins: checkpointPins.list().filter(zoom.shows).map((t) => ({ x: places[t], text: data.training.ticks[t] })),
     pointed: (point) => hover("lines", point?.row ?? -1, point?.t),
     choose: (x) => {

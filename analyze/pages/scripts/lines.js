@@ -1,5 +1,6 @@
 // Values over training: a line with its band for each subset or run.
 
+const INSET = 8; // pixels at both ends of the axis
 const ROOM = 8; // pixels to the next one that a marker needs; one without neighbours has one always
 
 /**
@@ -8,19 +9,21 @@ const ROOM = 8; // pixels to the next one that a marker needs; one without neigh
  * series: [{ name, ...look, strong, points: [{ x, y, low, high, open, title }] }], y NaN where unknown; the look is
  *   that of `lookOf`; only strong ones have a band, and weak ones are thin.
  * guides: [{ y, text }]; chance: [{ x, low, high }], a grey band; chosen: a place to mark; skipped: places;
- * pins: [{ x, text }], further places to mark; spans: [{ from, to }] to shade, and `ofSpans`, what they are;
+ * pins: [{ x, text }], further places to mark; shaded: [{ x, on }], places of which those that are on are shaded, up to
+ *   half way to the next ones, and `ofShade`, what they are;
  * pointed(point): told which point of a series is at the pointer, or null; choose(x): told where a click is.
  * Returns `{ hover(x), place(pixels) }`: a function that marks a place for a pointer elsewhere, and one that
  * tells the place at pixels from the left.
  */
-function drawLines(element, { label, axis, y, series, guides = [], chance = [], chosen, skipped = [], pins = [], spans = [],
-                              ofSpans = "", pointed = () => {}, choose }) {
+function drawLines(element, { label, axis, y, series, guides = [], chance = [], chosen, skipped = [], pins = [], shaded = [],
+                              ofShade = "", pointed = () => {}, choose }) {
   const width = roomOf(element);
   const bottom = y.domain[0];
   const margins = { marginLeft: 52, marginRight: 14, marginTop: 22, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
   const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
-  const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spans, ofSpans), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
+  const across = Plot.scale({ x: { ...x, range: [margins.marginLeft + INSET, width - margins.marginRight - INSET] } });
+  const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spansOf(shaded, across), ofShade, across), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
   marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
@@ -29,7 +32,6 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
     marks.push(Plot.ruleX([chosen], { stroke: "var(--faint)", ariaDescription: "chosen checkpoint" }));
   marks.push(Plot.ruleX(pins, { x: "x", stroke: "var(--muted)", strokeDasharray: "2,3", ariaDescription: "pinned checkpoint" }));
   marks.push(Plot.text(pins, { x: "x", text: "text", frameAnchor: "top", dy: -12, textAnchor: "middle", fill: "var(--muted)" }));
-  const across = Plot.scale({ x: { ...x, range: [margins.marginLeft, width - margins.marginRight] } });
   for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling, across.apply));
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
@@ -37,7 +39,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
   const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
-  const chart = Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: 8 }, y, marks });
+  const chart = Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: INSET }, y, marks });
   const placed = chart.scale("x");
   const hovered = d3.create("svg:line").attr("class", "hovered").attr("aria-hidden", "true").attr("display", "none")
     .attr("y1", margins.marginTop).attr("y2", height - margins.marginBottom);
@@ -55,13 +57,29 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   };
 }
 
+/** Neighbouring places that are on, as `{ from, to }`: half of the way on the page to the places beside them. */
+function spansOf(places, across) {
+  const order = [...places].sort((a, b) => across.apply(a.x) - across.apply(b.x));
+  const half = (one, other) => (other ? across.invert((across.apply(one.x) + across.apply(other.x)) / 2) : one.x);
+  const spans = [];
+  order.forEach((place, k) => {
+    if (!place.on) return;
+    if (k === 0 || !order[k - 1].on) spans.push({ from: half(place, order[k - 1]) });
+    spans[spans.length - 1].to = half(place, order[k + 1]);
+  });
+  return spans;
+}
+
 /** Shaded spans, the widest with a word on what they are. */
-function spanMarks(spans, words) {
+function spanMarks(spans, words, across) {
   if (!spans.length) return [];
-  const widest = spans[d3.maxIndex(spans, ({ from, to }) => Math.abs(to - from))];
+  const pixels = spans.map(({ from, to }) => [across.apply(from), across.apply(to)].sort(d3.ascending));
+  const [left, right] = pixels[d3.maxIndex(pixels, ([start, end]) => end - start)];
+  const half = 3.2 * words.length; // pixels of the words
+  const middle = Math.min(Math.max((left + right) / 2, across.range[0] + half), across.range[1] - half);
   return [
     Plot.rectX(spans, { x1: "from", x2: "to", fill: "var(--warning)", fillOpacity: 0.13, ariaDescription: words }),
-    Plot.text([widest], { x: ({ from, to }) => (from + to) / 2, text: () => words, frameAnchor: "top", dy: 5,
+    Plot.text([across.invert(middle)], { x: (place) => place, text: () => words, frameAnchor: "top", dy: 5,
                           fill: "var(--warning)", stroke: "var(--surface)", strokeWidth: 3 }),
   ];
 }
