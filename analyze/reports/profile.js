@@ -44,7 +44,7 @@ function drawProfile(element, { label, rows, others, x, colour, symbol, turn, ch
     .attr("x", aligned ? 12 : marginLeft).attr("width", roomOf(element) - (aligned ? 12 : marginLeft) - MARGINS.marginRight);
   chart.insertBefore(hovered.node(), chart.lastChild); // below the words at the pointer
   chart.addEventListener("input", () => pointed(chart.value?.k ?? null));
-  element.replaceChildren(chart);
+  put(element, chart, label);
   const y = chart.scale("y");
   return (row) => {
     hovered.attr("display", row < 0 ? "none" : null).attr("y", y.apply(row)).attr("height", y.apply(row + 1) - y.apply(row));

@@ -46,7 +46,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   chart.insertBefore(hovered.node(), chart.lastChild); // below the words at the pointer
   chart.addEventListener("input", () => pointed(chart.value));
   if (choose) chart.addEventListener("click", (event) => choose(placed.invert(d3.pointer(event, chart)[0])));
-  element.replaceChildren(chart);
+  put(element, chart, label);
   return {
     hover: (place) => {
       const known = Number.isFinite(place);

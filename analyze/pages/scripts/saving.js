@@ -104,6 +104,7 @@ function place(whole, svg, x, y) {
   const both = [[svg, copy], ...d3.zip([...svg.querySelectorAll("*")], [...copy.querySelectorAll("*")])];
   for (const [original, still] of both) settle(original, still);
   for (const pointed of copy.querySelectorAll(POINTED)) pointed.remove();
+  copy.removeAttribute("aria-hidden");
   const style = getComputedStyle(svg);
   for (const name of INHERITED) copy.style.setProperty(name, style.getPropertyValue(name));
   d3.select(copy).attr("x", x).attr("y", y).attr("width", parseFloat(style.width)).attr("height", parseFloat(style.height));
