@@ -16,7 +16,7 @@ from torch.nn.utils import weight_norm as old_weight_norm
 
 from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.fitting.tensor_names import prefixes_of
-from analyze.errors import CheckpointError
+from analyze.errors import CheckpointError, told_once, unknown
 from analyze.models.building import build_model
 from analyze.runs.loading import _resized
 from analyze.specs.model import ModelSpec
