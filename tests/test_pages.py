@@ -437,28 +437,7 @@ def test_without_scripts_and_in_print_the_still_figures_stand(reader, report, co
         assert page.locator(".controls").is_visible()
         page.emulate_media(media="print")
         assert page.locator("main .still > svg").first.is_visible()
-
-
-def test_what_is_chosen_is_printed_as_wide_as_the_paper(reader, report):
-    page = reader.open(report, color_scheme="dark")
-    page.evaluate("location.hash = 'layer=fc'")
-    page.wait_for_function("document.getElementById('lines-title').textContent.includes('fc')")
-    widths = """[...document.querySelectorAll(".details .chart svg")].map(
-      (chart) => chart.viewBox.baseVal.width)"""
-    on_screen, readout = page.evaluate(widths), page.text_content("#readout")
-    page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.emulate_media(media="print")
-    on_paper = page.evaluate(widths)
-    assert len(on_paper) == len(on_screen) >= 3
-    assert max(on_paper) <= 680 < max(on_screen)
-    assert page.locator("#readout").is_visible()
-    assert page.text_content("#readout") == readout
-    assert "fc" in page.text_content("#lines-title")
-    assert not [part for part in page.locator(".controls, .theme").all() if part.is_visible()]
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    page.emulate_media(media="screen")
-    page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.evaluate(widths) == on_screen
+        assert not [part for part in page.locator(".scripted").all() if part.is_visible()]
 
 
 def test_a_page_of_many_layers_and_checkpoints_is_below_five_megabytes(reader, tmp_path):

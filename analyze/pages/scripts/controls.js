@@ -20,8 +20,7 @@ function nameSlider(slider, name) {
   document.getElementById(`${slider.element.id}-name`).textContent = name;
 }
 
-/** Call `draw` now, and again where colours or the page's width have changed; once a frame at most. On paper what is
- *  chosen is drawn for the width of the paper, which the class `printing` gives the page just before. */
+/** Call `draw` now, and again where colours or the page's width have changed; once a frame at most. */
 function drawAgain(draw) {
   let asked = false;
   let width = document.documentElement.clientWidth;
@@ -39,11 +38,6 @@ function drawAgain(draw) {
     width = document.documentElement.clientWidth;
     ask();
   });
-  for (const [event, printing] of [["beforeprint", true], ["afterprint", false]])
-    window.addEventListener(event, () => {
-      document.documentElement.classList.toggle("printing", printing);
-      draw();
-    });
   draw();
   return ask;
 }
