@@ -1,12 +1,14 @@
 // The report: a layer, a subset and a checkpoint are chosen, and the views in detail follow.
 
-const cubes = Object.fromEntries(
-  ["m_coherence", "half_width", "null_lower", "null_upper", "chance", "flags"].map((name) => [name, new Cube(data[name])]),
-);
+const size = control("size", draw);
+const sized = ["m_coherence", "lower", "upper", "null_lower", "null_upper"];
+const cubes = Object.fromEntries([
+  ...sized.map((name) => [name, new SizedCube(new Cube(data[name]), data.subsets, () => sizeShown().size, name === "lower")]),
+  ...["chance", "flags"].map((name) => [name, new Cube(data[name])]),
+]);
 const NETWORK = 0; // the row of the whole network
 const layers = data.rows.slice(1).map(([name]) => name);
 const places = data.training.values.map((value) => value ?? NaN);
-const limits = colourLimits();
 
 const layer = control("layer", draw);
 const subset = control("subset", draw);
@@ -24,6 +26,7 @@ nameRows();
 keepInAddress({
   layer: namedChoice(layer, data.rows.map(([name]) => name)),
   subset: namedChoice(subset, data.subsets.map(({ name }) => name)),
+  size: namedChoice(size, data.sizes.map(({ name }) => name)),
   checkpoint: namedChoice(checkpoint, data.training.names),
 }, draw);
 offerFiles(document.getElementById("lines"), () => numbers([layer.get()], d3.range(data.subsets.length), d3.range(places.length)));
@@ -53,10 +56,14 @@ function draw() {
   writeAddress();
 }
 
+/** The chosen size: { name, quantity, size }. */
+function sizeShown() {
+  return data.sizes[size.get()];
+}
+
 /** The ends of a value's 95 % interval. */
 function interval(row, s, t) {
-  const [value, half] = [cubes.m_coherence.at(row, s, t), cubes.half_width.at(row, s, t)];
-  return [value - half, value + half];
+  return [cubes.lower.at(row, s, t), cubes.upper.at(row, s, t)];
 }
 
 /** The value at one place in words; `lines` gives them one below the other. */
@@ -64,7 +71,9 @@ function words(row, s, t, separator = " \u00b7 ") {
   const value = cubes.m_coherence.at(row, s, t);
   const place = [data.rows[row][0], data.subsets[s].name, data.training.names[t]].join(separator);
   if (!Number.isFinite(value)) return `${place}${separator}no value${data.training.skipped[t] ? ": skipped" : ""}`;
-  const parts = [`m-coherence ${withInterval(value, ...interval(row, s, t))}`];
+  const alpha = sizeShown().size === 0;
+  const parts = [`${alpha ? "unbiased alpha" : "m-coherence"} ${withInterval(value, ...interval(row, s, t))}`];
+  if (!alpha) parts[0] += ` ${sizeShown().name}`;
   const [low, high] = [cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t)];
   if (Number.isFinite(high)) parts.push(`by chance ${rounded(low)} to ${rounded(high)}`);
   if (cubes.chance.at(row, s, t)) parts.push("cannot be told from chance");
@@ -75,12 +84,12 @@ function words(row, s, t, separator = " \u00b7 ") {
 
 /** The numbers of some rows, subsets and checkpoints, as a table for a file. */
 function numbers(rows, subsets, checkpoints) {
-  const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "m_coherence (examples)",
+  const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "shown", "m_coherence (examples)",
                 "m_coherence_lower (95 %)", "m_coherence_upper (95 %)", "null_lower (95 %)", "null_upper (95 %)",
                 "cannot_be_told_from_chance", "warnings"];
   const cells = d3.cross(rows, subsets).flatMap(([row, s]) => checkpoints.map((t) => [row, s, t]));
   return [head, ...cells.map(([row, s, t]) => [
-    data.training.names[t], places[t], ...data.rows[row], data.subsets[s].name, data.subsets[s].m,
+    data.training.names[t], places[t], ...data.rows[row], data.subsets[s].name, data.subsets[s].m, sizeShown().name,
     cubes.m_coherence.at(row, s, t), ...interval(row, s, t), cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t),
     cubes.chance.at(row, s, t), marksAt(row, s, t).join(" "),
   ])];
@@ -107,15 +116,13 @@ function drawTraining(at) {
   }));
   const front = series[at.subset];
   const shown = series.flatMap((one) => one.points.map((point) => point.y));
-  const y = coherenceAxis([...shown, ...front.points.map((point) => point.high)]);
-  const m = data.subsets[at.subset].m;
-  const guides = [{ y: 1, text: "1: orthogonal" }];
-  if (m < y.domain[1]) guides.push({ y: m, text: `m = ${m.toLocaleString("en-US")}: identical` });
+  const y = sizedAxis([...shown, ...front.points.map((point) => point.high)], sizeShown());
+  const guides = guidesAt(sizeShown(), data.subsets[at.subset].m).filter((guide) => guide.y < y.domain[1]);
   const chance = places
     .map((x, t) => ({ x, low: cubes.null_lower.at(at.row, at.subset, t), high: cubes.null_upper.at(at.row, at.subset, t) }))
     .filter((point) => Number.isFinite(point.x));
   if (!data.training.falling) chance.sort((a, b) => a.x - b.x);
-  const title = `M-coherence of ${at.row === NETWORK ? "the whole network" : data.rows[at.row][0]} over training`;
+  const title = `M-coherence of ${at.row === NETWORK ? "the whole network" : data.rows[at.row][0]} over training, ${sizeShown().name}`;
   document.getElementById("lines-title").textContent = title;
   drawLegend(document.getElementById("legend"), series);
   drawLines(document.getElementById("lines"), {
@@ -125,16 +132,17 @@ function drawTraining(at) {
 }
 
 function drawHeat(at) {
-  const wanted = `${at.subset}`;
+  const wanted = `${at.subset} ${size.get()}`;
   const subsetName = data.subsets[at.subset].name;
-  document.getElementById("heat-title").textContent = `Every layer and checkpoint: ${subsetName}`;
+  document.getElementById("heat-title").textContent = `Every layer and checkpoint: ${subsetName}, ${sizeShown().name}`;
   if (heatDrawn !== wanted) {
+    const limits = colourLimits();
     const scale = d3.scaleSequentialLog(limits, d3.interpolateViridis).clamp(true);
     drawScale(document.getElementById("scale"), {
-      type: "log", scheme: "viridis", domain: limits, label: "m-coherence (examples)", ticks: logTicks(limits), tickFormat: compact,
+      type: "log", scheme: "viridis", domain: limits, label: sizeShown().quantity, ticks: logTicks(limits), tickFormat: compact,
     });
     markCell = drawHeatMap(heat, {
-      label: `M-coherence of every layer and checkpoint, ${subsetName}`,
+      label: `M-coherence of every layer and checkpoint, ${subsetName}, ${sizeShown().name}`,
       rows: layers,
       columns: data.training.ticks.map((tick, t) => (Number.isFinite(places[t]) && !data.training.falling ? compact(places[t]) : tick)),
       axisLabel: data.training.label,
@@ -163,10 +171,11 @@ function drawLayers(at) {
     title: words(k + 1, at.subset, at.checkpoint, "\n"),
   }));
   const element = document.getElementById("profile");
-  const title = `The layers at ${data.training.names[at.checkpoint]}: ${data.subsets[at.subset].name}`;
+  const title = `The layers at ${data.training.names[at.checkpoint]}: ${data.subsets[at.subset].name}, ${sizeShown().name}`;
   document.getElementById("profile-title").textContent = title;
   drawProfile(element, {
-    label: title, rows, x: coherenceAxis(rows.flatMap((row) => [row.value, row.high])),
+    label: title, rows, x: sizedAxis(rows.flatMap((row) => [row.value, row.high]), sizeShown()),
+    guide: guidesAt(sizeShown(), 0)[0].y,
     colour: pageColour(data.subsets[at.subset].colour), chosen: at.row - 1,
     aligned: !profileAlone && element.getBoundingClientRect().top === heat.getBoundingClientRect().top,
     choose: (row) => chooseCell(row, checkpoint.get()),
@@ -196,14 +205,16 @@ function nameRows() {
   });
 }
 
-/** One scale of colours for all subsets: from at most 1 to at least 10, as in the figures. */
+/** One scale of colours for all subsets: from at most 1 to at least 10, as in the figures; three decades of alpha. */
 function colourLimits() {
-  let [low, high] = [1, 10];
-  const perRow = data.subsets.length * places.length;
-  cubes.m_coherence.values.forEach((value, k) => {
-    if (k < perRow || !Number.isFinite(value)) return; // not the network
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  });
-  return [Math.max(low, 0.1), high];
+  const values = [];
+  for (let row = 1; row < data.rows.length; row++)
+    for (let s = 0; s < data.subsets.length; s++)
+      for (let t = 0; t < places.length; t++) values.push(cubes.m_coherence.at(row, s, t));
+  const known = values.filter(Number.isFinite);
+  if (sizeShown().size === 0) {
+    const high = d3.max([1e-3, d3.max(known) ?? 0]);
+    return [high / 1e3, high];
+  }
+  return [Math.max(d3.min([1, d3.min(known) ?? 1]), 0.1), d3.max([10, d3.max(known) ?? 10])];
 }

@@ -1,7 +1,7 @@
 // The layers at one checkpoint, each with its interval and what comes by chance.
 
 /** rows: [{ name, value, low, high, nullLow, nullHigh, open, title }]; on the rows of the heat map beside it. */
-function drawProfile(element, { label, rows, x, colour, chosen, aligned, choose }) {
+function drawProfile(element, { label, rows, x, guide, colour, chosen, aligned, choose }) {
   const names = rows.map((row) => row.name);
   const inside = (value) => Math.min(Math.max(value, x.domain[0]), x.domain[1]);
   const { axis, marginLeft } = rowAxis(names, roomOf(element));
@@ -16,7 +16,7 @@ function drawProfile(element, { label, rows, x, colour, chosen, aligned, choose 
       ticksOf(Plot.axisX, { ...x, labelAnchor: "center" }),
       Plot.rect(banded, { x1: (row) => inside(row.nullLow), x2: (row) => inside(row.nullHigh), y1: "k", y2: (row) => row.k + 1,
                           fill: "var(--tint)", shapeRendering: "crispEdges", ariaDescription: "what comes by chance" }),
-      Plot.ruleX([1], { stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }),
+      Plot.ruleX([guide], { stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }),
       chosen < 0 ? null : Plot.ruleY([chosen + 0.5], { stroke: "var(--faint)", ariaDescription: "chosen layer" }),
       Plot.ruleY(known.filter((row) => Number.isFinite(row.low)), { y: middle, x1: (row) => inside(row.low), x2: (row) => inside(row.high),
                                                                     stroke: colour, strokeWidth: 1.4, strokeOpacity: 0.55 }),
