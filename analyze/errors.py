@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -134,6 +134,31 @@ def listed(items: list[str], limit: int = 12) -> str:
         return shown
     _shortened.add(lambda: "\n".join(map(printable, items)))
     return f"{shown} and {len(items) - limit} more"
+
+
+def told_once(reasons: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Reasons by the name they are given for, each once: with a sentence on further names.
+
+    Reasons are equal where they differ by the name that stands in them only. The sentence is empty
+    where there is no further name.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(without_name(reason, name), []).append(name)
+    return {
+        first: (
+            reasons[first],
+            f"the same for {counted(len(others), 'further checkpoint')}: {listed(others, 4)}"
+            if others
+            else "",
+        )
+        for first, *others in groups.values()
+    }
+
+
+def without_name(reason: str, name: str) -> str:
+    """A reason by which those of other names are the same."""
+    return reason.replace(name, "\0")
 
 
 def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError:

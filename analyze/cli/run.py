@@ -13,7 +13,7 @@ import click
 
 from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import EXIT_SKIPPED, Command, json_option, options_of, run_argument
-from analyze.errors import within_a_screen
+from analyze.errors import told_once, within_a_screen
 from analyze.runs.options import Options, RunOptions
 from analyze.runs.ranks.launch import launched
 
@@ -49,10 +49,12 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
         print_table("Left out", ["file", "why"], reasons)
     for warning in scanned.warnings:
         click.echo(within_a_screen(f"Warning: {warning}"))
-    for checkpoint in scanned.checkpoints:
-        if (problem := checkpoint.problem) is not None:
-            click.echo(f"{checkpoint.name}: {problem.what}: {problem.found}")
-            click.echo(f"  to fix: {problem.fix}")
+    problems = {c.name: c.problem for c in scanned.checkpoints if c.problem is not None}
+    reasons_of = {n: f"{p.what}: {p.found}\n  to fix: {p.fix}" for n, p in problems.items()}
+    for name, (reason, further) in told_once(reasons_of).items():
+        click.echo(f"{name}: {reason}")
+        if further:
+            click.echo(f"  {further}")
 
 
 @click.command(cls=Command)
@@ -117,8 +119,10 @@ def _print_check(checked: Check) -> None:
             report[key] = size_text(float(str(value)))
     click.echo()
     print_table("The run", ["", " "], [[k.replace("_", " "), v] for k, v in report.items()])
-    for name, reason in checked.skipped.items():
+    for name, (reason, further) in told_once(checked.skipped).items():
         click.echo(within_a_screen(f"Would skip {name}: {reason}"))
+        if further:
+            click.echo(within_a_screen(f"  {further}"))
     for warning in checked.warnings:
         click.echo(within_a_screen(f"Warning: {warning}"))
 
