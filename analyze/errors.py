@@ -169,8 +169,9 @@ def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError
 
 
 def like(name: str, known: Iterable[str]) -> list[str]:
-    """Up to four known names that are close to an unknown one, the closest first."""
-    return difflib.get_close_matches(name, list(known), n=4)
+    """Up to four known names that are close to an unknown one in any case, the closest first."""
+    lower = {each.lower(): each for each in known}
+    return [lower[each] for each in difflib.get_close_matches(name.lower(), list(lower), n=4)]
 
 
 def within_a_screen(text: str) -> str:

@@ -221,3 +221,9 @@ def test_a_title_is_one_line_however_narrow_the_table(capsys):
     title = "a title of many words, longer than the table below it is wide"
     print_table(title, ["step"], [[1], [2]])
     assert capsys.readouterr().out.splitlines()[0] == title
+
+
+def test_a_checkpoint_without_a_step_is_said_to_be_the_last(tiny):
+    torch.save(small_weights(5), tiny.path / "final.pth")
+    text = call("scan", str(tiny.path)).stdout
+    assert "no step is known of final.pth, which is taken for the last checkpoint" in text

@@ -64,11 +64,14 @@ def test_an_interval_over_seeds_is_that_of_student():
     assert OverSeeds(values).mean == pytest.approx(np.exp(np.mean(values)))
 
 
-def test_one_seed_tells_nothing():
-    one = OverSeeds((3.0,))
-    assert np.isnan(one.interval).all()
-    assert (one.sign(), one.above(2.0)) == (0, 0)
-    assert str(one).endswith("(one seed)")
+@pytest.mark.parametrize(
+    ("values", "text"), [((3.0,), "3.0 (1 of 3 seeds)"), ((3.0, 3.1), "3.0 and 3.1 (2 of 3 seeds)")]
+)
+def test_too_few_seeds_tell_nothing(values, text):
+    few = OverSeeds(values, is_log=False)
+    assert np.isnan(few.interval).all()
+    assert (few.sign(), few.above(2.0)) == (0, 0)
+    assert str(few) == text
 
 
 @pytest.mark.parametrize(
@@ -102,12 +105,19 @@ def course(values: dict[int, float], seed: int = 0) -> Measured:
 
 def test_a_peak_is_looked_for_in_the_other_seeds():
     """So that the one value that is high by chance does not count as the peak."""
-    flat = dict.fromkeys((0, 1, 2, 10, 50, 100, 500, 1000), 2.0)
-    mine = course(flat | {1: 1.0, 100: 50.0, 500: 50.0, 1000: 50.0})
+    flat = dict.fromkeys((0, 1, 2, 10, 50, 100, 200, 300, 500, 700, 1000), 2.0)
+    mine = course(flat | {1: 1.0, 100: 50.0, 200: 50.0, 300: 50.0})
     others = [course(flat | {1: 1.0, 2: 4.0, 10: 4.0, 50: 4.0}, seed) for seed in (1, 2)]
     group = [mine, *others]
     assert courses.change(mine, group, "peak") == pytest.approx(np.log(2))
     assert courses.change(mine, [mine], "peak") is None
+
+
+def test_what_still_rises_at_the_end_does_not_return():
+    rising = dict(zip((0, 1, 2, 10, 50, 100, 500, 1000), (4, 1, 1, 1, 2, 3, 4, 5), strict=True))
+    group = [course(rising, seed) for seed in range(3)]
+    assert courses.change(group[0], group, "return") > 0
+    assert courses.change(group[0], group, "rise") > 0
 
 
 def test_clean_and_corrupted_are_compared_at_one_size():

@@ -11,7 +11,7 @@ from scripts.studying.store import Measured
 
 EARLY = (3, 4)  # steps: after the collapse
 FIRST = 25  # the steps among which the lowest value of the beginning is looked for
-LAST = 2  # measured steps at the end
+LAST = 2  # measured steps at the end; a peak lies before them and their neighbour
 
 
 def log_coherence(measured: Measured, **choice: Any) -> np.ndarray:
@@ -64,9 +64,13 @@ def places_of_extremes(
 
 
 def trough_and_peak(mean: np.ndarray, steps: np.ndarray) -> tuple[int, int]:
-    """The lowest place within the first steps, and the highest after it."""
-    trough = int(np.nanargmin(np.where((steps >= 1) & (steps <= FIRST), mean, np.nan)))
-    return trough, trough + int(np.nanargmax(mean[trough:]))
+    """The lowest place within the first steps, and the highest after it and before the end.
+
+    Of smoothed values, so that the neighbour is among the first steps as well.
+    """
+    first = (steps >= 1) & (np.append(steps[1:], np.inf) <= FIRST)
+    trough = int(np.nanargmin(np.where(first, mean, np.nan)))
+    return trough, trough + int(np.nanargmax(mean[trough : -LAST - 1]))
 
 
 def peak_step(measured: Measured) -> float:
@@ -79,7 +83,10 @@ def peak_step(measured: Measured) -> float:
 def change(
     measured: Measured, others: Sequence[Measured], which: str, **choice: Any
 ) -> float | None:
-    """``rise``: from trough to peak; ``return``: from peak to end; ``peak``: there. Logarithms."""
+    """``rise`` from the trough to the peak, ``return`` from there to the end, ``peak``: its value.
+
+    Logarithms; None where there is no other seed.
+    """
     places = places_of_extremes(measured, others, **choice)
     if places is None:
         return None
@@ -87,7 +94,6 @@ def change(
     trough, peak = own[places[0]], own[places[1]]
     values = {
         "rise": peak - trough, "return": at_end(measured, **choice) - peak, "peak": peak,
-        "trough": trough,
     }  # fmt: skip
     return float(values[which])
 

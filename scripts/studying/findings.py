@@ -1,8 +1,8 @@
 """The findings of the paper, each with what is seen here and whether it holds.
 
 A finding holds where the 95 % intervals over the seeds of all its quantities lie on the side that
-it says, in part where some do, and does not where all lie on the other side. Else, as with one
-seed, it cannot be told here.
+it says, in part where some do, and does not where all lie on the other side. Else, as with
+too few seeds, it cannot be told here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from scripts.studying.store import Measured, Study
 
 FAR = 10.0  # "far above 1"
 ALIKE = 0.8  # correlation of two courses of one shape
+COHERENT_GRADIENTS = "[2020](https://arxiv.org/abs/2002.10657), on another measure"
 LATE = 10  # the step from which lag of batch norm's statistics is looked at
 
 
@@ -208,22 +209,33 @@ FINDINGS = (
     ),
     Finding(
         "rise", "Then it rises to a peak (2020, 2022)",
-        "m-coherence at the peak over that at the lowest of the first 25 steps",
+        f"m-coherence at the peak over that at the lowest of the first {courses.FIRST} steps",
         _each_noise(lambda m, g: courses.change(m, g, "rise"), 1),
-        "Both places are those of the other seeds.",
+        "A peak is the highest place before the last three that were measured.",
     ),
     Finding(
         "return", "And returns (2020, 2022)",
         "m-coherence at the end over that at the peak",
         _each_noise(lambda m, g: courses.change(m, g, "return"), -1),
-        "At the end few examples decide: most are fitted and have next to no gradient.",
+        "The end is the mean of the last two values.",
+    ),
+    Finding(
+        "rise_saved", "The same with saved batch norm statistics: a rise (new here)",
+        "as above, with saved statistics",
+        _each_noise(lambda m, g: courses.change(m, g, "rise", mode="saved"), 1),
+        "What is seen of the rise depends on the statistics; which ones the paper used is unknown.",
+    ),
+    Finding(
+        "return_saved", "And a return (new here)",
+        "as above, with saved statistics",
+        _each_noise(lambda m, g: courses.change(m, g, "return", mode="saved"), -1),
+        "At the end the learning rate is 0, and saved statistics lag no more.",
     ),
     Finding(
         "one", "To about 1 (2020, 2022)",
         "m-coherence at the end; below 2 counts as about 1",
         _each_noise(_at_end_of("network"), -1, bound=2.0),
-        "The paper's samples are over a hundred times as large, and its networks were trained "
-        "much longer beyond the fit.",
+        "How many examples decide the value there is said above.",
     ),
     Finding(
         "lower", "With more noise it rises less (2020)",
@@ -245,6 +257,12 @@ FINDINGS = (
         "its numbers are not to be compared with these.",
     ),
     Finding(
+        "random_saved", "The same with saved batch norm statistics (new here)",
+        "as above, with saved statistics",
+        _each_noise(lambda m, g: courses.change(m, g, "peak", mode="saved"), 1, (100,), bound=FAR),
+        "The highest value of a single training is said below the table, with the figure.",
+    ),
+    Finding(
         "first", "The first convolution falls below 1 once all is fitted (2020)",
         "its m-coherence at the end; 1 is the bound",
         _each_noise(_at_end_of("first convolution"), -1, bound=1.0),
@@ -257,7 +275,7 @@ FINDINGS = (
             _named("first convolution", _each_noise(_layer_ratio("first convolution"), 1)),
             _named("middle layer", _each_noise(_layer_ratio("middle layer"), 1)),
         ),
-        "A weight of a convolution is shared by all places of an image.",
+        "The paper's reason: a weight of a convolution is shared by all places of an image.",
     ),
     Finding(
         "size", "Twice the sample shows the same course (2020)",
@@ -266,19 +284,19 @@ FINDINGS = (
         "The smaller sample is half of the larger one, so chance is shared in part.",
     ),
     Finding(
-        "clean_first", "Clean examples first (2020, on another measure)",
+        "clean_first", f"Clean examples first ({COHERENT_GRADIENTS})",
         "m-coherence of clean probes over corrupted ones, at one size, before half of all are "
         "fitted",
         _each_noise(
             lambda m, _: courses.clean_over_corrupted(m, _before_half(m)), 1, (25, 50, 75)
         ),
-        "New here: the paper has no m-coherence by subset.",
+        "There on shares of the loss drop; m-coherence by subset is new here.",
     ),
     Finding(
-        "corrupted_later", "Corrupted ones later (2020, on another measure)",
+        "corrupted_later", f"Corrupted ones later ({COHERENT_GRADIENTS})",
         "the same, while the corrupted probes are being fitted: from 50 to 99 % of them",
         _each_noise(lambda m, _: courses.clean_over_corrupted(m, _at_last(m)), -1, (25, 50, 75)),
-        "New here: the paper has no m-coherence by subset.",
+        "There on shares of the loss drop; m-coherence by subset is new here.",
     ),
     Finding(
         "clock", "Courses are alike against the loss (2022 draws them so)",
@@ -287,14 +305,14 @@ FINDINGS = (
         "The mean loss of the training probes, from 2 down to 0.05 nats.",
     ),
     Finding(
-        "lag", "How much is lag of batch norm's statistics (new here)",
+        "lag", "While it learns, saved batch norm statistics show more (new here)",
         f"m-coherence with saved statistics over recomputed ones, from step {LATE} until 95 % are "
         "fitted",
         _each_noise(lambda m, _: courses.lag(m, _while_learning(m)), 1),
         "Saved averages were gathered while the weights were others.",
     ),
     Finding(
-        "lag_at_start", "And at step 0 the other way round (new here)",
+        "lag_at_start", "At step 0 they show less (new here)",
         "the same at step 0",
         _each_noise(lambda m, _: courses.lag(m, m.steps == 0), -1),
         "Fresh averages, of mean 0 and variance 1, fit no data.",
@@ -314,7 +332,9 @@ def lines(study: Study) -> list[str]:
     rows = ["| the paper says | measured is | mean (95 % interval over seeds) | here | note |",
             "| --- | --- | --- | --- | --- |"]  # fmt: skip
     for finding in FINDINGS:
-        numbers = "; ".join(f"{s.where}: {s.value}" for s in finding.seen(study)) or "not measured"
+        numbers = (
+            "<br>".join(f"{s.where}: {s.value}" for s in finding.seen(study)) or "not measured"
+        )
         cells = [finding.says, finding.unit, numbers, f"**{finding.verdict(study)}**", finding.note]
         rows.append(f"| {' | '.join(cells)} |")
     return rows

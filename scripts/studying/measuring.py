@@ -66,7 +66,8 @@ def taken_out(trees: dict[str, xr.DataTree], training: Training) -> xr.Dataset:
     """Of the network and three layers what the page shows, ``[mode, size, place, subset, step]``.
 
     ``size`` is 2m, all probes, or m, those in the first half of the folds. NaN where a step was not
-    measured as saved. ``loss`` and ``accuracy`` are of all probes, ``[mode, subset, step]``, and
+    measured as saved. ``loss``, ``accuracy`` and ``effective_sample_size`` of the network are of
+    all probes, ``[mode, subset, step]``, and
     ``gradient_cosine`` is that of the clean and the corrupted ones, ``[mode, size, place, step]``.
     """
     layers = {p: [name] for p, name in zip(PLACES[1:], training.network.layers, strict=True)}
@@ -81,13 +82,15 @@ def _of_mode(tree: xr.DataTree, layers: dict[str, list[str]]) -> xr.Dataset:
     sizes = [_of_size(t, layers) for t in (_first_folds(tree), tree)]
     whole = xr.concat(sizes, xr.Variable("size", ["m", "2m"]), join="exact")
     root = tree.to_dataset()
+    deciding = tree["network"]["effective_sample_size"].reset_coords(drop=True)
     scalars = (
         root[["loss", "accuracy"]]
         .reset_coords(drop=True)
         .drop_vars(["checkpoint", "epoch"], errors="ignore")
     )
     steps = root["step"].values.astype(int)
-    return whole.assign(scalars).rename(checkpoint="step").assign_coords(step=steps)
+    whole = whole.assign(scalars).assign(effective_sample_size=deciding.drop_vars("checkpoint"))
+    return whole.rename(checkpoint="step").assign_coords(step=steps)
 
 
 def _of_size(tree: xr.DataTree, layers: dict[str, list[str]]) -> xr.Dataset:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from scripts.studying import courses, design, findings
-from scripts.studying.seeds import digits, over_seeds
-from scripts.studying.store import DATA, FOLDER, Study, path_of
+from scripts.studying.seeds import ENOUGH, digits, over_seeds
+from scripts.studying.store import DATA, FOLDER, Measured, Study, path_of
 
 TEMPLATE = Path(__file__).with_name("template.md")
 PAGE = FOLDER.with_suffix(".md")
 LINE = 120  # characters
 WHOLE = len(design.trainings())
+FIRST = sum(step == k for k, step in enumerate(design.MEASURED_STEPS))  # measured at each of them
 
 
 def written(study: Study, folder: Path = DATA) -> str:
@@ -31,6 +33,8 @@ def written(study: Study, folder: Path = DATA) -> str:
         probes=design.PROBES,
         held_out=design.HELD_OUT,
         measured_steps=len(design.MEASURED_STEPS),
+        first_steps=FIRST,
+        growth=f"{(design.STEPS / FIRST) ** (1 / (len(design.MEASURED_STEPS) - FIRST)):.1f}",
         networks_table="\n".join(_networks(study)),
         fit_sentence=_fit(study),
         table="\n".join(findings.lines(study)),
@@ -85,20 +89,23 @@ def _networks(study: Study) -> list[str]:
 
 
 def _fit(study: Study) -> str:
-    """What is fitted at the end, and how new images fare."""
-    worst = min(study.done, key=lambda m: m.values("accuracy")[-1])
-    parts = []
-    for noise in study.noises():
-        group = study.of(noise=noise)
-        held_out = over_seeds(
-            group, lambda m: 100 * m.values("accuracy", subset="held_out")[-1], is_log=False
-        )
-        parts.append(f"{noise} % noise: {held_out}")
+    """What is fitted at the end, how new images fare, and how many examples decide the value."""
+    least = 100 * min(m.values("accuracy")[-1] for m in study.done)
+    fitted = "all" if least == 100 else f"at least {least:.1f} % of the"
+    right = _by_noise(study, lambda m: 100 * m.values("accuracy", subset="held_out")[-1])
+    deciding = _by_noise(study, lambda m: m.values("effective_sample_size")[-1])
     return (
-        f"At the end {100 * worst.values('accuracy')[-1]:.1f} % of the training probes are fitted, "
-        "or more, in every training. Of the held-out images the residual network with batch norm "
-        f"then has right, in percent: {'; '.join(parts)}."
+        f"At the end {fitted} training probes are fitted in every training. Of the held-out images "
+        f"the residual network with batch norm then has right, in percent: {right}. How many of "
+        f"the {design.PROBES} probes decide the value there, by the "
+        f"[effective sample size](statistics.md): {deciding}."
     )
+
+
+def _by_noise(study: Study, quantity: Callable[[Measured], float], *, is_log: bool = False) -> str:
+    """A quantity of the first network over its seeds, for each share of noise where it is known."""
+    found = {n: over_seeds(study.of(noise=n), quantity, is_log=is_log) for n in study.noises()}
+    return "; ".join(f"{noise} % noise: {value}" for noise, value in found.items() if value.values)
 
 
 def _lag(study: Study) -> str:
@@ -119,31 +126,27 @@ def _lag(study: Study) -> str:
 
 def _cosine(study: Study) -> str:
     """How far clean and corrupted sums oppose each other."""
-    parts = []
-    for noise in (n for n in study.noises() if n not in (0, 100)):
-        lowest = over_seeds(
-            study.of(noise=noise),
-            lambda m: float(np.nanmin(m.values("gradient_cosine"))),
-            is_log=False,
-        )
-        parts.append(f"{noise} % noise: {lowest}")
+    lowest = _by_noise(study, lambda m: float(np.nanmin(_opposition(m))))
     return (
         "Where the two pull against each other, what helps one harms the other: the lowest cosine "
-        f"of their mean gradients is, by share of noise, {'; '.join(parts)}."
+        f"of their mean gradients, by the share of noise: {lowest}."
     )
 
 
+def _opposition(measured: Measured) -> np.ndarray:
+    """The cosine where both subsets are parts of the training, else NaN."""
+    known = measured.training.noise not in (0, 100)
+    return measured.values("gradient_cosine") if known else np.array([np.inf])
+
+
 def _size(study: Study) -> str:
-    parts = []
-    for noise in study.noises():
-        ratio = over_seeds(
-            study.of(noise=noise),
-            lambda m: float(
-                np.nanmean(courses.log_coherence(m) - courses.log_coherence(m, size="m"))
-            ),
-        )
-        parts.append(f"{noise} % noise: {ratio}")
-    return f"The larger one's value over the smaller one's, mean over training: {'; '.join(parts)}."
+    """How much larger the value of the larger sample is."""
+
+    def ratio(m: Measured) -> float:
+        return float(np.nanmean(courses.log_coherence(m) - courses.log_coherence(m, size="m")))
+
+    ratios = _by_noise(study, ratio, is_log=True)
+    return f"The larger one's value over the smaller one's, mean over training: {ratios}."
 
 
 def _others(study: Study) -> str:
@@ -152,7 +155,7 @@ def _others(study: Study) -> str:
     if not names:
         return "None of them is trained yet."
     seeds = max(len(study.of(n, 0)) for n in design.NETWORKS if n != "residual")
-    told = "" if seeds > 1 else " With one seed each this is a picture, and no finding."
+    told = "" if seeds >= ENOUGH else " With so few seeds this is a picture, and no finding."
     return f"Beside the main one: {'; '.join(names)}.{told}"
 
 

@@ -11,6 +11,7 @@ from scipy import special
 from scripts.studying.store import Measured
 
 LEVEL = 0.95
+ENOUGH = 3  # seeds; with fewer their values are shown, and nothing is claimed
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,23 @@ class OverSeeds:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % of Student's t over the seeds; NaN of one seed."""
+        """95 % of Student's t over the seeds; NaN of fewer than ``ENOUGH``."""
         lower, upper = self._plain_interval
         return self._shown(lower), self._shown(upper)
 
     @property
     def _plain_interval(self) -> tuple[float, float]:
         n = len(self.values)
-        if n < 2:
+        if n < ENOUGH:
             return float("nan"), float("nan")
         spread = np.std(self.values, ddof=1) / np.sqrt(n)
         half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * spread
         return float(np.mean(self.values) - half), float(np.mean(self.values) + half)
 
     def holds_one_more(self, value: float) -> bool:
-        """Whether a value lies within the 95 % interval of one more seed; of one seed, is equal."""
+        """Whether a value lies within the 95 % interval of one more seed; of too few, is equal."""
         n = len(self.values)
-        if n < 2:
+        if n < ENOUGH:
             return value in self.values
         half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(self.values, ddof=1)
         return abs(value - np.mean(self.values)) <= half * np.sqrt(1 + 1 / n)
@@ -63,11 +64,12 @@ class OverSeeds:
         return float(np.exp(value)) if self.is_log else value
 
     def __str__(self) -> str:
-        """``0.42 (0.30 to 0.58)``, or the one value with a word on it."""
+        """``0.42 (0.30 to 0.58)``, or the values of too few seeds."""
         if not self.values:
             return "not measured"
-        if len(self.values) < 2:
-            return f"{digits(self.mean)} (one seed)"
+        if len(self.values) < ENOUGH:
+            shown = " and ".join(digits(self._shown(value)) for value in self.values)
+            return f"{shown} ({len(self.values)} of {ENOUGH} seeds)"
         lower, upper = self.interval
         return f"{digits(self.mean)} ({digits(lower)} to {digits(upper)})"
 
