@@ -186,9 +186,9 @@ SENTENCES = (
         "highest layer",
         lambda f: f.layer is not None and f.next_layer is None,
         lambda f: Markup("Among the layers, {} ({}) {} highest, at {} ({}).").format(
-            STRONG.format(f.layer.name if f.layer else ""), f.layer.type if f.layer else "",
-            "is" if f.measured == 1 else "peaks", _number(f.layer and f.layer.value),
-            _where(f.layer and f.layer.value),
+            STRONG.format(_layer_of(f.layer).name), _layer_of(f.layer).type,
+            "is" if f.measured == 1 else "peaks", _number(_layer_of(f.layer).value),
+            _where(_layer_of(f.layer).value),
         ),
     ),
     Sentence(
@@ -198,10 +198,10 @@ SENTENCES = (
             "Among the layers, {} has the highest value, {} ({}), which cannot be told from {} of "
             "{} ({})."
         ).format(
-            STRONG.format(f.layer.name if f.layer else ""), _number(f.layer and f.layer.value),
-            _where(f.layer and f.layer.value), _number(f.next_layer and f.next_layer.value),
-            STRONG.format(f.next_layer.name if f.next_layer else ""),
-            _where(f.next_layer and f.next_layer.value),
+            STRONG.format(_layer_of(f.layer).name), _number(_layer_of(f.layer).value),
+            _where(_layer_of(f.layer).value), _number(_layer_of(f.next_layer).value),
+            STRONG.format(_layer_of(f.next_layer).name),
+            _where(_layer_of(f.next_layer).value),
         ),
     ),
     Sentence(
@@ -223,6 +223,12 @@ def _over(found: Findings) -> Markup:
     if not found.held_out:
         return Markup("Over all {},").format(probes)
     return Markup("Over the {} that are not held out (without {}),").format(probes, found.held_out)
+
+
+def _layer_of(layer: LayerPeak | None) -> LayerPeak:
+    """A layer that the condition of its sentence has found."""
+    assert layer is not None
+    return layer
 
 
 def _number(value: Value | None) -> Markup:
