@@ -24,8 +24,8 @@ class SizedCube {
 }
 
 /** The axis of m-coherence at a size: logarithmic around 1; of unbiased alpha, which may be negative, linear around 0. */
-function sizedAxis(values, { quantity, size }) {
-  if (size !== 0) return coherenceAxis(values, quantity);
+function sizedAxis(values, { quantity, size }, linear) {
+  if (size !== 0) return coherenceAxis(values, quantity, linear);
   const known = values.filter(Number.isFinite);
   const domain = [Math.min(0, d3.min(known) ?? 0), Math.max(1e-4, d3.max(known) ?? 0)].map((end) => end * 1.1);
   return { type: "linear", domain, label: quantity, ticks: d3.ticks(...domain, 5), tickFormat: compact, labelArrow: "none" };
