@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
+from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument, size_option
 from analyze.errors import within_a_screen
 
 figure_width_option = click.option(
@@ -33,7 +33,8 @@ DRAWING = "Reading the numbers and drawing figures"
     help="The probe file with the examples' pictures, if it is not where the run read it.",
 )  # fmt: skip
 @figure_width_option
-def report(results: Path, **options: Any) -> None:
+@size_option
+def report(results: Path, output: Path | None, **options: Any) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
     Example: analyze report half_noise.h5 --output half_noise_report
@@ -41,7 +42,8 @@ def report(results: Path, **options: Any) -> None:
     click.echo(DRAWING, err=True)  # before imports that take seconds
     from analyze.reports.page import report as write_report
 
-    click.echo(f"Wrote {write_report(results, **options)}")
+    page = write_report(results, output=output, **options)
+    click.echo(f"Wrote {page}")
 
 
 @click.command(cls=ReadingCommand)
