@@ -16,7 +16,7 @@ from matplotlib.transforms import Affine2D
 
 from analyze.figures.colours import INK, MISSING, MUTED, ON_DARK, ON_LIGHT, SURFACE
 from analyze.figures.names import figure_text
-from analyze.figures.style import NARROW, SMALLEST
+from analyze.figures.style import NARROW, SMALLEST, width_of
 from analyze.figures.training import Training, compact
 
 LONGEST_BAR = 2.6  # inches
@@ -144,7 +144,7 @@ def label_layers(
     points = ax.get_window_extent().height * 72 / ax.figure.dpi / len(layers)  # of one row
     every = max(1, int(np.ceil(ROW / points)))
     size = float(np.clip(0.85 * points * every, SMALLEST, 7.5))
-    rows, width = np.arange(0, len(layers), every), ax.figure.get_figwidth()
+    rows, width = np.arange(0, len(layers), every), width_of(ax)
     labels = [figure_text(layers[int(row)], int(LETTERS * width)) for row in rows]
     ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
     if every > 1:

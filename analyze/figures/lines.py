@@ -13,7 +13,7 @@ from analyze.figures.bands import alone
 from analyze.figures.colours import LINE, SURFACE, of_words
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, legend_label, plain
-from analyze.figures.style import NARROW, SMALLEST
+from analyze.figures.style import NARROW, SMALLEST, width_of
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
@@ -86,7 +86,7 @@ def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
     heights = [float(to_axes.transform((ax.get_xlim()[1], label.y))[1]) for label in labels]
     points = ax.get_window_extent().height * 72 / ax.figure.dpi
     size = float(np.clip(points / (LEADING * len(labels)), SMALLEST, 8.0))
-    longest = LONGEST if ax.figure.get_figwidth() >= NARROW else SHORTER
+    longest = LONGEST if width_of(ax) >= NARROW else SHORTER
     for label, y, place in zip(
         labels, heights, spread(heights, LEADING * size / points), strict=True
     ):

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import matplotlib.style
+from matplotlib.axes import Axes
 
 from analyze.errors import InputError
 
@@ -62,3 +63,8 @@ def of_width(width: str | float) -> Iterator[None]:
 def figure_width() -> float:
     """The inches of a new figure; two columns, unless ``of_width`` says another."""
     return _width.get()
+
+
+def width_of(ax: Axes) -> float:
+    """The inches of the figure that axes are in."""
+    return float(ax.figure.bbox.width / ax.figure.dpi)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from analyze.errors import InputError, listed
 from analyze.figures.colours import WARNING
 from analyze.figures.names import figure_text, plain
-from analyze.figures.style import NARROW
+from analyze.figures.style import NARROW, width_of
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 
@@ -76,7 +76,7 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
     as training starts at 0), else linear. A loss falls from left to right, on a logarithmic axis
     where it falls by more than three decades. ``sparse`` panels are narrow and have few ticks.
     """
-    sparse = sparse or ax.figure.get_figwidth() < NARROW
+    sparse = sparse or width_of(ax) < NARROW
     known = np.unique(along.values[np.isfinite(along.values)])
     if along.falling and len(known) > 1:
         _set_falling_axis(ax, known, sparse)
@@ -107,7 +107,7 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
             transform=ax.get_xaxis_transform(), clip_on=False, zorder=5, label="_skipped",
         )  # fmt: skip
     label = "; ".join([figure_text(along.label), *_remarks(along, len(crosses))])
-    ax.set_xlabel(textwrap.fill(label, int(LETTERS * ax.figure.get_figwidth())))
+    ax.set_xlabel(textwrap.fill(label, int(LETTERS * width_of(ax))))
 
 
 def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
