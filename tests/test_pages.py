@@ -370,7 +370,7 @@ def test_names_from_files_stay_text(reader, tmp_path):
     )  # fmt: skip
     page = reader.open(write_report(tmp_path, tree))
     choose_layer(page, EVIL[:9])
-    assert page.text_content("#lines-title") == f"M-coherence of {EVIL} over training"
+    assert page.text_content("#lines-title") == f"M-coherence of {EVIL} over training, at m = 500"
     assert page.locator("img").count() == 0
     both = make_comparison(runs=(EVIL, "b"), layers=(EVIL, "fc"), subsets=(EVIL, "all"),
                            settings={EVIL: [EVIL, "-"]}, lacking={"b": EVIL})  # fmt: skip

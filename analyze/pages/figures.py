@@ -83,6 +83,7 @@ class Still:
 
     entry: FigureEntry
     name: str
+    title: str
     caption: str
     svg: Markup | None
     table: Table | None
@@ -104,12 +105,12 @@ def still_figures(
     for entry in table:
         caption = entry.caption_of(tree).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
         for name, picture in entry.drawn(pictures).items() if entry.section else ():
-            numbers = numbers_behind(tree, name)
-            svg = inline_svg(picture, name, described(entry.title, numbers, places))
+            title, numbers = entry.title_of(tree), numbers_behind(tree, name)
+            svg = inline_svg(picture, name, described(title, numbers, places))
             shown = svg if entry.leading or len(svg) <= LARGEST else None
             other = SAME.get(name, "")
             rows = None if other else table_of(numbers, places)
-            stills.append(Still(entry, name, caption, shown, rows, other))
+            stills.append(Still(entry, name, title, caption, shown, rows, other))
     return stills
 
 
