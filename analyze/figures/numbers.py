@@ -96,7 +96,7 @@ def _between_subsets(results: xr.DataTree) -> Numbers:
 def _contrast(results: xr.DataTree) -> Numbers:
     compared = contrast(results, FIRST, SECOND, layers="layers")
     return [
-        Quantity(f"ratio, {SECOND} to {FIRST}", np.exp(compared["log_ratio"])),
+        Quantity(f"ratio, {SECOND} to {FIRST}", xr.apply_ufunc(np.exp, compared["log_ratio"])),
         Quantity(f"difference, {SECOND} less {FIRST} (examples)", compared["difference"]),
     ]
 
@@ -141,7 +141,7 @@ def _joined(name: str, dataset: xr.Dataset, of: str) -> Quantity:
 def _ratio(comparison: xr.DataTree, pair: int) -> Numbers:
     layers = comparison["pairs/layers"].to_dataset().isel(pair=pair)
     name = f"ratio of m-coherence, {plain(str(layers['pair'].item()))}"
-    return [Quantity(name, np.exp(layers["log_ratio"].drop_vars("pair")))]
+    return [Quantity(name, xr.apply_ufunc(np.exp, layers["log_ratio"].drop_vars("pair")))]
 
 
 OF_A_RUN: dict[str, Callable[[xr.DataTree], Numbers]] = {

@@ -73,7 +73,7 @@ def _range(values: xr.DataArray, places: Sequence[str]) -> str:
     flat = values.values.ravel()
 
     def at(k: int) -> str:
-        where = dict(zip(values.dims, np.unravel_index(k, values.shape), strict=True))
+        where = dict(zip(values.dims, map(int, np.unravel_index(k, values.shape)), strict=True))
         words = [
             places[place] if dim == "checkpoint" else plain(str(values[dim].values[place]))
             for dim, place in where.items()
