@@ -10,10 +10,13 @@ import xarray as xr
 
 from analyze.figures.bands import fold_count
 from analyze.figures.names import plain
+from analyze.figures.numbers import of_network
 from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
+from analyze.figures.training import training
 from analyze.pages import facts
 from analyze.pages.figures import still_figures
+from analyze.pages.numbers import table_of
 from analyze.pages.skeleton import render
 from analyze.pages.writing import write_page
 from analyze.probes import ProbeSet
@@ -158,5 +161,6 @@ def _contents(
         "facts": facts.facts(origin),
         "proof": facts.proof_facts(origin),
         "readings": facts.checkpoint_facts(results, origin),
-        "figures": still_figures(OF_A_RUN, results, pictures),
+        "figures": still_figures(OF_A_RUN, results, pictures, places := training(results).names),
+        "network_table": table_of(of_network(results), places, most=None),
     }
