@@ -10,6 +10,10 @@ import click
 from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument, size_option
 from analyze.errors import within_a_screen
 
+figure_width_option = click.option(
+    "--figure-width", default="page", show_default=True, metavar="column|page|INCHES",
+    help="The figures' width in print: 3.3 inches, 6.9, or another; text has at least 7 points.",
+)  # fmt: skip
 DRAWING = "Reading the numbers and drawing figures"
 
 
@@ -28,6 +32,7 @@ DRAWING = "Reading the numbers and drawing figures"
     "--probes", type=PATH, metavar="FILE",
     help="The probe file with the examples' pictures, if it is not where the run read it.",
 )  # fmt: skip
+@figure_width_option
 @size_option
 def report(results: Path, output: Path | None, **options: Any) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
@@ -65,12 +70,14 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
     "--ratio", "ratios", multiple=True, metavar="'B / A'",
     help="A figure of this pair too, besides those with the first run; repeatable.",
 )  # fmt: skip
+@figure_width_option
 @group_option("layer")
 def compare(
     results: tuple[Path, ...],
     output: Path,
     groups: tuple[str, ...],
     ratios: tuple[str, ...],
+    figure_width: str,
     **options: Any,
 ) -> None:
     """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
@@ -85,12 +92,14 @@ def compare(
     from analyze.comparison.groups import group_map
     from analyze.comparison.page import check_output, write_comparison
     from analyze.comparison.rows import event_tables, remarks, setting_rows
+    from analyze.figures.style import of_width
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
     check_output(output)
     tree = compare_runs(paths, groups=members, **options)
-    written = write_comparison(tree, output, ratios)
+    with of_width(figure_width):
+        written = write_comparison(tree, output, ratios)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])
         click.echo()
