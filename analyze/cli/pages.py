@@ -55,7 +55,7 @@ def report(results: Path, output: Path | None, by: str, x: str | None, probes: P
 )
 @click.option(
     "--group", "groups", multiple=True, metavar="NAME=A.h5,B.h5",
-    help="Runs that are seeds of one configuration: their mean and its band; repeatable.",
+    help="Runs that differ in their seed only: compared as one configuration; repeatable.",
 )  # fmt: skip
 @click.option(
     "--ratio", "ratios", multiple=True, metavar="'B / A'",
@@ -78,14 +78,11 @@ def compare(
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
-    from analyze.comparison.page import check_output, write_comparison
     from analyze.comparison.rows import event_tables, remarks, setting_rows
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
-    check_output(output)
-    tree = compare_runs(paths, groups=members, **options)
-    written = write_comparison(tree, output, ratios)
+    tree = compare_runs(paths, output=output, groups=members, ratios=ratios, **options)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])
         click.echo()
@@ -95,4 +92,4 @@ def compare(
         click.echo()
     for remark in remarks(tree):
         click.echo(within_a_screen(remark))
-    click.echo(f"Wrote {written.with_name('index.html')} and {written}")
+    click.echo(f"Wrote {output / 'index.html'} and {output / 'comparison.h5'}")
