@@ -36,7 +36,21 @@ def batch_alpha(alpha: np.ndarray, size: float) -> np.ndarray:
 
 
 def coherence_at_size(alpha_unbiased: np.ndarray, size: np.ndarray | float) -> np.ndarray:
-    """The m-coherence that ``size`` examples would show: ``1 + (size - 1) alpha_u``."""
+    """The m-coherence that ``size`` examples are expected to show: ``1 + (size - 1) alpha_u``.
+
+    For n drawn from the m measured without replacement, ``E Q_n = (n/m) Q`` and
+    ``E T_n = (n/m) Q + n (n - 1)/(m (m - 1)) (T - Q)``, as each pair of examples is among the n
+    with probability ``n (n - 1)/(m (m - 1))``. So ``E T_n / E Q_n = 1 + (n - 1) alpha_u`` is exact
+    for n up to m; for fresh examples, and n above m, both expectations are estimated without bias.
+    Not exact: the mean of ``T_n / Q_n`` itself is another number where norms differ, the more so
+    the fewer examples decide Q. The standard error is that of ``alpha_u`` times ``size - 1``, as
+    the map is straight: the error of this expectation from m examples, not the spread that n
+    examples would show.
+
+    Args:
+        alpha_unbiased: ``alpha_u = (T/Q - 1)/(m - 1)`` of any shape.
+        size: n, a number or an array that fits the shape.
+    """
     return 1.0 + (size - 1.0) * alpha_unbiased
 
 

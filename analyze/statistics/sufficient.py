@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from analyze.statistics import arrays, companions, jackknife, noise_floor
+from analyze.statistics import arrays, companions, jackknife, noise_floor, sizes
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class SufficientStatistics:
 
     @cached_property
     def common_size(self) -> int:
-        """The size of the smallest subset with examples, at which subsets are compared."""
-        return int(self.size[self.size > 0].min()) if self.size.any() else 0
+        """The size of the smallest subset, at which subsets are compared; see ``sizes``."""
+        return sizes.smallest(self.size)
 
     @cached_property
     def dots(self) -> np.ndarray:

@@ -1,0 +1,148 @@
+"""One size for all that stands side by side: m-coherence grows with the number of examples.
+
+Of m examples with ``a = (c - 1)/(m - 1)``, the unbiased alpha, n examples are expected to show
+
+    c(n) = 1 + (n - 1) a,
+
+see ``companions.coherence_at_size``. The map from c is straight and rises, so an interval of c, its
+band of chance and its standard error map along, a value lies in the band at every size or at none,
+and what is significant does not depend on the size that is shown.
+
+The choice of the size travels with a tree, in the root attribute ``shown_at``: figures, pages and
+comparisons all ask ``shown_size`` and take their numbers from ``at_one_size``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from analyze.errors import InputError
+from analyze.statistics.companions import coherence_at_size
+
+SMALLEST, OWN, ALPHA = "smallest", "own", "alpha"
+CHOICES = (SMALLEST, OWN, ALPHA)
+SHOWN_AT = "shown_at"
+FEWEST = 2  # examples that can agree with each other
+VALUES = ("m_coherence", "m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper")
+ERROR = "m_coherence_stderr"
+
+
+@dataclass(frozen=True)
+class ShownSize:
+    """The size at which subsets, runs or groups are shown that stand side by side.
+
+    Args:
+        choice: ``smallest``: the number of examples of the smallest of them. ``own``: each as it
+            was measured, which compares nothing. ``alpha``: unbiased alpha. Or a number.
+        size: The number of examples; None for ``own`` and ``alpha``.
+    """
+
+    choice: str | int
+    size: int | None
+
+    @property
+    def quantity(self) -> str:
+        """What is shown, in words: ``m-coherence of 181 examples``."""
+        if self.size is not None:
+            return f"m-coherence of {self.size:,} examples"
+        return "unbiased alpha" if self.choice == ALPHA else "m-coherence, each at its own m"
+
+    @property
+    def orthogonal(self) -> float:
+        """The value of orthogonal gradients."""
+        return 0.0 if self.choice == ALPHA else 1.0
+
+    def identical(self, count: int) -> float:
+        """The value of m equal gradients."""
+        return 1.0 if self.choice == ALPHA else float(count if self.size is None else self.size)
+
+    def of(self, dataset: xr.Dataset, counts: xr.DataArray) -> xr.Dataset:
+        """A data set with m-coherence, its error, interval and band of chance at this size.
+
+        Args:
+            dataset: ``m_coherence`` and, where they are known, ``m_coherence_lower`` and
+                ``_upper``, ``null_lower`` and ``_upper``, ``m_coherence_stderr``, all at the sizes
+                at which they were measured; other variables are kept as they are.
+            counts: These sizes, m, over some of the dimensions of ``m_coherence``.
+
+        Returns:
+            The same variables, in the order of their dimensions; m-coherence of a single example,
+            which has no alpha, is NaN but for ``own``. The lower end of an interval is 0 at least:
+            beyond the size measured the straight line would pass below what can be.
+        """
+        if self.choice == OWN or (self.size is None and self.choice != ALPHA):
+            return dataset
+        others = counts.where(counts >= FEWEST) - 1.0
+        changed = {}
+        for name in [n for n in VALUES if n in dataset]:
+            alpha = (dataset[name] - 1.0) / others
+            value = alpha
+            if self.size is not None:
+                value = alpha.copy(data=coherence_at_size(alpha.values, self.size))
+                value = value.clip(min=0.0) if name == "m_coherence_lower" else value
+            changed[name] = value.transpose(*dataset[name].dims).assign_attrs(dataset[name].attrs)
+        if ERROR in dataset:
+            factor = 1.0 if self.size is None else self.size - 1.0
+            error = factor * dataset[ERROR] / others
+            changed[ERROR] = error.transpose(*dataset[ERROR].dims).assign_attrs(
+                dataset[ERROR].attrs
+            )
+        return dataset.assign(changed)
+
+
+def smallest(counts: np.ndarray) -> int:
+    """The smallest of some numbers of examples, of those that can agree; 0 where none can.
+
+    Sets without an example, or with one, are not compared with anything.
+    """
+    several = np.asarray(counts)[np.asarray(counts) >= FEWEST]
+    return int(several.min()) if len(several) else 0
+
+
+def shown_size(tree: xr.DataTree) -> ShownSize:
+    """The size at which the subsets, and runs, of results or of a comparison are shown.
+
+    The smallest of them unless ``shown_at`` has chosen another.
+    """
+    choice = tree.attrs.get(SHOWN_AT, SMALLEST)
+    if choice in (OWN, ALPHA):
+        return ShownSize(choice, None)
+    if choice == SMALLEST:
+        return ShownSize(choice, smallest(tree.to_dataset()["probe_count"].values) or None)
+    return ShownSize(int(choice), int(choice))
+
+
+def at_one_size(tree: xr.DataTree, group: str = "network") -> xr.Dataset:
+    """A group, ``network`` or ``layers``, of results or of a comparison at the size shown.
+
+    What is at that size: ``m_coherence``, ``m_coherence_stderr``, the ends of its interval and of
+    the band of chance. Everything else is as in the tree.
+    """
+    return shown_size(tree).of(tree[group].to_dataset(), tree.to_dataset()["probe_count"])
+
+
+def shown_at(tree: xr.DataTree, choice: str | int) -> xr.DataTree:
+    """The tree with the choice of a size for its figures and pages.
+
+    Args:
+        tree: Results, or a comparison.
+        choice: ``smallest``, ``own``, ``alpha``, or a number of examples, also as text.
+
+    Raises:
+        InputError: none of these, or fewer than two examples.
+    """
+    number = int(choice) if str(choice).isdecimal() else None
+    if choice not in CHOICES and (number is None or number < FEWEST):
+        raise InputError(
+            "subsets cannot be shown at this size",
+            found=f"size {choice}",
+            expected=f"{', '.join(CHOICES)}, or a number of examples, {FEWEST} at least, as "
+            "m-coherence tells how examples agree with each other",
+            fix="--at-size smallest",
+        )
+    chosen = tree.copy()
+    chosen.attrs = tree.attrs | {SHOWN_AT: choice if number is None else number}
+    return chosen
