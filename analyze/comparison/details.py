@@ -17,7 +17,7 @@ from analyze.statistics.regrouping import provenance
 from analyze.statistics.sizes import at_one_size
 
 NETWORK = "whole network"
-MOST_CELLS = 2_000_000  # values of all pairs, beyond which a page has pairs with the first side only
+MOST_CELLS = 2_000_000  # values of pairs, beyond which a page has those with the first side only
 WIDEST = float(np.log(1e9))  # half of the widest interval of a log ratio that the page has
 
 
@@ -83,7 +83,9 @@ def _values(comparison: xr.DataTree) -> dict[str, Any]:
     for name, tables in every.items():
         for end in ("", "_lower", "_upper"):
             if f"m_coherence{end}" in tables[0]:
-                values[f"{name}{end}"] = packed(_stacked(*tables, f"m_coherence{end}").values)
+                values[f"{name}{end}"] = packed(
+                    _stacked(tables[0], tables[1], f"m_coherence{end}").values
+                )
     return values
 
 
@@ -92,7 +94,7 @@ def _intervals(comparison: xr.DataTree) -> dict[str, Any]:
     pairs = shown_pairs(comparison)
     tables = [comparison[f"pairs/{n}"].to_dataset().sel(pair=pairs) for n in ("network", "layers")]
     ratio, upper, p = (
-        _stacked(*tables, name).values
+        _stacked(tables[0], tables[1], name).values
         for name in ("log_ratio", "log_ratio_upper", "p_value_adjusted")
     )
     half = np.minimum(upper - ratio, WIDEST)

@@ -63,8 +63,9 @@ def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run], size: int) 
     if not len(levels):
         return xr.Dataset()
     values = []
-    for alpha, loss, run in zip(alphas, losses, runs, strict=True):
-        value = coherence_of(alpha_at(alpha, first_crossings(loss, levels)), xr.DataArray(float(size)))
+    for alpha, loss in zip(alphas, losses, strict=True):
+        at_levels = alpha_at(alpha, first_crossings(loss, levels))
+        value = coherence_of(at_levels, xr.DataArray(float(size)))
         values.append(value[["m_coherence", "m_coherence_stderr"]].reset_coords(drop=True))
     every = list(dict.fromkeys(name for run in runs for name in run.subsets))
     table = joined([v.reindex(subset=every) for v in values], [r.name for r in runs], "run")

@@ -83,7 +83,8 @@ def _ratio(
             expected=f"at least one {lacking} that both have",
             fix="leave one of them out, or --rename OLD=NEW for layers of other names",
         )
-    sizes = xr.DataArray(np.full(len(shared["subset"]), size), dims="subset", coords={"subset": shared["subset"]})
+    subsets = shared["subset"]
+    sizes = xr.DataArray(np.full(len(subsets), size), {"subset": subsets}, "subset")
     same, _ = same_probes(*pair)
     paired = same and pair[0].folds == pair[1].folds and len(pair[0].folds) > 1
     return log_ratio(first.sel(shared), second.sel(shared), sizes, paired=paired), paired

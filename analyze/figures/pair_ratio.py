@@ -101,8 +101,8 @@ def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]
         raise InputError(
             "the comparison has no such pair",
             found=listed(missing),
-            expected=f"one of {listed(names)}",
-            fix=f"--ratio {names[0]!r}" if names else "leave --ratio out: there is one configuration",
+            expected=f"one of {listed(names)}" if names else "none, of a single configuration",
+            fix=f"--ratio {names[0]!r}" if names else "leave --ratio out",
         )
     first = names[: min(len(sides_of(comparison)) - 1, PAIRS)]
     return {f"ratio_{names.index(p) + 1}": p for p in dict.fromkeys([*first, *wanted])}

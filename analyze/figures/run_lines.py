@@ -15,7 +15,7 @@ from analyze.figures.bands import alone, draw_interval
 from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import FURTHER, INK, MARKERS, ROLES, SURFACE
 from analyze.figures.lines import draw_guide, marked
-from analyze.figures.names import figure_text, legend_label, unmarked
+from analyze.figures.names import legend_label, unmarked
 from analyze.figures.panels import grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis

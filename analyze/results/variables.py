@@ -37,7 +37,8 @@ OF_COMPARISONS: dict[str, tuple[str, str]] = {
     "p_value": ("p-value of equal m-coherence", "1"),
     "p_value_adjusted": ("p-value of equal m-coherence, for the false discovery rate", "1"),
     "p_value_of_chance": (
-        "p-value of a zero mean gradient, for the false discovery rate within the run", "1",
+        "p-value of a zero mean gradient, for the false discovery rate within the run",
+        "1",
     ),
     "compared_at": ("number of examples at which all are compared", "1"),
     "over_seeds": ("whether the two are tested over seeds", "1"),

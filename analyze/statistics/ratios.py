@@ -79,7 +79,7 @@ def tested(gap: xr.Dataset, name: str) -> xr.Dataset:
     """A difference under a name, with two-sided p-values of Student's t against 0.
 
     Args:
-        gap: ``value``, ``stderr``, ``degrees_of_freedom``, ``lower`` and ``upper``, over ``subset``.
+        gap: As ``difference`` gives it, over ``subset``.
         name: What the difference is called, as in ``log_ratio``.
 
     Returns:

@@ -88,7 +88,8 @@ def log_ratio_over_seeds(first: xr.DataArray, second: xr.DataArray) -> xr.Datase
     spread_b = np.where(b.number == 1, a.variance, b.variance)
     parts = [ratio(spread, side.number) for spread, side in ((spread_a, a), (spread_b, b))]
     squared = parts[0] + parts[1]
-    apart = ratio(squared**2, ratio(parts[0] ** 2, a.number - 1) + ratio(parts[1] ** 2, b.number - 1))
+    shares = [ratio(part**2, side.number - 1) for part, side in zip(parts, (a, b), strict=True)]
+    apart = ratio(squared**2, shares[0] + shares[1])
     degrees = np.select([a.number == 1, b.number == 1], [b.number - 1, a.number - 1], apart)
     error = np.sqrt(squared)
     value = b.mean - a.mean
