@@ -17,6 +17,7 @@ from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.vgg import VGG, make_layers
 
+from analyze.models.builtin import SmallInception, SmallResNet
 from tests import oracle
 
 CLASSES = 5
@@ -212,6 +213,11 @@ ARCHITECTURES = [
     Architecture("lstm-classifier", LongShortTermMemory, tokens=9),
     Architecture("volumes", Volumes, (1, 8, 8, 8)),
     Architecture("u-net", UNet),
+    Architecture("small-inception", lambda: SmallInception(CLASSES, width=4), (1, 14, 14)),
+    Architecture("small-resnet-group-norm",
+                 lambda: SmallResNet(CLASSES, width=6, norm="group"), (1, 14, 14)),
+    Architecture("small-resnet-no-norm",
+                 lambda: SmallResNet(CLASSES, width=4, norm="none"), (1, 14, 14)),
 ]  # fmt: skip
 
 

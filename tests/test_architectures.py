@@ -19,6 +19,7 @@ EVERY_RUN = {  # each kind of block once, in the smallest model that has it
     "resnet18", "shufflenet-v2", "convnext", "swin-v2", "vision-transformer", "timm-vit-everything",
     "timm-nfnet", "transformer", "transformer-encoder-time-major", "gpt2", "bert",
     "lstm-classifier", "volumes", "u-net",
+    "small-inception", "small-resnet-group-norm",
 }  # fmt: skip
 
 

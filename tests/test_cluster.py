@@ -217,6 +217,7 @@ def test_a_worker_that_is_killed_costs_its_checkpoint_only(deadly, address):
     assert "step_101.pt is measured again: its worker ended early" in note
 
 
+@pytest.mark.nightly
 def test_a_checkpoint_that_kills_its_worker_twice_is_skipped(deadly, address):
     (deadly.path.parent / "times").write_text("9")
     told = Told()
@@ -320,7 +321,13 @@ def test_options_that_do_not_fit(tiny, options, fact):
 
 
 @pytest.mark.parametrize(
-    "needs", [["--gpus-per-task", "99"], ["--cpus-per-task", str(1 + (os.cpu_count() or 1))]]
+    "needs",
+    [
+        ["--gpus-per-task", "99"],
+        pytest.param(
+            ["--cpus-per-task", str(1 + (os.cpu_count() or 1))], marks=pytest.mark.nightly
+        ),
+    ],
 )
 def test_a_task_for_which_this_machine_is_too_small_is_refused(tiny, needs):
     result = tiny.run("--cluster", "local", "--device", "cpu", *needs)
@@ -400,6 +407,7 @@ def own_run(tied: Series, place: Path, *further: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_a_ray_of_its_own_leaves_nothing_where_the_run_is_killed(tied, place):
     """And the same command goes on from there."""
     killed = own_run(tied, place, "if len(self.begun) == 3: os.kill(os.getpid(), signal.SIGKILL)")

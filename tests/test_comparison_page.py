@@ -68,7 +68,7 @@ def test_ratios_at_the_pointer_are_those_of_the_results(reader, comparison, thre
         assert ("not significant" in words) is not significant
 
 
-def test_cells_without_significance_are_grey_and_without_a_partner_hatched(
+def test_cells_without_significance_are_hatched_and_without_a_partner_grey(
     reader, comparison, three
 ):
     page = reader.open(comparison)
@@ -91,8 +91,28 @@ def test_cells_without_significance_are_grey_and_without_a_partner_hatched(
     pairs = three["pairs/layers"].to_dataset().sel(pair="two / one", subset="all")
     p = pairs["p_value_adjusted"].transpose("layer", "checkpoint").values
     spread = colours[..., :3].max(-1) - colours[..., :3].min(-1)
-    np.testing.assert_array_equal(colours[..., 3] == 0, np.isnan(p))
-    np.testing.assert_array_equal((spread > 15)[~np.isnan(p)], (p <= 0.05)[~np.isnan(p)])
+    found = p <= 0.05
+    np.testing.assert_array_equal(colours[..., 3] == 0, ~found)
+    assert (spread[found] > 15).all()
+    areas = page.evaluate(
+        """() => {
+          const image = document.querySelector("#heat image").getBBox();
+          return Object.fromEntries(["paper", "missing"].map((name) => {
+            const path = document.querySelector(`#heat path.${name}`);
+            const inside = [];
+            for (let row = 0; row < ROWS; row++) for (let column = 0; column < COLUMNS; column++)
+              inside.push(path !== null && path.isPointInFill(new DOMPoint(
+                image.x + (column + 0.5) * image.width / COLUMNS,
+                image.y + (row + 0.5) * image.height / ROWS)));
+            return [name, inside];
+          }));
+        }""".replace("ROWS", str(rows)).replace("COLUMNS", str(columns))
+    )
+    hatched, missing = (np.reshape(areas[name], (rows, columns)) for name in ("paper", "missing"))
+    np.testing.assert_array_equal(hatched, np.isfinite(p) & ~found)
+    np.testing.assert_array_equal(missing, np.isnan(p))
+    assert hatched.any()
+    assert missing.any()
 
 
 def test_a_run_can_be_hidden(reader, comparison):

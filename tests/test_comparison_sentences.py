@@ -98,7 +98,9 @@ def test_more_and_less_are_those_of_the_ratio():
     like = tree["pairs/network"]["log_ratio"]
     tree = changed(tree, "pairs/network", log_ratio=0 * like.fillna(0) + ratio)
     said = " ".join(lead(tree, "all"))
-    assert "agree significantly more at 1, first at step 0; less at 1, first at step 16 in b" in said
+    assert (
+        "agree significantly more at 1, first at step 0; less at 1, first at step 16 in b" in said
+    )
     assert said.startswith("Of 5 places")
 
 
@@ -107,7 +109,9 @@ def test_where_no_run_agrees_beyond_chance_the_lead_says_so_and_names_no_peak():
     assert lead(analyze.compare(runs), "all")[0] == NO_AGREEMENT
     assert "highest" not in " ".join(lead(analyze.compare(runs), "all"))
     runs["run 1"] = synthetic(seed=5, strength=4.0, **SIZES)
-    assert "No agreement beyond chance at any checkpoint: run 0." in lead(analyze.compare(runs), "all")
+    assert "No agreement beyond chance at any checkpoint: run 0." in lead(
+        analyze.compare(runs), "all"
+    )
 
 
 # --- single examples

@@ -12,6 +12,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 from scipy import stats
 
 from analyze.figures import (
@@ -22,12 +23,15 @@ from analyze.figures import (
     network_over_training,
 )
 from analyze.figures.bands import fold_count, half_width
-from analyze.figures.colours import DARK, ROLES, SURFACE, subset_colours, subset_markers
+from analyze.figures.cells import hatch_cells, outline
+from analyze.figures.colours import DARK, SURFACE
 from analyze.figures.lines import shown_subsets, spread
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, training
 from analyze.statistics.jackknife import t_quantile
+from tests.colour_vision import contrast
 from tests.trees import STEPS, make_tree, with_chance
 
 
@@ -42,6 +46,14 @@ def lines(ax: Axes) -> dict[str, Any]:
     return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
 
 
+def cells_of(ax: Axes, label: str, shape: tuple[int, int]) -> np.ndarray:
+    """The cells of a table whose middle lies in patches with a label, ``[row, column]``."""
+    paths = [patch.get_path() for patch in ax.patches if patch.get_label() == label]
+    middles = np.argwhere(np.ones(shape))[:, ::-1] + 0.5
+    covered = [Path(part).contains_points(middles) for p in paths for part in p.to_polygons()]
+    return np.any([np.zeros(len(middles), dtype=bool), *covered], axis=0).reshape(shape)
+
+
 def texts(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
@@ -54,8 +66,10 @@ def test_a_line_for_each_subset_in_its_colour(module, ax):
     assert module.draw(tree, ax) is ax
     drawn = lines(ax)
     assert list(drawn) == ["clean", "corrupted", "held_out", "all"]
-    assert {name: to_hex(line.get_color()) for name, line in drawn.items()} == ROLES
-    assert len({line.get_marker() for line in drawn.values()}) == 4
+    for name, look in subset_looks(drawn).items():
+        assert to_hex(drawn[name].get_color()) == look.colour
+        assert drawn[name].get_marker() == look.marker.name
+        assert drawn[name].is_dashed() == bool(look.dash)
     assert set(drawn) <= set(texts(ax))
 
 
@@ -114,14 +128,35 @@ def test_no_chance_is_drawn_where_the_results_do_not_say(ax):
     assert not [c for c in (*ax.collections, *ax.lines) if c.get_label() in ("_chance", "_inside")]
 
 
-def test_a_dot_in_the_heat_map_for_what_cannot_be_told_from_chance(ax):
+def test_what_cannot_be_told_from_chance_is_hatched_in_the_heat_map(ax):
     tree = with_chance(make_tree(skipped={3: "damaged"}))
     layer_heatmap.draw(tree, ax, "clean")
-    (dots,) = [line for line in ax.lines if line.get_label() == "_chance"]
     table = tree["layers"]["p_value_adjusted"].sel(subset="clean").transpose("layer", "checkpoint")
-    expected = {(c + 0.5, r + 0.5) for r, c in np.argwhere(table.values > 0.05)}
-    assert set(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == expected
-    assert expected
+    hatched = cells_of(ax, "_chance", table.shape)
+    np.testing.assert_array_equal(hatched, table.values > 0.05)
+    assert hatched.any()
+
+
+def test_hatches_stand_out_from_dark_and_from_bright_cells(ax):
+    mesh = ax.pcolormesh([[0.0, 1.0, 0.0]], cmap="viridis")
+    hatch_cells(ax, np.array([[True, True, False]]), mesh)
+    dark, bright = (patch for patch in ax.patches if patch.get_label() == "_chance")
+    assert cells_of(ax, "_chance", (1, 3)).tolist() == [[True, True, False]]
+    for patch, shade in ((dark, mesh.to_rgba(0.0)), (bright, mesh.to_rgba(1.0))):
+        line = to_hex(patch.get_edgecolor())
+        assert contrast(line, to_hex(shade)) > 4.5
+        assert line not in DARK  # a dark page has the same cells, and so the same hatches
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_outline_of_cells_covers_them_and_nothing_else(seed):
+    where = np.random.default_rng(seed).random((7, 9)) < 0.6
+    inside = [[*part.min(0), *part.max(0)] for part in outline(where).to_polygons()]
+    drawn = np.zeros(where.shape, dtype=int)
+    for left, top, right, bottom in np.array(inside).astype(int):
+        drawn[top:bottom, left:right] += 1
+    np.testing.assert_array_equal(drawn, where)
+    assert len(inside) < where.sum()
 
 
 def test_guides_at_1_and_at_m_where_in_view(ax):
@@ -261,7 +296,7 @@ def test_heat_maps_share_one_logarithmic_scale():
     assert limits == {(0.1, 4000.0)}
 
 
-def test_missing_cells_are_masked_over_a_hatched_ground(ax):
+def test_missing_cells_are_masked_and_grey(ax):
     tree = make_tree(skipped={1: "damaged"})
     tree["layers"]["m_coherence"].values[4, 2] = np.nan
     tree["layers"]["m_coherence"].values[5, 2] = 0.0  # a value, not a missing one
@@ -269,13 +304,8 @@ def test_missing_cells_are_masked_over_a_hatched_ground(ax):
     masked = np.ma.getmaskarray(ax.collections[0].get_array())
     assert masked[:, 1].all()
     assert masked.sum() == 3 + 1
-    assert ax.patch.get_hatch()
-
-
-def test_colours_are_stable():
-    assert subset_colours(["all", "b", "a", "clean"])["clean"] == ROLES["clean"]
-    assert subset_colours(["b", "a"]) == dict(reversed(subset_colours(["a", "b"]).items()))
-    assert len(set(subset_markers(["clean", "corrupted", "held_out", "all", "x"]).values())) == 5
+    np.testing.assert_array_equal(cells_of(ax, "_missing", masked.shape), masked)
+    assert not [patch for patch in ax.patches if patch.get_hatch()]
 
 
 def test_no_colour_of_the_heat_map_is_taken_for_one_of_the_page():

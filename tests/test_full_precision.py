@@ -17,7 +17,7 @@ from tests.precision_states import PLACES, place, told
 FULL = ["ieee"] * len(PLACES) + ["highest", False, False]
 
 
-@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("step", [41, pytest.param(1, marks=pytest.mark.nightly)])
 def test_settings_of_precision_are_off_inside_and_as_before_afterwards(step):
     """By old flags, by new ones or both; also after an exception, or where a model sets some."""
     command = [sys.executable, "-m", "tests.precision_states", str(step)]

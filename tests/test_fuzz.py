@@ -21,8 +21,8 @@ from scripts.fuzzing.table import KINDS
 from scripts.fuzzing.watch import Watch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts memory by /proc")
-FEW = {"pages": 1, "results": 12, "names": 6, "cards": 15, "configs": 15, "pictures": 40}
-MANY = 200
+FEW = {"pages": 1, "results": 6, "names": 3, "cards": 8, "configs": 8, "pictures": 20}
+MANY = 50
 
 
 def finds(kinds: list[Kind], folder, count: int) -> dict[str, list[str]]:
@@ -41,9 +41,10 @@ def _stay_here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_spoilt_files_and_earlier_finds_are_read_as_data(kind, tmp_path):
-    assert finds([kind], tmp_path, FEW.get(kind.name, MANY)) == {}
+def test_spoilt_files_and_earlier_finds_are_read_as_data(kind, times, tmp_path):
+    assert finds([kind], tmp_path, times * FEW.get(kind.name, MANY)) == {}
 
 
 def test_every_find_is_of_a_kind():

@@ -22,15 +22,17 @@ from analyze.figures import (
     loss_over_training,
     subset_contrast,
 )
-from analyze.figures.colours import ROLES
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text
-from analyze.figures.signed_cells import GREY, SMALLEST
+from analyze.figures.signed_cells import SMALLEST
 from analyze.figures.style import style
 from analyze.figures.subset_pairs import pairs
 from analyze.figures.table import run_figures
 from analyze.figures.training import training
-from analyze.statistics.ratios import RATE, contrast
+from analyze.statistics.ratios import contrast
+from analyze.statistics.significance import RATE
 from tests.synthetic import layer_names, synthetic
+from tests.test_figures import cells_of
 
 
 @pytest.fixture(scope="module")
@@ -155,23 +157,23 @@ def test_panels_have_one_scale_one_legend_and_ticks_at_the_edges(tree):
         ("difference", "difference", "difference_p_value_adjusted"),
     ],
 )
-def test_significant_cells_are_coloured_and_others_grey(tree, ax, quantity, value, p):
+def test_significant_cells_are_coloured_and_others_hatched(tree, ax, quantity, value, p):
     subset_contrast.draw(tree, ax, quantity=quantity)
     found = contrast(tree, "corrupted", "clean", layers="layers")
     table = found[value].transpose("layer", "checkpoint").values
     significant = (found[p].transpose("layer", "checkpoint") <= RATE).values
-    grey, coloured = ax.collections[:2]
+    (coloured,) = ax.collections
     assert significant.any()
     assert (np.isfinite(table) & ~significant).any()
     np.testing.assert_array_equal(~np.ma.getmaskarray(coloured.get_array()), significant)
     np.testing.assert_array_equal(coloured.get_array()[significant], table[significant])
-    shown = ~np.ma.getmaskarray(grey.get_array())
-    np.testing.assert_array_equal(shown, np.isfinite(table) & ~significant)
-    assert to_hex(grey.get_cmap()(0.5)) == GREY
+    hatched, missing = (cells_of(ax, name, table.shape) for name in ("_chance", "_missing"))
+    np.testing.assert_array_equal(hatched, np.isfinite(table) & ~significant)
+    np.testing.assert_array_equal(missing, ~np.isfinite(table))
+    assert missing[:, 4].all()  # the skipped checkpoint
     low, high = coloured.get_clim()
     assert low == -high
-    assert all(mesh.get_rasterized() for mesh in (grey, coloured))
-    assert ax.patch.get_hatch()  # the skipped checkpoint
+    assert coloured.get_rasterized()
     assert ax.get_title(loc="left").endswith("at m = 200")
 
 
@@ -195,7 +197,7 @@ def test_ratios_are_written_as_factors(tree, ax):
     written = [label.get_text() for label in bar.get_yticklabels()]
     assert "1" in written
     assert any(text.startswith("1/") for text in written)
-    assert bar.get_ylabel() == "ratio of m-coherence\ngrey: not significant"
+    assert bar.get_ylabel() == "ratio of m-coherence\nhatched: not significant"
     assert bar.get_ylim()[1] >= SMALLEST
 
 
@@ -242,7 +244,7 @@ def test_cross_help_is_logarithmic_to_both_sides_and_has_units(tree, ax):
     assert ax.get_yscale() == "symlog"
     assert ax.get_ylabel() == "cross help (nats per\nunit of learning rate)"
     colours = {str(line.get_label()): to_hex(line.get_color()) for line in ax.lines}
-    assert colours["clean · itself"] == ROLES["clean"]
+    assert colours["clean · itself"] == subset_looks(["clean"])["clean"].colour
 
 
 # --- energy and profile
@@ -305,9 +307,6 @@ def test_what_there_is_much_of_is_rasterised(tree):
         ax = Figure(figsize=(7, 7)).subplots()
     layer_heatmap.draw(tree, ax, "clean")
     assert ax.collections[0].get_rasterized()
-    dots = [line for line in ax.lines if line.get_label() == "_chance"]
-    assert dots
-    assert all(line.get_rasterized() for line in dots)
 
 
 def test_types_of_layers_keep_off_the_first_panel(tree):

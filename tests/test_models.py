@@ -55,6 +55,7 @@ def test_a_spec_has_scalar_arguments(text, name, arguments):
     [
         ("builtin:small_mlp?in_features=12&width=5&num_classes=3", "SmallMLP", 3),
         ("builtin:small_resnet?width=2", "SmallResNet", 10),
+        ("builtin:small_inception?width=2&num_classes=4", "SmallInception", 4),
         ("torchvision:squeezenet1_1?num_classes=7", "SqueezeNet", 7),
     ],
 )
@@ -63,6 +64,30 @@ def test_registered_models(text, kind, outputs):
     assert type(model).__name__ == kind
     last = [p for p in model.parameters() if p.dim() == 1][-1]
     assert len(last) == outputs
+
+
+@pytest.mark.parametrize(
+    ("norm", "kind", "biases"), [("batch", "BatchNorm2d", 1), ("group", "GroupNorm", 1),
+                                 ("none", "Identity", 10)],
+)  # fmt: skip
+def test_the_norm_of_a_small_resnet(norm, kind, biases):
+    """Every convolution is followed by one; without a norm it has a bias, as the output has."""
+    model = built(f"builtin:small_resnet?width=6&norm={norm}")
+    modules = [*model.named_modules()]
+    after = [m for name, m in modules if "bn" in name or name.endswith("shortcut.1")]
+    assert {type(m).__name__ for m in after} == {kind}
+    layers = [m for _, m in modules if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert sum(m.bias is not None for m in layers) == biases
+    assert len(after) == len(layers) - 1
+
+
+def test_branches_of_a_small_inception_see_the_same_image_side_by_side():
+    model = built("builtin:small_inception?width=3").eval()
+    x = torch.rand(2, 3, 7, 7)
+    expected = [branch(x) for branch in model.block1.children()]
+    assert [len(y[0]) for y in expected] == [3] * 4
+    assert torch.equal(model.block1(x), torch.cat(expected, 1))
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)
 
 
 def test_a_model_is_the_same_whenever_it_is_built():
@@ -101,6 +126,7 @@ REFUSED = {
     "builtin:small_mlp?depth=2": ("not take these arguments", "num_classes=10, in_features=784"),
     "builtin:small_mlp?width=wide": ("not take these arguments", "width=128"),
     "builtin:small_mlp?width=-1": ("cannot be built", "width=128"),
+    "builtin:small_resnet?norm=layer": ("cannot be built", "norm='batch'"),
     "builtin:small_mlp?width=3&width=4": ("argument is given twice", "each argument once"),
     "gone.py:build": ("Python file is missing", "FILE.py:FACTORY"),
     "no_such_package_here:build": ("package cannot be imported", "FILE.py:FACTORY"),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,13 @@ from analyze.runs.ranks.launch import launched as launch_of
 from analyze.statistics.regrouping import provenance
 from tests.conftest import NAMES, SPEC, TinyRun, assert_three_facts, make_run, small_weights
 from tests.crash import assert_same_arrays
+from tests.nightly import variants
 from tests.ranks import Ended, free_port, launched
 
 SAMPLE = Path(__file__).parent.parent / "sample_checkpoints" / "half_noise"
 BOUNDS = {"float32": 1e-6, "float64": 1e-12}
 SOON = {"ANALYZE_RANK_TIMEOUT": "5"}
+ABSENT = ("cuda:7", "tpu", "CPU", "")
 TRANSFORMER = '''
 import torch
 from torch import nn
@@ -543,8 +545,10 @@ def test_a_mistake_of_the_user_is_told_once(tiny):
     assert (ended[1].code, ended[1].printed) == (0, "")
 
 
-@pytest.mark.parametrize("device", ["cuda:7", "tpu", "CPU", ""])
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize(
+    ("command", "device"),
+    variants(list(product(["run", "check"], ABSENT)), lambda command, device: [command]),
+)
 def test_a_device_that_is_not_there_is_refused(tiny, command, device):
     arguments = [command, str(tiny.path), "--device", device]
     ended = launched(2, arguments, tiny.path.parent)

@@ -8,12 +8,13 @@ import numpy as np
 import xarray as xr
 
 from analyze.comparison.rows import compared_at, side_name
+from analyze.figures.looks import run_look
 from analyze.figures.names import plain
-from analyze.figures.run_lines import COLOURS, run_styles, training_of
-from analyze.pages.embedding import DASHES, packed, packed_steps
+from analyze.figures.run_lines import run_styles, training_of
+from analyze.pages.embedding import packed, packed_steps
 from analyze.results.sides import pair_names, sides_of
-from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import RATE
 from analyze.statistics.sizes import at_one_size
 
 NETWORK = "whole network"
@@ -113,17 +114,13 @@ def _stacked(network: xr.Dataset, layers: xr.Dataset, variable: str) -> xr.DataA
     return joined.transpose(first, "layer", "subset", "checkpoint")
 
 
-def _look(k: int) -> dict[str, Any]:
-    """The colour of a side, and a dash after each round of the colours."""
-    turn, colour = divmod(k, len(COLOURS))
-    return {"colour": COLOURS[colour], "dash": DASHES[turn % len(DASHES)]}
-
-
 def _runs(comparison: xr.DataTree) -> list[dict[str, Any]]:
     """Each run's name, the number of its side, and the look that it shares with that."""
     styles = run_styles(comparison)
     runs = [str(name) for name in comparison["network"].to_dataset()["run"].values]
-    return [{"name": plain(name), "side": styles[name], **_look(styles[name])} for name in runs]
+    return [
+        {"name": plain(name), "side": styles[name], **run_look(styles[name]).data} for name in runs
+    ]
 
 
 def _sides(comparison: xr.DataTree) -> list[dict[str, Any]]:
@@ -136,7 +133,7 @@ def _sides(comparison: xr.DataTree) -> list[dict[str, Any]]:
             "label": plain(side_name(side)),
             "runs": [runs.index(run) for run in side.runs],
             "group": groups.index(side.name) if side.is_group else None,
-            **_look(k),
+            **run_look(k).data,
         }
         for k, side in enumerate(sides_of(comparison))
     ]

@@ -9,8 +9,9 @@ import numpy as np
 import xarray as xr
 
 from analyze.comparison.runs import Run
+from analyze.figures.looks import run_look
 from analyze.figures.names import plain
-from analyze.figures.run_lines import run_colour, run_styles
+from analyze.figures.run_lines import run_styles
 from analyze.pages.cards import Card
 from analyze.pages.pictures import Picture, pictures_of
 from analyze.pages.sparkline import sparkline
@@ -20,9 +21,9 @@ from analyze.rankings.probe_file import probes_of, probes_of_ids
 from analyze.results.sides import Side, sides_of
 from analyze.statistics.labelled_examples import has_directions
 from analyze.statistics.noise_floor import adjusted
-from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.seeds import equal_means
+from analyze.statistics.significance import RATE
 
 SHOWN = 24  # examples on the page
 EQUAL = 1e-5  # of suspicion: what runs of the same weights differ by in float32
@@ -114,7 +115,7 @@ def contents(comparison: xr.DataTree) -> dict[str, Any]:
     origin = provenance(comparison)["runs"][table.attrs["ids_of"]]
     probes, missing = probes_of_ids(table["probe"].values, origin)
     pictures = [None] * len(rows) if probes is None else pictures_of(probes, rows)
-    colours = {run: run_colour(k) for run, k in run_styles(comparison).items()}
+    colours = {run: run_look(k).colour for run, k in run_styles(comparison).items()}
     cards = [_card(table.isel(probe=r), p, colours) for r, p in zip(rows, pictures, strict=True)]
     return {
         "examples": cards,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 from analyze.comparison import matching
 from analyze.comparison.runs import Run
 from analyze.statistics import estimate
-from analyze.statistics.grouping import block_of
+from analyze.statistics.grouping import with_rows
 
 MEASURES = ("m_coherence", "m_coherence_stderr", "m_coherence_lower", "m_coherence_upper",
             "alpha_unbiased", "alpha_unbiased_stderr", "null_lower", "null_upper")  # fmt: skip
@@ -50,27 +50,10 @@ class OneRun:
         """Unbiased alpha and its replicates, of the network or of the rows."""
         if group == "network":
             return estimate(self.tree, "alpha_unbiased")
-        tree = _with_rows(self.tree, self.rows())
+        tree = with_rows(self.tree, self.rows())
         return self._renamed(estimate(tree, "alpha_unbiased", layers="layers"))
 
     def _renamed(self, dataset: xr.Dataset) -> xr.Dataset:
         names = [str(name) for name in dataset["layer"].values]
         new = matching.renamed(names, self.renames, self.run.name)
         return dataset.assign_coords(layer=np.array(new, dtype=object))
-
-
-def _with_rows(tree: xr.DataTree, rows: Sequence[str]) -> xr.DataTree:
-    """A tree whose sufficient statistics have the row of each parameter, also after grouping."""
-    table = tree.children["parameters"].to_dataset(inherit=False)
-    layers = [str(layer) for layer in table["layer"].values]
-    if list(rows) == list(dict.fromkeys(layers)):
-        return tree
-    names = [str(name) for name in table["parameter"].values]
-    if set(rows) != set(names):
-        names = [block_of(layer) for layer in layers]
-    parameters = table.assign_coords(layer=("parameter", np.array(names, dtype=object)))
-    result = tree.copy()
-    result["parameters"] = xr.DataTree(parameters)
-    if "examples" in result.children:  # which are by layers
-        del result["examples"]
-    return result

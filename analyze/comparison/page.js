@@ -26,7 +26,22 @@ let filled = ""; // those that the table of layers has
 
 if (heat) listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
 const rowsOfLayers = layerRows();
+keepInAddress({
+  layer: namedChoice(layer, data.rows),
+  subset: namedChoice(subset, data.subsets),
+  ...(pairs.length ? { pair: namedChoice(pair, pairs.map(({ name }) => name)) } : {}),
+  checkpoint: namedChoice(checkpoint, placeNames),
+  hidden: { get: () => [...hidden].map((k) => sides[k].label), set: hide },
+}, draw);
+offerAll();
 drawAgain(redraw);
+
+/** Hide the sides of these names; returns the unknown ones. */
+function hide(names) {
+  hidden.clear();
+  sides.forEach((side, k) => names.includes(side.label) && hidden.add(k));
+  return names.filter((name) => !sides.some(({ label }) => label === name));
+}
 
 function redraw() {
   heatDrawn = "";
@@ -46,6 +61,7 @@ function draw() {
   drawTraining(at, "accuracy", "accuracy", "Accuracy");
   fillLayers(at);
   fillPlaces(at);
+  writeAddress();
 }
 
 // --- what the results say at one place
@@ -92,16 +108,12 @@ function rowName(row) {
 
 // --- charts
 
-function look(one) {
-  return { colour: pageColour(one.colour), dash: one.dash ?? undefined };
-}
-
 function drawSides(at) {
   const visible = sides.filter((side, k) => !hidden.has(k)).length;
   const chosen = new Set(at.pair < 0 ? [] : [pairs[at.pair].first, pairs[at.pair].second]);
   const ofSides = sides.map((side, k) => ({
     name: side.label,
-    ...look(side),
+    ...lookOf(side),
     hidden: hidden.has(k),
     strong: visible <= FEW || chosen.has(k),
     points: places.map((x, t) => {
@@ -136,7 +148,7 @@ function seeds(at) {
       const title = [`${run.name}, of ${sides[run.side].label}`, data.rows[at.row], placeNames[t], `m-coherence ${words}`].join("\n");
       return { x, y: value, low: NaN, high: NaN, open: false, title };
     });
-    return [{ name: run.name, ...look(run), dash: undefined, hidden: hidden.has(run.side), strong: false, points }];
+    return [{ name: run.name, ...lookOf(run), dash: [], hidden: hidden.has(run.side), strong: false, points }];
   });
 }
 
@@ -150,7 +162,7 @@ function drawTraining(at, name, label, words) {
       const y = cubes[name].at(r, at.subset, t);
       return { x, y, low: NaN, high: NaN, open: false, title: [run.name, data.subsets[at.subset], placeNames[t], `${words.toLowerCase()} ${rounded(y)}`].join("\n") };
     });
-    return { name: run.name, ...look(run), strong: sides[run.side].group === null && data.runs.length <= FEW, points: points.filter((p) => Number.isFinite(p.y)) };
+    return { name: run.name, ...lookOf(run), strong: sides[run.side].group === null && data.runs.length <= FEW, points: points.filter((p) => Number.isFinite(p.y)) };
   });
   const known = series.flatMap((one) => one.points.map((point) => point.y));
   const top = name === "accuracy" ? 1 : (d3.max(known) ?? 1) * 1.05;
@@ -170,7 +182,6 @@ function drawHeat(at) {
   if (heatDrawn !== wanted) {
     const limit = ratioLimit(at);
     const scale = d3.scaleDiverging([-limit, 0, limit], d3.interpolatePuOr).clamp(true);
-    const grey = d3.interpolateRgb(computed("--faint"), computed("--surface"))(0.5);
     drawScale(document.getElementById("scale"), {
       type: "diverging-log", scheme: "PuOr", domain: [Math.exp(-limit), Math.exp(limit)], pivot: 1,
       label: `${shortened(name, 34)}, ratio`, ticks: scaleTicks(limit), tickFormat: ratioTick,
@@ -182,7 +193,11 @@ function drawHeat(at) {
       axisLabel: data.along.label,
       fill: (row, t) => {
         const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
-        return Number.isFinite(value) ? (found ? scale(value) : grey) : null;
+        return found ? scale(value) : null;
+      },
+      hatched: (row, t) => {
+        const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
+        return Number.isFinite(value) && !found;
       },
       title: (row, t) => [layers[row], data.subsets[at.subset], placeNames[t],
                           ratioWords(ratioAt(at.pair, row + 1, at.subset, t))].join("\n"),
@@ -210,7 +225,7 @@ function drawRatio(at) {
   drawLines(document.getElementById("ratio"), {
     label: `${title}, ${name}`, axis,
     y: { type: "log", domain, label: `ratio of ${quantity}`, ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
-    series: [{ name, colour: "var(--ink)", strong: true, points }],
+    series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
     guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint],
   });
 }
@@ -258,6 +273,50 @@ function firstSignificant() {
 
 function capital(text) {
   return text[0].toUpperCase() + text.slice(1);
+}
+
+// --- the numbers of the charts
+
+/** Buttons below each chart that save it, and its numbers as CSV. */
+function offerAll() {
+  const now = () => ({ row: layer.get(), subset: subset.get(), pair: pair.get() });
+  offerFiles(document.getElementById("lines"), () => numbersOfSides(now()));
+  if (pairs.length) {
+    offerFiles(heat, () => numbersOfRatios(now(), d3.range(1, data.rows.length)));
+    offerFiles(document.getElementById("ratio"), () => numbersOfRatios(now(), [layer.get()]));
+  }
+  for (const name of ["loss", "accuracy"]) {
+    const element = document.getElementById(name);
+    const unit = name === "loss" ? `loss (${data.loss_unit})` : name;
+    if (element) offerFiles(element, () => numbersOfRuns(now(), name, unit));
+  }
+}
+
+function numbersOfSides({ row, subset: s }) {
+  const head = ["layer", "subset", placeHead(), "run or configuration", `${quantity}`, "95 % lower", "95 % upper"];
+  const lines = sides.flatMap((side) => places.map((place, t) => {
+    const { value, low, high } = sideAt(side, row, s, t);
+    return [data.rows[row], data.subsets[s], place, side.label, value, low, high];
+  }));
+  return [head, ...lines];
+}
+
+function numbersOfRatios({ subset: s, pair: p }, rows) {
+  const head = ["layer", "subset", placeHead(), "pair", `ratio of ${quantity}`, "95 % lower", "95 % upper", "significant"];
+  const lines = rows.flatMap((row) => places.map((place, t) => {
+    const { value, low, high, found } = ratioAt(p, row, s, t);
+    return [data.rows[row], data.subsets[s], place, pairs[p].name, Math.exp(value), Math.exp(low), Math.exp(high), found ? 1 : 0];
+  }));
+  return [head, ...lines];
+}
+
+function numbersOfRuns({ subset: s }, name, unit) {
+  const lines = data.runs.flatMap((run, r) => places.map((place, t) => [data.subsets[s], place, run.name, cubes[name].at(r, s, t)]));
+  return [["subset", placeHead(), "run", unit], ...lines];
+}
+
+function placeHead() {
+  return data.along.label;
 }
 
 // --- tables

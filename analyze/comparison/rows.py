@@ -12,9 +12,9 @@ from analyze.comparison.matching import DIFFERENT, IDS
 from analyze.errors import listed
 from analyze.results.provenance import along
 from analyze.results.sides import Side, sides_of
-from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.seeds import geometric_mean
+from analyze.statistics.significance import RATE
 from analyze.text import with_error, with_interval
 
 SETTINGS = "Settings that differ"

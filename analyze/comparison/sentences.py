@@ -17,7 +17,7 @@ from analyze.errors import listed
 from analyze.pages.text import rounded
 from analyze.results.provenance import along
 from analyze.results.sides import pair_names, sides_of
-from analyze.statistics.ratios import RATE
+from analyze.statistics.significance import RATE
 
 NO_AGREEMENT = "No run shows agreement beyond chance at any checkpoint."
 Sentence = Callable[[xr.DataTree, str], str | None]

@@ -8,27 +8,76 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
+from matplotlib.transforms import Affine2D
 
-from analyze.figures.colours import INK, LINE, MISSING, MUTED
+from analyze.figures.colours import INK, MISSING, MUTED, ON_DARK, ON_LIGHT, SURFACE
 from analyze.figures.names import figure_text
 from analyze.figures.training import Training, compact
 
 LONGEST_BAR = 2.6  # inches
 LONGEST = 36  # characters of a layer's name
 LONGEST_TYPE = 22  # characters of its type
+HATCH = "//////"
+BRIGHT = 0.5  # luminance of a cell from which on its hatch is dark
 
 
 def set_cells(ax: Axes, table: np.ndarray) -> None:
-    """Set bare axes for a table ``[layer, checkpoint]``, hatched where no cell covers them."""
+    """Set bare axes for a table ``[layer, checkpoint]``: grey where there is no value."""
     ax.set(xlim=(0, table.shape[1]), ylim=(table.shape[0], 0))
-    ax.patch.set(facecolor="none")
-    if np.isnan(table).any():  # shows through the mesh where it is masked
-        ax.patch.set(facecolor=MISSING, hatch="//////", edgecolor=LINE, linewidth=0)
+    ax.patch.set(facecolor=SURFACE)
     ax.grid(False)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
+    if (missing := np.isnan(table)).any():
+        ax.add_patch(
+            PathPatch(
+                outline(missing), facecolor=MISSING, edgecolor=MISSING, linewidth=0.3, zorder=0.8,
+                label="_missing",
+            )
+        )  # fmt: skip
+
+
+def hatch_cells(ax: Axes, where: np.ndarray, mesh: QuadMesh | None = None) -> None:
+    """Hatch cells ``[layer, checkpoint]``: in figures and pages, what cannot be told from chance.
+
+    Lines are white on dark cells of ``mesh`` and dark on bright ones; without it they are on paper.
+    """
+    if mesh is None:
+        _hatch(ax, where, MUTED)
+        return
+    colours = mesh.to_rgba(np.ma.filled(np.ma.asarray(mesh.get_array()), 1.0))
+    bright = np.dot(colours[..., :3], (0.2126, 0.7152, 0.0722)) > BRIGHT
+    _hatch(ax, where & ~bright, ON_DARK)
+    _hatch(ax, where & bright, ON_LIGHT)
+
+
+def _hatch(ax: Axes, where: np.ndarray, colour: str) -> None:
+    if where.any():
+        ax.add_patch(
+            PathPatch(
+                outline(where), facecolor="none", edgecolor=colour, linewidth=0, hatch=HATCH,
+                zorder=2, label="_chance",
+            )
+        )  # fmt: skip
+
+
+def outline(where: np.ndarray) -> Path:
+    """The chosen cells of a table as a path of rectangles, each as wide and as high as it gets."""
+    closed: list[tuple[int, int, int, int]] = []  # left, top, right, bottom
+    growing: dict[tuple[int, int], int] = {}  # top, by left and right
+    for row, line in enumerate([*where, np.zeros(where.shape[1], dtype=bool)]):
+        turns = np.flatnonzero(np.diff(np.pad(line.astype(int), 1)))
+        found = {(int(left), int(right)) for left, right in turns.reshape(-1, 2)}
+        closed += [(left, growing[left, right], right, row)
+                   for left, right in growing if (left, right) not in found]  # fmt: skip
+        growing = {ends: growing.get(ends, row) for ends in sorted(found)}
+    paths = [Path.unit_rectangle().transformed(Affine2D().scale(r - x, b - y).translate(x, y))
+             for x, y, r, b in closed]  # fmt: skip
+    return Path.make_compound_path(*paths)
 
 
 def add_colourbar(

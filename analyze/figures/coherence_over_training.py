@@ -10,8 +10,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from analyze.figures import lines
 from analyze.figures.bands import MANY, draw_chance, draw_interval, half_width
-from analyze.figures.colours import MUTED, SURFACE, subset_colours, subset_markers
+from analyze.figures.colours import MUTED, SURFACE
 from analyze.figures.entry import FigureEntry
+from analyze.figures.looks import subset_looks
 from analyze.figures.panels import stacked
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
@@ -37,13 +38,13 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     values = results["network"].to_dataset()["m_coherence"]
     set_coherence_axis(ax, values.values)
     labels = lines.draw_lines(results, ax, values, x=x)
-    along, colours = training(results, x), subset_colours(values["subset"].values)
+    along, looks = training(results, x), subset_looks(values["subset"].values)
     labels += _draw_null_band(results, ax, along)
     shown = lines.shown_subsets(results)
     for name in shown:
         y, width = values.sel(subset=name).values, half_width(results, name)
         if len(shown) <= MANY or name == ALL:
-            draw_interval(ax, along, y - width, y + width, colours[name], outlined=name == ALL)
+            draw_interval(ax, along, y - width, y + width, looks[name].colour, outlined=name == ALL)
     _mark_chance(results, ax, along.values)
     labels += _draw_guides(results, ax)
     lines.write_end_labels(ax, labels)
@@ -84,13 +85,13 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
     network = results["network"].to_dataset()
     if FLAGS not in network:
         return
-    names = network["subset"].values
-    colours, markers = subset_colours(names), subset_markers(names)
+    looks = subset_looks(network["subset"].values)
     for name in lines.shown_subsets(results):
-        inside = flagged(network, "inside_null_band").sel(subset=name).values
+        inside = flagged(network, "within_chance").sel(subset=name).values
         ax.plot(
-            x[inside], network["m_coherence"].sel(subset=name).values[inside], markers[name],
-            markerfacecolor=SURFACE, markeredgecolor=colours[name], markeredgewidth=1.2,
+            x[inside], network["m_coherence"].sel(subset=name).values[inside],
+            marker=looks[name].marker.name, linestyle="none", markerfacecolor=SURFACE,
+            markeredgecolor=looks[name].colour, markeredgewidth=1.2,
             markersize=4 if len(inside) <= lines.MANY else 2, zorder=4, label="_inside",
         )  # fmt: skip
 

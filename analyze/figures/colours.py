@@ -1,8 +1,6 @@
-"""The colours of figures and pages: one meaning each, and safe for colour-blind readers."""
+"""The colours of figures and pages: one meaning each, for light paper and for a dark screen."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 INK = "#1f2430"
 MUTED = "#596170"
@@ -11,15 +9,11 @@ GRID = "#e3e6eb"
 MISSING = "#eceef2"
 SURFACE = "#ffffff"
 WARNING = "#a8481c"
+# Of hatches over cells: the same on every page, as the cells below them are.
+ON_DARK, ON_LIGHT = "#fdfdfd", "#20242e"
 
-# From Okabe and Ito; `all`, the subset of the headline, is ink.
-ROLES = {"clean": "#0072b2", "corrupted": "#d55e00", "held_out": "#009e73", "all": INK}
-# Three more from Okabe and Ito, and three of Tol's muted colours.
-FURTHER = ("#cc79a7", "#e69f00", "#56b4e9", "#332288", "#882255", "#999933")
-DASHES = ("-", "--", ":")  # after each round of the colours
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-# The colour on a dark page in place of each.
+# The colour on a dark page in place of each. The third part are the lines of ``looks.py``, the
+# fourth those of them that are too light for words on paper, darkened.
 DARK = {
     INK: "#e6e9ef",
     MUTED: "#a3abb9",
@@ -31,33 +25,22 @@ DARK = {
     "#0072b2": "#52a9e8",
     "#d55e00": "#ff8b45",
     "#009e73": "#2fc79a",
-    "#cc79a7": "#e6a3c8",
-    "#e69f00": "#f2bd4b",
-    "#56b4e9": "#a5dcff",
-    "#332288": "#9d8cff",
-    "#882255": "#e0709f",
-    "#999933": "#cfcf62",
+    "#c978a6": "#b86297",
+    "#a24734": "#b17b6a",
+    "#695d85": "#8b81cd",
+    "#3e7477": "#44bbc2",
+    "#681f77": "#f5c4f6",
+    "#503909": "#fdcd8c",
+    "#7e9746": "#80912c",
+    "#593332": "#fdcdc7",
+    "#c05505": "#ff8b45",
+    "#118561": "#2fc79a",
+    "#9f6184": "#c472a5",
+    "#687c3b": "#8d9e3e",
 }
+WORDS = {"#d55e00": "#c05505", "#009e73": "#118561", "#c978a6": "#9f6184", "#7e9746": "#687c3b"}
 
 
-def subset_colours(names: Iterable[str]) -> dict[str, str]:
-    """A colour for each subset: fixed for the known roles, by alphabet for further names."""
-    names = [str(name) for name in names]
-    further = sorted(set(names) - set(ROLES))
-    colours = {name: FURTHER[k % len(FURTHER)] for k, name in enumerate(further)}
-    return {name: ROLES.get(name) or colours[name] for name in names}
-
-
-def subset_dashes(names: Iterable[str]) -> dict[str, str]:
-    """A line style for each subset: solid, and another one where a colour is used again."""
-    names = [str(name) for name in names]
-    further = sorted(set(names) - set(ROLES))
-    rounds = {name: k // len(FURTHER) for k, name in enumerate(further)}
-    return {name: DASHES[rounds.get(name, 0) % len(DASHES)] for name in names}
-
-
-def subset_markers(names: Iterable[str]) -> dict[str, str]:
-    """A marker for each subset, so that lines differ in print without colour too."""
-    names = [str(name) for name in names]
-    order = [*ROLES, *sorted(set(names) - set(ROLES))]
-    return {name: MARKERS[order.index(name) % len(MARKERS)] for name in names}
+def of_words(colour: str) -> str:
+    """The colour of words beside a line: its own, darker where it is too light to be read."""
+    return WORDS.get(colour, colour)

@@ -29,7 +29,7 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
             folds = min(fold_count(results, name) for name in (pair.first, pair.second))
             width = t_quantile(folds - 1.0) * error
             lower, upper = (y - width).clip(-1, 1), (y + width).clip(-1, 1)
-            draw_interval(ax, along, lower, upper, pair.colour)
+            draw_interval(ax, along, lower, upper, pair.look.colour)
     draw_guide(ax, 0.0)
     ax.set_ylim(-1.05, 1.05)
     ax.set_yticks([-1, -0.5, 0, 0.5, 1])

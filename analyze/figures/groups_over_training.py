@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures import run_lines
 from analyze.figures.entry import FigureEntry
+from analyze.figures.looks import run_look
 from analyze.figures.names import figure_text
 from analyze.results.sides import sides_of
 from analyze.statistics.sizes import at_one_size
@@ -33,7 +34,7 @@ def draw(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
         for run in side.runs:
             value = network["m_coherence"].sel(run=run).values
             known = np.isfinite(value)
-            ax.plot(places.values[known], value[known], color=run_lines.run_colour(k), alpha=FAINT,
+            ax.plot(places.values[known], value[known], color=run_look(k).colour, alpha=FAINT,
                     linewidth=0.7, label="_run")  # fmt: skip
         name = f"{side.name} ({len(side.runs)} runs)"
         run_lines.draw_run(ax, places, groups.sel(group=side.name), k, name, band=True)

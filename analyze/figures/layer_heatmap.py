@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from analyze.figures import cells
-from analyze.figures.colours import INK, SURFACE
+from analyze.figures.colours import INK
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import figure_text
@@ -20,12 +20,11 @@ from analyze.figures.panels import LONGEST, grid, probe_count, table_height
 from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
-from analyze.statistics.ratios import RATE
+from analyze.statistics.significance import RATE
 
 COLOURS = "viridis"
 LOWEST = 0.1  # far below orthogonal; lower values have the same colour
 PANELS = 4  # heat maps side by side
-SMALLEST_CELL = 4.0  # points of a cell with room for a dot
 
 
 def draw(
@@ -40,8 +39,8 @@ def draw(
     """Draw the layers (the first on top) against the checkpoints, colour by m-coherence.
 
     The scale is logarithmic and the same for all subsets of the results. Cells without a value
-    are hatched. A dot marks a value that cannot be told from chance: its p-value, adjusted for the
-    false discovery rate over the panel, is above 5 %. ``x``, as for ``training``, labels columns
+    are grey. Hatched are values that cannot be told from chance: their p-values, adjusted for the
+    false discovery rate over the panel, are above 5 %. ``x``, as for ``training``, labels columns
     and leaves their order; ``names`` are the layers' names and types.
     """
     values = results["layers"].to_dataset()["m_coherence"].sel(subset=subset)
@@ -52,7 +51,9 @@ def draw(
         cmap=COLOURS, norm=LogNorm(low, high), rasterized=True, antialiased=False, zorder=1,
     )  # fmt: skip
     cells.set_cells(ax, table)
-    _mark_chance(results, ax, subset)
+    if "p_value_adjusted" in (layers := results["layers"].to_dataset().sel(subset=subset)):
+        adjusted = layers["p_value_adjusted"].transpose("layer", "checkpoint").values
+        cells.hatch_cells(ax, adjusted > RATE, mesh)
     cells.label_checkpoints(ax, training(results, x))
     cells.label_layers(ax, *cells.names_and_types(results), names=names)
     if colourbar:
@@ -80,16 +81,16 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
 
 
 def caption(results: xr.DataTree) -> str:
-    """The caption: the meaning of rows, columns, hatches and dots that the results have."""
+    """The caption: the meaning of rows, columns, greys and hatches that the results have."""
     text = (
         "M-coherence of each layer, in forward order, at each checkpoint: one column per "
-        "checkpoint, not to scale in time. All panels share the colours. Hatched: no gradient, or "
+        "checkpoint, not to scale in time. All panels share the colours. Grey: no gradient, or "
         "not measured. Small layers reach values of 3 or so by chance."
     )
     if "null_upper" in results["network"].to_dataset():
         text += (
-            " A dot marks what cannot be told from chance, at a false discovery rate of 5 % in "
-            "each panel."
+            " Hatched: what cannot be told from chance, at a false discovery rate of 5 % in each "
+            "panel."
         )
     return text
 
@@ -100,22 +101,6 @@ def colour_limits(results: xr.DataTree) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     low = min(1.0, known.min(initial=1.0))
     return max(float(low), LOWEST), float(known.max(initial=10.0))
-
-
-def _mark_chance(results: xr.DataTree, ax: Axes, subset: str) -> None:
-    """Draw dots on values that cannot be told from chance, if cells are large enough."""
-    layers = results["layers"].to_dataset()
-    if "p_value_adjusted" not in layers:
-        return
-    chance = layers["p_value_adjusted"].sel(subset=subset).transpose("layer", "checkpoint") > RATE
-    box = ax.get_window_extent()
-    points = min(box.height / chance.shape[0], box.width / chance.shape[1]) * 72 / ax.figure.dpi
-    if points >= SMALLEST_CELL:
-        rows, columns = np.nonzero(chance.values)
-        ax.plot(
-            columns + 0.5, rows + 0.5, ".", color=SURFACE, markersize=min(0.35 * points, 3.5),
-            markeredgewidth=0, zorder=2, label="_chance", rasterized=True,
-        )  # fmt: skip
 
 
 def _one_label(figure: Figure, axes: Sequence[Axes]) -> None:

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from analyze.figures.bands import MANY, alone, draw_interval, half_width
 from analyze.figures.coherence_over_training import set_coherence_axis
-from analyze.figures.colours import INK, subset_colours, subset_dashes
+from analyze.figures.colours import INK
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import draw_guide, shown_subsets
+from analyze.figures.looks import subset_looks
 from analyze.figures.multiples import multiples
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.style import style
@@ -39,19 +40,18 @@ def draw(
     row = [str(name) for name in values["layer"].values].index(layer)
     set_coherence_axis(ax, values.values)
     along, shown = training(results, x), shown_subsets(results)
-    names = values["subset"].values
-    colours, dashes = subset_colours(names), subset_dashes(names)
+    looks = subset_looks(values["subset"].values)
     for name in shown:
         y = values.isel(layer=row).sel(subset=name).values
         ax.plot(
-            along.values, y, label=legend_label(shown[name]), color=colours[name], linewidth=0.9,
-            linestyle=dashes[name], zorder=3 if name == ALL else 3.5, marker="o", markersize=1.8,
+            along.values, y, label=legend_label(shown[name]), **looks[name].line, linewidth=0.9,
+            zorder=3 if name == ALL else 3.5, markersize=1.8,
             markevery=np.flatnonzero(alone(y)).tolist(),
         )  # fmt: skip
         if intervals and len(shown) <= MANY:
             table = half_width(results, name, "layers") if widths is None else widths[name]
             width = table[:, row]
-            draw_interval(ax, along, y - width, y + width, colours[name])
+            draw_interval(ax, along, y - width, y + width, looks[name].colour)
     draw_guide(ax, 1.0, 0.6)
     set_training_axis(ax, along, sparse=True)
     ax.set_title(figure_text(layer, LONGEST), color=INK, loc="left")

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from analyze.errors import InputError, listed
 from analyze.figures.bands import SHADE, half_width
 from analyze.figures.coherence_over_training import set_coherence_axis
-from analyze.figures.colours import INK, MARKERS, SURFACE
+from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import EndLabel, draw_guide, end_label, shown_subsets, write_end_labels
+from analyze.figures.looks import MARKERS
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
 from analyze.figures.panels import grid, probe_count
@@ -62,7 +63,7 @@ def draw(
         few = len(places) <= FEW
         beside = places + (DODGE * (k - 1.5) if few else 0.0)
         ax.plot(
-            beside, y, color=colour, marker=MARKERS[k] if few else "", linewidth=1.1,
+            beside, y, color=colour, marker=MARKERS[k].name if few else "", linewidth=1.1,
             label=legend_label(along.names[row]), markeredgecolor=SURFACE,
             markeredgewidth=0.5, zorder=3,
         )  # fmt: skip

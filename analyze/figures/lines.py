@@ -10,7 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from analyze.figures.bands import alone
-from analyze.figures.colours import LINE, SURFACE, subset_colours, subset_dashes, subset_markers
+from analyze.figures.colours import LINE, SURFACE, of_words
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, legend_label, plain
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
@@ -44,20 +45,19 @@ def draw_lines(
     once the axes have their limits.
     """
     names = [str(name) for name in values["subset"].values]
-    colours, markers, dashes = (f(names) for f in (subset_colours, subset_markers, subset_dashes))
+    looks = subset_looks(names)
     along = training(results, x)
     for name in names:
         y = values.sel(subset=name).values
         ax.plot(
-            along.values, y, label=legend_label(name), color=colours[name], marker=markers[name],
-            linestyle=dashes[name], markevery=marked(y), markeredgecolor=SURFACE,
-            markeredgewidth=0.6, zorder=3 if name == ALL else 3.5,
+            along.values, y, label=legend_label(name), **looks[name].line, markevery=marked(y),
+            markeredgecolor=SURFACE, markeredgewidth=0.6, zorder=3 if name == ALL else 3.5,
         )  # fmt: skip
     set_training_axis(ax, along)
     return [
         label
         for name, text in shown_subsets(results).items()
-        for label in end_label(text, values.sel(subset=name).values, colours[name])
+        for label in end_label(text, values.sel(subset=name).values, looks[name].colour)
     ]
 
 
@@ -92,8 +92,8 @@ def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
             transform=ax.transAxes, label="_leader",
         )  # fmt: skip
         ax.text(
-            1.024, place, figure_text(label.text, LONGEST), color=label.colour, fontsize=size,
-            va="center_baseline", transform=ax.transAxes,
+            1.024, place, figure_text(label.text, LONGEST), color=of_words(label.colour),
+            fontsize=size, va="center_baseline", transform=ax.transAxes,
         )  # fmt: skip
 
 

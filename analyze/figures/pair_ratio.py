@@ -17,7 +17,7 @@ from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
 from analyze.figures.style import style
 from analyze.results.sides import sides_of
-from analyze.statistics.ratios import RATE
+from analyze.statistics.significance import RATE
 from analyze.statistics.sizes import shown_size
 
 PAIRS = 6  # pairs with a figure at most, besides those that are asked for
@@ -36,7 +36,7 @@ def draw(
 ) -> Axes:
     """Draw the log ratio of a pair ``B / A`` in every layer and checkpoint.
 
-    Grey cells are not significant. The scale is that of all significant cells of the comparison;
+    Hatched cells are not significant. The scale is that of all significant cells of the comparison;
     ``names`` are those of the layers.
     """
     layers = comparison["pairs/layers"].to_dataset()
@@ -110,7 +110,7 @@ def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]
 
 FIGURE = FigureEntry(
     "ratio", "Ratio of layers",
-    "A panel for each subset, layers against checkpoints. Grey: not significant. Hatched: not in "
+    "A panel for each subset, layers against checkpoints. Hatched: not significant. Grey: not in "
     "both, or too close to 0.",
     figure, each=each, section="static", leading=True,
 )  # fmt: skip

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from analyze.figures.bands import alone, draw_interval
 from analyze.figures.coherence_over_training import set_coherence_axis
-from analyze.figures.colours import FURTHER, INK, MARKERS, ROLES, SURFACE
+from analyze.figures.colours import SURFACE
 from analyze.figures.lines import draw_guide, marked
+from analyze.figures.looks import run_look
 from analyze.figures.names import legend_label, unmarked
 from analyze.figures.panels import grid
 from analyze.figures.style import style
@@ -23,16 +24,9 @@ from analyze.results.provenance import along
 from analyze.results.sides import sides_of
 from analyze.statistics.sizes import at_one_size, shown_size
 
-COLOURS = (ROLES["clean"], ROLES["corrupted"], ROLES["held_out"], *FURTHER, INK)
-DASHES = ("-", "--", ":")  # after each round of the colours
 LONGEST = 30  # characters of a run's name
 MARGIN = 0.02  # share of the axis at either end
 LEGEND = 4  # names in a line of the legend
-
-
-def run_colour(k: int) -> str:
-    """The colour of the k-th run, or group."""
-    return COLOURS[k % len(COLOURS)]
 
 
 def run_styles(comparison: xr.DataTree) -> dict[str, int]:
@@ -88,8 +82,7 @@ def draw_run(
         return
     x, y = places.values[known], values["m_coherence"].values[known]
     ax.plot(
-        x, y, color=run_colour(k), linestyle=DASHES[k // len(COLOURS) % 3],
-        marker=MARKERS[k % len(MARKERS)], label=legend_label(name, LONGEST),
+        x, y, **run_look(k).line, label=legend_label(name, LONGEST),
         linewidth=1.4 if markers else 0.9, markersize=4 if markers else 2, zorder=3,
         markevery=marked(y) if markers else np.flatnonzero(alone(y)).tolist(),
         markeredgecolor=SURFACE, markeredgewidth=0.5,
@@ -98,7 +91,7 @@ def draw_run(
         lower, upper = (values[f"m_coherence_{end}"].values[known] for end in ("lower", "upper"))
         # Levels of the loss fall one after the other: a band over them does not cross itself.
         rising = Training(x, places.label, [], [], np.zeros(len(x), dtype=bool))
-        draw_interval(ax, rising, lower, upper, run_colour(k))
+        draw_interval(ax, rising, lower, upper, run_look(k).colour)
 
 
 def subset_panels(

@@ -23,7 +23,7 @@ def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
 
 FIGURE = FigureEntry(
     "ratios", "Ratio of layers, every run against the first",
-    "A panel for each run, layers against checkpoints. Grey: not significant. Hatched: not in "
+    "A panel for each run, layers against checkpoints. Hatched: not significant. Grey: not in "
     "both, or too close to 0.",
     figure, lambda comparison: len(sides_of(comparison)) > 2,  # two have one ratio only
 )  # fmt: skip

@@ -1,38 +1,34 @@
-"""Tables of ratios or differences, layer by checkpoint; cells that are not significant are grey."""
+"""Tables of ratios or differences, layer by checkpoint; what is not significant is hatched."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import ListedColormap, Normalize, SymLogNorm
+from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.ticker import FixedLocator
 
-from analyze.figures.cells import add_colourbar, set_cells
+from analyze.figures.cells import add_colourbar, hatch_cells, set_cells
 
 COLOURS = "PuOr_r"
-GREY = "#c3c8d0"
 SMALLEST = np.log(2.0)  # the smallest end of a scale of ratios
 FACTORS = (1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000, 10_000)
 TICKS = 4  # on either side
 
 
 def draw_signed(ax: Axes, table: np.ndarray, significant: np.ndarray, norm: Normalize) -> QuadMesh:
-    """Draw a table ``[layer, checkpoint]``: colour where significant, grey where not.
+    """Draw a table ``[layer, checkpoint]``: colour where significant, hatched paper where not.
 
-    Cells without a value are hatched; ``norm`` is symmetric about 0. Returns the mesh of the
+    Cells without a value are grey; ``norm`` is symmetric about 0. Returns the mesh of the
     significant cells, for ``add_signed_bar``.
     """
     known = np.isfinite(table)
-    flat = np.ma.masked_where(~known | significant, np.zeros_like(table))
-    style: dict[str, Any] = {"rasterized": True, "antialiased": False, "zorder": 1}
-    ax.pcolormesh(flat, cmap=ListedColormap([GREY]), vmin=-1, vmax=1, **style)
     mesh = ax.pcolormesh(
-        np.ma.masked_where(~known | ~significant, table), cmap=COLOURS, norm=norm, **style
-    )
+        np.ma.masked_where(~known | ~significant, table), cmap=COLOURS, norm=norm, rasterized=True,
+        antialiased=False, zorder=1,
+    )  # fmt: skip
     set_cells(ax, table)
+    hatch_cells(ax, known & ~significant)
     return mesh
 
 
@@ -56,7 +52,7 @@ def add_signed_bar(mesh: QuadMesh, ax: Axes, label: str, *, ratios: bool) -> Non
     places = [np.log(f) if ratios else float(f) for f in ticks]
     locator = FixedLocator([*(-p for p in places[::-1]), 0.0, *places])
     text = _factor if ratios else _signed
-    add_colourbar(mesh, ax, f"{label}\ngrey: not significant", locator, text)
+    add_colourbar(mesh, ax, f"{label}\nhatched: not significant", locator, text)
 
 
 def _spaced(factors: list[int]) -> list[int]:

@@ -15,7 +15,8 @@ from analyze.figures.panels import grid, table_height
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
 from analyze.figures.style import style
 from analyze.figures.training import training
-from analyze.statistics.ratios import RATE, contrast
+from analyze.statistics.ratios import contrast
+from analyze.statistics.significance import RATE
 
 QUANTITIES = ("ratio", "difference")
 FIRST, SECOND = "corrupted", "clean"
@@ -44,7 +45,7 @@ def draw(
     """Draw how much more the gradients of one subset agree than those of another.
 
     Both are compared at the size of the smaller one, ``1 + (n - 1) alpha_u``: as the ``ratio``
-    second / first, or the ``difference`` second - first in examples. Cells are grey where the
+    second / first, or the ``difference`` second - first in examples. Cells are hatched where the
     p-value, adjusted for the false discovery rate over the panel, is above 5 %. ``x``, as for
     ``training``, labels the columns; ``names`` are the layers' names and types; ``compared`` is the
     ``contrast`` of the layers, where it is known already.
@@ -92,6 +93,6 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
 
 FIGURE = FigureEntry(
     "clean_corrupted", "Clean against corrupted examples in every layer",
-    "Ratio and difference; what is not significant is grey.",
+    "Ratio and difference; what is not significant is hatched.",
     figure, has_contrast, section="layers",
 )  # fmt: skip

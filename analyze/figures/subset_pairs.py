@@ -10,8 +10,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from analyze.figures.colours import FURTHER, MARKERS, SURFACE, subset_colours, subset_dashes
+from analyze.figures.colours import SURFACE
 from analyze.figures.lines import EndLabel, end_label, marked
+from analyze.figures.looks import Look, further_look, subset_looks
 from analyze.figures.names import legend_label, plain, shortened
 from analyze.figures.training import Training, set_training_axis
 from analyze.probes.subsets import ALL
@@ -26,8 +27,7 @@ class Pair:
     first: str
     second: str
     label: str
-    colour: str
-    dashes: str = "-"
+    look: Look
 
     def values(self, matrix: xr.DataArray) -> np.ndarray:
         """Values ``[checkpoint]`` of these two subsets in a variable between subsets."""
@@ -40,27 +40,26 @@ def pairs(results: xr.DataTree, *, within: bool = False) -> list[Pair]:
     With ``within`` each subset is paired with itself as well, if there is room.
     """
     names = [str(n) for n in results.to_dataset()["subset"].values if n != ALL]
-    two = list(combinations(names, 2))
+    looks, two = subset_looks(names), list(combinations(names, 2))
     if len(two) > MOST:
-        colours, dashes = subset_colours(names), subset_dashes(names)
-        return [Pair(n, ALL, f"{_short(n)} · all", colours[n], dashes[n]) for n in names]
-    chosen = [Pair(a, b, f"{_short(a)} · {_short(b)}", FURTHER[k]) for k, (a, b) in enumerate(two)]
+        return [Pair(n, ALL, f"{_short(n)} · all", looks[n]) for n in names]
+    chosen = [
+        Pair(a, b, f"{_short(a)} · {_short(b)}", further_look(k)) for k, (a, b) in enumerate(two)
+    ]
     if within and len(two) + len(names) <= MOST:
-        colours = subset_colours(names)
-        chosen += [Pair(n, n, f"{_short(n)} · itself", colours[n]) for n in names]
+        chosen += [Pair(n, n, f"{_short(n)} · itself", looks[n]) for n in names]
     return chosen
 
 
 def draw_pairs(ax: Axes, along: Training, lines: Mapping[Pair, np.ndarray]) -> list[EndLabel]:
     """Draw a line ``[checkpoint]`` for each pair; returns the labels for ``write_end_labels``."""
     labels: list[EndLabel] = []
-    for k, (pair, y) in enumerate(lines.items()):
+    for pair, y in lines.items():
         ax.plot(
-            along.values, y, label=legend_label(pair.label), color=pair.colour,
-            linestyle=pair.dashes, marker=MARKERS[k % len(MARKERS)], markevery=marked(y),
-            markeredgecolor=SURFACE, markeredgewidth=0.6, zorder=3,
+            along.values, y, label=legend_label(pair.label), **pair.look.line,
+            markevery=marked(y), markeredgecolor=SURFACE, markeredgewidth=0.6, zorder=3,
         )  # fmt: skip
-        labels += end_label(pair.label, y, pair.colour)
+        labels += end_label(pair.label, y, pair.look.colour)
     set_training_axis(ax, along)
     return labels
 

@@ -14,7 +14,6 @@ from markupsafe import Markup
 # The HTML parser ends or changes a script element at "</script" and "<!--" only; as escapes they
 # are the same JSON. Older JavaScript takes U+2028 and U+2029 for ends of lines.
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-DASHES = (None, "7,3", "2,3", "9,3,2,3")  # of lines that share a colour
 
 
 def data_element(data: Mapping[str, Any]) -> Markup:

@@ -15,10 +15,13 @@ from analyze.pages.embedding import data_element, script_element, script_hash
 from analyze.pages.figures import variable
 from analyze.pages.text import FILTERS
 from analyze.pages.writing import generator
+from analyze.results.rows import FORMULA
 
 HERE = Path(__file__).parent
 LIBRARIES = ("d3.min.js", "plot.min.js")
-SHARED = ("arrays", "format", "axes", "lines", "heatmap", "controls", "table")  # in this order
+SHARED = (  # in this order
+    "arrays", "format", "axes", "lines", "heatmap", "controls", "address", "saving", "table",
+)  # fmt: skip
 
 
 def render(
@@ -57,7 +60,7 @@ def render(
         policy=_policy([theme, *libraries, script]),
         css=Markup(_colours() + _read(HERE / "style.css")),
         theme=script_element(theme),
-        data=data_element(data),
+        data=data_element({**data, "formula": "".join(FORMULA)}),
         libraries=[script_element(text) for text in libraries],
         licence=escape(_read(HERE / "libraries" / "LICENSES.txt")),
         script=script_element(script),

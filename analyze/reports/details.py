@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +9,15 @@ import numpy as np
 import xarray as xr
 
 from analyze.figures.bands import half_width
-from analyze.figures.colours import subset_colours
 from analyze.figures.lines import shown_subsets
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import training
-from analyze.pages.embedding import DASHES, packed
+from analyze.pages.embedding import packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
-from analyze.statistics.ratios import RATE
-from analyze.statistics.warnings import FLAGS, KINDS, flagged
+from analyze.statistics.significance import within_chance
+from analyze.statistics.warnings import FLAGS, KINDS
 
 NETWORK = "whole network"
 GROUPS = ("network", "layers")  # in the order of the rows
@@ -30,7 +29,7 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
     Arrays are [row, subset, checkpoint], with the network as the first row and the layers in
     forward order after it: in float32 ``m_coherence``, half its 95 % interval and the band of
     chance; in one byte the bits of ``warning_flags``, and whether the value cannot be told from
-    chance. The network's lies inside its band then, a layer's has an adjusted p-value above 5 %.
+    chance by the rule of ``statistics.significance``.
     """
     labels = shown_subsets(results)
     subsets = list(labels)
@@ -68,11 +67,7 @@ def _known(group: xr.Dataset, name: str) -> xr.DataArray:
 
 def _chance(group: xr.Dataset) -> xr.DataArray:
     """Whether each value cannot be told from chance."""
-    if "p_value_adjusted" in group and "layer" in group.dims:
-        return group["p_value_adjusted"] > RATE
-    if FLAGS not in group:
-        return xr.zeros_like(group["m_coherence"], dtype=bool)
-    return flagged(group, "inside_null_band")
+    return within_chance(group)
 
 
 def _training(results: xr.DataTree, x: str | None) -> dict[str, Any]:
@@ -94,19 +89,13 @@ def _rows(layers: xr.Dataset) -> list[list[str]]:
 
 
 def _subsets(results: xr.DataTree, labels: dict[str, str]) -> list[dict[str, Any]]:
-    """Each subset's label, size, colour, and a dash where an earlier one has the same colour."""
+    """Each subset's label, look and size."""
     counts = results.to_dataset()["probe_count"]
-    colours = subset_colours(results["network"].to_dataset()["subset"].values)
-    used: Counter[str] = Counter()
-    subsets = []
-    for name, label in labels.items():
-        colour = colours[name]
-        dash = DASHES[used[colour] % len(DASHES)]
-        subsets.append(
-            {"name": label, "colour": colour, "dash": dash, "m": int(counts.sel(subset=name))}
-        )
-        used[colour] += 1
-    return subsets
+    looks = subset_looks(results["network"].to_dataset()["subset"].values)
+    return [
+        {"name": label, **looks[name].data, "m": int(counts.sel(subset=name))}
+        for name, label in labels.items()
+    ]
 
 
 def _start(results: xr.DataTree, subsets: list[str]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.figures.colours import subset_colours
+from analyze.figures.looks import Look, subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import training
 from analyze.pages.cards import Card
@@ -78,11 +78,11 @@ def section(
     pictures = {} if probes is None else dict(zip(shown, pictures_of(probes, shown), strict=True))
     if pictures and not any(p.uri or p.text for p in pictures.values()):
         missing = "The inputs are neither images nor text: examples are shown by their ids."
-    colours = subset_colours(found.subsets.tolist())
+    looks = subset_looks(results.to_dataset()["subset"].values)
     places = training(results, x).values
     groups: dict[str, list[Cards]] = {}
     for group in found.groups:
-        cards = [_card(found, group, row, pictures, colours, places) for row in group.rows]
+        cards = [_card(found, group, row, pictures, looks, places) for row in group.rows]
         groups.setdefault(group.title, []).append(Cards(plain(group.of), cards))
     evaluated = found.evaluation
     examples = Examples(
@@ -99,7 +99,7 @@ def _card(
     group: Group,
     row: int,
     pictures: Mapping[int, Picture],
-    colours: Mapping[str, str],
+    looks: Mapping[str, Look],
     places: np.ndarray,
 ) -> Card:
     given = "" if found.labels.given is None else plain(str(found.labels.given[row]))
@@ -109,10 +109,10 @@ def _card(
     picture = pictures.get(row)
     rank = int(found.ranks[group.score][row])
     standing = f"{rounded(float(found.scores[group.score][row]))} · rank {rank:,}"
-    course = sparkline(places, found.pull.cosine[:, row], colours[subset])
+    course = sparkline(places, found.pull.cosine[:, row], looks[subset].colour)
     pictured = picture if picture and (picture.uri or picture.text) else None
     return Card(
-        int(found.ids[row]), pictured, colours[subset], given, "" if true == given else true,
+        int(found.ids[row]), pictured, looks[subset].colour, given, "" if true == given else true,
         [(standing, course)],
     )  # fmt: skip
 

@@ -16,10 +16,22 @@ checkpoint.set(data.start.checkpoint);
 
 const heat = document.getElementById("heat");
 let markCell = null;
+let profileAlone = false; // without the heat map that has the names of its rows
 let heatDrawn = ""; // the subset, colours and width that the heat map on the page has
 
 listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
 nameRows();
+keepInAddress({
+  layer: namedChoice(layer, data.rows.map(([name]) => name)),
+  subset: namedChoice(subset, data.subsets.map(({ name }) => name)),
+  checkpoint: namedChoice(checkpoint, data.training.names),
+}, draw);
+offerFiles(document.getElementById("lines"), () => numbers([layer.get()], d3.range(data.subsets.length), d3.range(places.length)));
+offerFiles(heat, () => numbers(d3.range(1, data.rows.length), [subset.get()], d3.range(places.length)));
+offerFiles(document.getElementById("profile"), () => numbers(d3.range(1, data.rows.length), [subset.get()], [checkpoint.get()]), (alone) => {
+  profileAlone = alone;
+  drawLayers(chosen());
+});
 drawAgain(redraw);
 
 function redraw() {
@@ -27,13 +39,18 @@ function redraw() {
   draw();
 }
 
+function chosen() {
+  return { row: layer.get(), subset: subset.get(), checkpoint: checkpoint.get() };
+}
+
 function draw() {
-  const at = { row: layer.get(), subset: subset.get(), checkpoint: checkpoint.get() };
+  const at = chosen();
   nameSlider(checkpoint, data.training.names[at.checkpoint]);
   document.getElementById("readout").textContent = words(at.row, at.subset, at.checkpoint);
   drawTraining(at);
   drawHeat(at);
   drawLayers(at);
+  writeAddress();
 }
 
 /** The ends of a value's 95 % interval. */
@@ -51,16 +68,33 @@ function words(row, s, t, separator = " \u00b7 ") {
   const [low, high] = [cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t)];
   if (Number.isFinite(high)) parts.push(`by chance ${rounded(low)} to ${rounded(high)}`);
   if (cubes.chance.at(row, s, t)) parts.push("cannot be told from chance");
-  const marks = data.kinds.filter(([mask]) => cubes.flags.at(row, s, t) & mask).map(([, mark]) => mark);
+  const marks = marksAt(row, s, t);
   if (marks.length) parts.push(`warnings: ${marks.join(" ")}`);
   return [place, ...parts].join(separator);
 }
 
+/** The numbers of some rows, subsets and checkpoints, as a table for a file. */
+function numbers(rows, subsets, checkpoints) {
+  const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "m_coherence (examples)",
+                "m_coherence_lower (95 %)", "m_coherence_upper (95 %)", "null_lower (95 %)", "null_upper (95 %)",
+                "cannot_be_told_from_chance", "warnings"];
+  const cells = d3.cross(rows, subsets).flatMap(([row, s]) => checkpoints.map((t) => [row, s, t]));
+  return [head, ...cells.map(([row, s, t]) => [
+    data.training.names[t], places[t], ...data.rows[row], data.subsets[s].name, data.subsets[s].m,
+    cubes.m_coherence.at(row, s, t), ...interval(row, s, t), cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t),
+    cubes.chance.at(row, s, t), marksAt(row, s, t).join(" "),
+  ])];
+}
+
+/** The marks of the warnings on a value. */
+function marksAt(row, s, t) {
+  return data.kinds.filter(([mask]) => cubes.flags.at(row, s, t) & mask).map(([, mark]) => mark);
+}
+
 function drawTraining(at) {
-  const series = data.subsets.map(({ name, colour, dash }, s) => ({
-    name,
-    colour: pageColour(colour),
-    dash: dash ?? undefined,
+  const series = data.subsets.map((one, s) => ({
+    name: one.name,
+    ...lookOf(one),
     strong: s === at.subset,
     points: places.map((x, t) => ({
       x,
@@ -71,9 +105,9 @@ function drawTraining(at) {
       title: words(at.row, s, t, "\n"),
     })),
   }));
-  const chosen = series[at.subset];
+  const front = series[at.subset];
   const shown = series.flatMap((one) => one.points.map((point) => point.y));
-  const y = coherenceAxis([...shown, ...chosen.points.map((point) => point.high)]);
+  const y = coherenceAxis([...shown, ...front.points.map((point) => point.high)]);
   const m = data.subsets[at.subset].m;
   const guides = [{ y: 1, text: "1: orthogonal" }];
   if (m < y.domain[1]) guides.push({ y: m, text: `m = ${m.toLocaleString("en-US")}: identical` });
@@ -109,7 +143,7 @@ function drawHeat(at) {
         return Number.isFinite(value) ? scale(Math.max(value, limits[0])) : null;
       },
       title: (row, t) => words(row + 1, at.subset, t, "\n"),
-      dotted: (row, t) => cubes.chance.at(row + 1, at.subset, t) === 1,
+      hatched: (row, t) => cubes.chance.at(row + 1, at.subset, t) === 1,
       choose: chooseCell,
     });
     heatDrawn = wanted;
@@ -134,7 +168,7 @@ function drawLayers(at) {
   drawProfile(element, {
     label: title, rows, x: coherenceAxis(rows.flatMap((row) => [row.value, row.high])),
     colour: pageColour(data.subsets[at.subset].colour), chosen: at.row - 1,
-    aligned: element.getBoundingClientRect().top === heat.getBoundingClientRect().top,
+    aligned: !profileAlone && element.getBoundingClientRect().top === heat.getBoundingClientRect().top,
     choose: (row) => chooseCell(row, checkpoint.get()),
   });
 }

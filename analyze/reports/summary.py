@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from analyze.figures.colours import subset_colours
 from analyze.figures.lines import shown_subsets
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import Training, training
 from analyze.pages.text import Value
@@ -68,7 +68,7 @@ def subset_summaries(results: xr.DataTree) -> dict[str, SubsetSummary]:
 def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary:
     """The summary of one subset."""
     network, along, last = results["network"].to_dataset(), training(results), _last(results)
-    colour = subset_colours(network["subset"].values)[name]
+    colour = subset_looks(network["subset"].values)[name].colour
     peak, end = _peak_and_last(network.sel(subset=name), along, last)
     shown = ("loss", "accuracy", "loss_per_token")
     losses = [_at(results, variable, name, last) for variable in shown]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import xarray as xr
 from torch import nn
@@ -12,14 +14,16 @@ from analyze.checkpoints.fitting.filling import finish_lazy
 from analyze.errors import InputError
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
-from analyze.gradients.losses import build_loss, position_counts
+from analyze.gradients.losses import loss_in_python, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.copying import copied
 from analyze.gradients.stages import MEASURING
-from analyze.keywords import several
+from analyze.keywords import built
 from analyze.probes import ProbeSet
 from analyze.probes.directions import UPDATE
+from analyze.probes.in_python import probes_in_python
 from analyze.results import tree as results
+from analyze.results.display import Results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
 from analyze.runs.messages import place_of
@@ -30,9 +34,9 @@ from analyze.runs.stages import Stages
 
 def measure(
     model: nn.Module,
-    probes: ProbeSet,
+    probes: ProbeSet | Any,
     *,
-    loss: str = "cross_entropy",
+    loss: str | Callable[..., Any] = "cross_entropy",
     device: str = "auto",
     batch_size: int | str = "auto",
     folds: int = 10,
@@ -40,6 +44,8 @@ def measure(
     batch_norm: str = "recomputed",
     tune: bool = False,
     directions: Sequence[str] = (),
+    step: float | None = None,
+    epoch: float | None = None,
     progress: Progress | None = None,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
@@ -50,8 +56,11 @@ def measure(
     Args:
         model: Left as it was: mode, requires_grad, grads, buffers, device. A copy is measured, in
             eval mode; all its parameters count, frozen ones as well.
-        probes: The examples.
-        loss: A loss spec; an example's loss is the sum over its positions, never a mean.
+        probes: The examples: a probe set, a pair ``(inputs, targets)``, or a data set or
+            ``DataLoader``, which are taken as by ``ProbeSet.from_dataset``.
+        loss: A loss spec; a loss of torch, as a function or module with its options; or a function
+            of one's own, ``FUNCTION(output, target) -> [N]``. An example's loss is its part of
+            the sum that torch takes over a batch: the sum over its positions, never a mean.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps`` or another
             accelerator of torch.
         batch_size: Examples at a time.
@@ -63,11 +72,14 @@ def measure(
             counted, without a clock, the same in every call.
         directions: What each example's gradient is multiplied with: ``clean``, a subset's name, and
             ``all`` for the sum of their probes' gradients, ``weights`` for the weights.
+        step: The optimizer step at which the model is, for ``concat``.
+        epoch: The epoch, likewise.
         progress: Shows what happens, as ``for_stderr()`` of ``analyze.runs.progress`` does; without
             it nothing is shown.
 
     Returns:
-        The tree of a results file with one checkpoint, called ``model``.
+        The tree of a results file with one checkpoint, called ``model``, or after its step or
+        epoch.
 
     Raises:
         InputError: the model cannot take the probes, mixes examples, or cannot be measured
@@ -81,16 +93,19 @@ def measure(
     process. On several cores of a CPU what takes more than two seconds is shared among threads, to
     the same bits; after ``torch.set_num_threads(1)`` it is not.
     """
-    settings = Settings(
-        device=device, batch_size=batch_size, folds=folds, precision=precision,
-        batch_norm=batch_norm, tune=tune, directions=several(directions),
-    )  # fmt: skip
+    chosen = {
+        "device": device, "batch_size": batch_size, "folds": folds, "precision": precision,
+        "batch_norm": batch_norm, "tune": tune, "directions": directions,
+    }  # fmt: skip
+    settings = built(Settings, chosen)
     settings.check()
     if UPDATE in settings.directions:
         raise _no_update()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
-    _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
-    _check_type("loss", loss, str, 'loss="cross_entropy", or loss="FILE.py:FUNCTION"')
+    place = {"step": _number("step", step), "epoch": _number("epoch", epoch)}
+    name = next((f"{k}_{v:.12g}" for k, v in place.items() if not math.isnan(v)), "model")
+    probes = probes_in_python(probes)
+    loss_spec, loss_of_each = loss_in_python(loss)
     if progress is not None:
         imported = "`from analyze.runs.progress import for_stderr`"
         _check_type("progress", progress, Progress, f"progress=for_stderr(), after {imported}")
@@ -99,27 +114,43 @@ def measure(
 
         def announce(stage: str) -> None:
             if stage == MEASURING:
-                shown.start(["model"], engine.passes * len(probes))
-                shown.checkpoint("model", place_of(engine))
+                shown.start([name], engine.passes * len(probes))
+                shown.checkpoint(name, place_of(engine))
             else:
                 stages.begin(stage)
 
-        engine = Engine(probes, build_loss(loss), settings, announce)
+        engine = Engine(probes, loss_of_each, settings, announce)
         stages.expect(engine.stages(model))
         engine.divide(model)
         measured = engine.measure_alone(model, partial(_copy, model), shown.advance)
     parameters = parameter_rows(model, engine.plan)
-    row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
+    row = Row(name, place["step"], place["epoch"], OK, without_rounding(measured, engine))
     provenance = {
-        **circumstances(engine, loss, [measured]),
+        **circumstances(engine, loss_spec, [measured]),
         "model": {"class": type(model).__name__},
         "warnings": [*engine.notes, *measured.notes],
     }
-    return results.build_tree(
+    tree = results.build_tree(
         [row], parameters, probes, engine.cells, provenance,
         examples=True, positions=position_counts(engine.loss, probes.targets),
         directions=settings.directions,
     )  # fmt: skip
+    return Results.of(tree)
+
+
+def _number(name: str, value: object) -> float:
+    """A step or epoch; NaN where it is not known."""
+    if value is None:
+        return math.nan
+    number = value.item() if hasattr(value, "item") else value  # of a counter that is a tensor
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise InputError(
+            f"the {name} given is no number",
+            found=f"{name}={value!r}",
+            expected=f"the {name} at which the model is, or None",
+            fix=f"analyze.measure(model, probes, {name}=100)",
+        )
+    return float(number)
 
 
 def _no_update() -> InputError:

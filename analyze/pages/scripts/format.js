@@ -37,6 +37,11 @@ function shortened(name, longest) {
   return `${short.slice(0, head)}\u2026${short.slice(short.length - (longest - head - 1))}`;
 }
 
+/** The look of a subset, run or group, as `drawLines` takes it. */
+function lookOf({ colour, dash, symbol, turn }) {
+  return { colour: pageColour(colour), dash, symbol, turn };
+}
+
 /** A colour of the figures as the page's variable, which follows light and dark. */
 function pageColour(colour) {
   return `var(--c-${colour.slice(1)}, ${colour})`;

@@ -1,7 +1,6 @@
 // A table of layers × checkpoints as colours, and charts beside it on the same rows.
 
 const NAMES = { longest: 30, character: 6.4 }; // of a layer's name: characters, and pixels of one
-const SMALLEST_CELL = 8; // pixels, of a cell with room for a dot
 
 /** The height of a row: lower the more there are. */
 function rowHeight(count) {
@@ -38,28 +37,26 @@ function rowFrame(element, rows, label) {
 /**
  * Draw into `element`; returns a function that marks a cell.
  *
- * rows: names; columns: the names of ticks; fill(row, column): a colour, or null where there is no value;
- * title(row, column): the words at the pointer; dotted(row, column): whether a dot marks the cell; choose(row, column): what a click or an arrow key does.
+ * rows: names; columns: the names of ticks; fill(row, column): a colour, or null for none;
+ * hatched(row, column): whether the value cannot be told from chance; a cell with neither has no value and is grey;
+ * title(row, column): the words at the pointer; choose(row, column): what a click or an arrow key does.
  */
-function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, dotted, choose }) {
+function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, hatched = () => false, choose }) {
   const { axis, marginLeft } = rowAxis(rows, roomOf(element));
   const options = { ...rowFrame(element, rows, label), marginLeft };
   const cells = d3.range(rows.length * columns.length);
   const place = (cell) => [Math.floor(cell / columns.length), cell % columns.length];
   const inside = options.width - marginLeft - MARGINS.marginRight;
-  const large = Math.min(rowHeight(rows.length), inside / columns.length) >= SMALLEST_CELL;
-  const dots = large && dotted ? cells.filter((cell) => dotted(...place(cell))) : [];
   const ticks = everyOther(columns, inside);
   const chart = Plot.plot({
     ...options,
     x: { domain: [0, columns.length], ticks: ticks.map((column) => column + 0.5), label: axisLabel, labelAnchor: "center",
          labelArrow: "none", tickSize: 3, tickFormat: (at) => columns[Math.floor(at)] },
     marks: [
-      hatching(),
-      Plot.frame({ fill: "url(#hatching)", stroke: null }),
+      Plot.frame({ fill: "var(--surface)", stroke: null }),
       Plot.raster(cells, { width: columns.length, height: rows.length, fill: (cell) => fill(...place(cell)),
                            imageRendering: "pixelated" }),
-      Plot.dot(dots, { x: (cell) => place(cell)[1] + 0.5, y: (cell) => place(cell)[0] + 0.5, r: 1.4, fill: "white" }),
+      grounds(rows.length, columns.length, fill, hatched),
       axis,
       Plot.tip(cells, Plot.pointer({ x: (cell) => place(cell)[1] + 0.5, y: (cell) => place(cell)[0] + 0.5,
                                      title: (cell) => later(() => title(...place(cell))), maxRadius: 40 })),
@@ -99,16 +96,59 @@ function everyOther(columns, width) {
   return d3.range(0, columns.length, every);
 }
 
-/** What lies behind a heat map and shows where there is no value. */
-function hatching() {
-  return () => {
-    const defs = d3.create("svg:defs");
-    const pattern = defs.append("pattern").attr("id", "hatching").attr("width", 6).attr("height", 6)
-      .attr("patternUnits", "userSpaceOnUse").attr("patternTransform", "rotate(45)");
-    pattern.append("rect").attr("width", 6).attr("height", 6).attr("fill", "var(--tint)");
-    pattern.append("line").attr("y2", 6).attr("stroke", "var(--faint)").attr("stroke-width", 1);
-    return defs.node();
+const GROUNDS = { // what lies over cells: lines that stand out from the page, from dark and from bright cells
+  missing: null, paper: "var(--muted)", dark: "#fdfdfd", bright: "#20242e",
+};
+const BRIGHT = 0.5; // luminance of a cell from which on its hatch is dark
+let patterns = 0; // on the page: each has a name of its own
+
+/** A mark that fills cells without a value with grey, and hatches those that cannot be told from chance. */
+function grounds(rows, columns, fill, hatched) {
+  const kind = (row, column) => {
+    const colour = fill(row, column);
+    if (!hatched(row, column)) return colour === null ? "missing" : null;
+    return colour === null ? "paper" : luminance(colour) > BRIGHT ? "bright" : "dark";
   };
+  const kinds = d3.range(rows).map((row) => d3.range(columns).map((column) => kind(row, column)));
+  return (index, { x, y }) => {
+    const group = d3.create("svg:g").attr("aria-hidden", "true").attr("pointer-events", "none");
+    for (const [name, colour] of Object.entries(GROUNDS)) {
+      const path = runs(kinds, name).map(([row, from, to]) => `M${x(from)},${y(row)}H${x(to)}V${y(row + 1)}H${x(from)}Z`).join("");
+      if (!path) continue;
+      const shape = group.append("path").attr("d", path).attr("class", name);
+      if (colour === null) shape.attr("fill", "var(--tint)").attr("stroke", "var(--tint)").attr("stroke-width", 0.4);
+      else shape.attr("fill", `url(#${hatch(group, colour)})`);
+    }
+    return group.node();
+  };
+}
+
+/** Neighbours of one kind in a row of a table: [row, first column, column behind the last]. */
+function runs(kinds, name) {
+  return kinds.flatMap((line, row) => {
+    const found = [];
+    line.forEach((kind, column) => {
+      if (kind !== name) return;
+      if (found.length && found[found.length - 1][2] === column) found[found.length - 1][2] += 1;
+      else found.push([row, column, column + 1]);
+    });
+    return found;
+  });
+}
+
+/** A pattern of slanted lines in a group; its name. */
+function hatch(group, colour) {
+  const name = `hatch-${++patterns}`;
+  const pattern = group.append("defs").append("pattern").attr("id", name).attr("width", 5).attr("height", 5)
+    .attr("patternUnits", "userSpaceOnUse").attr("patternTransform", "rotate(45)");
+  pattern.append("line").attr("y2", 5).attr("stroke", colour).attr("stroke-width", 1.5);
+  return name;
+}
+
+/** How bright a colour is, from 0 to 1. */
+function luminance(colour) {
+  const { r, g, b } = d3.rgb(colour);
+  return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
 }
 
 const SCALE = 220; // pixels of the scale of colours
@@ -117,9 +157,4 @@ const SCALE = 220; // pixels of the scale of colours
 function drawScale(element, options) {
   element.replaceChildren(Plot.legend({ color: options, width: SCALE + 20, height: 44, marginLeft: 4, marginRight: 16,
                                         style: { fontFamily: "inherit", fontSize: "12px", background: "none" } }));
-}
-
-/** A colour of the page as the browser computes it now, for what is drawn by pixels. */
-function computed(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }

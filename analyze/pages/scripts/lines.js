@@ -5,8 +5,8 @@ const MANY = 60; // checkpoints beyond which only those without neighbours have 
 /**
  * Draw into `element`.
  *
- * series: [{ name, colour, dash, strong, points: [{ x, y, low, high, open, title }] }], y NaN where unknown;
- *   only strong ones have a band, and weak ones are thin.
+ * series: [{ name, ...look, strong, points: [{ x, y, low, high, open, title }] }], y NaN where unknown; the look is
+ *   that of `lookOf`; only strong ones have a band, and weak ones are thin.
  * guides: [{ y, text }]; chance: [{ x, low, high }], a grey band; chosen: a place to mark; skipped: places.
  */
 function drawLines(element, { label, axis, y, series, guides = [], chance = [], chosen, skipped = [] }) {
@@ -33,7 +33,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
 }
 
 /** Band, line and markers of one series. */
-function lineMarks({ name, colour, dash, strong, points }, inside, falling) {
+function lineMarks({ name, colour, dash, symbol, turn, strong, points }, inside, falling) {
   const placed = points.filter((p) => Number.isFinite(p.x));
   if (!falling) placed.sort((a, b) => a.x - b.x); // a loss may rise again: its line follows the training
   const alone = placed.filter((p, k) => Number.isFinite(p.y) && ![placed[k - 1], placed[k + 1]].some((o) => Number.isFinite(o?.y)));
@@ -41,9 +41,10 @@ function lineMarks({ name, colour, dash, strong, points }, inside, falling) {
   const ends = { y1: (p) => inside(p.low), y2: (p) => inside(p.high) };
   const path = { x: "x", y: (p) => (Number.isFinite(p.y) ? inside(p.y) : NaN) };
   const opacity = strong ? 1 : 0.45;
-  const line = Plot.lineY(placed, { ...path, stroke: colour, strokeWidth: strong ? 2.2 : 1.2, strokeDasharray: dash,
+  const width = strong ? 2.2 : 1.2;
+  const line = Plot.lineY(placed, { ...path, stroke: colour, strokeWidth: width, strokeDasharray: dashes(dash, width),
                                     strokeOpacity: opacity, ariaDescription: name });
-  const dot = Plot.dot(dots, { ...path, r: strong ? 3.2 : 2, stroke: colour, strokeOpacity: opacity,
+  const dot = Plot.dot(dots, { ...path, r: strong ? 3.2 : 2, symbol, rotate: turn, stroke: colour, strokeOpacity: opacity,
                                fill: (p) => (p.open ? "var(--surface)" : colour), fillOpacity: strong ? 1 : 0.45 });
   if (!strong) return [line, dot];
   const banded = placed.map((p) => ({ ...p, low: p.low ?? NaN, high: p.high ?? NaN }));
@@ -55,14 +56,24 @@ function lineMarks({ name, colour, dash, strong, points }, inside, falling) {
   ];
 }
 
+/** The lengths of a dash in pixels, of a line of this width; undefined for a solid one. */
+function dashes(dash, width) {
+  return dash.length ? dash.map((length) => length * width).join(",") : undefined;
+}
+
+const SYMBOLS = { circle: d3.symbolCircle, cross: d3.symbolCross, diamond: d3.symbolDiamond, square: d3.symbolSquare,
+                  star: d3.symbolStar, triangle: d3.symbolTriangle, wye: d3.symbolWye };
+
 /** Swatches and names; with `toggle`, buttons that hide and show. */
 function drawLegend(element, series, toggle) {
   const items = series.map((one, k) => {
     const item = document.createElement("li");
     const inner = document.createElement(toggle ? "button" : "span");
-    const swatch = d3.create("svg").attr("width", 26).attr("height", 10).attr("aria-hidden", "true");
-    swatch.append("line").attr("x2", 26).attr("y1", 5).attr("y2", 5).attr("stroke", one.colour)
-      .attr("stroke-width", 2.2).attr("stroke-dasharray", one.dash ?? null);
+    const swatch = d3.create("svg").attr("width", 44).attr("height", 12).attr("aria-hidden", "true");
+    swatch.append("line").attr("x2", 44).attr("y1", 6).attr("y2", 6).attr("stroke", one.colour)
+      .attr("stroke-width", 2.2).attr("stroke-dasharray", dashes(one.dash, 2.2) ?? null);
+    swatch.append("path").attr("d", d3.symbol(SYMBOLS[one.symbol], 40)()).attr("fill", one.colour)
+      .attr("transform", `translate(22,6) rotate(${one.turn})`);
     inner.append(swatch.node(), one.name);
     if (toggle) {
       inner.type = "button";
