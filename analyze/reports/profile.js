@@ -30,5 +30,5 @@ function drawProfile(element, { label, rows, x, colour, chosen, aligned, choose 
     const row = Math.floor(chart.scale("y").invert(d3.pointer(event, chart)[1]));
     if (row >= 0 && row < rows.length) choose(row);
   });
-  element.replaceChildren(chart);
+  put(element, chart, label);
 }

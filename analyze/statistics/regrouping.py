@@ -52,6 +52,9 @@ def coherence(
         InputError: a column that the cells do not tell apart, or a name or value that does not
             exist.
 
+    Example:
+        ``analyze.statistics.coherence(results, layers={"head": ["fc*"]})["m_coherence"]``
+
     Cost: a few milliseconds for each checkpoint and group; nothing is measured.
     """
     return grouped(results, layers, subsets).coherence()

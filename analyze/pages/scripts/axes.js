@@ -87,6 +87,15 @@ function frame(width, height, label) {
   };
 }
 
+/** Put a chart into its element, whose name says what is in it; the marks themselves are not read out. */
+function put(element, chart, label) {
+  chart.setAttribute("aria-hidden", "true");
+  element.replaceChildren(chart);
+  if (element.hasAttribute("aria-labelledby")) return;
+  element.setAttribute("role", "img");
+  element.setAttribute("aria-label", label);
+}
+
 /** Pixels that an element leaves to a chart. */
 function roomOf(element) {
   return Math.max(260, Math.floor(element.getBoundingClientRect().width));

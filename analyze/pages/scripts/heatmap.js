@@ -70,7 +70,7 @@ function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, ha
     const cell = [Math.floor(y.invert(top)), Math.floor(x.invert(left))];
     if (cell[0] >= 0 && cell[0] < rows.length && cell[1] >= 0 && cell[1] < columns.length) choose(...cell);
   });
-  element.replaceChildren(chart);
+  put(element, chart, label);
   return (row, column) => {
     mark.attr("display", row < 0 ? "none" : null).attr("x", x.apply(column)).attr("y", y.apply(row))
       .attr("width", x.apply(column + 1) - x.apply(column)).attr("height", y.apply(row + 1) - y.apply(row));
@@ -155,6 +155,7 @@ const SCALE = 220; // pixels of the scale of colours
 
 /** The scale of colours above a heat map. */
 function drawScale(element, options) {
-  element.replaceChildren(Plot.legend({ color: options, width: SCALE + 20, height: 44, marginLeft: 4, marginRight: 16,
-                                        style: { fontFamily: "inherit", fontSize: "12px", background: "none" } }));
+  const scale = Plot.legend({ color: options, width: SCALE + 20, height: 44, marginLeft: 4, marginRight: 16,
+                              style: { fontFamily: "inherit", fontSize: "12px", background: "none" } });
+  put(element, scale, `scale of colours: ${options.label}`);
 }

@@ -29,7 +29,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
   const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
-  element.replaceChildren(Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: 8 }, y, marks }));
+  put(element, Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: 8 }, y, marks }), label);
 }
 
 /** Band, line and markers of one series. */
