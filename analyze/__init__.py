@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from analyze.runs.check import check
     from analyze.runs.in_memory import measure
     from analyze.runs.pipeline import run
+    from analyze.runs.starter_card import init
     from analyze.runs.status import status
 
 __all__ = [
-    "InputError", "ProbeSet", "check", "compare", "concat", "examples", "measure", "open_results",
-    "plot", "report", "run", "scan", "show", "status", "to_csv",
+    "InputError", "ProbeSet", "check", "compare", "concat", "examples", "init", "measure",
+    "open_results", "plot", "report", "run", "scan", "show", "status", "to_csv",
 ]  # fmt: skip
 
 _HOMES = {
@@ -45,6 +46,7 @@ _HOMES = {
     "compare": "analyze.comparison",
     "concat": "analyze.results.concatenation",
     "examples": "analyze.rankings.ranking",
+    "init": "analyze.runs.starter_card",
     "measure": "analyze.runs.in_memory",
     "open_results": "analyze.results.file",
     "plot": "analyze.figures.choice",

@@ -26,8 +26,8 @@ examples in it are run as tests, on a file `half_noise.h5` and a directory `runs
 """
 # The order of the page: what is done first comes first.
 FIRST = (
-    "ProbeSet", "measure", "concat", "scan", "check", "run", "status", "open_results", "show",
-    "to_csv", "plot", "report", "compare", "examples", "InputError",
+    "ProbeSet", "measure", "concat", "scan", "init", "check", "run", "status", "open_results",
+    "show", "to_csv", "plot", "report", "compare", "examples", "InputError",
 )  # fmt: skip
 MODULES = ("statistics", "figures", "probes")
 WIDTH = 100  # characters of a line of code

@@ -76,7 +76,8 @@ def test_a_run_ends_with_what_it_found(tiny):
     assert highest.startswith(f"Highest: {layers[0]['layer']} (Linear), ")
     assert highest.endswith(f" at step {layers[0]['step']:.0f}, all")
     assert re.fullmatch(r"\d warnings?", warned)
-    assert following == f"Next: analyze report {tiny.output} for a page with figures"
+    page = f"analyze report {tiny.output} for a page with figures, and the warnings in words"
+    assert following == f"Next: {page}"
 
 
 def test_progress_is_a_plain_line_for_each_checkpoint(tiny):
@@ -95,7 +96,7 @@ def test_output_is_by_default_the_name_of_the_run_here(tiny, tmp_path, monkeypat
     result = call("run", "../run", "--device", "cpu", "--folds", "1", "--checkpoints", ":1")
     assert result.exit_code == 0
     assert result.stdout.startswith("Wrote run.h5\n")
-    assert result.stdout.endswith("Next: analyze report run.h5 for a page with figures\n")
+    assert "\nNext: analyze report run.h5 for a page with figures" in result.stdout
     assert sorted(p.name for p in here.iterdir()) == ["run.h5", "run.h5.units"]
 
 

@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from matplotlib.figure import Figure
 import analyze
 from analyze import figures
 from analyze.errors import InputError
+from analyze.figures import choice
+from analyze.figures.entry import FigureEntry
 from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN
 from analyze.models.building import build_model
 from analyze.specs.model import ModelSpec
@@ -38,11 +42,19 @@ def public_functions() -> list[str]:
     return list(named.values())
 
 
+def marked(names: list[str]) -> list[object]:
+    """Those that take seconds, and are tried elsewhere in other words, for the night."""
+    long = {"analyze.report", "analyze.check", "analyze.compare"}
+    return [pytest.param(n, marks=pytest.mark.nightly) if n in long else n for n in names]
+
+
 @pytest.fixture(scope="module")
 def place(measured, tmp_path_factory) -> Path:
     """A directory with what the examples name."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(measured.path, folder / "runs" / "half_noise")
+    shutil.copytree(measured.path, folder / "runs" / "new")
+    (folder / "runs" / "new" / "run.toml").unlink()
     shutil.copy(measured.probes, folder / "runs" / "probes.safetensors")
     shutil.copy(measured.probes, folder / "probes.safetensors")
     along = ("--directions", "all", "--output", str(folder / "half_noise.h5"))
@@ -70,7 +82,7 @@ def function_of(name: str):
     return found
 
 
-@pytest.mark.parametrize("name", public_functions())
+@pytest.mark.parametrize("name", marked(public_functions()))
 def test_the_example_of_a_docstring_runs(name, place, names, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
     if name == "analyze.run":  # it writes over what the others read
@@ -104,17 +116,34 @@ def test_what_there_is_can_be_found():
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", analyze.__version__)
 
 
-@pytest.mark.parametrize("entry", [None, *OF_A_RUN], ids=lambda entry: getattr(entry, "name", None))
-def test_each_figure_is_drawn_by_its_name(entry, measured):
+@pytest.fixture
+def drawn(monkeypatch) -> list[tuple[str, object]]:
+    """What would be drawn: the names of entries, and their choices."""
+    calls = []
+
+    def noting(entry: FigureEntry) -> FigureEntry:
+        @wraps(entry.draw)
+        def draw(tree, choice):
+            calls.append((entry.name, choice))
+            return Figure()
+
+        return replace(entry, draw=draw)
+
+    for table in ("OF_A_RUN", "OF_A_COMPARISON"):
+        monkeypatch.setattr(choice, table, [noting(entry) for entry in getattr(choice, table)])
+    return calls
+
+
+def test_each_figure_is_drawn_by_its_name_and_by_that_of_its_file(measured, drawn):
     tree = analyze.open_results(measured.output)
-    if entry is None:
-        drawn, like = analyze.plot(tree), analyze.plot(measured.output, "training")
-    else:
-        file = entry.draw.__module__.rpartition(".")[2]
-        drawn, like = analyze.plot(tree, entry.name), analyze.plot(tree, file)
-    assert isinstance(drawn, Figure)
-    assert [len(ax.lines) for ax in drawn.axes] == [len(ax.lines) for ax in like.axes]
-    assert drawn is not like
+    there = [entry for entry in OF_A_RUN if entry.choices(tree, None)]
+    assert [entry.title for entry in there] == list(figures.titles(tree).values())
+    for entry in there:
+        for name in (entry.name, entry.draw.__module__.rpartition(".")[2]):
+            analyze.plot(tree, name)
+    analyze.plot(tree)
+    names = [entry.name for entry in there]
+    assert [name for name, _ in drawn] == [n for n in names for _ in range(2)] + names[:1]
 
 
 def test_a_figure_shows_training_along_what_is_asked_for():
@@ -125,32 +154,38 @@ def test_a_figure_shows_training_along_what_is_asked_for():
     }  # fmt: skip
 
 
-def test_figures_of_a_comparison(measured):
-    comparison = analyze.compare({"a": measured.output, "b": measured.output})
+def test_figures_of_a_comparison(measured, drawn):
+    tree = analyze.open_results(measured.output)
+    comparison = analyze.compare({"a": tree, "b": tree})
     assert list(figures.titles(comparison))[:2] == [OF_A_COMPARISON[0].name, "ratio_1"]
-    assert analyze.plot(comparison).axes[0].get_title(loc="left")
-    assert isinstance(analyze.plot(comparison, "ratio_1"), Figure)
-    assert isinstance(analyze.plot(comparison, "ratio"), Figure)
+    for name in (None, "ratio_1", "ratio", "layers_2"):
+        analyze.plot(comparison, name)
+    pair, subset = "b / a", str(comparison["subset"].values[1])
+    assert drawn == [("training", []), ("ratio", pair), ("ratio", pair), ("layers", subset)]
 
 
 def test_a_figure_that_is_not_there_is_refused_with_the_names(measured):
+    tree = analyze.open_results(measured.output)
     with pytest.raises(InputError, match="no such figure of these results") as refused:
-        analyze.plot(measured.output, "layer_heat")
-    assert refused.value.expected.startswith("one of training, loss, ")
+        analyze.plot(tree, "layer_heat")
+    listed = refused.value.expected.removeprefix("one of ").split(", ")
+    assert sorted(listed) == sorted(figures.titles(tree))
+    assert listed[0].startswith("layer")
     assert refused.value.fix == "'layer_heatmap'"
-    assert set(figures.titles(measured.output)) >= {"training", "layers", "layer_panels"}
+    assert set(figures.titles(tree)) >= {"training", "layers", "layer_panels"}
 
 
 def test_a_table_is_the_rows_of_show(measured, tmp_path):
     path = tmp_path / "layers.csv"
-    text = analyze.to_csv(measured.output, path, layers=True, subset="all")
+    tree = analyze.open_results(measured.output)
+    text = analyze.to_csv(tree, path, layers=True, subset="all")
     assert path.read_text(encoding="utf-8") == text
     head, *lines = text.splitlines()
-    rows = analyze.show(measured.output, layers=True, subset="all")
+    rows = analyze.show(tree, layers=True, subset="all")
     assert head.split(",") == list(rows[0])
     assert len(lines) == len(rows)
     with pytest.raises(InputError, match="the table cannot be written"):
-        analyze.to_csv(measured.output, path)  # other columns
+        analyze.to_csv(tree, path)  # other columns
 
 
 def test_a_notebook_shows_a_figure_that_is_the_value_of_a_cell(measured):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
+from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument, size_option
 from analyze.errors import within_a_screen
 
 DRAWING = "Reading the numbers and drawing figures"
@@ -28,7 +28,8 @@ DRAWING = "Reading the numbers and drawing figures"
     "--probes", type=PATH, metavar="FILE",
     help="The probe file with the examples' pictures, if it is not where the run read it.",
 )  # fmt: skip
-def report(results: Path, output: Path | None, by: str, x: str | None, probes: Path | None) -> None:
+@size_option
+def report(results: Path, output: Path | None, **options: Any) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
     Example: analyze report half_noise.h5 --output half_noise_report
@@ -36,7 +37,7 @@ def report(results: Path, output: Path | None, by: str, x: str | None, probes: P
     click.echo(DRAWING, err=True)  # before imports that take seconds
     from analyze.reports.page import report as write_report
 
-    page = write_report(results, output=output, by=by, x=x, probes=probes)
+    page = write_report(results, output=output, **options)
     click.echo(f"Wrote {page}")
 
 

@@ -179,9 +179,11 @@ def run(run: Path, **options: Any) -> None:
             sys.exit(128 + interruption.signal)
     output = str(pipeline.output_of(run, options["output"]))
     click.echo(f"Wrote {output}")
-    for line in lines(summary(tree)):
+    found = summary(tree)
+    for line in lines(found):
         click.echo(within_a_screen(line))
-    click.echo(f"Next: analyze report {shlex.quote(output)} for a page with figures")
+    besides = ", and the warnings in words" if found.warnings else ""
+    click.echo(f"Next: analyze report {shlex.quote(output)} for a page with figures{besides}")
     if left_out := skipped(tree):
         total = tree.sizes["checkpoint"]
         click.echo(f"{len(left_out)} of {total} checkpoints were skipped", err=True)

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analyze.errors import InputError, listed
-from analyze.figures.bands import SHADE, half_width
+from analyze.figures.bands import SHADE, interval_of, lowest, shown
 from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
@@ -25,6 +25,7 @@ from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
+from analyze.statistics.sizes import shown_size
 
 SHADES = (0.0, 0.3, 0.55, 0.72)  # places in viridis: early checkpoints are dark
 LONGEST = 24  # characters of a layer's name
@@ -51,15 +52,15 @@ def draw(
     Raises:
         InputError: a checkpoint that the results do not have, or more than four.
     """
-    layers = results["layers"].to_dataset()["m_coherence"].sel(subset=subset)
-    table = layers.transpose("checkpoint", "layer").values
-    width = half_width(results, subset, "layers")
-    set_coherence_axis(ax, table)
+    size = shown_size(results)
+    layers = shown(results, "layers").sel(subset=subset).transpose("checkpoint", "layer", ...)
+    table, (lower, upper) = layers["m_coherence"].values, interval_of(layers)
+    set_coherence_axis(ax, table, size)
     along, places = training(results, x), np.arange(table.shape[1])
     labels: list[EndLabel] = []
     for k, row in enumerate(_rows(results, subset, checkpoints)):
         colour = to_hex(matplotlib.colormaps["viridis"](SHADES[k % len(SHADES)]))
-        y, half = table[row], width[row]
+        y = table[row]
         few = len(places) <= FEW
         beside = places + (DODGE * (k - 1.5) if few else 0.0)
         ax.plot(
@@ -67,13 +68,13 @@ def draw(
             label=legend_label(along.names[row]), markeredgecolor=SURFACE,
             markeredgewidth=0.5, zorder=3,
         )  # fmt: skip
-        low = np.maximum(y - half, ax.get_ylim()[0] / 2)
+        low, high = np.maximum(lower[row], lowest(ax)), upper[row]
         if few:
-            ax.vlines(beside, low, y + half, color=colour, linewidth=0.7, zorder=2)
+            ax.vlines(beside, low, high, color=colour, linewidth=0.7, zorder=2)
         else:
-            ax.fill_between(places, low, y + half, color=colour, alpha=SHADE, linewidth=0, zorder=2)
+            ax.fill_between(places, low, high, color=colour, alpha=SHADE, linewidth=0, zorder=2)
         labels += end_label(along.names[row], y, colour)
-    draw_guide(ax, 1.0)
+    draw_guide(ax, size.orthogonal)
     ax.set_xlim(-0.5, len(places) - 0.5)
     _label_layers(ax, [str(n) for n in layers["layer"].values], names)
     write_end_labels(ax, labels)
@@ -120,7 +121,7 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     subsets = shown_subsets(results)
     with style():
         figure, axes = grid(len(subsets), 1, 1.25, 1.1, sharex=True)
-        figure.supylabel("m-coherence (examples)", fontsize=8)
+        figure.supylabel(shown_size(results).quantity, fontsize=8)
         _draw_panels(results, axes, subsets, x)
         # Again: layers' names take height from the panels, and labels are set apart by height.
         if (layout := figure.get_layout_engine()) is not None:
@@ -136,7 +137,8 @@ def _draw_panels(
     for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
         ax.clear()
         draw(results, ax, name, x=x, names=k == len(subsets) - 1)
-        title = f"{figure_text(label, LONGEST_TITLE)}, m = {probe_count(results, name):,}"
+        note = shown_size(results).note(probe_count(results, name))
+        title = f"{figure_text(label, LONGEST_TITLE)}, {note}"
         ax.set_title(title, color=INK)
         ax.set_ylabel("")
 
@@ -144,4 +146,5 @@ def _draw_panels(
 FIGURE = FigureEntry(
     "profile", "The layers at some checkpoints",
     "One line for each of the chosen checkpoints, in forward order.", figure, section="layers",
+    sized=True,
 )  # fmt: skip

@@ -77,6 +77,7 @@ class Still:
 
     entry: FigureEntry
     name: str
+    title: str
     caption: str
     svg: Markup | None
 
@@ -92,9 +93,10 @@ def still_figures(
     for entry in table:
         caption = entry.caption_of(tree).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
         for name, picture in entry.drawn(pictures).items() if entry.section else ():
-            svg = inline_svg(picture, name, entry.title)
+            title = entry.title_of(tree)
+            svg = inline_svg(picture, name, title)
             shown = svg if entry.leading or len(svg) <= LARGEST else None
-            stills.append(Still(entry, name, caption, shown))
+            stills.append(Still(entry, name, title, caption, shown))
     return stills
 
 

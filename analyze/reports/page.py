@@ -19,12 +19,15 @@ from analyze.probes import ProbeSet
 from analyze.probes.subsets import ALL
 from analyze.rankings.probe_file import probes_of
 from analyze.reports import summary
-from analyze.reports.details import details
+from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
+from analyze.reports.findings import findings, said
 from analyze.results.file import open_results
 from analyze.statistics.grouping import group_by
 from analyze.statistics.labelled_examples import has_directions
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import cancel
+from analyze.statistics.sizes import SMALLEST, shown_at, shown_size
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent
@@ -39,6 +42,7 @@ def report(
     by: str = "layer",
     x: str | None = None,
     probes: str | Path | None = None,
+    at_size: str | int = SMALLEST,
 ) -> Path:
     """Write a page with figures: ``OUTPUT/index.html`` and ``OUTPUT/figures``.
 
@@ -51,13 +55,16 @@ def report(
             where they are known, else epochs, else the order of the checkpoints.
         probes: The probe file, for the pictures of examples in runs with directions; None: where
             the run read it, if it is there and holds the same examples.
+        at_size: The size at which subsets stand side by side: ``smallest``, the number of probes of
+            the smallest; ``own``, each as measured; ``alpha``, unbiased alpha; or a number.
 
     Returns:
         The path of the page.
 
     Raises:
         InputError: no results file, other probes, a directory that cannot be written to or has
-            another ``index.html``, no such grouping, or ``x`` is not known of any checkpoint.
+            another ``index.html``, no such grouping or size, or ``x`` is not known of any
+            checkpoint.
 
     Example:
         ``analyze.report("half_noise.h5", output="half_noise_report")``
@@ -67,7 +74,7 @@ def report(
         stem = re.sub(r"\W+", "_", facts.run_name(provenance(opened)))
     else:
         opened, near, stem = open_results(results), Path(results).parent, Path(results).stem
-    tree = group_by(opened, by)
+    tree = shown_at(group_by(opened, by), at_size)
     directory = f"{stem}_report" if output is None else output
     pictured = has_directions(opened) or probes is not None
     found = probes_of(opened, probes, near) if pictured else (None, "")
@@ -104,7 +111,7 @@ def render_page(
     """
     examples, of_examples = section(results, *probes, x)
     data = details(results, x) | ({"examples": of_examples} if of_examples else {})
-    scripts = ["profile.js", "page.js", *(["examples.js"] if of_examples else [])]
+    scripts = ["profile.js", "sizes.js", "page.js", *(["examples.js"] if of_examples else [])]
     return render(
         HERE / "page.html",
         _contents(results, pictures, data) | {"examples": examples},
@@ -123,19 +130,21 @@ def _contents(
         "title": facts.run_name(origin),
         "model": facts.model_name(origin),
         "batch_norm": origin.get("batch_norm"),
-        "held_out": bool(origin.get("held_out")),
         "subsets": subsets,
         "all": summary.subset_summary(results, ALL, ALL),
         "folds": fold_count(results, ALL),
-        "highest": summary.highest_layer(results),
+        "lead": [text for _, text in said(findings(results))],
+        "size": (size := shown_size(results)),
+        "shown_of": f"of {size.size:,} examples, " if size.size else "",
         "last_place": summary.last_place(results),
         "checkpoints": results.sizes["checkpoint"],
         "warnings": [*facts.warnings(origin), *map(plain, describe(results))],
         "meanings": summary.marks_shown(results),
         "chance": "null_upper" in results["network"].to_dataset(),
+        "cancelling": any(cancel(results[name].to_dataset()).any() for name in GROUPS),
         "skipped": (skipped := summary.skipped_checkpoints(results)),
         "measured": results.sizes["checkpoint"] - len(skipped),
-        "rows": [name for name, _ in data["rows"]],
+        "sizes": [size["name"] for size in data["sizes"]],
         "help_rows": data.get("examples", {}).get("help", {}).get("rows", []),
         "layers": summary.layer_summaries(results, list(subsets)),
         "parameters": int(results["layers"].to_dataset()["parameter_count"].sum()),
