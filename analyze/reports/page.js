@@ -209,7 +209,8 @@ function drawHeat(at) {
   const subsetName = data.subsets[at.subset].name;
   byId("heat-title").textContent = `Every layer and checkpoint: ${subsetName}, ${sizeShown().name}`;
   if (heatDrawn !== wanted) {
-        const scale = d3.scaleSequentialLog(limits, d3.interpolateViridis).clamp(true);
+    const limits = colourLimits();
+    const scale = d3.scaleSequentialLog(limits, d3.interpolateViridis).clamp(true);
     drawScale(byId("scale"), {
       type: "log", scheme: "viridis", domain: limits, label: sizeShown().quantity, ticks: logTicks(limits), tickFormat: compact,
     });
