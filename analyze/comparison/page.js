@@ -351,27 +351,27 @@ function fillLayers(at) {
         const values = places.map((place, t) => sideAt(side, row, at.subset, t).value);
         const highest = d3.maxIndex(values);
         const last = values.findLastIndex(Number.isFinite);
-        put(cells[2 * k], values[highest], highest < 0 ? "" : `${rounded(values[highest])} at ${data.along.ticks[highest]}`);
-        put(cells[2 * k + 1], values[last], rounded(values[last]));
+        fillCell(cells[2 * k], values[highest], highest < 0 ? "" : `${rounded(values[highest])} at ${data.along.ticks[highest]}`);
+        fillCell(cells[2 * k + 1], values[last], rounded(values[last]));
       });
       if (pairs.length) {
         const found = places.map((place, t) => ratioAt(at.pair, row, at.subset, t));
         const largest = d3.greatestIndex(found, (a, b) => d3.ascending(a.found ? Math.abs(a.value) : -1, b.found ? Math.abs(b.value) : -1));
         const one = found[largest];
         const text = one?.found ? `${rounded(Math.exp(one.value))} at ${data.along.ticks[largest]}` : NOTHING;
-        put(cells.at(-1), one?.found ? Math.exp(one.value) : NaN, text);
+        fillCell(cells.at(-1), one?.found ? Math.exp(one.value) : NaN, text);
       }
     }
     if (pairs.length) {
       const one = ratioAt(at.pair, row, at.subset, at.checkpoint);
-      put(cells.at(-2), Math.exp(one.value), `${rounded(Math.exp(one.value))}${one.found ? " *" : ""}`);
+      fillCell(cells.at(-2), Math.exp(one.value), `${rounded(Math.exp(one.value))}${one.found ? " *" : ""}`);
     }
   });
   filled = wanted;
 }
 
 /** A number in a cell: the value that it sorts by, and what stands there. */
-function put(cell, value, text) {
+function fillCell(cell, value, text) {
   cell.dataset.value = Number.isFinite(value) ? String(value) : "";
   cell.textContent = Number.isFinite(value) ? text : NOTHING;
 }
