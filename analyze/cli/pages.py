@@ -44,8 +44,8 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
 @click.command(cls=ReadingCommand)
 @click.argument("results", nargs=-1, required=True, type=PATH, metavar="A.h5 B.h5 ...")
 @click.option(
-    "--output", type=PATH, default=Path("comparison"), show_default=True,
-    metavar="DIR", help="Where the page, the figures and comparison.h5 go.",
+    "--output", type=PATH, metavar="DIR",
+    help="Where the page, the figures and comparison.h5 go; by default comparison, here.",
 )  # fmt: skip
 @click.option(
     "--align", type=click.Choice(["step", "epoch", "loss"]), default="step", show_default=True,
@@ -68,7 +68,7 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
 @group_option("layer")
 def compare(
     results: tuple[Path, ...],
-    output: Path,
+    output: Path | None,
     groups: tuple[str, ...],
     ratios: tuple[str, ...],
     **options: Any,
@@ -87,6 +87,7 @@ def compare(
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
+    output = output or Path("comparison")
     tree = compare_runs(paths, output=output, groups=members, ratios=ratios, **options)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])
