@@ -350,8 +350,9 @@ def test_names_at_the_ends_of_lines_keep_apart():
 def test_names_are_no_formulas():
     assert figure_text("a$x$\x1b[0m") == r"a\$x\$?[0m"
     assert shortened("layers.1.attention", 30) == "layers.1.attention"
-    assert shortened("transformer.layers.1.attention", 24) == "t.layers.1.attention"
-    assert shortened("transformer.layers.1.attention", 15) == "t.l.1.attention"
+    assert shortened("layer1.downsample.conv2", 13) == "layer1\u2026conv2"
+    assert shortened("transformer.layers.1.attention", 24) == "transformer\u20261.attention"
+    assert shortened("transformer.layers.1.attention", 15) == "t\u20261.attention"
     assert shortened("a very long subset", 13) == "a ve…g subset"
     assert [compact(v) for v in (0, 1280, 12_500, 1.5e6)] == ["0", "1,280", "12.5k", "1.5M"]
 

@@ -10,6 +10,10 @@ import click
 from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument, size_option
 from analyze.errors import within_a_screen
 
+figure_width_option = click.option(
+    "--figure-width", default="page", show_default=True, metavar="column|page|INCHES",
+    help="The figures' width in print: 3.3 inches, 6.9, or another; text has at least 7 points.",
+)  # fmt: skip
 DRAWING = "Reading the numbers and drawing figures"
 
 
@@ -28,6 +32,7 @@ DRAWING = "Reading the numbers and drawing figures"
     "--probes", type=PATH, metavar="FILE",
     help="The probe file with the examples' pictures, if it is not where the run read it.",
 )  # fmt: skip
+@figure_width_option
 @size_option
 def report(results: Path, output: Path | None, **options: Any) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
@@ -65,6 +70,7 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
     "--ratio", "ratios", multiple=True, metavar="'B / A'",
     help="A figure of this pair too, besides those with the first run; repeatable.",
 )  # fmt: skip
+@figure_width_option
 @group_option("layer")
 def compare(
     results: tuple[Path, ...],

@@ -121,7 +121,9 @@ def _contents(
         "settings": grouped(origin["differing_settings"]),
         "facts": [(plain(name), facts(run)) for name, run in origin["runs"].items()],
         **examples.contents(comparison),
-        "figures": still_figures(OF_A_COMPARISON, comparison, _still(pictures)),
+        "figures": still_figures(
+            OF_A_COMPARISON, comparison, _still(pictures), data["along"]["names"]
+        ),
     }
 
 

@@ -20,6 +20,7 @@ from analyze.comparison.matching import check_probes
 from analyze.comparison.one_run import OneRun
 from analyze.comparison.page import check_output, write_comparison
 from analyze.comparison.runs import Run, Source, differing_settings, open_runs
+from analyze.figures.style import of_width
 from analyze.results.provenance import ALIGNMENTS
 from analyze.results.sides import sides
 from analyze.results.tree import SCHEMA_VERSION
@@ -38,6 +39,7 @@ def compare(
     different_probes: bool = False,
     groups: Mapping[str, Sequence[str]] | None = None,
     ratios: Iterable[str] = (),
+    figure_width: str | float = "page",
 ) -> xr.DataTree:
     """Several runs side by side, with the ratio of coherence between every two of them.
 
@@ -55,6 +57,7 @@ def compare(
         groups: Runs that differ in their seed only, by the name of their configuration. It takes
             the place of its runs in all pairs, and is tested over its seeds.
         ratios: Pairs, ``B / A``, with a figure besides those that have one anyway.
+        figure_width: The figures' width in print, as for ``report``.
 
     Returns:
         A tree whose groups have the schema of a results file with ``run`` first: ``/`` loss,
@@ -80,7 +83,8 @@ def compare(
         check_output(Path(output))
     tree = _tree(results, align, rename, by, different_probes, groups or {})
     if output is not None:
-        write_comparison(tree, Path(output), ratios)
+        with of_width(figure_width):
+            write_comparison(tree, Path(output), ratios)
     return tree
 
 

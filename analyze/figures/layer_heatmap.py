@@ -16,7 +16,7 @@ from analyze.figures.colours import INK
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import figure_text
-from analyze.figures.panels import LONGEST, grid, probe_count, table_height
+from analyze.figures.panels import LONGEST, columns_of, grid, probe_count, table_height
 from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
@@ -69,7 +69,7 @@ def draw(
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     """The figure: a heat map for each subset, with common names, order and colours."""
     subsets = shown_subsets(results)
-    columns = min(len(subsets), PANELS)
+    columns = min(len(subsets), columns_of(PANELS))
     height = table_height(results["layers"].sizes["layer"])
     with style():
         figure, axes = grid(len(subsets), columns, height + 0.9)

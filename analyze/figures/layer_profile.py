@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from analyze.errors import InputError, listed
 from analyze.figures.bands import SHADE, interval_of, lowest, shown
+from analyze.figures.cells import every_nth
 from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
@@ -21,7 +22,7 @@ from analyze.figures.looks import MARKERS
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
 from analyze.figures.panels import grid, probe_count
-from analyze.figures.style import style
+from analyze.figures.style import SMALLEST, style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
@@ -29,7 +30,7 @@ from analyze.statistics.sizes import shown_size
 
 SHADES = (0.0, 0.3, 0.55, 0.72)  # places in viridis: early checkpoints are dark
 LONGEST = 24  # characters of a layer's name
-NARROWEST = 6.5  # points between two names
+NARROWEST = 8.0  # points between two names
 FEW = 60  # layers with markers
 DODGE = 0.1  # between the bars of two checkpoints
 
@@ -111,9 +112,9 @@ def _label_layers(ax: Axes, layers: list[str], names: bool) -> None:
     every = max(1, int(np.ceil(NARROWEST / points)))
     rows = np.arange(0, len(layers), every)
     shown = [figure_text(layers[row], LONGEST) if names else "" for row in rows]
-    ax.set_xticks(rows, shown, rotation=90, fontsize=6 if every > 1 else 6.5)
+    ax.set_xticks(rows, shown, rotation=90, fontsize=SMALLEST)
     if names:
-        ax.set_xlabel("layer, in forward order" + (f"; every {every}th named" * (every > 1)))
+        ax.set_xlabel("layer, in forward order" + (f"; {every_nth(every)}" * (every > 1)))
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:

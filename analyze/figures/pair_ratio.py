@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import xarray as xr
@@ -12,17 +13,18 @@ from analyze.errors import InputError, listed
 from analyze.figures.cells import label_checkpoints, label_layers
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import grid, table_height
+from analyze.figures.panels import columns_of, grid, table_height
 from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
-from analyze.figures.style import style
+from analyze.figures.style import NARROW, figure_width, style
+from analyze.figures.training import LETTERS
 from analyze.results.sides import sides_of
 from analyze.statistics.significance import RATE
 from analyze.statistics.sizes import shown_size
 
 PAIRS = 6  # pairs with a figure at most, besides those that are asked for
 COLUMNS = 4  # heat maps side by side
-LONGEST = 22  # characters of a panel's title
+LONGEST, SHORTER = 22, 14  # characters of a panel's title, in two columns of print and in one
 
 
 def draw(
@@ -68,7 +70,7 @@ def ratio_maps(
     names: Sequence[str] = (),
 ) -> Figure:
     """A figure of heat maps, one for each pair and subset, titled by name or subset."""
-    columns = max(1, min(COLUMNS, len(panels)))
+    columns = max(1, min(columns_of(COLUMNS), len(panels)))
     height = table_height(comparison["layers"].sizes["layer"], 0.15, 0.06, 1.5)
     if len(panels) > 2 * columns:  # an overview
         height = min(height, 2.4)
@@ -78,10 +80,12 @@ def ratio_maps(
             last = k == min(columns, len(panels)) - 1
             draw(comparison, ax, pair, subset, names=k % columns == 0, colourbar=last)
             name = names[k] if names else ax.get_title(loc="left")
-            ax.set_title(figure_text(name, LONGEST), loc="left")
+            longest = LONGEST if figure_width() >= NARROW else SHORTER
+            ax.set_title(figure_text(name, longest), loc="left")
             figure.supxlabel(ax.get_xlabel(), fontsize=8)
             ax.set_xlabel("")
-        figure.suptitle(figure_text(title), fontsize=9)
+        letters = int(LETTERS * figure_width())
+        figure.suptitle(textwrap.fill(figure_text(title), letters), fontsize=9)
     return figure
 
 

@@ -17,7 +17,7 @@ from analyze.figures.colours import SURFACE
 from analyze.figures.lines import draw_guide, marked
 from analyze.figures.looks import run_look
 from analyze.figures.names import legend_label, unmarked
-from analyze.figures.panels import grid
+from analyze.figures.panels import columns_of, grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
 from analyze.results.provenance import along
@@ -99,8 +99,8 @@ def subset_panels(
 ) -> Figure:
     """A figure with a panel for each subset, in two columns on the same axes, and one legend."""
     subsets = [str(name) for name in comparison["network"].to_dataset()["subset"].values]
-    columns = min(2, len(subsets))
-    legend = 0.18 * math.ceil(comparison.sizes["run"] / LEGEND) + 0.3  # inches
+    columns, across = min(columns_of(2), len(subsets)), columns_of(LEGEND)
+    legend = 0.18 * math.ceil(comparison.sizes["run"] / across) + 0.3  # inches
     with style():
         named: dict[str, Artist] = {}
         figure, axes = grid(len(subsets), columns, 2.2, legend, sharex=True, sharey=True)
@@ -114,7 +114,7 @@ def subset_panels(
             named |= {str(n): h for n, h in zip(labels, handles, strict=True)}
         names = figure.legend(
             handles=list(named.values()), labels=list(named), loc="outside lower center",
-            ncols=LEGEND, frameon=False, fontsize=7,
+            ncols=across, frameon=False, fontsize=7,
         )  # fmt: skip
         unmarked(names)
     return figure

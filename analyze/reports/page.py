@@ -10,9 +10,13 @@ import xarray as xr
 
 from analyze.figures.bands import fold_count
 from analyze.figures.names import plain
+from analyze.figures.numbers import of_network
+from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
+from analyze.figures.training import training
 from analyze.pages import facts
 from analyze.pages.figures import still_figures
+from analyze.pages.numbers import table_of
 from analyze.pages.skeleton import render
 from analyze.pages.writing import write_page
 from analyze.probes import ProbeSet
@@ -42,6 +46,7 @@ def report(
     by: str = "layer",
     x: str | None = None,
     probes: str | Path | None = None,
+    figure_width: str | float = "page",
     at_size: str | int = SMALLEST,
 ) -> Path:
     """Write a page with figures: ``OUTPUT/index.html`` and ``OUTPUT/figures``.
@@ -55,6 +60,8 @@ def report(
             where they are known, else epochs, else the order of the checkpoints.
         probes: The probe file, for the pictures of examples in runs with directions; None: where
             the run read it, if it is there and holds the same examples.
+        figure_width: The figures' width in print: ``column`` of a journal (3.3 inches), ``page``
+            (6.9), or inches from 3 to 20. Their text has at least 7 points at that width.
         at_size: The size at which subsets stand side by side: ``smallest``, the number of probes of
             the smallest; ``own``, each as measured; ``alpha``, unbiased alpha; or a number.
 
@@ -63,7 +70,7 @@ def report(
 
     Raises:
         InputError: no results file, other probes, a directory that cannot be written to or has
-            another ``index.html``, no such grouping or size, or ``x`` is not known of any
+            another ``index.html``, no such grouping, width or size, or ``x`` is not known of any
             checkpoint.
 
     Example:
@@ -78,7 +85,8 @@ def report(
     directory = f"{stem}_report" if output is None else output
     pictured = has_directions(opened) or probes is not None
     found = probes_of(opened, probes, near) if pictured else (None, "")
-    return write_report(tree, Path(directory), x, found)
+    with of_width(figure_width):
+        return write_report(tree, Path(directory), x, found)
 
 
 def write_report(
@@ -153,5 +161,6 @@ def _contents(
         "facts": facts.facts(origin),
         "proof": facts.proof_facts(origin),
         "readings": facts.checkpoint_facts(results, origin),
-        "figures": still_figures(OF_A_RUN, results, pictures),
+        "figures": still_figures(OF_A_RUN, results, pictures, places := training(results).names),
+        "network_table": table_of(of_network(results), places, most=None),
     }
