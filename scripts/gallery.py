@@ -49,8 +49,10 @@ def pictures(measured: dict[str, dict[str, xr.DataTree]]) -> dict[str, Figure]:
     runs = measured["recomputed"]
     drawn = {file_name("half_noise", e): e.draw(runs["half_noise"], None) for e in OF_A_RUN}
     drawn["random_labels"] = network_over_training.figure(runs["random_labels"])
-    steps = analyze.compare(runs, groups=GROUPS)
-    drawn |= {file_name("runs", e): e.draw(steps, CHOICES.get(e.name)) for e in OF_A_COMPARISON}
+    steps, grouped = analyze.compare(runs), analyze.compare(runs, groups=GROUPS)
+    for entry in OF_A_COMPARISON:
+        tree = steps if entry.applies(steps) else grouped
+        drawn[file_name("runs", entry)] = entry.draw(tree, CHOICES.get(entry.name))
     at_equal_loss = analyze.compare(runs, align="loss")
     drawn["runs_at_equal_loss"] = runs_over_training.figure(at_equal_loss)
     drawn["batch_norm"] = batch_norm_figure(measured)

@@ -22,6 +22,7 @@ from analyze.probes.facts import inputs_hash
 from analyze.statistics.arrays import alpha_unbiased
 from analyze.statistics.ratios import log_ratio
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import at_one_size
 from tests.comparisons import make_comparison
 from tests.conftest import SUBSETS, assert_input_error, call, make_run, small_probes
 from tests.simulation import COUNT, correlated_folds, normal_folds
@@ -75,7 +76,7 @@ def test_a_skipped_checkpoint_has_no_ratio_and_says_why(two):
 
 def test_the_ratio_is_that_of_the_values(two):
     tree = analyze.compare(two)
-    value = tree["network"].to_dataset()["m_coherence"]
+    value = at_one_size(tree)["m_coherence"]
     expected = np.log(value.sel(run="second") / value.sel(run="first"))
     found = tree["pairs/network"].to_dataset()["log_ratio"].isel(pair=0)
     known = found.notnull().values
@@ -93,7 +94,7 @@ def test_a_run_beside_itself_differs_nowhere(measured):
 @pytest.mark.parametrize("by", ["block", "parameter"])
 def test_rows_of_another_size(two, by):
     tree = analyze.compare(two, by=by)
-    value = tree["layers"].to_dataset()["m_coherence"]
+    value = at_one_size(tree, "layers")["m_coherence"]
     found = tree["pairs/layers"].to_dataset()["log_ratio"].isel(pair=0)
     expected = np.log(value.sel(run="second") / value.sel(run="first"))
     known = found.notnull() & expected.notnull()
@@ -210,7 +211,10 @@ def test_figures_show_every_run_and_grey_what_is_not_significant(two):
     tree = analyze.compare(two)
     ax = runs_over_training.draw(tree, Figure().add_subplot(), "clean")
     assert ax.get_legend_handles_labels()[1] == ["first", "second"]
-    assert ax.get_ylabel() == "m-coherence (examples)"
+    size = min(n for run in tree["probe_count"].values for n in run if n)
+    assert ax.get_ylabel() == f"m-coherence of {size} examples"
+    shown = at_one_size(tree)["m_coherence"].sel(run="second", subset="clean").values
+    np.testing.assert_array_equal(ax.lines[1].get_ydata(), shown[np.isfinite(shown)])
     ax = pair_ratio.draw(tree, Figure().add_subplot(), "second / first", "clean")
     grey, coloured = (mesh.get_array() for mesh in ax.collections[:2])
     pairs = tree["pairs/layers"].to_dataset().sel(pair="second / first", subset="clean")

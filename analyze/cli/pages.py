@@ -49,8 +49,8 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
 @click.command(cls=ReadingCommand)
 @click.argument("results", nargs=-1, required=True, type=PATH, metavar="A.h5 B.h5 ...")
 @click.option(
-    "--output", type=PATH, default=Path("comparison"), show_default=True,
-    metavar="DIR", help="Where the page, the figures and comparison.h5 go.",
+    "--output", type=PATH, metavar="DIR",
+    help="Where the page, the figures and comparison.h5 go; by default comparison, here.",
 )  # fmt: skip
 @click.option(
     "--align", type=click.Choice(["step", "epoch", "loss"]), default="step", show_default=True,
@@ -64,7 +64,7 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
 )
 @click.option(
     "--group", "groups", multiple=True, metavar="NAME=A.h5,B.h5",
-    help="Runs that are seeds of one configuration: their mean and its band; repeatable.",
+    help="Runs that differ in their seed only: compared as one configuration; repeatable.",
 )  # fmt: skip
 @click.option(
     "--ratio", "ratios", multiple=True, metavar="'B / A'",
@@ -74,10 +74,9 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
 @group_option("layer")
 def compare(
     results: tuple[Path, ...],
-    output: Path,
+    output: Path | None,
     groups: tuple[str, ...],
     ratios: tuple[str, ...],
-    figure_width: str,
     **options: Any,
 ) -> None:
     """Compare runs: ratios of m-coherence, their errors, and which of them are significant.
@@ -90,16 +89,12 @@ def compare(
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
-    from analyze.comparison.page import check_output, write_comparison
     from analyze.comparison.rows import event_tables, remarks, setting_rows
-    from analyze.figures.style import of_width
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
-    check_output(output)
-    tree = compare_runs(paths, groups=members, **options)
-    with of_width(figure_width):
-        written = write_comparison(tree, output, ratios)
+    output = output or Path("comparison")
+    tree = compare_runs(paths, output=output, groups=members, ratios=ratios, **options)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])
         click.echo()
@@ -109,4 +104,4 @@ def compare(
         click.echo()
     for remark in remarks(tree):
         click.echo(within_a_screen(remark))
-    click.echo(f"Wrote {written.with_name('index.html')} and {written}")
+    click.echo(f"Wrote {output / 'index.html'} and {output / 'comparison.h5'}")

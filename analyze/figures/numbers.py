@@ -116,7 +116,7 @@ def _runs(comparison: xr.DataTree) -> Numbers:
 
 def _groups(comparison: xr.DataTree) -> Numbers:
     found = _joined(
-        "m-coherence, mean over seeds", comparison["groups/network"].to_dataset(), "group"
+        "m-coherence, geometric mean over seeds", comparison["groups/network"].to_dataset(), "group"
     )
     return [replace(found, errors=None)]
 

@@ -16,15 +16,22 @@ from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import SURFACE
 from analyze.figures.lines import draw_guide, marked
 from analyze.figures.looks import run_look
-from analyze.figures.names import figure_text, legend_label, unmarked
+from analyze.figures.names import legend_label, unmarked
 from analyze.figures.panels import columns_of, grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
 from analyze.results.provenance import along
+from analyze.results.sides import sides_of
+from analyze.statistics.sizes import at_one_size, shown_size
 
 LONGEST = 30  # characters of a run's name
 MARGIN = 0.02  # share of the axis at either end
 LEGEND = 4  # names in a line of the legend
+
+
+def run_styles(comparison: xr.DataTree) -> dict[str, int]:
+    """The number of the style of each run: that of its side, which all seeds of one share."""
+    return {run: k for k, side in enumerate(sides_of(comparison)) for run in side.runs}
 
 
 def training_of(comparison: xr.DataTree) -> Training:
@@ -42,7 +49,8 @@ def training_of(comparison: xr.DataTree) -> Training:
 
 def set_run_axes(comparison: xr.DataTree, ax: Axes, group: str = "network") -> None:
     """Set scale, guide, ticks and labels, which are the same for all runs and subsets."""
-    set_coherence_axis(ax, comparison[group].to_dataset()["m_coherence"].values)
+    set_coherence_axis(ax, at_one_size(comparison, group)["m_coherence"].values)
+    ax.set_ylabel(shown_size(comparison).quantity)
     draw_guide(ax, 1.0)
     places = training_of(comparison)
     set_training_axis(ax, places, sparse=True)
@@ -84,12 +92,6 @@ def draw_run(
         # Levels of the loss fall one after the other: a band over them does not cross itself.
         rising = Training(x, places.label, [], [], np.zeros(len(x), dtype=bool))
         draw_interval(ax, rising, lower, upper, run_look(k).colour)
-
-
-def set_subset_title(ax: Axes, subset: str, counts: np.ndarray) -> None:
-    """Write the subset and the sizes at which it is shown above a panel."""
-    sizes = dict.fromkeys(f"{int(n):,}" for n in np.atleast_1d(counts) if n > 0)
-    ax.set_title(figure_text(f"{subset} (m = {', '.join(sizes)})"), loc="left")
 
 
 def subset_panels(
