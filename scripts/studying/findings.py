@@ -1,8 +1,8 @@
 """The findings of the paper, each with what is seen here and whether it holds.
 
 A finding holds where the 95 % intervals over the seeds of all its quantities lie on the side that
-it says, in part where some do, and does not where all lie on the other side. Else, as with
-too few seeds, it cannot be told here.
+it says, in part where some do, and does not where all lie on the other side. Else it cannot be told
+here. Quantities of too few seeds do not count.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Finding:
 
     def verdict(self, study: Study) -> str:
         """``holds``, ``in part``, ``does not hold`` or ``cannot be told here``."""
-        return verdict([s.side for s in self.seen(study) if s.wanted])
+        counted = [s for s in self.seen(study) if s.wanted and s.value.is_enough]
+        return verdict([s.side for s in counted])
 
 
 def verdict(sides: Sequence[int]) -> str:
