@@ -353,7 +353,7 @@ def test_a_click_on_the_lines_chooses_the_nearest_checkpoint(page):
 
 
 def test_every_chart_is_saved_with_the_numbers_of_the_results(page, tree):
-    go(page, "layer=bn1&subset=clean&checkpoint=step+64")
+    go(page, "layer=bn1&subset=clean&checkpoint=step+64&size=each+at+its+own+m")
     layers = tree["layers"].to_dataset()[["m_coherence"]]
     one = layers.sel(layer="bn1").transpose("subset", "checkpoint")
     at = layers.isel(checkpoint=STEPS.index(64)).sel(subset="clean")
