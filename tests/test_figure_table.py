@@ -30,7 +30,7 @@ def run() -> xr.DataTree:
 
 @pytest.fixture(scope="module")
 def comparison() -> xr.DataTree:
-    runs = {f"seed {k}": synthetic(seed=k, **SIZES) for k in range(3)}
+    runs = {f"seed {k}": synthetic(seed=k, **SIZES) for k in range(4)}
     return analyze.compare(runs, groups={"both": ["seed 0", "seed 1"]})
 
 
@@ -97,7 +97,8 @@ def test_the_report_shows_every_figure_with_its_title_and_caption(run):
 
 
 def test_the_comparison_shows_the_figures_that_belong_to_it(comparison):
-    shown = pictures(*(entry.name for entry in OF_A_COMPARISON))
+    names = (f"{entry.name}_1" if entry.each else entry.name for entry in OF_A_COMPARISON)
+    shown = pictures(*names)
     html = comparison_page.render_page(comparison, shown)
     for entry in OF_A_COMPARISON:
         assert (f'aria-label="{entry.title_of(comparison)}"' in html) == (entry.section == "static")
