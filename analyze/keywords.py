@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import wraps
 from inspect import Parameter
+from pathlib import PurePath
 from textwrap import fill
 from typing import Any, TypeVar, cast
+
+from analyze.errors import bad_choice
 
 Kind = TypeVar("Kind")
 Function = TypeVar("Function", bound=Callable[..., Any])
 ENTRY = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)  # of a section "Args:"
+# What a type in the annotation of a field takes, and how a message calls it.
+TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"), "int": ((int,), "a whole number"), "bool": ((bool,), "True or False"),
+    "float": ((int, float), "a number"), "Path": ((PurePath,), "a path"),
+    "None": ((type(None),), "None"),
+}  # fmt: skip
 PLACE = re.compile(r"^    \*\*\w+: .+", re.MULTILINE)  # where a docstring has the keywords
 
 
@@ -43,8 +52,15 @@ def explained(kind: type) -> dict[str, str]:
 
 
 def built(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """A dataclass from keywords; text for a field of several values is split at its commas."""
-    plural = {name for name, keyword in keywords(kind).items() if keyword.default == ()}
+    """A dataclass from keywords; text for a field of several values is split at its commas.
+
+    Raises:
+        InputError: a value of another type than the field's.
+    """
+    known = keywords(kind)
+    plural = {name for name, keyword in known.items() if keyword.default == ()}
+    for name in values.keys() & known.keys():
+        _check_type(name, values[name], known[name].annotation, name in plural)
     left = {name: several(v) if name in plural else v for name, v in values.items()}
     parts = {}
     for name, part in _parts(kind).items():
@@ -52,6 +68,21 @@ def built(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
         inner = left.keys() & keywords(part, tuple(outer)).keys()
         parts[name] = part(**{key: left.pop(key) for key in inner})
     return kind(**left, **parts)
+
+
+def _check_type(name: str, value: object, annotation: str, plural: bool) -> None:
+    """Refuse a value of another type than the annotation says, as far as ``TYPES`` knows it."""
+    if plural:
+        words = isinstance(value, Iterable) and all(isinstance(each, str) for each in value)
+        if not words:
+            raise bad_choice(name, value, "text with commas between the values, or a list of texts")
+        return
+    wanted = annotation.split(" | ")
+    if not all(word in TYPES for word in wanted):  # whoever uses the value looks at it
+        return
+    fits = isinstance(value, tuple(kind for word in wanted for kind in TYPES[word][0]))
+    if not fits or (isinstance(value, bool) and "bool" not in wanted):
+        raise bad_choice(name, value, " or ".join(TYPES[word][1] for word in wanted))
 
 
 def taking(kind: type, without: tuple[str, ...] = ()) -> Callable[[Function], Function]:

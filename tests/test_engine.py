@@ -116,8 +116,9 @@ def test_the_model_is_left_as_it_was():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [({"model": "resnet18"}, "model given is something else"),
-     ({"probes": {"x": 1}}, "probes given is something else"),
-     ({"loss": torch.nn.CrossEntropyLoss()}, "loss given is something else"),
+     ({"probes": {"x": 1}}, "probes given are something else"),
+     ({"loss": print}, "loss given is something else"),
+     ({"directions": None}, "directions has a value that it cannot have"),
      ({"progress": True}, "progress given is something else"),
      ({"tune": "no"}, "tune has a value that it cannot have"),
      ({"folds": "3"}, "folds has a value"), ({"folds": 0}, "folds has a value"),

@@ -85,13 +85,16 @@ def fingerprint(model: nn.Module, bench: Bench, device: torch.device, threads: i
         np.bincount(cells.of_probe, minlength=len(cells)).tolist(),
     )  # fmt: skip
     seen = hashlib.sha256(repr(circumstances).encode())
-    for line in _lines(model):
+    for line in lines_of(model):
         seen.update(line.encode() + b"\n")
     return seen.hexdigest()
 
 
-def _lines(model: nn.Module) -> Iterator[str]:
-    """A line for everything that the model reaches, in an order that two like it share."""
+def lines_of(model: nn.Module) -> Iterator[str]:
+    """What a model looks like, a line for everything that it reaches, without values of tensors.
+
+    Two that look the same give the same lines in the same order, in any process.
+    """
     numbers: dict[int, int] = {id(model): 0}
     waiting: list[Any] = [model]
     classes: dict[type, None] = {}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from analyze.errors import InputError, like, listed
+from analyze.gradients.model.copying import copied_to_fill
 from analyze.models.builtin import BUILTIN
 from analyze.models.huggingface import build_from_config
 from analyze.specs.model import LOADING, ModelSpec
@@ -19,11 +20,14 @@ Factory = Callable[..., Any]
 
 
 def build_model(spec: ModelSpec) -> nn.Module:
-    """A freshly built module with random weights, from a fixed seed.
+    """A freshly built module with random weights, from a fixed seed; a copy of one in memory.
 
     Raises:
-        InputError: no such model or factory, arguments it does not take, or no module returned.
+        InputError: no such model or factory, arguments it does not take, or no module returned; or
+            a module in memory that cannot be copied.
     """
+    if spec.module is not None:
+        return copied_to_fill(spec.module)
     factory, forced = _factory(spec)
     if isinstance(factory, nn.Module):
         raise InputError(

@@ -17,11 +17,7 @@ LONGEST = {"c": 16}  # bytes of a number that torch has, by kind; 8 for all othe
 def array(name: str, values: Any, kinds: str = REAL) -> np.ndarray:
     """Values as an array that torch takes: numbers, contiguous, writable, in native byte order."""
     try:
-        if hasattr(values, "detach"):  # a tensor, on any device, with or without a graph
-            values = values.detach().cpu()
-            values = values.float() if "bfloat16" in str(values.dtype) else values
-            values = values.resolve_conj().resolve_neg().numpy()
-        rows = np.asarray(values)
+        rows = plain(values)
     except (TypeError, ValueError) as error:
         raise _no_numbers(name, str(error)) from error
     longer = rows.dtype.itemsize > LONGEST.get(rows.dtype.kind, 8)
@@ -30,17 +26,56 @@ def array(name: str, values: Any, kinds: str = REAL) -> np.ndarray:
     return np.require(rows, rows.dtype.newbyteorder("="), ["C", "W"])
 
 
+def plain(values: Any) -> np.ndarray:
+    """Values as an array of numpy, of whatever kind."""
+    if hasattr(values, "detach"):  # a tensor, on any device, with or without a graph
+        values = values.detach().cpu()
+        values = values.float() if "bfloat16" in str(values.dtype) else values
+        values = values.resolve_conj().resolve_neg().numpy()
+    return np.asarray(values)
+
+
 def integers_as_int64(values: np.ndarray) -> np.ndarray:
     """Integers of any type as int64; floats as they are."""
     return values if values.dtype.kind == "f" else values.astype(np.int64)
 
 
 def names_of(subset: Any) -> list[str]:
-    """The name of each probe's subset."""
+    """The name of each probe's subset, as it stands or from a mask for each name."""
+    if isinstance(subset, Mapping):
+        return _named_by_masks({str(name): plain(mask) for name, mask in subset.items()})
     values = subset.tolist() if hasattr(subset, "tolist") else subset
     if isinstance(values, str):
         raise _inconsistent(f"the one word {values!r} as subset")
+    values = list(values)
+    if values and all(isinstance(value, bool | np.bool_) for value in values):
+        raise InputError(
+            "a mask does not say how its subsets are called",
+            found=f"subset of {len(values)} truth values, {sum(map(bool, values))} of them True",
+            expected="a name for each example, or a mask for each name",
+            fix='subset={"corrupted": mask, "clean": ~mask}, or the other way round',
+        )
     return [str(name) for name in values]
+
+
+def _named_by_masks(masks: Mapping[str, np.ndarray]) -> list[str]:
+    """The name of each example's subset, from masks of which one is true for each example."""
+    shapes = {mask.shape for mask in masks.values()}
+    if len(shapes) != 1 or any(m.dtype.kind != "b" or m.ndim != 1 for m in masks.values()):
+        kinds = [f"{name}: {mask.dtype} {list(mask.shape)}" for name, mask in masks.items()]
+        raise _inconsistent(f"masks {listed(kinds) or 'without a name'} as subset")
+    table = np.stack([*masks.values()])  # [S, N]
+    wrong = np.flatnonzero(table.sum(0) != 1)
+    if len(wrong):
+        raise InputError(
+            "the masks do not part the examples",
+            found=f"example {wrong[0]} is in {int(table[:, wrong[0]].sum())} of "
+            f"{len(masks)} subsets ({len(wrong)} such examples)",
+            expected="each example in one subset",
+            fix='subset={"corrupted": mask, "clean": ~mask}',
+        )
+    names = [*masks]
+    return [names[code] for code in table.argmax(0)]
 
 
 def ids(values: Any) -> np.ndarray:

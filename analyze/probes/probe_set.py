@@ -20,7 +20,8 @@ class ProbeSet:
             the measurement, integers as int64, truth values as they are; uint8 images with
             ``mean`` and ``std`` are scaled.
         targets: ``[N, ...]``, classes or whatever else the loss compares the output with.
-        subset: One name per example; None: all examples form the subset ``probes``.
+        subset: One name per example, or a mask for each name, ``{"corrupted": mask, "clean":
+            ~mask}``; None: all examples form the subset ``probes``.
         id: One integer per example, equal for the same example in other probe sets: it decides
             the fold, so that folds pair across runs. None: the position.
         held_out: Names of the subsets that training did not see; ``all`` leaves them out. None:
@@ -39,7 +40,7 @@ class ProbeSet:
         self,
         inputs: Any,
         targets: Any,
-        subset: Sequence[str] | None = None,
+        subset: Sequence[str] | Mapping[str, Any] | None = None,
         id: Any = None,  # noqa: A002 - the name that the probe file gives it
         *,
         held_out: Sequence[str] | None = None,
@@ -70,6 +71,47 @@ class ProbeSet:
         self.subset = np.array([codes[name] for name in names], dtype=np.int64)
         self.held_out = tuple(name for name in self.subset_names if name in set(held_out))
         self.mean, self.std = checks.scaling(mean, std, self.inputs)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        noisy: Any = None,
+        count: int | None = None,
+        seed: int = 0,
+        parts: Sequence[str | None] | Mapping[str, str | None] | None = None,
+    ) -> ProbeSet:
+        """The examples of a data set or loader; an example's id is its position in the data set.
+
+        Of a ``Subset`` it is the position in what that was taken from. Of a loader the examples
+        are taken that it gives: in its order where that is the same at every pass, else in the
+        order of the data set. Its ``collate_fn``, if it is not torch's, makes one batch of all.
+
+        Args:
+            dataset: A data set with ``len()`` whose items are pairs ``(input, target)``, as torch
+                has them; or a ``torch.utils.data.DataLoader`` of one.
+            noisy: ``[N]`` truth values, True where an example's label was changed: makes the
+                subsets ``clean`` and ``corrupted``.
+            count: Draw so many examples of each subset, as ``analyze probes build --per-subset``
+                does; None: all.
+            seed: Of the draw.
+            parts: What the parts of an item are, in their order, or by their keys: ``inputs``,
+                ``inputs.NAME`` for an input that is passed by keyword, ``targets``, ``id``,
+                ``subset``, ``column.NAME``, or None for what is left out. None: pairs.
+
+        Raises:
+            InputError: items that are no pairs without ``parts``, other examples or values at each
+                pass, an example twice, shapes that differ, fewer examples than ``count``.
+
+        Example:
+            ``ProbeSet.from_dataset(train_set, noisy=given != true, count=500)``
+
+        Cost: every chosen item is read once, and 16 of them, or with a ``collate_fn`` all, again.
+        """
+        from analyze.probes.in_python import from_dataset
+
+        return from_dataset(dataset, noisy=noisy, count=count, seed=seed, parts=parts)
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import xarray as xr
 from torch import nn
@@ -12,13 +13,14 @@ from analyze.checkpoints.fitting.filling import finish_lazy
 from analyze.errors import InputError
 from analyze.gradients.engine import Engine
 from analyze.gradients.layers import parameter_rows
-from analyze.gradients.losses import build_loss, position_counts
+from analyze.gradients.losses import loss_in_python, position_counts
 from analyze.gradients.measurement import Settings
 from analyze.gradients.model.copying import copied
 from analyze.gradients.stages import MEASURING
-from analyze.keywords import several
+from analyze.keywords import built
 from analyze.probes import ProbeSet
 from analyze.probes.directions import UPDATE
+from analyze.probes.in_python import probes_in_python
 from analyze.results import tree as results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
@@ -30,9 +32,9 @@ from analyze.runs.stages import Stages
 
 def measure(
     model: nn.Module,
-    probes: ProbeSet,
+    probes: ProbeSet | Any,
     *,
-    loss: str = "cross_entropy",
+    loss: str | Callable[..., Any] = "cross_entropy",
     device: str = "auto",
     batch_size: int | str = "auto",
     folds: int = 10,
@@ -50,8 +52,11 @@ def measure(
     Args:
         model: Left as it was: mode, requires_grad, grads, buffers, device. A copy is measured, in
             eval mode; all its parameters count, frozen ones as well.
-        probes: The examples.
-        loss: A loss spec; an example's loss is the sum over its positions, never a mean.
+        probes: The examples: a probe set, a pair ``(inputs, targets)``, or a data set or
+            ``DataLoader``, which are taken as by ``ProbeSet.from_dataset``.
+        loss: A loss spec; a loss of torch, as a function or module with its options; or a function
+            of one's own, ``FUNCTION(output, target) -> [N]``. An example's loss is its part of
+            the sum that torch takes over a batch: the sum over its positions, never a mean.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:0``, ``mps`` or another
             accelerator of torch.
         batch_size: Examples at a time.
@@ -81,16 +86,17 @@ def measure(
     process. On several cores of a CPU what takes more than two seconds is shared among threads, to
     the same bits; after ``torch.set_num_threads(1)`` it is not.
     """
-    settings = Settings(
-        device=device, batch_size=batch_size, folds=folds, precision=precision,
-        batch_norm=batch_norm, tune=tune, directions=several(directions),
-    )  # fmt: skip
+    chosen = {
+        "device": device, "batch_size": batch_size, "folds": folds, "precision": precision,
+        "batch_norm": batch_norm, "tune": tune, "directions": directions,
+    }  # fmt: skip
+    settings = built(Settings, chosen)
     settings.check()
     if UPDATE in settings.directions:
         raise _no_update()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
-    _check_type("probes", probes, ProbeSet, "analyze.ProbeSet(inputs, targets)")
-    _check_type("loss", loss, str, 'loss="cross_entropy", or loss="FILE.py:FUNCTION"')
+    probes = probes_in_python(probes)
+    loss_spec, loss_of_each = loss_in_python(loss)
     if progress is not None:
         imported = "`from analyze.runs.progress import for_stderr`"
         _check_type("progress", progress, Progress, f"progress=for_stderr(), after {imported}")
@@ -104,14 +110,14 @@ def measure(
             else:
                 stages.begin(stage)
 
-        engine = Engine(probes, build_loss(loss), settings, announce)
+        engine = Engine(probes, loss_of_each, settings, announce)
         stages.expect(engine.stages(model))
         engine.divide(model)
         measured = engine.measure_alone(model, partial(_copy, model), shown.advance)
     parameters = parameter_rows(model, engine.plan)
     row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
     provenance = {
-        **circumstances(engine, loss, [measured]),
+        **circumstances(engine, loss_spec, [measured]),
         "model": {"class": type(model).__name__},
         "warnings": [*engine.notes, *measured.notes],
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from analyze.checkpoints.checkpoint import Checkpoint, sha256
 from analyze.checkpoints.finding.discovery import find
@@ -14,11 +15,12 @@ from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.series import remarks, select
 from analyze.errors import InputError
 from analyze.files.present import is_folder
-from analyze.gradients.losses import LOSSES, Loss, build_loss
+from analyze.gradients.losses import LOSSES, Loss, build_loss, spec_in_python
 from analyze.models.configs import config_of
 from analyze.probes import Cells, ProbeSet, read_probes
 from analyze.probes.cells import check_columns, mixed
 from analyze.probes.directions import UPDATE, directions_of
+from analyze.probes.in_python import probes_in_python
 from analyze.runs.options import Options
 from analyze.specs.model import FORMS, ModelSpec
 from analyze.specs.run_card import NAME, read_run_card
@@ -43,7 +45,8 @@ class Job:
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain data for another process: a loss may be the user's code, and is built anew."""
-        return {**self.__dict__, "loss": None, "options": replace(self.options, probes=None)}
+        options = replace(self.options, model=None, probes=None, loss=None)
+        return {**self.__dict__, "loss": None, "options": options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A job in another process.
@@ -75,8 +78,8 @@ def resolve(run: str | Path, options: Options) -> Job:
     if model.needs_config:
         model = replace(model, config=config_of(checkpoints, folder, model.text))
     loss_spec = _loss(options, card.loss, card_path)
-    if isinstance(options.probes, ProbeSet):
-        probes, source = options.probes, {"path": "in memory"}
+    if not isinstance(options.probes, str | Path | None):
+        probes, source = probes_in_python(options.probes), {"path": "in memory"}
     elif probe_path is None:
         raise _missing("probes", card_path, "the probe file", "--probes FILE")
     else:
@@ -136,7 +139,11 @@ def _checkpoints(
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:
+    if isinstance(options.model, nn.Module):
+        return ModelSpec.of_module(options.model)
     if options.model is not None:
+        if not isinstance(options.model, str):
+            raise _no_model(options.model)
         return ModelSpec.parse(options.model)
     if from_card is None:
         raise _missing("model", card_path, FORMS, "--model SPEC")
@@ -147,7 +154,7 @@ def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec
 
 def _loss(options: Options, from_card: str | None, card_path: str) -> str:
     if options.loss is not None:
-        return options.loss
+        return spec_in_python(options.loss)
     spec = from_card or "cross_entropy"
     if Spec.parse(spec).name not in LOSSES:
         raise InputError(
@@ -157,6 +164,15 @@ def _loss(options: Options, from_card: str | None, card_path: str) -> str:
             fix="--loss cross_entropy",
         )
     return spec
+
+
+def _no_model(model: object) -> InputError:
+    return InputError(
+        "the model given is something else",
+        found=f"a model of type {type(model).__name__}",
+        expected=f"a torch.nn.Module, or a spec: {FORMS}",
+        fix="analyze.run(RUN, model=net) with the module itself, of which copies are measured",
+    )
 
 
 def _missing(key: str, card_path: str, what: str, option: str) -> InputError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.errors import bad_choice, check_choice
@@ -13,6 +13,8 @@ from analyze.gradients.measurement import Settings
 from analyze.runs.cluster.address import check_address
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from analyze.probes import ProbeSet
 
 
@@ -22,10 +24,11 @@ class Options:
 
     Args:
         model: A model spec, such as ``torchvision:resnet18?num_classes=10``; without it the run
-            card's.
-        probes: The probe file; without it the run card's. Python takes a probe set, too.
+            card's. Python takes a module, too: copies of it get the checkpoints' weights.
+        probes: The probe file; without it the run card's. Python takes a probe set, too, and what
+            ``measure`` takes for one.
         loss: A loss spec, such as ``cross_entropy?label_smoothing=0.1``; without it the run
-            card's, or ``cross_entropy``.
+            card's, or ``cross_entropy``. Python takes a loss of torch, too.
         checkpoints: A glob on names, or a slice such as ``::2``.
         max_probes: Measure only this many probes, drawn by a hash of their ids.
         examples: ``on`` keeps every example's norms, ``auto`` up to 256 MiB of them, ``off`` none.
@@ -38,9 +41,9 @@ class Options:
         InputError: a value that means nothing.
     """
 
-    model: str | None = None
-    probes: str | Path | ProbeSet | None = None
-    loss: str | None = None
+    model: str | Module | None = None
+    probes: str | Path | ProbeSet | Any | None = None
+    loss: str | Callable[..., Any] | None = None
     checkpoints: str | None = None
     max_probes: int | None = None
     examples: str = "auto"
@@ -118,9 +121,9 @@ class RunOptions(Options):
 class Keywords(FindingKeywords, total=False):
     """The fields of ``Options`` as keywords, for type checkers."""
 
-    model: str | None
-    probes: str | Path | ProbeSet | None
-    loss: str | None
+    model: str | Module | None
+    probes: str | Path | ProbeSet | Any | None
+    loss: str | Callable[..., Any] | None
     checkpoints: str | None
     max_probes: int | None
     examples: str

@@ -15,7 +15,7 @@ from typing import Unpack
 import xarray as xr
 
 from analyze.checkpoints.finding.watch import Watch
-from analyze.errors import bad_choice
+from analyze.errors import InputError, bad_choice
 from analyze.files.whole import real_path
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
@@ -137,7 +137,9 @@ def _measured(
     ):
         if not supported:
             progress.note(f"Warning: no locks beside {target}: run one command at a time on it")
-        alone = chosen.follow or leader is not None
+        if job.model.module is not None and chosen.cluster is not None:
+            raise _only_here(job.model.text)
+        alone = chosen.follow or leader is not None or job.model.module is not None
         prepared = prepare(job, folder, restart=chosen.restart, alone=alone, stages=stages)
         prepared = replace(prepared, leader=leader)
         if watch is None:
@@ -145,6 +147,15 @@ def _measured(
         else:
             series = follow(prepared, watch, folder, progress)
         return _written(series, folder, progress)
+
+
+def _only_here(model: str) -> InputError:
+    return InputError(
+        "a model in memory is measured in the process that has it",
+        found=f"{model}, and a cluster",
+        expected="without a cluster a module, with one a spec that every machine can build",
+        fix="leave cluster out, or model='FILE.py:FACTORY'",
+    )
 
 
 def _written(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analyze.errors import InputError
 from analyze.specs.spec import Scalar, Spec
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 REGISTERED = ("builtin", "timm", "torchvision", "transformers")
 FORMS = (
@@ -24,13 +28,14 @@ def loads_weights(argument: str) -> bool:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model by name: ``torchvision:resnet18?num_classes=10``."""
+    """A model by name: ``torchvision:resnet18?num_classes=10``; or one in memory."""
 
     text: str  # as written
     source: str  # ``torchvision``, ``timm``, ``builtin``, a Python file or a package
     name: str  # the model or factory
     arguments: dict[str, Scalar]
     config: Path | None = None  # the checkpoints' ``config.json``, if the model is built from it
+    module: Module | None = field(default=None, repr=False)  # in memory, of which copies are filled
 
     @property
     def needs_config(self) -> bool:
@@ -64,6 +69,13 @@ class ModelSpec:
                 fix=f"leave {loading[0]} out",
             )
         return cls(text, source, name, spec.arguments)
+
+    @classmethod
+    def of_module(cls, module: Module) -> ModelSpec:
+        """A model in memory: what is measured are copies of it with the checkpoints' weights."""
+        kind = type(module)
+        return cls(f"{kind.__module__}.{kind.__qualname__} in memory", "", kind.__qualname__, {},
+                   module=module)  # fmt: skip
 
     def refuse_code(self, card: str) -> None:
         """A run card is data: it may name a registered model with scalar arguments.

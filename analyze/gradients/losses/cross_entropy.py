@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from analyze.errors import InputError
 from analyze.gradients.device.devices import is_cpu, output_entries
 from analyze.gradients.losses import class_axis as axes
+from analyze.gradients.losses.class_weights import check_weights, weights_for, weights_of
 from analyze.gradients.losses.label_shift import refuse_wrong_shift
 from analyze.gradients.losses.loss import (
     NO_FACTS,
@@ -36,17 +37,17 @@ PROBABILITIES = (
 
 @dataclass
 class CrossEntropy(Loss):
-    """Cross-entropy, ``-sum_c t_c log p_c`` with ``t`` the smoothed target distribution.
+    """Cross-entropy, ``-sum_c w_c t_c log p_c`` with ``t`` the smoothed target distribution.
 
     Class targets: output ``[N, C]`` with integers ``[N]``; sequences ``[N, T, C]`` with
     ``[N, T]``, or torch's ``[N, C, *positions]`` with ``[N, *positions]``. Soft targets: floats
     in the shape of the output. An example's loss is the sum over its positions; those whose
     target is ``ignore_index`` count nothing.
 
-    The seed for class targets is ``p_c - t_c`` for the other classes and minus their sum for the
-    true one, from probabilities in float64: its relative error stays at float32's rounding at
-    every margin. For soft targets it is ``p_c (T - t_c) - t_c (1 - p_c)`` with ``T`` the sum of
-    ``t`` and ``1 - p_c`` added up from the other classes.
+    The seed for class targets is ``p_c T - w_c t_c`` for the other classes, ``T`` the sum of
+    ``w_c t_c``, and minus their sum for the true one, from probabilities in float64: its relative
+    error stays at float32's rounding at every margin. For soft targets it is
+    ``p_c (T - w_c t_c) - w_c t_c (1 - p_c)`` with ``1 - p_c`` added up from the other classes.
 
     Args:
         ignore_index: The class that marks positions that do not count.
@@ -55,15 +56,20 @@ class CrossEntropy(Loss):
             that equal the inputs; the last ones have none. None is 0 unsaid: targets that are the
             inputs themselves are refused.
         class_axis: The output's axis of classes; None for the one that fits, see ``class_axis``.
+        weight: The weights ``w`` of the classes, numbers with commas between; None for 1 each. They
+            are not divided by their sum over a batch.
     """
 
     ignore_index: int = -100
     label_smoothing: float = 0.0
     shift: int | None = None
     class_axis: int | None = None
+    weight: str | None = None
     _settled: int | None = field(default=None, init=False, repr=False, compare=False)
+    _weights: tuple[float, ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._weights = weights_of(self.weight)
         smoothing, shift, axis = self.label_smoothing, self.shift, self.class_axis
         if (
             type(self.ignore_index) is not int
@@ -84,6 +90,8 @@ class CrossEntropy(Loss):
             return -(soft * F.log_softmax(widest(logits), -1)).flatten(1).sum(1)
         logits, classes, counted = self._as_sequences(output, target)
         log_p = F.log_softmax(widest(logits), -1)  # [N, T, C]
+        if self._weights is not None:
+            log_p = log_p * weights_for(self._weights, log_p)
         losses = -log_p.gather(-1, classes[..., None])[..., 0]
         if self.label_smoothing:
             uniform = -log_p.mean(-1)
@@ -123,7 +131,9 @@ class CrossEntropy(Loss):
         logarithm = total.log()
         losses = (logarithm - true)[:, 0]
         delta /= total
-        if smoothing:
+        if self._weights is not None:
+            losses = self._weighted(losses, classes, wide, delta)
+        elif smoothing:
             losses = (1 - smoothing) * losses + smoothing * (logarithm[:, 0] - uniform)
             delta -= smoothing / logits.shape[-1]
         delta.scatter_(-1, classes[:, None], 0.0)
@@ -132,6 +142,17 @@ class CrossEntropy(Loss):
             delta *= counted[:, None]
         seed.copy_(delta)
         return losses * counted
+
+    def _weighted(self, losses: Tensor, classes: Tensor, logits: Tensor, delta: Tensor) -> Tensor:
+        """Losses ``[R]`` by the weights of the classes; probabilities ``delta`` become the seed."""
+        assert self._weights is not None
+        smoothing, weights = self.label_smoothing, weights_for(self._weights, logits)
+        own = (1 - smoothing) * weights[classes]
+        delta *= (own + smoothing * weights.mean())[:, None]
+        delta -= smoothing / logits.shape[-1] * weights
+        if not smoothing:
+            return own * losses
+        return own * losses - smoothing * (weights * logits.log_softmax(-1)).mean(-1)
 
     def accuracy(self, output: Tensor, target: Tensor) -> Tensor:
         if target.is_floating_point():
@@ -182,6 +203,8 @@ class CrossEntropy(Loss):
     def _check_classes(self, output: Tensor, target: Tensor) -> list[str]:
         """Refuse a single class, whose loss is always 0; note outputs that are no logits."""
         axis = self._axis(output, target)
+        if self._weights is not None:
+            check_weights(self._weights, output.shape[axis])
         if output.shape[axis] == 1:
             raise InputError(
                 "cross-entropy of one class is always 0",
@@ -302,7 +325,10 @@ class CrossEntropy(Loss):
         axis = self._axis(output, target)
         soft = widest(target).movedim(axis, -1)
         uniform = self.label_smoothing / soft.shape[-1]
-        return output.movedim(axis, -1), (1 - self.label_smoothing) * soft + uniform
+        smoothed = (1 - self.label_smoothing) * soft + uniform
+        if self._weights is not None:
+            smoothed = smoothed * weights_for(self._weights, smoothed)
+        return output.movedim(axis, -1), smoothed
 
     def _as_sequences(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits ``[N, T, C]``, classes ``[N, T]``, and which of these count."""

@@ -38,7 +38,7 @@ class Foreign(NamedTuple):
 class Origin(NamedTuple):
     """The model that a copy was made of, and tensors that the copy must not compute with."""
 
-    model: nn.Module
+    model: nn.Module | None  # None where the copy has got other weights
     foreign: list[Foreign]
 
 
@@ -83,6 +83,17 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         ) from error
     _refuse_shared(model, result)
     _origins[result] = Origin(model, foreign)
+    return result
+
+
+def copied_to_fill(model: nn.Module) -> nn.Module:
+    """A copy that gets other weights: none of the model's own may take part in what it computes.
+
+    Raises:
+        InputError: as ``copied``.
+    """
+    result = copied(model)
+    _origins[result] = _origins[result]._replace(model=None)
     return result
 
 

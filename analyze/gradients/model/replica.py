@@ -155,7 +155,7 @@ class Replica:
         origin = origin_of(self.model)
         with torch.enable_grad():
             output = self.with_own_weights(partial(self, inputs))
-        if origin is not None:
+        if origin is not None and origin.model is not None:
             refuse_unlike(origin.model, partial(self._pass, inputs), output, output)
         return output
 
@@ -171,7 +171,8 @@ class Replica:
 
     def _tried_out(self, inputs: Inputs) -> Settled:
         run, origin = partial(self, inputs), origin_of(self.model)
-        self.notes += [] if origin is None else hooked_parameters(origin.model)
+        original = None if origin is None else origin.model
+        self.notes += [] if original is None else hooked_parameters(original)
         output, error = self.with_own_weights(partial(tried, run, gradients=True))
         left_out: list[str] = []
         if error is not None:
@@ -189,8 +190,8 @@ class Replica:
         self._settled = Settled(needs_gradients(again, output), tuple(left_out))
         if self._settled.differentiates:
             again = tried(run, gradients=False).output
-        if origin is not None:
-            refuse_unlike(origin.model, partial(self._pass, inputs), again, output)
+        if original is not None:
+            refuse_unlike(original, partial(self._pass, inputs), again, output)
         return self._settled
 
     def __call__(self, inputs: Inputs, altered: Sequence[nn.Module] = (), **state: Any) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ import numpy as np
 from analyze.errors import InputError, check_choice, counted, listed, unknown
 from analyze.files.targets import check_target
 from analyze.files.whole import drop_parts
+from analyze.probes.drawing import drawn
 from analyze.probes.file import cannot_write, read_probes, write_probes
 from analyze.probes.freezing.data import Examples, PictureError, examples_of
 from analyze.probes.freezing.noise import Labels, labels_of
@@ -112,8 +112,7 @@ def choose(recipe: Recipe, subset: Sequence[str], classes: np.ndarray | None) ->
     names, chosen = np.asarray(subset), []
     for name in dict.fromkeys(subset):
         rows = np.flatnonzero(names == name)
-        draw = np.random.default_rng([recipe.seed, zlib.crc32(name.encode("utf-8"))])
-        rows = draw.permutation(rows)
+        rows = drawn(rows, name, recipe.seed)
         if recipe.balance and classes is not None:
             rows = _dealt(rows, classes)
         chosen.append(rows[: recipe.per_subset])

@@ -6,11 +6,14 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from analyze.checkpoints.checkpoint import sha256, sha256_of_all
 from analyze.gradients.engine import Engine
+from analyze.gradients.established import lines_of
+from analyze.gradients.model.reachable import reachable
 from analyze.probes.facts import probes_hash
 from analyze.runs.job import Job
 from analyze.specs.user_files import files_of
@@ -31,6 +34,7 @@ def configuration_of(job: Job, model: nn.Module, engine: Engine) -> dict[str, ob
         "model source": _source(job.model.source),
         "model config": None if config is None else sha256(config),
         "parameters and modules": _architecture(model),
+        **({} if job.model.module is None else {"model in memory": _in_memory(job.model.module)}),
         **_imports_of(job),
         "loss": job.loss_spec,
         "loss source": _source(_loss_source(job)),
@@ -76,6 +80,18 @@ def _architecture(model: nn.Module) -> str:
     state = [f"{name} {_shape(value)}" for name, value in model.state_dict(keep_vars=True).items()]
     modules = [f"{name} {type(m).__qualname__}" for name, m in model.named_modules()]
     return hashlib.sha256("\n".join([*state, "", *modules]).encode()).hexdigest()
+
+
+def _in_memory(model: nn.Module) -> str:
+    """Hash of all that a model in memory computes by, besides what a checkpoint fills."""
+    seen = hashlib.sha256("\n".join(lines_of(model)).encode())
+    filled = {id(value) for value in model.state_dict(keep_vars=True).values()}
+    for path, value in reachable(model).values():
+        if isinstance(value, np.ndarray):
+            seen.update(f"{path} {value.dtype} {value.shape}".encode() + value.tobytes())
+        elif isinstance(value, Tensor) and id(value) not in filled and not is_lazy(value):
+            seen.update(f"{path} {value.dtype} {_shape(value)} {value.tolist()}".encode())
+    return seen.hexdigest()
 
 
 def _shape(value: object) -> str:
