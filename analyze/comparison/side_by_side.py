@@ -12,6 +12,7 @@ import xarray as xr
 
 from analyze.comparison import matching
 from analyze.comparison.alignment import Aligned, aligned
+from analyze.comparison.display import Comparison
 from analyze.comparison.events import at_equal_loss, first_difference, peaks
 from analyze.comparison.examples import side_by_side
 from analyze.comparison.groups import check_groups, over_seeds
@@ -96,7 +97,7 @@ def compare(
     tables["/events"] = events
     if (examples := side_by_side(runs)) is not None:
         tables["/examples"] = examples
-    tree = xr.DataTree.from_dict({k: described_comparison(v) for k, v in tables.items()})
+    tree = Comparison.from_dict({k: described_comparison(v) for k, v in tables.items()})
     provenance = {
         "runs": {run.name: run.provenance for run in runs},
         "align": align,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.probes import checks
+from analyze.probes import checks, datasets
 from analyze.probes.subsets import DEFAULT_SUBSET, HELD_OUT, Column
 
 
@@ -109,9 +109,7 @@ class ProbeSet:
 
         Cost: every chosen item is read once, and 16 of them, or with a ``collate_fn`` all, again.
         """
-        from analyze.probes.in_python import from_dataset
-
-        return from_dataset(dataset, noisy=noisy, count=count, seed=seed, parts=parts)
+        return cls(**datasets.read(dataset, noisy, count, seed, parts))
 
     def __len__(self) -> int:
         return len(self.targets)

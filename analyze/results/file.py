@@ -16,6 +16,7 @@ from analyze.files.hdf5 import StructureError, check_structure
 from analyze.files.present import is_file
 from analyze.files.targets import check_target
 from analyze.files.whole import Content, write_whole
+from analyze.results.display import Results
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
 from analyze.results.seal import DAMAGED, seal, seal_in
@@ -105,7 +106,7 @@ def open_results(path: str | Path) -> xr.DataTree:
         )
     try:
         with path.open("rb") as stream:  # opened once: another file may take the name meanwhile
-            return completed(_read(path, stream))
+            return Results.of(completed(_read(path, stream)))
     except OSError as error:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
 

@@ -22,6 +22,7 @@ from analyze.probes import ProbeSet
 from analyze.probes.directions import UPDATE
 from analyze.probes.in_python import probes_in_python
 from analyze.results import tree as results
+from analyze.results.display import Results
 from analyze.results.tree import OK, Row
 from analyze.runs.collation import without_rounding
 from analyze.runs.messages import place_of
@@ -121,11 +122,12 @@ def measure(
         "model": {"class": type(model).__name__},
         "warnings": [*engine.notes, *measured.notes],
     }
-    return results.build_tree(
+    tree = results.build_tree(
         [row], parameters, probes, engine.cells, provenance,
         examples=True, positions=position_counts(engine.loss, probes.targets),
         directions=settings.directions,
     )  # fmt: skip
+    return Results.of(tree)
 
 
 def _no_update() -> InputError:

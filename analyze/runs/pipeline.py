@@ -20,6 +20,7 @@ from analyze.files.whole import real_path
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
 from analyze.results import file as store
+from analyze.results.display import Results
 from analyze.runs.collation import collate
 from analyze.runs.following import first_job, follow
 from analyze.runs.job import resolve
@@ -173,4 +174,4 @@ def _written(
         store.write_results(tree, folder.output)
     if verified := provenance(tree)["verification"]["agreement"]:
         progress.note(f"Verified: {verified}")
-    return tree
+    return Results.of(tree)
