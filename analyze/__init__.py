@@ -1,10 +1,10 @@
 """When, in which layer and for which examples the gradients of a network agree.
 
-``measure`` takes a model in memory, ``run`` a directory of checkpoints, which ``scan`` and
-``check`` look at before, and ``status`` meanwhile. ``open_results`` reads what was written, as an
-``xarray.DataTree``; ``show`` gives rows of it, ``examples`` ranks single ones, ``report`` writes a
-page, ``compare`` puts several side by side. Every command is the function of its name. Importing
-this package does not import torch.
+``measure`` takes a model in memory, and ``concat`` what it gave along a training; ``run`` takes a
+directory of checkpoints, which ``scan`` and ``check`` look at before, and ``status`` meanwhile.
+``open_results`` reads what was written, as an ``xarray.DataTree``; ``show`` gives rows of it,
+``examples`` ranks single ones, ``report`` writes a page, ``compare`` puts several side by side.
+Every command is the function of its name. Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from analyze.probes import ProbeSet
     from analyze.rankings.ranking import examples
     from analyze.reports.page import report
+    from analyze.results.concatenation import concat
     from analyze.results.file import open_results
     from analyze.results.show import show
     from analyze.runs.check import check
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from analyze.runs.status import status
 
 __all__ = [
-    "InputError", "ProbeSet", "check", "compare", "examples", "measure", "open_results", "report",
-    "run", "scan", "show", "status",
+    "InputError", "ProbeSet", "check", "compare", "concat", "examples", "measure", "open_results",
+    "report", "run", "scan", "show", "status",
 ]  # fmt: skip
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "ProbeSet": "analyze.probes",
     "check": "analyze.runs.check",
     "compare": "analyze.comparison",
+    "concat": "analyze.results.concatenation",
     "examples": "analyze.rankings.ranking",
     "measure": "analyze.runs.in_memory",
     "open_results": "analyze.results.file",

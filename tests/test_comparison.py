@@ -20,7 +20,8 @@ from analyze.figures import pair_ratio, runs_over_training
 from analyze.pages.text import cell
 from analyze.probes.facts import inputs_hash
 from analyze.statistics.arrays import alpha_unbiased
-from analyze.statistics.ratios import RATE, log_ratio
+from analyze.statistics.ratios import log_ratio
+from analyze.statistics.significance import RATE
 from tests.comparisons import make_comparison
 from tests.conftest import SUBSETS, assert_input_error, call, make_run, small_probes
 from tests.simulation import COUNT, correlated_folds, normal_folds

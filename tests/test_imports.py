@@ -98,8 +98,8 @@ def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():
 
 def test_public_names():
     assert dir(analyze) == [
-        "InputError", "ProbeSet", "check", "compare", "examples", "measure", "open_results",
-        "report", "run", "scan", "show", "status",
+        "InputError", "ProbeSet", "check", "compare", "concat", "examples", "measure",
+        "open_results", "report", "run", "scan", "show", "status",
     ]  # fmt: skip
     for name in analyze.__all__:
         assert callable(getattr(analyze, name))

@@ -29,7 +29,8 @@ from analyze.figures.style import style
 from analyze.figures.subset_pairs import pairs
 from analyze.figures.table import run_figures
 from analyze.figures.training import training
-from analyze.statistics.ratios import RATE, contrast
+from analyze.statistics.ratios import contrast
+from analyze.statistics.significance import RATE
 from tests.synthetic import layer_names, synthetic
 from tests.test_figures import cells_of
 

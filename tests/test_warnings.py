@@ -92,23 +92,21 @@ def test_nothing_to_warn_of():
 def test_each_warning_where_it_belongs(options, expected):
     tree = regression(**options)
     found = warned(tree)
-    # Near a minimum the union's own value lies inside the band of chance as well.
-    assert {k: v for k, v in found.items() if k != "inside_null_band"} == expected
+    # Near a minimum the union's own value cannot be told from chance as well.
+    assert {k: v for k, v in found.items() if k != "within_chance"} == expected
     assert warned(tree, "layers") == found
     assert len(describe(tree)) == len(found)
 
 
-def test_a_value_inside_the_null_band():
+def test_a_value_that_cannot_be_told_from_chance():
     tree = regression(offset=0.0)
     network = tree["network"].to_dataset().isel(checkpoint=0)
-    inside = (network["m_coherence"] >= network["null_lower"]) & (
-        network["m_coherence"] <= network["null_upper"]
-    )
-    assert inside.any()
-    assert warned(tree) == {"inside_null_band": network["subset"].values[inside.values].tolist()}
+    chance = network["p_value_adjusted"] > 0.05
+    assert chance.any()
+    assert warned(tree) == {"within_chance": network["subset"].values[chance.values].tolist()}
     (sentence,) = describe(tree)
-    assert "band of chance" in sentence
-    assert "inside_null_band" in sentence
+    assert "cannot be told from chance, at a false discovery rate of 5%" in sentence
+    assert "within_chance" in sentence
 
 
 @pytest.mark.parametrize("corrupted", [1e-3, -1e-3])
@@ -171,7 +169,7 @@ def test_flags_of_many_layers_are_integers_too(measured, tmp_path, monkeypatch):
 
 def test_letters_and_kinds_of_a_value():
     assert kinds_of(0) == kinds_of(np.nan) == []
-    assert [kind.name for kind in kinds_of(2**2 + 2**4)] == ["inside_null_band", "few_examples"]
+    assert [kind.name for kind in kinds_of(2**2 + 2**4)] == ["within_chance", "few_examples"]
     assert marks_of(2**2 + 2**4) == "nq"
     assert marks_of(2**5) == ""  # unbalanced subsets: said once, not at each value
     letters = [kind.mark for kind in KINDS if kind.mark]

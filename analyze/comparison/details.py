@@ -12,8 +12,8 @@ from analyze.figures.looks import run_look
 from analyze.figures.names import plain
 from analyze.figures.run_lines import training_of
 from analyze.pages.embedding import packed, packed_steps
-from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import RATE
 
 NETWORK = "whole network"
 MOST_CELLS = 2_000_000  # values of all pairs, beyond which a page has pairs with the first run only

@@ -15,7 +15,7 @@ from analyze.comparison.loss_levels import (
     training_loss,
 )
 from analyze.comparison.runs import Run, joined
-from analyze.statistics.ratios import RATE
+from analyze.statistics.significance import RATE
 
 
 def peaks(network: xr.Dataset, along: str) -> xr.Dataset:

@@ -143,14 +143,17 @@ def alpha_at(alpha: xr.Dataset, crossings: Crossings) -> xr.Dataset:
 def coherence_of(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:
     """M-coherence of m examples and its 95 % interval from an estimate of unbiased alpha."""
     value, error = alpha["value"], alpha["stderr"]
-    half = error * jackknife.t_quantile(alpha["degrees_of_freedom"].values)
     scale = count - 1.0
+    coherence, spread = (x.transpose(*value.dims) for x in (1.0 + scale * value, scale * error))
+    degrees = alpha["degrees_of_freedom"].transpose(*value.dims)
+    ends = jackknife.root_interval(coherence.values, spread.values, degrees.values)
+    lower, upper = (value.copy(data=end) for end in ends)
     return xr.Dataset(
         {
-            "m_coherence": 1.0 + scale * value,
-            "m_coherence_stderr": scale * error,
-            "m_coherence_lower": 1.0 + scale * (value - half),
-            "m_coherence_upper": 1.0 + scale * (value + half),
+            "m_coherence": coherence,
+            "m_coherence_stderr": spread,
+            "m_coherence_lower": lower,
+            "m_coherence_upper": upper,
             "alpha_unbiased": value,
             "alpha_unbiased_stderr": error,
         }

@@ -25,8 +25,8 @@ from analyze.probes.subsets import ALL
 from analyze.results.file import file_content, has_group
 from analyze.results.provenance import along
 from analyze.results.tree import OK
-from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import RATE
 
 HERE = Path(__file__).parent
 COMMAND = "compare"

@@ -11,8 +11,8 @@ import xarray as xr
 from analyze.comparison.matching import DIFFERENT, IDS
 from analyze.errors import listed
 from analyze.results.provenance import along
-from analyze.statistics.ratios import RATE
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import RATE
 from analyze.text import with_error
 
 SETTINGS = "Settings that differ"

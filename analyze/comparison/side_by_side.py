@@ -24,7 +24,7 @@ from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import SCHEMA_VERSION
 from analyze.results.variables import described_comparison
 from analyze.statistics import estimate, group_by
-from analyze.statistics.grouping import block_of
+from analyze.statistics.grouping import with_rows
 from analyze.statistics.ratios import log_ratio
 
 MEASURES = ("m_coherence", "m_coherence_stderr", "m_coherence_lower", "m_coherence_upper",
@@ -139,7 +139,7 @@ class _Side:
         """Unbiased alpha and its replicates, of the network or of the rows."""
         if group == "network":
             return estimate(self.tree, "alpha_unbiased")
-        tree = _with_rows(self.tree, self.rows())
+        tree = with_rows(self.tree, self.rows())
         return self._renamed(estimate(tree, "alpha_unbiased", layers="layers"))
 
     def _renamed(self, dataset: xr.Dataset) -> xr.Dataset:
@@ -179,20 +179,3 @@ def _ratio(runs: Sequence[Run], alphas: Sequence[xr.Dataset], a: int, b: int) ->
     paired = same and pair[0].folds == pair[1].folds and len(pair[0].folds) > 1
     ratio = log_ratio(first.sel(shared), second.sel(shared), count, paired=paired)
     return ratio.assign(compared_at=count.astype(float), paired=xr.DataArray(paired))
-
-
-def _with_rows(tree: xr.DataTree, rows: Sequence[str]) -> xr.DataTree:
-    """A tree whose sufficient statistics have the row of each parameter, also after grouping."""
-    table = tree.children["parameters"].to_dataset(inherit=False)
-    layers = [str(layer) for layer in table["layer"].values]
-    if list(rows) == list(dict.fromkeys(layers)):
-        return tree
-    names = [str(name) for name in table["parameter"].values]
-    if set(rows) != set(names):
-        names = [block_of(layer) for layer in layers]
-    parameters = table.assign_coords(layer=("parameter", np.array(names, dtype=object)))
-    result = tree.copy()
-    result["parameters"] = xr.DataTree(parameters)
-    if "examples" in result.children:  # which are by layers
-        del result["examples"]
-    return result

@@ -87,7 +87,7 @@ def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
         return
     looks = subset_looks(network["subset"].values)
     for name in lines.shown_subsets(results):
-        inside = flagged(network, "inside_null_band").sel(subset=name).values
+        inside = flagged(network, "within_chance").sel(subset=name).values
         ax.plot(
             x[inside], network["m_coherence"].sel(subset=name).values[inside],
             marker=looks[name].marker.name, linestyle="none", markerfacecolor=SURFACE,

@@ -20,7 +20,7 @@ from analyze.figures.panels import LONGEST, grid, probe_count, table_height
 from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
-from analyze.statistics.ratios import RATE
+from analyze.statistics.significance import RATE
 
 COLOURS = "viridis"
 LOWEST = 0.1  # far below orthogonal; lower values have the same colour

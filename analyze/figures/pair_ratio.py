@@ -16,7 +16,7 @@ from analyze.figures.panels import grid, table_height
 from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
 from analyze.figures.style import style
-from analyze.statistics.ratios import RATE
+from analyze.statistics.significance import RATE
 
 PAIRS = 6  # pairs with a figure at most, besides those that are asked for
 COLUMNS = 4  # heat maps side by side

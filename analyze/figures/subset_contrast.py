@@ -15,7 +15,8 @@ from analyze.figures.panels import grid, table_height
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
 from analyze.figures.style import style
 from analyze.figures.training import training
-from analyze.statistics.ratios import RATE, contrast
+from analyze.statistics.ratios import contrast
+from analyze.statistics.significance import RATE
 
 QUANTITIES = ("ratio", "difference")
 FIRST, SECOND = "corrupted", "clean"

@@ -16,8 +16,8 @@ from analyze.figures.training import training
 from analyze.pages.embedding import packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
-from analyze.statistics.ratios import RATE
-from analyze.statistics.warnings import FLAGS, KINDS, flagged
+from analyze.statistics.significance import within_chance
+from analyze.statistics.warnings import FLAGS, KINDS
 
 NETWORK = "whole network"
 GROUPS = ("network", "layers")  # in the order of the rows
@@ -29,7 +29,7 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
     Arrays are [row, subset, checkpoint], with the network as the first row and the layers in
     forward order after it: in float32 ``m_coherence``, half its 95 % interval and the band of
     chance; in one byte the bits of ``warning_flags``, and whether the value cannot be told from
-    chance. The network's lies inside its band then, a layer's has an adjusted p-value above 5 %.
+    chance by the rule of ``statistics.significance``.
     """
     labels = shown_subsets(results)
     subsets = list(labels)
@@ -67,11 +67,7 @@ def _known(group: xr.Dataset, name: str) -> xr.DataArray:
 
 def _chance(group: xr.Dataset) -> xr.DataArray:
     """Whether each value cannot be told from chance."""
-    if "p_value_adjusted" in group and "layer" in group.dims:
-        return group["p_value_adjusted"] > RATE
-    if FLAGS not in group:
-        return xr.zeros_like(group["m_coherence"], dtype=bool)
-    return flagged(group, "inside_null_band")
+    return within_chance(group)
 
 
 def _training(results: xr.DataTree, x: str | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ Found = tuple[ProbeSet | None, str]  # the probes, or why there are none
 
 
 def report(
-    results: str | Path,
+    results: str | Path | xr.DataTree,
     *,
     output: str | Path | None = None,
     by: str = "layer",
@@ -42,8 +43,9 @@ def report(
     """Write a page with figures: ``OUTPUT/index.html`` and ``OUTPUT/figures``.
 
     Args:
-        results: The results file.
-        output: The directory; without it the file's name with ``_report``, in the current one.
+        results: The results file, or the tree of one.
+        output: The directory; without it the name of the file, or of a tree's run, with
+            ``_report``, in the current one.
         by: Rows for ``layer``, ``block`` or ``parameter``; nothing is measured again.
         x: What the figures show training along: ``step``, ``epoch`` or ``loss``; without it steps
             where they are known, else epochs, else the order of the checkpoints.
@@ -60,11 +62,15 @@ def report(
     Example:
         ``analyze.report("half_noise.h5", output="half_noise_report")``
     """
-    opened = open_results(results)
+    if isinstance(results, xr.DataTree):
+        opened, near = results, Path()
+        stem = re.sub(r"\W+", "_", facts.run_name(provenance(opened)))
+    else:
+        opened, near, stem = open_results(results), Path(results).parent, Path(results).stem
     tree = group_by(opened, by)
-    directory = f"{Path(results).stem}_report" if output is None else output
+    directory = f"{stem}_report" if output is None else output
     pictured = has_directions(opened) or probes is not None
-    found = probes_of(opened, probes, Path(results).parent) if pictured else (None, "")
+    found = probes_of(opened, probes, near) if pictured else (None, "")
     return write_report(tree, Path(directory), x, found)
 
 

@@ -64,10 +64,23 @@ def build_tree(
         of_probes = _examples(rows, parameters, probes, cells, axis)
         along = _along(rows, parameters, directions, len(probes)) if directions else {}
         measured["/examples"] = described(of_probes.assign(along))
-    tree = xr.DataTree.from_dict(measured)
+    return with_derived(measured, _layer_coordinates(parameters), provenance)
+
+
+def with_derived(
+    measured: Mapping[str, xr.Dataset], layers: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> xr.DataTree:
+    """The results tree of the measured groups, with all that is derived from them.
+
+    ``measured`` are the root group, ``/parameters``, and ``/examples`` where there are some;
+    ``layers`` the coordinates of the layers. Warnings may be added to the provenance.
+    """
+    root, measured = measured["/"], {k: v for k, v in measured.items() if k != "/"}
+    axis = {name: root[name] for name in ("checkpoint", "step", "epoch")}
+    tree = xr.DataTree.from_dict({"/": root, **measured})
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
-    groups = {"/": measured.pop("/"), **derived(tree), **measured}
-    groups["layers"] = groups["layers"].assign_coords(_layer_coordinates(parameters))
+    groups = {"/": root, **derived(tree), **measured}
+    groups["layers"] = groups["layers"].assign_coords(layers)
     sentences = [*provenance.get("warnings", []), *warnings.lagging_sentence(tree)]
     result = xr.DataTree.from_dict({k: group.assign_coords(axis) for k, group in groups.items()})
     result.attrs = tree.attrs | {"provenance": json.dumps({**provenance, "warnings": sentences})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -43,6 +44,8 @@ def measure(
     batch_norm: str = "recomputed",
     tune: bool = False,
     directions: Sequence[str] = (),
+    step: float | None = None,
+    epoch: float | None = None,
     progress: Progress | None = None,
 ) -> xr.DataTree:
     """M-coherence of a model in memory, per layer and subset.
@@ -69,11 +72,14 @@ def measure(
             counted, without a clock, the same in every call.
         directions: What each example's gradient is multiplied with: ``clean``, a subset's name, and
             ``all`` for the sum of their probes' gradients, ``weights`` for the weights.
+        step: The optimizer step at which the model is, for ``concat``.
+        epoch: The epoch, likewise.
         progress: Shows what happens, as ``for_stderr()`` of ``analyze.runs.progress`` does; without
             it nothing is shown.
 
     Returns:
-        The tree of a results file with one checkpoint, called ``model``.
+        The tree of a results file with one checkpoint, called ``model``, or after its step or
+        epoch.
 
     Raises:
         InputError: the model cannot take the probes, mixes examples, or cannot be measured
@@ -96,6 +102,8 @@ def measure(
     if UPDATE in settings.directions:
         raise _no_update()
     _check_type("model", model, nn.Module, "a torch.nn.Module")
+    place = {"step": _number("step", step), "epoch": _number("epoch", epoch)}
+    name = next((f"{k}_{v:.12g}" for k, v in place.items() if not math.isnan(v)), "model")
     probes = probes_in_python(probes)
     loss_spec, loss_of_each = loss_in_python(loss)
     if progress is not None:
@@ -106,8 +114,8 @@ def measure(
 
         def announce(stage: str) -> None:
             if stage == MEASURING:
-                shown.start(["model"], engine.passes * len(probes))
-                shown.checkpoint("model", place_of(engine))
+                shown.start([name], engine.passes * len(probes))
+                shown.checkpoint(name, place_of(engine))
             else:
                 stages.begin(stage)
 
@@ -116,7 +124,7 @@ def measure(
         engine.divide(model)
         measured = engine.measure_alone(model, partial(_copy, model), shown.advance)
     parameters = parameter_rows(model, engine.plan)
-    row = Row("model", float("nan"), float("nan"), OK, without_rounding(measured, engine))
+    row = Row(name, place["step"], place["epoch"], OK, without_rounding(measured, engine))
     provenance = {
         **circumstances(engine, loss_spec, [measured]),
         "model": {"class": type(model).__name__},
@@ -128,6 +136,21 @@ def measure(
         directions=settings.directions,
     )  # fmt: skip
     return Results.of(tree)
+
+
+def _number(name: str, value: object) -> float:
+    """A step or epoch; NaN where it is not known."""
+    if value is None:
+        return math.nan
+    number = value.item() if hasattr(value, "item") else value  # of a counter that is a tensor
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        raise InputError(
+            f"the {name} given is no number",
+            found=f"{name}={value!r}",
+            expected=f"the {name} at which the model is, or None",
+            fix=f"analyze.measure(model, probes, {name}=100)",
+        )
+    return float(number)
 
 
 def _no_update() -> InputError:

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from analyze.gradients.checks.verification import agreement
 from analyze.gradients.device.devices import maker_name
 from analyze.gradients.engine import Engine
 from analyze.gradients.measurement import Measurement
 from analyze.probes.facts import inputs_hash, probes_hash
+from analyze.results.agreement import agreement
 from analyze.runs.job import Job
 
 PROGRAM = "gradient-coherence"

@@ -26,13 +26,31 @@ def derived(results: xr.DataTree) -> dict[str, xr.Dataset]:
 
 
 def lacking(results: xr.DataTree) -> dict[str, list[str]]:
-    """The derived variables that a file of an older version lacks, by group."""
+    """The derived variables that a file of an older version lacks, by group.
+
+    One of another formula counts as lacking: its meaning in words, or those of the flags, are
+    not today's.
+    """
     expected = {*VARIABLES, warnings.FLAGS}
     if "examples" not in results.children:
         expected -= OF_EXAMPLES
     wanted = {"network": expected - OF_LAYERS, "layers": expected}
-    absent = {name: sorted(wanted[name] - set(results[name].data_vars)) for name in wanted}
+    absent = {
+        name: sorted(n for n in wanted[name] if not _of_today(results[name].to_dataset(), n))
+        for name in wanted
+    }
     return {name: names for name, names in absent.items() if names}
+
+
+def _of_today(group: xr.Dataset, name: str) -> bool:
+    """Whether a group has a variable by the formula of today."""
+    if name not in group:
+        return False
+    attributes = group[name].attrs
+    if name == warnings.FLAGS:
+        return bool(attributes.get("flag_meanings", warnings.MEANINGS) == warnings.MEANINGS)
+    meaning = VARIABLES[name].long_name
+    return bool(attributes.get("long_name", meaning) == meaning)
 
 
 def completed(results: xr.DataTree) -> xr.DataTree:

@@ -52,7 +52,9 @@ def estimate(
     Returns:
         ``value``, ``stderr``, ``degrees_of_freedom`` and the ends of the 95 % interval, ``lower``
         and ``upper``, over checkpoint, layer and subset (for the cosine ``subset_other`` as
-        well); ``replicate`` and ``used`` also over ``fold``; ``member(subset, cell)``.
+        well); ``replicate`` and ``used`` also over ``fold``; ``member(subset, cell)``. Intervals
+        are those of ``jackknife.root_interval``, mapped along with the value; that of the cosine is
+        a t interval.
 
     Raises:
         InputError: an unknown quantity, a size that is missing or has no meaning, or layers and
@@ -83,10 +85,14 @@ def estimate(
         {**group.coordinates, "fold": np.unique(sums.fold)},
         {"quantity": quantity, "long_name": long_name},
     )
-    if of_alpha:
-        cells = group.parameters["cell"].values
-        dataset["member"] = group.members.assign_coords(cell=cells)
-    return _with_interval(dataset)
+    if of_alpha is None:
+        return _with_interval(dataset)
+    error = jackknife.standard_error(sums.alpha_replicates, sums.used)
+    ends = [of_alpha(end, examples) for end in sums.alpha_interval(error, sums.fold_degrees)]
+    dataset["lower"], dataset["upper"] = ((over, end) for end in ends)
+    cells = group.parameters["cell"].values
+    dataset["member"] = group.members.assign_coords(cell=cells)
+    return dataset
 
 
 def difference(first: xr.Dataset, second: xr.Dataset, *, independent: bool = False) -> xr.Dataset:

@@ -60,6 +60,27 @@ def block_of(layer: str) -> str:
     return ".".join(parts[: last + 1])
 
 
+def with_rows(tree: xr.DataTree, rows: Sequence[str]) -> xr.DataTree:
+    """The tree whose sums of parameters are named by the rows of ``group_by``, to be grouped so.
+
+    ``rows`` are those of ``/layers``: layers, blocks or parameters; blocks and parameters leave out
+    ``/examples``, which are by layers.
+    """
+    table = tree.children["parameters"].to_dataset(inherit=False)
+    layers = [str(layer) for layer in table["layer"].values]
+    if list(rows) == list(dict.fromkeys(layers)):
+        return tree
+    names = [str(name) for name in table["parameter"].values]
+    if set(rows) != set(names):
+        names = [block_of(layer) for layer in layers]
+    parameters = table.assign_coords(layer=("parameter", np.array(names, dtype=object)))
+    result = tree.copy()
+    result["parameters"] = xr.DataTree(parameters)
+    if "examples" in result.children:  # which are by layers
+        del result["examples"]
+    return result
+
+
 def _blocks(results: xr.DataTree) -> xr.Dataset:
     layers = results["layers"].to_dataset()
     names = [str(name) for name in layers["layer"].values]

@@ -68,9 +68,17 @@ def t_quantile(degrees: np.ndarray | float) -> np.ndarray | float:
     return special.stdtrit(safe, 0.5 + LEVEL / 2)[()]
 
 
-def interval(
+def root_interval(
     value: np.ndarray, error: np.ndarray, degrees: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % t interval, ``value -+ t * error``; NaN where there is no error."""
-    half = t_quantile(degrees) * error
-    return value - half, value + half
+    """Ends of the 95 % interval of what is never negative: a t interval of its square root.
+
+    ``(max(sqrt(c) - h, 0)^2, (sqrt(c) + h)^2)`` with ``h = t * error / (2 sqrt(c))``, the error of
+    the root to first order. M-coherence is the square of a gradient sum's length, whose error
+    hardly depends on its size: the interval stays where values can be, and covers where that of the
+    value itself does not (see the ADR on intervals of the root). NaN where there is no error, or
+    where the value is 0 and has none.
+    """
+    root = np.sqrt(np.maximum(value, 0.0))
+    half = ratio(t_quantile(degrees) * error, 2.0 * root)
+    return np.square(np.maximum(root - half, 0.0)), np.square(root + half)

@@ -17,8 +17,6 @@ from analyze.statistics import jackknife
 from analyze.statistics.estimates import difference, estimate
 from analyze.statistics.noise_floor import adjusted_within
 
-RATE = 0.05  # of false discoveries in one panel: the layers and checkpoints of a subset
-
 
 def log_ratio(
     first: xr.Dataset, second: xr.Dataset, count: xr.DataArray, *, paired: bool

@@ -15,6 +15,7 @@ import xarray as xr
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
 from analyze.statistics.regrouping import cell_members, held_out, provenance
+from analyze.statistics.significance import RATE, within_chance
 
 FLAGS = "warning_flags"
 LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
@@ -78,11 +79,10 @@ KINDS = (
         lambda results, _: results.to_dataset()["loss"] < precision_reach(results),
     ),
     Kind(
-        "inside_null_band", "n",
-        "inside the 95 % band of chance: the value shows no agreement",
-        lambda _, group: "null_lower" in group
-        and (group["m_coherence"] >= group["null_lower"])
-        & (group["m_coherence"] <= group["null_upper"]),
+        "within_chance", "n",
+        f"cannot be told from chance, at a false discovery rate of {RATE:.0%}: the value shows no "
+        "agreement",
+        lambda _, group: within_chance(group),
     ),
     Kind(
         "near_stationary", "s",
@@ -109,6 +109,8 @@ KINDS = (
     ),
 )  # fmt: skip
 
+MEANINGS = " ".join(kind.name for kind in KINDS)  # of the flags, as CF writes them
+
 
 def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
     """A group of the results, ``/network`` or ``/layers``, with ``warning_flags``.
@@ -126,7 +128,7 @@ def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
         "long_name": "why the value may mislead",
         "units": "1",
         "flag_masks": np.array([2**bit for bit in range(len(KINDS))], dtype=np.int32),
-        "flag_meanings": " ".join(kind.name for kind in KINDS),
+        "flag_meanings": MEANINGS,
     }
     flags.encoding = {"dtype": np.dtype(np.int32), "_FillValue": np.int32(-1)}
     return group.assign({FLAGS: flags})

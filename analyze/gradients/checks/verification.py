@@ -265,22 +265,3 @@ def _norms(seen: Observation, gradients: Gradients) -> np.ndarray:
 
 def _lengths(gradients: Iterable[tuple[str, Tensor]]) -> dict[str, float]:
     return {name: square**0.5 for name, square in squared_norms(gradients).items()}
-
-
-def agreement(alone: int, elsewhere: int) -> str:
-    """What the verification of a run proves, in words; empty where nothing was verified.
-
-    ``alone`` probes were compared with plain autograd and ``elsewhere`` probes measured again in
-    other batches, over all checkpoints. By the rule of three, with no failure among ``n`` random
-    probes, the share that is off is below ``3 / n`` with 95 % confidence.
-    """
-    if not alone:
-        return ""
-    agree = (
-        f"{alone} of {alone} probes agree with plain autograd alone, and {elsewhere} of "
-        f"{elsewhere} with themselves in other batches"
-    )
-    if alone <= 3:
-        return f"{agree}: too few to say how many of all do"
-    off = f"fewer than 3/{alone} of the probes are off ({3 / alone:.1%})"
-    return f"{agree}: with 95 % confidence {off}"
