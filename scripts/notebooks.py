@@ -1,0 +1,42 @@
+"""Runs the notebooks of ``docs/notebooks`` anew, so that their output is that of today's code.
+
+``tests/test_notebooks.py`` runs them likewise, and keeps nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+PROJECT = Path(__file__).resolve().parents[1]
+FOLDER = PROJECT / "docs" / "notebooks"
+SECONDS = 600  # that a cell may take on a slow machine
+
+
+def executed(path: Path) -> nbformat.NotebookNode:
+    """The notebook with what its cells give when they are run in order.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell raises; its traceback is the message.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=SECONDS, kernel_name="python3",
+        resources={"metadata": {"path": str(PROJECT)}},
+    ).execute()  # fmt: skip
+    return notebook
+
+
+def main() -> None:
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        print(f"{path.relative_to(PROJECT)} ...", flush=True)
+        notebook = executed(path)
+        for cell in notebook.cells:  # when it was run is no matter of the file
+            cell.metadata.pop("execution", None)
+        nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    main()
