@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -136,6 +136,31 @@ def listed(items: list[str], limit: int = 12) -> str:
     return f"{shown} and {len(items) - limit} more"
 
 
+def told_once(reasons: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Reasons by the name they are given for, each once: with a sentence on further names.
+
+    Reasons are equal where they differ by the name that stands in them only. The sentence is empty
+    where there is no further name.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(without_name(reason, name), []).append(name)
+    return {
+        first: (
+            reasons[first],
+            f"the same for {counted(len(others), 'further checkpoint')}: {listed(others, 4)}"
+            if others
+            else "",
+        )
+        for first, *others in groups.values()
+    }
+
+
+def without_name(reason: str, name: str) -> str:
+    """A reason by which those of other names are the same."""
+    return reason.replace(name, "\0")
+
+
 def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError:
     """The error for a name that is not known; it lists the known names in their order."""
     return InputError(
@@ -144,8 +169,9 @@ def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError
 
 
 def like(name: str, known: Iterable[str]) -> list[str]:
-    """Up to four known names that are close to an unknown one, the closest first."""
-    return difflib.get_close_matches(name, list(known), n=4)
+    """Up to four known names that are close to an unknown one in any case, the closest first."""
+    lower = {each.lower(): each for each in known}
+    return [lower[each] for each in difflib.get_close_matches(name.lower(), list(lower), n=4)]
 
 
 def within_a_screen(text: str) -> str:

@@ -9,6 +9,6 @@ fi
 wanted="$(cat pyproject.toml; echo "${EXTRAS:-}")"
 if [ "$(cat "$environment/installed" 2>/dev/null)" != "$wanted" ]; then
     echo "Setting up $environment; a plain torch takes some minutes and 5 GB." >&2
-    "$python" -m pip install --quiet --disable-pip-version-check --editable ".${EXTRAS:+[$EXTRAS]}"
+    "$python" -m pip install --disable-pip-version-check --editable ".${EXTRAS:+[$EXTRAS]}" >&2
     printf '%s' "$wanted" > "$environment/installed"
 fi

@@ -2,7 +2,8 @@
 
 For every layer, subset and checkpoint of a sample run, and for torchvision's ResNet-18 with random
 weights, in float32 and float64 and for two batch sizes: ``m_coherence``, ``gradient_gram`` and
-``gradient_sqnorm``. Exits with 1 when a bound is broken.
+``gradient_sqnorm``. And m-coherence of small cases beside a computation by its definition. Exits
+with 1 when a bound is broken.
 
 The bounds are those of ``tests.against_oracle.Verdict``; "plain" is float32 autograd on equal
 batches.
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import analyze
 from analyze.models.builtin import SmallResNet
 from analyze.runs.progress import for_stderr
+from scripts import by_definition
 from tests.against_oracle import (
     Probes,
     Verdict,
@@ -52,6 +54,7 @@ def main() -> int:
     print(header + f"{'median':>10}{'worst':>10}" * 2, flush=True)
     good = verify_run(arguments.run, arguments.checkpoints, arguments.max_probes)
     good &= verify_resnet18(arguments.run, arguments.resnet18_probes)
+    good &= verify_definition(arguments.run.parent)
     print("All within the bounds." if good else "BOUNDS BROKEN")
     return 0 if good else 1
 
@@ -116,6 +119,13 @@ def verify_resnet18(run: Path, count: int) -> bool:
         for size in BATCH_SIZES
     }  # fmt: skip
     return compare("torchvision:resnet18", model, probes, 2, trees, 0, recompute=False)
+
+
+def verify_definition(samples: Path) -> bool:
+    """Print small cases beside a computation by the definition; whether they agree."""
+    rows = list(by_definition.compared(samples))
+    print(*by_definition.table(rows), sep="\n", flush=True)
+    return all(row.difference < by_definition.BOUND for row in rows)
 
 
 def compare(

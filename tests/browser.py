@@ -35,6 +35,12 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
+def choose_layer(page: Any, name: str) -> None:
+    """Type a layer's name into the report's field, and take the first that fits."""
+    page.fill("#layer", name)
+    page.press("#layer", "Enter")
+
+
 class Reader:
     """Opens pages, and holds what must not be: errors, and requests beyond the page itself."""
 

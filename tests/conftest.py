@@ -21,6 +21,7 @@ from analyze.gradients.established import ESTABLISHED
 from analyze.gradients.step import failures
 from analyze.models.building import build_model
 from analyze.probes import write_probes
+from analyze.runs.stages import WRITING
 from analyze.specs.model import ModelSpec
 from tests.browser import Reader, chromium
 
@@ -198,9 +199,9 @@ def assert_input_error(result: Result, *facts: str) -> None:
 
 
 def without_preparation(stderr: str) -> str:
-    """What a program says besides the stages of its preparation."""
+    """What a program says besides what it is at before and after it measures."""
     lines = stderr.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("Preparing"))
+    return "".join(line for line in lines if not line.startswith(("Preparing", WRITING)))
 
 
 def assert_three_facts(message: str) -> None:

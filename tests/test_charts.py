@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from analyze.reports.page import render_page
 from analyze.results.rows import FORMULA
-from tests.browser import Reader
+from tests.browser import Reader, choose_layer
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -47,11 +48,26 @@ def page(browser, report):
 
 
 def go(page, address: str) -> None:
-    """Give the page an address, as a link to it does; an address without choices is its start."""
-    page.evaluate("(hash) => { location.hash = hash; }", address or "=")
-    page.wait_for_function(
-        "() => document.getElementById('lines').children.length === 1", timeout=5000
+    """Follow a link with this address, from a page that is as at its start."""
+    page.evaluate(
+        """async (address) => {
+          for (const hash of [`=${performance.now()}`, address || "="]) {
+            const followed = new Promise((done) => {
+              addEventListener("hashchange", done, { once: true });
+            });
+            location.hash = hash;
+            await followed;
+          }
+        }""",
+        address,
     )
+
+
+def box_of(page, selector: str) -> dict[str, float]:
+    """Where something stands in the window, in whose middle it is brought."""
+    found = page.locator(selector).first
+    found.evaluate("(element) => element.scrollIntoView({ block: 'center' })")
+    return found.bounding_box()
 
 
 def save(page, chart: str, kind: str) -> tuple[str, bytes]:
@@ -67,7 +83,7 @@ def save(page, chart: str, kind: str) -> tuple[str, bytes]:
 def test_a_link_shows_what_was_chosen(reader, report):
     page = reader.open(report)
     assert "#" not in page.url
-    page.select_option("#layer", label="=SUM(A1)")
+    choose_layer(page, "=SUM")
     page.select_option("#subset", label="held_out")
     page.fill("#checkpoint", "5")
     page.wait_for_url(re.compile(r"#.*checkpoint=step\+64"))
@@ -108,6 +124,229 @@ def test_a_place_on_the_page_keeps_what_is_chosen(page):
     page.wait_for_url(re.compile("layer=fc&subset=clean"))
     assert page.text_content("#readout").startswith("fc · clean")
     assert page.locator("#address-notice").count() == 0
+
+
+# --- the choice of layers and checkpoints
+
+
+def test_a_layer_is_found_by_typing(page):
+    go(page, "")
+    options = page.locator("#layer-list [role=option]")
+    page.click("#layer")
+    assert options.count() == len(LAYERS) + 1
+    page.keyboard.type("BN")
+    assert options.all_text_contents() == ["bn1Conv2d"]
+    page.keyboard.press("Escape")
+    assert page.input_value("#layer") == "whole network"
+    assert page.get_attribute("#layer", "aria-expanded") == "false"
+    page.keyboard.type("conv2d 1")
+    assert options.first.text_content() == "conv1Conv2d"
+    page.keyboard.press("ArrowDown")
+    active = page.get_attribute("#layer", "aria-activedescendant")
+    assert page.text_content(f"#{active}") == "bn1Conv2d"
+    page.keyboard.press("Enter")
+    assert page.text_content("#lines-title") == "M-coherence of bn1 over training"
+    page.fill("#layer", "nothing like it")
+    assert options.count() == 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.input_value("#layer") == "bn1"
+    page.click("#layer")
+    page.locator("#layer-list [role=option] >> nth=3").click()
+    assert page.text_content("#lines-title") == "M-coherence of fc over training"
+
+
+def test_pinned_layers_stand_beside_the_chosen_one(page, tree):
+    go(page, "layer=bn1&subset=clean")
+    subsets = page.locator("#legend li").all_text_contents()
+    assert set(subsets) > {"clean", "held_out"}
+    page.click("#pin-layer")
+    choose_layer(page, "conv1")
+    assert page.locator("#legend li").all_text_contents() == ["conv1", "bn1"]
+    assert page.text_content("#lines-title") == "M-coherence of 2 layers over training: clean"
+    for name in ("conv1", "bn1"):
+        assert page.locator(f"#lines [aria-description='95 % band of {name}'] path").count() == 1
+    looks = page.locator("#legend svg path").evaluate_all("all => all.map(e => e.outerHTML)")
+    assert len(set(looks)) == 2
+    _, content = save(page, "lines", "CSV")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    layers = tree["layers"]["m_coherence"].sel(subset="clean", layer=["conv1", "bn1"])
+    saved = [float(row["m_coherence (examples)"] or "nan") for row in rows]
+    expected = layers.transpose("layer", "checkpoint").values.ravel()
+    np.testing.assert_allclose(saved, expected, rtol=1e-6)
+    page.click("#pinned-layers button")
+    assert page.locator("#legend li").all_text_contents() == subsets
+
+
+def test_pins_have_an_end(page):
+    go(page, "&".join(f"pinned-layer={name}" for name in ["whole+network", "conv1", "bn1", "fc"]))
+    for name in LAYERS[3:7]:
+        choose_layer(page, name[:4])
+        page.click("#pin-layer")
+    choose_layer(page, LAYERS[8][:4])
+    assert page.locator("#pinned-layers button").count() == 8
+    assert page.is_disabled("#pin-layer")
+    go(page, "&".join(f"pinned-checkpoint=step+{step}" for step in STEPS[:9]))
+    assert page.locator("#pinned-checkpoints button").count() == 8
+    assert "step 448" in page.text_content("#address-notice")
+
+
+def test_pinned_checkpoints_are_in_all_charts(page, tree):
+    go(page, "subset=clean&checkpoint=step+256&layer=fc")
+    page.click("#pin-checkpoint")
+    page.fill("#checkpoint", "5")
+    title = "The layers at step 64, step 256: clean"
+    assert page.text_content("#profile-title") == title
+    assert page.locator("#profile-legend li").all_text_contents() == ["step 64", "step 256"]
+    assert page.locator("#profile [aria-description=pinned] path").count() == len(LAYERS)
+    assert page.locator("#lines [aria-description='pinned checkpoint'] line").count() == 1
+    assert page.locator("#heat .pin").count() == 1
+    _, content = save(page, "profile", "CSV")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    value = tree["layers"]["m_coherence"].sel(subset="clean").transpose("layer", "checkpoint")
+    saved = [float(row["m_coherence (examples)"]) for row in rows]
+    np.testing.assert_allclose(saved, value[:, [5, 7]].values.ravel(), rtol=1e-6)
+
+
+# --- where gradients cancel
+
+
+def cancelling(tree, steps: tuple[int, ...], dimension: float):
+    """Results whose values are 0.3 at some steps, with tight intervals, in so many directions."""
+    tree = tree.copy()
+    for name in ("network", "layers"):
+        group = tree[name].to_dataset()
+        low = group["step"].isin(steps)
+        group["m_coherence"] = xr.where(low, 0.3, group["m_coherence"])
+        group["m_coherence_stderr"] = xr.where(low, 0.05, group["m_coherence_stderr"])
+        group["m_coherence_upper"] = group["m_coherence"] + 0.2
+        group["effective_dimension"] = 0 * group["m_coherence"] + dimension
+        order = ("checkpoint", *(("layer",) if name == "layers" else ()), "subset")
+        tree[name] = xr.DataTree(group.transpose(*order, ...))
+    return tree
+
+
+def test_where_gradients_cancel_the_training_is_shaded(reader, tree, tmp_path):
+    path = write_report(tmp_path / "cancel.html", cancelling(tree, (64, 128, 640), 500.0))
+    page = reader.open(path)
+    page.goto(path.as_uri() + "#subset=clean&layer=fc&checkpoint=step+128&x=linear")
+    page.reload()
+    spans = page.locator("#lines [aria-description='gradients cancel'] rect")
+    assert spans.count() == 2  # 64 and 128 are neighbours
+    width = [span.bounding_box()["width"] for span in spans.all()]
+    expected = ((128 + 256) / 2 - (32 + 64) / 2) / ((640 + 960) / 2 - (448 + 640) / 2)
+    assert width[0] / width[1] == pytest.approx(expected, rel=0.01)
+    assert page.locator("#lines").get_by_text("gradients cancel").count() == 1
+    assert "gradients cancel" in page.text_content("#readout")
+    page.fill("#checkpoint", "7")
+    assert "gradients cancel" not in page.text_content("#readout")
+
+
+def test_where_chance_is_as_low_nothing_is_shaded(reader, tree, tmp_path):
+    path = write_report(tmp_path / "chance.html", cancelling(tree, (64, 128, 640), 2.0))
+    page = reader.open(path)
+    assert page.locator("#lines [aria-description='gradients cancel']").count() == 0
+    assert "cancel" not in page.inner_text(".details")
+
+
+# --- what is at the pointer, axes, zoom
+
+
+def pointed(page, chart: str) -> bool:
+    """Whether a chart marks what is at the pointer in another one."""
+    return page.locator(f"#{chart} .hovered:not([display=none])").count() == 1
+
+
+def test_what_is_at_the_pointer_is_marked_in_all_charts(page):
+    go(page, "subset=clean&layer=fc&checkpoint=step+64")
+    for chart, others in (
+        ("heat image", ("lines", "profile")), ("profile svg", ("lines", "heat")),
+        ("lines svg", ("heat", "profile")),
+    ):  # fmt: skip
+        box = box_of(page, f"#{chart}")
+        page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.5 * box["height"])
+        page.mouse.move(box["x"] + 0.6 * box["width"] + 1, box["y"] + 0.5 * box["height"])
+        page.wait_for_selector(f"#{chart.split()[0]} [aria-label=tip] text")
+        assert [pointed(page, other) for other in others] == [True, True]
+        assert not pointed(page, chart.split()[0])
+    page.mouse.move(0, 0)
+    page.wait_for_selector("#lines [aria-label=tip] text", state="detached")
+    assert not any(pointed(page, chart) for chart in ("lines", "heat", "profile"))
+
+
+def ticks(page, chart: str, axis: str) -> list[str]:
+    """The labels of an axis, as they stand."""
+    return page.locator(f"#{chart} [aria-label='{axis}-axis tick label'] text").all_text_contents()
+
+
+def test_axes_are_what_the_reader_wants(page):
+    go(page, "subset=clean&layer=fc")
+    assert "0" not in ticks(page, "lines", "y")
+    page.select_option("#coherence-scale", label="linear")
+    assert ticks(page, "lines", "y")[0] == "0"
+    assert ticks(page, "profile", "x")[0] == "0"
+    assert "50" in ticks(page, "lines", "x")  # early checkpoints are dense
+    page.select_option("#along-scale", label="linear")
+    assert np.ptp(np.diff([float(t.replace(",", "")) for t in ticks(page, "lines", "x")])) == 0
+    page.select_option("#along-scale", label="logarithmic")
+    assert "50" in ticks(page, "lines", "x")
+    page.wait_for_url(re.compile("x=logarithmic&y=linear"))
+
+
+def test_a_part_of_the_training_is_seen_by_dragging_and_by_buttons(page):
+    go(page, "subset=clean&layer=fc&checkpoint=step+256")
+    box = box_of(page, "#lines svg")
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 120, steps=3)
+    assert page.locator("#lines .shade").count() == 1
+    page.mouse.up()
+    page.wait_for_function(
+        "() => document.getElementById('zoom-words').textContent.includes(' of ')"
+    )
+    words = page.text_content("#zoom-words")
+    count = int(words.split()[0])
+    assert 3 <= count < len(STEPS)
+    assert page.locator("#lines .shade").count() == 0
+    assert page.text_content("#readout").startswith("fc · clean · step 256")  # no click
+    assert len(ticks(page, "heat", "x")) == count
+    _, content = save(page, "heat", "CSV")
+    assert len(content.splitlines()) == 1 + count * len(LAYERS)
+    page.wait_for_url(re.compile("from=step[+]"))
+    page.click("#zoom-whole")
+    assert page.text_content("#zoom-words") == f"{len(STEPS)} checkpoints"
+    page.focus("#zoom-closer")
+    page.keyboard.press("Enter")
+    assert page.text_content("#zoom-words") == "6 of 12 checkpoints"
+    before = ticks(page, "heat", "x")
+    page.click("#zoom-earlier")
+    assert int(ticks(page, "heat", "x")[0]) < int(before[0])
+    page.click("#zoom-wider")
+    assert page.is_disabled("#zoom-whole")
+
+
+def test_a_link_has_all_that_was_chosen(reader, report):
+    page = reader.open(report)
+    address = (
+        "#layer=fc&subset=clean&checkpoint=step+256&pinned-layer=bn1&pinned-layer=conv1"
+        "&pinned-checkpoint=step+64&from=step+32&to=step+640&x=linear&y=linear"
+    )
+    page.goto(report.as_uri() + address)
+    page.reload()
+    assert page.locator("#address-notice").count() == 0
+    assert page.text_content("#zoom-words") == "6 of 12 checkpoints"
+    assert page.locator("#legend li").all_text_contents() == ["fc", "bn1", "conv1"]
+    assert ticks(page, "lines", "y")[0] == "0"
+    page.fill("#checkpoint", "8")
+    page.wait_for_url(re.compile(re.escape(address[1:].replace("256", "448"))))
+
+
+def test_a_click_on_the_lines_chooses_the_nearest_checkpoint(page):
+    go(page, "subset=clean&layer=fc&checkpoint=step+4&x=linear")
+    plotted = box_of(page, "#lines [aria-description=guide] line")
+    page.mouse.click(plotted["x"] + plotted["width"] - 12, plotted["y"] - 40)
+    assert page.text_content("#readout").startswith("fc · clean · step 1,280")
+    page.wait_for_selector("#lines [aria-label=tip] text")  # the words stay after a tap
 
 
 # --- files

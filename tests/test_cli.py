@@ -18,6 +18,7 @@ from analyze.probes import write_probes
 from analyze.runs.job import resolve
 from analyze.runs.options import Options
 from analyze.statistics.warnings import KINDS, kinds_of, marks_of
+from analyze.text import with_error
 from tests.conftest import (
     NAMES,
     SPEC,
@@ -46,7 +47,8 @@ def network(path) -> np.ndarray:
 
 def test_run_writes_every_checkpoint_in_order(tiny):
     result = tiny.run()
-    assert (result.exit_code, result.stdout) == (0, f"Wrote {tiny.output}\n")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Wrote {tiny.output}\n")
     tree = analyze.open_results(tiny.output)
     assert list(tree["checkpoint"].values) == NAMES
     assert list(tree["step"].values) == [9, 10, 100]
@@ -56,6 +58,26 @@ def test_run_writes_every_checkpoint_in_order(tiny):
     assert sorted(p.name for p in tiny.path.parent.iterdir()) == [
         "out.h5", "out.h5.units", "probes.safetensors", "run",
     ]  # fmt: skip
+
+
+def test_a_run_ends_with_what_it_found(tiny):
+    wrote, head, *lines, highest, warned, following = tiny.run().stdout.splitlines()
+    assert wrote == f"Wrote {tiny.output}"
+    assert head.split() == ["m-coherence", "first", "peak", "last"]
+    rows = analyze.show(tiny.output)
+    assert [line.split()[0] for line in lines] == ALL
+    for line in lines:
+        of_subset = [row for row in rows if row["subset"] == line.split()[0]]
+        peak = max(of_subset, key=lambda row: row["m_coherence"])
+        for row in (of_subset[0], peak, of_subset[-1]):
+            value = with_error(row["m_coherence"], row["m_coherence_stderr"])
+            assert f"{value} at step {row['step']:.0f}" in line
+    layers = analyze.show(tiny.output, checkpoint="*", subset="all", sort="m_coherence")
+    assert highest.startswith(f"Highest: {layers[0]['layer']} (Linear), ")
+    assert highest.endswith(f" at step {layers[0]['step']:.0f}, all")
+    assert re.fullmatch(r"\d warnings?", warned)
+    page = f"analyze report {tiny.output} for a page with figures, and the warnings in words"
+    assert following == f"Next: {page}"
 
 
 def test_progress_is_a_plain_line_for_each_checkpoint(tiny):
@@ -72,7 +94,9 @@ def test_output_is_by_default_the_name_of_the_run_here(tiny, tmp_path, monkeypat
     here.mkdir()
     monkeypatch.chdir(here)
     result = call("run", "../run", "--device", "cpu", "--folds", "1", "--checkpoints", ":1")
-    assert (result.exit_code, result.stdout) == (0, "Wrote run.h5\n")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Wrote run.h5\n")
+    assert "\nNext: analyze report run.h5 for a page with figures" in result.stdout
     assert sorted(p.name for p in here.iterdir()) == ["run.h5", "run.h5.units"]
 
 

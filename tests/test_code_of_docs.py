@@ -36,7 +36,7 @@ def blocks(page: str) -> list[str]:
 def commands(page: str) -> Iterator[list[str]]:
     """The commands of a page, which stand indented; lines may go on after a backslash."""
     text = (ROOT / page).read_text("utf-8").replace("\\\n", " ")
-    for line in re.findall(r"^    ((?:analyze|python) .*)$", text, re.M):
+    for line in re.findall(r"^    (?:mkdir -p runs/mine && )?((?:analyze|python) .*)$", text, re.M):
         words = shlex.split(line, comments=True)
         program = ["-m", "analyze"] if words[0] == "analyze" else []
         yield [sys.executable, *program, *words[1:]]
@@ -70,6 +70,7 @@ def test_the_readme_runs_as_it_stands(place):
     """Its two commands, a training of one's own with its five lines, and the language model."""
     training, language_model = blocks("README.md")
     (place / "train.py").write_text(training, "utf-8")
+    (place / "runs/mine").mkdir(parents=True)
     for command in commands("README.md"):
         ran(command, place)
     for page in ("half_noise_report/index.html", "mine_report/index.html"):

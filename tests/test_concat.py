@@ -14,6 +14,7 @@ from torch import nn
 import analyze
 from analyze.gradients.established import ESTABLISHED
 from analyze.gradients.planner import Planner
+from analyze.results.file import write_results
 from analyze.statistics.regrouping import provenance
 
 STEPS = (0, 5, 20)
@@ -110,6 +111,12 @@ def test_it_reports_compares_shows_and_ranks_as_a_run_does(series, tmp_path, mon
     compared = analyze.compare({"one": series, "other": series})
     assert compared["network"].sizes["checkpoint"] == len(STEPS)
     assert len(analyze.examples(series, by="prototype").rows) == 24
+
+
+def test_a_comparison_opened_as_results_says_what_it_is(series, tmp_path):
+    write_results(analyze.compare({"one": series, "other": series}), tmp_path / "both.h5")
+    with pytest.raises(analyze.InputError, match="a comparison of runs, not the results of one"):
+        analyze.open_results(tmp_path / "both.h5")
 
 
 def test_a_series_goes_on(series, trees):

@@ -95,7 +95,7 @@ def test_a_public_function_explains_every_argument(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["scan", "check", "run", "status", "show", "examples", "report", "compare"]
+    "name", ["scan", "init", "check", "run", "status", "show", "examples", "report", "compare"]
 )
 def test_a_command_is_the_function_of_its_name(name):
     """With the same defaults; what the command has besides says how to print or where to write."""

@@ -78,7 +78,7 @@ def spoils(folder) -> str:
 
 
 def poisons(folder) -> str:
-    from analyze.checkpoints.torch_files.plain_pickle import Record
+    from analyze.checkpoints.torch_files.pickle_records import Record
 
     Record.suffix = ".part"
     return ""

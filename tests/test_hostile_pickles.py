@@ -15,9 +15,10 @@ import torch
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.checkpoints.torch_files import plain_pickle
+from analyze.checkpoints.torch_files.pickle_records import Record
 from analyze.checkpoints.torch_files.pickled_values import names
 from analyze.checkpoints.torch_files.pickles import load_values
-from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
+from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, UnknownNameError
 from analyze.errors import CheckpointError
 from tests.hostile_files import WEIGHTS, archive, distributed
 

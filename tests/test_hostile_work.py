@@ -18,9 +18,10 @@ from analyze.checkpoints.fitting import hints
 from analyze.checkpoints.layouts import distributed as layout
 from analyze.checkpoints.reading import read_content, read_weights
 from analyze.checkpoints.torch_files.containers import containers_of
+from analyze.checkpoints.torch_files.pickle_records import Record
 from analyze.checkpoints.torch_files.pickled_tensors import finder, names_in_torch_files, sizes_in
 from analyze.checkpoints.torch_files.pickles import load_values
-from analyze.checkpoints.torch_files.plain_pickle import Machine, Record
+from analyze.checkpoints.torch_files.plain_pickle import Machine
 from analyze.checkpoints.versions import extra_states_in, versions_in
 from analyze.errors import CheckpointError
 from tests.hostile_files import WEIGHTS, archive, distributed

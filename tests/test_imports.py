@@ -15,7 +15,8 @@ from tests.test_layouts import EXAMPLES
 
 SOURCE = Path(analyze.__file__).parent
 COMMANDS = [
-    "scan", "check", "run", "status", "show", "report", "compare", "probes build", "probes show",
+    "scan", "init", "check", "run", "status", "show", "report", "compare", "probes build",
+    "probes show",
 ]  # fmt: skip
 LIGHT = [
     "analyze", "analyze.cli", "analyze.cli.tables", "analyze.comparison", "analyze.errors",
@@ -97,10 +98,11 @@ def test_the_zoos_are_imported_where_a_spec_asks_for_them_only():
 
 
 def test_public_names():
-    assert dir(analyze) == [
-        "InputError", "ProbeSet", "check", "compare", "concat", "examples", "measure",
-        "open_results", "report", "run", "scan", "show", "status",
-    ]  # fmt: skip
+    assert dir(analyze) == sorted([
+        "InputError", "ProbeSet", "check", "compare", "concat", "examples", "figures", "init",
+        "measure", "open_results", "plot", "probes", "report", "run", "scan", "show", "statistics",
+        "status", "to_csv", "__version__",
+    ])  # fmt: skip
     for name in analyze.__all__:
         assert callable(getattr(analyze, name))
         assert getattr(analyze, name).__doc__

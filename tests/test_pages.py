@@ -10,7 +10,7 @@ import pytest
 
 from analyze.comparison import page as comparison_page
 from analyze.reports import page as report_page
-from tests.browser import Reader
+from tests.browser import Reader, choose_layer
 from tests.comparisons import make_comparison
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
@@ -88,11 +88,13 @@ def point_at(page, chart: str, row: int, column: int, rows: int, columns: int) -
 def test_the_choices_of_the_report_redraw_its_views(reader, report):
     page = reader.open(report)
     charts = ("lines", "heat", "profile")
-    for control, follow in (("layer", set(charts)), ("subset", set(charts))):
+    for choose in (
+        lambda: choose_layer(page, "conv1"), lambda: page.select_option("#subset", index=1)
+    ):  # fmt: skip
         before = {name: drawn(page, name) for name in charts}
         words = page.text_content("#readout")
-        page.select_option(f"#{control}", index=1)
-        assert changed(page, before) == follow
+        choose()
+        assert changed(page, before) == set(charts)
         assert page.text_content("#readout") != words
     assert "conv1" in page.text_content("#lines-title")
     before = {name: drawn(page, name) for name in charts}
@@ -104,7 +106,7 @@ def test_the_choices_of_the_report_redraw_its_views(reader, report):
 def test_the_views_have_the_values_of_the_results(reader, report, tree):
     page = reader.open(report)
     value = tree["layers"]["m_coherence"].sel(layer="bn1", subset="clean").values
-    page.select_option("#layer", label="bn1")
+    choose_layer(page, "bn1")
     page.select_option("#subset", label="clean")
     page.fill("#checkpoint", "7")
     words = page.text_content("#readout")
@@ -130,17 +132,25 @@ def test_a_line_breaks_where_a_checkpoint_was_skipped(reader, report):
 def test_everything_in_the_report_can_be_done_by_keyboard(reader, report):
     page = reader.open(report)
     page.focus("#layer")
-    page.keyboard.press("ArrowDown")
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
     assert "conv1" in page.text_content("#lines-title")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.text_content("#pinned-layers").startswith("conv1")
+    page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowUp")
     assert "held_out" in page.text_content("#heat-title")
     page.keyboard.press("Tab")
     page.keyboard.press("Home")
     assert page.get_attribute("#checkpoint", "aria-valuetext") == "step 0"
-    for _ in range(4):  # the three buttons that save the lines, then the map
+    passed = []
+    while len(passed) < 12 and passed[-1:] != ["heat"]:
         page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.id") == "heat"
+        passed.append(page.evaluate("document.activeElement.id"))
+    assert passed[:4] == ["pin-checkpoint", "along-scale", "coherence-scale", "zoom-closer"]
+    assert passed[4:] == ["", "", "", "heat"]  # buttons that save the lines, then the map
     outline = "getComputedStyle(document.activeElement).outlineStyle"
     assert page.evaluate(outline) == "solid"
     page.keyboard.press("ArrowDown")
@@ -359,7 +369,7 @@ def test_names_from_files_stay_text(reader, tmp_path):
         provenance={"run": {"name": EVIL}},
     )  # fmt: skip
     page = reader.open(write_report(tmp_path, tree))
-    page.select_option("#layer", label=EVIL)
+    choose_layer(page, EVIL[:9])
     assert page.text_content("#lines-title") == f"M-coherence of {EVIL} over training"
     assert page.locator("img").count() == 0
     both = make_comparison(runs=(EVIL, "b"), layers=(EVIL, "fc"), subsets=(EVIL, "all"),
@@ -421,12 +431,12 @@ def test_light_and_dark_follow_the_system_until_chosen(reader, report):
 def test_without_scripts_and_in_print_the_still_figures_stand(reader, report, comparison):
     for path in (report, comparison):
         page = reader.open(path, java_script_enabled=False)
-        assert page.locator("main figure > svg").first.is_visible()
+        assert page.locator("main .still > svg").first.is_visible()
         assert not [part for part in page.locator(".scripted").all() if part.is_visible()]
         page = reader.open(path)
         assert page.locator(".controls").is_visible()
         page.emulate_media(media="print")
-        assert page.locator("main figure > svg").first.is_visible()
+        assert page.locator("main .still > svg").first.is_visible()
         assert not [part for part in page.locator(".scripted").all() if part.is_visible()]
 
 

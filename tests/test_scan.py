@@ -121,6 +121,23 @@ def test_the_headline_counts_what_can_be_read(tiny):
     assert call("scan", str(tiny.path)).stdout.startswith("1 checkpoint in ")
 
 
+def test_equal_problems_are_told_once(tiny):
+    for name in ("step_10.pt", "step_11.pt", "step_12.pt"):
+        (tiny.path / name).write_bytes(b"x" * 9)
+    (tiny.path / "step_13.pt").write_bytes(b"")
+    text = call("scan", str(tiny.path)).stdout
+    assert text.count("its 9 bytes are no torch file") == 1
+    assert "  the same for 2 further checkpoints: step_11.pt, step_12.pt\n" in text
+    assert "step_13.pt: " in text
+    result = tiny.run()
+    assert result.stderr.count("its 9 bytes are no torch file") == 1
+    assert (
+        "Skipped step_12.pt: the checkpoint file cannot be read, as of step_10.pt" in result.stderr
+    )
+    shown = call("show", str(tiny.output)).stdout
+    assert shown.count("its 9 bytes are no torch file") == 1
+
+
 def test_what_is_refused_is_named_and_not_waited_for(tiny):
     torch.save(torch.nn.Linear(2, 2), tiny.path / "step_10.pt")
     torch.save({"ema": small_weights(1)}, tiny.path / "step_9.pt")
@@ -204,3 +221,9 @@ def test_a_title_is_one_line_however_narrow_the_table(capsys):
     title = "a title of many words, longer than the table below it is wide"
     print_table(title, ["step"], [[1], [2]])
     assert capsys.readouterr().out.splitlines()[0] == title
+
+
+def test_a_checkpoint_without_a_step_is_said_to_be_the_last(tiny):
+    torch.save(small_weights(5), tiny.path / "final.pth")
+    text = call("scan", str(tiny.path)).stdout
+    assert "no step is known of final.pth, which is taken for the last checkpoint" in text

@@ -108,7 +108,7 @@ def test_what_has_no_progress_does_not_spoil_the_order_of_the_others(tmp_path):
         path = save(tmp_path / name, weights(age))
         os.utime(path, (1000 + age, 1000 + age))
     assert [c.name for c in found(tmp_path)] == ["epoch_9.pt", "epoch_10.pt", "last.pt"]
-    assert "no step is known of last.pt: " in " ".join(scan(tmp_path).warnings)
+    assert "no step is known of last.pt, which is taken" in " ".join(scan(tmp_path).warnings)
 
 
 def test_a_number_that_never_changes_is_no_step(tmp_path):

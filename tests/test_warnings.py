@@ -176,13 +176,25 @@ def test_letters_and_kinds_of_a_value():
     assert len(letters) == len(set(letters))
 
 
-def test_the_number_that_few_examples_means(measured):
-    tree = analyze.open_results(measured.output)
+@pytest.mark.parametrize(
+    ("count", "effective", "expected"),
+    [
+        (1000, FEW_EXAMPLES - 1, True),
+        (1000, FEW_EXAMPLES, False),
+        (100, 34, False),
+        (100, 33, True),
+    ],
+)
+def test_the_numbers_that_few_examples_means(measured, count, effective, expected):
+    """Not every subset of a hundred: their norms must be unequal as well."""
+    tree = analyze.open_results(measured.output).copy()
+    tree.dataset = tree.to_dataset().assign(
+        probe_count=tree.to_dataset()["probe_count"] * 0 + count
+    )
     network = tree["network"].to_dataset().drop_vars(FLAGS)
-    for value, expected in ((FEW_EXAMPLES - 1, True), (FEW_EXAMPLES, False)):
-        network["effective_sample_size"][:] = value
-        again = flag_group(tree, network)
-        assert flagged(again, "few_examples").isel(checkpoint=0).all() == expected
+    network["effective_sample_size"][:] = effective
+    again = flag_group(tree, network)
+    assert flagged(again, "few_examples").isel(checkpoint=0).all() == expected
 
 
 def test_the_reach_of_the_precision(measured):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
 from analyze.errors import InputError
+from analyze.specs.run_card import RunCard, named_card
 
 WEIGHTS = ("model", "ema")
 GROUPS = ("step", "epoch", "tokens")
@@ -62,7 +63,21 @@ class ReadingOptions:
                     fix="--rename 'head.*=fc.*', or --rename head=fc",
                 )
 
+    def with_card(self, card: RunCard, path: str) -> ReadingOptions:
+        """These choices, with those of a run card at ``path`` where the user made none.
 
+        Raises:
+            InputError: a value in the card that means nothing.
+        """
+        of_card = {name: getattr(card, name) for name in OF_A_CARD}
+        unset = {n: v for n, v in of_card.items() if v and not getattr(self, n)}
+        if not unset:
+            return self
+        with named_card(path):
+            return replace(self, **unset)
+
+
+OF_A_CARD = ("weights", "weights_key", "step_regex", "rename", "ignore")
 DEFAULTS = ReadingOptions()
 
 

@@ -90,6 +90,7 @@ def scan(run: str | Path, **options: Unpack[FindingKeywords]) -> Scan:
     run, reading = Path(run), built(ReadingOptions, options)
     folder = run if is_folder(run) else run.parent
     card = read_run_card(folder)
+    reading = reading.with_card(card, str(folder / NAME))
     exclude = [] if card.probes is None else [folder / card.probes]
     discovery = find(run, exclude, reading)
     warnings = remarks(discovery.checkpoints)

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from analyze.checkpoints.torch_files.containers import containers_of
-from analyze.checkpoints.torch_files.plain_pickle import Name, Stateful
+from analyze.checkpoints.torch_files.pickle_records import Stateful
+from analyze.checkpoints.torch_files.plain_pickle import Name
 
 EXTRA_STATE = "_extra_state"  # torch's own name, at the end of a module's path
 PLAIN = (bool, int, float, str, bytes)

@@ -11,6 +11,7 @@ import click
 
 from analyze.cli.details import details_option, keep_details
 from analyze.cli.examples import examples
+from analyze.cli.init import init
 from analyze.cli.options import Group
 from analyze.cli.pages import compare, report
 from analyze.cli.probes import probes
@@ -33,5 +34,5 @@ def main(context: click.Context, details: Path | None) -> None:
     keep_details(context, details)
 
 
-for command in (scan, check, run, status, show, examples, report, compare, probes):
+for command in (scan, init, check, run, status, show, examples, report, compare, probes):
     main.add_command(command)

@@ -14,10 +14,12 @@ from typing import Any
 import click
 
 from analyze.errors import InputError, out_of_memory
+from analyze.files.permission import not_permitted
 from analyze.keywords import explained, keywords
 
 EXIT_INPUT, EXIT_SKIPPED = 3, 4
-PATH = click.Path(path_type=Path)
+EXIT_INTERRUPTED = 130  # what shells make of SIGINT
+PATH = click.Path(path_type=Path, readable=False)  # what may not be read has a message of ours
 
 
 class OutputFile(click.Path):
@@ -30,7 +32,7 @@ class OutputFile(click.Path):
         return Path(str(super().convert(value, param, ctx)))
 
 
-OUTPUT_FILE = OutputFile()
+OUTPUT_FILE = OutputFile(readable=False)
 
 
 class Command(click.Command):
@@ -41,6 +43,10 @@ class Command(click.Command):
             return super().invoke(ctx)
         except InputError as error:
             problem = error
+        except PermissionError as error:
+            if not isinstance(error.filename, str | bytes):
+                raise
+            problem = not_permitted(os.fsdecode(error.filename))
         except (MemoryError, OSError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -76,9 +82,19 @@ def _no_memory(error: BaseException) -> InputError:
 
 
 class Group(click.Group):
-    """A group of commands that turn an InputError into a message."""
+    """A group of commands that turn an InputError into a message, and Ctrl-C into exit code 130.
+
+    A run that has begun says itself what is kept.
+    """
 
     command_class = Command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            sys.exit(EXIT_INTERRUPTED)
 
 
 class BatchSize(click.ParamType):

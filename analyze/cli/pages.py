@@ -10,6 +10,8 @@ import click
 from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
 from analyze.errors import within_a_screen
 
+DRAWING = "Reading the numbers and drawing figures"
+
 
 @click.command(cls=ReadingCommand)
 @results_argument
@@ -31,6 +33,7 @@ def report(results: Path, output: Path | None, by: str, x: str | None, probes: P
 
     Example: analyze report half_noise.h5 --output half_noise_report
     """
+    click.echo(DRAWING, err=True)  # before imports that take seconds
     from analyze.reports.page import report as write_report
 
     page = write_report(results, output=output, by=by, x=x, probes=probes)
@@ -75,6 +78,7 @@ def compare(
 
     Example: analyze compare half_noise.h5 real_labels.h5 --output comparison
     """
+    click.echo(DRAWING, err=True)
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map

@@ -84,6 +84,7 @@ def build(output: Path, overwrite: bool, **recipe: Any) -> None:
     Example: analyze probes build probes.safetensors --data 'torchvision:CIFAR10?root=data'
     --noise noisy_labels:labels.npy --per-subset 1000 --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26
     """
+    click.echo("Reading the data", err=True)  # before imports that take seconds
     from analyze.probes.freezing.recipe import Recipe, freeze
 
     frozen = freeze(built(Recipe, recipe), output, overwrite=overwrite)

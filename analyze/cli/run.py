@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -13,13 +14,19 @@ import click
 
 from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import EXIT_SKIPPED, Command, json_option, options_of, run_argument
-from analyze.errors import within_a_screen
+from analyze.errors import counted, listed, told_once, within_a_screen
 from analyze.runs.options import Options, RunOptions
 from analyze.runs.ranks.launch import launched
 
 if TYPE_CHECKING:
     from analyze.runs.check import Check
 
+SYMBOLS = (  # under the table of limits
+    "  d_eff: over how many directions the layer's gradients spread, so what chance can do\n"
+    "  m-coherence: from here on (z = 3) it is no chance\n"
+    "  alpha: the same for the probes of a subset, (m-coherence - 1) / (probes - 1): 0 is no "
+    "agreement, 1 is equal gradients"
+)
 NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "tensors")  # columns of scan
 
 
@@ -49,10 +56,12 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
         print_table("Left out", ["file", "why"], reasons)
     for warning in scanned.warnings:
         click.echo(within_a_screen(f"Warning: {warning}"))
-    for checkpoint in scanned.checkpoints:
-        if (problem := checkpoint.problem) is not None:
-            click.echo(f"{checkpoint.name}: {problem.what}: {problem.found}")
-            click.echo(f"  to fix: {problem.fix}")
+    problems = {c.name: c.problem for c in scanned.checkpoints if c.problem is not None}
+    reasons_of = {n: f"{p.what}: {p.found}\n  to fix: {p.fix}" for n, p in problems.items()}
+    for name, (reason, further) in told_once(reasons_of).items():
+        click.echo(f"{name}: {reason}")
+        if further:
+            click.echo(f"  {further}")
 
 
 @click.command(cls=Command)
@@ -109,16 +118,23 @@ def _print_check(checked: Check) -> None:
     click.echo()
     title = "Smallest coherence that these probes tell from chance"
     print_table(title, columns, limits, columns[1:])
+    click.echo(SYMBOLS)
     report = dict(checked.report)
     for key, value in report.items():
         if key.endswith("seconds"):
             report[key] = duration(float(str(value)))
         if key.endswith("bytes"):
             report[key] = size_text(float(str(value)))
+        if isinstance(value, dict):
+            report[key] = f"{counted(len(value), 'choice')}, listed by --json" if value else None
+        if isinstance(value, list):
+            report[key] = listed([str(part) for part in value]) or None
     click.echo()
     print_table("The run", ["", " "], [[k.replace("_", " "), v] for k, v in report.items()])
-    for name, reason in checked.skipped.items():
+    for name, (reason, further) in told_once(checked.skipped).items():
         click.echo(within_a_screen(f"Would skip {name}: {reason}"))
+        if further:
+            click.echo(within_a_screen(f"  {further}"))
     for warning in checked.warnings:
         click.echo(within_a_screen(f"Warning: {warning}"))
 
@@ -128,6 +144,9 @@ def _print_check(checked: Check) -> None:
 @options_of(RunOptions)
 def run(run: Path, **options: Any) -> None:
     """Measure every checkpoint of a run and write the results file.
+
+    At the end it prints the network's m-coherence with its standard error at the first checkpoint,
+    at its peak and at the last.
 
     The same command again goes on where an earlier one stopped.
 
@@ -148,6 +167,7 @@ def run(run: Path, **options: Any) -> None:
     with for_stderr() as progress:
         progress.stage(READING)  # before imports that take seconds
         from analyze.results.rows import skipped
+        from analyze.results.summary import lines, summary
         from analyze.runs import pipeline
         from analyze.runs.units.interruption import Interrupted
 
@@ -157,7 +177,13 @@ def run(run: Path, **options: Any) -> None:
         except Interrupted as interruption:
             click.echo(str(interruption), err=True)
             sys.exit(128 + interruption.signal)
-    click.echo(f"Wrote {pipeline.output_of(run, options['output'])}")
+    output = str(pipeline.output_of(run, options["output"]))
+    click.echo(f"Wrote {output}")
+    found = summary(tree)
+    for line in lines(found):
+        click.echo(within_a_screen(line))
+    besides = ", and the warnings in words" if found.warnings else ""
+    click.echo(f"Next: analyze report {shlex.quote(output)} for a page with figures{besides}")
     if left_out := skipped(tree):
         total = tree.sizes["checkpoint"]
         click.echo(f"{len(left_out)} of {total} checkpoints were skipped", err=True)

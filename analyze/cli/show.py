@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from analyze.cli.options import ReadingCommand, group_option, json_option, results_argument
-from analyze.errors import within_a_screen
+from analyze.errors import told_once, within_a_screen
 
 Row = dict[str, object]
 
@@ -68,8 +68,10 @@ def show(results: Path, verify: bool, as_json: bool, as_comma: bool, **chosen: A
     _print_coherence(rows, layers)
     for meaning in legend(rows):
         click.echo(within_a_screen(f"Warning {meaning}"))
-    for name, status in skipped(tree).items():
+    for name, (status, further) in told_once(skipped(tree)).items():
         click.echo(within_a_screen(f"Skipped {name}: {status}"))
+        if further:
+            click.echo(within_a_screen(f"  {further}"))
     for warning in warnings_of_the_run(tree):
         if warning.startswith(OLDER):
             click.echo(within_a_screen(f"Warning: {warning}"), err=True)

@@ -46,12 +46,15 @@ class FigureEntry:
         """The caption below the figure of a tree."""
         return self.caption if isinstance(self.caption, str) else self.caption(tree)
 
-    def figures(self, tree: xr.DataTree, asked: Any) -> dict[str, Figure]:
-        """Draw the figures, by the names of their files; asked is ``x`` of a run, or pairs."""
+    def choices(self, tree: xr.DataTree, asked: Any) -> Mapping[str, Any]:
+        """The choices by the names of the files; asked is ``x`` of a run, or pairs."""
         if not self.applies(tree):
             return {}
-        choices = {self.name: asked} if self.each is None else self.each(tree, asked)
-        return {name: self.draw(tree, choice) for name, choice in choices.items()}
+        return {self.name: asked} if self.each is None else self.each(tree, asked)
+
+    def figures(self, tree: xr.DataTree, asked: Any) -> dict[str, Figure]:
+        """Draw the figures, by the names of their files."""
+        return {n: self.draw(tree, choice) for n, choice in self.choices(tree, asked).items()}
 
     def drawn(self, figures: Mapping[str, T]) -> dict[str, T]:
         """The figures that this entry has drawn, or what was made of them, out of all."""

@@ -9,11 +9,14 @@ from pathlib import Path
 LONGEST_PATH = 3800  # bytes; systems open none of 4096, with the name of a file in it
 
 
-def walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(
+    top: Path, closed: list[Path] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Each directory with the names of the directories and of the files in it, top down, sorted.
 
     Directories that the caller removes from the list are not looked into. Links are not followed,
-    directories that cannot be read have nothing in them, and those of too long paths are left out.
+    directories of too long paths are left out, and so are those that may not be read, which are
+    added to ``closed``.
     """
     waiting = [top]
     while waiting:
@@ -24,7 +27,11 @@ def walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             with os.scandir(place) as entries:
                 for entry in entries:
                     (folders if _is_folder(entry) else files).append(entry.name)
-        except OSError:  # no permission, or gone meanwhile
+        except PermissionError:
+            if closed is not None:
+                closed.append(place)
+            continue
+        except OSError:  # gone meanwhile
             continue
         folders.sort()
         yield place, folders, sorted(files)

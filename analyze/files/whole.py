@@ -27,8 +27,15 @@ OURS = re.compile(rf"\.[a-z0-9_]{{8}}{re.escape(PART)}$")  # with what ``mkstemp
 
 
 def real_path(path: Path) -> Path:
-    """The path without links. Path.resolve raises on links in a circle before Python 3.13."""
-    return Path(os.path.realpath(path))
+    """The path without links; as it stands where one of them cannot be read.
+
+    Path.resolve raises on links in a circle before Python 3.13, and os.path.realpath on links of
+    others, such as those in /proc.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:
+        return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def destination(path: Path) -> Path:

@@ -20,7 +20,8 @@ class Settings:
             accelerator of torch.
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
-            held out; ``saved`` takes the checkpoint's own.
+            held out; ``saved`` takes the checkpoint's own, as plain autograd in eval mode does,
+            whose numbers differ from the default's.
         batch_size: Examples at a time, or ``auto``.
         tune: Time batch sizes and algorithms on batches of the run and take the fastest, for long
             runs: about 2 % of the estimated time. Else they follow from what is counted, without a

@@ -83,6 +83,15 @@ def _torchvision(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
     return factory, {"weights": None, **backbone}
 
 
+def classifiers_of_torchvision() -> list[str]:
+    """Names of torchvision's models that take images to classes; empty without torchvision."""
+    try:
+        from torchvision import models
+    except ImportError:
+        return []
+    return list(models.list_models(module=models))
+
+
 def _timm(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
     timm = installed("timm", f"model {spec.text!r}", "builds")
     _looked_up(spec, dict.fromkeys(timm.list_models()))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from analyze.results.rows import FORMULA
 
 HERE = Path(__file__).parent
 LIBRARIES = ("d3.min.js", "plot.min.js")
-SHARED = (  # in this order
-    "arrays", "format", "axes", "lines", "heatmap", "controls", "address", "saving", "table",
+SHARED = (  # scripts of all pages, in this order
+    "arrays", "format", "axes", "lines", "heatmap", "controls", "combobox", "pins",
+    "pointing", "zoom", "address", "saving", "table",
+    "contents", "edges",
 )  # fmt: skip
 
 
@@ -33,6 +37,9 @@ def render(
     scripts: Sequence[Path],
 ) -> str:
     """A page from a template that extends ``skeleton.html``; all names from files are escaped.
+
+    A template writes the heads of its sections with ``heading(name, title, when)``, from which the
+    page's list of contents is made: the name is an id, ``when`` as in ``Heading``.
 
     Args:
         template: The file of the template.
@@ -50,12 +57,15 @@ def render(
         finalize=_shown,
     )
     environment.filters |= FILTERS
+    headings: list[Heading] = []
+    environment.globals["heading"] = partial(_heading, headings)
     theme = _read(HERE / "scripts" / "theme.js")
     libraries = [_read(HERE / "libraries" / name) for name in LIBRARIES]
     shared = [HERE / "scripts" / f"{name}.js" for name in SHARED]
     script = f'"use strict";\n{{\n{"".join(_read(path) for path in [*shared, *scripts])}}}\n'
     return environment.get_template(template.name).render(
         **contents,
+        headings=headings,
         generator=Markup(generator(command)),
         policy=_policy([theme, *libraries, script]),
         css=Markup(_colours() + _read(HERE / "style.css")),
@@ -65,6 +75,21 @@ def render(
         licence=escape(_read(HERE / "libraries" / "LICENSES.txt")),
         script=script_element(script),
     )
+
+
+@dataclass(frozen=True)
+class Heading:
+    """An entry of the list of contents; ``when`` is the class of a section not always shown."""
+
+    name: str
+    title: str
+    when: str  # ``scripted``, ``static``, or empty
+
+
+def _heading(headings: list[Heading], name: str, title: str, when: str = "") -> Markup:
+    """The heading of a section, which joins the list of contents."""
+    headings.append(Heading(name, title, when))
+    return Markup('<h2 id="{}" tabindex="-1">{}</h2>').format(name, title)
 
 
 def _shown(value: Any) -> Any:

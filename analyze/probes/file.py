@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from analyze.errors import InputError, listed
 from analyze.files.arrays import read_arrays
+from analyze.files.permission import not_permitted
 from analyze.files.present import is_file
 from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
@@ -31,6 +32,9 @@ def read_probes(path: str | Path) -> ProbeSet:
 
     Raises:
         InputError: the file is missing, unreadable, or not a probe file.
+
+    Example:
+        ``analyze.probes.read_probes("probes.safetensors").subset_names``
     """
     path = Path(path)
     arrays, metadata = _read(path)
@@ -75,6 +79,9 @@ def write_probes(path: str | Path, probes: ProbeSet, **notes: str) -> None:
     Raises:
         InputError: an input is complex128, which safetensors does not have; no permission, or the
             disk is full.
+
+    Example:
+        ``analyze.probes.write_probes("mine.safetensors", analyze.ProbeSet(inputs, targets))``
     """
     path = Path(path)
     arrays = {f"inputs.{k}" if k else "inputs": v for k, v in probes.inputs.items()}
@@ -135,6 +142,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         )
     try:
         return read_arrays(path)
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except (SafetensorError, OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise _broken(path, str(error)) from error
 

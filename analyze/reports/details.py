@@ -10,17 +10,18 @@ import xarray as xr
 
 from analyze.figures.bands import half_width
 from analyze.figures.lines import shown_subsets
-from analyze.figures.looks import subset_looks
+from analyze.figures.looks import further_look, look, subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import training
 from analyze.pages.embedding import packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
-from analyze.statistics.significance import within_chance
+from analyze.statistics.significance import cancel, within_chance
 from analyze.statistics.warnings import FLAGS, KINDS
 
 NETWORK = "whole network"
 GROUPS = ("network", "layers")  # in the order of the rows
+PINS = 8  # layers, and checkpoints, that the page may keep in view beside the chosen one
 
 
 def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
@@ -51,11 +52,14 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         "subsets": _subsets(results, labels),
         "kinds": [[2**bit, kind.mark, kind.text] for bit, kind in enumerate(KINDS) if kind.mark],
         "start": _start(results, subsets),
+        "ink": look(0).data,
+        "looks": [further_look(k).data for k in range(PINS)],
         "m_coherence": rows(lambda group: group["m_coherence"]),
         "half_width": packed(np.concatenate(half)),
         "null_lower": rows(lambda group: _known(group, "null_lower")),
         "null_upper": rows(lambda group: _known(group, "null_upper")),
         "chance": rows(_chance, "uint8"),
+        "cancels": rows(cancel, "uint8"),
         "flags": rows(lambda group: _known(group, FLAGS).fillna(0), "uint8"),
     }
 

@@ -1,34 +1,65 @@
-// The report: a layer, a subset and a checkpoint are chosen, and the views in detail follow.
+// The report: layers, a subset and checkpoints are chosen, and the views in detail follow.
 
 const cubes = Object.fromEntries(
-  ["m_coherence", "half_width", "null_lower", "null_upper", "chance", "flags"].map((name) => [name, new Cube(data[name])]),
+  ["m_coherence", "half_width", "null_lower", "null_upper", "chance", "cancels", "flags"].map((name) => [name, new Cube(data[name])]),
 );
 const NETWORK = 0; // the row of the whole network
+const MOST = data.looks.length; // pins of a kind
+const WITH_BANDS = 4; // layers up to which each has its band
 const layers = data.rows.slice(1).map(([name]) => name);
 const places = data.training.values.map((value) => value ?? NaN);
 const limits = colourLimits();
+const byId = (id) => document.getElementById(id);
 
-const layer = control("layer", draw);
+const layer = typedChoice("layer", data.rows, draw);
 const subset = control("subset", draw);
 const checkpoint = control("checkpoint", draw);
+const along = control("along-scale", draw); // automatic, linear, logarithmic
+const coherence = control("coherence-scale", draw); // logarithmic, linear
 subset.set(data.start.subset);
 checkpoint.set(data.start.checkpoint);
+const layerPins = pins({
+  button: byId("pin-layer"), chips: byId("pinned-layers"), kind: "layer", names: data.rows.map(([name]) => name),
+  most: MOST, now: layer.get, changed: draw,
+});
+const checkpointPins = pins({
+  button: byId("pin-checkpoint"), chips: byId("pinned-checkpoints"), kind: "checkpoint", names: data.training.names,
+  most: MOST, now: checkpoint.get, changed: draw,
+});
+const zoom = zooming({
+  places, falling: data.training.falling, names: data.training.names, now: checkpoint.get, words: byId("zoom-words"),
+  buttons: Object.fromEntries(["closer", "wider", "earlier", "later", "whole"].map((name) => [name, byId(`zoom-${name}`)])),
+  changed: draw,
+});
 
-const heat = document.getElementById("heat");
+const heat = byId("heat");
+let lines = null; // the drawn ones
 let markCell = null;
+let markRow = null;
 let profileAlone = false; // without the heat map that has the names of its rows
-let heatDrawn = ""; // the subset, colours and width that the heat map on the page has
+let heatDrawn = ""; // the subset, checkpoints, colours and width that the heat map on the page has
 
-listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
+listenToArrows(heat, () => [layer.get() - 1, zoom.shown().indexOf(checkpoint.get())], chooseShown);
+listenToSpans(byId("lines"), (left, right) => {
+  zoom.between(lines.place(left), lines.place(right));
+  draw();
+});
+for (const id of ["lines", "heat", "profile"]) keepWords(byId(id));
 nameRows();
 keepInAddress({
   layer: namedChoice(layer, data.rows.map(([name]) => name)),
   subset: namedChoice(subset, data.subsets.map(({ name }) => name)),
   checkpoint: namedChoice(checkpoint, data.training.names),
+  "pinned-layer": layerPins.address,
+  "pinned-checkpoint": checkpointPins.address,
+  ...zoom.address,
+  x: namedChoice(along, ["automatic", "linear", "logarithmic"]),
+  y: namedChoice(coherence, ["logarithmic", "linear"]),
 }, draw);
-offerFiles(document.getElementById("lines"), () => numbers([layer.get()], d3.range(data.subsets.length), d3.range(places.length)));
-offerFiles(heat, () => numbers(d3.range(1, data.rows.length), [subset.get()], d3.range(places.length)));
-offerFiles(document.getElementById("profile"), () => numbers(d3.range(1, data.rows.length), [subset.get()], [checkpoint.get()]), (alone) => {
+const inFiles = { lines: d3.range(data.subsets.length), all: d3.range(1, data.rows.length) };
+offerFiles(byId("lines"), () => numbers(shownRows(), layerPins.list().length ? [subset.get()] : inFiles.lines, zoom.shown()));
+offerFiles(heat, () => numbers(inFiles.all, [subset.get()], zoom.shown()));
+offerFiles(byId("profile"), () => numbers(inFiles.all, [subset.get()], shownCheckpoints()), (alone) => {
   profileAlone = alone;
   drawLayers(chosen());
 });
@@ -43,14 +74,32 @@ function chosen() {
   return { row: layer.get(), subset: subset.get(), checkpoint: checkpoint.get() };
 }
 
+/** The chosen layer, and the pinned ones. */
+function shownRows() {
+  return [...new Set([layer.get(), ...layerPins.list()])];
+}
+
+function shownCheckpoints() {
+  return [...new Set([checkpoint.get(), ...checkpointPins.list()])];
+}
+
 function draw() {
   const at = chosen();
   nameSlider(checkpoint, data.training.names[at.checkpoint]);
-  document.getElementById("readout").textContent = words(at.row, at.subset, at.checkpoint);
+  byId("readout").textContent = words(at.row, at.subset, at.checkpoint);
+  for (const part of [layerPins, checkpointPins, zoom]) part.draw();
+  byId("pinned").hidden = !layerPins.list().length && !checkpointPins.list().length;
   drawTraining(at);
   drawHeat(at);
   drawLayers(at);
   writeAddress();
+}
+
+/** Mark in all charts but one what is at the pointer in that one; a row of -1 and no checkpoint: nothing. */
+function hover(from, row, t) {
+  if (from !== "lines") lines.hover(places[t]);
+  if (from !== "heat") markCell.hover(row - 1, zoom.shown().indexOf(t));
+  if (from !== "profile") markRow(row - 1);
 }
 
 /** The ends of a value's 95 % interval. */
@@ -68,6 +117,7 @@ function words(row, s, t, separator = " \u00b7 ") {
   const [low, high] = [cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t)];
   if (Number.isFinite(high)) parts.push(`by chance ${rounded(low)} to ${rounded(high)}`);
   if (cubes.chance.at(row, s, t)) parts.push("cannot be told from chance");
+  if (cubes.cancels.at(row, s, t)) parts.push("gradients cancel: less than by chance");
   const marks = marksAt(row, s, t);
   if (marks.length) parts.push(`warnings: ${marks.join(" ")}`);
   return [place, ...parts].join(separator);
@@ -77,12 +127,12 @@ function words(row, s, t, separator = " \u00b7 ") {
 function numbers(rows, subsets, checkpoints) {
   const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "m_coherence (examples)",
                 "m_coherence_lower (95 %)", "m_coherence_upper (95 %)", "null_lower (95 %)", "null_upper (95 %)",
-                "cannot_be_told_from_chance", "warnings"];
+                "cannot_be_told_from_chance", "gradients_cancel", "warnings"];
   const cells = d3.cross(rows, subsets).flatMap(([row, s]) => checkpoints.map((t) => [row, s, t]));
   return [head, ...cells.map(([row, s, t]) => [
     data.training.names[t], places[t], ...data.rows[row], data.subsets[s].name, data.subsets[s].m,
     cubes.m_coherence.at(row, s, t), ...interval(row, s, t), cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t),
-    cubes.chance.at(row, s, t), marksAt(row, s, t).join(" "),
+    cubes.chance.at(row, s, t), cubes.cancels.at(row, s, t), marksAt(row, s, t).join(" "),
   ])];
 }
 
@@ -91,86 +141,126 @@ function marksAt(row, s, t) {
   return data.kinds.filter(([mask]) => cubes.flags.at(row, s, t) & mask).map(([, mark]) => mark);
 }
 
+/** The lines of the chart: with pins the layers in the chosen subset, else the subsets in the chosen layer. */
+function trainingSeries(at) {
+  const pinned = layerPins.list().length > 0;
+  const shown = pinned ? shownRows().map((row) => [row, at.subset]) : data.subsets.map((one, s) => [at.row, s]);
+  return shown.map(([row, s]) => {
+    const front = row === at.row && s === at.subset;
+    const slot = layerPins.slot(row);
+    const look = !pinned ? data.subsets[s] : slot < 0 ? data.ink : data.looks[slot];
+    return {
+      name: pinned ? data.rows[row][0] : data.subsets[s].name,
+      ...lookOf(look),
+      strong: front || (pinned && shown.length <= WITH_BANDS),
+      points: places.map((x, t) => {
+        const [low, high] = interval(row, s, t);
+        return { x, y: cubes.m_coherence.at(row, s, t), low, high, open: cubes.chance.at(row, s, t) === 1, row, t,
+                 title: later(() => words(row, s, t, "\n")) };
+      }).filter(({ t }) => zoom.shows(t)),
+    };
+  });
+}
+
 function drawTraining(at) {
-  const series = data.subsets.map((one, s) => ({
-    name: one.name,
-    ...lookOf(one),
-    strong: s === at.subset,
-    points: places.map((x, t) => ({
-      x,
-      y: cubes.m_coherence.at(at.row, s, t),
-      low: interval(at.row, s, t)[0],
-      high: interval(at.row, s, t)[1],
-      open: cubes.chance.at(at.row, s, t) === 1,
-      title: words(at.row, s, t, "\n"),
-    })),
-  }));
-  const front = series[at.subset];
-  const shown = series.flatMap((one) => one.points.map((point) => point.y));
-  const y = coherenceAxis([...shown, ...front.points.map((point) => point.high)]);
+  const series = trainingSeries(at);
+  const drawn = series.flatMap(({ strong, points }) => points.flatMap(({ y, high }) => (strong ? [y, high] : [y])));
+  const y = coherenceAxis(drawn, undefined, coherence.get() === 1);
   const m = data.subsets[at.subset].m;
   const guides = [{ y: 1, text: "1: orthogonal" }];
   if (m < y.domain[1]) guides.push({ y: m, text: `m = ${m.toLocaleString("en-US")}: identical` });
-  const chance = places
-    .map((x, t) => ({ x, low: cubes.null_lower.at(at.row, at.subset, t), high: cubes.null_upper.at(at.row, at.subset, t) }))
+  const shown = zoom.shown();
+  const chance = shown
+    .map((t) => ({ x: places[t], low: cubes.null_lower.at(at.row, at.subset, t), high: cubes.null_upper.at(at.row, at.subset, t) }))
     .filter((point) => Number.isFinite(point.x));
   if (!data.training.falling) chance.sort((a, b) => a.x - b.x);
-  const title = `M-coherence of ${at.row === NETWORK ? "the whole network" : data.rows[at.row][0]} over training`;
-  document.getElementById("lines-title").textContent = title;
-  drawLegend(document.getElementById("legend"), series);
-  drawLines(document.getElementById("lines"), {
-    label: title, axis: { ...data.training, values: places }, y, series, guides, chance, chosen: places[at.checkpoint],
-    skipped: places.filter((x, t) => data.training.skipped[t] && Number.isFinite(x)),
+  const name = at.row === NETWORK ? "the whole network" : data.rows[at.row][0];
+  const title = layerPins.list().length
+    ? `M-coherence of ${series.length} layer${series.length === 1 ? "" : "s"} over training: ${data.subsets[at.subset].name}`
+    : `M-coherence of ${name} over training`;
+  byId("lines-title").textContent = title;
+  drawLegend(byId("legend"), series);
+  lines = drawLines(byId("lines"), {
+    label: title, y, series, guides, chance, chosen: zoom.shows(at.checkpoint) ? places[at.checkpoint] : NaN,
+    axis: { ...data.training, values: shown.map((t) => places[t]), scale: [undefined, "linear", "logarithmic"][along.get()] },
+    skipped: shown.filter((t) => data.training.skipped[t] && Number.isFinite(places[t])).map((t) => places[t]),
+    shaded: shown.filter((t) => Number.isFinite(places[t])).map((t) => ({ x: places[t], on: cubes.cancels.at(at.row, at.subset, t) === 1 })),
+    ofShade: "gradients cancel",
+    pins: checkpointPins.list().filter(zoom.shows).map((t) => ({ x: places[t], text: data.training.ticks[t] })),
+    pointed: (point) => hover("lines", point?.row ?? -1, point?.t),
+    choose: (x) => {
+      const near = d3.least(shown.filter((t) => Number.isFinite(places[t])), (t) => Math.abs(places[t] - x));
+      if (near !== undefined) chooseCell(at.row - 1, near);
+    },
   });
 }
 
 function drawHeat(at) {
-  const wanted = `${at.subset}`;
+  const shown = zoom.shown();
+  const pinned = checkpointPins.list().map((t) => shown.indexOf(t)).filter((column) => column >= 0);
+  const wanted = [at.subset, shown[0], shown.length, ...pinned].join(" ");
   const subsetName = data.subsets[at.subset].name;
-  document.getElementById("heat-title").textContent = `Every layer and checkpoint: ${subsetName}`;
+  byId("heat-title").textContent = `Every layer and checkpoint: ${subsetName}`;
   if (heatDrawn !== wanted) {
     const scale = d3.scaleSequentialLog(limits, d3.interpolateViridis).clamp(true);
-    drawScale(document.getElementById("scale"), {
+    drawScale(byId("scale"), {
       type: "log", scheme: "viridis", domain: limits, label: "m-coherence (examples)", ticks: logTicks(limits), tickFormat: compact,
     });
     markCell = drawHeatMap(heat, {
       label: `M-coherence of every layer and checkpoint, ${subsetName}`,
       rows: layers,
-      columns: data.training.ticks.map((tick, t) => (Number.isFinite(places[t]) && !data.training.falling ? compact(places[t]) : tick)),
+      columns: shown.map((t) => (Number.isFinite(places[t]) && !data.training.falling ? compact(places[t]) : data.training.ticks[t])),
       axisLabel: data.training.label,
-      fill: (row, t) => {
-        const value = cubes.m_coherence.at(row + 1, at.subset, t);
+      fill: (row, column) => {
+        const value = cubes.m_coherence.at(row + 1, at.subset, shown[column]);
         return Number.isFinite(value) ? scale(Math.max(value, limits[0])) : null;
       },
-      title: (row, t) => words(row + 1, at.subset, t, "\n"),
-      hatched: (row, t) => cubes.chance.at(row + 1, at.subset, t) === 1,
-      choose: chooseCell,
+      title: (row, column) => words(row + 1, at.subset, shown[column], "\n"),
+      hatched: (row, column) => cubes.chance.at(row + 1, at.subset, shown[column]) === 1,
+      choose: chooseShown, pins: pinned,
+      pointed: (row, column) => (row === null ? hover("heat", -1) : hover("heat", row + 1, shown[column])),
     });
     heatDrawn = wanted;
   }
-  markCell(at.row - 1, at.checkpoint);
+  markCell(at.row - 1, shown.indexOf(at.checkpoint));
 }
 
 function drawLayers(at) {
-  const rows = layers.map((name, k) => ({
-    name,
-    value: cubes.m_coherence.at(k + 1, at.subset, at.checkpoint),
-    low: interval(k + 1, at.subset, at.checkpoint)[0],
-    high: interval(k + 1, at.subset, at.checkpoint)[1],
-    nullLow: cubes.null_lower.at(k + 1, at.subset, at.checkpoint),
-    nullHigh: cubes.null_upper.at(k + 1, at.subset, at.checkpoint),
-    open: cubes.chance.at(k + 1, at.subset, at.checkpoint) === 1,
-    title: words(k + 1, at.subset, at.checkpoint, "\n"),
+  const value = (k, t) => cubes.m_coherence.at(k + 1, at.subset, t);
+  const rows = layers.map((name, k) => {
+    const [low, high] = interval(k + 1, at.subset, at.checkpoint);
+    return {
+      name, value: value(k, at.checkpoint), low, high,
+      nullLow: cubes.null_lower.at(k + 1, at.subset, at.checkpoint),
+      nullHigh: cubes.null_upper.at(k + 1, at.subset, at.checkpoint),
+      open: cubes.chance.at(k + 1, at.subset, at.checkpoint) === 1,
+      title: later(() => words(k + 1, at.subset, at.checkpoint, "\n")),
+    };
+  });
+  const pinned = checkpointPins.list().filter((t) => t !== at.checkpoint);
+  const others = pinned.map((t) => ({
+    name: data.training.names[t], ...lookOf(data.looks[checkpointPins.slot(t)]),
+    values: layers.map((name, k) => value(k, t)), titles: layers.map((name, k) => later(() => words(k + 1, at.subset, t, "\n"))),
   }));
-  const element = document.getElementById("profile");
-  const title = `The layers at ${data.training.names[at.checkpoint]}: ${data.subsets[at.subset].name}`;
-  document.getElementById("profile-title").textContent = title;
-  drawProfile(element, {
-    label: title, rows, x: coherenceAxis(rows.flatMap((row) => [row.value, row.high])),
-    colour: pageColour(data.subsets[at.subset].colour), chosen: at.row - 1,
+  const front = { name: data.training.names[at.checkpoint], ...lookOf(data.subsets[at.subset]) };
+  const element = byId("profile");
+  const title = `The layers at ${[front, ...others].map(({ name }) => name).join(", ")}: ${data.subsets[at.subset].name}`;
+  byId("profile-title").textContent = title;
+  drawLegend(byId("profile-legend"), others.length ? [front, ...others] : []);
+  const drawn = [...rows.flatMap((row) => [row.value, row.high]), ...others.flatMap(({ values }) => values)];
+  markRow = drawProfile(element, {
+    label: title, rows, others, ...front, chosen: at.row - 1,
+    x: coherenceAxis(drawn, undefined, coherence.get() === 1),
     aligned: !profileAlone && element.getBoundingClientRect().top === heat.getBoundingClientRect().top,
     choose: (row) => chooseCell(row, checkpoint.get()),
+    pointed: (row) => (row === null ? hover("profile", -1) : hover("profile", row + 1, at.checkpoint)),
   });
+}
+
+/** A cell of the heat map, whose columns may be a part of the checkpoints. */
+function chooseShown(row, column) {
+  const shown = zoom.shown();
+  chooseCell(row, shown[within(column, shown.length - 1)]);
 }
 
 function chooseCell(row, t) {
@@ -190,7 +280,7 @@ function nameRows() {
     head.append(button);
     button.addEventListener("click", () => {
       chooseCell(row, checkpoint.get());
-      document.getElementById("details-title").scrollIntoView({ block: "start" });
+      byId("details-title").scrollIntoView({ block: "start" });
       layer.element.focus({ preventScroll: true });
     });
   });

@@ -19,12 +19,13 @@ from analyze.probes import ProbeSet
 from analyze.probes.subsets import ALL
 from analyze.rankings.probe_file import probes_of
 from analyze.reports import summary
-from analyze.reports.details import details
+from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
 from analyze.results.file import open_results
 from analyze.statistics.grouping import group_by
 from analyze.statistics.labelled_examples import has_directions
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.significance import cancel
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent
@@ -133,9 +134,9 @@ def _contents(
         "warnings": [*facts.warnings(origin), *map(plain, describe(results))],
         "meanings": summary.marks_shown(results),
         "chance": "null_upper" in results["network"].to_dataset(),
+        "cancelling": any(cancel(results[name].to_dataset()).any() for name in GROUPS),
         "skipped": (skipped := summary.skipped_checkpoints(results)),
         "measured": results.sizes["checkpoint"] - len(skipped),
-        "rows": [name for name, _ in data["rows"]],
         "help_rows": data.get("examples", {}).get("help", {}).get("rows", []),
         "layers": summary.layer_summaries(results, list(subsets)),
         "parameters": int(results["layers"].to_dataset()["parameter_count"].sum()),

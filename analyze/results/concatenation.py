@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze.errors import InputError, counted, listed
 from analyze.results.agreement import agreement
+from analyze.results.display import Results
 from analyze.results.tree import with_derived
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.warnings import lagging_sentence, warnings_of_the_run
@@ -62,7 +63,8 @@ def concat(trees: Sequence[xr.DataTree], *, name: str = "training loop") -> xr.D
     layers = trees[0]["layers"].to_dataset()
     coordinates = {key: layers[key] for key in LAYERS if key != "layer"}
     notes = [] if with_examples else _without_examples(trees)
-    return with_derived(measured, coordinates, _origin(trees, origins, order, name, notes))
+    tree = with_derived(measured, coordinates, _origin(trees, origins, order, name, notes))
+    return Results.of(tree)
 
 
 def _check_trees(trees: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.permission import barrier, not_permitted
 from analyze.files.present import is_file
 from analyze.files.targets import check_target
 from analyze.files.whole import Content, write_whole
@@ -24,6 +25,7 @@ from analyze.results.tree import SCHEMA_VERSION
 from analyze.statistics.derived import completed
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
+OF_A_COMPARISON = ("run", "network")  # names at the root of its file
 
 
 def write_results(tree: xr.DataTree, path: Path) -> None:
@@ -100,13 +102,15 @@ def open_results(path: str | Path) -> xr.DataTree:
     if not is_file(path):
         raise InputError(
             "the results file is missing",
-            found=f"no file {path}",
+            found=f"no file {path}{barrier(path)}",
             expected="a file that analyze run wrote",
             fix="analyze run RUN --output FILE.h5",
         )
     try:
         with path.open("rb") as stream:  # opened once: another file may take the name meanwhile
             return Results.of(completed(_read(path, stream)))
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except OSError as error:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
 
@@ -141,13 +145,27 @@ def _check_file(path: Path, stream: BinaryIO) -> None:
     """Check structure and version before the content, as a newer file may have another form."""
     try:
         with h5py.File(stream, "r") as file:
+            if all(isinstance(file.get(n, getlink=True), h5py.HardLink) for n in OF_A_COMPARISON):
+                raise _comparison(path)
             check_structure(file, os.fstat(stream.fileno()).st_size)
             version = file.attrs.get("schema_version")
+    except InputError:
+        raise
     except StructureError as error:
         raise _foreign(path, str(error)) from error
     except Exception as error:  # the reader of a damaged file may raise anything
         raise _foreign(path, f"damaged, or of another kind ({_message_of(error)})") from error
     _check_version(path, version)
+
+
+def _comparison(path: Path) -> InputError:
+    return InputError(
+        "this file is a comparison of runs, not the results of one",
+        found=f"{path}, with an axis called run",
+        expected="a file that analyze run wrote",
+        fix=f"xarray.open_datatree({str(path)!r}) to read it, index.html beside it to look at it; "
+        "or the results file of one of its runs",
+    )
 
 
 def _check_version(path: Path, version: Any) -> None:

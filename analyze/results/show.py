@@ -1,9 +1,10 @@
-"""``show``: the numbers of a results file as rows."""
+"""``show`` and ``to_csv``: the numbers of a results file as rows, and as a table in a file."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -55,3 +56,26 @@ def show(
     for column, globs in (("layer", layer), ("subset", subset), ("checkpoint", checkpoints)):
         rows = table.select(rows, column, several(globs))
     return rows if sort is None else table.sort(rows, sort)
+
+
+def to_csv(results: str | Path | xr.DataTree, path: str | Path | None = None, **chosen: Any) -> str:
+    """The rows of ``show`` as comma-separated values, as ``analyze show --csv`` prints them.
+
+    Args:
+        results: A results file, or the tree of one.
+        path: Where they are written, too; a table with the same columns is replaced.
+        chosen: Which rows: the keywords of ``show``.
+
+    Returns:
+        A header and a line for each row; missing values are empty.
+
+    Raises:
+        InputError: as ``show``; or the file cannot be written, or is of another kind.
+
+    Example:
+        ``analyze.to_csv("half_noise.h5", "layers.csv", layers=True)``
+    """
+    rows = show(results, **chosen)
+    if path is not None:
+        table.write_csv(rows, Path(path))
+    return table.as_csv(rows)

@@ -67,7 +67,8 @@ def measure(
         folds: Random blocks of each subset, for standard errors; 1 gives NaN for them.
         precision: ``float32`` or ``float64``; sums are accumulated in float64 in both.
         batch_norm: ``recomputed`` sets the statistics by one pass over the probes that are not
-            held out; ``saved`` takes the model's own.
+            held out; ``saved`` takes the model's own, as plain autograd in eval mode does, whose
+            numbers differ from the default's.
         tune: Time batch sizes and algorithms and take the fastest; else they follow from what is
             counted, without a clock, the same in every call.
         directions: What each example's gradient is multiplied with: ``clean``, a subset's name, and

@@ -69,6 +69,7 @@ def resolve(run: str | Path, options: Options) -> Job:
     folder = run if is_folder(run) else run.parent
     card = read_run_card(folder)
     card_path = str(folder / NAME)
+    options = options.with_card(card, card_path)
     probe_path = None if card.probes is None else folder / card.probes
     if isinstance(options.probes, str | Path):
         probe_path = Path(options.probes)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.errors import bad_choice, check_choice
 from analyze.gradients.measurement import Settings
 from analyze.runs.cluster.address import check_address
+from analyze.specs.run_card import RunCard, named_card
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from analyze.probes import ProbeSet
+
+
+OF_SETTINGS = ("layers", "parameters", "cells", "directions")  # that a run card may have
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,22 @@ class Options:
             raise bad_choice("examples", "off", "auto or on, as --directions asks for each example")
         if self.max_probes is not None and self.max_probes < 1:
             raise bad_choice("max_probes", self.max_probes, "a positive number")
+
+    def with_card(self, card: RunCard, path: str) -> Self:
+        """These choices, with those of a run card at ``path`` where the user made none.
+
+        Raises:
+            InputError: a value in the card that means nothing.
+        """
+        reading = self.reading.with_card(card, path)
+        measured = {name: getattr(card, name) for name in OF_SETTINGS}
+        unset = {n: v for n, v in measured.items() if v and not getattr(self.settings, n)}
+        with named_card(path):
+            return replace(
+                self, reading=reading, settings=replace(self.settings, **unset),
+                checkpoints=self.checkpoints or card.checkpoints,
+                max_probes=self.max_probes or card.max_probes,
+            )  # fmt: skip
 
     @property
     def more_may_come(self) -> bool:

@@ -33,7 +33,7 @@ from analyze.runs.ranks.launch import Launch
 from analyze.runs.ranks.leader import Leader, leading
 from analyze.runs.recording import Recorded
 from analyze.runs.replay import replay
-from analyze.runs.stages import READING, Stages
+from analyze.runs.stages import READING, WRITING, Stages
 from analyze.runs.units.folder import Folder
 from analyze.runs.units.interruption import interruptible
 from analyze.runs.units.lock import locked
@@ -164,12 +164,18 @@ def _written(
 ) -> xr.DataTree:
     """Write the results of each job over those before, and return the last tree."""
     shown: set[str] = set()
+
+    def tell(text: str) -> None:
+        """Tell each thing once, however often the results are written."""
+        if text not in shown:
+            progress.note(text)
+        shown.add(text)
+
     for prepared, outcomes in series:
+        tell(f"{WRITING} {folder.output}")
         tree = collate(prepared, outcomes)
         for warning in warnings_of_the_run(tree):
-            if warning not in shown:
-                progress.note(f"Warning: {warning}")
-            shown.add(warning)
+            tell(f"Warning: {warning}")
         folder.check_held()
         store.write_results(tree, folder.output)
     if verified := provenance(tree)["verification"]["agreement"]:

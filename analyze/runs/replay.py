@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 
+from analyze.errors import without_name
 from analyze.runs.measuring import one_by_one, side_by_side
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared
@@ -27,6 +28,7 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
         InputError: a unit cannot be written, or the first problem with ``on_error="fail"``.
     """
     job, outcomes = prepared.job, {}
+    told: dict[str, str] = {}  # by a problem, without names, the checkpoint that it was told of
     written: Future[None] | None = None  # the last unit
     with ExitStack() as stack:
         coming = one_by_one(prepared, folder, progress)
@@ -42,7 +44,7 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
             progress.note(f"Warning: {note}")
         for outcome in coming:
             check_interruption()
-            _tell(outcome, job.options.on_error, progress)
+            _tell(outcome, job.options.on_error, progress, told)
             if outcome.unit is not None:
                 prepared.engine.adopt(outcome.unit.state)
                 if outcome.is_new:
@@ -55,13 +57,17 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
     return [outcomes[checkpoint.name] for checkpoint in job.checkpoints]
 
 
-def _tell(outcome: Outcome, on_error: str, progress: Progress) -> None:
-    """Say why there is no unit, or what was noted while it was measured."""
-    progress.ended(outcome.checkpoint.name, outcome.reason, outcome.is_new)
+def _tell(outcome: Outcome, on_error: str, progress: Progress, told: dict[str, str]) -> None:
+    """Say why there is no unit, in full once for equal problems, or what was noted meanwhile."""
+    name = outcome.checkpoint.name
+    progress.ended(name, outcome.reason, outcome.is_new)
     if outcome.problem is not None:
         if on_error == "fail":
             raise outcome.problem
-        progress.note(f"Skipped {outcome.checkpoint.name}: {outcome.problem}")
+        problem = str(outcome.problem)
+        first = told.setdefault(without_name(problem, name), name)
+        said = problem if first == name else f"{outcome.problem.what}, as of {first}"
+        progress.note(f"Skipped {name}: {said}")
     for note in outcome.notes:
         progress.note(f"Warning: {note}")
 

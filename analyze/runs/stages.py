@@ -11,6 +11,7 @@ from analyze.runs.progress import Progress
 READING = "reading the run"
 CHECKPOINTS = "reading all checkpoints"
 LOADING = "building the model and loading its weights"
+WRITING = "Deriving coherence and writing"
 
 
 class Stages:

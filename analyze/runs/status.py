@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyze.errors import InputError
+from analyze.files.permission import barrier
+from analyze.files.present import is_file
 from analyze.runs.units.activity import Activity, Running, read_activity
 from analyze.runs.units.lock import holder
 from analyze.runs.units.places import SUFFIX, folder_of, unit_name
@@ -110,7 +112,7 @@ def status(results: str | Path) -> Status:
 
 
 def _none_here(output: Path, folder: Path) -> InputError:
-    if output.is_file():
+    if is_file(output):
         return InputError(
             "the run of these results has left no units",
             found=f"{output} without {folder}",
@@ -120,7 +122,7 @@ def _none_here(output: Path, folder: Path) -> InputError:
     of_units = output.name.endswith(SUFFIX)
     return InputError(
         "no run has begun here",
-        found=f"neither {output} nor {folder} with a run's files",
+        found=f"neither {output} nor {folder} with a run's files{barrier(output)}",
         expected="the --output of an analyze run; by default it is RUN.h5 in its directory",
         fix=f"analyze status {output.with_suffix('') if of_units else 'OUT.h5'}",
     )

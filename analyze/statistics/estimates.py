@@ -59,6 +59,9 @@ def estimate(
     Raises:
         InputError: an unknown quantity, a size that is missing or has no meaning, or layers and
             subsets that ``coherence`` refuses.
+
+    Example:
+        ``analyze.statistics.estimate(results, "m_coherence")["upper"]``
     """
     _check(quantity, size)
     group = grouped(results, layers, subsets)
@@ -101,7 +104,7 @@ def difference(first: xr.Dataset, second: xr.Dataset, *, independent: bool = Fal
     Select the two from ``estimate``: two checkpoints, two subsets, two layers, or the same in two
     runs whose probes have the same ids. All other dimensions are kept.
 
-        a = statistics.estimate(results)
+        a = analyze.statistics.estimate(results)
         statistics.difference(a.sel(checkpoint="step_1.pt"), a.sel(checkpoint="step_9.pt"))
         statistics.difference(a.sel(subset="clean"), a.sel(subset="corrupted"))
 
@@ -120,6 +123,9 @@ def difference(first: xr.Dataset, second: xr.Dataset, *, independent: bool = Fal
 
     Raises:
         InputError: different quantities, or different numbers of folds.
+
+    Example:
+        ``analyze.statistics.difference(a.sel(subset="clean"), a.sel(subset="corrupted"))``
     """
     _check_pair(first, second, folds=not independent)
     a, b = _without_scalars(first), _without_scalars(second)

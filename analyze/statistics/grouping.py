@@ -29,6 +29,9 @@ def group_by(results: xr.DataTree, by: str) -> xr.DataTree:
 
     Raises:
         InputError: no such grouping.
+
+    Example:
+        ``analyze.statistics.group_by(results, "block")["layers"]["m_coherence"]``
     """
     if by not in GROUPINGS:
         fix = "--group-by block"

@@ -83,6 +83,9 @@ def examples(
     Raises:
         InputError: a run without directions, or layers that ``coherence`` refuses.
 
+    Example:
+        ``analyze.statistics.examples(results)["cosine"].sel(direction="all")``
+
     Cost: a few passes over ``/examples``, in float64.
     """
     check_directions(results)
@@ -132,6 +135,9 @@ def tracin(
 
     Raises:
         InputError: a run without directions, or layers that ``coherence`` refuses.
+
+    Example:
+        ``analyze.statistics.tracin(results)["tracin"].sel(direction="all")``
     """
     check_directions(results)
     group = grouped_examples(results, layers)

@@ -53,6 +53,9 @@ def contrast(
         The variables of ``log_ratio`` for ``log(second / first)``; ``difference``, ``second -
         first`` in examples, with its error, interval and p-values; ``compared_at``, the size. Over
         checkpoint, and layer; p-values are adjusted over all of them.
+
+    Example:
+        ``analyze.statistics.contrast(results, "corrupted", "clean")["log_ratio"]``
     """
     counts = results.to_dataset()["probe_count"].sel(subset=[first, second])
     size = int(counts.min())

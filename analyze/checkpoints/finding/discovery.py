@@ -28,6 +28,7 @@ from analyze.checkpoints.options import DEFAULTS, ReadingOptions
 from analyze.checkpoints.reading import UNREADABLE, Content, read_content
 from analyze.checkpoints.state import as_words, common_prefix, key_option
 from analyze.errors import CheckpointError, InputError, counted, listed
+from analyze.files.permission import barrier, may_be_listed, not_permitted
 from analyze.files.present import is_there
 from analyze.files.walking import walk
 
@@ -57,10 +58,12 @@ def find(run: Path, exclude: Iterable[Path] = (), reading: ReadingOptions = DEFA
     if not is_there(run):
         raise InputError(
             "the run is missing",
-            found=f"no directory {run}",
+            found=f"no directory {run}{barrier(run)}",
             expected="a directory of checkpoints",
             fix="give the directory that your trainer saved to: analyze scan RUN",
         )
+    if not may_be_listed(run):
+        raise not_permitted(run)
     tree = look_through(run, exclude)
     entries: dict[Path, TrainingPosition] = {}
     if reading.manifest is not None:

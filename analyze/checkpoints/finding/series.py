@@ -177,6 +177,11 @@ def _unordered(checkpoints: list[Checkpoint]) -> str:
     unknown = [c for c in checkpoints if math.isnan(number(c))]
     if not unknown or len(checkpoints) == 1:
         return ""
+    if len(unknown) == 1 and not math.isnan(number(checkpoints[0])):
+        return (
+            f"no step is known of {unknown[0].name}, which is taken for the last checkpoint; "
+            "--manifest or --step-regex says better, --checkpoints GLOB leaves it out"
+        )
     order = "of the times in their names" if _timed(unknown) else "in which the files were changed"
     return (
         f"no step is known of {listed([c.name for c in unknown], 3)}: they stand last, in the "

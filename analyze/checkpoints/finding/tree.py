@@ -10,6 +10,7 @@ from analyze.checkpoints.checkpoint import LeftOut
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.foreign import why_no_folder, why_no_weights
 from analyze.checkpoints.layouts.table import directory_layout
+from analyze.files.present import is_file, is_folder, is_there
 from analyze.files.walking import is_too_long, walk
 from analyze.files.whole import real_path
 
@@ -35,7 +36,7 @@ def name_of(path: Path, root: Path) -> str:
 
 def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
     """Every file below a directory, or the one file; links are not followed out of the run."""
-    if not run.is_dir():
+    if not is_folder(run):
         return Tree(run.parent, [run], [])
     tree = Tree(run, [], [])
     excluded = {real_path(path) for path in exclude}
@@ -52,7 +53,8 @@ def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
 
 def _entries(run: Path) -> Iterator[tuple[Path, str]]:
     """Files, and directories that are one checkpoint, with the reason why a name is of none."""
-    for folder, folders, files in walk(run):
+    closed: list[Path] = []
+    for folder, folders, files in walk(run, closed):
         folders[:] = [f for f in folders if not f.startswith(".")]
         for name in [f for f in folders if is_too_long(folder / f)]:
             yield folder / name, "a directory whose path is too long to open what is in it"
@@ -74,6 +76,8 @@ def _entries(run: Path) -> Iterator[tuple[Path, str]]:
         for name in files:
             part = f"a part of the checkpoint in {layout.name}" if layout and name in parts else ""
             yield folder / name, part or why_no_weights(name)
+    for folder in closed:
+        yield folder, "a directory that may not be read"
 
 
 def _why_no_link(path: Path, root: Path, inside: set[Path]) -> str:
@@ -83,12 +87,12 @@ def _why_no_link(path: Path, root: Path, inside: set[Path]) -> str:
     the cache of Hugging Face, is the checkpoint.
     """
     if not path.is_symlink():
-        return "" if path.is_file() or path.is_dir() else "no file"
+        return "" if is_file(path) or is_folder(path) else "no file"
     place = real_path(path)
     if not place.is_relative_to(real_path(root)):
         return f"a link out of the run's directory, to {as_text(place)}"
-    if not place.exists():
+    if not is_there(place):
         return "a link to nothing"
-    if place.is_file() and inside.isdisjoint((place, *place.parents)):
+    if is_file(place) and inside.isdisjoint((place, *place.parents)):
         return ""
     return f"a link to {name_of(place, real_path(root))}"

@@ -21,9 +21,10 @@ from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.layout import Layout, Opened
 from analyze.checkpoints.state import Stored, Weights
 from analyze.checkpoints.torch_files.number_types import NumberType
+from analyze.checkpoints.torch_files.pickle_records import Record
 from analyze.checkpoints.torch_files.pickled_tensors import finder, names_in_torch_files, sizes_in
 from analyze.checkpoints.torch_files.pickles import dictionary_in, open_values
-from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, Record, UnknownNameError
+from analyze.checkpoints.torch_files.plain_pickle import Machine, Name, UnknownNameError
 from analyze.checkpoints.torch_files.torch_archive import content_of
 from analyze.errors import CheckpointError, InputError, RefusedError
 

@@ -30,6 +30,7 @@ from analyze.errors import InputError
 # A number by one of these rules may be an epoch: timm's checkpoint-12, torchvision's model_12.
 WEAK_RULES = (CHECKPOINT_N, LAST_INTEGER_RULE, FOLDER_RULE)
 MAY_BE_A_HASH = 10**6  # from here on; git's short ones have seven digits
+LONGEST_NAME = 512  # characters at the end of a path in which a pattern is looked for
 ROUND = 8  # what the steps of a series have in common, if they are no hashes
 # The rest of a number that was cut off: the k of 10k.
 CUT = re.compile(r"(?<=[0-9])(?:(?:,[0-9]{3}|\.[0-9]+)*[kKmMB]|[eE]\+?[0-9]+)(?![A-Za-z0-9])")
@@ -74,6 +75,7 @@ def position_by_pattern(name: str, pattern: str | None) -> TrainingPosition | No
     Raises:
         InputError: the expression finds no number, or a part of one.
     """
+    name = name[-LONGEST_NAME:]
     match = None if pattern is None else re.search(pattern, name)
     if match is None:
         return None

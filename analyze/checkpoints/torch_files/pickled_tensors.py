@@ -13,11 +13,13 @@ import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from analyze.checkpoints.torch_files.number_types import FORMS, NumberType, number_type
+from analyze.checkpoints.torch_files.pickle_records import Placeholder, Record
 from analyze.checkpoints.torch_files.pickled_values import names
-from analyze.checkpoints.torch_files.plain_pickle import Name, Record, UnknownNameError
+from analyze.checkpoints.torch_files.plain_pickle import Name, UnknownNameError
 
 KINDS = {
     "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16",
@@ -29,6 +31,8 @@ KINDS = {
 STORAGE = re.compile(r"torch(?:\.cuda|\.storage)?\.(\w+)Storage")
 CONSTANTS = re.compile(r"torch\.(per_(tensor|channel)_\w+|sparse_\w+|strided)")
 TENSOR_CLASS = re.compile(r"torch(\.cuda|\.sparse|\.cuda\.sparse)?\.\w+Tensor")
+OWN_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+NO_OWN_MODULES = frozenset({*sys.stdlib_module_names, "torch", "numpy"})
 PLAIN = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 RAGGED = "torch.nested._internal.nested_tensor.NestedTensor"
 WORDS = (*PLAIN, RAGGED)
@@ -98,8 +102,12 @@ class PickledTensor:
         return mine == others
 
 
-def finder(known: dict[str, Name]) -> Callable[[str], Any]:
-    """A function from names in a pickle to their meanings; it raises ``UnknownNameError``."""
+def finder(known: dict[str, Name], *, placeholders: bool = False) -> Callable[[str], Any]:
+    """A function from names in a pickle to their meanings; it raises ``UnknownNameError``.
+
+    With ``placeholders`` a name of a module that is neither Python's, torch's nor numpy's is taken
+    for a class of somebody's own, whose objects are data.
+    """
 
     def find(name: str) -> Any:
         if name in known:
@@ -109,6 +117,9 @@ def finder(known: dict[str, Name]) -> Callable[[str], Any]:
             return kind
         if any(p.fullmatch(name) for p in (STORAGE, CONSTANTS, TENSOR_CLASS)) or name in WORDS:
             return Name(name)
+        own = OWN_CLASS.fullmatch(name) and name.partition(".")[0] not in NO_OWN_MODULES
+        if own and placeholders:
+            return Name(name, partial(Placeholder, name))
         raise UnknownNameError(name)
 
     return find

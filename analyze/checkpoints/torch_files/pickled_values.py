@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from analyze.checkpoints.torch_files.plain_pickle import Name, Record, Stateful, as_key
+from analyze.checkpoints.torch_files.pickle_records import Record, Stateful
+from analyze.checkpoints.torch_files.plain_pickle import Name, as_key
 
 PLAIN_TYPE = re.compile(r"[biufcSU]\d+")
 NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since

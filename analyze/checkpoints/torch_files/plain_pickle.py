@@ -13,7 +13,10 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
+
+from analyze.checkpoints.torch_files.pickle_records import Placeholder, Record, Stateful
 
 # Bytes of memory that a pickle may take: so many times its length, and more; 100,000 tensors take
 # 170 MB. Few bytes can make a tensor of half a thousand, by names and numbers that are remembered.
@@ -37,26 +40,6 @@ class Name:
 
     name: str
     build: Callable[..., Any] | None = None
-
-
-class Stateful:
-    """An object with a state that is taken as data."""
-
-    def take(self, state: Any) -> None:
-        """Take the state as it was saved."""
-        raise NotImplementedError
-
-
-class Record(Stateful):
-    """An object of a trainer as data: its arguments and its state; it does nothing."""
-
-    def __init__(self, name: str, *arguments: Any) -> None:
-        self.name = name
-        self.arguments = arguments
-        self.state: Any = None
-
-    def take(self, state: Any) -> None:
-        self.state = state
 
 
 @dataclass
@@ -158,6 +141,8 @@ class Machine:
 
     def append(self, items: list[Any]) -> None:
         into = self._stack[-1]
+        if type(into) is Placeholder:
+            into = into.members
         if type(into) is set:
             into.update(map(self.key, items))
         elif type(into) is list:
@@ -167,6 +152,8 @@ class Machine:
 
     def fill(self, items: list[Any]) -> None:
         into = self._stack[-1]
+        if type(into) is Placeholder:
+            into = into.entries
         if type(into) not in (dict, OrderedDict) or len(items) % 2:
             raise TypeError(f"entries of {type(into).__name__}")
         for place in range(0, len(items), 2):
@@ -192,6 +179,11 @@ class Machine:
         self._count_values(arguments)
         self._pay(OF_A_CALL)
         self._stack.append(called.build(*arguments))
+
+    def is_placeholder(self) -> bool:
+        """Whether a call makes the placeholder of an object of a class that is not known."""
+        made = getattr(self._stack[-1], "build", None)
+        return isinstance(made, partial) and made.func is Placeholder
 
     def build(self) -> None:
         """Give a state to a record of ours, or versions to a state_dict; others take none."""
@@ -269,9 +261,9 @@ def _stack_global(m: Machine) -> None:
 
 def _new_with_keywords(m: Machine) -> None:
     keywords, arguments = m.pop(), m.pop()
-    if keywords:
+    if keywords and not (type(arguments) is tuple and m.is_placeholder()):
         raise TypeError("keyword arguments")
-    m.call(arguments)
+    m.call((*arguments, keywords) if keywords else arguments)
 
 
 def _called_from_mark(m: Machine) -> None:

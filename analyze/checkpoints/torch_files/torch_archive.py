@@ -119,7 +119,9 @@ def _from_archive(file: BinaryIO) -> Any:
             known[key] = storage(key, kind, count)
         return Storage(known[key], 0, known[key].size, kind)
 
-    return Machine(io.BytesIO(pickled), finder(names_in_torch_files()), persistent).load()
+    return Machine(
+        io.BytesIO(pickled), finder(names_in_torch_files(), placeholders=True), persistent
+    ).load()
 
 
 def unpacked_size(archive: zipfile.ZipFile) -> int:
@@ -142,7 +144,7 @@ def _place(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
 def _from_pickles(file: BinaryIO) -> Any:
     size = file.seek(0, 2)
     file.seek(0)
-    find = finder(names_in_torch_files())
+    find = finder(names_in_torch_files(), placeholders=True)
     known: dict[str, tuple[Bytes, NumberType]] = {}
     held = 0
 

@@ -86,7 +86,7 @@ window.addEventListener("hashchange", () => {
 
 /** Keys of the address that no choice of this page has. */
 function strangers() {
-  return [...new Set(fromAddress().keys())].filter((key) => !kept.has(key)).map((key) => `a choice \u201c${key}\u201d`);
+  return [...new Set(fromAddress().keys())].filter((key) => key && !kept.has(key)).map((key) => `a choice \u201c${key}\u201d`);
 }
 
 /** Say what the address asks for and this page does not have. */

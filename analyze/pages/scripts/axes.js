@@ -4,8 +4,9 @@ const DENSE_EARLY = 0.25; // of the range: where the middle checkpoint lies when
 const APART = 34; // pixels between the middles of two ticks
 
 /** The axis along training: logarithmic beyond the first checkpoint (symlog) where early ones are dense; a loss
- *  falls from left to right, on a logarithmic axis where it falls by more than three decades. */
-function trainingAxis({ values, label, falling = false }, width) {
+ *  falls from left to right, on a logarithmic axis where it falls by more than three decades. `scale` asks for a
+ *  "linear" or "logarithmic" one. */
+function trainingAxis({ values, label, falling = false, scale: wanted }, width) {
   const known = [...new Set(values.filter(Number.isFinite))].sort(d3.ascending);
   const common = { label, tickFormat: compact, labelAnchor: "center", labelArrow: "none" };
   if (known.length < 2) {
@@ -13,20 +14,20 @@ function trainingAxis({ values, label, falling = false }, width) {
     return { ...common, domain: [middle - 1, middle + 1], ticks: known };
   }
   const domain = d3.extent(known);
-  if (falling) return { ...common, ...fallingScale(domain, width), domain, reverse: true };
-  if (!isDenseEarly(known)) {
+  if (falling) return { ...common, ...fallingScale(domain, width, wanted), domain, reverse: true };
+  const constant = known.find((value) => value > 0);
+  if (constant === undefined || !(wanted === undefined ? isDenseEarly(known) : wanted === "logarithmic")) {
     const ticks = d3.ticks(...domain, Math.max(2, Math.floor(width / 90)));
     return { ...common, domain, ticks: known.every(Number.isInteger) ? ticks.filter(Number.isInteger) : ticks };
   }
-  const constant = known.find((value) => value > 0);
   const scale = d3.scaleSymlog().domain(domain).range([0, width]).constant(constant);
-  return { ...common, type: "symlog", constant, domain, ticks: apart(roundPlaces(constant, domain), scale) };
+  return { ...common, type: "symlog", constant, domain, ticks: apart(placesOf(constant, domain), scale) };
 }
 
 /** Of losses: their scale and ticks. */
-function fallingScale([low, high], width) {
+function fallingScale([low, high], width, wanted) {
   const tickFormat = (value) => String(Number(value.toPrecision(2)));
-  if (low > 0 && high / low > 1e3) return { type: "log", ticks: logTicks([low, high]), tickFormat };
+  if (low > 0 && (wanted === undefined ? high / low > 1e3 : wanted === "logarithmic")) return { type: "log", ticks: logTicks([low, high]), tickFormat };
   return { ticks: Math.max(2, Math.floor(width / 90)), tickFormat };
 }
 
@@ -36,6 +37,12 @@ function isDenseEarly(known) {
   const last = known[known.length - 1];
   if (positive.length < 3 || known[0] < 0 || last / positive[0] <= 10) return false;
   return d3.median(known) < DENSE_EARLY * last;
+}
+
+/** Round places on a logarithmic axis; where it has few of them, those of a linear one. */
+function placesOf(constant, domain) {
+  const round = roundPlaces(constant, domain);
+  return round.length > 2 ? round : d3.ticks(...domain, 5);
 }
 
 /** 0, and 1, 2 and 5 times powers of ten from `first` on. */
@@ -55,8 +62,12 @@ function apart(places, scale) {
   return kept.sort(d3.ascending);
 }
 
-/** A logarithmic axis around what is drawn and around 1, which all coherence is read against. */
-function coherenceAxis(values, label = "m-coherence (examples)") {
+/** An axis around what is drawn and around 1, which all coherence is read against: logarithmic, or linear from 0. */
+function coherenceAxis(values, label = "m-coherence (examples)", linear = false) {
+  if (linear) {
+    const domain = [0, Math.max(d3.max(values.filter(Number.isFinite)) ?? 10, 1.5) * 1.06];
+    return { domain, label, ticks: d3.ticks(...domain, 6), tickFormat: compact, labelArrow: "none" };
+  }
   const positive = values.filter((value) => Number.isFinite(value) && value > 0);
   const [low, high] = [(d3.min(positive) ?? 1), (d3.max(positive) ?? 10)];
   const domain = [Math.max(Math.min(low, 1) / 1.4, 1e-3), Math.max(high, 3) * 1.4];
@@ -85,6 +96,15 @@ function frame(width, height, label) {
     ariaLabel: label,
     style: { fontFamily: "inherit", fontSize: "12px", background: "none", overflow: "visible" },
   };
+}
+
+/** Put a chart into its element, whose name says what is in it; the marks themselves are not read out. */
+function put(element, chart, label) {
+  chart.setAttribute("aria-hidden", "true");
+  element.replaceChildren(chart);
+  if (element.hasAttribute("aria-labelledby")) return;
+  element.setAttribute("role", "img");
+  element.setAttribute("aria-label", label);
 }
 
 /** Pixels that an element leaves to a chart. */

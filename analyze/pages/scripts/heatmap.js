@@ -20,7 +20,7 @@ function rowAxis(rows, width) {
   return { axis, marginLeft };
 }
 
-const MARGINS = { marginTop: 8, marginBottom: 40, marginRight: 12 };
+const MARGINS = { marginTop: 10, marginBottom: 40, marginRight: 12 };
 
 /** A text that is made when it is shown: making it for every cell takes longer than drawing them. */
 function later(text) {
@@ -35,13 +35,15 @@ function rowFrame(element, rows, label) {
 }
 
 /**
- * Draw into `element`; returns a function that marks a cell.
+ * Draw into `element`; returns a function that marks a cell, and in its `hover` one that marks a further cell for a
+ * pointer elsewhere; a row or column below 0 takes the mark away.
  *
  * rows: names; columns: the names of ticks; fill(row, column): a colour, or null for none;
  * hatched(row, column): whether the value cannot be told from chance; a cell with neither has no value and is grey;
- * title(row, column): the words at the pointer; choose(row, column): what a click or an arrow key does.
+ * title(row, column): the words at the pointer; choose(row, column): what a click or an arrow key does;
+ * pins: columns to mark; pointed(row, column): told which cell is at the pointer, or null.
  */
-function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, hatched = () => false, choose }) {
+function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, hatched = () => false, choose, pins = [], pointed = () => {} }) {
   const { axis, marginLeft } = rowAxis(rows, roomOf(element));
   const options = { ...rowFrame(element, rows, label), marginLeft };
   const cells = d3.range(rows.length * columns.length);
@@ -63,18 +65,27 @@ function drawHeatMap(element, { label, rows, columns, axisLabel, fill, title, ha
     ],
   });
   const [x, y] = [chart.scale("x"), chart.scale("y")];
-  const mark = d3.create("svg:rect").attr("class", "chosen").attr("aria-hidden", "true");
-  chart.insertBefore(mark.node(), chart.lastChild); // below the words at the pointer
+  const above = (name) => {
+    const mark = d3.create(`svg:${name}`).attr("aria-hidden", "true");
+    chart.insertBefore(mark.node(), chart.lastChild); // below the words at the pointer
+    return mark;
+  };
+  for (const column of pins)
+    above("path").attr("class", "pin").attr("d", `M${x.apply(column + 0.5)},${MARGINS.marginTop}l-4,-7h8z`);
+  const [mark, hovered] = [above("rect").attr("class", "chosen"), above("rect").attr("class", "hovered")];
+  chart.addEventListener("input", () => (chart.value === null ? pointed(null) : pointed(...place(chart.value))));
   chart.addEventListener("click", (event) => {
     const [left, top] = d3.pointer(event, chart);
     const cell = [Math.floor(y.invert(top)), Math.floor(x.invert(left))];
     if (cell[0] >= 0 && cell[0] < rows.length && cell[1] >= 0 && cell[1] < columns.length) choose(...cell);
   });
-  element.replaceChildren(chart);
-  return (row, column) => {
-    mark.attr("display", row < 0 ? "none" : null).attr("x", x.apply(column)).attr("y", y.apply(row))
+  put(element, chart, label);
+  const around = (rect) => (row, column) => {
+    rect.attr("display", row < 0 || column < 0 ? "none" : null).attr("x", x.apply(column)).attr("y", y.apply(row))
       .attr("width", x.apply(column + 1) - x.apply(column)).attr("height", y.apply(row + 1) - y.apply(row));
   };
+  around(hovered)(-1, -1);
+  return Object.assign(around(mark), { hover: around(hovered) });
 }
 
 /** Arrow keys on a heat map's element choose its neighbours; `now` gives the chosen cell. */
@@ -155,6 +166,7 @@ const SCALE = 220; // pixels of the scale of colours
 
 /** The scale of colours above a heat map. */
 function drawScale(element, options) {
-  element.replaceChildren(Plot.legend({ color: options, width: SCALE + 20, height: 44, marginLeft: 4, marginRight: 16,
-                                        style: { fontFamily: "inherit", fontSize: "12px", background: "none" } }));
+  const scale = Plot.legend({ color: options, width: SCALE + 20, height: 44, marginLeft: 4, marginRight: 16,
+                              style: { fontFamily: "inherit", fontSize: "12px", background: "none" } });
+  put(element, scale, `scale of colours: ${options.label}`);
 }

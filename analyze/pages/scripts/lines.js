@@ -1,43 +1,95 @@
 // Values over training: a line with its band for each subset or run.
 
-const MANY = 60; // checkpoints beyond which only those without neighbours have a marker
+const INSET = 8; // pixels at both ends of the axis
+const ROOM = 8; // pixels to the next one that a marker needs; one without neighbours has one always
 
 /**
  * Draw into `element`.
  *
  * series: [{ name, ...look, strong, points: [{ x, y, low, high, open, title }] }], y NaN where unknown; the look is
  *   that of `lookOf`; only strong ones have a band, and weak ones are thin.
- * guides: [{ y, text }]; chance: [{ x, low, high }], a grey band; chosen: a place to mark; skipped: places.
+ * guides: [{ y, text }]; chance: [{ x, low, high }], a grey band; chosen: a place to mark; skipped: places;
+ * pins: [{ x, text }], further places to mark; shaded: [{ x, on }], places of which those that are on are shaded, up to
+ *   half way to the next ones, and `ofShade`, what they are;
+ * pointed(point): told which point of a series is at the pointer, or null; choose(x): told where a click is.
+ * Returns `{ hover(x), place(pixels) }`: a function that marks a place for a pointer elsewhere, and one that
+ * tells the place at pixels from the left.
  */
-function drawLines(element, { label, axis, y, series, guides = [], chance = [], chosen, skipped = [] }) {
+function drawLines(element, { label, axis, y, series, guides = [], chance = [], chosen, skipped = [], pins = [], shaded = [],
+                              ofShade = "", pointed = () => {}, choose }) {
   const width = roomOf(element);
   const bottom = y.domain[0];
   const margins = { marginLeft: 52, marginRight: 14, marginTop: 22, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
   const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
-  const marks = [ticksOf(Plot.axisY, y), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
+  const across = Plot.scale({ x: { ...x, range: [margins.marginLeft + INSET, width - margins.marginRight - INSET] } });
+  const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spansOf(shaded, across), ofShade, across), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
   marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
                                  fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 3 }));
   if (Number.isFinite(chosen))
     marks.push(Plot.ruleX([chosen], { stroke: "var(--faint)", ariaDescription: "chosen checkpoint" }));
-  for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling));
+  marks.push(Plot.ruleX(pins, { x: "x", stroke: "var(--muted)", strokeDasharray: "2,3", ariaDescription: "pinned checkpoint" }));
+  marks.push(Plot.text(pins, { x: "x", text: "text", frameAnchor: "top", dy: -12, textAnchor: "middle", fill: "var(--muted)" }));
+  for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling, across.apply));
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
   const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
-  element.replaceChildren(Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: 8 }, y, marks }));
+  const chart = Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: INSET }, y, marks });
+  const placed = chart.scale("x");
+  const hovered = d3.create("svg:line").attr("class", "hovered").attr("aria-hidden", "true").attr("display", "none")
+    .attr("y1", margins.marginTop).attr("y2", height - margins.marginBottom);
+  chart.insertBefore(hovered.node(), chart.lastChild); // below the words at the pointer
+  chart.addEventListener("input", () => pointed(chart.value));
+  if (choose) chart.addEventListener("click", (event) => choose(placed.invert(d3.pointer(event, chart)[0])));
+  put(element, chart, label);
+  return {
+    hover: (place) => {
+      const known = Number.isFinite(place);
+      hovered.attr("display", known ? null : "none");
+      if (known) hovered.attr("x1", placed.apply(place)).attr("x2", placed.apply(place));
+    },
+    place: (pixels) => placed.invert(pixels),
+  };
+}
+
+/** Neighbouring places that are on, as `{ from, to }`: half of the way on the page to the places beside them. */
+function spansOf(places, across) {
+  const order = [...places].sort((a, b) => across.apply(a.x) - across.apply(b.x));
+  const half = (one, other) => (other ? across.invert((across.apply(one.x) + across.apply(other.x)) / 2) : one.x);
+  const spans = [];
+  order.forEach((place, k) => {
+    if (!place.on) return;
+    if (k === 0 || !order[k - 1].on) spans.push({ from: half(place, order[k - 1]) });
+    spans[spans.length - 1].to = half(place, order[k + 1]);
+  });
+  return spans;
+}
+
+/** Shaded spans, the widest with a word on what they are. */
+function spanMarks(spans, words, across) {
+  if (!spans.length) return [];
+  const pixels = spans.map(({ from, to }) => [across.apply(from), across.apply(to)].sort(d3.ascending));
+  const [left, right] = pixels[d3.maxIndex(pixels, ([start, end]) => end - start)];
+  const half = 3.2 * words.length; // pixels of the words
+  const middle = Math.min(Math.max((left + right) / 2, across.range[0] + half), across.range[1] - half);
+  return [
+    Plot.rectX(spans, { x1: "from", x2: "to", fill: "var(--warning)", fillOpacity: 0.13, ariaDescription: words }),
+    Plot.text([across.invert(middle)], { x: (place) => place, text: () => words, frameAnchor: "top", dy: 5,
+                          fill: "var(--warning)", stroke: "var(--surface)", strokeWidth: 3 }),
+  ];
 }
 
 /** Band, line and markers of one series. */
-function lineMarks({ name, colour, dash, symbol, turn, strong, points }, inside, falling) {
+function lineMarks({ name, colour, dash, symbol, turn, strong, points }, inside, falling, across) {
   const placed = points.filter((p) => Number.isFinite(p.x));
   if (!falling) placed.sort((a, b) => a.x - b.x); // a loss may rise again: its line follows the training
   const alone = placed.filter((p, k) => Number.isFinite(p.y) && ![placed[k - 1], placed[k + 1]].some((o) => Number.isFinite(o?.y)));
-  const dots = placed.length > MANY ? alone : placed.filter((p) => Number.isFinite(p.y));
+  const dots = withRoom(placed.filter((p) => Number.isFinite(p.y)), (p) => across(p.x), new Set(alone));
   const ends = { y1: (p) => inside(p.low), y2: (p) => inside(p.high) };
   const path = { x: "x", y: (p) => (Number.isFinite(p.y) ? inside(p.y) : NaN) };
   const opacity = strong ? 1 : 0.45;
@@ -54,6 +106,12 @@ function lineMarks({ name, colour, dash, symbol, turn, strong, points }, inside,
     line,
     dot,
   ];
+}
+
+/** Points that are not close to the next one. */
+function withRoom(points, across, alone) {
+  const gap = (p, other) => (other ? Math.abs(across(p) - across(other)) : Infinity);
+  return points.filter((p, k) => alone.has(p) || Math.min(gap(p, points[k - 1]), gap(p, points[k + 1])) >= ROOM);
 }
 
 /** The lengths of a dash in pixels, of a line of this width; undefined for a solid one. */

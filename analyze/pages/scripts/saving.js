@@ -65,18 +65,20 @@ function picture(element, title) {
   const width = inner + 2 * PADDING;
   const whole = d3.create("svg").attr("xmlns", "http://www.w3.org/2000/svg").attr("width", width)
     .attr("font-family", getComputedStyle(element).fontFamily).attr("font-size", 13);
-  const background = whole.append("rect").attr("width", width).attr("fill", computed("--surface"));
+  const background = whole.append("rect").attr("width", width).attr("fill", ofPage("--surface"));
   const write = (text, x, y, weight) => whole.append("text").attr("x", x).attr("y", y).attr("font-weight", weight)
-    .attr("fill", computed("--ink")).text(text);
+    .attr("fill", ofPage("--ink")).text(text);
   let top = PADDING;
   for (const line of wrapped(title, inner)) write(line, PADDING, (top += 18) - 5, 600);
   let [left, height] = [PADDING, 0];
   for (const item of figure.querySelectorAll(".legend li")) {
     if (item.querySelector('[aria-pressed="false"]')) continue; // hidden by the reader
-    const room = 34 + widthOf(item.textContent) + 18;
+    const swatch = item.querySelector("svg");
+    const beside = swatch.width.baseVal.value + 8;
+    const room = beside + widthOf(item.textContent) + 18;
     if (left > PADDING && left + room > width - PADDING) [left, top] = [PADDING, top + 20];
-    place(whole, item.querySelector("svg"), left, top + 5);
-    write(item.textContent, left + 34, top + 15, 400);
+    place(whole, swatch, left, top + 5);
+    write(item.textContent, left + beside, top + 15, 400);
     [left, height] = [left + room, 26];
   }
   top += height;
@@ -91,12 +93,18 @@ function picture(element, title) {
   return { text: new XMLSerializer().serializeToString(whole.node()), width, height };
 }
 
+/** A variable of the page's style as it is now. */
+function ofPage(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
 /** Put a copy of an svg element into another one; its styles are those that it has on the page now. */
 function place(whole, svg, x, y) {
   const copy = svg.cloneNode(true);
   const both = [[svg, copy], ...d3.zip([...svg.querySelectorAll("*")], [...copy.querySelectorAll("*")])];
   for (const [original, still] of both) settle(original, still);
   for (const pointed of copy.querySelectorAll(POINTED)) pointed.remove();
+  copy.removeAttribute("aria-hidden");
   const style = getComputedStyle(svg);
   for (const name of INHERITED) copy.style.setProperty(name, style.getPropertyValue(name));
   d3.select(copy).attr("x", x).attr("y", y).attr("width", parseFloat(style.width)).attr("height", parseFloat(style.height));

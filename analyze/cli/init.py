@@ -1,0 +1,28 @@
+"""``analyze init``: a starter of the run card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from analyze.checkpoints.options import ReadingOptions
+from analyze.cli.options import Command, options_of, run_argument
+
+
+@click.command(cls=Command)
+@run_argument
+@options_of(ReadingOptions, ("manifest", "trust_pickle", "rename", "ignore"))
+def init(run: Path, **options: Any) -> None:
+    """Write a starter of the run card, RUN/run.toml, from what is recognised there.
+
+    An existing card is not overwritten.
+
+    Example: analyze init runs/mine
+    """
+    from analyze.runs.starter_card import init as write_card
+
+    path = write_card(run, **options)
+    click.echo(path.read_text(encoding="utf-8"))
+    click.echo(f"Wrote {path}. Look through it, then: analyze check {run}")

@@ -1,0 +1,82 @@
+"""Which model specs fit the names and shapes of a checkpoint's tensors."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from analyze.errors import InputError
+from analyze.models.building import build_model, classifiers_of_torchvision
+from analyze.models.builtin import BUILTIN, NORMS
+from analyze.specs.model import ModelSpec
+
+Shapes = Mapping[str, tuple[int, ...]]
+COUNTERS = "num_batches_tracked"  # older files do not have them
+
+
+def specs_that_fit(tensors: Shapes) -> list[str]:
+    """Specs of models whose tensors have just these names and shapes.
+
+    The program's own small models are tried, and if none of them fits those of torchvision that
+    take images to classes, each without memory for its values.
+
+    Cost: up to some 15 s, where torchvision's 80 models are tried.
+    """
+    guess = _sizes(tensors)
+    found = [text for text in _builtin(guess) if _fits(text, tensors)]
+    return found or [text for text in _torchvision(guess) if _fits(text, tensors)]
+
+
+def _sizes(tensors: Shapes) -> dict[str, int]:
+    """Arguments of models as the first and last tensors tell them."""
+    images = [shape for shape in tensors.values() if len(shape) == 4]
+    tables = [shape for shape in tensors.values() if len(shape) == 2]
+    guess: dict[str, int] = {}
+    if tables:
+        guess |= {"num_classes": tables[-1][0], "in_features": tables[0][1], "width": tables[0][0]}
+    if images:
+        guess |= {"in_channels": images[0][1], "width": images[0][0]}
+    return guess
+
+
+def _builtin(guess: Mapping[str, int]) -> Iterator[str]:
+    for name, factory in BUILTIN.items():
+        taken = inspect.signature(factory).parameters
+        arguments: dict[str, Any] = {k: v for k, v in guess.items() if k in taken}
+        without_width = {k: v for k, v in arguments.items() if k != "width"}
+        for sizes in (arguments, without_width):
+            for norm in NORMS if "norm" in taken else (None,):
+                chosen = {
+                    k: v for k, v in {**sizes, "norm": norm}.items()
+                    if v is not None and (k == "num_classes" or v != taken[k].default)
+                }  # fmt: skip
+                yield _spec(f"builtin:{name}", chosen)
+
+
+def _torchvision(guess: Mapping[str, int]) -> Iterator[str]:
+    arguments = {k: v for k, v in guess.items() if k == "num_classes"}
+    for name in classifiers_of_torchvision():
+        yield _spec(f"torchvision:{name}", arguments)
+
+
+def _spec(name: str, arguments: Mapping[str, Any]) -> str:
+    return name + ("?" + "&".join(f"{k}={v}" for k, v in arguments.items()) if arguments else "")
+
+
+def _fits(text: str, tensors: Shapes) -> bool:
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of models that say how they are built
+            state = build_model(ModelSpec.parse(text)).state_dict()
+    except (InputError, NotImplementedError):
+        return False
+    wanted = {name: tuple(value.shape) for name, value in state.items()}
+    return _counted(wanted) == _counted(tensors)
+
+
+def _counted(shapes: Shapes) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(shape) for name, shape in shapes.items() if not name.endswith(COUNTERS)}

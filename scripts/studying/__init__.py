@@ -1,0 +1,1 @@
+"""The study of docs/study.md: trains, measures, compares, draws and writes the page."""

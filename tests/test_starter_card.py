@@ -1,0 +1,92 @@
+"""``analyze init``: a starter of the run card, from what lies in the directory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import analyze
+from analyze.models import recognition
+from analyze.models.building import build_model
+from analyze.models.recognition import specs_that_fit
+from analyze.specs.model import ModelSpec
+from analyze.specs.run_card import read_run_card
+from tests.conftest import assert_input_error, call
+
+FITTING = [
+    "builtin:small_mlp?num_classes=3&in_features=12&width=5",
+    "builtin:small_resnet?num_classes=7&in_channels=3&width=8",
+    "builtin:small_resnet?num_classes=10&norm=none",
+    "builtin:small_inception?num_classes=4&width=8",
+    "builtin:small_inception?num_classes=10",
+]
+
+
+def shapes_of(spec: str) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        state = build_model(ModelSpec.parse(spec)).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items()}
+
+
+@pytest.mark.parametrize("spec", FITTING)
+def test_a_model_is_known_by_names_and_shapes(spec):
+    found = specs_that_fit(shapes_of(spec))
+    assert found
+    assert all(shapes_of(text) == shapes_of(spec) for text in found)
+
+
+def test_models_of_torchvision_are_tried_where_no_other_fits(monkeypatch):
+    from torchvision import models
+
+    names = ["alexnet", "mobilenet_v3_small", "resnet18", "resnet34"]
+    monkeypatch.setattr(models, "list_models", lambda module=None: names)
+    shapes = shapes_of("torchvision:mobilenet_v3_small?num_classes=5")
+    assert specs_that_fit(shapes) == ["torchvision:mobilenet_v3_small?num_classes=5"]
+    del shapes["classifier.3.bias"]
+    assert specs_that_fit(shapes) == []
+
+
+def test_what_is_recognised_stands_in_the_card_and_runs(tiny):
+    (tiny.path / "run.toml").unlink()
+    result = call("init", str(tiny.path))
+    assert result.exit_code == 0, result.stderr
+    text = (tiny.path / "run.toml").read_text()
+    assert text in result.stdout
+    assert "# 3 checkpoints; format torch; steps 9 to 100" in text
+    card = read_run_card(tiny.path)
+    assert card.probes == "../probes.safetensors"
+    assert (card.name, card.loss) == ("run", "cross_entropy")
+    assert card.model == FITTING[0]
+    assert tiny.run("--checkpoints", ":1").exit_code == 0
+
+
+def test_what_is_not_there_is_said(tiny, monkeypatch):
+    monkeypatch.setattr(recognition, "_torchvision", lambda guess: [])
+    (tiny.path / "run.toml").unlink()
+    tiny.probes.unlink()
+    for path in tiny.path.glob("*.pt"):
+        weights = torch.load(path) | {"more.weight": torch.ones(2)}
+        torch.save({"student": weights, "teacher": weights}, path)
+    analyze.init(tiny.path, weights_key="student")
+    card, text = read_run_card(tiny.path), (tiny.path / "run.toml").read_text()
+    assert (card.model, card.weights_key) == (None, "student")
+    assert "no model of the program or torchvision has these 5 tensors" in text
+    assert "still to be made, in this directory: analyze probes build probes.safetensors" in text
+
+
+def test_a_card_is_not_overwritten(tiny):
+    before = (tiny.path / "run.toml").read_text()
+    result = call("init", str(tiny.path))
+    assert_input_error(result, "the run card cannot be written", "which is there already")
+    assert (tiny.path / "run.toml").read_text() == before
+    with pytest.raises(analyze.InputError, match="no directory to write"):
+        analyze.init(tiny.path.parent / "nothing")
+
+
+def test_names_cannot_write_lines_of_the_card(tiny):
+    """A directory's name comes from whoever sent it."""
+    (tiny.path / "run.toml").unlink()
+    odd = tiny.path.rename(tiny.path.with_name('a"\nmodel = "b'))
+    card = read_run_card(analyze.init(odd).parent)
+    assert card.name == 'a"\nmodel = "b'
+    assert card.model == FITTING[0]
