@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -162,10 +163,11 @@ def without_name(reason: str, name: str) -> str:
 
 
 def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError:
-    """The error for a name that is not known; it lists the known names in their order."""
-    return InputError(
-        what, found=found, expected=f"one of {listed(list(known)) or 'none'}", fix=fix
-    )
+    """The error for a name that is not known; it lists the known names, those like it first."""
+    names = list(known)
+    close = [name for word in re.findall(r"[^\s'\"=,()]+", found) for name in like(word, names)]
+    ordered = list(dict.fromkeys([*close, *names]))
+    return InputError(what, found=found, expected=f"one of {listed(ordered) or 'none'}", fix=fix)
 
 
 def like(name: str, known: Iterable[str]) -> list[str]:

@@ -30,6 +30,12 @@ def with_error(value: object, error: object) -> str:
     return f"{value:.3g} +- {error:.2g}" if isinstance(error, float) else f"{value:.3g}"
 
 
+def with_interval(value: float, lower: float, upper: float) -> str:
+    """A number with its 95 % interval, ``12.3 (10.1 to 14.5)``, or alone where that is unknown."""
+    known = math.isfinite(lower) and math.isfinite(upper)
+    return f"{value:.3g} ({lower:.3g} to {upper:.3g})" if known else f"{value:.3g}"
+
+
 def size_text(size: float) -> str:
     """A number of bytes with a unit: ``1.5 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -13,8 +13,7 @@ import analyze
 from analyze.figures import network_over_training, runs_over_training
 from analyze.figures.coherence_over_training import set_coherence_ticks
 from analyze.figures.entry import FigureEntry
-from analyze.figures.panels import WIDTH
-from analyze.figures.style import style
+from analyze.figures.style import WIDTHS, style
 from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN
 
 ROOT = Path(__file__).parent.parent
@@ -50,8 +49,10 @@ def pictures(measured: dict[str, dict[str, xr.DataTree]]) -> dict[str, Figure]:
     runs = measured["recomputed"]
     drawn = {file_name("half_noise", e): e.draw(runs["half_noise"], None) for e in OF_A_RUN}
     drawn["random_labels"] = network_over_training.figure(runs["random_labels"])
-    steps = analyze.compare(runs, groups=GROUPS)
-    drawn |= {file_name("runs", e): e.draw(steps, CHOICES.get(e.name)) for e in OF_A_COMPARISON}
+    steps, grouped = analyze.compare(runs), analyze.compare(runs, groups=GROUPS)
+    for entry in OF_A_COMPARISON:
+        tree = steps if entry.applies(steps) else grouped
+        drawn[file_name("runs", entry)] = entry.draw(tree, CHOICES.get(entry.name))
     at_equal_loss = analyze.compare(runs, align="loss")
     drawn["runs_at_equal_loss"] = runs_over_training.figure(at_equal_loss)
     drawn["batch_norm"] = batch_norm_figure(measured)
@@ -66,7 +67,7 @@ def file_name(of: str, entry: FigureEntry) -> str:
 def batch_norm_figure(measured: dict[str, dict[str, xr.DataTree]]) -> Figure:
     """All training probes of each run, with recomputed and with saved statistics."""
     with style():
-        figure = Figure(figsize=(WIDTH, 2.6))
+        figure = Figure(figsize=(WIDTHS["page"], 2.6))
         grid = figure.subplots(1, len(RUNS))
         for ax, name in zip(grid, RUNS, strict=True):
             both = {mode: trees[name] for mode, trees in measured.items()}

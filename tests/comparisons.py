@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+
+from analyze.comparison import page as comparison_page
+from tests.trees import pictures
 
 
 def make_comparison(
@@ -62,7 +66,6 @@ def make_comparison(
         value = np.log(group["m_coherence"])
         found = [value.isel(run=b, drop=True) - value.isel(run=a, drop=True) for a, b in two]
         ratio = xr.concat(found, xr.DataArray(pair["pair"], dims="pair", name="pair"))
-        size = xr.DataArray(np.full((len(two), len(subsets)), 500.0), dims=("pair", "subset"))
         return xr.Dataset(
             {
                 "log_ratio": ratio,
@@ -71,8 +74,9 @@ def make_comparison(
                 "p_value_adjusted": xr.where(abs(ratio) > np.log(1.5), 0.01, 0.5).where(
                     ratio.notnull()
                 ),
-                "compared_at": size,
+                "compared_at": 500,
                 "paired": ("pair", np.ones(len(two), dtype=bool)),
+                "over_seeds": ("pair", np.zeros(len(two), dtype=bool)),
             }
         )
 
@@ -101,6 +105,7 @@ def make_comparison(
             "peak_stderr": peak["m_coherence_stderr"].drop_vars(["checkpoint", "step", "epoch"]),
             "peak_step": peak["step"].drop_vars(["checkpoint", "epoch"]),
             "first_significant_step": first,
+            "compared_at": 500,
         }
     )
     tables = {"/": root, "/network": network, "/layers": of_layers, "/pairs/network": of_pairs}
@@ -129,3 +134,11 @@ def _provenance(runs: Sequence[str], settings: dict[str, list[str]] | None) -> d
         "renamed": {},
         "differing_settings": settings or {},
     }
+
+
+def write_comparison(folder: Path, tree: xr.DataTree) -> Path:
+    """The page alone, with empty figures."""
+    path = folder / "comparison.html"
+    html = comparison_page.render_page(tree, pictures("training"))
+    path.write_text(html, encoding="utf-8")
+    return path

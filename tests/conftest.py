@@ -198,10 +198,13 @@ def assert_input_error(result: Result, *facts: str) -> None:
         assert fact in result.stderr
 
 
+BESIDE = ("Preparing", "Reading the numbers", WRITING)  # beginnings of lines that say what it is at
+
+
 def without_preparation(stderr: str) -> str:
     """What a program says besides what it is at before and after it measures."""
     lines = stderr.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith(("Preparing", WRITING)))
+    return "".join(line for line in lines if not line.startswith(BESIDE))
 
 
 def assert_three_facts(message: str) -> None:

@@ -20,12 +20,12 @@ from tests.test_report import PROVENANCE
 from tests.trees import make_tree, pictures, with_chance
 
 WINDOWS = [
-    pytest.param(1280, "light", id="wide, light"),
+    pytest.param(1280, "light", id="wide, light", marks=pytest.mark.nightly),
     pytest.param(400, "dark", id="narrow, dark"),
     pytest.param(1280, "dark", id="wide, dark", marks=pytest.mark.nightly),
     pytest.param(400, "light", id="narrow, light", marks=pytest.mark.nightly),
 ]
-LONG = [f"blocks.{k}.attention.projection" for k in range(40)]
+LONG = [f"blocks.{k}.attention.projection" for k in range(16)]
 
 
 def comparison_html(tree) -> str:

@@ -353,7 +353,7 @@ def test_a_click_on_the_lines_chooses_the_nearest_checkpoint(page):
 
 
 def test_every_chart_is_saved_with_the_numbers_of_the_results(page, tree):
-    go(page, "layer=bn1&subset=clean&checkpoint=step+64")
+    go(page, "layer=bn1&subset=clean&checkpoint=step+64&size=each+at+its+own+m")
     layers = tree["layers"].to_dataset()[["m_coherence"]]
     one = layers.sel(layer="bn1").transpose("subset", "checkpoint")
     at = layers.isel(checkpoint=STEPS.index(64)).sel(subset="clean")
@@ -379,9 +379,13 @@ def test_every_chart_is_saved_with_the_numbers_of_the_results(page, tree):
 def test_a_saved_drawing_needs_nothing_of_the_page(page):
     go(page, "layer=bn1&subset=clean&checkpoint=step+64")
     words = {
-        "lines": ["M-coherence of bn1 over training", "held_out", "optimizer step"],
-        "heat": ["Every layer and checkpoint: clean", "bn1", "m-coherence (examples)"],
-        "profile": ["The layers at step 64: clean", "bn1"],
+        "lines": ["M-coherence of bn1 over training, at m = 500", "held_out", "optimizer step"],
+        "heat": [
+            "Every layer and checkpoint: clean, at m = 500",
+            "bn1",
+            "m-coherence of 500 examples",
+        ],
+        "profile": ["The layers at step 64: clean, at m = 500", "bn1"],
     }
     for chart, expected in words.items():
         before = page.inner_html(f"#{chart}")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 
 import analyze
 from analyze.comparison import details
@@ -22,6 +23,7 @@ from analyze.probes.facts import inputs_hash
 from analyze.statistics.arrays import alpha_unbiased
 from analyze.statistics.ratios import log_ratio
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import at_one_size
 from tests.comparisons import make_comparison
 from tests.conftest import SUBSETS, assert_input_error, call, make_run, small_probes
 from tests.simulation import COUNT, correlated_folds, normal_folds
@@ -75,7 +77,7 @@ def test_a_skipped_checkpoint_has_no_ratio_and_says_why(two):
 
 def test_the_ratio_is_that_of_the_values(two):
     tree = analyze.compare(two)
-    value = tree["network"].to_dataset()["m_coherence"]
+    value = at_one_size(tree)["m_coherence"]
     expected = np.log(value.sel(run="second") / value.sel(run="first"))
     found = tree["pairs/network"].to_dataset()["log_ratio"].isel(pair=0)
     known = found.notnull().values
@@ -93,7 +95,7 @@ def test_a_run_beside_itself_differs_nowhere(measured):
 @pytest.mark.parametrize("by", ["block", "parameter"])
 def test_rows_of_another_size(two, by):
     tree = analyze.compare(two, by=by)
-    value = tree["layers"].to_dataset()["m_coherence"]
+    value = at_one_size(tree, "layers")["m_coherence"]
     found = tree["pairs/layers"].to_dataset()["log_ratio"].isel(pair=0)
     expected = np.log(value.sel(run="second") / value.sel(run="first"))
     known = found.notnull() & expected.notnull()
@@ -206,19 +208,29 @@ def test_older_results_are_judged_by_ids(two):
 # --- files, figures and the command
 
 
-def test_figures_show_every_run_and_grey_what_is_not_significant(two):
+def test_figures_show_every_run_and_hatch_what_is_not_significant(two):
     tree = analyze.compare(two)
     ax = runs_over_training.draw(tree, Figure().add_subplot(), "clean")
     assert ax.get_legend_handles_labels()[1] == ["first", "second"]
-    assert ax.get_ylabel() == "m-coherence (examples)"
+    size = min(n for run in tree["probe_count"].values for n in run if n)
+    assert ax.get_ylabel() == f"m-coherence of {size} examples"
+    shown = at_one_size(tree)["m_coherence"].sel(run="second", subset="clean").values
+    drawn = ax.get_legend_handles_labels()[0][1].get_ydata()
+    np.testing.assert_array_equal(drawn, shown[np.isfinite(shown)])
     ax = pair_ratio.draw(tree, Figure().add_subplot(), "second / first", "clean")
-    grey, coloured = (mesh.get_array() for mesh in ax.collections[:2])
+    (coloured,) = (mesh.get_array() for mesh in ax.collections)
     pairs = tree["pairs/layers"].to_dataset().sel(pair="second / first", subset="clean")
     value = pairs["log_ratio"].transpose("layer", "checkpoint").values
     known = np.isfinite(value)
     significant = (pairs["p_value_adjusted"].transpose("layer", "checkpoint") <= RATE).values
     np.testing.assert_array_equal(~np.ma.getmaskarray(coloured), significant)
-    np.testing.assert_array_equal(~np.ma.getmaskarray(grey), known & ~significant)
+    hatched = [patch.get_path() for patch in ax.patches if patch.get_label() == "_chance"]
+    rows, columns = known.shape
+    middles = [(t + 0.5, row + 0.5) for row in range(rows) for t in range(columns)]
+    inside = [Path(part).contains_points(middles) for p in hatched for part in p.to_polygons()]
+    np.testing.assert_array_equal(
+        np.any(inside, axis=0).reshape(rows, columns), known & ~significant
+    )
 
 
 def test_the_command_writes_a_file_and_figures(two, tmp_path):

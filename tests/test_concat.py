@@ -106,6 +106,7 @@ def test_it_reports_compares_shows_and_ranks_as_a_run_does(series, tmp_path, mon
     page = analyze.report(series)
     assert page.as_posix() == "my_loop_report/index.html"
     assert "my loop" in page.read_text("utf-8")
+    assert "3 checkpoints" in repr(series).partition("<xarray")[0]  # the summary of results
     rows = analyze.show(series, subset="clean")
     assert [row["step"] for row in rows] == [*STEPS]
     compared = analyze.compare({"one": series, "other": series})

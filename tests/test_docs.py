@@ -104,7 +104,8 @@ def test_a_command_is_the_function_of_its_name(name):
     for keyword, parameter in function.items():
         if parameter.kind is parameter.KEYWORD_ONLY and keyword != "progress":
             assert (options.pop(keyword) or None) == (parameter.default or None), keyword
-    printing = {"as_json", "as_comma", "csv_file", "first", "verify", "output", "ratios", "watch"}
+    printing = {"as_json", "as_comma", "csv_file", "first", "verify", "output", "ratios", "watch",
+                "figure_width"}  # fmt: skip
     assert options.keys() - printing <= {"run", "results"}
 
 

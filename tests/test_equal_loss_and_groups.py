@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 import analyze
-from analyze.comparison.groups import group_map
+from analyze.comparison.groups import check_groups, group_map
 from analyze.comparison.loss_levels import NOT_REACHED, first_crossings
 from analyze.comparison.rows import loss_rows
 from analyze.figures import groups_over_training, runs_by_layer, runs_over_training
 from analyze.figures.table import comparison_figures
 from analyze.results.file import write_results
 from analyze.statistics import estimate
+from analyze.statistics.seeds import geometric_mean, log_ratio_over_seeds
+from analyze.statistics.sizes import at_one_size
 from tests.conftest import assert_input_error, call
 from tests.synthetic import synthetic
 
@@ -101,27 +103,79 @@ def test_the_events_have_coherence_at_equal_loss():
     levels = events["loss_level"].values
     for name, run in runs.items():
         found = first_crossings(run["loss"].sel(subset="all").values, levels)
-        expected = found.of(run["network"].to_dataset()[["m_coherence"]].reset_coords(drop=True))
+        alpha = found.of(run["network"].to_dataset()[["alpha_unbiased"]].reset_coords(drop=True))
         value = events["coherence_at_loss"].sel(run=name).values
-        np.testing.assert_allclose(value, expected["m_coherence"].values, rtol=1e-9)
-    _, columns, rows = loss_rows(tree)
-    assert columns[2:] == ["m", *(f"loss {level:.3g}" for level in levels)]
+        np.testing.assert_allclose(value, 1 + 59 * alpha["alpha_unbiased"].values, rtol=1e-9)
+    title, columns, rows = loss_rows(tree)
+    assert "of 60 examples" in title
+    assert columns[2:] == [f"loss {level:.3g}" for level in levels]
     assert len(rows) == 6
 
 
 # --- groups of seeds
 
 
-def test_a_group_is_the_mean_over_its_runs_with_the_spread_of_seeds():
-    runs = seeds(3)
-    tree = analyze.compare(runs, groups={"some": ["seed 0", "seed 1", "seed 2"]})
-    group = tree["groups/network"].to_dataset().sel(group="some", subset="clean")
-    values = np.stack([run["network"]["m_coherence"].sel(subset="clean") for run in runs.values()])
-    np.testing.assert_allclose(group["m_coherence"], values.mean(0))
-    half = stats.t.ppf(0.975, 2) * values.std(0, ddof=1) / np.sqrt(3)
-    np.testing.assert_allclose(group["m_coherence_upper"], values.mean(0) + half)
+@pytest.fixture(scope="module")
+def configurations() -> xr.DataTree:
+    """Three seeds of one configuration, two of another, and a run of none."""
+    groups = {"first": ["seed 0", "seed 1", "seed 2"], "second": ["seed 3", "seed 4"]}
+    return analyze.compare(seeds(6), groups=groups)
+
+
+def test_a_group_is_the_geometric_mean_over_its_runs_with_the_spread_of_seeds(configurations):
+    tree = configurations
+    group = tree["groups/network"].to_dataset().sel(group="first", subset="all")
+    values = at_one_size(tree)["m_coherence"].sel(subset="all").values[:3]
+    mean, lower, upper, _ = geometric_mean(values)
+    np.testing.assert_array_equal(group["m_coherence"], mean)
+    np.testing.assert_array_equal(group["m_coherence_lower"], lower)
+    np.testing.assert_array_equal(group["m_coherence_upper"], upper)
     assert (group["runs"] == 3).all()
     assert tree["groups/layers"]["m_coherence"].dims[0] == "group"
+    at = int(mean.argmax())
+    events = tree["events"].to_dataset().sel(group="first", subset="all")
+    assert float(events["group_peak"]) == mean[at]
+    assert float(events["group_peak_lower"]) == lower[at]
+    assert float(events["group_peak_step"]) == float(tree["network"]["step"][at])
+
+
+def test_configurations_and_not_their_seeds_stand_against_each_other(configurations):
+    pairs = configurations["pairs/network"].to_dataset()
+    assert list(pairs["pair"].values) == ["second / first", "seed 5 / first", "seed 5 / second"]
+    assert pairs["over_seeds"].values.all()
+    assert not pairs["paired"].values.any()
+    value = at_one_size(configurations, "layers")["m_coherence"]
+    a, b = (value.sel(run=[f"seed {k}" for k in ks]) for ks in ((0, 1, 2), (3, 4)))
+    expected = log_ratio_over_seeds(a, b)
+    found = configurations["pairs/layers"].to_dataset().sel(pair="second / first")
+    for name in ("log_ratio", "log_ratio_upper", "p_value", "p_value_adjusted"):
+        np.testing.assert_array_equal(found[name], expected[name].transpose(*found[name].dims))
+
+
+def test_what_differs_is_corrected_over_all_pairs(configurations):
+    pairs = configurations["pairs/network"].to_dataset()
+    for subset in pairs["subset"].values:
+        one = pairs.sel(subset=subset)
+        expected = stats.false_discovery_control(one["p_value"].values, axis=None)
+        np.testing.assert_allclose(one["p_value_adjusted"].values.ravel(), expected.ravel())
+
+
+def test_single_runs_are_compared_over_folds_also_beside_configurations():
+    runs = seeds(4, layers=1, checkpoints=3)
+    both = analyze.compare(runs, groups={"both": ["seed 0", "seed 1"]})["pairs/network"]
+    alone = analyze.compare({k: runs[k] for k in ("seed 2", "seed 3")})["pairs/network"]
+    at = {"pair": "seed 3 / seed 2"}
+    assert list(both["pair"].values) == ["seed 2 / both", "seed 3 / both", "seed 3 / seed 2"]
+    np.testing.assert_array_equal(both["p_value"].sel(at), alone["p_value"].sel(at))
+    assert bool(both["paired"].sel(at))
+
+
+def test_one_configuration_has_nothing_to_differ_from():
+    tree = analyze.compare(seeds(2, layers=1, checkpoints=3), groups={"b": ["seed 0", "seed 1"]})
+    assert tree["pairs/layers"].sizes["pair"] == 0
+    assert "ratio_1" not in comparison_figures(tree)
+    with pytest.raises(analyze.InputError, match="no such pair"):
+        comparison_figures(tree, ["b / a"])
 
 
 def test_every_variable_of_a_comparison_says_what_it_is():
@@ -140,6 +194,10 @@ def test_groups_by_name_or_file_and_what_is_none():
             group_map([text], names)
     with pytest.raises(analyze.InputError, match="do not fit"):
         group_map(["x=a,b", "y=b,c"], names)
+    with pytest.raises(analyze.InputError, match="the name of a run that is in no group"):
+        group_map(["c=a,b"], names)
+    with pytest.raises(analyze.InputError, match="of several runs"):
+        check_groups({"x": ["a"]}, names)
 
 
 def test_groups_are_drawn_with_their_runs():
@@ -179,7 +237,8 @@ def test_many_runs_have_no_bands_and_panels_share_their_axes():
     panels = runs_by_layer.figure(tree, "clean")
     assert len(panels.axes) == 2
     assert len({ax.get_ylim() for ax in panels.axes}) == 1
-    expected = tree["layers"]["m_coherence"].isel(run=3, layer=1).sel(subset="clean").values
+    shown = at_one_size(tree, "layers")["m_coherence"]
+    expected = shown.isel(run=3, layer=1).sel(subset="clean").values
     drawn, _ = panels.axes[1].get_legend_handles_labels()
     np.testing.assert_array_equal(drawn[3].get_ydata(), expected)
 
@@ -190,11 +249,13 @@ def test_the_command_groups_aligns_and_draws_what_is_asked_for(tmp_path):
         files.append(str(tmp_path / f"{name.replace(' ', '_')}.h5"))
         write_results(run, Path(files[-1]))
     where = ("--output", str(tmp_path / "c"))
-    drawn = ("--ratio", "seed_2 / seed_1", "--group", f"both={files[0]},{files[1]}")
+    drawn = ("--ratio", "seed_2 / both", "--group", f"both={files[0]},{files[1]}")
     result = call("compare", *files, *where, *drawn, "--align", "loss")
     assert result.exit_code == 0, result.output
-    assert "M-coherence at equal training loss" in result.stdout
-    for name in ("groups", "ratios", "ratio_3", "layers_1"):
+    assert "where the training loss first falls to a level" in result.stdout
+    assert "both (2 seeds)" in result.stdout
+    assert "Two seeds only: both" in result.stdout
+    for name in ("groups", "ratio_1", "layers_1"):
         assert (tmp_path / "c" / "figures" / f"{name}.svg").is_file()
     written = xr.open_datatree(tmp_path / "c" / "comparison.h5", engine="h5netcdf")
     assert written["groups/network"]["m_coherence"].dims[0] == "group"

@@ -103,7 +103,7 @@ def test_without_directions_there_is_no_section():
 
 def test_without_the_probe_file_examples_are_ids_and_the_page_says_so(tree):
     page = render_page(tree, pictures("training"), None, (None, "The probe file x is not there."))
-    assert "data:image" not in page
+    assert 'src="data:image' not in page
     assert "The probe file x is not there." in page
     assert '<span class="id">1' in page
 
@@ -314,7 +314,8 @@ def test_the_same_example_stands_beside_itself(compared, tree):
     assert first.startswith("one: dog, ")
     assert second.startswith("two: dog, ")
     gaps = np.abs(table["suspicion"][1] - table["suspicion"][2]).values
-    assert [c.id for c in cards[:3]] == (100 + np.argsort(-gaps, kind="stable")[:3]).tolist()
+    assert np.flatnonzero(gaps > 1e-5).tolist() == [7]
+    assert len(cards) == 1  # no other example differs
 
 
 def test_the_page_of_a_comparison_has_them_with_pictures(compared, probes, tmp_path, reader):
@@ -328,7 +329,7 @@ def test_the_page_of_a_comparison_has_them_with_pictures(compared, probes, tmp_p
     file = tmp_path / "comparison.html"
     file.write_text(html, encoding="utf-8")
     page = reader.open(file, width=400)
-    assert page.locator("#examples img").count() == 24
+    assert page.locator("#examples img").count() == 1
     assert page.locator("#examples li").first.text_content().split()[0] == "107"
     assert page.evaluate("document.documentElement.scrollWidth") == 400
 

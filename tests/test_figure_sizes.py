@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,16 +14,41 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from analyze.figures.style import style
-from analyze.figures.table import run_figures
+import analyze
+from analyze.figures.style import SMALLEST, WIDTHS, figure_width, inches, of_width, style
+from analyze.figures.table import comparison_figures, run_figures
 from tests.synthetic import synthetic
 
 SLACK = 1.0  # pixels that boxes of neighbouring texts may share
 
 
-@pytest.fixture(scope="module", params=["few", "many layers", "many checkpoints", "many subsets"])
+KINDS = ("few", "many layers", "many checkpoints", "many subsets", "deep, ten classes", "runs")
+EVERY_TIME = {("few", "column"), ("runs", "column"), ("many layers", "page"),
+              ("many checkpoints", "page"), ("many subsets", "page")}  # fmt: skip
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            two, marks=[] if two in EVERY_TIME else [pytest.mark.nightly], id="-".join(two)
+        )
+        for two in product(KINDS, WIDTHS)
+    ],
+)
 def figures(request) -> dict[str, Figure]:
-    return run_figures(corner(request.param))
+    """Every figure of the table for a corner, at a width of print."""
+    kind, width = request.param
+    with of_width(width):
+        if kind == "runs":
+            return comparison_figures(runs())
+        return run_figures(corner(kind))
+
+
+def runs() -> xr.DataTree:
+    sizes = {"layers": 4, "checkpoints": 4, "subsets": 2, "probes": 60, "folds": 3}
+    several = {f"seed {k}": synthetic(seed=k, strength=1.0 + k, **sizes) for k in range(3)}
+    return analyze.compare(several, groups={"both": ["seed 0", "seed 1"]})
 
 
 def corner(name: str) -> xr.DataTree:
@@ -31,6 +57,11 @@ def corner(name: str) -> xr.DataTree:
         "many layers": {"layers": 200, "checkpoints": 3, "subsets": 2},
         "many checkpoints": {"layers": 10, "checkpoints": 300, "subsets": 2, "skipped": (100, 150)},
         "many subsets": {"layers": 10, "checkpoints": 12, "subsets": 12},
+        "deep, ten classes": {
+            "layers": 107,
+            "checkpoints": 12,
+            "subsets": [f"class {k}" for k in range(10)],
+        },
     }
     return synthetic(**sizes[name], folds=3, probes=30, strength=2.0)
 
@@ -41,12 +72,17 @@ def boxes(figure: Figure) -> list[tuple[str, Bbox]]:
     with style():
         canvas.draw()
         renderer = canvas.get_renderer()
-        hidden = {id(label) for ax in figure.axes for label in not_drawn(ax)}
-        return [
-            (text.get_text(), text.get_window_extent(renderer))
-            for text in figure.findobj(Text)
-            if text.get_text().strip() and text.get_visible() and id(text) not in hidden
-        ]
+        return [(text.get_text(), text.get_window_extent(renderer)) for text in drawn_texts(figure)]
+
+
+def drawn_texts(figure: Figure) -> list[Text]:
+    """The texts of a figure that has been drawn, without what matplotlib leaves out."""
+    hidden = {id(label) for ax in figure.axes for label in not_drawn(ax)}
+    return [
+        text
+        for text in figure.findobj(Text)
+        if text.get_text().strip() and text.get_visible() and id(text) not in hidden
+    ]
 
 
 def not_drawn(ax: Axes) -> Iterator[Text]:
@@ -78,6 +114,25 @@ def test_no_text_overlaps_another_and_none_is_cut_off(figures):
             assert box.x1 <= width + SLACK, (name, text, box)
             assert box.y1 <= height + SLACK, (name, text, box)
         assert overlapping(found) == [], name
+
+
+def test_text_is_large_enough_at_the_width_of_print(figures, request):
+    width = inches(request.node.callspec.params["figures"][1])
+    for name, figure in figures.items():
+        assert figure.get_figwidth() == width, name
+        sizes = {text.get_text(): text.get_fontsize() for text in drawn_texts(figure)}
+        assert min(sizes.values()) >= SMALLEST, (name, min(sizes, key=sizes.get))
+
+
+def test_a_width_is_a_name_or_inches():
+    assert [inches(width) for width in ("column", "page", "4.5", 5)] == [3.3, 6.9, 4.5, 5.0]
+    with of_width("column"):
+        assert figure_width() == 3.3
+    assert figure_width() == 6.9
+    for width in ("wide", "2", 40, float("nan"), None):
+        with pytest.raises(analyze.InputError, match="cannot have such a width") as caught:
+            inches(width)
+        assert "column, page, or inches from 3 to 20" in caught.value.expected
 
 
 def test_texts_that_overlap_are_noticed():

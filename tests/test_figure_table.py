@@ -30,7 +30,7 @@ def run() -> xr.DataTree:
 
 @pytest.fixture(scope="module")
 def comparison() -> xr.DataTree:
-    runs = {f"seed {k}": synthetic(seed=k, **SIZES) for k in range(3)}
+    runs = {f"seed {k}": synthetic(seed=k, **SIZES) for k in range(4)}
     return analyze.compare(runs, groups={"both": ["seed 0", "seed 1"]})
 
 
@@ -91,16 +91,17 @@ def test_the_report_shows_every_figure_with_its_title_and_caption(run):
     html = report_page.render_page(run, shown).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     html = html.replace("&#39;", "'")
     for entry in OF_A_RUN:
-        assert html.count(f'aria-label="{entry.title}"') == 1
+        assert html.count(f'aria-label="{entry.title_of(run)}"') == 1
         assert entry.caption_of(run) in html
-        assert entry.leading or f">{entry.title}</figcaption>" in html
+        assert entry.leading or f">{entry.title_of(run)}</figcaption>" in html
 
 
 def test_the_comparison_shows_the_figures_that_belong_to_it(comparison):
-    shown = pictures(*(entry.name for entry in OF_A_COMPARISON))
+    names = (f"{entry.name}_1" if entry.each else entry.name for entry in OF_A_COMPARISON)
+    shown = pictures(*names)
     html = comparison_page.render_page(comparison, shown)
     for entry in OF_A_COMPARISON:
-        assert (f'aria-label="{entry.title}"' in html) == (entry.section == "static")
+        assert (f'aria-label="{entry.title_of(comparison)}"' in html) == (entry.section == "static")
         assert (entry.caption_of(comparison) in html) == (entry.section == "static")
 
 

@@ -22,7 +22,7 @@ from analyze.figures import (
     loss_over_training,
     network_over_training,
 )
-from analyze.figures.bands import fold_count, half_width
+from analyze.figures.bands import fold_count, shown
 from analyze.figures.cells import hatch_cells, outline
 from analyze.figures.colours import DARK, SURFACE
 from analyze.figures.lines import shown_subsets, spread
@@ -79,7 +79,7 @@ def test_coherence_values_and_units(ax):
     expected = tree["network"]["m_coherence"].sel(subset="clean").values
     np.testing.assert_array_equal(lines(ax)["clean"].get_ydata(), expected)
     np.testing.assert_array_equal(lines(ax)["clean"].get_xdata(), STEPS)
-    assert ax.get_ylabel() == "m-coherence (examples)"
+    assert ax.get_ylabel() == "m-coherence of 500 examples"
     assert ax.get_xlabel() == "optimizer step"
     assert ax.get_yscale() == "log"
     assert ax.get_xscale() == "symlog"
@@ -89,7 +89,8 @@ def test_the_band_is_the_t_interval(ax):
     tree = make_tree(subsets=("clean", "corrupted"), held_out=(), folds=5)
     coherence_over_training.draw(tree, ax)
     one = tree["network"].to_dataset().sel(subset="clean")
-    upper = one["m_coherence"].values + stats.t.ppf(0.975, 4) * one["m_coherence_stderr"].values
+    root, error = np.sqrt(one["m_coherence"].values), one["m_coherence_stderr"].values
+    upper = (root + stats.t.ppf(0.975, 4) * error / (2 * root)) ** 2
     drawn = ax.collections[0].get_paths()[0].vertices
     assert set(np.round(upper, 6)) <= set(np.round(drawn[:, 1], 6))
 
@@ -97,7 +98,7 @@ def test_the_band_is_the_t_interval(ax):
 def test_one_fold_has_no_band(ax):
     tree = make_tree(folds=1)
     coherence_over_training.draw(tree, ax)
-    assert np.isnan(half_width(tree, "clean")).all()
+    assert np.isnan(shown(tree)["m_coherence_upper"]).all()
     assert all(len(path.vertices) == 0 for c in ax.collections for path in c.get_paths())
 
 
@@ -105,7 +106,8 @@ def test_the_stored_interval_is_drawn_where_there_is_one(ax):
     tree = make_tree()
     value = tree["network"]["m_coherence"]
     tree["network"]["m_coherence_upper"] = 1.5 * value
-    np.testing.assert_allclose(half_width(tree, "clean"), 0.5 * value.sel(subset="clean"))
+    upper = shown(tree)["m_coherence_upper"].sel(subset="clean")
+    np.testing.assert_allclose(upper, 1.5 * value.sel(subset="clean"))
 
 
 def test_chance_is_grey_and_values_inside_it_are_open(ax):
@@ -113,12 +115,16 @@ def test_chance_is_grey_and_values_inside_it_are_open(ax):
     coherence_over_training.draw(tree, ax)
     (band,) = [c for c in ax.collections if c.get_label() == "_chance"]
     heights = band.get_paths()[0].vertices[:, 1]
-    assert (heights.min(), heights.max()) == (0.5, 2.0)
+    factor = 499 / 999  # all 1,000 examples as of 500
+    assert heights.min() == pytest.approx(1 - 0.5 * factor)
+    assert heights.max() == pytest.approx(1 + 1.0 * factor)
     drawn = [line for line in ax.lines if line.get_label() == "_inside"]
-    network = tree["network"]["m_coherence"]
-    for line, name in zip(drawn, network["subset"].values, strict=True):
-        inside = network.sel(subset=name).values
-        np.testing.assert_array_equal(line.get_ydata(), inside[(inside >= 0.5) & (inside <= 2.0)])
+    own = tree["network"].to_dataset()
+    network, chance = shown(tree)["m_coherence"], own["p_value_adjusted"] > 0.05
+    names = [name for name in network["subset"].values if chance.sel(subset=name).any()]
+    for line, name in zip(drawn, names, strict=True):
+        inside = network.sel(subset=name).values[chance.sel(subset=name).values]
+        np.testing.assert_array_equal(line.get_ydata(), inside)
         assert to_hex(line.get_markerfacecolor()) == SURFACE
     assert sum(len(line.get_ydata()) for line in drawn) > 0
 
@@ -248,7 +254,10 @@ def test_accuracy_is_left_out_where_there_is_none():
     assert len(network_over_training.figure(tree).axes) == 3
     tree["accuracy"].values[:] = np.nan
     figure = network_over_training.figure(tree)
-    assert [ax.get_ylabel() for ax in figure.axes] == ["m-coherence (examples)", "mean loss (nats)"]
+    assert [ax.get_ylabel() for ax in figure.axes] == [
+        "m-coherence of 500 examples",
+        "mean loss (nats)",
+    ]
     assert figure.axes[-1].get_xlabel() == "optimizer step"
 
 
@@ -273,7 +282,7 @@ def test_heat_map_of_few_and_of_many(layers, checkpoints):
     assert [label.get_text() for label in ax.get_yticklabels()] == names
     assert texts(ax) == ["Conv2d"] * layers
     assert ax.get_xlabel() == "optimizer step"
-    assert ax.figure.axes[1].get_ylabel() == "m-coherence (examples)"
+    assert ax.figure.axes[1].get_ylabel() == "m-coherence of 500 examples"
 
 
 def test_heat_map_labels_fewer_layers_where_rows_are_low():
@@ -341,8 +350,9 @@ def test_names_at_the_ends_of_lines_keep_apart():
 def test_names_are_no_formulas():
     assert figure_text("a$x$\x1b[0m") == r"a\$x\$?[0m"
     assert shortened("layers.1.attention", 30) == "layers.1.attention"
-    assert shortened("transformer.layers.1.attention", 24) == "t.layers.1.attention"
-    assert shortened("transformer.layers.1.attention", 15) == "t.l.1.attention"
+    assert shortened("layer1.downsample.conv2", 13) == "layer1\u2026conv2"
+    assert shortened("transformer.layers.1.attention", 24) == "transformer\u20261.attention"
+    assert shortened("transformer.layers.1.attention", 15) == "t\u20261.attention"
     assert shortened("a very long subset", 13) == "a ve…g subset"
     assert [compact(v) for v in (0, 1280, 12_500, 1.5e6)] == ["0", "1,280", "12.5k", "1.5M"]
 

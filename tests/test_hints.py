@@ -16,7 +16,7 @@ from torch.nn.utils import weight_norm as old_weight_norm
 
 from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.fitting.tensor_names import prefixes_of
-from analyze.errors import CheckpointError
+from analyze.errors import CheckpointError, told_once, unknown
 from analyze.models.building import build_model
 from analyze.runs.loading import _resized
 from analyze.specs.model import ModelSpec
@@ -281,3 +281,17 @@ def test_buffers_of_modules_that_the_model_does_not_have_are_no_hint():
     foreign = nn.ModuleDict({"stem": stem, "head": nn.Linear(2, 1)})
     saved = foreign.state_dict()
     assert "--ignore" not in refused(network(), saved).fix
+
+
+def test_names_like_the_unknown_one_come_first_in_any_case():
+    error = unknown("no such model", "'ResNet'", ["alexnet", "resnet", "vgg"], "--model resnet")
+    assert error.expected.startswith("one of resnet, ")
+    assert error.expected.endswith("vgg")
+
+
+def test_reasons_that_differ_by_a_name_only_are_told_once():
+    reasons = {"a.pt": "no a.pt in x", "b.pt": "no b.pt in x", "c.pt": "damaged"}
+    assert told_once(reasons) == {
+        "a.pt": ("no a.pt in x", "the same for 1 further checkpoint: b.pt"),
+        "c.pt": ("damaged", ""),
+    }

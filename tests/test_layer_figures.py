@@ -141,7 +141,7 @@ def test_panels_have_one_scale_one_legend_and_ticks_at_the_edges(tree):
     (legend,) = figure.legends
     assert [t.get_text() for t in legend.get_texts()] == ["clean", "corrupted", "held_out", "all"]
     assert {text.get_text() for text in figure.texts} == {
-        "m-coherence (examples)", "optimizer step; × = skipped",  # noqa: RUF001
+        "m-coherence of 200 examples", "optimizer step; × = skipped",  # noqa: RUF001
     }  # fmt: skip
     left = [ax.yaxis.get_tick_params()["labelleft"] for ax in figure.axes]
     assert left == [True, False, False, False, True]

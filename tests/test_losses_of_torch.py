@@ -103,7 +103,7 @@ def test_options_are_those_of_the_spec():
      (nn.TripletMarginLoss(), "TripletMarginLoss"), (F.ctc_loss, "ctc_loss"),
      (partial(F.l1_loss, delta=2), "delta"), (print, "builtin_function"), (3, "type int"),
      (nn.CrossEntropyLoss(torch.tensor([1.0, float("nan")])), "does not take these arguments")],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
 def test_refuses_what_means_nothing_for_one_example(loss, message):
     with pytest.raises(analyze.InputError, match=message):

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyze.comparison import page as comparison_page
 from analyze.reports import page as report_page
 from tests.browser import Reader, choose_layer
-from tests.comparisons import make_comparison
+from tests.charts import changed, drawn, point_at, printed
+from tests.comparisons import make_comparison, write_comparison
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -27,13 +27,6 @@ def write_report(folder: Path, tree) -> Path:
     return path
 
 
-def write_comparison(folder: Path, tree) -> Path:
-    path = folder / "comparison.html"
-    html = comparison_page.render_page(tree, pictures("training"))
-    path.write_text(html, encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
 def tree():
     return with_chance(make_tree(layers=LAYERS, skipped={3: "damaged"}))
@@ -45,41 +38,9 @@ def report(tmp_path_factory, tree) -> Path:
 
 
 @pytest.fixture(scope="module")
-def three():
-    return make_comparison(runs=("one", "two", "three"), lacking={"one": "bn1"})
-
-
-@pytest.fixture(scope="module")
-def comparison(tmp_path_factory, three) -> Path:
-    return write_comparison(tmp_path_factory.mktemp("comparison"), three)
-
-
-def drawn(page, name: str) -> str:
-    """What a chart consists of, without what stands at the pointer."""
-    return page.inner_html(f"#{name}")
-
-
-def changed(page, before: dict[str, str]) -> set[str]:
-    """Which charts are other ones than before."""
-    return {name for name, html in before.items() if drawn(page, name) != html}
-
-
-def printed(value: float) -> str:
-    """A number as the page's script prints it: three significant digits."""
-    return f"{value:#.3g}" if value < 100 else f"{value:,.0f}"
-
-
-def point_at(page, chart: str, row: int, column: int, rows: int, columns: int) -> str:
-    """Move to a cell of a heat map; the words that appear."""
-    image = page.locator(f"#{chart} image")
-    image.scroll_into_view_if_needed()
-    box = image.bounding_box()
-    x = box["x"] + (column + 0.5) * box["width"] / columns
-    y = box["y"] + (row + 0.5) * box["height"] / rows
-    page.mouse.move(x - 1, y - 1)
-    page.mouse.move(x, y)
-    page.wait_for_selector(f"#{chart} [aria-label=tip] text")
-    return page.text_content(f"#{chart} [aria-label=tip]")
+def comparison(tmp_path_factory) -> Path:
+    tree = make_comparison(runs=("one", "two", "three"), lacking={"one": "bn1"})
+    return write_comparison(tmp_path_factory.mktemp("comparison"), tree)
 
 
 # --- the report
@@ -193,118 +154,6 @@ def test_the_table_sorts_by_value_and_filters(reader, report, tree):
     assert page.text_content("#layers-count") == "1 of 3 rows"
 
 
-# --- the comparison
-
-
-def test_the_choices_of_the_comparison_redraw_its_views(reader, comparison):
-    page = reader.open(comparison)
-    charts = ("lines", "heat", "ratio")
-    for control, follow in (
-        ("layer", set(charts)), ("subset", set(charts)), ("pair", {"heat", "ratio"})
-    ):  # fmt: skip
-        before = {name: drawn(page, name) for name in charts}
-        page.select_option(f"#{control}", index=1)
-        assert changed(page, before) == follow
-    before = {name: drawn(page, name) for name in charts}
-    page.fill("#checkpoint", "4")
-    assert changed(page, before) == set(charts)
-
-
-def test_ratios_at_the_pointer_are_those_of_the_results(reader, comparison, three):
-    page = reader.open(comparison)
-    page.select_option("#pair", label="three / two")
-    pairs = three["pairs/layers"].to_dataset().sel(pair="three / two", subset="all")
-    for row, layer in enumerate(LAYERS):
-        one = pairs.isel(checkpoint=2).sel(layer=layer)
-        words = point_at(page, "heat", row, 2, len(LAYERS), 5)
-        assert f"ratio {printed(float(np.exp(one['log_ratio'])))} (95 %" in words
-        significant = float(one["p_value_adjusted"]) <= 0.05
-        assert ("not significant" in words) is not significant
-
-
-def test_cells_without_significance_are_hatched_and_without_a_partner_grey(
-    reader, comparison, three
-):
-    page = reader.open(comparison)
-    page.select_option("#pair", label="two / one")
-    pixels = page.evaluate(
-        """async () => {
-          const image = new Image();
-          image.src = document.querySelector("#heat image").getAttribute("href");
-          await image.decode();
-          const size = { width: image.width, height: image.height };
-          const canvas = Object.assign(document.createElement("canvas"), size);
-          const context = canvas.getContext("2d");
-          context.drawImage(image, 0, 0);
-          const { data } = context.getImageData(0, 0, image.width, image.height);
-          return [image.width, image.height, [...data]];
-        }"""
-    )
-    columns, rows = pixels[:2]
-    colours = np.array(pixels[2]).reshape(rows, columns, 4)
-    pairs = three["pairs/layers"].to_dataset().sel(pair="two / one", subset="all")
-    p = pairs["p_value_adjusted"].transpose("layer", "checkpoint").values
-    spread = colours[..., :3].max(-1) - colours[..., :3].min(-1)
-    found = p <= 0.05
-    np.testing.assert_array_equal(colours[..., 3] == 0, ~found)
-    assert (spread[found] > 15).all()
-    areas = page.evaluate(
-        """() => {
-          const image = document.querySelector("#heat image").getBBox();
-          return Object.fromEntries(["paper", "missing"].map((name) => {
-            const path = document.querySelector(`#heat path.${name}`);
-            const inside = [];
-            for (let row = 0; row < ROWS; row++) for (let column = 0; column < COLUMNS; column++)
-              inside.push(path !== null && path.isPointInFill(new DOMPoint(
-                image.x + (column + 0.5) * image.width / COLUMNS,
-                image.y + (row + 0.5) * image.height / ROWS)));
-            return [name, inside];
-          }));
-        }""".replace("ROWS", str(rows)).replace("COLUMNS", str(columns))
-    )
-    hatched, missing = (np.reshape(areas[name], (rows, columns)) for name in ("paper", "missing"))
-    np.testing.assert_array_equal(hatched, np.isfinite(p) & ~found)
-    np.testing.assert_array_equal(missing, np.isnan(p))
-    assert hatched.any()
-    assert missing.any()
-
-
-def test_a_run_can_be_hidden(reader, comparison):
-    page = reader.open(comparison)
-    assert page.locator("#lines [aria-description=two] path").count() == 1
-    page.focus("#legend button >> nth=1")
-    page.keyboard.press("Enter")
-    assert page.locator("#lines [aria-description=two] path").count() == 0
-    assert page.locator("#lines [aria-description=three] path").count() == 1
-    assert page.evaluate("document.activeElement.textContent") == "two"
-    assert page.get_attribute("#legend button >> nth=1", "aria-pressed") == "false"
-
-
-def test_a_group_of_seeds_has_a_mean_with_its_band(reader, tmp_path):
-    tree = make_comparison(runs=("a", "b", "c"), groups={"seeds": ["a", "b"]})
-    page = reader.open(write_comparison(tmp_path, tree))
-    bands = page.locator("#lines [aria-description^='95 % band']")
-    names = [band.get_attribute("aria-description") for band in bands.all()]
-    assert sorted(names) == ["95 % band of c", "95 % band of seeds (2 runs)"]
-    page.click("#legend button >> nth=3")
-    assert bands.count() == 1
-    assert page.locator("#lines [aria-description=a] path").count() == 1
-
-
-def test_twenty_runs_of_two_hundred_layers(reader, tmp_path):
-    tree = make_comparison(
-        runs=[f"seed-{k}" for k in range(20)], layers=[f"blocks.{k}.mlp" for k in range(200)],
-        steps=range(5),
-    )  # fmt: skip
-    page = reader.open(write_comparison(tmp_path, tree))
-    assert page.locator("#pair option").count() == 190
-    assert page.locator("#lines [aria-description^='95 % band']").count() == 2
-    page.select_option("#pair", label="seed-19 / seed-18")
-    assert "seed-19 / seed-18" in page.text_content("#heat-title")
-    page.fill("#events-2-filter", "seed-19 seed-18 clean")
-    assert page.text_content("#events-2-count") == "1 of 570 rows"
-
-
 # --- all pages
 
 
@@ -370,7 +219,7 @@ def test_names_from_files_stay_text(reader, tmp_path):
     )  # fmt: skip
     page = reader.open(write_report(tmp_path, tree))
     choose_layer(page, EVIL[:9])
-    assert page.text_content("#lines-title") == f"M-coherence of {EVIL} over training"
+    assert page.text_content("#lines-title") == f"M-coherence of {EVIL} over training, at m = 500"
     assert page.locator("img").count() == 0
     both = make_comparison(runs=(EVIL, "b"), layers=(EVIL, "fc"), subsets=(EVIL, "all"),
                            settings={EVIL: [EVIL, "-"]}, lacking={"b": EVIL})  # fmt: skip

@@ -32,6 +32,7 @@ def shapes_of(spec: str) -> dict[str, tuple[int, ...]]:
 def test_a_model_is_known_by_names_and_shapes(spec):
     found = specs_that_fit(shapes_of(spec))
     assert found
+    assert len(set(found)) == len(found)
     assert all(shapes_of(text) == shapes_of(spec) for text in found)
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 from analyze.errors import InputError
 from scripts.studying import courses, design, images, page, quick, store
 from scripts.studying.design import NETWORKS, Training
-from scripts.studying.findings import FINDINGS, verdict
+from scripts.studying.findings import FINDINGS, Seen, verdict
 from scripts.studying.seeds import OverSeeds, digits
 from scripts.studying.store import Measured, Study
 
@@ -70,7 +70,7 @@ def test_an_interval_over_seeds_is_that_of_student():
 def test_too_few_seeds_tell_nothing(values, text):
     few = OverSeeds(values, is_log=False)
     assert np.isnan(few.interval).all()
-    assert (few.sign(), few.above(2.0)) == (0, 0)
+    assert (few.sign(), few.above(2.0), few.is_enough) == (0, 0, False)
     assert str(few) == text
 
 
@@ -84,6 +84,12 @@ def test_too_few_seeds_tell_nothing(values, text):
 )  # fmt: skip
 def test_a_verdict_follows_from_the_sides_of_the_intervals(sides, expected):
     assert verdict(sides) == expected
+
+
+def test_quantities_of_too_few_seeds_do_not_count():
+    seen = [Seen("0 %", OverSeeds((0.4, 0.5, 0.6)), 1), Seen("25 %", OverSeeds((0.5,)), 1)]
+    finding = dataclasses.replace(FINDINGS[0], seen=lambda _: seen)
+    assert finding.verdict(Study(())) == "holds"
 
 
 @pytest.mark.parametrize(
@@ -274,4 +280,5 @@ def test_every_finding_is_a_line_of_the_page(study):
     text = page.PAGE.read_text(encoding="utf-8")
     for finding in FINDINGS:
         assert f"| {finding.says} |" in text
-        assert finding.verdict(study) in text
+        line = next(x for x in text.splitlines() if x.startswith(f"| {finding.says} |"))
+        assert f"| **{finding.verdict(study)}** |" in line

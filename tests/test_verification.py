@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 import analyze
 from analyze.gradients.bench import extremes, telling
-from analyze.gradients.checks.verification import ExpectedSeconds, agreement
+from analyze.gradients.checks.verification import ExpectedSeconds
 from analyze.gradients.data.batches import batches
 from analyze.gradients.step.collector import Collector
 from analyze.gradients.sums.observation import Watch, watch
+from analyze.results.agreement import agreement
 from tests import oracle
 
 EXAMPLES = 60

@@ -174,3 +174,9 @@ def group_option(default: str | None) -> Callable[..., Any]:
         "--group-by", "by", type=click.Choice(["layer", "block", "parameter"]), default=default,
         help="Rows for layers, blocks of layers or parameters; nothing is measured again.",
     )  # fmt: skip
+
+
+size_option = click.option(
+    "--at-size", metavar="smallest|own|alpha|N", default="smallest", show_default=True,
+    help="The number of probes at which subsets stand side by side; m-coherence grows with it.",
+)  # fmt: skip

@@ -7,9 +7,13 @@ from typing import Any
 
 import click
 
-from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument
+from analyze.cli.options import PATH, ReadingCommand, group_option, results_argument, size_option
 from analyze.errors import within_a_screen
 
+figure_width_option = click.option(
+    "--figure-width", default="page", show_default=True, metavar="column|page|INCHES",
+    help="The figures' width in print: 3.3 inches, 6.9, or another; text has at least 7 points.",
+)  # fmt: skip
 DRAWING = "Reading the numbers and drawing figures"
 
 
@@ -28,7 +32,9 @@ DRAWING = "Reading the numbers and drawing figures"
     "--probes", type=PATH, metavar="FILE",
     help="The probe file with the examples' pictures, if it is not where the run read it.",
 )  # fmt: skip
-def report(results: Path, output: Path | None, by: str, x: str | None, probes: Path | None) -> None:
+@figure_width_option
+@size_option
+def report(results: Path, output: Path | None, **options: Any) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
     Example: analyze report half_noise.h5 --output half_noise_report
@@ -36,15 +42,15 @@ def report(results: Path, output: Path | None, by: str, x: str | None, probes: P
     click.echo(DRAWING, err=True)  # before imports that take seconds
     from analyze.reports.page import report as write_report
 
-    page = write_report(results, output=output, by=by, x=x, probes=probes)
+    page = write_report(results, output=output, **options)
     click.echo(f"Wrote {page}")
 
 
 @click.command(cls=ReadingCommand)
 @click.argument("results", nargs=-1, required=True, type=PATH, metavar="A.h5 B.h5 ...")
 @click.option(
-    "--output", type=PATH, default=Path("comparison"), show_default=True,
-    metavar="DIR", help="Where the page, the figures and comparison.h5 go.",
+    "--output", type=PATH, metavar="DIR",
+    help="Where the page, the figures and comparison.h5 go; by default comparison, here.",
 )  # fmt: skip
 @click.option(
     "--align", type=click.Choice(["step", "epoch", "loss"]), default="step", show_default=True,
@@ -58,16 +64,17 @@ def report(results: Path, output: Path | None, by: str, x: str | None, probes: P
 )
 @click.option(
     "--group", "groups", multiple=True, metavar="NAME=A.h5,B.h5",
-    help="Runs that are seeds of one configuration: their mean and its band; repeatable.",
+    help="Runs that differ in their seed only: compared as one configuration; repeatable.",
 )  # fmt: skip
 @click.option(
     "--ratio", "ratios", multiple=True, metavar="'B / A'",
     help="A figure of this pair too, besides those with the first run; repeatable.",
 )  # fmt: skip
+@figure_width_option
 @group_option("layer")
 def compare(
     results: tuple[Path, ...],
-    output: Path,
+    output: Path | None,
     groups: tuple[str, ...],
     ratios: tuple[str, ...],
     **options: Any,
@@ -82,14 +89,12 @@ def compare(
     from analyze.cli.tables import print_table
     from analyze.comparison import compare as compare_runs
     from analyze.comparison.groups import group_map
-    from analyze.comparison.page import check_output, write_comparison
     from analyze.comparison.rows import event_tables, remarks, setting_rows
 
     members = group_map(groups, [path.stem for path in results])
     paths = [str(path) for path in results]
-    check_output(output)
-    tree = compare_runs(paths, groups=members, **options)
-    written = write_comparison(tree, output, ratios)
+    output = output or Path("comparison")
+    tree = compare_runs(paths, output=output, groups=members, ratios=ratios, **options)
     for title, columns, rows in event_tables(tree):
         print_table(title, columns, rows, columns[2:])
         click.echo()
@@ -99,4 +104,4 @@ def compare(
         click.echo()
     for remark in remarks(tree):
         click.echo(within_a_screen(remark))
-    click.echo(f"Wrote {written.with_name('index.html')} and {written}")
+    click.echo(f"Wrote {output / 'index.html'} and {output / 'comparison.h5'}")

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.rows import compared_at, side_name
 from analyze.figures.looks import run_look
 from analyze.figures.names import plain
-from analyze.figures.run_lines import training_of
+from analyze.figures.run_lines import run_styles, training_of
 from analyze.pages.embedding import packed, packed_steps
+from analyze.results.sides import pair_names, sides_of
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import at_one_size
 
 NETWORK = "whole network"
-MOST_CELLS = 2_000_000  # values of all pairs, beyond which a page has pairs with the first run only
+MOST_CELLS = 2_000_000  # values of pairs, beyond which a page has those with the first side only
+WIDEST = float(np.log(1e9))  # half of the widest interval of a log ratio that the page has
 
 
 def details(comparison: xr.DataTree) -> dict[str, Any]:
     """The data of the page's script.
 
-    Values of the runs are [run, row, subset, checkpoint] in float32, those of pairs
-    [pair, row, subset, checkpoint] in steps of 1/32,767 of the largest; the network is the first
-    row, the layers follow.
+    Values are at the size of the comparison, ``size`` examples. Those of runs and groups are [run
+    or group, row, subset, checkpoint] in float32; the network is the first row, the layers follow.
+    The script divides those of two sides for their ratio. Half the interval of its logarithm is
+    [pair, row, subset, checkpoint] in steps of 1/32,767 of the largest, ``WIDEST`` at most, and
+    negative where the ratio is significant.
     """
     along = training_of(comparison)
     align = provenance(comparison)["align"]
     network, layers = (comparison[name].to_dataset() for name in ("network", "layers"))
-    pairs = shown_pairs(comparison)
-    ratio = _stacked(comparison, "pairs/{}", "log_ratio").sel(pair=pairs)
-    upper = _stacked(comparison, "pairs/{}", "log_ratio_upper").sel(pair=pairs)
-    significant = _stacked(comparison, "pairs/{}", "p_value_adjusted").sel(pair=pairs) <= RATE
-    value = _stacked(comparison, "{}", "m_coherence")
-    with_interval = "m_coherence_upper" in network
-    top = _stacked(comparison, "{}", "m_coherence_upper") if with_interval else value * np.nan
+    root = comparison.to_dataset()
     return {
-        "runs": _runs([str(name) for name in network["run"].values]),
+        "size": compared_at(comparison),
         "rows": [NETWORK, *(plain(str(name)) for name in layers["layer"].values)],
         "subsets": [plain(str(name)) for name in network["subset"].values],
-        "counts": comparison.to_dataset()["probe_count"].transpose("run", "subset").values.tolist(),
+        "counts": root["probe_count"].transpose("run", "subset").values.tolist(),
         "along": {
             "label": along.label,
             "values": along.values.tolist(),
@@ -48,68 +47,109 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
             "ticks": along.names,
             "falling": along.falling,
         },
-        "groups": _groups(comparison),
-        "pairs": _pairs(comparison, pairs),
-        "m_coherence": packed(value.values),
-        "half_width": packed((top - value).values),
-        "log_ratio": packed_steps(ratio.values),
-        "log_half_width": packed_steps((upper - ratio).values),
-        "significant": packed(significant.values, "uint8"),
+        "runs": _runs(comparison),
+        "sides": _sides(comparison),
+        "pairs": _pairs(comparison),
+        **_of_training(root),
+        **_values(comparison),
+        **_intervals(comparison),
     }
 
 
 def shown_pairs(comparison: xr.DataTree) -> list[str]:
-    """The pairs on the page: all, or only those with the first run if all are too many."""
-    pairs = comparison["pairs/layers"].to_dataset()
-    names = [str(name) for name in pairs["pair"].values]
-    if pairs["log_ratio"].size <= MOST_CELLS:
+    """The pairs on the page: all, or only those with the first side if all are too many."""
+    names = list(pair_names(sides_of(comparison)))
+    if comparison["pairs/layers"].to_dataset()["log_ratio"].size <= MOST_CELLS:
         return names
-    return names[: comparison.sizes["run"] - 1]  # pairs are in the order of combinations
+    return names[: len(sides_of(comparison)) - 1]
 
 
-def _stacked(comparison: xr.DataTree, group: str, variable: str) -> xr.DataArray:
-    """A variable of the network and, after it as further rows, of the layers."""
-    network, layers = (
-        comparison[group.format(name)].to_dataset()[variable] for name in ("network", "layers")
+def _of_training(root: xr.Dataset) -> dict[str, Any]:
+    """Loss and accuracy of the runs, [run, subset, checkpoint]; ``accuracy`` where it is known."""
+    known = [n for n in ("loss", "accuracy") if n in root and root[n].notnull().any()]
+    return {n: packed(root[n].transpose("run", "subset", "checkpoint").values) for n in known} | {
+        "loss_unit": root["loss"].attrs.get("units", "nats")
+    }
+
+
+def _values(comparison: xr.DataTree) -> dict[str, Any]:
+    """M-coherence of the runs, and of the groups where there are some, with its interval."""
+    runs = [at_one_size(comparison, name) for name in ("network", "layers")]
+    every = {"m_coherence": runs}
+    if "groups" in comparison.children:
+        every["group_m_coherence"] = [
+            comparison[f"groups/{name}"].to_dataset() for name in ("network", "layers")
+        ]
+    values = {}
+    for name, tables in every.items():
+        for end in ("", "_lower", "_upper"):
+            if f"m_coherence{end}" in tables[0]:
+                values[f"{name}{end}"] = packed(
+                    _stacked(tables[0], tables[1], f"m_coherence{end}").values
+                )
+    return values
+
+
+def _intervals(comparison: xr.DataTree) -> dict[str, Any]:
+    """Half the interval of the log ratio of each pair, negative where it is significant."""
+    pairs = shown_pairs(comparison)
+    tables = [comparison[f"pairs/{n}"].to_dataset().sel(pair=pairs) for n in ("network", "layers")]
+    ratio, upper, p = (
+        _stacked(tables[0], tables[1], name).values
+        for name in ("log_ratio", "log_ratio_upper", "p_value_adjusted")
     )
-    first = next(name for name in ("pair", "group", "run") if name in network.dims)
-    rows = [network.expand_dims(layer=[NETWORK]), layers]
+    half = np.minimum(upper - ratio, WIDEST)
+    found = p <= RATE
+    step = np.nanmax(half, initial=0.0) / 32767
+    # A narrow one that is rounded to no step would lose its sign.
+    return {"log_half_width": packed_steps(np.where(found, -np.maximum(half, step), half))}
+
+
+def _stacked(network: xr.Dataset, layers: xr.Dataset, variable: str) -> xr.DataArray:
+    """A variable of the network and, after it as further rows, of the layers."""
+    first = next(name for name in ("pair", "group", "run") if name in network[variable].dims)
+    rows = [network[variable].expand_dims(layer=[NETWORK]), layers[variable]]
     plain_rows = [row.reset_coords(drop=True).drop_vars("layer") for row in rows]
     joined = xr.concat(plain_rows, "layer", coords="minimal", compat="override")
     return joined.transpose(first, "layer", "subset", "checkpoint")
 
 
-def _runs(names: list[str]) -> list[dict[str, Any]]:
-    """Each run's name and look."""
-    return [{"name": plain(name), **run_look(k).data} for k, name in enumerate(names)]
-
-
-def _groups(comparison: xr.DataTree) -> list[dict[str, Any]]:
-    """Each group's name, look, runs by number, and its mean and half interval over seeds."""
-    members = provenance(comparison).get("groups", {})
-    if not members:
-        return []
+def _runs(comparison: xr.DataTree) -> list[dict[str, Any]]:
+    """Each run's name, the number of its side, and the look that it shares with that."""
+    styles = run_styles(comparison)
     runs = [str(name) for name in comparison["network"].to_dataset()["run"].values]
-    mean = _stacked(comparison, "groups/{}", "m_coherence")
-    half = _stacked(comparison, "groups/{}", "m_coherence_upper") - mean
     return [
-        {
-            "name": f"{plain(name)} ({len(names)} runs)",
-            **run_look(k).data,
-            "runs": [runs.index(run) for run in names],
-            "m_coherence": packed(mean.isel(group=k).values),
-            "half_width": packed(half.isel(group=k).values),
-        }
-        for k, (name, names) in enumerate(members.items())
+        {"name": plain(name), "side": styles[name], **run_look(styles[name]).data} for name in runs
     ]
 
 
-def _pairs(comparison: xr.DataTree, names: list[str]) -> list[dict[str, Any]]:
-    """Each pair's name, its two runs and the sizes at which they are compared."""
-    sizes = comparison["pairs/network"].to_dataset()["compared_at"].sel(pair=names)
-    rows = sizes.transpose("pair", "subset").values
-    two = combinations(range(comparison.sizes["run"]), 2)
+def _sides(comparison: xr.DataTree) -> list[dict[str, Any]]:
+    """Each side's name and look, its runs by number, and the number of its group, if it is one."""
+    runs = [str(name) for name in comparison["network"].to_dataset()["run"].values]
+    groups = list(provenance(comparison).get("groups") or {})
     return [
-        {"name": plain(name), "first": a, "second": b, "m": [None if np.isnan(n) else n for n in m]}
-        for name, (a, b), m in zip(names, two, rows, strict=False)
+        {
+            "name": plain(side.name),
+            "label": plain(side_name(side)),
+            "runs": [runs.index(run) for run in side.runs],
+            "group": groups.index(side.name) if side.is_group else None,
+            **run_look(k).data,
+        }
+        for k, side in enumerate(sides_of(comparison))
+    ]
+
+
+def _pairs(comparison: xr.DataTree) -> list[dict[str, Any]]:
+    """Each pair's name, its two sides by number, and whether it is tested over seeds."""
+    sides = sides_of(comparison)
+    names, shown = pair_names(sides), shown_pairs(comparison)
+    return [
+        {
+            "name": plain(name),
+            "first": sides.index(a),
+            "second": sides.index(b),
+            "seeds": a.is_group or b.is_group,
+        }
+        for name, (a, b) in names.items()
+        if name in shown
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from analyze.comparison.rows import difference_rows, remarks
+from analyze.comparison.rows import compared_at, difference_rows, remarks
 from analyze.probes.subsets import ALL
 from analyze.results.display import Results
 from analyze.results.summary import Summary, course
+from analyze.statistics.sizes import at_one_size
 from analyze.text import shown_name
 
 
@@ -15,19 +16,18 @@ class Comparison(Results):
     __slots__ = ()
 
     def summary(self) -> Summary:
-        """A course for each run, of ``all`` or else of the first subset; the pairs that differ."""
-        root, network = self.to_dataset(), self["network"].to_dataset()
+        """A course for each run at one size, of ``all`` or the first subset; pairs that differ."""
+        network, size = at_one_size(self), compared_at(self)
         subsets = [str(name) for name in network["subset"].values]
         subset = ALL if ALL in subsets else subsets[0]
-        counts = root["probe_count"].sel(subset=subset)
         courses = [
-            course(str(run), int(counts.sel(run=run)), network.sel(run=run, subset=subset))
+            course(str(run), size, network.sel(run=run, subset=subset))
             for run in network["run"].values
         ]
         _, columns, rows = difference_rows(self)
         differing = [
-            f"{shown_name(str(pair))}: {columns[3]} that differs {first:,.6g}, ratio {largest}"
-            for pair, of, _, first, largest, _ in rows
+            f"{shown_name(str(pair))}: {columns[2]} that differs {first:,.6g}, ratio {largest}"
+            for pair, of, first, largest, _ in rows
             if of == subset and isinstance(first, float)
         ]
         title = f"{len(courses)} runs, subset {shown_name(subset)}"

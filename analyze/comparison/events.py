@@ -18,52 +18,54 @@ from analyze.comparison.runs import Run, joined
 from analyze.statistics.significance import RATE
 
 
-def peaks(network: xr.Dataset, along: str) -> xr.Dataset:
-    """``peak``, ``peak_stderr`` and ``peak_{along}``, ``(run, subset)``: the highest m-coherence.
+def peaks(network: xr.Dataset, along: str, prefix: str = "") -> xr.Dataset:
+    """``peak`` and ``peak_{along}``: the highest m-coherence over the checkpoints, and its place.
 
-    ``along`` is the coordinate of the places, ``network`` has ``(run, checkpoint, subset)``; NaN
-    without a value. The highest of several noisy values is too high on average, and checkpoints
-    that were not kept are unknown.
+    With ``peak_stderr`` of runs, and ``peak_lower`` and ``_upper`` where there is an interval; NaN
+    without a value. ``network`` has ``(run or group, checkpoint, subset)``, ``along`` is the
+    coordinate of the places, ``prefix`` stands before every name. The highest of several noisy
+    values is too high on average, and checkpoints that were not kept are unknown.
     """
     value = network["m_coherence"]
     known = value.notnull().any("checkpoint")
     at = value.fillna(-np.inf).argmax("checkpoint")
     where = ["checkpoint", "step", "epoch", along]
-    place = network[along].isel(checkpoint=at).drop_vars(where, errors="ignore")
-    highest = network[["m_coherence", "m_coherence_stderr"]].isel(checkpoint=at)
-    highest = highest.drop_vars(where, errors="ignore")
+    found = {f"{prefix}peak_{along}": network[along].isel(checkpoint=at)}
+    for end in ("", "_stderr", "_lower", "_upper"):
+        if (name := f"m_coherence{end}") in network:
+            found[f"{prefix}peak{end}"] = network[name].isel(checkpoint=at)
     return xr.Dataset(
-        {
-            "peak": highest["m_coherence"].where(known),
-            "peak_stderr": highest["m_coherence_stderr"].where(known),
-            f"peak_{along}": place.where(known),
-        }
+        {k: v.drop_vars(where, errors="ignore").where(known) for k, v in found.items()}
     )
 
 
 def first_difference(pairs: xr.Dataset, along: str) -> xr.DataArray:
-    """The place of each pair's first significant difference, ``(pair, subset)``; NaN for none."""
+    """The place of each pair's first significant difference, ``(pair, subset)``; NaN for none.
+
+    Significant at a false discovery rate over all pairs and checkpoints of the subset.
+    """
     places = pairs[along].where(pairs["p_value_adjusted"] <= RATE)
     first = places.max("checkpoint") if along == "training_loss" else places.min("checkpoint")
     return first.rename(f"first_significant_{along}")
 
 
-def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run]) -> xr.Dataset:
+def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run], size: int) -> xr.Dataset:
     """M-coherence of the network where each run first falls to a level of training loss.
 
     ``alphas`` are unbiased alpha of each run's network, with checkpoints in the order of training.
 
     Returns:
-        ``coherence_at_loss`` and ``coherence_at_loss_stderr``, ``(run, loss_level, subset)``, in
-        examples of each run's own m; without variables where the loss of some run is not known.
+        ``coherence_at_loss`` and ``coherence_at_loss_stderr``, ``(run, loss_level, subset)``, of
+        ``size`` examples; without variables where the loss of some run is not known.
     """
     losses = [training_loss(run.tree) for run in runs]
     levels = event_levels(losses)
     if not len(levels):
         return xr.Dataset()
     values = []
-    for alpha, loss, run in zip(alphas, losses, runs, strict=True):
-        value = coherence_of(alpha_at(alpha, first_crossings(loss, levels)), run.count)
+    for alpha, loss in zip(alphas, losses, strict=True):
+        at_levels = alpha_at(alpha, first_crossings(loss, levels))
+        value = coherence_of(at_levels, xr.DataArray(float(size)))
         values.append(value[["m_coherence", "m_coherence_stderr"]].reset_coords(drop=True))
     every = list(dict.fromkeys(name for run in runs for name in run.subsets))
     table = joined([v.reindex(subset=every) for v in values], [r.name for r in runs], "run")

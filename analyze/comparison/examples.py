@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,22 @@ import xarray as xr
 from analyze.comparison.runs import Run
 from analyze.figures.looks import run_look
 from analyze.figures.names import plain
+from analyze.figures.run_lines import run_styles
 from analyze.pages.cards import Card
-from analyze.pages.pictures import pictures_of
+from analyze.pages.pictures import Picture, pictures_of
 from analyze.pages.sparkline import sparkline
 from analyze.pages.text import rounded
 from analyze.rankings.gallery import Gallery, gallery
-from analyze.rankings.probe_file import probes_of_ids
+from analyze.rankings.probe_file import probes_of, probes_of_ids
+from analyze.results.sides import Side, sides_of
+from analyze.statistics.labelled_examples import has_directions
+from analyze.statistics.noise_floor import adjusted
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.seeds import equal_means
+from analyze.statistics.significance import RATE
 
 SHOWN = 24  # examples on the page
+EQUAL = 1e-5  # of suspicion: what runs of the same weights differ by in float32
 SCORE = "suspicion"
 
 
@@ -31,7 +38,7 @@ def side_by_side(runs: Sequence[Run]) -> xr.Dataset | None:
     ``cosine`` with the others at the run's own checkpoints, in the order of training (``order``).
     None with fewer than two such runs, or without a common example.
     """
-    found = [(run, gallery(run.tree, None, evaluated=False)) for run in runs]
+    found = [(run, _gallery(run)) for run in runs]
     known = [(run, one) for run, one in found if one is not None]
     if len(known) < 2:
         return None
@@ -54,6 +61,14 @@ def side_by_side(runs: Sequence[Run]) -> xr.Dataset | None:
     for name, text in MEANINGS.items():
         dataset[name].attrs = {"long_name": text, "units": "1"}
     return dataset
+
+
+def _gallery(run: Run) -> Gallery | None:
+    """The examples of a run, with the names of classes from its probe file where that is there."""
+    if not has_directions(run.tree):
+        return None
+    probes, _ = probes_of(run.tree)
+    return gallery(run.tree, probes, evaluated=False)
 
 
 UNKNOWN = dict.fromkeys(("suspicion", "rank", "cosine"), np.nan)
@@ -88,35 +103,72 @@ def _side(one: Gallery, ids: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def contents(comparison: xr.DataTree) -> dict[str, Any]:
-    """What the template shows of examples: cards of those that differ most, and why no pictures."""
+    """What the template shows of examples: cards of those that differ, what they are, pictures."""
     if "examples" not in comparison.children:
-        return {"examples": [], "examples_missing": ""}
+        return {"examples": [], "examples_sentence": "", "examples_missing": ""}
     table = comparison.children["examples"].to_dataset(inherit=False)
     everyone = [str(name) for name in comparison.to_dataset()["run"].values]
     table = table.assign_coords(run=everyone)  # which the group has from its parent
     known = np.isfinite(table[SCORE].transpose("run", "probe").values).any(axis=1)
     table = table.isel(run=np.flatnonzero(known))
-    names = [str(name) for name in table["run"].values]
-    scores = table[SCORE].transpose("run", "probe").values
-    spread = np.where(np.isfinite(scores).all(0), np.ptp(scores, axis=0), np.nan)
-    order = np.argsort(-np.nan_to_num(spread, nan=-1.0), kind="stable")[:SHOWN]
-    rows = [int(row) for row in order if np.isfinite(spread[row])]
+    rows, sentence = differing(table, sides_of(comparison))
     origin = provenance(comparison)["runs"][table.attrs["ids_of"]]
     probes, missing = probes_of_ids(table["probe"].values, origin)
     pictures = [None] * len(rows) if probes is None else pictures_of(probes, rows)
-    cards = []
-    for row, picture in zip(rows, pictures, strict=True):
-        at = table.isel(probe=row)
-        standings = []
-        for k, name in enumerate(names):
-            colour = run_look(everyone.index(name)).colour
-            label = str(at["given_class"].values[k]) or str(at["in_subset"].values[k])
-            value, rank = rounded(float(scores[k, row])), float(at["rank"].values[k])
-            words = f"{name}: {label}, {value}, rank {rank:,.0f}"
-            course = at["cosine"].transpose("run", "order").values[k]
-            standings.append((plain(words), sparkline(np.arange(len(course)), course, colour)))
-        true = next((str(t) for t in at["true_class"].values if t), "")
-        pictured = picture if picture and (picture.uri or picture.text) else None
-        colour = run_look(everyone.index(names[0])).colour
-        cards.append(Card(int(at["probe"]), pictured, colour, plain(true), "", standings))
-    return {"examples": cards, "examples_missing": missing}
+    colours = {run: run_look(k).colour for run, k in run_styles(comparison).items()}
+    cards = [_card(table.isel(probe=r), p, colours) for r, p in zip(rows, pictures, strict=True)]
+    return {
+        "examples": cards,
+        "examples_sentence": sentence,
+        "examples_missing": missing if rows else "",
+    }
+
+
+def differing(table: xr.Dataset, sides: Sequence[Side]) -> tuple[list[int], str]:
+    """The rows of the examples that differ most, the largest difference first, and what they are.
+
+    Between configurations: those whose mean suspicion differs significantly over the seeds. Between
+    single runs, which say nothing of chance: those that differ by more than rounding.
+    """
+    runs = [str(name) for name in table["run"].values]
+    place = {run: k for k, side in enumerate(sides) for run in side.runs}
+    code = np.array([place[run] for run in runs])
+    scores = table[SCORE].transpose("run", "probe").values
+    means = np.stack([scores[code == k].mean(0) for k in np.unique(code)])
+    spread = np.where(np.isfinite(scores).all(0), np.ptp(means, axis=0), np.nan)
+    compared = int(np.isfinite(spread).sum())
+    if len(means) < 2:
+        return [], "All runs with single examples are seeds of one configuration."
+    if any(side.is_group for side in sides):
+        found = adjusted(equal_means(scores, code)) <= RATE
+        among = "between the configurations by more than their seeds do"
+    else:
+        found, among = spread > EQUAL, "between the runs"
+    count = int(found.sum())
+    if not count:
+        return [], f"No example of {compared:,} differs {among}."
+    order = np.argsort(-np.where(found, spread, -1.0), kind="stable")[: min(SHOWN, count)]
+    which = f"Those that differ most, {SHOWN} of {count:,}" if count > SHOWN else "All of them"
+    sentence = f"{count:,} of {compared:,} examples differ {among}. {which}:"
+    if not any(side.is_group for side in sides):
+        sentence = (
+            f"The {len(order)} of {compared:,} examples that differ most between the runs. What "
+            "another seed would change is not known: each configuration has one run."
+        )
+    return order.tolist(), sentence
+
+
+def _card(at: xr.Dataset, picture: Picture | None, colours: Mapping[str, str]) -> Card:
+    """An example with its standing in every run."""
+    standings = []
+    courses = at["cosine"].transpose("run", "order").values
+    for k, name in enumerate(map(str, at["run"].values)):
+        label = str(at["given_class"].values[k]) or str(at["in_subset"].values[k])
+        value, rank = rounded(float(at[SCORE].values[k])), float(at["rank"].values[k])
+        words = f"{name}: {label}, {value}, rank {rank:,.0f}"
+        course = sparkline(np.arange(courses.shape[1]), courses[k], colours[name])
+        standings.append((plain(words), course))
+    true = next((str(t) for t in at["true_class"].values if t), "")
+    pictured = picture if picture and (picture.uri or picture.text) else None
+    colour = colours[str(at["run"].values[0])]
+    return Card(int(at["probe"]), pictured, colour, plain(true), "", standings)

@@ -1,16 +1,16 @@
-"""Groups of runs that are seeds of one configuration: their mean with its interval."""
+"""Groups of runs that are seeds of one configuration: which they are, their means and ratios."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
 from analyze.comparison.runs import joined
 from analyze.errors import InputError, listed
-from analyze.statistics.jackknife import t_quantile
+from analyze.results.sides import Side
+from analyze.statistics.seeds import geometric_mean, log_ratio_over_seeds
 
 FEWEST = 2
 
@@ -39,7 +39,17 @@ def group_map(texts: Iterable[str], runs: Sequence[str]) -> dict[str, list[str]]
 
 
 def check_groups(groups: Mapping[str, Sequence[str]], runs: Sequence[str]) -> None:
-    """Refuse (InputError) groups of runs that are not compared, or that share a run."""
+    """Refuse (InputError) groups of one run, of runs that are not compared, or that share a run.
+
+    A group may not have the name of a run that is in none: a pair could then be of either.
+    """
+    if small := [name for name, members in groups.items() if len(members) < FEWEST]:
+        raise InputError(
+            "a group is of several runs",
+            found=f"{listed(small)} with fewer than {FEWEST}",
+            expected="two or more runs that differ in their seed: one has no spread",
+            fix="--group NAME=A.h5,B.h5, or leave a single run as it is",
+        )
     every = [name for names in groups.values() for name in names]
     missing = [name for name in dict.fromkeys(every) if name not in runs]
     twice = [name for name in dict.fromkeys(every) if every.count(name) > 1]
@@ -50,38 +60,43 @@ def check_groups(groups: Mapping[str, Sequence[str]], runs: Sequence[str]) -> No
             expected=f"each of {listed(list(runs))} in one group at most",
             fix="--group NAME=A.h5,B.h5 with the runs that are compared",
         )
+    if alike := [name for name in groups if name in runs and name not in every]:
+        raise InputError(
+            "a group has the name of a run that is in no group",
+            found=listed(alike),
+            expected="different names, as both stand in the names of pairs",
+            fix="--group with another name before the equals sign",
+        )
 
 
-def over_seeds(
-    dataset: xr.Dataset, count: xr.DataArray, groups: Mapping[str, Sequence[str]]
-) -> xr.Dataset:
-    """The mean over the runs of each group, with a 95 % interval from their spread.
+def over_seeds(dataset: xr.Dataset, groups: Mapping[str, Sequence[str]]) -> xr.Dataset:
+    """The geometric mean over the runs of each group, with a 95 % interval from their spread.
 
-    ``c = 1 + (n - 1) alpha_u`` of every run at one size n, the smallest of the group, then mean
-    and Student's t interval ``mean -+ t(R - 1) s / sqrt(R)`` over the R runs that have a value.
-    The spread includes the differences between seeds and the error of each run. ``count`` has the
-    probes ``(run, subset)``, 0 where a run does not have the subset.
+    ``dataset`` has ``m_coherence`` of all runs at one size. What the interval is:
+    ``statistics.seeds``.
 
     Returns:
-        ``m_coherence``, ``m_coherence_lower`` and ``_upper``, ``runs`` and ``compared_at``, with
-        ``group`` first; no interval of a single run.
+        ``m_coherence``, ``m_coherence_lower`` and ``_upper``, and ``runs``, the number of them that
+        have a value, with ``group`` first; no interval of a single run.
     """
-    means = [_over_seeds(dataset, count, list(names)) for names in groups.values()]
+    means = [_over_seeds(dataset["m_coherence"].sel(run=list(n))) for n in groups.values()]
     return joined(means, list(groups), "group")
 
 
-def _over_seeds(dataset: xr.Dataset, count: xr.DataArray, names: list[str]) -> xr.Dataset:
-    alpha = dataset["alpha_unbiased"].sel(run=names)
-    sizes = count.sel(run=names)
-    size = sizes.where(sizes > 0).min("run")
-    value = 1.0 + (size - 1.0) * alpha
-    number = value.notnull().sum("run")
-    mean, spread = value.mean("run"), value.std("run", ddof=1)
-    half = spread / np.sqrt(number.where(number > 1))
-    half = half * t_quantile(number.values - 1.0)
-    over = alpha.isel(run=0, drop=True).dims
-    values = {
-        "m_coherence": mean, "m_coherence_lower": mean - half, "m_coherence_upper": mean + half,
-        "runs": number,
-    }  # fmt: skip
-    return xr.Dataset({k: v.transpose(*over) for k, v in values.items()}).assign(compared_at=size)
+def _over_seeds(coherence: xr.DataArray) -> xr.Dataset:
+    values = geometric_mean(coherence.transpose("run", ...).values)
+    like = coherence.transpose("run", ...).isel(run=0, drop=True)
+    names = ("m_coherence", "m_coherence_lower", "m_coherence_upper", "runs")
+    return xr.Dataset({k: like.copy(data=v) for k, v in zip(names, values, strict=True)})
+
+
+def pairs_over_seeds(
+    dataset: xr.Dataset, pairs: Mapping[str, tuple[Side, Side]]
+) -> dict[str, xr.Dataset]:
+    """The ratio of every two sides of which one at least is a configuration, by its name."""
+    value = dataset["m_coherence"]
+    return {
+        name: log_ratio_over_seeds(value.sel(run=list(a.runs)), value.sel(run=list(b.runs)))
+        for name, (a, b) in pairs.items()
+        if a.is_group or b.is_group
+    }

@@ -1,20 +1,20 @@
-// The comparison: a layer, a subset, a pair and a checkpoint are chosen; runs and ratios are drawn.
+// The comparison: a layer, a subset, a pair and a checkpoint are chosen; sides, ratios and tables follow.
+// A side is a configuration, whose runs are seeds of it, or a run of none.
 
-const cubes = Object.fromEntries(
-  ["m_coherence", "half_width", "log_ratio", "log_half_width", "significant"].map((name) => [name, new Cube(data[name])]),
-);
-const FEW = 6; // runs up to which each has its band
+const cubes = Object.fromEntries(Object.entries(data).filter(([, value]) => value?.base64).map(([name, value]) => [name, new Cube(value)]));
+const FEW = 6; // sides up to which each has its band
 const NETWORK = 0; // the row of the whole network
+const WIDEST = Math.log(1e9) * 0.999; // half of a log ratio's interval that the page does not have in full
 const layers = data.rows.slice(1);
-const places = data.along.values;
-const placeNames = data.along.names;
+const { sides, pairs } = data;
+const { values: places, names: placeNames } = data.along;
 const axis = { values: places, label: data.along.label, falling: data.along.falling };
-const groups = data.groups.map((group) => ({ ...group, mean: new Cube(group.m_coherence), half: new Cube(group.half_width) }));
-const hidden = new Set();
+const quantity = `m-coherence of ${data.size.toLocaleString("en-US")} examples`;
+const hidden = new Set(); // sides
 
 const layer = control("layer", draw);
 const subset = control("subset", draw);
-const pair = control("pair", draw);
+const pair = pairs.length ? control("pair", draw) : { get: () => -1 };
 const checkpoint = control("checkpoint", draw);
 subset.set(Math.max(0, data.subsets.indexOf("all")));
 checkpoint.set(firstSignificant());
@@ -22,9 +22,26 @@ checkpoint.set(firstSignificant());
 const heat = document.getElementById("heat");
 let markCell = null;
 let heatDrawn = ""; // the pair and subset that the heat map on the page has
+let filled = ""; // those that the table of layers has
 
-listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
+if (heat) listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
+const rowsOfLayers = layerRows();
+keepInAddress({
+  layer: namedChoice(layer, data.rows),
+  subset: namedChoice(subset, data.subsets),
+  ...(pairs.length ? { pair: namedChoice(pair, pairs.map(({ name }) => name)) } : {}),
+  checkpoint: namedChoice(checkpoint, placeNames),
+  hidden: { get: () => [...hidden].map((k) => sides[k].label), set: hide },
+}, draw);
+offerAll();
 drawAgain(redraw);
+
+/** Hide the sides of these names; returns the unknown ones. */
+function hide(names) {
+  hidden.clear();
+  sides.forEach((side, k) => names.includes(side.label) && hidden.add(k));
+  return names.filter((name) => !sides.some(({ label }) => label === name));
+}
 
 function redraw() {
   heatDrawn = "";
@@ -35,88 +52,132 @@ function draw() {
   const at = { row: layer.get(), subset: subset.get(), pair: pair.get(), checkpoint: checkpoint.get() };
   nameSlider(checkpoint, placeNames[at.checkpoint]);
   document.getElementById("readout").textContent = readout(at);
-  drawRuns(at);
-  drawHeat(at);
-  drawRatio(at);
+  drawSides(at);
+  if (pairs.length) {
+    drawHeat(at);
+    drawRatio(at);
+  }
+  drawTraining(at, "loss", `loss (${data.loss_unit})`, "Loss");
+  drawTraining(at, "accuracy", "accuracy", "Accuracy");
+  fillLayers(at);
+  fillPlaces(at);
+  writeAddress();
 }
 
-/** Where a pair stands at one place: the logarithm of the ratio, its interval and what was found. */
+// --- what the results say at one place
+
+/** The value of a side with its 95 % interval, NaN where unknown: of a configuration over its seeds. */
+function sideAt(side, row, s, t) {
+  const [prefix, k] = side.group === null ? ["", side.runs[0]] : ["group_", side.group];
+  const [value, low, high] = ["", "_lower", "_upper"].map((end) => cubes[`${prefix}m_coherence${end}`]?.at(k, row, s, t) ?? NaN);
+  return { value, low, high };
+}
+
+/** The ratio of a pair: its logarithm with its interval, and whether it is significant. */
 function ratioAt(p, row, s, t) {
-  const value = cubes.log_ratio.at(p, row, s, t);
-  const half = cubes.log_half_width.at(p, row, s, t);
-  return { value, low: value - half, high: value + half, found: cubes.significant.at(p, row, s, t) === 1 };
+  const { first, second } = pairs[p];
+  const value = Math.log(sideAt(sides[second], row, s, t).value / sideAt(sides[first], row, s, t).value);
+  const signed = cubes.log_half_width.at(p, row, s, t);
+  const half = Math.abs(signed);
+  return { value: Number.isFinite(value) ? value : NaN, low: value - half, high: value + half, half, found: signed < 0 };
 }
 
-/** A ratio in words: `2.13 (95 %: 1.80 to 2.52)`. */
-function ratioWords({ value, low, high, found }) {
-  if (!Number.isFinite(value)) return "no ratio: not in both runs, or too close to 0";
+/** A ratio in words: `ratio 2.13 (95 %: 1.80 to 2.52), significant`. */
+function ratioWords({ value, low, high, half, found }) {
+  if (!Number.isFinite(value)) return "no ratio: not in both, or too close to 0";
+  if (Number.isNaN(half)) return `ratio ${rounded(Math.exp(value))}, without an interval, not tested`;
+  if (half > WIDEST) return `ratio ${rounded(Math.exp(value))}, not significant: the interval is wider than all that is measured`;
   return `ratio ${withInterval(Math.exp(value), Math.exp(low), Math.exp(high))}, ${found ? "significant" : "not significant"}`;
 }
 
-function valueWords(run, row, s, t) {
-  const value = cubes.m_coherence.at(run, row, s, t);
-  const half = cubes.half_width.at(run, row, s, t);
-  return Number.isFinite(value) ? withInterval(value, value - half, value + half) : "no value";
+function valueWords(side, row, s, t) {
+  const { value, low, high } = sideAt(side, row, s, t);
+  return Number.isFinite(value) ? withInterval(value, low, high) : "no value";
 }
 
 function readout({ row, subset: s, pair: p, checkpoint: t }) {
-  const two = [data.pairs[p].second, data.pairs[p].first];
-  const values = two.map((run) => `${data.runs[run].name} ${valueWords(run, row, s, t)}`);
-  const place = [data.rows[row], data.subsets[s], placeNames[t]];
-  return [...place, ...values, ratioWords(ratioAt(p, row, s, t))].join(" \u00b7 ");
+  const two = p < 0 ? sides.slice(0, 1) : [sides[pairs[p].second], sides[pairs[p].first]];
+  const values = two.map((side) => `${side.label} ${valueWords(side, row, s, t)}`);
+  const words = [data.rows[row], data.subsets[s], placeNames[t], ...values];
+  return (p < 0 ? words : [...words, ratioWords(ratioAt(p, row, s, t))]).join(" \u00b7 ");
 }
 
-function drawRuns(at) {
-  const visible = data.runs.map((run, r) => r).filter((r) => !hidden.has(r));
-  const inPair = new Set([data.pairs[at.pair].first, data.pairs[at.pair].second]);
-  const grouped = new Map(groups.flatMap((group) => group.runs.map((r) => [r, group])));
-  const ofRuns = data.runs.map((run, r) => ({
-    ...run,
-    ...lookOf(grouped.get(r) ?? run),
-    hidden: hidden.has(r),
-    strong: !grouped.has(r) && (visible.length <= FEW || inPair.has(r)),
+function rowName(row) {
+  return row === NETWORK ? "the whole network" : data.rows[row];
+}
+
+// --- charts
+
+function drawSides(at) {
+  const visible = sides.filter((side, k) => !hidden.has(k)).length;
+  const chosen = new Set(at.pair < 0 ? [] : [pairs[at.pair].first, pairs[at.pair].second]);
+  const ofSides = sides.map((side, k) => ({
+    name: side.label,
+    ...lookOf(side),
+    hidden: hidden.has(k),
+    strong: visible <= FEW || chosen.has(k),
     points: places.map((x, t) => {
-      const [value, half] = [cubes.m_coherence.at(r, at.row, at.subset, t), cubes.half_width.at(r, at.row, at.subset, t)];
-      const title = [run.name, data.rows[at.row], data.subsets[at.subset], placeNames[t],
-                     `m-coherence ${valueWords(r, at.row, at.subset, t)}`].join("\n");
-      return { x, y: value, low: value - half, high: value + half, open: false, title };
+      const { value, low, high } = sideAt(side, at.row, at.subset, t);
+      const title = [side.label, data.rows[at.row], data.subsets[at.subset], placeNames[t],
+                     `m-coherence ${valueWords(side, at.row, at.subset, t)}`].join("\n");
+      return { x, y: value, low, high, open: false, title };
     }),
   }));
-  const series = [...ofRuns, ...groups.map((group, k) => groupSeries(group, data.runs.length + k, at))];
-  const shown = series.filter((one) => !one.hidden);
+  const series = [...seeds(at), ...ofSides].filter((one) => !one.hidden);
   // A run has other places than the others: its line goes on over places where it has no checkpoint.
-  for (const one of shown) one.points = one.points.filter((point) => Number.isFinite(point.y));
-  const y = coherenceAxis(shown.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))));
-  const sizes = [...new Set(data.counts.map((counts) => counts[at.subset]))].filter((m) => m > 0);
+  for (const one of series) one.points = one.points.filter((point) => Number.isFinite(point.y));
+  const y = coherenceAxis(series.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))), quantity);
   const guides = [{ y: 1, text: "1: orthogonal" }];
-  for (const m of sizes) if (m < y.domain[1]) guides.push({ y: m, text: `m = ${m.toLocaleString("en-US")}: identical` });
-  const title = `M-coherence of ${at.row === NETWORK ? "the whole network" : data.rows[at.row]}: ${data.subsets[at.subset]}`;
+  if (data.size < y.domain[1]) guides.push({ y: data.size, text: `${data.size.toLocaleString("en-US")}: identical` });
+  const title = `${capital(quantity)}, ${rowName(at.row)}: ${data.subsets[at.subset]}`;
   document.getElementById("lines-title").textContent = title;
-  drawLegend(document.getElementById("legend"), series, (r) => {
-    if (!hidden.delete(r)) hidden.add(r);
+  drawLegend(document.getElementById("legend"), ofSides, (k) => {
+    if (!hidden.delete(k)) hidden.add(k);
     draw();
   });
-  drawLines(document.getElementById("lines"), {
-    label: title, axis, y, series: shown, guides, chosen: places[at.checkpoint],
+  drawLines(document.getElementById("lines"), { label: title, axis, y, series, guides, chosen: places[at.checkpoint] });
+}
+
+/** The runs of the configurations, thin. */
+function seeds(at) {
+  return data.runs.flatMap((run, r) => {
+    if (sides[run.side].group === null) return [];
+    const points = places.map((x, t) => {
+      const value = cubes.m_coherence.at(r, at.row, at.subset, t);
+      const words = Number.isFinite(value) ? rounded(value) : "no value";
+      const title = [`${run.name}, of ${sides[run.side].label}`, data.rows[at.row], placeNames[t], `m-coherence ${words}`].join("\n");
+      return { x, y: value, low: NaN, high: NaN, open: false, title };
+    });
+    return [{ name: run.name, ...lookOf(run), dash: [], hidden: hidden.has(run.side), strong: false, points }];
   });
 }
 
-/** The mean of a group's runs; its button is the `k`-th of the legend. */
-function groupSeries(group, k, at) {
-  const points = places.map((x, t) => {
-    const [value, half] = [group.mean.at(at.row, at.subset, t), group.half.at(at.row, at.subset, t)];
-    const words = `m-coherence ${Number.isFinite(value) ? withInterval(value, value - half, value + half) : "no value"}`;
-    const title = [group.name, data.rows[at.row], data.subsets[at.subset], placeNames[t], words].join("\n");
-    return { x, y: value, low: value - half, high: value + half, open: false, title };
+/** Loss or accuracy of every run. */
+function drawTraining(at, name, label, words) {
+  const element = document.getElementById(name);
+  if (!element) return;
+  const series = data.runs.filter((run) => !hidden.has(run.side)).map((run) => {
+    const r = data.runs.indexOf(run);
+    const points = places.map((x, t) => {
+      const y = cubes[name].at(r, at.subset, t);
+      return { x, y, low: NaN, high: NaN, open: false, title: [run.name, data.subsets[at.subset], placeNames[t], `${words.toLowerCase()} ${rounded(y)}`].join("\n") };
+    });
+    return { name: run.name, ...lookOf(run), strong: sides[run.side].group === null && data.runs.length <= FEW, points: points.filter((p) => Number.isFinite(p.y)) };
   });
-  return { name: group.name, ...lookOf(group), hidden: hidden.has(k), strong: true, points };
+  const known = series.flatMap((one) => one.points.map((point) => point.y));
+  const top = name === "accuracy" ? 1 : (d3.max(known) ?? 1) * 1.05;
+  const domain = [Math.min(0, d3.min(known) ?? 0), top || 1];
+  const title = `${words}: ${data.subsets[at.subset]}`;
+  document.getElementById(`${name}-title`).textContent = title;
+  drawLines(element, {
+    label: title, axis, series, chosen: places[at.checkpoint],
+    y: { domain, label, ticks: d3.ticks(...domain, 5), tickFormat: compact, labelArrow: "none" },
+  });
 }
 
 function drawHeat(at) {
-  const name = data.pairs[at.pair].name;
-  const m = data.pairs[at.pair].m[at.subset];
-  const size = m === null ? "" : `, at m = ${m.toLocaleString("en-US")}`;
-  document.getElementById("heat-title").textContent = `${name}: ${data.subsets[at.subset]}${size}`;
+  const name = pairs[at.pair].name;
+  document.getElementById("heat-title").textContent = `${name}: ${data.subsets[at.subset]}, ${quantity}`;
   const wanted = `${at.pair} ${at.subset}`;
   if (heatDrawn !== wanted) {
     const limit = ratioLimit(at);
@@ -148,20 +209,22 @@ function drawHeat(at) {
 }
 
 function drawRatio(at) {
-  const name = data.pairs[at.pair].name;
-  const title = `Ratio of ${at.row === NETWORK ? "the whole network" : data.rows[at.row]} over training`;
+  const name = pairs[at.pair].name;
+  const title = `Ratio of ${rowName(at.row)} over training`;
   const points = places.map((x, t) => {
     const one = ratioAt(at.pair, at.row, at.subset, t);
-    return { x, y: Math.exp(one.value), low: Math.exp(one.low), high: Math.exp(one.high), open: !one.found,
+    const shown = one.half < WIDEST;
+    return { x, y: Math.exp(one.value), low: shown ? Math.exp(one.low) : NaN, high: shown ? Math.exp(one.high) : NaN, open: !one.found,
              title: [name, data.rows[at.row], placeNames[t], ratioWords(one)].join("\n") };
   }).filter((point) => Number.isFinite(point.y));
-  const ends = points.flatMap((point) => [point.y, point.low, point.high]).filter((end) => end > 0);
-  const reach = Math.max(2, ...ends.map((end) => Math.max(end, 1 / end))) * 1.1;
+  // The widest intervals leave the chart, or a few of them would press all ratios into one line.
+  const reach = Math.max(2, ...points.map(({ y }) => Math.max(y, 1 / y) ** 2),
+                         d3.quantile(points.flatMap(({ low, high }) => [1 / low, high]).filter(Number.isFinite), 0.8) ?? 1) * 1.1;
   const domain = [1 / reach, reach];
   document.getElementById("ratio-title").textContent = title;
   drawLines(document.getElementById("ratio"), {
     label: `${title}, ${name}`, axis,
-    y: { type: "log", domain, label: "ratio", ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
+    y: { type: "log", domain, label: `ratio of ${quantity}`, ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
     series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
     guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint],
   });
@@ -203,6 +266,148 @@ function chooseCell(row, t) {
 
 /** Where the first pair first differs as a whole for the chosen subset; else the last place. */
 function firstSignificant() {
-  const found = places.findIndex((place, t) => cubes.significant.at(0, NETWORK, subset.get(), t) === 1);
+  if (!pairs.length) return places.length - 1;
+  const found = places.findIndex((place, t) => ratioAt(0, NETWORK, subset.get(), t).found);
   return found < 0 ? places.length - 1 : found;
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+// --- the numbers of the charts
+
+/** Buttons below each chart that save it, and its numbers as CSV. */
+function offerAll() {
+  const now = () => ({ row: layer.get(), subset: subset.get(), pair: pair.get() });
+  offerFiles(document.getElementById("lines"), () => numbersOfSides(now()));
+  if (pairs.length) {
+    offerFiles(heat, () => numbersOfRatios(now(), d3.range(1, data.rows.length)));
+    offerFiles(document.getElementById("ratio"), () => numbersOfRatios(now(), [layer.get()]));
+  }
+  for (const name of ["loss", "accuracy"]) {
+    const element = document.getElementById(name);
+    const unit = name === "loss" ? `loss (${data.loss_unit})` : name;
+    if (element) offerFiles(element, () => numbersOfRuns(now(), name, unit));
+  }
+}
+
+function numbersOfSides({ row, subset: s }) {
+  const head = ["layer", "subset", placeHead(), "run or configuration", `${quantity}`, "95 % lower", "95 % upper"];
+  const lines = sides.flatMap((side) => places.map((place, t) => {
+    const { value, low, high } = sideAt(side, row, s, t);
+    return [data.rows[row], data.subsets[s], place, side.label, value, low, high];
+  }));
+  return [head, ...lines];
+}
+
+function numbersOfRatios({ subset: s, pair: p }, rows) {
+  const head = ["layer", "subset", placeHead(), "pair", `ratio of ${quantity}`, "95 % lower", "95 % upper", "significant"];
+  const lines = rows.flatMap((row) => places.map((place, t) => {
+    const { value, low, high, found } = ratioAt(p, row, s, t);
+    return [data.rows[row], data.subsets[s], place, pairs[p].name, Math.exp(value), Math.exp(low), Math.exp(high), found ? 1 : 0];
+  }));
+  return [head, ...lines];
+}
+
+function numbersOfRuns({ subset: s }, name, unit) {
+  const lines = data.runs.flatMap((run, r) => places.map((place, t) => [data.subsets[s], place, run.name, cubes[name].at(r, s, t)]));
+  return [["subset", placeHead(), "run", unit], ...lines];
+}
+
+function placeHead() {
+  return data.along.label;
+}
+
+// --- tables
+
+/** The rows of the table of layers, each with cells for peak and end of every side, and two of ratios. */
+function layerRows() {
+  const rows = [...document.getElementById("layer-table").tBodies[0].rows];
+  return rows.map((row, k) => {
+    row.querySelector("button").addEventListener("click", () => {
+      layer.set(k);
+      draw();
+    });
+    const cells = d3.range(2 * sides.length + (pairs.length ? 2 : 0)).map(() => {
+      const cell = row.insertCell();
+      cell.className = "n";
+      return cell;
+    });
+    return cells;
+  });
+}
+
+function fillLayers(at) {
+  const wanted = `${at.subset} ${at.pair}`;
+  document.getElementById("layer-table-title").textContent = `Layers: ${data.subsets[at.subset]}, ${quantity}`;
+  if (pairs.length) {
+    document.getElementById("layer-table-pair").textContent = pairs[at.pair].name;
+    document.getElementById("layer-table-now").textContent = `ratio at ${placeNames[at.checkpoint]}`;
+  }
+  rowsOfLayers.forEach((cells, row) => {
+    if (filled !== wanted) {
+      sides.forEach((side, k) => {
+        const values = places.map((place, t) => sideAt(side, row, at.subset, t).value);
+        const highest = d3.maxIndex(values);
+        const last = values.findLastIndex(Number.isFinite);
+        fillCell(cells[2 * k], values[highest], highest < 0 ? "" : `${rounded(values[highest])} at ${data.along.ticks[highest]}`);
+        fillCell(cells[2 * k + 1], values[last], rounded(values[last]));
+      });
+      if (pairs.length) {
+        const found = places.map((place, t) => ratioAt(at.pair, row, at.subset, t));
+        const largest = d3.greatestIndex(found, (a, b) => d3.ascending(a.found ? Math.abs(a.value) : -1, b.found ? Math.abs(b.value) : -1));
+        const one = found[largest];
+        const text = one?.found ? `${rounded(Math.exp(one.value))} at ${data.along.ticks[largest]}` : NOTHING;
+        fillCell(cells.at(-1), one?.found ? Math.exp(one.value) : NaN, text);
+      }
+    }
+    if (pairs.length) {
+      const one = ratioAt(at.pair, row, at.subset, at.checkpoint);
+      fillCell(cells.at(-2), Math.exp(one.value), `${rounded(Math.exp(one.value))}${one.found ? " *" : ""}`);
+    }
+  });
+  filled = wanted;
+}
+
+/** A number in a cell: the value that it sorts by, and what stands there. */
+function fillCell(cell, value, text) {
+  cell.dataset.value = Number.isFinite(value) ? String(value) : "";
+  cell.textContent = Number.isFinite(value) ? text : NOTHING;
+}
+
+/** The chosen row over training as a table: every side, the ratio, and loss and accuracy of the runs. */
+function fillPlaces(at) {
+  document.getElementById("places-title").textContent = `${capital(rowName(at.row))} by checkpoint: ${data.subsets[at.subset]}, ${quantity}`;
+  const ofRuns = ["loss", "accuracy"].filter((name) => cubes[name]);
+  const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [pairs[at.pair].name] : []),
+                 ...ofRuns.flatMap((name) => data.runs.map((run) => `${name}, ${run.name}`))];
+  const lines = places.map((place, t) => {
+    const values = sides.map((side) => valueWords(side, at.row, at.subset, t).replace("no value", NOTHING));
+    const ratio = pairs.length ? [ratioAt(at.pair, at.row, at.subset, t)] : [];
+    const words = ratio.map((one) => {
+      if (!Number.isFinite(one.value)) return NOTHING;
+      return `${one.half < WIDEST ? withInterval(...[one.value, one.low, one.high].map(Math.exp)) : rounded(Math.exp(one.value))}${one.found ? " *" : ""}`;
+    });
+    return [placeNames[t], ...values, ...words, ...ofRuns.flatMap((name) => data.runs.map((run, r) => rounded(cubes[name].at(r, at.subset, t))))];
+  });
+  const table = document.getElementById("places");
+  const head = table.tHead ?? table.createTHead();
+  const body = table.tBodies[0] ?? table.createTBody();
+  head.replaceChildren(rowOf(heads, "col"));
+  body.replaceChildren(...lines.map((line) => rowOf(line, "row")));
+}
+
+/** A row of a table; of a head all cells are heads, of others the first one. */
+function rowOf(texts, scope) {
+  const row = document.createElement("tr");
+  texts.forEach((text, k) => {
+    const isHead = text !== "" && (scope === "col" || k === 0);
+    const cell = document.createElement(isHead ? "th" : "td");
+    if (isHead) cell.scope = scope;
+    if (k > 0) cell.className = "n";
+    cell.textContent = text;
+    row.append(cell);
+  });
+  return row;
 }

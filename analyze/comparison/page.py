@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from analyze.comparison import examples, rows
+from analyze.comparison.cards import cards
 from analyze.comparison.details import details
 from analyze.comparison.runs import grouped
+from analyze.comparison.sentences import lead
 from analyze.errors import InputError
 from analyze.figures import pair_ratio
 from analyze.figures.names import plain
@@ -19,11 +20,9 @@ from analyze.figures.table import OF_A_COMPARISON, comparison_figures
 from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
-from analyze.pages.text import Value
 from analyze.pages.writing import check_directory, write_page
 from analyze.probes.subsets import ALL
 from analyze.results.file import file_content, has_group
-from analyze.results.provenance import along
 from analyze.results.tree import OK
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import RATE
@@ -93,31 +92,38 @@ def _contents(
     comparison: xr.DataTree, pictures: Mapping[str, bytes], data: dict[str, Any]
 ) -> dict[str, Any]:
     origin = provenance(comparison)
-    runs = [run["name"] for run in data["runs"]]
+    subset = _headline_subset(comparison)
     status = comparison.to_dataset()["status"].values.astype(str)
     every = comparison["pairs/network"].sizes["pair"]
+    runs = [run["name"] for run in data["runs"]]
     return {
-        "title": _title(runs),
-        "runs": _cards(comparison, data),
-        "subset": _headline_subset(comparison),
+        "title": _title([side["label"] for side in data["sides"]]),
+        "runs": runs,
+        "sides": data["sides"],
+        "grouped": any(side["group"] is not None for side in data["sides"]),
+        "size": data["size"],
+        "subset": plain(subset),
+        "lead": [plain(sentence) for sentence in lead(comparison, subset)],
+        "cards": cards(comparison, data["sides"], subset),
         "subsets": data["subsets"],
         "rows": data["rows"],
-        "groups": data["groups"],
         "pairs": [pair["name"] for pair in data["pairs"]],
         "pairs_left_out": every - len(data["pairs"]),
+        "training": [name for name in ("loss", "accuracy") if name in data],
         "checkpoints": comparison.sizes["checkpoint"],
         "shared": int((status == OK).all(axis=0).sum()),
         "align": origin["align"],
         "renamed": {plain(old): plain(new) for old, new in origin["renamed"].items()},
         "remarks": [plain(remark) for remark in rows.remarks(comparison)],
         "lacking": [(plain(r), n) for r, n in rows.lacking_layers(comparison).items()],
-        "first": _first_difference(comparison),
         "rate": RATE,
         "events": rows.event_tables(comparison),
         "settings": grouped(origin["differing_settings"]),
         "facts": [(plain(name), facts(run)) for name, run in origin["runs"].items()],
         **examples.contents(comparison),
-        "figures": still_figures(OF_A_COMPARISON, comparison, _still(pictures)),
+        "figures": still_figures(
+            OF_A_COMPARISON, comparison, _still(pictures), data["along"]["names"]
+        ),
     }
 
 
@@ -127,66 +133,13 @@ def _still(pictures: Mapping[str, bytes]) -> dict[str, bytes]:
     return {name: picture for name, picture in pictures.items() if name not in further}
 
 
-def _title(runs: list[str]) -> str:
-    if len(runs) > IN_TITLE:
-        return f"{len(runs)} runs side by side"
-    return f"{', '.join(runs[:-1])} and {runs[-1]}"
+def _title(sides: list[str]) -> str:
+    if len(sides) > IN_TITLE:
+        return f"{len(sides)} runs side by side"
+    return f"{', '.join(sides[:-1])} and {sides[-1]}" if len(sides) > 1 else sides[0]
 
 
 def _headline_subset(comparison: xr.DataTree) -> str:
     """``all`` where runs have it, else the first subset."""
     names = [str(name) for name in comparison.to_dataset()["subset"].values]
     return ALL if ALL in names else names[0]
-
-
-def _cards(comparison: xr.DataTree, data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each run's name, colour, and peak and last value in the headline's subset."""
-    subset, place = _headline_subset(comparison), along(comparison)
-    events = comparison["events"].to_dataset().sel(subset=subset)
-    network = comparison["network"].to_dataset().sel(subset=subset)
-    counts = comparison.to_dataset()["probe_count"].sel(subset=subset).values
-    return [
-        {
-            **run,
-            "probes": int(counts[k]),
-            "peak": _value(
-                events["peak"][k], events["peak_stderr"][k], events[f"peak_{place}"][k], place
-            ),
-            "last": _last(network.isel(run=k), place),
-        }
-        for k, run in enumerate(data["runs"])
-    ]
-
-
-def _last(network: xr.Dataset, place: str) -> Value | None:
-    """The value of a run at the last checkpoint with one."""
-    known = np.flatnonzero(np.isfinite(network["m_coherence"].values))
-    if not len(known):
-        return None
-    at = network.isel(checkpoint=int(known[-1]))
-    return _value(at["m_coherence"], at["m_coherence_stderr"], at[place], place)
-
-
-def _value(value: Any, error: Any, at: Any, place: str) -> Value | None:
-    if not np.isfinite(float(value)):
-        return None
-    where = _where(place, float(at))
-    return Value(float(value), float(error), where, where.rpartition(" ")[2])
-
-
-def _where(place: str, at: float) -> str:
-    """``step 32``, ``training loss 0.51``."""
-    digits = ",.2g" if place == "training_loss" else ",.6g"
-    return f"{place.replace('_', ' ')} {at:{digits}}"
-
-
-def _first_difference(comparison: xr.DataTree) -> list[tuple[str, str]]:
-    """The pairs that differ in the headline's subset, with the place of the first difference."""
-    place = along(comparison)
-    first = comparison["events"].to_dataset()[f"first_significant_{place}"]
-    first = first.sel(subset=_headline_subset(comparison))
-    return [
-        (plain(str(pair)), _where(place, float(at)))
-        for pair, at in zip(first["pair"].values, first.values, strict=True)
-        if np.isfinite(at)
-    ]

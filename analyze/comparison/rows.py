@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.groups import FEWEST
 from analyze.comparison.matching import DIFFERENT, IDS
 from analyze.errors import listed
 from analyze.results.provenance import along
+from analyze.results.sides import Side, sides_of
 from analyze.statistics.regrouping import provenance
+from analyze.statistics.seeds import geometric_mean
 from analyze.statistics.significance import RATE
-from analyze.text import with_error
+from analyze.text import with_error, with_interval
 
 SETTINGS = "Settings that differ"
 SIDE_BY_SIDE = 3  # runs with a column of settings each
@@ -28,45 +30,64 @@ def event_tables(comparison: xr.DataTree) -> list[Table]:
     return [table for table in tables if table[2]]
 
 
+def compared_at(comparison: xr.DataTree) -> int:
+    """The number of examples at which all are compared: the fewest that a subset of a run has."""
+    return int(comparison["events"].to_dataset()["compared_at"])
+
+
 def peak_rows(comparison: xr.DataTree) -> Table:
-    """The highest m-coherence of each run and subset."""
+    """The highest m-coherence of each side and subset."""
     place, events = along(comparison), comparison["events"].to_dataset()
     rows: list[list[object]] = []
-    for names, event, size in _each_run(comparison, events):
-        if np.isfinite(peak := float(event["peak"])):
-            value = with_error(peak, float(event["peak_stderr"]))
-            rows.append([*names, size, value, float(event[f"peak_{place}"])])
-    title = "Highest measured m-coherence of the network"
-    return title, ["run", "subset", "m", "peak", place], rows
+    for side, subset in product(sides_of(comparison), events["subset"].values):
+        prefix = "group_" if side.is_group else ""
+        at = events.sel({"group" if side.is_group else "run": side.name, "subset": subset})
+        if not np.isfinite(value := float(at[f"{prefix}peak"])):
+            continue
+        if side.is_group:
+            text = with_interval(value, *(float(at[f"group_peak_{e}"]) for e in ("lower", "upper")))
+        else:
+            text = with_error(value, float(at["peak_stderr"]))
+        rows.append([side_name(side), subset, text, float(at[f"{prefix}peak_{place}"])])
+    title = f"Highest measured m-coherence of the network, of {compared_at(comparison):,} examples"
+    return title, [_kind(comparison), "subset", "peak", place], rows
 
 
 def loss_rows(comparison: xr.DataTree) -> Table:
-    """The network's m-coherence where each run first falls to a level of training loss."""
+    """The network's m-coherence where each side first falls to a level of training loss."""
     events = comparison["events"].to_dataset()
-    title = "M-coherence at equal training loss; compare values at equal m only"
+    size = f"of {compared_at(comparison):,} examples"
+    title = f"M-coherence {size} where the training loss first falls to a level"
     if "coherence_at_loss" not in events:
         return title, [], []
     rows: list[list[object]] = []
-    for names, event, size in _each_run(comparison, events):
-        values, errors = event["coherence_at_loss"].values, event["coherence_at_loss_stderr"].values
-        if np.isfinite(values).any():
-            cells = [
-                with_error(float(v), float(e)) if np.isfinite(v) else None
-                for v, e in zip(values, errors, strict=True)
-            ]
-            rows.append([*names, size, *cells])
+    for side, subset in product(sides_of(comparison), events["subset"].values):
+        at = events.sel(run=list(side.runs), subset=subset)
+        values = at["coherence_at_loss"].transpose("run", "loss_level").values
+        errors = at["coherence_at_loss_stderr"].transpose("run", "loss_level").values
+        if not np.isfinite(values).any():
+            continue
+        if side.is_group:
+            mean, lower, upper, _ = geometric_mean(values)
+            texts = list(map(with_interval, mean.tolist(), lower.tolist(), upper.tolist()))
+            known = np.isfinite(mean)
+        else:
+            texts = list(map(with_error, values[0].tolist(), errors[0].tolist()))
+            known = np.isfinite(values[0])
+        cells = [text if there else None for text, there in zip(texts, known, strict=True)]
+        rows.append([side_name(side), subset, *cells])
     levels = [f"loss {level:.3g}" for level in events["loss_level"].values]
-    return title, ["run", "subset", "m", *levels], rows
+    return title, [_kind(comparison), "subset", *levels], rows
 
 
-def _each_run(
-    comparison: xr.DataTree, events: xr.Dataset
-) -> Iterator[tuple[list[str], xr.Dataset, int]]:
-    """For each run and subset their names, events, and the number of probes."""
-    counts = comparison.to_dataset()["probe_count"]
-    for run, subset in product(events["run"].values, events["subset"].values):
-        at = {"run": run, "subset": subset}
-        yield [run, subset], events.sel(at), int(counts.sel(at))
+def _kind(comparison: xr.DataTree) -> str:
+    """What stands in the first column: runs, or configurations and runs of none."""
+    return "configuration" if any(s.is_group for s in sides_of(comparison)) else "run"
+
+
+def side_name(side: Side) -> str:
+    """``real (4 seeds)``, or the name of a run."""
+    return f"{side.name} ({len(side.runs)} seeds)" if side.is_group else side.name
 
 
 def difference_rows(comparison: xr.DataTree) -> Table:
@@ -84,9 +105,12 @@ def difference_rows(comparison: xr.DataTree) -> Table:
         first = float(ratios[place].values[significant][0]) if significant.any() else None
         largest = _largest(ratios, significant) if significant.any() else None
         share = f"{int((cells <= RATE).sum())} of {int(cells.notnull().sum())}"
-        rows.append([pair, subset, int(ratios["compared_at"]), first, largest, share])
-    title = f"Ratio of m-coherence; significant at a false discovery rate of {RATE:.0%}"
-    columns = ["pair", "subset", "at m", f"first {place}", "largest ratio", "cells of the layers"]
+        rows.append([pair, subset, first, largest, share])
+    title = (
+        f"Ratio of m-coherence of {compared_at(comparison):,} examples, significant at a false "
+        f"discovery rate of {RATE:.0%} over all pairs and checkpoints"
+    )
+    columns = ["pair", "subset", f"first {place}", "largest ratio", "cells of the layers"]
     return title, columns, rows
 
 
@@ -136,8 +160,30 @@ def remarks(comparison: xr.DataTree) -> list[str]:
     if IDS in judged:
         lines.append("The inputs were judged the same by the ids of the probes only")
     pairs = comparison["pairs/network"].to_dataset()
-    if apart := [str(n) for n in pairs["pair"].values[~pairs["paired"].values.astype(bool)]]:
-        lines.append(f"Folds do not pair, so variances are added: {listed(apart)}")
+    by_folds = ~pairs["over_seeds"].values.astype(bool)
+    apart = pairs["pair"].values[by_folds & ~pairs["paired"].values.astype(bool)]
+    if len(apart):
+        lines.append(f"Folds do not pair, so variances are added: {listed(list(map(str, apart)))}")
+    return [*lines, *_of_seeds(comparison)]
+
+
+def _of_seeds(comparison: xr.DataTree) -> list[str]:
+    """What few seeds cannot tell, where configurations stand against others."""
+    sides = sides_of(comparison)
+    groups = [side for side in sides if side.is_group]
+    if not groups or len(sides) < 2:
+        return []
+    lines = []
+    if few := [side.name for side in groups if len(side.runs) == FEWEST]:
+        lines.append(
+            f"Two seeds only: {listed(few)}. Their spread is hardly known, so that intervals are "
+            "wide, and no significant difference does not mean that there is none"
+        )
+    if alone := [side.name for side in sides if not side.is_group]:
+        lines.append(
+            f"Without seeds of its own: {listed(alone)}. Against a configuration it is taken to "
+            "spread as the runs of that do"
+        )
     return lines
 
 
@@ -156,4 +202,4 @@ def _largest(ratios: xr.Dataset, significant: np.ndarray) -> str:
     size = np.where(significant, np.abs(ratios["log_ratio"].values), -np.inf)
     at = ratios.isel(checkpoint=int(size.argmax()))
     value, low, high = (float(np.exp(at[f"log_ratio{end}"])) for end in ("", "_lower", "_upper"))
-    return f"{value:.3g} ({low:.3g} to {high:.3g}) at {at['checkpoint'].item()}"
+    return f"{with_interval(value, low, high)} at {at['checkpoint'].item()}"

@@ -9,7 +9,8 @@ from matplotlib.colors import to_rgba
 
 from analyze.figures.colours import LINE
 from analyze.figures.training import Training
-from analyze.statistics.jackknife import t_quantile
+from analyze.statistics.jackknife import root_interval
+from analyze.statistics.sizes import shown_size
 from analyze.statistics.warnings import folds_used
 
 SHADE = 0.13  # opacity
@@ -22,16 +23,31 @@ def fold_count(results: xr.DataTree, subset: str) -> int:
     return int(folds_used(results).sel(subset=subset))
 
 
-def half_width(results: xr.DataTree, subset: str, group: str = "network") -> np.ndarray:
-    """Half the 95 % interval of m-coherence; NaN where unknown.
+def with_interval(results: xr.DataTree, group: str = "network") -> xr.Dataset:
+    """A group of results with the ends of the 95 % interval of m-coherence, NaN where unknown.
 
-    The shape is ``[checkpoint]``, or ``[checkpoint, layer]`` for the group ``layers``.
+    Results that have none, as a tree of older numbers, get it from the error and the folds.
     """
-    values = results[group].to_dataset().sel(subset=subset)
-    if "m_coherence_upper" in values:
-        return (values["m_coherence_upper"] - values["m_coherence"]).values
-    degrees = np.full(values["m_coherence"].shape, fold_count(results, subset) - 1.0)
-    return t_quantile(degrees) * values["m_coherence_stderr"].values
+    dataset = results[group].to_dataset()
+    if "m_coherence_upper" in dataset:
+        return dataset
+    value = dataset["m_coherence"]
+    degrees = (folds_used(results) - 1.0).broadcast_like(value).transpose(*value.dims)
+    error = dataset["m_coherence_stderr"].transpose(*value.dims)
+    ends = root_interval(value.values, error.values, degrees.values)
+    lower, upper = (value.copy(data=end) for end in ends)
+    return dataset.assign(m_coherence_lower=lower, m_coherence_upper=upper)
+
+
+def shown(results: xr.DataTree, group: str = "network") -> xr.Dataset:
+    """``with_interval`` at the size at which the results are shown, see ``statistics.sizes``."""
+    counts = results.to_dataset()["probe_count"]
+    return shown_size(results).of(with_interval(results, group), counts)
+
+
+def interval_of(values: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the interval in ``shown``, of the same shape each."""
+    return values["m_coherence_lower"].values, values["m_coherence_upper"].values
 
 
 def draw_interval(
@@ -49,8 +65,7 @@ def draw_interval(
     logarithmic axis intervals are cut at its end. Thin lines at both ends, with ``outlined``, tell
     a grey band from others.
     """
-    if ax.get_yscale() == "log":
-        lower = np.maximum(lower, ax.get_ylim()[0] / 2)  # a log axis has no place for less
+    lower = np.maximum(lower, lowest(ax))
     single = np.isfinite(upper) if along.falling else alone(upper)
     if not along.falling:
         shade = to_rgba(colour, SHADE)
@@ -67,9 +82,14 @@ def draw_interval(
         )  # fmt: skip
 
 
+def lowest(ax: Axes) -> float:
+    """The lowest value with a place on the axes: a logarithmic one has none for 0."""
+    return ax.get_ylim()[0] / 2 if ax.get_yscale() == "log" else -np.inf
+
+
 def draw_chance(ax: Axes, along: Training, lower: np.ndarray, upper: np.ndarray) -> None:
     """Draw the band that holds 95 % of the values by chance: hatched, as no band of a line is."""
-    lower = np.maximum(lower, ax.get_ylim()[0] / 2)
+    lower = np.maximum(lower, lowest(ax))
     order = np.argsort(along.values) if along.falling else np.arange(len(upper))
     ax.fill_between(
         along.values[order], lower[order], upper[order], facecolor="none", hatch=HATCH,

@@ -16,12 +16,14 @@ from matplotlib.transforms import Affine2D
 
 from analyze.figures.colours import INK, MISSING, MUTED, ON_DARK, ON_LIGHT, SURFACE
 from analyze.figures.names import figure_text
+from analyze.figures.style import NARROW, SMALLEST, width_of
 from analyze.figures.training import Training, compact
 
 LONGEST_BAR = 2.6  # inches
-LONGEST = 36  # characters of a layer's name
+LETTERS = 5  # of a layer's name, for each inch of the figure
+ROW = 8.0  # points of a row with a name
 LONGEST_TYPE = 22  # characters of its type
-HATCH = "//////"
+HATCH = "////"
 BRIGHT = 0.5  # luminance of a cell from which on its hatch is dark
 
 
@@ -132,18 +134,29 @@ class _Centres(MaxNLocator):
 def label_layers(
     ax: Axes, layers: Sequence[str], types: Sequence[str] | None = None, *, names: bool = True
 ) -> None:
-    """Label rows with names and, in a second column, types; every n-th where rows are low."""
+    """Label rows with names and, in a second column, types; every n-th where rows are low.
+
+    Another label says so then. A figure of one column of print has no types.
+    """
     if not names:
         ax.yaxis.set_major_locator(NullLocator())
         return
     points = ax.get_window_extent().height * 72 / ax.figure.dpi / len(layers)  # of one row
-    every = max(1, int(np.ceil(5.5 / points)))
-    size = float(np.clip(0.85 * points * every, 5.0, 7.5))
-    rows = np.arange(0, len(layers), every)
-    labels = [figure_text(layers[int(row)], LONGEST) for row in rows]
+    every = max(1, int(np.ceil(ROW / points)))
+    size = float(np.clip(0.85 * points * every, SMALLEST, 7.5))
+    rows, width = np.arange(0, len(layers), every), width_of(ax)
+    labels = [figure_text(layers[int(row)], int(LETTERS * width)) for row in rows]
     ax.set_yticks(rows + 0.5, labels, fontsize=size, color=INK)
-    if types is not None:
+    if every > 1:
+        ax.set_ylabel(every_nth(every))
+    if types is not None and width >= NARROW:
         _write_types(ax, [types[int(row)] for row in rows], rows, size)
+
+
+def every_nth(n: int) -> str:
+    """``every 3rd layer named``, where there is no room for all names."""
+    last = 0 if n % 100 in (11, 12, 13) else n % 10
+    return f"every {n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(last, 'th') } layer named"
 
 
 def _write_types(ax: Axes, types: Sequence[str], rows: np.ndarray, size: float) -> None:

@@ -6,17 +6,18 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, SymmetricalLogLocator
 
 from analyze.figures import lines
-from analyze.figures.bands import MANY, draw_chance, draw_interval, half_width
+from analyze.figures.bands import MANY, draw_chance, draw_interval, interval_of, shown
 from analyze.figures.colours import MUTED, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.looks import subset_looks
 from analyze.figures.panels import stacked
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
-from analyze.statistics.warnings import FLAGS, flagged
+from analyze.statistics.significance import within_chance
+from analyze.statistics.sizes import ALPHA, OWN_SIZE, ShownSize, shown_size
 
 ROOM = 2.0  # factor between the outermost values and the ends of the axis
 DENSEST = 1.8  # decades in an inch of axis up to which there are ticks in between
@@ -25,39 +26,53 @@ DENSEST = 1.8  # decades in an inch of axis up to which there are ticks in betwe
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw m-coherence over training, with 95 % intervals as bands and guides at 1 and at m.
 
-    The band is a Student t interval of the jackknife over folds, with the folds less one as
-    degrees of freedom (fewer where single examples stand out); there is none with a single fold.
-    The hatched band holds 95 % of the values that chance gives where the mean gradient of all
-    training probes is zero; an open marker is a value inside that band of its own subset. Skipped
-    checkpoints leave a gap in the line and a cross on the axis. With more than six subsets only
-    ``all`` has a band.
+    All subsets are at one size, see ``statistics.sizes``. The band is the interval of the jackknife
+    over folds, with the folds less one as degrees of freedom (fewer where single examples stand
+    out); there is none with a single fold. The hatched band holds 95 % of the values that chance
+    gives where the mean gradient of all training probes is zero; an open marker is a value that
+    cannot be told from chance, see ``statistics.significance``. Skipped checkpoints leave a gap in
+    the line and a cross on the axis. With more than six subsets only ``all`` has a band.
 
     ``x`` is the axis, as for ``training``. Along the loss, lines join the checkpoints in their
     order and turn back where the loss rises; intervals are bars.
     """
-    values = results["network"].to_dataset()["m_coherence"]
-    set_coherence_axis(ax, values.values)
+    network, size = shown(results), shown_size(results)
+    values = network["m_coherence"]
+    set_coherence_axis(ax, values.values, size)
     labels = lines.draw_lines(results, ax, values, x=x)
     along, looks = training(results, x), subset_looks(values["subset"].values)
-    labels += _draw_null_band(results, ax, along)
-    shown = lines.shown_subsets(results)
-    for name in shown:
-        y, width = values.sel(subset=name).values, half_width(results, name)
-        if len(shown) <= MANY or name == ALL:
-            draw_interval(ax, along, y - width, y + width, looks[name].colour, outlined=name == ALL)
-    _mark_chance(results, ax, along.values)
-    labels += _draw_guides(results, ax)
+    labels += _draw_null_band(network, ax, along)
+    subsets = lines.shown_subsets(results)
+    for name in subsets:
+        lower, upper = interval_of(network.sel(subset=name))
+        if len(subsets) <= MANY or name == ALL:
+            draw_interval(ax, along, lower, upper, looks[name].colour, outlined=name == ALL)
+    _mark_chance(results, values, ax, along.values)
+    labels += _draw_guides(results, ax, size)
     lines.write_end_labels(ax, labels)
     return ax
 
 
-def set_coherence_axis(ax: Axes, values: np.ndarray) -> None:
-    """A logarithmic y axis for m-coherence, with room for all values and 1."""
-    positive = values[np.isfinite(values) & (values > 0)]
-    ax.set_yscale("log")
-    ax.set_ylim(positive.min(initial=1.0) / ROOM, positive.max(initial=5.0) * ROOM)
-    set_coherence_ticks(ax)
-    ax.set_ylabel("m-coherence (examples)")
+def set_coherence_axis(ax: Axes, values: np.ndarray, size: ShownSize = OWN_SIZE) -> None:
+    """A logarithmic y axis for m-coherence of a size, with room for all values and 1.
+
+    That of unbiased alpha, which may be negative, is linear around 0.
+    """
+    known = values[np.isfinite(values)]
+    if size.choice == ALPHA:
+        largest = float(np.abs(known).max(initial=1e-3))
+        linear = 10.0 ** np.floor(np.log10(largest) - 2)
+        ax.set_yscale("symlog", linthresh=linear, linscale=0.5)
+        ax.set_ylim(min(-linear, ROOM * float(known.min(initial=0.0))), ROOM * largest)
+        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+    else:
+        positive = known[known > 0]
+        ax.set_yscale("log")
+        ax.set_ylim(positive.min(initial=1.0) / ROOM, positive.max(initial=5.0) * ROOM)
+        set_coherence_ticks(ax)
+    ax.set_ylabel(size.quantity)
 
 
 def set_coherence_ticks(ax: Axes) -> None:
@@ -70,9 +85,8 @@ def set_coherence_ticks(ax: Axes) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[lines.EndLabel]:
+def _draw_null_band(network: xr.Dataset, ax: Axes, along: Training) -> list[lines.EndLabel]:
     """The band of chance of all training probes; results of older versions have none."""
-    network = results["network"].to_dataset()
     if "null_upper" not in network:
         return []
     band = network.sel(subset=ALL)
@@ -80,28 +94,31 @@ def _draw_null_band(results: xr.DataTree, ax: Axes, along: Training) -> list[lin
     return lines.end_label("chance (95 %)", band["null_upper"].values, MUTED)
 
 
-def _mark_chance(results: xr.DataTree, ax: Axes, x: np.ndarray) -> None:
-    """An open marker at each value inside its own subset's band of chance."""
-    network = results["network"].to_dataset()
-    if FLAGS not in network:
-        return
-    looks = subset_looks(network["subset"].values)
+def _mark_chance(results: xr.DataTree, values: xr.DataArray, ax: Axes, x: np.ndarray) -> None:
+    """An open marker at each value that cannot be told from chance."""
+    chance = within_chance(results["network"].to_dataset())
+    looks = subset_looks(values["subset"].values)
     for name in lines.shown_subsets(results):
-        inside = flagged(network, "within_chance").sel(subset=name).values
+        inside = chance.sel(subset=name).values
+        if not inside.any():
+            continue
         ax.plot(
-            x[inside], network["m_coherence"].sel(subset=name).values[inside],
+            x[inside], values.sel(subset=name).values[inside],
             marker=looks[name].marker.name, linestyle="none", markerfacecolor=SURFACE,
             markeredgecolor=looks[name].colour, markeredgewidth=1.2,
             markersize=4 if len(inside) <= lines.MANY else 2, zorder=4, label="_inside",
         )  # fmt: skip
 
 
-def _draw_guides(results: xr.DataTree, ax: Axes) -> list[lines.EndLabel]:
-    """Lines at 1 and, where in view, at the number of probes of the subsets."""
+def _draw_guides(results: xr.DataTree, ax: Axes, size: ShownSize) -> list[lines.EndLabel]:
+    """Lines where gradients are orthogonal and, in view, where all are equal."""
     counts = results.to_dataset()["probe_count"].values
     low, high = ax.get_ylim()
-    guides = {1.0: "1: orthogonal"}
-    guides |= {float(m): f"m = {m:,}: identical" for m in counts if max(low, 1) < m < high}
+    guides = {size.orthogonal: f"{size.orthogonal:g}: orthogonal"}
+    for value in dict.fromkeys(size.identical(int(m)) for m in counts):
+        if max(low, size.orthogonal) < value < high:
+            number = f"{value:,.0f}"
+            guides[value] = f"{'' if size.choice == ALPHA else 'm = '}{number}: identical"
     for y in guides:
         lines.draw_guide(ax, y)
     return [lines.EndLabel(text, y, MUTED) for y, text in guides.items()]
@@ -126,5 +143,5 @@ FIGURE = FigureEntry(
     "loss", "M-coherence against the training loss",
     "The mean loss of all training probes falls from left to right; a line turns back where it "
     "rises again.",
-    figure, knows_loss, each, section="training",
+    figure, knows_loss, each, section="training", sized=True,
 )  # fmt: skip

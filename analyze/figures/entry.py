@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import xarray as xr
 from matplotlib.figure import Figure
 
+from analyze.statistics.sizes import shown_size
+
 T = TypeVar("T")
 
 
@@ -31,6 +33,7 @@ class FigureEntry:
         each: ``each(tree, asked)``, a choice by the name of each file; without it one figure.
         section: The section of the page that shows it; empty for files only.
         leading: Whether its section begins with it: it has no title, and is shown however large.
+        sized: Whether it shows m-coherence of subsets at one size, which its title then says.
     """
 
     name: str
@@ -41,6 +44,11 @@ class FigureEntry:
     each: Callable[[xr.DataTree, Any], Mapping[str, Any]] | None = None
     section: str = ""
     leading: bool = False
+    sized: bool = False
+
+    def title_of(self, tree: xr.DataTree) -> str:
+        """The title of the figure of a tree, with the size at which m-coherence is shown."""
+        return f"{self.title}, {shown_size(tree).words}" if self.sized else self.title
 
     def caption_of(self, tree: xr.DataTree) -> str:
         """The caption below the figure of a tree."""

@@ -12,7 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analyze.errors import InputError, listed
-from analyze.figures.bands import SHADE, half_width
+from analyze.figures.bands import SHADE, interval_of, lowest, shown
+from analyze.figures.cells import every_nth
 from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
@@ -21,14 +22,15 @@ from analyze.figures.looks import MARKERS
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
 from analyze.figures.panels import grid, probe_count
-from analyze.figures.style import style
+from analyze.figures.style import SMALLEST, style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
+from analyze.statistics.sizes import shown_size
 
 SHADES = (0.0, 0.3, 0.55, 0.72)  # places in viridis: early checkpoints are dark
 LONGEST = 24  # characters of a layer's name
-NARROWEST = 6.5  # points between two names
+NARROWEST = 8.0  # points between two names
 FEW = 60  # layers with markers
 DODGE = 0.1  # between the bars of two checkpoints
 
@@ -51,15 +53,15 @@ def draw(
     Raises:
         InputError: a checkpoint that the results do not have, or more than four.
     """
-    layers = results["layers"].to_dataset()["m_coherence"].sel(subset=subset)
-    table = layers.transpose("checkpoint", "layer").values
-    width = half_width(results, subset, "layers")
-    set_coherence_axis(ax, table)
+    size = shown_size(results)
+    layers = shown(results, "layers").sel(subset=subset).transpose("checkpoint", "layer", ...)
+    table, (lower, upper) = layers["m_coherence"].values, interval_of(layers)
+    set_coherence_axis(ax, table, size)
     along, places = training(results, x), np.arange(table.shape[1])
     labels: list[EndLabel] = []
     for k, row in enumerate(_rows(results, subset, checkpoints)):
         colour = to_hex(matplotlib.colormaps["viridis"](SHADES[k % len(SHADES)]))
-        y, half = table[row], width[row]
+        y = table[row]
         few = len(places) <= FEW
         beside = places + (DODGE * (k - 1.5) if few else 0.0)
         ax.plot(
@@ -67,13 +69,13 @@ def draw(
             label=legend_label(along.names[row]), markeredgecolor=SURFACE,
             markeredgewidth=0.5, zorder=3,
         )  # fmt: skip
-        low = np.maximum(y - half, ax.get_ylim()[0] / 2)
+        low, high = np.maximum(lower[row], lowest(ax)), upper[row]
         if few:
-            ax.vlines(beside, low, y + half, color=colour, linewidth=0.7, zorder=2)
+            ax.vlines(beside, low, high, color=colour, linewidth=0.7, zorder=2)
         else:
-            ax.fill_between(places, low, y + half, color=colour, alpha=SHADE, linewidth=0, zorder=2)
+            ax.fill_between(places, low, high, color=colour, alpha=SHADE, linewidth=0, zorder=2)
         labels += end_label(along.names[row], y, colour)
-    draw_guide(ax, 1.0)
+    draw_guide(ax, size.orthogonal)
     ax.set_xlim(-0.5, len(places) - 0.5)
     _label_layers(ax, [str(n) for n in layers["layer"].values], names)
     write_end_labels(ax, labels)
@@ -110,9 +112,9 @@ def _label_layers(ax: Axes, layers: list[str], names: bool) -> None:
     every = max(1, int(np.ceil(NARROWEST / points)))
     rows = np.arange(0, len(layers), every)
     shown = [figure_text(layers[row], LONGEST) if names else "" for row in rows]
-    ax.set_xticks(rows, shown, rotation=90, fontsize=6 if every > 1 else 6.5)
+    ax.set_xticks(rows, shown, rotation=90, fontsize=SMALLEST)
     if names:
-        ax.set_xlabel("layer, in forward order" + (f"; every {every}th named" * (every > 1)))
+        ax.set_xlabel("layer, in forward order" + (f"; {every_nth(every)}" * (every > 1)))
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
@@ -120,7 +122,7 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     subsets = shown_subsets(results)
     with style():
         figure, axes = grid(len(subsets), 1, 1.25, 1.1, sharex=True)
-        figure.supylabel("m-coherence (examples)", fontsize=8)
+        figure.supylabel(shown_size(results).quantity, fontsize=8)
         _draw_panels(results, axes, subsets, x)
         # Again: layers' names take height from the panels, and labels are set apart by height.
         if (layout := figure.get_layout_engine()) is not None:
@@ -136,7 +138,8 @@ def _draw_panels(
     for k, (ax, (name, label)) in enumerate(zip(axes, subsets.items(), strict=True)):
         ax.clear()
         draw(results, ax, name, x=x, names=k == len(subsets) - 1)
-        title = f"{figure_text(label, LONGEST_TITLE)}, m = {probe_count(results, name):,}"
+        note = shown_size(results).note(probe_count(results, name))
+        title = f"{figure_text(label, LONGEST_TITLE)}, {note}"
         ax.set_title(title, color=INK)
         ax.set_ylabel("")
 
@@ -144,4 +147,5 @@ def _draw_panels(
 FIGURE = FigureEntry(
     "profile", "The layers at some checkpoints",
     "One line for each of the chosen checkpoints, in forward order.", figure, section="layers",
+    sized=True,
 )  # fmt: skip

@@ -13,12 +13,14 @@ from analyze.figures.bands import alone
 from analyze.figures.colours import LINE, SURFACE, of_words
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, legend_label, plain
+from analyze.figures.style import NARROW, SMALLEST, width_of
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
 
 MANY = 60  # checkpoints up to which all have a marker
 LEADING = 1.3  # line height of names, in units of the font size
-LONGEST = 26  # characters of a name at the end of a line
+LONGEST = 26  # characters of a name at the end of a line, in two columns of print
+SHORTER = 18  # and in one
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
     to_axes = ax.transData + ax.transAxes.inverted()
     heights = [float(to_axes.transform((ax.get_xlim()[1], label.y))[1]) for label in labels]
     points = ax.get_window_extent().height * 72 / ax.figure.dpi
-    size = float(np.clip(points / (LEADING * len(labels)), 5.0, 8.0))
+    size = float(np.clip(points / (LEADING * len(labels)), SMALLEST, 8.0))
+    longest = LONGEST if width_of(ax) >= NARROW else SHORTER
     for label, y, place in zip(
         labels, heights, spread(heights, LEADING * size / points), strict=True
     ):
@@ -92,7 +95,7 @@ def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
             transform=ax.transAxes, label="_leader",
         )  # fmt: skip
         ax.text(
-            1.024, place, figure_text(label.text, LONGEST), color=of_words(label.colour),
+            1.024, place, figure_text(label.text, longest), color=of_words(label.colour),
             fontsize=size, va="center_baseline", transform=ax.transAxes,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from analyze.text import shown_name
@@ -36,18 +37,27 @@ def unmarked(legend: Legend) -> None:
 
 
 def shortened(name: str, longest: int) -> str:
-    """A long name, cut so that layers keep different names.
+    """A long name without its middle, cut so that layers keep different names.
 
-    Dotted parts become initials from the left, except those with a number; then the middle is cut.
+    Dotted parts without a number are left out from the middle on: ``layer1.0\u2026conv2``. Then the
+    first one becomes its initial; where that is not enough, letters of the middle are left out.
+    ``pages/scripts/format.js`` has the same.
     """
     parts = name.split(".")
-    for k, part in enumerate(parts[:-1]):
-        if len(".".join(parts)) <= longest:
+    inner = [k for k in range(1, len(parts) - 1) if not any(c.isdigit() for c in parts[k])]
+    for k in sorted(inner, key=lambda k: abs(2 * k - len(parts) + 1)):
+        if len(_joined(parts)) <= longest:
             break
-        if not any(c.isdigit() for c in part):
-            parts[k] = part[:1]
-    name = ".".join(parts)
+        parts[k] = ""
+    name = _joined(parts)
+    if len(name) > longest and len(parts) > 1 and not any(c.isdigit() for c in parts[0]):
+        name = _joined([parts[0][:1], *parts[1:]])
     if len(name) <= longest:
         return name
     head = longest // 3
     return f"{name[:head]}…{name[len(name) - (longest - head - 1) :]}"
+
+
+def _joined(parts: list[str]) -> str:
+    """Dotted parts; an ellipsis where some are empty, as they were left out."""
+    return re.sub(r"\.{2,}", "\u2026", ".".join(parts))

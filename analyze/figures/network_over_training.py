@@ -15,6 +15,8 @@ from analyze.figures.entry import FigureEntry
 from analyze.figures.panels import stacked
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
+from analyze.statistics.significance import within_chance
+from analyze.statistics.sizes import OWN, shown_size
 
 INCHES = (3.6, 1.5, 1.5)  # heights of the panels
 
@@ -31,16 +33,27 @@ def caption(results: xr.DataTree) -> str:
     """The caption: the meaning of lines, bands and markers that the results have."""
     chance, folds = "null_upper" in results["network"].to_dataset(), fold_count(results, ALL)
     below = "mean loss and accuracy" if has_accuracy(results) else "mean loss"
-    text = f"M-coherence of the whole network (above), and {below} (below), by subset."
+    size = shown_size(results)
+    text = f"The whole network: {size.quantity} (above), and {below} (below), by subset."
+    if size.choice != OWN:
+        text += (
+            " M-coherence grows with the number of examples where gradients agree, so every subset "
+            "is shown at one size, whatever it was measured at."
+        )
     if folds > 1:
         text += (
-            f" Bands are 95 % intervals: Student's t with {folds - 1} degrees of freedom times the "
-            f"standard error{', with fewer where single examples stand out' * chance}."
+            f" Bands are 95 % intervals: Student's t with {folds - 1} degrees of freedom"
+            f"{', with fewer where single examples stand out' * chance}, on the scale of the root."
         )
     if chance:
         text += (
-            " Hatched: 95 % of what comes by chance where the mean gradient of all is zero. Open "
-            "markers: inside that band of their own subset."
+            " Hatched: 95 % of what comes by chance where the mean gradient of all training probes "
+            "is zero."
+        )
+    if bool(within_chance(results["network"].to_dataset()).any()):
+        text += (
+            " Open markers: cannot be told from chance, at a false discovery rate of 5 % over the "
+            "checkpoints of a subset."
         )
     if (results.to_dataset()["status"].values.astype(str) != OK).any():
         text += " Skipped checkpoints leave a gap and a cross on the axis."
@@ -48,5 +61,11 @@ def caption(results: xr.DataTree) -> str:
 
 
 FIGURE = FigureEntry(
-    "training", "M-coherence over training", caption, figure, section="training", leading=True
+    "training",
+    "M-coherence over training",
+    caption,
+    figure,
+    section="training",
+    leading=True,
+    sized=True,
 )

@@ -1,7 +1,8 @@
-"""Ratio of m-coherence between two runs, in every layer at every checkpoint."""
+"""Ratio of m-coherence between two runs or configurations, in every layer and checkpoint."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import xarray as xr
@@ -12,15 +13,18 @@ from analyze.errors import InputError, listed
 from analyze.figures.cells import label_checkpoints, label_layers
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import grid, table_height
+from analyze.figures.panels import columns_of, grid, table_height
 from analyze.figures.run_lines import training_of
 from analyze.figures.signed_cells import add_signed_bar, draw_signed, ratio_scale
-from analyze.figures.style import style
+from analyze.figures.style import NARROW, figure_width, style
+from analyze.figures.training import LETTERS
+from analyze.results.sides import sides_of
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import shown_size
 
 PAIRS = 6  # pairs with a figure at most, besides those that are asked for
 COLUMNS = 4  # heat maps side by side
-LONGEST = 22  # characters of a panel's title
+LONGEST, SHORTER = 22, 14  # characters of a panel's title, in two columns of print and in one
 
 
 def draw(
@@ -44,20 +48,19 @@ def draw(
     mesh = draw_signed(ax, table["log_ratio"].values, significant, scale)
     label_checkpoints(ax, training_of(comparison))
     label_layers(ax, [str(name) for name in table["layer"].values], names=names)
-    title = figure_text(f"{subset}, at m = {float(table['compared_at']):,.0f}")
-    ax.set_title(title, loc="left")
+    ax.set_title(figure_text(subset), loc="left")
     if colourbar:
         add_signed_bar(mesh, ax, "ratio of m-coherence", ratios=True)
     return ax
 
 
 def figure(comparison: xr.DataTree, pair: str) -> Figure:
-    """The figure: a panel for each subset that both runs have."""
+    """The figure: a panel for each subset that both have."""
     layers = comparison["pairs/layers"].to_dataset()
     known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer"))
     subsets = [str(name) for name in layers["subset"].values[known.values]]
     panels = [(pair, subset) for subset in subsets]
-    return ratio_maps(comparison, panels, f"{pair}: m-coherence of the layers")
+    return ratio_maps(comparison, panels, f"{pair}: {shown_size(comparison).quantity}")
 
 
 def ratio_maps(
@@ -66,8 +69,8 @@ def ratio_maps(
     title: str,
     names: Sequence[str] = (),
 ) -> Figure:
-    """A figure of heat maps, one for each pair and subset, titled by name or subset and size."""
-    columns = max(1, min(COLUMNS, len(panels)))
+    """A figure of heat maps, one for each pair and subset, titled by name or subset."""
+    columns = max(1, min(columns_of(COLUMNS), len(panels)))
     height = table_height(comparison["layers"].sizes["layer"], 0.15, 0.06, 1.5)
     if len(panels) > 2 * columns:  # an overview
         height = min(height, 2.4)
@@ -77,20 +80,22 @@ def ratio_maps(
             last = k == min(columns, len(panels)) - 1
             draw(comparison, ax, pair, subset, names=k % columns == 0, colourbar=last)
             name = names[k] if names else ax.get_title(loc="left")
-            ax.set_title(figure_text(name, LONGEST), loc="left")
+            longest = LONGEST if figure_width() >= NARROW else SHORTER
+            ax.set_title(figure_text(name, longest), loc="left")
             figure.supxlabel(ax.get_xlabel(), fontsize=8)
             ax.set_xlabel("")
-        figure.suptitle(figure_text(title), fontsize=9)
+        letters = int(LETTERS * figure_width())
+        figure.suptitle(textwrap.fill(figure_text(title), letters), fontsize=9)
     return figure
 
 
 def pair_names(comparison: xr.DataTree) -> list[str]:
-    """The pairs of runs, ``B / A``, those with the first run first."""
+    """The pairs, ``B / A``, those with the first run or configuration first."""
     return [str(pair) for pair in comparison["pairs/layers"].to_dataset()["pair"].values]
 
 
 def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]:
-    """The pairs with the first run, six at most, and those asked for, by numbered names.
+    """The pairs with the first one, six at most, and those asked for, by numbered names.
 
     Raises:
         InputError: a pair that the comparison does not have.
@@ -100,16 +105,16 @@ def each(comparison: xr.DataTree, asked: Iterable[str] | None) -> dict[str, str]
         raise InputError(
             "the comparison has no such pair",
             found=listed(missing),
-            expected=f"one of {listed(names)}",
-            fix=f"--ratio {names[0]!r}",
+            expected=f"one of {listed(names)}" if names else "none, of a single configuration",
+            fix=f"--ratio {names[0]!r}" if names else "leave --ratio out",
         )
-    first = names[: min(comparison.sizes["run"] - 1, PAIRS)]
+    first = names[: min(len(sides_of(comparison)) - 1, PAIRS)]
     return {f"ratio_{names.index(p) + 1}": p for p in dict.fromkeys([*first, *wanted])}
 
 
 FIGURE = FigureEntry(
     "ratio", "Ratio of layers",
     "A panel for each subset, layers against checkpoints. Hatched: not significant. Grey: not in "
-    "both runs, or too close to 0.",
+    "both, or too close to 0.",
     figure, each=each, section="static", leading=True,
 )  # fmt: skip

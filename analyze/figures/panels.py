@@ -9,11 +9,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyze.figures.style import style
+from analyze.figures.style import NARROW, SMALLEST, figure_width, style
 
-WIDTH = 7.0  # inches, the width of a journal's page
 TALLEST = 40.0  # inches
 LONGEST = 12  # characters of a panel's title
+LABEL = 1.3 * SMALLEST / 72  # inches of a name at the end of a line
+BESIDE = 4  # names that a panel may have beside those of the subsets
+AXIS = 0.4  # inches of a panel's axis
 
 
 def stacked(
@@ -22,9 +24,14 @@ def stacked(
     x: str | None,
     inches: Sequence[float],
 ) -> Figure:
-    """A figure of panels below each other on one axis ``x``, each with its height."""
+    """A figure of panels below each other on one axis ``x``, each with its height.
+
+    Where there are many subsets panels are higher, so that all names have room beside them.
+    """
+    least = AXIS + LABEL * (results.sizes["subset"] + BESIDE)
+    inches = [max(height, least) for height in inches]
     with style():
-        figure = Figure(figsize=(WIDTH, sum(inches)))
+        figure = Figure(figsize=(figure_width(), sum(inches)))
         grid = figure.subplots(
             len(panels), 1, sharex=True, height_ratios=list(inches), squeeze=False
         )[:, 0]
@@ -47,11 +54,16 @@ def grid(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels in columns, of ``height`` inches a row and ``more`` in all."""
     rows = max(1, math.ceil(count / columns))
-    figure = Figure(figsize=(WIDTH, min(rows * height + more, TALLEST)))
+    figure = Figure(figsize=(figure_width(), min(rows * height + more, TALLEST)))
     axes = list(figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).flat)
     for ax in axes[count:]:
         ax.remove()
     return figure, axes[:count]
+
+
+def columns_of(most: int) -> int:
+    """Panels side by side: as many as in two columns of print, or half of them where it is one."""
+    return most if figure_width() >= NARROW else max(1, most // 2)
 
 
 def table_height(

@@ -16,15 +16,22 @@ from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import SURFACE
 from analyze.figures.lines import draw_guide, marked
 from analyze.figures.looks import run_look
-from analyze.figures.names import figure_text, legend_label, unmarked
-from analyze.figures.panels import grid
+from analyze.figures.names import legend_label, unmarked
+from analyze.figures.panels import columns_of, grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
 from analyze.results.provenance import along
+from analyze.results.sides import sides_of
+from analyze.statistics.sizes import at_one_size, shown_size
 
 LONGEST = 30  # characters of a run's name
 MARGIN = 0.02  # share of the axis at either end
 LEGEND = 4  # names in a line of the legend
+
+
+def run_styles(comparison: xr.DataTree) -> dict[str, int]:
+    """The number of the style of each run: that of its side, which all seeds of one share."""
+    return {run: k for k, side in enumerate(sides_of(comparison)) for run in side.runs}
 
 
 def training_of(comparison: xr.DataTree) -> Training:
@@ -42,7 +49,8 @@ def training_of(comparison: xr.DataTree) -> Training:
 
 def set_run_axes(comparison: xr.DataTree, ax: Axes, group: str = "network") -> None:
     """Set scale, guide, ticks and labels, which are the same for all runs and subsets."""
-    set_coherence_axis(ax, comparison[group].to_dataset()["m_coherence"].values)
+    set_coherence_axis(ax, at_one_size(comparison, group)["m_coherence"].values)
+    ax.set_ylabel(shown_size(comparison).quantity)
     draw_guide(ax, 1.0)
     places = training_of(comparison)
     set_training_axis(ax, places, sparse=True)
@@ -86,19 +94,13 @@ def draw_run(
         draw_interval(ax, rising, lower, upper, run_look(k).colour)
 
 
-def set_subset_title(ax: Axes, subset: str, counts: np.ndarray) -> None:
-    """Write the subset and the sizes at which it is shown above a panel."""
-    sizes = dict.fromkeys(f"{int(n):,}" for n in np.atleast_1d(counts) if n > 0)
-    ax.set_title(figure_text(f"{subset} (m = {', '.join(sizes)})"), loc="left")
-
-
 def subset_panels(
     comparison: xr.DataTree, draw: Callable[[xr.DataTree, Axes, str], Axes]
 ) -> Figure:
     """A figure with a panel for each subset, in two columns on the same axes, and one legend."""
     subsets = [str(name) for name in comparison["network"].to_dataset()["subset"].values]
-    columns = min(2, len(subsets))
-    legend = 0.18 * math.ceil(comparison.sizes["run"] / LEGEND) + 0.3  # inches
+    columns, across = min(columns_of(2), len(subsets)), columns_of(LEGEND)
+    legend = 0.18 * math.ceil(comparison.sizes["run"] / across) + 0.3  # inches
     with style():
         named: dict[str, Artist] = {}
         figure, axes = grid(len(subsets), columns, 2.2, legend, sharex=True, sharey=True)
@@ -112,7 +114,7 @@ def subset_panels(
             named |= {str(n): h for n, h in zip(labels, handles, strict=True)}
         names = figure.legend(
             handles=list(named.values()), labels=list(named), loc="outside lower center",
-            ncols=LEGEND, frameon=False, fontsize=7,
+            ncols=across, frameon=False, fontsize=7,
         )  # fmt: skip
         unmarked(names)
     return figure

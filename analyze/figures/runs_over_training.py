@@ -9,25 +9,29 @@ from matplotlib.figure import Figure
 from analyze.figures import run_lines
 from analyze.figures.bands import MANY
 from analyze.figures.entry import FigureEntry
+from analyze.figures.names import figure_text
+from analyze.statistics.sizes import at_one_size
 
 
 def draw(comparison: xr.DataTree, ax: Axes, subset: str, *, layer: str | None = None) -> Axes:
     """Draw m-coherence over training, a line for each run, with 95 % bands of six runs or fewer.
 
-    The values are those of a layer, or of the whole network. A line joins the checkpoints of its
-    run across places that only other runs have. The scale is that of all runs and subsets.
+    The values are those of a layer, or of the whole network, all at the fewest examples that a
+    subset of a run has. A line joins the checkpoints of its run across places that only other runs
+    have. The scale is that of all runs and subsets. Seeds of a configuration share its style.
     """
     group = "network" if layer is None else "layers"
-    table = comparison[group].to_dataset().sel(subset=subset)
+    table = at_one_size(comparison, group).sel(subset=subset)
     table = table if layer is None else table.sel(layer=layer)
     run_lines.set_run_axes(comparison, ax, group)
     places, runs = run_lines.training_of(comparison), [str(name) for name in table["run"].values]
-    for k, run in enumerate(runs):
+    styles = run_lines.run_styles(comparison)
+    for run in runs:
         run_lines.draw_run(
-            ax, places, table.isel(run=k), k, run, markers=layer is None, band=len(runs) <= MANY
-        )
-    counts = comparison.to_dataset()["probe_count"].sel(subset=subset).values
-    run_lines.set_subset_title(ax, subset, counts)
+            ax, places, table.sel(run=run), styles[run], run,
+            markers=layer is None, band=len(runs) <= MANY,
+        )  # fmt: skip
+    ax.set_title(figure_text(subset), loc="left")
     return ax
 
 

@@ -11,7 +11,7 @@ from analyze.errors import InputError
 from analyze.figures.cells import label_checkpoints, label_layers, names_and_types
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
-from analyze.figures.panels import grid, table_height
+from analyze.figures.panels import columns_of, grid, table_height
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
 from analyze.figures.style import style
 from analyze.figures.training import training
@@ -85,9 +85,10 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     compared = contrast(results, FIRST, SECOND, layers="layers")
     height = table_height(results["layers"].sizes["layer"])
     with style():
-        figure, axes = grid(2, 2, height + 0.9)
+        columns = columns_of(len(QUANTITIES))
+        figure, axes = grid(len(QUANTITIES), columns, height + 0.9)
         for k, (ax, quantity) in enumerate(zip(axes, QUANTITIES, strict=True)):
-            draw(results, ax, quantity=quantity, x=x, compared=compared, names=k == 0)
+            draw(results, ax, quantity=quantity, x=x, compared=compared, names=k % columns == 0)
     return figure
 
 

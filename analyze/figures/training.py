@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,12 @@ from matplotlib.axes import Axes
 from analyze.errors import InputError, listed
 from analyze.figures.colours import WARNING
 from analyze.figures.names import figure_text, plain
+from analyze.figures.style import NARROW, width_of
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 
 DENSE_EARLY = 0.25  # share of the range below which the middle checkpoint lies if early are dense
+LETTERS = 14  # of an axis label, for each inch of the figure
 DECADES = 1e3  # ratio of the ends of an axis of losses above which it is logarithmic
 LABELS = {
     "step": "optimizer step",
@@ -73,6 +76,7 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
     as training starts at 0), else linear. A loss falls from left to right, on a logarithmic axis
     where it falls by more than three decades. ``sparse`` panels are narrow and have few ticks.
     """
+    sparse = sparse or width_of(ax) < NARROW
     known = np.unique(along.values[np.isfinite(along.values)])
     if along.falling and len(known) > 1:
         _set_falling_axis(ax, known, sparse)
@@ -102,7 +106,8 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
             crosses, np.zeros(len(crosses)), "x", color=WARNING, markersize=5, markeredgewidth=1.2,
             transform=ax.get_xaxis_transform(), clip_on=False, zorder=5, label="_skipped",
         )  # fmt: skip
-    ax.set_xlabel("; ".join([figure_text(along.label), *_remarks(along, len(crosses))]))
+    label = "; ".join([figure_text(along.label), *_remarks(along, len(crosses))])
+    ax.set_xlabel(textwrap.fill(label, int(LETTERS * width_of(ax))))
 
 
 def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:

@@ -27,7 +27,7 @@ def specs_that_fit(tensors: Shapes) -> list[str]:
     Cost: up to some 15 s, where torchvision's 80 models are tried.
     """
     guess = _sizes(tensors)
-    found = [text for text in _builtin(guess) if _fits(text, tensors)]
+    found = [text for text in dict.fromkeys(_builtin(guess)) if _fits(text, tensors)]
     return found or [text for text in _torchvision(guess) if _fits(text, tensors)]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,10 @@ from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.entry import FigureEntry
+from analyze.figures.numbers import SAME, numbers_behind
 from analyze.figures.style import MARK, style
+from analyze.pages.described import described
+from analyze.pages.numbers import Table, table_of
 
 LARGEST = 500_000  # characters; a larger figure is a file beside the page only
 DPI = 300  # of PNG files, and of what is an image in the others
@@ -73,28 +76,41 @@ def inline_svg(svg: bytes, name: str, title: str) -> Markup:
 
 @dataclass(frozen=True)
 class Still:
-    """A figure on a page; without ``svg`` it is in its file only."""
+    """A figure on a page; without ``svg`` it is in its file only.
+
+    ``table`` holds its numbers, or ``numbers_in`` is the name of the figure that has them.
+    """
 
     entry: FigureEntry
     name: str
+    title: str
     caption: str
     svg: Markup | None
+    table: Table | None
+    numbers_in: str
 
 
 def still_figures(
-    table: Iterable[FigureEntry], tree: xr.DataTree, pictures: Mapping[str, bytes]
+    table: Iterable[FigureEntry],
+    tree: xr.DataTree,
+    pictures: Mapping[str, bytes],
+    places: Sequence[str],
 ) -> list[Still]:
     """The figures that belong to sections of the page, in the order of the table.
 
-    ``pictures`` are the contents of SVG files by the names of these.
+    ``pictures`` are the contents of SVG files by the names of these, ``places`` the checkpoints in
+    words.
     """
     stills = []
     for entry in table:
         caption = entry.caption_of(tree).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
         for name, picture in entry.drawn(pictures).items() if entry.section else ():
-            svg = inline_svg(picture, name, entry.title)
+            title, numbers = entry.title_of(tree), numbers_behind(tree, name)
+            svg = inline_svg(picture, name, described(title, numbers, places))
             shown = svg if entry.leading or len(svg) <= LARGEST else None
-            stills.append(Still(entry, name, caption, shown))
+            other = SAME.get(name, "")
+            rows = None if other else table_of(numbers, places)
+            stills.append(Still(entry, name, title, caption, shown, rows, other))
     return stills
 
 

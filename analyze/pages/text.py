@@ -24,6 +24,7 @@ class Value:
     tick: str  # ``32``
     marks: str = ""  # letters of its warnings
     place: int = 0  # index of the checkpoint
+    small: bool = False  # of a quantity far below 1: two significant digits, not two decimals
 
 
 def number(value: float) -> str:
@@ -53,9 +54,14 @@ def with_error(value: Value | None) -> Markup:
     """A value and, smaller, its standard error, in two columns of constant width."""
     if value is None:
         return Markup('<span class="nothing">{}</span>').format(NOTHING)
-    error = f"± {number(value.error)}" if math.isfinite(value.error) else ""
+    digits = _two_digits if value.small else number
+    error = f"± {digits(value.error)}" if math.isfinite(value.error) else ""
     shown = Markup('{}<span class="error">{}{}</span>')
-    return shown.format(number(value.value), error, marked(value))
+    return shown.format(digits(value.value), error, marked(value))
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:.2g}"
 
 
 def marked(value: Value) -> Markup:

@@ -25,6 +25,7 @@ from analyze.probes.loaders import (
 from analyze.probes.parts import Parts, roles_of, unclear
 from analyze.probes.subsets import Column
 
+NOISY = ("clean", "corrupted")  # subsets of a mask, by its values
 ASKED_AGAIN = 16  # items that are read twice: one that is flipped half of the time is seen
 
 
@@ -60,6 +61,7 @@ def read(
         "subset": _words(subset) if names is None else [names[row] for row in rows],
         "id": _places(dataset)[rows] if ids is None else ids,
         "columns": columns,
+        "subset_names": None if names is None else NOISY,
     }
 
 
@@ -77,7 +79,7 @@ def _names(noisy: Any, count: int) -> list[str] | None:
             fix=f"mask = numpy.zeros({count}, bool); mask[indices] = True; or given != true "
             "where you have both labels",
         )
-    return ["corrupted" if changed else "clean" for changed in mask.tolist()]
+    return [NOISY[changed] for changed in mask.tolist()]
 
 
 def _draw(rows: np.ndarray, names: list[str] | None, count: int, seed: int) -> np.ndarray:

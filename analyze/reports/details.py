@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.figures.bands import half_width
+from analyze.figures.bands import with_interval
 from analyze.figures.lines import shown_subsets
 from analyze.figures.looks import further_look, look, subset_looks
 from analyze.figures.names import plain
@@ -17,6 +17,7 @@ from analyze.pages.embedding import packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
 from analyze.statistics.significance import cancel, within_chance
+from analyze.statistics.sizes import ALPHA, CHOICES, shown_at, shown_size
 from analyze.statistics.warnings import FLAGS, KINDS
 
 NETWORK = "whole network"
@@ -28,13 +29,14 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
     """The data of the page's script, along the axis ``x``, as for ``training``.
 
     Arrays are [row, subset, checkpoint], with the network as the first row and the layers in
-    forward order after it: in float32 ``m_coherence``, half its 95 % interval and the band of
-    chance; in one byte the bits of ``warning_flags``, and whether the value cannot be told from
-    chance by the rule of ``statistics.significance``.
+    forward order after it: in float32 ``m_coherence``, the ends of its 95 % interval and of the
+    band of chance, each as of the subset's own m, which the page brings to one size; in one byte
+    the bits of ``warning_flags``, and whether by the rule of ``statistics.significance`` the value
+    cannot be told from chance, or gradients cancel.
     """
     labels = shown_subsets(results)
     subsets = list(labels)
-    network, layers = (results[name].to_dataset().sel(subset=subsets) for name in GROUPS)
+    network, layers = (with_interval(results, name).sel(subset=subsets) for name in GROUPS)
 
     def rows(values: Callable[[xr.Dataset], xr.DataArray], kind: str = "float32") -> dict[str, Any]:
         """The network, then the layers, as an array of [row, subset, checkpoint]."""
@@ -42,10 +44,6 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         order = ("layer", "subset", "checkpoint")
         return packed(np.concatenate([v.transpose(*order).values for v in both]), kind)
 
-    half = [
-        np.stack([np.atleast_2d(half_width(results, name, group).T) for name in subsets], 1)
-        for group in GROUPS
-    ]
     return {
         "training": _training(results, x),
         "rows": _rows(layers),
@@ -55,10 +53,12 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         "ink": look(0).data,
         "looks": [further_look(k).data for k in range(PINS)],
         "m_coherence": rows(lambda group: group["m_coherence"]),
-        "half_width": packed(np.concatenate(half)),
+        "lower": rows(lambda group: group["m_coherence_lower"]),
+        "upper": rows(lambda group: group["m_coherence_upper"]),
         "null_lower": rows(lambda group: _known(group, "null_lower")),
         "null_upper": rows(lambda group: _known(group, "null_upper")),
-        "chance": rows(_chance, "uint8"),
+        "chance": rows(within_chance, "uint8"),
+        "sizes": _sizes(results),
         "cancels": rows(cancel, "uint8"),
         "flags": rows(lambda group: _known(group, FLAGS).fillna(0), "uint8"),
     }
@@ -69,9 +69,22 @@ def _known(group: xr.Dataset, name: str) -> xr.DataArray:
     return group[name] if name in group else xr.full_like(group["m_coherence"], np.nan)
 
 
-def _chance(group: xr.Dataset) -> xr.DataArray:
-    """Whether each value cannot be told from chance."""
-    return within_chance(group)
+def _sizes(results: xr.DataTree) -> list[dict[str, Any]]:
+    """The sizes that the page offers, that of its figures first: names, and numbers of examples.
+
+    ``size`` is null for each subset's own m, and 0 for unbiased alpha.
+    """
+    first = shown_size(results)
+    offered = [first, *(shown_size(shown_at(results, choice)) for choice in CHOICES)]
+    unique = {size.words: size for size in offered}
+    return [
+        {
+            "name": words,
+            "quantity": size.quantity,
+            "size": 0 if size.choice == ALPHA else size.size,
+        }
+        for words, size in unique.items()
+    ]
 
 
 def _training(results: xr.DataTree, x: str | None) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 // The report: layers, a subset and checkpoints are chosen, and the views in detail follow.
 
-const cubes = Object.fromEntries(
-  ["m_coherence", "half_width", "null_lower", "null_upper", "chance", "cancels", "flags"].map((name) => [name, new Cube(data[name])]),
-);
+const size = control("size", draw);
+const sized = ["m_coherence", "lower", "upper", "null_lower", "null_upper"];
+const cubes = Object.fromEntries([
+  ...sized.map((name) => [name, new SizedCube(new Cube(data[name]), data.subsets, () => sizeShown().size, name === "lower")]),
+  ...["chance", "cancels", "flags"].map((name) => [name, new Cube(data[name])]),
+]);
 const NETWORK = 0; // the row of the whole network
 const MOST = data.looks.length; // pins of a kind
 const WITH_BANDS = 4; // layers up to which each has its band
 const layers = data.rows.slice(1).map(([name]) => name);
 const places = data.training.values.map((value) => value ?? NaN);
-const limits = colourLimits();
 const byId = (id) => document.getElementById(id);
 
 const layer = typedChoice("layer", data.rows, draw);
@@ -49,6 +51,7 @@ nameRows();
 keepInAddress({
   layer: namedChoice(layer, data.rows.map(([name]) => name)),
   subset: namedChoice(subset, data.subsets.map(({ name }) => name)),
+  size: namedChoice(size, data.sizes.map(({ name }) => name)),
   checkpoint: namedChoice(checkpoint, data.training.names),
   "pinned-layer": layerPins.address,
   "pinned-checkpoint": checkpointPins.address,
@@ -95,6 +98,11 @@ function draw() {
   writeAddress();
 }
 
+/** The chosen size: { name, quantity, size }. */
+function sizeShown() {
+  return data.sizes[size.get()];
+}
+
 /** Mark in all charts but one what is at the pointer in that one; a row of -1 and no checkpoint: nothing. */
 function hover(from, row, t) {
   if (from !== "lines") lines.hover(places[t]);
@@ -104,8 +112,7 @@ function hover(from, row, t) {
 
 /** The ends of a value's 95 % interval. */
 function interval(row, s, t) {
-  const [value, half] = [cubes.m_coherence.at(row, s, t), cubes.half_width.at(row, s, t)];
-  return [value - half, value + half];
+  return [cubes.lower.at(row, s, t), cubes.upper.at(row, s, t)];
 }
 
 /** The value at one place in words; `lines` gives them one below the other. */
@@ -113,7 +120,9 @@ function words(row, s, t, separator = " \u00b7 ") {
   const value = cubes.m_coherence.at(row, s, t);
   const place = [data.rows[row][0], data.subsets[s].name, data.training.names[t]].join(separator);
   if (!Number.isFinite(value)) return `${place}${separator}no value${data.training.skipped[t] ? ": skipped" : ""}`;
-  const parts = [`m-coherence ${withInterval(value, ...interval(row, s, t))}`];
+  const alpha = sizeShown().size === 0;
+  const parts = [`${alpha ? "unbiased alpha" : "m-coherence"} ${withInterval(value, ...interval(row, s, t))}`];
+  if (!alpha) parts[0] += ` ${sizeShown().name}`;
   const [low, high] = [cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t)];
   if (Number.isFinite(high)) parts.push(`by chance ${rounded(low)} to ${rounded(high)}`);
   if (cubes.chance.at(row, s, t)) parts.push("cannot be told from chance");
@@ -125,12 +134,12 @@ function words(row, s, t, separator = " \u00b7 ") {
 
 /** The numbers of some rows, subsets and checkpoints, as a table for a file. */
 function numbers(rows, subsets, checkpoints) {
-  const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "m_coherence (examples)",
+  const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "shown", "m_coherence (examples)",
                 "m_coherence_lower (95 %)", "m_coherence_upper (95 %)", "null_lower (95 %)", "null_upper (95 %)",
                 "cannot_be_told_from_chance", "gradients_cancel", "warnings"];
   const cells = d3.cross(rows, subsets).flatMap(([row, s]) => checkpoints.map((t) => [row, s, t]));
   return [head, ...cells.map(([row, s, t]) => [
-    data.training.names[t], places[t], ...data.rows[row], data.subsets[s].name, data.subsets[s].m,
+    data.training.names[t], places[t], ...data.rows[row], data.subsets[s].name, data.subsets[s].m, sizeShown().name,
     cubes.m_coherence.at(row, s, t), ...interval(row, s, t), cubes.null_lower.at(row, s, t), cubes.null_upper.at(row, s, t),
     cubes.chance.at(row, s, t), cubes.cancels.at(row, s, t), marksAt(row, s, t).join(" "),
   ])];
@@ -165,10 +174,8 @@ function trainingSeries(at) {
 function drawTraining(at) {
   const series = trainingSeries(at);
   const drawn = series.flatMap(({ strong, points }) => points.flatMap(({ y, high }) => (strong ? [y, high] : [y])));
-  const y = coherenceAxis(drawn, undefined, coherence.get() === 1);
-  const m = data.subsets[at.subset].m;
-  const guides = [{ y: 1, text: "1: orthogonal" }];
-  if (m < y.domain[1]) guides.push({ y: m, text: `m = ${m.toLocaleString("en-US")}: identical` });
+  const y = sizedAxis(drawn, sizeShown(), coherence.get() === 1);
+  const guides = guidesAt(sizeShown(), data.subsets[at.subset].m).filter((guide) => guide.y < y.domain[1]);
   const shown = zoom.shown();
   const chance = shown
     .map((t) => ({ x: places[t], low: cubes.null_lower.at(at.row, at.subset, t), high: cubes.null_upper.at(at.row, at.subset, t) }))
@@ -176,8 +183,8 @@ function drawTraining(at) {
   if (!data.training.falling) chance.sort((a, b) => a.x - b.x);
   const name = at.row === NETWORK ? "the whole network" : data.rows[at.row][0];
   const title = layerPins.list().length
-    ? `M-coherence of ${series.length} layer${series.length === 1 ? "" : "s"} over training: ${data.subsets[at.subset].name}`
-    : `M-coherence of ${name} over training`;
+    ? `M-coherence of ${series.length} layer${series.length === 1 ? "" : "s"} over training: ${data.subsets[at.subset].name}, ${sizeShown().name}`
+    : `M-coherence of ${name} over training, ${sizeShown().name}`;
   byId("lines-title").textContent = title;
   drawLegend(byId("legend"), series);
   lines = drawLines(byId("lines"), {
@@ -198,16 +205,17 @@ function drawTraining(at) {
 function drawHeat(at) {
   const shown = zoom.shown();
   const pinned = checkpointPins.list().map((t) => shown.indexOf(t)).filter((column) => column >= 0);
-  const wanted = [at.subset, shown[0], shown.length, ...pinned].join(" ");
+  const wanted = [at.subset, size.get(), shown[0], shown.length, ...pinned].join(" ");
   const subsetName = data.subsets[at.subset].name;
-  byId("heat-title").textContent = `Every layer and checkpoint: ${subsetName}`;
+  byId("heat-title").textContent = `Every layer and checkpoint: ${subsetName}, ${sizeShown().name}`;
   if (heatDrawn !== wanted) {
+    const limits = colourLimits();
     const scale = d3.scaleSequentialLog(limits, d3.interpolateViridis).clamp(true);
     drawScale(byId("scale"), {
-      type: "log", scheme: "viridis", domain: limits, label: "m-coherence (examples)", ticks: logTicks(limits), tickFormat: compact,
+      type: "log", scheme: "viridis", domain: limits, label: sizeShown().quantity, ticks: logTicks(limits), tickFormat: compact,
     });
     markCell = drawHeatMap(heat, {
-      label: `M-coherence of every layer and checkpoint, ${subsetName}`,
+      label: `M-coherence of every layer and checkpoint, ${subsetName}, ${sizeShown().name}`,
       rows: layers,
       columns: shown.map((t) => (Number.isFinite(places[t]) && !data.training.falling ? compact(places[t]) : data.training.ticks[t])),
       axisLabel: data.training.label,
@@ -244,13 +252,13 @@ function drawLayers(at) {
   }));
   const front = { name: data.training.names[at.checkpoint], ...lookOf(data.subsets[at.subset]) };
   const element = byId("profile");
-  const title = `The layers at ${[front, ...others].map(({ name }) => name).join(", ")}: ${data.subsets[at.subset].name}`;
+  const title = `The layers at ${[front, ...others].map(({ name }) => name).join(", ")}: ${data.subsets[at.subset].name}, ${sizeShown().name}`;
   byId("profile-title").textContent = title;
   drawLegend(byId("profile-legend"), others.length ? [front, ...others] : []);
   const drawn = [...rows.flatMap((row) => [row.value, row.high]), ...others.flatMap(({ values }) => values)];
   markRow = drawProfile(element, {
     label: title, rows, others, ...front, chosen: at.row - 1,
-    x: coherenceAxis(drawn, undefined, coherence.get() === 1),
+    x: sizedAxis(drawn, sizeShown(), coherence.get() === 1), guide: guidesAt(sizeShown(), 0)[0].y,
     aligned: !profileAlone && element.getBoundingClientRect().top === heat.getBoundingClientRect().top,
     choose: (row) => chooseCell(row, checkpoint.get()),
     pointed: (row) => (row === null ? hover("profile", -1) : hover("profile", row + 1, at.checkpoint)),
@@ -286,14 +294,16 @@ function nameRows() {
   });
 }
 
-/** One scale of colours for all subsets: from at most 1 to at least 10, as in the figures. */
+/** One scale of colours for all subsets: from at most 1 to at least 10, as in the figures; three decades of alpha. */
 function colourLimits() {
-  let [low, high] = [1, 10];
-  const perRow = data.subsets.length * places.length;
-  cubes.m_coherence.values.forEach((value, k) => {
-    if (k < perRow || !Number.isFinite(value)) return; // not the network
-    low = Math.min(low, value);
-    high = Math.max(high, value);
-  });
-  return [Math.max(low, 0.1), high];
+  const values = [];
+  for (let row = 1; row < data.rows.length; row++)
+    for (let s = 0; s < data.subsets.length; s++)
+      for (let t = 0; t < places.length; t++) values.push(cubes.m_coherence.at(row, s, t));
+  const known = values.filter(Number.isFinite);
+  if (sizeShown().size === 0) {
+    const high = d3.max([1e-3, d3.max(known) ?? 0]);
+    return [high / 1e3, high];
+  }
+  return [Math.max(d3.min([1, d3.min(known) ?? 1]), 0.1), d3.max([10, d3.max(known) ?? 10])];
 }

@@ -10,9 +10,13 @@ import xarray as xr
 
 from analyze.figures.bands import fold_count
 from analyze.figures.names import plain
+from analyze.figures.numbers import of_network
+from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
+from analyze.figures.training import training
 from analyze.pages import facts
 from analyze.pages.figures import still_figures
+from analyze.pages.numbers import table_of
 from analyze.pages.skeleton import render
 from analyze.pages.writing import write_page
 from analyze.probes import ProbeSet
@@ -21,11 +25,13 @@ from analyze.rankings.probe_file import probes_of
 from analyze.reports import summary
 from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
+from analyze.reports.findings import findings, said
 from analyze.results.file import open_results
 from analyze.statistics.grouping import group_by
 from analyze.statistics.labelled_examples import has_directions
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import cancel
+from analyze.statistics.sizes import SMALLEST, shown_at, shown_size
 from analyze.statistics.warnings import describe
 
 HERE = Path(__file__).parent
@@ -40,6 +46,8 @@ def report(
     by: str = "layer",
     x: str | None = None,
     probes: str | Path | None = None,
+    figure_width: str | float = "page",
+    at_size: str | int = SMALLEST,
 ) -> Path:
     """Write a page with figures: ``OUTPUT/index.html`` and ``OUTPUT/figures``.
 
@@ -52,13 +60,18 @@ def report(
             where they are known, else epochs, else the order of the checkpoints.
         probes: The probe file, for the pictures of examples in runs with directions; None: where
             the run read it, if it is there and holds the same examples.
+        figure_width: The figures' width in print: ``column`` of a journal (3.3 inches), ``page``
+            (6.9), or inches from 3 to 20. Their text has at least 7 points at that width.
+        at_size: The size at which subsets stand side by side: ``smallest``, the number of probes of
+            the smallest; ``own``, each as measured; ``alpha``, unbiased alpha; or a number.
 
     Returns:
         The path of the page.
 
     Raises:
         InputError: no results file, other probes, a directory that cannot be written to or has
-            another ``index.html``, no such grouping, or ``x`` is not known of any checkpoint.
+            another ``index.html``, no such grouping, width or size, or ``x`` is not known of any
+            checkpoint.
 
     Example:
         ``analyze.report("half_noise.h5", output="half_noise_report")``
@@ -68,11 +81,12 @@ def report(
         stem = re.sub(r"\W+", "_", facts.run_name(provenance(opened)))
     else:
         opened, near, stem = open_results(results), Path(results).parent, Path(results).stem
-    tree = group_by(opened, by)
+    tree = shown_at(group_by(opened, by), at_size)
     directory = f"{stem}_report" if output is None else output
     pictured = has_directions(opened) or probes is not None
     found = probes_of(opened, probes, near) if pictured else (None, "")
-    return write_report(tree, Path(directory), x, found)
+    with of_width(figure_width):
+        return write_report(tree, Path(directory), x, found)
 
 
 def write_report(
@@ -105,7 +119,7 @@ def render_page(
     """
     examples, of_examples = section(results, *probes, x)
     data = details(results, x) | ({"examples": of_examples} if of_examples else {})
-    scripts = ["profile.js", "page.js", *(["examples.js"] if of_examples else [])]
+    scripts = ["profile.js", "sizes.js", "page.js", *(["examples.js"] if of_examples else [])]
     return render(
         HERE / "page.html",
         _contents(results, pictures, data) | {"examples": examples},
@@ -124,11 +138,12 @@ def _contents(
         "title": facts.run_name(origin),
         "model": facts.model_name(origin),
         "batch_norm": origin.get("batch_norm"),
-        "held_out": bool(origin.get("held_out")),
         "subsets": subsets,
         "all": summary.subset_summary(results, ALL, ALL),
         "folds": fold_count(results, ALL),
-        "highest": summary.highest_layer(results),
+        "lead": [text for _, text in said(findings(results))],
+        "size": (size := shown_size(results)),
+        "shown_of": f"of {size.size:,} examples, " if size.size else "",
         "last_place": summary.last_place(results),
         "checkpoints": results.sizes["checkpoint"],
         "warnings": [*facts.warnings(origin), *map(plain, describe(results))],
@@ -137,6 +152,7 @@ def _contents(
         "cancelling": any(cancel(results[name].to_dataset()).any() for name in GROUPS),
         "skipped": (skipped := summary.skipped_checkpoints(results)),
         "measured": results.sizes["checkpoint"] - len(skipped),
+        "sizes": [size["name"] for size in data["sizes"]],
         "help_rows": data.get("examples", {}).get("help", {}).get("rows", []),
         "layers": summary.layer_summaries(results, list(subsets)),
         "parameters": int(results["layers"].to_dataset()["parameter_count"].sum()),
@@ -145,5 +161,6 @@ def _contents(
         "facts": facts.facts(origin),
         "proof": facts.proof_facts(origin),
         "readings": facts.checkpoint_facts(results, origin),
-        "figures": still_figures(OF_A_RUN, results, pictures),
+        "figures": still_figures(OF_A_RUN, results, pictures, places := training(results).names),
+        "network_table": table_of(of_network(results), places, most=None),
     }

@@ -5,7 +5,7 @@
  * others: [{ ...look, values, titles }], the same rows at pinned checkpoints; pointed(row): told which row is at the
  * pointer, or null. Returns a function that marks a row for a pointer elsewhere; below 0 none.
  */
-function drawProfile(element, { label, rows, others, x, colour, symbol, turn, chosen, aligned, choose, pointed }) {
+function drawProfile(element, { label, rows, others, x, guide, colour, symbol, turn, chosen, aligned, choose, pointed }) {
   const names = rows.map((row) => row.name);
   const inside = (value) => Math.min(Math.max(value, x.domain[0]), x.domain[1]);
   const { axis, marginLeft } = rowAxis(names, roomOf(element));
@@ -24,7 +24,7 @@ function drawProfile(element, { label, rows, others, x, colour, symbol, turn, ch
       ticksOf(Plot.axisX, { ...x, labelAnchor: "center" }),
       Plot.rect(banded, { x1: (row) => inside(row.nullLow), x2: (row) => inside(row.nullHigh), y1: "k", y2: (row) => row.k + 1,
                           fill: "var(--tint)", shapeRendering: "crispEdges", ariaDescription: "what comes by chance" }),
-      Plot.ruleX([1], { stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }),
+      Plot.ruleX([guide], { stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }),
       chosen < 0 ? null : Plot.ruleY([chosen + 0.5], { stroke: "var(--faint)", ariaDescription: "chosen layer" }),
       Plot.ruleY(known.filter((row) => Number.isFinite(row.low)), { y: middle, x1: (row) => inside(row.low), x2: (row) => inside(row.high),
                                                                     stroke: colour, strokeWidth: 1.4, strokeOpacity: 0.55 }),

@@ -15,18 +15,26 @@ from analyze.figures.training import Training, training
 from analyze.pages.text import Value
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
+from analyze.statistics import significance
+from analyze.statistics.sizes import ALPHA, at_one_size, shown_size
 from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged, marks_of
 
 
 @dataclass(frozen=True)
 class SubsetSummary:
-    """A subset on the page; loss and accuracy are those of the last checkpoint."""
+    """A subset on the page; loss and accuracy are those of the last checkpoint.
+
+    Values are at the size shown; where that is not the subset's own they stand at its own as well.
+    """
 
     label: str
     colour: str
     probes: int
+    chance: str  # where no checkpoint agrees beyond chance, in words; empty else
     peak: Value | None
     last: Value | None
+    own_peak: Value | None  # None where the size shown is the subset's own
+    own_last: Value | None
     loss: float
     accuracy: float
     loss_per_token: float  # NaN where a probe has one loss only
@@ -67,31 +75,40 @@ def subset_summaries(results: xr.DataTree) -> dict[str, SubsetSummary]:
 
 def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary:
     """The summary of one subset."""
-    network, along, last = results["network"].to_dataset(), training(results), _last(results)
+    own, along, last = results["network"].to_dataset(), training(results), _last(results)
+    network, small = at_one_size(results), shown_size(results).choice == ALPHA
     colour = subset_looks(network["subset"].values)[name].colour
-    peak, end = _peak_and_last(network.sel(subset=name), along, last)
+    peak, end = _peak_and_last(network.sel(subset=name), along, last, small)
+    same = network["m_coherence"].sel(subset=name).equals(own["m_coherence"].sel(subset=name))
+    own_values = (None, None) if same else _peak_and_last(own.sel(subset=name), along, last)
     shown = ("loss", "accuracy", "loss_per_token")
     losses = [_at(results, variable, name, last) for variable in shown]
     probes = int(results.to_dataset()["probe_count"].sel(subset=name))
-    return SubsetSummary(label, colour, probes, peak, end, *losses)
+    chance = _chance(own, name)
+    return SubsetSummary(label, colour, probes, chance, peak, end, *own_values, *losses)
+
+
+def _chance(network: xr.Dataset, subset: str) -> str:
+    """What is to be said of a subset of which no checkpoint agrees beyond chance."""
+    tested, agree, cancel = (
+        bool(rule(network).sel(subset=subset).any())
+        for rule in (significance.tested, significance.agree, significance.cancel)
+    )
+    if not tested or agree:
+        return ""
+    return "no agreement; cancels beyond chance" if cancel else "no agreement beyond chance"
 
 
 def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerSummary]:
     """A row for each layer in forward order, with values for each of ``subsets``."""
-    layers, along, last = results["layers"].to_dataset(), training(results), _last(results)
-    rows = []
+    layers, along, last = at_one_size(results, "layers"), training(results), _last(results)
+    rows, small = [], shown_size(results).choice == ALPHA
     for k, name in enumerate(layers["layer"].values):
         layer = layers.isel(layer=k)
-        values = [_peak_and_last(layer.sel(subset=subset), along, last) for subset in subsets]
+        values = [_peak_and_last(layer.sel(subset=n), along, last, small) for n in subsets]
         kind, count = plain(str(layer["layer_type"].item())), int(layer["parameter_count"].item())
         rows.append(LayerSummary(plain(str(name)), kind, count, values))
     return rows
-
-
-def highest_layer(results: xr.DataTree) -> LayerSummary | None:
-    """The layer with the highest peak for ``all``; None where no layer has a value."""
-    peaks = [(peak.value, r) for r in layer_summaries(results, [ALL]) if (peak := r.values[0][0])]
-    return max(peaks, key=lambda peak: peak[0])[1] if peaks else None
 
 
 def skipped_checkpoints(results: xr.DataTree) -> list[Skipped]:
@@ -138,7 +155,7 @@ def _last(results: xr.DataTree) -> int | None:
 
 
 def _peak_and_last(
-    series: xr.Dataset, along: Training, last: int | None
+    series: xr.Dataset, along: Training, last: int | None, small: bool = False
 ) -> tuple[Value | None, Value | None]:
     values, errors = series["m_coherence"].values, series["m_coherence_stderr"].values
     flags = series[FLAGS].values if FLAGS in series else np.zeros(len(values))
@@ -148,7 +165,7 @@ def _peak_and_last(
             return None
         value, error = float(values[place]), float(errors[place])
         marks = marks_of(float(flags[place]))
-        return Value(value, error, along.names[place], along.ticks[place], marks, place)
+        return Value(value, error, along.names[place], along.ticks[place], marks, place, small)
 
     peak = value(int(np.nanargmax(values))) if np.isfinite(values).any() else None
     return peak, None if last is None else value(last)

@@ -36,12 +36,26 @@ OF_COMPARISONS: dict[str, tuple[str, str]] = {
     "log_ratio_upper": ("upper end of the 95 % interval of log_ratio", "1"),
     "p_value": ("p-value of equal m-coherence", "1"),
     "p_value_adjusted": ("p-value of equal m-coherence, for the false discovery rate", "1"),
-    "compared_at": ("number of examples at which the two are compared", "1"),
+    "p_value_of_chance": (
+        "p-value of a zero mean gradient, for the false discovery rate within the run",
+        "1",
+    ),
+    "compared_at": ("number of examples at which all are compared", "1"),
+    "over_seeds": ("whether the two are tested over seeds", "1"),
     "paired": ("whether folds were left out of both runs at once", "1"),
     "present": ("1 for a layer that the run has", "1"),
     "probes": ("by what the inputs were judged the first run's", "1"),
     "status": ("ok, or why there is no value", "1"),
     "runs": ("runs of the group that have a value", "1"),
+    **{
+        f"{prefix}peak{end}": (f"{of} the highest measured m-coherence{over}", "examples")
+        for prefix, over in (("", ""), ("group_", ", mean over seeds"))
+        for end, of in (("_lower", "lower 95 % end of"), ("_upper", "upper 95 % end of"))
+    },
+    "group_peak": ("highest m-coherence, geometric mean over seeds", "examples"),
+    "group_peak_step": ("optimizer step of group_peak", "1"),
+    "group_peak_epoch": ("epoch of group_peak", "1"),
+    "group_peak_training_loss": ("training loss at group_peak", "loss"),
     "peak": ("highest measured m-coherence", "examples"),
     "peak_stderr": ("standard error of the highest measured m-coherence", "examples"),
     "peak_step": ("optimizer step of the peak", "1"),

@@ -35,7 +35,7 @@ def log_ratio(
         coherence or a replicate of it is not positive: too close to 0 for a ratio.
     """
     pair = [_logarithm(alpha, count) for alpha in (first, second)]
-    return _tested(difference(*pair, independent=not paired), "log_ratio")
+    return tested(difference(*pair, independent=not paired), "log_ratio")
 
 
 def contrast(
@@ -65,9 +65,9 @@ def contrast(
     )
     count = xr.DataArray([size], dims="subset", coords={"subset": ["contrast"]})
     gap = difference(*[_times(alpha, size - 1.0) for alpha in (former, latter)], independent=True)
-    tested = _tested(gap, "difference")
-    tested = tested.rename({p: f"difference_{p}" for p in ("p_value", "p_value_adjusted")})
-    contrasted = log_ratio(former, latter, count, paired=False).assign(tested)
+    absolute = tested(gap, "difference")
+    absolute = absolute.rename({p: f"difference_{p}" for p in ("p_value", "p_value_adjusted")})
+    contrasted = log_ratio(former, latter, count, paired=False).assign(absolute)
     return contrasted.isel(subset=0, drop=True).assign(compared_at=size)
 
 
@@ -76,8 +76,16 @@ def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:
     return alpha.assign({name: factor * alpha[name] for name in ("value", "stderr", "replicate")})
 
 
-def _tested(gap: xr.Dataset, name: str) -> xr.Dataset:
-    """A difference under a name, with two-sided p-values of Student's t against 0."""
+def tested(gap: xr.Dataset, name: str) -> xr.Dataset:
+    """A difference under a name, with two-sided p-values of Student's t against 0.
+
+    Args:
+        gap: As ``difference`` gives it, over ``subset``.
+        name: What the difference is called, as in ``log_ratio``.
+
+    Returns:
+        The variables of ``log_ratio``, under the name.
+    """
     value = gap["value"]
     error, degrees = (
         gap[column].broadcast_like(value).transpose(*value.dims).values

@@ -55,6 +55,17 @@ class ShownSize:
         """The value of orthogonal gradients."""
         return 0.0 if self.choice == ALPHA else 1.0
 
+    @property
+    def words(self) -> str:
+        """The size for a title: ``at m = 181``."""
+        if self.size is not None:
+            return f"at m = {self.size:,}"
+        return "as unbiased alpha" if self.choice == ALPHA else "each at its own m"
+
+    def note(self, count: int) -> str:
+        """A subset's size for the title of its panel: ``at m = 181``, or its own, ``m = 1,000``."""
+        return f"m = {count:,}" if self.size is None else f"at m = {self.size:,}"
+
     def identical(self, count: int) -> float:
         """The value of m equal gradients."""
         return 1.0 if self.choice == ALPHA else float(count if self.size is None else self.size)
@@ -83,6 +94,7 @@ class ShownSize:
             if self.size is not None:
                 value = alpha.copy(data=coherence_at_size(alpha.values, self.size))
                 value = value.clip(min=0.0) if name == "m_coherence_lower" else value
+                value = value.where(counts != self.size, dataset[name])  # without rounding
             changed[name] = value.transpose(*dataset[name].dims).assign_attrs(dataset[name].attrs)
         if ERROR in dataset:
             factor = 1.0 if self.size is None else self.size - 1.0
@@ -91,6 +103,9 @@ class ShownSize:
                 dataset[ERROR].attrs
             )
         return dataset.assign(changed)
+
+
+OWN_SIZE = ShownSize(OWN, None)
 
 
 def smallest(counts: np.ndarray) -> int:

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 from PIL import Image
 
-from analyze.figures.panels import WIDTH
-from analyze.figures.style import style
+from analyze.figures.style import WIDTHS, style
 from scripts.studying import courses
 from scripts.studying.design import NETWORKS, PLACES, STEPS
 from scripts.studying.store import FOLDER, Measured, Study
@@ -67,7 +66,7 @@ def draw_group(
 
 def training(study: Study) -> Figure:
     """M-coherence, loss and accuracy of all training probes, a colour for each share of noise."""
-    figure = Figure(figsize=(WIDTH, 5.4))
+    figure = Figure(figsize=(WIDTHS["page"], 5.4))
     axes = figure.subplots(3, 1, sharex=True, height_ratios=[2.4, 1, 1])
     for noise in study.noises():
         group, colour = study.of(noise=noise), COLOURS[noise]
@@ -123,7 +122,7 @@ def sizes(study: Study) -> Figure:
 def subsets(study: Study) -> Figure:
     """Clean, corrupted and held-out probes at one size, and their losses."""
     noises = [n for n in study.noises() if n not in (0, 100)]
-    figure = Figure(figsize=(WIDTH, 4.2))
+    figure = Figure(figsize=(WIDTHS["page"], 4.2))
     grid = figure.subplots(2, len(noises), sharex=True, sharey="row", squeeze=False,
                            height_ratios=[1.7, 1])  # fmt: skip
     for column, noise in zip(grid.T, noises, strict=True):
@@ -151,7 +150,7 @@ def _at_hundred(subset: str) -> Callable[[Measured], np.ndarray]:
 
 def clock(study: Study) -> Figure:
     """M-coherence against the loss of the training probes."""
-    figure = Figure(figsize=(WIDTH, 3.0))
+    figure = Figure(figsize=(WIDTHS["page"], 3.0))
     ax = figure.subplots()
     grid = np.geomspace(2.2, 0.01, 60)
     for noise in study.noises():
@@ -173,7 +172,7 @@ def clock(study: Study) -> Figure:
 def networks(study: Study) -> Figure:
     """All training probes, a panel for each network."""
     names = [name for name in NETWORKS if study.of(name)]
-    figure = Figure(figsize=(WIDTH, 2.6))
+    figure = Figure(figsize=(WIDTHS["page"], 2.6))
     axes = figure.subplots(1, len(names), sharex=True, sharey=True, squeeze=False)[0]
     for ax, name in zip(axes, names, strict=True):
         for noise in (0, 50, 100):
@@ -193,7 +192,7 @@ def _panels(
     lines: Sequence[tuple[str, Callable[[Measured], np.ndarray], str]],
 ) -> Figure:
     """A panel for each share of noise, with some lines."""
-    figure = Figure(figsize=(WIDTH, 2.7))
+    figure = Figure(figsize=(WIDTHS["page"], 2.7))
     axes = figure.subplots(1, len(noises), sharex=True, sharey=True)
     for ax, noise in zip(axes, noises, strict=True):
         for label, values, colour in lines:

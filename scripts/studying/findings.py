@@ -1,15 +1,15 @@
 """The findings of the paper, each with what is seen here and whether it holds.
 
 A finding holds where the 95 % intervals over the seeds of all its quantities lie on the side that
-it says, in part where some do, and does not where all lie on the other side. Else, as with
-too few seeds, it cannot be told here.
+it says, in part where some do, and does not where all lie on the other side. Else it cannot be told
+here. Quantities of too few seeds do not count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -51,7 +51,8 @@ class Finding:
 
     def verdict(self, study: Study) -> str:
         """``holds``, ``in part``, ``does not hold`` or ``cannot be told here``."""
-        return verdict([s.side for s in self.seen(study) if s.wanted])
+        counted = [s for s in self.seen(study) if s.wanted and s.value.is_enough]
+        return verdict([s.side for s in counted])
 
 
 def verdict(sides: Sequence[int]) -> str:
@@ -69,10 +70,11 @@ def _each_noise(
     quantity: Callable[[Measured, Sequence[Measured]], float | None],
     wanted: int,
     noises: Sequence[int] | None = None,
-    **options: Any,
+    *,
+    bound: float | None = None,
+    is_log: bool = True,
 ) -> Callable[[Study], list[Seen]]:
     """A quantity of a training, of the main network at each share of noise."""
-    bound, is_log = options.get("bound"), options.get("is_log", True)
 
     def seen(study: Study) -> list[Seen]:
         found = []
@@ -80,11 +82,19 @@ def _each_noise(
             if noises is not None and noise not in noises:
                 continue
             group = study.of(noise=noise)
-            value = over_seeds(group, lambda m, g=group: quantity(m, g), is_log=is_log)  # type: ignore[misc]
+            value = over_seeds(group, partial(_of_group, quantity, group), is_log=is_log)
             found.append(Seen(f"{noise} %", value, wanted, bound))
         return found
 
     return seen
+
+
+def _of_group(
+    quantity: Callable[[Measured, Sequence[Measured]], float | None],
+    group: Sequence[Measured],
+    measured: Measured,
+) -> float | None:
+    return quantity(measured, group)
 
 
 def _against_real_labels(
@@ -164,7 +174,7 @@ def _clock(study: Study) -> list[Seen]:
         return float(np.log(_size(by_loss) / _size(by_step)))
 
     return [
-        Seen(f"{noise} % against 0 %", over_seeds(study.of(noise=noise), ratio), -1)
+        Seen(f"{noise} % against 0 %", over_seeds(study.of(noise=noise), ratio), 0)
         for noise in study.noises()
         if noise
     ]
@@ -208,56 +218,57 @@ FINDINGS = (
         "The paper's reason, an output that is nearly the same for all classes, was not tested.",
     ),
     Finding(
-        "rise", "Then it rises to a peak (2020, 2022)",
+        "rise", "After that it rises to a peak (2020, 2022)",
         f"m-coherence at the peak over that at the lowest of the first {courses.FIRST} steps",
         _each_noise(lambda m, g: courses.change(m, g, "rise"), 1),
         "A peak is the highest place before the last three that were measured.",
     ),
     Finding(
-        "return", "And returns (2020, 2022)",
+        "return", "After the peak it falls again (2020, 2022)",
         "m-coherence at the end over that at the peak",
         _each_noise(lambda m, g: courses.change(m, g, "return"), -1),
         "The end is the mean of the last two values.",
     ),
     Finding(
-        "rise_saved", "The same with saved batch norm statistics: a rise (new here)",
+        "rise_saved", "With saved batch norm statistics it rises to a peak (new here)",
         "as above, with saved statistics",
         _each_noise(lambda m, g: courses.change(m, g, "rise", mode="saved"), 1),
         "What is seen of the rise depends on the statistics; which ones the paper used is unknown.",
     ),
     Finding(
-        "return_saved", "And a return (new here)",
+        "return_saved", "With saved batch norm statistics it falls again after the peak (new here)",
         "as above, with saved statistics",
         _each_noise(lambda m, g: courses.change(m, g, "return", mode="saved"), -1),
-        "At the end the learning rate is 0, and saved statistics lag no more.",
+        "At the end the learning rate is 0, so that weights and averages stand still.",
     ),
     Finding(
-        "one", "To about 1 (2020, 2022)",
+        "one", "It ends at about 1 (2020, 2022)",
         "m-coherence at the end; below 2 counts as about 1",
         _each_noise(_at_end_of("network"), -1, bound=2.0),
         "How many examples decide the value there is said above.",
     ),
     Finding(
-        "lower", "With more noise it rises less (2020)",
+        "lower", "With more noise the peak is lower (2020)",
         "m-coherence at the peak over that of real labels",
         _against_real_labels(lambda m, g: courses.change(m, g, "peak"), -1, "peak"),
         "Each share of noise against none, with the same images and seeds.",
     ),
     Finding(
-        "later", "And later (2020)",
+        "later", "With more noise the peak is later (2020)",
         "step of the peak over that of real labels",
         _against_real_labels(lambda m, _: courses.peak_step(m), 1, "step"),
-        "The peak is broad, and its step varies between seeds.",
+        "Here each training's own peak counts.",
     ),
     Finding(
-        "random", "Random labels far above 1: hundreds (2020); mostly below 5 (2022)",
+        "random", "Random labels rise far above 1 (2020: to hundreds; 2022: mostly below 5)",
         f"m-coherence of random labels at the peak; above {FAR:.0f} counts as far",
         _each_noise(lambda m, g: courses.change(m, g, "peak"), 1, (100,), bound=FAR),
         "It grows with the sample, of which the paper's is over a hundred times as large, so that "
         "its numbers are not to be compared with these.",
     ),
     Finding(
-        "random_saved", "The same with saved batch norm statistics (new here)",
+        "random_saved",
+        "With saved batch norm statistics random labels rise far above 1 (new here)",
         "as above, with saved statistics",
         _each_noise(lambda m, g: courses.change(m, g, "peak", mode="saved"), 1, (100,), bound=FAR),
         "The highest value of a single training is said below the table, with the figure.",
@@ -284,7 +295,7 @@ FINDINGS = (
         "The smaller sample is half of the larger one, so chance is shared in part.",
     ),
     Finding(
-        "clean_first", f"Clean examples first ({COHERENT_GRADIENTS})",
+        "clean_first", f"Clean examples agree first ({COHERENT_GRADIENTS})",
         "m-coherence of clean probes over corrupted ones, at one size, before half of all are "
         "fitted",
         _each_noise(
@@ -293,16 +304,17 @@ FINDINGS = (
         "There on shares of the loss drop; m-coherence by subset is new here.",
     ),
     Finding(
-        "corrupted_later", f"Corrupted ones later ({COHERENT_GRADIENTS})",
+        "corrupted_later", f"Corrupted examples agree later ({COHERENT_GRADIENTS})",
         "the same, while the corrupted probes are being fitted: from 50 to 99 % of them",
         _each_noise(lambda m, _: courses.clean_over_corrupted(m, _at_last(m)), -1, (25, 50, 75)),
         "There on shares of the loss drop; m-coherence by subset is new here.",
     ),
     Finding(
-        "clock", "Courses are alike against the loss (2022 draws them so)",
+        "clock", "Courses are more alike against the loss than against steps (2022 draws them so)",
         "root mean square difference from real labels at equal loss, over that at equal steps",
         _clock,
-        "The mean loss of the training probes, from 2 down to 0.05 nats.",
+        "From 2 down to 0.05 nats. No test: the two have other ranges, and average over other "
+        "numbers of values.",
     ),
     Finding(
         "lag", "While it learns, saved batch norm statistics show more (new here)",
@@ -325,6 +337,28 @@ FINDINGS = (
         "Networks without batch norm have no statistics that lag.",
     ),
 )  # fmt: skip
+
+
+NEW = "(new here)"
+VERDICTS = ("holds", "in part", "does not hold", "cannot be told here")
+
+
+def summary(study: Study) -> list[str]:
+    """The findings by their verdicts."""
+    found: dict[str, list[str]] = {name: [] for name in VERDICTS}
+    for finding in FINDINGS:
+        found[finding.verdict(study)].append(_without_source(finding.says))
+    return [
+        f"- **{name[0].upper()}{name[1:]}**: {'; '.join(says)}."
+        for name, says in found.items()
+        if says
+    ]
+
+
+def _without_source(says: str) -> str:
+    """A finding in the middle of a sentence, and who says it only where that is this page."""
+    plain = says if says.endswith(NEW) else says.partition(" (")[0]
+    return plain[0].lower() + plain[1:]
 
 
 def lines(study: Study) -> list[str]:

@@ -7,6 +7,7 @@ import platform
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from scripts.studying.training import train
 
 MODES = ("recomputed", "saved")
 HALF = FOLDS // 2  # the folds of the smaller sample
+Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 KEPT = ("m_coherence", "m_coherence_stderr", "degrees_of_freedom", "null_upper")
 
 
@@ -67,8 +69,8 @@ def taken_out(trees: dict[str, xr.DataTree], training: Training) -> xr.Dataset:
 
     ``size`` is 2m, all probes, or m, those in the first half of the folds. NaN where a step was not
     measured as saved. ``loss``, ``accuracy`` and ``effective_sample_size`` of the network are of
-    all probes, ``[mode, subset, step]``, and
-    ``gradient_cosine`` is that of the clean and the corrupted ones, ``[mode, size, place, step]``.
+    all probes, ``[mode, subset, step]``; ``gradient_cosine`` is that of the clean and the corrupted
+    ones, ``[mode, size, place, step]``.
     """
     layers = {p: [name] for p, name in zip(PLACES[1:], training.network.layers, strict=True)}
     found = [_of_mode(tree, layers) for tree in trees.values()]
@@ -81,16 +83,16 @@ def _of_mode(tree: xr.DataTree, layers: dict[str, list[str]]) -> xr.Dataset:
     """What was measured with one kind of batch norm statistics."""
     sizes = [_of_size(t, layers) for t in (_first_folds(tree), tree)]
     whole = xr.concat(sizes, xr.Variable("size", ["m", "2m"]), join="exact")
-    root = tree.to_dataset()
-    deciding = tree["network"]["effective_sample_size"].reset_coords(drop=True)
-    scalars = (
-        root[["loss", "accuracy"]]
-        .reset_coords(drop=True)
-        .drop_vars(["checkpoint", "epoch"], errors="ignore")
+    root, network = tree.to_dataset(), tree["network"].to_dataset()
+    scalars = xr.Dataset(
+        {
+            "loss": _bare(root["loss"]),
+            "accuracy": _bare(root["accuracy"]),
+            "effective_sample_size": _bare(network["effective_sample_size"]),
+        }
     )
     steps = root["step"].values.astype(int)
-    whole = whole.assign(scalars).assign(effective_sample_size=deciding.drop_vars("checkpoint"))
-    return whole.rename(checkpoint="step").assign_coords(step=steps)
+    return whole.assign(scalars).rename(checkpoint="step").assign_coords(step=steps)
 
 
 def _of_size(tree: xr.DataTree, layers: dict[str, list[str]]) -> xr.Dataset:
@@ -113,7 +115,12 @@ def _kept(group: xr.Dataset) -> xr.Dataset:
     if "corrupted" in group["subset"].values:
         cosine = group["gradient_cosine"].sel(subset="clean", subset_other="corrupted", drop=True)
         kept = kept.assign(gradient_cosine=cosine)
-    return kept.drop_vars(["checkpoint", "epoch"], errors="ignore").reset_coords(drop=True)
+    return _bare(kept)
+
+
+def _bare(labelled: Labelled) -> Labelled:
+    """Without the labels of checkpoints, which steps take the place of."""
+    return labelled.reset_coords(drop=True).drop_vars(["checkpoint", "epoch"], errors="ignore")
 
 
 def _first_folds(tree: xr.DataTree) -> xr.DataTree:

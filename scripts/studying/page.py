@@ -37,6 +37,7 @@ def written(study: Study, folder: Path = DATA) -> str:
         growth=f"{(design.STEPS / FIRST) ** (1 / (len(design.MEASURED_STEPS) - FIRST)):.1f}",
         networks_table="\n".join(_networks(study)),
         fit_sentence=_fit(study),
+        summary="\n".join(findings.summary(study)),
         table="\n".join(findings.lines(study)),
         floor=findings.floor_of_random_labels(study),
         lag_sentence=_lag(study),
@@ -54,10 +55,16 @@ def written(study: Study, folder: Path = DATA) -> str:
 
 def _wrapped(block: str) -> str:
     """A paragraph in lines of the docs' width; tables, lists, code and headings as they are."""
-    if block.startswith(("|", "#", "`" * 3, "!", "- ")):
+    if block.startswith(("|", "#", "`" * 3, "!")):
         return block
+    if block.startswith("- "):
+        return "\n".join(_filled(line, "  ") for line in block.splitlines())
+    return _filled(" ".join(block.split()))
+
+
+def _filled(text: str, indent: str = "") -> str:
     return textwrap.fill(
-        " ".join(block.split()), LINE, break_long_words=False, break_on_hyphens=False
+        text, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -93,7 +100,9 @@ def _fit(study: Study) -> str:
     least = 100 * min(m.values("accuracy")[-1] for m in study.done)
     fitted = "all" if least == 100 else f"at least {least:.1f} % of the"
     right = _by_noise(study, lambda m: 100 * m.values("accuracy", subset="held_out")[-1])
-    deciding = _by_noise(study, lambda m: m.values("effective_sample_size")[-1])
+    deciding = _by_noise(
+        study, lambda m: np.log(m.values("effective_sample_size")[-1]), is_log=True
+    )
     return (
         f"At the end {fitted} training probes are fitted in every training. Of the held-out images "
         f"the residual network with batch norm then has right, in percent: {right}. How many of "

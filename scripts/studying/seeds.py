@@ -28,6 +28,11 @@ class OverSeeds:
         return self._shown(float(np.mean(self.values)) if self.values else float("nan"))
 
     @property
+    def is_enough(self) -> bool:
+        """Whether there are enough seeds to claim anything."""
+        return len(self.values) >= ENOUGH
+
+    @property
     def interval(self) -> tuple[float, float]:
         """95 % of Student's t over the seeds; NaN of fewer than ``ENOUGH``."""
         lower, upper = self._plain_interval

@@ -25,13 +25,19 @@ function compact(value) {
   return digits(value);
 }
 
-/** A long name cut so that layers stay apart: dotted parts without a number become initials from the left;
- *  where that is not enough the middle is left out. */
+/** A long name without its middle, cut so that layers stay apart, as in figures/names.py: dotted parts without a
+ *  number are left out from the middle on, then the first is its initial, then letters of the middle are left out. */
 function shortened(name, longest) {
   const parts = name.split(".");
-  for (let k = 0; k < parts.length - 1 && parts.join(".").length > longest; k++)
-    if (!/\d/.test(parts[k])) parts[k] = parts[k].slice(0, 1);
-  const short = parts.join(".");
+  const joined = (some) => some.join(".").replace(/\.{2,}/g, "\u2026");
+  const inner = parts.map((part, k) => k).slice(1, -1).filter((k) => !/\d/.test(parts[k]));
+  inner.sort((a, b) => Math.abs(2 * a - parts.length + 1) - Math.abs(2 * b - parts.length + 1) || a - b);
+  for (const k of inner) {
+    if (joined(parts).length <= longest) break;
+    parts[k] = "";
+  }
+  if (joined(parts).length > longest && parts.length > 1 && !/\d/.test(parts[0])) parts[0] = parts[0].slice(0, 1);
+  const short = joined(parts);
   if (short.length <= longest) return short;
   const head = Math.floor(longest / 3);
   return `${short.slice(0, head)}\u2026${short.slice(short.length - (longest - head - 1))}`;

@@ -63,7 +63,7 @@ function picture(element, title) {
   const charts = [...element.querySelectorAll(":scope > svg, :scope > figure > svg")];
   const inner = Math.max(...charts.map((chart) => chart.width.baseVal.value));
   const width = inner + 2 * PADDING;
-  const whole = d3.create("svg").attr("xmlns", "http://www.w3.org/2000/svg").attr("width", width)
+  const whole = d3.create("svg").attr("width", width)
     .attr("font-family", getComputedStyle(element).fontFamily).attr("font-size", 13);
   const background = whole.append("rect").attr("width", width).attr("fill", ofPage("--surface"));
   const write = (text, x, y, weight) => whole.append("text").attr("x", x).attr("y", y).attr("font-weight", weight)

@@ -1,0 +1,260 @@
+"""What the report says in its first paragraph: sentences, each said only where it holds.
+
+Every sentence is a row of ``SENTENCES`` with the condition under which it may be said. A value is
+called agreement only by the rule of ``statistics.significance``, and one is called the highest only
+where ``statistics.highest`` tells it from the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from markupsafe import Markup
+
+from analyze.errors import listed
+from analyze.figures.names import plain
+from analyze.figures.training import training
+from analyze.pages.text import Value, in_words
+from analyze.probes.subsets import ALL
+from analyze.statistics import significance
+from analyze.statistics.highest import highest
+from analyze.statistics.regrouping import held_out
+from analyze.statistics.sizes import at_one_size, shown_size
+
+STRONG = Markup("<strong>{}</strong>")
+
+
+@dataclass(frozen=True)
+class LayerPeak:
+    """A layer and its highest value."""
+
+    name: str
+    type: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of all probes that are not held out, at the size shown."""
+
+    measured: int  # checkpoints with a value
+    tested: bool  # whether chance could be judged at any of them
+    agreeing: int  # of them agree beyond chance
+    probes: int
+    held_out: str  # subsets that are not among them, in words; empty where there are none
+    quantity: str  # m-coherence of 181 examples
+    first: Value | None  # the highest, of those that agree where any does
+    second: Value | None  # the next, where the first cannot be told from it
+    last: Value | None  # at the last checkpoint, where that is another
+    last_agrees: bool
+    last_cancels: bool
+    layers_tested: bool
+    layer: LayerPeak | None  # of the layers that agree
+    next_layer: LayerPeak | None  # where the first cannot be told from it
+
+
+def findings(results: xr.DataTree) -> Findings:
+    """What the paragraph is about."""
+    network, layers = (results[name].to_dataset() for name in ("network", "layers"))
+    values = network["m_coherence"].sel(subset=ALL).values
+    known = np.flatnonzero(np.isfinite(values))
+    tested, agree, cancel = (
+        rule(network).sel(subset=ALL).values
+        for rule in (significance.tested, significance.agree, significance.cancel)
+    )
+    top = highest(results, ALL)
+    first = second = last = None
+    if len(known):
+        place = int(known[np.argmax(values[known])]) if top is None else _place(results, top.at)
+        first = _value(results, place)
+        if top is not None and not top.alone and top.next_at is not None:
+            second = _value(results, _place(results, top.next_at))
+        end = int(known[-1])
+        last = _value(results, end) if end != place else None
+    of_layers = highest(results, ALL, "layers")
+    shared = of_layers is not None and not of_layers.alone and of_layers.next_at is not None
+    left_out = [plain(name) for name in held_out(results)]
+    return Findings(
+        measured=len(known), tested=bool(tested[known].any()), agreeing=int(agree.sum()),
+        probes=int(results.to_dataset()["probe_count"].sel(subset=ALL)),
+        held_out=listed(left_out) if left_out else "", quantity=shown_size(results).quantity,
+        first=first, second=second, last=last,
+        last_agrees=bool(len(known) and agree[known[-1]]),
+        last_cancels=bool(len(known) and cancel[known[-1]]),
+        layers_tested=bool(significance.tested(layers).sel(subset=ALL).any()),
+        layer=None if of_layers is None else _layer(results, of_layers.at),
+        next_layer=_layer(results, of_layers.next_at or {}) if of_layers and shared else None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence that the page may say, and where it holds."""
+
+    name: str
+    holds: Callable[[Findings], bool]
+    text: Callable[[Findings], Markup]
+
+
+SENTENCES = (
+    Sentence(
+        "nothing measured",
+        lambda f: f.first is None,
+        lambda _: Markup("No m-coherence could be measured for these probes."),
+    ),
+    Sentence(
+        "no agreement",
+        lambda f: f.tested and not f.agreeing,
+        lambda f: Markup(
+            "{} there is {}: {} m-coherence be told from that of gradients without a common "
+            "direction, at a false discovery rate of 5 %."
+        ).format(
+            _over(f), STRONG.format("no agreement beyond chance"),
+            "nowhere can" if f.measured == 1 else f"at none of {f.measured} checkpoints can",
+        ),
+    ),
+    Sentence(
+        "one checkpoint agrees",
+        lambda f: f.measured == 1 and f.agreeing == 1,
+        lambda f: Markup("{} gradients agree beyond chance: {} is {} ({}).").format(
+            _over(f), f.quantity, _number(f.first), _where(f.first)
+        ),
+    ),
+    Sentence(
+        "agree most",
+        lambda f: f.measured > 1 and f.agreeing > 0 and f.second is None,
+        lambda f: Markup("{} gradients agree most at {}: {} is {} there.").format(
+            _over(f), STRONG.format(_where(f.first)), f.quantity, _number(f.first)
+        ),
+    ),
+    Sentence(
+        "highest not told from the next",
+        lambda f: f.measured > 1 and f.agreeing > 0 and f.second is not None,
+        lambda f: Markup(
+            "{} {} is highest at {}, {}, which cannot be told from {} at {}."
+        ).format(
+            _over(f), f.quantity, STRONG.format(_where(f.first)), _number(f.first),
+            _number(f.second), _where(f.second),
+        ),
+    ),
+    Sentence(
+        "not tested",
+        lambda f: f.first is not None and not f.tested,
+        lambda f: Markup(
+            "{} {} is {} at {}{}; no error is known by which to tell it from chance."
+        ).format(
+            _over(f), f.quantity, _number(f.first), _where(f.first),
+            ", the highest measured" if f.measured > 1 else "",
+        ),
+    ),
+    Sentence(
+        "where it agrees",
+        lambda f: 0 < f.agreeing < f.measured,
+        lambda f: Markup("It is beyond chance at {} of {} checkpoints.").format(
+            f.agreeing, f.measured
+        ),
+    ),
+    Sentence(
+        "at the end",
+        lambda f: f.last is not None and f.agreeing > 0 and f.last_agrees,
+        lambda f: Markup("At the end ({}) it is {}.").format(_where(f.last), _number(f.last)),
+    ),
+    Sentence(
+        "chance at the end",
+        lambda f: f.last is not None and f.agreeing > 0 and not f.last_agrees
+        and not f.last_cancels,
+        lambda f: Markup("At the end ({}) it is {}, which cannot be told from chance.").format(
+            _where(f.last), _number(f.last)
+        ),
+    ),
+    Sentence(
+        "cancel at the end",
+        lambda f: f.last is not None and f.last_cancels,
+        lambda f: Markup(
+            "At the end ({}) it is {}: the gradients cancel, more than by chance."
+        ).format(_where(f.last), _number(f.last)),
+    ),
+    Sentence(
+        "no layer agrees",
+        lambda f: f.layers_tested and f.layer is None,
+        lambda _: Markup("No layer agrees beyond chance."),
+    ),
+    Sentence(
+        "highest layer",
+        lambda f: f.layer is not None and f.next_layer is None,
+        lambda f: Markup("Among the layers, {} ({}) {} highest, at {} ({}).").format(
+            STRONG.format(_layer_of(f.layer).name), _layer_of(f.layer).type,
+            "is" if f.measured == 1 else "peaks", _number(_layer_of(f.layer).value),
+            _where(_layer_of(f.layer).value),
+        ),
+    ),
+    Sentence(
+        "highest layers not told apart",
+        lambda f: f.next_layer is not None,
+        lambda f: Markup(
+            "Among the layers, {} has the highest value, {} ({}), which cannot be told from {} of "
+            "{} ({})."
+        ).format(
+            STRONG.format(_layer_of(f.layer).name), _number(_layer_of(f.layer).value),
+            _where(_layer_of(f.layer).value), _number(_layer_of(f.next_layer).value),
+            STRONG.format(_layer_of(f.next_layer).name),
+            _where(_layer_of(f.next_layer).value),
+        ),
+    ),
+    Sentence(
+        "too high on average",
+        lambda f: f.agreeing > 0 and (f.measured > 1 or f.layer is not None),
+        lambda _: Markup("The highest of several noisy values is too high on average."),
+    ),
+)  # fmt: skip
+
+
+def said(found: Findings) -> list[tuple[str, Markup]]:
+    """The names and texts of the sentences that hold."""
+    return [(row.name, row.text(found)) for row in SENTENCES if row.holds(found)]
+
+
+def _over(found: Findings) -> Markup:
+    """The probes that are spoken of, and which are left out."""
+    probes = f"{found.probes:,} probes"
+    if not found.held_out:
+        return Markup("Over all {},").format(probes)
+    return Markup("Over the {} that are not held out (without {}),").format(probes, found.held_out)
+
+
+def _layer_of(layer: LayerPeak | None) -> LayerPeak:
+    """A layer that the condition of its sentence has found."""
+    assert layer is not None
+    return layer
+
+
+def _number(value: Value | None) -> Markup:
+    return Markup("") if value is None else STRONG.format(in_words(value))
+
+
+def _where(value: Value | None) -> str:
+    return "" if value is None else value.where
+
+
+def _place(results: xr.DataTree, at: dict[str, str]) -> int:
+    names = results.to_dataset()["checkpoint"].values.astype(str).tolist()
+    return int(names.index(at["checkpoint"]))
+
+
+def _value(results: xr.DataTree, place: int, layer: str | None = None) -> Value:
+    """The value of all probes at a checkpoint, in the network or a layer, at the size shown."""
+    dataset = at_one_size(results, "network" if layer is None else "layers").sel(subset=ALL)
+    dataset = dataset if layer is None else dataset.sel(layer=layer)
+    at, along = dataset.isel(checkpoint=place), training(results)
+    number, error = float(at["m_coherence"]), float(at["m_coherence_stderr"])
+    return Value(number, error, along.names[place], along.ticks[place], place=place)
+
+
+def _layer(results: xr.DataTree, at: dict[str, str]) -> LayerPeak:
+    kinds = results["layers"].to_dataset()["layer_type"]
+    names = results["layers"].to_dataset()["layer"].values.astype(str).tolist()
+    kind = plain(str(kinds.values[names.index(at["layer"])]))
+    return LayerPeak(plain(at["layer"]), kind, _value(results, _place(results, at), at["layer"]))

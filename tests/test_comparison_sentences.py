@@ -1,0 +1,158 @@
+"""Every sentence of a comparison: results for which it is said, and for which it must not be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import analyze
+from analyze.comparison import examples
+from analyze.comparison.sentences import NO_AGREEMENT, SENTENCES, lead
+from tests.comparisons import make_comparison
+from tests.synthetic import synthetic
+
+SIZES = {"layers": 1, "checkpoints": 5, "subsets": 1, "probes": 60, "folds": 6}
+
+
+def changed(tree: xr.DataTree, group: str, **values) -> xr.DataTree:
+    """A copy in which variables of a group are replaced."""
+    copy = tree.copy(deep=True)
+    copy[group] = xr.DataTree(copy[group].to_dataset(inherit=False).assign(values))
+    return copy
+
+
+def with_p(runs: str, p: float | list[float], **options) -> xr.DataTree:
+    """Runs with these adjusted p-values of all pairs at five checkpoints."""
+    tree = make_comparison(runs=runs, **options)
+    like = tree["pairs/network"]["p_value_adjusted"]
+    along = xr.DataArray(np.broadcast_to(p, 5), dims="checkpoint")
+    return changed(tree, "pairs/network", p_value_adjusted=0 * like.fillna(0) + along)
+
+
+def with_chance(p: list[float]) -> xr.DataTree:
+    """Two runs with these p-values of chance at all checkpoints."""
+    tree = with_p("ab", 0.9)
+    like = tree["network"]["m_coherence"]
+    of_run = xr.DataArray(p, dims="run", coords={"run": ["a", "b"]})
+    return changed(tree, "network", p_value_of_chance=0 * like + of_run)
+
+
+def without_values() -> xr.DataTree:
+    tree = with_p("ab", np.nan)
+    return changed(tree, "events", peak=np.nan * tree["events"]["peak"])
+
+
+# Of each sentence: results for which it is said with these words, and for which it is not.
+TABLE = {
+    "nothing": (without_values, "No run has a value", lambda: with_p("ab", 0.9)),
+    "by_chance": (
+        lambda: with_chance([0.2, 0.001]),
+        "No agreement beyond chance at any checkpoint: a.",
+        lambda: with_chance([0.001, 0.001]),
+    ),
+    "two_differ": (
+        lambda: with_p("ab", [0.9, 0.01, 0.9, 0.9, 0.9]),
+        "at 1, first at step 4 in b than in a.",
+        lambda: with_p("ab", 0.06),
+    ),
+    "some_differ": (
+        lambda: with_p("abc", 0.01),
+        "3 of 3 pairs differ significantly",
+        lambda: with_p("abc", 0.06),
+    ),
+    "none_differ": (
+        lambda: with_p("abc", 0.06),
+        "No two of them differ significantly",
+        lambda: with_p("abc", [0.06, 0.04, 0.06, 0.06, 0.06]),
+    ),
+    "untested": (
+        lambda: with_p("ab", np.nan),
+        "could not be tested",
+        lambda: with_p("ab", 0.9),
+    ),
+    "range_of_peaks": (
+        lambda: with_chance([0.2, 0.001]),
+        "The highest measured m-coherence of 500 examples of the whole network is from ",
+        lambda: with_chance([0.2, 0.3]),
+    ),
+}
+
+
+def test_the_table_has_every_sentence():
+    assert list(TABLE) == [sentence.__name__ for sentence in SENTENCES]
+
+
+@pytest.mark.parametrize("sentence", SENTENCES, ids=lambda sentence: sentence.__name__)
+def test_a_sentence_is_said_where_it_is_true_and_nowhere_else(sentence):
+    true, words, false = TABLE[sentence.__name__]
+    said = sentence(true(), "all")
+    assert said is not None
+    assert words in said
+    assert sentence(false(), "all") is None
+
+
+def test_more_and_less_are_those_of_the_ratio():
+    tree = with_p("ab", [0.01, 0.9, 0.01, 0.9, 0.9])
+    ratio = xr.DataArray([0.7, -0.1, -0.7, 0.2, 0.1], dims="checkpoint")
+    like = tree["pairs/network"]["log_ratio"]
+    tree = changed(tree, "pairs/network", log_ratio=0 * like.fillna(0) + ratio)
+    said = " ".join(lead(tree, "all"))
+    assert (
+        "agree significantly more at 1, first at step 0; less at 1, first at step 16 in b" in said
+    )
+    assert said.startswith("Of 5 places")
+
+
+def test_where_no_run_agrees_beyond_chance_the_lead_says_so_and_names_no_peak():
+    runs = {f"run {k}": synthetic(seed=k, strength=0.0, **SIZES) for k in range(2)}
+    assert lead(analyze.compare(runs), "all")[0] == NO_AGREEMENT
+    assert "highest" not in " ".join(lead(analyze.compare(runs), "all"))
+    runs["run 1"] = synthetic(seed=5, strength=4.0, **SIZES)
+    assert "No agreement beyond chance at any checkpoint: run 0." in lead(
+        analyze.compare(runs), "all"
+    )
+
+
+# --- single examples
+
+
+def table(scores: np.ndarray) -> xr.Dataset:
+    names = [f"run {k}" for k in range(len(scores))]
+    return xr.Dataset({"suspicion": (("run", "probe"), scores)}, {"run": names})
+
+
+def configurations(*sizes: int) -> list[examples.Side]:
+    names = iter(range(sum(sizes)))
+    return [examples.Side(f"side {k}", tuple(f"run {next(names)}" for _ in range(n)), n > 1)
+            for k, n in enumerate(sizes)]  # fmt: skip
+
+
+def test_equal_runs_have_no_example_that_differs():
+    scores = np.random.default_rng(0).standard_normal(50)
+    rows, said = examples.differing(table(np.stack([scores, scores + 1e-7])), configurations(1, 1))
+    assert (rows, said) == ([], "No example of 50 differs between the runs.")
+
+
+def test_between_single_runs_nothing_is_said_of_chance():
+    scores = np.zeros((2, 50))
+    scores[1, 7] = 0.5
+    rows, said = examples.differing(table(scores), configurations(1, 1))
+    assert rows == [7]
+    assert "What another seed would change is not known" in said
+
+
+def test_between_configurations_an_example_differs_by_more_than_seeds_do():
+    scores = 0.1 * np.random.default_rng(1).standard_normal((8, 200))
+    rows, said = examples.differing(table(scores), configurations(4, 4))
+    assert rows == []
+    assert "differs between the configurations by more than their seeds do" in said
+    scores[4:, [3, 9]] += [[1.0, 2.0]]
+    rows, said = examples.differing(table(scores), configurations(4, 4))
+    assert rows[:2] == [9, 3]
+    assert said.startswith(f"{len(rows)} of 200 examples differ between the configurations")
+
+
+def test_seeds_of_one_configuration_have_no_example_that_differs():
+    scores = np.random.default_rng(2).standard_normal((3, 50))
+    assert examples.differing(table(scores), configurations(3))[0] == []
