@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -29,13 +30,22 @@ def executed(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def published(notebook: nbformat.NotebookNode) -> str:
+    """The text of its file: without times, what stands on stderr, and where this machine has things."""
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    text = nbformat.writes(notebook)
+    for place, name in ((sys.prefix, "environment"), (str(PROJECT), "project")):
+        text = text.replace(place, name)
+    return text
+
+
 def main() -> None:
     for path in sorted(FOLDER.glob("*.ipynb")):
         print(f"{path.relative_to(PROJECT)} ...", flush=True)
-        notebook = executed(path)
-        for cell in notebook.cells:  # when it was run is no matter of the file
-            cell.metadata.pop("execution", None)
-        nbformat.write(notebook, path)
+        path.write_text(published(executed(path)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
