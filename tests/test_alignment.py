@@ -198,8 +198,9 @@ def test_errors_by_examples_take_the_place_of_folds(tree):
         here = with_one.isel(at).sel(subset="clean")
         assert float(here["m_coherence_stderr"]) == pytest.approx(19 * expected)
         assert float(here["degrees_of_freedom"]) == pytest.approx(degrees)
-        half = 19 * expected * jackknife.t_quantile(degrees)
-        assert float(here["m_coherence_upper"]) == pytest.approx(float(here["m_coherence"]) + half)
+        root = float(here["m_coherence"]) ** 0.5  # an interval of the root, squared
+        half = 19 * expected * jackknife.t_quantile(degrees) / (2 * root)
+        assert float(here["m_coherence_upper"]) == pytest.approx((root + half) ** 2)
         for name in ("m_coherence_stderr", "degrees_of_freedom"):  # no direction: folds as before
             np.testing.assert_array_equal(
                 with_one[name].sel(subset="held_out"), by_folds[name].sel(subset="held_out")

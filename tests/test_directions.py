@@ -153,7 +153,7 @@ def test_gradients_that_are_no_derivatives_are_told(layer, told):
 @pytest.mark.parametrize("directions", [[1], [None], ["all", 2.0], [b"all"], [("all",)]])
 def test_a_direction_is_a_text(directions):
     probes = ProbeSet(np.ones((4, 2), np.float32), np.array([0, 1, 0, 1]), ["a"] * 4)
-    with pytest.raises(InputError, match="which is no text"):
+    with pytest.raises(InputError, match="a list of texts"):
         measure(torch.nn.Linear(2, 2), probes, directions=directions)
 
 

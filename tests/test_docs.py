@@ -62,6 +62,7 @@ def test_a_command_has_help_with_an_example_that_parses(name):
     arguments = words[1 + len(name.split()) :]
     COMMANDS[name].make_context(name, arguments)  # refuses options that do not exist
     assert COMMANDS[name].get_short_help_str(100).rstrip(".")
+    assert "\\" not in text  # a marker of click, printed
 
 
 @pytest.mark.parametrize("name", COMMANDS)

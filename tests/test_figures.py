@@ -273,7 +273,7 @@ def test_heat_map_of_few_and_of_many(layers, checkpoints):
     names = [f"layer{k}" for k in range(layers)]
     tree = make_tree(layers=names, steps=range(checkpoints))
     with style():
-        ax = Figure(figsize=(7, max(3, 0.09 * layers))).subplots()
+        ax = Figure(figsize=(7, max(3, 0.14 * layers))).subplots()
     layer_heatmap.draw(tree, ax, "clean")
     mesh = ax.collections[0]
     expected = tree["layers"]["m_coherence"].sel(subset="clean").values.T

@@ -125,7 +125,7 @@ def test_the_files(written):
     figures = [f"figures/{n}.{k}" for n in drawn for k in ("pdf", "png", "svg")]
     assert names == [*figures, "index.html"]
     png = (written.parent / "figures" / "training.png").read_bytes()
-    assert int.from_bytes(png[16:20], "big") == 7 * 300  # pixels of 7 inches at 300 dpi
+    assert int.from_bytes(png[16:20], "big") == 2070  # a page of 6.9 inches at 300 dpi
 
 
 def test_a_figure_is_laid_out_once_and_drawn_once_for_each_kind_of_file(monkeypatch):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import analyze
 from analyze.models import recognition
@@ -72,7 +75,32 @@ def test_what_is_not_there_is_said(tiny, monkeypatch):
     card, text = read_run_card(tiny.path), (tiny.path / "run.toml").read_text()
     assert (card.model, card.weights_key) == (None, "student")
     assert "no model of the program or torchvision has these 5 tensors" in text
-    assert "still to be made, in this directory: analyze probes build probes.safetensors" in text
+    build = f"analyze probes build {tiny.path / 'probes.safetensors'} --data"
+    assert f"still to be made, beside this card: {build}" in text
+
+
+@pytest.mark.parametrize("layout", ["checkpoint-{}/model.safetensors", "step_{}.safetensors"])
+def test_a_config_beside_the_weights_names_the_model_and_the_loss(tmp_path, layout):
+    """As a Trainer saves: a directory for each checkpoint, with its config; or one for all."""
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_layer": 1}
+    for step in (20, 40):
+        path = tmp_path / layout.format(step)
+        path.parent.mkdir(exist_ok=True)
+        save_file({"transformer.wte.weight": torch.full((4, 2), float(step))}, path)
+        (path.parent / "config.json").write_text(json.dumps(config))
+    text = analyze.init(tmp_path).read_text()
+    assert read_run_card(tmp_path).model == "transformers:auto"
+    assert "cross_entropy?shift=1 where they are the inputs, as a Trainer's labels are" in text
+
+
+def test_configs_that_differ_name_no_model(tmp_path):
+    for step in (20, 40):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file({"weight": torch.full((4, 2), float(step))}, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": step}))
+    analyze.init(tmp_path)
+    assert read_run_card(tmp_path).model is None
 
 
 def test_a_card_is_not_overwritten(tiny):

@@ -54,7 +54,7 @@ FIRST = 20  # lines of the table
     help="Write all lines as comma-separated values to FILE, or print them.",
 )  # fmt: skip
 def examples(results: Path, as_json: bool, csv_file: str | None, first: int, **chosen: Any) -> None:
-    r"""Rank single examples by how their gradients pull on others'.
+    """Rank single examples by how their gradients pull on others'.
 
     \b
     suspicion  pulls against the others: minus the cosine of the example's
@@ -72,7 +72,7 @@ def examples(results: Path, as_json: bool, csv_file: str | None, first: int, **c
     with 95 % intervals of every signal: the best place of each, and the best over all checkpoints.
 
     Example: analyze examples half_noise.h5 --by suspicion --csv suspects.csv
-    """
+    """  # noqa: D301 - in a raw string the backspace, at which click keeps lines, would be printed
     from analyze.rankings.ranking import examples as ranking_of
 
     if as_json and csv_file is not None:

@@ -17,6 +17,7 @@ from analyze.figures.subset_pairs import pairs
 from analyze.probes.subsets import ALL
 from analyze.statistics.ratios import contrast
 from analyze.statistics.sizes import at_one_size, shown_size
+from analyze.text import shown_name
 
 INDEX = ("layer", "checkpoint")  # dimensions whose labels begin a row of the table
 
@@ -56,7 +57,7 @@ def coherence(results: xr.DataTree, group: str = "network") -> Quantity:
 def of_network(results: xr.DataTree) -> Numbers:
     """M-coherence of the network with loss and, where it is known, accuracy, by subset."""
     root, labels = results.to_dataset(), shown_subsets(results)
-    units = root["loss"].attrs.get("units", "")
+    units = shown_name(str(root["loss"].attrs.get("units", "")))
     found = [coherence(results)]
     for name, title in (("loss", f"loss ({units})" if units else "loss"), ("accuracy", "accuracy")):
         if name == "loss" or has_accuracy(results):
@@ -87,7 +88,7 @@ def _between_subsets(results: xr.DataTree) -> Numbers:
 
     found = [quantity("cosine of mean gradients", "gradient_cosine", within=False)]
     if has_cross_help(results):
-        units = results.to_dataset()["loss"].attrs.get("units", "nats")
+        units = shown_name(str(results.to_dataset()["loss"].attrs.get("units", "nats")))
         name = f"cross help ({units} per unit of learning rate)"
         found.append(quantity(name, "cross_help", within=True))
     return found

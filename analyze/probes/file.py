@@ -138,7 +138,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             "the probe file is missing",
             found=f"no file {path}",
             expected="a safetensors file of probes, as the run card or --probes names it",
-            fix="--probes FILE",
+            fix="--probes FILE; analyze probes build FILE --data SPEC makes one",
         )
     try:
         return read_arrays(path)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from pathlib import Path
 from typing import Unpack
 
 from analyze.checkpoints.checkpoint import Checkpoint
+from analyze.checkpoints.damage import read_json
 from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.checkpoints.reading import read_weights
 from analyze.checkpoints.scan import scan
@@ -15,13 +18,14 @@ from analyze.checkpoints.torch_objects import is_tensor
 from analyze.errors import InputError, counted, printable
 from analyze.files.present import is_folder
 from analyze.keywords import built, taking
-from analyze.models.configs import CONFIG
+from analyze.models.configs import config_of
 from analyze.models.recognition import specs_that_fit
 from analyze.probes import read_probes
 from analyze.specs.run_card import NAME
 
 OF_THE_USER = ("manifest", "trust_pickle", "rename", "ignore")  # no part of what is found
 PROBES = "probes.safetensors"
+AUTO = "transformers:auto"
 
 
 @taking(ReadingOptions, without=OF_THE_USER)
@@ -56,14 +60,15 @@ def init(run: str | Path, **options: Unpack[FindingKeywords]) -> Path:
     good = [c for c in scanned.checkpoints if c.problem is None]
     if not good:
         raise next(c.problem for c in scanned.checkpoints if c.problem is not None)
+    config = _config(good, run)
     lines = [
         "# Written by analyze init; all keys are in docs/run-card.md.",
         f"# {_series(good)}",
         "[run]",
         f"name = {_text(run.resolve().name)}",
-        *_model(good[0], chosen, run),
+        *_model(good[0], chosen, config),
         _probes(run),
-        'loss = "cross_entropy"  # as in training',
+        _loss(config),
         *(f"{name} = {_text(str(value))}" for name, value in options.items() if value),
         "",
         "# [training]  # settings of your own, by which runs are told apart",
@@ -109,10 +114,27 @@ def _series(checkpoints: list[Checkpoint]) -> str:
     return printable("; ".join(parts))
 
 
-def _model(checkpoint: Checkpoint, reading: ReadingOptions, run: Path) -> list[str]:
+def _config(checkpoints: list[Checkpoint], run: Path) -> Path | None:
+    """The config.json from which transformers:auto builds the model, if it is the same for all."""
+    try:
+        return config_of(checkpoints, run, AUTO)
+    except InputError:
+        return None
+
+
+def _loss(config: Path | None) -> str:
+    """The line of the loss; labels of language models are mostly their inputs, which is said."""
+    architectures = "" if config is None else str(read_json(config).get("architectures"))
+    if re.search("LMHead|CausalLM", architectures):
+        inputs = "cross_entropy?shift=1 where they are the inputs, as a Trainer's labels are"
+        return f'loss = "cross_entropy"  # where the targets are the tokens that follow; {inputs}'
+    return 'loss = "cross_entropy"  # as in training'
+
+
+def _model(checkpoint: Checkpoint, reading: ReadingOptions, config: Path | None) -> list[str]:
     """The line of the model, with others that fit as comments."""
-    if any((folder / CONFIG).is_file() for folder in (checkpoint.path, run)):
-        return ['model = "transformers:auto"  # by the config.json of the checkpoints']
+    if config is not None:
+        return [f'model = "{AUTO}"  # by the config.json of the checkpoints']
     weights = read_weights(checkpoint.path, reading)
     whole = {name: tuple(value.shape) for name, value in weights.items() if is_tensor(value)}
     shapes = {name.removeprefix(checkpoint.prefix): shape for name, shape in whole.items()}
@@ -139,8 +161,9 @@ def _probes(run: Path) -> str:
             except InputError:
                 continue
             return f"probes = {_text(before + path.name)}"
-    build = f"analyze probes build {PROBES} --data SPEC --per-subset 500"
-    return f'probes = "{PROBES}"  # still to be made, in this directory: {build}'
+    file = printable(shlex.quote(str(run / PROBES)))
+    build = f"analyze probes build {file} --data SPEC --per-subset 500"
+    return f'probes = "{PROBES}"  # still to be made, beside this card: {build}'
 
 
 def _text(value: str) -> str:
