@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def published(notebook: nbformat.NotebookNode) -> str:
-    """The text of its file: without times, what stands on stderr, and where this machine has things."""
+    """The text of its file: without times, stderr, and where this machine has things."""
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if "outputs" in cell:
@@ -39,7 +40,7 @@ def published(notebook: nbformat.NotebookNode) -> str:
     text = nbformat.writes(notebook)
     for place, name in ((sys.prefix, "environment"), (str(PROJECT), "project")):
         text = text.replace(place, name)
-    return text
+    return re.sub(r"/[\w/.-]*tmp\w*\.json", "kernel.json", text)  # the kernel's connection
 
 
 def main() -> None:
