@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 MOST_CHARACTERS = 1200  # of one fact in a message
+FEW = 5  # lines of a list of files or checkpoints on the terminal
 
 
 @dataclass
@@ -135,6 +136,14 @@ def listed(items: list[str], limit: int = 12) -> str:
         return shown
     _shortened.add(lambda: "\n".join(map(printable, items)))
     return f"{shown} and {len(items) - limit} more"
+
+
+def few(entries: Sequence[str], limit: int = FEW) -> list[str]:
+    """The first entries of a list of lines, and how many more there are; ``--details`` has all."""
+    if len(entries) <= limit:
+        return list(entries)
+    _shortened.add(lambda: "\n".join(entries))
+    return [*entries[:limit], f"and {len(entries) - limit} more"]
 
 
 def told_once(reasons: Mapping[str, str]) -> dict[str, tuple[str, str]]:

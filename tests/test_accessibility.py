@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analyze.comparison import compare
 from analyze.comparison import page as comparison_page
 from analyze.reports import page as report_page
 from tests.comparisons import make_comparison
+from tests.synthetic import synthetic
 from tests.test_examples_page import with_inputs
 from tests.test_rankings import COUNT, made
 from tests.test_report import PROVENANCE
@@ -51,6 +53,13 @@ def random_network():
     return with_chance(tree)
 
 
+def configurations():
+    """Two configurations of two seeds each."""
+    seeds = {f"{c} {seed}": synthetic(layers=3, checkpoints=4, seed=seed, strength=1.0 + (c == "b"))
+             for c in "ab" for seed in range(2)}  # fmt: skip
+    return compare(seeds, groups={c: [name for name in seeds if name[0] == c] for c in "ab"})
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "report": lambda: report_html(
         with_chance(make_tree(layers=LONG, skipped={3: "damaged"}, provenance=PROVENANCE))
@@ -58,10 +67,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "report with examples": with_examples,
     "random network": lambda: report_html(random_network()),
     "comparison": lambda: comparison_html(make_comparison(lacking={"first": "bn1"})),
-    "groups": lambda: comparison_html(make_comparison(
-        runs=[f"{c} {seed}" for c in "ab" for seed in range(4)],
-        groups={c: [f"{c} {seed}" for seed in range(4)] for c in "ab"},
-    )),
+    "groups": lambda: comparison_html(configurations()),
 }  # fmt: skip
 
 

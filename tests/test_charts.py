@@ -13,11 +13,13 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from analyze.pages.skeleton import HERE
 from analyze.reports.page import render_page
 from analyze.results.rows import FORMULA
 from tests.browser import Reader, choose_layer
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
+SCRIPTS = HERE / "scripts"
 SVG = "{http://www.w3.org/2000/svg}"
 LAYERS = ("conv1", "bn1", "fc", *(f"{sign}SUM(A1)" for sign in FORMULA))
 
@@ -145,7 +147,7 @@ def test_a_layer_is_found_by_typing(page):
     active = page.get_attribute("#layer", "aria-activedescendant")
     assert page.text_content(f"#{active}") == "bn1Conv2d"
     page.keyboard.press("Enter")
-    assert page.text_content("#lines-title") == "M-coherence of bn1 over training"
+    assert page.text_content("#lines-title") == "M-coherence of bn1 over training, at m = 500"
     page.fill("#layer", "nothing like it")
     assert options.count() == 0
     page.keyboard.press("Enter")
@@ -153,7 +155,7 @@ def test_a_layer_is_found_by_typing(page):
     assert page.input_value("#layer") == "bn1"
     page.click("#layer")
     page.locator("#layer-list [role=option] >> nth=3").click()
-    assert page.text_content("#lines-title") == "M-coherence of fc over training"
+    assert page.text_content("#lines-title") == "M-coherence of fc over training, at m = 500"
 
 
 def test_pinned_layers_stand_beside_the_chosen_one(page, tree):
@@ -163,7 +165,10 @@ def test_pinned_layers_stand_beside_the_chosen_one(page, tree):
     page.click("#pin-layer")
     choose_layer(page, "conv1")
     assert page.locator("#legend li").all_text_contents() == ["conv1", "bn1"]
-    assert page.text_content("#lines-title") == "M-coherence of 2 layers over training: clean"
+    assert (
+        page.text_content("#lines-title")
+        == "M-coherence of 2 layers over training: clean, at m = 500"
+    )
     for name in ("conv1", "bn1"):
         assert page.locator(f"#lines [aria-description='95 % band of {name}'] path").count() == 1
     looks = page.locator("#legend svg path").evaluate_all("all => all.map(e => e.outerHTML)")
@@ -195,7 +200,7 @@ def test_pinned_checkpoints_are_in_all_charts(page, tree):
     go(page, "subset=clean&checkpoint=step+256&layer=fc")
     page.click("#pin-checkpoint")
     page.fill("#checkpoint", "5")
-    title = "The layers at step 64, step 256: clean"
+    title = "The layers at step 64, step 256: clean, at m = 500"
     assert page.text_content("#profile-title") == title
     assert page.locator("#profile-legend li").all_text_contents() == ["step 64", "step 256"]
     assert page.locator("#profile [aria-description=pinned] path").count() == len(LAYERS)
@@ -219,6 +224,7 @@ def cancelling(tree, steps: tuple[int, ...], dimension: float):
         low = group["step"].isin(steps)
         group["m_coherence"] = xr.where(low, 0.3, group["m_coherence"])
         group["m_coherence_stderr"] = xr.where(low, 0.05, group["m_coherence_stderr"])
+        group["m_coherence_lower"] = group["m_coherence"] - 0.2
         group["m_coherence_upper"] = group["m_coherence"] + 0.2
         group["effective_dimension"] = 0 * group["m_coherence"] + dimension
         order = ("checkpoint", *(("layer",) if name == "layers" else ()), "subset")
@@ -328,7 +334,7 @@ def test_a_part_of_the_training_is_seen_by_dragging_and_by_buttons(page):
 def test_a_link_has_all_that_was_chosen(reader, report):
     page = reader.open(report)
     address = (
-        "#layer=fc&subset=clean&checkpoint=step+256&pinned-layer=bn1&pinned-layer=conv1"
+        "#layer=fc&subset=clean&size=at+m+%3D+500&checkpoint=step+256&pinned-layer=bn1&pinned-layer=conv1"
         "&pinned-checkpoint=step+64&from=step+32&to=step+640&x=linear&y=linear"
     )
     page.goto(report.as_uri() + address)
@@ -347,6 +353,108 @@ def test_a_click_on_the_lines_chooses_the_nearest_checkpoint(page):
     page.mouse.click(plotted["x"] + plotted["width"] - 12, plotted["y"] - 40)
     assert page.text_content("#readout").startswith("fc · clean · step 1,280")
     page.wait_for_selector("#lines [aria-label=tip] text")  # the words stay after a tap
+
+
+# --- one size
+
+
+def test_the_size_is_chosen_on_the_page(page, tree):
+    go(page, "layer=fc&subset=all&checkpoint=step+64")
+    counts = tree["probe_count"]
+    m, smallest = int(counts.sel(subset="all")), int(counts.min())
+    value = tree["layers"]["m_coherence"].sel(layer="fc", subset="all")
+    measured = float(value[STEPS.index(64)])
+    alpha = (measured - 1) / (m - 1)
+    assert page.text_content("#lines-title") == "M-coherence of fc over training, at m = 500"
+    for choice, shown in (
+        (f"at m = {smallest}", 1 + (smallest - 1) * alpha),
+        ("each at its own m", measured),
+        ("as unbiased alpha", alpha),
+    ):
+        page.select_option("#size", label=choice)
+        words = page.text_content("#readout")
+        number = re.search(r"(?:m-coherence|unbiased alpha) ([\d.]+)", words)
+        assert number is not None
+        assert float(number[1]) == pytest.approx(shown, rel=6e-3)
+        for title in ("lines", "heat", "profile"):
+            assert page.text_content(f"#{title}-title").endswith(choice)
+        assert page.is_disabled("#coherence-scale") == (choice == "as unbiased alpha")
+    page.wait_for_url(re.compile("size=as[+]unbiased[+]alpha"))
+    assert "0: orthogonal" in page.locator("#lines svg text").all_text_contents()
+    _, content = save(page, "lines", "CSV")
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    saved = [float(r["alpha_unbiased (1)"] or "nan") for r in rows if r["subset"] == "all"]
+    np.testing.assert_allclose(saved, (value.values - 1) / (m - 1), rtol=1e-5, atol=1e-7)
+    assert not [name for name in rows[0] if name.startswith("m_coherence")]
+    page.select_option("#size", index=0)
+
+
+# --- what may be misread
+
+# Words of a chart that lie over other words of it.
+OVERLAPS = """() => {
+  const texts = [...document.querySelectorAll("#lines svg text")].filter((t) => t.textContent);
+  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+  return boxes.flatMap(([one, a], k) => boxes.slice(k + 1).filter(([, b]) =>
+    a.left < b.right && b.left < a.right && a.top + 2 < b.bottom && b.top + 2 < a.bottom)
+    .map(([other]) => `${one} and ${other}`));
+}"""
+
+
+def test_the_name_of_a_pinned_checkpoint_lies_over_no_other_words(reader, report):
+    page = reader.open(report, 400)
+    go(page, "pinned-checkpoint=step+4")
+    assert "4" in page.locator("#lines svg text").all_text_contents()
+    assert page.evaluate(OVERLAPS) == []
+
+
+def test_words_below_the_lines_are_of_what_is_drawn(page):
+    words = "#lines + figcaption"
+    go(page, "layer=fc")
+    assert "The chosen subset" in page.inner_text(words)
+    assert "pinned layers" not in page.inner_text(words)
+    go(page, "layer=fc&pinned-layer=bn1")
+    assert "The chosen subset with" not in page.inner_text(words)
+    assert "The chosen and the pinned layers" in page.inner_text(words)
+
+
+def test_words_on_a_guide_lie_above_the_lines(page):
+    go(page, "layer=fc")
+    later = page.evaluate(
+        """() => {
+          const [line] = document.querySelectorAll("#lines [aria-label=line]");
+          const words = [...document.querySelectorAll("#lines svg text")]
+            .find((text) => text.textContent === "1: orthogonal");
+          return line.compareDocumentPosition(words) & Node.DOCUMENT_POSITION_FOLLOWING;
+        }"""
+    )
+    assert later == 4
+
+
+def test_numbers_on_the_page_have_their_digits(browser):
+    scripts = "".join((SCRIPTS / name).read_text() for name in ("format.js", "table.js"))
+    empty = browser.new_page()
+
+    def of(values: list, function: str) -> list:
+        return empty.evaluate(f"(values) => {{ {scripts} return values.map({function}); }}", values)
+
+    printed = of([0.00051234, -0.0002, 0, 12.345], "rounded")
+    assert printed == ["0.000512", "\N{MINUS SIGN}0.000200", "0.00", "12.3"]
+    assert of([1280, 13559, 120e3, 1.5e6, 1234567], "compact") == [
+        "1,280", "13,559", "120k", "1.5M", "1,234,567",
+    ]  # fmt: skip
+    cells = ["1,280", "\N{MINUS SIGN}0.5", "<0.01", "12,345.5 \N{PLUS-MINUS SIGN} 3", "\N{EN DASH}"]
+    keys = of(
+        cells,
+        """(text) => {
+          const cell = document.createElement("td");
+          cell.className = "n";
+          cell.textContent = text;
+          return keyOf(cell);
+        }""",
+    )
+    assert keys == [1280, -0.5, 0.01, 12345.5, None]
+    empty.close()
 
 
 # --- files
@@ -392,6 +500,7 @@ def test_a_saved_drawing_needs_nothing_of_the_page(page):
         name, content = save(page, chart, "SVG")
         assert name.endswith(".svg")
         text = content.decode()
+        assert "aria-hidden" not in text
         assert "var(" not in text.replace("var(--plot-background)", "")
         assert not re.search(r"href=\"(?!data:|#)", text)
         root = ElementTree.fromstring(text)

@@ -180,6 +180,15 @@ def test_files_that_are_named_exist(page):
         assert (ROOT / path).exists(), path
 
 
+TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("message", re.findall(r"^\*\*(.+?)\.\*\*", TROUBLES, re.MULTILINE))
+def test_a_message_that_is_explained_is_one_of_the_program(message):
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "analyze").rglob("*.py"))
+    assert any(f'"{message}' in text for text in sources)
+
+
 def test_the_folders_and_the_picture_of_the_architecture_are_those_of_today():
     """Otherwise run ``scripts/architecture``."""
     graph = architecture.folders(architecture.imports(ROOT / "analyze"))

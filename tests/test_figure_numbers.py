@@ -146,3 +146,5 @@ def test_the_page_has_the_words_and_the_table_of_each_figure():
     assert "The first 120 of 480 rows" in html
     assert re.search(r'<svg[^>]*aria-label="M-coherence over training[^"]*: clean goes from', html)
     assert "160 of 1,920 have no value" in html
+    of_few = "It draws up to four checkpoints of each subset; over all checkpoints. M-coherence"
+    assert html.count(of_few) == 1  # of the profile alone

@@ -111,7 +111,7 @@ def colours(folder) -> str:
     [
         (runs, "ran: exec"), (imports, "ran: import 'this'"), (opens, "read: "),
         (writes, "wrote: "), (spoils, "wrote: files of the input"), (fills, "memory: "),
-        (poisons, "changed: analyze.checkpoints.torch_files.plain_pickle.Record.suffix"),
+        (poisons, "changed: analyze.checkpoints.torch_files.pickle_records.Record.suffix"),
         (hangs, "hang: "), (dies, "died: SIGABRT"), (breaks, "traceback: KeyError"),
         (colours, "shown: a character"), (opens, "shown: a file that is not"),
     ],

@@ -103,7 +103,8 @@ def test_everything_in_the_report_can_be_done_by_keyboard(reader, report):
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowUp")
     assert "held_out" in page.text_content("#heat-title")
-    page.keyboard.press("Tab")
+    for _ in ("size", "checkpoint"):
+        page.keyboard.press("Tab")
     page.keyboard.press("Home")
     assert page.get_attribute("#checkpoint", "aria-valuetext") == "step 0"
     passed = []
@@ -303,7 +304,7 @@ def test_one_checkpoint_and_steps_unknown(reader, tmp_path):
     for steps in ((np.nan,), (np.nan,) * 3, (7,)):
         tree = make_tree(steps=steps, folds=1)
         page = reader.open(write_report(tmp_path, tree))
-        assert page.locator("#profile circle").count() == len(LAYERS)
+        assert page.locator("#profile [aria-description=layer] path").count() == len(LAYERS)
         assert not re.search(r"NaN|undefined|Infinity", page.inner_text("main"))
     tree = make_tree(steps=(0, 1), skipped={0: "damaged", 1: "damaged"})
     assert "no value" in reader.open(write_report(tmp_path, tree)).text_content("#readout")

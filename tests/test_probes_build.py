@@ -211,6 +211,7 @@ WRONG = {
     "crop": (["--data", "grey.npz", "--crop", "2", *SCALED], "leave --resize", "arrays"),
     "iterable": (["--data", "mine.py:stream"], "no map-style data set", "len()"),
     "items": (["--data", "mine.py:words"], "no map-style data set", "str"),
+    "dictionaries": (["--data", "mine.py:records"], "dict with input_ids, labels", "item[KEY]"),
 }  # fmt: skip
 
 
@@ -221,7 +222,10 @@ def test_what_cannot_be_frozen(data, case):
     np.savez("two.npz", inputs=data["inputs"], targets=data["targets"], labels=data["targets"])
     np.savez("both.npz", inputs=data["inputs"], x=data["inputs"], targets=data["targets"])
     np.savez("grey.npz", inputs=np.zeros((4, 1, 6, 6), np.uint8), targets=np.arange(4))
-    Path("mine.py").write_text("def stream(): return iter([1])\ndef words(): return ['a', 'b']\n")
+    Path("mine.py").write_text(
+        "def stream(): return iter([1])\ndef words(): return ['a', 'b']\n"
+        "def records(): return [{'input_ids': [1], 'labels': [1]}]\n"
+    )
     options, what, found = WRONG[case]
     result = call("probes", "build", "out.safetensors", *options)
     assert_input_error(result, what, found)

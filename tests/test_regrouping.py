@@ -315,7 +315,8 @@ def test_overlapping_subsets_are_paired(tree):
 
 def test_checkpoints_are_paired(measured_run):
     found = statistics.estimate(measured_run, layers="layers")
-    first, last = (found.isel(checkpoint=k) for k in (0, -1))
+    names = measured_run["checkpoint"].values
+    first, last = (found.sel(checkpoint=names[k]) for k in (0, -1))
     difference = statistics.difference(first, last)
     theta = (last["replicate"] - first["replicate"]).values
     expected = np.sqrt(1 / 2 * ((theta - theta.mean(0)) ** 2).sum(0))

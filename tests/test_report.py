@@ -237,6 +237,7 @@ def test_warnings_stand_at_the_values_they_concern():
     assert "Grey: 95 % of what comes by chance" in page.text
     for sentence in describe(tree):
         assert sentence in page.text
+    assert page.text.index("In short") < page.text.index("the value shows no agreement")
 
 
 def test_names_do_not_become_markup():

@@ -11,7 +11,8 @@ import torch
 import analyze
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.options import ReadingOptions
-from analyze.errors import InputError
+from analyze.cli.tables import print_table
+from analyze.errors import InputError, shortened
 from tests.conftest import NAMES, assert_input_error, call, small_weights
 
 
@@ -138,6 +139,21 @@ def test_equal_problems_are_told_once(tiny):
     assert shown.count("its 9 bytes are no torch file") == 1
 
 
+def test_a_list_has_five_lines_and_the_number_of_further_ones(tiny, tmp_path):
+    for k in range(7):
+        (tiny.path / f"bad_{k}.pt").write_bytes(b"x" * (k + 1))  # each with a reason of its own
+        torch.save({}, tiny.path / f"optimizer_{k}.pt")  # one reason for all
+    details = tmp_path / "details.txt"
+    result = call("--details", str(details), "scan", str(tiny.path))
+    assert result.stdout.count("no torch file") == 5
+    assert result.stdout.endswith("and 2 more\n")
+    assert "optimizer_0.pt, optimizer_1.pt and 5 more" in result.stdout
+    content = json.loads(call("scan", str(tiny.path), "--json").stdout)
+    assert len(content["left_out"]) == 8
+    text = details.read_text()
+    assert all(f"bad_{k}.pt" in text and f"optimizer_{k}.pt" in text for k in range(7))
+
+
 def test_what_is_refused_is_named_and_not_waited_for(tiny):
     torch.save(torch.nn.Linear(2, 2), tiny.path / "step_10.pt")
     torch.save({"ema": small_weights(1)}, tiny.path / "step_9.pt")
@@ -221,6 +237,18 @@ def test_a_title_is_one_line_however_narrow_the_table(capsys):
     title = "a title of many words, longer than the table below it is wide"
     print_table(title, ["step"], [[1], [2]])
     assert capsys.readouterr().out.splitlines()[0] == title
+
+
+def test_a_table_has_as_many_rows_as_wanted_and_the_number_of_further_ones(capsys):
+    rows = [[f"file {k}", f"reason {k}"] for k in range(7)]
+    with shortened(keep=True) as parts:
+        print_table("Left out", ["file", "why"], rows, most=5)
+    text = capsys.readouterr().out
+    assert [f"file {k}" in text for k in range(7)] == [True] * 5 + [False] * 2
+    assert text.endswith("and 2 more\n")
+    assert "file 6: reason 6" in parts.whole[0]
+    print_table("Left out", ["file", "why"], rows[:5], most=5)
+    assert "more" not in capsys.readouterr().out
 
 
 def test_a_checkpoint_without_a_step_is_said_to_be_the_last(tiny):

@@ -11,8 +11,10 @@ import torch
 import xarray as xr
 
 import analyze
+from analyze.reports.page import render_page
 from analyze.results import file as store
 from analyze.statistics import describe
+from analyze.statistics.sizes import shown_at
 from analyze.statistics.warnings import (
     FEW_EXAMPLES,
     FEW_FOLDS,
@@ -25,6 +27,7 @@ from analyze.statistics.warnings import (
     marks_of,
     precision_reach,
 )
+from tests.trees import pictures
 
 COUNT = 400  # in each of two subsets
 ALL = ["clean", "corrupted", "all"]
@@ -96,6 +99,13 @@ def test_each_warning_where_it_belongs(options, expected):
     assert {k: v for k, v in found.items() if k != "within_chance"} == expected
     assert warned(tree, "layers") == found
     assert len(describe(tree)) == len(found)
+    assert describe(tree, set(found)) == []
+
+
+def test_a_page_at_one_size_has_no_warning_of_unequal_subsets():
+    tree, sentence = regression(counts=(COUNT, 2 * COUNT)), "compare by coherence_at_common_size"
+    assert sentence not in render_page(tree, pictures("training"))
+    assert sentence in render_page(shown_at(tree, "own"), pictures("training"))
 
 
 def test_a_value_that_cannot_be_told_from_chance():

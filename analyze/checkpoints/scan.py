@@ -57,8 +57,12 @@ class Scan:
         return f"{good}, and {bad} that cannot be read" if bad else good
 
     def as_reasons(self) -> list[tuple[str, str]]:
-        """Left-out files and reasons; files of other kinds are counted, the run card is silent."""
-        named = [(file.name, file.why) for file in self.left_out if file.why != BY_ENDING]
+        """Left-out files by reason; files of other kinds are counted, the run card is silent."""
+        reasons: dict[str, list[str]] = {}
+        for file in self.left_out:
+            if file.why != BY_ENDING:
+                reasons.setdefault(file.why, []).append(file.name)
+        named = [(listed(names, 2), why) for why, names in reasons.items()]
         kinds = Counter(
             Path(file.name).suffix or "without ending"
             for file in self.left_out

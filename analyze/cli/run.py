@@ -14,7 +14,7 @@ import click
 
 from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import EXIT_SKIPPED, Command, json_option, options_of, run_argument
-from analyze.errors import counted, listed, told_once, within_a_screen
+from analyze.errors import FEW, counted, listed, within_a_screen
 from analyze.runs.options import Options, RunOptions
 from analyze.runs.ranks.launch import launched
 
@@ -40,7 +40,7 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
     Example: analyze scan sample_checkpoints/half_noise
     """
     from analyze.checkpoints.scan import scan as scan_run
-    from analyze.cli.tables import print_rows, print_table
+    from analyze.cli.tables import print_reasons, print_rows, print_table
 
     scanned = scan_run(run, **options)
     if as_json:
@@ -53,15 +53,12 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
     print_rows(f"{scanned.as_headline()} in {run}", columns, rows, NUMBERS)
     if reasons := scanned.as_reasons():
         click.echo()
-        print_table("Left out", ["file", "why"], reasons)
+        print_table("Left out", ["file", "why"], reasons, most=FEW)
     for warning in scanned.warnings:
         click.echo(within_a_screen(f"Warning: {warning}"))
     problems = {c.name: c.problem for c in scanned.checkpoints if c.problem is not None}
-    reasons_of = {n: f"{p.what}: {p.found}\n  to fix: {p.fix}" for n, p in problems.items()}
-    for name, (reason, further) in told_once(reasons_of).items():
-        click.echo(f"{name}: {reason}")
-        if further:
-            click.echo(f"  {further}")
+    reasons_of = {name: f"{p.what}: {p.found}" for name, p in problems.items()}
+    print_reasons("", reasons_of, {name: p.fix for name, p in problems.items()})
 
 
 @click.command(cls=Command)
@@ -97,7 +94,7 @@ def check(run: Path, as_json: bool, **options: Any) -> None:
 
 
 def _print_check(checked: Check) -> None:
-    from analyze.cli.tables import print_rows, print_table
+    from analyze.cli.tables import print_reasons, print_rows, print_table
     from analyze.runs.progress import duration
     from analyze.text import size_text
 
@@ -131,10 +128,7 @@ def _print_check(checked: Check) -> None:
             report[key] = listed([str(part) for part in value]) or None
     click.echo()
     print_table("The run", ["", " "], [[k.replace("_", " "), v] for k, v in report.items()])
-    for name, (reason, further) in told_once(checked.skipped).items():
-        click.echo(within_a_screen(f"Would skip {name}: {reason}"))
-        if further:
-            click.echo(within_a_screen(f"  {further}"))
+    print_reasons("Would skip", checked.skipped)
     for warning in checked.warnings:
         click.echo(within_a_screen(f"Warning: {warning}"))
 

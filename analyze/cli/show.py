@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from analyze.cli.options import ReadingCommand, group_option, json_option, results_argument
-from analyze.errors import told_once, within_a_screen
+from analyze.errors import within_a_screen
 
 Row = dict[str, object]
 
@@ -42,6 +42,7 @@ def show(results: Path, verify: bool, as_json: bool, as_comma: bool, **chosen: A
 
     Example: analyze show half_noise.h5 --layers --sort m_coherence
     """
+    from analyze.cli.tables import print_reasons
     from analyze.results.file import open_results
     from analyze.results.rows import as_csv, legend, skipped, verify_results
     from analyze.results.show import show as rows_of
@@ -68,10 +69,7 @@ def show(results: Path, verify: bool, as_json: bool, as_comma: bool, **chosen: A
     _print_coherence(rows, layers)
     for meaning in legend(rows):
         click.echo(within_a_screen(f"Warning {meaning}"))
-    for name, (status, further) in told_once(skipped(tree)).items():
-        click.echo(within_a_screen(f"Skipped {name}: {status}"))
-        if further:
-            click.echo(within_a_screen(f"  {further}"))
+    print_reasons("Skipped", skipped(tree))
     for warning in warnings_of_the_run(tree):
         if warning.startswith(OLDER):
             click.echo(within_a_screen(f"Warning: {warning}"), err=True)

@@ -48,7 +48,7 @@ def status(results: Path, watch: bool, as_json: bool) -> None:
 
 
 def _print(found: Status) -> None:
-    from analyze.cli.tables import print_table
+    from analyze.cli.tables import print_reasons, print_table
     from analyze.runs.progress import duration
 
     detail = f": {found.detail}" if found.detail else ""
@@ -65,5 +65,4 @@ def _print(found: Status) -> None:
             for r in found.running
         ]
         print_table("Running", columns, rows, columns[2:])
-    for name, reason in found.failed.items():
-        click.echo(within_a_screen(f"Failed {name}: {reason}"))
+    print_reasons("Failed", found.failed)

@@ -167,7 +167,7 @@ function drawTraining(at, name, label, words) {
   const known = series.flatMap((one) => one.points.map((point) => point.y));
   const top = name === "accuracy" ? 1 : (d3.max(known) ?? 1) * 1.05;
   const domain = [Math.min(0, d3.min(known) ?? 0), top || 1];
-  const title = `${words}: ${data.subsets[at.subset]}`;
+  const title = `${words} over training: ${data.subsets[at.subset]}`;
   document.getElementById(`${name}-title`).textContent = title;
   drawLines(element, {
     label: title, axis, series, chosen: places[at.checkpoint],

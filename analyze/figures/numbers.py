@@ -160,6 +160,11 @@ OF_A_COMPARISON: dict[str, Callable[[xr.DataTree], Numbers]] = {
 SAME = {"profile": "layers", "layer_panels": "layers"}  # figures that show another one's numbers
 
 
+FEW_DRAWN = {  # figures that show a part of their numbers, in words before these
+    "profile": "It draws up to four checkpoints of each subset; over all checkpoints"
+}
+
+
 def numbers_behind(tree: xr.DataTree, name: str) -> Numbers:
     """The numbers of the figure in a file of this name, of a run or of a comparison.
 

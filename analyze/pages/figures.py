@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from analyze.figures.colours import DARK
 from analyze.figures.entry import FigureEntry
-from analyze.figures.numbers import SAME, numbers_behind
+from analyze.figures.numbers import FEW_DRAWN, SAME, numbers_behind
 from analyze.figures.style import MARK, style
 from analyze.pages.described import described
 from analyze.pages.numbers import Table, table_of
@@ -106,7 +106,10 @@ def still_figures(
         caption = entry.caption_of(tree).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
         for name, picture in entry.drawn(pictures).items() if entry.section else ():
             title, numbers = entry.title_of(tree), numbers_behind(tree, name)
-            svg = inline_svg(picture, name, described(title, numbers, places))
+            words = described(
+                f"{title}. {FEW_DRAWN[name]}" if name in FEW_DRAWN else title, numbers, places
+            )
+            svg = inline_svg(picture, name, words)
             shown = svg if entry.leading or len(svg) <= LARGEST else None
             other = SAME.get(name, "")
             rows = None if other else table_of(numbers, places)

@@ -91,6 +91,7 @@ function draw() {
   nameSlider(checkpoint, data.training.names[at.checkpoint]);
   byId("readout").textContent = words(at.row, at.subset, at.checkpoint);
   for (const part of [layerPins, checkpointPins, zoom]) part.draw();
+  coherence.element.disabled = sizeShown().size === 0; // alpha may be negative: its axis is linear
   byId("pinned").hidden = !layerPins.list().length && !checkpointPins.list().length;
   drawTraining(at);
   drawHeat(at);
@@ -134,8 +135,9 @@ function words(row, s, t, separator = " \u00b7 ") {
 
 /** The numbers of some rows, subsets and checkpoints, as a table for a file. */
 function numbers(rows, subsets, checkpoints) {
-  const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "shown", "m_coherence (examples)",
-                "m_coherence_lower (95 %)", "m_coherence_upper (95 %)", "null_lower (95 %)", "null_upper (95 %)",
+  const [name, unit] = sizeShown().size === 0 ? ["alpha_unbiased", "1"] : ["m_coherence", "examples"];
+  const head = ["checkpoint", data.training.label, "layer", "layer_type", "subset", "m (examples)", "shown", `${name} (${unit})`,
+                `${name}_lower (95 %)`, `${name}_upper (95 %)`, "null_lower (95 %)", "null_upper (95 %)",
                 "cannot_be_told_from_chance", "gradients_cancel", "warnings"];
   const cells = d3.cross(rows, subsets).flatMap(([row, s]) => checkpoints.map((t) => [row, s, t]));
   return [head, ...cells.map(([row, s, t]) => [
@@ -186,6 +188,8 @@ function drawTraining(at) {
     ? `M-coherence of ${series.length} layer${series.length === 1 ? "" : "s"} over training: ${data.subsets[at.subset].name}, ${sizeShown().name}`
     : `M-coherence of ${name} over training, ${sizeShown().name}`;
   byId("lines-title").textContent = title;
+  byId("of-subsets").hidden = layerPins.list().length > 0;
+  byId("of-layers").hidden = !byId("of-subsets").hidden;
   drawLegend(byId("legend"), series);
   lines = drawLines(byId("lines"), {
     label: title, y, series, guides, chance, chosen: zoom.shows(at.checkpoint) ? places[at.checkpoint] : NaN,

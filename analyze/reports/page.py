@@ -31,8 +31,8 @@ from analyze.statistics.grouping import group_by
 from analyze.statistics.labelled_examples import has_directions
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import cancel
-from analyze.statistics.sizes import SMALLEST, shown_at, shown_size
-from analyze.statistics.warnings import describe
+from analyze.statistics.sizes import OWN, SMALLEST, shown_at, shown_size
+from analyze.statistics.warnings import UNEQUAL, describe
 
 HERE = Path(__file__).parent
 COMMAND = "report"
@@ -146,7 +146,7 @@ def _contents(
         "shown_of": f"of {size.size:,} examples, " if size.size else "",
         "last_place": summary.last_place(results),
         "checkpoints": results.sizes["checkpoint"],
-        "warnings": [*facts.warnings(origin), *map(plain, describe(results))],
+        "warnings": [*facts.warnings(origin), *map(plain, _described(results))],
         "meanings": summary.marks_shown(results),
         "chance": "null_upper" in results["network"].to_dataset(),
         "cancelling": any(cancel(results[name].to_dataset()).any() for name in GROUPS),
@@ -164,3 +164,8 @@ def _contents(
         "figures": still_figures(OF_A_RUN, results, pictures, places := training(results).names),
         "network_table": table_of(of_network(results), places, most=None),
     }
+
+
+def _described(results: xr.DataTree) -> list[str]:
+    """Warnings of the values as they are shown: at one size it does not matter that m differs."""
+    return describe(results, () if shown_size(results).choice == OWN else {UNEQUAL})

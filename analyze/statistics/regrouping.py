@@ -71,6 +71,8 @@ def grouped(
     sums = table[["gradient_gram", "gradient_sqnorm"]]  # NaN in parameters that are never used
     sums = _summed(sums, "parameter", groups, **KNOWN, keep_attrs=True)
     sums = sums.assign(probe_count=table["probe_count"])
+    if "checkpoint" in results.coords:  # which a group inherits, and an estimate is selected by
+        sums = sums.assign_coords(checkpoint=results["checkpoint"].values)
     members = cell_members(results, subsets)
     if "examples" not in results.children:
         return Labelled(sums, members)

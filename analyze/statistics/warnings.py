@@ -6,7 +6,7 @@ of CF (``flag_masks`` and ``flag_meanings``), computed from the results tree.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ CANCELLED = 0.5  # norm of the sum over the training probes, in that of the subs
 # 94 % of the cases and with 0.17 in 85 %, 1,000 probes with 0.11 in 92 % and with 0.03 in 82 %.
 FEW_EXAMPLES, FEW_SHARE = 100, 1 / 3
 FEW_FOLDS = 5
+UNEQUAL = "unbalanced_subsets"
 UNBALANCED = 1.25  # ratio of the sizes of subsets
 OWN_LOSSES = ("cross_entropy", "binary_cross_entropy_with_logits")
 
@@ -102,7 +103,7 @@ KINDS = (
         & (group["effective_sample_size"] < FEW_SHARE * results.to_dataset()["probe_count"]),
     ),
     Kind(
-        "unbalanced_subsets", "",
+        UNEQUAL, "",
         "m-coherence grows with the number of probes, and that of this subset is larger: compare "
         "by coherence_at_common_size or alpha_unbiased",
         _unbalanced,
@@ -156,8 +157,12 @@ def flagged(dataset: xr.Dataset, name: str) -> xr.DataArray:
     return (dataset[FLAGS].fillna(0).astype(int) // 2**bit) % 2 == 1
 
 
-def describe(results: xr.DataTree) -> list[str]:
+def describe(results: xr.DataTree, without: Collection[str] = ()) -> list[str]:
     """A sentence for each kind of warning that the whole network's values have.
+
+    Args:
+        results: The results of a run.
+        without: Names of kinds on which there is no sentence.
 
     Returns:
         Such as ``inside the 95 % band ...: held_out at step 960, 1280``; empty for results
@@ -172,7 +177,7 @@ def describe(results: xr.DataTree) -> list[str]:
     sentences = []
     for kind in KINDS:
         where = flagged(network, kind.name).transpose("checkpoint", "subset")
-        if bool(where.any()):
+        if kind.name not in without and bool(where.any()):
             sentences.append(f"{kind.text} ({kind.name}: {_places(where, network)})")
     return sentences
 

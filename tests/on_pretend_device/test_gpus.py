@@ -105,7 +105,10 @@ def test_both_measure_and_give_the_bits_of_one(series):
             "raise RuntimeError('an error of the driver')", "an error of the driver",
             marks=pytest.mark.nightly,
         ),
-        ("raise torch.OutOfMemoryError('out of memory')", "does not fit into memory"),
+        pytest.param(
+            "raise torch.OutOfMemoryError('out of memory')", "does not fit into memory",
+            marks=pytest.mark.nightly,
+        ),
         ("os.kill(os.getpid(), 9)", "its process ended early"),
     ],
 )  # fmt: skip
@@ -121,6 +124,7 @@ def test_one_that_fails_gives_its_checkpoint_back(series, failure, said):
     assert_same_arrays(tree, one)
 
 
+@pytest.mark.nightly
 def test_where_all_fail_the_run_goes_on_as_on_one_device(series):
     model = failing(series, "os.kill(os.getpid(), 9)", (0, 1))
     places, tree = measured(series, "pretend", model=model)

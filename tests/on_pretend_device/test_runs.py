@@ -74,6 +74,7 @@ def test_a_sample_run_has_the_numbers_of_a_cpu(sample, batch_norm):
     assert methods[0] == methods[1]
 
 
+@pytest.mark.nightly
 def test_auto_takes_it(tiny):
     done = tiny.run("--device", "auto")
     assert done.exit_code == 0, done.stderr

@@ -7,7 +7,6 @@ function rounded(value) {
   if (!Number.isFinite(value)) return NOTHING;
   const size = Math.abs(value);
   if (size >= 100) return Math.round(value).toLocaleString("en-US");
-  if (size !== 0 && size < 0.001) return value < 0 ? "\u22120.00" : "<0.001";
   return value.toPrecision(3).replace("-", "\u2212");
 }
 
@@ -17,9 +16,10 @@ function withInterval(value, low, high) {
   return `${rounded(value)} (95 %: ${rounded(low)} to ${rounded(high)})`;
 }
 
-/** A step as a tick shows it: `1,280`, `120k`, `1.5M`. */
+/** A step as a tick shows it: `1,280`, `120k`, `1.5M`; one of more digits with all of them, `13,559`. */
 function compact(value) {
-  const digits = (v) => Number(v.toPrecision(6)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+  const digits = (v) => Number(v.toPrecision(7)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+  if (value !== Number(value.toPrecision(3))) return digits(value);
   if (Math.abs(value) >= 1e6) return `${digits(value / 1e6)}M`;
   if (Math.abs(value) >= 1e4) return `${digits(value / 1e3)}k`;
   return digits(value);

@@ -19,22 +19,22 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
                               ofShade = "", pointed = () => {}, choose }) {
   const width = roomOf(element);
   const bottom = y.domain[0];
-  const margins = { marginLeft: 52, marginRight: 14, marginTop: 22, marginBottom: 40 };
+  const margins = { marginLeft: 52, marginRight: 14, marginTop: pins.length ? 40 : 22, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
   const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
   const across = Plot.scale({ x: { ...x, range: [margins.marginLeft + INSET, width - margins.marginRight - INSET] } });
   const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spansOf(shaded, across), ofShade, across), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
-  marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
-                                 fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 3 }));
   if (Number.isFinite(chosen))
     marks.push(Plot.ruleX([chosen], { stroke: "var(--faint)", ariaDescription: "chosen checkpoint" }));
   marks.push(Plot.ruleX(pins, { x: "x", stroke: "var(--muted)", strokeDasharray: "2,3", ariaDescription: "pinned checkpoint" }));
-  marks.push(Plot.text(pins, { x: "x", text: "text", frameAnchor: "top", dy: -12, textAnchor: "middle", fill: "var(--muted)" }));
+  marks.push(Plot.text(pins, { x: "x", text: "text", frameAnchor: "top", lineAnchor: "bottom", dy: -5, textAnchor: "middle", fill: "var(--muted)" }));
   for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling, across.apply));
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
+  marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
+                                 fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 3 }));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));

@@ -64,7 +64,7 @@ function picture(element, title) {
   const inner = Math.max(...charts.map((chart) => chart.width.baseVal.value));
   const width = inner + 2 * PADDING;
   const whole = d3.create("svg").attr("width", width)
-    .attr("font-family", getComputedStyle(element).fontFamily).attr("font-size", 13);
+    .attr("role", "img").attr("aria-label", title).attr("font-family", getComputedStyle(element).fontFamily).attr("font-size", 13);
   const background = whole.append("rect").attr("width", width).attr("fill", ofPage("--surface"));
   const write = (text, x, y, weight) => whole.append("text").attr("x", x).attr("y", y).attr("font-weight", weight)
     .attr("fill", ofPage("--ink")).text(text);
@@ -104,7 +104,7 @@ function place(whole, svg, x, y) {
   const both = [[svg, copy], ...d3.zip([...svg.querySelectorAll("*")], [...copy.querySelectorAll("*")])];
   for (const [original, still] of both) settle(original, still);
   for (const pointed of copy.querySelectorAll(POINTED)) pointed.remove();
-  copy.removeAttribute("aria-hidden");
+  for (const hidden of [copy, ...copy.querySelectorAll("[aria-hidden]")]) hidden.removeAttribute("aria-hidden");
   const style = getComputedStyle(svg);
   for (const name of INHERITED) copy.style.setProperty(name, style.getPropertyValue(name));
   d3.select(copy).attr("x", x).attr("y", y).attr("width", parseFloat(style.width)).attr("height", parseFloat(style.height));

@@ -31,7 +31,8 @@ function sorted(rows, column, down) {
 function keyOf(cell) {
   if (cell.dataset.value !== undefined) return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   if (!cell.classList.contains("n")) return cell.textContent.trim();
-  const number = parseFloat(cell.textContent); // of "13.8 \u00b1 1.9" the value
+  const plain = cell.textContent.trim().replace("\u2212", "-").replace(/^</, "").replace(/(?<=\d),(?=\d{3})/g, "");
+  const number = parseFloat(plain); // of "13.8 \u00b1 1.9" the value
   return Number.isNaN(number) ? null : number;
 }
 

@@ -132,10 +132,11 @@ def _map_style(text: str, dataset: Any) -> Examples:
     with blamed(NO_MAP, found=repr(text), expected=PAIRS, fix=RETURN_PAIRS):
         count, first = len(dataset), _first_item(dataset, text)
     if not isinstance(first, tuple | list) or len(first) != 2:
-        kind = type(first).__name__
-        raise InputError(
-            NO_MAP, found=f"{text!r}: items of type {kind}", expected=PAIRS, fix=RETURN_PAIRS
-        )
+        kind, fix = f"type {type(first).__name__}", RETURN_PAIRS
+        if isinstance(first, dict):  # as a Trainer takes them
+            kind += f" with {listed([str(key) for key in first])}"
+            fix += "; its __getitem__ takes the two from the dictionary: item[KEY], item[KEY]"
+        raise InputError(NO_MAP, found=f"{text!r}: items of {kind}", expected=PAIRS, fix=fix)
     targets = _targets_of(dataset, count)
 
     def items(rows: np.ndarray) -> list[Any]:
