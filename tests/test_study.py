@@ -46,8 +46,8 @@ def test_the_design_has_each_training_once():
     wanted = [
         (network, noise, seed)
         for network, noises, seeds in [
-            ("residual", (0, 25, 50, 75, 100), 3), ("inception", (0, 50, 100), 2),
-            ("group_norm", (0, 50, 100), 2), ("no_norm", (0, 50, 100), 2),
+            ("residual", (0, 25, 50, 75, 100), 3), ("inception", (0, 50, 100), 3),
+            ("group_norm", (0, 50, 100), 3), ("no_norm", (0, 50, 100), 3),
         ]
         for noise in noises
         for seed in range(seeds)

@@ -83,8 +83,8 @@ def trainings() -> list[Training]:
         *each([main], (0, 50, 100), (0, 1, 2)),
         *each(others, (0, 100), (0,)),
         *each([main], (25, 75), (0, 1, 2)),
-        *each(others, (50,), (0,)),
-        *each(others, (0, 100, 50), (1,)),
+        *each(others, (0, 100), (1, 2)),
+        *each(others, (50,), (0, 1, 2)),
     ]
 
 
