@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from scipy import stats
 
+from analyze.errors import InputError
 from analyze.figures import (
     accuracy_over_training,
     coherence_over_training,
@@ -29,7 +31,9 @@ from analyze.figures.lines import shown_subsets, spread
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
-from analyze.figures.training import compact, training
+from analyze.figures.training import compact, on_scale, training
+from analyze.reports import page as reports_page
+from analyze.reports.details import details
 from analyze.statistics.jackknife import t_quantile
 from tests.colour_vision import contrast
 from tests.trees import STEPS, make_tree, with_chance
@@ -220,6 +224,29 @@ def test_the_axis_falls_back_to_epochs_and_to_order(steps, epochs, label, expect
 def test_a_checkpoint_without_a_step_is_spoken_of(ax):
     loss_over_training.draw(make_tree(steps=(0, 10, np.nan)), ax)
     assert ax.get_xlabel() == "optimizer step; 1 checkpoint without one not shown"
+
+
+@pytest.mark.parametrize(
+    ("x", "steps", "scale", "expected"),
+    [("step", (0, 1, 2, 3), "log", "symlog"), ("step", (0, 1, 4, 4000), "linear", "linear"),
+     ("step", (0, 1, 4, 4000), "automatic", "symlog"), ("loss", (0, 1, 2, 3), "log", "log"),
+     ("loss", (0, 1, 2, 3), "automatic", "linear"), ("step", (7,), "log", "linear")],
+)  # fmt: skip
+def test_the_axis_of_training_has_the_scale_that_is_asked_for(x, steps, scale, expected, ax):
+    tree = make_tree(steps=steps)
+    with on_scale(scale):
+        loss_over_training.draw(tree, ax, x=x)
+        first = details(with_chance(tree), x)["start"]["along"]
+    assert ax.get_xscale() == expected
+    template = reports_page.HERE.joinpath("page.html").read_text("utf-8")
+    choices = re.search(r'"along-scale", "Axis of training", \[(.*?)\]', template)
+    assert choices is not None
+    assert choices[1].split(", ")[first].strip('"').startswith(scale)
+
+
+def test_no_other_scale_is_taken():
+    with pytest.raises(InputError, match="no such scale"), on_scale("cubic"):
+        pass
 
 
 def test_evenly_spaced_steps_are_on_a_linear_axis(ax):

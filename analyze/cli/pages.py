@@ -27,6 +27,10 @@ DRAWING = "Reading the numbers and drawing figures"
     "--x", type=click.Choice(["step", "epoch", "loss"]),
     help="What the figures show training along; by default steps where they are known.",
 )  # fmt: skip
+@click.option(
+    "--x-scale", type=click.Choice(["automatic", "linear", "log"]), default="automatic",
+    show_default=True, help="The axis of training, of the figures and at first on the page.",
+)  # fmt: skip
 @group_option("layer")
 @click.option(
     "--probes", type=PATH, metavar="FILE",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +23,8 @@ from analyze.results.tree import OK
 DENSE_EARLY = 0.25  # share of the range below which the middle checkpoint lies if early are dense
 LETTERS = 14  # of an axis label, for each inch of the figure
 DECADES = 1e3  # ratio of the ends of an axis of losses above which it is logarithmic
+SCALES = ("automatic", "linear", "log")
+_scale: ContextVar[str] = ContextVar("scale", default="automatic")
 LABELS = {
     "step": "optimizer step",
     "epoch": "epoch",
@@ -69,18 +74,45 @@ def training(results: xr.DataTree, x: str | None = None) -> Training:
     return Training(order, "checkpoint, in order", files, files, skipped)
 
 
+@contextmanager
+def on_scale(name: str) -> Iterator[None]:
+    """A context in which axes of training are ``linear``, ``log``, or what suits: ``automatic``.
+
+    Raises:
+        InputError: none of these.
+    """
+    if name not in SCALES:
+        raise InputError(
+            "there is no such scale",
+            found=f"x_scale = {name!r}",
+            expected=f"one of {', '.join(SCALES)}",
+            fix="--x-scale log",
+        )
+    before = _scale.set(name)
+    try:
+        yield
+    finally:
+        _scale.reset(before)
+
+
+def scale_of_training() -> str:
+    """The scale of axes of training, as ``on_scale`` says; ``automatic`` without it."""
+    return _scale.get()
+
+
 def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> None:
     """Set scale, ticks and label of the x axis, with a cross below each skipped checkpoint.
 
     Where early checkpoints are dense the axis is logarithmic beyond the first of them (symlog,
     as training starts at 0), else linear. A loss falls from left to right, on a logarithmic axis
-    where it falls by more than three decades. ``sparse`` panels are narrow and have few ticks.
+    where it falls by more than three decades. ``on_scale`` chooses one for all figures.
+    ``sparse`` panels are narrow and have few ticks.
     """
     sparse = sparse or width_of(ax) < NARROW
     known = np.unique(along.values[np.isfinite(along.values)])
     if along.falling and len(known) > 1:
         _set_falling_axis(ax, known, sparse)
-    elif _dense_early(known):
+    elif _is_logarithmic(known):
         first = known[known > 0][0]
         ax.set_xscale("symlog", linthresh=first, linscale=0.5)
         wide = known[-1] / first > 1e4
@@ -112,7 +144,9 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
 
 def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
     """Set an axis from high values to low ones; logarithmic beyond three decades."""
-    if known[0] > 0 and known[-1] / known[0] > DECADES:
+    scale = scale_of_training()
+    wide = known[-1] / known[0] > DECADES if known[0] > 0 else False
+    if known[0] > 0 and (scale == "log" or (wide and scale == "automatic")):
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(ticker.LogLocator(10, numticks=4 if sparse else 9))
         ax.xaxis.set_minor_locator(ticker.NullLocator())
@@ -169,9 +203,16 @@ def _remarks(along: Training, crosses: int) -> list[str]:
     return [skipped] * (crosses > 0) + [unplaced] * (along.unplaced > 0)
 
 
-def _dense_early(known: np.ndarray) -> bool:
-    """Whether half of the checkpoints lie in the first quarter of a range of over a decade."""
-    positive = known[known > 0]
-    if len(positive) < 2 or known[0] < 0 or positive[-1] / positive[0] <= 10:
+def _is_logarithmic(known: np.ndarray) -> bool:
+    """Whether an axis of steps is logarithmic, which takes two places beyond 0.
+
+    By default where half of the checkpoints lie in the first quarter of a range of over a decade.
+    """
+    positive, scale = known[known > 0], scale_of_training()
+    if len(positive) < 2 or known[0] < 0 or scale == "linear":
+        return False
+    if scale == "log":
+        return True
+    if positive[-1] / positive[0] <= 10:
         return False
     return bool(np.median(known) < DENSE_EARLY * known[-1])

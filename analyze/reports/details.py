@@ -12,7 +12,7 @@ from analyze.figures.bands import with_interval
 from analyze.figures.lines import shown_subsets
 from analyze.figures.looks import further_look, look, subset_looks
 from analyze.figures.names import plain
-from analyze.figures.training import training
+from analyze.figures.training import SCALES, scale_of_training, training
 from analyze.pages.embedding import packed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
@@ -116,9 +116,12 @@ def _subsets(results: xr.DataTree, labels: dict[str, str]) -> list[dict[str, Any
 
 
 def _start(results: xr.DataTree, subsets: list[str]) -> dict[str, int]:
-    """The first choice of the page: ``all``, or the first subset, at the network's peak."""
+    """The first choice of the page: ``all``, or the first subset, at the network's peak.
+
+    ``along`` is the scale of training, by its place among ``SCALES``, which the page lists.
+    """
     subset = subsets.index(ALL) if ALL in subsets else 0
     values = results["network"].to_dataset()["m_coherence"].sel(subset=subsets[subset]).values
     measured = np.flatnonzero(results.to_dataset()["status"].values.astype(str) == OK)
     peak = int(np.nanargmax(values)) if np.isfinite(values).any() else int(measured[:1].sum())
-    return {"subset": subset, "checkpoint": peak}
+    return {"subset": subset, "checkpoint": peak, "along": SCALES.index(scale_of_training())}

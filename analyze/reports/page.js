@@ -18,6 +18,7 @@ const subset = control("subset", draw);
 const checkpoint = control("checkpoint", draw);
 const along = control("along-scale", draw); // automatic, linear, logarithmic
 const coherence = control("coherence-scale", draw); // logarithmic, linear
+along.set(data.start.along);
 subset.set(data.start.subset);
 checkpoint.set(data.start.checkpoint);
 const layerPins = pins({

@@ -13,7 +13,7 @@ from analyze.figures.names import plain
 from analyze.figures.numbers import of_network
 from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
-from analyze.figures.training import training
+from analyze.figures.training import on_scale, training
 from analyze.pages import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.numbers import table_of
@@ -45,6 +45,7 @@ def report(
     output: str | Path | None = None,
     by: str = "layer",
     x: str | None = None,
+    x_scale: str = "automatic",
     probes: str | Path | None = None,
     figure_width: str | float = "page",
     at_size: str | int = SMALLEST,
@@ -58,6 +59,9 @@ def report(
         by: Rows for ``layer``, ``block`` or ``parameter``; nothing is measured again.
         x: What the figures show training along: ``step``, ``epoch`` or ``loss``; without it steps
             where they are known, else epochs, else the order of the checkpoints.
+        x_scale: The axis of training, of the figures and at first on the page: ``linear``, ``log``
+            (linear up to the first place beyond 0), or ``automatic``: log where half of the
+            checkpoints lie in the first quarter of a range of over a decade.
         probes: The probe file, for the pictures of examples in runs with directions; None: where
             the run read it, if it is there and holds the same examples.
         figure_width: The figures' width in print: ``column`` of a journal (3.3 inches), ``page``
@@ -70,8 +74,8 @@ def report(
 
     Raises:
         InputError: no results file, other probes, a directory that cannot be written to or has
-            another ``index.html``, no such grouping, width or size, or ``x`` is not known of any
-            checkpoint.
+            another ``index.html``, no such grouping, scale, width or size, or ``x`` is not known of
+            any checkpoint.
 
     Example:
         ``analyze.report("half_noise.h5", output="half_noise_report")``
@@ -85,7 +89,7 @@ def report(
     directory = f"{stem}_report" if output is None else output
     pictured = has_directions(opened) or probes is not None
     found = probes_of(opened, probes, near) if pictured else (None, "")
-    with of_width(figure_width):
+    with of_width(figure_width), on_scale(x_scale):
         return write_report(tree, Path(directory), x, found)
 
 
