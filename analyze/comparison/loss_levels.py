@@ -38,7 +38,7 @@ class Crossings:
 
     def of(self, dataset: xr.Dataset) -> xr.Dataset:
         """Every variable over ``checkpoint``, interpolated to the levels; NaN where an end is."""
-        bare = dataset.drop_vars(["step", "epoch", "checkpoint"], errors="ignore")
+        bare = dataset.drop_vars([k for k, c in dataset.coords.items() if "checkpoint" in c.dims])
         over = [name for name in bare.data_vars if "checkpoint" in bare[name].dims]
         weight = xr.DataArray(self.weight, dims="checkpoint")
         first, second = (
