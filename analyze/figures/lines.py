@@ -16,6 +16,7 @@ from analyze.figures.names import figure_text, legend_label, plain
 from analyze.figures.style import NARROW, SMALLEST, width_of
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
+from analyze.statistics.regrouping import same_as_all
 
 MANY = 60  # checkpoints up to which all have a marker
 LEADING = 1.3  # line height of names, in units of the font size
@@ -65,15 +66,11 @@ def draw_lines(
 
 def shown_subsets(results: xr.DataTree) -> dict[str, str]:
     """The label of each subset; where ``all`` is a subset alone, one label: ``clean = all``."""
-    network = results["network"].to_dataset()["m_coherence"]
-    counts = results.to_dataset()["probe_count"]
-    labels = {str(name): plain(str(name)) for name in network["subset"].values}
-    for name in list(labels):
-        same = np.array_equal(network.sel(subset=name), network.sel(subset=ALL), equal_nan=True)
-        if name != ALL and same and int(counts.sel(subset=name)) == int(counts.sel(subset=ALL)):
-            labels[name] += " = all"
-            del labels[ALL]
-            break
+    names = results["network"].to_dataset()["subset"].values
+    labels = {str(name): plain(str(name)) for name in names}
+    if (same := same_as_all(results)) is not None:
+        labels[same] += " = all"
+        del labels[ALL]
     return labels
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
 from analyze.results.tree import OK
-from analyze.statistics.regrouping import provenance
+from analyze.statistics.regrouping import provenance, same_as_all
 from analyze.statistics.warnings import describe, warnings_of_the_run
 from analyze.text import shown_name, with_error
 
@@ -87,7 +87,7 @@ def summary(results: xr.DataTree) -> Summary:
     title = f"{shown_name(str(name))}: {measured} of {total} checkpoints measured, {probes} probes"
     courses = [
         course(subset, int(root["probe_count"].sel(subset=subset)), network.sel(subset=subset))
-        for subset in _shown_subsets(root, network)
+        for subset in _shown_subsets(results)
     ]
     sentences = [*warnings_of_the_run(results), *describe(results)]
     return Summary(title, courses, _highest(results), [shown_name(s) for s in sentences])
@@ -114,15 +114,10 @@ def lines(found: Summary) -> list[str]:
     return [*rows, *found.below, *filter(None, [found.warned])]
 
 
-def _shown_subsets(root: xr.Dataset, network: xr.Dataset) -> list[str]:
-    names = [str(name) for name in network["subset"].values if name != ALL]
-    values, counts = network["m_coherence"], root["probe_count"]
-    again = any(
-        int(counts.sel(subset=name)) == int(counts.sel(subset=ALL))
-        and np.array_equal(values.sel(subset=name), values.sel(subset=ALL), equal_nan=True)
-        for name in names
-    )
-    return names if again else [*names, ALL]
+def _shown_subsets(results: xr.DataTree) -> list[str]:
+    names = results["network"].to_dataset()["subset"].values
+    subsets = [str(name) for name in names if name != ALL]
+    return subsets if same_as_all(results) is not None else [*subsets, ALL]
 
 
 def _highest(results: xr.DataTree) -> list[str]:

@@ -73,7 +73,7 @@ def _p_of_difference(
         return float("nan")
     places = list(dict.fromkeys([first["checkpoint"], second["checkpoint"]]))
     tree = with_rows(_at_checkpoints(results, places), _names(results, "layer", "layers"))
-    found = estimate(tree, layers=group).assign_coords(checkpoint=places)
+    found = estimate(tree, layers=group)
     gap = difference(*(found.sel({"subset": subset} | at) for at in (first, second)))
     t = abs(float(gap["value"])) / float(gap["stderr"]) if float(gap["stderr"]) > 0 else np.nan
     return float(2 * special.stdtr(float(gap["degrees_of_freedom"]), -t))

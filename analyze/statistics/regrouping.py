@@ -66,13 +66,11 @@ def grouped(
     subsets: Mapping[str, Conditions] | None,
 ) -> Labelled:
     """The sufficient statistics of groups of layers and of subsets, named as for ``coherence``."""
-    table = results.children["parameters"].to_dataset(inherit=False)
+    table = own_table(results, "parameters")
     groups = layer_groups(list(dict.fromkeys(table["layer"].values.astype(str))), layers)
     sums = table[["gradient_gram", "gradient_sqnorm"]]  # NaN in parameters that are never used
     sums = _summed(sums, "parameter", groups, **KNOWN, keep_attrs=True)
     sums = sums.assign(probe_count=table["probe_count"])
-    if "checkpoint" in results.coords:  # which a group inherits, and an estimate is selected by
-        sums = sums.assign_coords(checkpoint=results["checkpoint"].values)
     members = cell_members(results, subsets)
     if "examples" not in results.children:
         return Labelled(sums, members)
@@ -82,13 +80,18 @@ def grouped(
     return Labelled(sums, members, norms, probes, _alignments(results, groups, probes))
 
 
+def own_table(results: xr.DataTree, group: str) -> xr.Dataset:
+    """A group by itself, with the checkpoints of its parent, and nothing else of it."""
+    table = results.children[group].to_dataset(inherit=False)
+    return table.assign_coords(checkpoint=results.to_dataset()["checkpoint"].values)
+
+
 def example_table(results: xr.DataTree) -> xr.Dataset:
     """The group ``/examples`` by itself, with the checkpoints of its parent.
 
     In the tree the parent's index of subsets is handed down to it, where ``subset`` labels probes.
     """
-    table = results.children["examples"].to_dataset(inherit=False)
-    return table.assign_coords(checkpoint=results.to_dataset()["checkpoint"].values)
+    return own_table(results, "examples")
 
 
 def grouped_examples(results: xr.DataTree, layers: str | Mapping[str, Sequence[str]]) -> xr.Dataset:
@@ -181,6 +184,17 @@ def parts_of(wanted: np.ndarray, members: Mapping[str, np.ndarray]) -> list[str]
         if np.array_equal(np.sum([members[name] for name in names], axis=0), wanted.astype(int)):
             return names
     return []
+
+
+def same_as_all(results: xr.DataTree) -> str | None:
+    """The subset that is ``all`` by itself, with its probes and its values; None without one."""
+    counts = results.to_dataset()["probe_count"]
+    values = results["network"].to_dataset()["m_coherence"]
+    for name in values["subset"].values:
+        same = np.array_equal(values.sel(subset=name), values.sel(subset=ALL), equal_nan=True)
+        if name != ALL and same and int(counts.sel(subset=name)) == int(counts.sel(subset=ALL)):
+            return str(name)
+    return None
 
 
 def held_out(results: xr.DataTree) -> list[str]:
