@@ -9,7 +9,7 @@ import xarray as xr
 
 from analyze.comparison import loss_levels, matching
 from analyze.comparison.runs import Run, joined
-from analyze.errors import InputError
+from analyze.errors import unknown
 from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import OK
 
@@ -117,10 +117,6 @@ class AlignedByLoss(Aligned):
 def aligned(runs: Sequence[Run], align: str) -> Aligned:
     """The runs on common places; InputError for an unknown alignment, or no shared place."""
     if align not in ALIGNMENTS:
-        raise InputError(
-            "there is no such alignment",
-            found=f"align by {align!r}",
-            expected=f"one of {', '.join(ALIGNMENTS)}",
-            fix="--align step",
-        )
+        found = f"align by {align!r}"
+        raise unknown("there is no such alignment", found, ALIGNMENTS, "--align step")
     return AlignedByLoss(runs, align) if align == "loss" else Aligned(runs, align)

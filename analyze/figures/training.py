@@ -13,7 +13,7 @@ import xarray as xr
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, listed, unknown
 from analyze.figures.colours import WARNING
 from analyze.figures.names import figure_text, plain
 from analyze.figures.style import NARROW, width_of
@@ -82,12 +82,8 @@ def on_scale(name: str) -> Iterator[None]:
         InputError: none of these.
     """
     if name not in SCALES:
-        raise InputError(
-            "there is no such scale",
-            found=f"x_scale = {name!r}",
-            expected=f"one of {', '.join(SCALES)}",
-            fix="--x-scale log",
-        )
+        found = f"x_scale = {name!r}"
+        raise unknown("there is no such scale", found, SCALES, "--x-scale log")
     before = _scale.set(name)
     try:
         yield
@@ -144,9 +140,8 @@ def set_training_axis(ax: Axes, along: Training, *, sparse: bool = False) -> Non
 
 def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
     """Set an axis from high values to low ones; logarithmic beyond three decades."""
-    scale = scale_of_training()
-    wide = known[-1] / known[0] > DECADES if known[0] > 0 else False
-    if known[0] > 0 and (scale == "log" or (wide and scale == "automatic")):
+    suits = known[-1] > DECADES * known[0]
+    if known[0] > 0 and {"linear": False, "log": True}.get(scale_of_training(), suits):
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(ticker.LogLocator(10, numticks=4 if sparse else 9))
         ax.xaxis.set_minor_locator(ticker.NullLocator())
@@ -159,12 +154,7 @@ def _set_falling_axis(ax: Axes, known: np.ndarray, sparse: bool) -> None:
 def _check_axis(root: xr.Dataset, x: str) -> None:
     """Refuse an axis that is unknown, or on which no checkpoint has a place."""
     if x not in LABELS:
-        raise InputError(
-            "there is no such axis",
-            found=f"x = {x!r}",
-            expected=f"one of {', '.join(LABELS)}",
-            fix="--x step",
-        )
+        raise unknown("there is no such axis", f"x = {x!r}", LABELS, "--x step")
     known = [name for name in LABELS if np.isfinite(_places(root, name)).any()]
     if x not in known:
         raise InputError(
