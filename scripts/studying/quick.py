@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from analyze.statistics.arrays import LEVEL
 from scripts.studying.findings import FINDINGS
-from scripts.studying.seeds import LEVEL, OverSeeds, digits
+from scripts.studying.seeds import OverSeeds, digits
 from scripts.studying.store import Measured, Study
 
 

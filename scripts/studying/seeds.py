@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from analyze.statistics.jackknife import t_quantile
 from scripts.studying.store import Measured
 
-LEVEL = 0.95
 ENOUGH = 3  # seeds; with fewer their values are shown, and nothing is claimed
 
 
@@ -44,7 +43,7 @@ class OverSeeds:
         if n < ENOUGH:
             return float("nan"), float("nan")
         spread = np.std(self.values, ddof=1) / np.sqrt(n)
-        half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * spread
+        half = t_quantile(n - 1) * spread
         return float(np.mean(self.values) - half), float(np.mean(self.values) + half)
 
     def holds_one_more(self, value: float) -> bool:
@@ -52,7 +51,7 @@ class OverSeeds:
         n = len(self.values)
         if n < ENOUGH:
             return value in self.values
-        half = special.stdtrit(n - 1, (1 + LEVEL) / 2) * np.std(self.values, ddof=1)
+        half = t_quantile(n - 1) * np.std(self.values, ddof=1)
         return abs(value - np.mean(self.values)) <= half * np.sqrt(1 + 1 / n)
 
     def sign(self) -> int:

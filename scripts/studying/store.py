@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analyze.files.whole import write_whole
 from scripts.studying.design import Training, trainings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -95,9 +96,7 @@ def keep(taken: xr.Dataset, path: Path) -> None:
     Gzipped netCDF-3, a quarter of the bytes of an HDF5 file of so little.
     """
     content = taken.map(_to_four_digits, keep_attrs=True).to_netcdf(engine="scipy")
-    part = path.with_suffix(".part")
-    part.write_bytes(gzip.compress(content, mtime=0))
-    part.replace(path)
+    write_whole(path, gzip.compress(content, mtime=0))
 
 
 def _to_four_digits(values: xr.DataArray) -> xr.DataArray:
