@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from scripts.studying.design import FIRST_STEPS, SPACED_STEPS
 from scripts.studying.store import Measured
 
 EARLY = (3, 4)  # steps: after the collapse
-FIRST = 25  # the steps among which the lowest value of the beginning is looked for
 LAST = 2  # measured steps at the end; a peak lies before them and their neighbour
 
 
@@ -27,6 +27,11 @@ def smooth(series: np.ndarray) -> np.ndarray:
     return np.nanmean(np.stack([padded[:-2], padded[1:-1], padded[2:]]), 0)
 
 
+def spaced(measured: Measured) -> np.ndarray:
+    """Which steps lie evenly on a logarithmic axis: none of the phases counts for too much."""
+    return np.isin(measured.steps, SPACED_STEPS)
+
+
 def at(measured: Measured, steps: Sequence[int], **choice: Any) -> float:
     """The mean logarithm at some steps."""
     return float(np.nanmean(log_coherence(measured, **choice)[np.isin(measured.steps, steps)]))
@@ -40,7 +45,7 @@ def at_end(measured: Measured, **choice: Any) -> float:
 def while_fitting(measured: Measured) -> np.ndarray:
     """Which steps: at least half, and no more than 95 %, of all training probes are fitted."""
     accuracy = measured.values("accuracy")
-    return (accuracy >= 0.5) & (accuracy <= 0.95)
+    return spaced(measured) & (accuracy >= 0.5) & (accuracy <= 0.95)
 
 
 def fitting(measured: Measured, **choice: Any) -> float:
@@ -68,7 +73,7 @@ def trough_and_peak(mean: np.ndarray, steps: np.ndarray) -> tuple[int, int]:
 
     Of smoothed values, so that the neighbour is among the first steps as well.
     """
-    first = (steps >= 1) & (np.append(steps[1:], np.inf) <= FIRST)
+    first = (steps >= 1) & (np.append(steps[1:], np.inf) <= FIRST_STEPS)
     trough = int(np.nanargmin(np.where(first, mean, np.nan)))
     return trough, trough + int(np.nanargmax(mean[trough : -LAST - 1]))
 

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from scripts.studying import courses
+from scripts.studying.design import FIRST_STEPS
 from scripts.studying.seeds import OverSeeds, digits, over_seeds
 from scripts.studying.store import Measured, Study
 
@@ -139,13 +140,14 @@ def _layer_ratio(place: str) -> Callable[[Measured, Sequence[Measured]], float]:
 def _size_correlation(m: Measured, _: Sequence[Measured]) -> float:
     """Of the logarithms of m-coherence with m and with 2m probes, over the steps."""
     pair = [courses.log_coherence(m, size=size) for size in ("m", "2m")]
-    both = np.isfinite(pair[0]) & np.isfinite(pair[1])
+    both = courses.spaced(m) & np.isfinite(pair[0]) & np.isfinite(pair[1])
     return float(np.corrcoef(pair[0][both], pair[1][both])[0, 1])
 
 
 def _before_half(m: Measured) -> np.ndarray:
     """Steps from 5 on until half of the training probes are fitted."""
-    return (m.steps >= 5) & (np.maximum.accumulate(m.values("accuracy")) < 0.5)
+    early = np.maximum.accumulate(m.values("accuracy")) < 0.5
+    return courses.spaced(m) & (m.steps >= 5) & early
 
 
 def _at_last(m: Measured) -> np.ndarray:
@@ -170,6 +172,7 @@ def _clock(study: Study) -> list[Seen]:
         if other is None:
             return None
         by_step = courses.smooth(courses.log_coherence(m) - courses.log_coherence(other))
+        by_step = by_step[courses.spaced(m)]
         by_loss = courses.at_losses(m, LOSSES) - courses.at_losses(other, LOSSES)
         return float(np.log(_size(by_loss) / _size(by_step)))
 
@@ -195,7 +198,8 @@ def _networks(study: Study) -> list[Seen]:
                 other = main.get(m.training.seed)
                 if other is None:
                     return None
-                pair = [courses.smooth(courses.log_coherence(x)) for x in (m, other)]
+                smooth = [courses.smooth(courses.log_coherence(x)) for x in (m, other)]
+                pair = [series[courses.spaced(m)] for series in smooth]
                 return float(np.corrcoef(pair[0], pair[1])[0, 1])
 
             group = study.of(name, noise)
@@ -219,7 +223,7 @@ FINDINGS = (
     ),
     Finding(
         "rise", "After that it rises to a peak (2020, 2022)",
-        f"m-coherence at the peak over that at the lowest of the first {courses.FIRST} steps",
+        f"m-coherence at the peak over that at the lowest of the first {FIRST_STEPS} steps",
         _each_noise(lambda m, g: courses.change(m, g, "rise"), 1),
         "A peak is the highest place before the last three that were measured.",
     ),
@@ -377,6 +381,6 @@ def lines(study: Study) -> list[str]:
 def floor_of_random_labels(study: Study) -> str:
     """The upper end of the band of chance of random labels, between steps 25 and the end."""
     values = [
-        np.median(m.values("null_upper")[m.steps >= courses.FIRST]) for m in study.of(noise=100)
+        np.median(m.values("null_upper")[m.steps >= FIRST_STEPS]) for m in study.of(noise=100)
     ]
     return digits(float(np.mean(values)))
