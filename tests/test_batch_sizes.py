@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -18,13 +20,14 @@ from tests.conftest import SPEC, small_probes, small_weights
 RELATIVE = {"float32": 1e-5, "float64": 1e-9}  # no ReLU of this network is near its kink
 
 
+@cache
 def scaled_gram(precision: str, batch_size: int | str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Gram entries over the norms of their cells, and squared norms."""
     torch.set_num_threads(count)
     model = build_model(ModelSpec.parse(SPEC))
     model.load_state_dict(small_weights(0))
     tree = analyze.measure(
-        model, small_probes(300), device="cpu", batch_size=batch_size, folds=1, precision=precision
+        model, small_probes(130), device="cpu", batch_size=batch_size, folds=1, precision=precision
     )
     table = tree["parameters"].to_dataset()
     gram = table["gradient_gram"].values[0]

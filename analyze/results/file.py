@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import h5py
 import numpy as np
@@ -20,11 +21,12 @@ from analyze.files.whole import Content, write_whole
 from analyze.results.display import Results
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
-from analyze.results.seal import DAMAGED, seal, seal_in
+from analyze.results.seal import DAMAGED, WHOLE, seal, seal_in
 from analyze.results.tree import SCHEMA_VERSION
 from analyze.statistics.derived import completed
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
+Read = TypeVar("Read")
 OF_A_COMPARISON = ("run", "network")  # names at the root of its file
 
 
@@ -70,6 +72,8 @@ def _kept(variable: xr.DataArray) -> dict[str, object]:
 def check_writable(path: str | Path) -> None:
     """Check before hours of work that results can be written to a path.
 
+    A results file that is there is read only where its seal does not say that it is one.
+
     Raises:
         InputError: there is no directory, no permission, or a file that is no results file.
     """
@@ -78,7 +82,7 @@ def check_writable(path: str | Path) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from error
     if Path(path).exists():
-        open_results(path)
+        _opened(Path(path), _check_results)
 
 
 def open_results(path: str | Path) -> xr.DataTree:
@@ -98,7 +102,11 @@ def open_results(path: str | Path) -> xr.DataTree:
     Example:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
-    path = Path(path)
+    return Results.of(completed(_opened(Path(path), _read)))
+
+
+def _opened(path: Path, read: Callable[[Path, BinaryIO], Read]) -> Read:
+    """What is made of a file that is opened once: another may take its name meanwhile."""
     if not is_file(path):
         raise InputError(
             "the results file is missing",
@@ -107,8 +115,8 @@ def open_results(path: str | Path) -> xr.DataTree:
             fix="analyze run RUN --output FILE.h5",
         )
     try:
-        with path.open("rb") as stream:  # opened once: another file may take the name meanwhile
-            return Results.of(completed(_read(path, stream)))
+        with path.open("rb") as stream:
+            return read(path, stream)
     except PermissionError as error:
         raise not_permitted(path) from error
     except OSError as error:
@@ -122,6 +130,14 @@ def has_group(path: Path, name: str) -> bool:
             return isinstance(file.get(name, getlink=True), h5py.HardLink)
     except (OSError, RuntimeError):  # no HDF5 file, or damaged
         return False
+
+
+def _check_results(path: Path, stream: BinaryIO) -> None:
+    """That an open file holds results; with its seal it is as it was written."""
+    if seal_in(stream) == WHOLE:
+        _check_file(path, stream)
+    else:
+        _read(path, stream)
 
 
 def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
