@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from analyze.gradients.measurement import Settings
 from analyze.models.building import build_model
 from analyze.specs.model import ModelSpec
 from tests.conftest import SPEC, small_probes, small_weights
+from tests.nightly import variants
 
 RELATIVE = {"float32": 1e-5, "float64": 1e-9}  # no ReLU of this network is near its kink
 
@@ -37,9 +39,13 @@ def scaled_gram(precision: str, batch_size: int | str, count: int) -> tuple[np.n
     )
 
 
-@pytest.mark.parametrize("precision", RELATIVE)
-@pytest.mark.parametrize("threads_used", [1, 2])
-@pytest.mark.parametrize("batch_size", [1, 7, 64, "auto"])
+@pytest.mark.parametrize(
+    ("precision", "threads_used", "batch_size"),
+    variants(
+        list(product(RELATIVE, [1, 2], [1, 7, 64, "auto"])),
+        lambda precision, threads, size: {(precision, threads), (threads, size)},
+    ),
+)
 def test_results_do_not_depend_on_batch_size_and_threads(precision, threads_used, batch_size):
     gram, norms = scaled_gram(precision, 32, 1)
     other_gram, other_norms = scaled_gram(precision, batch_size, threads_used)

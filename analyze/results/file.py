@@ -123,6 +123,19 @@ def _opened(path: Path, read: Callable[[Path, BinaryIO], Read]) -> Read:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
 
 
+class _Members(h5py.File):
+    """A file to be read, that looks up each member once; h5netcdf does so at every use of it."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._members: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._members:
+            self._members[name] = super().__getitem__(name)
+        return self._members[name]
+
+
 def has_group(path: Path, name: str) -> bool:
     """Whether a file is an HDF5 file that holds a group of its own by this name at its root."""
     try:
@@ -147,7 +160,10 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
     _check_file(path, stream)
     try:
-        with xr.open_datatree(stream, engine="h5netcdf", phony_dims="access") as tree:
+        with (
+            _Members(stream, "r") as file,
+            xr.open_datatree(file, engine="h5netcdf", phony_dims="access") as tree,
+        ):
             loaded = tree.load()
         problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf may raise anything when it fails half way
