@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.rows import compared_at, side_name
+from analyze.comparison.rows import compared_at, side_name, where
 from analyze.errors import listed
 from analyze.pages.text import rounded
 from analyze.results.provenance import along
@@ -27,12 +27,6 @@ def lead(comparison: xr.DataTree, subset: str) -> list[str]:
     """The sentences that hold, in their order."""
     said = (sentence(comparison, subset) for sentence in SENTENCES)
     return [text for text in said if text is not None]
-
-
-def where(place: str, at: float) -> str:
-    """``step 32``, ``training loss 0.51``."""
-    digits = ",.2g" if place == "training_loss" else ",.6g"
-    return f"{place.replace('_', ' ')} {at:{digits}}"
 
 
 def peaks(comparison: xr.DataTree, subset: str) -> dict[str, tuple[float, float]]:
