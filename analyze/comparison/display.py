@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analyze.comparison.rows import compared_at, difference_rows, remarks
+from analyze.comparison.rows import difference_rows, remarks
 from analyze.probes.subsets import ALL
 from analyze.results.display import Results
 from analyze.results.summary import Summary, course
-from analyze.statistics.sizes import at_one_size
+from analyze.statistics.sizes import at_one_size, compared_at
 from analyze.text import shown_name
 
 

@@ -15,6 +15,7 @@ from analyze.results.sides import Side, sides_of
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.seeds import geometric_mean
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import compared_at
 from analyze.text import with_error, with_interval
 
 SETTINGS = "Settings that differ"
@@ -28,11 +29,6 @@ def event_tables(comparison: xr.DataTree) -> list[Table]:
     """The tables of key events, without empty ones."""
     tables = [peak_rows(comparison), loss_rows(comparison), difference_rows(comparison)]
     return [table for table in tables if table[2]]
-
-
-def compared_at(comparison: xr.DataTree) -> int:
-    """The number of examples at which all are compared: the fewest that a subset of a run has."""
-    return int(comparison["events"].to_dataset()["compared_at"])
 
 
 def peak_rows(comparison: xr.DataTree) -> Table:

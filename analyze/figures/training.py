@@ -177,11 +177,15 @@ def _units(root: xr.Dataset, name: str) -> str:
 
 
 def compact(value: float) -> str:
-    """A step as a tick shows it: ``1,280``, ``120k``, ``1.5M``."""
-    for limit, letter in ((1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            return f"{value / (1e3 if letter == 'k' else 1e6):.4g}{letter}"
-    return f"{value:,.6g}"
+    """A step as a tick shows it: ``1,280``, ``120k``, ``1.5M``.
+
+    One of more digits has all of them, ``13,559``, as in ``pages/scripts/format.js``.
+    """
+    if value == float(f"{value:.3g}"):
+        for limit, divisor, letter in ((1e6, 1e6, "M"), (1e4, 1e3, "k")):
+            if abs(value) >= limit:
+                return f"{value / divisor:,.6g}{letter}"
+    return f"{float(f'{value:.7g}'):,.6f}".rstrip("0").rstrip(".")
 
 
 def _remarks(along: Training, crosses: int) -> list[str]:

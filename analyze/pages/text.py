@@ -113,7 +113,9 @@ def sort_key(value: Value | float | None) -> str:
 
 
 def cell(value: object) -> str:
-    """A cell of a table that the terminal shows as well."""
+    """A cell of a table that the terminal shows as well; here a large step has commas."""
+    if isinstance(value, float) and abs(value) >= 1000:
+        return whole(value)
     return cell_text(value).replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
