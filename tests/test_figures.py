@@ -27,13 +27,14 @@ from analyze.figures import (
 from analyze.figures.bands import fold_count, shown
 from analyze.figures.cells import hatch_cells, outline
 from analyze.figures.colours import DARK, SURFACE
-from analyze.figures.lines import shown_subsets, spread
+from analyze.figures.lines import spread
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, on_scale, training
 from analyze.reports import page as reports_page
 from analyze.reports.details import details
+from analyze.results.subsets import shown_subsets
 from analyze.statistics.jackknife import t_quantile
 from tests.colour_vision import contrast
 from tests.trees import STEPS, make_tree, with_chance

@@ -14,13 +14,13 @@ from analyze.figures.run_lines import run_styles, training_of
 from analyze.figures.training import Training
 from analyze.pages.embedding import packed, packed_steps
 from analyze.pages.sizes import offered
-from analyze.pages.text import whole
 from analyze.probes.subsets import ALL
 from analyze.results.sides import pair_names, sides_of
 from analyze.statistics import jackknife
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import RATE
 from analyze.statistics.sizes import OF_RUNS, compared_at, smallest
+from analyze.text import place_text
 
 NETWORK = "whole network"
 MOST_CELLS = 2_000_000  # values of pairs, beyond which a page has those with the first side only
@@ -66,7 +66,7 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
 
 def _places(along: Training) -> list[str]:
     """The places in words: steps with all their digits."""
-    return along.names if along.falling else [whole(value) for value in along.values]
+    return along.names if along.falling else [place_text(value) for value in along.values]
 
 
 def shown_pairs(comparison: xr.DataTree) -> list[str]:

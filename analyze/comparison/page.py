@@ -21,7 +21,6 @@ from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
 from analyze.pages.writing import check_directory, write_page
-from analyze.probes.subsets import ALL
 from analyze.results.file import file_content, has_group
 from analyze.results.tree import OK
 from analyze.statistics.regrouping import provenance
@@ -93,7 +92,7 @@ def _contents(
     comparison: xr.DataTree, pictures: Mapping[str, bytes], data: dict[str, Any]
 ) -> dict[str, Any]:
     origin = provenance(comparison)
-    subset = _headline_subset(comparison)
+    subset = rows.headline_subset(comparison)
     status = comparison.to_dataset()["status"].values.astype(str)
     every = comparison["pairs/network"].sizes["pair"]
     runs = [run["name"] for run in data["runs"]]
@@ -140,9 +139,3 @@ def _title(sides: list[str]) -> str:
     if len(sides) > IN_TITLE:
         return f"{len(sides)} runs side by side"
     return f"{', '.join(sides[:-1])} and {sides[-1]}" if len(sides) > 1 else sides[0]
-
-
-def _headline_subset(comparison: xr.DataTree) -> str:
-    """``all`` where runs have it, else the first subset."""
-    names = [str(name) for name in comparison.to_dataset()["subset"].values]
-    return ALL if ALL in names else names[0]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.rows import where
 from analyze.errors import listed
 from analyze.pages.text import rounded
 from analyze.results.provenance import along
@@ -29,12 +30,6 @@ def lead(comparison: xr.DataTree, subset: str) -> list[str]:
     """The sentences that hold, in their order."""
     said = (sentence(comparison, subset) for sentence in SENTENCES)
     return [text for text in said if text is not None]
-
-
-def where(place: str, at: float) -> str:
-    """``step 32``, ``training loss 0.51``."""
-    digits = ",.2g" if place == "training_loss" else ",.6g"
-    return f"{place.replace('_', ' ')} {at:{digits}}"
 
 
 def peaks(comparison: xr.DataTree, subset: str) -> dict[str, tuple[float, float]]:
@@ -104,10 +99,10 @@ def two_differ(comparison: xr.DataTree, subset: str) -> str | None:
     (first, second) = next(iter(names.values()))
     ratios = comparison["pairs/network"].to_dataset().isel(pair=0).sel(subset=subset)
     significant = ratios["p_value_adjusted"].values <= RATE
-    if not significant.any():
-        return None
     higher = significant & (ratios["log_ratio"].values > 0)
     lower = significant & (ratios["log_ratio"].values < 0)
+    if not (higher | lower).any():
+        return None
     count = int(np.isfinite(ratios["p_value_adjusted"].values).sum())
     places, place = ratios[along(comparison)].values, along(comparison)
     parts = [(word, at) for word, at in (("more", higher), ("less", lower)) if at.any()]

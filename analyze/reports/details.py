@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from analyze.figures.bands import with_interval
-from analyze.figures.lines import shown_subsets
 from analyze.figures.looks import further_look, look, subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import SCALES, scale_of_training, training
 from analyze.pages.embedding import packed
 from analyze.pages.sizes import offered
 from analyze.probes.subsets import ALL
+from analyze.results.subsets import shown_subsets
 from analyze.results.tree import OK
 from analyze.statistics.significance import cancel, within_chance
 from analyze.statistics.sizes import CHOICES
