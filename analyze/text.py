@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+PLACES = ("step", "epoch")  # along training; the first that is known names all checkpoints
 LONGEST = 1000  # characters of a name, or of a cell of a table
 
 
@@ -28,6 +29,27 @@ def with_error(value: object, error: object) -> str:
     if not isinstance(value, float):
         return "-"
     return f"{value:.3g} +- {error:.2g}" if isinstance(error, float) else f"{value:.3g}"
+
+
+def to_two_digits(value: float, error: float) -> str:
+    """A number in running text: ``78 +- 11``, to the second digit of its error, where it has one.
+
+    Without one it has three significant digits.
+    """
+    if not math.isfinite(error) or error <= 0:
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{digits}f} +- {error:,.{digits}f}"
+
+
+def place_text(value: float, of: str = "step") -> str:
+    """A place along training: ``1,250,000``, ``0.5``; a whole number has all of its digits.
+
+    ``of`` is ``step``, ``epoch``, or a loss, which has three significant digits.
+    """
+    if math.isfinite(value) and float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:,.3g}" if of.endswith("loss") else f"{value:,.6g}"
 
 
 def with_interval(value: float, lower: float, upper: float) -> str:

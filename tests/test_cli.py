@@ -15,10 +15,12 @@ from scipy import stats
 import analyze
 from analyze.models.builtin import SmallResNet
 from analyze.probes import write_probes
+from analyze.results.findings import in_plain_text
 from analyze.runs.job import resolve
 from analyze.runs.options import Options
+from analyze.statistics.sizes import at_one_size
 from analyze.statistics.warnings import KINDS, kinds_of, marks_of
-from analyze.text import with_error
+from analyze.text import to_two_digits
 from tests.conftest import (
     NAMES,
     SPEC,
@@ -61,20 +63,19 @@ def test_run_writes_every_checkpoint_in_order(tiny):
 
 
 def test_a_run_ends_with_what_it_found(tiny):
-    wrote, head, *lines, highest, warned, following = tiny.run().stdout.splitlines()
+    wrote, head, *lines, warned, following = tiny.run().stdout.splitlines()
     assert wrote == f"Wrote {tiny.output}"
-    assert head.split() == ["m-coherence", "first", "peak", "last"]
-    rows = analyze.show(tiny.output)
-    assert [line.split()[0] for line in lines] == ALL
-    for line in lines:
-        of_subset = [row for row in rows if row["subset"] == line.split()[0]]
-        peak = max(of_subset, key=lambda row: row["m_coherence"])
-        for row in (of_subset[0], peak, of_subset[-1]):
-            value = with_error(row["m_coherence"], row["m_coherence_stderr"])
-            assert f"{value} at step {row['step']:.0f}" in line
-    layers = analyze.show(tiny.output, checkpoint="*", subset="all", sort="m_coherence")
-    assert highest.startswith(f"Highest: {layers[0]['layer']} (Linear), ")
-    assert highest.endswith(f" at step {layers[0]['step']:.0f}, all")
+    assert head.split() == ["m-coherence", "of", "8", "examples", "probes", "first", "peak", "last"]
+    tree = analyze.open_results(tiny.output)
+    shown = at_one_size(tree)
+    assert [line.split()[0] for line in lines[: len(ALL)]] == ALL
+    for line in lines[: len(ALL)]:
+        series = shown.sel(subset=line.split()[0]).dropna("checkpoint", subset=["m_coherence"])
+        for k in (0, int(np.argmax(series["m_coherence"].values)), -1):
+            at = series.isel(checkpoint=k)
+            value = to_two_digits(float(at["m_coherence"]), float(at["m_coherence_stderr"]))
+            assert f"{value} at step {float(at['step']):,.0f}" in line
+    assert lines[len(ALL) :] == in_plain_text(tree)
     assert re.fullmatch(r"\d warnings?", warned)
     page = f"analyze report {tiny.output} for a page with figures, and the warnings in words"
     assert following == f"Next: {page}"

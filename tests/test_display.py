@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from html import escape
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,13 +12,19 @@ import pytest
 import xarray as xr
 
 import analyze
+from analyze.comparison.sentences import lead
+from analyze.figures.training import training
 from analyze.models.building import build_model
+from analyze.reports.page import render_page
 from analyze.results.display import Results, summary_html
 from analyze.results.summary import MOST, lines, summary
 from analyze.specs.model import ModelSpec
-from analyze.statistics import group_by
+from analyze.statistics import describe, group_by
+from analyze.statistics.sizes import at_one_size
+from analyze.text import to_two_digits
 from tests.conftest import SPEC, SUBSETS, small_probes
-from tests.trees import make_tree
+from tests.synthetic import synthetic
+from tests.trees import make_tree, with_chance
 
 BY_XARRAY = "<xarray.DataTree", '<div><svg style="position: absolute'  # where its part begins
 
@@ -52,30 +59,103 @@ def charts(html: str) -> list[ElementTree.Element]:
 def test_results_say_in_short_what_was_measured(opened):
     text, html = on_top(opened)
     assert text.startswith("tiny: 2 of 3 checkpoints measured, 16 probes\n")
-    assert "m-coherence of tiny: 2 of 3 checkpoints measured, 16 probes" in html
+    assert "<b>tiny: 2 of 3 checkpoints measured, 16 probes" in html
+    network = at_one_size(opened)
     for subset in [*SUBSETS, "all"]:
-        series = opened["network"]["m_coherence"].sel(subset=subset)
-        peak = f"{float(series.max()):.3g} "
-        line = next(line for line in text.splitlines() if line.startswith(f"{subset} (m="))
+        series = network.sel(subset=subset)
+        at = series.isel(checkpoint=int(np.nanargmax(series["m_coherence"].values)))
+        peak = to_two_digits(float(at["m_coherence"]), float(at["m_coherence_stderr"]))
+        line = next(line for line in text.splitlines() if line.startswith(f"{subset} "))
         row = next(row for row in html.split("<tr>") if row.startswith(f"<td>{subset}</td>"))
         assert peak in line
-        assert peak in row
+        assert peak.replace("+-", "\N{PLUS-MINUS SIGN}") in row
         assert line.index("step 9") < line.index("step 100")
-    layers = opened["layers"]["m_coherence"].sel(subset="all")
-    highest = layers.where(layers == layers.max(), drop=True)
     for shown in (text, html):
-        assert f"Highest: {highest['layer'].item()} (Linear), {highest.item():.3g} " in shown
+        assert "m-coherence of 8 examples" in shown  # the fewest of a subset
         assert "warnings" in shown
     assert "every checkpoint" in html  # the sentences of the warnings
+
+
+def clear() -> xr.DataTree:
+    """Agreement, and a layer with a larger value that is chance: few directions, three folds."""
+    tree = synthetic(layers=3, checkpoints=4, subsets=["clean", "held_out"], probes=200, folds=6,
+                     strength=3.0)  # fmt: skip
+    layers = tree["layers"].to_dataset()
+    last = {"layer": layers["layer"][-1], "checkpoint": layers["checkpoint"][0]}
+    for name, value in (("m_coherence", 190.0), ("p_value_adjusted", 0.4)):
+        layers[name].loc[last] = value
+    tree["layers"] = xr.DataTree(layers)
+    return tree
+
+
+def quiet() -> xr.DataTree:
+    """Gradients without a common direction."""
+    return synthetic(layers=3, checkpoints=3, subsets=["clean", "b"], strength=0.0, probes=60,
+                     folds=6, seed=2)  # fmt: skip
+
+
+@pytest.mark.parametrize("made", [clear, quiet])
+def test_terminal_notebook_and_page_say_the_same(made):
+    tree = made()
+    found = summary(tree)
+    text, html = "\n".join(lines(found)), summary_html(found)
+    unmarked = re.sub("<sup.*?</sup>", "", render_page(tree, {}))
+    page = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", unmarked))
+    for sentence in found.sentences:
+        said = sentence.replace("+-", "\N{PLUS-MINUS SIGN}")
+        assert sentence in text
+        assert said in html
+        assert said in page
+    for one in found.courses:
+        peak, last = (str(p).replace("+-", "\N{PLUS-MINUS SIGN}") for p in one.points[1:])
+        size = f"of {found.size.size:,} examples, highest, at {one.points[1].where}"
+        card = f"{one.name} {peak} {size} {one.chance}".strip()
+        assert f"{card} at the end{last} " in page
+    for warning in found.warnings:
+        assert escape(warning) in html
+    assert found.size.quantity in text
+    assert found.size.quantity in page
+
+
+def test_the_highest_is_one_that_agrees():
+    tree = clear()
+    layers = tree["layers"]["m_coherence"].sel(subset="all")
+    largest = layers.where(layers == layers.max(), drop=True)["layer"].item()
+    text = "\n".join(lines(summary(tree)))
+    assert "Among the layers, encoder.blocks.0.conv" in text
+    assert largest == "encoder.blocks.0.attention"
+    assert largest not in text
+
+
+def test_a_network_that_never_leaves_the_band_has_no_highest():
+    text = "\n".join(lines(found := summary(quiet())))
+    assert {one.chance for one in found.courses} == {"no agreement beyond chance"}
+    assert text.count("no agreement beyond chance") == len(found.courses) + 1
+    assert "No layer agrees beyond chance." in text
+    assert "highest" not in text.lower().replace("highest of", "")
+
+
+@pytest.mark.parametrize("steps", [[0, 1_250_000, 12_345_678], [1e6, 2e6, 1.5e7]])
+def test_large_steps_have_all_of_their_digits_everywhere(steps):
+    tree = with_chance(make_tree(steps=steps))
+    names = [f"step {step:,.0f}" for step in steps]
+    text = "\n".join(lines(summary(tree)))
+    assert names == training(tree).names
+    assert any(name in text for name in names)
+    assert "e+0" not in text
+    assert "e+0" not in " ".join(describe(tree))
 
 
 def test_a_comparison_says_in_short_how_the_runs_compare(comparison):
     text, html = on_top(comparison)
     assert text.startswith("2 runs, subset all\n")
-    assert "\nfirst (m=8)" in text  # the fewest of a subset: both are shown at one size
-    assert "\n<second> (m=8)" in text
+    assert "\nm-coherence of 8 examples " in text  # the fewest of a subset: at one size
+    assert re.search(r"\nfirst +16 ", text)
+    assert re.search(r"\n<second> +16 ", text)
     assert "<td>&lt;second&gt;</td>" in html
-    assert "No pair of runs differs significantly" in text
+    for sentence in lead(comparison, "all"):
+        assert sentence in text
+        assert escape(sentence) in html
 
 
 def test_a_pair_that_differs_is_named(comparison):
@@ -168,7 +248,7 @@ def test_a_subset_that_is_all_again_has_one_line():
     network = tree["network"].to_dataset()
     same = network.sel(subset=["train", "train"]).assign_coords(subset=["train", "all"])
     tree["network"] = xr.DataTree(same)
-    assert [one.name for one in summary(tree).courses] == ["train"]
+    assert [one.name for one in summary(tree).courses] == ["train = all"]
 
 
 def test_names_are_text():
@@ -180,5 +260,5 @@ def test_names_are_text():
 
 def test_what_has_no_value_is_shown():
     tree = make_tree(steps=[0, 1], skipped={0: "damaged", 1: "damaged"})
-    assert lines(summary(tree))[1].split() == ["clean", "(m=500)", "-", "-", "-"]
+    assert lines(summary(tree))[1].split() == ["clean", "500", "-", "-", "-"]
     assert "no value" in summary_html(summary(tree))

@@ -27,13 +27,14 @@ from analyze.figures import (
 from analyze.figures.bands import fold_count, shown
 from analyze.figures.cells import hatch_cells, outline
 from analyze.figures.colours import DARK, SURFACE
-from analyze.figures.lines import shown_subsets, spread
+from analyze.figures.lines import spread
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, on_scale, training
 from analyze.reports import page as reports_page
 from analyze.reports.details import details
+from analyze.results.subsets import shown_subsets
 from analyze.statistics.jackknife import t_quantile
 from tests.colour_vision import contrast
 from tests.trees import STEPS, make_tree, with_chance
@@ -382,6 +383,7 @@ def test_names_are_no_formulas():
     assert shortened("transformer.layers.1.attention", 15) == "t\u20261.attention"
     assert shortened("a very long subset", 13) == "a ve…g subset"
     assert [compact(v) for v in (0, 1280, 12_500, 1.5e6)] == ["0", "1,280", "12.5k", "1.5M"]
+    assert [compact(v) for v in (23_983, 1_234_567, 0.5)] == ["23,983", "1,234,567", "0.5"]
 
 
 def test_figures_and_report_import_neither_torch_nor_pyplot():

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analyze.pages.text import Value
-from analyze.reports.findings import SENTENCES, Findings, LayerPeak, findings, said
 from analyze.reports.summary import subset_summaries
+from analyze.results.findings import SENTENCES, Findings, LayerPeak, findings, said
+from analyze.results.values import Value
 from tests.synthetic import synthetic
 from tests.trees import make_tree
 

@@ -123,6 +123,15 @@ def test_gaps_are_told(tmp_path):
     assert scan(tmp_path).warnings == ["gaps between step 400 and 700: the others are 100 apart"]
 
 
+@pytest.mark.parametrize(
+    "steps", [(0, 1, 2, 3, 4, 5, 7, 10, 20), (1, 2, 4, 8, 16, 32), (100, 200, 300, 400, 1000)]
+)
+def test_a_series_that_grows_sparser_has_no_gaps(tmp_path, steps):
+    for k, step in enumerate(steps):
+        save(tmp_path / f"step_{step}.pt", weights(k))
+    assert scan(tmp_path).warnings == []
+
+
 # --- several runs in one directory
 
 

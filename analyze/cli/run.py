@@ -139,8 +139,8 @@ def _print_check(checked: Check) -> None:
 def run(run: Path, **options: Any) -> None:
     """Measure every checkpoint of a run and write the results file.
 
-    At the end it prints the network's m-coherence with its standard error at the first checkpoint,
-    at its peak and at the last.
+    At the end it prints the network's m-coherence at the first checkpoint, at its peak and at the
+    last, for the same number of examples of each subset, and what the report says of it.
 
     The same command again goes on where an earlier one stopped.
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analyze.errors import few, told_once, within_a_screen
-from analyze.text import cell_text
+from analyze.text import PLACES, cell_text, place_text
 
 
 def print_table(
@@ -35,7 +35,8 @@ def print_table(
         )
     rows = list(rows)
     for row in rows[:most]:
-        table.add_row(*(Text(cell_text(value)) for value in row))
+        texts = map(_cell, columns, row)
+        table.add_row(*(Text(text) for text in texts))
     console = Console()
     # A pipe has no width: lines of a file are not to be folded at 80 characters.
     console = console if console.is_terminal else Console(width=240)
@@ -44,6 +45,11 @@ def print_table(
     console.print(table)
     if most is not None and len(rows) > most:
         click.echo(few([": ".join(map(cell_text, row)) for row in rows], most)[-1])
+
+
+def _cell(column: str, value: object) -> str:
+    """A value as text; places along training have all the digits that tell them apart."""
+    return place_text(value) if column in PLACES and isinstance(value, float) else cell_text(value)
 
 
 def print_rows(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from analyze.comparison.rows import compared_at, difference_rows, remarks
-from analyze.probes.subsets import ALL
+from analyze.comparison.rows import difference_rows, headline_subset, remarks
+from analyze.comparison.sentences import lead
 from analyze.results.display import Results
+from analyze.results.places import places
 from analyze.results.summary import Summary, course
-from analyze.statistics.sizes import at_one_size
+from analyze.statistics.sizes import at_one_size, shown_size
 from analyze.text import shown_name
 
 
@@ -16,22 +17,25 @@ class Comparison(Results):
     __slots__ = ()
 
     def summary(self) -> Summary:
-        """A course for each run at one size, of ``all`` or the first subset; pairs that differ."""
-        network, size = at_one_size(self), compared_at(self)
-        subsets = [str(name) for name in network["subset"].values]
-        subset = ALL if ALL in subsets else subsets[0]
+        """A course for each run at one size, of ``all`` or the first subset; pairs that differ.
+
+        The sentences are those of the page.
+        """
+        network, size = at_one_size(self), shown_size(self)
+        subset, counts = headline_subset(self), self.to_dataset()["probe_count"]
         courses = [
-            course(str(run), size, network.sel(run=run, subset=subset))
+            course(
+                shown_name(str(run)), int(counts.sel(run=run, subset=subset)),
+                series := network.sel(run=run, subset=subset), places(series),
+            )
             for run in network["run"].values
-        ]
+        ]  # fmt: skip
         _, columns, rows = difference_rows(self)
         differing = [
-            f"{shown_name(str(pair))}: {columns[2]} that differs {first:,.6g}, ratio {largest}"
+            f"{pair}: {columns[2]} that differs {first}, ratio {largest}"
             for pair, of, first, largest, _ in rows
-            if of == subset and isinstance(first, float)
+            if of == subset and first is not None
         ]
         title = f"{len(courses)} runs, subset {shown_name(subset)}"
-        warnings = [shown_name(text) for text in remarks(self)]
-        return Summary(
-            title, courses, differing or ["No pair of runs differs significantly"], warnings
-        )
+        said = [shown_name(text) for text in [*lead(self, subset), *differing]]
+        return Summary(title, size, courses, said, [shown_name(text) for text in remarks(self)])

@@ -21,11 +21,11 @@ from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
 from analyze.pages.skeleton import render
 from analyze.pages.writing import check_directory, write_page
-from analyze.probes.subsets import ALL
 from analyze.results.file import file_content, has_group
 from analyze.results.tree import OK
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import shown_size
 
 HERE = Path(__file__).parent
 COMMAND = "compare"
@@ -92,7 +92,7 @@ def _contents(
     comparison: xr.DataTree, pictures: Mapping[str, bytes], data: dict[str, Any]
 ) -> dict[str, Any]:
     origin = provenance(comparison)
-    subset = _headline_subset(comparison)
+    subset = rows.headline_subset(comparison)
     status = comparison.to_dataset()["status"].values.astype(str)
     every = comparison["pairs/network"].sizes["pair"]
     runs = [run["name"] for run in data["runs"]]
@@ -101,7 +101,9 @@ def _contents(
         "runs": runs,
         "sides": data["sides"],
         "grouped": any(side["group"] is not None for side in data["sides"]),
-        "size": data["size"],
+        "size": shown_size(comparison),
+        "compared_at": data["size"],
+        "sizes": [size["name"] for size in data["sizes"]],
         "subset": plain(subset),
         "lead": [plain(sentence) for sentence in lead(comparison, subset)],
         "cards": cards(comparison, data["sides"], subset),
@@ -137,9 +139,3 @@ def _title(sides: list[str]) -> str:
     if len(sides) > IN_TITLE:
         return f"{len(sides)} runs side by side"
     return f"{', '.join(sides[:-1])} and {sides[-1]}" if len(sides) > 1 else sides[0]
-
-
-def _headline_subset(comparison: xr.DataTree) -> str:
-    """``all`` where runs have it, else the first subset."""
-    names = [str(name) for name in comparison.to_dataset()["subset"].values]
-    return ALL if ALL in names else names[0]

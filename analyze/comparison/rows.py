@@ -10,12 +10,14 @@ import xarray as xr
 from analyze.comparison.groups import FEWEST
 from analyze.comparison.matching import DIFFERENT, IDS
 from analyze.errors import listed
+from analyze.probes.subsets import ALL
 from analyze.results.provenance import along
 from analyze.results.sides import Side, sides_of
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.seeds import geometric_mean
 from analyze.statistics.significance import RATE
-from analyze.text import with_error, with_interval
+from analyze.statistics.sizes import compared_at
+from analyze.text import place_text, with_error, with_interval
 
 SETTINGS = "Settings that differ"
 SIDE_BY_SIDE = 3  # runs with a column of settings each
@@ -30,9 +32,15 @@ def event_tables(comparison: xr.DataTree) -> list[Table]:
     return [table for table in tables if table[2]]
 
 
-def compared_at(comparison: xr.DataTree) -> int:
-    """The number of examples at which all are compared: the fewest that a subset of a run has."""
-    return int(comparison["events"].to_dataset()["compared_at"])
+def headline_subset(comparison: xr.DataTree) -> str:
+    """``all`` where runs have it, else the first subset."""
+    names = [str(name) for name in comparison.to_dataset()["subset"].values]
+    return ALL if ALL in names else names[0]
+
+
+def where(place: str, at: float) -> str:
+    """``step 32``, ``training loss 0.51``."""
+    return f"{place.replace('_', ' ')} {place_text(at, place)}"
 
 
 def peak_rows(comparison: xr.DataTree) -> Table:
@@ -48,7 +56,9 @@ def peak_rows(comparison: xr.DataTree) -> Table:
             text = with_interval(value, *(float(at[f"group_peak_{e}"]) for e in ("lower", "upper")))
         else:
             text = with_error(value, float(at["peak_stderr"]))
-        rows.append([side_name(side), subset, text, float(at[f"{prefix}peak_{place}"])])
+        rows.append(
+            [side_name(side), subset, text, place_text(float(at[f"{prefix}peak_{place}"]), place)]
+        )
     title = f"Highest measured m-coherence of the network, of {compared_at(comparison):,} examples"
     return title, [_kind(comparison), "subset", "peak", place], rows
 
@@ -102,8 +112,9 @@ def difference_rows(comparison: xr.DataTree) -> Table:
         significant = ratios["p_value_adjusted"].values <= RATE
         if not np.isfinite(ratios["p_value_adjusted"].values).any():
             continue
-        first = float(ratios[place].values[significant][0]) if significant.any() else None
-        largest = _largest(ratios, significant) if significant.any() else None
+        places = [place_text(p, place) for p in ratios[place].values[significant]]
+        first = places[0] if places else None
+        largest = _largest(ratios, significant, place) if significant.any() else None
         share = f"{int((cells <= RATE).sum())} of {int(cells.notnull().sum())}"
         rows.append([pair, subset, first, largest, share])
     title = (
@@ -197,9 +208,9 @@ def lacking_layers(comparison: xr.DataTree) -> dict[str, list[str]]:
     return {run: names for run, names in lacking.items() if names}
 
 
-def _largest(ratios: xr.Dataset, significant: np.ndarray) -> str:
+def _largest(ratios: xr.Dataset, significant: np.ndarray, place: str) -> str:
     """The significant ratio farthest from 1, with its 95 % interval."""
     size = np.where(significant, np.abs(ratios["log_ratio"].values), -np.inf)
     at = ratios.isel(checkpoint=int(size.argmax()))
     value, low, high = (float(np.exp(at[f"log_ratio{end}"])) for end in ("", "_lower", "_upper"))
-    return f"{with_interval(value, low, high)} at {at['checkpoint'].item()}"
+    return f"{with_interval(value, low, high)} at {where(place, float(at[place]))}"

@@ -16,6 +16,7 @@ from analyze.figures.looks import subset_looks
 from analyze.figures.panels import stacked
 from analyze.figures.training import Training, training
 from analyze.probes.subsets import ALL
+from analyze.results.subsets import shown_subsets
 from analyze.statistics.significance import within_chance
 from analyze.statistics.sizes import ALPHA, OWN_SIZE, ShownSize, shown_size
 
@@ -42,7 +43,7 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     labels = lines.draw_lines(results, ax, values, x=x)
     along, looks = training(results, x), subset_looks(values["subset"].values)
     labels += _draw_null_band(network, ax, along)
-    subsets = lines.shown_subsets(results)
+    subsets = shown_subsets(results)
     for name in subsets:
         lower, upper = interval_of(network.sel(subset=name))
         if len(subsets) <= MANY or name == ALL:
@@ -98,7 +99,7 @@ def _mark_chance(results: xr.DataTree, values: xr.DataArray, ax: Axes, x: np.nda
     """An open marker at each value that cannot be told from chance."""
     chance = within_chance(results["network"].to_dataset())
     looks = subset_looks(values["subset"].values)
-    for name in lines.shown_subsets(results):
+    for name in shown_subsets(results):
         inside = chance.sel(subset=name).values
         if not inside.any():
             continue

@@ -14,12 +14,12 @@ from matplotlib.ticker import LogLocator
 from analyze.figures import cells
 from analyze.figures.colours import INK
 from analyze.figures.entry import FigureEntry
-from analyze.figures.lines import shown_subsets
 from analyze.figures.names import figure_text
 from analyze.figures.panels import LONGEST, columns_of, grid, probe_count, table_height
 from analyze.figures.style import style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
+from analyze.results.subsets import shown_subsets
 from analyze.statistics.significance import within_chance
 from analyze.statistics.sizes import ALPHA, at_one_size, shown_size
 

@@ -11,13 +11,14 @@ from analyze.figures.bands import MANY, alone, draw_interval, interval_of, shown
 from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import INK
 from analyze.figures.entry import FigureEntry
-from analyze.figures.lines import draw_guide, shown_subsets
+from analyze.figures.lines import draw_guide
 from analyze.figures.looks import subset_looks
 from analyze.figures.multiples import multiples
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.style import style
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
+from analyze.results.subsets import shown_subsets
 from analyze.statistics.sizes import shown_size
 
 LONGEST = 24  # characters of the layer's name

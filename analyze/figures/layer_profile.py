@@ -17,7 +17,7 @@ from analyze.figures.cells import every_nth
 from analyze.figures.coherence_over_training import set_coherence_axis
 from analyze.figures.colours import INK, SURFACE
 from analyze.figures.entry import FigureEntry
-from analyze.figures.lines import EndLabel, draw_guide, end_label, shown_subsets, write_end_labels
+from analyze.figures.lines import EndLabel, draw_guide, end_label, write_end_labels
 from analyze.figures.looks import MARKERS
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
@@ -25,6 +25,7 @@ from analyze.figures.panels import grid, probe_count
 from analyze.figures.style import SMALLEST, style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
+from analyze.results.subsets import shown_subsets
 from analyze.results.tree import OK
 from analyze.statistics.sizes import shown_size
 

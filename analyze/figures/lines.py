@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from analyze.figures.bands import alone
 from analyze.figures.colours import LINE, SURFACE, of_words
 from analyze.figures.looks import subset_looks
-from analyze.figures.names import figure_text, legend_label, plain
+from analyze.figures.names import figure_text, legend_label
 from analyze.figures.style import NARROW, SMALLEST, width_of
 from analyze.figures.training import set_training_axis, training
 from analyze.probes.subsets import ALL
-from analyze.statistics.regrouping import same_as_all
+from analyze.results.subsets import shown_subsets
 
 MANY = 60  # checkpoints up to which all have a marker
 LEADING = 1.3  # line height of names, in units of the font size
@@ -62,16 +62,6 @@ def draw_lines(
         for name, text in shown_subsets(results).items()
         for label in end_label(text, values.sel(subset=name).values, looks[name].colour)
     ]
-
-
-def shown_subsets(results: xr.DataTree) -> dict[str, str]:
-    """The label of each subset; where ``all`` is a subset alone, one label: ``clean = all``."""
-    names = results["network"].to_dataset()["subset"].values
-    labels = {str(name): plain(str(name)) for name in names}
-    if (same := same_as_all(results)) is not None:
-        labels[same] += " = all"
-        del labels[ALL]
-    return labels
 
 
 def write_end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:

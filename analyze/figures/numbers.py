@@ -10,11 +10,11 @@ import xarray as xr
 
 from analyze.figures.accuracy_over_training import has_accuracy
 from analyze.figures.cross_help_over_training import has_cross_help
-from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.figures.subset_contrast import FIRST, SECOND
 from analyze.figures.subset_pairs import pairs
 from analyze.probes.subsets import ALL
+from analyze.results.subsets import shown_subsets
 from analyze.statistics.ratios import contrast
 from analyze.statistics.sizes import at_one_size, shown_size
 from analyze.text import shown_name
@@ -116,10 +116,8 @@ def _runs(comparison: xr.DataTree) -> Numbers:
 
 
 def _groups(comparison: xr.DataTree) -> Numbers:
-    found = _joined(
-        "m-coherence, geometric mean over seeds", comparison["groups/network"].to_dataset(), "group"
-    )
-    return [replace(found, errors=None)]
+    name = f"{shown_size(comparison).quantity}, geometric mean over seeds"
+    return [replace(_joined(name, at_one_size(comparison, "groups/network"), "group"), errors=None)]
 
 
 def _joined(name: str, dataset: xr.Dataset, of: str) -> Quantity:

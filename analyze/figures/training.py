@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 
 from analyze.errors import InputError, listed, unknown
 from analyze.figures.colours import WARNING
-from analyze.figures.names import figure_text, plain
+from analyze.figures.names import figure_text
 from analyze.figures.style import NARROW, width_of
 from analyze.probes.subsets import ALL
+from analyze.results.places import in_words, places
 from analyze.results.tree import OK
+from analyze.text import place_text
 
 DENSE_EARLY = 0.25  # share of the range below which the middle checkpoint lies if early are dense
 LETTERS = 14  # of an axis label, for each inch of the figure
@@ -58,20 +60,14 @@ def training(results: xr.DataTree, x: str | None = None) -> Training:
     if x is not None:
         _check_axis(root, x)
     skipped = root["status"].values.astype(str) != OK
-    files = [plain(str(name)) for name in root["checkpoint"].values]
-    for name in ("step", "epoch") if x is None else (x,):
-        values = _places(root, name)
-        known = np.isfinite(values)
-        if known.any():
-            digits = 3 if name == "loss" else 6
-            placed = zip(values, known, files, strict=True)
-            ticks = [f"{v:,.{15 if v == round(v) else digits}g}" if k else f for v, k, f in placed]
-            names = [f"{name} {t}" if k else t for t, k in zip(ticks, known, strict=True)]
-            unplaced = int((~known & ~skipped).sum())
-            label = f"{LABELS[name]}{_units(root, name)}"
-            return Training(values, label, names, ticks, skipped, unplaced, name == "loss")
-    order = np.arange(1.0, len(files) + 1)
-    return Training(order, "checkpoint, in order", files, files, skipped)
+    found = places(root) if x is None else in_words(root, _places(root, x), x)
+    if not found.of:
+        order = np.arange(1.0, len(found.names) + 1)
+        return Training(order, "checkpoint, in order", found.names, found.ticks, skipped)
+    values = _places(root, found.of)
+    unplaced = int((~np.isfinite(values) & ~skipped).sum())
+    label, falling = f"{LABELS[found.of]}{_units(root, found.of)}", found.of == "loss"
+    return Training(values, label, found.names, found.ticks, skipped, unplaced, falling)
 
 
 @contextmanager
@@ -177,11 +173,16 @@ def _units(root: xr.Dataset, name: str) -> str:
 
 
 def compact(value: float) -> str:
-    """A step as a tick shows it: ``1,280``, ``120k``, ``1.5M``."""
+    """A step as a tick shows it: ``1,280``, ``120k``, ``1.5M``; one of more digits, ``13,559``.
+
+    ``pages/scripts/format.js`` has the same.
+    """
+    if value != float(f"{value:.3g}"):
+        return place_text(value)
     for limit, letter in ((1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
-            return f"{value / (1e3 if letter == 'k' else 1e6):.4g}{letter}"
-    return f"{value:,.6g}"
+            return f"{place_text(value / (1e3 if letter == 'k' else 1e6))}{letter}"
+    return place_text(value)
 
 
 def _remarks(along: Training, crosses: int) -> list[str]:

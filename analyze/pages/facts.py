@@ -84,18 +84,6 @@ def checkpoint_facts(results: xr.DataTree, origin: dict[str, Any]) -> list[dict[
     ]
 
 
-def warnings(origin: dict[str, Any]) -> list[str]:
-    """Warnings of the run, and one for parameters whose numbers were not proven."""
-    texts = [plain(str(warning)) for warning in origin.get("warnings") or []]
-    unproven = _part(origin, "proof").get("unproven") or []
-    if unproven:
-        texts.append(
-            "not proven against plain autograd, as the gradient was zero wherever it was "
-            f"compared: {plain(', '.join(map(str, unproven)))}"
-        )
-    return texts
-
-
 def _known(pairs: list[tuple[str, Any]]) -> list[tuple[str, str]]:
     return [(label, plain(str(value))) for label, value in pairs if value not in (None, "")]
 

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from analyze.results.values import Value, in_words
 from analyze.statistics.warnings import KINDS
-from analyze.text import cell_text
+from analyze.text import cell_text, place_text, to_two_digits
 
 NOTHING = "\N{EN DASH}"
 LONG = 36  # characters
-
-
-@dataclass(frozen=True)
-class Value:
-    """M-coherence with its standard error, at a checkpoint."""
-
-    value: float
-    error: float  # NaN where unknown
-    where: str  # ``step 32``
-    tick: str  # ``32``
-    marks: str = ""  # letters of its warnings
-    place: int = 0  # index of the checkpoint
-    small: bool = False  # of a quantity far below 1: two significant digits, not two decimals
 
 
 def number(value: float) -> str:
@@ -40,14 +27,14 @@ def rounded(value: float) -> str:
     """A number in running text: three significant digits."""
     if not math.isfinite(value):
         return NOTHING
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    return to_two_digits(value, math.nan)
 
 
 def whole(value: float) -> str:
     """A step or an epoch; a large step with all its digits."""
     if not math.isfinite(value):
         return NOTHING
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.6g}"
+    return place_text(value)
 
 
 def with_error(value: Value | None) -> Markup:
@@ -69,16 +56,6 @@ def marked(value: Value) -> Markup:
     letters = [(kind.mark, kind.text) for kind in KINDS if kind.mark and kind.mark in value.marks]
     return Markup("").join(
         Markup('<sup class="mark" title="{}">{}</sup>').format(text, mark) for mark, text in letters
-    )
-
-
-def in_words(value: Value) -> Markup:
-    """``78 ± 11``: the error with two digits, the value to the same place."""
-    if not math.isfinite(value.error) or value.error <= 0:
-        return Markup('<span class="whole">{}</span>').format(rounded(value.value))
-    digits = max(0, 1 - math.floor(math.log10(value.error)))
-    return Markup('<span class="whole">{:,.{}f} <span class="pm">± {:,.{}f}</span></span>').format(
-        value.value, digits, value.error, digits
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import xarray as xr
 
 from analyze.figures.bands import fold_count
-from analyze.figures.names import plain
 from analyze.figures.numbers import of_network
 from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
@@ -25,14 +24,14 @@ from analyze.rankings.probe_file import probes_of
 from analyze.reports import summary
 from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
-from analyze.reports.findings import findings, said
 from analyze.results.file import open_results
+from analyze.results.findings import findings, said
+from analyze.results.summary import warning_sentences
 from analyze.statistics.grouping import group_by
 from analyze.statistics.labelled_examples import has_directions
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import cancel
-from analyze.statistics.sizes import OWN, SMALLEST, shown_at, shown_size
-from analyze.statistics.warnings import UNEQUAL, describe
+from analyze.statistics.sizes import SMALLEST, shown_at, shown_size
 
 HERE = Path(__file__).parent
 COMMAND = "report"
@@ -123,7 +122,7 @@ def render_page(
     """
     examples, of_examples = section(results, *probes, x)
     data = details(results, x) | ({"examples": of_examples} if of_examples else {})
-    scripts = ["profile.js", "sizes.js", "page.js", *(["examples.js"] if of_examples else [])]
+    scripts = ["profile.js", "page.js", *(["examples.js"] if of_examples else [])]
     return render(
         HERE / "page.html",
         _contents(results, pictures, data) | {"examples": examples},
@@ -150,7 +149,7 @@ def _contents(
         "shown_of": f"of {size.size:,} examples, " if size.size else "",
         "last_place": summary.last_place(results),
         "checkpoints": results.sizes["checkpoint"],
-        "warnings": [*facts.warnings(origin), *map(plain, _described(results))],
+        "warnings": warning_sentences(results),
         "meanings": summary.marks_shown(results),
         "chance": "null_upper" in results["network"].to_dataset(),
         "cancelling": any(cancel(results[name].to_dataset()).any() for name in GROUPS),
@@ -168,8 +167,3 @@ def _contents(
         "figures": still_figures(OF_A_RUN, results, pictures, places := training(results).names),
         "network_table": table_of(of_network(results), places, most=None),
     }
-
-
-def _described(results: xr.DataTree) -> list[str]:
-    """Warnings of the values as they are shown: at one size it does not matter that m differs."""
-    return describe(results, () if shown_size(results).choice == OWN else {UNEQUAL})

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from analyze.figures.lines import shown_subsets
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import plain
-from analyze.figures.training import Training, training
-from analyze.pages.text import Value
 from analyze.probes.subsets import ALL
+from analyze.results.places import Places, places
+from analyze.results.subsets import shown_subsets
+from analyze.results.summary import no_agreement
 from analyze.results.tree import OK
-from analyze.statistics import significance
+from analyze.results.values import Value, peak, value_at
 from analyze.statistics.sizes import ALPHA, at_one_size, shown_size
-from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged, marks_of
+from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def subset_summaries(results: xr.DataTree) -> dict[str, SubsetSummary]:
 
 def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary:
     """The summary of one subset."""
-    own, along, last = results["network"].to_dataset(), training(results), _last(results)
+    own, along, last = results["network"].to_dataset(), places(results.to_dataset()), _last(results)
     network, small = at_one_size(results), shown_size(results).choice == ALPHA
     colour = subset_looks(network["subset"].values)[name].colour
     peak, end = _peak_and_last(network.sel(subset=name), along, last, small)
@@ -84,24 +84,17 @@ def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary
     shown = ("loss", "accuracy", "loss_per_token")
     losses = [_at(results, variable, name, last) for variable in shown]
     probes = int(results.to_dataset()["probe_count"].sel(subset=name))
-    chance = _chance(own, name)
+    chance = no_agreement(own, name)
     return SubsetSummary(label, colour, probes, chance, peak, end, *own_values, *losses)
-
-
-def _chance(network: xr.Dataset, subset: str) -> str:
-    """What is to be said of a subset of which no checkpoint agrees beyond chance."""
-    tested, agree, cancel = (
-        bool(rule(network).sel(subset=subset).any())
-        for rule in (significance.tested, significance.agree, significance.cancel)
-    )
-    if not tested or agree:
-        return ""
-    return "no agreement; cancels beyond chance" if cancel else "no agreement beyond chance"
 
 
 def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerSummary]:
     """A row for each layer in forward order, with values for each of ``subsets``."""
-    layers, along, last = at_one_size(results, "layers"), training(results), _last(results)
+    layers, along, last = (
+        at_one_size(results, "layers"),
+        places(results.to_dataset()),
+        _last(results),
+    )
     rows, small = [], shown_size(results).choice == ALPHA
     for k, name in enumerate(layers["layer"].values):
         layer = layers.isel(layer=k)
@@ -113,7 +106,7 @@ def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerS
 
 def skipped_checkpoints(results: xr.DataTree) -> list[Skipped]:
     """The checkpoints that could not be measured, with reasons."""
-    root, where = results.to_dataset(), training(results).names
+    root, where = results.to_dataset(), places(results.to_dataset()).names
     names, reasons = root["checkpoint"].values, root["status"].values.astype(str)
     return [
         Skipped(plain(str(name)), "" if place == plain(str(name)) else place, plain(str(reason)))
@@ -145,7 +138,7 @@ def marks_shown(results: xr.DataTree) -> list[Kind]:
 def last_place(results: xr.DataTree) -> str:
     """The place in words of the last measured checkpoint; empty without one."""
     last = _last(results)
-    return "" if last is None else training(results).names[last]
+    return "" if last is None else places(results.to_dataset()).names[last]
 
 
 def _last(results: xr.DataTree) -> int | None:
@@ -155,20 +148,11 @@ def _last(results: xr.DataTree) -> int | None:
 
 
 def _peak_and_last(
-    series: xr.Dataset, along: Training, last: int | None, small: bool = False
+    series: xr.Dataset, along: Places, last: int | None, small: bool = False
 ) -> tuple[Value | None, Value | None]:
-    values, errors = series["m_coherence"].values, series["m_coherence_stderr"].values
-    flags = series[FLAGS].values if FLAGS in series else np.zeros(len(values))
-
-    def value(place: int) -> Value | None:
-        if not np.isfinite(values[place]):
-            return None
-        value, error = float(values[place]), float(errors[place])
-        marks = marks_of(float(flags[place]))
-        return Value(value, error, along.names[place], along.ticks[place], marks, place, small)
-
-    peak = value(int(np.nanargmax(values))) if np.isfinite(values).any() else None
-    return peak, None if last is None else value(last)
+    top = peak(series)
+    ends = (None if k is None else value_at(series, k, along, small) for k in (top, last))
+    return next(ends), next(ends)
 
 
 def _at(results: xr.DataTree, variable: str, subset: str, last: int | None) -> float:

@@ -13,7 +13,7 @@ from analyze.results.summary import HEAD, Course, Summary, lines, summary
 
 WIDTH, HEIGHT, EDGE = 150, 28, 3  # of the chart of a course
 LOWEST = 0.1  # m-coherence below which a chart shows no difference
-LEGEND = "1, dashed: gradients are orthogonal on the whole; m: all are equal. One scale for all."
+LEGEND = "1, dashed: gradients are orthogonal on the whole; {}: all are equal. One scale for all."
 STYLE = "border-collapse: collapse; margin: 0.4em 0"
 
 
@@ -65,18 +65,20 @@ class Results(xr.DataTree):
 def summary_html(found: Summary) -> str:
     """A summary as HTML, with a small chart of each course; in the colours of where it stands."""
     bounds = _bounds(found.courses)
-    head = "".join(f"<th>{text}</th>" for text in ("", "m", *HEAD, "over training"))
+    columns = (found.size.quantity, "probes", *HEAD, "over training", "")
+    head = "".join(f"<th>{text}</th>" for text in columns)
     rows = "".join(_row(one, bounds) for one in found.shown)
+    legend = LEGEND.format(f"{found.size.size:,}" if found.size.size else "m")
     text = "".join(f"<div>{escape(line)}</div>" for line in found.below)
     return (
-        f"<div><b>m-coherence of {escape(found.title)}</b><div>{LEGEND}</div>"
+        f"<div><b>{escape(found.title)}</b><div>{legend}</div>"
         f'<table style="{STYLE}"><tr>{head}</tr>{rows}</table>{text}{_warnings(found)}</div>'
     ).replace("+-", "\N{PLUS-MINUS SIGN}")
 
 
 def _row(one: Course, bounds: tuple[float, float]) -> str:
     points = [f"{p} <small>at {escape(p.where)}</small>" for p in one.points] or ["-"] * len(HEAD)
-    texts = [escape(one.name), f"{one.probes:,}", *points, chart(one, bounds)]
+    texts = [escape(one.name), f"{one.probes:,}", *points, chart(one, bounds), one.chance]
     return f"<tr>{''.join(f'<td>{text}</td>' for text in texts)}</tr>"
 
 

@@ -16,6 +16,7 @@ from analyze.errors import listed
 from analyze.probes.subsets import ALL
 from analyze.statistics.regrouping import cell_members, held_out, provenance
 from analyze.statistics.significance import RATE, within_chance
+from analyze.text import place_text
 
 FLAGS = "warning_flags"
 LAGGING = 0.05  # relative difference of the loss under saved and recomputed statistics
@@ -245,7 +246,7 @@ def _places(where: xr.DataArray, network: xr.Dataset) -> str:
     """The subsets and steps of a warning: ``clean at step 64, 128; held_out at step 960``."""
     steps = network["step"].values
     known = np.isfinite(steps).all()
-    names = [f"{s:.6g}" for s in steps] if known else network["checkpoint"].values.astype(str)
+    names = list(map(place_text, steps)) if known else network["checkpoint"].values.astype(str)
     measured = network["m_coherence"].notnull()
     parts: dict[str, list[str]] = {}
     for name in where["subset"].values.astype(str):

@@ -233,7 +233,10 @@ def _chosen_by_metric(checkpoints: list[Checkpoint]) -> str:
 
 
 def _gaps(checkpoints: list[Checkpoint]) -> str:
-    """A regular series with some missing; series spaced otherwise (by powers of two) have none."""
+    """A regular series with some missing; series spaced otherwise (by powers of two) have none.
+
+    Neither has one that is dense at first: a hole has the usual distance again somewhere after it.
+    """
     steps = [c.step for c in checkpoints]
     name = "step"
     if any(map(math.isnan, steps)):
@@ -243,7 +246,8 @@ def _gaps(checkpoints: list[Checkpoint]) -> str:
         return ""
     jumps = [b - a for a, b in pairwise(steps)]
     usual, count = Counter(jumps).most_common(1)[0]
-    holes = [k for k, jump in enumerate(jumps) if jump > usual and jump % usual == 0]
+    last = len(jumps) - 1 - jumps[::-1].index(usual)
+    holes = [k for k, jump in enumerate(jumps[:last]) if jump > usual and jump % usual == 0]
     if count <= len(jumps) / 2 or not holes:
         return ""
     between = [f"{steps[k]:.15g} and {steps[k + 1]:.15g}" for k in holes]

@@ -1,4 +1,4 @@
-"""What the report says in its first paragraph: sentences, each said only where it holds.
+"""What results say in words, on the page, the terminal and in notebooks: each where it holds.
 
 Every sentence is a row of ``SENTENCES`` with the condition under which it may be said. A value is
 called agreement only by the rule of ``statistics.significance``, and one is called the highest only
@@ -15,15 +15,16 @@ import xarray as xr
 from markupsafe import Markup
 
 from analyze.errors import listed
-from analyze.figures.names import plain
-from analyze.figures.training import training
-from analyze.pages.text import Value, in_words
 from analyze.probes.subsets import ALL
+from analyze.results.places import places
+from analyze.results.values import Value, in_words, peak, value_at
 from analyze.statistics import significance
 from analyze.statistics.highest import highest
 from analyze.statistics.regrouping import held_out
 from analyze.statistics.sizes import at_one_size, shown_size
+from analyze.text import shown_name
 
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 STRONG = Markup("<strong>{}</strong>")
 
 
@@ -59,16 +60,15 @@ class Findings:
 def findings(results: xr.DataTree) -> Findings:
     """What the paragraph is about."""
     network, layers = (results[name].to_dataset() for name in ("network", "layers"))
-    values = network["m_coherence"].sel(subset=ALL).values
-    known = np.flatnonzero(np.isfinite(values))
+    known = np.flatnonzero(network["m_coherence"].sel(subset=ALL).notnull().values)
     tested, agree, cancel = (
         rule(network).sel(subset=ALL).values
         for rule in (significance.tested, significance.agree, significance.cancel)
     )
     top = highest(results, ALL)
     first = second = last = None
-    if len(known):
-        place = int(known[np.argmax(values[known])]) if top is None else _place(results, top.at)
+    if (place := peak(network.sel(subset=ALL))) is not None:
+        place = place if top is None else _place(results, top.at)
         first = _value(results, place)
         if top is not None and not top.alone and top.next_at is not None:
             second = _value(results, _place(results, top.next_at))
@@ -76,7 +76,7 @@ def findings(results: xr.DataTree) -> Findings:
         last = _value(results, end) if end != place else None
     of_layers = highest(results, ALL, "layers")
     shared = of_layers is not None and not of_layers.alone and of_layers.next_at is not None
-    left_out = [plain(name) for name in held_out(results)]
+    left_out = [shown_name(name) for name in held_out(results)]
     return Findings(
         measured=len(known), tested=bool(tested[known].any()), agreeing=int(agree.sum()),
         probes=int(results.to_dataset()["probe_count"].sel(subset=ALL)),
@@ -217,6 +217,11 @@ def said(found: Findings) -> list[tuple[str, Markup]]:
     return [(row.name, row.text(found)) for row in SENTENCES if row.holds(found)]
 
 
+def in_plain_text(results: xr.DataTree) -> list[str]:
+    """The sentences that hold, for the terminal: without marks, in ASCII but for names."""
+    return [text.striptags().replace(PLUS_MINUS, "+-") for _, text in said(findings(results))]
+
+
 def _over(found: Findings) -> Markup:
     """The probes that are spoken of, and which are left out."""
     probes = f"{found.probes:,} probes"
@@ -232,6 +237,7 @@ def _layer_of(layer: LayerPeak | None) -> LayerPeak:
 
 
 def _number(value: Value | None) -> Markup:
+    """``78 ± 11``, which no line of a page parts."""
     return Markup("") if value is None else STRONG.format(in_words(value))
 
 
@@ -245,16 +251,18 @@ def _place(results: xr.DataTree, at: dict[str, str]) -> int:
 
 
 def _value(results: xr.DataTree, place: int, layer: str | None = None) -> Value:
-    """The value of all probes at a checkpoint, in the network or a layer, at the size shown."""
-    dataset = at_one_size(results, "network" if layer is None else "layers").sel(subset=ALL)
-    dataset = dataset if layer is None else dataset.sel(layer=layer)
-    at, along = dataset.isel(checkpoint=place), training(results)
-    number, error = float(at["m_coherence"]), float(at["m_coherence_stderr"])
-    return Value(number, error, along.names[place], along.ticks[place], place=place)
+    """The value of all probes at a checkpoint that has one, of the network or a layer."""
+    table = at_one_size(results, "network" if layer is None else "layers").sel(subset=ALL)
+    table = table if layer is None else table.sel(layer=layer)
+    found = value_at(table, place, places(results.to_dataset()))
+    assert found is not None
+    return found
 
 
 def _layer(results: xr.DataTree, at: dict[str, str]) -> LayerPeak:
     kinds = results["layers"].to_dataset()["layer_type"]
     names = results["layers"].to_dataset()["layer"].values.astype(str).tolist()
-    kind = plain(str(kinds.values[names.index(at["layer"])]))
-    return LayerPeak(plain(at["layer"]), kind, _value(results, _place(results, at), at["layer"]))
+    kind = shown_name(str(kinds.values[names.index(at["layer"])]))
+    return LayerPeak(
+        shown_name(at["layer"]), kind, _value(results, _place(results, at), at["layer"])
+    )
