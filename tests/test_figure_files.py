@@ -21,8 +21,8 @@ from tests.synthetic import synthetic
 from tests.test_figure_table import SIZES
 
 LOW = 100  # dots per inch at which both are compared
-# Mean colours of squares with so many dots a side differ by less, of 255: words and hatches are drawn
-# by other means, and lines may be a dot apart; a hatch that is missing differs by 23 in large squares.
+# Mean colours of squares with so many dots a side differ by less, of 255: words and hatches are
+# drawn by other means, lines may be a dot apart. Without a hatch large squares differ by 23.
 APART = {10: 30, 40: 15}
 BY_DAY = [OF_A_RUN[0].name, "layers"]  # lines; and cells with hatches
 
