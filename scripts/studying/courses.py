@@ -22,9 +22,11 @@ def log_coherence(measured: Measured, **choice: Any) -> np.ndarray:
 
 
 def smooth(series: np.ndarray) -> np.ndarray:
-    """The mean of each value and its two neighbours; of two at the ends."""
+    """The mean of each value and its two neighbours, as far as there are such; else NaN."""
     padded = np.pad(series, 1, constant_values=np.nan)
-    return np.nanmean(np.stack([padded[:-2], padded[1:-1], padded[2:]]), 0)
+    three = np.stack([padded[:-2], padded[1:-1], padded[2:]])
+    count = np.isfinite(three).sum(0)
+    return np.where(count, np.nansum(three, 0) / np.maximum(count, 1), np.nan)
 
 
 def spaced(measured: Measured) -> np.ndarray:

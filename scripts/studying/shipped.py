@@ -16,6 +16,7 @@ from scripts.studying.store import BUILD, FOLDER
 
 EXAMPLE = Training(NETWORKS["residual"], 50, 0)
 COMPARED = (0, 50, 100)  # percent of the labels
+COMPARED_SIZE = 160  # examples: the smallest subset of random labels, 27 clean ones, shows little
 REPORT, COMPARISON = FOLDER / "report.html", FOLDER / "comparison.html"
 
 
@@ -47,7 +48,9 @@ def written_pages(build: Path = BUILD) -> str:
         report, comparison = Path(folder) / "report", Path(folder) / "comparison"
         analyze.report(results_of(EXAMPLE, build), output=report)
         # Each seed has images of its own.
-        analyze.compare(runs, output=comparison, groups=names, different_probes=True)
+        analyze.compare(
+            runs, output=comparison, groups=names, different_probes=True, at_size=COMPARED_SIZE
+        )
         # The figures beside a page are in it, and are not kept.
         for page, path in ((report, REPORT), (comparison, COMPARISON)):
             write_whole(path, (page / "index.html").read_bytes())
