@@ -26,7 +26,7 @@ from analyze.probes.probe_set import Column
 from tests.conftest import call
 
 ROOT = Path(__file__).parent.parent
-KEPT = ("00000", "01280")  # of the sample's twelve checkpoints, for less time
+KEPT = ("01280",)  # of the sample's twelve checkpoints, for less time
 
 
 def blocks(page: str) -> list[str]:
@@ -83,7 +83,7 @@ def test_the_readme_runs_as_it_stands(place, monkeypatch):
     counts = analyze.open_results(place / "mine.h5")["probe_count"].to_series()
     assert counts.to_dict() == {"clean": 500, "corrupted": 500, "all": 1000}
     assert analyze.open_results(place / "mine.h5").sizes["checkpoint"] == 6
-    ran(["python", "-c", language_model])
+    exec(compile(language_model, "README.md", "exec"), {})
 
 
 @pytest.fixture(scope="module")

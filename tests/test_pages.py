@@ -14,6 +14,8 @@ from tests.charts import changed, drawn, point_at, printed
 from tests.comparisons import make_comparison, write_comparison
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 LAYERS = ("conv1", "bn1", "fc")
 MINUS = "\N{MINUS SIGN}"
