@@ -123,7 +123,8 @@ def _means(value: xr.DataArray, groups: dict[str, list[str]]) -> xr.Dataset:
     means = [value.sel(run=names).mean("run") for names in groups.values()]
     label = xr.DataArray(np.array(list(groups), dtype=object), dims="group", name="group")
     mean = xr.concat(means, label)
-    return xr.Dataset({"m_coherence": mean, "m_coherence_upper": 1.5 * mean})
+    values = {"m_coherence": mean, "m_coherence_upper": 1.5 * mean, "compared_at": 500}
+    return xr.Dataset(values)
 
 
 def _provenance(runs: Sequence[str], settings: dict[str, list[str]] | None) -> dict[str, Any]:

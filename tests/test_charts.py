@@ -13,6 +13,8 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from analyze.figures.names import shortened
+from analyze.figures.training import compact
 from analyze.pages.skeleton import HERE
 from analyze.reports.page import render_page
 from analyze.results.rows import FORMULA
@@ -431,7 +433,16 @@ def test_words_on_a_guide_lie_above_the_lines(page):
     assert later == 4
 
 
-def test_numbers_on_the_page_have_their_digits(browser):
+STEPS_TOLD = [0, 0.5, 12.34567, 1280, 9999, 13559, 23983, 40e3, 120e3, 1.5e6, 1234567, 87654321]
+NAMES = [
+    "fc", "layers.1.attention", "layer1.downsample.conv2", "transformer.layers.1.attention",
+    "encoder.blocks.11.attention.output.dense", "model.decoder.layers.3.self_attn.q_proj",
+    "features.denseblock4.denselayer16.conv2", "a very long subset of many words", "a.b.c.d.e.f.g",
+    "7.conv.weights_of_a_long_name", "backbone.body.layer4.2.downsample.0", "één.lange.naam.zonder",
+]  # fmt: skip
+
+
+def test_numbers_and_names_on_the_page_are_told_as_in_the_figures(browser):
     scripts = "".join((SCRIPTS / name).read_text() for name in ("format.js", "table.js"))
     empty = browser.new_page()
 
@@ -443,6 +454,10 @@ def test_numbers_on_the_page_have_their_digits(browser):
     assert of([1280, 13559, 120e3, 1.5e6, 1234567], "compact") == [
         "1,280", "13,559", "120k", "1.5M", "1,234,567",
     ]  # fmt: skip
+    assert of(STEPS_TOLD, "compact") == [compact(value) for value in STEPS_TOLD]
+    for longest in (10, 14, 22, 30):
+        script = f"(name) => shortened(name, {longest})"
+        assert of(NAMES, script) == [shortened(name, longest) for name in NAMES]
     cells = ["1,280", "\N{MINUS SIGN}0.5", "<0.01", "12,345.5 \N{PLUS-MINUS SIGN} 3", "\N{EN DASH}"]
     keys = of(
         cells,

@@ -9,6 +9,7 @@ import pytest
 
 import analyze
 from analyze.statistics.sizes import at_one_size
+from tests.browser import choose_layer
 from tests.charts import changed, drawn, point_at, printed
 from tests.comparisons import make_comparison, write_comparison
 from tests.synthetic import synthetic
@@ -27,29 +28,45 @@ def comparison(tmp_path_factory, three) -> Path:
     return write_comparison(tmp_path_factory.mktemp("comparison"), three)
 
 
+GROUPS = {"few": ["seed 0", "seed 1"], "more": ["seed 2", "seed 3", "seed 4"]}
+
+
 @pytest.fixture(scope="module")
-def configurations():
+def seeds():
     """Two configurations of two and of three seeds, of which one was measured on fewer probes."""
     sizes = {"layers": 3, "checkpoints": 6, "subsets": 2, "folds": 4}
-    runs = {
+    return {
         f"seed {k}": synthetic(
             seed=k, strength=1 + k // 2, probes=50 if k == 4 else 80,
             skipped=(2,) if k == 1 else (), **sizes,
         )
         for k in range(5)
     }  # fmt: skip
-    groups = {"few": ["seed 0", "seed 1"], "more": ["seed 2", "seed 3", "seed 4"]}
-    return analyze.compare(runs, groups=groups, different_probes=True)
+
+
+@pytest.fixture(scope="module")
+def configurations(seeds):
+    return analyze.compare(seeds, groups=GROUPS, different_probes=True)
+
+
+@pytest.fixture(scope="module")
+def configurations_page(tmp_path_factory, configurations) -> Path:
+    return write_comparison(tmp_path_factory.mktemp("configurations"), configurations)
 
 
 def test_the_choices_of_the_comparison_redraw_its_views(reader, comparison):
     page = reader.open(comparison)
     charts = ("lines", "heat", "ratio", *TRAINING)
     for control, follow in (
-        ("layer", {*charts} - TRAINING), ("subset", {*charts}), ("pair", {"heat", "ratio"})
+        ("layer", {*charts} - TRAINING), ("subset", {*charts}), ("pair", {"heat", "ratio"}),
+        ("size", {"lines"}),
     ):  # fmt: skip
         before = {name: drawn(page, name) for name in charts}
-        page.select_option(f"#{control}", index=1)
+        if control == "layer":
+            choose_layer(page, "con")
+            assert page.input_value("#layer") == "conv1"
+        else:
+            page.select_option(f"#{control}", index=1)
         assert changed(page, before) == follow
     before = {name: drawn(page, name) for name in charts}
     page.fill("#checkpoint", "4")
@@ -142,9 +159,11 @@ def test_twenty_runs_of_two_hundred_layers(reader, tmp_path):
     assert page.text_content("#events-2-count") == "1 of 760 rows"
 
 
-def test_configurations_are_drawn_compared_and_listed(reader, tmp_path, configurations):
+def test_configurations_are_drawn_compared_and_listed(
+    reader, configurations, configurations_page, seeds
+):
     tree = configurations
-    page = reader.open(write_comparison(tmp_path, tree))
+    page = reader.open(configurations_page)
     assert page.locator("#pair option").all_text_contents() == ["more / few"]
     assert page.locator(".card h3").all_text_contents() == ["few (2 seeds)", "more (3 seeds)"]
     bands = page.locator("#lines [aria-description^='95 % band']")
@@ -166,6 +185,22 @@ def test_configurations_are_drawn_compared_and_listed(reader, tmp_path, configur
     ratio = float(np.exp(pair["log_ratio"]))
     assert ratio == pytest.approx(mean["more"] / mean["few"])
     assert f"ratio {printed(ratio)} (95 %" in words
+    # unbiased alpha of the mean at that size; the ratio stays that of m-coherence
+    page.select_option("#size", label="as unbiased alpha")
+    alpha = page.text_content("#readout")
+    assert f"few (2 seeds) {printed((mean['few'] - 1) / 49)} (95 %" in alpha
+    assert f"ratio {printed(ratio)} (95 %" in alpha
+    assert "unbiased alpha" in page.text_content("#lines")
+    assert page.text_content("#lines-title").startswith("Unbiased alpha, the whole network")
+    assert page.text_content("#layer-table-title").endswith("unbiased alpha")
+    assert page.text_content("#layer-table-pair") == "more / few, ratio at m = 50"
+    # the geometric mean at another size is that of the runs at that size
+    page.select_option("#size", label="at m = 100")
+    shown = analyze.compare(seeds, groups=GROUPS, different_probes=True, at_size=100)
+    at = shown["groups/network"].to_dataset().isel(checkpoint=3).sel(subset="all", group="few")
+    ends = [printed(at[f"m_coherence{end}"].item()) for end in ("", "_lower", "_upper")]
+    assert "few (2 seeds) {} (95 %: {} to {})".format(*ends) in page.text_content("#readout")
+    page.select_option("#size", label="at m = 50")
     # hiding a configuration hides its seeds
     page.click("#legend button >> nth=0")
     assert bands.count() == 1
@@ -173,9 +208,11 @@ def test_configurations_are_drawn_compared_and_listed(reader, tmp_path, configur
     assert page.locator("#lines [aria-description='seed 3'] path").count() == 1
 
 
-def test_the_tables_have_peaks_ends_ratios_loss_and_accuracy(reader, tmp_path, configurations):
+def test_the_tables_have_peaks_ends_ratios_loss_and_accuracy(
+    reader, configurations, configurations_page
+):
     tree = configurations
-    page = reader.open(write_comparison(tmp_path, tree))
+    page = reader.open(configurations_page)
     page.select_option("#subset", label="clean")
     layers = tree["groups/layers"].to_dataset().sel(subset="clean", group="more")
     value = layers["m_coherence"].transpose("layer", "checkpoint").values

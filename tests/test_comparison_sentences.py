@@ -8,7 +8,9 @@ import xarray as xr
 
 import analyze
 from analyze.comparison import examples
-from analyze.comparison.sentences import NO_AGREEMENT, SENTENCES, lead
+from analyze.comparison.cards import cards
+from analyze.comparison.sentences import NO_AGREEMENT, SENTENCES, lead, peaks
+from analyze.pages.text import rounded
 from tests.comparisons import make_comparison
 from tests.synthetic import synthetic
 
@@ -48,17 +50,17 @@ TABLE = {
     "nothing": (without_values, "No run has a value", lambda: with_p("ab", 0.9)),
     "by_chance": (
         lambda: with_chance([0.2, 0.001]),
-        "No agreement beyond chance at any checkpoint: a.",
+        "At no checkpoint is there agreement beyond chance in a.",
         lambda: with_chance([0.001, 0.001]),
     ),
     "two_differ": (
         lambda: with_p("ab", [0.9, 0.01, 0.9, 0.9, 0.9]),
-        "at 1, first at step 4 in b than in a.",
+        "agree significantly less in b than in a at 1, first at step 4.",
         lambda: with_p("ab", 0.06),
     ),
     "some_differ": (
         lambda: with_p("abc", 0.01),
-        "3 of 3 pairs differ significantly",
+        "3 of 3 pairs differ significantly at some checkpoint: b / a, c / a, c / b.",
         lambda: with_p("abc", 0.06),
     ),
     "none_differ": (
@@ -73,7 +75,7 @@ TABLE = {
     ),
     "range_of_peaks": (
         lambda: with_chance([0.2, 0.001]),
-        "The highest measured m-coherence of 500 examples of the whole network is from ",
+        "The highest measured m-coherence of 500 examples of the whole network is 9.12, in b at",
         lambda: with_chance([0.2, 0.3]),
     ),
 }
@@ -98,9 +100,7 @@ def test_more_and_less_are_those_of_the_ratio():
     like = tree["pairs/network"]["log_ratio"]
     tree = changed(tree, "pairs/network", log_ratio=0 * like.fillna(0) + ratio)
     said = " ".join(lead(tree, "all"))
-    assert (
-        "agree significantly more at 1, first at step 0; less at 1, first at step 16 in b" in said
-    )
+    assert "more in b than in a at 1, first at step 0, and less at 1, first at step 16." in said
     assert said.startswith("Of 5 places")
 
 
@@ -109,9 +109,23 @@ def test_where_no_run_agrees_beyond_chance_the_lead_says_so_and_names_no_peak():
     assert lead(analyze.compare(runs), "all")[0] == NO_AGREEMENT
     assert "highest" not in " ".join(lead(analyze.compare(runs), "all"))
     runs["run 1"] = synthetic(seed=5, strength=4.0, **SIZES)
-    assert "No agreement beyond chance at any checkpoint: run 0." in lead(
-        analyze.compare(runs), "all"
-    )
+    tree = analyze.compare(runs)
+    assert "At no checkpoint is there agreement beyond chance in run 0." in lead(tree, "all")
+    assert "in run 1 at step" in lead(tree, "all")[-1]
+    looks = [{"label": name, "colour": "#000000"} for name in runs]
+    assert [card.chance for card in cards(tree, looks, "all")] == ["no agreement beyond chance", ""]
+
+
+def test_the_highest_values_are_a_range_that_names_and_orders_no_two():
+    tree = with_chance([0.001, 0.001])
+    low, high = sorted(value for value, _ in peaks(tree, "all").values())
+    ends = f"between {rounded(low)} and {rounded(high)}."
+    assert lead(tree, "all")[-1].endswith(f"of the whole network lies {ends}")
+
+
+def test_of_many_pairs_that_differ_the_lead_has_the_number_alone():
+    said = lead(with_p("abcd", 0.01), "all")[0]
+    assert said == "6 of 6 pairs differ significantly at some checkpoint."
 
 
 # --- single examples

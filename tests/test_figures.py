@@ -383,6 +383,7 @@ def test_names_are_no_formulas():
     assert shortened("transformer.layers.1.attention", 15) == "t\u20261.attention"
     assert shortened("a very long subset", 13) == "a ve…g subset"
     assert [compact(v) for v in (0, 1280, 12_500, 1.5e6)] == ["0", "1,280", "12.5k", "1.5M"]
+    assert [compact(v) for v in (23_983, 1_234_567, 0.5)] == ["23,983", "1,234,567", "0.5"]
 
 
 def test_figures_and_report_import_neither_torch_nor_pyplot():

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+import analyze
 from analyze.errors import InputError
+from analyze.figures import pair_ratio, runs_over_training
 from analyze.statistics import companions, sizes
 from analyze.statistics.arrays import alpha_unbiased
 from analyze.statistics.sufficient import SufficientStatistics
 from tests.conftest import assert_three_facts
 from tests.simulation import COUNT, normal_folds
+from tests.synthetic import synthetic
 from tests.trees import make_tree, with_chance
 
 
@@ -122,6 +126,43 @@ def test_a_single_example_sets_no_size_and_has_no_value_at_another():
     tree.dataset = root
     assert sizes.shown_size(tree).size == 500
     assert bool(sizes.at_one_size(tree)["m_coherence"].sel(subset="held_out").isnull().all())
+
+
+def test_a_comparison_is_at_the_size_that_is_asked_for():
+    sizes_of = {"layers": 2, "checkpoints": 3, "subsets": 1, "folds": 4}
+    runs = {name: synthetic(seed=k, probes=30 + 10 * k, **sizes_of) for k, name in enumerate("abc")}
+    options = {"different_probes": True, "groups": {"both": ["a", "b"]}}
+    smallest, larger, alpha = (
+        analyze.compare(runs, at_size=choice, **options) for choice in ("smallest", "80", "alpha")
+    )
+    assert [sizes.compared_at(tree) for tree in (smallest, larger, alpha)] == [30, 80, 30]
+    runs_at = sizes.at_one_size(larger)["m_coherence"]
+    unbiased = larger["network"]["alpha_unbiased"]
+    np.testing.assert_allclose(runs_at, 1 + 79 * unbiased)
+    mean = np.exp(np.log(runs_at.sel(run=["a", "b"])).mean("run"))
+    groups = sizes.at_one_size(larger, "groups/network").sel(group="both")
+    np.testing.assert_allclose(groups["m_coherence"], mean)
+    ratio = np.log(runs_at.sel(run="c") / mean).transpose("checkpoint", "subset")
+    np.testing.assert_allclose(larger["pairs/network"]["log_ratio"].isel(pair=0), ratio)
+    # alpha is shown; what is tested stays at the smallest size
+    np.testing.assert_allclose(
+        alpha["pairs/network"]["p_value"], smallest["pairs/network"]["p_value"]
+    )
+    np.testing.assert_allclose(
+        sizes.at_one_size(alpha)["m_coherence"], alpha["network"]["alpha_unbiased"], atol=1e-12
+    )
+    of_groups = [sizes.at_one_size(t, "groups/network")["m_coherence"] for t in (alpha, smallest)]
+    np.testing.assert_allclose(of_groups[0], (of_groups[1] - 1) / 29)
+    assert runs_over_training.draw(alpha, plt.figure().gca(), "all").get_ylabel() == (
+        "unbiased alpha"
+    )
+    assert "of 30 examples" in pair_ratio.figure(alpha, "c / both").get_suptitle()
+
+
+def test_runs_at_their_own_sizes_do_not_compare(tmp_path):
+    with pytest.raises(InputError, match="each at its own m, do not compare") as refused:
+        analyze.compare(["a.h5", "b.h5"], at_size="own")
+    assert_three_facts(str(refused.value))
 
 
 @pytest.mark.parametrize("choice", ["largest", "1", "0", "-5", "2.5", ""])

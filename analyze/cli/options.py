@@ -176,7 +176,9 @@ def group_option(default: str | None) -> Callable[..., Any]:
     )  # fmt: skip
 
 
-size_option = click.option(
-    "--at-size", metavar="smallest|own|alpha|N", default="smallest", show_default=True,
-    help="The number of probes at which subsets stand side by side; m-coherence grows with it.",
-)  # fmt: skip
+def size_option(what: str, choices: str) -> Callable[..., Any]:
+    """The option ``--at-size``: the size at which subsets, or runs, stand side by side."""
+    return click.option(
+        "--at-size", metavar=f"{choices}|N", default="smallest", show_default=True,
+        help=f"The number of probes at which {what} stand side by side; m-coherence grows with it.",
+    )  # fmt: skip

@@ -37,7 +37,7 @@ DRAWING = "Reading the numbers and drawing figures"
     help="The probe file with the examples' pictures, if it is not where the run read it.",
 )  # fmt: skip
 @figure_width_option
-@size_option
+@size_option("subsets", "smallest|own|alpha")
 def report(results: Path, output: Path | None, **options: Any) -> None:
     """Write a page with figures: DIR/index.html and DIR/figures.
 
@@ -76,6 +76,7 @@ def report(results: Path, output: Path | None, **options: Any) -> None:
 )  # fmt: skip
 @figure_width_option
 @group_option("layer")
+@size_option("runs", "smallest|alpha")
 def compare(
     results: tuple[Path, ...],
     output: Path | None,

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.rows import compared_at
-from analyze.comparison.sentences import where
+from analyze.comparison.sentences import beyond_no_chance, where
 from analyze.pages.text import rounded
 from analyze.results.provenance import along
 from analyze.results.sides import Side, sides_of
-from analyze.statistics.sizes import at_one_size
+from analyze.statistics.sizes import at_one_size, compared_at
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class SideCard:
     last: Shown | None
     probes: str  # measured in each run
     own_peak: str  # of a run that was measured at another size
+    chance: str  # where no checkpoint agrees beyond chance, in words; empty else
 
 
 def cards(
@@ -44,6 +44,7 @@ def cards(
     """The cards, for a subset; ``looks`` are the sides in the data of the page."""
     place = along(comparison)
     counts = comparison.to_dataset()["probe_count"].sel(subset=subset)
+    without = beyond_no_chance(comparison, subset)
     result = []
     for side, look in zip(sides_of(comparison), looks, strict=True):
         table = _course(comparison, side).sel(subset=subset)
@@ -57,6 +58,7 @@ def cards(
             ", ".join(f"{n:,}" for n in measured),
             "" if side.is_group or measured == [compared_at(comparison)] or not len(known)
             else _own_peak(comparison, side.name, subset),
+            "no agreement beyond chance" if side.name in without else "",
         )  # fmt: skip
         result.append(card)
     return result
@@ -65,7 +67,7 @@ def cards(
 def _course(comparison: xr.DataTree, side: Side) -> xr.Dataset:
     """The network of a side over training."""
     if side.is_group:
-        return comparison["groups/network"].to_dataset().sel(group=side.name)
+        return at_one_size(comparison, "groups/network").sel(group=side.name)
     return at_one_size(comparison).sel(run=side.name)
 
 

@@ -7,15 +7,20 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.rows import compared_at, side_name
+from analyze.comparison.rows import side_name
 from analyze.figures.looks import run_look
 from analyze.figures.names import plain
 from analyze.figures.run_lines import run_styles, training_of
+from analyze.figures.training import Training
 from analyze.pages.embedding import packed, packed_steps
+from analyze.pages.sizes import offered
+from analyze.probes.subsets import ALL
 from analyze.results.sides import pair_names, sides_of
+from analyze.statistics import jackknife
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import RATE
-from analyze.statistics.sizes import at_one_size
+from analyze.statistics.sizes import OF_RUNS, compared_at, smallest
+from analyze.text import place_text
 
 NETWORK = "whole network"
 MOST_CELLS = 2_000_000  # values of pairs, beyond which a page has those with the first side only
@@ -25,11 +30,12 @@ WIDEST = float(np.log(1e9))  # half of the widest interval of a log ratio that t
 def details(comparison: xr.DataTree) -> dict[str, Any]:
     """The data of the page's script.
 
-    Values are at the size of the comparison, ``size`` examples. Those of runs and groups are [run
-    or group, row, subset, checkpoint] in float32; the network is the first row, the layers follow.
-    The script divides those of two sides for their ratio. Half the interval of its logarithm is
-    [pair, row, subset, checkpoint] in steps of 1/32,767 of the largest, ``WIDEST`` at most, and
-    negative where the ratio is significant.
+    Values of runs, each at its own m, are [run, row, subset, checkpoint] in float32; the network is
+    the first row, the layers follow. The script brings them to one of ``sizes``, takes geometric
+    means over seeds, whose intervals need ``quantiles``, and divides two sides, at ``size``
+    examples, for their ratio. Half the interval of its logarithm, at this size, is [pair, row,
+    subset, checkpoint] in steps of 1/32,767 of the largest, ``WIDEST`` at most, and negative where
+    the ratio is significant.
     """
     along = training_of(comparison)
     align = provenance(comparison)["align"]
@@ -37,13 +43,15 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
     root = comparison.to_dataset()
     return {
         "size": compared_at(comparison),
+        "sizes": _sizes(comparison),
+        "quantiles": _quantiles(comparison.sizes["run"]),
         "rows": [NETWORK, *(plain(str(name)) for name in layers["layer"].values)],
         "subsets": [plain(str(name)) for name in network["subset"].values],
         "counts": root["probe_count"].transpose("run", "subset").values.tolist(),
         "along": {
             "label": along.label,
             "values": along.values.tolist(),
-            "names": [f"{align} {name}" for name in along.names],
+            "names": [f"{align} {name}" for name in _places(along)],
             "ticks": along.names,
             "falling": along.falling,
         },
@@ -54,6 +62,11 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
         **_values(comparison),
         **_intervals(comparison),
     }
+
+
+def _places(along: Training) -> list[str]:
+    """The places in words: steps with all their digits."""
+    return along.names if along.falling else [place_text(value) for value in along.values]
 
 
 def shown_pairs(comparison: xr.DataTree) -> list[str]:
@@ -73,21 +86,23 @@ def _of_training(root: xr.Dataset) -> dict[str, Any]:
 
 
 def _values(comparison: xr.DataTree) -> dict[str, Any]:
-    """M-coherence of the runs, and of the groups where there are some, with its interval."""
-    runs = [at_one_size(comparison, name) for name in ("network", "layers")]
-    every = {"m_coherence": runs}
-    if "groups" in comparison.children:
-        every["group_m_coherence"] = [
-            comparison[f"groups/{name}"].to_dataset() for name in ("network", "layers")
-        ]
-    values = {}
-    for name, tables in every.items():
-        for end in ("", "_lower", "_upper"):
-            if f"m_coherence{end}" in tables[0]:
-                values[f"{name}{end}"] = packed(
-                    _stacked(tables[0], tables[1], f"m_coherence{end}").values
-                )
-    return values
+    """M-coherence of the runs with its interval, each at its own m."""
+    network, layers = (comparison[name].to_dataset() for name in ("network", "layers"))
+    names = ("m_coherence", "m_coherence_lower", "m_coherence_upper")
+    return {n: packed(_stacked(network, layers, n).values) for n in names if n in network}
+
+
+def _sizes(comparison: xr.DataTree) -> list[dict[str, Any]]:
+    """The sizes on the page: the one shown at first, that of the ratios, those of all and alpha."""
+    counts = comparison.to_dataset()["probe_count"]
+    numbers = [compared_at(comparison), smallest(counts.sel(subset=counts["subset"] == ALL).values)]
+    return offered(comparison, [*filter(None, numbers), *OF_RUNS])
+
+
+def _quantiles(most: int) -> list[float | None]:
+    """Student's two-sided 95 % quantile for the interval of a mean of 0, 1, 2, ... runs."""
+    found = np.asarray(jackknife.t_quantile(np.arange(most + 1) - 1.0))
+    return [float(value) if np.isfinite(value) else None for value in found]
 
 
 def _intervals(comparison: xr.DataTree) -> dict[str, Any]:

@@ -9,11 +9,12 @@ const layers = data.rows.slice(1);
 const { sides, pairs } = data;
 const { values: places, names: placeNames } = data.along;
 const axis = { values: places, label: data.along.label, falling: data.along.falling };
-const quantity = `m-coherence of ${data.size.toLocaleString("en-US")} examples`;
+const compared = `m-coherence of ${data.size.toLocaleString("en-US")} examples`; // whose ratio is drawn and tested
 const hidden = new Set(); // sides
 
-const layer = control("layer", draw);
+const layer = typedChoice("layer", data.rows.map((name) => [name, ""]), draw);
 const subset = control("subset", draw);
+const size = control("size", draw);
 const pair = pairs.length ? control("pair", draw) : { get: () => -1 };
 const checkpoint = control("checkpoint", draw);
 subset.set(Math.max(0, data.subsets.indexOf("all")));
@@ -24,11 +25,13 @@ let markCell = null;
 let heatDrawn = ""; // the pair and subset that the heat map on the page has
 let filled = ""; // those that the table of layers has
 
+for (const id of ["lines", "heat", "ratio", "loss", "accuracy"]) if (document.getElementById(id)) keepWords(document.getElementById(id));
 if (heat) listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
 const rowsOfLayers = layerRows();
 keepInAddress({
   layer: namedChoice(layer, data.rows),
   subset: namedChoice(subset, data.subsets),
+  size: namedChoice(size, data.sizes.map(({ name }) => name)),
   ...(pairs.length ? { pair: namedChoice(pair, pairs.map(({ name }) => name)) } : {}),
   checkpoint: namedChoice(checkpoint, placeNames),
   hidden: { get: () => [...hidden].map((k) => sides[k].label), set: hide },
@@ -66,17 +69,42 @@ function draw() {
 
 // --- what the results say at one place
 
-/** The value of a side with its 95 % interval, NaN where unknown: of a configuration over its seeds. */
-function sideAt(side, row, s, t) {
-  const [prefix, k] = side.group === null ? ["", side.runs[0]] : ["group_", side.group];
-  const [value, low, high] = ["", "_lower", "_upper"].map((end) => cubes[`${prefix}m_coherence${end}`]?.at(k, row, s, t) ?? NaN);
+/** The chosen size: { name, quantity, size }. */
+function sizeShown() {
+  return data.sizes[size.get()];
+}
+
+/** The value of a run as of `n` examples, of "_lower" and "_upper" an end of its 95 % interval; NaN where unknown. */
+function runAt(r, row, s, t, n, end = "") {
+  return atSize(cubes[`m_coherence${end}`]?.at(r, row, s, t) ?? NaN, data.counts[r][s], n, end === "_lower");
+}
+
+/** The value of a side with its 95 % interval at the chosen size, or another; NaN where unknown. */
+function sideAt(side, row, s, t, n = sizeShown().size) {
+  if (side.group !== null) return overSeeds(side.runs, row, s, t, n);
+  const [value, low, high] = ["", "_lower", "_upper"].map((end) => runAt(side.runs[0], row, s, t, n, end));
   return { value, low, high };
+}
+
+/** The geometric mean over seeds with its interval, as in statistics/seeds.py; as alpha, that of the mean at the size of the ratios. */
+function overSeeds(runs, row, s, t, n) {
+  if (n === 0) {
+    const of = overSeeds(runs, row, s, t, data.size);
+    return Object.fromEntries(Object.entries(of).map(([name, value]) => [name, (value - 1) / (data.size - 1)]));
+  }
+  const logs = runs.map((r) => runAt(r, row, s, t, n)).filter((value) => value > 0).map(Math.log);
+  if (!logs.length) return { value: NaN, low: NaN, high: NaN };
+  const mean = d3.mean(logs);
+  const spread = d3.variance(logs) || NaN; // equal ones are copies
+  const half = Math.sqrt(spread / logs.length) * (data.quantiles[logs.length] ?? NaN);
+  return { value: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
 }
 
 /** The ratio of a pair: its logarithm with its interval, and whether it is significant. */
 function ratioAt(p, row, s, t) {
   const { first, second } = pairs[p];
-  const value = Math.log(sideAt(sides[second], row, s, t).value / sideAt(sides[first], row, s, t).value);
+  const [one, other] = [first, second].map((k) => sideAt(sides[k], row, s, t, data.size).value);
+  const value = Math.log(other / one);
   const signed = cubes.log_half_width.at(p, row, s, t);
   const half = Math.abs(signed);
   return { value: Number.isFinite(value) ? value : NaN, low: value - half, high: value + half, half, found: signed < 0 };
@@ -119,23 +147,22 @@ function drawSides(at) {
     points: places.map((x, t) => {
       const { value, low, high } = sideAt(side, at.row, at.subset, t);
       const title = [side.label, data.rows[at.row], data.subsets[at.subset], placeNames[t],
-                     `m-coherence ${valueWords(side, at.row, at.subset, t)}`].join("\n");
+                     `${sizeShown().quantity}: ${valueWords(side, at.row, at.subset, t)}`].join("\n");
       return { x, y: value, low, high, open: false, title };
     }),
   }));
   const series = [...seeds(at), ...ofSides].filter((one) => !one.hidden);
   // A run has other places than the others: its line goes on over places where it has no checkpoint.
   for (const one of series) one.points = one.points.filter((point) => Number.isFinite(point.y));
-  const y = coherenceAxis(series.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))), quantity);
-  const guides = [{ y: 1, text: "1: orthogonal" }];
-  if (data.size < y.domain[1]) guides.push({ y: data.size, text: `${data.size.toLocaleString("en-US")}: identical` });
-  const title = `${capital(quantity)}, ${rowName(at.row)}: ${data.subsets[at.subset]}`;
+  const y = sizedAxis(series.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))), sizeShown(), false);
+  const guides = guidesAt(sizeShown(), data.size).filter((guide) => guide.y < y.domain[1]);
+  const title = `${capital(sizeShown().quantity)}, ${rowName(at.row)}: ${data.subsets[at.subset]}`;
   document.getElementById("lines-title").textContent = title;
   drawLegend(document.getElementById("legend"), ofSides, (k) => {
     if (!hidden.delete(k)) hidden.add(k);
     draw();
   });
-  drawLines(document.getElementById("lines"), { label: title, axis, y, series, guides, chosen: places[at.checkpoint] });
+  drawLines(document.getElementById("lines"), { label: title, axis, y, series, guides, chosen: places[at.checkpoint], choose: choosePlace });
 }
 
 /** The runs of the configurations, thin. */
@@ -143,9 +170,9 @@ function seeds(at) {
   return data.runs.flatMap((run, r) => {
     if (sides[run.side].group === null) return [];
     const points = places.map((x, t) => {
-      const value = cubes.m_coherence.at(r, at.row, at.subset, t);
+      const value = runAt(r, at.row, at.subset, t, sizeShown().size);
       const words = Number.isFinite(value) ? rounded(value) : "no value";
-      const title = [`${run.name}, of ${sides[run.side].label}`, data.rows[at.row], placeNames[t], `m-coherence ${words}`].join("\n");
+      const title = [`${run.name}, of ${sides[run.side].label}`, data.rows[at.row], placeNames[t], `${sizeShown().quantity}: ${words}`].join("\n");
       return { x, y: value, low: NaN, high: NaN, open: false, title };
     });
     return [{ name: run.name, ...lookOf(run), dash: [], hidden: hidden.has(run.side), strong: false, points }];
@@ -170,14 +197,14 @@ function drawTraining(at, name, label, words) {
   const title = `${words} over training: ${data.subsets[at.subset]}`;
   document.getElementById(`${name}-title`).textContent = title;
   drawLines(element, {
-    label: title, axis, series, chosen: places[at.checkpoint],
+    label: title, axis, series, chosen: places[at.checkpoint], choose: choosePlace,
     y: { domain, label, ticks: d3.ticks(...domain, 5), tickFormat: compact, labelArrow: "none" },
   });
 }
 
 function drawHeat(at) {
   const name = pairs[at.pair].name;
-  document.getElementById("heat-title").textContent = `${name}: ${data.subsets[at.subset]}, ${quantity}`;
+  document.getElementById("heat-title").textContent = `${name}: ${data.subsets[at.subset]}, ${compared}`;
   const wanted = `${at.pair} ${at.subset}`;
   if (heatDrawn !== wanted) {
     const limit = ratioLimit(at);
@@ -224,9 +251,10 @@ function drawRatio(at) {
   document.getElementById("ratio-title").textContent = title;
   drawLines(document.getElementById("ratio"), {
     label: `${title}, ${name}`, axis,
-    y: { type: "log", domain, label: `ratio of ${quantity}`, ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
+    y: { type: "log", domain, label: `ratio of ${compared}`, ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
     series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
-    guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint],
+    guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint], choose: choosePlace, ofShade: "significant", shade: "var(--focus)",
+    shaded: points.map((point) => ({ x: point.x, on: !point.open })),
   });
 }
 
@@ -264,6 +292,13 @@ function chooseCell(row, t) {
   draw();
 }
 
+/** The checkpoint nearest to a place on the axis of training. */
+function choosePlace(x) {
+  const near = d3.least(d3.range(places.length), (t) => Math.abs(places[t] - x));
+  checkpoint.set(near);
+  draw();
+}
+
 /** Where the first pair first differs as a whole for the chosen subset; else the last place. */
 function firstSignificant() {
   if (!pairs.length) return places.length - 1;
@@ -293,7 +328,7 @@ function offerAll() {
 }
 
 function numbersOfSides({ row, subset: s }) {
-  const head = ["layer", "subset", placeHead(), "run or configuration", `${quantity}`, "95 % lower", "95 % upper"];
+  const head = ["layer", "subset", placeHead(), "run or configuration", sizeShown().quantity, "95 % lower", "95 % upper"];
   const lines = sides.flatMap((side) => places.map((place, t) => {
     const { value, low, high } = sideAt(side, row, s, t);
     return [data.rows[row], data.subsets[s], place, side.label, value, low, high];
@@ -302,7 +337,7 @@ function numbersOfSides({ row, subset: s }) {
 }
 
 function numbersOfRatios({ subset: s, pair: p }, rows) {
-  const head = ["layer", "subset", placeHead(), "pair", `ratio of ${quantity}`, "95 % lower", "95 % upper", "significant"];
+  const head = ["layer", "subset", placeHead(), "pair", `ratio of ${compared}`, "95 % lower", "95 % upper", "significant"];
   const lines = rows.flatMap((row) => places.map((place, t) => {
     const { value, low, high, found } = ratioAt(p, row, s, t);
     return [data.rows[row], data.subsets[s], place, pairs[p].name, Math.exp(value), Math.exp(low), Math.exp(high), found ? 1 : 0];
@@ -339,10 +374,10 @@ function layerRows() {
 }
 
 function fillLayers(at) {
-  const wanted = `${at.subset} ${at.pair}`;
-  document.getElementById("layer-table-title").textContent = `Layers: ${data.subsets[at.subset]}, ${quantity}`;
+  const wanted = `${at.subset} ${at.pair} ${size.get()}`;
+  document.getElementById("layer-table-title").textContent = `Layers: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
   if (pairs.length) {
-    document.getElementById("layer-table-pair").textContent = pairs[at.pair].name;
+    document.getElementById("layer-table-pair").textContent = `${pairs[at.pair].name}${ofRatios()}`;
     document.getElementById("layer-table-now").textContent = `ratio at ${placeNames[at.checkpoint]}`;
   }
   rowsOfLayers.forEach((cells, row) => {
@@ -370,6 +405,11 @@ function fillLayers(at) {
   filled = wanted;
 }
 
+/** The size of the ratios in a table of values at another one. */
+function ofRatios() {
+  return sizeShown().size === data.size ? "" : `, ratio at m = ${data.size.toLocaleString("en-US")}`;
+}
+
 /** A number in a cell: the value that it sorts by, and what stands there. */
 function fillCell(cell, value, text) {
   cell.dataset.value = Number.isFinite(value) ? String(value) : "";
@@ -378,9 +418,9 @@ function fillCell(cell, value, text) {
 
 /** The chosen row over training as a table: every side, the ratio, and loss and accuracy of the runs. */
 function fillPlaces(at) {
-  document.getElementById("places-title").textContent = `${capital(rowName(at.row))} by checkpoint: ${data.subsets[at.subset]}, ${quantity}`;
+  document.getElementById("places-title").textContent = `${at.row === NETWORK ? "The whole network" : data.rows[at.row]} by checkpoint: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
   const ofRuns = ["loss", "accuracy"].filter((name) => cubes[name]);
-  const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [pairs[at.pair].name] : []),
+  const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [`${pairs[at.pair].name}${ofRatios()}`] : []),
                  ...ofRuns.flatMap((name) => data.runs.map((run) => `${name}, ${run.name}`))];
   const lines = places.map((place, t) => {
     const values = sides.map((side) => valueWords(side, at.row, at.subset, t).replace("no value", NOTHING));

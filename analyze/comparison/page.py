@@ -25,6 +25,7 @@ from analyze.results.file import file_content, has_group
 from analyze.results.tree import OK
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import shown_size
 
 HERE = Path(__file__).parent
 COMMAND = "compare"
@@ -100,7 +101,9 @@ def _contents(
         "runs": runs,
         "sides": data["sides"],
         "grouped": any(side["group"] is not None for side in data["sides"]),
-        "size": data["size"],
+        "size": shown_size(comparison),
+        "compared_at": data["size"],
+        "sizes": [size["name"] for size in data["sizes"]],
         "subset": plain(subset),
         "lead": [plain(sentence) for sentence in lead(comparison, subset)],
         "cards": cards(comparison, data["sides"], subset),

@@ -16,6 +16,7 @@ from analyze.results.sides import Side, sides_of
 from analyze.statistics.regrouping import provenance
 from analyze.statistics.seeds import geometric_mean
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import compared_at
 from analyze.text import place_text, with_error, with_interval
 
 SETTINGS = "Settings that differ"
@@ -35,11 +36,6 @@ def headline_subset(comparison: xr.DataTree) -> str:
     """``all`` where runs have it, else the first subset."""
     names = [str(name) for name in comparison.to_dataset()["subset"].values]
     return ALL if ALL in names else names[0]
-
-
-def compared_at(comparison: xr.DataTree) -> int:
-    """The number of examples at which all are compared: the fewest that a subset of a run has."""
-    return int(comparison["events"].to_dataset()["compared_at"])
 
 
 def where(place: str, at: float) -> str:

@@ -12,14 +12,17 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
-from analyze.comparison.rows import compared_at, side_name, where
+from analyze.comparison.rows import where
 from analyze.errors import listed
 from analyze.pages.text import rounded
 from analyze.results.provenance import along
 from analyze.results.sides import pair_names, sides_of
 from analyze.statistics.significance import RATE
+from analyze.statistics.sizes import compared_at
 
 NO_AGREEMENT = "No run shows agreement beyond chance at any checkpoint."
+NONE_BEYOND_CHANCE = "At no checkpoint is there agreement beyond chance in"
+NAMED = 3  # pairs that differ whose names are told
 Sentence = Callable[[xr.DataTree, str], str | None]
 
 
@@ -30,14 +33,14 @@ def lead(comparison: xr.DataTree, subset: str) -> list[str]:
 
 
 def peaks(comparison: xr.DataTree, subset: str) -> dict[str, tuple[float, float]]:
-    """The highest value of each side that has one, and its place, by the side's label."""
+    """The highest value of each side that has one, and its place, by the side's name."""
     place, events = along(comparison), comparison["events"].to_dataset().sel(subset=subset)
     found = {}
     for side in sides_of(comparison):
         prefix, kind = ("group_", "group") if side.is_group else ("", "run")
         at = events.sel({kind: side.name})
         if np.isfinite(value := float(at[f"{prefix}peak"])):
-            found[side_name(side)] = value, float(at[f"{prefix}peak_{place}"])
+            found[side.name] = value, float(at[f"{prefix}peak_{place}"])
     return found
 
 
@@ -47,38 +50,45 @@ def nothing(comparison: xr.DataTree, subset: str) -> str | None:
 
 
 def range_of_peaks(comparison: xr.DataTree, subset: str) -> str | None:
-    """Where the highest measured values lie; it orders no two of them."""
-    found = peaks(comparison, subset)
-    if not found or by_chance(comparison, subset) == NO_AGREEMENT:
+    """Where the highest values lie of what agrees beyond chance; it orders no two of them."""
+    without = beyond_no_chance(comparison, subset)
+    found = {k: v for k, v in peaks(comparison, subset).items() if k not in without}
+    if not found:
         return None
-    place = along(comparison)
-    words = [
-        f"{rounded(value)} ({name}, {where(place, at)})"
-        for name, (value, at) in sorted(found.items(), key=lambda item: item[1][0])
-    ]
-    ends = words[0] if len(words) == 1 else f"from {words[0]} to {words[-1]}"
     size = f"m-coherence of {compared_at(comparison):,} examples"
-    return f"The highest measured {size} of the whole network is {ends}."
+    if len(found) == 1:
+        ((name, (value, at)),) = found.items()
+        place = where(along(comparison), at)
+        highest = f"{rounded(value)}, in {name} at {place}"
+        return f"The highest measured {size} of the whole network is {highest}."
+    low, high = (rounded(end(value for value, _ in found.values())) for end in (min, max))
+    return f"Their highest measured {size} of the whole network lies between {low} and {high}."
+
+
+def beyond_no_chance(comparison: xr.DataTree, subset: str) -> list[str]:
+    """The sides of which no run agrees beyond chance at any checkpoint where that was judged."""
+    p = _of_chance(comparison, subset)
+    return [name for name, values in p.items() if not (values <= RATE).any()]
+
+
+def _of_chance(comparison: xr.DataTree, subset: str) -> dict[str, np.ndarray]:
+    """The p-values of chance of each side that has some, over its runs and checkpoints."""
+    network = comparison["network"].to_dataset().sel(subset=subset)
+    if "p_value_of_chance" not in network:
+        return {}
+    p = network["p_value_of_chance"]
+    found = {side.name: p.sel(run=list(side.runs)).values for side in sides_of(comparison)}
+    return {name: values for name, values in found.items() if np.isfinite(values).any()}
 
 
 def by_chance(comparison: xr.DataTree, subset: str) -> str | None:
     """Which sides show no agreement beyond chance at any checkpoint."""
-    network = comparison["network"].to_dataset().sel(subset=subset)
-    if "p_value_of_chance" not in network:
-        return None
-    p = network["p_value_of_chance"]
-    none, judged = [], []
-    for side in sides_of(comparison):
-        values = p.sel(run=list(side.runs)).values
-        if np.isfinite(values).any():
-            judged.append(side)
-            if not (values <= RATE).any():
-                none.append(side_name(side))
+    none = beyond_no_chance(comparison, subset)
     if not none:
         return None
-    if len(none) == len(judged):
+    if len(none) == len(_of_chance(comparison, subset)):
         return NO_AGREEMENT
-    return f"No agreement beyond chance at any checkpoint: {listed(none)}."
+    return f"{NONE_BEYOND_CHANCE} {listed(none)}."
 
 
 def two_differ(comparison: xr.DataTree, subset: str) -> str | None:
@@ -89,21 +99,17 @@ def two_differ(comparison: xr.DataTree, subset: str) -> str | None:
     (first, second) = next(iter(names.values()))
     ratios = comparison["pairs/network"].to_dataset().isel(pair=0).sel(subset=subset)
     significant = ratios["p_value_adjusted"].values <= RATE
-    if not significant.any():
-        return None
     higher = significant & (ratios["log_ratio"].values > 0)
     lower = significant & (ratios["log_ratio"].values < 0)
+    if not (higher | lower).any():
+        return None
     count = int(np.isfinite(ratios["p_value_adjusted"].values).sum())
     places, place = ratios[along(comparison)].values, along(comparison)
-
-    def part(word: str, at: np.ndarray) -> str:
-        return f"{word} at {int(at.sum())}, first at {where(place, float(places[at][0]))}"
-
-    parts = [part(w, at) for w, at in (("more", higher), ("less", lower)) if at.any()]
-    return (
-        f"Of {count} places where both have a value, gradients agree significantly "
-        f"{'; '.join(parts)} in {side_name(second)} than in {side_name(first)}."
-    )
+    parts = [(word, at) for word, at in (("more", higher), ("less", lower)) if at.any()]
+    told = [f"at {at.sum()}, first at {where(place, float(places[at][0]))}" for _, at in parts]
+    told[0] = f"in {second.name} than in {first.name} {told[0]}"
+    words = ", and ".join(f"{word} {text}" for (word, _), text in zip(parts, told, strict=True))
+    return f"Of {count} places where both have a value, gradients agree significantly {words}."
 
 
 def some_differ(comparison: xr.DataTree, subset: str) -> str | None:
@@ -111,10 +117,12 @@ def some_differ(comparison: xr.DataTree, subset: str) -> str | None:
     pairs = comparison["pairs/network"].to_dataset()
     count = pairs.sizes["pair"]
     p = pairs["p_value_adjusted"].sel(subset=subset)
-    differing = int((p <= RATE).any("checkpoint").sum())
-    if count < 2 or not differing:
+    found = (p <= RATE).any("checkpoint").values
+    if count < 2 or not found.any():
         return None
-    return f"{differing} of {count} pairs differ significantly at some checkpoint."
+    names = [str(name) for name in pairs["pair"].values[found]]
+    named = f": {listed(names)}" if len(names) <= NAMED else ""
+    return f"{len(names)} of {count} pairs differ significantly at some checkpoint{named}."
 
 
 def none_differ(comparison: xr.DataTree, subset: str) -> str | None:

@@ -26,7 +26,14 @@ from analyze.results.sides import sides
 from analyze.results.tree import SCHEMA_VERSION
 from analyze.results.variables import described_comparison
 from analyze.statistics import group_by
-from analyze.statistics.sizes import SMALLEST, ShownSize, smallest
+from analyze.statistics.sizes import (
+    OF_RUNS,
+    SHOWN_AT,
+    SMALLEST,
+    ShownSize,
+    size_choice,
+    smallest,
+)  # fmt: skip
 
 
 def compare(
@@ -40,6 +47,7 @@ def compare(
     groups: Mapping[str, Sequence[str]] | None = None,
     ratios: Iterable[str] = (),
     figure_width: str | float = "page",
+    at_size: str | int = SMALLEST,
 ) -> xr.DataTree:
     """Several runs side by side, with the ratio of coherence between every two of them.
 
@@ -58,6 +66,9 @@ def compare(
             the place of its runs in all pairs, and is tested over its seeds.
         ratios: Pairs, ``B / A``, with a figure besides those that have one anyway.
         figure_width: The figures' width in print, as for ``report``.
+        at_size: The number of examples at which all are compared and shown; ``smallest``, the
+            fewest that a subset of a run has; or ``alpha``: figures, cards and, at first, the page
+            show unbiased alpha, while ratios and key events are those at the smallest size.
 
     Returns:
         A tree whose groups have the schema of a results file with ``run`` first: ``/`` loss,
@@ -66,12 +77,12 @@ def compare(
         ``/groups/network`` and ``/groups/layers`` what ``over_seeds`` gives, where there are
         groups; ``/events`` peaks, first significant differences, and coherence at equal training
         loss; ``/examples``, where two runs measured directions, the suspicion of every example in
-        each, over ``probe``. Pairs, groups and events are at ``compared_at`` examples, the fewest
-        that a subset of a run has.
+        each, over ``probe``. Pairs, groups and events are at ``compared_at`` examples, as
+        ``at_size`` says.
 
     Raises:
         InputError: too few or too many runs, different probes, nothing that is shared; a directory
-            that cannot be written to or has other files of these names; no such pair.
+            that cannot be written to or has other files of these names; no such pair or size.
 
     Example:
         ``analyze.compare(["half_noise.h5", "real_labels.h5"], output="comparison")``
@@ -81,7 +92,8 @@ def compare(
     """
     if output is not None:
         check_output(Path(output))
-    tree = _tree(results, align, rename, by, different_probes, groups or {})
+    choice = size_choice(at_size, OF_RUNS)
+    tree = _tree(results, align, rename, by, different_probes, groups or {}, choice)
     if output is not None:
         with of_width(figure_width):
             write_comparison(tree, Path(output), ratios)
@@ -95,6 +107,7 @@ def _tree(
     by: str,
     different_probes: bool,
     groups: Mapping[str, Sequence[str]],
+    choice: str | int,
 ) -> xr.DataTree:
     """The tree of ``compare``."""
     runs = [Run(run.name, in_order(run.tree)) for run in open_runs(results)]
@@ -107,7 +120,7 @@ def _tree(
     places = aligned(runs, align)
     root = places.stacked([places.root(one.root(), k) for k, one in enumerate(each)])
     root = root.assign(probes=("run", np.array(probes, dtype=object)))
-    size = smallest(root["probe_count"].values)
+    size = choice if isinstance(choice, int) else smallest(root["probe_count"].values)
     at_one_size = ShownSize(SMALLEST, size)
     tables, measured, shown = {"/": root}, {}, {}
     for name in ("network", "layers"):
@@ -139,4 +152,6 @@ def _tree(
         "differing_settings": differing_settings(runs),
     }
     tree.attrs = {"schema_version": SCHEMA_VERSION, "provenance": json.dumps(provenance)}
+    if choice != SMALLEST:
+        tree.attrs[SHOWN_AT] = choice
     return tree

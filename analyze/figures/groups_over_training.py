@@ -20,11 +20,10 @@ FAINT = 0.35  # opacity of the runs of a group
 def draw(comparison: xr.DataTree, ax: Axes, subset: str) -> Axes:
     """Draw the geometric mean over the seeds of each group, its 95 % band, and each run faintly.
 
-    Runs of no group are lines of their own. All are at the fewest examples that a subset of a run
-    has.
+    Runs of no group are lines of their own. All are at the size shown, see ``statistics.sizes``.
     """
     network = at_one_size(comparison).sel(subset=subset)
-    groups = comparison["groups/network"].to_dataset().sel(subset=subset)
+    groups = at_one_size(comparison, "groups/network").sel(subset=subset)
     run_lines.set_run_axes(comparison, ax)
     places = run_lines.training_of(comparison)
     for k, side in enumerate(sides_of(comparison)):

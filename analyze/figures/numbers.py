@@ -116,10 +116,8 @@ def _runs(comparison: xr.DataTree) -> Numbers:
 
 
 def _groups(comparison: xr.DataTree) -> Numbers:
-    found = _joined(
-        "m-coherence, geometric mean over seeds", comparison["groups/network"].to_dataset(), "group"
-    )
-    return [replace(found, errors=None)]
+    name = f"{shown_size(comparison).quantity}, geometric mean over seeds"
+    return [replace(_joined(name, at_one_size(comparison, "groups/network"), "group"), errors=None)]
 
 
 def _joined(name: str, dataset: xr.Dataset, of: str) -> Quantity:

@@ -20,7 +20,7 @@ from analyze.figures.style import NARROW, figure_width, style
 from analyze.figures.training import LETTERS
 from analyze.results.sides import sides_of
 from analyze.statistics.significance import RATE
-from analyze.statistics.sizes import shown_size
+from analyze.statistics.sizes import compared_at
 
 PAIRS = 6  # pairs with a figure at most, besides those that are asked for
 COLUMNS = 4  # heat maps side by side
@@ -60,7 +60,8 @@ def figure(comparison: xr.DataTree, pair: str) -> Figure:
     known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer"))
     subsets = [str(name) for name in layers["subset"].values[known.values]]
     panels = [(pair, subset) for subset in subsets]
-    return ratio_maps(comparison, panels, f"{pair}: {shown_size(comparison).quantity}")
+    size = f"m-coherence of {compared_at(comparison):,} examples"
+    return ratio_maps(comparison, panels, f"{pair}: {size}")
 
 
 def ratio_maps(

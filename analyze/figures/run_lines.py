@@ -49,9 +49,9 @@ def training_of(comparison: xr.DataTree) -> Training:
 
 def set_run_axes(comparison: xr.DataTree, ax: Axes, group: str = "network") -> None:
     """Set scale, guide, ticks and labels, which are the same for all runs and subsets."""
-    set_coherence_axis(ax, at_one_size(comparison, group)["m_coherence"].values)
-    ax.set_ylabel(shown_size(comparison).quantity)
-    draw_guide(ax, 1.0)
+    size = shown_size(comparison)
+    set_coherence_axis(ax, at_one_size(comparison, group)["m_coherence"].values, size)
+    draw_guide(ax, size.orthogonal)
     places = training_of(comparison)
     set_training_axis(ax, places, sparse=True)
     known = places.values[np.isfinite(places.values)]

@@ -9,7 +9,7 @@ from analyze.figures.entry import FigureEntry
 from analyze.figures.pair_ratio import pair_names, ratio_maps
 from analyze.figures.runs_by_layer import headline
 from analyze.results.sides import sides_of
-from analyze.statistics.sizes import shown_size
+from analyze.statistics.sizes import compared_at
 
 
 def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
@@ -17,7 +17,7 @@ def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
     subset = headline(comparison)
     first, *others = (side.name for side in sides_of(comparison))
     panels = [(pair, subset) for pair in pair_names(comparison)[: len(others)]]
-    title = f"each / {first}: {shown_size(comparison).quantity}, {subset}"
+    title = f"each / {first}: m-coherence of {compared_at(comparison):,} examples, {subset}"
     return ratio_maps(comparison, panels, title, others)
 
 

@@ -16,8 +16,8 @@ from analyze.statistics.sizes import at_one_size
 def draw(comparison: xr.DataTree, ax: Axes, subset: str, *, layer: str | None = None) -> Axes:
     """Draw m-coherence over training, a line for each run, with 95 % bands of six runs or fewer.
 
-    The values are those of a layer, or of the whole network, all at the fewest examples that a
-    subset of a run has. A line joins the checkpoints of its run across places that only other runs
+    The values are those of a layer, or of the whole network, all at the size shown, see
+    ``statistics.sizes``. A line joins the checkpoints of its run across places that only other runs
     have. The scale is that of all runs and subsets. Seeds of a configuration share its style.
     """
     group = "network" if layer is None else "layers"

@@ -22,7 +22,7 @@ from analyze.results.rows import FORMULA
 HERE = Path(__file__).parent
 LIBRARIES = ("d3.min.js", "plot.min.js")
 SHARED = (  # scripts of all pages, in this order
-    "arrays", "format", "axes", "lines", "heatmap", "controls", "combobox", "pins",
+    "arrays", "format", "axes", "sizes", "lines", "heatmap", "controls", "combobox", "pins",
     "pointing", "zoom", "address", "saving", "table",
     "contents", "edges",
 )  # fmt: skip

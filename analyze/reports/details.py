@@ -13,11 +13,12 @@ from analyze.figures.looks import further_look, look, subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import SCALES, scale_of_training, training
 from analyze.pages.embedding import packed
+from analyze.pages.sizes import offered
 from analyze.probes.subsets import ALL
 from analyze.results.subsets import shown_subsets
 from analyze.results.tree import OK
 from analyze.statistics.significance import cancel, within_chance
-from analyze.statistics.sizes import ALPHA, CHOICES, shown_at, shown_size
+from analyze.statistics.sizes import CHOICES
 from analyze.statistics.warnings import FLAGS, KINDS
 
 NETWORK = "whole network"
@@ -58,7 +59,7 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         "null_lower": rows(lambda group: _known(group, "null_lower")),
         "null_upper": rows(lambda group: _known(group, "null_upper")),
         "chance": rows(within_chance, "uint8"),
-        "sizes": _sizes(results),
+        "sizes": offered(results, CHOICES),
         "cancels": rows(cancel, "uint8"),
         "flags": rows(lambda group: _known(group, FLAGS).fillna(0), "uint8"),
     }
@@ -67,24 +68,6 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
 def _known(group: xr.Dataset, name: str) -> xr.DataArray:
     """A variable; NaN where results of an older version do not have it."""
     return group[name] if name in group else xr.full_like(group["m_coherence"], np.nan)
-
-
-def _sizes(results: xr.DataTree) -> list[dict[str, Any]]:
-    """The sizes that the page offers, that of its figures first: names, and numbers of examples.
-
-    ``size`` is null for each subset's own m, and 0 for unbiased alpha.
-    """
-    first = shown_size(results)
-    offered = [first, *(shown_size(shown_at(results, choice)) for choice in CHOICES)]
-    unique = {size.words: size for size in offered}
-    return [
-        {
-            "name": words,
-            "quantity": size.quantity,
-            "size": 0 if size.choice == ALPHA else size.size,
-        }
-        for words, size in unique.items()
-    ]
 
 
 def _training(results: xr.DataTree, x: str | None) -> dict[str, Any]:

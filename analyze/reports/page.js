@@ -1,5 +1,16 @@
 // The report: layers, a subset and checkpoints are chosen, and the views in detail follow.
 
+/** A cube whose values follow the chosen size; `chosen()` is that size, `end` says it holds lower ends of intervals. */
+class SizedCube {
+  constructor(cube, subsets, chosen, end = false) {
+    Object.assign(this, { cube, subsets, chosen, end });
+  }
+
+  at(row, s, t) {
+    return atSize(this.cube.at(row, s, t), this.subsets[s].m, this.chosen(), this.end);
+  }
+}
+
 const size = control("size", draw);
 const sized = ["m_coherence", "lower", "upper", "null_lower", "null_upper"];
 const cubes = Object.fromEntries([

@@ -122,7 +122,7 @@ def render_page(
     """
     examples, of_examples = section(results, *probes, x)
     data = details(results, x) | ({"examples": of_examples} if of_examples else {})
-    scripts = ["profile.js", "sizes.js", "page.js", *(["examples.js"] if of_examples else [])]
+    scripts = ["profile.js", "page.js", *(["examples.js"] if of_examples else [])]
     return render(
         HERE / "page.html",
         _contents(results, pictures, data) | {"examples": examples},

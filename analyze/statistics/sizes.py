@@ -14,6 +14,7 @@ comparisons all ask ``shown_size`` and take their numbers from ``at_one_size``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from analyze.statistics.companions import coherence_at_size
 
 SMALLEST, OWN, ALPHA = "smallest", "own", "alpha"
 CHOICES = (SMALLEST, OWN, ALPHA)
+OF_RUNS = (SMALLEST, ALPHA)  # of a comparison: each at its own m compares nothing
 SHOWN_AT = "shown_at"
 FEWEST = 2  # examples that can agree with each other
 VALUES = ("m_coherence", "m_coherence_lower", "m_coherence_upper", "null_lower", "null_upper")
@@ -131,12 +133,48 @@ def shown_size(tree: xr.DataTree) -> ShownSize:
 
 
 def at_one_size(tree: xr.DataTree, group: str = "network") -> xr.Dataset:
-    """A group, ``network`` or ``layers``, of results or of a comparison at the size shown.
+    """A group of results or of a comparison at the size shown.
 
     What is at that size: ``m_coherence``, ``m_coherence_stderr``, the ends of its interval and of
     the band of chance. Everything else is as in the tree.
+
+    Args:
+        tree: Results, or a comparison.
+        group: ``network`` or ``layers``; of a comparison with configurations also
+            ``groups/network`` and ``groups/layers``, which are at ``compared_at`` examples.
     """
-    return shown_size(tree).of(tree[group].to_dataset(), tree.to_dataset()["probe_count"])
+    dataset = tree[group].to_dataset()
+    of_runs = tree.to_dataset()["probe_count"]
+    return shown_size(tree).of(dataset, dataset.get("compared_at", of_runs))
+
+
+def compared_at(comparison: xr.DataTree) -> int:
+    """The number of examples of a comparison's ratios, configurations and key events."""
+    return int(comparison["events"].to_dataset()["compared_at"])
+
+
+def size_choice(choice: str | int, offered: Sequence[str] = CHOICES) -> str | int:
+    """A choice of a size: one of the words that are offered, or a number of examples.
+
+    Args:
+        choice: What a user asks for, a number also as text.
+        offered: ``CHOICES``, or ``OF_RUNS`` for a comparison.
+
+    Raises:
+        InputError: none of these, or fewer than two examples.
+    """
+    if choice in offered:
+        return choice
+    if str(choice).isdecimal() and int(choice) >= FEWEST:
+        return int(choice)
+    own = "; runs, each at its own m, do not compare" if OWN not in offered else ""
+    raise InputError(
+        f"{'runs' if own else 'subsets'} cannot be shown at this size",
+        found=f"size {choice}",
+        expected=f"{', '.join(offered)}, or a number of examples, {FEWEST} at least, as "
+        f"m-coherence tells how examples agree with each other{own}",
+        fix="--at-size smallest",
+    )
 
 
 def shown_at(tree: xr.DataTree, choice: str | int) -> xr.DataTree:
@@ -149,15 +187,6 @@ def shown_at(tree: xr.DataTree, choice: str | int) -> xr.DataTree:
     Raises:
         InputError: none of these, or fewer than two examples.
     """
-    number = int(choice) if str(choice).isdecimal() else None
-    if choice not in CHOICES and (number is None or number < FEWEST):
-        raise InputError(
-            "subsets cannot be shown at this size",
-            found=f"size {choice}",
-            expected=f"{', '.join(CHOICES)}, or a number of examples, {FEWEST} at least, as "
-            "m-coherence tells how examples agree with each other",
-            fix="--at-size smallest",
-        )
     chosen = tree.copy()
-    chosen.attrs = tree.attrs | {SHOWN_AT: choice if number is None else number}
+    chosen.attrs = tree.attrs | {SHOWN_AT: size_choice(choice)}
     return chosen

@@ -20,7 +20,8 @@ function nameSlider(slider, name) {
   document.getElementById(`${slider.element.id}-name`).textContent = name;
 }
 
-/** Call `draw` now, and again where colours or the page's width have changed; once a frame at most. */
+/** Call `draw` now, and again where colours or the page's width have changed; once a frame at most. For paper, which has
+ *  a width of its own, at once: a browser prints what is there when it has told. */
 function drawAgain(draw) {
   let asked = false;
   let width = document.documentElement.clientWidth;
@@ -38,6 +39,12 @@ function drawAgain(draw) {
     width = document.documentElement.clientWidth;
     ask();
   });
+  const paper = (on) => {
+    document.documentElement.classList.toggle("on-paper", on);
+    draw();
+  };
+  window.addEventListener("beforeprint", () => paper(true));
+  window.addEventListener("afterprint", () => paper(false));
   draw();
   return ask;
 }

@@ -18,7 +18,7 @@ function withInterval(value, low, high) {
 
 /** A step as a tick shows it: `1,280`, `120k`, `1.5M`; one of more digits with all of them, `13,559`. */
 function compact(value) {
-  const digits = (v) => Number(v.toPrecision(7)).toLocaleString("en-US", { maximumFractionDigits: 6 });
+  const digits = (v) => (Number.isInteger(v) ? v : Number(v.toPrecision(6))).toLocaleString("en-US", { maximumFractionDigits: 12 });
   if (value !== Number(value.toPrecision(3))) return digits(value);
   if (Math.abs(value) >= 1e6) return `${digits(value / 1e6)}M`;
   if (Math.abs(value) >= 1e4) return `${digits(value / 1e3)}k`;

@@ -100,11 +100,13 @@ function listenToArrows(element, now, choose) {
   });
 }
 
-/** Which columns have a tick: as many as there is room for. */
+/** Which columns have a tick: as many as there is room for, up to the margin. */
 function everyOther(columns, width) {
-  const longest = Math.max(...columns.map((name) => name.length), 1) * 7 + 8;
+  const character = 7; // pixels
+  const longest = Math.max(...columns.map((name) => name.length), 1) * character + 8;
   const every = Math.max(1, Math.ceil((columns.length * longest) / width));
-  return d3.range(0, columns.length, every);
+  const end = (column) => ((column + 0.5) * width) / columns.length + (columns[column].length * character) / 2;
+  return d3.range(0, columns.length, every).filter((column) => column === 0 || end(column) <= width + MARGINS.marginRight);
 }
 
 const GROUNDS = { // what lies over cells: lines that stand out from the page, from dark and from bright cells

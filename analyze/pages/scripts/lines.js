@@ -10,20 +10,20 @@ const ROOM = 8; // pixels to the next one that a marker needs; one without neigh
  *   that of `lookOf`; only strong ones have a band, and weak ones are thin.
  * guides: [{ y, text }]; chance: [{ x, low, high }], a grey band; chosen: a place to mark; skipped: places;
  * pins: [{ x, text }], further places to mark; shaded: [{ x, on }], places of which those that are on are shaded, up to
- *   half way to the next ones, and `ofShade`, what they are;
+ *   half way to the next ones, `ofShade`, what they are, and `shade`, their colour;
  * pointed(point): told which point of a series is at the pointer, or null; choose(x): told where a click is.
  * Returns `{ hover(x), place(pixels) }`: a function that marks a place for a pointer elsewhere, and one that
  * tells the place at pixels from the left.
  */
 function drawLines(element, { label, axis, y, series, guides = [], chance = [], chosen, skipped = [], pins = [], shaded = [],
-                              ofShade = "", pointed = () => {}, choose }) {
+                              ofShade = "", shade = "var(--warning)", pointed = () => {}, choose }) {
   const width = roomOf(element);
   const bottom = y.domain[0];
   const margins = { marginLeft: 52, marginRight: 14, marginTop: pins.length ? 40 : 22, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
   const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
   const across = Plot.scale({ x: { ...x, range: [margins.marginLeft + INSET, width - margins.marginRight - INSET] } });
-  const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spansOf(shaded, across), ofShade, across), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
+  const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spansOf(shaded, across), ofShade, shade, across), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
   if (Number.isFinite(chosen))
@@ -34,7 +34,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
   marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
-                                 fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 3 }));
+                                 fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 5 }));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
@@ -71,16 +71,16 @@ function spansOf(places, across) {
 }
 
 /** Shaded spans, the widest with a word on what they are. */
-function spanMarks(spans, words, across) {
+function spanMarks(spans, words, colour, across) {
   if (!spans.length) return [];
   const pixels = spans.map(({ from, to }) => [across.apply(from), across.apply(to)].sort(d3.ascending));
   const [left, right] = pixels[d3.maxIndex(pixels, ([start, end]) => end - start)];
   const half = 3.2 * words.length; // pixels of the words
   const middle = Math.min(Math.max((left + right) / 2, across.range[0] + half), across.range[1] - half);
   return [
-    Plot.rectX(spans, { x1: "from", x2: "to", fill: "var(--warning)", fillOpacity: 0.13, ariaDescription: words }),
+    Plot.rectX(spans, { x1: "from", x2: "to", fill: colour, fillOpacity: 0.13, ariaDescription: words }),
     Plot.text([across.invert(middle)], { x: (place) => place, text: () => words, frameAnchor: "top", dy: 5,
-                          fill: "var(--warning)", stroke: "var(--surface)", strokeWidth: 3 }),
+                          fill: colour, stroke: "var(--surface)", strokeWidth: 3 }),
   ];
 }
 

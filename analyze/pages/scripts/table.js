@@ -46,6 +46,7 @@ for (const input of document.querySelectorAll("input[data-filter]")) {
       row.hidden = !words.every((word) => text.includes(word));
     }
     const shown = rows.filter((row) => !row.hidden).length;
+    count.classList.toggle("part", shown < rows.length);
     count.textContent = shown === rows.length ? `${rows.length} rows` : `${shown} of ${rows.length} rows`;
   };
   input.addEventListener("input", filter);

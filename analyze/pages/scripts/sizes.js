@@ -1,4 +1,4 @@
-// One size for all subsets: values as of the number of examples that is chosen.
+// One size for all that stands side by side: values as of the number of examples that is chosen.
 
 /**
  * Of m examples with unbiased alpha a = (c - 1) / (m - 1), n examples are expected to show
@@ -10,17 +10,6 @@ function atSize(value, m, size, end = false) {
   if (size === 0) return alpha;
   const shown = 1 + (size - 1) * alpha;
   return end ? Math.max(shown, 0) : shown;
-}
-
-/** A cube whose values follow the chosen size; `chosen()` is that size, `end` says it holds lower ends of intervals. */
-class SizedCube {
-  constructor(cube, subsets, chosen, end = false) {
-    Object.assign(this, { cube, subsets, chosen, end });
-  }
-
-  at(row, s, t) {
-    return atSize(this.cube.at(row, s, t), this.subsets[s].m, this.chosen(), this.end);
-  }
 }
 
 /** The axis of m-coherence at a size: logarithmic around 1; of unbiased alpha, which may be negative, linear around 0. */
