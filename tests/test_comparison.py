@@ -263,6 +263,25 @@ def test_runs_without_a_shared_checkpoint_are_refused(two):
         analyze.compare({"a": two["first"], "b": other})
 
 
+def test_where_no_place_is_known_the_refusal_says_so(two):
+    with pytest.raises(analyze.InputError, match="at the same epoch") as refusal:
+        analyze.compare(two, align="epoch")
+    assert refusal.value.found.startswith("no epoch that is known in the first")
+    assert refusal.value.fix.startswith("--align step")
+
+
+def test_figures_of_a_comparison_in_which_nothing_is_known_are_drawn():
+    tree = make_comparison()
+    for group in tree.subtree:
+        numbers = group.to_dataset(inherit=False)
+        group.dataset = numbers.assign(
+            {n: v * np.nan for n, v in numbers.data_vars.items() if v.dtype.kind == "f"}
+        )
+    for name in (names := analyze.figures.titles(tree)):
+        assert analyze.plot(tree, name).axes
+    assert "training" in names
+
+
 # --- settings
 
 

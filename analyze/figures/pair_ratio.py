@@ -55,10 +55,10 @@ def draw(
 
 
 def figure(comparison: xr.DataTree, pair: str) -> Figure:
-    """The figure: a panel for each subset that both have."""
+    """The figure: a panel for each subset that both have; all of them grey where no ratio is."""
     layers = comparison["pairs/layers"].to_dataset()
-    known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer"))
-    subsets = [str(name) for name in layers["subset"].values[known.values]]
+    known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer")).values
+    subsets = [str(name) for name in layers["subset"].values[known if known.any() else ...]]
     panels = [(pair, subset) for subset in subsets]
     size = f"m-coherence of {compared_at(comparison):,} examples"
     return ratio_maps(comparison, panels, f"{pair}: {size}")

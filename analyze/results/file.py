@@ -51,6 +51,7 @@ def file_content(tree: xr.DataTree) -> Content:
         }
         for group in tree.subtree
     }
+    tree = _with_spaced(tree, as_coordinates=False)
     # In memory first: HDF5 does not survive a disk that fills up in the middle of a write.
     buffer = io.BytesIO()
     tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
@@ -60,6 +61,25 @@ def file_content(tree: xr.DataTree) -> Content:
                 file.attrs[name] = np.int64(value)
     content = buffer.getbuffer()
     return content, seal(content)
+
+
+def _with_spaced(tree: xr.DataTree, as_coordinates: bool) -> xr.DataTree:
+    """A tree whose columns with white space in their names are coordinates, or are none.
+
+    netCDF lists the names of coordinates in one text, parted by spaces: in a file such a column of
+    the probes is a variable, which it would be in memory, too.
+    """
+    result = tree.copy()
+    for name, dimension in (("parameters", "cell"), ("examples", "probe")):
+        if name not in result.children:
+            continue
+        table = result[name].to_dataset(inherit=False)
+        own = (v for v in table.variables if table[v].dims == (dimension,))
+        spaced = [v for v in own if any(letter.isspace() for letter in str(v))]
+        change = table.set_coords if as_coordinates else table.reset_coords
+        if spaced:
+            result[name].dataset = change(spaced)
+    return result
 
 
 def _kept(variable: xr.DataArray) -> dict[str, object]:
@@ -132,7 +152,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
     _check_file(path, stream)
     try:
         with xr.open_datatree(stream, engine="h5netcdf", phony_dims="access") as tree:
-            loaded = tree.load()
+            loaded = _with_spaced(tree.load(), as_coordinates=True)
         problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf may raise anything when it fails half way
         raise _foreign(path, f"damaged ({_message_of(error)})") from error
