@@ -267,6 +267,21 @@ def test_where_a_file_can_go(tmp_path, measured):
             check_writable(path)
 
 
+def test_only_results_are_replaced(measured, tree, tmp_path, monkeypatch):
+    """A file with its seal is not read for that, one that another program wrote is."""
+    tree.to_netcdf(tmp_path / "again.h5", engine="h5netcdf", write_inherited_coords=True)
+    check_writable(tmp_path / "again.h5")
+    other = xr.DataTree(xr.Dataset({"a": ("x", np.zeros(3))}))
+    write_results(other, tmp_path / "sealed.h5")
+    other.to_netcdf(tmp_path / "plain.h5", engine="h5netcdf")
+    (tmp_path / "damaged.h5").write_bytes(measured.output.read_bytes()[:-1])
+    for name in ("sealed", "plain", "damaged"):
+        with pytest.raises(InputError, match="this is not a results file"):
+            check_writable(tmp_path / f"{name}.h5")
+    monkeypatch.setattr(xr, "open_datatree", None)
+    check_writable(measured.output)
+
+
 def test_large_variables_are_compressed_and_small_ones_are_not(tmp_path):
     big = xr.Dataset({"a": ("x", np.zeros(1 << 14)), "b": ("x", np.zeros(1 << 14, np.int8))})
     write_results(xr.DataTree(big), tmp_path / "big.h5")

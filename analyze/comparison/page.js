@@ -25,6 +25,7 @@ let markCell = null;
 let heatDrawn = ""; // the pair and subset that the heat map on the page has
 let filled = ""; // those that the table of layers has
 
+for (const id of ["lines", "heat", "ratio", "loss", "accuracy"]) if (document.getElementById(id)) keepWords(document.getElementById(id));
 if (heat) listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
 const rowsOfLayers = layerRows();
 keepInAddress({
@@ -161,7 +162,7 @@ function drawSides(at) {
     if (!hidden.delete(k)) hidden.add(k);
     draw();
   });
-  drawLines(document.getElementById("lines"), { label: title, axis, y, series, guides, chosen: places[at.checkpoint] });
+  drawLines(document.getElementById("lines"), { label: title, axis, y, series, guides, chosen: places[at.checkpoint], choose: choosePlace });
 }
 
 /** The runs of the configurations, thin. */
@@ -196,7 +197,7 @@ function drawTraining(at, name, label, words) {
   const title = `${words} over training: ${data.subsets[at.subset]}`;
   document.getElementById(`${name}-title`).textContent = title;
   drawLines(element, {
-    label: title, axis, series, chosen: places[at.checkpoint],
+    label: title, axis, series, chosen: places[at.checkpoint], choose: choosePlace,
     y: { domain, label, ticks: d3.ticks(...domain, 5), tickFormat: compact, labelArrow: "none" },
   });
 }
@@ -252,7 +253,7 @@ function drawRatio(at) {
     label: `${title}, ${name}`, axis,
     y: { type: "log", domain, label: `ratio of ${compared}`, ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
     series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
-    guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint], ofShade: "significant", shade: "var(--focus)",
+    guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint], choose: choosePlace, ofShade: "significant", shade: "var(--focus)",
     shaded: points.map((point) => ({ x: point.x, on: !point.open })),
   });
 }
@@ -288,6 +289,13 @@ function ratioTick(value) {
 function chooseCell(row, t) {
   layer.set(within(row + 1, layer.last()));
   checkpoint.set(within(t, checkpoint.last()));
+  draw();
+}
+
+/** The checkpoint nearest to a place on the axis of training. */
+function choosePlace(x) {
+  const near = d3.least(d3.range(places.length), (t) => Math.abs(places[t] - x));
+  checkpoint.set(near);
   draw();
 }
 

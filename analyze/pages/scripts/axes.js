@@ -102,9 +102,19 @@ function frame(width, height, label) {
 function put(element, chart, label) {
   chart.setAttribute("aria-hidden", "true");
   element.replaceChildren(chart);
+  chart.addEventListener("input", () => requestAnimationFrame(() => moveInside(chart)));
   if (element.hasAttribute("aria-labelledby")) return;
   element.setAttribute("role", "img");
   element.setAttribute("aria-label", label);
+}
+
+/** Move the words at the pointer into their chart, which cuts off what stands out of it to the side. */
+function moveInside(chart) {
+  const words = chart.querySelector('[aria-label="tip"] > g');
+  if (!words) return;
+  const [all, box] = [chart.getBoundingClientRect(), words.getBoundingClientRect()];
+  const aside = Math.max(all.left - box.left, Math.min(0, all.right - box.right));
+  if (aside) words.setAttribute("transform", `translate(${aside},0) ${words.getAttribute("transform") ?? ""}`);
 }
 
 /** Pixels that an element leaves to a chart. */
