@@ -272,6 +272,13 @@ def test_where_no_place_is_known_the_refusal_says_so(two):
     assert refusal.value.fix.startswith("--align step")
 
 
+def test_panels_of_ratios_have_the_names_of_their_subsets_as_they_are():
+    tree = make_comparison(layers=["fc"], subsets=["50% $x$", "all"])
+    figure = pair_ratio.figure(tree, "second / first")
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles[:2] == [r"50% \$x\$", "all"]
+
+
 def test_figures_of_a_comparison_in_which_nothing_is_known_are_drawn():
     tree = make_comparison()
     for group in tree.subtree:

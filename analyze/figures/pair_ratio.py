@@ -80,7 +80,7 @@ def ratio_maps(
         for k, (ax, (pair, subset)) in enumerate(zip(axes, panels, strict=True)):
             last = k == min(columns, len(panels)) - 1
             draw(comparison, ax, pair, subset, names=k % columns == 0, colourbar=last)
-            name = names[k] if names else ax.get_title(loc="left")
+            name = names[k] if names else subset
             longest = LONGEST if figure_width() >= NARROW else SHORTER
             ax.set_title(figure_text(name, longest), loc="left")
             figure.supxlabel(ax.get_xlabel(), fontsize=8)
