@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 
@@ -13,8 +14,9 @@ import xarray as xr
 import analyze
 from analyze import statistics
 from analyze.errors import InputError
+from analyze.files.members import Members
 from analyze.results import seal
-from analyze.results.file import check_writable, open_results, write_results
+from analyze.results.file import check_writable, file_content, open_results, write_results
 from tests.conftest import NAMES, SUBSETS, small_probes
 
 COHERENCE = {
@@ -265,6 +267,25 @@ def test_where_a_file_can_go(tmp_path, measured):
     for path in (tmp_path, tmp_path / "gone" / "new.h5", f"{tmp_path}/new.h5/", "a\0b", ""):
         with pytest.raises(InputError, match="the output cannot be written"):
             check_writable(path)
+
+
+def test_a_member_is_looked_up_once_and_anew_where_it_was_deleted(tmp_path):
+    with Members(tmp_path / "a.h5", "w") as file:
+        file["group/a"] = 1
+        assert file["group/a"] is file["group/a"]
+        del file["group"]["a"]
+        file["group"]["a"] = 2
+        assert file["group/a"][()] == 2
+        del file["group"]["a"]
+        with pytest.raises(KeyError):
+            file["group/a"]
+
+
+def test_the_same_tree_gives_the_same_bytes_with_all_that_is_in_it(tree):
+    content, sealed = file_content(tree)
+    assert [bytes(part) for part in file_content(tree)] == [bytes(content), sealed]
+    with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as plain:
+        assert plain.load().identical(tree)
 
 
 def test_only_results_are_replaced(measured, tree, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.members import Members
 from analyze.files.permission import barrier, not_permitted
 from analyze.files.present import is_file
 from analyze.files.targets import check_target
@@ -56,8 +57,8 @@ def file_content(tree: xr.DataTree) -> Content:
     tree = _with_spaced(tree, as_coordinates=False)
     # In memory first: HDF5 does not survive a disk that fills up in the middle of a write.
     buffer = io.BytesIO()
-    tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
-    with h5py.File(buffer, "r+") as file:
+    with Members(buffer, "w", track_order=True) as file:  # as netCDF wants it
+        tree.to_netcdf(file, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
         for name, value in tree.attrs.items():
             if isinstance(value, int | np.integer):  # netCDF makes a list of it
                 file.attrs[name] = np.int64(value)
@@ -143,19 +144,6 @@ def _opened(path: Path, read: Callable[[Path, BinaryIO], Read]) -> Read:
         raise _foreign(path, f"it cannot be read ({error.strerror or error})") from error
 
 
-class _Members(h5py.File):
-    """A file to be read, that looks up each member once; h5netcdf does so at every use of it."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._members: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._members:
-            self._members[name] = super().__getitem__(name)
-        return self._members[name]
-
-
 def has_group(path: Path, name: str) -> bool:
     """Whether a file is an HDF5 file that holds a group of its own by this name at its root."""
     try:
@@ -181,7 +169,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
     _check_file(path, stream)
     try:
         with (
-            _Members(stream, "r") as file,
+            Members(stream, "r") as file,
             xr.open_datatree(file, engine="h5netcdf", phony_dims="access") as tree,
         ):
             loaded = _with_spaced(tree.load(), as_coordinates=True)
