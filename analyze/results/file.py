@@ -76,12 +76,12 @@ def _with_spaced(tree: xr.DataTree, as_coordinates: bool) -> xr.DataTree:
     for name, dimension in (("parameters", "cell"), ("examples", "probe")):
         if name not in result.children:
             continue
-        table = result[name].to_dataset(inherit=False)
+        table = result.children[name].to_dataset(inherit=False)
         own = (v for v in table.variables if table[v].dims == (dimension,))
         spaced = [v for v in own if any(letter.isspace() for letter in str(v))]
         change = table.set_coords if as_coordinates else table.reset_coords
         if spaced:
-            result[name].dataset = change(spaced)
+            result.children[name].dataset = change(spaced)
     return result
 
 
