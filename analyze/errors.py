@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 MOST_CHARACTERS = 1200  # of one fact in a message
-FEW = 5  # lines of a list of files or checkpoints on the terminal
+FEW = 5  # entries of a list, in a message or as lines; then how many more there are
+CHOICES = 12  # that are all listed where a name has to be one of them
 
 
 @dataclass
@@ -129,8 +130,11 @@ def bad_choice(name: str, value: object, expected: str) -> InputError:
     )
 
 
-def listed(items: list[str], limit: int = 12) -> str:
-    """Items joined by commas; beyond ``limit`` only their number, for a readable message."""
+def listed(items: Sequence[str], limit: int = FEW) -> str:
+    """Items joined by commas; beyond ``limit`` only their number, for a readable message.
+
+    ``--details`` has all.
+    """
     shown = ", ".join(items[:limit])
     if len(items) <= limit:
         return shown
@@ -171,12 +175,17 @@ def without_name(reason: str, name: str) -> str:
     return reason.replace(name, "\0")
 
 
+def choices(names: Sequence[str]) -> str:
+    """What a name may be: all of up to ``CHOICES`` names, else the first few."""
+    return listed(names, CHOICES if len(names) <= CHOICES else FEW)
+
+
 def unknown(what: str, found: str, known: Iterable[str], fix: str) -> InputError:
     """The error for a name that is not known; it lists the known names, those like it first."""
     names = list(known)
     close = [name for word in re.findall(r"[^\s'\"=,()]+", found) for name in like(word, names)]
     ordered = list(dict.fromkeys([*close, *names]))
-    return InputError(what, found=found, expected=f"one of {listed(ordered) or 'none'}", fix=fix)
+    return InputError(what, found=found, expected=f"one of {choices(ordered) or 'none'}", fix=fix)
 
 
 def like(name: str, known: Iterable[str]) -> list[str]:

@@ -9,6 +9,9 @@ fi
 wanted="$(cat pyproject.toml; echo "${EXTRAS:-}")"
 if [ "$(cat "$environment/installed" 2>/dev/null)" != "$wanted" ]; then
     echo "Setting up $environment; a plain torch takes some minutes and 5 GB." >&2
-    "$python" -m pip install --disable-pip-version-check --editable ".${EXTRAS:+[$EXTRAS]}" >&2
+    "$python" -m pip install --disable-pip-version-check --no-compile \
+        --editable ".${EXTRAS:+[$EXTRAS]}" >&2
+    # By all cores, where pip takes one; some libraries carry templates that are no Python.
+    "$python" -m compileall -qq -j 0 -x '/tests?/' "$environment/lib" || true
     printf '%s' "$wanted" > "$environment/installed"
 fi

@@ -7,7 +7,7 @@ marked ``nightly``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -30,6 +30,25 @@ def variants(values: Sequence[Any], features: Callable[..., Iterable[Hashable]])
         marks = () if new else pytest.mark.nightly
         parameters.append(pytest.param(*arguments, marks=marks, id=name))
     return parameters
+
+
+def of_every_run(values: Iterable[Any], chosen: Collection[str]) -> list[Any]:
+    """Parameters of a test, those marked ``nightly`` that are not called one of the chosen.
+
+    Args:
+        values: Arguments of the test.
+        chosen: What the test calls those that every run takes.
+
+    Raises:
+        ValueError: a chosen one is not there.
+    """
+    names = {label(value): value for value in values}
+    if unknown := set(chosen) - set(names):
+        raise ValueError(f"no variants {sorted(unknown)}")
+    return [
+        pytest.param(value, marks=() if name in chosen else pytest.mark.nightly, id=name)
+        for name, value in names.items()
+    ]
 
 
 def label(value: Any) -> str:

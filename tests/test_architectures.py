@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import analyze
 from tests import oracle
 from tests.architectures import ARCHITECTURES, EXAMPLES, settled
 from tests.conftest import DEVICE
+from tests.nightly import of_every_run
 
 BOUND = 1e-9
 BY_RULE = 0.99  # share of the parameter elements that receive a gradient
@@ -23,19 +23,7 @@ EVERY_RUN = {  # each kind of block once, in the smallest model that has it
 }  # fmt: skip
 
 
-def architectures() -> list[Any]:
-    """All of them; those that no run needs to repeat are marked ``nightly``."""
-    return [
-        pytest.param(a, id=a.name, marks=() if a.name in EVERY_RUN else pytest.mark.nightly)
-        for a in ARCHITECTURES
-    ]
-
-
-def test_the_models_of_every_run_are_on_the_list():
-    assert {architecture.name for architecture in ARCHITECTURES} >= EVERY_RUN
-
-
-@pytest.mark.parametrize("architecture", architectures())
+@pytest.mark.parametrize("architecture", of_every_run(ARCHITECTURES, EVERY_RUN))
 def test_ordinary_models_are_exact_and_run_by_rules(architecture):
     model, inputs, targets = settled(architecture)
     tree = analyze.measure(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -14,17 +17,19 @@ from analyze.gradients.measurement import Settings
 from analyze.models.building import build_model
 from analyze.specs.model import ModelSpec
 from tests.conftest import SPEC, small_probes, small_weights
+from tests.nightly import variants
 
 RELATIVE = {"float32": 1e-5, "float64": 1e-9}  # no ReLU of this network is near its kink
 
 
+@cache
 def scaled_gram(precision: str, batch_size: int | str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Gram entries over the norms of their cells, and squared norms."""
     torch.set_num_threads(count)
     model = build_model(ModelSpec.parse(SPEC))
     model.load_state_dict(small_weights(0))
     tree = analyze.measure(
-        model, small_probes(300), device="cpu", batch_size=batch_size, folds=1, precision=precision
+        model, small_probes(130), device="cpu", batch_size=batch_size, folds=1, precision=precision
     )
     table = tree["parameters"].to_dataset()
     gram = table["gradient_gram"].values[0]
@@ -34,9 +39,13 @@ def scaled_gram(precision: str, batch_size: int | str, count: int) -> tuple[np.n
     )
 
 
-@pytest.mark.parametrize("precision", RELATIVE)
-@pytest.mark.parametrize("threads_used", [1, 2])
-@pytest.mark.parametrize("batch_size", [1, 7, 64, "auto"])
+@pytest.mark.parametrize(
+    ("precision", "threads_used", "batch_size"),
+    variants(
+        list(product(RELATIVE, [1, 2], [1, 7, 64, "auto"])),
+        lambda precision, threads, size: {(precision, threads), (threads, size)},
+    ),
+)
 def test_results_do_not_depend_on_batch_size_and_threads(precision, threads_used, batch_size):
     gram, norms = scaled_gram(precision, 32, 1)
     other_gram, other_norms = scaled_gram(precision, batch_size, threads_used)

@@ -10,9 +10,12 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import stats
 
 import analyze
+from analyze.cli import patience
+from analyze.cli.show import _by_label
 from analyze.models.builtin import SmallResNet
 from analyze.probes import write_probes
 from analyze.results.findings import in_plain_text
@@ -30,6 +33,7 @@ from tests.conftest import (
     small_probes,
     without_preparation,
 )
+from tests.trees import make_tree
 
 ALL = [*SUBSETS, "all"]
 
@@ -297,6 +301,31 @@ def test_as_a_module(tmp_path):
 
 def rows_of(measured, *options):
     return parsed(call("show", str(measured.output), "--json", *options).stdout)
+
+
+def test_a_word_is_said_where_a_command_takes_long_and_only_there(monkeypatch, capsys):
+    monkeypatch.setattr(patience, "MOMENT", 0)
+    with patience.told_if_long("Looking") as timer:
+        timer.join()
+    monkeypatch.setattr(patience, "MOMENT", 1000)
+    with patience.told_if_long("Never said") as timer:
+        pass
+    timer.join()
+    assert capsys.readouterr().err == "Looking\n"
+
+
+def test_a_subset_that_is_all_by_itself_has_one_column():
+    tree = make_tree(subsets=["train"], held_out=[])
+    for group in ("network", "layers"):
+        table = tree[group].to_dataset()
+        same = table.sel(subset=["train", "train"]).assign_coords(subset=["train", "all"])
+        tree[group] = xr.DataTree(same)
+    rows = _by_label(tree, analyze.show(tree, layers=True))
+    assert [row["subset"] for row in rows] == ["train = all"] * 3
+    asked = analyze.show(tree, subset=["all"])
+    assert _by_label(tree, asked) == asked
+    several = analyze.show(make_tree())
+    assert _by_label(make_tree(), several) == several
 
 
 def test_show_selects_subsets_layers_and_checkpoints(measured):

@@ -23,6 +23,7 @@ import analyze
 from analyze.models.builtin import SmallResNet
 from analyze.probes import write_probes
 from analyze.probes.probe_set import Column
+from tests.conftest import call
 
 ROOT = Path(__file__).parent.parent
 KEPT = ("00000", "01280")  # of the sample's twelve checkpoints, for less time
@@ -37,9 +38,7 @@ def commands(page: str) -> Iterator[list[str]]:
     """The commands of a page, which stand indented; lines may go on after a backslash."""
     text = (ROOT / page).read_text("utf-8").replace("\\\n", " ")
     for line in re.findall(r"^    (?:mkdir -p runs/mine && )?((?:analyze|python) .*)$", text, re.M):
-        words = shlex.split(line, comments=True)
-        program = ["-m", "analyze"] if words[0] == "analyze" else []
-        yield [sys.executable, *program, *words[1:]]
+        yield shlex.split(line, comments=True)
 
 
 @pytest.fixture(scope="module")
@@ -56,29 +55,35 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def ran(command: list[str], folder: Path) -> str:
+def ran(words: list[str]) -> None:
+    """The program in this process, and what a reader gives to Python in one of its own."""
+    program, *arguments = words
+    if program == "analyze":
+        result = call(*arguments)
+        assert result.exit_code == 0, (words, result.output)
+        return
     environment = os.environ | {"PYTHONPATH": str(Path(analyze.__file__).parent.parent)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, check=False, text=True,
+        [sys.executable, *arguments], env=environment, check=False, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    assert done.returncode == 0, (command, done.stdout)
-    return done.stdout
+    assert done.returncode == 0, (words, done.stdout)
 
 
-def test_the_readme_runs_as_it_stands(place):
+def test_the_readme_runs_as_it_stands(place, monkeypatch):
     """Its two commands, a training of one's own with its five lines, and the language model."""
     training, language_model = blocks("README.md")
     (place / "train.py").write_text(training, "utf-8")
     (place / "runs/mine").mkdir(parents=True)
-    for command in commands("README.md"):
-        ran(command, place)
+    monkeypatch.chdir(place)
+    for words in commands("README.md"):
+        ran(words)
     for page in ("half_noise_report/index.html", "mine_report/index.html"):
         assert (place / page).exists()
     counts = analyze.open_results(place / "mine.h5")["probe_count"].to_series()
     assert counts.to_dict() == {"clean": 500, "corrupted": 500, "all": 1000}
     assert analyze.open_results(place / "mine.h5").sizes["checkpoint"] == 6
-    ran([sys.executable, "-c", language_model], place)
+    ran(["python", "-c", language_model])
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,12 @@ def two(measured, tmp_path_factory):
     return {"first": measured.output, "second": run.output}
 
 
+@pytest.fixture(scope="module")
+def compared(two) -> xr.DataTree:
+    """Both side by side; not to be changed."""
+    return analyze.compare(two)
+
+
 def with_changes(path, **provenance) -> xr.DataTree:
     tree = analyze.open_results(path)
     tree.attrs["provenance"] = json.dumps(json.loads(tree.attrs["provenance"]) | provenance)
@@ -51,35 +57,32 @@ def with_changes(path, **provenance) -> xr.DataTree:
 # --- values
 
 
-def test_runs_stand_beside_each_other_unchanged(two):
-    tree = analyze.compare(two)
-    assert tree["network"]["m_coherence"].dims == ("run", "checkpoint", "subset")
-    assert tree["layers"]["m_coherence"].dims == ("run", "checkpoint", "layer", "subset")
+def test_runs_stand_beside_each_other_unchanged(two, compared):
+    assert compared["network"]["m_coherence"].dims == ("run", "checkpoint", "subset")
+    assert compared["layers"]["m_coherence"].dims == ("run", "checkpoint", "layer", "subset")
     for name, path in two.items():
         own = analyze.open_results(path)
         order = np.argsort(own["step"].values)
         for group in ("network", "layers"):
             expected = own[group]["m_coherence"].isel(checkpoint=order).values
-            found = tree[group]["m_coherence"].sel(run=name).values
+            found = compared[group]["m_coherence"].sel(run=name).values
             np.testing.assert_array_equal(found, expected)
-    assert list(tree["step"].values) == [9, 10, 100]
+    assert list(compared["step"].values) == [9, 10, 100]
 
 
-def test_a_skipped_checkpoint_has_no_ratio_and_says_why(two):
-    tree = analyze.compare(two)
-    pairs = tree["pairs/network"].to_dataset()
+def test_a_skipped_checkpoint_has_no_ratio_and_says_why(compared):
+    pairs = compared["pairs/network"].to_dataset()
     assert pairs["log_ratio"].sel(checkpoint="step 10").isnull().all()
     assert pairs["log_ratio"].sel(checkpoint="step 9").notnull().any()
-    status = tree["status"].sel(checkpoint="step 10")
+    status = compared["status"].sel(checkpoint="step 10")
     assert status.sel(run="second") == "ok"
     assert status.sel(run="first") != "ok"
 
 
-def test_the_ratio_is_that_of_the_values(two):
-    tree = analyze.compare(two)
-    value = at_one_size(tree)["m_coherence"]
+def test_the_ratio_is_that_of_the_values(compared):
+    value = at_one_size(compared)["m_coherence"]
     expected = np.log(value.sel(run="second") / value.sel(run="first"))
-    found = tree["pairs/network"].to_dataset()["log_ratio"].isel(pair=0)
+    found = compared["pairs/network"].to_dataset()["log_ratio"].isel(pair=0)
     known = found.notnull().values
     assert known.any()
     np.testing.assert_allclose(found.values[known], expected.values[known], rtol=1e-9)
@@ -208,18 +211,17 @@ def test_older_results_are_judged_by_ids(two):
 # --- files, figures and the command
 
 
-def test_figures_show_every_run_and_hatch_what_is_not_significant(two):
-    tree = analyze.compare(two)
-    ax = runs_over_training.draw(tree, Figure().add_subplot(), "clean")
+def test_figures_show_every_run_and_hatch_what_is_not_significant(compared):
+    ax = runs_over_training.draw(compared, Figure().add_subplot(), "clean")
     assert ax.get_legend_handles_labels()[1] == ["first", "second"]
-    size = min(n for run in tree["probe_count"].values for n in run if n)
+    size = min(n for run in compared["probe_count"].values for n in run if n)
     assert ax.get_ylabel() == f"m-coherence of {size} examples"
-    shown = at_one_size(tree)["m_coherence"].sel(run="second", subset="clean").values
+    shown = at_one_size(compared)["m_coherence"].sel(run="second", subset="clean").values
     drawn = ax.get_legend_handles_labels()[0][1].get_ydata()
     np.testing.assert_array_equal(drawn, shown[np.isfinite(shown)])
-    ax = pair_ratio.draw(tree, Figure().add_subplot(), "second / first", "clean")
+    ax = pair_ratio.draw(compared, Figure().add_subplot(), "second / first", "clean")
     (coloured,) = (mesh.get_array() for mesh in ax.collections)
-    pairs = tree["pairs/layers"].to_dataset().sel(pair="second / first", subset="clean")
+    pairs = compared["pairs/layers"].to_dataset().sel(pair="second / first", subset="clean")
     value = pairs["log_ratio"].transpose("layer", "checkpoint").values
     known = np.isfinite(value)
     significant = (pairs["p_value_adjusted"].transpose("layer", "checkpoint") <= RATE).values
@@ -311,13 +313,12 @@ def test_training_settings_of_a_card_are_compared(tiny, measured):
 # --- the page
 
 
-def test_the_page_says_what_the_files_say(two, tmp_path):
-    tree = analyze.compare(two)
-    write_comparison(tree, tmp_path)
+def test_the_page_says_what_the_files_say(compared, tmp_path):
+    write_comparison(compared, tmp_path)
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "first and second" in html
     assert "matched by step" in html
-    for table in (peak_rows(tree), difference_rows(tree)):
+    for table in (peak_rows(compared), difference_rows(compared)):
         for row in table[2]:
             for value in row:
                 assert cell(value) in html

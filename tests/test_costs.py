@@ -292,6 +292,7 @@ print(json.dumps(prepared().state()["algorithms"]))
 """
 
 
+@pytest.mark.nightly  # tests/test_same_plan.py has one such pair in every run
 def test_fresh_processes_make_the_same_plan():
     """Whatever the order of sets, and while the other one keeps the processor busy."""
     environments = [{**os.environ, "PYTHONHASHSEED": str(seed)} for seed in (1, 2)]

@@ -21,6 +21,7 @@ from tests import oracle
 from tests.agreement import FOLDS, SUBSETS, TIGHT, reset_for, with_probes
 from tests.cases import CASES, NAMED, Case, settled
 from tests.conftest import DEVICE
+from tests.nightly import variants
 
 NAMES = ("clean", "all", "held_out", "update", "weights")
 Vectors = dict[str, np.ndarray]  # by parameter, ``[values]``
@@ -61,7 +62,7 @@ def flat(values: torch.Tensor) -> np.ndarray:
     return oracle.real_parts(values).double().flatten().numpy()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
 def test_alignments_agree_with_the_oracle_and_the_gram_matrix(case):
     engine, found = measured(case)
     model, inputs, targets = settled(case)

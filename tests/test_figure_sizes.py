@@ -23,8 +23,8 @@ SLACK = 1.0  # pixels that boxes of neighbouring texts may share
 
 
 KINDS = ("few", "many layers", "many checkpoints", "many subsets", "deep, ten classes", "runs")
-EVERY_TIME = {("few", "column"), ("runs", "column"), ("many layers", "page"),
-              ("many checkpoints", "page"), ("many subsets", "page")}  # fmt: skip
+EVERY_TIME = {("few", "column"), ("runs", "column"), ("many checkpoints", "page"),
+              ("many subsets", "page")}  # fmt: skip
 
 
 @pytest.fixture(

@@ -19,10 +19,12 @@ from scripts.fuzzing.children import run_all
 from scripts.fuzzing.kind import Kind
 from scripts.fuzzing.table import KINDS
 from scripts.fuzzing.watch import Watch
+from tests.nightly import of_every_run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts memory by /proc")
-FEW = {"pages": 1, "results": 6, "names": 3, "cards": 8, "configs": 8, "pictures": 20}
+FEW = {"pages": 1, "results": 6, "names": 1, "cards": 8, "configs": 8, "pictures": 20}
 MANY = 50
+DEAR = {"pages"}  # seconds for each input: at night
 
 
 def finds(kinds: list[Kind], folder, count: int) -> dict[str, list[str]]:
@@ -41,8 +43,8 @@ def _stay_here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(4, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("times", of_every_run([1, 4], {"1"}))
+@pytest.mark.parametrize("kind", of_every_run(KINDS, {k.name for k in KINDS} - DEAR))
 def test_spoilt_files_and_earlier_finds_are_read_as_data(kind, times, tmp_path):
     assert finds([kind], tmp_path, times * FEW.get(kind.name, MANY)) == {}
 

@@ -11,6 +11,7 @@ import analyze
 from analyze.statistics import arrays, group_by
 from analyze.statistics.grouping import block_of
 from tests.conftest import assert_input_error, call
+from tests.nightly import of_every_run
 
 BLOCKS = {
     "layer1.0.conv1": "layer1.0",
@@ -69,7 +70,7 @@ def test_an_unknown_grouping_is_refused(results):
         group_by(results, "colour")
 
 
-@pytest.mark.parametrize("by", ["block", "parameter"])
+@pytest.mark.parametrize("by", of_every_run(["block", "parameter"], {"parameter"}))
 def test_on_the_command_line(measured, tmp_path, by):
     shown = call("show", str(measured.output), "--group-by", by)
     assert shown.exit_code == 0, shown.output

@@ -31,6 +31,7 @@ from analyze.specs.model import ModelSpec
 from tests.agreement import with_probes
 from tests.cases import NAMED
 from tests.conftest import SPEC, small_probes, small_weights
+from tests.nightly import of_every_run
 
 
 def model() -> torch.nn.Module:
@@ -249,7 +250,13 @@ def test_the_gram_matrix_of_sums_elsewhere():
     np.testing.assert_allclose(gram_matrix(sums, torch.device("cpu")), sums @ sums.T)
 
 
-@pytest.mark.parametrize("name", ["conv2d", "batch-norm-2d", "packed-gru", "custom-function"])
+@pytest.mark.parametrize(
+    "name",
+    of_every_run(
+        ["conv2d", "batch-norm-2d", "packed-gru", "custom-function"],
+        {"packed-gru", "custom-function"},
+    ),
+)
 def test_a_measurement_leaves_no_tensor_behind(name):
     """Neither its model nor a batch, also where only a search for garbage could end them."""
     before = tensors()

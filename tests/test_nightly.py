@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.nightly import variants
+import pytest
+
+from tests.nightly import of_every_run, variants
 
 
 def test_a_variant_that_shows_nothing_new_is_left_to_the_night():
@@ -16,3 +18,13 @@ def test_none_is_left_out():
     parameters = variants(values, set)
     assert [p.values for p in parameters] == [(value,) for value in values]
     assert [p.values[0] for p in parameters if p.marks] == ["ab"]
+
+
+def test_those_that_are_not_chosen_are_left_to_the_night():
+    parameters = of_every_run([1, 2, 3], {"2"})
+    assert [(p.id, bool(p.marks)) for p in parameters] == [("1", True), ("2", False), ("3", True)]
+
+
+def test_a_chosen_one_that_is_not_there_is_noticed():
+    with pytest.raises(ValueError, match="'4'"):
+        of_every_run([1, 2, 3], {"4"})

@@ -44,9 +44,10 @@ def test_what_an_old_file_lacks_is_derived_and_named(measured, old):
 
 def test_show_and_report_say_so(measured, old, tmp_path):
     said = "Warning: the file is of an older version of the program and lacks "
-    assert said in call("show", str(old)).stderr
-    assert said not in call("show", str(measured.output)).stderr
-    assert call("show", str(old)).stdout == call("show", str(measured.output)).stdout
+    older, newer = call("show", str(old)), call("show", str(measured.output))
+    assert said in older.stderr
+    assert said not in newer.stderr
+    assert older.stdout == newer.stdout
     assert call("report", str(old), "--output", str(tmp_path / "page")).exit_code == 0
     page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     assert "the file is of an older version of the program" in page

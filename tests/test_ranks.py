@@ -192,7 +192,7 @@ def test_whole_checkpoints_have_the_bits_of_one_process(tiny, alone):
 @pytest.mark.parametrize(
     ("ranks", "precision", "size"),
     [
-        (2, "float64", 4),
+        pytest.param(2, "float64", 4, marks=pytest.mark.nightly),
         (3, "float32", 5),
         pytest.param(3, "float64", 9, marks=pytest.mark.nightly),  # two batches of 24 probes
     ],

@@ -27,7 +27,7 @@ from tests.nightly import variants
 
 SAMPLES = Path(__file__).parent.parent / "sample_checkpoints"
 RUNS = ("real_labels", "half_noise", "random_labels")
-PROBES = 200
+PROBES = 100
 FOLDS = 10
 
 

@@ -14,6 +14,7 @@ from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.tables import print_table
 from analyze.errors import InputError, shortened
 from tests.conftest import NAMES, assert_input_error, call, small_weights
+from tests.nightly import of_every_run
 
 
 def manifest(run, text: str):
@@ -172,7 +173,7 @@ TEACHER = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", TEACHER)
+@pytest.mark.parametrize("case", of_every_run(TEACHER, {"two parts", "deeper"}))
 def test_weights_at_a_key_that_is_not_known(tiny, case):
     for k, name in enumerate(NAMES):
         content = TEACHER[case](small_weights(k), small_weights(k + 10))

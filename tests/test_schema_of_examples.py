@@ -10,6 +10,7 @@ import analyze
 from analyze.errors import InputError
 from analyze.results.file import write_results
 from analyze.results.schema import faults
+from tests.nightly import of_every_run
 from tests.test_rankings import made
 
 COUNT = 60
@@ -39,31 +40,40 @@ FAULTY = {
 }  # fmt: skip
 
 
-def changed(change) -> xr.DataTree:
-    tree = made(("all", "clean"))
-    tree["examples"] = xr.DataTree(change(tree["examples"].to_dataset(inherit=False)))
-    return tree
+@pytest.fixture(scope="module")
+def tree() -> xr.DataTree:
+    return made(("all", "clean"))
+
+
+def changed(tree: xr.DataTree, change) -> xr.DataTree:
+    other = tree.copy()
+    other["examples"] = xr.DataTree(change(tree["examples"].to_dataset(inherit=False)))
+    return other
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_a_part_of_the_examples_is_no_results_file(name, tmp_path):
+def test_a_part_of_the_examples_is_a_fault(tree, name):
     change, said = FAULTY[name]
-    tree = changed(change)
-    assert any(said in fault for fault in faults(tree)), faults(tree)
-    write_results(tree, tmp_path / "x.h5")
+    found = faults(changed(tree, change))
+    assert any(said in fault for fault in found), found
+
+
+@pytest.mark.parametrize("name", of_every_run(FAULTY, {"no loss", "an id twice"}))
+def test_a_file_with_a_fault_is_no_results_file(tree, name, tmp_path):
+    write_results(changed(tree, FAULTY[name][0]), tmp_path / "x.h5")
     with pytest.raises(InputError):
         analyze.examples(tmp_path / "x.h5")
 
 
-def test_axes_may_have_another_order():
-    tree = changed(lambda e: e.transpose())
-    assert faults(tree) == []
-    assert analyze.examples(tree).rows == analyze.examples(made(("all", "clean"))).rows
+def test_axes_may_have_another_order(tree):
+    other = changed(tree, lambda e: e.transpose())
+    assert faults(other) == []
+    assert analyze.examples(other).rows == analyze.examples(tree).rows
 
 
-def test_examples_without_directions_and_results_without_examples_are_whole():
+def test_examples_without_directions_and_results_without_examples_are_whole(tree):
     along = ["alignment", "direction", "direction_norm"]
-    assert faults(changed(lambda e: e.drop_vars([*along, "margin"], errors="ignore"))) == []
-    tree = made(("all",))
-    del tree["examples"]
-    assert faults(tree) == []
+    less = changed(tree, lambda e: e.drop_vars([*along, "margin"], errors="ignore"))
+    assert faults(less) == []
+    del less["examples"]
+    assert faults(less) == []

@@ -244,5 +244,9 @@ def test_a_recent_file_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / "step_2.pt").write_bytes(b"PK")
     warnings = scan(tmp_path).warnings
     assert any("step_2.pt cannot be read and was changed" in text for text in warnings)
+    (tmp_path / "step_3.pt").write_bytes(b"PK")
+    (warning,) = [text for text in scan(tmp_path).warnings if "cannot be read" in text]
+    assert warning.startswith("step_2.pt, step_3.pt cannot be read and were changed within a")
     os.utime(tmp_path / "step_2.pt", (1000, 1000))
+    os.utime(tmp_path / "step_3.pt", (1000, 1000))
     assert not any("still being written" in text for text in scan(tmp_path).warnings)

@@ -44,7 +44,7 @@ from tests.agreement import measured as case_measured
 from tests.cases import CASES
 from tests.conftest import NAMES, TinyRun, small_probes
 from tests.crash import assert_same_arrays
-from tests.nightly import variants
+from tests.nightly import of_every_run, variants
 from tests.test_memory import model
 
 SHARES = 2
@@ -445,7 +445,7 @@ def test_shares_are_worth_it_from_some_seconds_on(examples, seconds, expected, m
     assert worthwhile_shares(examples, seconds, threads=4) == expected
 
 
-@pytest.mark.parametrize("cores", [1, SHARES])
+@pytest.mark.parametrize("cores", of_every_run([1, SHARES], {"1"}))
 def test_a_resumed_run_has_the_shares_and_bits_of_the_one_before(few, monkeypatch, by, cores):
     assert few.run("--batch-size", "4").exit_code == 0
     before = analyze.open_results(few.output)

@@ -46,8 +46,15 @@ def test_models_of_torchvision_are_tried_where_no_other_fits(monkeypatch):
     monkeypatch.setattr(models, "list_models", lambda module=None: names)
     shapes = shapes_of("torchvision:mobilenet_v3_small?num_classes=5")
     assert specs_that_fit(shapes) == ["torchvision:mobilenet_v3_small?num_classes=5"]
+    tried = []
+    fits = recognition._fits
+    monkeypatch.setattr(recognition, "_fits", lambda *of: tried.append(of[0]) or fits(*of))
+    assert specs_that_fit(shapes) == ["torchvision:mobilenet_v3_small?num_classes=5"]
+    of_torchvision = [text for text in tried if text.startswith("torchvision:")]
+    assert of_torchvision == ["torchvision:mobilenet_v3_small?num_classes=5"]
     del shapes["classifier.3.bias"]
     assert specs_that_fit(shapes) == []
+    assert "torchvision:resnet34?num_classes=5" not in tried  # nine times as large
 
 
 def test_what_is_recognised_stands_in_the_card_and_runs(tiny):
@@ -65,7 +72,7 @@ def test_what_is_recognised_stands_in_the_card_and_runs(tiny):
 
 
 def test_what_is_not_there_is_said(tiny, monkeypatch):
-    monkeypatch.setattr(recognition, "_torchvision", lambda guess: [])
+    monkeypatch.setattr(recognition, "_torchvision", lambda *_: [])
     (tiny.path / "run.toml").unlink()
     tiny.probes.unlink()
     for path in tiny.path.glob("*.pt"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 
@@ -12,8 +13,9 @@ import xarray as xr
 
 import analyze
 from analyze.errors import InputError
+from analyze.files.members import Members
 from analyze.results import seal
-from analyze.results.file import check_writable, open_results, write_results
+from analyze.results.file import check_writable, file_content, open_results, write_results
 from tests.conftest import NAMES, SUBSETS, small_probes
 
 COHERENCE = {
@@ -244,6 +246,40 @@ def test_where_a_file_can_go(tmp_path, measured):
     for path in (tmp_path, tmp_path / "gone" / "new.h5", f"{tmp_path}/new.h5/", "a\0b", ""):
         with pytest.raises(InputError, match="the output cannot be written"):
             check_writable(path)
+
+
+def test_a_member_is_looked_up_once_and_anew_where_it_was_deleted(tmp_path):
+    with Members(tmp_path / "a.h5", "w") as file:
+        file["group/a"] = 1
+        assert file["group/a"] is file["group/a"]
+        del file["group"]["a"]
+        file["group"]["a"] = 2
+        assert file["group/a"][()] == 2
+        del file["group"]["a"]
+        with pytest.raises(KeyError):
+            file["group/a"]
+
+
+def test_the_same_tree_gives_the_same_bytes_with_all_that_is_in_it(tree):
+    content, sealed = file_content(tree)
+    assert [bytes(part) for part in file_content(tree)] == [bytes(content), sealed]
+    with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as plain:
+        assert plain.load().identical(tree)
+
+
+def test_only_results_are_replaced(measured, tree, tmp_path, monkeypatch):
+    """A file with its seal is not read for that, one that another program wrote is."""
+    tree.to_netcdf(tmp_path / "again.h5", engine="h5netcdf", write_inherited_coords=True)
+    check_writable(tmp_path / "again.h5")
+    other = xr.DataTree(xr.Dataset({"a": ("x", np.zeros(3))}))
+    write_results(other, tmp_path / "sealed.h5")
+    other.to_netcdf(tmp_path / "plain.h5", engine="h5netcdf")
+    (tmp_path / "damaged.h5").write_bytes(measured.output.read_bytes()[:-1])
+    for name in ("sealed", "plain", "damaged"):
+        with pytest.raises(InputError, match="this is not a results file"):
+            check_writable(tmp_path / f"{name}.h5")
+    monkeypatch.setattr(xr, "open_datatree", None)
+    check_writable(measured.output)
 
 
 def test_large_variables_are_compressed_and_small_ones_are_not(tmp_path):

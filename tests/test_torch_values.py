@@ -78,23 +78,35 @@ CORRUPTING = {
 }
 
 
-@pytest.mark.parametrize("case", CORRUPTING)
-def test_pickles_that_corrupt_memory(tmp_path, case):
-    """In a process of its own: a crash is no exception."""
-    body = b"\x80\x02}" + word("x") + CORRUPTING[case] + b"s."
-    path = archive(tmp_path / "a.pt", {"a/data.pkl": body, "a/version": b"3\n"})
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from analyze.checkpoints.torch_files.pickles import load_values\n"
-        "from analyze.errors import CheckpointError\n"
-        "try: print(list(load_values(Path(sys.argv[1]))))\n"
-        "except CheckpointError as error: print(error.what)"
-    )
+READING = """
+import sys
+from pathlib import Path
+from analyze.checkpoints.torch_files.pickles import load_values
+from analyze.errors import CheckpointError
+
+for path in sys.argv[1:]:
+    try:
+        said = list(load_values(Path(path)))
+    except CheckpointError as error:
+        said = error.what
+    print(said, flush=True)
+"""
+
+
+def test_pickles_that_corrupt_memory(tmp_path):
+    """In a process of their own: a crash is no exception, and ends it before the last of them."""
+    paths = []
+    for k, value in enumerate(CORRUPTING.values()):
+        body = b"\x80\x02}" + word("x") + value + b"s."
+        parts = {"a/data.pkl": body, "a/version": b"3\n"}
+        paths.append(str(archive(tmp_path / f"{k}.pt", parts)))
     done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", READING, *paths], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout in ("['x']\n", "the checkpoint file cannot be read\n")
+    said = dict(zip(CORRUPTING, done.stdout.splitlines(), strict=False))
+    assert (done.returncode, done.stderr) == (0, ""), said
+    assert said.keys() == CORRUPTING.keys()
+    assert set(said.values()) <= {"['x']", "the checkpoint file cannot be read"}
 
 
 # --- tensors that are no plain ones

@@ -27,8 +27,17 @@ from analyze.runs import loading, measuring, preparation
 from analyze.runs.units.files import read_sealed, write_sealed
 from analyze.runs.units.lock import locked
 from analyze.specs.model import ModelSpec
-from tests.conftest import NAMES, SPEC, assert_input_error, small_probes, small_weights
+from tests.conftest import (
+    NAMES,
+    SPEC,
+    TinyRun,
+    assert_input_error,
+    make_run,
+    small_probes,
+    small_weights,
+)
 from tests.crash import assert_same_arrays
+from tests.nightly import of_every_run
 
 
 def stopped_after(monkeypatch, count: int, problem: BaseException) -> None:
@@ -82,7 +91,7 @@ def test_a_removed_checkpoint_leaves_the_results(tiny):
     assert list(analyze.open_results(tiny.output)["checkpoint"].values) == NAMES[::2]
 
 
-@pytest.mark.parametrize("damage", ["byte", "cut", "empty", "gone"])
+@pytest.mark.parametrize("damage", of_every_run(["byte", "cut", "empty", "gone"], {"byte"}))
 def test_a_damaged_unit_is_measured_again(tiny, measurements, damage):
     assert tiny.run().exit_code == 0
     before = analyze.open_results(tiny.output)
@@ -98,6 +107,14 @@ def test_a_damaged_unit_is_measured_again(tiny, measurements, damage):
     assert_same_arrays(before, analyze.open_results(tiny.output))
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> TinyRun:
+    """A run that is done; not to be changed."""
+    run = make_run(tmp_path_factory.mktemp("finished"))
+    assert run.run().exit_code == 0
+    return run
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -109,13 +126,12 @@ def test_a_damaged_unit_is_measured_again(tiny, measurements, damage):
         (["--layers", "*1*"], "selected layers: [], now ['*1*']"),
     ],
 )
-def test_another_configuration_in_the_same_output_is_refused(tiny, options, field):
-    assert tiny.run().exit_code == 0
-    before = tiny.output.read_bytes()
-    result = tiny.run(*options)
+def test_another_configuration_in_the_same_output_is_refused(finished, options, field):
+    before = finished.output.read_bytes()
+    result = finished.run(*options)
     assert_input_error(result, *([field, "--restart", "--output ANOTHER.h5"] if field else []))
-    assert tiny.output.read_bytes() == before
-    assert len(tiny.units) == 3
+    assert finished.output.read_bytes() == before
+    assert len(finished.units) == 3
 
 
 def test_other_probes_in_the_same_file_are_refused(tiny):
@@ -269,9 +285,10 @@ def fails_at(patch: pytest.MonkeyPatch, place: int) -> None:
     patch.setattr(os, "fsync", full)
 
 
-def test_runs_that_something_happened_to_are_resumed_to_the_same_bits():
+@pytest.mark.parametrize("name", of_every_run(["run", "run with workers"], {"run"}))
+def test_runs_that_something_happened_to_are_resumed_to_the_same_bits(name):
     command = [sys.executable, "-m", "scripts.crash_test", "--kills", "24", "--faults", "1"]
-    command += ["--only", "run with workers"]
+    command += ["--only", name, "--threads", "2" if "workers" in name else "1"]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -394,7 +411,7 @@ def test_a_file_without_read_permission_is_skipped(tiny, monkeypatch):
     assert f"{NAMES[0]}: Permission denied" in result.stderr
 
 
-@pytest.mark.parametrize("moment", [0, 2**31])
+@pytest.mark.parametrize("moment", of_every_run([0, 2**31], {"0"}))
 def test_a_clock_that_jumps_changes_nothing(tiny, measurements, moment):
     """Files from before and after all time: units go by content."""
     assert tiny.run().exit_code == 0

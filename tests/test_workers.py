@@ -31,6 +31,7 @@ from analyze.runs.units.lock import locked
 from analyze.runs.workers import Workers
 from tests.conftest import TinyRun, small_weights
 from tests.crash import assert_same_arrays
+from tests.nightly import of_every_run
 
 CPU = torch.device("cpu")
 CHECKPOINTS = 6
@@ -395,7 +396,7 @@ def test_the_first_fault_in_a_worker_stops_a_run_that_is_to_fail(series):
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("deaths", [1, CHECKPOINTS])
+@pytest.mark.parametrize("deaths", of_every_run([1, CHECKPOINTS], {"1"}))
 def test_a_checkpoint_whose_worker_dies_is_measured_without(
     series, measured_by, monkeypatch, deaths
 ):

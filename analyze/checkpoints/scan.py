@@ -107,8 +107,8 @@ def scan(run: str | Path, **options: Unpack[FindingKeywords]) -> Scan:
     ]  # fmt: skip
     if late:
         warnings.append(
-            f"{listed(late, 3)} cannot be read and was changed within a minute of "
-            f"{time.strftime('%H:%M:%S')}: perhaps it is still being written"
+            f"{listed(late, 3)} cannot be read and {'was' if len(late) == 1 else 'were'} changed "
+            f"within a minute of {time.strftime('%H:%M:%S')}: perhaps still being written"
         )
     return Scan(card, discovery.checkpoints, discovery.left_out, warnings)
 

@@ -9,6 +9,7 @@ import click
 
 from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import Command, options_of, run_argument
+from analyze.cli.patience import told_if_long
 
 
 @click.command(cls=Command)
@@ -21,8 +22,9 @@ def init(run: Path, **options: Any) -> None:
 
     Example: analyze init runs/mine
     """
-    from analyze.runs.starter_card import init as write_card
+    with told_if_long("Looking at the checkpoints, and for a model that has their tensors"):
+        from analyze.runs.starter_card import init as write_card
 
-    path = write_card(run, **options)
+        path = write_card(run, **options)
     click.echo(path.read_text(encoding="utf-8"))
     click.echo(f"Wrote {path}. Look through it, then: analyze check {run}")

@@ -14,6 +14,7 @@ import click
 
 from analyze.checkpoints.options import ReadingOptions
 from analyze.cli.options import EXIT_SKIPPED, Command, json_option, options_of, run_argument
+from analyze.cli.patience import told_if_long
 from analyze.errors import FEW, counted, listed, within_a_screen
 from analyze.runs.options import Options, RunOptions
 from analyze.runs.ranks.launch import launched
@@ -42,7 +43,8 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
     from analyze.checkpoints.scan import scan as scan_run
     from analyze.cli.tables import print_reasons, print_rows, print_table
 
-    scanned = scan_run(run, **options)
+    with told_if_long(f"Looking for checkpoints in all that is below {run}; Ctrl-C stops it"):
+        scanned = scan_run(run, **options)
     if as_json:
         click.echo(json.dumps(scanned.as_dict(), indent=2))
         return

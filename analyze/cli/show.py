@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from analyze.cli.options import ReadingCommand, group_option, json_option, results_argument
 from analyze.errors import within_a_screen
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Row = dict[str, object]
 
@@ -66,7 +69,7 @@ def show(results: Path, verify: bool, as_json: bool, as_comma: bool, **chosen: A
     if as_json or as_comma:
         click.echo(json.dumps(rows, indent=2) if as_json else as_csv(rows), nl=as_json)
         return
-    _print_coherence(rows, layers)
+    _print_coherence(_by_label(tree, rows), layers)
     for meaning in legend(rows):
         click.echo(within_a_screen(f"Warning {meaning}"))
     print_reasons("Skipped", skipped(tree))
@@ -82,6 +85,16 @@ def _warn_of_no_seal(results: Path) -> None:
 
     if seal_of(results) == UNSEALED:
         click.echo("Warning: no seal: of an older version, or another program changed it", err=True)
+
+
+def _by_label(tree: xr.DataTree, rows: list[Row]) -> list[Row]:
+    """Rows with their subsets in words; ``all`` once where it is a subset by itself."""
+    from analyze.results.subsets import shown_subsets
+
+    labels = shown_subsets(tree)
+    if not {str(row["subset"]) for row in rows} & set(labels):
+        return rows  # all was asked for by its name
+    return [row | {"subset": labels[n]} for row in rows if (n := str(row["subset"])) in labels]
 
 
 def _print_coherence(rows: list[Row], layers: bool) -> None:

@@ -83,13 +83,19 @@ def _torchvision(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
     return factory, {"weights": None, **backbone}
 
 
-def classifiers_of_torchvision() -> list[str]:
-    """Names of torchvision's models that take images to classes; empty without torchvision."""
+def counts_of_torchvision() -> dict[str, set[int]]:
+    """Torchvision's models that take images to classes, with the numbers of their parameters.
+
+    The numbers are those beside its weights, for 1,000 classes; empty without torchvision.
+    """
     try:
         from torchvision import models
     except ImportError:
-        return []
-    return list(models.list_models(module=models))
+        return {}
+    return {
+        name: {entry.meta["num_params"] for entry in models.get_model_weights(name)}
+        for name in models.list_models(module=models)
+    }
 
 
 def _timm(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:
@@ -102,7 +108,7 @@ def _looked_up(spec: ModelSpec, table: dict[str, Any]) -> Any:
     if spec.name in table:
         return table[spec.name]
     close = like(spec.name, table)
-    known = f"like {', '.join(close)}" if close else listed(sorted(table), 6)
+    known = f"like {', '.join(close)}" if close else listed(sorted(table))
     raise InputError(
         f"unknown {spec.source} model",
         found=repr(spec.text),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyze.errors import InputError, listed
+from analyze.errors import InputError, choices
 from analyze.probes.cells import Cells
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import ALL
@@ -43,7 +43,7 @@ def directions_of(names: Sequence[str], probes: ProbeSet, cells: Cells) -> tuple
             raise InputError(
                 "there is no such direction",
                 found=problem,
-                expected=f"each once, of {listed([*members, *OWN], 24)}",
+                expected=f"each once, of {choices([*members, *OWN])}",
                 fix=_fix(name, members, probes),
             )
         found.append(Direction(name, members.get(name)))

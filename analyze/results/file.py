@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.members import Members
 from analyze.files.permission import barrier, not_permitted
 from analyze.files.present import is_file
 from analyze.files.targets import check_target
@@ -20,11 +22,12 @@ from analyze.files.whole import Content, write_whole
 from analyze.results.display import Results
 from analyze.results.provenance import provenance_faults
 from analyze.results.schema import faults
-from analyze.results.seal import DAMAGED, seal, seal_in
+from analyze.results.seal import DAMAGED, WHOLE, seal, seal_in
 from analyze.results.tree import SCHEMA_VERSION
 from analyze.statistics.derived import completed
 
 LARGE = 1 << 16  # bytes from which a variable is compressed
+Read = TypeVar("Read")
 OF_A_COMPARISON = ("run", "network")  # names at the root of its file
 
 
@@ -53,8 +56,8 @@ def file_content(tree: xr.DataTree) -> Content:
     }
     # In memory first: HDF5 does not survive a disk that fills up in the middle of a write.
     buffer = io.BytesIO()
-    tree.to_netcdf(buffer, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
-    with h5py.File(buffer, "r+") as file:
+    with Members(buffer, "w", track_order=True) as file:  # as netCDF wants it
+        tree.to_netcdf(file, engine="h5netcdf", encoding=encoding, write_inherited_coords=True)
         for name, value in tree.attrs.items():
             if isinstance(value, int | np.integer):  # netCDF makes a list of it
                 file.attrs[name] = np.int64(value)
@@ -70,6 +73,8 @@ def _kept(variable: xr.DataArray) -> dict[str, object]:
 def check_writable(path: str | Path) -> None:
     """Check before hours of work that results can be written to a path.
 
+    A results file that is there is read only where its seal does not say that it is one.
+
     Raises:
         InputError: there is no directory, no permission, or a file that is no results file.
     """
@@ -78,7 +83,7 @@ def check_writable(path: str | Path) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from error
     if Path(path).exists():
-        open_results(path)
+        _opened(Path(path), _check_results)
 
 
 def open_results(path: str | Path) -> xr.DataTree:
@@ -98,7 +103,11 @@ def open_results(path: str | Path) -> xr.DataTree:
     Example:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
-    path = Path(path)
+    return Results.of(completed(_opened(Path(path), _read)))
+
+
+def _opened(path: Path, read: Callable[[Path, BinaryIO], Read]) -> Read:
+    """What is made of a file that is opened once: another may take its name meanwhile."""
     if not is_file(path):
         raise InputError(
             "the results file is missing",
@@ -107,8 +116,8 @@ def open_results(path: str | Path) -> xr.DataTree:
             fix="analyze run RUN --output FILE.h5",
         )
     try:
-        with path.open("rb") as stream:  # opened once: another file may take the name meanwhile
-            return Results.of(completed(_read(path, stream)))
+        with path.open("rb") as stream:
+            return read(path, stream)
     except PermissionError as error:
         raise not_permitted(path) from error
     except OSError as error:
@@ -124,6 +133,14 @@ def has_group(path: Path, name: str) -> bool:
         return False
 
 
+def _check_results(path: Path, stream: BinaryIO) -> None:
+    """That an open file holds results; with its seal it is as it was written."""
+    if seal_in(stream) == WHOLE:
+        _check_file(path, stream)
+    else:
+        _read(path, stream)
+
+
 def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
     """The tree in an open file, whose seal, structure and version are checked before."""
     # The seal first: nothing in a file with a damaged byte can be believed.
@@ -131,7 +148,10 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
         raise _foreign(path, "damaged: its bytes are not those that were written (SHA-256)")
     _check_file(path, stream)
     try:
-        with xr.open_datatree(stream, engine="h5netcdf", phony_dims="access") as tree:
+        with (
+            Members(stream, "r") as file,
+            xr.open_datatree(file, engine="h5netcdf", phony_dims="access") as tree,
+        ):
             loaded = tree.load()
         problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf may raise anything when it fails half way

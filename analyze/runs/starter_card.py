@@ -48,7 +48,7 @@ def init(run: str | Path, **options: Unpack[FindingKeywords]) -> Path:
     Example:
         ``analyze.init("runs/new").read_text()``
 
-    Cost: as ``scan``; one checkpoint is read, and up to 80 models are built without values.
+    Cost: as ``scan``; one checkpoint is read, and up to 30 models are built without values.
     """
     run, chosen = Path(run), built(ReadingOptions, options)
     path = run / NAME

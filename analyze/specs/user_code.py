@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from analyze.errors import InputError, described, like, listed
+from analyze.errors import InputError, choices, described, like
 from analyze.files.present import is_file
 
 # What the user's code is for, and the kind of object in it.
@@ -38,7 +38,7 @@ def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
         raise InputError(
             f"the module has no such {KINDS[what]}",
             found=f"no {name!r} in {source}",
-            expected=f"one of {listed(functions)}" if functions else "a function or class",
+            expected=f"one of {choices(functions)}" if functions else "a function or class",
             fix=f"--{what} {source}:{close[0]}",
         )
     return function

@@ -254,7 +254,7 @@ def _places(where: xr.DataArray, network: xr.Dataset) -> str:
         if holds.all() or bool((holds == measured.sel(subset=name).values).all()):
             place = "every checkpoint" if len(holds) > 1 else ""
         else:
-            place = ("step " if known else "") + listed([str(n) for n in np.array(names)[holds]], 6)
+            place = ("step " if known else "") + listed([str(n) for n in np.array(names)[holds]])
         if holds.any():
             parts.setdefault(place, []).append(name)
     return "; ".join(

@@ -134,6 +134,7 @@ def test_where_all_fail_the_run_goes_on_as_on_one_device(series):
     assert tree["status"].values.tolist() == ["ok"] * CHECKPOINTS
 
 
+@pytest.mark.nightly  # scripts.crash_test kills such a run on a processor
 def test_their_processes_end_with_a_run_that_is_killed(series):
     code = (
         "import analyze, os, sys\n"

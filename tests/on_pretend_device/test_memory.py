@@ -22,6 +22,7 @@ from analyze.gradients.measurement import Settings
 from analyze.gradients.step import batch as one_batch
 from analyze.gradients.sums import cell_sums
 from analyze.gradients.threads import probe_batches
+from tests.nightly import of_every_run
 from tests.pretend_device import device
 
 DEVICE = torch.device("pretend:0")
@@ -108,7 +109,8 @@ def test_of_a_backward_pass_that_failed_nothing_is_held(repetition):
     assert device.held() - before <= 8  # the numbers of the pass that waited, and no garbage
 
 
-def test_batch_sizes_are_the_same_each_time(expected):
+@pytest.mark.parametrize("times", of_every_run([3, 10], {"3"}))
+def test_batch_sizes_are_the_same_each_time(expected, times):
     """Whatever autograd's thread was doing when the next batch began."""
     options = {"batch_size": PROBES}
     measured(**options)
@@ -118,7 +120,7 @@ def test_batch_sizes_are_the_same_each_time(expected):
     measured(**options)
     device.limit(before + (device.peak() - before) // 2)
     seen = []
-    for _ in range(10):
+    for _ in range(times):
         tree = measured(**options)
         np.testing.assert_allclose(gram(tree), expected, rtol=1e-9)
         seen.append(said(tree))

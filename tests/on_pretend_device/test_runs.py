@@ -17,6 +17,7 @@ import analyze
 from analyze.checkpoints.finding import watch
 from tests.conftest import NAMES, TinyRun, small_weights
 from tests.crash import assert_same_arrays
+from tests.nightly import of_every_run
 from tests.pretend_device import device
 from tests.pretend_device.environment import PROJECT, environment
 
@@ -53,15 +54,13 @@ def sample(tmp_path: Path) -> Path:
     return run
 
 
-@pytest.mark.parametrize(
-    "batch_norm", ["recomputed", pytest.param("saved", marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize("batch_norm", of_every_run(["recomputed", "saved"], {"recomputed"}))
 def test_a_sample_run_has_the_numbers_of_a_cpu(sample, batch_norm):
     trees = {}
     for name in ("cpu", "pretend:0"):
         output = sample.parent / f"{name}.h5"
         done = program(
-            "run", str(sample), "--device", name, "--output", str(output), "--max-probes", "40",
+            "run", str(sample), "--device", name, "--output", str(output), "--max-probes", "20",
             "--folds", "2", "--precision", "float64", "--batch-norm", batch_norm,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -82,7 +81,7 @@ def test_auto_takes_it(tiny):
     assert provenance["device"] == "pretend:0"
 
 
-@pytest.mark.parametrize("name", ["pretend:0", "pretend:1"])
+@pytest.mark.parametrize("name", of_every_run(["pretend:0", "pretend:1"], {"pretend:1"}))
 def test_a_resumed_run_has_the_bits_of_an_undisturbed_one(tiny, name):
     elsewhere = int(name == "pretend:0")
     device.reset_peak()

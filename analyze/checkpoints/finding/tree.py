@@ -40,10 +40,13 @@ def look_through(run: Path, exclude: Iterable[Path] = ()) -> Tree:
         return Tree(run.parent, [run], [])
     tree = Tree(run, [], [])
     excluded = {real_path(path) for path in exclude}
+    names = {path.name for path in excluded}
     entries = list(_entries(run))
     inside = {real_path(path) for path, why in entries if not (why or path.is_symlink())}
     for path, by_name in entries:
-        why = "the probe file" if real_path(path) in excluded else _why_no_link(path, run, inside)
+        named = not by_name or path.name in names  # the real path of any other costs, on a disk
+        is_probes = named and real_path(path) in excluded
+        why = "the probe file" if is_probes else _why_no_link(path, run, inside)
         if why := why or by_name:
             tree.left_out.append(LeftOut(tree.name(path), why))
         else:

@@ -229,7 +229,7 @@ class Verifier:
         probe, mates = self.ids[suspect.row], self.ids[company[company != suspect.row]]
         return _mixing(
             f"probe {probe}: loss {suspect.losses[0]:.6g} beside probes "
-            f"{listed([str(i) for i in mates], 6)}, {suspect.losses[1]:.6g} without them"
+            f"{listed([str(i) for i in mates])}, {suspect.losses[1]:.6g} without them"
         )
 
 
