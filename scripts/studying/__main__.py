@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from analyze.errors import InputError, bad_choice
-from scripts.studying import figures, page, quick
+from scripts.studying import figures, page, quick, shipped
 from scripts.studying.design import QUICK, Training, trainings
 from scripts.studying.images import folder_of
 from scripts.studying.running import measure
@@ -50,6 +50,7 @@ def _done(arguments: argparse.Namespace) -> int:
     figures.draw_all(study)
     page.PAGE.write_text(page.written(study), encoding="utf-8")
     print(f"{page.PAGE} tells of {len(study.done)} trainings")
+    print(shipped.written_pages())
     return 0
 
 

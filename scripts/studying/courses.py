@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from scripts.studying.design import FIRST_STEPS, SPACED_STEPS
 from scripts.studying.store import Measured
 
 EARLY = (3, 4)  # steps: after the collapse
-FIRST = 25  # the steps among which the lowest value of the beginning is looked for
 LAST = 2  # measured steps at the end; a peak lies before them and their neighbour
 
 
@@ -22,9 +22,16 @@ def log_coherence(measured: Measured, **choice: Any) -> np.ndarray:
 
 
 def smooth(series: np.ndarray) -> np.ndarray:
-    """The mean of each value and its two neighbours; of two at the ends."""
+    """The mean of each value and its two neighbours, as far as there are such; else NaN."""
     padded = np.pad(series, 1, constant_values=np.nan)
-    return np.nanmean(np.stack([padded[:-2], padded[1:-1], padded[2:]]), 0)
+    three = np.stack([padded[:-2], padded[1:-1], padded[2:]])
+    count = np.isfinite(three).sum(0)
+    return np.where(count, np.nansum(three, 0) / np.maximum(count, 1), np.nan)
+
+
+def spaced(measured: Measured) -> np.ndarray:
+    """Which steps lie evenly on a logarithmic axis: none of the phases counts for too much."""
+    return np.isin(measured.steps, SPACED_STEPS)
 
 
 def at(measured: Measured, steps: Sequence[int], **choice: Any) -> float:
@@ -40,7 +47,7 @@ def at_end(measured: Measured, **choice: Any) -> float:
 def while_fitting(measured: Measured) -> np.ndarray:
     """Which steps: at least half, and no more than 95 %, of all training probes are fitted."""
     accuracy = measured.values("accuracy")
-    return (accuracy >= 0.5) & (accuracy <= 0.95)
+    return spaced(measured) & (accuracy >= 0.5) & (accuracy <= 0.95)
 
 
 def fitting(measured: Measured, **choice: Any) -> float:
@@ -68,7 +75,7 @@ def trough_and_peak(mean: np.ndarray, steps: np.ndarray) -> tuple[int, int]:
 
     Of smoothed values, so that the neighbour is among the first steps as well.
     """
-    first = (steps >= 1) & (np.append(steps[1:], np.inf) <= FIRST)
+    first = (steps >= 1) & (np.append(steps[1:], np.inf) <= FIRST_STEPS)
     trough = int(np.nanargmin(np.where(first, mean, np.nan)))
     return trough, trough + int(np.nanargmax(mean[trough : -LAST - 1]))
 

@@ -14,13 +14,16 @@ EPOCHS = 50
 STEPS = EPOCHS * IMAGES // BATCH_SIZE
 MOMENTUM = 0.9
 FOLDS = 10
-# Every step at first, then about 1.3 times as many each time.
-MEASURED_STEPS = (
+# Evenly on a logarithmic axis, as far as whole steps go: what is averaged over a whole course is
+# averaged over these, so that the first steps do not count for more than all others.
+SPACED_STEPS = (
     *range(9), 10, 12, 14, 17, 20, 25, 32, 40, 52, 68, 88, 115, 150, 195, 250, 325, 420, 550, 710,
     STEPS,
 )  # fmt: skip
+FIRST_STEPS = 25  # each of them is measured
+MEASURED_STEPS = (*range(FIRST_STEPS + 1), *(s for s in SPACED_STEPS if s > FIRST_STEPS))
 # With saved statistics: every second one, as it takes as long again.
-SAVED_STEPS = MEASURED_STEPS[::2]
+SAVED_STEPS = SPACED_STEPS[::2]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def trainings() -> list[Training]:
         *each([main], (25, 75), (0, 1, 2)),
         *each(others, (0, 100), (1, 2)),
         *each(others, (50,), (0, 1, 2)),
+        *each([main], (0, 25, 50, 75, 100), (3, 4)),
     ]
 
 

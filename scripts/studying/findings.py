@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from scripts.studying import courses
+from scripts.studying.design import FIRST_STEPS, NETWORKS
 from scripts.studying.seeds import OverSeeds, digits, over_seeds
 from scripts.studying.store import Measured, Study
 
@@ -139,13 +140,14 @@ def _layer_ratio(place: str) -> Callable[[Measured, Sequence[Measured]], float]:
 def _size_correlation(m: Measured, _: Sequence[Measured]) -> float:
     """Of the logarithms of m-coherence with m and with 2m probes, over the steps."""
     pair = [courses.log_coherence(m, size=size) for size in ("m", "2m")]
-    both = np.isfinite(pair[0]) & np.isfinite(pair[1])
+    both = courses.spaced(m) & np.isfinite(pair[0]) & np.isfinite(pair[1])
     return float(np.corrcoef(pair[0][both], pair[1][both])[0, 1])
 
 
 def _before_half(m: Measured) -> np.ndarray:
     """Steps from 5 on until half of the training probes are fitted."""
-    return (m.steps >= 5) & (np.maximum.accumulate(m.values("accuracy")) < 0.5)
+    early = np.maximum.accumulate(m.values("accuracy")) < 0.5
+    return courses.spaced(m) & (m.steps >= 5) & early
 
 
 def _at_last(m: Measured) -> np.ndarray:
@@ -170,6 +172,7 @@ def _clock(study: Study) -> list[Seen]:
         if other is None:
             return None
         by_step = courses.smooth(courses.log_coherence(m) - courses.log_coherence(other))
+        by_step = by_step[courses.spaced(m)]
         by_loss = courses.at_losses(m, LOSSES) - courses.at_losses(other, LOSSES)
         return float(np.log(_size(by_loss) / _size(by_step)))
 
@@ -195,7 +198,8 @@ def _networks(study: Study) -> list[Seen]:
                 other = main.get(m.training.seed)
                 if other is None:
                     return None
-                pair = [courses.smooth(courses.log_coherence(x)) for x in (m, other)]
+                smooth = [courses.smooth(courses.log_coherence(x)) for x in (m, other)]
+                pair = [series[courses.spaced(m)] for series in smooth]
                 return float(np.corrcoef(pair[0], pair[1])[0, 1])
 
             group = study.of(name, noise)
@@ -203,6 +207,16 @@ def _networks(study: Study) -> list[Seen]:
             found.append(
                 Seen(f"{words}, {noise} %", over_seeds(group, alike, is_log=False), 1, ALIKE)
             )
+    return found
+
+
+def _ends_of_others(study: Study) -> list[Seen]:
+    """M-coherence at the end, of the networks without batch norm."""
+    found = []
+    for network in (n for n in NETWORKS.values() if not n.has_batch_norm):
+        for noise in study.noises(network.name):
+            value = over_seeds(study.of(network.name, noise), courses.at_end)
+            found.append(Seen(f"{network.words}, {noise} %", value, -1, 2.0))
     return found
 
 
@@ -219,7 +233,7 @@ FINDINGS = (
     ),
     Finding(
         "rise", "After that it rises to a peak (2020, 2022)",
-        f"m-coherence at the peak over that at the lowest of the first {courses.FIRST} steps",
+        f"m-coherence at the peak over that at the lowest of the first {FIRST_STEPS} steps",
         _each_noise(lambda m, g: courses.change(m, g, "rise"), 1),
         "A peak is the highest place before the last three that were measured.",
     ),
@@ -246,6 +260,12 @@ FINDINGS = (
         "m-coherence at the end; below 2 counts as about 1",
         _each_noise(_at_end_of("network"), -1, bound=2.0),
         "How many examples decide the value there is said above.",
+    ),
+    Finding(
+        "one_others", "Networks without batch norm end at about 1 (new here)",
+        "their m-coherence at the end; below 2 counts as about 1",
+        _ends_of_others,
+        "Looked at because the figure of the networks showed it: other seeds are to confirm it.",
     ),
     Finding(
         "lower", "With more noise the peak is lower (2020)",
@@ -344,7 +364,7 @@ VERDICTS = ("holds", "in part", "does not hold", "cannot be told here")
 
 
 def summary(study: Study) -> list[str]:
-    """The findings by their verdicts."""
+    """The findings by their verdicts, each said of the main network where it names no other."""
     found: dict[str, list[str]] = {name: [] for name in VERDICTS}
     for finding in FINDINGS:
         found[finding.verdict(study)].append(_without_source(finding.says))
@@ -377,6 +397,6 @@ def lines(study: Study) -> list[str]:
 def floor_of_random_labels(study: Study) -> str:
     """The upper end of the band of chance of random labels, between steps 25 and the end."""
     values = [
-        np.median(m.values("null_upper")[m.steps >= courses.FIRST]) for m in study.of(noise=100)
+        np.median(m.values("null_upper")[m.steps >= FIRST_STEPS]) for m in study.of(noise=100)
     ]
     return digits(float(np.mean(values)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.studying import courses, design, findings
+from scripts.studying import courses, design, findings, shipped
 from scripts.studying.seeds import ENOUGH, digits, over_seeds
 from scripts.studying.store import DATA, FOLDER, Measured, Study, path_of
 
@@ -17,7 +17,7 @@ TEMPLATE = Path(__file__).with_name("template.md")
 PAGE = FOLDER.with_suffix(".md")
 LINE = 120  # characters
 WHOLE = len(design.trainings())
-FIRST = sum(step == k for k, step in enumerate(design.MEASURED_STEPS))  # measured at each of them
+FIRST = design.FIRST_STEPS + 1  # measured at each of them
 
 
 def written(study: Study, folder: Path = DATA) -> str:
@@ -32,6 +32,9 @@ def written(study: Study, folder: Path = DATA) -> str:
         steps=design.STEPS,
         probes=design.PROBES,
         held_out=design.HELD_OUT,
+        saved_steps=len(design.SAVED_STEPS),
+        spaced_steps=len(design.SPACED_STEPS),
+        seeds=_seeds(study),
         measured_steps=len(design.MEASURED_STEPS),
         first_steps=FIRST,
         growth=f"{(design.STEPS / FIRST) ** (1 / (len(design.MEASURED_STEPS) - FIRST)):.1f}",
@@ -45,6 +48,8 @@ def written(study: Study, folder: Path = DATA) -> str:
         size_sentence=_size(study),
         networks_sentence=_others(study),
         example=study.done[0].training.name,
+        example_of_pages=shipped.EXAMPLE.name,
+        compared=", ".join(map(str, shipped.COMPARED)),
         kilobytes=round(
             np.mean([path_of(folder, m.training).stat().st_size for m in study.done]) / 1000
         ),
@@ -76,9 +81,16 @@ def _done(study: Study) -> str:
     return (
         f"**{count} of the {WHOLE} trainings of the design are done**, so that a smaller design "
         "stands here: the table says how many seeds each network has at each share of noise, of "
-        "three for the first network and two for the others. `scripts/study` goes on where it "
+        "five for the first network and three for the others. `scripts/study` goes on where it "
         "stopped."
     )
+
+
+def _seeds(study: Study) -> str:
+    """How many there are of each network at each share of noise, at least and at most."""
+    counts = Counter((m.training.network.name, m.training.noise) for m in study.done).values()
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _networks(study: Study) -> list[str]:
