@@ -265,6 +265,32 @@ def test_runs_without_a_shared_checkpoint_are_refused(two):
         analyze.compare({"a": two["first"], "b": other})
 
 
+def test_where_no_place_is_known_the_refusal_says_so(two):
+    with pytest.raises(analyze.InputError, match="at the same epoch") as refusal:
+        analyze.compare(two, align="epoch")
+    assert refusal.value.found.startswith("no epoch that is known in the first")
+    assert refusal.value.fix.startswith("--align step")
+
+
+def test_panels_of_ratios_have_the_names_of_their_subsets_as_they_are():
+    tree = make_comparison(layers=["fc"], subsets=["50% $x$", "all"])
+    figure = pair_ratio.figure(tree, "second / first")
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles[:2] == [r"50% \$x\$", "all"]
+
+
+def test_figures_of_a_comparison_in_which_nothing_is_known_are_drawn():
+    tree = make_comparison()
+    for group in tree.subtree:
+        numbers = group.to_dataset(inherit=False)
+        group.dataset = numbers.assign(
+            {n: v * np.nan for n, v in numbers.data_vars.items() if v.dtype.kind == "f"}
+        )
+    for name in (names := analyze.figures.titles(tree)):
+        assert analyze.plot(tree, name).axes
+    assert "training" in names
+
+
 # --- settings
 
 

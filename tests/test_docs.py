@@ -139,6 +139,22 @@ def test_every_quantity_is_explained(name):
     assert f"`{name}`" in PAGE
 
 
+def test_every_variable_and_option_is_named_in_the_docs(measured):
+    pages = "".join(page.read_text(encoding="utf-8") for page in TODAY)
+    of_results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8") + PAGE
+    groups = analyze.open_results(measured.output).subtree
+    variables = {str(name) for group in groups for name in group.dataset.variables}
+    assert [v for v in sorted(variables) if not re.search(rf"\b{v}\b", of_results)] == []
+    options = {
+        word
+        for command in COMMANDS.values()
+        for parameter in command.params
+        for word in parameter.opts
+        if word.startswith("--")
+    }
+    assert [o for o in sorted(options) if not re.search(rf"{o}(?![\w-])", pages)] == []
+
+
 @pytest.mark.parametrize("name", examples.MEANINGS)
 def test_every_quantity_of_single_examples_is_explained(name):
     assert f"`{name}`" in PAGE

@@ -80,7 +80,8 @@ def test_files_that_lie_are_refused(tmp_path, case):
 
 
 NAMES = {
-    "loss": None, "gradient_sqnorm": None, "a/b": None, "a\0b": None, "": None, "..": None,
+    "loss": None, "gradient_sqnorm": None, "status": None, "cell_fold": None,
+    "a/b": None, "a\0b": None, "": None, "..": None,
     "c": ["x\0y", "z"], "d": ["\ud800", "z"],
 }  # fmt: skip
 

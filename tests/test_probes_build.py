@@ -211,7 +211,11 @@ WRONG = {
     "crop": (["--data", "grey.npz", "--crop", "2", *SCALED], "leave --resize", "arrays"),
     "iterable": (["--data", "mine.py:stream"], "no map-style data set", "len()"),
     "items": (["--data", "mine.py:words"], "no map-style data set", "str"),
-    "dictionaries": (["--data", "mine.py:records"], "dict with input_ids, labels", "item[KEY]"),
+    "dictionaries": (["--data", "mine.py:records"], "dict with input_ids, labels",
+                     "item['input_ids'], item['labels']"),
+    "other keys": (["--data", "mine.py:pictures"], "dict with x, y", "item[KEY], item[KEY]"),
+    "triples": (["--data", "mine.py:triples"], "tuple of 3 parts: list, int, str",
+                "return item[0], item[1]"),
 }  # fmt: skip
 
 
@@ -225,6 +229,7 @@ def test_what_cannot_be_frozen(data, case):
     Path("mine.py").write_text(
         "def stream(): return iter([1])\ndef words(): return ['a', 'b']\n"
         "def records(): return [{'input_ids': [1], 'labels': [1]}]\n"
+        "def pictures(): return [{'x': [1], 'y': 1}]\ndef triples(): return [([1], 1, 'id')]\n"
     )
     options, what, found = WRONG[case]
     result = call("probes", "build", "out.safetensors", *options)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch import nn
 
 import analyze
 from analyze.gradients.step.collector import Collector
-from tests.conftest import TinyRun
+from tests.conftest import TinyRun, small_probes
 
 
 def measured(tiny: TinyRun, **selection):
@@ -57,3 +58,14 @@ def test_a_glob_that_matches_nothing_is_refused(tiny, option):
     with pytest.raises(analyze.InputError, match=f"none of the {option} asked for") as refusal:
         measured(tiny, **{option: ["encoder.*"]})
     assert f"--{option} 'encoder.*'" in refusal.value.found
+
+
+def test_layers_and_parameters_that_nothing_has_both_of_are_refused(tiny):
+    with pytest.raises(analyze.InputError, match="layers asked for and among") as refusal:
+        measured(tiny, layers=["fc"], parameters=["hidden.*"])
+    assert refusal.value.found == "--layers fc and --parameters hidden.*"
+
+
+def test_a_model_without_parameters_is_refused():
+    with pytest.raises(analyze.InputError, match="the model has no parameter"):
+        analyze.measure(nn.Flatten(), small_probes())

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 import analyze
+from analyze import statistics
 from analyze.errors import InputError
 from analyze.files.members import Members
 from analyze.results import seal
@@ -69,6 +70,26 @@ def test_round_trip(tree, tmp_path):
     write_results(tree, tmp_path / "again.h5")
     assert open_results(tmp_path / "again.h5").identical(tree)
     assert [p.name for p in tmp_path.iterdir()] == ["again.h5"]
+
+
+@pytest.mark.parametrize("name", ["human label", "two\nlines"])
+def test_a_column_with_white_space_in_its_name_is_written_and_read(tree, tmp_path, name):
+    labelled = tree.copy()
+    for group, dimension, of in (
+        ("parameters", "cell", f"cell_{name}"),
+        ("examples", "probe", name),
+    ):
+        table = tree[group].to_dataset(inherit=False)
+        labels = np.array(["cat", "dog"], dtype=object)[np.arange(table.sizes[dimension]) % 2]
+        labelled[group].dataset = table.assign_coords({of: (dimension, labels)})
+    write_results(labelled, tmp_path / "columns.h5")
+    found = open_results(tmp_path / "columns.h5")
+    assert found.identical(labelled)
+    cats = {"cats": {name: "cat"}}
+    np.testing.assert_array_equal(
+        statistics.coherence(found, subsets=cats)["m_coherence"],
+        statistics.coherence(labelled, subsets=cats)["m_coherence"],
+    )
 
 
 @pytest.mark.parametrize("group", CONTRACT)

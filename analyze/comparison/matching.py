@@ -112,10 +112,17 @@ def check_shared(places: Sequence[np.ndarray], align: str) -> None:
     """Refuse (InputError) runs of which no two have a checkpoint at the same place."""
     every = np.concatenate([values[np.isfinite(values)] for values in places])
     if len(every) == len(np.unique(every)):
-        shown = [", ".join(f"{v:g}" for v in values[:4]) for values in places[:2]]
+        shown = [_shown(values, align) for values in places[:2]]
+        other = "epoch" if align == "step" else "step"
         raise InputError(
             f"no two runs have a checkpoint at the same {align}",
-            found=f"{align} {shown[0]} ... and {shown[1]} ...",
+            found=f"{shown[0]} in the first, {shown[1]} in the second",
             expected="at least one that is shared: coherence between checkpoints is not known",
-            fix="--align epoch, or measure checkpoints at the same steps",
+            fix=f"--align {other}, or measure checkpoints at the same {align}s",
         )
+
+
+def _shown(places: np.ndarray, align: str) -> str:
+    """The first places of a run that are known, in words."""
+    known = [f"{place:g}" for place in places if np.isfinite(place)]
+    return f"{align} {listed(known, 4)}" if known else f"no {align} that is known"

@@ -55,10 +55,10 @@ def draw(
 
 
 def figure(comparison: xr.DataTree, pair: str) -> Figure:
-    """The figure: a panel for each subset that both have."""
+    """The figure: a panel for each subset that both have; all of them grey where no ratio is."""
     layers = comparison["pairs/layers"].to_dataset()
-    known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer"))
-    subsets = [str(name) for name in layers["subset"].values[known.values]]
+    known = layers["log_ratio"].sel(pair=pair).notnull().any(("checkpoint", "layer")).values
+    subsets = [str(name) for name in layers["subset"].values[known if known.any() else ...]]
     panels = [(pair, subset) for subset in subsets]
     size = f"m-coherence of {compared_at(comparison):,} examples"
     return ratio_maps(comparison, panels, f"{pair}: {size}")
@@ -80,7 +80,7 @@ def ratio_maps(
         for k, (ax, (pair, subset)) in enumerate(zip(axes, panels, strict=True)):
             last = k == min(columns, len(panels)) - 1
             draw(comparison, ax, pair, subset, names=k % columns == 0, colourbar=last)
-            name = names[k] if names else ax.get_title(loc="left")
+            name = names[k] if names else subset
             longest = LONGEST if figure_width() >= NARROW else SHORTER
             ax.set_title(figure_text(name, longest), loc="left")
             figure.supxlabel(ax.get_xlabel(), fontsize=8)

@@ -113,8 +113,8 @@ def subset_panels(
             handles, labels = ax.get_legend_handles_labels()
             named |= {str(n): h for n, h in zip(labels, handles, strict=True)}
         names = figure.legend(
-            handles=list(named.values()), labels=list(named), loc="outside lower center",
-            ncols=across, frameon=False, fontsize=7,
-        )  # fmt: skip
+            list(named.values()), list(named), loc="outside lower center", ncols=across,
+            frameon=False, fontsize=7,
+        )  # fmt: skip  # by position: matplotlib refuses empty lists by keyword
         unmarked(names)
     return figure

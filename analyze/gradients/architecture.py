@@ -42,7 +42,7 @@ class Architecture:
         """The architecture of a model, and notes on its numbers.
 
         Raises:
-            InputError: no parameter is selected, or the device has no such numbers.
+            InputError: no parameter is selected or there, or the device has no such numbers.
         """
         selected = selected_parameters(model, settings.layers, settings.parameters)
         dtype = precision_of(model, DTYPES[settings.precision])

@@ -39,7 +39,7 @@ def selected_parameters(
     """Names of the parameters that match a glob of each kind; no globs match everything.
 
     Raises:
-        InputError: a glob matches nothing.
+        InputError: a glob matches nothing, no parameter matches both kinds, or the model has none.
     """
     owners = {name: owner(model, name)[0] for name, _ in model.named_parameters()}
     for option, globs, names in (
@@ -54,11 +54,26 @@ def selected_parameters(
                     expected=f"a glob that matches some of {listed(names)}",
                     fix=f"{option} '*', or leave it out for all",
                 )
-    return frozenset(
+    if not owners:
+        raise InputError(
+            "the model has no parameter",
+            found=f"a {type(model).__name__} without a weight",
+            expected="a model with weights: coherence is that of the gradients at them",
+            fix="give the model that was trained; a list of modules needs torch.nn.ModuleList",
+        )
+    chosen = frozenset(
         name
         for name, layer in owners.items()
         if _matches(layer, layers) and _matches(name, parameters)
     )
+    if not chosen:
+        raise InputError(
+            "no parameter is in the layers asked for and among the parameters asked for",
+            found=f"--layers {' '.join(layers)} and --parameters {' '.join(parameters)}",
+            expected=f"globs of which both match some of {listed([*owners])}",
+            fix="leave one of the two out",
+        )
+    return chosen
 
 
 def _matches(name: str, globs: Sequence[str]) -> bool:

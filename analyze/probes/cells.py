@@ -15,6 +15,7 @@ MOST_CELLS = 5000
 RESERVED = (
     "subset", "fold", "other", "target", "probe", "layer", "checkpoint", "step", "epoch", "loss",
     "gradient_sqnorm", "alignment", "margin", "direction", "direction_norm", "probe_count",
+    "status", "cell_fold",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from analyze.results.summary import HEAD, Course, Summary, lines, summary
 WIDTH, HEIGHT, EDGE = 150, 28, 3  # of the chart of a course
 LOWEST = 0.1  # m-coherence below which a chart shows no difference
 LEGEND = "1, dashed: gradients are orthogonal on the whole; {}: all are equal. One scale for all."
-STYLE = "border-collapse: collapse; margin: 0.4em 0"
+STYLE = "border-collapse: separate; border-spacing: 0.8em 0; margin: 0.4em -0.8em"
 
 
 class Results(xr.DataTree):

@@ -54,6 +54,7 @@ def file_content(tree: xr.DataTree) -> Content:
         }
         for group in tree.subtree
     }
+    tree = _with_spaced(tree, as_coordinates=False)
     # In memory first: HDF5 does not survive a disk that fills up in the middle of a write.
     buffer = io.BytesIO()
     with Members(buffer, "w", track_order=True) as file:  # as netCDF wants it
@@ -63,6 +64,25 @@ def file_content(tree: xr.DataTree) -> Content:
                 file.attrs[name] = np.int64(value)
     content = buffer.getbuffer()
     return content, seal(content)
+
+
+def _with_spaced(tree: xr.DataTree, as_coordinates: bool) -> xr.DataTree:
+    """A tree whose columns with white space in their names are coordinates, or are none.
+
+    netCDF lists the names of coordinates in one text, parted by spaces: in a file such a column of
+    the probes is a variable, which it would be in memory, too.
+    """
+    result = tree.copy()
+    for name, dimension in (("parameters", "cell"), ("examples", "probe")):
+        if name not in result.children:
+            continue
+        table = result.children[name].to_dataset(inherit=False)
+        own = (v for v in table.variables if table[v].dims == (dimension,))
+        spaced = [v for v in own if any(letter.isspace() for letter in str(v))]
+        change = table.set_coords if as_coordinates else table.reset_coords
+        if spaced:
+            result.children[name].dataset = change(spaced)
+    return result
 
 
 def _kept(variable: xr.DataArray) -> dict[str, object]:
@@ -152,7 +172,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
             Members(stream, "r") as file,
             xr.open_datatree(file, engine="h5netcdf", phony_dims="access") as tree,
         ):
-            loaded = tree.load()
+            loaded = _with_spaced(tree.load(), as_coordinates=True)
         problems = faults(loaded) or provenance_faults(loaded.attrs.get("provenance", "{}"))
     except Exception as error:  # h5netcdf may raise anything when it fails half way
         raise _foreign(path, f"damaged ({_message_of(error)})") from error

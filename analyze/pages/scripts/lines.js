@@ -1,6 +1,7 @@
 // Values over training: a line with its band for each subset or run.
 
 const INSET = 8; // pixels at both ends of the axis
+const NARROW = 500; // pixels of a chart below which a finger finds a point from further away
 const ROOM = 8; // pixels to the next one that a marker needs; one without neighbours has one always
 
 /**
@@ -36,7 +37,7 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
                                  fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 5 }));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
-  marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: 60 })));
+  marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: width < NARROW ? 150 : 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
   const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
   const chart = Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: INSET }, y, marks });

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, first_line, listed, unknown
+from analyze.errors import InputError, counted, first_line, listed, unknown
 from analyze.probes.freezing.tables import as_array
 from analyze.probes.freezing.values import named
 from analyze.specs.spec import Spec
@@ -29,6 +29,7 @@ ARRAYS = (".npz", ".pt", ".pth", ".safetensors")
 PROGRAMS = {"EPS"}  # formats of pictures that another program reads, by running what is in them
 NO_MAP = "the data are no map-style data set with labels"
 PAIRS = "an object with len() whose items are pairs (input, target)"
+TRAINER = ("input_ids", "labels")  # keys of the items of language models
 RETURN_PAIRS = "return such a data set, as torch.utils.data.Dataset, from FILE.py:FUNCTION"
 
 
@@ -135,7 +136,13 @@ def _map_style(text: str, dataset: Any) -> Examples:
         kind, fix = f"type {type(first).__name__}", RETURN_PAIRS
         if isinstance(first, dict):  # as a Trainer takes them
             kind += f" with {listed([str(key) for key in first])}"
-            fix += "; its __getitem__ takes the two from the dictionary: item[KEY], item[KEY]"
+            keys = TRAINER if set(TRAINER) <= set(first) else ("KEY", "KEY")
+            two = ", ".join(f"item[{key!r}]" if key in first else f"item[{key}]" for key in keys)
+            fix += f"; its __getitem__ takes the two from the dictionary: {two}"
+        elif isinstance(first, tuple | list):  # with an index or a weight, mostly
+            kind += f" of {counted(len(first), 'part')}: "
+            kind += listed([type(part).__name__ for part in first])
+            fix += "; its __getitem__ leaves the others out: return item[0], item[1]"
         raise InputError(NO_MAP, found=f"{text!r}: items of {kind}", expected=PAIRS, fix=fix)
     targets = _targets_of(dataset, count)
 
