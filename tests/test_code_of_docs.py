@@ -83,7 +83,7 @@ def test_the_readme_runs_as_it_stands(place, monkeypatch):
     counts = analyze.open_results(place / "mine.h5")["probe_count"].to_series()
     assert counts.to_dict() == {"clean": 500, "corrupted": 500, "all": 1000}
     assert analyze.open_results(place / "mine.h5").sizes["checkpoint"] == 6
-    exec(compile(language_model, "README.md", "exec"), {})
+    ran(["python", "-c", language_model])
 
 
 @pytest.fixture(scope="module")
