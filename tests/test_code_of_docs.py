@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -24,6 +25,7 @@ from analyze.models.builtin import SmallResNet
 from analyze.probes import write_probes
 from analyze.probes.probe_set import Column
 from tests.conftest import call
+from tests.data_sources import idx
 
 ROOT = Path(__file__).parent.parent
 KEPT = ("01280",)  # of the sample's twelve checkpoints, for less time
@@ -149,7 +151,54 @@ def test_the_python_of_a_page_runs(page, reader, monkeypatch):
     exec(compile(code, f"docs/{page}.md", "exec"), dict(reader))
 
 
+# By what a page's training is made shorter: fewer images, and so fewer steps; a smaller model.
+SHORTER = {"2000": "150", "step % 20": "step % 6", "resnet10t": "test_resnet"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "images", "steps", "probes"),
+    [
+        pytest.param(SHORTER, 150, 6, 10, id="short"),
+        pytest.param({}, 2000, 80, 100, id="as it stands", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_walk_through_runs(changes, images, steps, probes, tmp_path, monkeypatch):
+    """Its files, its commands and what it says they find, on images that the samples have."""
+    pytest.importorskip("timm")
+    sample = load_file(ROOT / "sample_checkpoints/half_noise_probes.safetensors")
+    pixels, true = sample["inputs"][:, 0], sample["column.true_class"].astype(np.uint8)
+    raw = tmp_path / "data/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        idx(raw / f"{part}-images-idx3-ubyte", pixels)
+        idx(raw / f"{part}-labels-idx1-ubyte", true)
+    monkeypatch.chdir(tmp_path)
+
+    def changed(text: str) -> str:
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        return text
+
+    for name, code in zip(("mine.py", "train.py"), blocks("docs/walk-through.md"), strict=True):
+        Path(name).write_text(changed(code), "utf-8")
+    Path("runs/mine").mkdir(parents=True)
+    for words in commands("docs/walk-through.md"):
+        if changes and words[1] == "report":
+            continue  # the README's are made by every run of the tests
+        ran([changed(word) if word != "100" else str(probes) for word in words])
+    results = analyze.open_results("mine.h5")
+    last = results["checkpoint"].values[-1]
+    assert last == f"step_{steps}.pt"
+    found = analyze.scan("runs/mine")
+    assert [(f.name, f.why) for f in found.left_out] == [("last.pt", f"the same weights as {last}")]
+    counts = {"clean": probes, "corrupted": probes, "all": 2 * probes}
+    assert results["probe_count"].to_series().to_dict() == counts
+    assert np.isfinite(results["network"]["m_coherence"].sel(subset="all")).all()
+    assert len(np.load("given.npy")) == images
+    assert changes or Path("mine_report/index.html").exists()
+
+
 def test_no_page_has_python_that_is_not_run():
-    """The page of functions is tested with the functions; the walk-through needs a data set."""
+    """The page of functions is tested with the functions."""
     pages = {path.stem for path in (ROOT / "docs").glob("*.md") if blocks(f"docs/{path.name}")}
     assert pages - {"api", "walk-through"} == set(PYTHON)

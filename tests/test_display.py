@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import subprocess
+import sys
 from html import escape
 from xml.etree import ElementTree
 
@@ -204,6 +206,25 @@ def test_examples_are_grouped_and_selected_beside_the_axis_of_the_same_name(meas
             clean = examples.isel(probe=np.flatnonzero(examples["subset"] == "clean"))
             np.testing.assert_allclose(clean["loss"].mean("probe"), means.sel(subset="clean"))
             assert tree["network"].to_dataset().sel(subset="clean").sizes["checkpoint"] == 3
+
+
+WITHOUT_ANALYZE = """
+import sys, xarray
+path = sys.argv[1]
+tree = xarray.open_datatree(path)
+labels = xarray.open_dataset(path, group="examples")["loss"].groupby("subset").mean()
+assert "analyze" not in sys.modules
+import analyze.results
+assert "SUBSET" in tree._repr_html_().upper()
+print(*labels["subset"].values)
+"""
+
+
+def test_a_tree_that_xarray_has_opened_is_shown_after_an_import_of_analyze(measured):
+    """What docs/results.md says to do; a data set of its own needs no import."""
+    command = [sys.executable, "-c", WITHOUT_ANALYZE, str(measured.output)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == sorted(SUBSETS)
 
 
 def test_results_survive_a_copy_another_process_and_a_file(opened, tmp_path):

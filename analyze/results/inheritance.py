@@ -2,7 +2,8 @@
 
 ``subset`` is an axis of the root and labels the probes of ``/examples``. xarray, up to 2026.9 at
 least, hands the root's index down beside the other coordinate: such a group cannot be displayed as
-HTML, nor be grouped by ``subset`` or selected by ``probe``. ADR 42.
+HTML, nor be grouped by ``subset`` or selected by ``probe``. Stored as a data variable instead, the
+labels would silently be the root's. ADR 42.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import xarray as xr
 from analyze.gradients.measurement import Measurement, ParameterRow
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.subsets import ALL
-from analyze.results.inheritance import repair
 from analyze.results.variables import described
 from analyze.statistics import warnings
 from analyze.statistics.arrays import ratio
@@ -23,8 +22,6 @@ from analyze.statistics.derived import derived
 SCHEMA_VERSION = 1
 EXAMPLES_LIMIT = 256 << 20  # bytes, the most that `auto` writes to /examples
 OK = "ok"
-
-repair()
 
 
 @dataclass(frozen=True)
