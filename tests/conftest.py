@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,16 @@ def measurements(monkeypatch) -> list[None]:
 
     monkeypatch.setattr(Engine, "measure", counted)
     return calls
+
+
+@pytest.fixture(scope="module")
+def pages_only() -> Iterator[None]:
+    """Figures are drawn for pages, and not again for print, where none looks at those files."""
+    from analyze.pages import writing  # and with it matplotlib, which few tests need
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "rendered", partial(writing.rendered, kinds=("svg",)))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -391,15 +391,6 @@ def test_without_the_extra_it_says_what_to_install(tiny, monkeypatch):
     assert "pip install 'gradient-coherence[cluster]'" in result.stderr
 
 
-def test_a_run_without_it_imports_no_ray(tiny):
-    code = (
-        "import sys, analyze\n"
-        f"analyze.run({str(tiny.path)!r}, output={str(tiny.output)!r}, device='cpu', folds=1)\n"
-        "assert 'ray' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 @pytest.mark.parametrize(
     ("needs", "resources", "slots"),
     [

@@ -17,6 +17,8 @@ from analyze.gradients.planner import Planner
 from analyze.results.file import write_results
 from analyze.statistics.regrouping import provenance
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 STEPS = (0, 5, 20)
 SETTINGS = {"device": "cpu", "folds": 2, "precision": "float64", "directions": ["all"]}
 

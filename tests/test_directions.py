@@ -62,7 +62,7 @@ def flat(values: torch.Tensor) -> np.ndarray:
     return oracle.real_parts(values).double().flatten().numpy()
 
 
-@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.rules))
 def test_alignments_agree_with_the_oracle_and_the_gram_matrix(case):
     engine, found = measured(case)
     model, inputs, targets = settled(case)

@@ -20,10 +20,8 @@ def batched() -> list[tuple[Case, int | str]]:
 
 
 def reached(case: Case, size: int | str) -> set[str]:
-    """Every case in batches of three, every method in larger ones as well."""
-    return (
-        {("", case.name)} if size == 3 else {(method, "auto") for method in case.methods.values()}
-    )
+    """Every case in batches of three, every rule in larger ones as well."""
+    return {("", case.name)} if size == 3 else {(rule, "auto") for rule in case.rules}
 
 
 @pytest.mark.parametrize(("case", "batch_size"), variants(batched(), reached))

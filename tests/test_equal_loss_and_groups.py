@@ -243,6 +243,7 @@ def test_many_runs_have_no_bands_and_panels_share_their_axes():
     np.testing.assert_array_equal(drawn[3].get_ydata(), expected)
 
 
+@pytest.mark.usefixtures("pages_only")
 def test_the_command_groups_aligns_and_draws_what_is_asked_for(tmp_path):
     files = []
     for name, run in seeds(3, layers=1, checkpoints=4, folds=3).items():

@@ -29,6 +29,8 @@ from tests.synthetic import synthetic
 from tests.test_rankings import CLASSES, COUNT, made, recorded, the_probes
 from tests.trees import pictures
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 EVIL = '"><script>alert(1)</script>'
 
 

@@ -40,8 +40,9 @@ def _compiled() -> None:
         pytest.skip(absent)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("_compiled")
-@pytest.mark.parametrize("device", ["pretend:1", pytest.param("cpu", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("device", ["pretend:1", "cpu"])
 def test_it_finds_what_it_is_to_find(device, tmp_path):
     found = report(tmp_path, device, SOME)
     for precision in ("float64", "float32"):

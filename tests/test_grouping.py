@@ -13,6 +13,8 @@ from analyze.statistics.grouping import block_of
 from tests.conftest import assert_input_error, call
 from tests.nightly import of_every_run
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 BLOCKS = {
     "layer1.0.conv1": "layer1.0",
     "layer1.0.downsample.1": "layer1.0",

@@ -30,6 +30,8 @@ from analyze.errors import CheckpointError, InputError
 from tests.conftest import assert_input_error, assert_three_facts, call, small_weights
 from tests.hostile_files import WEIGHTS, Calls, archive
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 
 def header(content: object, data: bytes = b"", size: int | None = None) -> bytes:
     """A safetensors file with a header of one's own."""

@@ -16,6 +16,8 @@ from analyze.text import LONGEST as LONGEST_CELL
 from analyze.text import cell_text
 from tests.conftest import call
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 EVIL = "_\x1b[31m\u202ea\nb $\\frac{$ </script><b>"
 NAMES = ("subset", "subset_other", "cell_subset", "cell", "cell_other", "layer", "layer_type",
          "parameter", "checkpoint", "method", "aliases")  # fmt: skip

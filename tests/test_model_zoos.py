@@ -79,7 +79,10 @@ def tokens(path: Path, kind: str) -> Path:
 
 
 @FOREIGN
-@pytest.mark.parametrize("content", [BERT, GPT2], ids=["bert", "gpt2"])
+@pytest.mark.parametrize(
+    "content",
+    [pytest.param(BERT, id="bert"), pytest.param(GPT2, id="gpt2", marks=pytest.mark.nightly)],
+)
 def test_a_run_of_transformers_is_measured(tmp_path, no_network, content):
     run = save_run(tmp_path / "run", content)
     probes = tokens(tmp_path / "probes.safetensors", content["model_type"])

@@ -10,6 +10,8 @@ import analyze
 from analyze.statistics.derived import lacking
 from tests.conftest import call
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 FIRST = {
     "m_coherence", "m_coherence_stderr", "alpha", "alpha_unbiased", "norm_of_mean_gradient",
     "mean_squared_gradient_norm", "gradient_dot", "gradient_cosine",

@@ -16,6 +16,8 @@ from tests.comparisons import make_comparison, write_comparison
 from tests.synthetic import synthetic
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
 LAYERS = ("conv1", "bn1", "fc")
 MINUS = "\N{MINUS SIGN}"

@@ -572,6 +572,7 @@ def make():
 """
 
 
+@pytest.mark.nightly  # a rank that is killed, and a launch after it, are in every run above
 def test_torchrun_starts_ranks_again_and_nothing_is_left_but_the_results(tiny):
     """By torchrun itself; rank 1 is killed the first time."""
     only(tiny, NAMES[0])

@@ -136,7 +136,10 @@ def test_a_batch_size_that_is_asked_for_is_not_timed(clock):
     assert not any(clock)
 
 
-@pytest.mark.parametrize(("first", "then"), [(["--tune"], []), ([], ["--tune"])])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(["--tune"], []), pytest.param([], ["--tune"], marks=pytest.mark.nightly)],
+)
 def test_a_resumed_run_keeps_its_plan_whatever_is_asked(first, then, tiny):
     assert tiny.run(*first).exit_code == 0
     before = analyze.open_results(tiny.output)

@@ -88,7 +88,7 @@ def said(tree) -> dict:
 # --- one model
 
 
-@pytest.mark.parametrize("case", variants(CASES, lambda case: case.methods.values()))
+@pytest.mark.parametrize("case", variants(CASES, lambda case: case.rules))
 def test_shares_agree_with_one_example_at_a_time(case):
     tree, expected = case_measured(case, batch_size=3, device="cpu")
     assert said(tree)["shares"] == SHARES
