@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from analyze.runs.cluster.pool import Cluster, Needs
 from analyze.runs.progress import Progress
 from analyze.runs.units.activity import Place
 from analyze.specs.model import ModelSpec
+from tests.added_machine import added_machine
 from tests.conftest import TinyRun, small_weights
 from tests.crash import assert_same_arrays
 from tests.ranks import free_port
@@ -229,6 +231,36 @@ def test_a_checkpoint_that_kills_its_worker_twice_is_skipped(deadly, address):
     assert analyze.status(deadly.path.parent / "ray.h5").failed == {"step_101.pt": status}
     (deadly.path.parent / "times").write_text("0")  # the same again, where it is no longer deadly
     assert_same_arrays(deadly.run("alone"), deadly.run("ray", cluster=address))
+
+
+@pytest.mark.nightly
+def test_a_machine_that_is_added_takes_checkpoints_and_may_leave(tied):
+    """A Ray of one processor has one task at a time, until another machine comes."""
+    slow = tied.path.parent / "slow.py"
+    pause = f"time.sleep(0.3 * (os.getpid() != {os.getpid()})); return self.head("
+    code = TRANSFORMER.replace("return self.head(", pause)
+    slow.write_text(code.replace("import torch\n", "import time, torch\n"))
+    tied = replace(tied, model=f"{slow}:Tied")
+    for k in range(CHECKPOINTS, 12):
+        shutil.copy(tied.path / "step_0.pt", tied.path / f"step_{k}.pt")
+    alone, output = tied.run("alone"), tied.path.parent / "ray.h5"
+
+    class Growing(Told):
+        """Adds a machine at the first checkpoint, and takes it away once it has had one."""
+
+        def checkpoint(self, name: str, place: Place) -> None:
+            super().checkpoint(name, place)
+            if len(self.begun) == 1:
+                machines.enter_context(added_machine(address, 1))
+            if len(self.processes) == 2:
+                machines.close()
+
+    with connection.own(1) as address, connection.loopback(), ExitStack() as machines:
+        told = Growing()
+        assert_same_arrays(alone, tied.run("ray", cluster=address, progress=told))
+    assert len(told.processes) >= 2
+    assert set(told.begun) == {f"step_{k}.pt" for k in range(12)}
+    assert analyze.status(output).state == "complete"
 
 
 def test_ctrl_c_cancels_what_waits_and_keeps_what_is_done(tied, address):

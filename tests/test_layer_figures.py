@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import analyze
+from analyze import statistics
 from analyze.figures import (
     coherence_over_training,
     cosine_over_training,
@@ -243,8 +244,14 @@ def test_cross_help_is_logarithmic_to_both_sides_and_has_units(tree, ax):
     np.testing.assert_array_equal(drawn["clean · itself"], expected)
     assert ax.get_yscale() == "symlog"
     assert ax.get_ylabel() == "cross help (nats per\nunit of learning rate)"
+    colour = subset_looks(["clean"])["clean"].colour
+    band = next(c for c in ax.collections if to_hex(c.get_facecolor()[0]) == colour)
+    estimated = statistics.estimate(tree, "cross_help").sel(subset="clean", subset_other="clean")
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert heights.min() == pytest.approx(float(estimated["lower"].min()))
+    assert heights.max() == pytest.approx(float(estimated["upper"].max()))
     colours = {str(line.get_label()): to_hex(line.get_color()) for line in ax.lines}
-    assert colours["clean · itself"] == subset_looks(["clean"])["clean"].colour
+    assert colours["clean · itself"] == colour
 
 
 # --- energy and profile

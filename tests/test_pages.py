@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from analyze.reports import page as report_page
+from analyze.reports.cosines import cosines
 from tests.browser import Reader, choose_layer
 from tests.charts import changed, drawn, point_at, printed
 from tests.comparisons import make_comparison, write_comparison
+from tests.synthetic import synthetic
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
 EVIL = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -79,6 +81,24 @@ def test_the_views_have_the_values_of_the_results(reader, report, tree):
     assert f"m-coherence {printed(value[9])}" in words
     page.fill("#checkpoint", "3")
     assert page.text_content("#readout").endswith("no value: skipped")
+
+
+def test_the_cosines_between_subsets_are_those_of_the_chosen_checkpoint(reader, tmp_path):
+    tree = synthetic(layers=2, checkpoints=4, subsets=3, probes=30, folds=6, strength=3.0)
+    page, found = reader.open(write_report(tmp_path, tree)), cosines(tree)
+    assert found.tested
+    for k in range(4):
+        page.fill("#checkpoint", str(k))
+        expected = [
+            [f"{cell.text}{cell.spread}{'n' if cell.chance else ''}" for cell in row]
+            for row in found.rows(k)
+        ]
+        shown = page.evaluate(
+            "() => [...document.querySelectorAll('#cosines tbody tr')]"
+            ".map((row) => [...row.cells].slice(1).map((cell) => cell.textContent))"
+        )
+        assert shown == expected
+        assert page.text_content("#cosines-place") == page.text_content("#checkpoint-name")
 
 
 def test_a_line_breaks_where_a_checkpoint_was_skipped(reader, report):

@@ -21,14 +21,16 @@ from analyze.pages.figures import rendered as files_of
 from analyze.pages.skeleton import HERE, LIBRARIES
 from analyze.pages.text import Value, breakable, cosine, in_words, loss, number, with_error
 from analyze.reports import write_report
+from analyze.reports.cosines import cosines
 from analyze.reports.page import render_page
 from analyze.reports.summary import (
-    last_cosines,
     layer_summaries,
     skipped_checkpoints,
     subset_summaries,
 )
+from analyze.statistics.between_subsets import between_subsets
 from analyze.statistics.warnings import describe, marks_of
+from tests.synthetic import synthetic
 from tests.trees import STEPS, make_tree, with_chance
 
 DASH = "\N{EN DASH}"
@@ -371,7 +373,31 @@ def test_summaries():
     assert summary.last.where == "step 960"  # the last that was measured
     assert summary.loss == float(tree["loss"].sel(subset="clean")[10])
     assert [s.where for s in skipped_checkpoints(tree)] == ["step 1,280"]
-    assert last_cosines(tree).labels == ["clean", "corrupted", "held_out"]
+
+
+def test_cosines_have_errors_and_are_marked_where_chance_may_have_made_them():
+    tree = synthetic(layers=2, checkpoints=3, subsets=3, probes=40, folds=8, skipped=(1,))
+    table = between_subsets(tree)
+    found = cosines(tree)
+    assert found.labels == ["clean", "corrupted", "held_out"]
+    assert found.tested
+    at = {"subset": "clean", "subset_other": "corrupted"}
+    for k in (0, 2):
+        cell = found.rows(k)[0][1]
+        assert cell.value == table["gradient_cosine"].sel(at).values[k]
+        assert cell.error == table["gradient_cosine_stderr"].sel(at).values[k]
+        assert cell.chance == (table["p_value_adjusted"].sel(at).values[k] > 0.05)
+        assert [found.rows(k)[a][a].spread for a in range(3)] == [""] * 3
+    assert found.rows(1)[0][1].text == DASH
+    html = rendered(tree)
+    assert "neither help nor oppose each other beyond chance" in html
+
+
+def test_cosines_without_sums_have_no_errors_and_no_marks():
+    html = rendered(make_tree())
+    assert "neither help nor oppose" not in html
+    assert not cosines(make_tree()).tested
+    assert cosines(make_tree(subsets=("train",), held_out=())) is None
 
 
 def test_numbers_in_print():

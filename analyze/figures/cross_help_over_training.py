@@ -7,10 +7,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
+from analyze.figures.bands import MANY, draw_interval
 from analyze.figures.lines import draw_guide, write_end_labels
 from analyze.figures.names import figure_text
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
+from analyze.statistics.between_subsets import has_sums
+from analyze.statistics.estimates import estimate
 
 SMALLEST_SHARE = 1e-3  # share of the largest value below which the axis is linear
 
@@ -23,6 +26,8 @@ def has_cross_help(results: xr.DataTree) -> bool:
 def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     """Draw ``cross_help`` of the network: the drop of one subset's loss by a step for the other.
 
+    With 95 % intervals, Student's t of the jackknife over folds, of up to six pairs.
+
     It is first-order, per unit of learning rate, and the same in both directions. Above 0 the two
     help each other, below 0 they harm. A subset and itself means different examples of it. The axis
     is logarithmic on both sides of 0. ``x`` is the axis, as for ``training``.
@@ -34,6 +39,11 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     lowest = 10.0 ** np.floor(np.log10(max(SMALLEST_SHARE * largest, 1e-300)))
     ax.set_yscale("symlog", linthresh=lowest, linscale=0.5)
     labels = draw_pairs(ax, along, lines)
+    if has_sums(results) and len(lines) <= MANY:
+        estimated = estimate(results, "cross_help")
+        for pair in lines:
+            lower, upper = (pair.values(estimated[end]) for end in ("lower", "upper"))
+            draw_interval(ax, along, lower, upper, pair.look.colour)
     draw_guide(ax, 0.0)
     ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=lowest))
     ax.yaxis.set_minor_locator(NullLocator())

@@ -15,6 +15,7 @@ from analyze.figures.subset_contrast import FIRST, SECOND
 from analyze.figures.subset_pairs import pairs
 from analyze.probes.subsets import ALL
 from analyze.results.subsets import shown_subsets
+from analyze.statistics.between_subsets import between_subsets, has_sums
 from analyze.statistics.ratios import contrast
 from analyze.statistics.sizes import at_one_size, shown_size
 from analyze.text import shown_name
@@ -73,6 +74,8 @@ def _against_loss(results: xr.DataTree) -> Numbers:
 
 def _between_subsets(results: xr.DataTree) -> Numbers:
     network = results["network"].to_dataset()
+    if has_sums(results):
+        network = network.assign(between_subsets(results))
 
     def quantity(name: str, variable: str, within: bool) -> Quantity:
         chosen = pairs(results, within=within)

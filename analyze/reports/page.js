@@ -51,6 +51,7 @@ let lines = null; // the drawn ones
 let markCell = null;
 let markRow = null;
 let profileAlone = false; // without the heat map that has the names of its rows
+const drawCosines = cosineTable(data);
 let heatDrawn = ""; // the subset, checkpoints, colours and width that the heat map on the page has
 
 listenToArrows(heat, () => [layer.get() - 1, zoom.shown().indexOf(checkpoint.get())], chooseShown);
@@ -108,6 +109,7 @@ function draw() {
   drawTraining(at);
   drawHeat(at);
   drawLayers(at);
+  drawCosines(at.checkpoint);
   writeAddress();
 }
 

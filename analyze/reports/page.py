@@ -22,6 +22,7 @@ from analyze.probes import ProbeSet
 from analyze.probes.subsets import ALL
 from analyze.rankings.probe_file import probes_of
 from analyze.reports import summary
+from analyze.reports.cosines import cosines
 from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
 from analyze.results.file import open_results
@@ -122,7 +123,7 @@ def render_page(
     """
     examples, of_examples = section(results, *probes, x)
     data = details(results, x) | ({"examples": of_examples} if of_examples else {})
-    scripts = ["profile.js", "page.js", *(["examples.js"] if of_examples else [])]
+    scripts = ["profile.js", "cosines.js", "page.js", *(["examples.js"] if of_examples else [])]
     return render(
         HERE / "page.html",
         _contents(results, pictures, data) | {"examples": examples},
@@ -137,6 +138,7 @@ def _contents(
 ) -> dict[str, Any]:
     origin = provenance(results)
     subsets = summary.subset_summaries(results)
+    found, last = cosines(results), summary.last_measured(results)
     return {
         "title": facts.run_name(origin),
         "model": facts.model_name(origin),
@@ -159,7 +161,8 @@ def _contents(
         "help_rows": data.get("examples", {}).get("help", {}).get("rows", []),
         "layers": summary.layer_summaries(results, list(subsets)),
         "parameters": int(results["layers"].to_dataset()["parameter_count"].sum()),
-        "cosines": summary.last_cosines(results),
+        "cosines": found,
+        "cosine_rows": found.rows(last) if found and last is not None else [],
         "loss_units": results.to_dataset()["loss"].attrs.get("units", ""),
         "facts": facts.facts(origin),
         "proof": facts.proof_facts(origin),

@@ -10,7 +10,6 @@ import xarray as xr
 
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import plain
-from analyze.probes.subsets import ALL
 from analyze.results.places import Places, places
 from analyze.results.subsets import shown_subsets
 from analyze.results.summary import no_agreement
@@ -59,14 +58,6 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
-class Cosines:
-    """Cosines between the subsets' mean gradients at one checkpoint."""
-
-    labels: list[str]
-    rows: list[list[float]]
-
-
 def subset_summaries(results: xr.DataTree) -> dict[str, SubsetSummary]:
     """A summary of each subset that the page shows, by name."""
     labels = shown_subsets(results)
@@ -75,7 +66,11 @@ def subset_summaries(results: xr.DataTree) -> dict[str, SubsetSummary]:
 
 def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary:
     """The summary of one subset."""
-    own, along, last = results["network"].to_dataset(), places(results.to_dataset()), _last(results)
+    own, along, last = (
+        results["network"].to_dataset(),
+        places(results.to_dataset()),
+        last_measured(results),
+    )
     network, small = at_one_size(results), shown_size(results).choice == ALPHA
     colour = subset_looks(network["subset"].values)[name].colour
     peak, end = _peak_and_last(network.sel(subset=name), along, last, small)
@@ -93,7 +88,7 @@ def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerS
     layers, along, last = (
         at_one_size(results, "layers"),
         places(results.to_dataset()),
-        _last(results),
+        last_measured(results),
     )
     rows, small = [], shown_size(results).choice == ALPHA
     for k, name in enumerate(layers["layer"].values):
@@ -115,17 +110,6 @@ def skipped_checkpoints(results: xr.DataTree) -> list[Skipped]:
     ]
 
 
-def last_cosines(results: xr.DataTree) -> Cosines | None:
-    """Cosines at the last checkpoint between subsets other than ``all``; None for fewer than 2."""
-    names = [name for name in shown_subsets(results) if name != ALL]
-    network, last = results["network"].to_dataset(), _last(results)
-    if len(names) < 2 or last is None or "gradient_cosine" not in network:
-        return None
-    table = network["gradient_cosine"].isel(checkpoint=last)
-    table = table.sel(subset=names, subset_other=names).transpose("subset", "subset_other")
-    return Cosines([plain(name) for name in names], table.values.tolist())
-
-
 def marks_shown(results: xr.DataTree) -> list[Kind]:
     """The kinds of warning whose letter stands at a value of the results."""
     groups = [results[name].to_dataset() for name in ("network", "layers")]
@@ -137,11 +121,11 @@ def marks_shown(results: xr.DataTree) -> list[Kind]:
 
 def last_place(results: xr.DataTree) -> str:
     """The place in words of the last measured checkpoint; empty without one."""
-    last = _last(results)
+    last = last_measured(results)
     return "" if last is None else places(results.to_dataset()).names[last]
 
 
-def _last(results: xr.DataTree) -> int | None:
+def last_measured(results: xr.DataTree) -> int | None:
     """The index of the last measured checkpoint."""
     measured = np.flatnonzero(results.to_dataset()["status"].values.astype(str) == OK)
     return int(measured[-1]) if len(measured) else None

@@ -26,6 +26,10 @@ QUANTITIES: dict[str, tuple[str, Callable[[np.ndarray, Any], np.ndarray] | None]
     ),
     "batch_alpha": ("alpha of the mean gradients of batches", companions.batch_alpha),
     "gradient_cosine": ("cosine between the mean gradients of two subsets", None),
+    "cross_help": (
+        "first-order drop of the other subset's mean loss per step along the subset's gradient",
+        None,
+    ),
 }  # fmt: skip
 SIZED = ("coherence_at_size", "batch_alpha")
 
@@ -42,8 +46,8 @@ def estimate(
 
     Args:
         results: The results tree.
-        quantity: ``m_coherence``, ``alpha_unbiased``, ``coherence_at_size``, ``batch_alpha`` or
-            ``gradient_cosine``.
+        quantity: ``m_coherence``, ``alpha_unbiased``, ``coherence_at_size``, ``batch_alpha``,
+            ``gradient_cosine`` or ``cross_help``.
         layers: The groups of layers, as for ``coherence``.
         subsets: The subsets, as for ``coherence``.
         size: The number of examples to compare at, for ``coherence_at_size``; the batch size, for
@@ -51,10 +55,10 @@ def estimate(
 
     Returns:
         ``value``, ``stderr``, ``degrees_of_freedom`` and the ends of the 95 % interval, ``lower``
-        and ``upper``, over checkpoint, layer and subset (for the cosine ``subset_other`` as
+        and ``upper``, over checkpoint, layer and subset (for the last two ``subset_other`` as
         well); ``replicate`` and ``used`` also over ``fold``; ``member(subset, cell)``. Intervals
-        are those of ``jackknife.root_interval``, mapped along with the value; that of the cosine is
-        a t interval.
+        are those of ``jackknife.root_interval``, mapped along with the value; those of the last two
+        are t intervals.
 
     Raises:
         InputError: an unknown quantity, a size that is missing or has no meaning, or layers and
@@ -74,7 +78,12 @@ def estimate(
         theta, used = of_alpha(sums.alpha_replicates, examples), sums.used
         degrees = sums.fold_degrees
     else:
-        value, theta, used = sums.cosine, sums.cosine_replicates, sums.used_pairs
+        value, theta = (
+            (sums.cosine, sums.cosine_replicates)
+            if quantity == "gradient_cosine"
+            else (sums.cross_help, sums.cross_help_replicates)
+        )
+        used = sums.used_pairs
         degrees = np.broadcast_to(used.sum(0) - 1.0, value.shape)
     over = (*group.leading, *axes)
     dataset = xr.Dataset(

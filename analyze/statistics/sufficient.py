@@ -64,7 +64,7 @@ class SufficientStatistics:
         """Unbiased alpha of each subset, ``[..., S]``."""
         return arrays.alpha_unbiased(self.total, self.squares, self.size)
 
-    @property
+    @cached_property
     def cross_help(self) -> np.ndarray:
         """``companions.cross_help`` of every pair of subsets, ``[..., S, S]``."""
         members = self.members.astype(float)
@@ -103,6 +103,11 @@ class SufficientStatistics:
     def cosine_replicates(self) -> np.ndarray:
         """Cosines without each fold, ``[K, ..., S, S]``."""
         return np.stack([left.cosine for left in self.replicates])
+
+    @cached_property
+    def cross_help_replicates(self) -> np.ndarray:
+        """Cross help without each fold, ``[K, ..., S, S]``."""
+        return np.stack([left.cross_help for left in self.replicates])
 
     @cached_property
     def alpha_stderr(self) -> np.ndarray:

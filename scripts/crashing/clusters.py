@@ -1,8 +1,9 @@
 """Kill workers of a Ray cluster, and runs that use one, at random instants.
 
-A network that takes its time measures eight checkpoints on four workers. After a worker's death
-its checkpoint is measured once more and nothing else is; after the death of a run the same command
-measures what has no unit. The results must have every array of a run in one process, bit for bit.
+A network that takes its time measures eight checkpoints on four workers; while workers die, a
+machine with two more joins. After a worker's death its checkpoint is measured once more and nothing
+else is; after the death of a run the same command measures what has no unit. The results must have
+every array of a run in one process, bit for bit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from analyze.runs.cluster import connection
 from analyze.runs.units.activity import Activity, read_activity
 from analyze.runs.units.places import folder_of
 from scripts.crashing import children
+from tests.added_machine import added_machine
 from tests.conftest import TinyRun, make_run, small_weights
 from tests.crash import assert_same_arrays
 
-CHECKPOINTS, WORKERS = 8, 4
+CHECKPOINTS, WORKERS, ADDED = 8, 4, 2
 MOST = 7  # workers that are killed in one run, each at another checkpoint
 PAUSE = 0.02  # seconds between two looks at a run
 SLOW = """
@@ -53,6 +55,7 @@ class Killed:
 
     workers: int = 0
     runs: int = 0
+    added: int = 0  # machines
     begun: int = 0  # checkpoints that were seen to begin, in runs whose workers were killed
     needed: int = 0  # as many as have to: each once, and once more after a death
     wrong: int = 0
@@ -60,6 +63,7 @@ class Killed:
     def lines(self) -> Iterator[str]:
         """A table."""
         yield f"workers killed {self.workers}: {self.begun} begun, of {self.needed}"
+        yield f"machines added {self.added}"
         yield f"runs killed {self.runs}"
         yield f"with other arrays, or something left {self.wrong}"
 
@@ -73,7 +77,8 @@ def kill_in_clusters(workers: int, runs: int, draw: random.Random) -> Killed:
         _finished(series, alone, model, None)
         while killed.workers < workers:
             output = folder / f"workers_{killed.workers}.h5"
-            died = _kill_workers(series, output, model, address, draw, killed)
+            with ExitStack() as machines:
+                died = _kill_workers(series, output, model, address, draw, killed, machines)
             killed.workers += died
             killed.wrong += not _same(alone, output)
             print(*killed.lines(), sep="; ", file=sys.stderr)
@@ -119,10 +124,12 @@ def _finished(series: TinyRun, output: Path, model: str, address: str | None) ->
 
 
 def _kill_workers(
-    series: TinyRun, output: Path, model: str, address: str, draw: random.Random, killed: Killed
-) -> int:
-    """Measure the series, and kill a worker now and then; how many were killed."""
+    series: TinyRun, output: Path, model: str, address: str, draw: random.Random, killed: Killed,
+    machines: ExitStack,
+) -> int:  # fmt: skip
+    """Measure the series, kill a worker now and then, add a machine; how many were killed."""
     process, dead, begun = _start(series, output, model, address), set[str](), set[object]()
+    joins_after = draw.randrange(MOST)
     wait_until = time.monotonic()
     while os.waitpid(process, os.WNOHANG) == (0, 0):
         time.sleep(PAUSE)
@@ -136,6 +143,10 @@ def _kill_workers(
             with suppress(ProcessLookupError):
                 os.kill(now.running[name].place.process, signal.SIGKILL)
                 dead.add(name)
+            if len(dead) > joins_after:
+                joins_after = MOST
+                machines.enter_context(added_machine(address, ADDED))
+                killed.added += 1
             wait_until = time.monotonic() + draw.random() * 2
     killed.begun += len(begun)
     killed.needed += CHECKPOINTS + len(dead)
