@@ -251,6 +251,11 @@ def test_runs_of_other_sizes_are_shown_at_one(reader, tmp_path):
     assert float(own.sel(at).max()) > 1.5 * float(shown.sel(at).max())
     card = page.locator(".card").first
     assert card.locator(".big").text_content() == printed(float(shown.sel(at).max()))
+    assert (
+        card.locator(".where")
+        .first.text_content()
+        .startswith("m-coherence of 40 examples, peak at")
+    )
     assert card.locator("dd").last.text_content() == printed(float(own.sel(at).max()))
     for title in ("lines", "heat", "events-1"):
         assert "of 40 examples" in page.text_content(f"#{title}-title")

@@ -120,7 +120,7 @@ def test_the_highest_values_are_a_range_that_names_and_orders_no_two():
     tree = with_chance([0.001, 0.001])
     low, high = sorted(value for value, _ in peaks(tree, "all").values())
     ends = f"between {rounded(low)} and {rounded(high)}."
-    assert lead(tree, "all")[-1].endswith(f"of the whole network lies {ends}")
+    assert lead(tree, "all")[-1].endswith(f"of m-coherence of 500 examples, lie {ends}")
 
 
 def test_of_many_pairs_that_differ_the_lead_has_the_number_alone():

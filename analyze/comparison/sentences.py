@@ -62,7 +62,7 @@ def range_of_peaks(comparison: xr.DataTree, subset: str) -> str | None:
         highest = f"{rounded(value)}, in {name} at {place}"
         return f"The highest measured {size} of the whole network is {highest}."
     low, high = (rounded(end(value for value, _ in found.values())) for end in (min, max))
-    return f"Their highest measured {size} of the whole network lies between {low} and {high}."
+    return f"The peaks of the whole network, of {size}, lie between {low} and {high}."
 
 
 def beyond_no_chance(comparison: xr.DataTree, subset: str) -> list[str]:
