@@ -265,6 +265,14 @@ def test_runs_without_a_shared_checkpoint_are_refused(two):
         analyze.compare({"a": two["first"], "b": other})
 
 
+def test_a_single_text_is_one_value_and_a_single_run_none_to_compare(two):
+    renamed = analyze.compare(two, rename="fc=head")
+    assert json.loads(renamed.attrs["provenance"])["renamed"] == {"fc": "head"}
+    for one in (str(two["first"]), analyze.open_results(two["first"])):
+        with pytest.raises(analyze.InputError, match="of several runs"):
+            analyze.compare(one)
+
+
 def test_where_no_place_is_known_the_refusal_says_so(two):
     with pytest.raises(analyze.InputError, match="at the same epoch") as refusal:
         analyze.compare(two, align="epoch")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 import analyze
 from analyze import statistics
+from analyze.errors import InputError
 from analyze.figures import (
     coherence_over_training,
     cosine_over_training,
@@ -176,6 +177,19 @@ def test_significant_cells_are_coloured_and_others_hatched(tree, ax, quantity, v
     assert low == -high
     assert coloured.get_rasterized()
     assert ax.get_title(loc="left").endswith("at m = 200")
+
+
+@pytest.mark.parametrize(
+    ("second", "what"),
+    [
+        ("all", "have probes in common"),
+        ("clean", "have probes in common"),
+        ("ciean", "no such subset"),
+    ],
+)
+def test_a_contrast_of_subsets_with_common_probes_is_refused(tree, second, what):
+    with pytest.raises(InputError, match=what):
+        contrast(tree, "clean", second)
 
 
 def test_the_contrast_is_of_the_values_and_its_error_adds_variances(tree):

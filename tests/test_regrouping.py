@@ -192,6 +192,17 @@ def test_only_combinations_that_occur_have_cells():
     assert cells.counts.sum() == COUNT
 
 
+def test_a_single_pattern_needs_no_list(tree):
+    alone = statistics.coherence(tree, layers={"both": "[02]"})
+    assert alone.identical(statistics.coherence(tree, layers={"both": ["[02]"]}))
+
+
+@pytest.mark.parametrize("wrong", [{"layers": ["fc"]}, {"subsets": {"a": "clean"}}])
+def test_groups_of_another_form_are_refused(tree, wrong):
+    with pytest.raises(InputError, match="these are no"):
+        statistics.coherence(tree, **wrong)
+
+
 def test_a_finer_question_is_refused_with_advice(tree):
     with pytest.raises(InputError, match="too coarse") as error:
         statistics.coherence(tree, subsets={"cats": {"kind": "cat"}})

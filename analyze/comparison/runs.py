@@ -68,7 +68,10 @@ def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
     Raises:
         InputError: fewer than 2 or more than 20, two of one name, or no results file.
     """
-    if isinstance(results, Mapping):
+    named: list[tuple[str, Source]]
+    if isinstance(results, str | Path | xr.DataTree):  # a tree is a mapping, a text a sequence
+        named = [(_name(results, 0), results)]
+    elif isinstance(results, Mapping):
         named = [(str(name), source) for name, source in results.items()]
     else:
         named = [(_name(source, k), source) for k, source in enumerate(results)]

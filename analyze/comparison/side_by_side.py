@@ -93,11 +93,17 @@ def compare(
     if output is not None:
         check_output(Path(output))
     choice = size_choice(at_size, OF_RUNS)
-    tree = _tree(results, align, rename, by, different_probes, groups or {}, choice)
+    named = {name: _texts(runs) for name, runs in (groups or {}).items()}
+    tree = _tree(results, align, _texts(rename), by, different_probes, named, choice)
     if output is not None:
         with of_width(figure_width):
-            write_comparison(tree, Path(output), ratios)
+            write_comparison(tree, Path(output), _texts(ratios))
     return tree
+
+
+def _texts(value: Iterable[str]) -> list[str]:
+    """Texts; one alone, which would be taken for its letters, stands for itself."""
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _tree(

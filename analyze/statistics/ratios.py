@@ -13,9 +13,11 @@ import numpy as np
 import xarray as xr
 from scipy import special
 
+from analyze.errors import InputError, unknown
 from analyze.statistics import jackknife
 from analyze.statistics.estimates import difference, estimate
 from analyze.statistics.noise_floor import adjusted_within
+from analyze.statistics.regrouping import cell_members
 
 
 def log_ratio(
@@ -54,9 +56,13 @@ def contrast(
         first`` in examples, with its error, interval and p-values; ``compared_at``, the size. Over
         checkpoint, and layer; p-values are adjusted over all of them.
 
+    Raises:
+        InputError: no such subset, or two that have probes in common, such as one and ``all``.
+
     Example:
         ``analyze.statistics.contrast(results, "corrupted", "clean")["log_ratio"]``
     """
+    _check_apart(results, first, second)
     counts = results.to_dataset()["probe_count"].sel(subset=[first, second])
     size = int(counts.min())
     alpha = estimate(results, "alpha_unbiased", layers=layers)
@@ -69,6 +75,23 @@ def contrast(
     absolute = absolute.rename({p: f"difference_{p}" for p in ("p_value", "p_value_adjusted")})
     contrasted = log_ratio(former, latter, count, paired=False).assign(absolute)
     return contrasted.isel(subset=0, drop=True).assign(compared_at=size)
+
+
+def _check_apart(results: xr.DataTree, first: str, second: str) -> None:
+    """Refuse (InputError) subsets with common probes: their variances do not add."""
+    known = [str(name) for name in results.to_dataset()["subset"].values]
+    for name in (first, second):
+        if name not in known:
+            fix = 'contrast(results, "corrupted", "clean")'
+            raise unknown("there is no such subset", repr(name), known, fix)
+    members = cell_members(results)
+    if bool((members.sel(subset=first) & members.sel(subset=second)).any()):
+        raise InputError(
+            "these subsets have probes in common",
+            found=f"{first} and {second}",
+            expected="two subsets without a common probe, whose variances add",
+            fix="statistics.difference of both in statistics.estimate(results), which pairs folds",
+        )
 
 
 def _times(alpha: xr.Dataset, factor: float) -> xr.Dataset:

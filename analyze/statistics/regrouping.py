@@ -261,6 +261,8 @@ def _summed(
 
 def _matching(columns: Mapping[str, np.ndarray], conditions: Conditions) -> np.ndarray:
     """Whether each cell or probe meets all conditions."""
+    if not isinstance(conditions, Mapping):
+        raise _other_form("subsets", conditions, "for each subset the labels by column")
     fits = np.ones(len(columns["subset"]), dtype=bool)
     for column, wanted in conditions.items():
         values = [wanted] if isinstance(wanted, str | int) else list(wanted)
@@ -297,13 +299,24 @@ def layer_groups(
         return {name: [name] for name in names}
     if isinstance(layers, str):
         raise _no_layer(layers, ["network", "layers"], names)
+    if not isinstance(layers, Mapping):
+        raise _other_form("layers", layers, "network, layers, or patterns by the name of a group")
     groups = {}
-    for group, patterns in layers.items():
+    for group, given in layers.items():
+        patterns = [given] if isinstance(given, str) else given
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise _no_layer(pattern, [*names, *_parents(names)], names)
         groups[group] = [n for n in names if any(fnmatchcase(n, p) for p in patterns)]
     return groups
+
+
+EXAMPLE_OF = {"layers": '{"head": ["fc*"]}', "subsets": '{"cats": {"class": "cat"}}'}
+
+
+def _other_form(keyword: str, given: object, expected: str) -> InputError:
+    what, fix = f"these are no {keyword}", f"{keyword}={EXAMPLE_OF[keyword]}"
+    return InputError(what, found=f"{keyword} with {given!r}", expected=expected, fix=fix)
 
 
 def _parents(names: list[str]) -> list[str]:
