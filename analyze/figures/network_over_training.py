@@ -8,15 +8,19 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analyze.errors import listed
 from analyze.figures import accuracy_over_training, coherence_over_training, loss_over_training
 from analyze.figures.accuracy_over_training import has_accuracy
 from analyze.figures.bands import fold_count
 from analyze.figures.entry import FigureEntry
 from analyze.figures.panels import stacked
 from analyze.probes.subsets import ALL
+from analyze.results.subsets import shown_subsets
 from analyze.results.tree import OK
+from analyze.statistics.regrouping import held_out
 from analyze.statistics.significance import within_chance
 from analyze.statistics.sizes import OWN, shown_size
+from analyze.text import shown_name
 
 INCHES = (3.6, 1.5, 1.5)  # heights of the panels
 
@@ -35,6 +39,9 @@ def caption(results: xr.DataTree) -> str:
     below = "mean loss and accuracy" if has_accuracy(results) else "mean loss"
     size = shown_size(results)
     text = f"The whole network: {size.quantity} (above), and {below} (below), by subset."
+    left_out = held_out(results)
+    if left_out and ALL in shown_subsets(results):
+        text += f" All: the training probes, without {listed([shown_name(n) for n in left_out])}."
     if size.choice != OWN:
         text += (
             " M-coherence grows with the number of examples where gradients agree, so every subset "

@@ -26,6 +26,15 @@ def model_name(origin: dict[str, Any]) -> str:
     return plain(str(model.get("spec") or model.get("class") or ""))
 
 
+def has_batch_norm(results: xr.DataTree) -> bool:
+    """Whether the network has batch norm: only then its loss was measured with both statistics.
+
+    Older results tell it by the types of layers with parameters alone.
+    """
+    types = results["layers"].to_dataset()["layer_type"].values.astype(str)
+    return "loss_saved" in results.to_dataset() or any("BatchNorm" in name for name in types)
+
+
 def facts(origin: dict[str, Any]) -> list[tuple[str, str]]:
     """Facts about the measurement, as pairs of a label and a text."""
     probes, run, versions = (_part(origin, key) for key in ("probes", "run", "versions"))

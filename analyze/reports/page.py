@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from analyze.errors import listed
 from analyze.figures.bands import fold_count
 from analyze.figures.numbers import of_network
 from analyze.figures.style import of_width
@@ -30,9 +31,10 @@ from analyze.results.findings import findings, said
 from analyze.results.summary import warning_sentences
 from analyze.statistics.grouping import group_by
 from analyze.statistics.labelled_examples import has_directions
-from analyze.statistics.regrouping import provenance
+from analyze.statistics.regrouping import held_out, provenance
 from analyze.statistics.significance import cancel
 from analyze.statistics.sizes import SMALLEST, shown_at, shown_size
+from analyze.text import shown_name
 
 HERE = Path(__file__).parent
 COMMAND = "report"
@@ -137,6 +139,8 @@ def _contents(
     results: xr.DataTree, pictures: dict[str, bytes], data: dict[str, Any]
 ) -> dict[str, Any]:
     origin = provenance(results)
+    if not facts.has_batch_norm(results):
+        origin.pop("batch_norm", None)
     subsets = summary.subset_summaries(results)
     found, last = cosines(results), summary.last_measured(results)
     return {
@@ -145,6 +149,7 @@ def _contents(
         "batch_norm": origin.get("batch_norm"),
         "subsets": subsets,
         "all": summary.subset_summary(results, ALL, ALL),
+        "left_out": listed([shown_name(name) for name in held_out(results)]),
         "folds": fold_count(results, ALL),
         "lead": [text for _, text in said(findings(results))],
         "size": (size := shown_size(results)),

@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import plain
+from analyze.probes.subsets import ALL
 from analyze.results.places import Places, places
 from analyze.results.subsets import shown_subsets
 from analyze.results.summary import no_agreement
@@ -27,6 +28,7 @@ class SubsetSummary:
     """
 
     label: str
+    all: bool  # of all training probes
     colour: str
     probes: int
     chance: str  # where no checkpoint agrees beyond chance, in words; empty else
@@ -80,7 +82,9 @@ def subset_summary(results: xr.DataTree, name: str, label: str) -> SubsetSummary
     losses = [_at(results, variable, name, last) for variable in shown]
     probes = int(results.to_dataset()["probe_count"].sel(subset=name))
     chance = no_agreement(own, name)
-    return SubsetSummary(label, colour, probes, chance, peak, end, *own_values, *losses)
+    return SubsetSummary(
+        label, name == ALL, colour, probes, chance, peak, end, *own_values, *losses
+    )
 
 
 def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerSummary]:
