@@ -83,6 +83,11 @@ def test_ratios_at_the_pointer_are_those_of_the_results(reader, comparison, thre
         assert f"ratio {printed(float(np.exp(one['log_ratio'])))} (95 %" in words
         significant = float(one["p_value_adjusted"]) <= 0.05
         assert ("not significant" in words) is not significant
+    # shaded over training are the significant places of the whole network, in one span or several
+    network = three["pairs/network"].to_dataset().sel(pair="three / two", subset="all")
+    found = network["p_value_adjusted"].values <= 0.05
+    spans = page.locator("#ratio [aria-description=significant] rect").count()
+    assert spans == int(found[0]) + int((found[1:] & ~found[:-1]).sum()) > 0
 
 
 def test_cells_without_significance_are_hatched_and_without_a_partner_grey(
