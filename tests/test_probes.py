@@ -99,6 +99,15 @@ def test_a_part_of_the_probes_keeps_what_belongs_to_them():
     assert named.take(np.array([2])).held_out == ()
 
 
+def test_a_column_is_given_by_its_labels():
+    labels = {"word": ["b", "a"] * 3, "number": np.arange(6) % 2, "tensor": torch.arange(6) % 2}
+    columns = analyze.ProbeSet(X, Y, columns=labels).columns
+    assert {name: column.names for name, column in columns.items()} == {
+        "word": ("a", "b"), "number": ("0", "1"), "tensor": ("0", "1"),
+    }  # fmt: skip
+    assert list(columns["word"].codes) == [1, 0] * 3
+
+
 REFUSED = {
     "lengths": ((X, Y[:5]), {}, "inconsistent", "5 targets beside 6 inputs"),
     "subset": ((X, Y, ["a"] * 5), {}, "inconsistent", "5 subset"),
@@ -133,6 +142,8 @@ REFUSED = {
         "inconsistent",
         "column.c with codes 0 to 2 for 2 names",
     ),
+    "few labels": ((X, Y), {"columns": {"c": ["a", "b"]}}, "inconsistent", "2 column.c"),
+    "table of labels": ((X, Y), {"columns": {"c": X > 0}}, "inconsistent", "one for each probe"),
     "short column": ((X, Y), {"columns": {"c": Column(Y[:2], ("a", "b"))}}, "inconsis", "2 column"),
 }
 

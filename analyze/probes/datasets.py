@@ -54,7 +54,7 @@ def read(
     if subset is not None and names is not None:
         raise unclear("a part called subset beside noisy", "one of them: noisy makes the subsets")
     named = {k.partition(".")[2]: v for k, v in values.items() if k.startswith("inputs")}
-    columns = {k.partition(".")[2]: _coded(v) for k, v in values.items() if k[:7] == "column."}
+    columns = {k.partition(".")[2]: Column.of(v) for k, v in values.items() if k[:7] == "column."}
     return {
         "inputs": named.get("", named) if len(named) == 1 else named,
         "targets": values["targets"],
@@ -179,10 +179,3 @@ def _places(dataset: Any) -> np.ndarray:
 
 def _words(values: Any) -> list[str] | None:
     return None if values is None else checks.names_of(values)
-
-
-def _coded(values: Any) -> Column:
-    """Labels of any kind as a column."""
-    words = np.asarray(values).astype(str)
-    names, codes = np.unique(words, return_inverse=True)
-    return Column(codes.astype(np.int64), tuple(names.tolist()))

@@ -26,7 +26,7 @@ class ProbeSet:
             the fold, so that folds pair across runs. None: the position.
         held_out: Names of the subsets that training did not see; ``all`` leaves them out. None:
             the subset called ``held_out``, if there is one.
-        columns: Further labels of each probe, by name.
+        columns: Further labels, by name: one per example, words or numbers.
         mean: One number per channel, subtracted from uint8 images after division by 255.
         std: One number per channel, which the images are divided by after that.
         subset_names: The subsets in order; None: in the order of their first examples.
@@ -44,7 +44,7 @@ class ProbeSet:
         id: Any = None,  # noqa: A002 - the name that the probe file gives it
         *,
         held_out: Sequence[str] | None = None,
-        columns: Mapping[str, Column] | None = None,
+        columns: Mapping[str, Column | Any] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         subset_names: Sequence[str] | None = None,
@@ -58,7 +58,10 @@ class ProbeSet:
         count = len(self.targets)
         names = [DEFAULT_SUBSET] * count if subset is None else checks.names_of(subset)
         self.id = np.arange(count) if id is None else checks.ids(id)
-        self.columns = dict(columns or {})
+        self.columns = {
+            name: labels if isinstance(labels, Column) else Column.of(labels)
+            for name, labels in (columns or {}).items()
+        }
         checks.lengths(count, self.inputs, names, self.id, self.columns)
         checks.unique(self.id)
         checks.finite(self.inputs)

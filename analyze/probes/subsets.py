@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,3 +18,10 @@ class Column:
 
     codes: np.ndarray
     names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, labels: Any) -> Column:
+        """The column of one label for each probe, words or numbers; names are sorted as words."""
+        words = np.atleast_1d(np.asarray(labels)).astype(str)
+        names, codes = np.unique(words, return_inverse=True)
+        return cls(codes.astype(np.int64), tuple(names.tolist()))

@@ -169,11 +169,11 @@ def freeze(recipe: Recipe, path: Path, *, overwrite: bool = False) -> Built:
 
 def _columns(examples: Examples, labels: Labels) -> dict[str, Column]:
     """The columns of all examples: class, true class, noise, and the data's further labels."""
-    columns = {k: _coded(v) for k, v in examples.columns.items() if v.ndim == 1}
+    columns = {k: Column.of(v) for k, v in examples.columns.items() if v.ndim == 1}
     if (classes := _classes(labels.given)) is not None:
         columns[CLASS] = _class_column(classes, examples.class_names)
     if labels.known:
-        columns[NOISE] = _coded(np.asarray(labels.state_names))
+        columns[NOISE] = Column.of(np.asarray(labels.state_names))
     if labels.true is not None and (labels.true >= 0).all():
         columns[TRUE_CLASS] = _class_column(labels.true, examples.class_names)
     return columns
@@ -196,11 +196,6 @@ def _class_column(classes: np.ndarray, names: Sequence[str]) -> Column:
         )
     known = tuple(names) if len(names) >= count else tuple(map(str, range(count)))
     return Column(classes.astype(np.int64), known)
-
-
-def _coded(values: np.ndarray) -> Column:
-    names, codes = np.unique(values.astype(str), return_inverse=True)
-    return Column(codes.astype(np.int64), tuple(names.tolist()))
 
 
 def _subsets(
