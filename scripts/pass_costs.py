@@ -70,7 +70,7 @@ def _batch(engine: Engine, model: nn.Module, size: int) -> Callable[[], object]:
     """The measurement of a batch of a size."""
     state = engine.current.with_batch_size(size)
     replica = Replica(copy.deepcopy(model), CPU, torch.float32)
-    batches = engine._bench.batches(state.memory)
+    batches = engine._workload.batches(state.memory)
     return partial(batches.measured, replica, state.plan, batches.first(replica))
 
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 import analyze
 from analyze.gradients import established
-from analyze.gradients.bench import Bench
 from analyze.gradients.established import ESTABLISHED, Established, fingerprint
 from analyze.gradients.losses import build_loss
 from analyze.gradients.measurement import Settings
 from analyze.gradients.planner import Planner
+from analyze.gradients.workload import Workload
 
 PROBES = 12
 SWITCH = ["as it was"]  # a list: what it holds is no part of the fingerprint
@@ -181,8 +181,8 @@ def test_casts_that_are_undone_are_noted_of_the_model_of_now(kinds, monkeypatch)
 
 
 def key(made: nn.Module, probes: analyze.ProbeSet | None = None, loss="cross_entropy", **settings):
-    bench = Bench(probes or vectors(), build_loss(loss), Settings(**settings))
-    return fingerprint(made, bench, torch.device("cpu"), 1)
+    workload = Workload(probes or vectors(), build_loss(loss), Settings(**settings))
+    return fingerprint(made, workload, torch.device("cpu"), 1)
 
 
 def frozen(made: nn.Module) -> None:
@@ -255,8 +255,8 @@ def test_probes_loss_settings_and_threads_are_part_of_it():
         key(made, batch_size=4),
         key(made, precision="float64"),
     ]
-    bench = Bench(vectors(), build_loss("cross_entropy"), Settings())
-    keys.append(fingerprint(made, bench, torch.device("cpu"), 2))
+    workload = Workload(vectors(), build_loss("cross_entropy"), Settings())
+    keys.append(fingerprint(made, workload, torch.device("cpu"), 2))
     assert len(set(keys)) == len(keys)
 
 

@@ -149,7 +149,7 @@ def test_the_place_of_the_sums_is_told():
 def test_sums_in_host_memory_give_the_same_numbers():
     engine = prepared()
     on_device = engine.measure(model())
-    engine.adopt(engine.state() | {"host_sums": True})
+    engine.restore(engine.state() | {"host_sums": True})
     assert on_device.gram.tobytes() == engine.measure(model()).gram.tobytes()
     assert circumstances(engine, "cross_entropy")["cell_sums"] == "host memory"
 

@@ -97,7 +97,7 @@ def test_a_resumed_run_learns_the_patterns_again(case: Case):
     ended = engine.state()
     again, model = engine_of(case)
     again.prepare([model], started)
-    again.adopt(ended)
+    again.restore(ended)
     found = again.measure(with_probes(case)[0])
     assert again.state()["methods"] == ended["methods"]
     assert (found.gram == expected.gram).all()

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import analyze
-from analyze.gradients.bench import Bench
 from analyze.gradients.threads import probe_batches
+from analyze.gradients.workload import Workload
 from analyze.probes import write_probes
 from tests.conftest import NAMES, small_probes, small_weights
 from tests.nightly import of_every_run
@@ -107,7 +107,7 @@ def square_root_run(tiny, *zeros: str):
 
 
 def test_a_gradient_that_is_not_finite_is_counted_by_layer_and_subset(tiny, monkeypatch):
-    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(min(count, 5)))
+    monkeypatch.setattr(Workload, "rows", lambda self, count: np.arange(min(count, 5)))
     result = square_root_run(tiny, NAMES[1])
     assert result.exit_code == 4, result.stderr
     status = statuses(tiny)[NAMES[1]]
@@ -119,7 +119,7 @@ def test_a_gradient_that_is_not_finite_is_counted_by_layer_and_subset(tiny, monk
 
 
 def test_the_plan_is_not_made_on_a_checkpoint_without_finite_gradients(tiny, monkeypatch):
-    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(4, 4 + count))
+    monkeypatch.setattr(Workload, "rows", lambda self, count: np.arange(4, 4 + count))
     result = square_root_run(tiny, NAMES[0])
     assert result.exit_code == 4, result.stderr
     assert provenance(tiny)["repeatable"] is True
@@ -127,7 +127,7 @@ def test_the_plan_is_not_made_on_a_checkpoint_without_finite_gradients(tiny, mon
 
 
 def test_a_gradient_that_the_proof_meets_is_no_fault_of_the_method(tiny, monkeypatch):
-    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(4, 4 + count))
+    monkeypatch.setattr(Workload, "rows", lambda self, count: np.arange(4, 4 + count))
     result = square_root_run(tiny, NAMES[1])
     assert result.exit_code == 4, result.stderr
     assert statuses(tiny)[NAMES[1]].startswith("losses or gradients are not finite: ")

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 import analyze
 from analyze.errors import CheckpointError
 from analyze.gradients import engine as engine_module
-from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate import estimate
 from analyze.gradients.calibrate.estimate import BatchTime
 from analyze.gradients.device import devices
@@ -37,6 +36,7 @@ from analyze.gradients.threads.division import Division
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.order import BatchOrder
 from analyze.gradients.threads.sharing import at_once, worthwhile_shares
+from analyze.gradients.workload import Workload
 from analyze.probes import ProbeSet
 from analyze.runs.check import check
 from tests.agreement import assert_agrees
@@ -376,7 +376,7 @@ def test_a_thread_without_memory_halves_the_batch(monkeypatch):
 
 
 def test_losses_that_are_no_numbers_are_counted_over_all_shares(monkeypatch):
-    monkeypatch.setattr(Bench, "rows", lambda self, count: np.arange(5, 5 + count))
+    monkeypatch.setattr(Workload, "rows", lambda self, count: np.arange(5, 5 + count))
     probes = small_probes(60)
     probes.inputs[""][[3, 47]] = 3e38  # clean and held out, in the first and the last share
     engine = Engine(probes, build_loss("cross_entropy"), Settings("cpu", batch_size=7, folds=1))

@@ -327,7 +327,7 @@ def test_what_a_checkpoint_measured_between_others_showed_stays():
         now, plan=now.plan.demoted({name}), proof=now.proof.adding({other: 1e-3}, {name}),
         memory=now.memory.lowered(Held(1, 1, 1, True))[0], repeatable=False, notes=(note,),
     )  # fmt: skip
-    engine.adopt(later)
+    engine.restore(later)
     assert engine.plan.named_methods == later["methods"] | {name: "vmap(grad)"}
     assert engine.proof.errors == later["errors"] | {other: 1e-3}
     assert name in engine.proof.rounding
@@ -342,8 +342,8 @@ def test_what_units_know_is_added_up_in_their_order():
         "batch_size": 2, "notes": ["a note"], "errors": dict.fromkeys(engine.plan.methods, 1e-4),
         "methods": dict.fromkeys(engine.plan.methods, "one at a time"), "examples": 99,
     }  # fmt: skip
-    engine.adopt(engine.state())
-    engine.adopt(ended)
+    engine.restore(engine.state())
+    engine.restore(ended)
     assert engine.state() == ended
 
 

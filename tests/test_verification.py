@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 import analyze
-from analyze.gradients.bench import extremes, telling
 from analyze.gradients.checks.verification import ExpectedSeconds
 from analyze.gradients.data.batches import batches
 from analyze.gradients.step.collector import Collector
 from analyze.gradients.sums.observation import Watch, watch
+from analyze.gradients.workload import extremes, telling
 from analyze.results.agreement import agreement
 from tests import oracle
 

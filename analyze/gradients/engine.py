@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from analyze.gradients.architecture import DTYPES
-from analyze.gradients.bench import Bench
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.data.share import Share
 from analyze.gradients.device.devices import all_of, largest_batch_bytes, resolve_device
@@ -35,6 +34,7 @@ from analyze.gradients.state import EngineState
 from analyze.gradients.step.conditions import measuring
 from analyze.gradients.sums.directions import Weights
 from analyze.gradients.threads.division import Division, divided
+from analyze.gradients.workload import Workload
 from analyze.probes import Cells, ProbeSet
 
 REPLICAS = 8  # times the model is held, for the most part in float64 while it is proven
@@ -59,20 +59,20 @@ class Engine:
         self.threads = 1  # how many may share the batches of a model
         self._turns = 1  # checkpoints that are measured one after the other
         self._device = resolve_device(settings.device, DTYPES[settings.precision])
-        self._bench = Bench(probes, loss, settings)
+        self._workload = Workload(probes, loss, settings)
         self._announce = announce
-        self._planner = Planner(self._bench, announce)
+        self._planner = Planner(self._workload, announce)
         self._state: EngineState | None = None
 
     @property
     def cells(self) -> Cells:
         """The cells that gradients are summed by."""
-        return self._bench.cells
+        return self._workload.cells
 
     @property
     def passes(self) -> int:
         """How often ``measure`` goes over the probes."""
-        return self._bench.passes
+        return self._workload.passes
 
     @property
     def current(self) -> EngineState:
@@ -154,20 +154,20 @@ class Engine:
 
     def stages(self, model: nn.Module, further: int = 0) -> list[Stage]:
         """The stages of ``prepare`` for a model and as many further ones, in their order."""
-        passes = self._bench.statistics.passes_to_set(model)
+        passes = self._workload.statistics.passes_to_set(model)
         others = [stage for _ in range(further) for stage in expected(passes, is_first=False)]
         return [*expected(passes, is_first=True), *others]
 
     def state(self) -> dict[str, Any]:
-        """All that is known as plain values, from which ``adopt`` goes on to the same bits."""
+        """All that is known as plain values, from which ``restore`` goes on to the same bits."""
         return {"requested_batch_size": self.settings.batch_size} | self.current.as_values()
 
-    def adopt(self, values: Mapping[str, Any]) -> None:
-        """Add what an earlier run knew, see ``EngineState.adopted``.
+    def restore(self, values: Mapping[str, Any]) -> None:
+        """Add what an earlier run knew, see ``EngineState.restored``.
 
         Its batch size only where it was asked for the same.
         """
-        self._state = self.current.adopted(self._as_asked(values))
+        self._state = self.current.restored(self._as_asked(values))
 
     def note(self, *notes: str) -> None:
         """Add what the user should know of how models are measured."""
@@ -191,7 +191,7 @@ class Engine:
         """The sufficient statistics of one model, which is taken over.
 
         What is learned from this model holds for those after it. Its notes name the model and so
-        belong to the measurement, from which ``adopt`` takes them.
+        belong to the measurement, from which ``restore`` takes them.
 
         Args:
             model: A model of the architecture that was prepared.
@@ -235,7 +235,7 @@ class Engine:
         that is taken over, three forward passes over two probes and a proof on two come before.
         """
         measurer = self._measurer(model)
-        key = fingerprint(model, self._bench, self.device, self.threads)
+        key = fingerprint(model, self._workload, self.device, self.threads)
         known = None if key is None else ESTABLISHED.of(key)
         with measuring(self.device), enough_memory(self.device):
             measurement = None
@@ -245,7 +245,10 @@ class Engine:
                 first = self._planner.first(copied(), self.threads, 1, None)
                 measurement = self._measured(first, measurer, progress)
                 # What was learned while measuring is learned again, with a note of it.
-                if key is not None and self.current.way == first.state.way:
+                if (
+                    key is not None
+                    and self.current.numerical_choices == first.state.numerical_choices
+                ):
                     ESTABLISHED.keep(key, first.of_any_like_it)
         return measurement
 
@@ -264,7 +267,7 @@ class Engine:
             measurement = self._measured(ready, measurer, progress)
         except Exception:  # from the start it succeeds, or fails with a message that is right
             return None
-        return measurement if self.current.way == known.way else None
+        return measurement if self.current.numerical_choices == known.numerical_choices else None
 
     def _measured(
         self, ready: Ready, measurer: Measurer, progress: Callable[[int], None]
@@ -316,6 +319,6 @@ class Engine:
     ) -> Measurer:
         """What measures, with the weights of a model where directions follow from them."""
         weights = Weights()
-        if model is not None and self._bench.directions_of_passes[0]:
+        if model is not None and self._workload.directions_of_passes[0]:
             weights = Weights.of(model, following)
-        return Measurer(self._bench, self._planner, self.threads, weights)
+        return Measurer(self._workload, self._planner, self.threads, weights)

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from analyze.gradients.bench import Bench
 from analyze.gradients.checks.proof import Proof
 from analyze.gradients.losses import LOSSES
 from analyze.gradients.model.reachable import ATOMS, children, in_a_library, named_globals
 from analyze.gradients.state import EngineState
+from analyze.gradients.workload import Workload
 
 MOST = 16  # plans that are kept, those that were used last
 PLAIN = (  # values whose text says all of them; of a function, which it is
@@ -68,18 +68,20 @@ class Established:
 ESTABLISHED = Established()
 
 
-def fingerprint(model: nn.Module, bench: Bench, device: torch.device, threads: int) -> str | None:
+def fingerprint(
+    model: nn.Module, workload: Workload, device: torch.device, threads: int
+) -> str | None:
     """What decides the plan of a model, as far as it can be seen; None for a loss of one's own.
 
     Values of weights and probes are no part of it.
     """
-    if type(bench.loss) not in LOSSES.values():  # the user's code: a function may have changed
+    if type(workload.loss) not in LOSSES.values():  # the user's code: a function may have changed
         return None
-    probes, cells = bench.probes, bench.cells
+    probes, cells = workload.probes, workload.cells
     circumstances = (
         str(device), threads, torch.get_num_threads(), torch.get_default_dtype(),
         torch.are_deterministic_algorithms_enabled(), torch.backends.mkldnn.is_available(),
-        type(bench.loss).__name__, vars(bench.loss), astuple(bench.settings),
+        type(workload.loss).__name__, vars(workload.loss), astuple(workload.settings),
         {name: (values.shape, values.dtype) for name, values in probes.inputs.items()},
         probes.targets.shape, probes.targets.dtype, probes.mean, probes.std,
         np.bincount(cells.of_probe, minlength=len(cells)).tolist(),

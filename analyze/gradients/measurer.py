@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from analyze.errors import listed
-from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.estimate import seconds_of_forward, time_of_a_batch
 from analyze.gradients.checks.alignment import AlignmentCheck, check_sums
 from analyze.gradients.checks.along import trial_passes
@@ -61,6 +60,7 @@ from analyze.gradients.sums.gram_matrices import gram_matrices, seconds_of_gram
 from analyze.gradients.sums.observation import Observation, watch
 from analyze.gradients.threads.isolation import random_states
 from analyze.gradients.threads.probe_batches import Adding
+from analyze.gradients.workload import Workload
 
 OnBatch = Callable[[int], None]  # called with the number of examples of each batch
 SHOWN = 4  # probes at a time on which parameters are proven that were zero before
@@ -88,7 +88,7 @@ class Observed:
 class Measurer:
     """Measures models; ``planner`` makes another state where one does not work."""
 
-    bench: Bench
+    workload: Workload
     planner: Planner
     threads: int = 1  # how many may share the batches of a model
     weights: Weights = field(default_factory=Weights)  # for directions that follow from them
@@ -104,7 +104,7 @@ class Measurer:
             InputError: no method measures a parameter as plain autograd does.
         """
         replica, state = self.planner.replica(state, model)
-        statistics = self.bench.statistics
+        statistics = self.workload.statistics
         if self.team is None:
             saved = statistics.set(replica)
         else:
@@ -115,29 +115,29 @@ class Measurer:
         self, state: EngineState, replica: Replica, saved: Saved, progress: OnBatch
     ) -> tuple[Measurement, EngineState]:
         """As ``measure``, of a replica whose statistics were ``set``, which gave ``saved``."""
-        statistics = self.bench.statistics
+        statistics = self.workload.statistics
         others = statistics.losses_under_others(replica, saved, state.memory.batch_size)
         measurement, state = self._verified(state, replica, progress)
         return statistics.with_both_losses(measurement, others), state
 
     def timing(self, state: EngineState, model: nn.Module) -> Timing:
         """An estimate of what ``measure`` takes, from a few batches and one forward pass."""
-        bench, device, dtype = self.bench, state.architecture.device, state.architecture.dtype
+        workload, device, dtype = self.workload, state.architecture.device, state.architecture.dtype
         replica, state = self.planner.replica(state, model)
-        bench.statistics.set(replica)
-        batches = bench.batches(state.memory, state.plan.copies)
+        workload.statistics.set(replica)
+        batches = workload.batches(state.memory, state.plan.copies)
         batch = batches.first(replica)
         each_thread = replicas(replica, min(self.threads, state.shares))
-        along = trial_passes(replica, bench.directions_of_passes)
+        along = trial_passes(replica, workload.directions_of_passes)
         with threads_of_a_batch(state):
             a_batch = time_of_a_batch(
                 [partial(batches.time, copy, state.plan, batch, along) for copy in each_thread],
                 device,
             )
-        forward = seconds_of_forward(replica, bench.loader.take(batch.rows).inputs)
-        gram = seconds_of_gram(len(bench.cells), replica.values, dtype, device)
-        turns = len(bench.probes) / (len(batch.rows) * len(each_thread))
-        passes = bench.statistics.passes(replica.model)
+        forward = seconds_of_forward(replica, workload.loader.take(batch.rows).inputs)
+        gram = seconds_of_gram(len(workload.cells), replica.values, dtype, device)
+        turns = len(workload.probes) / (len(batch.rows) * len(each_thread))
+        passes = workload.statistics.passes(replica.model)
         whole = a_batch.begun + a_batch.taken * turns + forward * passes + gram
         return Timing(whole, gram, a_batch.methods)
 
@@ -151,19 +151,19 @@ class Measurer:
         Cost: one forward and backward pass over the probes and what the rules add; ``C*C`` products
         of C cells for each parameter's value. A second pass where directions are sums of gradients.
         """
-        bench, device = self.bench, state.architecture.device
-        known = known_before(bench.directions, replica, self.weights)
-        batches = bench.batches(state.memory, state.plan.copies).of_all(replica)
+        workload, device = self.workload, state.architecture.device
+        known = known_before(workload.directions, replica, self.weights)
+        batches = workload.batches(state.memory, state.plan.copies).of_all(replica)
         own = partial(self.added_up, state, replica, progress, batches, known)
         if self.team is None:
             adding = own(WHOLE)
         else:
             adding, parts = added_up_together(self.team, state, batches, own)
-        rows = np.arange(len(bench.probes))
-        check_losses(adding.loss, rows, bench.cells, replica, bench.loader.inputs)
+        rows = np.arange(len(workload.probes))
+        check_losses(adding.loss, rows, workload.cells, replica, workload.loader.inputs)
         bad = dict(zip(adding.sums.shapes, adding.bad, strict=True))
-        check_gradients(bad, bench.cells, replica)
-        vectors = sums_of_cells(bench.directions, adding.sums, replica)
+        check_gradients(bad, workload.cells, replica)
+        vectors = sums_of_cells(workload.directions, adding.sums, replica)
         if vectors and adding.alignments is not None:
             second = SecondPass(adding.alignments, vectors)
             self._add_up(state, replica, progress, second, batches, together(vectors, alone=True))
@@ -190,7 +190,7 @@ class Measurer:
             ForwardChangedError, MethodFailedError: the plan does not hold for this model.
         """
         own = share.of(batches, [len(batch.rows) for batch in batches])
-        held = range(len(self.bench.cells))  # also those without examples, at either end
+        held = range(len(self.workload.cells))  # also those without examples, at either end
         if share != WHOLE:
             held = range(own[0].cells[0], own[-1].cells[-1] + 1) if own else range(0)
         adding = self._accumulation(state, replica, batches, held, known)
@@ -212,7 +212,7 @@ class Measurer:
         """Measure some batches by as many threads as share them."""
         each_thread = replicas(replica, min(self.threads, state.shares))
         with threads_of_a_batch(state):
-            all_batches = self.bench.batches(state.memory, state.plan.copies)
+            all_batches = self.workload.batches(state.memory, state.plan.copies)
             all_batches.add_up(each_thread, state.plan, adding, batches, progress, along)
 
     def _accumulation(
@@ -224,16 +224,16 @@ class Measurer:
         known: Mapping[int, Vectors],
     ) -> Accumulation:
         """Sums with nothing added yet, and room for what is ``known`` of the directions."""
-        bench, device = self.bench, state.architecture.device
+        workload, device = self.workload, state.architecture.device
         names = [name for name in state.plan.order if name in replica.parameters]
         shapes = {name: replica.parameters[name].shape for name in names}
         place = HOST if state.memory.host_sums else device_with_float64(device)
         sums = CellSums(shapes, len(held), state.architecture.dtype, place, device)
         seen = Observation(names, watch(batches, AT_MOST, _draws(replica)))
-        total, cells, keep = len(bench.probes), len(bench.cells), bench.settings.examples
+        total, cells, keep = len(workload.probes), len(workload.cells), workload.settings.examples
         along = None
-        if bench.directions:
-            along = Alignments(len(bench.directions), names, total)
+        if workload.directions:
+            along = Alignments(len(workload.directions), names, total)
             along.begin(known)
         return Accumulation(total, cells, held, keep, sums, seen, along, known)
 
@@ -252,16 +252,16 @@ class Measurer:
             if observed.drew or random_states() != before:
                 # Once more, then, by other random numbers.
                 again = self.observed(replica, lambda _: None, worked).measurement
-                ids = self.bench.probes.id
+                ids = self.workload.probes.id
                 refuse_noise(observed.measurement, again, ids, repeatable=worked.repeatable)
             proven = worked
-            if worked.way != state.way:
+            if worked.numerical_choices != state.numerical_choices:
                 few = np.sort(observed.seen.watched.alone[:SHOWN])
                 proven = self.planner.proven(worked, replica, few)
-            if proven.way == worked.way:
+            if proven.numerical_choices == worked.numerical_choices:
                 check = partial(self._checked, replica, observed)
                 (measurement, proven), _ = self.planner.by_methods_that_work(proven, replica, check)
-                if measurement is not None and proven.way == worked.way:
+                if measurement is not None and proven.numerical_choices == worked.numerical_choices:
                     return measurement, proven
             state = proven
 
@@ -274,26 +274,28 @@ class Measurer:
             CheckpointError: the model mixes examples.
             InputError: no method is left.
         """
-        bench, seen, before = self.bench, observed.seen, state
+        workload, seen, before = self.workload, observed.seen, state
         truth = cache(partial(self.planner.truth, state, replica))  # another copy of the model
         inside, copies = state.architecture.inside, state.plan.copies
-        measured = Autograd(replica, bench.loss, inside, copies)
-        judged = verdicts(seen, measured, truth, bench.loader, state.proof.levels)
+        measured = Autograd(replica, workload.loss, inside, copies)
+        judged = verdicts(seen, measured, truth, workload.loader, state.proof.levels)
         state = replace(state, proof=replace(state.proof, levels=judged.levels))
         state = self._with_what_appeared_proven(state, truth, seen, judged.rounding)
         measured = replace(measured, copies=state.plan.copies)
-        verifier = Verifier(measured, truth, bench.loader, bench.probes.id, state.memory.batch_size)
+        verifier = Verifier(
+            measured, truth, workload.loader, workload.probes.id, state.memory.batch_size
+        )
         again = partial(self._as_one_batch, state, replica, seen)
         verification = verifier.check(seen, again, self._expected(state))
-        as_measured = state.way == before.way
-        if bench.directions and as_measured and not verification.wrong:
+        as_measured = state.numerical_choices == before.numerical_choices
+        if workload.directions and as_measured and not verification.wrong:
             verification = self._with_alignments(verification, observed, measured, judged.rounding)
         if verification.wrong:
             return None, self._after(state, replica, verification)
         state = replace(state, proof=state.proof.adding({}, judged.rounding))
         if judged.lost:
             names = listed(sorted(judged.lost))
-            state = state.noting(LOST.format(names=names, precision=bench.settings.precision))
+            state = state.noting(LOST.format(names=names, precision=workload.settings.precision))
         rounding = tuple(sorted(judged.rounding))
         verified = verification.verified
         return replace(observed.measurement, rounding=rounding, verified=verified), state
@@ -310,16 +312,16 @@ class Measurer:
         Raises:
             CheckpointError: they do not add up to the Gram matrices.
         """
-        bench, measured = self.bench, observed.measurement
-        check_sums(measured, bench.directions, bench.cells, autograd.precision, rounding)
-        check = AlignmentCheck(autograd, bench.loader, measured, observed.vectors)
+        workload, measured = self.workload, observed.measurement
+        check_sums(measured, workload.directions, workload.cells, autograd.precision, rounding)
+        check = AlignmentCheck(autograd, workload.loader, measured, observed.vectors)
         watched = observed.seen.watched
         wrong, row = check.wrong(watched.alone[:AT_LEAST], watched.company)
         return replace(verification, wrong=frozenset(wrong), example=row)
 
     def _expected(self, state: EngineState) -> ExpectedSeconds:
         """What the measurement of a model takes, and one probe alone."""
-        by_one_thread = state.seconds(len(self.bench.probes))
+        by_one_thread = state.seconds(len(self.workload.probes))
         return ExpectedSeconds(by_one_thread / state.shares, state.seconds_alone)
 
     def _with_what_appeared_proven(
@@ -344,7 +346,7 @@ class Measurer:
         self, state: EngineState, replica: Replica, seen: Observation, rows: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Losses ``[K]`` and squared norms ``[P, K]`` of K probes measured as one batch."""
-        batches = self.bench.batches(state.memory, state.plan.copies)
+        batches = self.workload.batches(state.memory, state.plan.copies)
         batch = Batch((CellRows(0, rows),))
         result = batches.measured(replica, state.plan, batch)
         norms = np.zeros((len(seen.names), len(rows)))
@@ -362,7 +364,7 @@ class Measurer:
             InputError: no method is left.
         """
         wrong, plan = verification.wrong, state.plan
-        probe, methods = self.bench.probes.id[verification.example], plan.methods
+        probe, methods = self.workload.probes.id[verification.example], plan.methods
         if any(methods[name] == ONE_AT_A_TIME for name in wrong):
             raise inexact(wrong, f", as for probe {probe}")
         rules = set(plan.by_rule)
@@ -373,7 +375,7 @@ class Measurer:
             plan = plan.demoted(likewise | {name for name in wrong if methods[name] == VMAP})
         state = replace(state, plan=plan)
         state = state.noting(WRONG.format(probe=probe, names=listed(sorted(wrong), 4)))
-        return self.planner.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+        return self.planner.proven(state, replica, self.workload.rows(PROVEN_EXAMPLES))
 
 
 def _draws(replica: Replica) -> np.random.Generator:

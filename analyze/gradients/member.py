@@ -65,10 +65,10 @@ class Member:
                 raise
 
     def _uses(self) -> list[Uses]:
-        return uses_to_send(self._measurer.bench.statistics, self._replica, self._share)
+        return uses_to_send(self._measurer.workload.statistics, self._replica, self._share)
 
     def _take_statistics(self, of_ranks: Sequence[list[Uses]]) -> None:
-        self._measurer.bench.statistics.set_from(self._replica, of_ranks)
+        self._measurer.workload.statistics.set_from(self._replica, of_ranks)
 
     def _add_up(self, advance: Advance, state: EngineState, batches: Sequence[Batch]) -> Part:
         self._adding = self._exchanging = None  # the memory of an attempt before this one

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from analyze.errors import out_of_memory
 from analyze.gradients.architecture import Architecture
-from analyze.gradients.bench import Bench
 from analyze.gradients.calibrate.calibration import calibrated
 from analyze.gradients.calibrate.learning import replanned
 from analyze.gradients.checks.at_the_output import check_loss
@@ -50,6 +49,7 @@ from analyze.gradients.step.result import BatchResult
 from analyze.gradients.threads.isolation import undisturbed
 from analyze.gradients.threads.sharing import worthwhile_shares
 from analyze.gradients.tuning import fastest_size, largest_to_try, time_algorithms
+from analyze.gradients.workload import Workload
 
 Result = TypeVar("Result")
 GIVING_WAY = (ForwardChangedError, MethodFailedError)  # errors after which there is another plan
@@ -92,7 +92,7 @@ class Ready:
 class Planner:
     """Makes and proves states."""
 
-    bench: Bench
+    workload: Workload
     announce: Announce = unheard  # the stages of first, again and taken_over
 
     def first(
@@ -114,14 +114,16 @@ class Planner:
             self.announce(CHOICES)
             state = self._with_choices(state, replica, threads, turns)
         self.announce(PROOF)
-        truth = state.architecture.autograd(reference, self.bench.loss, state.plan.copies)
-        return replace(begun, state=self.proven_on(state, truth, self.bench.rows(PROVEN_EXAMPLES)))
+        truth = state.architecture.autograd(reference, self.workload.loss, state.plan.copies)
+        return replace(
+            begun, state=self.proven_on(state, truth, self.workload.rows(PROVEN_EXAMPLES))
+        )
 
     def _begun(self, model: nn.Module) -> tuple[Ready, Replica]:
         """A model that can be measured by a state that is yet unproven, and a reference of it."""
-        bench = self.bench
-        pair, few = bench.some(2).inputs, bench.some(FIRST_EXAMPLES).inputs
-        architecture, notes = Architecture.of(model, bench.settings)
+        workload = self.workload
+        pair, few = workload.some(2).inputs, workload.some(FIRST_EXAMPLES).inputs
+        architecture, notes = Architecture.of(model, workload.settings)
         replica, architecture = architecture.replica(model, pair)
         notes += replica.notes
         saved = self._set_statistics(replica)
@@ -129,8 +131,8 @@ class Planner:
         refuse_frequency_scaling(replica.model)
         fit = self._fitting(replica, FIRST_EXAMPLES)
         passing = (*fit.notes, *sorted(replica.undone))
-        notes += [*passing, *bench.statistics.notes(replica, few)]
-        architecture, reference = architecture.with_reference(replica, bench.some(1).inputs)
+        notes += [*passing, *workload.statistics.notes(replica, few)]
+        architecture, reference = architecture.with_reference(replica, workload.some(1).inputs)
         self.announce(CALIBRATION)
         calibration = calibrated(replica, few)
         inside = precision_inside(replica, calibration.recording)
@@ -151,12 +153,12 @@ class Planner:
             CheckpointError: losses are not finite.
             InputError: the model cannot take the probes, or the loss its output.
         """
-        bench, rows = self.bench, self.bench.rows(count)
-        fit = check_fit(replica, bench.loader, rows, bench.loss)
-        targets = bench.loader.take(rows).targets
-        losses = losses_at_output(fit.output, targets, bench.loss)
-        check_losses(losses, rows, bench.cells, replica, bench.loader.inputs)
-        check_loss(bench.loss, fit.output, targets)
+        workload, rows = self.workload, self.workload.rows(count)
+        fit = check_fit(replica, workload.loader, rows, workload.loss)
+        targets = workload.loader.take(rows).targets
+        losses = losses_at_output(fit.output, targets, workload.loss)
+        check_losses(losses, rows, workload.cells, replica, workload.loader.inputs)
+        check_loss(workload.loss, fit.output, targets)
         return fit
 
     def taken_over(self, known: EngineState, model: nn.Module) -> Ready | None:
@@ -170,9 +172,9 @@ class Planner:
 
         Cost: a pass of the model and of its original, two over few probes for the fit, and a proof.
         """
-        bench = self.bench
-        replica, _ = known.architecture.replica(model, bench.some(PAIR).inputs)
-        output = replica.compared_with_origin(bench.some(PAIR).inputs)
+        workload = self.workload
+        replica, _ = known.architecture.replica(model, workload.some(PAIR).inputs)
+        output = replica.compared_with_origin(workload.some(PAIR).inputs)
         names = {id(parameter): name for name, parameter in replica.parameters.items()}
         if parameters_of(output, names).keys() != known.plan.used:
             return None
@@ -183,14 +185,14 @@ class Planner:
             return None
         self.announce(PROOF)
         passing = (*fit.notes, *sorted(replica.undone))
-        state = self.proven(known.noting(*passing), replica, bench.rows(PAIR))
-        if state.way != known.way:
+        state = self.proven(known.noting(*passing), replica, workload.rows(PAIR))
+        if state.numerical_choices != known.numerical_choices:
             return None
         return Ready(replica, saved, passing, state)
 
     def _cost(self, replica: Replica) -> PassCost:
         """The work of a pass over a probe, with what is opened while measuring in the open."""
-        example = self.bench.some(1).inputs
+        example = self.workload.some(1).inputs
 
         def forward() -> None:
             with CountedCalls():
@@ -203,22 +205,22 @@ class Planner:
         replica, state = self.replica(state, model)
         self._set_statistics(replica)
         self.announce(PROOF)
-        return self.proven(state, replica, self.bench.rows(PROVEN_EXAMPLES))
+        return self.proven(state, replica, self.workload.rows(PROVEN_EXAMPLES))
 
     def _set_statistics(self, replica: Replica) -> Saved:
         """Give a replica the batch norm statistics that it is measured with; those it came with."""
-        if self.bench.statistics.passes_to_set(replica.model):
+        if self.workload.statistics.passes_to_set(replica.model):
             self.announce(STATISTICS)
-        return self.bench.statistics.set(replica)
+        return self.workload.statistics.set(replica)
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
         """A replica of a further model, and the state with what the user should know of it."""
-        replica, _ = state.architecture.replica(model, self.bench.some(2).inputs)
+        replica, _ = state.architecture.replica(model, self.workload.some(2).inputs)
         return replica, state.noting(*replica.notes)
 
     def truth(self, state: EngineState, replica: Replica) -> Autograd:
         """Plain autograd of the replica's reference."""
-        return state.architecture.truth(replica, self.bench.loss, state.plan.copies)
+        return state.architecture.truth(replica, self.workload.loss, state.plan.copies)
 
     def proven(self, state: EngineState, replica: Replica, rows: np.ndarray) -> EngineState:
         """The state with plan and proof brought up to date on some probes of a model."""
@@ -227,11 +229,11 @@ class Planner:
     def proven_on(self, state: EngineState, truth: Autograd, rows: np.ndarray) -> EngineState:
         """The state with plan and proof brought up to date on some probes, by a reference."""
         if len(rows) == 1:  # torch's backward pass may be wrong for a batch of one
-            rows = np.unique([rows[0], (rows[0] + 1) % len(self.bench.probes)])
-        return self._proven_with(state, truth, self.bench.loader.take(rows))
+            rows = np.unique([rows[0], (rows[0] + 1) % len(self.workload.probes)])
+        return self._proven_with(state, truth, self.workload.loader.take(rows))
 
     def _proven_with(self, state: EngineState, truth: Autograd, examples: Examples) -> EngineState:
-        asked = [self.bench.directions_of_passes] if self.bench.directions else []
+        asked = [self.workload.directions_of_passes] if self.workload.directions else []
         plan, proof = prove(truth, examples, state.plan, state.proof, *asked)
         state = replace(state.with_plan(plan), proof=proof)
         return state.noting(BESIDE_ITSELF) if plan.copies > 1 else state
@@ -268,7 +270,7 @@ class Planner:
             if examples is None:
                 return state
             return self._proven_with(state, self.truth(state, replica), examples)
-        cells = len(self.bench.cells)
+        cells = len(self.workload.cells)
         sums = cells * replica.values * state.architecture.dtype.itemsize
         memory, note = state.memory.lowered(Held(state.cost.kept, sums, cells, adding))
         return replace(state, memory=memory).noting(note)
@@ -280,7 +282,7 @@ class Planner:
         state = self._shared(self._with_batch_size(state), replica, threads)
         state = self._for_batches(self._with_batch_size(state))
         with threads_of_a_batch(state):
-            if self.bench.settings.tune:
+            if self.workload.settings.tune:
                 state = self._for_batches(self._tuned(state, replica, turns))
             return self._repeated(state, replica)
 
@@ -289,36 +291,36 @@ class Planner:
 
         They have examples of so many cells as are in a batch on average.
         """
-        examples, threads = len(self.bench.probes), torch.get_num_threads()
+        examples, threads = len(self.workload.probes), torch.get_num_threads()
         size = min(state.memory.batch_size, examples)
-        segments = 1 + size * (len(self.bench.cells) - 1) // examples
+        segments = 1 + size * (len(self.workload.cells) - 1) // examples
         shape = BatchShape(size, segments, 1 if state.shares > 1 else threads)
         return replace(state, plan=replace(state.plan, batch=shape))
 
     def _tuned(self, state: EngineState, replica: Replica, turns: int) -> EngineState:
         """The state with the algorithms and, if none is asked for, the batch size by the clock."""
         state = replace(state, tuned=True)
-        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.bench.probes)))
-        of_calls = partial(time_algorithms, self.bench, replica, budget)
+        budget = Budget(SHARE_OF_TUNING * turns * state.seconds(len(self.workload.probes)))
+        of_calls = partial(time_algorithms, self.workload, replica, budget)
         _, state = self.by_methods_that_work(state, replica, of_calls)
-        if self.bench.settings.batch_size != "auto":
+        if self.workload.settings.batch_size != "auto":
             return state
-        time_sizes = partial(fastest_size, self.bench, replica, budget)
-        state = state.with_batch_size(largest_to_try(state, len(self.bench.probes)))
+        time_sizes = partial(fastest_size, self.workload, replica, budget)
+        state = state.with_batch_size(largest_to_try(state, len(self.workload.probes)))
         size, state = self.by_methods_that_work(state, replica, time_sizes)
         return state.with_batch_size(size)
 
     def _with_batch_size(self, state: EngineState) -> EngineState:
         """The state with the batch size that is asked for, or the best for its shares."""
-        size = self.bench.settings.batch_size
+        size = self.workload.settings.batch_size
         if size == "auto":
             largest = largest_batch_size(state.architecture.device, state.cost.kept, state.shares)
-            size = equal_batches(len(self.bench.probes), largest, state.shares)
+            size = equal_batches(len(self.workload.probes), largest, state.shares)
         return state.with_batch_size(int(size))
 
     def _shared(self, state: EngineState, replica: Replica, threads: int) -> EngineState:
         """The state with as many shares as are worth it."""
-        examples = len(self.bench.probes)
+        examples = len(self.workload.probes)
         shares = worthwhile_shares(examples, state.seconds(examples), threads)
         if shares == 1:
             return state
@@ -328,8 +330,8 @@ class Planner:
 
     def _isolated(self, replica: Replica, shares: int) -> bool:
         """Whether so many threads do not disturb each other's passes."""
-        parts = np.array_split(self.bench.rows(DISTURBING * shares), shares)
-        batches = [self.bench.loader.take(part).inputs for part in parts]
+        parts = np.array_split(self.workload.rows(DISTURBING * shares), shares)
+        batches = [self.workload.loader.take(part).inputs for part in parts]
         return undisturbed(replicas(replica, shares), batches)
 
     def _repeated(self, state: EngineState, replica: Replica) -> EngineState:
@@ -344,14 +346,14 @@ class Planner:
         few = on_cpu and torch.are_deterministic_algorithms_enabled()
 
         def batch(state: EngineState) -> BatchResult:
-            batches = self.bench.batches(state.memory, state.plan.copies)
+            batches = self.workload.batches(state.memory, state.plan.copies)
             size = min(PAIR, state.memory.batch_size) if few else None
             return batches.measured(replica, state.plan, batches.first(replica, size))
 
         first, state = self.by_methods_that_work(state, replica, batch)
         _to_host(first.scaled_totals)  # else the second has less room than the first had
         second, after = self.by_methods_that_work(state, replica, batch)
-        if after.way != state.way:  # they are of other batches
+        if after.numerical_choices != state.numerical_choices:  # they are of other batches
             return self._repeated(after, replica)
         _to_host(second.scaled_totals)
         if first.same_bits(second):

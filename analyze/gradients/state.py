@@ -35,7 +35,7 @@ class EngineState:
     notes: tuple[str, ...] = ()  # what the user should know
 
     @property
-    def way(self) -> tuple[object, ...]:
+    def numerical_choices(self) -> tuple[object, ...]:
         """What a fallback changes and numbers depend on."""
         memory = self.memory
         plan = self.plan
@@ -73,7 +73,7 @@ class EngineState:
         return replace(self, plan=replace(plan, notes=())).noting(*plan.notes)
 
     def as_values(self) -> dict[str, Any]:
-        """All that ``adopted`` goes on from, as JSON has it."""
+        """All that ``restored`` goes on from, as JSON has it."""
         return {
             "batch_size": self.memory.batch_size,
             "host_sums": self.memory.host_sums,
@@ -92,7 +92,7 @@ class EngineState:
         # Older versions have neither, and asked the clock always.
         return replace(state, shares=values.get("shares", 1), tuned=values.get("tuned", True))
 
-    def adopted(self, values: Mapping[str, Any]) -> EngineState:
+    def restored(self, values: Mapping[str, Any]) -> EngineState:
         """The state with what an earlier run of the same configuration knew after a checkpoint.
 
         Adopted in the order of the checkpoints, this gives what that run ended with. Where a
@@ -103,14 +103,14 @@ class EngineState:
         methods = {n: method.merged(earlier[n]) for n, method in self.plan.methods.items()}
         state = self._with(values, methods)
         repeatable = self.repeatable and values.get("repeatable", True)  # older versions: none
-        return replace(state, proof=self.proof.adopted(values), repeatable=repeatable).noting(
+        return replace(state, proof=self.proof.restored(values), repeatable=repeatable).noting(
             *values.get("notes", [])
         )
 
     def _with(self, values: Mapping[str, Any], methods: dict[str, Method]) -> EngineState:
         algorithms = {**self.plan.algorithms, **values["algorithms"]}
         plan = replace(self.plan, methods=methods, algorithms=algorithms)
-        memory = self.memory.adopted(values["batch_size"], values.get("host_sums", False))
+        memory = self.memory.restored(values["batch_size"], values.get("host_sums", False))
         return replace(self, plan=plan, memory=memory)
 
 

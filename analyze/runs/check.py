@@ -140,7 +140,7 @@ def _timing(prepared: Prepared, checkpoint: Checkpoint) -> Timing:
     if not timings:  # no workers, or all failed: this process shows what is wrong
         return engine.timing(loaded_model(job, checkpoint))
     timing, state = max(timings, key=lambda pair: pair[0].checkpoint)
-    engine.adopt(state)  # the algorithms that were chosen
+    engine.restore(state)  # the algorithms that were chosen
     return timing
 
 

@@ -110,7 +110,7 @@ class Kept:
 
 def result_of(prepared: Prepared, task: Task, tell: Tell) -> Outcome | Kept:
     """What a worker makes of a task."""
-    prepared.engine.adopt(task.state)
+    prepared.engine.restore(task.state)
     checkpoint = task.checkpoint
 
     def read() -> Kept | Loaded:

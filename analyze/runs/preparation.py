@@ -228,4 +228,4 @@ def _keep_plan(
         folder.drop_units()  # they were measured by other methods
         folder.keep_plan(engine.state() | {"threads": division.threads})
     else:
-        engine.adopt(state)
+        engine.restore(state)

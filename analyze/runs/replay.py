@@ -46,7 +46,7 @@ def replay(prepared: Prepared, folder: Folder, progress: Progress) -> list[Outco
             check_interruption()
             _tell(outcome, job.options.on_error, progress, told)
             if outcome.unit is not None:
-                prepared.engine.adopt(outcome.unit.state)
+                prepared.engine.restore(outcome.unit.state)
                 if outcome.is_new:
                     if written is not None:
                         written.result()

@@ -42,7 +42,9 @@ def trustworthy(
         doubled = beside_itself.alone(examples)
         if not _off_the_batch(beside_itself, examples, doubled):
             k = int((reference.network - doubled.network).abs().argmax())
-            gradients = [way.of_one(examples, k)[1] for way in (autograd, beside_itself)]
+            gradients = [
+                reference.of_one(examples, k)[1] for reference in (autograd, beside_itself)
+            ]
             verdict = derivative_among(autograd, examples, k, *gradients)
         if verdict == 1:
             return doubled, beside_itself

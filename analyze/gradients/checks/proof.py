@@ -72,7 +72,7 @@ class Proof:
         """The proof as JSON has it."""
         return asdict(self) | {"rounding": sorted(self.rounding)}
 
-    def adopted(self, values: Mapping[str, Any]) -> Proof:
+    def restored(self, values: Mapping[str, Any]) -> Proof:
         """The proof with that of an earlier run, as ``as_values`` gave it."""
         levels = values.get("levels", {})  # older versions have none
         rounding = {**self.levels.rounding, **levels.get("rounding", {})}

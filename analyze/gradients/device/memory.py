@@ -60,7 +60,7 @@ class Memory:
             fix="fewer --folds or --cells, or some --layers or --parameters at a time",
         )
 
-    def adopted(self, batch_size: int, host_sums: bool) -> Memory:
+    def restored(self, batch_size: int, host_sums: bool) -> Memory:
         """The memory that an earlier run went on with, unless less is left already."""
         less = self.batch_size > 0 and (self.host_sums, -self.batch_size) > (host_sums, -batch_size)
         return self if less else replace(self, batch_size=batch_size, host_sums=host_sums)

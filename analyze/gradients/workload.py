@@ -20,7 +20,7 @@ LOOKED_AT = 1024  # probes among which extremes are looked for
 LOOKED_AT_BYTES = 64 << 20
 
 
-class Bench:
+class Workload:
     """The probes as a model takes them, one example's loss, and the settings."""
 
     def __init__(self, probes: ProbeSet, loss: Loss, settings: Settings) -> None:
