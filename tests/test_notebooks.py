@@ -5,14 +5,12 @@ from __future__ import annotations
 import pytest
 
 from scripts.notebooks import FOLDER, executed
-from tests.nightly import of_every_run
 
 nbformat = pytest.importorskip("nbformat")
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-EVERY_RUN = {"language_model.ipynb"}
 
 
-@pytest.mark.parametrize("path", of_every_run(NOTEBOOKS, EVERY_RUN))
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_what_it_is_said_to(path):
     kept = nbformat.read(path, as_version=4)
     again = executed(path)
