@@ -56,7 +56,7 @@ def draw(results: xr.DataTree, ax: Axes, subset: str = ALL, *, x: str | None = N
         ax.set_xlim(0.5, max(len(share) - 0.5, 1.0))
     ax.grid(False)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.set_ylabel("share of the network's\nsum of ‖g‖²")
+    ax.set_ylabel("share of the network's sum\nof squared gradient norms")
     names = [str(name) for name in values["layer"].values]
     write_end_labels(ax, _names_of_large(names, tops, shades))
     return ax
@@ -109,7 +109,7 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
 
 FIGURE = FigureEntry(
     "energy", "The layers' shares of the squared gradient norms",
-    "Each layer's part, in percent, of the network's sum of ‖g‖², the squared gradient norms of "
-    "all training probes. M-coherence of the network is the mean of its layers', weighted by it.",
+    "Each layer's part, in percent, of the network's sum of squared gradient norms, over all "
+    "training probes. M-coherence of the network is the mean of its layers', weighted by it.",
     figure, has_energy, section="layers",
 )  # fmt: skip

@@ -107,7 +107,7 @@ def _contrast(results: xr.DataTree) -> Numbers:
 
 def _energy(results: xr.DataTree) -> Numbers:
     share = results["layers"].to_dataset()["energy_share"].sel(subset=ALL, drop=True)
-    return [Quantity("share of the network's sum of ‖g‖² (%)", 100.0 * share)]
+    return [Quantity("share of the network's sum of squared gradient norms (%)", 100.0 * share)]
 
 
 def _layers(results: xr.DataTree) -> Numbers:
