@@ -101,7 +101,7 @@ CASES = {
     "an error of its own": (Between(lambda m, x: x / 0 / {}["nothing"]), VECTORS, FAILS,
                             "KeyError: 'nothing', in the model itself (Between) after first",
                             "forward pass that runs"),
-    "before anything": (Wrapped(nn.Identity()), {"x": VECTORS}, FAILS, "TypeError",
+    "before anything": (Wrapped(nn.Linear(4, 3)), {"x": VECTORS}, FAILS, "TypeError",
                         "forward pass that runs"),
 }  # fmt: skip
 
