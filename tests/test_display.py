@@ -208,21 +208,20 @@ def test_examples_are_grouped_and_selected_beside_the_axis_of_the_same_name(meas
             assert tree["network"].to_dataset().sel(subset="clean").sizes["checkpoint"] == 3
 
 
-WITHOUT_ANALYZE = """
+XARRAY_ALONE = """
 import sys, xarray
 path = sys.argv[1]
-tree = xarray.open_datatree(path)
-labels = xarray.open_dataset(path, group="examples")["loss"].groupby("subset").mean()
-assert "analyze" not in sys.modules
-import analyze.results
+tree = xarray.open_datatree(path, **({"engine": sys.argv[2]} if sys.argv[2:] else {}))
 assert "SUBSET" in tree._repr_html_().upper()
-print(*labels["subset"].values)
+assert "torch" not in sys.modules
+print(*tree["examples"].to_dataset()["loss"].groupby("subset").mean()["subset"].values)
 """
 
 
-def test_a_tree_that_xarray_has_opened_is_shown_after_an_import_of_analyze(measured):
-    """What docs/results.md says to do; a data set of its own needs no import."""
-    command = [sys.executable, "-c", WITHOUT_ANALYZE, str(measured.output)]
+@pytest.mark.parametrize("engine", [(), ("gradient_coherence",)])
+def test_a_tree_is_shown_where_only_xarray_is_imported(measured, engine):
+    """As xarray imports what this package has among its ``xarray.backends``."""
+    command = [sys.executable, "-c", XARRAY_ALONE, str(measured.output), *engine]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert told.stdout.split() == sorted(SUBSETS)
 
