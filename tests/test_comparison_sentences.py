@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import analyze
-from analyze.comparison import examples
+from analyze.comparison import examples, rows
 from analyze.comparison.cards import cards
 from analyze.comparison.sentences import NO_AGREEMENT, SENTENCES, lead, peaks
 from analyze.pages.text import rounded
@@ -170,3 +172,27 @@ def test_between_configurations_an_example_differs_by_more_than_seeds_do():
 def test_seeds_of_one_configuration_have_no_example_that_differs():
     scores = np.random.default_rng(2).standard_normal((3, 50))
     assert examples.differing(table(scores), configurations(3))[0] == []
+
+
+def test_what_has_no_value_at_all_is_remarked():
+    empty = make_comparison()
+    for group in ("network", "layers"):
+        empty = changed(empty, group, m_coherence=np.nan * empty[group]["m_coherence"])
+    assert rows.NO_VALUE in rows.remarks(empty)
+    only_layers = make_comparison()
+    nothing = np.nan * only_layers["network"]["m_coherence"]
+    assert rows.NO_VALUE not in rows.remarks(changed(only_layers, "network", m_coherence=nothing))
+
+
+def test_batch_norm_is_named_only_of_a_network_that_has_some():
+    def measured(layers: int, how: str) -> xr.DataTree:
+        tree = synthetic(**SIZES | {"layers": layers})  # the second layer is batch norm
+        origin = json.loads(tree.attrs["provenance"]) | {"batch_norm": how}
+        tree.attrs["provenance"] = json.dumps(origin)
+        return tree
+
+    for layers, known in ((1, False), (2, True)):
+        runs = {"a": measured(layers, "recomputed"), "b": measured(layers, "saved")}
+        origin = json.loads(analyze.compare(runs).attrs["provenance"])
+        assert [("batch_norm" in run) for run in origin["runs"].values()] == [known, known]
+        assert ("batch_norm" in origin["differing_settings"]) == known

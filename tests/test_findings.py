@@ -83,7 +83,7 @@ def test_words_of_the_sentences():
         "discovery rate of 5 %. No layer agrees beyond chance."
     )
     left_out = text(replace(CLEAR, held_out="validation"))
-    assert left_out.startswith("Over the 1,000 probes that are not held out (without validation),")
+    assert left_out.startswith("Over the 1,000 probes outside validation,")
 
 
 @pytest.fixture(scope="module")

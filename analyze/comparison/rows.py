@@ -20,6 +20,7 @@ from analyze.statistics.sizes import compared_at
 from analyze.text import place_text, with_error, with_interval
 
 SETTINGS = "Settings that differ"
+NO_VALUE = "No run has a value of m-coherence at any checkpoint, so charts and tables are empty"
 SIDE_BY_SIDE = 3  # runs with a column of settings each
 LONGEST = 34  # characters of a path
 
@@ -160,9 +161,11 @@ def _brief(value: str) -> str:
 
 
 def remarks(comparison: xr.DataTree) -> list[str]:
-    """Remarks on layers without a partner, on the probes, and on errors that do not pair."""
+    """Remarks on what has no value or no partner, on the probes, and on errors that do not pair."""
+    groups = [comparison[name].to_dataset() for name in ("network", "layers")]
+    lines = [] if any(np.isfinite(g["m_coherence"]).any() for g in groups) else [NO_VALUE]
     lacking = lacking_layers(comparison)
-    lines = [f"{run} has no layer {listed(layers)}" for run, layers in lacking.items()]
+    lines += [f"{run} has no layer {listed(layers)}" for run, layers in lacking.items()]
     judged = [str(by) for by in comparison.to_dataset()["probes"].values]
     runs = [str(name) for name in comparison.to_dataset()["run"].values]
     if DIFFERENT in judged:

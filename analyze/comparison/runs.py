@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
+from analyze.pages.facts import has_batch_norm
 from analyze.results.file import open_results
 from analyze.statistics.regrouping import provenance
 
@@ -37,8 +38,11 @@ class Run:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """The provenance of the results."""
-        return provenance(self.tree)
+        """The provenance of the results; of batch norm where the network has some."""
+        origin = provenance(self.tree)
+        if not has_batch_norm(self.tree):
+            origin.pop("batch_norm", None)
+        return origin
 
     @cached_property
     def folds(self) -> list[int]:

@@ -227,7 +227,7 @@ def _over(found: Findings) -> Markup:
     probes = f"{found.probes:,} probes"
     if not found.held_out:
         return Markup("Over all {},").format(probes)
-    return Markup("Over the {} that are not held out (without {}),").format(probes, found.held_out)
+    return Markup("Over the {} outside {},").format(probes, found.held_out)
 
 
 def _layer_of(layer: LayerPeak | None) -> LayerPeak:
