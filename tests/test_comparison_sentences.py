@@ -77,7 +77,8 @@ TABLE = {
     ),
     "range_of_peaks": (
         lambda: with_chance([0.2, 0.001]),
-        "The highest measured m-coherence of 500 examples of the whole network is 9.12, in b at",
+        "Apart from a, the highest measured m-coherence of 500 examples of the whole network is "
+        "9.12, in b at",
         lambda: with_chance([0.2, 0.3]),
     ),
 }
@@ -196,3 +197,8 @@ def test_batch_norm_is_named_only_of_a_network_that_has_some():
         origin = json.loads(analyze.compare(runs).attrs["provenance"])
         assert [("batch_norm" in run) for run in origin["runs"].values()] == [known, known]
         assert ("batch_norm" in origin["differing_settings"]) == known
+
+
+def test_peaks_leave_out_nobody_where_all_agree_beyond_chance():
+    told = [text for text in lead(with_chance([0.001, 0.001]), "all") if "peaks" in text]
+    assert [text.startswith("The peaks of the whole network") for text in told] == [True]

@@ -50,19 +50,23 @@ def nothing(comparison: xr.DataTree, subset: str) -> str | None:
 
 
 def range_of_peaks(comparison: xr.DataTree, subset: str) -> str | None:
-    """Where the highest values lie of what agrees beyond chance; it orders no two of them."""
+    """Where the highest values lie of what agrees beyond chance; it orders no two of them.
+
+    What does not agree may have a higher one by chance, so it is named as left out.
+    """
     without = beyond_no_chance(comparison, subset)
     found = {k: v for k, v in peaks(comparison, subset).items() if k not in without}
     if not found:
         return None
     size = f"m-coherence of {compared_at(comparison):,} examples"
+    but = f"Apart from {listed(without)}, t" if without else "T"
     if len(found) == 1:
         ((name, (value, at)),) = found.items()
         place = where(along(comparison), at)
         highest = f"{rounded(value)}, in {name} at {place}"
-        return f"The highest measured {size} of the whole network is {highest}."
+        return f"{but}he highest measured {size} of the whole network is {highest}."
     low, high = (rounded(end(value for value, _ in found.values())) for end in (min, max))
-    return f"The peaks of the whole network, of {size}, lie between {low} and {high}."
+    return f"{but}he peaks of the whole network, of {size}, lie between {low} and {high}."
 
 
 def beyond_no_chance(comparison: xr.DataTree, subset: str) -> list[str]:
