@@ -77,6 +77,13 @@ def test_the_comparison_shows_the_trainings_that_the_page_tells(study):
         np.testing.assert_allclose(loss, told[name].values("loss"), rtol=2e-3)
 
 
+def test_the_pages_name_no_place_of_the_machine_that_made_them():
+    for path in (shipped.REPORT, shipped.COMPARISON):
+        text = path.read_text(encoding="utf-8")
+        assert "scripts/studying/__main__" in text
+        assert not re.findall(r"/(?:tmp|home|root|work)/", text)
+
+
 def test_pages_are_not_written_from_some_of_the_files(tmp_path):
     assert "has no residual_noise_0_seed_0" in shipped.written_pages(tmp_path)
 

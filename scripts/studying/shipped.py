@@ -5,6 +5,7 @@ They are made from the results files with all layers, which are there where the 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,8 @@ from scripts.studying.store import BUILD, FOLDER
 EXAMPLE = Training(NETWORKS["residual"], 50, 0)
 COMPARED = (0, 50, 100)  # percent of the labels
 COMPARED_SIZE = 160  # examples: the smallest subset of random labels, 27 clean ones, shows little
+# Where the script and its temporary directories lay is of no use to a reader.
+PLACES_HERE = re.compile(r"(?:/[\w.-]+)*/(?=scripts/studying/)|/(?:[\w.-]+/)*tmp\w{8}/")
 REPORT, COMPARISON = FOLDER / "report.html", FOLDER / "comparison.html"
 
 
@@ -53,5 +56,6 @@ def written_pages(build: Path = BUILD) -> str:
         )
         # The figures beside a page are in it, and are not kept.
         for page, path in ((report, REPORT), (comparison, COMPARISON)):
-            write_whole(path, (page / "index.html").read_bytes())
+            text = (page / "index.html").read_text(encoding="utf-8")
+            write_whole(path, PLACES_HERE.sub("", text).encode())
     return f"{REPORT} and {COMPARISON} show {len(runs)} trainings with all layers"
