@@ -19,7 +19,7 @@ from analyze.gradients.measurement import Settings
 from analyze.gradients.model.inputs import Inputs
 from analyze.gradients.model.replica import Replica
 from analyze.gradients.model.settling import Settled
-from analyze.gradients.numbers import notes_on, precision_of, refuse_quantised
+from analyze.gradients.numbers import notes_on, precision_of
 from analyze.gradients.step.output import seeded
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -42,10 +42,8 @@ class Architecture:
         """The architecture of a model, and notes on its numbers.
 
         Raises:
-            InputError: no parameter is selected or there, the model is quantised, or the device has
-                no such numbers.
+            InputError: no parameter is selected or there, or the device has no such numbers.
         """
-        refuse_quantised(model)  # packed weights are no parameters, and would be said to be missing
         selected = selected_parameters(model, settings.layers, settings.parameters)
         dtype = precision_of(model, DTYPES[settings.precision])
         device = resolve_device(settings.device, dtype)

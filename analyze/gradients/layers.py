@@ -11,6 +11,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from analyze.errors import InputError, listed
 from analyze.gradients.measurement import ParameterRow
 from analyze.gradients.model.replica import aliases
+from analyze.gradients.numbers import refuse_quantised
 from analyze.gradients.plan import Plan
 
 PARAMETRIZATIONS = ".parametrizations."
@@ -55,6 +56,7 @@ def selected_parameters(
                     fix=f"{option} '*', or leave it out for all",
                 )
     if not owners:
+        refuse_quantised(model)  # packed weights are no parameters
         raise InputError(
             "the model has no parameter",
             found=f"a {type(model).__name__} without a weight",

@@ -15,7 +15,6 @@ from analyze.figures.training import SCALES, scale_of_training, training
 from analyze.pages.embedding import packed
 from analyze.pages.sizes import offered
 from analyze.probes.subsets import ALL
-from analyze.reports.cosines import cosines
 from analyze.results.subsets import shown_subsets
 from analyze.results.tree import OK
 from analyze.statistics.significance import cancel, within_chance
@@ -34,8 +33,7 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
     forward order after it: in float32 ``m_coherence``, the ends of its 95 % interval and of the
     band of chance, each as of the subset's own m, which the page brings to one size; in one byte
     the bits of ``warning_flags``, and whether by the rule of ``statistics.significance`` the value
-    cannot be told from chance, or gradients cancel. ``cosines``, where there are any, are those of
-    ``Cosines.data``.
+    cannot be told from chance, or gradients cancel.
     """
     labels = shown_subsets(results)
     subsets = list(labels)
@@ -64,7 +62,6 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         "sizes": offered(results, CHOICES),
         "cancels": rows(cancel, "uint8"),
         "flags": rows(lambda group: _known(group, FLAGS).fillna(0), "uint8"),
-        **({"cosines": found.data} if (found := cosines(results)) else {}),
     }
 
 

@@ -23,7 +23,7 @@ from analyze.probes import ProbeSet
 from analyze.probes.subsets import ALL
 from analyze.rankings.probe_file import probes_of
 from analyze.reports import summary
-from analyze.reports.cosines import cosines
+from analyze.reports.cosines import Cosines, cosines
 from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
 from analyze.results.file import open_results
@@ -124,11 +124,13 @@ def render_page(
     ``pictures`` are the contents of the figures' SVG files, by their names.
     """
     examples, of_examples = section(results, *probes, x)
-    data = details(results, x) | ({"examples": of_examples} if of_examples else {})
+    between = cosines(results)
+    further = {"cosines": between.data if between else None, "examples": of_examples}
+    data = details(results, x) | {name: part for name, part in further.items() if part}
     scripts = ["profile.js", "cosines.js", "page.js", *(["examples.js"] if of_examples else [])]
     return render(
         HERE / "page.html",
-        _contents(results, pictures, data) | {"examples": examples},
+        _contents(results, pictures, data, between) | {"examples": examples},
         command=COMMAND,
         data=data,
         scripts=[HERE / name for name in scripts],
@@ -136,13 +138,16 @@ def render_page(
 
 
 def _contents(
-    results: xr.DataTree, pictures: dict[str, bytes], data: dict[str, Any]
+    results: xr.DataTree,
+    pictures: dict[str, bytes],
+    data: dict[str, Any],
+    between: Cosines | None,
 ) -> dict[str, Any]:
     origin = provenance(results)
     if not facts.has_batch_norm(results):
         origin.pop("batch_norm", None)
     subsets = summary.subset_summaries(results)
-    found, last = cosines(results), summary.last_measured(results)
+    last = summary.last_measured(results)
     return {
         "title": facts.run_name(origin),
         "model": facts.model_name(origin),
@@ -166,8 +171,8 @@ def _contents(
         "help_rows": data.get("examples", {}).get("help", {}).get("rows", []),
         "layers": summary.layer_summaries(results, list(subsets)),
         "parameters": int(results["layers"].to_dataset()["parameter_count"].sum()),
-        "cosines": found,
-        "cosine_rows": found.rows(last) if found and last is not None else [],
+        "cosines": between,
+        "cosine_rows": between.rows(last) if between and last is not None else [],
         "loss_units": results.to_dataset()["loss"].attrs.get("units", ""),
         "facts": facts.facts(origin),
         "proof": facts.proof_facts(origin),

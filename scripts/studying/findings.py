@@ -19,6 +19,7 @@ from scripts.studying.seeds import OverSeeds, digits, over_seeds
 from scripts.studying.store import Measured, Study
 
 FAR = 10.0  # "far above 1"
+NEAR_ONE = 2.0  # "about 1" is below
 ALIKE = 0.8  # correlation of two courses of one shape
 COHERENT_GRADIENTS = "[2020](https://arxiv.org/abs/2002.10657), on another measure"
 LATE = 10  # the step from which lag of batch norm's statistics is looked at
@@ -216,7 +217,7 @@ def _ends_of_others(study: Study) -> list[Seen]:
     for network in (n for n in NETWORKS.values() if not n.has_batch_norm):
         for noise in study.noises(network.name):
             value = over_seeds(study.of(network.name, noise), courses.at_end)
-            found.append(Seen(f"{network.words}, {noise} %", value, -1, 2.0))
+            found.append(Seen(f"{network.words}, {noise} %", value, -1, NEAR_ONE))
     return found
 
 
@@ -258,7 +259,7 @@ FINDINGS = (
     Finding(
         "one", "It ends at about 1 (2020, 2022)",
         "m-coherence at the end; below 2 counts as about 1",
-        _each_noise(_at_end_of("network"), -1, bound=2.0),
+        _each_noise(_at_end_of("network"), -1, bound=NEAR_ONE),
         "How many examples decide the value there is said above.",
     ),
     Finding(
