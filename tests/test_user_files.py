@@ -51,7 +51,7 @@ CODE = {
     "place", ["lib/python3.11/site-packages", "usr/lib/python3/dist-packages", "site-packages/more"]
 )
 def test_libraries_of_another_environment_are_no_code_of_the_user(tmp_path, monkeypatch, place):
-    """As with --system-site-packages: a library of thousands of files would be parsed and hashed."""
+    """As with --system-site-packages: thousands of files would be parsed and hashed."""
     library = tmp_path / "other environment" / place
     (library / "torchlike").mkdir(parents=True)
     (library / "torchlike" / "__init__.py").write_text("from torchlike import nn\n")
