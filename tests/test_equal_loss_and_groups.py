@@ -12,11 +12,12 @@ from scipy import stats
 
 import analyze
 from analyze.comparison.groups import check_groups, group_map
-from analyze.comparison.loss_levels import NOT_REACHED, first_crossings
+from analyze.comparison.loss_levels import first_crossings
 from analyze.comparison.rows import loss_rows
 from analyze.figures import groups_over_training, runs_by_layer, runs_over_training
 from analyze.figures.table import comparison_figures
 from analyze.results.file import write_results
+from analyze.results.presence import NOT_REACHED
 from analyze.statistics import estimate
 from analyze.statistics.seeds import geometric_mean, log_ratio_over_seeds
 from analyze.statistics.sizes import at_one_size

@@ -92,3 +92,15 @@ def test_nothing_leaves_the_window_without_a_cue(phone):
     _, page = phone
     assert page.evaluate(OUTSIDE, WIDTH) == []
     assert page.evaluate("document.documentElement.scrollWidth") == WIDTH
+
+
+def test_no_label_and_no_number_of_a_card_is_broken(phone):
+    _, page = phone
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll(".card :is(dt, dd, .big)")].filter((element) => {
+          const line = parseFloat(getComputedStyle(element).lineHeight);
+          return element.getBoundingClientRect().height > 1.5 * line;
+        }).map((element) => element.textContent)"""
+    )
+    assert page.locator(".card dd").count() > 5
+    assert broken == []

@@ -10,10 +10,9 @@ import xarray as xr
 from analyze.comparison import loss_levels, matching
 from analyze.comparison.runs import Run, joined
 from analyze.errors import unknown
+from analyze.results.presence import NO_CHECKPOINT, NOT_REACHED
 from analyze.results.provenance import ALIGNMENTS
 from analyze.results.tree import OK
-
-NO_CHECKPOINT = "no checkpoint here"
 
 
 class Aligned:
@@ -79,7 +78,7 @@ class Aligned:
 class AlignedByLoss(Aligned):
     """Runs at common levels of the training loss; values between checkpoints are interpolated."""
 
-    absent = loss_levels.NOT_REACHED
+    absent = NOT_REACHED
 
     def _every(self) -> np.ndarray:
         losses = [loss_levels.training_loss(run.tree) for run in self.runs]
@@ -98,7 +97,7 @@ class AlignedByLoss(Aligned):
             logarithm = np.log(dataset["loss"])
         root = self.placed(dataset.drop_vars("status").assign(loss=logarithm), run)
         reached = np.isfinite(self.crossings[run].weight)
-        status = np.where(reached, OK, loss_levels.NOT_REACHED).astype(object)
+        status = np.where(reached, OK, NOT_REACHED).astype(object)
         return root.assign(loss=np.exp(root["loss"]), status=("checkpoint", status))
 
     def measures(self, dataset: xr.Dataset, alpha: xr.Dataset, run: int) -> xr.Dataset:

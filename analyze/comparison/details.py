@@ -15,6 +15,7 @@ from analyze.figures.training import Training
 from analyze.pages.embedding import packed, packed_steps
 from analyze.pages.sizes import offered
 from analyze.probes.subsets import ALL
+from analyze.results.presence import present
 from analyze.results.sides import pair_names, sides_of
 from analyze.statistics import jackknife
 from analyze.statistics.regrouping import provenance
@@ -35,7 +36,7 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
     means over seeds, whose intervals need ``quantiles``, and divides two sides, at ``size``
     examples, for their ratio. Half the interval of its logarithm, at this size, is [pair, row,
     subset, checkpoint] in steps of 1/32,767 of the largest, ``WIDEST`` at most, and negative where
-    the ratio is significant.
+    the ratio is significant. ``absent``, [run, checkpoint], is 1 where a run has no checkpoint.
     """
     along = training_of(comparison)
     align = provenance(comparison)["align"]
@@ -58,6 +59,7 @@ def details(comparison: xr.DataTree) -> dict[str, Any]:
         "runs": _runs(comparison),
         "sides": _sides(comparison),
         "pairs": _pairs(comparison),
+        "absent": packed(~present(comparison).values, "uint8"),
         **_of_training(root),
         **_values(comparison),
         **_intervals(comparison),

@@ -25,7 +25,6 @@ from analyze.statistics import jackknife
 
 LEVELS = 24
 SHARES = (0.9, 0.5, 0.1)  # levels of the key events, as shares of the lowest first loss
-NOT_REACHED = "the run never falls to this loss"
 
 
 @dataclass(frozen=True)

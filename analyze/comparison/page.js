@@ -144,7 +144,7 @@ function drawSides(at) {
     ...lookOf(side),
     hidden: hidden.has(k),
     strong: visible <= FEW || chosen.has(k),
-    points: places.map((x, t) => {
+    points: placesOfRuns(side.runs).map(([x, t]) => {
       const { value, low, high } = sideAt(side, at.row, at.subset, t);
       const title = [side.label, data.rows[at.row], data.subsets[at.subset], placeNames[t],
                      `${sizeShown().quantity}: ${valueWords(side, at.row, at.subset, t)}`].join("\n");
@@ -152,8 +152,6 @@ function drawSides(at) {
     }),
   }));
   const series = [...seeds(at), ...ofSides].filter((one) => !one.hidden);
-  // A run has other places than the others: its line goes on over places where it has no checkpoint.
-  for (const one of series) one.points = one.points.filter((point) => Number.isFinite(point.y));
   const y = sizedAxis(series.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))), sizeShown(), false);
   const guides = guidesAt(sizeShown(), data.size).filter((guide) => guide.y < y.domain[1]);
   const title = `${capital(sizeShown().quantity)}, ${rowName(at.row)}: ${data.subsets[at.subset]}`;
@@ -165,11 +163,18 @@ function drawSides(at) {
   drawLines(document.getElementById("lines"), { label: title, axis, y, series, guides, chosen: places[at.checkpoint], choose: choosePlace });
 }
 
+/** The places, with their numbers, at which a run of each of these lists has a checkpoint. Lines pass by the others,
+ *  and are broken at those of them without a value. */
+function placesOfRuns(...lists) {
+  const there = (runs, t) => runs.some((r) => cubes.absent.at(r, t) === 0);
+  return places.map((x, t) => [x, t]).filter(([, t]) => lists.every((runs) => there(runs, t)));
+}
+
 /** The runs of the configurations, thin. */
 function seeds(at) {
   return data.runs.flatMap((run, r) => {
     if (sides[run.side].group === null) return [];
-    const points = places.map((x, t) => {
+    const points = placesOfRuns([r]).map(([x, t]) => {
       const value = runAt(r, at.row, at.subset, t, sizeShown().size);
       const words = Number.isFinite(value) ? rounded(value) : "no value";
       const title = [`${run.name}, of ${sides[run.side].label}`, data.rows[at.row], placeNames[t], `${sizeShown().quantity}: ${words}`].join("\n");
@@ -185,11 +190,11 @@ function drawTraining(at, name, label, words) {
   if (!element) return;
   const series = data.runs.filter((run) => !hidden.has(run.side)).map((run) => {
     const r = data.runs.indexOf(run);
-    const points = places.map((x, t) => {
+    const points = placesOfRuns([r]).map(([x, t]) => {
       const y = cubes[name].at(r, at.subset, t);
       return { x, y, low: NaN, high: NaN, open: false, title: [run.name, data.subsets[at.subset], placeNames[t], `${words.toLowerCase()} ${rounded(y)}`].join("\n") };
     });
-    return { name: run.name, ...lookOf(run), strong: sides[run.side].group === null && data.runs.length <= FEW, points: points.filter((p) => Number.isFinite(p.y)) };
+    return { name: run.name, ...lookOf(run), strong: sides[run.side].group === null && data.runs.length <= FEW, points };
   });
   const known = series.flatMap((one) => one.points.map((point) => point.y));
   const top = name === "accuracy" ? 1 : (d3.max(known) ?? 1) * 1.05;
@@ -238,14 +243,15 @@ function drawHeat(at) {
 function drawRatio(at) {
   const name = pairs[at.pair].name;
   const title = `Ratio of ${rowName(at.row)} over training`;
-  const points = places.map((x, t) => {
+  const both = [pairs[at.pair].first, pairs[at.pair].second].map((k) => sides[k].runs);
+  const points = placesOfRuns(...both).map(([x, t]) => {
     const one = ratioAt(at.pair, at.row, at.subset, t);
     const shown = one.half < WIDEST;
     return { x, y: Math.exp(one.value), low: shown ? Math.exp(one.low) : NaN, high: shown ? Math.exp(one.high) : NaN, open: !one.found,
              title: [name, data.rows[at.row], placeNames[t], ratioWords(one)].join("\n") };
-  }).filter((point) => Number.isFinite(point.y));
+  });
   // The widest intervals leave the chart, or a few of them would press all ratios into one line.
-  const reach = Math.max(2, ...points.map(({ y }) => Math.max(y, 1 / y) ** 2),
+  const reach = Math.max(2, ...points.filter(({ y }) => Number.isFinite(y)).map(({ y }) => Math.max(y, 1 / y) ** 2),
                          d3.quantile(points.flatMap(({ low, high }) => [1 / low, high]).filter(Number.isFinite), 0.8) ?? 1) * 1.1;
   const domain = [1 / reach, reach];
   document.getElementById("ratio-title").textContent = title;

@@ -20,6 +20,7 @@ from analyze.figures.names import legend_label, unmarked
 from analyze.figures.panels import columns_of, grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
+from analyze.results.presence import has_gaps
 from analyze.results.provenance import along
 from analyze.results.sides import sides_of
 from analyze.statistics.sizes import at_one_size, shown_size
@@ -70,17 +71,18 @@ def draw_run(
     k: int,
     name: str,
     *,
+    there: np.ndarray,
     markers: bool = True,
     band: bool = False,
 ) -> None:
     """Draw the line of the k-th run, or group, across the places that only others have.
 
+    It has the places that are ``there``, ``[checkpoint]``, and is broken at those without a value.
     Without markers it is thin; the band is the 95 % interval, where the values have one.
     """
-    known = np.isfinite(values["m_coherence"].values)
-    if not known.any():
+    x, y = places.values[there], values["m_coherence"].values[there]
+    if not np.isfinite(y).any():
         return
-    x, y = places.values[known], values["m_coherence"].values[known]
     ax.plot(
         x, y, **run_look(k).line, label=legend_label(name, LONGEST),
         linewidth=1.4 if markers else 0.9, markersize=4 if markers else 2, zorder=3,
@@ -88,10 +90,15 @@ def draw_run(
         markeredgecolor=SURFACE, markeredgewidth=0.5,
     )  # fmt: skip
     if band and "m_coherence_lower" in values:
-        lower, upper = (values[f"m_coherence_{end}"].values[known] for end in ("lower", "upper"))
+        lower, upper = (values[f"m_coherence_{end}"].values[there] for end in ("lower", "upper"))
         # Levels of the loss fall one after the other: a band over them does not cross itself.
         rising = Training(x, places.label, [], [], np.zeros(len(x), dtype=bool))
         draw_interval(ax, rising, lower, upper, run_look(k).colour)
+
+
+def words_of_gaps(comparison: xr.DataTree) -> str:
+    """What a caption says of broken lines, where there is one."""
+    return " A gap: a checkpoint that has no value." if has_gaps(comparison) else ""
 
 
 def subset_panels(

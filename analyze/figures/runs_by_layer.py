@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analyze.figures import runs_over_training
+from analyze.figures import run_lines, runs_over_training
 from analyze.figures.entry import FigureEntry
 from analyze.figures.multiples import multiples
 from analyze.figures.style import style
@@ -48,7 +48,12 @@ def each(comparison: xr.DataTree, asked: object) -> dict[str, str]:
     return {f"layers_{every.index(subset) + 1}": subset for subset in subsets}
 
 
-FIGURE = FigureEntry(
-    "layers", "Runs over training, layer by layer",
-    "A panel for each layer, a line for each run, all panels on the same axes.", figure, each=each,
-)  # fmt: skip
+def caption(comparison: xr.DataTree) -> str:
+    """The caption, with a word on gaps where there are some."""
+    return (
+        "A panel for each layer, a line for each run, all panels on the same axes."
+        f"{run_lines.words_of_gaps(comparison)}"
+    )
+
+
+FIGURE = FigureEntry("layers", "Runs over training, layer by layer", caption, figure, each=each)

@@ -10,6 +10,7 @@ from analyze.figures import run_lines
 from analyze.figures.bands import MANY
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
+from analyze.results.presence import present
 from analyze.statistics.sizes import at_one_size
 
 
@@ -18,18 +19,19 @@ def draw(comparison: xr.DataTree, ax: Axes, subset: str, *, layer: str | None = 
 
     The values are those of a layer, or of the whole network, all at the size shown, see
     ``statistics.sizes``. A line joins the checkpoints of its run across places that only other runs
-    have. The scale is that of all runs and subsets. Seeds of a configuration share its style.
+    have, and is broken where it has no value. The scale is that of all runs and subsets. Seeds of a
+    configuration share its style.
     """
     group = "network" if layer is None else "layers"
     table = at_one_size(comparison, group).sel(subset=subset)
     table = table if layer is None else table.sel(layer=layer)
     run_lines.set_run_axes(comparison, ax, group)
     places, runs = run_lines.training_of(comparison), [str(name) for name in table["run"].values]
-    styles = run_lines.run_styles(comparison)
+    styles, there = run_lines.run_styles(comparison), present(comparison)
     for run in runs:
         run_lines.draw_run(
             ax, places, table.sel(run=run), styles[run], run,
-            markers=layer is None, band=len(runs) <= MANY,
+            there=there.sel(run=run).values, markers=layer is None, band=len(runs) <= MANY,
         )  # fmt: skip
     ax.set_title(figure_text(subset), loc="left")
     return ax
@@ -40,9 +42,15 @@ def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
     return run_lines.subset_panels(comparison, draw)
 
 
+def caption(comparison: xr.DataTree) -> str:
+    """The caption, with a word on gaps where there are some."""
+    return (
+        "M-coherence of the whole network, a line for each run and a panel for each subset, all on "
+        "the same axes. Bands are 95 % intervals, of up to six runs."
+        f"{run_lines.words_of_gaps(comparison)}"
+    )
+
+
 FIGURE = FigureEntry(
-    "training", "Runs over training",
-    "M-coherence of the whole network, a line for each run and a panel for each subset, all on the "
-    "same axes. Bands are 95 % intervals, of up to six runs.",
-    figure, section="static", leading=True,
+    "training", "Runs over training", caption, figure, section="static", leading=True,
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 const INSET = 8; // pixels at both ends of the axis
 const NARROW = 500; // pixels of a chart below which a finger finds a point from further away
+const LETTER = 6.4; // pixels of a letter, on average
+const BESIDE = 7; // pixels from a guide to the middle of its words
 const ROOM = 8; // pixels to the next one that a marker needs; one without neighbours has one always
 
 /**
@@ -20,10 +22,12 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
                               ofShade = "", shade = "var(--warning)", pointed = () => {}, choose }) {
   const width = roomOf(element);
   const bottom = y.domain[0];
+  const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
   const margins = { marginLeft: 52, marginRight: 14, marginTop: pins.length ? 40 : 22, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
   const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
   const across = Plot.scale({ x: { ...x, range: [margins.marginLeft + INSET, width - margins.marginRight - INSET] } });
+  const down = Plot.scale({ y: { ...y, range: [height - margins.marginBottom, margins.marginTop] } });
   const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spansOf(shaded, across), ofShade, shade, across), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
@@ -34,12 +38,10 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling, across.apply));
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
-  marks.push(Plot.text(guides, { y: "y", text: "text", frameAnchor: "right", dy: -7, textAnchor: "end",
-                                 fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 5 }));
+  marks.push(...guideWords(guides, linesOnPage(series, across, down, inside, axis.falling), across, down));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: width < NARROW ? 150 : 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
-  const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
   const chart = Plot.plot({ ...frame(width, height, label), ...margins, x: { ...x, inset: INSET }, y, marks });
   const placed = chart.scale("x");
   const hovered = d3.create("svg:line").attr("class", "hovered").attr("aria-hidden", "true").attr("display", "none")
@@ -85,10 +87,63 @@ function spanMarks(spans, words, colour, across) {
   ];
 }
 
-/** Band, line and markers of one series. */
-function lineMarks({ name, colour, dash, symbol, turn, strong, points }, inside, falling, across) {
+/** The points of a line in its order. */
+function inOrder(points, falling) {
   const placed = points.filter((p) => Number.isFinite(p.x));
   if (!falling) placed.sort((a, b) => a.x - b.x); // a loss may rise again: its line follows the training
+  return placed;
+}
+
+/** The pieces of all lines in pixels, `[[x, y], [x, y]]`; a point without neighbours is one of no length. */
+function linesOnPage(series, across, down, inside, falling) {
+  return series.flatMap(({ points }) => {
+    const placed = inOrder(points, falling).map((p) => [across.apply(p.x), Number.isFinite(p.y) ? down.apply(inside(p.y)) : NaN]);
+    return placed.map((p, k) => [Number.isFinite(placed[k - 1]?.[1]) ? placed[k - 1] : p, p]).filter(([, p]) => Number.isFinite(p[1]));
+  });
+}
+
+/** The words of the guides, each above or below its own where no line is, from the right; where lines are everywhere, above
+ *  the chart. */
+function guideWords(guides, pieces, across, down) {
+  const [left, right] = [Math.min(...across.range) - INSET, Math.max(...across.range) + INSET];
+  const top = Math.min(...down.range);
+  const taken = [];
+  return guides.filter(({ text }) => text).map(({ y, text }) => {
+    const wide = LETTER * text.length;
+    const boxAt = ([end, middle]) => ({ left: end - wide - 4, right: end + 4, top: middle - 11, bottom: middle + 11 });
+    const free = (box) => !pieces.some((piece) => crosses(piece, box)) && !taken.some((other) => touches(box, other));
+    const places = d3.range(right, left + wide, -12).flatMap((end) => [-BESIDE, BESIDE].map((dy) => [end, down.apply(y) + dy]));
+    const found = places.find((place) => place[1] - BESIDE >= top && place[1] + BESIDE <= Math.max(...down.range) && free(boxAt(place)));
+    const [end, middle] = found ?? [Math.min(right, ...taken.filter((box) => box.bottom < top).map((box) => box.left)), top - 12];
+    taken.push(boxAt([end, middle]));
+    return Plot.text([found ? text : `- - ${text}`], { x: () => across.invert(end), frameAnchor: "top", dy: middle - top, text: (words) => words,
+                             lineAnchor: "middle", textAnchor: "end", fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 5,
+                             ariaDescription: "meaning of a guide" });
+  });
+}
+
+function touches(a, b) {
+  return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+}
+
+/** Whether a piece of a line passes through a box. */
+function crosses([[x1, y1], [x2, y2]], box) {
+  let [from, to] = [0, 1]; // the part of the piece that is inside of the bounds seen so far
+  for (const [start, change, low, high] of [[x1, x2 - x1, box.left, box.right], [y1, y2 - y1, box.top, box.bottom]]) {
+    if (change === 0) {
+      if (start < low || start > high) return false;
+      continue;
+    }
+    const [enter, leave] = [(low - start) / change, (high - start) / change].sort(d3.ascending);
+    [from, to] = [Math.max(from, enter), Math.min(to, leave)];
+    if (from > to) return false;
+  }
+  return true;
+}
+
+/** Band, line and markers of one series. */
+function lineMarks({ name, colour, dash, symbol, turn, strong, points }, inside, falling, across) {
+  const placed = inOrder(points, falling);
   const alone = placed.filter((p, k) => Number.isFinite(p.y) && ![placed[k - 1], placed[k + 1]].some((o) => Number.isFinite(o?.y)));
   const dots = withRoom(placed.filter((p) => Number.isFinite(p.y)), (p) => across(p.x), new Set(alone));
   const ends = { y1: (p) => inside(p.low), y2: (p) => inside(p.high) };

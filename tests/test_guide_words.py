@@ -1,0 +1,86 @@
+"""The words at the guides of interactive charts lie where no line is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.browser import Reader, choose_layer
+from tests.comparisons import make_comparison, write_comparison
+from tests.test_charts import write_report
+from tests.trees import make_tree
+
+WIDTHS = (1280, 400)
+ENDS, LEFT, EVERYWHERE = "ends_at_1", "begins_at_1", "around_1"
+
+# The words at guides, with the lines that pass through them; and their place.
+WORDS = """() => {
+  const chart = document.querySelector("#lines svg");
+  const inside = ({ x, y }, box) => x > box.left && x < box.right && y > box.top && y < box.bottom;
+  const paths = [...chart.querySelectorAll('[aria-label="line"] path')];
+  const points = paths.flatMap((path) => {
+    const matrix = path.getScreenCTM(), length = path.getTotalLength();
+    return Array.from({ length: Math.ceil(length) + 1 }, (_, k) =>
+      path.getPointAtLength(Math.min(k, length)).matrixTransform(matrix));
+  });
+  const all = [...chart.querySelectorAll("text")];
+  const words = [...chart.querySelectorAll('[aria-description="meaning of a guide"] text')];
+  return words.map((text) => {
+    const box = text.getBoundingClientRect();
+    const over = all.filter((other) => other !== text && other.textContent).filter((other) => {
+      const b = other.getBoundingClientRect();
+      return b.left < box.right && box.left < b.right && b.top + 2 < box.bottom
+        && box.top + 2 < b.bottom;
+    });
+    return { text: text.textContent, crossed: points.filter((point) => inside(point, box)).length,
+             over: over.map((other) => other.textContent), lines: paths.length };
+  });
+}"""
+
+
+def around(count: int, name: str) -> np.ndarray:
+    """Values ``[checkpoint]`` that leave room for words at 1 on a side, or nowhere."""
+    rising = np.geomspace(1.0, 60.0, count)
+    return {LEFT: rising, ENDS: rising[::-1], EVERYWHERE: np.tile([0.5, 2.0], count)[:count]}[name]
+
+
+def tree_of(names: list[str]):
+    tree = make_tree(layers=names, steps=range(0, 400, 10), subsets=("a", "b"), held_out=())
+    layers = tree["layers"].to_dataset()
+    values = layers["m_coherence"].copy()
+    for name in names:
+        values.loc[{"layer": name}] = around(40, name)[:, None]
+    tree["layers"] = tree["layers"].assign(m_coherence=values)
+    return tree
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def page(request, browser, tmp_path_factory):
+    reader = Reader(browser)
+    path = tmp_path_factory.mktemp("guides") / "report.html"
+    yield reader.open(write_report(path, tree_of([ENDS, LEFT, EVERYWHERE])), request.param)
+    reader.close()
+    assert reader.faults == []
+
+
+@pytest.mark.parametrize("layer", [ENDS, LEFT, EVERYWHERE])
+def test_no_line_passes_through_the_words_at_a_guide(page, layer):
+    choose_layer(page, layer)
+    page.select_option("#size", label="each at its own m")
+    found = page.evaluate(WORDS)
+    above = "- - " if layer == EVERYWHERE else ""
+    assert [one["text"] for one in found] == [f"{above}1: orthogonal"]
+    assert found[0]["lines"] == 3
+    assert found[0]["crossed"] == 0
+    assert found[0]["over"] == []
+
+
+def test_no_line_of_a_comparison_passes_through_them(reader, tmp_path):
+    tree = make_comparison(steps=range(12))
+    value = tree["network"].to_dataset()["m_coherence"]
+    course = value.isel(run=0, subset=0, drop=True).copy(data=around(12, ENDS))
+    tree["network"] = tree["network"].assign(m_coherence=0 * value + course)
+    for width in WIDTHS:
+        found = reader.open(write_comparison(tmp_path, tree), width).evaluate(WORDS)
+        assert [one["text"] for one in found] == ["1: orthogonal"]
+        assert [one["crossed"] for one in found] == [0]
