@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -35,6 +36,12 @@ COUNT = 40  # examples of ``data``
 DEVICE = os.environ.get("ANALYZE_TEST_DEVICE", "cpu")  # of the tests of exactness
 if DEVICE.startswith("pretend"):
     import tests.pretend_device.device  # noqa: F401  # before the first backward pass
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: nobody looks through it again for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

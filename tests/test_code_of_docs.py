@@ -27,6 +27,8 @@ from analyze.probes.probe_set import Column
 from tests.conftest import call
 from tests.data_sources import idx
 
+pytestmark = pytest.mark.usefixtures("pages_only")
+
 ROOT = Path(__file__).parent.parent
 KEPT = ("01280",)  # of the sample's twelve checkpoints, for less time
 
@@ -43,22 +45,20 @@ def commands(page: str) -> Iterator[list[str]]:
         yield shlex.split(line, comments=True)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+@pytest.fixture
+def place(tmp_path) -> Path:
     """A directory with a part of the samples, as a reader of the README has them all."""
-    folder = tmp_path_factory.mktemp("reader")
-    samples = folder / "sample_checkpoints"
     shutil.copytree(
-        ROOT / "sample_checkpoints", samples, ignore=lambda _, names: [
+        ROOT / "sample_checkpoints", tmp_path / "sample_checkpoints", ignore=lambda _, names: [
             n for n in names if n.endswith(".pt") and not any(kept in n for kept in KEPT)
         ],
     )  # fmt: skip
-    shutil.copy(ROOT / "README.md", folder)
-    return folder
+    shutil.copy(ROOT / "README.md", tmp_path)
+    return tmp_path
 
 
 def ran(words: list[str]) -> None:
-    """The program in this process, and what a reader gives to Python in one of its own."""
+    """The program in this process, and a script of the reader's in one of its own."""
     program, *arguments = words
     if program == "analyze":
         result = call(*arguments)
@@ -72,20 +72,41 @@ def ran(words: list[str]) -> None:
     assert done.returncode == 0, (words, done.stdout)
 
 
-def test_the_readme_runs_as_it_stands(place, monkeypatch):
+def changed(text: str, changes: dict[str, str]) -> str:
+    for old, new in changes.items():
+        text = text.replace(old, new)
+    return text
+
+
+# By what the README is made shorter: fewer images, epochs and probes, also of the sample.
+FEWER = {"2000": "600", "range(6)": "range(2)", "[run]": "[run]\nmax_probes = 60"}
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+@pytest.mark.parametrize(
+    ("changes", "epochs", "probes"),
+    [
+        pytest.param(FEWER, 2, 50, id="short"),
+        pytest.param({}, 6, 500, id="as it stands", marks=pytest.mark.nightly),
+    ],
+)
+def test_the_readme_runs(place, changes, epochs, probes, monkeypatch):
     """Its two commands, a training of one's own with its five lines, and the language model."""
-    training, language_model = blocks("README.md")
-    (place / "train.py").write_text(training, "utf-8")
-    (place / "runs/mine").mkdir(parents=True)
     monkeypatch.chdir(place)
+    training, language_model = blocks("README.md")
+    Path("train.py").write_text(changed(training, changes), "utf-8")
+    card = Path("sample_checkpoints/half_noise/run.toml")
+    card.write_text(changed(card.read_text("utf-8"), changes), "utf-8")
+    Path("runs/mine").mkdir(parents=True)
     for words in commands("README.md"):
-        ran(words)
+        ran([str(probes) if word == "500" else word for word in words])
     for page in ("half_noise_report/index.html", "mine_report/index.html"):
-        assert (place / page).exists()
-    counts = analyze.open_results(place / "mine.h5")["probe_count"].to_series()
-    assert counts.to_dict() == {"clean": 500, "corrupted": 500, "all": 1000}
-    assert analyze.open_results(place / "mine.h5").sizes["checkpoint"] == 6
-    ran(["python", "-c", language_model])
+        assert Path(page).exists()
+    mine = analyze.open_results("mine.h5")
+    counts = {"clean": probes, "corrupted": probes, "all": 2 * probes}
+    assert mine["probe_count"].to_series().to_dict() == counts
+    assert mine.sizes["checkpoint"] == epochs
+    exec(compile(language_model, "README.md", "exec"), {})
 
 
 @pytest.fixture(scope="module")
@@ -174,18 +195,13 @@ def test_the_walk_through_runs(changes, images, steps, probes, tmp_path, monkeyp
         idx(raw / f"{part}-labels-idx1-ubyte", true)
     monkeypatch.chdir(tmp_path)
 
-    def changed(text: str) -> str:
-        for old, new in changes.items():
-            text = text.replace(old, new)
-        return text
-
     for name, code in zip(("mine.py", "train.py"), blocks("docs/walk-through.md"), strict=True):
-        Path(name).write_text(changed(code), "utf-8")
+        Path(name).write_text(changed(code, changes), "utf-8")
     Path("runs/mine").mkdir(parents=True)
     for words in commands("docs/walk-through.md"):
         if changes and words[1] == "report":
             continue  # the README's are made by every run of the tests
-        ran([changed(word) if word != "100" else str(probes) for word in words])
+        ran([changed(word, changes) if word != "100" else str(probes) for word in words])
     results = analyze.open_results("mine.h5")
     last = results["checkpoint"].values[-1]
     assert last == f"step_{steps}.pt"

@@ -26,6 +26,12 @@ LIGHT = [
     "analyze.text",
 ]  # fmt: skip
 
+PAGE_ONLY = """
+from functools import partial
+from analyze.pages import writing
+writing.rendered = partial(writing.rendered, kinds=("svg",))
+"""
+
 
 def loaded_by(code: str) -> set[str]:
     """The modules that a fresh Python has after running some code."""
@@ -46,19 +52,31 @@ def test_no_torch_without_measuring():
     assert "torch" not in loaded_by(f"{everything}\nfrom analyze import ProbeSet, open_results")
 
 
-@pytest.mark.parametrize("arguments", [[], *(name.split() for name in COMMANDS)], ids=" ".join)
-def test_no_torch_for_help(arguments):
-    loaded = loaded_by(command(*arguments, "--help"))
-    assert not loaded & {"torch", "numpy", "xarray", "matplotlib"}
+def loads_none_of(unwanted: set[str], commands: list[list[str]]) -> set[str]:
+    """The modules of a Python that ran the commands, none of which has loaded an unwanted one."""
+    look = f"\nloaded = sys.modules.keys() & {unwanted!r}\nassert not loaded, "
+    return loaded_by("\n".join(command(*words) + look + repr(words) for words in commands))
 
 
-@pytest.mark.parametrize("layout", EXAMPLES)
+def test_no_torch_for_help():
+    commands = [[*name.split(), "--help"] for name in ("", *COMMANDS)]
+    loads_none_of({"torch", "numpy", "xarray", "matplotlib"}, commands)
+
+
 @FOREIGN
-def test_no_torch_to_scan(layout, tmp_path):
-    EXAMPLES[layout](tmp_path)
-    loaded = loaded_by(command("scan", str(tmp_path)))
-    assert "analyze.checkpoints.scan" in loaded
-    assert not loaded & {"torch", "torchvision", "h5py", "xarray", "matplotlib"}
+def test_no_torch_to_scan(tmp_path):
+    commands = []
+    for layout, write in EXAMPLES.items():
+        (tmp_path / layout).mkdir()
+        write(tmp_path / layout)
+        commands.append(["scan", str(tmp_path / layout)])
+    unwanted = {"torch", "torchvision", "h5py", "xarray", "matplotlib"}
+    assert "analyze.checkpoints.scan" in loads_none_of(unwanted, commands)
+
+
+def test_a_command_that_loads_torch_is_noticed():
+    with pytest.raises(AssertionError, match=r"\['scan', '--help'\]"):
+        loads_none_of({"click"}, [["scan", "--help"]])
 
 
 def test_no_torch_for_what_is_measured(measured, tmp_path):
@@ -66,8 +84,8 @@ def test_no_torch_for_what_is_measured(measured, tmp_path):
     shows = [command("show", results, *options) for options in ([], ["--layers"], ["--json"])]
     shows.append(command("status", results))
     report = command("report", results, "--output", str(page))
-    loaded = loaded_by("\n".join([*shows, report]))
-    assert "torch" not in loaded
+    loaded = loaded_by("\n".join([*shows, PAGE_ONLY, report]))
+    assert not loaded & {"torch", "matplotlib.pyplot"}
     assert "matplotlib" in loaded
     assert (page / "index.html").is_file()
 

@@ -47,6 +47,21 @@ CODE = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "place", ["lib/python3.11/site-packages", "usr/lib/python3/dist-packages", "site-packages/more"]
+)
+def test_libraries_of_another_environment_are_no_code_of_the_user(tmp_path, monkeypatch, place):
+    """As with --system-site-packages: thousands of files would be parsed and hashed."""
+    library = tmp_path / "other environment" / place
+    (library / "torchlike").mkdir(parents=True)
+    (library / "torchlike" / "__init__.py").write_text("from torchlike import nn\n")
+    (library / "torchlike" / "nn.py").write_text("")
+    (tmp_path / "h.py").write_text("import torchlike\n")
+    (tmp_path / "m.py").write_text("import h\nfrom torchlike.nn import Linear\n")
+    monkeypatch.syspath_prepend(str(library))
+    assert files_of(str(tmp_path / "m.py")) == [tmp_path / "m.py", tmp_path / "h.py"]
+
+
 @pytest.mark.parametrize("case", CODE)
 def test_code_counts_however_it_is_imported(tmp_path, monkeypatch, case):
     files, source, expected = CODE[case]

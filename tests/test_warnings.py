@@ -152,6 +152,18 @@ def test_held_out_probes_do_not_make_the_training_set_stationary():
     assert not flagged(again, "near_stationary").any()
 
 
+def test_flags_go_by_the_names_of_axes_and_not_by_their_order():
+    tree = regression(corrupted=-1.0, noise=0.1)
+    assert "near_stationary" in warned(tree)
+    for name in ("network", "layers"):
+        group = tree[name].to_dataset()
+        turned = group.drop_vars(FLAGS).transpose(..., *reversed(group["m_coherence"].dims))
+        again = flag_group(tree, turned)[FLAGS]
+        np.testing.assert_array_equal(again.transpose(*group[FLAGS].dims), group[FLAGS])
+    with pytest.raises(ValueError, match="differ in subset"):
+        flag_group(tree, group.isel(subset=slice(None, None, -1)))
+
+
 def test_flags_follow_the_convention(measured):
     tree = analyze.open_results(measured.output)
     for group in ("network", "layers"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint
+from analyze.checkpoints.damage import as_text
 from analyze.errors import CheckpointError
 from analyze.runs.units.unit import Unit
 
@@ -28,8 +29,18 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """Why there is no unit; empty where there is one."""
-        return "" if self.problem is None else f"{self.problem.what}: {self.problem.found}"
+        """Why there is no unit, with paths relative to the run; empty where there is one.
+
+        It travels with the results, and where the run lay on one machine says nothing on another.
+        """
+        if self.problem is None:
+            return ""
+        path, name = self.checkpoint.path, self.checkpoint.name
+        reason = f"{self.problem.what}: {self.problem.found}"
+        for place in (as_text(path.absolute()), as_text(path)):  # absolute in another process
+            if (root := place.removesuffix(name)) not in ("", place):
+                reason = reason.replace(root, "")
+        return reason
 
     def record(self) -> dict[str, Any]:
         """How the checkpoint was found and read, for the provenance of the results."""

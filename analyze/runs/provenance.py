@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ def circumstances(
     plan, proof, settings = engine.plan, engine.proof, engine.settings
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": command(sys.argv),
         "versions": versions(),
         "device": str(engine.device),
         "device_name": device_name(engine.device),
@@ -110,6 +111,15 @@ def _other_devices(records: Sequence[Mapping[str, Any]]) -> list[str]:
         f"checkpoints were measured on several kinds of devices ({counts}): their numbers agree "
         "within rounding, and differences between checkpoints as small as that mean nothing"
     ]
+
+
+def command(arguments: Sequence[str]) -> str:
+    """A command as it was typed; the program, and a notebook, without where they are installed."""
+    path = Path(arguments[0])
+    program = path.parent.name if path.name == "__main__.py" else path.name  # ``python -m PROGRAM``
+    if program == "ipykernel_launcher.py":  # its arguments are files of the machine, none typed
+        return "a notebook"
+    return shlex.join([program, *arguments[1:]])
 
 
 def versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from analyze.files.whole import real_path
 MOST = 2000  # files; more are no user's own code
 LONGEST = 1000  # characters of the name of a file in the code
 IMPORTING = ("import_module", "__import__")
+INSTALLED = ("site-packages", "dist-packages")  # directories of libraries, of any environment
 
 
 def files_of(source: str) -> list[Path]:
@@ -61,6 +62,13 @@ def files_of(source: str) -> list[Path]:
 
 
 def _is_users(path: Path) -> bool:
+    """Whether a file is none of an installed library's, be it of another environment's.
+
+    An environment may see another's libraries: by ``--system-site-packages``, by a ``.pth`` file,
+    by ``PYTHONPATH``.
+    """
+    if not set(INSTALLED).isdisjoint(path.parts):
+        return False
     installed = {
         sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")
     }

@@ -106,16 +106,18 @@ class Labelled:
 
         Coherence is NaN where there is no gradient; norms are NaN only where the statistics are.
         """
-        dataset = xr.Dataset(coords=self.coordinates)
+        found: dict[str, tuple[tuple[Hashable, ...], np.ndarray, dict[str, object]]] = {}
         for name, variable in VARIABLES.items():
             value = variable.of_sums(self.plain) if variable.of_sums else None
             if variable.of_norms:
                 value = self._of_norms(variable.of_norms)
             if value is not None:
                 axes = ("subset", "subset_other") if variable.between else ("subset",)
-                dataset[name] = ((*self.leading, *axes), value, variable.attributes)
+                attributes: dict[str, object] = {**variable.attributes}
                 if name in AT_COMMON_SIZE:
-                    dataset[name].attrs["size"] = self.plain.common_size
+                    attributes["size"] = self.plain.common_size
                 if name in BY_JACKKNIFE and self.one_at_a_time:
-                    dataset[name].attrs["one_at_a_time"] = ", ".join(self.one_at_a_time)
-        return dataset
+                    attributes["one_at_a_time"] = ", ".join(self.one_at_a_time)
+                found[name] = ((*self.leading, *axes), value, attributes)
+        # All at once: each that is added to a data set costs as much as the whole of it.
+        return xr.Dataset(found, coords=self.coordinates)

@@ -48,19 +48,24 @@ def _near_stationary(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray | 
     training = [name for name in names if name not in (ALL, *held_out(results))]
     if "gradient_dot" not in group or len(training) < 2:
         return False
-    count = results.to_dataset()["probe_count"].astype(float)
-    sums = group["gradient_dot"] * count * count.rename(subset="subset_other")
-    whole = sums.sel(subset_other=ALL)  # S_A . S
-    squares = xr.concat([sums.sel(subset=n, subset_other=n, drop=True) for n in names], "subset")
-    squares = squares.assign_coords(subset=names)  # |S_A|^2
-    rest = squares.sel(subset=ALL) - 2 * whole + squares  # |S - S_A|^2
-    cosine = (whole - squares) / np.sqrt((squares * rest).where(squares * rest > 0))
-    opposed = (cosine < OPPOSED) & (squares.sel(subset=ALL) < CANCELLED**2 * squares)
-    opposed = opposed & group["subset"].isin(training)
+    value = group["m_coherence"].transpose(..., "subset")
+    count = results.to_dataset()["probe_count"].sel(subset=names).values.astype(float)
+    means = group["gradient_dot"].transpose(*value.dims, "subset_other").values
+    sums = means * count[:, np.newaxis] * count
+    of_all = names.index(ALL)
+    whole = sums[..., of_all]  # S_A . S
+    squares = np.diagonal(sums, axis1=-2, axis2=-1)  # |S_A|^2
+    of_whole = squares[..., [of_all]]
+    rest = of_whole - 2 * whole + squares  # |S - S_A|^2
+    product = squares * rest
+    cosine = (whole - squares) / np.sqrt(np.where(product > 0, product, np.nan))
+    opposed = (cosine < OPPOSED) & (of_whole < CANCELLED**2 * squares)
+    opposed &= np.isin(names, training)
     if "null_upper" in group:  # with few directions noise is opposite by chance
-        opposed = opposed & (group["m_coherence"] > group["null_upper"])
+        opposed &= value.values > group["null_upper"].transpose(*value.dims).values
     # The union is what cancels, so its value misleads, too.
-    return opposed | (opposed.any("subset") & (group["subset"] == ALL))
+    opposed |= opposed.any(-1, keepdims=True) & (np.array(names) == ALL)
+    return value.copy(data=opposed)
 
 
 def _unbalanced(results: xr.DataTree, group: xr.Dataset) -> xr.DataArray:
@@ -125,11 +130,9 @@ def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
     Flags are missing, NaN in memory, where m-coherence is; in a file they are integers.
     """
     value = group["m_coherence"]
-    nowhere = xr.zeros_like(value, dtype=bool)
     bits = np.zeros(value.shape)
     for bit, kind in enumerate(KINDS):
-        holds = nowhere | kind.find(results, group)
-        bits += holds.transpose(*value.dims).values * 2**bit
+        bits += _beside(value, kind.find(results, group)) * 2**bit
     flags = value.copy(data=np.where(value.isnull(), np.nan, bits))
     flags.attrs = {
         "long_name": "why the value may mislead",
@@ -139,6 +142,18 @@ def flag_group(results: xr.DataTree, group: xr.Dataset) -> xr.Dataset:
     }
     flags.encoding = {"dtype": np.dtype(np.int32), "_FillValue": np.int32(-1)}
     return group.assign({FLAGS: flags})
+
+
+def _beside(value: xr.DataArray, holds: xr.DataArray | bool) -> np.ndarray:
+    """Booleans over some dimensions of a value, with an axis for each of its dimensions."""
+    if isinstance(holds, bool):
+        return np.array(holds)
+    for name in holds.dims:
+        if name in holds.coords and not np.array_equal(holds[name].values, value[name].values):
+            raise ValueError(f"a warning and its value differ in {name}")
+    kept = [name for name in value.dims if name in holds.dims]
+    rows = tuple(slice(None) if name in kept else np.newaxis for name in value.dims)
+    return np.asarray(holds.transpose(*kept).values[rows])
 
 
 def kinds_of(flags: float) -> list[Kind]:

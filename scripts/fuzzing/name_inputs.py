@@ -132,4 +132,4 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-KINDS = (Kind("names", 0.02, _honest, _names, _read),)
+KINDS = (Kind("names", 0.01, _honest, _names, _read),)

@@ -246,6 +246,6 @@ def _read_pages(folder: Path) -> str:
 
 KINDS = (
     Kind("results", 0.04, lambda: [{FILE: honest_results()}], _results, _read),
-    Kind("pages", 0.003, lambda: [{FILE: honest_results(), OTHER: honest_results()}], _pages,
+    Kind("pages", 0.001, lambda: [{FILE: honest_results(), OTHER: honest_results()}], _pages,
          _read_pages, PAGE_SECONDS),
 )  # fmt: skip

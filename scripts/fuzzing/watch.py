@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import is_
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,6 +44,7 @@ WATCHED = (
     "torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem",
     "torch._utils", "torch._tensor", "torch.nn.parameter", "torch.storage", "numpy", "zipfile",
 )  # fmt: skip
+ABSENT = object()
 COUNTERS = ("next_id", "__warningregistry__")  # of torch's hooks, of warnings that were given
 MEMORY_TIMES, MEMORY_SPARE = 4, 500 << 20  # of the input, and bytes more
 
@@ -137,33 +139,41 @@ class Program:
                 self._parts[name] = vars(module)
                 kinds = [value for value in vars(module).values() if isinstance(value, type)]
                 self._parts |= {f"{k.__module__}.{k.__qualname__}": vars(k) for k in kinds}
-        self._before = self._state()
+        self._before = self._attributes(), _settings()
 
     def changes(self) -> list[str]:
         """The names of what changed since the last call."""
-        before, self._before = self._before, self._state()
-        return [
+        (attributes, settings), self._before = self._before, (self._attributes(), _settings())
+        now, set_now = self._before
+        changed = [
             f"{part}.{name}"
-            for part, values in self._before.items()
-            if values != before[part]
-            for name in {**values, **before[part]}
-            if values.get(name) != before[part].get(name) and name not in COUNTERS
+            for part, values in now.items()
+            if not _identical(values, attributes[part])
+            for name in {**values, **attributes[part]}
+            if name not in COUNTERS
+            and values.get(name, ABSENT) is not attributes[part].get(name, ABSENT)
         ]
+        return changed + [f"settings.{n}" for n in settings if settings[n] != set_now[n]]
 
-    def _state(self) -> dict[str, dict[str, Any]]:
-        """Each value by its identity, as it is not to be replaced."""
-        facts: dict[str, dict[str, Any]] = {
-            name: dict(zip(values, map(id, values.values()), strict=True))
-            for name, values in self._parts.items()
-        }
-        facts["settings"] = {
-            "environment": dict(os.environ), "path": list(sys.path),
-            "type": torch.get_default_dtype(), "threads": torch.get_num_threads(),
-            "gradients": torch.is_grad_enabled(), "numpy": np.geterr(),
-            "warnings": len(warnings.filters), "recursion": sys.getrecursionlimit(),
-            "collected": gc.isenabled(),
-        }  # fmt: skip
-        return facts
+    def _attributes(self) -> dict[str, dict[str, Any]]:
+        """The values themselves: ``id`` would tell the audit hook of each, which takes longer."""
+        return {name: dict(values) for name, values in self._parts.items()}
+
+
+def _identical(values: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether no value was replaced, added or removed."""
+    same_values = all(map(is_, values.values(), before.values()))
+    return same_values and list(values) == list(before)
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "environment": dict(os.environ), "path": list(sys.path),
+        "type": torch.get_default_dtype(), "threads": torch.get_num_threads(),
+        "gradients": torch.is_grad_enabled(), "numpy": np.geterr(),
+        "warnings": len(warnings.filters), "recursion": sys.getrecursionlimit(),
+        "collected": gc.isenabled(),
+    }  # fmt: skip
 
 
 def _status(key: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
@@ -30,8 +31,10 @@ def measured(training: Training, data: Path, build: Path) -> xr.Dataset:
     """Train, measure and take out; the weights are not kept, the results files in ``build`` are."""
     start, processor = time.monotonic(), time.process_time()
     examples = examples_of(training, data)
-    with TemporaryDirectory() as name:
-        folder = Path(name) / training.name
+    build = build.absolute()
+    # By a relative path, so that results and pages do not say where on this machine it lay.
+    with TemporaryDirectory() as name, chdir(name):
+        folder = Path(training.name)
         folder.mkdir()
         course = train(training, examples, folder)
         trained = time.process_time() - processor

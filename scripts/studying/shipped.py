@@ -18,7 +18,8 @@ from scripts.studying.store import BUILD, FOLDER
 EXAMPLE = Training(NETWORKS["residual"], 50, 0)
 COMPARED = (0, 50, 100)  # percent of the labels
 COMPARED_SIZE = 160  # examples: the smallest subset of random labels, 27 clean ones, shows little
-# Where the script and its temporary directories lay is of no use to a reader.
+# Where the script and its temporary directories lay is of no use to a reader; results of the study
+# name it that were measured before runs took relative paths and commands only their names.
 PLACES_HERE = re.compile(r"(?:/[\w.-]+)*/(?=scripts/studying/)|/(?:[\w.-]+/)*tmp\w{8}/")
 REPORT, COMPARISON = FOLDER / "report.html", FOLDER / "comparison.html"
 
