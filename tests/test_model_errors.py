@@ -116,6 +116,45 @@ def test_torchs_own_error_the_module_and_the_cause(name):
     assert expected in caught.value.expected
 
 
+def normed(channels: int) -> nn.Module:
+    """A network with batch norm, whose statistics take the first pass over the probes."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 3)
+    )
+
+
+class WithLoss(nn.Module):
+    """Takes the targets as well, as models that give their own loss do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = normed(1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.inner(x), y)
+
+
+IMAGES = torch.randn(EXAMPLES, 1, 6, 6)
+NORMED = {
+    "size": (normed(1), torch.randn(EXAMPLES, 1, 9, 9), FAILS, "in 3 (Linear) after 2 (Flatten)"),
+    "channels": (normed(1), IMAGES.repeat(1, 3, 1, 1), UNFIT, "to have 1 channels, but got 3"),
+    "channels last": (normed(1), IMAGES.movedim(1, -1), UNFIT, "in 0 (Conv2d)"),
+    "flat": (normed(1), IMAGES.flatten(1), UNFIT, "probes: inputs [36]"),
+    "no channel": (normed(1), IMAGES[:, 0], UNFIT, "probes: inputs [6, 6]"),
+    "uint8 without mean and std": (normed(1), IMAGES.to(torch.uint8), UNFIT, "in 0 (Conv2d)"),
+    "targets too": (WithLoss(), IMAGES, UNFIT, "'y', in the model itself (WithLoss)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_a_model_with_batch_norm_is_refused_like_any_other(name):
+    model, inputs, what, found = NORMED[name]
+    with pytest.raises(analyze.InputError) as caught:
+        measured(model, inputs)
+    assert caught.value.what == what
+    assert found in caught.value.found
+
+
 def measured(model: nn.Module, inputs: Tensor | dict[str, Tensor]):
     probes = analyze.ProbeSet(inputs, torch.arange(EXAMPLES) % 3)
     return analyze.measure(model, probes, device="cpu", folds=1)

@@ -53,6 +53,17 @@ def stopped_after(monkeypatch, count: int, problem: BaseException) -> None:
     monkeypatch.setattr(Engine, "measure", stops)
 
 
+def test_a_run_that_has_measured_nothing_is_in_nobodys_way(tiny):
+    """A misspelt layer, loss or renaming is mended by the next command, without --restart."""
+    assert_input_error(tiny.run("--layers", "hiden"), "has none of the layers asked for")
+    assert tiny.run("--checkpoints", ":1").exit_code == 0
+    assert_input_error(tiny.run("--layers", "hidden"), "the units of another configuration")
+    for unit in tiny.units:
+        unit.unlink()
+    result = tiny.run("--layers", "hidden")
+    assert_input_error(result, "the units of another configuration")  # there are its results
+
+
 def test_the_same_command_again_measures_nothing_and_gives_the_same_bits(tiny, measurements):
     assert tiny.run().exit_code == 0
     before = analyze.open_results(tiny.output)

@@ -17,7 +17,7 @@ from analyze.gradients.architecture import Architecture
 from analyze.gradients.calibrate.calibration import calibrated
 from analyze.gradients.calibrate.learning import replanned
 from analyze.gradients.checks.at_the_output import check_loss
-from analyze.gradients.checks.fit import Fit, check_fit
+from analyze.gradients.checks.fit import Fit, check_fit, refused_if_failing
 from analyze.gradients.checks.non_finite import check_losses
 from analyze.gradients.checks.precision import precision_inside
 from analyze.gradients.checks.proving import prove
@@ -208,10 +208,15 @@ class Planner:
         return self.proven(state, replica, self.workload.rows(PROVEN_EXAMPLES))
 
     def _set_statistics(self, replica: Replica) -> Saved:
-        """Give a replica the batch norm statistics that it is measured with; those it came with."""
+        """Give a replica the batch norm statistics that it is measured with; those it came with.
+
+        Raises:
+            InputError: the model cannot take the probes: this pass is the first that it makes.
+        """
         if self.workload.statistics.passes_to_set(replica.model):
             self.announce(STATISTICS)
-        return self.workload.statistics.set(replica)
+        with refused_if_failing(replica, lambda: self.workload.some(FIRST_EXAMPLES).inputs):
+            return self.workload.statistics.set(replica)
 
     def replica(self, state: EngineState, model: nn.Module) -> tuple[Replica, EngineState]:
         """A replica of a further model, and the state with what the user should know of it."""

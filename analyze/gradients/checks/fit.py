@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -78,15 +80,26 @@ def _called(replica: Replica, probes: Inputs) -> Tensor:
     Raises:
         InputError: the forward pass fails.
     """
+    with refused_if_failing(replica, lambda: probes), torch.no_grad():
+        return replica(probes)
+
+
+@contextmanager
+def refused_if_failing(replica: Replica, probes: Callable[[], Inputs]) -> Iterator[None]:
+    """Within it, an error of the model's forward pass is a refusal that says where it arose.
+
+    Raises:
+        InputError: the forward pass fails; ``probes`` gives some on which it does.
+        RuntimeError: out of memory.
+    """
     try:
-        with torch.no_grad():
-            return replica(probes)
+        yield
     except InputError:
         raise
     except Exception as error:  # a model's forward may raise anything
         if out_of_memory(error):
             raise
-        raise failed(error, replica, probes) from error
+        raise failed(error, replica, probes()) from error
 
 
 def _called_alone(replica: Replica, probes: Inputs) -> Tensor:

@@ -18,7 +18,8 @@ from analyze.runs.units.unit import Unit, read_unit, write_unit
 
 UNIT = re.compile(r"[0-9a-f]{32}\.unit")
 CHANGED = "code that the model or the loss imports has changed: all is measured again"
-OTHERS = ("configuration", "plan", ACTIVITY)
+BEGUN = ("configuration", "plan")  # what a run writes before its first unit
+OTHERS = (*BEGUN, ACTIVITY)
 
 
 class Folder:
@@ -49,13 +50,18 @@ class Folder:
     def open(self, configuration: dict[str, object], *, restart: bool) -> None:
         """Go on from what the same configuration left, or empty it; the lock must be held.
 
+        What a run left that stopped before it had measured anything stands in nobody's way: a
+        mistake in its command is mended by the next one.
+
         Raises:
-            InputError: another configuration left it.
+            InputError: another configuration left it, with units or results.
         """
         drop_parts_in(self.path)
         drop_parts(self.output)
         if restart:
             self._throw_away()
+        elif not (len(self) or self.output.exists()):
+            self._remove([path for name in BEGUN if _is_own(path := self.path / name)])
         self._configuration = digest(configuration)
         before = self._read("configuration")
         if before is not None and (fields := differing(before, configuration)):
