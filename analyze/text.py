@@ -6,6 +6,7 @@ import math
 
 PLACES = ("step", "epoch")  # along training; the first that is known names all checkpoints
 LONGEST = 1000  # characters of a name, or of a cell of a table
+ROUNDING = 1e-6  # of a value: an error below it is that of float32
 
 
 def cell_text(value: object) -> str:
@@ -34,12 +35,22 @@ def with_error(value: object, error: object) -> str:
 def to_two_digits(value: float, error: float) -> str:
     """A number in running text: ``78 +- 11``, to the second digit of its error, where it has one.
 
-    Without one it has three significant digits.
+    Without one, or with one that is rounding, it has three significant digits.
     """
-    if not math.isfinite(error) or error <= 0:
-        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    if not math.isfinite(error) or error <= ROUNDING * abs(value):
+        return three_digits(value)
     digits = max(0, 1 - math.floor(math.log10(error)))
     return f"{value:,.{digits}f} +- {error:,.{digits}f}"
+
+
+def three_digits(value: float) -> str:
+    """A number in running text: ``1,234``, ``148``, ``5.30``, ``0.0512``, ``1.20e-5``.
+
+    ``rounded`` in ``pages/scripts/format.js`` has the same.
+    """
+    if abs(value) >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".replace("e-0", "e-")
 
 
 def place_text(value: float, of: str = "step") -> str:
@@ -53,9 +64,12 @@ def place_text(value: float, of: str = "step") -> str:
 
 
 def with_interval(value: float, lower: float, upper: float) -> str:
-    """A number with its 95 % interval, ``12.3 (10.1 to 14.5)``, or alone where that is unknown."""
-    known = math.isfinite(lower) and math.isfinite(upper)
-    return f"{value:.3g} ({lower:.3g} to {upper:.3g})" if known else f"{value:.3g}"
+    """``12.3 (95 %: 10.1 to 14.5)``, or the number alone where its interval is unknown.
+
+    ``withInterval`` in ``pages/scripts/format.js`` has the same.
+    """
+    text, known = three_digits(value), math.isfinite(lower) and math.isfinite(upper)
+    return f"{text} (95 %: {three_digits(lower)} to {three_digits(upper)})" if known else text
 
 
 def size_text(size: float) -> str:

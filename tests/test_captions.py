@@ -1,4 +1,4 @@
-"""What captions and the report's notes say of the data: said where it is true, and nowhere else."""
+"""What captions say of the data: said where it is true, and nowhere else."""
 
 from __future__ import annotations
 
@@ -96,24 +96,6 @@ OF_FIGURES = {
     "how far a step along one subset's gradient": (["whole"], ["untested", "agreeing"]),
     "Bands are 95 % intervals.": (["whole"], ["one fold", "untested"]),
 }
-OF_THE_PAGE = {
-    "batch norm recomputed": (["with batch norm"], ["no batch norm", "whole"]),
-    "Batch norm statistics recomputed": (["with batch norm"], ["no batch norm", "whole"]),
-    "the training probes, without held": (["whole"], ["no skips", "skipped"]),
-    "by the jackknife over 6 folds": (["whole"], ["one fold", "skipped"]),
-    "with a single fold there are none": (["one fold"], ["whole"]),
-    "the number of the smallest subset": (["whole"], ["own sizes", "alpha"]),
-    "here each subset is shown at its own m": (["own sizes"], ["whole", "alpha"]),
-    "unbiased alpha = (m-coherence": (["alpha"], ["whole", "own sizes"]),
-    "Grey: 95 % of what comes by chance": (["whole"], ["untested"]),
-    "Hatched: cannot be told from chance.": (["whole"], ["untested"]),
-    "Shaded: there the gradients cancel": (["cancelling"], ["whole", "untested"]),
-    "Raised letters are warnings": (["whole"], ["untested"]),
-    "the two neither help nor oppose each other": (["whole"], ["untested", "agreeing"]),
-    ", with standard errors": (["whole"], ["one fold"]),
-    "checkpoints was skipped": (["skipped"], ["whole"]),
-    "no agreement beyond chance": (["whole"], ["agreeing", "untested"]),
-}
 # Sentences that say what is drawn, and nothing of what the results are.
 ALWAYS = (
     "The whole network: ", "The mean loss of all training probes falls from left to right",
@@ -129,13 +111,6 @@ def test_a_caption_says_what_is_true_of_its_results_and_no_more(words):
     where, elsewhere = OF_FIGURES[words]
     assert all(words in captions(name) for name in where)
     assert not any(words in captions(name) for name in elsewhere)
-
-
-@pytest.mark.parametrize("words", OF_THE_PAGE)
-def test_a_note_says_what_is_true_of_its_results_and_no_more(words):
-    where, elsewhere = OF_THE_PAGE[words]
-    assert all(words in page(name) for name in where)
-    assert not any(words in page(name) for name in elsewhere)
 
 
 def test_every_sentence_of_a_caption_is_in_the_table():

@@ -16,8 +16,10 @@ from PIL import Image
 from analyze.figures.names import shortened
 from analyze.figures.training import compact
 from analyze.pages.skeleton import HERE
+from analyze.pages.text import rounded
 from analyze.reports.page import render_page
 from analyze.results.rows import FORMULA
+from analyze.text import with_interval
 from tests.browser import Reader, choose_layer
 from tests.trees import STEPS, make_tree, pictures, with_chance
 
@@ -451,6 +453,11 @@ def test_numbers_and_names_on_the_page_are_told_as_in_the_figures(browser):
 
     printed = of([0.00051234, -0.0002, 0, 12.345], "rounded")
     assert printed == ["0.000512", "\N{MINUS SIGN}0.000200", "0.00", "12.3"]
+    values = [1.2e-5, -4.44e-6, 99.96, 99.5, 1234.4, 0.76, -3.1]
+    assert of(values, "rounded") == [rounded(value) for value in values]
+    script = "([value, low, high]) => withInterval(value, low, high)"
+    ends = [[1.26, 0.76, 2.1], [1234.4, 99.96, 2e4]]
+    assert of(ends, script) == [with_interval(*three) for three in ends]
     assert of([1280, 13559, 120e3, 1.5e6, 1234567], "compact") == [
         "1,280", "13,559", "120k", "1.5M", "1,234,567",
     ]  # fmt: skip

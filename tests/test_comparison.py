@@ -13,6 +13,7 @@ from matplotlib.path import Path
 import analyze
 from analyze.comparison import details
 from analyze.comparison import page as comparison_page
+from analyze.comparison.cards import cards
 from analyze.comparison.matching import same_probes
 from analyze.comparison.page import write_comparison
 from analyze.comparison.rows import difference_rows, peak_rows, setting_rows
@@ -356,6 +357,13 @@ def test_the_page_says_what_the_files_say(compared, tmp_path):
         for row in table[2]:
             for value in row:
                 assert cell(value) in html
+
+
+def test_cards_and_key_events_write_a_number_alike(compared):
+    looks = [{"label": "first", "colour": "#000000"}, {"label": "second", "colour": "#000000"}]
+    peaks = [row[2] for row in peak_rows(compared)[2] if row[1] == "all"]
+    found = cards(compared, looks, "all")
+    assert peaks == [f"{one.peak.value} (95 %: {one.peak.interval})" for one in found]
 
 
 def test_a_layer_without_a_partner_and_settings_are_on_the_page():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -47,6 +48,14 @@ def without_values() -> xr.DataTree:
     return changed(tree, "events", peak=np.nan * tree["events"]["peak"])
 
 
+def alike(runs: str) -> xr.DataTree:
+    """Runs of which the first two have the same values, so that no pair of them has an error."""
+    tree = with_p(runs, np.nan)
+    ratio = tree["pairs/network"]["log_ratio"]
+    same = xr.DataArray([name == "b / a" for name in ratio["pair"].values], dims="pair")
+    return changed(tree, "pairs/network", log_ratio=ratio.where(~same, 0.0))
+
+
 # Of each sentence: results for which it is said with these words, and for which it is not.
 TABLE = {
     "nothing": (without_values, "No run has a value", lambda: with_p("ab", 0.9)),
@@ -54,6 +63,11 @@ TABLE = {
         lambda: with_chance([0.2, 0.001]),
         "At no checkpoint is there agreement beyond chance in a.",
         lambda: with_chance([0.001, 0.001]),
+    ),
+    "equal": (
+        lambda: alike("ab"),
+        "The values of a and b are equal wherever both have one.",
+        lambda: with_p("ab", np.nan),
     ),
     "two_differ": (
         lambda: with_p("ab", [0.9, 0.01, 0.9, 0.9, 0.9]),
@@ -95,6 +109,17 @@ def test_a_sentence_is_said_where_it_is_true_and_nowhere_else(sentence):
     assert said is not None
     assert words in said
     assert sentence(false(), "all") is None
+
+
+def test_two_files_of_one_run_are_called_equal_and_nothing_else():
+    one = synthetic(strength=4.0, **SIZES)
+    said = lead(analyze.compare({"x": one, "y": one}), "all")
+    assert said[0] == "The values of x and y are equal wherever both have one."
+    assert re.fullmatch(r"The peaks of the whole network, .*, are all at [\d.]+\.", said[1])
+    assert len(said) == 2
+    said = " ".join(lead(alike("abc"), "all"))
+    assert "1 of 3 pairs have equal values wherever both have one: b / a." in said
+    assert "could not be tested" in said  # the others
 
 
 def test_more_and_less_are_those_of_the_ratio():

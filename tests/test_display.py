@@ -168,7 +168,7 @@ def test_a_pair_that_differs_is_named(comparison):
     p.loc[{"checkpoint": p["checkpoint"][-1], "subset": "all"}] = 0.001
     changed["pairs/network"] = xr.DataTree(pairs.assign(p_value_adjusted=p))
     text, html = on_top(changed)
-    assert re.search(r"<second> / first: first step that differs 100, ratio 1 ", text)
+    assert re.search(r"<second> / first: first step that differs 100, ratio 1.00 ", text)
     assert "&lt;second&gt; / first: first step" in html
 
 

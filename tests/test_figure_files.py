@@ -11,10 +11,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 from PIL import Image
 
 import analyze
 from analyze.figures.entry import FigureEntry
+from analyze.figures.style import style
 from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN
 from analyze.pages import figures as page_figures
 from analyze.pages.figures import DPI, rendered
@@ -69,7 +71,7 @@ def first_figure(entry: FigureEntry, tree: xr.DataTree) -> dict[str, bytes]:
 @pytest.mark.parametrize(("entry", "tree"), ENTRIES)
 def test_the_pdf_of_a_figure_shows_what_its_png_shows(entry, tree, monkeypatch):
     # A letter that the font lacks is a warning here: own words have none, names of files may.
-    monkeypatch.setattr(page_figures, "_missing_glyphs_allowed", nullcontext)
+    monkeypatch.setattr(page_figures, "missing_glyphs_allowed", nullcontext)
     raw = pytest.importorskip("pypdfium2.raw")
     files = first_figure(entry, tree())
     png = Image.open(io.BytesIO(files["png"]))
@@ -93,3 +95,14 @@ def test_the_pdf_of_a_figure_shows_what_its_png_shows(entry, tree, monkeypatch):
     other = png.resize(picture.size, Image.Resampling.LANCZOS)
     for side, most in APART.items():
         assert abs(squares(picture, side) - squares(other, side)).max() < most
+
+
+def test_a_character_that_the_font_lacks_is_taken_from_another_and_is_text_for_the_reader():
+    figure = Figure((3, 1))
+    with style():
+        figure.text(0.1, 0.5, "\u05e9 \u5c64")  # no letters of the first font
+        families = figure.texts[0].get_fontfamily()
+        assert families[0] == "sans-serif"
+        assert "DejaVu Sans" in families  # which comes with matplotlib, and has the first of them
+    drawn = rendered(figure)  # without a warning, whether any font here has the second
+    assert "\u05e9 \u5c64" in "".join(ElementTree.fromstring(drawn["svg"]).itertext())

@@ -86,6 +86,14 @@ def test_words_of_the_sentences():
     assert left_out.startswith("Over the 1,000 probes outside validation,")
 
 
+def test_no_value_is_said_to_be_more_than_all_for_its_rounding():
+    """Of 1,000 equal gradients in float32, whose error by the jackknife is rounding as well."""
+    over = Value(1000 * (1 + 2e-8), 3e-6, "step 64", "64")
+    said = text(replace(CLEAR, first=over, layer=replace(FIRST, value=over)))
+    assert "m-coherence is 1,000 there" in said
+    assert "1,000.0" not in said
+
+
 @pytest.fixture(scope="module")
 def quiet():
     """Gradients without a common direction."""

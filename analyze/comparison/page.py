@@ -98,7 +98,7 @@ def _contents(
     every = comparison["pairs/network"].sizes["pair"]
     runs = [run["name"] for run in data["runs"]]
     return {
-        "title": _title([side["label"] for side in data["sides"]]),
+        "title": _title(data["sides"]),
         "runs": runs,
         "sides": data["sides"],
         "grouped": any(side["group"] is not None for side in data["sides"]),
@@ -137,7 +137,11 @@ def _still(pictures: Mapping[str, bytes]) -> dict[str, bytes]:
     return {name: picture for name, picture in pictures.items() if name not in further}
 
 
-def _title(sides: list[str]) -> str:
-    if len(sides) > IN_TITLE:
-        return f"{len(sides)} runs side by side"
-    return f"{', '.join(sides[:-1])} and {sides[-1]}" if len(sides) > 1 else sides[0]
+def _title(sides: list[dict[str, Any]]) -> str:
+    """The names of few sides; of many their number, and what they are."""
+    names = [side["label"] for side in sides]
+    if len(names) <= IN_TITLE:
+        return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    kinds = {side["group"] is not None for side in sides}
+    what = {False: "runs", True: "configurations"}
+    return f"{len(names)} {' and '.join(what[kind] for kind in sorted(kinds))} side by side"

@@ -17,7 +17,7 @@ from analyze.statistics.regrouping import provenance
 from analyze.statistics.seeds import geometric_mean
 from analyze.statistics.significance import RATE
 from analyze.statistics.sizes import compared_at
-from analyze.text import place_text, with_error, with_interval
+from analyze.text import place_text, to_two_digits, with_interval
 
 SETTINGS = "Settings that differ"
 NO_VALUE = "No run has a value of m-coherence at any checkpoint, so charts and tables are empty"
@@ -53,15 +53,18 @@ def peak_rows(comparison: xr.DataTree) -> Table:
         at = events.sel({"group" if side.is_group else "run": side.name, "subset": subset})
         if not np.isfinite(value := float(at[f"{prefix}peak"])):
             continue
-        if side.is_group:
-            text = with_interval(value, *(float(at[f"group_peak_{e}"]) for e in ("lower", "upper")))
-        else:
-            text = with_error(value, float(at["peak_stderr"]))
+        text = with_interval(value, *_ends(at, f"{prefix}peak"))
         rows.append(
             [side_name(side), subset, text, place_text(float(at[f"{prefix}peak_{place}"]), place)]
         )
     title = f"Highest measured m-coherence of the network, of {compared_at(comparison):,} examples"
     return title, [_kind(comparison), "subset", "peak", place], rows
+
+
+def _ends(at: xr.Dataset, name: str) -> tuple[float, float]:
+    """The ends of the 95 % interval of an event; NaN where they are not known."""
+    ends = (float(at[f"{name}_{e}"]) if f"{name}_{e}" in at else np.nan for e in ("lower", "upper"))
+    return next(ends), next(ends)
 
 
 def loss_rows(comparison: xr.DataTree) -> Table:
@@ -83,7 +86,7 @@ def loss_rows(comparison: xr.DataTree) -> Table:
             texts = list(map(with_interval, mean.tolist(), lower.tolist(), upper.tolist()))
             known = np.isfinite(mean)
         else:
-            texts = list(map(with_error, values[0].tolist(), errors[0].tolist()))
+            texts = list(map(to_two_digits, values[0].tolist(), errors[0].tolist()))
             known = np.isfinite(values[0])
         cells = [text if there else None for text, there in zip(texts, known, strict=True)]
         rows.append([side_name(side), subset, *cells])

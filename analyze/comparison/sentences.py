@@ -22,6 +22,7 @@ from analyze.statistics.sizes import compared_at
 
 NO_AGREEMENT = "No run shows agreement beyond chance at any checkpoint."
 NONE_BEYOND_CHANCE = "At no checkpoint is there agreement beyond chance in"
+EQUAL = 1e-9  # of a log ratio: what rounding makes of equal values
 NAMED = 3  # pairs that differ whose names are told
 Sentence = Callable[[xr.DataTree, str], str | None]
 
@@ -46,7 +47,7 @@ def peaks(comparison: xr.DataTree, subset: str) -> dict[str, tuple[float, float]
 
 def nothing(comparison: xr.DataTree, subset: str) -> str | None:
     """No run has a value for the subset."""
-    return None if peaks(comparison, subset) else f"No run has a value of m-coherence for {subset}."
+    return None if peaks(comparison, subset) else "No run has a value of m-coherence."
 
 
 def range_of_peaks(comparison: xr.DataTree, subset: str) -> str | None:
@@ -66,6 +67,8 @@ def range_of_peaks(comparison: xr.DataTree, subset: str) -> str | None:
         highest = f"{rounded(value)}, in {name} at {place}"
         return f"{but}he highest measured {size} of the whole network is {highest}."
     low, high = (rounded(end(value for value, _ in found.values())) for end in (min, max))
+    if low == high:
+        return f"{but}he peaks of the whole network, of {size}, are all at {low}."
     return f"{but}he peaks of the whole network, of {size}, lie between {low} and {high}."
 
 
@@ -129,6 +132,26 @@ def some_differ(comparison: xr.DataTree, subset: str) -> str | None:
     return f"{len(names)} of {count} pairs differ significantly at some checkpoint{named}."
 
 
+def equal(comparison: xr.DataTree, subset: str) -> str | None:
+    """Sides with the same values wherever both have one, as two files of one run."""
+    names, found = pair_names(sides_of(comparison)), equal_pairs(comparison, subset)
+    if not found:
+        return None
+    if len(names) == 1:
+        ((first, second),) = names.values()
+        return f"The values of {first.name} and {second.name} are equal wherever both have one."
+    named = f": {listed(found)}" if len(found) <= NAMED else ""
+    return f"{len(found)} of {len(names)} pairs have equal values wherever both have one{named}."
+
+
+def equal_pairs(comparison: xr.DataTree, subset: str) -> list[str]:
+    """The pairs whose ratio is 1, but for rounding, at every place that has one."""
+    ratio = comparison["pairs/network"].to_dataset()["log_ratio"].sel(subset=subset)
+    alike = (abs(ratio) <= EQUAL).where(ratio.notnull(), True).all("checkpoint")
+    found = alike & ratio.notnull().any("checkpoint")
+    return [str(name) for name in ratio["pair"].values[found.values]]
+
+
 def none_differ(comparison: xr.DataTree, subset: str) -> str | None:
     """No tested pair differs at any checkpoint."""
     p = comparison["pairs/network"].to_dataset()["p_value_adjusted"].sel(subset=subset)
@@ -146,9 +169,11 @@ def untested(comparison: xr.DataTree, subset: str) -> str | None:
         return None
     if not p.sizes["pair"]:
         return "All runs are seeds of one configuration: there is nothing that it differs from."
+    if len(equal_pairs(comparison, subset)) == p.sizes["pair"]:
+        return None
     return "Whether they differ could not be tested: no two have values with errors at one place."
 
 
 SENTENCES: tuple[Sentence, ...] = (
-    nothing, by_chance, two_differ, some_differ, none_differ, untested, range_of_peaks,
+    nothing, by_chance, equal, two_differ, some_differ, none_differ, untested, range_of_peaks,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from analyze.figures.looks import MARKERS
 from analyze.figures.names import figure_text, legend_label
 from analyze.figures.panels import LONGEST as LONGEST_TITLE
 from analyze.figures.panels import grid, probe_count
-from analyze.figures.style import SMALLEST, style
+from analyze.figures.style import SMALLEST, missing_glyphs_allowed, style
 from analyze.figures.training import training
 from analyze.probes.subsets import ALL
 from analyze.results.subsets import shown_subsets
@@ -127,7 +127,8 @@ def figure(results: xr.DataTree, x: str | None = None) -> Figure:
         _draw_panels(results, axes, subsets, x)
         # Again: layers' names take height from the panels, and labels are set apart by height.
         if (layout := figure.get_layout_engine()) is not None:
-            layout.execute(figure)
+            with missing_glyphs_allowed():
+                layout.execute(figure)
         _draw_panels(results, axes, subsets, x)
     return figure
 

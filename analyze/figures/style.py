@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 
 import matplotlib.style
@@ -20,12 +22,46 @@ NARROW = (
     5.0  # inches below which a figure has fewer ticks, shorter names and panels in fewer columns
 )
 SMALLEST = 7.0  # points of any text at the width of print
+WIDER = (
+    "DejaVu Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans JP",
+    "Noto Sans SC",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Yu Gothic",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "WenQuanYi Zen Hei",
+    "Arial Unicode MS",
+)  # fonts with characters of further scripts
 _width: ContextVar[float] = ContextVar("width", default=WIDTHS["page"])
 
 
 def style() -> AbstractContextManager[None]:
-    """A context in which new figures and axes have the style of this package."""
-    return matplotlib.style.context(STYLE_SHEET)
+    """A context in which new figures and axes have the style of this package.
+
+    A character that its font lacks is taken from an installed one of ``WIDER``.
+    """
+    return matplotlib.style.context([STYLE_SHEET, {"font.family": ["sans-serif", *_wider()]}])
+
+
+@contextmanager
+def missing_glyphs_allowed() -> Iterator[None]:
+    """Ignore warnings about characters that no font has: PNG and PDF show boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+@cache
+def _wider() -> list[str]:
+    """Those of ``WIDER`` that are installed: matplotlib logs a line for each that is not."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return [name for name in WIDER if name in installed]
 
 
 def inches(width: str | float) -> float:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from matplotlib.figure import Figure
 from analyze.figures.colours import DARK
 from analyze.figures.entry import FigureEntry
 from analyze.figures.numbers import FEW_DRAWN, SAME, numbers_behind
-from analyze.figures.style import MARK, style
+from analyze.figures.style import MARK, missing_glyphs_allowed, style
 from analyze.pages.described import described
 from analyze.pages.numbers import Table, table_of
 
@@ -50,7 +48,7 @@ def is_own_figure(path: Path) -> bool:
 
 def rendered(figure: Figure, kinds: Iterable[str] = tuple(CANVASES)) -> dict[str, bytes]:
     """The content of a figure's file of each kind: ``svg``, ``pdf``, ``png``."""
-    with style(), rc_context({"figure.constrained_layout.use": False}), _missing_glyphs_allowed():
+    with style(), rc_context({"figure.constrained_layout.use": False}), missing_glyphs_allowed():
         figure.dpi = DPI
         if (layout := figure.get_layout_engine()) is not None:
             layout.execute(figure)
@@ -127,14 +125,6 @@ def _written(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     getattr(CANVASES[kind](figure), f"print_{kind}")(buffer, metadata=METADATA[kind])
     return buffer.getvalue()
-
-
-@contextmanager
-def _missing_glyphs_allowed() -> Iterator[None]:
-    """Ignore warnings about characters that the font lacks: the PNG shows boxes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield
 
 
 def _remove(root: ElementTree.Element, tags: set[str]) -> None:

@@ -79,4 +79,4 @@ def _cell(value: float, error: float) -> tuple[str, str, str]:
     if not np.isfinite(value):
         return NOTHING, "", ""
     spread = f"\N{PLUS-MINUS SIGN} {rounded(error)}" if np.isfinite(error) else ""
-    return rounded(value).replace("-", "\N{MINUS SIGN}"), spread, sort_key(value)
+    return rounded(value), spread, sort_key(value)

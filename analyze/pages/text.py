@@ -8,9 +8,10 @@ from markupsafe import Markup, escape
 
 from analyze.results.values import Value, in_words
 from analyze.statistics.warnings import KINDS
-from analyze.text import cell_text, place_text, to_two_digits
+from analyze.text import cell_text, place_text, three_digits
 
 NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 LONG = 36  # characters
 
 
@@ -27,7 +28,7 @@ def rounded(value: float) -> str:
     """A number in running text: three significant digits."""
     if not math.isfinite(value):
         return NOTHING
-    return to_two_digits(value, math.nan)
+    return three_digits(value).replace("-", MINUS)
 
 
 def whole(value: float) -> str:
@@ -48,7 +49,7 @@ def with_error(value: Value | None) -> Markup:
 
 
 def _two_digits(value: float) -> str:
-    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}", 1) if value < 0 else f"{value:.2g}"
+    return f"{value:.2g}".replace("-", MINUS, 1) if value < 0 else f"{value:.2g}"
 
 
 def marked(value: Value) -> Markup:
@@ -61,7 +62,7 @@ def marked(value: Value) -> Markup:
 
 def cosine(value: float) -> str:
     """A cosine with its sign."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else NOTHING
+    return f"{value:+.2f}".replace("-", MINUS) if math.isfinite(value) else NOTHING
 
 
 def breakable(name: str) -> Markup:

@@ -11,7 +11,6 @@ import xarray as xr
 
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
-from analyze.pages.embedding import packed
 from analyze.pages.text import cosine
 from analyze.probes.subsets import ALL
 from analyze.statistics.between_subsets import apart, between_subsets, has_sums
@@ -61,13 +60,17 @@ class Cosines:
                 for a in number]  # fmt: skip
 
     @property
-    def data(self) -> dict[str, Any]:
-        """The same for the page's script."""
-        return {
-            "values": packed(self.values),
-            "errors": packed(self.errors),
-            "chance": packed(self.chance, "uint8"),
-        }
+    def data(self) -> list[list[list[Any]]]:
+        """The same for the page's script: of each checkpoint text, spread and chance of each cell.
+
+        The table is symmetric: the cells are those on and above the diagonal, row by row.
+        """
+        number = range(len(self.labels))
+        tables = (self.rows(checkpoint) for checkpoint in range(len(self.values)))
+        return [
+            [[c.text, c.spread, int(c.chance)] for a in number for c in table[a][a:]]
+            for table in tables
+        ]
 
 
 def cosines(results: xr.DataTree) -> Cosines | None:

@@ -2,12 +2,12 @@
 
 const NOTHING = "\u2013";
 
-/** Three significant digits, as in running text. */
+/** Three significant digits, as in running text; `three_digits` in text.py has the same. */
 function rounded(value) {
   if (!Number.isFinite(value)) return NOTHING;
   const size = Math.abs(value);
-  if (size >= 100) return Math.round(value).toLocaleString("en-US");
-  return value.toPrecision(3).replace("-", "\u2212");
+  const digits = size >= 99.95 ? Math.round(value).toLocaleString("en-US") : size > 0 && size < 1e-4 ? value.toExponential(2) : value.toPrecision(3);
+  return digits.replaceAll("-", "\u2212");
 }
 
 /** `12.3 (95 %: 10.1 to 14.5)`; the interval is left out where it is unknown. */
