@@ -7,14 +7,16 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision import models
 
 import analyze
 from analyze.models import recognition
-from analyze.models.building import build_model
+from analyze.models.building import built_without_values
 from analyze.models.recognition import specs_that_fit
 from analyze.specs.model import ModelSpec
 from analyze.specs.run_card import read_run_card
 from tests.conftest import assert_input_error, call
+from tests.nightly import of_every_run
 
 FITTING = [
     "builtin:small_mlp?num_classes=3&in_features=12&width=5",
@@ -26,8 +28,7 @@ FITTING = [
 
 
 def shapes_of(spec: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        state = build_model(ModelSpec.parse(spec)).state_dict()
+    state = built_without_values(ModelSpec.parse(spec)).state_dict()
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
@@ -40,8 +41,6 @@ def test_a_model_is_known_by_names_and_shapes(spec):
 
 
 def test_models_of_torchvision_are_tried_where_no_other_fits(monkeypatch):
-    from torchvision import models
-
     names = ["alexnet", "mobilenet_v3_small", "resnet18", "resnet34"]
     monkeypatch.setattr(models, "list_models", lambda module=None: names)
     shapes = shapes_of("torchvision:mobilenet_v3_small?num_classes=5")
@@ -55,6 +54,19 @@ def test_models_of_torchvision_are_tried_where_no_other_fits(monkeypatch):
     del shapes["classifier.3.bias"]
     assert specs_that_fit(shapes) == []
     assert "torchvision:resnet34?num_classes=5" not in tried  # nine times as large
+
+
+# Of every run: the kinds that need something of their own, and the most common ones.
+QUICK = {"regnet_y_400mf", "squeezenet1_1", "resnet18", "shufflenet_v2_x0_5", "vgg11_bn", "swin_t"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    of_every_run(models.list_models(module=models), QUICK),
+)
+def test_every_classifier_of_torchvision_is_recognised(name):
+    spec = f"torchvision:{name}?num_classes=7"
+    assert specs_that_fit(shapes_of(spec)) == [spec]
 
 
 def test_what_is_recognised_stands_in_the_card_and_runs(tiny):

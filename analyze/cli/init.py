@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,4 +28,5 @@ def init(run: Path, **options: Any) -> None:
 
         path = write_card(run, **options)
     click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"Wrote {path}. Look through it, then: analyze check {run}")
+    then = shlex.join(["analyze", "check", str(run)])
+    click.echo(f"Wrote {path}. Look through it, then: {then}")

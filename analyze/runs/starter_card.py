@@ -16,7 +16,7 @@ from analyze.checkpoints.reading import read_weights
 from analyze.checkpoints.scan import scan
 from analyze.checkpoints.torch_objects import is_tensor
 from analyze.errors import InputError, counted, printable
-from analyze.files.present import is_folder
+from analyze.files.present import is_file, is_folder
 from analyze.keywords import built, taking
 from analyze.models.configs import config_of
 from analyze.models.recognition import specs_that_fit
@@ -83,11 +83,14 @@ def init(run: str | Path, **options: Unpack[FindingKeywords]) -> Path:
 
 
 def _no_folder(run: Path) -> InputError:
+    is_there = is_file(run)
     return InputError(
         "there is no directory to write a run card in",
-        found=str(run),
+        found=f"{run}, which is a file" if is_there else f"no directory {run}",
         expected="the directory of the checkpoints of a run",
-        fix="analyze init RUN with the path of the directory, from here",
+        fix=f"analyze init {shlex.quote(str(run.parent))}"
+        if is_there
+        else "analyze init RUN with the path of the directory, from here",
     )
 
 
