@@ -297,7 +297,7 @@ def fails_at(patch: pytest.MonkeyPatch, place: int) -> None:
     patch.setattr(os, "fsync", full)
 
 
-@pytest.mark.parametrize("name", of_every_run(["run", "run with workers"], {"run"}))
+@pytest.mark.parametrize("name", of_every_run(["run", "run with workers", "run --follow"], {"run"}))
 def test_runs_that_something_happened_to_are_resumed_to_the_same_bits(name):
     command = [sys.executable, "-m", "scripts.crash_test", "--kills", "24", "--faults", "1"]
     command += ["--only", name, "--threads", "2" if "workers" in name else "1"]
