@@ -1,11 +1,11 @@
 """Kill every command that writes; stop runs by all that can happen to them; begin each again.
 
-Kills: `run` with workers and without, `report`, `compare`, `probes build` and `probes show` end by
-SIGKILL, half of them at an instant drawn from the time that the command takes, half just before or
-after they open, lock, sync, rename or remove a file; half of them over an older product. Every file
-must be whole then, as it was or as it will be. The same command again must leave what an
-undisturbed one leaves: the same names, the same bytes, every array bit for bit. All processes of a
-killed command must end.
+Kills: `run` with workers, without and with `--follow`, `report`, `compare`, `probes build` and
+`probes show` end by SIGKILL, half of them at an instant drawn from the time that the command takes,
+half just before or after they open, lock, sync, rename or remove a file; half of them over an older
+product. Every file must be whole then, as it was or as it will be. The same command again must
+leave what an undisturbed one leaves: the same names, the same bytes, every array bit for bit. All
+processes of a killed command must end.
 
 Faults: each trial is a run of eight checkpoints of a tiny network with the plan of an undisturbed
 one. Something happens to it: a sync or rename that fails; a full disk (a small tmpfs where that may

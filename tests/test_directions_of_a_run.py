@@ -9,9 +9,12 @@ import pytest
 import torch
 
 import analyze
+from analyze.keywords import built
 from analyze.models.building import build_model
 from analyze.probes import write_probes
 from analyze.probes.subsets import Column
+from analyze.runs.job import advice, resolve
+from analyze.runs.options import RunOptions
 from analyze.specs.model import ModelSpec
 from tests import oracle
 from tests.conftest import (
@@ -207,6 +210,33 @@ def test_no_update_before_a_skipped_checkpoint(tiny):
     found = examples_of(tiny)["alignment"]
     assert found.sel(direction="update").isnull().all()
     assert found.sel(direction="clean").isel(checkpoint=[0, 2]).notnull().all()
+
+
+ADVISED = {
+    "clean,update": "--directions clean,update,all has it",
+    "clean": "--directions clean,all has it",
+    "clean,corrupted": "",  # which are all that training saw
+    "all,clean": "",
+    "clean,held_out": "",
+    "update": "",
+}
+
+
+@pytest.mark.parametrize("directions", ADVISED)
+def test_what_examples_needs_is_said_before_the_run(tiny, directions):
+    """Afterwards it would be a second run."""
+    options = ("--checkpoints", ":2", "--directions", directions)
+    job = resolve(tiny.path, built(RunOptions, {"directions": directions, "folds": 2}))
+    said = "; ".join(advice(job))
+    assert ADVISED[directions] in said
+    assert bool(said) == bool(ADVISED[directions])
+    if directions == "clean,update":
+        result = tiny.run(*options)
+        assert f"Note: {advice(job)[0]}" in result.stderr
+        refused = call("examples", str(tiny.output))
+        fix = "--against clean, which uses what is known of the labels; or analyze run RUN "
+        assert_input_error(refused, fix + "--directions clean,update,all")
+        assert call("examples", str(tiny.output), "--against", "clean").exit_code == 0
 
 
 def test_units_hold_directions(tiny, measurements):

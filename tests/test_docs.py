@@ -8,7 +8,7 @@ import inspect
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import CodeType
@@ -21,6 +21,7 @@ from analyze import statistics
 from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.cli import main
 from analyze.keywords import keywords
+from analyze.probes.freezing.recipe import Recipe
 from analyze.runs.options import Keywords, Options, RunKeywords, RunOptions
 from analyze.statistics import labelled_examples as examples
 from analyze.statistics.variables import VARIABLES
@@ -95,19 +96,50 @@ def test_a_public_function_explains_every_argument(name):
         assert re.search(rf"^ +{argument}: .+", public.__doc__, re.MULTILINE), argument
 
 
-@pytest.mark.parametrize(
-    "name", ["scan", "init", "check", "run", "status", "show", "examples", "report", "compare"]
-)
+# What a command has besides its function: its arguments, how to print, and how long.
+BESIDE: dict[str, set[str]] = {
+    "scan": {"run", "as_json"}, "init": {"run"}, "check": {"run", "as_json"}, "run": {"run"},
+    "status": {"results", "as_json", "watch"},
+    "show": {"results", "as_json", "as_comma", "verify"},
+    "examples": {"results", "as_json", "csv_file", "first"},
+    "report": {"results"}, "compare": {"results"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BESIDE)
 def test_a_command_is_the_function_of_its_name(name):
-    """With the same defaults; what the command has besides says how to print or where to write."""
+    """With the same names and the same defaults, and with nothing else that changes a number."""
     function = inspect.signature(getattr(analyze, name)).parameters
     options = COMMANDS[name].make_context(name, ["a"]).params
     for keyword, parameter in function.items():
         if parameter.kind is parameter.KEYWORD_ONLY and keyword != "progress":
             assert (options.pop(keyword) or None) == (parameter.default or None), keyword
-    printing = {"as_json", "as_comma", "csv_file", "first", "verify", "output", "ratios", "watch",
-                "figure_width"}  # fmt: skip
-    assert options.keys() - printing <= {"run", "results"}
+    assert options.keys() == BESIDE[name]
+
+
+def test_probes_are_built_by_the_fields_of_a_recipe():
+    options = COMMANDS["probes build"].make_context("build", ["a", "--data", "b"]).params
+    assert options.keys() == keywords(Recipe).keys() | {"output", "overwrite"}
+    for name, field in keywords(Recipe).items():
+        assert name == "data" or (options[name] or None) == (field.default or None), name
+
+
+def choices() -> list[tuple[str, str, Collection[str]]]:
+    """The options of commands on results that offer a choice: command, keyword, values."""
+    return [
+        (name, option.name, option.type.choices)
+        for name in ("show", "report", "compare")
+        for option in COMMANDS[name].params
+        if isinstance(option.type, click.Choice)
+    ]
+
+
+@pytest.mark.parametrize(("name", "keyword", "values"), choices())
+def test_a_command_offers_what_its_function_takes(name, keyword, values, measured):
+    files = measured.output if name != "compare" else {"a": measured.output, "b": measured.output}
+    with pytest.raises(analyze.InputError) as caught:
+        getattr(analyze, name)(files, **{keyword: "nothing of these"})
+    assert caught.value.expected == f"one of {', '.join(values)}"
 
 
 def test_keywords_for_type_checkers_are_the_fields_of_the_options():

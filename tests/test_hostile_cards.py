@@ -27,7 +27,7 @@ CARDS = {
     "a date": "[training]\nday = 2020-01-01",
     "a key of any depth": "[training]\n" + ".".join("a" * LARGEST) + " = 1",
     "a zero": 'probes = "a\\u0000b"',
-    "another byte": "\ufeff",
+    "another byte": "\ufeff\ufeff",
 }
 
 

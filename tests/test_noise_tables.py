@@ -410,3 +410,11 @@ def test_a_manifest_saved_by_excel(tmp_path):
     path.write_bytes(codecs.BOM_UTF8 + b"checkpoint,step\r\na.pt,7\r\n")
     (only,) = find(tmp_path / "run", reading=ReadingOptions(manifest=path)).checkpoints
     assert only.step == 7
+
+
+def test_a_table_of_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("empty.json").write_text("{}")
+    for kind in ("mask", "indices", "true_labels", "cifar_n"):
+        with pytest.raises(InputError, match="does not fit the data"):
+            labels(f"{kind}:empty.json")

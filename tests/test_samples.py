@@ -27,7 +27,7 @@ from tests.nightly import variants
 
 SAMPLES = Path(__file__).parent.parent / "sample_checkpoints"
 RUNS = ("real_labels", "half_noise", "random_labels")
-PROBES = 100
+PROBES = 60
 FOLDS = 10
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision import models
 
 import analyze
 from analyze.models import recognition
-from analyze.models.building import build_model
+from analyze.models.building import built_without_values
 from analyze.models.recognition import specs_that_fit
+from analyze.probes import write_probes
 from analyze.specs.model import ModelSpec
 from analyze.specs.run_card import read_run_card
 from tests.conftest import assert_input_error, call
+from tests.nightly import of_every_run
 
 FITTING = [
     "builtin:small_mlp?num_classes=3&in_features=12&width=5",
@@ -26,8 +30,7 @@ FITTING = [
 
 
 def shapes_of(spec: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        state = build_model(ModelSpec.parse(spec)).state_dict()
+    state = built_without_values(ModelSpec.parse(spec)).state_dict()
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
@@ -40,8 +43,6 @@ def test_a_model_is_known_by_names_and_shapes(spec):
 
 
 def test_models_of_torchvision_are_tried_where_no_other_fits(monkeypatch):
-    from torchvision import models
-
     names = ["alexnet", "mobilenet_v3_small", "resnet18", "resnet34"]
     monkeypatch.setattr(models, "list_models", lambda module=None: names)
     shapes = shapes_of("torchvision:mobilenet_v3_small?num_classes=5")
@@ -57,12 +58,26 @@ def test_models_of_torchvision_are_tried_where_no_other_fits(monkeypatch):
     assert "torchvision:resnet34?num_classes=5" not in tried  # nine times as large
 
 
+# Of every run: the kinds that need something of their own, and the most common ones.
+QUICK = {"regnet_y_400mf", "squeezenet1_1", "resnet18", "shufflenet_v2_x0_5", "vgg11_bn", "swin_t"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    of_every_run(models.list_models(module=models), QUICK),
+)
+def test_every_classifier_of_torchvision_is_recognised(name):
+    spec = f"torchvision:{name}?num_classes=7"
+    assert specs_that_fit(shapes_of(spec)) == [spec]
+
+
 def test_what_is_recognised_stands_in_the_card_and_runs(tiny):
     (tiny.path / "run.toml").unlink()
     result = call("init", str(tiny.path))
     assert result.exit_code == 0, result.stderr
     text = (tiny.path / "run.toml").read_text()
     assert text in result.stdout
+    assert result.stdout.endswith(f"then: analyze check {tiny.path}\n")
     assert "# 3 checkpoints; format torch; steps 9 to 100" in text
     card = read_run_card(tiny.path)
     assert card.probes == "../probes.safetensors"
@@ -78,7 +93,8 @@ def test_what_is_not_there_is_said(tiny, monkeypatch):
     for path in tiny.path.glob("*.pt"):
         weights = torch.load(path) | {"more.weight": torch.ones(2)}
         torch.save({"student": weights, "teacher": weights}, path)
-    analyze.init(tiny.path, weights_key="student")
+    result = call("init", str(tiny.path), "--weights-key", "student")
+    assert f"then: analyze check {tiny.path} --model FILE.py:FACTORY\n" in result.stdout
     card, text = read_run_card(tiny.path), (tiny.path / "run.toml").read_text()
     assert (card.model, card.weights_key) == (None, "student")
     assert "no model of the program or torchvision has these 5 tensors" in text
@@ -96,8 +112,40 @@ def test_a_config_beside_the_weights_names_the_model_and_the_loss(tmp_path, layo
         save_file({"transformer.wte.weight": torch.full((4, 2), float(step))}, path)
         (path.parent / "config.json").write_text(json.dumps(config))
     text = analyze.init(tmp_path).read_text()
-    assert read_run_card(tmp_path).model == "transformers:auto"
-    assert "cross_entropy?shift=1 where they are the inputs, as a Trainer's labels are" in text
+    card = read_run_card(tmp_path)
+    assert (card.model, card.loss) == ("transformers:auto", "cross_entropy")
+    assert '"cross_entropy?shift=1" for the inputs' in text
+
+
+IDS = np.arange(12).reshape(3, 4)
+PADDED = np.where(IDS % 5 == 0, -100, IDS)
+# Whether a Trainer saved it, the targets of the probes that are there, and the loss of the card.
+LABELS = {
+    "a Trainer": (True, None, "cross_entropy?shift=1"),
+    "a Trainer, and its labels": (True, PADDED, "cross_entropy?shift=1"),
+    "a Trainer, and other targets": (True, IDS + 1, "cross_entropy"),
+    "labels that are the inputs": (False, IDS, "cross_entropy?shift=1"),
+    "one class for each text": (True, IDS[:, 0], "cross_entropy"),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_a_language_models_labels_are_shifted_where_they_are_the_inputs(tmp_path, case):
+    of_trainer, targets, loss = LABELS[case]
+    config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_layer": 1}
+    for step in (20, 40):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file(
+            {"transformer.wte.weight": torch.full((4, 2), step)}, folder / "model.safetensors"
+        )
+        (folder / "config.json").write_text(json.dumps(config))
+        if of_trainer:
+            (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    if targets is not None:
+        write_probes(tmp_path / "probes.safetensors", analyze.ProbeSet(IDS, targets))
+    analyze.init(tmp_path)
+    assert read_run_card(tmp_path).loss == loss
 
 
 def test_configs_that_differ_name_no_model(tmp_path):

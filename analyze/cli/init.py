@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def init(run: Path, **options: Any) -> None:
     """
     with told_if_long("Looking at the checkpoints, and for a model that has their tensors"):
         from analyze.runs.starter_card import init as write_card
+        from analyze.specs.run_card import read_run_card
 
         path = write_card(run, **options)
     click.echo(path.read_text(encoding="utf-8"))
-    click.echo(f"Wrote {path}. Look through it, then: analyze check {run}")
+    then = shlex.join(["analyze", "check", str(run)])
+    if read_run_card(run).model is None:
+        then += " --model FILE.py:FACTORY"
+    click.echo(f"Wrote {path}. Look through it, then: {then}")

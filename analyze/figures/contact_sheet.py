@@ -64,6 +64,8 @@ def write_sheet(probes: ProbeSet, path: Path) -> Path:
     """
     try:
         check_target(path)
+        if path.suffix.lower() != ".png":
+            raise OSError(errno.EINVAL, "a name that does not end in .png")
         if path.exists() and MARK.encode() not in path.read_bytes():
             raise FileExistsError(errno.EEXIST, "a file that this program has not drawn")
         drop_parts(path)

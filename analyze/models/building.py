@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from analyze.errors import InputError, like, listed
 from analyze.gradients.model.copying import copied_to_fill
@@ -17,6 +18,7 @@ from analyze.specs.model import LOADING, ModelSpec
 from analyze.specs.user_code import installed, load_function, with_place
 
 Factory = Callable[..., Any]
+PARAMETERS_ARE_MADE_BY = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 
 
 def build_model(spec: ModelSpec) -> nn.Module:
@@ -58,6 +60,32 @@ def build_model(spec: ModelSpec) -> nn.Module:
             fix="return the module from the factory",
         )
     return model
+
+
+class _NoStorage(TorchFunctionMode):
+    """Tensors that parameters are made of have no values; all others, such as ranges, have."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in PARAMETERS_ARE_MADE_BY:
+            kwargs = {"device": "meta", **(kwargs or {})}
+        return func(*args, **(kwargs or {}))
+
+
+def built_without_values(spec: ModelSpec) -> nn.Module:
+    """A model as ``build_model`` makes it, whose parameters take no memory.
+
+    All of its tensors are without values where that is possible. Some models compute sizes by
+    tensors, as torchvision's regnets do: those have values then.
+
+    Raises:
+        InputError: as ``build_model``.
+    """
+    try:
+        with torch.device("meta"):
+            return build_model(spec)
+    except InputError:
+        with _NoStorage():
+            return build_model(spec)
 
 
 def _factory(spec: ModelSpec) -> tuple[Factory, dict[str, Any]]:

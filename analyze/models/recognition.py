@@ -8,10 +8,8 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import torch
-
 from analyze.errors import InputError
-from analyze.models.building import build_model, counts_of_torchvision
+from analyze.models.building import built_without_values, counts_of_torchvision
 from analyze.models.builtin import BUILTIN, NORMS
 from analyze.specs.model import ModelSpec
 
@@ -40,11 +38,21 @@ def _sizes(tensors: Shapes) -> dict[str, int]:
     images = [shape for shape in tensors.values() if len(shape) == 4]
     tables = [shape for shape in tensors.values() if len(shape) == 2]
     guess: dict[str, int] = {}
+    if last := _last(tensors):
+        guess |= {"num_classes": last[0]}
     if tables:
-        guess |= {"num_classes": tables[-1][0], "in_features": tables[0][1], "width": tables[0][0]}
+        guess |= {"in_features": tables[0][1], "width": tables[0][0]}
     if images:
         guess |= {"in_channels": images[0][1], "width": images[0][0]}
     return guess
+
+
+def _last(tensors: Shapes) -> tuple[int, ...]:
+    """The shape of the weights that give the classes: of a convolution where no layer is linear."""
+    for axes in (2, 4):
+        if found := [shape for shape in tensors.values() if len(shape) == axes]:
+            return found[-1]
+    return ()
 
 
 def _builtin(guess: Mapping[str, int]) -> Iterator[str]:
@@ -68,9 +76,9 @@ def _torchvision(guess: Mapping[str, int], tensors: Shapes) -> list[str]:
     tensors have as many, so after the first that fits only those can fit as well.
     """
     arguments = {k: v for k, v in guess.items() if k == "num_classes"}
-    tables = [shape for shape in tensors.values() if len(shape) == 2]
     size = sum(math.prod(s) for name, s in tensors.items() if not name.endswith(STATISTICS))
-    size += (CLASSES - tables[-1][0]) * (tables[-1][1] + 1) if tables else 0
+    if last := _last(tensors):
+        size += (CLASSES - last[0]) * (math.prod(last[1:]) + 1)
     far = {name: _distance(size, counts) for name, counts in counts_of_torchvision().items()}
     found: list[str] = []
     nearest = math.inf
@@ -94,10 +102,10 @@ def _spec(name: str, arguments: Mapping[str, Any]) -> str:
 
 def _fits(text: str, tensors: Shapes) -> bool:
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of models that say how they are built
-            state = build_model(ModelSpec.parse(text)).state_dict()
-    except (InputError, NotImplementedError):
+            state = built_without_values(ModelSpec.parse(text)).state_dict()
+    except InputError:
         return False
     wanted = {name: tuple(value.shape) for name, value in state.items()}
     return _counted(wanted) == _counted(tensors)

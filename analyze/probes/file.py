@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors.numpy import save
 from analyze.errors import InputError, listed
 from analyze.files.arrays import read_arrays
 from analyze.files.permission import not_permitted
-from analyze.files.present import is_file
+from analyze.files.present import is_file, is_folder
 from analyze.files.whole import write_whole
 from analyze.probes.probe_set import ProbeSet
 from analyze.probes.subsets import Column
@@ -136,9 +137,9 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not is_file(path):
         raise InputError(
             "the probe file is missing",
-            found=f"no file {path}",
+            found=f"{path}, which is a directory" if is_folder(path) else f"no file {path}",
             expected="a safetensors file of probes, as the run card or --probes names it",
-            fix="--probes FILE; analyze probes build FILE --data SPEC makes one",
+            fix=f"analyze probes build FILE --data {_data(path)} makes one, for --probes FILE",
         )
     try:
         return read_arrays(path)
@@ -148,12 +149,19 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise _broken(path, str(error)) from error
 
 
+def _data(path: Path) -> str:
+    """What the probes may be frozen from, where the path is a spec of data."""
+    file, _, function = str(path).rpartition(":")
+    return shlex.quote(str(path)) if file.endswith(".py") and function else "SPEC"
+
+
 def _broken(path: Path, problem: str) -> InputError:
     return InputError(
         "this is not a probe file",
         found=f"{path}: {problem}",
         expected="safetensors with inputs, targets and subset, and subset_names in its metadata",
-        fix="write it with analyze.probes.write_probes(path, analyze.ProbeSet(...))",
+        fix="analyze probes build FILE --data SPEC; or your own arrays, in Python: "
+        "analyze.probes.write_probes(path, analyze.ProbeSet(inputs, targets, subset))",
     )
 
 

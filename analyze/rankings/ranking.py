@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, like, listed, unknown
+from analyze.probes.subsets import ALL
 from analyze.rankings.evaluation import FEWEST, evaluate
 from analyze.rankings.labels import Labels, labels_of
 from analyze.rankings.probe_file import probes_of
@@ -19,7 +20,7 @@ from analyze.rankings.scores import SCORES, over_all, ranks
 from analyze.rankings.signals import NETWORK, in_layer, layer_names
 from analyze.results.file import open_results
 from analyze.results.rows import matching_checkpoints
-from analyze.statistics.labelled_examples import check_directions
+from analyze.statistics.labelled_examples import check_directions, direction_names
 from analyze.statistics.regrouping import example_table
 
 UNKNOWN_WORTH = (
@@ -109,11 +110,17 @@ def _default(results: xr.DataTree, labels: Labels) -> str:
     """What examples are compared with where the user does not say."""
     possible = references(results, labels)
     if not possible:
+        measured = direction_names(results)
+        telling = [name for name in measured if name in labels.telling]
+        known = f"--against {telling[0]}, which uses what is known of the labels; or " * bool(
+            telling
+        )
         raise InputError(
             "there is nothing to compare examples with",
-            found="directions that tell which labels are wrong, or movements of the weights",
+            found=f"directions that tell which labels are wrong, or movements of the weights: "
+            f"{listed(measured)}",
             expected="the sum of all training probes, or of each given class",
-            fix="analyze run RUN --directions all --output OUT.h5",
+            fix=f"{known}analyze run RUN --directions {','.join([*measured, ALL])} --output OUT.h5",
         )
     return possible[0]
 

@@ -16,7 +16,7 @@ from analyze.errors import InputError, listed
 from analyze.files.hdf5 import StructureError, check_structure
 from analyze.files.members import Members
 from analyze.files.permission import barrier, not_permitted
-from analyze.files.present import is_file
+from analyze.files.present import is_file, is_folder
 from analyze.files.targets import check_target
 from analyze.files.whole import Content, write_whole
 from analyze.results.display import Results
@@ -129,12 +129,7 @@ def open_results(path: str | Path) -> xr.DataTree:
 def _opened(path: Path, read: Callable[[Path, BinaryIO], Read]) -> Read:
     """What is made of a file that is opened once: another may take its name meanwhile."""
     if not is_file(path):
-        raise InputError(
-            "the results file is missing",
-            found=f"no file {path}{barrier(path)}",
-            expected="a file that analyze run wrote",
-            fix="analyze run RUN --output FILE.h5",
-        )
+        raise _missing(path)
     try:
         with path.open("rb") as stream:
             return read(path, stream)
@@ -227,6 +222,20 @@ def _message_of(error: Exception) -> str:
     by_hdf5 = isinstance(error, OSError | KeyError | RuntimeError)
     lines = str(error).strip("'").splitlines()
     return lines[0] if by_hdf5 and lines else type(error).__name__
+
+
+def _missing(path: Path) -> InputError:
+    """The refusal of a name without a file; a directory may be a run's, or that of its units."""
+    folder = is_folder(path)
+    beside = next(filter(is_file, (path.with_suffix(""), Path(f"{path.name}.h5"))), None)
+    return InputError(
+        "the results file is missing",
+        found=f"{path}, which is a directory" if folder else f"no file {path}{barrier(path)}",
+        expected="a file that analyze run wrote",
+        fix=f"{beside} in its place, which is one"
+        if folder and beside
+        else "analyze run RUN --output FILE.h5",
+    )
 
 
 def _foreign(path: Path, problem: str) -> InputError:

@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import math
+import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import SupportsFloat
 import numpy as np
 import xarray as xr
 
-from analyze.errors import InputError, listed, printable
+from analyze.errors import InputError, like, listed, printable
 from analyze.files.targets import check_target
 from analyze.files.whole import write_whole
 from analyze.results.tree import OK
@@ -76,13 +77,19 @@ def matching_checkpoints(
     exact = [name for name in names if name == pattern]
     matching = exact or [name for name in names if fnmatchcase(name, pattern)]
     if not matching:
+        close = like(pattern, names)
         raise InputError(
             "no such checkpoint in the results",
             found=repr(pattern),
-            expected=f"one of {listed(names)}",
-            fix=fix,
+            expected=f"one of {listed(_nearest(pattern, names))}",
+            fix=f"--checkpoint {shlex.quote(close[0])}" if close else fix,
         )
     return matching
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """The known names, those like an unknown one first."""
+    return list(dict.fromkeys([*like(name, known), *known]))
 
 
 def verify_results(results: xr.DataTree, path: str) -> None:
@@ -105,11 +112,12 @@ def select(
     names = list(dict.fromkeys(str(row[column]) for row in rows))
     for pattern in patterns:
         if pattern not in names and not any(fnmatchcase(name, pattern) for name in names):
+            near = _nearest(pattern, names)
             raise InputError(
                 f"no such {column} in the results",
                 found=repr(pattern),
-                expected=f"a name, or a pattern that matches some of {listed(names)}",
-                fix="analyze show OUT.h5 lists the names",
+                expected=f"a name, or a pattern that matches some of {listed(near)}",
+                fix=f"--{column} {shlex.quote(near[0])}",
             )
     kept = {n for n in names for pattern in patterns if n == pattern or fnmatchcase(n, pattern)}
     return [row for row in rows if str(row[column]) in kept]
@@ -122,8 +130,8 @@ def sort(rows: list[dict[str, object]], column: str) -> list[dict[str, object]]:
         raise InputError(
             "there is no such column to sort by",
             found=repr(column),
-            expected=f"one of {listed(columns, limit=len(columns))}",
-            fix="--sort m_coherence",
+            expected=f"one of {listed(_nearest(column, columns), limit=len(columns))}",
+            fix=f"--sort {[*like(column, columns), 'm_coherence'][0]}",
         )
     known = [row for row in rows if row[column] is not None]
     if all(isinstance(row[column], int | float) for row in known):

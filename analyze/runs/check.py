@@ -14,7 +14,7 @@ from analyze.gradients.stages import Stage
 from analyze.gradients.step.conditions import threads_restored
 from analyze.keywords import built, taking
 from analyze.runs.detection import PILOT, Limit, detectable
-from analyze.runs.job import resolve
+from analyze.runs.job import advice, resolve
 from analyze.runs.loading import loaded_model
 from analyze.runs.options import Keywords, Options
 from analyze.runs.preparation import Prepared, all_read, prepare
@@ -105,7 +105,7 @@ def _checked(prepared: Prepared, preparation: float, stages: Stages, ranks: int)
     timing = _timing(prepared, readable[-1])
     report = _report(prepared, timing, len(readable), preparation, ranks)
     gram = int(str(report["gram_bytes"]))
-    warnings = [*job.warnings, *engine.notes]
+    warnings = [*job.warnings, *engine.notes, *advice(job)]
     if gram > LARGE_GRAM:
         warnings.append(
             f"the Gram matrices take {gram / 2**30:.1f} GiB: they grow with the square of the "

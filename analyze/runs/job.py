@@ -13,7 +13,7 @@ from analyze.checkpoints.checkpoint import Checkpoint, sha256
 from analyze.checkpoints.finding.discovery import find
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.series import remarks, select
-from analyze.errors import InputError
+from analyze.errors import InputError, listed
 from analyze.files.present import is_folder
 from analyze.gradients.losses import LOSSES, Loss, build_loss, spec_in_python
 from analyze.models.configs import config_of
@@ -21,10 +21,12 @@ from analyze.probes import Cells, ProbeSet, read_probes
 from analyze.probes.cells import check_columns, mixed
 from analyze.probes.directions import UPDATE, directions_of
 from analyze.probes.in_python import probes_in_python
+from analyze.probes.subsets import ALL
 from analyze.runs.options import Options
 from analyze.specs.model import FORMS, ModelSpec
 from analyze.specs.run_card import NAME, read_run_card
 from analyze.specs.spec import Spec
+from analyze.statistics.regrouping import parts_of
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,23 @@ def _check_directions(probes: ProbeSet, checkpoints: list[Checkpoint], options: 
             expected="two checkpoints or more: the update is the next one's weights minus these",
             fix="leave update out of --directions, or choose more --checkpoints",
         )
+
+
+def advice(job: Job) -> list[str]:
+    """What the user may want to ask for before the measurement, as afterwards it is too late."""
+    settings, probes = job.options.settings, job.probes
+    cells = Cells.of(probes, settings.folds, settings.cells)
+    found, filled = directions_of(settings.directions, probes, cells), cells.counts > 0
+    sums = {d.name: d.cells & filled for d in found if d.cells is not None}
+    held_out = [k for k, name in enumerate(probes.subset_names) if name in probes.held_out]
+    training = filled & ~np.isin(cells.subset, held_out)
+    if not sums or set(sums) & set(probes.held_out) or parts_of(training, sums):
+        return []
+    return [
+        f"analyze examples compares with the sum of all training probes, to which "
+        f"{listed(list(sums))} do not add up: --directions "
+        f"{','.join([*settings.directions, ALL])} has it as well"
+    ]
 
 
 def look_again(job: Job) -> Job:

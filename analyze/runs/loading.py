@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from analyze.checkpoints.checkpoint import Checkpoint
@@ -17,7 +16,7 @@ from analyze.checkpoints.fitting.filling import finish_lazy
 from analyze.checkpoints.fitting.fit import fit
 from analyze.checkpoints.reading import read_weights
 from analyze.errors import CheckpointError, InputError
-from analyze.models.building import build_model
+from analyze.models.building import build_model, built_without_values
 from analyze.models.conversion import converted
 from analyze.runs.job import Job
 from analyze.specs.model import ModelSpec
@@ -181,7 +180,7 @@ def _resized(spec: ModelSpec, classes: int) -> tuple[str, nn.Module] | None:
     if not changed:
         text = f"{spec.text}{'&' if '?' in spec.text else '?'}{other}"
     try:
-        with torch.device("meta"):  # a file may claim any number
-            return text, build_model(replace(ModelSpec.parse(text), config=spec.config))
+        # Without values: a file may claim any number.
+        return text, built_without_values(replace(ModelSpec.parse(text), config=spec.config))
     except InputError:
         return None

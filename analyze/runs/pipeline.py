@@ -23,7 +23,7 @@ from analyze.results import file as store
 from analyze.results.display import Results
 from analyze.runs.collation import collate
 from analyze.runs.following import first_job, follow
-from analyze.runs.job import resolve
+from analyze.runs.job import advice, resolve
 from analyze.runs.options import RunKeywords, RunOptions
 from analyze.runs.outcome import Outcome
 from analyze.runs.preparation import Prepared, prepare
@@ -129,6 +129,8 @@ def _measured(
     if chosen.follow:
         watch = Watch(Path(run), None if chosen.patience is None else 60 * chosen.patience)
     job = first_job(watch, chosen, progress) if watch else resolve(run, chosen)
+    for sentence in advice(job):
+        progress.note(f"Note: {sentence}")
     folder = Folder(target)
     with (
         interruptible(folder),

@@ -6,26 +6,30 @@ import json
 import math
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Unpack
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.damage import read_json
+from analyze.checkpoints.naming.training_position import TRAINER_STATE
 from analyze.checkpoints.options import FindingKeywords, ReadingOptions
 from analyze.checkpoints.reading import read_weights
 from analyze.checkpoints.scan import scan
 from analyze.checkpoints.torch_objects import is_tensor
 from analyze.errors import InputError, counted, printable
-from analyze.files.present import is_folder
+from analyze.files.present import is_file, is_folder
 from analyze.keywords import built, taking
 from analyze.models.configs import config_of
 from analyze.models.recognition import specs_that_fit
-from analyze.probes import read_probes
+from analyze.probes import ProbeSet, read_probes
 from analyze.specs.run_card import NAME
 
 OF_THE_USER = ("manifest", "trust_pickle", "rename", "ignore")  # no part of what is found
 PROBES = "probes.safetensors"
 AUTO = "transformers:auto"
+PLAIN, SHIFTED = "cross_entropy", "cross_entropy?shift=1"
+IGNORED = -100  # as a target, does not count
 
 
 @taking(ReadingOptions, without=OF_THE_USER)
@@ -60,15 +64,15 @@ def init(run: str | Path, **options: Unpack[FindingKeywords]) -> Path:
     good = [c for c in scanned.checkpoints if c.problem is None]
     if not good:
         raise next(c.problem for c in scanned.checkpoints if c.problem is not None)
-    config = _config(good, run)
+    config, probes = _config(good, run), _probes(run)
     lines = [
         "# Written by analyze init; all keys are in docs/run-card.md.",
         f"# {_series(good)}",
         "[run]",
         f"name = {_text(run.resolve().name)}",
         *_model(good[0], chosen, config),
-        _probes(run),
-        _loss(config),
+        _probes_line(run, probes),
+        _loss(config, good, None if probes is None else probes[1]),
         *(f"{name} = {_text(str(value))}" for name, value in options.items() if value),
         "",
         "# [training]  # settings of your own, by which runs are told apart",
@@ -83,11 +87,14 @@ def init(run: str | Path, **options: Unpack[FindingKeywords]) -> Path:
 
 
 def _no_folder(run: Path) -> InputError:
+    is_there = is_file(run)
     return InputError(
         "there is no directory to write a run card in",
-        found=str(run),
+        found=f"{run}, which is a file" if is_there else f"no directory {run}",
         expected="the directory of the checkpoints of a run",
-        fix="analyze init RUN with the path of the directory, from here",
+        fix=f"analyze init {shlex.quote(str(run.parent))}"
+        if is_there
+        else "analyze init RUN with the path of the directory, from here",
     )
 
 
@@ -122,13 +129,28 @@ def _config(checkpoints: list[Checkpoint], run: Path) -> Path | None:
         return None
 
 
-def _loss(config: Path | None) -> str:
-    """The line of the loss; labels of language models are mostly their inputs, which is said."""
+def _loss(config: Path | None, checkpoints: list[Checkpoint], probes: ProbeSet | None) -> str:
+    """The line of the loss; whether a causal language model's labels are the inputs is said.
+
+    The probes say it where they are there already; else a Trainer's labels are.
+    """
     architectures = "" if config is None else str(read_json(config).get("architectures"))
-    if re.search("LMHead|CausalLM", architectures):
-        inputs = "cross_entropy?shift=1 where they are the inputs, as a Trainer's labels are"
-        return f'loss = "cross_entropy"  # where the targets are the tokens that follow; {inputs}'
-    return 'loss = "cross_entropy"  # as in training'
+    if not re.search("LMHead|CausalLM", architectures):
+        return f'loss = "{PLAIN}"  # as in training'
+    of_trainer = any((c.path.parent / TRAINER_STATE).is_file() for c in checkpoints)
+    if of_trainer if probes is None else _targets_are_inputs(probes):
+        why = "the labels are the inputs" + (", as a Trainer takes them" if of_trainer else "")
+        return f'loss = "{SHIFTED}"  # {why}; "{PLAIN}" where they are the tokens that follow'
+    return f'loss = "{PLAIN}"  # the targets are the tokens that follow; "{SHIFTED}" for the inputs'
+
+
+def _targets_are_inputs(probes: ProbeSet) -> bool:
+    """Whether all targets that count are the tokens at their own positions."""
+    counted = probes.targets != IGNORED
+    return any(
+        tokens.shape == probes.targets.shape and bool((tokens == probes.targets)[counted].all())
+        for tokens in probes.inputs.values()
+    )
 
 
 def _model(checkpoint: Checkpoint, reading: ReadingOptions, config: Path | None) -> list[str]:
@@ -152,15 +174,19 @@ def _model(checkpoint: Checkpoint, reading: ReadingOptions, config: Path | None)
     return [line, *(f"# model = {_text(other)}  # fits as well" for other in others if other)]
 
 
-def _probes(run: Path) -> str:
-    """The line of the probes: a file that is there, or the command that makes one."""
+def _probes(run: Path) -> tuple[str, ProbeSet] | None:
+    """A probe file that lies in the directory or beside it, relative to it, and its content."""
     for folder, before in ((run, ""), (run.resolve().parent, "../")):
         for path in sorted(folder.glob("*probes*.safetensors")):
-            try:
-                read_probes(path)
-            except InputError:
-                continue
-            return f"probes = {_text(before + path.name)}"
+            with suppress(InputError):
+                return before + path.name, read_probes(path)
+    return None
+
+
+def _probes_line(run: Path, probes: tuple[str, ProbeSet] | None) -> str:
+    """The line of the probes: a file that is there, or the command that makes one."""
+    if probes is not None:
+        return f"probes = {_text(probes[0])}"
     file = printable(shlex.quote(str(run / PROBES)))
     build = f"analyze probes build {file} --data SPEC --per-subset 500"
     return f'probes = "{PROBES}"  # still to be made, beside this card: {build}'

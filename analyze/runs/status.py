@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import time
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from analyze.errors import InputError
 from analyze.files.permission import barrier
-from analyze.files.present import is_file
+from analyze.files.present import is_file, is_folder
+from analyze.files.whole import real_path
 from analyze.runs.units.activity import Activity, Running, read_activity
 from analyze.runs.units.lock import holder
 from analyze.runs.units.places import SUFFIX, folder_of, unit_name
@@ -119,13 +121,19 @@ def _none_here(output: Path, folder: Path) -> InputError:
             expected="the folder of its units, which a run keeps beside its results",
             fix=f"analyze show {output}",
         )
-    of_units = output.name.endswith(SUFFIX)
     return InputError(
         "no run has begun here",
         found=f"neither {output} nor {folder} with a run's files{barrier(output)}",
         expected="the --output of an analyze run; by default it is RUN.h5 in its directory",
-        fix=f"analyze status {output.with_suffix('') if of_units else 'OUT.h5'}",
+        fix=f"analyze status {_meant(output)}",
     )
+
+
+def _meant(output: Path) -> str:
+    """The results file of a directory: of its units, or of the run of its name."""
+    if output.name.endswith(SUFFIX):
+        return shlex.quote(str(output.with_suffix("")))
+    return shlex.quote(f"{real_path(output).name}.h5") if is_folder(output) else "OUT.h5"
 
 
 def _state(activity: Activity, holding: str | None) -> tuple[str, str]:

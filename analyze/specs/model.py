@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analyze.errors import InputError
 from analyze.specs.spec import Scalar, Spec
+from analyze.specs.user_files import defined_in
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -19,6 +21,16 @@ FORMS = (
 )
 # Arguments that load files or use the network; models are built without them.
 LOADING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
+
+
+def _meant(text: str) -> str:
+    """What may have been meant by a text without a colon: a file of Python, or a model's name."""
+    if text.endswith(".py"):
+        made = defined_in(Path(text))
+        return f"--model {shlex.quote(f'{text}:{made[0]}')}" if made else f"--model {text}:FACTORY"
+    if text.isidentifier():
+        return f"--model torchvision:{text}, timm:{text}, or FILE.py:{text} for one of your own"
+    return "--model 'torchvision:resnet18?num_classes=10'"
 
 
 def loads_weights(argument: str) -> bool:
@@ -58,7 +70,7 @@ class ModelSpec:
                 "this is not a model spec",
                 found=repr(text),
                 expected=f"{FORMS}, each with ?argument=value&... where needed",
-                fix="--model 'torchvision:resnet18?num_classes=10'",
+                fix=_meant(text),
             )
         loading = [key for key in spec.arguments if loads_weights(key)]
         if loading and source in REGISTERED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from analyze.errors import InputError
+from analyze.errors import InputError, like
 from analyze.files.permission import not_permitted
 from analyze.files.present import is_file
 from analyze.specs.card_patterns import MOST_REPEATS, why_slow
@@ -63,17 +64,20 @@ def read_run_card(run: Path) -> RunCard:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"more than {LARGEST >> 10} KiB")
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # as some editors write it
     except PermissionError as error:
         raise not_permitted(path) from error
     except (ValueError, RecursionError, OSError) as error:  # ValueError: no TOML, no UTF-8
-        raise _broken(path, str(error)) from error
+        slash = (
+            "in single quotes, backslashes stand for themselves: step_regex = 'it(?P<step>\\d+)'"
+        )
+        raise _broken(path, str(error), slash if "\\" in str(error) else "") from error
     table, training = content.get("run"), content.get(TRAINING, {})
     if not isinstance(table, dict) or set(content) - {"run", TRAINING}:
         raise _broken(path, f"the tables {sorted(content)}")
     for key, value in table.items():
         if key not in KEYS or not _fits(key, value):
-            raise _broken(path, f"{key} = {value!r}")
+            raise _broken(path, f"{key} = {value!r}", _meant(key, value))
     many = [rule for rule in table.get("rename", ()) if rule.count("*") > MOST_STARS]
     if many:
         raise InputError(
@@ -123,7 +127,30 @@ def named_card(path: str) -> Iterator[None]:
         ) from error
 
 
-def _broken(path: Path, found: str) -> InputError:
+def _meant(key: str, value: object) -> str:
+    """What may have been meant by a key and its value that a card does not have; empty: nothing."""
+    if key in LISTS and isinstance(value, str):
+        return f"{key} = [{_as_toml(value)}]"
+    if key in NUMBERS and isinstance(value, str) and value.isdecimal():
+        return f"{key} = {int(value)}"
+    if key in KEYS:
+        return ""
+    if close := like(key.replace("-", "_"), KEYS):
+        return f"{close[0]} = {_as_toml(value)}"
+    return (
+        f"settings of your own go below a line [{TRAINING}]; how to measure is said on the command "
+        "line, as in --folds 5"
+    )
+
+
+def _as_toml(value: object) -> str:
+    """A text, or a list of texts, as TOML has them; other values as Python writes them."""
+    if isinstance(value, str):
+        return f"'{value}'" if "\\" in value and "'" not in value else json.dumps(value)
+    return f"[{', '.join(map(_as_toml, value))}]" if isinstance(value, list) else str(value)
+
+
+def _broken(path: Path, found: str, fix: str = "") -> InputError:
     return InputError(
         "the run card is not understood",
         found=f"{path}: {found}",
@@ -131,6 +158,7 @@ def _broken(path: Path, found: str) -> InputError:
         f"(a number), {', '.join(LISTS)} (lists of strings); if you "
         f"like a table [{TRAINING}] with settings of your own: strings, finite numbers, "
         "true or false",
-        fix='[run]\n            model = "torchvision:resnet18?num_classes=10"\n'
+        fix=fix
+        or '[run]\n            model = "torchvision:resnet18?num_classes=10"\n'
         '            probes = "../probes.safetensors"',
     )

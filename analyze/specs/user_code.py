@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -33,13 +34,18 @@ def load_function(source: str, name: str, what: str) -> Callable[..., Any]:
         module = _module_of_package(source, what)
     function = getattr(module, name, None)
     if not callable(function):
-        functions = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        close = [*like(name, functions), KINDS[what].upper()]
+        public = {n: v for n, v in vars(module).items() if callable(v) and not n.startswith("_")}
+        own = [n for n, v in public.items() if getattr(v, "__module__", "") == module.__name__]
+        functions = own or list(public)
+        called = name.partition("(")[0]  # as in Python: make(16)
+        close = [*like(called, functions), KINDS[what].upper()]
+        if called != name:
+            close = [f"{close[0]}?ARGUMENT=VALUE"]
         raise InputError(
             f"the module has no such {KINDS[what]}",
             found=f"no {name!r} in {source}",
             expected=f"one of {choices(functions)}" if functions else "a function or class",
-            fix=f"--{what} {source}:{close[0]}",
+            fix=f"--{what} {shlex.quote(f'{source}:{close[0]}')}",
         )
     return function
 

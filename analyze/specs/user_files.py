@@ -19,6 +19,7 @@ from analyze.files.whole import real_path
 
 MOST = 2000  # files; more are no user's own code
 LONGEST = 1000  # characters of the name of a file in the code
+DEFINING = (ast.ClassDef, ast.FunctionDef)
 IMPORTING = ("import_module", "__import__")
 INSTALLED = ("site-packages", "dist-packages")  # directories of libraries, of any environment
 
@@ -59,6 +60,17 @@ def files_of(source: str) -> list[Path]:
                 modules[file] = full
                 waiting.append(file)
     return [first, *sorted(set(modules) - {first})]
+
+
+def defined_in(path: Path) -> list[str]:
+    """The classes and functions that a file of Python defines, classes first; none is run.
+
+    Those of private names are left out; so is what it only imports.
+    """
+    tree = _parsed(path)
+    found = [node for node in getattr(tree, "body", ()) if isinstance(node, DEFINING)]
+    found.sort(key=lambda node: not isinstance(node, ast.ClassDef))
+    return [node.name for node in found if not node.name.startswith("_")]
 
 
 def _is_users(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ import torch
 from safetensors.numpy import load
 
 import analyze
+from analyze.checkpoints.finding import watch
 from analyze.comparison import compare, page
 from analyze.figures import contact_sheet
 from analyze.pages import writing
@@ -24,8 +26,10 @@ from analyze.probes.freezing.recipe import Recipe, freeze
 from analyze.probes.freezing.transforms import Transforms
 from analyze.reports import page as reports
 from analyze.runs.units.files import read_sealed
-from tests.conftest import make_run
+from tests.conftest import make_run, small_weights
 from tests.crash import assert_same_arrays
+
+COMING = ("step_150.pt", "step_200.pt")  # while the run is watched
 
 
 @dataclass
@@ -38,6 +42,7 @@ class Command:
         call: Writes into the folder.
         begin: What lies in the folder before anything is written.
         older: A folder that an older call has left, or None where there is none.
+        meanwhile: Folders that the call leaves for a while, on its way.
         prepared: Replaces what is slow and writes nothing, while trials go on.
     """
 
@@ -46,6 +51,7 @@ class Command:
     call: Callable[[Path], object]
     begin: Path | None = None
     older: Path | None = None
+    meanwhile: tuple[Path, ...] = ()
     prepared: Callable[[], ExitStack] = field(default=ExitStack)
 
 
@@ -74,13 +80,57 @@ def runs(place: Path) -> Iterator[Command]:
         yield Command(name, 0.08, call, begin, older)
 
 
-def measured(run: Path, folder: Path, threads: int = 1, checkpoints: str | None = None) -> Path:
+def measured(
+    run: Path,
+    folder: Path,
+    threads: int = 1,
+    checkpoints: str | None = None,
+    follow: bool = False,
+) -> Path:
     """Call ``analyze run``."""
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(threads)
     output = folder / "out.h5"
-    analyze.run(run, output=output, device="cpu", folds=2, checkpoints=checkpoints)
+    analyze.run(run, output=output, device="cpu", folds=2, checkpoints=checkpoints, follow=follow)
     return folder
+
+
+def watches(place: Path) -> Iterator[Command]:
+    """``analyze run --follow``, of a run in the folder to which checkpoints come meanwhile."""
+    later = place / "later"
+    later.mkdir()
+    for seed, name in enumerate(COMING, start=3):
+        torch.save(small_weights(seed), later / name)
+    stages = []
+    for count in range(1 + len(COMING)):
+        stage = place / f"with {count}"
+        stage.mkdir()
+        tiny = make_run(stage)
+        for name in COMING[:count]:
+            os.link(later / name, tiny.path / name)
+        stages.append(measured(tiny.path, stage))
+    begin = place / "begin"
+    begin.mkdir()
+    make_run(begin)
+    call = functools.partial(followed, later)
+    yield Command("run --follow", 0.08, call, begin, stages[0], tuple(stages))
+
+
+def followed(later: Path, folder: Path) -> None:
+    """Watch the run in a folder, to which those of the later checkpoints come that it lacks."""
+    run = folder / "run"
+    missing = [name for name in COMING if not (run / name).exists()]
+    to_come = iter([step for name in missing for step in (name, None, None)])
+
+    def pause(_: float) -> None:
+        name = next(to_come, "")
+        if name == "":
+            raise KeyboardInterrupt
+        if name is not None:
+            os.link(later / name, run / name)  # whole at once, whenever this process is killed
+
+    with mock.patch.object(watch, "sleep", pause):
+        measured(run, folder, follow=True)
 
 
 def pages(place: Path) -> Iterator[Command]:
@@ -105,7 +155,7 @@ def pages(place: Path) -> Iterator[Command]:
         older.mkdir()
         call(older, other)
         prepared = functools.partial(drawn_before, module, draws)
-        yield Command(name, 0.26, call, None, older, prepared)
+        yield Command(name, 0.24, call, None, older, prepared=prepared)
 
 
 def drawn_before(module: Any, draws: str) -> ExitStack:
@@ -145,7 +195,7 @@ def probes(place: Path) -> Iterator[Command]:
         shown = ProbeSet(images[:count], np.arange(count) % 3)
         contact_sheet.write_sheet(shown, folder / "sheet.png")
 
-    for name, call, share in (("probes build", built, 0.2), ("probes show", shown, 0.12)):
+    for name, call, share in (("probes build", built, 0.18), ("probes show", shown, 0.1)):
         older = place / f"older {name}"
         older.mkdir()
         call(older, 3)
@@ -154,6 +204,7 @@ def probes(place: Path) -> Iterator[Command]:
 
 STAGES: dict[Callable[[Path], Iterator[Command]], tuple[str, ...]] = {
     runs: ("run", "run with workers"),
+    watches: ("run --follow",),
     pages: ("report", "compare"),
     probes: ("probes build", "probes show"),
 }

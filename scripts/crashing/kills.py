@@ -136,11 +136,13 @@ def _killed_at_a_point(undisturbed: Undisturbed, folder: Path, draw: random.Rand
 def _problems(undisturbed: Undisturbed, folder: Path, over: bool) -> Iterator[str]:
     """What is wrong after a kill, and after the same command again."""
     reference = undisturbed.results[over]
-    befores = [undisturbed.command.begin, undisturbed.command.older][over]
+    before = [undisturbed.command.begin, undisturbed.command.older][over]
+    whole = [place for place in (reference, before) if place is not None]
+    whole += undisturbed.command.meanwhile
     for name in _files(folder):
         if OURS.search(name) or Path(name).name in ALLOWED or (folder / name).is_dir():
             continue
-        places = [place / name for place in (reference, befores) if place is not None]
+        places = [place / name for place in whole]
         if not any(place.exists() and same(folder / name, place) for place in places):
             yield "half written"
     again = children.start(lambda: undisturbed.command.call(folder))

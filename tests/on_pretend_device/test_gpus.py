@@ -93,8 +93,13 @@ def test_both_measure_and_give_the_bits_of_one(series):
     assert set(alone.devices) == {"pretend:1"}
     assert alone.processes == {os.getpid()}
     assert_same_arrays(both, one)
+
+
+@pytest.mark.nightly  # tests.test_workers keeps what processes without a device have measured
+def test_what_both_have_measured_is_kept(series):
+    _, first = measured(series, "pretend")
     again, kept = measured(series, "pretend")
-    assert_same_arrays(both, kept)
+    assert_same_arrays(first, kept)
     assert sum(map(len, again.devices.values())) == CHECKPOINTS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -205,7 +206,9 @@ def _nothing(run: Path, left_out: list[LeftOut]) -> NoCheckpointsError:
     why = f"; {'; '.join(reasons[:3])}" if reasons else ""
     fix = "give the directory that your trainer saved to: analyze scan RUN"
     if "--weights-key" in why:
-        fix = "say where the weights are: --weights-key KEY"
+        keys = {key for reason in reasons for key in re.findall(r"--weights-key \S+", reason)}
+        key = keys.pop() if len(keys) == 1 else "--weights-key KEY"
+        fix = f"say where the weights are: {key}"
     return NoCheckpointsError(
         "no checkpoints in the run",
         found=f"{counted(len(files), 'file')} below {run}{kind}, none of them a checkpoint{why}",

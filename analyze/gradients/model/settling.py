@@ -232,6 +232,6 @@ def output_without_graph(model: nn.Module) -> InputError:
         found=f"{type(model).__name__}.forward, in eval mode, gives an output that requires none, "
         "though its parameters do",
         expected="an output that loss.backward() takes back to the parameters",
-        fix="take torch.no_grad(), inference_mode and detach() out of forward; torch.autograd.grad "
-        "inside it needs create_graph=True in eval mode as well",
+        fix="take torch.no_grad(), inference_mode, detach() and argmax() out of forward; "
+        "torch.autograd.grad inside it needs create_graph=True in eval mode as well",
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from analyze.errors import InputError, counted, first_line, listed, unknown
+from analyze.errors import InputError, counted, first_line, like, listed, unknown
 from analyze.probes.freezing.tables import as_array
 from analyze.probes.freezing.values import named
 from analyze.specs.spec import Spec
@@ -83,7 +83,8 @@ def _torchvision(name: str, spec: Spec) -> Any:
 
     kind = getattr(datasets, name, None)
     if name not in datasets.__all__ or not isinstance(kind, type):
-        fix = "--data 'torchvision:CIFAR10?root=data'"
+        close = like(name, datasets.__all__)
+        fix = f"--data 'torchvision:{close[0] if close else 'CIFAR10'}?root=data'"
         raise unknown("unknown torchvision data set", repr(name), sorted(datasets.__all__), fix)
     if spec.arguments.get("download"):
         raise InputError(
@@ -143,6 +144,9 @@ def _map_style(text: str, dataset: Any) -> Examples:
             kind += f" of {counted(len(first), 'part')}: "
             kind += listed([type(part).__name__ for part in first])
             fix += "; its __getitem__ leaves the others out: return item[0], item[1]"
+        elif isinstance(dataset, tuple | list) and len({len(part) for part in dataset}) == 1:
+            kind = f"type {type(first).__name__}, in a {type(dataset).__name__} of {count}"
+            fix = "return torch.utils.data.TensorDataset(inputs, targets) from FILE.py:FUNCTION"
         raise InputError(NO_MAP, found=f"{text!r}: items of {kind}", expected=PAIRS, fix=fix)
     targets = _targets_of(dataset, count)
 

@@ -114,7 +114,7 @@ def _means_clean(values: Any, source: Source) -> bool:
         raise source.wrong(f"?corrupted={option}", "0 or 1", "corrupted=0")
     if option is not None:
         return int(option) == CLEAN
-    column = source.column or (next(iter(values)) if isinstance(values, dict) else "")
+    column = source.column or (next(iter(values), "") if isinstance(values, dict) else "")
     for name in (column, source.title):
         if CLEAN_NAME.search(name) and not CORRUPTED_NAME.search(name):
             raise source.wrong(
@@ -166,7 +166,31 @@ def _classes(values: Any, labels: Labels, source: Source, lowest: int) -> np.nda
         classes = f"to {len(names) - 1}, the data's classes" if named else "on"
         problem = f"{counted(len(bad), 'label')} such as {bad[0]}"
         raise source.wrong(problem, f"labels from {lowest} {classes}")
+    _refuse_counted_otherwise(array, targets, source)
     return array
+
+
+def _refuse_counted_otherwise(array: np.ndarray, targets: np.ndarray, source: Source) -> None:
+    """Refuse classes that are counted from 1 where those of the data are from 0, or vice versa.
+
+    They go beyond the data's at one end and not at the other, and agree with them beyond chance
+    after 1 is added or taken off, but not as they stand.
+    """
+    known = array != UNKNOWN
+    if known.sum() < FEW:
+        return
+    here, there = array[known], targets[known].astype(np.int64)
+    for shift, sign in ((1, "-"), (-1, "+")):
+        ends = [(here.min() - there.min()) * shift, (here.max() - there.max()) * shift]
+        if min(ends) >= 0 < max(ends) and _agree(here - shift, there) and not _agree(here, there):
+            as_they_are, shifted = (here == there).mean(), (here - shift == there).mean()
+            raise source.wrong(
+                f"labels from {here.min()} to {here.max()}: {as_they_are:.0%} of them are those of "
+                f"the data, of labels {sign} 1 {shifted:.0%},",
+                f"labels counted as in the data, from {there.min()} to {there.max()}",
+                mend=f"in Python: numpy.save('labels.npy', labels {sign} 1), "
+                f"then --noise {source.kind}:labels.npy",
+            )
 
 
 def _cifar_n(labels: Labels, values: Any, source: Source) -> Labels:
@@ -238,7 +262,7 @@ def _chosen(values: Any, source: Source) -> Any:
         return values
     column = next(iter(values)) if source.column is None and len(values) == 1 else source.column
     if column not in values:
-        names = listed(sorted(values))
+        names = listed(sorted(values)) or "none"
         problem = f"columns {names}" if column is None else f"no column {column!r}"
         raise source.wrong(problem, f"?column= one of {names}")
     return values[column]
@@ -248,12 +272,38 @@ def _column(values: Any, labels: Labels, source: Source, otherwise: str = "") ->
     """One integer for each example; ``otherwise`` is the kind that the file may be of instead."""
     array = np.asarray(_chosen(values, source))
     if array.shape != (len(labels.given),) or not is_whole(array):
+        kind = "texts" if array.dtype.kind == "U" else str(array.dtype)
         raise source.wrong(
-            f"{array.dtype} {list(array.shape)}{_odd(array)}",
+            f"{kind} {list(array.shape)}{_odd(array)}",
             f"{len(labels.given)} whole numbers",
             otherwise=otherwise if array.ndim == 1 and is_whole(array) else "",
+            mend=_mend(array, len(labels.given), source),
         )
     return array.astype(np.int64)
+
+
+def _mend(array: np.ndarray, count: int, source: Source) -> str:
+    """What makes one whole number for each of ``count`` examples of an array; empty: not known."""
+    save, use = "in Python: numpy.save('labels.npy', ", f"), then --noise {source.kind}:labels.npy"
+    text = array.dtype.kind == "U"
+    if text and array.shape == (count + 1,) and is_whole(_numbers(array[1:])):
+        return f"take the first line off, {str(array[0])!r}, or name the file .csv: it has a header"
+    if text and array.shape == (count,):
+        return f"{save}[CLASSES.index(label) for label in labels]{use}"
+    if array.ndim == 2 and len(array) == count and array.dtype.kind in "fiub":
+        return f"{save}labels.argmax(1){use}"
+    if array.shape == (count,) and np.isnan(array.astype(float)).any():
+        unknown_too = source.kind in ("true_labels", "mask")
+        return f"{save}numpy.nan_to_num(labels, nan=-1){use}" if unknown_too else ""
+    return ""
+
+
+def _numbers(texts: np.ndarray) -> np.ndarray:
+    """Texts as numbers; as they are where one of them is none."""
+    try:
+        return texts.astype(float)
+    except ValueError:
+        return texts
 
 
 def _odd(values: np.ndarray) -> str:
@@ -271,14 +321,19 @@ def _by_chance(labels: Labels) -> list[str]:
     if labels.true is None or (known := labels.true != UNKNOWN).sum() < FEW:
         return []
     noisy, true = labels.given[known], labels.true[known]
-    shares = [(noisy == c).mean() * (true == c).mean() for c in np.unique(true)]
-    chance, agree = float(sum(shares)), float((noisy == true).mean())
-    if agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(noisy)):
+    if _agree(noisy, true):
         return []
     return [
-        f"true and given labels agree in {agree:.1%}, as by chance: all labels are random, or the "
-        "examples are in another order"
+        f"true and given labels agree in {(noisy == true).mean():.1%}, as by chance: all labels "
+        "are random, or the examples are in another order"
     ]
+
+
+def _agree(some: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two lists of labels agree more often than after shuffling one of them."""
+    shares = [(some == c).mean() * (others == c).mean() for c in np.unique(others)]
+    chance, agree = float(sum(shares)), float((some == others).mean())
+    return bool(agree > chance + 3 * np.sqrt(chance * (1 - chance) / len(some)))
 
 
 def _verified(labels: Labels) -> Labels:

@@ -44,7 +44,9 @@ class Source:
         """The name of the file without its ending, or of the column."""
         return self.place[1:] if self.place.startswith("@") else Path(self.place).stem
 
-    def wrong(self, problem: str, expected: str, *options: str, otherwise: str = "") -> InputError:
+    def wrong(
+        self, problem: str, expected: str, *options: str, otherwise: str = "", mend: str = ""
+    ) -> InputError:
         """The refusal of a file that does not fit the data.
 
         Args:
@@ -52,6 +54,7 @@ class Source:
             expected: What the data ask for.
             options: Options to type, each of which decides how the file is read.
             otherwise: The kind that the file may be of instead.
+            mend: What makes a file that fits of this one, if that is known.
         """
         if not any(options):
             options = ("column=NAME",) if "?column" in expected else ()
@@ -64,7 +67,7 @@ class Source:
             "the file of label noise does not fit the data",
             found=f"{problem} in {self.place}",
             expected=expected,
-            fix=f"--noise {value}{other}",
+            fix=mend or f"--noise {value}{other}",
         )
 
     def _with(self, option: str) -> str:
