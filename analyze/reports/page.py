@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.figures.bands import fold_count
+from analyze.figures.carried import carrying
 from analyze.figures.numbers import of_network
 from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
@@ -106,11 +107,12 @@ def write_report(
     same results are the same, byte for byte. ``probes`` are those of the results, and a sentence
     where there are none. Errors are those of ``report``.
     """
+    tree = carrying(results)
     return write_page(
         directory,
         COMMAND,
-        lambda: run_figures(results, x),
-        lambda pictures: render_page(results, pictures, x, probes),
+        lambda: run_figures(tree, x),
+        lambda pictures: render_page(tree, pictures, x, probes),
     )
 
 
