@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import analyze
 from analyze.specs.run_card import read_run_card
 from tests.conftest import assert_input_error, call, make_run
 
 CODE = """
 import torch
+
+import analyze
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -141,3 +144,53 @@ def test_labels_that_are_only_other_ones_are_taken(place, monkeypatch, tmp_path)
         output = str(tmp_path / f"{name}.safetensors")
         data = ["--data", "net.py:train_set", "--noise", f"true_labels:{path}"]
         assert call("probes", "build", output, *data).exit_code == 0, name
+
+
+@pytest.fixture(scope="module")
+def results(measured):
+    return analyze.open_results(measured.output)
+
+
+# What is called wrongly in Python, and what is to be typed.
+CALLED = {
+    "a class for a model": (lambda _: analyze.measure(torch.nn.Linear, DATA),
+                            "analyze.measure(Linear(...), probes)"),
+    "a file for probes": (lambda _: analyze.measure(torch.nn.Linear(2, 3), "p.safetensors"),
+                          "analyze.probes.read_probes('p.safetensors')"),
+    "a tree to open": (analyze.open_results, "what analyze.run returns"),
+    "nothing to open": (lambda _: analyze.open_results(None), 'open_results("half_noise.h5")'),
+    "a tree's status": (analyze.status, 'analyze.status("half_noise.h5")'),
+}  # fmt: skip
+READERS = {
+    "plot": analyze.plot, "show": analyze.show, "report": analyze.report, "to_csv": analyze.to_csv,
+    "examples": analyze.examples, "compare": lambda tree: analyze.compare([tree, tree]),
+    "titles": analyze.figures.titles,
+}  # fmt: skip
+DATA = (torch.ones(4, 2), torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("case", CALLED)
+def test_a_wrong_call_has_what_to_type(results, case):
+    wrong, fix = CALLED[case]
+    with pytest.raises(analyze.InputError) as caught:
+        wrong(results)
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_of_results_take_whole_ones_only(results, reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in (results["layers"], results["network"].copy()):
+        with pytest.raises(analyze.InputError, match="a part of results"):
+            READERS[reader](part)
+    for other, fix in (([results], "analyze.concat(trees)"), (3, "open_results(")):
+        with pytest.raises(analyze.InputError) as caught:
+            READERS[reader](other)
+        assert fix in caught.value.fix
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_function_is_known_by_those_like_it():
+    with pytest.raises(AttributeError) as caught:
+        analyze.mesure  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("mesure", analyze)

@@ -123,7 +123,45 @@ def open_results(path: str | Path) -> xr.DataTree:
     Example:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
+    if not isinstance(path, str | os.PathLike):
+        raise _no_results(path)
     return Results.of(completed(_opened(Path(path), _read)))
+
+
+def tree_of(results: Any) -> xr.DataTree:
+    """The tree of results, or of a comparison: as given, or of the file that a path names.
+
+    Raises:
+        InputError: a group of a tree, or something else; or as ``open_results``.
+    """
+    if not isinstance(results, xr.DataTree):
+        return open_results(results)
+    if results.parent is not None or "network" not in results.children:
+        raise InputError(
+            "this is a part of results",
+            found=f"the group {results.path}"
+            if results.parent is not None
+            else f"a tree with {listed([str(name) for name in results.children]) or 'no groups'}",
+            expected="the whole tree, with all of its groups",
+            fix="results, in place of results['network']",
+        )
+    return results
+
+
+def _no_results(given: object) -> InputError:
+    """The refusal of what is neither a path nor a tree."""
+    several = isinstance(given, list | tuple)
+    opened = isinstance(given, xr.DataTree)
+    return InputError(
+        "this is a tree of results already" if opened else "these are no results",
+        found=f"a value of type {type(given).__name__}",
+        expected="the path of a file that analyze run wrote"
+        if opened
+        else "the tree of results, or the path of a file that analyze run wrote",
+        fix="analyze.concat(trees) of one training, or analyze.compare(trees) of several"
+        if several
+        else 'analyze.open_results("half_noise.h5"), or what analyze.run returns',
+    )
 
 
 def _opened(path: Path, read: Callable[[Path, BinaryIO], Read]) -> Read:

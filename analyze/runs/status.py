@@ -82,6 +82,8 @@ def status(results: str | Path) -> Status:
     Example:
         ``analyze.status("half_noise.h5").left``
     """
+    if not isinstance(results, str | os.PathLike):
+        raise _no_path(results)
     output = Path(results)
     folder = folder_of(output)
     holding = holder(folder / "lock")
@@ -110,6 +112,15 @@ def status(results: str | Path) -> Status:
         left=left,
         seconds=time.time() - activity.since if going_on else None,
         seconds_left=_seconds_left(activity, left) if state == MEASURING else None,
+    )
+
+
+def _no_path(given: object) -> InputError:
+    return InputError(
+        "the run is named by the path of its results",
+        found=f"a value of type {type(given).__name__}",
+        expected="the path of a results file, which may not be there yet",
+        fix='analyze.status("half_noise.h5")',
     )
 
 
