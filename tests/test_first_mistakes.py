@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 import analyze
+from analyze.__main__ import main as program
 from analyze.specs.run_card import read_run_card
 from tests.conftest import assert_input_error, call, make_run
 
@@ -49,6 +51,7 @@ def place(tmp_path_factory, measured):
     np.save(folder / "one_hot.npy", np.eye(4)[labels])
     (folder / "header.txt").write_text("label\n" + "\n".join(map(str, labels)))
     (folder / "words.csv").write_text("label\n" + "\n".join(f"class_{k}" for k in labels))
+    (folder / "late.h5.units").mkdir()
     keys = folder / "keys"
     keys.mkdir()
     for step in range(2):
@@ -77,6 +80,7 @@ TYPED = {
     "results for probes": (["probes", "show", "out.h5"], "analyze probes build FILE --data SPEC"),
     "weights at a key": (["scan", "keys"], "where the weights are: --weights-key inner\n"),
     "units for results": (["report", "out.h5.units"], "out.h5 in its place"),
+    "a run that has not ended": (["report", "late.h5"], "analyze status late.h5; a run that"),
     "a misspelt subset": (["show", "out.h5", "--subset", "corupted"], "--subset corrupted\n"),
     "a misspelt layer": (["show", "out.h5", "--layer", "hiden"], "--layer hidden\n"),
     "a misspelt column": (["show", "out.h5", "--sort", "m_coherance"], "--sort m_coherence\n"),
@@ -194,3 +198,15 @@ def test_a_misspelt_function_is_known_by_those_like_it():
     with pytest.raises(AttributeError) as caught:
         analyze.mesure  # noqa: B018
     assert (caught.value.name, caught.value.obj) == ("mesure", analyze)
+
+
+def test_ctrl_c_while_the_program_starts_leaves_no_traceback(monkeypatch, capsys):
+    def interrupted(name, *_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "analyze.cli")
+    monkeypatch.setattr("builtins.__import__", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        program()
+    monkeypatch.undo()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Stopped.\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -17,7 +18,7 @@ from analyze.files.hdf5 import StructureError, check_structure
 from analyze.files.members import Members
 from analyze.files.permission import barrier, not_permitted
 from analyze.files.present import is_file, is_folder
-from analyze.files.targets import check_target
+from analyze.files.targets import UNITS, check_target
 from analyze.files.whole import Content, write_whole
 from analyze.results.display import Results
 from analyze.results.provenance import provenance_faults
@@ -264,6 +265,14 @@ def _message_of(error: Exception) -> str:
 
 def _missing(path: Path) -> InputError:
     """The refusal of a name without a file; a directory may be a run's, or that of its units."""
+    if is_folder(Path(f"{path}{UNITS}")):
+        return InputError(
+            "the run has not written its results yet",
+            found=f"no file {path}, beside the units of its run in {path}{UNITS}",
+            expected="a run that has ended, which writes its results then",
+            fix=f"analyze status {shlex.quote(str(path))}; a run that was stopped goes on by the "
+            "same analyze run",
+        )
     folder = is_folder(path)
     beside = next(filter(is_file, (path.with_suffix(""), Path(f"{path.name}.h5"))), None)
     return InputError(
