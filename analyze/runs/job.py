@@ -189,7 +189,9 @@ def _loss(options: Options, from_card: str | None, card_path: str) -> str:
 def _no_model(model: object) -> InputError:
     return InputError(
         "the model given is something else",
-        found=f"a model of type {type(model).__name__}",
+        found=f"the class {model.__name__}, not a model of it"
+        if isinstance(model, type)
+        else f"a model of type {type(model).__name__}",
         expected=f"a torch.nn.Module, or a spec: {FORMS}",
         fix="analyze.run(RUN, model=net) with the module itself, of which copies are measured",
     )
