@@ -234,16 +234,20 @@ def test_the_tables_have_peaks_ends_ratios_loss_and_accuracy(
     assert page.text_content("#layer-table-count") == "1 of 4 rows"
     page.click("#layer-table tbody tr:not([hidden]) button")
     assert "norm" in page.text_content("#lines-title")
-    # a line for each checkpoint, with loss and accuracy of the runs
+    # a line for each checkpoint: both sides and their ratio, and loss and accuracy of the runs
     assert "norm" in page.text_content("#places-title")
     lines = page.locator("#places tbody tr")
     assert lines.count() == tree.sizes["checkpoint"]
+    assert lines.last.locator("td").count() == 3
+    title = "Loss and accuracy of the runs by checkpoint: clean"
+    assert page.text_content("#of-training-title") == title
+    lines = page.locator("#of-training tbody tr")
     last = lines.last.locator("td").all_text_contents()
     of_last = tree.to_dataset().sel(subset="clean").isel(checkpoint=-1)
-    assert last[3:8] == [printed(x) for x in of_last["loss"].values]
-    assert last[8:] == [printed(x) for x in of_last["accuracy"].values]
+    assert last[:5] == [printed(x) for x in of_last["loss"].values]
+    assert last[5:] == [printed(x) for x in of_last["accuracy"].values]
     skipped = lines.nth(2).locator("td").all_text_contents()
-    assert skipped[4] == "\N{EN DASH}"  # the loss of the run that has no checkpoint there
+    assert skipped[1] == "\N{EN DASH}"  # the loss of the run that has no checkpoint there
 
 
 def test_runs_of_other_sizes_are_shown_at_one(reader, tmp_path):

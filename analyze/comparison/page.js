@@ -64,6 +64,7 @@ function draw() {
   drawTraining(at, "accuracy", "accuracy", "Accuracy");
   fillLayers(at);
   fillPlaces(at);
+  fillTraining(at);
   writeAddress();
 }
 
@@ -422,12 +423,10 @@ function fillCell(cell, value, text) {
   cell.textContent = Number.isFinite(value) ? text : NOTHING;
 }
 
-/** The chosen row over training as a table: every side, the ratio, and loss and accuracy of the runs. */
+/** The chosen row over training as a table: every side, and the ratio. */
 function fillPlaces(at) {
   document.getElementById("places-title").textContent = `${at.row === NETWORK ? "The whole network" : data.rows[at.row]} by checkpoint: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
-  const ofRuns = ["loss", "accuracy"].filter((name) => cubes[name]);
-  const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [`${pairs[at.pair].name}${ofRatios()}`] : []),
-                 ...ofRuns.flatMap((name) => data.runs.map((run) => `${name}, ${run.name}`))];
+  const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [`${pairs[at.pair].name}${ofRatios()}`] : [])];
   const lines = places.map((place, t) => {
     const values = sides.map((side) => valueWords(side, at.row, at.subset, t).replace("no value", NOTHING));
     const ratio = pairs.length ? [ratioAt(at.pair, at.row, at.subset, t)] : [];
@@ -435,9 +434,23 @@ function fillPlaces(at) {
       if (!Number.isFinite(one.value)) return NOTHING;
       return `${one.half < WIDEST ? withInterval(...[one.value, one.low, one.high].map(Math.exp)) : rounded(Math.exp(one.value))}${one.found ? " *" : ""}`;
     });
-    return [placeNames[t], ...values, ...words, ...ofRuns.flatMap((name) => data.runs.map((run, r) => rounded(cubes[name].at(r, at.subset, t))))];
+    return [placeNames[t], ...values, ...words];
   });
-  const table = document.getElementById("places");
+  fillTable("places", heads, lines);
+}
+
+/** Loss and accuracy of the runs, each over its own probes of the subset, where they are known. */
+function fillTraining(at) {
+  const known = ["loss", "accuracy"].filter((name) => cubes[name]);
+  if (!known.length) return;
+  document.getElementById("of-training-title").textContent = `${capital(known.join(" and "))} of the runs by checkpoint: ${data.subsets[at.subset]}`;
+  const heads = ["", ...known.flatMap((name) => data.runs.map((run) => `${name}, ${run.name}`))];
+  const lines = places.map((place, t) => [placeNames[t], ...known.flatMap((name) => data.runs.map((run, r) => rounded(cubes[name].at(r, at.subset, t))))]);
+  fillTable("of-training", heads, lines);
+}
+
+function fillTable(id, heads, lines) {
+  const table = document.getElementById(id);
   const head = table.tHead ?? table.createTHead();
   const body = table.tBodies[0] ?? table.createTBody();
   head.replaceChildren(rowOf(heads, "col"));
