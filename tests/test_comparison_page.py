@@ -73,6 +73,34 @@ def test_the_choices_of_the_comparison_redraw_its_views(reader, comparison):
     assert changed(page, before) == set(charts)
 
 
+def test_axes_are_chosen_and_what_is_at_the_pointer_is_marked_in_the_other_charts(
+    reader, comparison
+):
+    page = reader.open(comparison)
+    lines = ("lines", "ratio", *TRAINING)
+    choose_layer(page, "bn1")
+    for control, label, follow in (
+        ("coherence-scale", "linear", {"lines"}), ("along-scale", "logarithmic", set()),
+        ("along-scale", "linear", {*lines}),
+    ):  # fmt: skip
+        before = {name: drawn(page, name) for name in lines}
+        page.select_option(f"#{control}", label=label)
+        assert changed(page, before) == follow, label
+    marked = "() => [...document.querySelectorAll('.chart .hovered:not([display=none])')].length"
+    point_at(page, "heat", 1, 2, len(LAYERS), 5)
+    assert page.evaluate(marked) == len(lines)
+    page.mouse.move(0, 0)
+    assert page.evaluate(marked) == 0
+    page.locator("#lines").scroll_into_view_if_needed()
+    box = page.locator("#lines [aria-label=dot] path").last.bounding_box()
+    for aside in (1, 2):
+        page.mouse.move(box["x"] + aside, box["y"] + 2)
+    page.wait_for_selector("#lines [aria-label=tip] text")
+    assert page.evaluate(marked) == len(lines)  # all but that one, and the heat map
+    link = page.evaluate("() => new Promise((done) => setTimeout(() => done(location.hash), 400))")
+    assert "x=linear&y=linear" in link
+
+
 def test_ratios_at_the_pointer_are_those_of_the_results(reader, comparison, three):
     page = reader.open(comparison)
     page.select_option("#pair", label="three / two")
