@@ -126,8 +126,8 @@ def advice(job: Job) -> list[str]:
     if not sums or set(sums) & set(probes.held_out) or parts_of(training, sums):
         return []
     return [
-        f"analyze examples compares with the sum of all training probes, to which "
-        f"{listed(list(sums))} do not add up: --directions "
+        "analyze examples compares with the sum of all training probes, which these directions do "
+        f"not add up to ({listed(list(sums))}): --directions "
         f"{','.join([*settings.directions, ALL])} has it as well"
     ]
 
