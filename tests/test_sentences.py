@@ -322,7 +322,7 @@ OF_COMPARISONS = {
     "The inputs were judged the same by the ids": (["ids"], ["two", "other probes"]),
     "Folds do not pair": (["unpaired"], ["two"]),
     "Two seeds only": (["two seeds"], ["three seeds", "one group"]),
-    "over … of … seeds": (["a seed lacks a value"], ["three seeds", "one group"]),
+    "seeds with a value": (["a seed lacks a value"], ["three seeds", "one group"]),
     "Where a seed has no value, the mean is over the others": (
         ["a seed lacks a value"], ["three seeds", "two"],
     ),

@@ -141,7 +141,7 @@ function ratioWords({ value, low, high, half, found }) {
 function valueWords(side, row, s, t) {
   const { value, low, high, count } = sideAt(side, row, s, t);
   if (!Number.isFinite(value)) return "no value";
-  const some = count < side.runs.length ? `, over ${count} of ${side.runs.length} seeds` : "";
+  const some = count < side.runs.length ? `, seeds with a value: ${count} of ${side.runs.length}` : "";
   return `${withInterval(value, low, high)}${some}`;
 }
 
