@@ -69,7 +69,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"analyze.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=import_module(__name__))  # what is like it
     return getattr(import_module(_HOMES[name]), name)
 
 

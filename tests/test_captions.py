@@ -53,6 +53,7 @@ TREES = {
     "no batch norm": lambda: make_tree(provenance=PROVENANCE),
     "with batch norm": lambda: with_types(make_tree(provenance=PROVENANCE), "BatchNorm2d"),
     "cancelling": cancelling,
+    "many checkpoints": lambda: make_tree(steps=range(90)),
 }  # fmt: skip
 
 
@@ -90,6 +91,7 @@ OF_FIGURES = {
     "with fewer where single examples stand out": (["whole"], ["one fold", "untested"]),
     "Hatched: 95 % of what comes by chance": (["whole"], ["one fold", "untested"]),
     "Open markers: cannot be told from chance": (["whole"], ["agreeing", "untested"]),
+    "Bars are 95 % intervals, of one in 3 checkpoints.": (["many checkpoints"], ["whole"]),
     "Skipped checkpoints leave a gap": (["skipped"], ["whole", "untested"]),
     "Hatched: what cannot be told from chance": (["whole"], ["agreeing", "untested"]),
     "Cosines between the subsets' mean gradients": (["whole", "untested"], ["agreeing"]),

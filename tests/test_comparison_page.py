@@ -73,6 +73,34 @@ def test_the_choices_of_the_comparison_redraw_its_views(reader, comparison):
     assert changed(page, before) == set(charts)
 
 
+def test_axes_are_chosen_and_what_is_at_the_pointer_is_marked_in_the_other_charts(
+    reader, comparison
+):
+    page = reader.open(comparison)
+    lines = ("lines", "ratio", *TRAINING)
+    choose_layer(page, "bn1")
+    for control, label, follow in (
+        ("coherence-scale", "linear", {"lines"}), ("along-scale", "logarithmic", set()),
+        ("along-scale", "linear", {*lines}),
+    ):  # fmt: skip
+        before = {name: drawn(page, name) for name in lines}
+        page.select_option(f"#{control}", label=label)
+        assert changed(page, before) == follow, label
+    marked = "() => [...document.querySelectorAll('.chart .hovered:not([display=none])')].length"
+    point_at(page, "heat", 1, 2, len(LAYERS), 5)
+    assert page.evaluate(marked) == len(lines)
+    page.mouse.move(0, 0)
+    assert page.evaluate(marked) == 0
+    page.locator("#lines").scroll_into_view_if_needed()
+    box = page.locator("#lines [aria-label=dot] path").last.bounding_box()
+    for aside in (1, 2):
+        page.mouse.move(box["x"] + aside, box["y"] + 2)
+    page.wait_for_selector("#lines [aria-label=tip] text")
+    assert page.evaluate(marked) == len(lines)  # all but that one, and the heat map
+    link = page.evaluate("() => new Promise((done) => setTimeout(() => done(location.hash), 400))")
+    assert "x=linear&y=linear" in link
+
+
 def test_ratios_at_the_pointer_are_those_of_the_results(reader, comparison, three):
     page = reader.open(comparison)
     page.select_option("#pair", label="three / two")
@@ -234,16 +262,20 @@ def test_the_tables_have_peaks_ends_ratios_loss_and_accuracy(
     assert page.text_content("#layer-table-count") == "1 of 4 rows"
     page.click("#layer-table tbody tr:not([hidden]) button")
     assert "norm" in page.text_content("#lines-title")
-    # a line for each checkpoint, with loss and accuracy of the runs
+    # a line for each checkpoint: both sides and their ratio, and loss and accuracy of the runs
     assert "norm" in page.text_content("#places-title")
     lines = page.locator("#places tbody tr")
     assert lines.count() == tree.sizes["checkpoint"]
+    assert lines.last.locator("td").count() == 3
+    title = "Loss and accuracy of the runs by checkpoint: clean"
+    assert page.text_content("#of-training-title") == title
+    lines = page.locator("#of-training tbody tr")
     last = lines.last.locator("td").all_text_contents()
     of_last = tree.to_dataset().sel(subset="clean").isel(checkpoint=-1)
-    assert last[3:8] == [printed(x) for x in of_last["loss"].values]
-    assert last[8:] == [printed(x) for x in of_last["accuracy"].values]
+    assert last[:5] == [printed(x) for x in of_last["loss"].values]
+    assert last[5:] == [printed(x) for x in of_last["accuracy"].values]
     skipped = lines.nth(2).locator("td").all_text_contents()
-    assert skipped[4] == "\N{EN DASH}"  # the loss of the run that has no checkpoint there
+    assert skipped[1] == "\N{EN DASH}"  # the loss of the run that has no checkpoint there
 
 
 def test_runs_of_other_sizes_are_shown_at_one(reader, tmp_path):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+import analyze
+from analyze.__main__ import main as program
 from analyze.specs.run_card import read_run_card
 from tests.conftest import assert_input_error, call, make_run
 
 CODE = """
 import torch
+
+import analyze
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -46,6 +51,7 @@ def place(tmp_path_factory, measured):
     np.save(folder / "one_hot.npy", np.eye(4)[labels])
     (folder / "header.txt").write_text("label\n" + "\n".join(map(str, labels)))
     (folder / "words.csv").write_text("label\n" + "\n".join(f"class_{k}" for k in labels))
+    (folder / "late.h5.units").mkdir()
     keys = folder / "keys"
     keys.mkdir()
     for step in range(2):
@@ -74,6 +80,7 @@ TYPED = {
     "results for probes": (["probes", "show", "out.h5"], "analyze probes build FILE --data SPEC"),
     "weights at a key": (["scan", "keys"], "where the weights are: --weights-key inner\n"),
     "units for results": (["report", "out.h5.units"], "out.h5 in its place"),
+    "a run that has not ended": (["report", "late.h5"], "analyze status late.h5; a run that"),
     "a misspelt subset": (["show", "out.h5", "--subset", "corupted"], "--subset corrupted\n"),
     "a misspelt layer": (["show", "out.h5", "--layer", "hiden"], "--layer hidden\n"),
     "a misspelt column": (["show", "out.h5", "--sort", "m_coherance"], "--sort m_coherence\n"),
@@ -141,3 +148,65 @@ def test_labels_that_are_only_other_ones_are_taken(place, monkeypatch, tmp_path)
         output = str(tmp_path / f"{name}.safetensors")
         data = ["--data", "net.py:train_set", "--noise", f"true_labels:{path}"]
         assert call("probes", "build", output, *data).exit_code == 0, name
+
+
+@pytest.fixture(scope="module")
+def results(measured):
+    return analyze.open_results(measured.output)
+
+
+# What is called wrongly in Python, and what is to be typed.
+CALLED = {
+    "a class for a model": (lambda _: analyze.measure(torch.nn.Linear, DATA),
+                            "analyze.measure(Linear(...), probes)"),
+    "a file for probes": (lambda _: analyze.measure(torch.nn.Linear(2, 3), "p.safetensors"),
+                          "analyze.probes.read_probes('p.safetensors')"),
+    "a tree to open": (analyze.open_results, "what analyze.run returns"),
+    "nothing to open": (lambda _: analyze.open_results(None), 'open_results("half_noise.h5")'),
+    "a tree's status": (analyze.status, 'analyze.status("half_noise.h5")'),
+}  # fmt: skip
+READERS = {
+    "plot": analyze.plot, "show": analyze.show, "report": analyze.report, "to_csv": analyze.to_csv,
+    "examples": analyze.examples, "compare": lambda tree: analyze.compare([tree, tree]),
+    "titles": analyze.figures.titles,
+}  # fmt: skip
+DATA = (torch.ones(4, 2), torch.zeros(4, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("case", CALLED)
+def test_a_wrong_call_has_what_to_type(results, case):
+    wrong, fix = CALLED[case]
+    with pytest.raises(analyze.InputError) as caught:
+        wrong(results)
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_readers_of_results_take_whole_ones_only(results, reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in (results["layers"], results["network"].copy()):
+        with pytest.raises(analyze.InputError, match="a part of results"):
+            READERS[reader](part)
+    for other, fix in (([results], "analyze.concat(trees)"), (3, "open_results(")):
+        with pytest.raises(analyze.InputError) as caught:
+            READERS[reader](other)
+        assert fix in caught.value.fix
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_misspelt_function_is_known_by_those_like_it():
+    with pytest.raises(AttributeError) as caught:
+        analyze.mesure  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("mesure", analyze)
+
+
+def test_ctrl_c_while_the_program_starts_leaves_no_traceback(monkeypatch, capsys):
+    def interrupted(name, *_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "analyze.cli")
+    monkeypatch.setattr("builtins.__import__", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        program()
+    monkeypatch.undo()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Stopped.\n")

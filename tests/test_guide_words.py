@@ -75,6 +75,22 @@ def test_no_line_passes_through_the_words_at_a_guide(page, layer):
     assert found[0]["over"] == []
 
 
+def test_nor_does_the_rule_at_the_chosen_checkpoint_where_there_is_room(page):
+    choose_layer(page, LEFT)
+    page.select_option("#size", label="each at its own m")
+    for checkpoint in ("39", "20", "36"):
+        page.fill("#checkpoint", checkpoint)
+        crossed = page.evaluate(
+            """() => {
+              const [a, b] = ["meaning of a guide", "chosen checkpoint"].map((name) =>
+                document.querySelector(`#lines [aria-description="${name}"]`)
+                  .getBoundingClientRect());
+              return a.left < b.right && b.left < a.right;
+            }"""
+        )
+        assert not crossed, checkpoint
+
+
 def test_no_line_of_a_comparison_passes_through_them(reader, tmp_path):
     tree = make_comparison(steps=range(12))
     value = tree["network"].to_dataset()["m_coherence"]

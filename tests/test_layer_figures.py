@@ -35,6 +35,7 @@ from analyze.statistics.ratios import contrast
 from analyze.statistics.significance import RATE
 from tests.synthetic import layer_names, synthetic
 from tests.test_figures import cells_of
+from tests.trees import make_tree
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,13 @@ def test_intervals_along_the_loss_are_bars(tree, ax):
     known = np.isfinite(values["m_coherence_upper"].values)
     drawn = {round(float(segment[1][1]), 9) for bar in bars for segment in bar.get_segments()}
     assert set(np.round(values["m_coherence_upper"].values[known], 9)) <= drawn
+
+
+def test_of_many_checkpoints_along_the_loss_one_in_some_has_a_bar(ax):
+    tree = make_tree(steps=range(300), subsets=("clean",), held_out=())
+    coherence_over_training.draw(tree, ax, x="loss")
+    bars = [c for c in ax.collections if type(c).__name__ == "LineCollection"]
+    assert [len(bar.get_segments()) for bar in bars] == [30, 30]  # clean and all
 
 
 def test_a_loss_over_many_decades_is_on_logarithmic_axes(ax):

@@ -148,6 +148,17 @@ def test_a_language_models_labels_are_shifted_where_they_are_the_inputs(tmp_path
     assert read_run_card(tmp_path).loss == loss
 
 
+def test_a_probe_file_here_is_found_from_the_run(tiny, monkeypatch):
+    (tiny.path / "run.toml").unlink()
+    here = tiny.path.parent / "else" / "where"
+    here.mkdir(parents=True)
+    tiny.probes.rename(here / "my_probes.safetensors")
+    monkeypatch.chdir(here)
+    analyze.init("../../run")
+    assert read_run_card(tiny.path).probes == "../else/where/my_probes.safetensors"
+    assert tiny.run("--checkpoints", ":1").exit_code == 0
+
+
 def test_configs_that_differ_name_no_model(tmp_path):
     for step in (20, 40):
         folder = tmp_path / f"checkpoint-{step}"

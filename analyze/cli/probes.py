@@ -12,6 +12,8 @@ from analyze.cli.options import OUTPUT_FILE, PATH, Group, json_option
 from analyze.errors import within_a_screen
 from analyze.keywords import built
 
+HEADS = {"lowest": "lowest_target", "highest": "highest_target"}  # of the table of subsets
+
 
 class Numbers(click.ParamType):
     """Numbers with commas between them: one for each channel."""
@@ -129,9 +131,9 @@ def _print(probe_set: Any) -> None:
     from analyze.cli.tables import print_rows, print_table
     from analyze.probes.facts import facts, subset_rows
 
-    rows = subset_rows(probe_set)
+    rows = [{HEADS.get(key, key): v for key, v in row.items()} for row in subset_rows(probe_set)]
     for row in rows:
         row["held_out"] = "yes" if row["held_out"] else ""
-    print_rows("Subsets", [*rows[0]], rows, ("probes", "lowest", "highest", "classes"))
+    print_rows("Subsets", [*rows[0]], rows, ("probes", *HEADS.values(), "classes"))
     click.echo()
     print_table("The probe set", ["", " "], [[k, v] for k, v in facts(probe_set).items()])

@@ -8,7 +8,6 @@ const WIDEST = Math.log(1e9) * 0.999; // half of a log ratio's interval that the
 const layers = data.rows.slice(1);
 const { sides, pairs } = data;
 const { values: places, names: placeNames } = data.along;
-const axis = { values: places, label: data.along.label, falling: data.along.falling };
 const compared = `m-coherence of ${data.size.toLocaleString("en-US")} examples`; // whose ratio is drawn and tested
 const hidden = new Set(); // sides
 
@@ -17,11 +16,14 @@ const subset = control("subset", draw);
 const size = control("size", draw);
 const pair = pairs.length ? control("pair", draw) : { get: () => -1 };
 const checkpoint = control("checkpoint", draw);
+const along = control("along-scale", draw); // automatic, linear, logarithmic
+const coherence = control("coherence-scale", draw); // logarithmic, linear
 subset.set(Math.max(0, data.subsets.indexOf("all")));
 checkpoint.set(firstSignificant());
 
 const heat = document.getElementById("heat");
 let markCell = null;
+const charts = new Map(); // of lines, each with its id, as drawLines returns it
 let heatDrawn = ""; // the pair and subset that the heat map on the page has
 let filled = ""; // those that the table of layers has
 
@@ -34,6 +36,8 @@ keepInAddress({
   size: namedChoice(size, data.sizes.map(({ name }) => name)),
   ...(pairs.length ? { pair: namedChoice(pair, pairs.map(({ name }) => name)) } : {}),
   checkpoint: namedChoice(checkpoint, placeNames),
+  x: namedChoice(along, ["automatic", "linear", "logarithmic"]),
+  y: namedChoice(coherence, ["logarithmic", "linear"]),
   hidden: { get: () => [...hidden].map((k) => sides[k].label), set: hide },
 }, draw);
 offerAll();
@@ -55,6 +59,7 @@ function draw() {
   const at = { row: layer.get(), subset: subset.get(), pair: pair.get(), checkpoint: checkpoint.get() };
   nameSlider(checkpoint, placeNames[at.checkpoint]);
   document.getElementById("readout").textContent = readout(at);
+  coherence.element.disabled = sizeShown().size === 0; // alpha may be negative: its axis is linear
   drawSides(at);
   if (pairs.length) {
     drawHeat(at);
@@ -64,6 +69,7 @@ function draw() {
   drawTraining(at, "accuracy", "accuracy", "Accuracy");
   fillLayers(at);
   fillPlaces(at);
+  fillTraining(at);
   writeAddress();
 }
 
@@ -148,11 +154,11 @@ function drawSides(at) {
       const { value, low, high } = sideAt(side, at.row, at.subset, t);
       const title = [side.label, data.rows[at.row], data.subsets[at.subset], placeNames[t],
                      `${sizeShown().quantity}: ${valueWords(side, at.row, at.subset, t)}`].join("\n");
-      return { x, y: value, low, high, open: false, title };
+      return { x, t, y: value, low, high, open: false, title };
     }),
   }));
   const series = [...seeds(at), ...ofSides].filter((one) => !one.hidden);
-  const y = sizedAxis(series.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))), sizeShown(), false);
+  const y = sizedAxis(series.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))), sizeShown(), coherence.get() === 1);
   const guides = guidesAt(sizeShown(), data.size).filter((guide) => guide.y < y.domain[1]);
   const title = `${capital(sizeShown().quantity)}, ${rowName(at.row)}: ${data.subsets[at.subset]}`;
   document.getElementById("lines-title").textContent = title;
@@ -160,7 +166,19 @@ function drawSides(at) {
     if (!hidden.delete(k)) hidden.add(k);
     draw();
   });
-  drawLines(document.getElementById("lines"), { label: title, axis, y, series, guides, chosen: places[at.checkpoint], choose: choosePlace });
+  drawChart("lines", { label: title, y, series, guides, chosen: places[at.checkpoint], choose: choosePlace });
+}
+
+/** Lines over training, on the axis that is chosen; what is at their pointer is marked in the other charts. */
+function drawChart(id, options) {
+  const axis = { values: places, label: data.along.label, falling: data.along.falling, scale: [undefined, "linear", "logarithmic"][along.get()] };
+  charts.set(id, drawLines(document.getElementById(id), { ...options, axis, pointed: (point) => hover(id, layer.get(), point?.t) }));
+}
+
+/** Mark in all charts but one what is at the pointer in that one; no checkpoint: nothing. */
+function hover(from, row, t) {
+  for (const [id, chart] of charts) if (id !== from) chart.hover(places[t]);
+  if (from !== "heat") markCell?.hover(row - 1, t ?? -1);
 }
 
 /** The places, with their numbers, at which a run of each of these lists has a checkpoint. Lines pass by the others,
@@ -178,7 +196,7 @@ function seeds(at) {
       const value = runAt(r, at.row, at.subset, t, sizeShown().size);
       const words = Number.isFinite(value) ? rounded(value) : "no value";
       const title = [`${run.name}, of ${sides[run.side].label}`, data.rows[at.row], placeNames[t], `${sizeShown().quantity}: ${words}`].join("\n");
-      return { x, y: value, low: NaN, high: NaN, open: false, title };
+      return { x, t, y: value, low: NaN, high: NaN, open: false, title };
     });
     return [{ name: run.name, ...lookOf(run), dash: [], hidden: hidden.has(run.side), strong: false, points }];
   });
@@ -186,13 +204,12 @@ function seeds(at) {
 
 /** Loss or accuracy of every run. */
 function drawTraining(at, name, label, words) {
-  const element = document.getElementById(name);
-  if (!element) return;
+  if (!document.getElementById(name)) return;
   const series = data.runs.filter((run) => !hidden.has(run.side)).map((run) => {
     const r = data.runs.indexOf(run);
     const points = placesOfRuns([r]).map(([x, t]) => {
       const y = cubes[name].at(r, at.subset, t);
-      return { x, y, low: NaN, high: NaN, open: false, title: [run.name, data.subsets[at.subset], placeNames[t], `${words.toLowerCase()} ${rounded(y)}`].join("\n") };
+      return { x, t, y, low: NaN, high: NaN, open: false, title: [run.name, data.subsets[at.subset], placeNames[t], `${words.toLowerCase()} ${rounded(y)}`].join("\n") };
     });
     return { name: run.name, ...lookOf(run), strong: sides[run.side].group === null && data.runs.length <= FEW, points };
   });
@@ -201,8 +218,8 @@ function drawTraining(at, name, label, words) {
   const domain = [Math.min(0, d3.min(known) ?? 0), top || 1];
   const title = `${words} over training: ${data.subsets[at.subset]}`;
   document.getElementById(`${name}-title`).textContent = title;
-  drawLines(element, {
-    label: title, axis, series, chosen: places[at.checkpoint], choose: choosePlace,
+  drawChart(name, {
+    label: title, series, chosen: places[at.checkpoint], choose: choosePlace,
     y: { domain, label, ticks: d3.ticks(...domain, 5), tickFormat: compact, labelArrow: "none" },
   });
 }
@@ -234,6 +251,7 @@ function drawHeat(at) {
       title: (row, t) => [layers[row], data.subsets[at.subset], placeNames[t],
                           ratioWords(ratioAt(at.pair, row + 1, at.subset, t))].join("\n"),
       choose: chooseCell,
+      pointed: (row, t) => (row === null ? hover("heat", -1) : hover("heat", row + 1, t)),
     });
     heatDrawn = wanted;
   }
@@ -247,7 +265,7 @@ function drawRatio(at) {
   const points = placesOfRuns(...both).map(([x, t]) => {
     const one = ratioAt(at.pair, at.row, at.subset, t);
     const shown = one.half < WIDEST;
-    return { x, y: Math.exp(one.value), low: shown ? Math.exp(one.low) : NaN, high: shown ? Math.exp(one.high) : NaN, open: !one.found,
+    return { x, t, y: Math.exp(one.value), low: shown ? Math.exp(one.low) : NaN, high: shown ? Math.exp(one.high) : NaN, open: !one.found,
              title: [name, data.rows[at.row], placeNames[t], ratioWords(one)].join("\n") };
   });
   // The widest intervals leave the chart, or a few of them would press all ratios into one line.
@@ -255,8 +273,8 @@ function drawRatio(at) {
                          d3.quantile(points.flatMap(({ low, high }) => [1 / low, high]).filter(Number.isFinite), 0.8) ?? 1) * 1.1;
   const domain = [1 / reach, reach];
   document.getElementById("ratio-title").textContent = title;
-  drawLines(document.getElementById("ratio"), {
-    label: `${title}, ${name}`, axis,
+  drawChart("ratio", {
+    label: `${title}, ${name}`,
     y: { type: "log", domain, label: `ratio of ${compared}`, ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
     series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
     guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint], choose: choosePlace, ofShade: "significant", shade: "var(--focus)",
@@ -422,12 +440,10 @@ function fillCell(cell, value, text) {
   cell.textContent = Number.isFinite(value) ? text : NOTHING;
 }
 
-/** The chosen row over training as a table: every side, the ratio, and loss and accuracy of the runs. */
+/** The chosen row over training as a table: every side, and the ratio. */
 function fillPlaces(at) {
   document.getElementById("places-title").textContent = `${at.row === NETWORK ? "The whole network" : data.rows[at.row]} by checkpoint: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
-  const ofRuns = ["loss", "accuracy"].filter((name) => cubes[name]);
-  const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [`${pairs[at.pair].name}${ofRatios()}`] : []),
-                 ...ofRuns.flatMap((name) => data.runs.map((run) => `${name}, ${run.name}`))];
+  const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [`${pairs[at.pair].name}${ofRatios()}`] : [])];
   const lines = places.map((place, t) => {
     const values = sides.map((side) => valueWords(side, at.row, at.subset, t).replace("no value", NOTHING));
     const ratio = pairs.length ? [ratioAt(at.pair, at.row, at.subset, t)] : [];
@@ -435,9 +451,23 @@ function fillPlaces(at) {
       if (!Number.isFinite(one.value)) return NOTHING;
       return `${one.half < WIDEST ? withInterval(...[one.value, one.low, one.high].map(Math.exp)) : rounded(Math.exp(one.value))}${one.found ? " *" : ""}`;
     });
-    return [placeNames[t], ...values, ...words, ...ofRuns.flatMap((name) => data.runs.map((run, r) => rounded(cubes[name].at(r, at.subset, t))))];
+    return [placeNames[t], ...values, ...words];
   });
-  const table = document.getElementById("places");
+  fillTable("places", heads, lines);
+}
+
+/** Loss and accuracy of the runs, each over its own probes of the subset, where they are known. */
+function fillTraining(at) {
+  const known = ["loss", "accuracy"].filter((name) => cubes[name]);
+  if (!known.length) return;
+  document.getElementById("of-training-title").textContent = `${capital(known.join(" and "))} of the runs by checkpoint: ${data.subsets[at.subset]}`;
+  const heads = ["", ...known.flatMap((name) => data.runs.map((run) => `${name}, ${run.name}`))];
+  const lines = places.map((place, t) => [placeNames[t], ...known.flatMap((name) => data.runs.map((run, r) => rounded(cubes[name].at(r, at.subset, t))))]);
+  fillTable("of-training", heads, lines);
+}
+
+function fillTable(id, heads, lines) {
+  const table = document.getElementById(id);
   const head = table.tHead ?? table.createTHead();
   const body = table.tBodies[0] ?? table.createTBody();
   head.replaceChildren(rowOf(heads, "col"));

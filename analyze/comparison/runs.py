@@ -14,7 +14,7 @@ import xarray as xr
 
 from analyze.errors import InputError, listed
 from analyze.pages.facts import has_batch_norm
-from analyze.results.file import open_results
+from analyze.results.file import tree_of
 from analyze.statistics.regrouping import provenance
 
 FEWEST, MOST = 2, 20
@@ -94,10 +94,7 @@ def open_runs(results: Sequence[Source] | Mapping[str, Source]) -> list[Run]:
             expected="a name of its own for each run; a file's name without .h5 is its run's",
             fix="rename a file, or in Python: compare({'first': 'a/run.h5', 'second': 'b/run.h5'})",
         )
-    return [
-        Run(name, source if isinstance(source, xr.DataTree) else open_results(source))
-        for name, source in named
-    ]
+    return [Run(name, tree_of(source)) for name, source in named]
 
 
 def joined(datasets: Sequence[xr.Dataset], names: Sequence[str], dimension: str) -> xr.Dataset:
@@ -109,7 +106,7 @@ def joined(datasets: Sequence[xr.Dataset], names: Sequence[str], dimension: str)
 
 
 def _name(source: Source, place: int) -> str:
-    return f"run {place + 1}" if isinstance(source, xr.DataTree) else Path(source).stem
+    return Path(source).stem if isinstance(source, str | Path) else f"run {place + 1}"
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ from analyze.statistics.sizes import shown_size
 from analyze.statistics.warnings import folds_used
 
 SHADE = 0.13  # opacity
+FEW_BARS = 60  # checkpoints up to which each has its bar
 MANY = 6  # lines whose bands can still be told apart
 HATCH = "/////"
 
@@ -61,12 +64,16 @@ def draw_interval(
 ) -> None:
     """Draw an interval ``[checkpoint]`` as a band, and as a bar at a point without neighbours.
 
-    Along the loss training can turn back and a band would cross itself: all points have bars. On a
+    Along the loss training can turn back and a band would cross itself: points have bars, of many
+    every ``bar_step``-th, as more would hide each other. On a
     logarithmic axis intervals are cut at its end. Thin lines at both ends, with ``outlined``, tell
     a grey band from others.
     """
     lower = np.maximum(lower, lowest(ax))
-    single = np.isfinite(upper) if along.falling else alone(upper)
+    if along.falling:
+        single = np.isfinite(upper) & (np.arange(len(upper)) % bar_step(len(upper)) == 0)
+    else:
+        single = alone(upper)
     if not along.falling:
         shade = to_rgba(colour, SHADE)
         edge = to_rgba(colour, 0.45) if outlined else "none"
@@ -80,6 +87,11 @@ def draw_interval(
             along.values[single], lower[single], upper[single], color=colour,
             linewidth=0.8 if along.falling else 1.2, zorder=2.5,
         )  # fmt: skip
+
+
+def bar_step(count: int) -> int:
+    """Which of many checkpoints have a bar: every one of a few, every k-th of more."""
+    return 1 if count <= FEW_BARS else math.ceil(2 * count / FEW_BARS)
 
 
 def lowest(ax: Axes) -> float:

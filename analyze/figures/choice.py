@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from analyze.errors import like, unknown
 from analyze.figures.entry import FigureEntry
 from analyze.figures.table import OF_A_COMPARISON, OF_A_RUN
-from analyze.results.file import open_results
+from analyze.results.file import tree_of
 
 INLINE = "matplotlib_inline"  # how Jupyter and its like draw
 
@@ -44,7 +44,7 @@ def plot(
 
     Cost: a second, some for hundreds of layers.
     """
-    tree = results if isinstance(results, xr.DataTree) else open_results(results)
+    tree = tree_of(results)
     there = list(_choices(tree, x))
     _let_notebooks_show_figures()
     for name, entry, choice in there:
@@ -73,7 +73,7 @@ def titles(results: str | Path | xr.DataTree) -> dict[str, str]:
     Example:
         ``analyze.figures.titles("half_noise.h5")["layers"]``
     """
-    tree = results if isinstance(results, xr.DataTree) else open_results(results)
+    tree = tree_of(results)
     return {name: entry.title for name, entry, _ in _choices(tree, None)}
 
 

@@ -9,7 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, SymmetricalLogLocator
 
 from analyze.figures import lines
-from analyze.figures.bands import MANY, draw_chance, draw_interval, interval_of, shown
+from analyze.figures.bands import (
+    MANY,
+    bar_step,
+    draw_chance,
+    draw_interval,
+    fold_count,
+    interval_of,
+    shown,
+)
 from analyze.figures.colours import MUTED, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.looks import subset_looks
@@ -101,13 +109,14 @@ def _mark_chance(results: xr.DataTree, values: xr.DataArray, ax: Axes, x: np.nda
     looks = subset_looks(values["subset"].values)
     for name in shown_subsets(results):
         inside = chance.sel(subset=name).values
+        few = len(inside) <= lines.MANY
         if not inside.any():
             continue
         ax.plot(
             x[inside], values.sel(subset=name).values[inside],
             marker=looks[name].marker.name, linestyle="none", markerfacecolor=SURFACE,
-            markeredgecolor=looks[name].colour, markeredgewidth=1.2,
-            markersize=4 if len(inside) <= lines.MANY else 2, zorder=4, label="_inside",
+            markeredgecolor=looks[name].colour, markeredgewidth=1.2 if few else 0.5,
+            markersize=4 if few else 1.6, zorder=4, label="_inside",
         )  # fmt: skip
 
 
@@ -140,9 +149,19 @@ def each(results: xr.DataTree, x: str | None) -> dict[str, str]:
     return {} if x == "loss" else {"loss": "loss"}
 
 
+def caption(results: xr.DataTree) -> str:
+    """The caption, with which checkpoints have a bar where not all have one."""
+    words = (
+        "The mean loss of all training probes falls from left to right; a line turns back where it "
+        "rises again."
+    )
+    step = bar_step(results.sizes["checkpoint"])
+    if step == 1 or fold_count(results, ALL) < 2:
+        return words
+    return f"{words} Bars are 95 % intervals, of one in {step} checkpoints."
+
+
 FIGURE = FigureEntry(
-    "loss", "M-coherence against the training loss",
-    "The mean loss of all training probes falls from left to right; a line turns back where it "
-    "rises again.",
+    "loss", "M-coherence against the training loss", caption,
     figure, knows_loss, each, section="training", sized=True,
 )  # fmt: skip

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from analyze.figures.bands import MANY, draw_interval
+from analyze.figures.carried import between
 from analyze.figures.lines import draw_guide, write_end_labels
 from analyze.figures.names import figure_text
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
 from analyze.statistics.between_subsets import has_sums
-from analyze.statistics.estimates import estimate
 
 SMALLEST_SHARE = 1e-3  # share of the largest value below which the axis is linear
 
@@ -40,9 +40,9 @@ def draw(results: xr.DataTree, ax: Axes, *, x: str | None = None) -> Axes:
     ax.set_yscale("symlog", linthresh=lowest, linscale=0.5)
     labels = draw_pairs(ax, along, lines)
     if has_sums(results) and len(lines) <= MANY:
-        estimated = estimate(results, "cross_help")
+        table = between(results)
         for pair in lines:
-            lower, upper = (pair.values(estimated[end]) for end in ("lower", "upper"))
+            lower, upper = (pair.values(table[f"cross_help_{end}"]) for end in ("lower", "upper"))
             draw_interval(ax, along, lower, upper, pair.look.colour)
     draw_guide(ax, 0.0)
     ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=lowest))

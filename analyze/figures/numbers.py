@@ -9,14 +9,13 @@ import numpy as np
 import xarray as xr
 
 from analyze.figures.accuracy_over_training import has_accuracy
+from analyze.figures.carried import FIRST, SECOND, between, of_contrast
 from analyze.figures.cross_help_over_training import has_cross_help
 from analyze.figures.names import plain
-from analyze.figures.subset_contrast import FIRST, SECOND
 from analyze.figures.subset_pairs import pairs
 from analyze.probes.subsets import ALL
 from analyze.results.subsets import shown_subsets
-from analyze.statistics.between_subsets import between_subsets, has_sums
-from analyze.statistics.ratios import contrast
+from analyze.statistics.between_subsets import has_sums
 from analyze.statistics.sizes import at_one_size, shown_size
 from analyze.text import shown_name
 
@@ -75,7 +74,7 @@ def _against_loss(results: xr.DataTree) -> Numbers:
 def _between_subsets(results: xr.DataTree) -> Numbers:
     network = results["network"].to_dataset()
     if has_sums(results):
-        network = network.assign(between_subsets(results))
+        network = network.assign(between(results))
 
     def quantity(name: str, variable: str, within: bool) -> Quantity:
         chosen = pairs(results, within=within)
@@ -98,7 +97,7 @@ def _between_subsets(results: xr.DataTree) -> Numbers:
 
 
 def _contrast(results: xr.DataTree) -> Numbers:
-    compared = contrast(results, FIRST, SECOND, layers="layers")
+    compared = of_contrast(results)
     return [
         Quantity(f"ratio, {SECOND} to {FIRST}", xr.apply_ufunc(np.exp, compared["log_ratio"])),
         Quantity(f"difference, {SECOND} less {FIRST} (examples)", compared["difference"]),

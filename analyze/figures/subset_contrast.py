@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyze.errors import InputError
+from analyze.figures.carried import FIRST, SECOND, has_contrast, of_contrast
 from analyze.figures.cells import label_checkpoints, label_layers, names_and_types
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
@@ -19,15 +20,6 @@ from analyze.statistics.ratios import contrast
 from analyze.statistics.significance import RATE
 
 QUANTITIES = ("ratio", "difference")
-FIRST, SECOND = "corrupted", "clean"
-
-
-def has_contrast(results: xr.DataTree, first: str = FIRST, second: str = SECOND) -> bool:
-    """Whether both subsets have two probes at least, and the results their Gram matrices."""
-    root, parameters = results.to_dataset(), results["parameters"].to_dataset()
-    known = {str(n): int(k) for n, k in zip(root["subset"].values, root["probe_count"].values,
-                                            strict=True)}  # fmt: skip
-    return "gradient_gram" in parameters and min(known.get(first, 0), known.get(second, 0)) > 1
 
 
 def draw(
@@ -82,7 +74,7 @@ def draw(
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:
     """The figure: a panel of ratios and one of differences, clean against corrupted."""
-    compared = contrast(results, FIRST, SECOND, layers="layers")
+    compared = of_contrast(results)
     height = table_height(results["layers"].sizes["layer"])
     with style():
         columns = columns_of(len(QUANTITIES))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from analyze.files.whole import destination, new_part
 
+UNITS = ".units"  # after the name of a results file, of the folder of its run's units
+
 
 def check_name(path: str | Path) -> None:
     """Refuse a name that no file can have.

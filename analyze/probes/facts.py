@@ -31,12 +31,12 @@ def subset_rows(probes: ProbeSet) -> list[dict[str, object]]:
 
 def facts(probes: ProbeSet) -> dict[str, object]:
     """Facts of the whole probe set by name, to print."""
-    inputs = [f"{k or 'inputs'} {v.dtype} {list(v.shape[1:])}" for k, v in probes.inputs.items()]
+    inputs = [f"{name} {_kind(values)}".strip() for name, values in probes.inputs.items()]
     duplicated, contradicting = duplicates(probes)
     entries: dict[str, object] = {
         "probes": len(probes),
         "inputs": ", ".join(inputs),
-        "targets": f"{probes.targets.dtype} {list(probes.targets.shape[1:])}",
+        "targets": _kind(probes.targets),
         "columns": ", ".join(probes.columns) or None,
         "duplicate inputs": duplicated,
         "of them with other targets": contradicting,
@@ -44,6 +44,12 @@ def facts(probes: ProbeSet) -> dict[str, object]:
     if probes.mean is not None:
         entries |= {"mean": list(probes.mean), "std": list(probes.std or ())}
     return entries
+
+
+def _kind(values: np.ndarray) -> str:
+    """The type of numbers, and the shape of one probe's, or that it is one number."""
+    shape = list(values.shape[1:])
+    return f"{values.dtype} {shape}" if shape else f"{values.dtype}, one for each probe"
 
 
 def duplicates(probes: ProbeSet) -> tuple[int, int]:

@@ -30,7 +30,9 @@ def probes_in_python(value: Any) -> ProbeSet:
         "the probes given are something else",
         found=f"probes of type {type(value).__name__}",
         expected=FORMS,
-        fix="analyze.measure(model, analyze.ProbeSet(inputs, targets))",
+        fix=f"analyze.probes.read_probes({value!r})"
+        if isinstance(value, str)
+        else "analyze.measure(model, analyze.ProbeSet(inputs, targets))",
     )
 
 

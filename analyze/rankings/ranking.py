@@ -18,7 +18,7 @@ from analyze.rankings.probe_file import probes_of
 from analyze.rankings.reference import Reference, pull, reference, references
 from analyze.rankings.scores import SCORES, over_all, ranks
 from analyze.rankings.signals import NETWORK, in_layer, layer_names
-from analyze.results.file import open_results
+from analyze.results.file import tree_of
 from analyze.results.rows import matching_checkpoints
 from analyze.statistics.labelled_examples import check_directions, direction_names
 from analyze.statistics.regrouping import example_table
@@ -82,7 +82,7 @@ def examples(
     """
     if by not in SCORES:
         raise unknown("there is no such score", f"--by {by}", SCORES, "--by suspicion")
-    tree = results if isinstance(results, xr.DataTree) else open_results(results)
+    tree = tree_of(results)
     check_directions(tree)
     beside = None if isinstance(results, xr.DataTree) else Path(results).parent
     probe_set, missing = probes_of(tree, probes, beside)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from analyze.figures.carried import between
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.pages.text import cosine
 from analyze.probes.subsets import ALL
-from analyze.statistics.between_subsets import apart, between_subsets, has_sums
+from analyze.statistics.between_subsets import apart, has_sums
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def cosines(results: xr.DataTree) -> Cosines | None:
     if len(names) < 2 or "gradient_cosine" not in network:
         return None
     known = has_sums(results)
-    table = between_subsets(results) if known else network[["gradient_cosine"]]
+    table = between(results) if known else network[["gradient_cosine"]]
     table = table.sel(subset=names, subset_other=names)
     table = table.transpose("checkpoint", "subset", "subset_other")
     values = table["gradient_cosine"].values

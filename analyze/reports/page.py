@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.figures.bands import fold_count
+from analyze.figures.carried import carrying
 from analyze.figures.numbers import of_network
 from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
@@ -26,7 +27,7 @@ from analyze.reports import summary
 from analyze.reports.cosines import Cosines, cosines
 from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
-from analyze.results.file import open_results
+from analyze.results.file import tree_of
 from analyze.results.findings import findings, said
 from analyze.results.summary import warning_sentences
 from analyze.statistics.grouping import group_by
@@ -83,10 +84,11 @@ def report(
         ``analyze.report("half_noise.h5", output="half_noise_report")``
     """
     if isinstance(results, xr.DataTree):
-        opened, near = results, Path()
+        opened, near = tree_of(results), Path()
         stem = re.sub(r"\W+", "_", facts.run_name(provenance(opened)))
     else:
-        opened, near, stem = open_results(results), Path(results).parent, Path(results).stem
+        opened = tree_of(results)
+        near, stem = Path(results).parent, Path(results).stem
     tree = shown_at(group_by(opened, by), at_size)
     directory = f"{stem}_report" if output is None else output
     pictured = has_directions(opened) or probes is not None
@@ -105,11 +107,12 @@ def write_report(
     same results are the same, byte for byte. ``probes`` are those of the results, and a sentence
     where there are none. Errors are those of ``report``.
     """
+    tree = carrying(results)
     return write_page(
         directory,
         COMMAND,
-        lambda: run_figures(results, x),
-        lambda pictures: render_page(results, pictures, x, probes),
+        lambda: run_figures(tree, x),
+        lambda pictures: render_page(tree, pictures, x, probes),
     )
 
 

@@ -15,7 +15,7 @@ from analyze.results.places import Places, places
 from analyze.results.subsets import shown_subsets
 from analyze.results.summary import no_agreement
 from analyze.results.tree import OK
-from analyze.results.values import Value, peak, value_at
+from analyze.results.values import Value, Values
 from analyze.statistics.sizes import ALPHA, at_one_size, shown_size
 from analyze.statistics.warnings import FLAGS, KINDS, Kind, flagged
 
@@ -94,12 +94,21 @@ def layer_summaries(results: xr.DataTree, subsets: Sequence[str]) -> list[LayerS
         places(results.to_dataset()),
         last_measured(results),
     )
-    rows, small = [], shown_size(results).choice == ALPHA
-    for k, name in enumerate(layers["layer"].values):
-        layer = layers.isel(layer=k)
-        values = [_peak_and_last(layer.sel(subset=n), along, last, small) for n in subsets]
-        kind, count = plain(str(layer["layer_type"].item())), int(layer["parameter_count"].item())
-        rows.append(LayerSummary(plain(str(name)), kind, count, values))
+    small = shown_size(results).choice == ALPHA
+    layers = layers.sel(subset=list(subsets))
+    flags = layers[FLAGS] if FLAGS in layers else xr.zeros_like(layers["m_coherence"])
+    value, error, flag = (
+        table.transpose("layer", "subset", "checkpoint").values
+        for table in (layers["m_coherence"], layers["m_coherence_stderr"], flags)
+    )
+    names, kinds, counts = (layers[n].values for n in ("layer", "layer_type", "parameter_count"))
+    rows = []
+    for k, name in enumerate(names):
+        lines = [
+            Values(value[k, s], error[k, s], flag[k, s], along, small) for s in range(len(subsets))
+        ]
+        values = [(line.peak(), None if last is None else line.at(last)) for line in lines]
+        rows.append(LayerSummary(plain(str(name)), plain(str(kinds[k])), int(counts[k]), values))
     return rows
 
 
@@ -138,9 +147,8 @@ def last_measured(results: xr.DataTree) -> int | None:
 def _peak_and_last(
     series: xr.Dataset, along: Places, last: int | None, small: bool = False
 ) -> tuple[Value | None, Value | None]:
-    top = peak(series)
-    ends = (None if k is None else value_at(series, k, along, small) for k in (top, last))
-    return next(ends), next(ends)
+    line = Values.of(series, along, small)
+    return line.peak(), None if last is None else line.at(last)
 
 
 def _at(results: xr.DataTree, variable: str, subset: str, last: int | None) -> float:

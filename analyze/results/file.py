@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -17,7 +18,7 @@ from analyze.files.hdf5 import StructureError, check_structure
 from analyze.files.members import Members
 from analyze.files.permission import barrier, not_permitted
 from analyze.files.present import is_file, is_folder
-from analyze.files.targets import check_target
+from analyze.files.targets import UNITS, check_target
 from analyze.files.whole import Content, write_whole
 from analyze.results.display import Results
 from analyze.results.provenance import provenance_faults
@@ -123,7 +124,45 @@ def open_results(path: str | Path) -> xr.DataTree:
     Example:
         ``analyze.open_results("half_noise.h5")["layers"]["m_coherence"]``
     """
+    if not isinstance(path, str | os.PathLike):
+        raise _no_results(path)
     return Results.of(completed(_opened(Path(path), _read)))
+
+
+def tree_of(results: Any) -> xr.DataTree:
+    """The tree of results, or of a comparison: as given, or of the file that a path names.
+
+    Raises:
+        InputError: a group of a tree, or something else; or as ``open_results``.
+    """
+    if not isinstance(results, xr.DataTree):
+        return open_results(results)
+    if results.parent is not None or "network" not in results.children:
+        raise InputError(
+            "this is a part of results",
+            found=f"the group {results.path}"
+            if results.parent is not None
+            else f"a tree with {listed([str(name) for name in results.children]) or 'no groups'}",
+            expected="the whole tree, with all of its groups",
+            fix="results, in place of results['network']",
+        )
+    return results
+
+
+def _no_results(given: object) -> InputError:
+    """The refusal of what is neither a path nor a tree."""
+    several = isinstance(given, list | tuple)
+    opened = isinstance(given, xr.DataTree)
+    return InputError(
+        "this is a tree of results already" if opened else "these are no results",
+        found=f"a value of type {type(given).__name__}",
+        expected="the path of a file that analyze run wrote"
+        if opened
+        else "the tree of results, or the path of a file that analyze run wrote",
+        fix="analyze.concat(trees) of one training, or analyze.compare(trees) of several"
+        if several
+        else 'analyze.open_results("half_noise.h5"), or what analyze.run returns',
+    )
 
 
 def _opened(path: Path, read: Callable[[Path, BinaryIO], Read]) -> Read:
@@ -226,6 +265,14 @@ def _message_of(error: Exception) -> str:
 
 def _missing(path: Path) -> InputError:
     """The refusal of a name without a file; a directory may be a run's, or that of its units."""
+    if is_folder(Path(f"{path}{UNITS}")):
+        return InputError(
+            "the run has not written its results yet",
+            found=f"no file {path}, beside the units of its run in {path}{UNITS}",
+            expected="a run that has ended, which writes its results then",
+            fix=f"analyze status {shlex.quote(str(path))}; a run that was stopped goes on by the "
+            "same analyze run",
+        )
     folder = is_folder(path)
     beside = next(filter(is_file, (path.with_suffix(""), Path(f"{path.name}.h5"))), None)
     return InputError(

@@ -10,7 +10,7 @@ import xarray as xr
 
 from analyze.keywords import several
 from analyze.results import rows as table
-from analyze.results.file import open_results
+from analyze.results.file import tree_of
 from analyze.statistics.grouping import group_by
 
 
@@ -49,7 +49,7 @@ def show(
     Example:
         ``analyze.show("half_noise.h5", layers=True, sort="m_coherence")[0]["layer"]``
     """
-    tree = results if isinstance(results, xr.DataTree) else open_results(results)
+    tree = tree_of(results)
     layers = layers or by is not None or checkpoint is not None or bool(layer)
     tree = group_by(tree, by or "layer")
     rows = table.layer_rows(tree, checkpoint) if layers else table.network_rows(tree)

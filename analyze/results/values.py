@@ -31,11 +31,38 @@ class Value:
 
 def value_at(series: xr.Dataset, place: int, along: Places, small: bool = False) -> Value | None:
     """The value of a series over ``checkpoint`` at one of them; None where it has none."""
-    value, error = (float(series[f"m_coherence{end}"].values[place]) for end in ("", "_stderr"))
-    if not np.isfinite(value):
-        return None
-    marks = marks_of(float(series[FLAGS].values[place])) if FLAGS in series else ""
-    return Value(value, error, along.names[place], along.ticks[place], marks, place, small)
+    return Values.of(series, along, small).at(place)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of one series over training as plain arrays, ``[checkpoint]``."""
+
+    values: np.ndarray
+    errors: np.ndarray
+    flags: np.ndarray  # of warnings
+    along: Places
+    small: bool = False
+
+    @staticmethod
+    def of(series: xr.Dataset, along: Places, small: bool = False) -> Values:
+        """Of a data set over ``checkpoint``."""
+        values, errors = (series[f"m_coherence{end}"].values for end in ("", "_stderr"))
+        flags = series[FLAGS].values if FLAGS in series else np.zeros(len(values))
+        return Values(values, errors, flags, along, small)
+
+    def at(self, place: int) -> Value | None:
+        """The value at a checkpoint; None where it has none."""
+        if not np.isfinite(value := float(self.values[place])):
+            return None
+        marks, where = marks_of(float(self.flags[place])), self.along.names[place]
+        tick, error = self.along.ticks[place], float(self.errors[place])
+        return Value(value, error, where, tick, marks, place, self.small)
+
+    def peak(self) -> Value | None:
+        """The highest value; None without any."""
+        known = np.isfinite(self.values).any()
+        return self.at(int(np.nanargmax(self.values))) if known else None
 
 
 def peak(series: xr.Dataset) -> int | None:

@@ -175,7 +175,11 @@ def _check_type(name: str, value: object, wanted: type, expected: str) -> None:
     if not isinstance(value, wanted):
         raise InputError(
             f"the {name} given is something else",
-            found=f"{name} of type {type(value).__name__}",
+            found=f"the class {value.__name__}, not an object of it"
+            if isinstance(value, type)
+            else f"{name} of type {type(value).__name__}",
             expected=expected,
-            fix=f"analyze.measure(model, probes) with {expected}",
+            fix=f"analyze.measure({value.__name__}(...), probes)"
+            if isinstance(value, type)
+            else f"analyze.measure(model, probes) with {expected}",
         )

@@ -126,8 +126,8 @@ def advice(job: Job) -> list[str]:
     if not sums or set(sums) & set(probes.held_out) or parts_of(training, sums):
         return []
     return [
-        f"analyze examples compares with the sum of all training probes, to which "
-        f"{listed(list(sums))} do not add up: --directions "
+        "analyze examples compares with the sum of all training probes, which these directions do "
+        f"not add up to ({listed(list(sums))}): --directions "
         f"{','.join([*settings.directions, ALL])} has it as well"
     ]
 
@@ -189,7 +189,9 @@ def _loss(options: Options, from_card: str | None, card_path: str) -> str:
 def _no_model(model: object) -> InputError:
     return InputError(
         "the model given is something else",
-        found=f"a model of type {type(model).__name__}",
+        found=f"the class {model.__name__}, not a model of it"
+        if isinstance(model, type)
+        else f"a model of type {type(model).__name__}",
         expected=f"a torch.nn.Module, or a spec: {FORMS}",
         fix="analyze.run(RUN, model=net) with the module itself, of which copies are measured",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shlex
 from contextlib import suppress
@@ -19,6 +20,7 @@ from analyze.checkpoints.scan import scan
 from analyze.checkpoints.torch_objects import is_tensor
 from analyze.errors import InputError, counted, printable
 from analyze.files.present import is_file, is_folder
+from analyze.files.whole import real_path
 from analyze.keywords import built, taking
 from analyze.models.configs import config_of
 from analyze.models.recognition import specs_that_fit
@@ -175,11 +177,12 @@ def _model(checkpoint: Checkpoint, reading: ReadingOptions, config: Path | None)
 
 
 def _probes(run: Path) -> tuple[str, ProbeSet] | None:
-    """A probe file that lies in the directory or beside it, relative to it, and its content."""
-    for folder, before in ((run, ""), (run.resolve().parent, "../")):
+    """A probe file in the directory, beside it or here, by its path from there; its content."""
+    run = real_path(run)
+    for folder in dict.fromkeys((run, run.parent, Path.cwd())):
         for path in sorted(folder.glob("*probes*.safetensors")):
             with suppress(InputError):
-                return before + path.name, read_probes(path)
+                return Path(os.path.relpath(path, run)).as_posix(), read_probes(path)
     return None
 
 

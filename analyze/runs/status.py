@@ -12,10 +12,11 @@ from pathlib import Path
 from analyze.errors import InputError
 from analyze.files.permission import barrier
 from analyze.files.present import is_file, is_folder
+from analyze.files.targets import UNITS
 from analyze.files.whole import real_path
 from analyze.runs.units.activity import Activity, Running, read_activity
 from analyze.runs.units.lock import holder
-from analyze.runs.units.places import SUFFIX, folder_of, unit_name
+from analyze.runs.units.places import folder_of, unit_name
 
 STARTING, PREPARING, MEASURING = "starting", "preparing", "measuring"
 COMPLETE, STOPPED = "complete", "stopped"
@@ -82,6 +83,8 @@ def status(results: str | Path) -> Status:
     Example:
         ``analyze.status("half_noise.h5").left``
     """
+    if not isinstance(results, str | os.PathLike):
+        raise _no_path(results)
     output = Path(results)
     folder = folder_of(output)
     holding = holder(folder / "lock")
@@ -113,6 +116,15 @@ def status(results: str | Path) -> Status:
     )
 
 
+def _no_path(given: object) -> InputError:
+    return InputError(
+        "the run is named by the path of its results",
+        found=f"a value of type {type(given).__name__}",
+        expected="the path of a results file, which may not be there yet",
+        fix='analyze.status("half_noise.h5")',
+    )
+
+
 def _none_here(output: Path, folder: Path) -> InputError:
     if is_file(output):
         return InputError(
@@ -131,7 +143,7 @@ def _none_here(output: Path, folder: Path) -> InputError:
 
 def _meant(output: Path) -> str:
     """The results file of a directory: of its units, or of the run of its name."""
-    if output.name.endswith(SUFFIX):
+    if output.name.endswith(UNITS):
         return shlex.quote(str(output.with_suffix("")))
     return shlex.quote(f"{real_path(output).name}.h5") if is_folder(output) else "OUT.h5"
 

@@ -33,8 +33,9 @@ def between_subsets(results: xr.DataTree) -> xr.Dataset:
 
     Returns:
         ``gradient_cosine`` and ``cross_help`` (loss per unit of learning rate) with their
-        ``_stderr``, and ``p_value_adjusted``, over checkpoint, subset and subset_other; NaN where
-        there is a single fold, or no gradient.
+        ``_stderr``, the ends of the 95 % interval of cross help, ``_lower`` and ``_upper``, and
+        ``p_value_adjusted``, over checkpoint, subset and subset_other; NaN where there is a single
+        fold, or no gradient.
 
     Cost: K + 1 sums over the Gram matrix of the network's cells; the results hold nothing more.
     """
@@ -42,6 +43,8 @@ def between_subsets(results: xr.DataTree) -> xr.Dataset:
     table = xr.Dataset({name: one["value"] for name, one in found.items()})
     for name, one in found.items():
         table[f"{name}_stderr"] = one["stderr"]
+    for end in ("lower", "upper"):
+        table[f"cross_help_{end}"] = found["cross_help"][end]
     help_ = found["cross_help"].transpose(..., *PAIR)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(help_["value"].values / help_["stderr"].values)

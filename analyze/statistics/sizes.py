@@ -88,23 +88,29 @@ class ShownSize:
         """
         if self.choice == OWN or (self.size is None and self.choice != ALPHA):
             return dataset
-        others = counts.where(counts >= FEWEST) - 1.0
+        like = dataset["m_coherence"]
+        _, measured = xr.align(like, counts, join="left")
+        # Plain arrays: xarray would align the labels of each variable again.
+        m = measured.broadcast_like(like).transpose(*like.dims).values
+        others = np.where(m >= FEWEST, m, np.nan) - 1.0
+        factor = 1.0 if self.size is None else self.size - 1.0
         changed = {}
-        for name in [n for n in VALUES if n in dataset]:
-            alpha = (dataset[name] - 1.0) / others
-            value = alpha
-            if self.size is not None:
-                value = alpha.copy(data=coherence_at_size(alpha.values, self.size))
-                value = value.clip(min=0.0) if name == "m_coherence_lower" else value
-                value = value.where(counts != self.size, dataset[name])  # without rounding
-            changed[name] = value.transpose(*dataset[name].dims).assign_attrs(dataset[name].attrs)
-        if ERROR in dataset:
-            factor = 1.0 if self.size is None else self.size - 1.0
-            error = factor * dataset[ERROR] / others
-            changed[ERROR] = error.transpose(*dataset[ERROR].dims).assign_attrs(
-                dataset[ERROR].attrs
-            )
+        for name in [n for n in (*VALUES, ERROR) if n in dataset]:
+            given = dataset[name].transpose(*like.dims)
+            if name == ERROR:
+                value = factor * given.values / others
+            else:
+                value = self._value(given.values, m, (given.values - 1.0) / others)
+                value = value.clip(min=0.0) if name == "m_coherence_lower" and self.size else value
+            changed[name] = given.copy(data=value).transpose(*dataset[name].dims)
         return dataset.assign(changed)
+
+    def _value(self, value: np.ndarray, m: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+        """A value of m examples at this size, from its unbiased alpha."""
+        if self.size is None:
+            return alpha
+        shown = np.asarray(coherence_at_size(alpha, self.size))
+        return np.where(m == self.size, value, shown)  # without rounding
 
 
 OWN_SIZE = ShownSize(OWN, None)

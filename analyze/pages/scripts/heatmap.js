@@ -168,7 +168,7 @@ const SCALE = 220; // pixels of the scale of colours
 
 /** The scale of colours above a heat map. */
 function drawScale(element, options) {
-  const scale = Plot.legend({ color: options, width: SCALE + 20, height: 44, marginLeft: 4, marginRight: 16,
+  const scale = Plot.legend({ color: options, width: SCALE + 30, height: 44, marginLeft: 14, marginRight: 16,
                               style: { fontFamily: "inherit", fontSize: "12px", background: "none" } });
   put(element, scale, `scale of colours: ${options.label}`);
 }

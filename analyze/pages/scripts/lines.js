@@ -38,7 +38,8 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   for (const one of [...series].sort((a, b) => a.strong - b.strong)) marks.push(...lineMarks(one, inside, axis.falling, across.apply));
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
-  marks.push(...guideWords(guides, linesOnPage(series, across, down, inside, axis.falling), across, down));
+  const rules = [chosen, ...pins.map((pin) => pin.x)].filter(Number.isFinite).map((place) => down.range.map((end) => [across.apply(place), end]));
+  marks.push(...guideWords(guides, linesOnPage(series, across, down, inside, axis.falling), rules, across, down));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: width < NARROW ? 150 : 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
@@ -102,18 +103,19 @@ function linesOnPage(series, across, down, inside, falling) {
   });
 }
 
-/** The words of the guides, each above or below its own where no line is, from the right; where lines are everywhere, above
- *  the chart. */
-function guideWords(guides, pieces, across, down) {
+/** The words of the guides, each above or below its own where no line is, from the right, and none of the rules at checkpoints
+ *  if there is room; where lines are everywhere, above the chart. */
+function guideWords(guides, pieces, rules, across, down) {
   const [left, right] = [Math.min(...across.range) - INSET, Math.max(...across.range) + INSET];
   const top = Math.min(...down.range);
   const taken = [];
   return guides.filter(({ text }) => text).map(({ y, text }) => {
     const wide = LETTER * text.length;
     const boxAt = ([end, middle]) => ({ left: end - wide - 4, right: end + 4, top: middle - 11, bottom: middle + 11 });
-    const free = (box) => !pieces.some((piece) => crosses(piece, box)) && !taken.some((other) => touches(box, other));
+    const free = (box, all) => !all.some((piece) => crosses(piece, box)) && !taken.some((other) => touches(box, other));
     const places = d3.range(right, left + wide, -12).flatMap((end) => [-BESIDE, BESIDE].map((dy) => [end, down.apply(y) + dy]));
-    const found = places.find((place) => place[1] - BESIDE >= top && place[1] + BESIDE <= Math.max(...down.range) && free(boxAt(place)));
+    const inside = places.filter(([, middle]) => middle - BESIDE >= top && middle + BESIDE <= Math.max(...down.range));
+    const found = inside.find((place) => free(boxAt(place), [...pieces, ...rules])) ?? inside.find((place) => free(boxAt(place), pieces));
     const [end, middle] = found ?? [Math.min(right, ...taken.filter((box) => box.bottom < top).map((box) => box.left)), top - 12];
     taken.push(boxAt([end, middle]));
     return Plot.text([found ? text : `- - ${text}`], { x: () => across.invert(end), frameAnchor: "top", dy: middle - top, text: (words) => words,

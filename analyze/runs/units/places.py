@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-SUFFIX = ".units"
+from analyze.files.targets import UNITS
 
 
 def folder_of(output: Path) -> Path:
     """The folder of the units of a results file, whose path may be any that a user writes."""
-    return output.parent / (output.name + SUFFIX)
+    return output.parent / (output.name + UNITS)
 
 
 def unit_name(checkpoint: str) -> str:
