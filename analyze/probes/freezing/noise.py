@@ -16,6 +16,7 @@ import numpy as np
 
 from analyze.errors import InputError, counted, listed, unknown
 from analyze.probes.freezing.alignment import aligned, listed_rows, only_list
+from analyze.probes.freezing.clean_names import names_the_clean
 from analyze.probes.freezing.data import Examples
 from analyze.probes.freezing.sources import Source
 from analyze.probes.freezing.tables import as_table, is_whole
@@ -24,18 +25,6 @@ from analyze.probes.freezing.values import read_values
 CLEAN, CORRUPTED, UNKNOWN = 0, 1, -1
 NAMES = {CLEAN: "clean", CORRUPTED: "corrupted", UNKNOWN: "unknown"}
 FEW = 100  # labels, too few to tell agreement by chance
-CLEAN_NAME = re.compile(
-    r"(?<![a-z])(?:is)?(?:clean|correct|pristine|good|ok|okay|valid|verified|trusted|reliable|genuine"
-    r"|original|intact|same|match|matches|matched|matching|agree|agrees|agreed|agreeing|consistent"
-    r"|right|keep|kept)(?![a-z])"
-)  # fmt: skip
-_CORRUPTED = "noisy|noise|corrupt|wrong|issue|bad|error|flip|chang|modif|mislabel|incorrect"
-CORRUPTED_NAME = re.compile(_CORRUPTED)
-# not_noisy, unchanged, error-free: a negation makes a name that of the clean ones.
-NEGATED = re.compile(
-    rf"(?<![a-z])(?:not?|non|un|without)_?(?:label_?)?(?:{_CORRUPTED})[a-z]*"
-    r"|(?:noise|error|issue)s?_?(?:free|less)(?![a-z])"
-)
 LABELS_NAME = re.compile(r"given|noisy|observed|label|target|class|true|(?<![a-z])y(?![a-z])", re.I)
 ENOUGH = 20  # labels whose counts by class are hardly those of the data by accident
 CLEAN_LABEL = "clean_label"  # a column in the file of CIFAR-N
@@ -128,20 +117,13 @@ def _means_clean(values: Any, source: Source) -> bool:
         return int(option) == CLEAN
     column = source.column or (next(iter(values), "") if isinstance(values, dict) else "")
     for name in (column, source.title):
-        if _names_the_clean(name):
+        if names_the_clean(name):
             raise source.wrong(
                 f"the name {name!r}, as of the clean ones,",
                 "1 for corrupted and 0 for clean, or a list of the corrupted ones",
                 "corrupted=0", "corrupted=1",
             )  # fmt: skip
     return False
-
-
-def _names_the_clean(name: str) -> bool:
-    """Whether a name says that it is of the clean ones: ``isClean``, ``not_noisy``, ``valid``."""
-    spaced = re.sub("(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+", "_", name).lower()
-    plain = NEGATED.sub("clean", spaced)
-    return bool(CLEAN_NAME.search(plain)) and not CORRUPTED_NAME.search(plain)
 
 
 def _indices(labels: Labels, values: Any, source: Source) -> Labels:
