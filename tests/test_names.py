@@ -119,6 +119,10 @@ NO_STEP = {
     "times of day": ["model_23-55-00", "model_00-05-00"],
     "seconds since 1970": ["model_1714600000", "1714600000123", "1714600000.5"],
     "words": ["last", "best", "final"],
+    "units of time": ["90min", "2h", "3h"],
+    "ordinals": ["1st", "2nd", "3rd", "4th", "5th"],
+    "units of two": ["900Ki", "1Mi", "2Mi"],
+    "variants": ["1a", "1b", "2a"],
 }
 
 
@@ -127,7 +131,15 @@ def test_what_is_no_step_for_sure_gives_none(case):
     assert set(steps(NO_STEP[case])) == {None}
 
 
+def test_letters_joined_to_numbers_are_left_alone_where_all_have_the_same():
+    assert steps(["1b", "2b", "10b"]) == [1, 2, 10]
+    assert steps(["mlp_256x256_9", "mlp_256x256_10"]) == [9, 10]
+    assert steps(["500m", "1b", "2b"]) == [5e8, None, None]
+    assert steps(["model_1", "model_1b", "model_2"]) == [1, None, 2]
+
+
 DOUBTS = {
+    ("90min", "2h"): "after a number may be a unit",
     ("step_10a", "step_20a"): "10a is no number",
     ("step_1_500", "step_2_750"): "1_500 is 1500 or two numbers",
     ("model_1_500", "model_2_500"): "1_500 is 1500 or two numbers",

@@ -200,6 +200,47 @@ def test_positions_in_order_are_no_reason_to_ask():
     assert marked("mask:m.csv?column=wrong") == WRONG
 
 
+def test_positions_are_found_among_the_numbers_of_a_file_name():
+    for form in ("cat_2/{}.png", "img_2020_{:03d}_v2.png", "{}_224x224.png"):
+        Path("m.csv").write_text(
+            lines("path,wrong", lambda k, form=form: f"{form.format(k)},{bit(k)}")
+        )
+        said = refusal("mask:m.csv?column=wrong")
+        assert "column 'path', which counts the examples from 0 in another order" in said
+        assert marked("mask:m.csv?column=wrong&id=path") == WRONG
+
+
+def test_a_column_may_be_called_as_a_value_is_written():
+    for name in ("true", "False", "None", "1", "1e3", "null", "nan"):
+        Path("m.csv").write_text(lines(f"id,{name},other", lambda k: f"{k},{bit(k)},7"))
+        assert marked(f"mask:m.csv?column={name}") == WRONG, name
+
+
+def test_labels_of_the_data_that_stand_in_another_order_beside_the_true_ones_tell():
+    given, true = np.arange(40) % 4, np.where(np.arange(40) % 5, np.arange(40) % 4, 0)
+    examples = Examples("data", given, lambda rows: [])
+    order = np.random.default_rng(2).permutation(40).tolist()
+    for rows, header in ((order, "given,real"), (range(40), "given,real"), (order, "fold,real")):
+        text = "\n".join([header, *(f"{given[k]},{true[k]}" for k in rows)])
+        Path("m.csv").write_text(text + "\n")
+        if rows is order and header.startswith("given"):
+            with pytest.raises(
+                InputError, match="'given', the labels of the data in another order"
+            ):
+                labels_of(examples, ["true_labels:m.csv?column=real"])
+        else:  # a column that is not called labels may have any order
+            labels_of(examples, ["true_labels:m.csv?column=real"])
+    labels_of(examples, ["true_labels:m.csv?column=real&by=order"])
+
+
+def test_labels_without_a_wrong_one_are_told():
+    np.save("same.npy", TARGETS)
+    for kind in ("noisy_labels", "true_labels"):
+        assert "equal, all 12: no label is corrupted" in " ".join(labels(f"{kind}:same.npy").facts)
+    np.save("other.npy", np.where(MASK, 0, TARGETS))
+    assert "equal" not in " ".join(labels("true_labels:other.npy").facts)
+
+
 CLEAN_ONES = {
     "mask:m.csv?column=is_clean": ("id,is_clean\n", lambda k: f"{k},{1 - bit(k)}\n"),
     "mask:m.csv": ("correct\n", lambda k: f"{1 - bit(k)}\n"),
@@ -219,8 +260,22 @@ def test_what_is_named_as_the_clean_ones_is_asked_about(noise):
     assert "0 or 1" in refusal(f"{noise}{apart}corrupted=2")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["pristine", "valid", "label_ok", "trusted", "isClean", "annotators-agree", "is_original",
+     "good", "not_noisy", "no_label_errors", "unchanged", "unflipped", "noise_free", "kept",
+     "nonNoisy"],
+)  # fmt: skip
+def test_the_clean_ones_have_many_names(name):
+    Path("m.csv").write_text(lines(f"id,{name}", lambda k: f"{k},{1 - bit(k)}"))
+    assert f"the name '{name}', as of the clean ones" in refusal(f"mask:m.csv?column={name}")
+
+
 def test_names_of_both_or_of_the_corrupted_ones_are_taken_as_they_are():
-    for name in ("clean_or_noisy", "cleanlab_issues", "incorrect"):
+    names = ("clean_or_noisy", "cleanlab_issues", "incorrect", "changed", "is_mislabeled",
+             "invalid", "disagree", "untrusted", "noise", "known_bad", "trueNoise",
+             "goods")  # fmt: skip
+    for name in names:
         np.save(f"{name}.npy", MASK)
         assert marked(f"mask:{name}.npy") == WRONG, name
 
@@ -235,6 +290,8 @@ REFUSED = {
     "keys twice": ("m.json", '{"3": 1, "3": 0}', "the key '3' twice"),
     "words": ("m.csv", "id,wrong\n" + "".join(f"img{k}.png,1\n" for k in range(N)),
               "ids of column 'id' such as 'img0.png'"),
+    "a line of sums": ("m.csv", "id,wrong\n" + "".join(f"{k},1\n" for k in range(N)) + "total,1\n",
+                       "ids of column 'id' such as 'total'"),
     "two columns of ids": ("m.csv", "id,index,wrong\n" + "".join(f"{k},{k},1\n" for k in range(N)),
                            "columns id, index, any of which"),
     "two orders": ("m.csv", ",id,wrong\n" + "".join(f"{(k + 3) % N},{k},1\n" for k in range(N)),

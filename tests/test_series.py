@@ -154,6 +154,12 @@ MIXED = {
     "a directory each": (
         "{}/checkpoint-{}/w.pt", {"a": (5, 9), "b": (7, 11)}, "steps 5 to 9 in a/checkpoint-5"),
     "parts of a model": ("step_{1}/{0}/w.pt", {"a": (5, 9), "b": (5, 9)}, "step 5 in step_5/a"),
+    "names in a directory": (
+        "{}_{}.pt", {"adam": (1, 2), "sgd": (1, 2)}, "step 1 in adam_1.pt and in sgd_1.pt"),
+    "averages beside": (
+        "model_{1}{0}.pt", {"": (1, 2), "_ema": (1, 2)}, "step 1 in model_1.pt and in model_1_ema"),
+    "settings in names": (
+        "noise{}_epoch{}.pt", {"0": (1, 2), "50": (1, 2)}, "epoch 1 in noise0_epoch1.pt and in"),
 }  # fmt: skip
 
 
@@ -171,6 +177,20 @@ def test_several_runs_are_told_with_what_to_type(tmp_path, case):
     parts = [select(checkpoints, choice) for choice in choices]
     assert [len(part) for part in parts] == [2, 2]
     assert all(several_runs(part) is None for part in parts)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("epoch=3-acc=9.ckpt", "epoch=3-acc=8.ckpt", "epoch=4-acc=9.ckpt", "epoch=4-acc=8.ckpt"),
+        ("epoch_1.pt", "epoch_2.pt", "best_epoch_1.pt", "best_epoch_2.pt"),
+        ("warm_1.pt", "warm_2.pt", "main_3.pt", "main_4.pt"),
+    ],
+)  # fmt: skip
+def test_metrics_best_ones_and_names_that_follow_one_another_make_no_runs(tmp_path, names):
+    for k, name in enumerate(names):
+        save(tmp_path / name, weights(k))
+    assert several_runs(found(tmp_path)) is None
 
 
 def test_two_versions_of_lightning_are_not_one_series(tmp_path, tiny):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from analyze.errors import InputError
@@ -18,6 +18,7 @@ class Spec:
 
     name: str
     arguments: dict[str, Scalar]
+    words: dict[str, str] = field(default_factory=dict)  # the arguments as written: names stay so
 
     @classmethod
     def parse(cls, text: str) -> Spec:
@@ -33,7 +34,7 @@ class Spec:
                 expected="each argument once: of two values it is not known which is meant",
                 fix=f"leave one out: '{name}?{once}'",
             )
-        return cls(name, {key: _scalar(value) for key, value in pairs})
+        return cls(name, {key: _scalar(value) for key, value in pairs}, dict(pairs))
 
 
 def _scalar(text: str) -> Scalar:

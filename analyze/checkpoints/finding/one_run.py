@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 from analyze.checkpoints.checkpoint import Checkpoint
 from analyze.checkpoints.naming.numerals import number_in
-from analyze.checkpoints.naming.path_numbers import ENDING, progress_spans
+from analyze.checkpoints.naming.path_numbers import ENDING, metric_spans, progress_spans
 from analyze.errors import InputError, listed
 
 Number = Callable[[Checkpoint], float]
@@ -25,6 +25,11 @@ Number = Callable[[Checkpoint], float]
 RUN = re.compile(r"(?<![A-Za-z])(k?fold|seed|trial|split)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
 # Parts of one training, which may count their steps anew.
 STAGE = re.compile(r"(?<![A-Za-z])(stage|phase)[=_-]?([0-9]+)(?![0-9])", re.IGNORECASE)
+# A file that is kept beside those of a series, of the same run.
+ONE_OF_A_RUN = re.compile(
+    r"(?<![A-Za-z])(?:best|last|latest|final|top|newest|interrupt(?:ed)?|resume|emergency|crash"
+    r"|preempt(?:ed)?|backup|tmp|temp)(?![a-z])", re.IGNORECASE
+)  # fmt: skip
 MOST_CHOICES = 20  # globs that are tried, each on all names; a message shows fewer
 
 
@@ -33,8 +38,10 @@ def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
 
     Several runs show by names of different folds or seeds; stages that count their steps anew; two
     checkpoints at one step in different directories; directories whose steps overlap, as those of
-    Lightning's ``version_0`` and ``version_1``; epochs that begin again in another directory. A run
-    that was resumed in another directory goes on where the first one ended, and is one run.
+    Lightning's ``version_0`` and ``version_1``; epochs that begin again in another directory; files
+    of one directory, two or more of each name, that are at one step and differ in what is no step:
+    ``adam_1.pt`` and ``sgd_1.pt``, ``model_1.pt`` and ``model_1_ema.pt``. A run that was resumed in
+    another directory goes on where the first one ended, and is one run.
     """
     series: dict[str, list[Checkpoint]] = {}
     for checkpoint in checkpoints:
@@ -56,7 +63,39 @@ def several_runs(checkpoints: Sequence[Checkpoint]) -> InputError | None:
             clash = _clash(known[a], known[b], name)
             if clash and not (beside_steps and _goes_on((known[a], known[b]))):
                 return _mixed(clash, {p: series[p] for p in known})
+    return _several_in_one_directory(series)
+
+
+def _several_in_one_directory(series: Mapping[str, list[Checkpoint]]) -> InputError | None:
+    """The error for files of one directory whose names, but for the steps, are of several runs."""
+    for members in series.values():
+        named: dict[str, list[Checkpoint]] = {}
+        for checkpoint in members:
+            if not ONE_OF_A_RUN.search(PurePosixPath(checkpoint.name).name):
+                named.setdefault(_by_name(checkpoint), []).append(checkpoint)
+        for name, number in (("step", attrgetter("step")), ("epoch", _epoch)):
+            known = _numbered(named, number)
+            several = {p: s for p, s in known.items() if len(s.names) > 1}
+            first: dict[float, str] = {}
+            for numbered in several.values():
+                for value, checkpoint_name in numbered.names.items():
+                    other = first.setdefault(value, checkpoint_name)
+                    if other != checkpoint_name:
+                        found = f"{name} {value:.15g} in {other} and in {checkpoint_name}"
+                        return _mixed(found, {p: named[p] for p in several})
     return None
+
+
+def _by_name(checkpoint: Checkpoint) -> str:
+    """The glob that finds checkpoints of this name at other steps: ``adam_*.pt``."""
+    *folders, file = PurePosixPath(checkpoint.name).parts
+    where = pattern(checkpoint).rpartition("/")[0] if folders else ""
+    spans = [*progress_spans(file), *metric_spans(file)]
+    if not progress_spans(file):
+        numbers = [m for m in re.finditer("[0-9]+", ENDING.sub("", file))
+                   if number_in(m[0]) in (checkpoint.step, checkpoint.epoch)]  # fmt: skip
+        spans += [m.span() for m in numbers[-1:]]
+    return f"{where}/{_with_stars(file, spans)}" if where else _with_stars(file, spans)
 
 
 @dataclass(frozen=True)
@@ -235,7 +274,8 @@ def _mixed(found: str, series: Mapping[str, list[Checkpoint]]) -> InputError:
         "the checkpoints are of several runs",
         found=found,
         expected="those of one run, whose steps follow one another",
-        fix=f"choose one: {listed(choices, 4)}; or say what is one run: --manifest FILE.csv",
+        fix=f"choose one: {listed(choices, 4) or '--checkpoints GLOB'}; or say what is one run: "
+        "--manifest FILE.csv",
     )
 
 
@@ -244,6 +284,7 @@ def _glob(pattern: str, series: Mapping[str, list[Checkpoint]]) -> str:
     members = {c.name for c in series[pattern]}
     names = [c.name for others in series.values() for c in others]
     begin = glob.escape(os.path.commonprefix(sorted(members)))  # noqa: RUF071 - characters are meant
-    fitting = (g for g in (pattern, f"{begin}*")
+    numbered = re.sub(r"\*(?=[^*/]*$)", "*[0-9]", pattern)  # model_*.pt finds model_1_ema.pt, too
+    fitting = (g for g in (pattern, numbered, f"{begin}*")
                if {n for n in names if fnmatch.fnmatchcase(n, g)} == members)  # fmt: skip
     return next(fitting, "")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from analyze.checkpoints.naming.numerals import ascii_digits, number_in
+from analyze.checkpoints.naming.numerals import WORDS, ascii_digits, number_in
 from analyze.checkpoints.naming.path_numbers import (
     BLANK,
     CHECKPOINT_N,
@@ -39,6 +39,8 @@ _NEUTRAL = (
     "model|net|network|weights?|checkpoint|ckpt|chkpt|cp|state(?:[_-]?dict)?|params?|snapshot|save"
     "|saved|policy|agent"
 )
+# Letters after a number that are no word of a trainer: the b of 1b.pt, but not the x of 256x256.
+UNIT_OR_VARIANT = re.compile(rf"#(?!{WORDS}(?![A-Za-z]))([A-Za-z]+)(?![A-Za-z#])")
 NEUTRAL = re.compile(rf"(?:(?:{_NEUTRAL})[_\-. =]?)*(#|{BLANK})(?:[_-]?[#{BLANK}])*", re.IGNORECASE)
 
 
@@ -182,9 +184,9 @@ def _agreed(numbers: Sequence[Number]) -> _Settled:
 
 def _unlabelled(paths: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
     """Steps without a label: the only number that changes from name to name."""
-    result = {}
+    result = _in_several_units(paths)
     keys = {name: (path.shape, *(n.place for n in path.integers)) for name, path in paths.items()
-            if path.integers}  # fmt: skip
+            if path.integers and name not in result}  # fmt: skip
     for names in alike(keys):
         columns = [_as_one(c) for c in zip(*(paths[n].integers for n in names), strict=True)]
         if all(map(_is_metric, columns)):
@@ -203,6 +205,23 @@ def _unlabelled(paths: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
                 name: _Settled(None, "", f"{number.text} {why}")
                 for name, number in zip(names, changing[0], strict=True)
             }
+    return result
+
+
+def _in_several_units(paths: Mapping[str, PathNumbers]) -> dict[str, _Settled]:
+    """Names that differ in letters joined to a number, ``90min`` and ``2h``, which have no step.
+
+    The same letters in all names change no order; without any a number is what it says.
+    """
+    joined = {name: UNIT_OR_VARIANT.findall(path.shape) for name, path in paths.items()}
+    shapes = {name: UNIT_OR_VARIANT.sub("#", path.shape) for name, path in paths.items()}
+    result: dict[str, _Settled] = {}
+    for names in alike(shapes):
+        if len({tuple(joined[name]) for name in names}) > 1:
+            result |= {
+                name: _Settled(None, "", f"{joined[name][-1]} after a number may be a unit")
+                for name in names if joined[name] and paths[name].integers
+            }  # fmt: skip
     return result
 
 

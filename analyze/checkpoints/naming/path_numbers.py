@@ -138,6 +138,11 @@ def progress_spans(part: str) -> list[tuple[int, int]]:
     return spans
 
 
+def metric_spans(part: str) -> list[tuple[int, int]]:
+    """Spans of losses, accuracies and alike in one part of a path."""
+    return [m.span() for m in OTHERS[0].finditer(ENDING.sub("", ascii_digits(part)))]
+
+
 def _read_part(part: str, depth: int, result: PathNumbers) -> None:
     """Add the numbers of a folder or, at depth 0, of the file."""
     for pattern in TOKENS:

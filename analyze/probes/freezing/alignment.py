@@ -114,15 +114,22 @@ def _check_no_other_order(
 
 
 def _numbers_of(column: Any) -> np.ndarray | None:
-    """A column of whole numbers, or the only number in each of its words: 17 of ``17.png``."""
+    """A column of whole numbers, or those in its words: 17 of ``17.png`` and of ``cat_2/17.png``.
+
+    Of several numbers in a word the last one counts that differs from word to word.
+    """
     cells = np.asarray(column)
     if cells.ndim != 1 or cells.dtype.kind not in "iuU":
         return None
     if cells.dtype.kind != "U":
         return cells
-    digits_of = [re.findall("[0-9]+", word) for word in cells.tolist()]
-    good = all(len(digits) == 1 and len(digits[0]) < LONGEST for digits in digits_of)
-    return np.array([int(digits[0]) for digits in digits_of]) if good and digits_of else None
+    digits_of = [re.findall("[0-9]+", word)[::-1] for word in cells.tolist()]
+    places = [
+        np.array([int(digits) for digits in place])
+        for place in zip(*digits_of, strict=False)  # those that all words have
+        if all(len(digits) < LONGEST for digits in place)
+    ]
+    return next((n for n in places if len(np.unique(n)) == len(n)), places[0] if places else None)
 
 
 def _as_positions(values: Any, source: Source, examples: Examples) -> np.ndarray:
@@ -213,7 +220,8 @@ def _index_of(values: Mapping[str, Any], source: Source, examples: Examples) -> 
 def _whole_numbers(rows: np.ndarray, name: str, source: Source) -> np.ndarray:
     """The index as distinct integers, or its refusal."""
     if rows.ndim != 1 or rows.dtype.kind == "b" or not is_whole(rows):
-        odd = rows.ravel()[:1].tolist()
+        cells = rows.ravel().tolist()
+        odd = [cell for cell in cells if not str(cell).removesuffix(".0").isdecimal()] or cells
         problem = f"{_called(name)} such as {odd[0]!r}" if odd else f"no {_called(name)}"
         expected = "whole numbers: ids or positions of examples"
         raise source.wrong(problem, expected, _sure_option(rows, name))

@@ -264,14 +264,14 @@ def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:
     """A data set of ``save_to_disk``: ``?split=train&input=image&target=label``."""
     datasets = installed("datasets", f"data {text!r}", "reads")
     dataset = _called(text, lambda: datasets.load_from_disk(str(folder)))
-    split = spec.arguments.get("split")
+    split = spec.words.get("split")
     if isinstance(dataset, dict):
         if split not in dataset:
             raise _choose(text, "split", split, list(dataset))
         dataset = dataset[split]
     names = dataset.column_names
-    wanted = str(spec.arguments.get("input", next((n for n in names if n in INPUTS), "image")))
-    target = str(spec.arguments.get("target", next((n for n in names if n in TARGETS), "label")))
+    wanted = spec.words.get("input", next((n for n in names if n in INPUTS), "image"))
+    target = spec.words.get("target", next((n for n in names if n in TARGETS), "label"))
     inputs = wanted.split(",")
     for key, name in [*(("input", n) for n in inputs), ("target", target)]:
         if name not in names:

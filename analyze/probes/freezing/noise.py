@@ -16,6 +16,7 @@ import numpy as np
 
 from analyze.errors import InputError, counted, listed, unknown
 from analyze.probes.freezing.alignment import aligned, listed_rows, only_list
+from analyze.probes.freezing.clean_names import names_the_clean
 from analyze.probes.freezing.data import Examples
 from analyze.probes.freezing.sources import Source
 from analyze.probes.freezing.tables import as_table, is_whole
@@ -24,8 +25,8 @@ from analyze.probes.freezing.values import read_values
 CLEAN, CORRUPTED, UNKNOWN = 0, 1, -1
 NAMES = {CLEAN: "clean", CORRUPTED: "corrupted", UNKNOWN: "unknown"}
 FEW = 100  # labels, too few to tell agreement by chance
-CLEAN_NAME = re.compile(r"(?<![A-Za-z])(?:is)?(?:clean|correct|uncorrupted)(?![A-Za-z])", re.I)
-CORRUPTED_NAME = re.compile("noisy|noise|(?<!un)corrupt|wrong|issue|bad|error|flip", re.I)
+LABELS_NAME = re.compile(r"given|noisy|observed|label|target|class|true|(?<![a-z])y(?![a-z])", re.I)
+ENOUGH = 20  # labels whose counts by class are hardly those of the data by accident
 CLEAN_LABEL = "clean_label"  # a column in the file of CIFAR-N
 ESTIMATED = "estimated_"  # before states that a program estimated
 
@@ -116,7 +117,7 @@ def _means_clean(values: Any, source: Source) -> bool:
         return int(option) == CLEAN
     column = source.column or (next(iter(values), "") if isinstance(values, dict) else "")
     for name in (column, source.title):
-        if CLEAN_NAME.search(name) and not CORRUPTED_NAME.search(name):
+        if names_the_clean(name):
             raise source.wrong(
                 f"the name {name!r}, as of the clean ones,",
                 "1 for corrupted and 0 for clean, or a list of the corrupted ones",
@@ -167,7 +168,25 @@ def _classes(values: Any, labels: Labels, source: Source, lowest: int) -> np.nda
         problem = f"{counted(len(bad), 'label')} such as {bad[0]}"
         raise source.wrong(problem, f"labels from {lowest} {classes}")
     _refuse_counted_otherwise(array, targets, source)
+    _refuse_another_order(values, targets, source)
     return array
+
+
+def _refuse_another_order(values: Any, targets: np.ndarray, source: Source) -> None:
+    """Refuse a table beside whose labels the data's own stand in another order than in the data."""
+    if not isinstance(values, dict) or len(values) < 2 or source.by is not None:
+        return  # of a single column it is the labels themselves, which may have been shuffled
+    for name, column in values.items():
+        labels = np.asarray(column)
+        if name == source.column or not LABELS_NAME.search(name) or not is_whole(labels):
+            continue
+        same = len(labels) >= ENOUGH and np.array_equal(np.sort(labels), np.sort(targets))
+        if same and not _agree(labels, targets):
+            raise source.wrong(
+                f"column {name!r}, the labels of the data in another order,",
+                "rows in the order of the data",
+                "by=order",
+            )
 
 
 def _refuse_counted_otherwise(array: np.ndarray, targets: np.ndarray, source: Source) -> None:
@@ -329,6 +348,18 @@ def _by_chance(labels: Labels) -> list[str]:
     ]
 
 
+def _nowhere(labels: Labels) -> list[str]:
+    """A sentence where no known label is corrupted: the same labels may have been given twice."""
+    if labels.true is None or not (known := labels.true != UNKNOWN).any():
+        return []
+    if (labels.given[known] != labels.true[known]).any():
+        return []
+    return [
+        f"true and given labels are equal, all {known.sum()}: no label is corrupted, or the file "
+        "and the data hold the same ones"
+    ]
+
+
 def _agree(some: np.ndarray, others: np.ndarray) -> bool:
     """Whether two lists of labels agree more often than after shuffling one of them."""
     shares = [(some == c).mean() * (others == c).mean() for c in np.unique(others)]
@@ -338,7 +369,7 @@ def _agree(some: np.ndarray, others: np.ndarray) -> bool:
 
 def _verified(labels: Labels) -> Labels:
     """The labels, checked against the selection, with facts on chance and unchanged labels."""
-    labels = replace(labels, facts=[*labels.facts, *_by_chance(labels)])
+    labels = replace(labels, facts=[*labels.facts, *_by_chance(labels), *_nowhere(labels)])
     if labels.true is None or labels.selected is None:
         return labels
     selected, state = labels.selected == CORRUPTED, labels.state

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analyze.errors import InputError
-from analyze.specs.spec import Scalar, Spec
+from analyze.specs.spec import Spec
 
 BY = ("id", "position", "order")
 
@@ -17,19 +17,19 @@ class Source:
 
     kind: str  # a key of noise.KINDS
     place: str  # a file, or @COLUMN
-    options: dict[str, Scalar]  # any of column, id, by, corrupted
+    options: dict[str, str]  # any of column, id, by, corrupted
 
     @classmethod
     def parse(cls, text: str) -> Source:
         """The source that ``KIND:PLACE?option=value`` names."""
         spec = Spec.parse(text)
         kind, _, place = spec.name.partition(":")
-        return cls(kind, place, spec.arguments)
+        return cls(kind, place, spec.words)
 
     @property
     def column(self) -> str | None:
         """The option ``column``."""
-        return str(self.options["column"]) if "column" in self.options else None
+        return self.options.get("column")
 
     @property
     def by(self) -> str | None:
@@ -37,7 +37,7 @@ class Source:
         by = self.options.get("by")
         if by not in (None, *BY):
             raise self.wrong(f"?by={by}", f"one of {', '.join(BY)}", "by=id")
-        return None if by is None else str(by)
+        return by
 
     @property
     def title(self) -> str:
