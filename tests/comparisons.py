@@ -123,7 +123,9 @@ def _means(value: xr.DataArray, groups: dict[str, list[str]]) -> xr.Dataset:
     means = [value.sel(run=names).mean("run") for names in groups.values()]
     label = xr.DataArray(np.array(list(groups), dtype=object), dims="group", name="group")
     mean = xr.concat(means, label)
+    number = xr.concat([value.sel(run=n).notnull().sum("run") for n in groups.values()], label)
     values = {"m_coherence": mean, "m_coherence_upper": 1.5 * mean, "compared_at": 500}
+    values |= {"runs": number}
     return xr.Dataset(values)
 
 

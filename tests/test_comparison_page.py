@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from tests.browser import choose_layer
 from tests.charts import changed, drawn, point_at, printed
 from tests.comparisons import make_comparison, write_comparison
 from tests.synthetic import synthetic
+from tests.test_charts import save
 
 LAYERS = ("conv1", "bn1", "fc")
+PINNED = [f"{name} \N{MULTIPLICATION SIGN}" for name in ("bn1", "step 4")]
 TRAINING = {"loss"}  # the invented runs have no accuracy
 
 
@@ -99,6 +102,60 @@ def test_axes_are_chosen_and_what_is_at_the_pointer_is_marked_in_the_other_chart
     assert page.evaluate(marked) == len(lines)  # all but that one, and the heat map
     link = page.evaluate("() => new Promise((done) => setTimeout(() => done(location.hash), 400))")
     assert "x=linear&y=linear" in link
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_layers_and_checkpoints_are_pinned_and_a_part_of_the_training_is_seen(
+    reader, comparison, three, width
+):
+    page = reader.open(comparison, width)
+    page.select_option("#pair", label="three / two")
+    assert page.is_hidden("#pinned")
+    choose_layer(page, "bn1")
+    page.click("#pin-layer")
+    choose_layer(page, "fc")
+    page.fill("#checkpoint", "1")
+    page.click("#pin-checkpoint")
+    assert page.locator("#pinned button").all_text_contents() == PINNED
+    # ratios of both layers; the pinned checkpoint in every chart
+    assert page.locator("#ratio-legend li").all_text_contents() == ["fc", "bn1"]
+    assert page.text_content("#ratio-title") == "Ratio of 2 layers over training"
+    for name in ("lines", "ratio", *TRAINING):
+        marks = page.locator(f"#{name} [aria-description='pinned checkpoint'] line")
+        assert marks.count() == 1, name
+    assert page.locator("#heat .pin").count() == 1
+    # the first three of five checkpoints, in every chart and file
+    page.click("#zoom-closer")
+    assert page.text_content("#zoom-words") == "3 of 5 checkpoints"
+    lines = {"lines": "one", "ratio": "bn1", "loss": "one"}
+    shown = {
+        name: page.get_attribute(f"#{name} [aria-description='{line}'] path", "d").count("L")
+        for name, line in lines.items()
+    }
+    assert shown == {"lines": 2, "ratio": 2, "loss": 2}
+    ratio = three["pairs/layers"].to_dataset().sel(pair="three / two", subset="all", layer="fc")
+    words = point_at(page, "heat", 2, 2, len(LAYERS), 3)
+    assert "step 16" in words
+    assert f"ratio {printed(float(np.exp(ratio['log_ratio'][2])))} (95 %" in words
+    _, table = save(page, "ratio", "CSV")
+    rows = [line.split(",")[:3] for line in table.decode().splitlines()[1:]]
+    assert rows == [[n, "all", x] for n in ("fc", "bn1") for x in ("0", "4", "16")]
+    # a link has it, and dragging over any of the lines chooses another part
+    page.wait_for_url(re.compile("pinned-layer=bn1&pinned-checkpoint=step[+]4&from=step[+]0&to="))
+    again = reader.open(comparison, width)
+    again.goto(page.url)
+    again.reload()
+    assert again.text_content("#zoom-words") == "3 of 5 checkpoints"
+    assert again.locator("#pinned button").all_text_contents() == PINNED
+    again.click("#zoom-whole")
+    again.locator("#loss svg").scroll_into_view_if_needed()
+    box = again.locator("#loss svg").bounding_box()
+    again.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 200)
+    again.mouse.down()
+    again.mouse.move(box["x"] + box["width"] - 2, box["y"] + 210, steps=3)
+    again.mouse.up()
+    again.wait_for_function("() => document.getElementById('zoom-words').textContent[2] === 'o'")
+    assert again.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_ratios_at_the_pointer_are_those_of_the_results(reader, comparison, three):
@@ -218,6 +275,13 @@ def test_configurations_are_drawn_compared_and_listed(
     ratio = float(np.exp(pair["log_ratio"]))
     assert ratio == pytest.approx(mean["more"] / mean["few"])
     assert f"ratio {printed(ratio)} (95 %" in words
+    # where a seed has no value the mean is of the others, and is said to be
+    others = "Where a seed has no value, the mean is over the others."
+    assert others in page.text_content(".details")
+    page.fill("#checkpoint", "2")
+    assert ", seeds with a value: 1 of 2 ·" in page.text_content("#readout")
+    page.fill("#checkpoint", "3")
+    assert "seeds with a value" not in page.text_content("#readout")
     # unbiased alpha of the mean at that size; the ratio stays that of m-coherence
     page.select_option("#size", label="as unbiased alpha")
     alpha = page.text_content("#readout")

@@ -16,6 +16,7 @@ from tests.synthetic import synthetic
 
 SIZES = {"layers": 2, "subsets": 1, "probes": 60, "folds": 4}
 GAP = "A gap: a checkpoint that has no value."
+SOME = "Where a seed has no value, the mean is over the others."
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,7 @@ def test_a_configuration_is_there_where_any_of_its_runs_is(runs):
     tree = analyze.compare({**runs, "other": runs["sparse"]}, groups=both)
     lines = drawn(tree, groups_over_training)
     assert np.isfinite(lines["both (2 runs)"]).tolist() == [True] * 5
+    assert SOME in groups_over_training.caption(tree)
     assert len(lines["other"]) == 3
     again = synthetic(steps=(0, 10, 20, 30, 40), checkpoints=5, seed=2, skipped=(2,), **SIZES)
     tree = analyze.compare(
@@ -71,6 +73,7 @@ def test_a_configuration_is_there_where_any_of_its_runs_is(runs):
     )
     lines = drawn(tree, groups_over_training)
     assert np.isnan(lines["both (2 runs)"]).tolist() == [False, False, True, False, False]
+    assert SOME not in groups_over_training.caption(tree)
 
 
 def test_captions_speak_of_gaps_where_there_are_some(compared, whole):

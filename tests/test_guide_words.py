@@ -1,4 +1,4 @@
-"""The words at the guides of interactive charts lie where no line is."""
+"""The words in interactive charts, at guides and on what is shaded, lie where no line is."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import pytest
 
 from tests.browser import Reader, choose_layer
 from tests.comparisons import make_comparison, write_comparison
-from tests.test_charts import write_report
+from tests.test_charts import cancelling, write_report
 from tests.trees import make_tree
 
 WIDTHS = (1280, 400)
+GUIDE = "meaning of a guide"
 ENDS, LEFT, EVERYWHERE = "ends_at_1", "begins_at_1", "around_1"
 
-# The words at guides, with the lines that pass through them; and their place.
-WORDS = """() => {
+# Words of a kind, with the lines that pass through them; and their place.
+WORDS = """(kind) => {
   const chart = document.querySelector("#lines svg");
   const inside = ({ x, y }, box) => x > box.left && x < box.right && y > box.top && y < box.bottom;
   const paths = [...chart.querySelectorAll('[aria-label="line"] path')];
@@ -24,7 +25,7 @@ WORDS = """() => {
       path.getPointAtLength(Math.min(k, length)).matrixTransform(matrix));
   });
   const all = [...chart.querySelectorAll("text")];
-  const words = [...chart.querySelectorAll('[aria-description="meaning of a guide"] text')];
+  const words = [...chart.querySelectorAll(`[aria-description="${kind}"] text`)];
   return words.map((text) => {
     const box = text.getBoundingClientRect();
     const over = all.filter((other) => other !== text && other.textContent).filter((other) => {
@@ -67,7 +68,7 @@ def page(request, browser, tmp_path_factory):
 def test_no_line_passes_through_the_words_at_a_guide(page, layer):
     choose_layer(page, layer)
     page.select_option("#size", label="each at its own m")
-    found = page.evaluate(WORDS)
+    found = page.evaluate(WORDS, GUIDE)
     above = "- - " if layer == EVERYWHERE else ""
     assert [one["text"] for one in found] == [f"{above}1: orthogonal"]
     assert found[0]["lines"] == 3
@@ -97,6 +98,38 @@ def test_no_line_of_a_comparison_passes_through_them(reader, tmp_path):
     course = value.isel(run=0, subset=0, drop=True).copy(data=around(12, ENDS))
     tree["network"] = tree["network"].assign(m_coherence=0 * value + course)
     for width in WIDTHS:
-        found = reader.open(write_comparison(tmp_path, tree), width).evaluate(WORDS)
+        found = reader.open(write_comparison(tmp_path, tree), width).evaluate(WORDS, GUIDE)
         assert [one["text"] for one in found] == ["1: orthogonal"]
         assert [one["crossed"] for one in found] == [0]
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_no_line_passes_through_the_words_on_what_is_shaded(reader, tmp_path, everywhere):
+    steps = range(0, 400, 10)
+    tree = make_tree(layers=["fc"], steps=steps, subsets=("a", "b"), held_out=())
+    tree = cancelling(tree, tuple(steps[15:25]), 500.0)
+    layers = tree["layers"].to_dataset()
+    values = layers["m_coherence"].copy()
+    ends = [0.2, 60.0] if everywhere else [60.0, 60.0]  # the bottom and the top of the chart
+    values.loc[{"subset": "b"}] = np.tile(ends, 20)[:, None]
+    tree["layers"] = tree["layers"].assign(m_coherence=values)
+    path = write_report(tmp_path / "report.html", tree)
+    for width in WIDTHS:
+        page = reader.open(path, width)
+        choose_layer(page, "fc")
+        page.select_option("#subset", label="a")
+        shade, chart = (
+            page.locator(f"#lines {which}").first.bounding_box()
+            for which in ("[aria-description='gradients cancel'] rect", "svg")
+        )
+        words = page.locator("#lines [aria-description='meaning of the shade']").bounding_box()
+        (found,) = page.evaluate(WORDS, "meaning of the shade")
+        assert found["text"] == "gradients cancel"
+        assert found["lines"] == 3
+        assert found["crossed"] == 0
+        assert found["over"] == []
+        middle = words["x"] + words["width"] / 2
+        assert shade["x"] <= middle <= shade["x"] + shade["width"]
+        above = words["y"] + words["height"] <= shade["y"] + 2
+        assert above is everywhere or width < 1280  # where the shade is narrower than the words
+        assert words["y"] + words["height"] / 2 > chart["y"]

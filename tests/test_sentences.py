@@ -214,6 +214,9 @@ TREES = {
     "two seeds": lambda: configurations(2, 3),
     "three seeds": lambda: configurations(3, 3),
     "run and seeds": lambda: configurations(3, 1),
+    "a seed lacks a value": lambda: analyze.compare(
+        seeds(2) | {"skipped": synthetic(seed=2, skipped=(2,), **SMALL)},
+        groups={"a": ["1 0", "1 1", "skipped"]}),
     "one group": lambda: configurations(3),
     "by chance": lambda: analyze.compare(seeds(2, 0.0)),
     "many examples": lambda: with_examples(
@@ -319,6 +322,10 @@ OF_COMPARISONS = {
     "The inputs were judged the same by the ids": (["ids"], ["two", "other probes"]),
     "Folds do not pair": (["unpaired"], ["two"]),
     "Two seeds only": (["two seeds"], ["three seeds", "one group"]),
+    "seeds with a value": (["a seed lacks a value"], ["three seeds", "one group"]),
+    "Where a seed has no value, the mean is over the others": (
+        ["a seed lacks a value"], ["three seeds", "two"],
+    ),
     "Without seeds of its own": (["run and seeds"], ["three seeds", "two"]),
     "no agreement beyond chance": (["by chance"], ["two", "no values"]),
     "of … examples differ": (

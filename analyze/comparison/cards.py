@@ -23,6 +23,7 @@ class Shown:
     value: str
     interval: str  # empty where it is unknown
     where: str
+    seeds: str  # of how many seeds it is the mean, where some have no value; empty else
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def cards(
         measured = sorted({int(n) for n in counts.sel(run=list(side.runs)).values})
         card = SideCard(
             look["label"], look["colour"],
-            _shown(table, int(np.nanargmax(value)), place) if len(known) else None,
-            _shown(table, int(known[-1]), place) if len(known) else None,
+            _shown(table, int(np.nanargmax(value)), place, len(side.runs)) if len(known) else None,
+            _shown(table, int(known[-1]), place, len(side.runs)) if len(known) else None,
             ", ".join(f"{n:,}" for n in measured),
             "" if side.is_group or measured == [compared_at(comparison)] or not len(known)
             else _own_peak(comparison, side.name, subset),
@@ -71,12 +72,15 @@ def _course(comparison: xr.DataTree, side: Side) -> xr.Dataset:
     return at_one_size(comparison).sel(run=side.name)
 
 
-def _shown(table: xr.Dataset, at: int, place: str) -> Shown:
+def _shown(table: xr.Dataset, at: int, place: str, runs: int) -> Shown:
     one = table.isel(checkpoint=at)
     ends = [float(one[f"m_coherence_{end}"]) if f"m_coherence_{end}" in one else np.nan
             for end in ("lower", "upper")]  # fmt: skip
     interval = f"{rounded(ends[0])} to {rounded(ends[1])}" if np.isfinite(ends).all() else ""
-    return Shown(rounded(float(one["m_coherence"])), interval, where(place, float(one[place])))
+    number = int(one["runs"]) if "runs" in one else runs
+    seeds = f"seeds with a value: {number} of {runs}" if number < runs else ""
+    value, at_place = rounded(float(one["m_coherence"])), where(place, float(one[place]))
+    return Shown(value, interval, at_place, seeds)
 
 
 def _own_peak(comparison: xr.DataTree, run: str, subset: str) -> str:

@@ -20,15 +20,22 @@ const along = control("along-scale", draw); // automatic, linear, logarithmic
 const coherence = control("coherence-scale", draw); // logarithmic, linear
 subset.set(Math.max(0, data.subsets.indexOf("all")));
 checkpoint.set(firstSignificant());
+const layerPins = pairs.length ? pins({ kind: "layer", names: data.rows, now: layer.get, changed: draw }) : null; // their ratios
+const checkpointPins = pins({ kind: "checkpoint", names: placeNames, now: checkpoint.get, changed: draw });
+const zoom = zooming({ places, falling: data.along.falling, names: placeNames, now: checkpoint.get, changed: draw });
 
-const heat = document.getElementById("heat");
+const heat = byId("heat");
 let markCell = null;
 const charts = new Map(); // of lines, each with its id, as drawLines returns it
-let heatDrawn = ""; // the pair and subset that the heat map on the page has
+let heatDrawn = ""; // the pair, subset and checkpoints that the heat map on the page has
 let filled = ""; // those that the table of layers has
 
-for (const id of ["lines", "heat", "ratio", "loss", "accuracy"]) if (document.getElementById(id)) keepWords(document.getElementById(id));
-if (heat) listenToArrows(heat, () => [layer.get() - 1, checkpoint.get()], chooseCell);
+for (const id of ["lines", "heat", "ratio", "loss", "accuracy"]) if (byId(id)) keepWords(byId(id));
+for (const id of ["lines", "ratio", "loss", "accuracy"]) if (byId(id)) listenToSpans(byId(id), (left, right) => {
+  zoom.between(charts.get(id).place(left), charts.get(id).place(right));
+  draw();
+});
+if (heat) listenToArrows(heat, () => [layer.get() - 1, zoom.shown().indexOf(checkpoint.get())], chooseShown);
 const rowsOfLayers = layerRows();
 keepInAddress({
   layer: namedChoice(layer, data.rows),
@@ -36,6 +43,9 @@ keepInAddress({
   size: namedChoice(size, data.sizes.map(({ name }) => name)),
   ...(pairs.length ? { pair: namedChoice(pair, pairs.map(({ name }) => name)) } : {}),
   checkpoint: namedChoice(checkpoint, placeNames),
+  ...(layerPins ? { "pinned-layer": layerPins.address } : {}),
+  "pinned-checkpoint": checkpointPins.address,
+  ...zoom.address,
   x: namedChoice(along, ["automatic", "linear", "logarithmic"]),
   y: namedChoice(coherence, ["logarithmic", "linear"]),
   hidden: { get: () => [...hidden].map((k) => sides[k].label), set: hide },
@@ -58,7 +68,9 @@ function redraw() {
 function draw() {
   const at = { row: layer.get(), subset: subset.get(), pair: pair.get(), checkpoint: checkpoint.get() };
   nameSlider(checkpoint, placeNames[at.checkpoint]);
-  document.getElementById("readout").textContent = readout(at);
+  byId("readout").textContent = readout(at);
+  drawPins(...(layerPins ? [layerPins] : []), checkpointPins);
+  zoom.draw();
   coherence.element.disabled = sizeShown().size === 0; // alpha may be negative: its axis is linear
   drawSides(at);
   if (pairs.length) {
@@ -92,18 +104,20 @@ function sideAt(side, row, s, t, n = sizeShown().size) {
   return { value, low, high };
 }
 
-/** The geometric mean over seeds with its interval, as in statistics/seeds.py; as alpha, that of the mean at the size of the ratios. */
+/** The geometric mean over seeds with its interval, as in statistics/seeds.py, and the number of seeds with a value; as alpha,
+ *  that of the mean at the size of the ratios. */
 function overSeeds(runs, row, s, t, n) {
   if (n === 0) {
-    const of = overSeeds(runs, row, s, t, data.size);
-    return Object.fromEntries(Object.entries(of).map(([name, value]) => [name, (value - 1) / (data.size - 1)]));
+    const { count, ...of } = overSeeds(runs, row, s, t, data.size);
+    return { count, ...Object.fromEntries(Object.entries(of).map(([name, value]) => [name, (value - 1) / (data.size - 1)])) };
   }
   const logs = runs.map((r) => runAt(r, row, s, t, n)).filter((value) => value > 0).map(Math.log);
-  if (!logs.length) return { value: NaN, low: NaN, high: NaN };
+  const count = logs.length;
+  if (!count) return { value: NaN, low: NaN, high: NaN, count };
   const mean = d3.mean(logs);
   const spread = d3.variance(logs) || NaN; // equal ones are copies
-  const half = Math.sqrt(spread / logs.length) * (data.quantiles[logs.length] ?? NaN);
-  return { value: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half) };
+  const half = Math.sqrt(spread / count) * (data.quantiles[count] ?? NaN);
+  return { value: Math.exp(mean), low: Math.exp(mean - half), high: Math.exp(mean + half), count };
 }
 
 /** The ratio of a pair: its logarithm with its interval, and whether it is significant. */
@@ -125,8 +139,10 @@ function ratioWords({ value, low, high, half, found }) {
 }
 
 function valueWords(side, row, s, t) {
-  const { value, low, high } = sideAt(side, row, s, t);
-  return Number.isFinite(value) ? withInterval(value, low, high) : "no value";
+  const { value, low, high, count } = sideAt(side, row, s, t);
+  if (!Number.isFinite(value)) return "no value";
+  const some = count < side.runs.length ? `, seeds with a value: ${count} of ${side.runs.length}` : "";
+  return `${withInterval(value, low, high)}${some}`;
 }
 
 function readout({ row, subset: s, pair: p, checkpoint: t }) {
@@ -161,31 +177,36 @@ function drawSides(at) {
   const y = sizedAxis(series.flatMap((one) => one.points.flatMap((p) => (one.strong ? [p.y, p.high] : [p.y]))), sizeShown(), coherence.get() === 1);
   const guides = guidesAt(sizeShown(), data.size).filter((guide) => guide.y < y.domain[1]);
   const title = `${capital(sizeShown().quantity)}, ${rowName(at.row)}: ${data.subsets[at.subset]}`;
-  document.getElementById("lines-title").textContent = title;
-  drawLegend(document.getElementById("legend"), ofSides, (k) => {
+  byId("lines-title").textContent = title;
+  drawLegend(byId("legend"), ofSides, (k) => {
     if (!hidden.delete(k)) hidden.add(k);
     draw();
   });
-  drawChart("lines", { label: title, y, series, guides, chosen: places[at.checkpoint], choose: choosePlace });
+  drawChart("lines", { label: title, y, series, guides });
 }
 
-/** Lines over training, on the axis that is chosen; what is at their pointer is marked in the other charts. */
+/** Lines over the part of the training, and on the axis, that are chosen; what is at their pointer is marked in the other charts. */
 function drawChart(id, options) {
-  const axis = { values: places, label: data.along.label, falling: data.along.falling, scale: [undefined, "linear", "logarithmic"][along.get()] };
-  charts.set(id, drawLines(document.getElementById(id), { ...options, axis, pointed: (point) => hover(id, layer.get(), point?.t) }));
+  const shown = zoom.shown().map((t) => places[t]);
+  const axis = { values: shown, label: data.along.label, falling: data.along.falling, scale: [undefined, "linear", "logarithmic"][along.get()] };
+  charts.set(id, drawLines(byId(id), {
+    ...options, axis, choose: choosePlace, chosen: zoom.shows(checkpoint.get()) ? places[checkpoint.get()] : NaN,
+    pins: checkpointPins.list().filter(zoom.shows).map((t) => ({ x: places[t], text: data.along.ticks[t] })),
+    pointed: (point) => hover(id, point?.row ?? layer.get(), point?.t),
+  }));
 }
 
 /** Mark in all charts but one what is at the pointer in that one; no checkpoint: nothing. */
 function hover(from, row, t) {
   for (const [id, chart] of charts) if (id !== from) chart.hover(places[t]);
-  if (from !== "heat") markCell?.hover(row - 1, t ?? -1);
+  if (from !== "heat") markCell?.hover(row - 1, zoom.shown().indexOf(t));
 }
 
-/** The places, with their numbers, at which a run of each of these lists has a checkpoint. Lines pass by the others,
+/** The places shown, with their numbers, at which a run of each of these lists has a checkpoint. Lines pass by the others,
  *  and are broken at those of them without a value. */
 function placesOfRuns(...lists) {
   const there = (runs, t) => runs.some((r) => cubes.absent.at(r, t) === 0);
-  return places.map((x, t) => [x, t]).filter(([, t]) => lists.every((runs) => there(runs, t)));
+  return zoom.shown().filter((t) => lists.every((runs) => there(runs, t))).map((t) => [places[t], t]);
 }
 
 /** The runs of the configurations, thin. */
@@ -204,7 +225,7 @@ function seeds(at) {
 
 /** Loss or accuracy of every run. */
 function drawTraining(at, name, label, words) {
-  if (!document.getElementById(name)) return;
+  if (!byId(name)) return;
   const series = data.runs.filter((run) => !hidden.has(run.side)).map((run) => {
     const r = data.runs.indexOf(run);
     const points = placesOfRuns([r]).map(([x, t]) => {
@@ -217,69 +238,83 @@ function drawTraining(at, name, label, words) {
   const top = name === "accuracy" ? 1 : (d3.max(known) ?? 1) * 1.05;
   const domain = [Math.min(0, d3.min(known) ?? 0), top || 1];
   const title = `${words} over training: ${data.subsets[at.subset]}`;
-  document.getElementById(`${name}-title`).textContent = title;
+  byId(`${name}-title`).textContent = title;
   drawChart(name, {
-    label: title, series, chosen: places[at.checkpoint], choose: choosePlace,
+    label: title, series,
     y: { domain, label, ticks: d3.ticks(...domain, 5), tickFormat: compact, labelArrow: "none" },
   });
 }
 
 function drawHeat(at) {
   const name = pairs[at.pair].name;
-  document.getElementById("heat-title").textContent = `${name}: ${data.subsets[at.subset]}, ${compared}`;
-  const wanted = `${at.pair} ${at.subset}`;
+  byId("heat-title").textContent = `${name}: ${data.subsets[at.subset]}, ${compared}`;
+  const shown = zoom.shown();
+  const pinned = checkpointPins.list().map((t) => shown.indexOf(t)).filter((column) => column >= 0);
+  const wanted = [at.pair, at.subset, shown[0], shown.length, ...pinned].join(" ");
   if (heatDrawn !== wanted) {
     const limit = ratioLimit(at);
     const scale = d3.scaleDiverging([-limit, 0, limit], d3.interpolatePuOr).clamp(true);
-    drawScale(document.getElementById("scale"), {
+    drawScale(byId("scale"), {
       type: "diverging-log", scheme: "PuOr", domain: [Math.exp(-limit), Math.exp(limit)], pivot: 1,
       label: `${shortened(name, 34)}, ratio`, ticks: scaleTicks(limit), tickFormat: ratioTick,
     });
     markCell = drawHeatMap(heat, {
       label: `Ratio of every layer and checkpoint, ${name}, ${data.subsets[at.subset]}`,
       rows: layers,
-      columns: data.along.ticks,
+      columns: shown.map((t) => data.along.ticks[t]),
       axisLabel: data.along.label,
-      fill: (row, t) => {
-        const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
+      fill: (row, column) => {
+        const { value, found } = ratioAt(at.pair, row + 1, at.subset, shown[column]);
         return found ? scale(value) : null;
       },
-      hatched: (row, t) => {
-        const { value, found } = ratioAt(at.pair, row + 1, at.subset, t);
+      hatched: (row, column) => {
+        const { value, found } = ratioAt(at.pair, row + 1, at.subset, shown[column]);
         return Number.isFinite(value) && !found;
       },
-      title: (row, t) => [layers[row], data.subsets[at.subset], placeNames[t],
-                          ratioWords(ratioAt(at.pair, row + 1, at.subset, t))].join("\n"),
-      choose: chooseCell,
-      pointed: (row, t) => (row === null ? hover("heat", -1) : hover("heat", row + 1, t)),
+      title: (row, column) => [layers[row], data.subsets[at.subset], placeNames[shown[column]],
+                               ratioWords(ratioAt(at.pair, row + 1, at.subset, shown[column]))].join("\n"),
+      choose: chooseShown, pins: pinned,
+      pointed: (row, column) => (row === null ? hover("heat", -1) : hover("heat", row + 1, shown[column])),
     });
     heatDrawn = wanted;
   }
-  markCell(at.row - 1, at.checkpoint);
+  markCell(at.row - 1, shown.indexOf(at.checkpoint));
 }
 
+/** The ratio of the pair over training, of the chosen layer and the pinned ones. */
 function drawRatio(at) {
   const name = pairs[at.pair].name;
-  const title = `Ratio of ${rowName(at.row)} over training`;
-  const both = [pairs[at.pair].first, pairs[at.pair].second].map((k) => sides[k].runs);
-  const points = placesOfRuns(...both).map(([x, t]) => {
-    const one = ratioAt(at.pair, at.row, at.subset, t);
-    const shown = one.half < WIDEST;
-    return { x, t, y: Math.exp(one.value), low: shown ? Math.exp(one.low) : NaN, high: shown ? Math.exp(one.high) : NaN, open: !one.found,
-             title: [name, data.rows[at.row], placeNames[t], ratioWords(one)].join("\n") };
-  });
+  const rows = withPinned(at.row, layerPins);
+  const series = rows.map((row) => ratioSeries(at, row, rows.length));
+  const points = series.flatMap((one) => one.points);
   // The widest intervals leave the chart, or a few of them would press all ratios into one line.
   const reach = Math.max(2, ...points.filter(({ y }) => Number.isFinite(y)).map(({ y }) => Math.max(y, 1 / y) ** 2),
                          d3.quantile(points.flatMap(({ low, high }) => [1 / low, high]).filter(Number.isFinite), 0.8) ?? 1) * 1.1;
   const domain = [1 / reach, reach];
-  document.getElementById("ratio-title").textContent = title;
+  const title = `Ratio of ${rows.length > 1 ? `${rows.length} layers` : rowName(at.row)} over training`;
+  byId("ratio-title").textContent = title;
+  byId("of-one").hidden = rows.length > 1;
+  byId("of-layers").hidden = rows.length === 1;
+  drawLegend(byId("ratio-legend"), rows.length > 1 ? series : []);
   drawChart("ratio", {
-    label: `${title}, ${name}`,
+    label: `${title}, ${name}`, series,
     y: { type: "log", domain, label: `ratio of ${compared}`, ticks: ratioTicks(Math.log(reach)), tickFormat: ratioTick, labelArrow: "none" },
-    series: [{ name, colour: "var(--ink)", dash: [], symbol: "circle", turn: 0, strong: true, points }],
-    guides: [{ y: 1, text: "" }], chosen: places[at.checkpoint], choose: choosePlace, ofShade: "significant", shade: "var(--focus)",
-    shaded: points.map((point) => ({ x: point.x, on: !point.open })),
+    guides: [{ y: 1, text: "" }], ofShade: "significant", shade: "var(--focus)",
+    shaded: series[0].points.map((point) => ({ x: point.x, on: !point.open })),
   });
+}
+
+/** The line of one layer, of `count` that are drawn. */
+function ratioSeries(at, row, count) {
+  const both = [pairs[at.pair].first, pairs[at.pair].second].map((k) => sides[k].runs);
+  const points = placesOfRuns(...both).map(([x, t]) => {
+    const one = ratioAt(at.pair, row, at.subset, t);
+    const shown = one.half < WIDEST;
+    return { x, t, row, y: Math.exp(one.value), low: shown ? Math.exp(one.low) : NaN, high: shown ? Math.exp(one.high) : NaN, open: !one.found,
+             title: [pairs[at.pair].name, data.rows[row], placeNames[t], ratioWords(one)].join("\n") };
+  });
+  const slot = layerPins.slot(row);
+  return { name: data.rows[row], ...lookOf(slot < 0 ? data.ink : data.looks[slot]), strong: row === at.row || count <= WITH_BANDS, points };
 }
 
 /** The largest log ratio of the pair and subset that is drawn in colour; at least that of 2. */
@@ -316,9 +351,15 @@ function chooseCell(row, t) {
   draw();
 }
 
+/** A cell of the heat map, whose columns may be a part of the checkpoints. */
+function chooseShown(row, column) {
+  const shown = zoom.shown();
+  chooseCell(row, shown[within(column, shown.length - 1)]);
+}
+
 /** The checkpoint nearest to a place on the axis of training. */
 function choosePlace(x) {
-  const near = d3.least(d3.range(places.length), (t) => Math.abs(places[t] - x));
+  const near = d3.least(zoom.shown(), (t) => Math.abs(places[t] - x));
   checkpoint.set(near);
   draw();
 }
@@ -339,13 +380,13 @@ function capital(text) {
 /** Buttons below each chart that save it, and its numbers as CSV. */
 function offerAll() {
   const now = () => ({ row: layer.get(), subset: subset.get(), pair: pair.get() });
-  offerFiles(document.getElementById("lines"), () => numbersOfSides(now()));
+  offerFiles(byId("lines"), () => numbersOfSides(now()));
   if (pairs.length) {
     offerFiles(heat, () => numbersOfRatios(now(), d3.range(1, data.rows.length)));
-    offerFiles(document.getElementById("ratio"), () => numbersOfRatios(now(), [layer.get()]));
+    offerFiles(byId("ratio"), () => numbersOfRatios(now(), withPinned(layer.get(), layerPins)));
   }
   for (const name of ["loss", "accuracy"]) {
-    const element = document.getElementById(name);
+    const element = byId(name);
     const unit = name === "loss" ? `loss (${data.loss_unit})` : name;
     if (element) offerFiles(element, () => numbersOfRuns(now(), name, unit));
   }
@@ -353,24 +394,24 @@ function offerAll() {
 
 function numbersOfSides({ row, subset: s }) {
   const head = ["layer", "subset", placeHead(), "run or configuration", sizeShown().quantity, "95 % lower", "95 % upper"];
-  const lines = sides.flatMap((side) => places.map((place, t) => {
+  const lines = sides.flatMap((side) => zoom.shown().map((t) => {
     const { value, low, high } = sideAt(side, row, s, t);
-    return [data.rows[row], data.subsets[s], place, side.label, value, low, high];
+    return [data.rows[row], data.subsets[s], places[t], side.label, value, low, high];
   }));
   return [head, ...lines];
 }
 
 function numbersOfRatios({ subset: s, pair: p }, rows) {
   const head = ["layer", "subset", placeHead(), "pair", `ratio of ${compared}`, "95 % lower", "95 % upper", "significant"];
-  const lines = rows.flatMap((row) => places.map((place, t) => {
+  const lines = rows.flatMap((row) => zoom.shown().map((t) => {
     const { value, low, high, found } = ratioAt(p, row, s, t);
-    return [data.rows[row], data.subsets[s], place, pairs[p].name, Math.exp(value), Math.exp(low), Math.exp(high), found ? 1 : 0];
+    return [data.rows[row], data.subsets[s], places[t], pairs[p].name, Math.exp(value), Math.exp(low), Math.exp(high), found ? 1 : 0];
   }));
   return [head, ...lines];
 }
 
 function numbersOfRuns({ subset: s }, name, unit) {
-  const lines = data.runs.flatMap((run, r) => places.map((place, t) => [data.subsets[s], place, run.name, cubes[name].at(r, s, t)]));
+  const lines = data.runs.flatMap((run, r) => zoom.shown().map((t) => [data.subsets[s], places[t], run.name, cubes[name].at(r, s, t)]));
   return [["subset", placeHead(), "run", unit], ...lines];
 }
 
@@ -382,7 +423,7 @@ function placeHead() {
 
 /** The rows of the table of layers, each with cells for peak and end of every side, and two of ratios. */
 function layerRows() {
-  const rows = [...document.getElementById("layer-table").tBodies[0].rows];
+  const rows = [...byId("layer-table").tBodies[0].rows];
   return rows.map((row, k) => {
     row.querySelector("button").addEventListener("click", () => {
       layer.set(k);
@@ -399,10 +440,10 @@ function layerRows() {
 
 function fillLayers(at) {
   const wanted = `${at.subset} ${at.pair} ${size.get()}`;
-  document.getElementById("layer-table-title").textContent = `Layers: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
+  byId("layer-table-title").textContent = `Layers: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
   if (pairs.length) {
-    document.getElementById("layer-table-pair").textContent = `${pairs[at.pair].name}${ofRatios()}`;
-    document.getElementById("layer-table-now").textContent = `ratio at ${placeNames[at.checkpoint]}`;
+    byId("layer-table-pair").textContent = `${pairs[at.pair].name}${ofRatios()}`;
+    byId("layer-table-now").textContent = `ratio at ${placeNames[at.checkpoint]}`;
   }
   rowsOfLayers.forEach((cells, row) => {
     if (filled !== wanted) {
@@ -442,7 +483,7 @@ function fillCell(cell, value, text) {
 
 /** The chosen row over training as a table: every side, and the ratio. */
 function fillPlaces(at) {
-  document.getElementById("places-title").textContent = `${at.row === NETWORK ? "The whole network" : data.rows[at.row]} by checkpoint: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
+  byId("places-title").textContent = `${at.row === NETWORK ? "The whole network" : data.rows[at.row]} by checkpoint: ${data.subsets[at.subset]}, ${sizeShown().quantity}`;
   const heads = ["", ...sides.map((side) => side.label), ...(pairs.length ? [`${pairs[at.pair].name}${ofRatios()}`] : [])];
   const lines = places.map((place, t) => {
     const values = sides.map((side) => valueWords(side, at.row, at.subset, t).replace("no value", NOTHING));
@@ -460,14 +501,14 @@ function fillPlaces(at) {
 function fillTraining(at) {
   const known = ["loss", "accuracy"].filter((name) => cubes[name]);
   if (!known.length) return;
-  document.getElementById("of-training-title").textContent = `${capital(known.join(" and "))} of the runs by checkpoint: ${data.subsets[at.subset]}`;
+  byId("of-training-title").textContent = `${capital(known.join(" and "))} of the runs by checkpoint: ${data.subsets[at.subset]}`;
   const heads = ["", ...known.flatMap((name) => data.runs.map((run) => `${name}, ${run.name}`))];
   const lines = places.map((place, t) => [placeNames[t], ...known.flatMap((name) => data.runs.map((run, r) => rounded(cubes[name].at(r, at.subset, t))))]);
   fillTable("of-training", heads, lines);
 }
 
 function fillTable(id, heads, lines) {
-  const table = document.getElementById(id);
+  const table = byId(id);
   const head = table.tHead ?? table.createTHead();
   const body = table.tBodies[0] ?? table.createTBody();
   head.replaceChildren(rowOf(heads, "col"));

@@ -16,7 +16,7 @@ from analyze.comparison.sentences import lead
 from analyze.errors import InputError
 from analyze.figures import pair_ratio
 from analyze.figures.names import plain
-from analyze.figures.run_lines import words_of_gaps
+from analyze.figures.run_lines import words_of_gaps, words_of_seeds
 from analyze.figures.table import OF_A_COMPARISON, comparison_figures
 from analyze.pages.facts import facts
 from analyze.pages.figures import still_figures
@@ -116,7 +116,7 @@ def _contents(
         "checkpoints": comparison.sizes["checkpoint"],
         "shared": int((status == OK).all(axis=0).sum()),
         "align": origin["align"],
-        "gaps": words_of_gaps(comparison),
+        "gaps": words_of_gaps(comparison) + words_of_seeds(comparison),
         "renamed": {plain(old): plain(new) for old, new in origin["renamed"].items()},
         "remarks": [plain(remark) for remark in rows.remarks(comparison)],
         "lacking": [(plain(r), n) for r, n in rows.lacking_layers(comparison).items()],

@@ -52,10 +52,11 @@ def figure(comparison: xr.DataTree, choice: object = None) -> Figure:
 
 
 def caption(comparison: xr.DataTree) -> str:
-    """The caption, with a word on gaps where there are some."""
+    """The caption, with a word on gaps and on lacking seeds where there are some."""
     return (
         "The geometric mean over the runs of each group, its 95 % interval over seeds, and its "
         f"runs faintly.{run_lines.words_of_gaps(comparison)}"
+        f"{run_lines.words_of_seeds(comparison)}"
     )
 
 

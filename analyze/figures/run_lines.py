@@ -20,7 +20,7 @@ from analyze.figures.names import legend_label, unmarked
 from analyze.figures.panels import columns_of, grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
-from analyze.results.presence import has_gaps
+from analyze.results.presence import has_gaps, lacks_seeds
 from analyze.results.provenance import along
 from analyze.results.sides import sides_of
 from analyze.statistics.sizes import at_one_size, shown_size
@@ -99,6 +99,12 @@ def draw_run(
 def words_of_gaps(comparison: xr.DataTree) -> str:
     """What a caption says of broken lines, where there is one."""
     return " A gap: a checkpoint that has no value." if has_gaps(comparison) else ""
+
+
+def words_of_seeds(comparison: xr.DataTree) -> str:
+    """What a caption says of means over some of the seeds only, where there is one."""
+    words = " Where a seed has no value, the mean is over the others."
+    return words if lacks_seeds(comparison) else ""
 
 
 def subset_panels(

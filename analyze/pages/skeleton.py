@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analyze.figures.colours import DARK
+from analyze.figures.looks import further_look, look
 from analyze.figures.names import plain
 from analyze.pages.embedding import data_element, script_element, script_hash
 from analyze.pages.figures import variable
@@ -20,6 +21,7 @@ from analyze.pages.writing import generator
 from analyze.results.rows import FORMULA
 
 HERE = Path(__file__).parent
+PINS = 8  # layers, and checkpoints, that a page may keep in view beside the chosen one
 LIBRARIES = ("d3.min.js", "plot.min.js")
 SHARED = (  # scripts of all pages, in this order
     "arrays", "format", "axes", "sizes", "lines", "heatmap", "controls", "combobox", "pins",
@@ -70,7 +72,7 @@ def render(
         policy=_policy([theme, *libraries, script]),
         css=Markup(_colours() + _read(HERE / "style.css")),
         theme=script_element(theme),
-        data=data_element({**data, "formula": "".join(FORMULA)}),
+        data=data_element({**data, **_of_shared_scripts()}),
         libraries=[script_element(text) for text in libraries],
         licence=escape(_read(HERE / "libraries" / "LICENSES.txt")),
         script=script_element(script),
@@ -97,6 +99,12 @@ def _shown(value: Any) -> Any:
     if type(value) is not str:
         return value
     return "\n".join(map(plain, value.split("\n")))
+
+
+def _of_shared_scripts() -> dict[str, Any]:
+    """What scripts of all pages need: looks of what is pinned and of what is not, signs of CSV."""
+    looks = [further_look(k).data for k in range(PINS)]
+    return {"formula": "".join(FORMULA), "ink": look(0).data, "looks": looks}
 
 
 def _policy(scripts: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from analyze.figures.bands import with_interval
-from analyze.figures.looks import further_look, look, subset_looks
+from analyze.figures.looks import subset_looks
 from analyze.figures.names import plain
 from analyze.figures.training import SCALES, scale_of_training, training
 from analyze.pages.embedding import packed
@@ -23,7 +23,6 @@ from analyze.statistics.warnings import FLAGS, KINDS
 
 NETWORK = "whole network"
 GROUPS = ("network", "layers")  # in the order of the rows
-PINS = 8  # layers, and checkpoints, that the page may keep in view beside the chosen one
 
 
 def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
@@ -51,8 +50,6 @@ def details(results: xr.DataTree, x: str | None = None) -> dict[str, Any]:
         "subsets": _subsets(results, labels),
         "kinds": [[2**bit, kind.mark, kind.text] for bit, kind in enumerate(KINDS) if kind.mark],
         "start": _start(results, subsets),
-        "ink": look(0).data,
-        "looks": [further_look(k).data for k in range(PINS)],
         "m_coherence": rows(lambda group: group["m_coherence"]),
         "lower": rows(lambda group: group["m_coherence_lower"]),
         "upper": rows(lambda group: group["m_coherence_upper"]),

@@ -18,11 +18,8 @@ const cubes = Object.fromEntries([
   ...["chance", "cancels", "flags"].map((name) => [name, new Cube(data[name])]),
 ]);
 const NETWORK = 0; // the row of the whole network
-const MOST = data.looks.length; // pins of a kind
-const WITH_BANDS = 4; // layers up to which each has its band
 const layers = data.rows.slice(1).map(([name]) => name);
 const places = data.training.values.map((value) => value ?? NaN);
-const byId = (id) => document.getElementById(id);
 
 const layer = typedChoice("layer", data.rows, draw);
 const subset = control("subset", draw);
@@ -32,19 +29,9 @@ const coherence = control("coherence-scale", draw); // logarithmic, linear
 along.set(data.start.along);
 subset.set(data.start.subset);
 checkpoint.set(data.start.checkpoint);
-const layerPins = pins({
-  button: byId("pin-layer"), chips: byId("pinned-layers"), kind: "layer", names: data.rows.map(([name]) => name),
-  most: MOST, now: layer.get, changed: draw,
-});
-const checkpointPins = pins({
-  button: byId("pin-checkpoint"), chips: byId("pinned-checkpoints"), kind: "checkpoint", names: data.training.names,
-  most: MOST, now: checkpoint.get, changed: draw,
-});
-const zoom = zooming({
-  places, falling: data.training.falling, names: data.training.names, now: checkpoint.get, words: byId("zoom-words"),
-  buttons: Object.fromEntries(["closer", "wider", "earlier", "later", "whole"].map((name) => [name, byId(`zoom-${name}`)])),
-  changed: draw,
-});
+const layerPins = pins({ kind: "layer", names: data.rows.map(([name]) => name), now: layer.get, changed: draw });
+const checkpointPins = pins({ kind: "checkpoint", names: data.training.names, now: checkpoint.get, changed: draw });
+const zoom = zooming({ places, falling: data.training.falling, names: data.training.names, now: checkpoint.get, changed: draw });
 
 const heat = byId("heat");
 let lines = null; // the drawn ones
@@ -90,22 +77,21 @@ function chosen() {
   return { row: layer.get(), subset: subset.get(), checkpoint: checkpoint.get() };
 }
 
-/** The chosen layer, and the pinned ones. */
 function shownRows() {
-  return [...new Set([layer.get(), ...layerPins.list()])];
+  return withPinned(layer.get(), layerPins);
 }
 
 function shownCheckpoints() {
-  return [...new Set([checkpoint.get(), ...checkpointPins.list()])];
+  return withPinned(checkpoint.get(), checkpointPins);
 }
 
 function draw() {
   const at = chosen();
   nameSlider(checkpoint, data.training.names[at.checkpoint]);
   byId("readout").textContent = words(at.row, at.subset, at.checkpoint);
-  for (const part of [layerPins, checkpointPins, zoom]) part.draw();
+  drawPins(layerPins, checkpointPins);
+  zoom.draw();
   coherence.element.disabled = sizeShown().size === 0; // alpha may be negative: its axis is linear
-  byId("pinned").hidden = !layerPins.list().length && !checkpointPins.list().length;
   drawTraining(at);
   drawHeat(at);
   drawLayers(at);

@@ -1,9 +1,11 @@
-"""Where the runs of a comparison have a checkpoint, and where one that is there has no value."""
+"""Where the runs of a comparison have a checkpoint, and where one, or a seed, has no value."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+
+from analyze.results.sides import sides_of
 
 NO_CHECKPOINT = "no checkpoint here"
 NOT_REACHED = "the run never falls to this loss"
@@ -27,3 +29,16 @@ def has_gaps(comparison: xr.DataTree) -> bool:
     values = (comparison[name].to_dataset()["m_coherence"] for name in ("network", "layers"))
     known = [value.notnull() for value in values]
     return any(bool((there & ~one & one.any("checkpoint")).any()) for one in known)
+
+
+def lacks_seeds(comparison: xr.DataTree) -> bool:
+    """Whether the mean of a configuration is somewhere over some of its runs, not over all."""
+    if "groups" not in comparison.children:
+        return False
+    tables = [comparison[f"groups/{name}"].to_dataset() for name in ("network", "layers")]
+    sizes = {side.name: len(side.runs) for side in sides_of(comparison) if side.is_group}
+    return any(
+        bool(((number > 0) & (number < sizes[name])).any())
+        for name in sizes
+        for number in (table["runs"].sel(group=name) for table in tables)
+    )

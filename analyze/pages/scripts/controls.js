@@ -1,5 +1,9 @@
 // Choices of the reader: controls with a number each, and what follows a change.
 
+function byId(id) {
+  return document.getElementById(id);
+}
+
 /** A select or a slider as `{ get, set }`; `changed` is called when the reader has changed it. */
 function control(id, changed) {
   const element = document.getElementById(id);

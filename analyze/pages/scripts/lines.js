@@ -4,6 +4,10 @@ const INSET = 8; // pixels at both ends of the axis
 const NARROW = 500; // pixels of a chart below which a finger finds a point from further away
 const LETTER = 6.4; // pixels of a letter, on average
 const BESIDE = 7; // pixels from a guide to the middle of its words
+const ABOVE = 12; // pixels from the chart up to words for which it has no room
+const OF_LABEL = 22; // pixels that the name of the axis takes above the chart
+const OF_PINS = 18; // that names of pinned checkpoints take
+const OF_SHADE = 14; // that words on shaded spans may need between them
 const ROOM = 8; // pixels to the next one that a marker needs; one without neighbours has one always
 
 /**
@@ -23,13 +27,17 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   const width = roomOf(element);
   const bottom = y.domain[0];
   const height = Math.round(Math.min(420, Math.max(300, width * 0.42)));
-  const margins = { marginLeft: 52, marginRight: 14, marginTop: pins.length ? 40 : 22, marginBottom: 40 };
+  const raised = pins.length ? OF_PINS : 0;
+  const marginTop = OF_LABEL + raised + (shaded.some(({ on }) => on) ? OF_SHADE : 0);
+  const margins = { marginLeft: 52, marginRight: 14, marginTop, marginBottom: 40 };
   const inside = (value) => Math.min(Math.max(value, bottom), y.domain[1]);
   const x = trainingAxis(axis, width - margins.marginLeft - margins.marginRight);
   const across = Plot.scale({ x: { ...x, range: [margins.marginLeft + INSET, width - margins.marginRight - INSET] } });
   const down = Plot.scale({ y: { ...y, range: [height - margins.marginBottom, margins.marginTop] } });
-  const marks = [ticksOf(Plot.axisY, y), ...spanMarks(spansOf(shaded, across), ofShade, shade, across), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
+  const marks = [ticksOf(Plot.axisY, y), Plot.areaY(chance, { x: "x", y1: (d) => inside(d.low), y2: (d) => inside(d.high),
                                       fill: "var(--tint)", ariaDescription: "what comes by chance" })];
+  const spans = spansOf(shaded, across);
+  if (spans.length) marks.push(Plot.rectX(spans, { x1: "from", x2: "to", fill: shade, fillOpacity: 0.13, ariaDescription: ofShade }));
   marks.push(Plot.ruleY(guides, { y: "y", stroke: "var(--faint)", strokeDasharray: "4,3", ariaDescription: "guide" }));
   if (Number.isFinite(chosen))
     marks.push(Plot.ruleX([chosen], { stroke: "var(--faint)", ariaDescription: "chosen checkpoint" }));
@@ -39,7 +47,9 @@ function drawLines(element, { label, axis, y, series, guides = [], chance = [], 
   marks.push(Plot.text(skipped, { x: (d) => d, text: () => "\u00d7", frameAnchor: "bottom", fill: "var(--warning)",
                                   fontSize: 14, ariaDescription: "skipped checkpoint" }));
   const rules = [chosen, ...pins.map((pin) => pin.x)].filter(Number.isFinite).map((place) => down.range.map((end) => [across.apply(place), end]));
-  marks.push(...guideWords(guides, linesOnPage(series, across, down, inside, axis.falling), rules, across, down));
+  const room = roomForWords(linesOnPage(series, across, down, inside, axis.falling), rules, across, down, raised);
+  marks.push(...guideWords(guides, room, across, down));
+  if (spans.length) marks.push(spanWords(spans, ofShade, shade, room, across));
   const known = series.flatMap((one) => one.points).filter((p) => Number.isFinite(p.x) && Number.isFinite(p.y));
   marks.push(Plot.tip(known, Plot.pointer({ x: "x", y: (d) => inside(d.y), title: "title", maxRadius: width < NARROW ? 150 : 60 })));
   if (x.type === "log") marks.push(ticksOf(Plot.axisX, x));
@@ -74,20 +84,6 @@ function spansOf(places, across) {
   return spans;
 }
 
-/** Shaded spans, the widest with a word on what they are. */
-function spanMarks(spans, words, colour, across) {
-  if (!spans.length) return [];
-  const pixels = spans.map(({ from, to }) => [across.apply(from), across.apply(to)].sort(d3.ascending));
-  const [left, right] = pixels[d3.maxIndex(pixels, ([start, end]) => end - start)];
-  const half = 3.2 * words.length; // pixels of the words
-  const middle = Math.min(Math.max((left + right) / 2, across.range[0] + half), across.range[1] - half);
-  return [
-    Plot.rectX(spans, { x1: "from", x2: "to", fill: colour, fillOpacity: 0.13, ariaDescription: words }),
-    Plot.text([across.invert(middle)], { x: (place) => place, text: () => words, frameAnchor: "top", dy: 5,
-                          fill: colour, stroke: "var(--surface)", strokeWidth: 3 }),
-  ];
-}
-
 /** The points of a line in its order. */
 function inOrder(points, falling) {
   const placed = points.filter((p) => Number.isFinite(p.x));
@@ -103,25 +99,60 @@ function linesOnPage(series, across, down, inside, falling) {
   });
 }
 
-/** The words of the guides, each above or below its own where no line is, from the right, and none of the rules at checkpoints
- *  if there is room; where lines are everywhere, above the chart. */
-function guideWords(guides, pieces, rules, across, down) {
+/** Find room for words of a chart, one after the other: `room(text, places)` takes the first of the places, `[end, middle]` in
+ *  pixels, where no line is and no words are, and none of the rules at checkpoints if there is one; null where lines are
+ *  everywhere, for which `room.above(text, end)` is a place above the chart, left of what is there. */
+function roomForWords(pieces, rules, across, down, raised) {
   const [left, right] = [Math.min(...across.range) - INSET, Math.max(...across.range) + INSET];
-  const top = Math.min(...down.range);
+  const [top, bottom] = d3.extent(down.range);
   const taken = [];
+  const boxAt = (text, [end, middle]) => ({ left: end - LETTER * text.length - 4, right: end + 4, top: middle - 11, bottom: middle + 11 });
+  const take = (text, place) => {
+    taken.push(boxAt(text, place));
+    return place;
+  };
+  const room = (text, places) => {
+    const inside = places.filter(([end, middle]) => end <= right && end - LETTER * text.length >= left && middle - BESIDE >= top && middle + BESIDE <= bottom);
+    const free = (place, all) => {
+      const box = boxAt(text, place);
+      return !all.some((piece) => crosses(piece, box)) && !taken.some((other) => touches(box, other));
+    };
+    const found = inside.find((place) => free(place, [...pieces, ...rules])) ?? inside.find((place) => free(place, pieces));
+    return found ? take(text, found) : null;
+  };
+  const above = (text, end) => {
+    const others = taken.filter((box) => box.bottom < top).map((box) => box.left);
+    return take(text, [Math.min(end, right, ...others), top - ABOVE - raised]);
+  };
+  return Object.assign(room, { above, left, right, top, bottom });
+}
+
+/** The words of the guides, each above or below its own, from the right; above the chart with a piece of their line. */
+function guideWords(guides, room, across, down) {
   return guides.filter(({ text }) => text).map(({ y, text }) => {
-    const wide = LETTER * text.length;
-    const boxAt = ([end, middle]) => ({ left: end - wide - 4, right: end + 4, top: middle - 11, bottom: middle + 11 });
-    const free = (box, all) => !all.some((piece) => crosses(piece, box)) && !taken.some((other) => touches(box, other));
-    const places = d3.range(right, left + wide, -12).flatMap((end) => [-BESIDE, BESIDE].map((dy) => [end, down.apply(y) + dy]));
-    const inside = places.filter(([, middle]) => middle - BESIDE >= top && middle + BESIDE <= Math.max(...down.range));
-    const found = inside.find((place) => free(boxAt(place), [...pieces, ...rules])) ?? inside.find((place) => free(boxAt(place), pieces));
-    const [end, middle] = found ?? [Math.min(right, ...taken.filter((box) => box.bottom < top).map((box) => box.left)), top - 12];
-    taken.push(boxAt([end, middle]));
-    return Plot.text([found ? text : `- - ${text}`], { x: () => across.invert(end), frameAnchor: "top", dy: middle - top, text: (words) => words,
-                             lineAnchor: "middle", textAnchor: "end", fill: "var(--muted)", stroke: "var(--surface)", strokeWidth: 5,
-                             ariaDescription: "meaning of a guide" });
+    const ends = d3.range(room.right, room.left + LETTER * text.length, -12);
+    const found = room(text, ends.flatMap((end) => [-BESIDE, BESIDE].map((dy) => [end, down.apply(y) + dy])));
+    return wordsAt(found ? text : `- - ${text}`, found ?? room.above(`- - ${text}`, room.right), room, across, "var(--muted)", "meaning of a guide");
   });
+}
+
+/** What shaded spans are, in the widest of them: from its middle on to both sides, from the top down; else above it. */
+function spanWords(spans, text, colour, room, across) {
+  const pixels = spans.map(({ from, to }) => [across.apply(from), across.apply(to)].sort(d3.ascending));
+  const [left, right] = pixels[d3.maxIndex(pixels, ([start, end]) => end - start)];
+  const wide = LETTER * text.length;
+  const end = Math.min(Math.max((left + right + wide) / 2, room.left + wide), room.right);
+  const aside = Math.max(0, (right - left - wide) / 2);
+  const ends = d3.range(0, aside + 1, 24).flatMap((step) => (step ? [end - step, end + step] : [end]));
+  const heights = d3.range(room.top + ABOVE, room.bottom, 12);
+  const found = room(text, heights.flatMap((middle) => ends.map((place) => [place, middle])));
+  return wordsAt(text, found ?? room.above(text, end), room, across, colour, "meaning of the shade");
+}
+
+/** A mark of words that end at a place in pixels. */
+function wordsAt(text, [end, middle], room, across, fill, ariaDescription) {
+  return Plot.text([text], { x: () => across.invert(end), frameAnchor: "top", dy: middle - room.top, text: (words) => words,
+                             lineAnchor: "middle", textAnchor: "end", fill, stroke: "var(--surface)", strokeWidth: 5, ariaDescription });
 }
 
 function touches(a, b) {

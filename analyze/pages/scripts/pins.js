@@ -1,12 +1,17 @@
 // What the reader keeps in view beside what is chosen: layers, checkpoints.
 
+const WITH_BANDS = 4; // layers up to which each has its band
+
 /**
  * Pins as `{ list(), slot(k), draw(), address }`: the pinned ones in their order, the place of one among the looks,
  * which stays while it is pinned, and the part of the address.
  *
- * button: pins what `now()` is, or takes its pin away; chips: the list of what is pinned; most: how many there may be.
+ * The page has a button `pin-KIND` that pins what `now()` is, or takes its pin away, and a list `pinned-KINDs`; there may
+ * be as many as the data have looks.
  */
-function pins({ button, chips, kind, names, most, now, changed }) {
+function pins({ kind, names, now, changed }) {
+  const [button, chips] = [byId(`pin-${kind}`), byId(`pinned-${kind}s`)];
+  const most = data.looks.length;
   const keys = numbered(names);
   const slots = new Array(most).fill(null); // what is pinned at each place
   let order = [];
@@ -60,4 +65,15 @@ function pins({ button, chips, kind, names, most, now, changed }) {
       },
     },
   };
+}
+
+/** Draw what is pinned of several kinds. */
+function drawPins(...kinds) {
+  for (const kind of kinds) kind.draw();
+  byId("pinned").hidden = kinds.every((kind) => !kind.list().length);
+}
+
+/** What is chosen, and then the pinned ones. */
+function withPinned(now, kind) {
+  return [...new Set([now, ...kind.list()])];
 }

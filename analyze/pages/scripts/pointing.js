@@ -13,6 +13,7 @@ function keepWords(element) {
 
 /** Spans of a chart that are dragged over: `span(left, right)` in pixels of the chart. A finger drags sideways only. */
 function listenToSpans(element, span) {
+  element.classList.add("spans");
   let from = null; // where the pointer went down
   let shade = null;
   const at = (event) => event.clientX - element.getBoundingClientRect().left;

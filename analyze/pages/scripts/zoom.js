@@ -5,10 +5,12 @@ const FEWEST = 3; // checkpoints that remain
 /**
  * `{ shows(t), shown(), between(from, to), draw(), address }`.
  *
- * places: of the checkpoints along training, NaN where unknown; names: of the checkpoints; now(): the chosen one;
- * buttons: elements `closer`, `wider`, `earlier`, `later`, `whole`; words: an element that says what is shown.
+ * places: of the checkpoints along training, NaN where unknown; names: of the checkpoints; now(): the chosen one.
+ * The page has buttons `zoom-closer`, `-wider`, `-earlier`, `-later`, `-whole`, and `zoom-words` says what is shown.
  */
-function zooming({ places, falling, names, now, buttons, words, changed }) {
+function zooming({ places, falling, names, now, changed }) {
+  const words = byId("zoom-words");
+  const buttons = Object.fromEntries(["closer", "wider", "earlier", "later", "whole"].map((name) => [name, byId(`zoom-${name}`)]));
   const keys = numbered(names);
   const known = d3.range(places.length).filter((t) => Number.isFinite(places[t]));
   const order = known.sort((a, b) => (falling ? places[b] - places[a] : places[a] - places[b]));
