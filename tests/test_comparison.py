@@ -259,11 +259,15 @@ def test_what_is_no_comparison_is_refused(two, tmp_path):
 
 
 def test_runs_without_a_shared_checkpoint_are_refused(two):
-    other = analyze.open_results(two["second"])
-    root = other.to_dataset()
-    other.dataset = root.assign_coords(step=root["step"] + 0.5)
-    with pytest.raises(analyze.InputError, match="no two runs have a checkpoint at the same step"):
-        analyze.compare({"a": two["first"], "b": other})
+    first, other = (analyze.open_results(two[name]) for name in ("first", "second"))
+    epochs = ("checkpoint", np.arange(first.sizes["checkpoint"], dtype=float))
+    first.dataset = first.to_dataset().assign_coords(epoch=epochs)
+    root = other.to_dataset().assign_coords(epoch=epochs)
+    for epoch, option in ((root["epoch"], "epoch"), (root["epoch"] + 0.5, "loss")):
+        other.dataset = root.assign_coords(step=root["step"] + 0.5, epoch=epoch)
+        with pytest.raises(analyze.InputError, match="no two runs have a checkpoint") as caught:
+            analyze.compare({"a": first, "b": other})
+        assert f"--align {option}" in str(caught.value)
 
 
 def test_a_single_text_is_one_value_and_a_single_run_none_to_compare(two):

@@ -98,6 +98,23 @@ TABLE = {
 }
 
 
+def test_a_single_shared_place_is_said_as_one():
+    tree = with_p("ab", [np.nan, 0.01, np.nan, np.nan, np.nan])
+    (said,) = [text for text in lead(tree, "all") if "significantly" in text]
+    assert said.startswith("At step 4, the only place where both have a value, gradients agree ")
+    assert said.endswith(" significantly less in b than in a.")
+
+
+@pytest.mark.parametrize("p", [0.9, 0.01])
+def test_levels_of_the_loss_are_not_called_checkpoints(p):
+    tree = with_p("abc", p)
+    tree.attrs["provenance"] = json.dumps(json.loads(tree.attrs["provenance"]) | {"align": "loss"})
+    said = [sentence(tree, "all") for sentence in SENTENCES if "differ" in sentence.__name__]
+    (differ,) = [text for text in said if text is not None]
+    assert re.search("at (any|some) loss level", differ)
+    assert "checkpoint" not in differ
+
+
 def test_the_table_has_every_sentence():
     assert list(TABLE) == [sentence.__name__ for sentence in SENTENCES]
 

@@ -227,6 +227,25 @@ def test_refuses_losses_that_are_not_of_one_example(tmp_path, name, message):
         own_loss(tmp_path, name)
 
 
+def test_a_loss_that_mixes_is_told_what_of_it_may_do_so():
+    x, y = torch.randn(6, 4), torch.randn(6)
+
+    def by_the_mean(output, target):
+        losses = ((output - target[:, None]) ** 2).mean(1)
+        return losses / losses.detach().mean()
+
+    def broadcast(output, target):
+        return ((output - target) ** 2).mean(1)
+
+    told = {"by_the_mean": "over the axes of one example", "broadcast": "[N, N] of [N, 1] and [N]"}
+    for loss, width in ((by_the_mean, 3), (broadcast, 1)):
+        with pytest.raises(analyze.InputError, match="mixes the examples") as caught:
+            analyze.measure(torch.nn.Linear(4, width), (x, y), loss=loss, device="cpu")
+        assert [name for name, words in told.items() if words in str(caught.value)] == [
+            loss.__name__
+        ]
+
+
 @pytest.mark.parametrize(
     "spec",
     ["cross_entropy?label_smoothing=abc", "cross_entropy?label_smoothing=7",

@@ -290,6 +290,12 @@ def test_duplicates():
     x = np.array([[1.0], [2.0], [1.0], [1.0], [3.0]])
     assert duplicates(ProbeSet(x, [0, 1, 0, 2, 1])) == (2, 1)
     assert duplicates(small_probes()) == (0, 0)
+    wide = np.random.default_rng(0).normal(size=(6, 1000))
+    wide[4], wide[5] = wide[1], wide[2]
+    for place in range(1000):  # one number of many tells probes apart, wherever it is
+        wide[5, place] += 1
+        assert duplicates(ProbeSet({"a": wide, "b": np.arange(6) % 3}, np.zeros(6, int))) == (1, 0)
+        wide[5, place] -= 1
 
 
 def test_show_prints_and_draws(data):

@@ -264,3 +264,12 @@ def test_measuring_a_data_set_is_measuring_its_arrays():
     )
     assert found["network"].to_dataset().equals(expected["network"].to_dataset())
     assert found["examples"].to_dataset().equals(expected["examples"].to_dataset())
+
+
+def test_probes_that_are_there_several_times_are_told_with_the_numbers():
+    twice = torch.cat([X, X[:2]]), torch.cat([Y, Y[:2]])  # 2 of 32
+    once = torch.cat([X, X[:1]]), torch.cat([Y, Y[:1]])  # 1 of 31
+    net = torch.nn.Linear(2, 3)
+    for probes, told in ((twice, True), (once, False), ((X, Y), False), (twice, True)):
+        warnings = analyze.measure(net, probes, folds=1).attrs["provenance"]
+        assert ("2 of 32 probes have the inputs of an earlier one" in warnings) is told

@@ -29,10 +29,12 @@ class Aligned:
         self.every = self._every()
 
     def _every(self) -> np.ndarray:
+        roots = [run.tree.to_dataset() for run in self.runs]
         self.places = [
-            matching.places(run.tree.to_dataset(), self.align, run.name) for run in self.runs
+            matching.places(root, self.align, run.name)
+            for root, run in zip(roots, self.runs, strict=True)
         ]
-        matching.check_shared(self.places, self.align)
+        matching.check_shared(roots, self.places, self.align)
         every = np.concatenate(self.places)
         return np.unique(every[np.isfinite(every)])
 

@@ -108,18 +108,25 @@ def places(root: xr.Dataset, align: str, run: str) -> np.ndarray:
     return values
 
 
-def check_shared(places: Sequence[np.ndarray], align: str) -> None:
+def check_shared(runs: Sequence[xr.Dataset], places: Sequence[np.ndarray], align: str) -> None:
     """Refuse (InputError) runs of which no two have a checkpoint at the same place."""
-    every = np.concatenate([values[np.isfinite(values)] for values in places])
-    if len(every) == len(np.unique(every)):
+    if not _any_shared(places):
         shown = [_shown(values, align) for values in places[:2]]
         other = "epoch" if align == "step" else "step"
+        if not _any_shared([np.unique(root[other].values.astype(float)) for root in runs]):
+            other = "loss where the loss of both falls"
         raise InputError(
             f"no two runs have a checkpoint at the same {align}",
             found=f"{shown[0]} in the first, {shown[1]} in the second",
             expected="at least one that is shared: coherence between checkpoints is not known",
             fix=f"--align {other}, or measure checkpoints at the same {align}s",
         )
+
+
+def _any_shared(places: Sequence[np.ndarray]) -> bool:
+    """Whether two runs have a checkpoint at the same place that is known."""
+    every = np.concatenate([values[np.isfinite(values)] for values in places])
+    return len(every) > len(np.unique(every))
 
 
 def _shown(places: np.ndarray, align: str) -> str:

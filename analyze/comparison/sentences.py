@@ -113,10 +113,21 @@ def two_differ(comparison: xr.DataTree, subset: str) -> str | None:
     count = int(np.isfinite(ratios["p_value_adjusted"].values).sum())
     places, place = ratios[along(comparison)].values, along(comparison)
     parts = [(word, at) for word, at in (("more", higher), ("less", lower)) if at.any()]
+    than = f"in {second.name} than in {first.name}"
+    if count == 1:
+        at = where(place, float(places[higher | lower][0]))
+        word = parts[0][0]
+        only = f"At {at}, the only place where both have a value"
+        return f"{only}, gradients agree significantly {word} {than}."
     told = [f"at {at.sum()}, first at {where(place, float(places[at][0]))}" for _, at in parts]
-    told[0] = f"in {second.name} than in {first.name} {told[0]}"
+    told[0] = f"{than} {told[0]}"
     words = ", and ".join(f"{word} {text}" for (word, _), text in zip(parts, told, strict=True))
     return f"Of {count} places where both have a value, gradients agree significantly {words}."
+
+
+def _place_of(comparison: xr.DataTree) -> str:
+    """What a place of the comparison is: no level of the loss is a checkpoint."""
+    return "loss level" if along(comparison) == "training_loss" else "checkpoint"
 
 
 def some_differ(comparison: xr.DataTree, subset: str) -> str | None:
@@ -129,7 +140,8 @@ def some_differ(comparison: xr.DataTree, subset: str) -> str | None:
         return None
     names = [str(name) for name in pairs["pair"].values[found]]
     named = f": {listed(names)}" if len(names) <= NAMED else ""
-    return f"{len(names)} of {count} pairs differ significantly at some checkpoint{named}."
+    place = _place_of(comparison)
+    return f"{len(names)} of {count} pairs differ significantly at some {place}{named}."
 
 
 def equal(comparison: xr.DataTree, subset: str) -> str | None:
@@ -153,13 +165,14 @@ def equal_pairs(comparison: xr.DataTree, subset: str) -> list[str]:
 
 
 def none_differ(comparison: xr.DataTree, subset: str) -> str | None:
-    """No tested pair differs at any checkpoint."""
+    """No tested pair differs at any checkpoint, or at any level of the loss."""
     p = comparison["pairs/network"].to_dataset()["p_value_adjusted"].sel(subset=subset)
     if not np.isfinite(p.values).any() or (p <= RATE).any():
         return None
+    place = _place_of(comparison)
     if p.sizes["pair"] == 1:
-        return "The two do not differ significantly at any checkpoint."
-    return "No two of them differ significantly at any checkpoint."
+        return f"The two do not differ significantly at any {place}."
+    return f"No two of them differ significantly at any {place}."
 
 
 def untested(comparison: xr.DataTree, subset: str) -> str | None:

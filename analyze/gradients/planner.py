@@ -130,7 +130,7 @@ class Planner:
         self.announce(FIT)
         refuse_frequency_scaling(replica.model)
         fit = self._fitting(replica, FIRST_EXAMPLES)
-        passing = (*fit.notes, *sorted(replica.undone))
+        passing = (*workload.notes, *fit.notes, *sorted(replica.undone))
         notes += [*passing, *workload.statistics.notes(replica, few)]
         architecture, reference = architecture.with_reference(replica, workload.some(1).inputs)
         self.announce(CALIBRATION)
@@ -184,7 +184,7 @@ class Planner:
         if known.shares > 1 and not self._isolated(replica, known.shares):
             return None
         self.announce(PROOF)
-        passing = (*fit.notes, *sorted(replica.undone))
+        passing = (*workload.notes, *fit.notes, *sorted(replica.undone))
         state = self.proven(known.noting(*passing), replica, workload.rows(PAIR))
         if state.numerical_choices != known.numerical_choices:
             return None

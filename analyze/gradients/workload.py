@@ -15,6 +15,7 @@ from analyze.gradients.step.batch_norm import BatchNormStatistics
 from analyze.gradients.threads.probe_batches import ProbeBatches
 from analyze.probes import Cells, ProbeSet
 from analyze.probes.directions import directions_of
+from analyze.probes.facts import repeated_inputs
 
 LOOKED_AT = 1024  # probes among which extremes are looked for
 LOOKED_AT_BYTES = 64 << 20
@@ -31,6 +32,7 @@ class Workload:
         self.directions = directions_of(settings.directions, probes, self.cells)
         self.loader = ProbeLoader(probes)
         self.statistics = BatchNormStatistics(probes, self.loader, loss, settings.batch_norm)
+        self.notes = repeated_inputs(probes)  # what the user should know of the probes
         self._standing_out = extremes(probes.inputs)
         self._cell_rows = [self.cells.rows(cell) for cell in range(len(self.cells))]
 

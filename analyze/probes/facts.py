@@ -9,6 +9,9 @@ import numpy as np
 
 from analyze.probes.probe_set import ProbeSet
 
+REPEATED = 0.05  # of the probes: pairs of equal ones raise m-coherence by as much at least
+LOOKED_AT = 64  # numbers of each input, by which most probes are told apart
+
 
 def subset_rows(probes: ProbeSet) -> list[dict[str, object]]:
     """A dictionary for each subset: its size, whether it is held out, its classes."""
@@ -56,16 +59,51 @@ def duplicates(probes: ProbeSet) -> tuple[int, int]:
     """Number of probes whose inputs equal an earlier probe's, and of those with another target.
 
     Equal examples have equal gradients, which raises m-coherence.
+
+    Cost: a look at 64 numbers of each probe, and at all of those that share these with another.
     """
     first: dict[bytes, int] = {}
     count = other = 0
-    for row in range(len(probes)):
+    for row in _alike(probes).tolist():
         parts = [np.ascontiguousarray(v[row]).tobytes() for v in probes.inputs.values()]
         earlier = first.setdefault(hashlib.sha256(b"".join(parts)).digest(), row)
         if earlier != row:
             count += 1
             other += not np.array_equal(probes.targets[row], probes.targets[earlier])
     return count, other
+
+
+def _alike(probes: ProbeSet) -> np.ndarray:
+    """The rows of probes whose inputs may equal another's, as some of their numbers do."""
+    looked_at = []
+    for values in probes.inputs.values():
+        flat = values.reshape(len(values), -1)
+        places = np.unique(
+            np.linspace(0, flat.shape[1] - 1, min(LOOKED_AT, flat.shape[1])).astype(int)
+        )
+        looked_at.append(
+            np.ascontiguousarray(flat[:, places]).view(np.uint8).reshape(len(flat), -1)
+        )
+    keys = np.ascontiguousarray(np.concatenate(looked_at, axis=1))
+    if not keys.shape[1]:
+        return np.arange(len(probes))
+    _, group, sizes = np.unique(
+        keys.view(np.dtype((np.void, keys.shape[1]))).ravel(),
+        return_inverse=True,
+        return_counts=True,
+    )
+    return np.flatnonzero(sizes[group] > 1)
+
+
+def repeated_inputs(probes: ProbeSet) -> list[str]:
+    """A sentence where a share ``REPEATED`` of the probes or more are equal to others."""
+    count, _ = duplicates(probes)
+    if count < REPEATED * len(probes):
+        return []
+    return [
+        f"{count} of {len(probes)} probes have the inputs of an earlier one: equal examples raise "
+        "m-coherence, and errors and tests, which take examples for independent, are too sure"
+    ]
 
 
 def inputs_hash(probes: ProbeSet) -> str:

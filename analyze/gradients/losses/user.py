@@ -17,6 +17,8 @@ from analyze.gradients.losses.loss import NO_FACTS, Facts, Loss
 from analyze.specs.user_code import with_place
 
 MIXED = 1e-4  # relative difference of an example's losses beyond what rounding explains
+OVER_ONE = "take means, maxima and weights over the axes of one example, not over the batch"
+SHAPES = "give output and target one shape in the function: torch makes [N, N] of [N, 1] and [N]"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class UserLoss(Loss):
             found=f"{self.spec}: {float(together):.6g} for an example beside all others of a "
             f"batch, {float(apart):.6g} beside half of them",
             expected="a loss of each example on its own",
-            fix="take means, maxima and weights over the axes of one example, not over the batch",
+            fix=OVER_ONE,
         )
 
     def check(self, output: Tensor, target: Tensor, facts: Facts = NO_FACTS) -> list[str]:
@@ -129,8 +131,7 @@ class UserLoss(Loss):
                 found=f"{same:.6g} for an example, {other:.6g} when only the target of the other "
                 f"one is changed; {shapes}",
                 expected="a loss of each example on its own",
-                fix="give output and target one shape in the function: torch makes [N, N] of "
-                "[N, 1] and [N]",
+                fix=SHAPES if pair[0].numel() == target[0].numel() else OVER_ONE,
             )
         return []
 
