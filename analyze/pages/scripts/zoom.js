@@ -72,6 +72,7 @@ function zooming({ places, falling, names, now, changed }) {
     },
     draw: () => {
       const whole = ends === null;
+      document.documentElement.classList.toggle("zoomed", !whole); // which paper says too
       buttons.closer.disabled = count() <= FEWEST;
       for (const name of ["wider", "whole"]) buttons[name].disabled = whole;
       buttons.earlier.disabled = first() === 0;
