@@ -147,7 +147,14 @@ def test_layers_and_checkpoints_are_pinned_and_a_part_of_the_training_is_seen(
     again.reload()
     assert again.text_content("#zoom-words") == "3 of 5 checkpoints"
     assert again.locator("#pinned button").all_text_contents() == PINNED
+    again.emulate_media(media="print")  # paper says that this is a part
+    assert again.is_visible("#zoom-words")
+    assert again.is_hidden("#zoom-whole")
+    again.emulate_media(media="screen")
     again.click("#zoom-whole")
+    again.emulate_media(media="print")
+    assert again.is_hidden("#zoom-words")
+    again.emulate_media(media="screen")
     again.locator("#loss svg").scroll_into_view_if_needed()
     box = again.locator("#loss svg").bounding_box()
     again.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 200)

@@ -326,5 +326,7 @@ def test_one_checkpoint_and_steps_unknown(reader, tmp_path):
         page = reader.open(write_report(tmp_path, tree))
         assert page.locator("#profile [aria-description=layer] path").count() == len(LAYERS)
         assert not re.search(r"NaN|undefined|Infinity", page.inner_text("main"))
+        count = f"{len(steps)} checkpoint{'s' if len(steps) > 1 else ''}"
+        assert page.text_content("#zoom-words") == count
     tree = make_tree(steps=(0, 1), skipped={0: "damaged", 1: "damaged"})
     assert "no value" in reader.open(write_report(tmp_path, tree)).text_content("#readout")

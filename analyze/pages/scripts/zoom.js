@@ -72,11 +72,13 @@ function zooming({ places, falling, names, now, changed }) {
     },
     draw: () => {
       const whole = ends === null;
+      document.documentElement.classList.toggle("zoomed", !whole); // which paper says too
       buttons.closer.disabled = count() <= FEWEST;
       for (const name of ["wider", "whole"]) buttons[name].disabled = whole;
       buttons.earlier.disabled = first() === 0;
       buttons.later.disabled = first() + count() === order.length;
-      words.textContent = whole ? `${places.length} checkpoints` : `${count()} of ${places.length} checkpoints`;
+      const all = `${places.length} checkpoint${places.length === 1 ? "" : "s"}`;
+      words.textContent = whole ? all : `${count()} of ${all}`;
     },
     address: { from: end(0), to: end(1) },
   };
