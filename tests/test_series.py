@@ -171,6 +171,7 @@ def test_several_runs_are_told_with_what_to_type(tmp_path, case):
             save(tmp_path / form.format(run, step), weights(100 * k + step))
     (warning,) = [w for w in scan(tmp_path).warnings if "several runs" in w]
     assert told in warning
+    assert not any("take turns" in w for w in scan(tmp_path).warnings)
     choices = re.findall(r"--checkpoints '(.*?)'", warning)
     checkpoints = found(tmp_path)
     assert len(checkpoints) == 4
@@ -191,6 +192,16 @@ def test_metrics_best_ones_and_names_that_follow_one_another_make_no_runs(tmp_pa
     for k, name in enumerate(names):
         save(tmp_path / name, weights(k))
     assert several_runs(found(tmp_path)) is None
+    assert "take turns" not in " ".join(scan(tmp_path).warnings)
+
+
+def test_names_that_take_turns_are_told(tmp_path):
+    for name in ("adam_1000.pt", "sgd_1500.pt", "adam_2000.pt", "sgd_2500.pt"):
+        save(tmp_path / name, weights(len(name) + int(name[-7:-3])))
+    assert [w for w in scan(tmp_path).warnings if "take turns" in w] == [
+        "adam_*.pt, sgd_*.pt take turns in their steps; two runs may be mixed: --checkpoints GLOB "
+        "takes one"
+    ]
 
 
 def test_two_versions_of_lightning_are_not_one_series(tmp_path, tiny):

@@ -86,6 +86,27 @@ def _several_in_one_directory(series: Mapping[str, list[Checkpoint]]) -> InputEr
     return None
 
 
+def taking_turns(checkpoints: Sequence[Checkpoint]) -> str:
+    """A warning where files of two names take turns in one directory, without a common step."""
+    named: dict[str, list[Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        if not ONE_OF_A_RUN.search(PurePosixPath(checkpoint.name).name):
+            named.setdefault(_by_name(checkpoint), []).append(checkpoint)
+    folders: dict[tuple[str, ...], dict[str, _Numbered]] = {}
+    for p, numbered in _numbered(named, attrgetter("step")).items():
+        if len(numbered.names) > 1:
+            folders.setdefault(PurePosixPath(p).parts[:-1], {})[p] = numbered
+    for of_folder in folders.values():
+        together = next((t for t in _overlapping(of_folder) if len(t) > 1), [])
+        steps = [step for p in together for step in of_folder[p].names]
+        if together and len(set(steps)) == len(steps):
+            return (
+                f"{listed(sorted(together), 3)} take turns in their steps; two runs may be mixed: "
+                "--checkpoints GLOB takes one"
+            )
+    return ""
+
+
 def _by_name(checkpoint: Checkpoint) -> str:
     """The glob that finds checkpoints of this name at other steps: ``adam_*.pt``."""
     *folders, file = PurePosixPath(checkpoint.name).parts

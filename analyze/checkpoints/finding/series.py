@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from analyze.checkpoints.checkpoint import NAN, Checkpoint, NoCheckpointsError
+from analyze.checkpoints.finding.one_run import taking_turns
 from analyze.checkpoints.naming.file_names import (
     LAST_INTEGER_RULE,
     WEAK_RULES,
@@ -125,7 +126,7 @@ def remarks(checkpoints: list[Checkpoint]) -> list[str]:
     readable = [c for c in checkpoints if c.problem is None]
     rules = (
         _single, _unordered, _doubtful, _read_differently, _chosen_by_metric, _gaps, _same_step,
-        _averages, _unused,
+        taking_turns, _averages, _unused,
     )  # fmt: skip
     return [text for rule in rules if (text := rule(readable))]
 
