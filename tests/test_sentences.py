@@ -322,8 +322,8 @@ OF_COMPARISONS = {
     "The inputs were judged the same by the ids": (["ids"], ["two", "other probes"]),
     "Folds do not pair": (["unpaired"], ["two"]),
     "Two seeds only": (["two seeds"], ["three seeds", "one group"]),
-    "seeds with a value": (["a seed lacks a value"], ["three seeds", "one group"]),
-    "Where a seed has no value, the mean is over the others": (
+    "seeds with a value above 0": (["a seed lacks a value"], ["three seeds", "one group"]),
+    "Where a seed has no value above 0, the mean is over the others": (
         ["a seed lacks a value"], ["three seeds", "two"],
     ),
     "Without seeds of its own": (["run and seeds"], ["three seeds", "two"]),

@@ -104,7 +104,7 @@ function sideAt(side, row, s, t, n = sizeShown().size) {
   return { value, low, high };
 }
 
-/** The geometric mean over seeds with its interval, as in statistics/seeds.py, and the number of seeds with a value; as alpha,
+/** The geometric mean over seeds with its interval, as in statistics/seeds.py, and the number of seeds with a value above 0; as alpha,
  *  that of the mean at the size of the ratios. */
 function overSeeds(runs, row, s, t, n) {
   if (n === 0) {
@@ -141,7 +141,7 @@ function ratioWords({ value, low, high, half, found }) {
 function valueWords(side, row, s, t) {
   const { value, low, high, count } = sideAt(side, row, s, t);
   if (!Number.isFinite(value)) return "no value";
-  const some = count < side.runs.length ? `, seeds with a value: ${count} of ${side.runs.length}` : "";
+  const some = count < side.runs.length ? `, seeds with a value above 0: ${count} of ${side.runs.length}` : "";
   return `${withInterval(value, low, high)}${some}`;
 }
 

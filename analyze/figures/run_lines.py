@@ -103,7 +103,7 @@ def words_of_gaps(comparison: xr.DataTree) -> str:
 
 def words_of_seeds(comparison: xr.DataTree) -> str:
     """What a caption says of means over some of the seeds only, where there is one."""
-    words = " Where a seed has no value, the mean is over the others."
+    words = " Where a seed has no value above 0, the mean is over the others."
     return words if lacks_seeds(comparison) else ""
 
 
