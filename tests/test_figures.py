@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path as File
 from typing import Any
 
 import matplotlib
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from scipy import stats
 
+from analyze import pages
 from analyze.errors import InputError
 from analyze.figures import (
     accuracy_over_training,
@@ -30,7 +32,6 @@ from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
 from analyze.figures.training import compact, on_scale, training
-from analyze.reports import page as reports_page
 from analyze.reports.details import details
 from analyze.results.subsets import shown_subsets
 from analyze.statistics.jackknife import t_quantile
@@ -237,7 +238,7 @@ def test_the_axis_of_training_has_the_scale_that_is_asked_for(x, steps, scale, e
         loss_over_training.draw(tree, ax, x=x)
         first = details(with_chance(tree), x)["start"]["along"]
     assert ax.get_xscale() == expected
-    template = reports_page.HERE.joinpath("page.html").read_text("utf-8")
+    template = File(pages.__file__).with_name("parts.html").read_text("utf-8")
     choices = re.search(r'"along-scale", "Axis of training", \[(.*?)\]', template)
     assert choices is not None
     assert choices[1].split(", ")[first].strip('"').startswith(scale)

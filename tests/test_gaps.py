@@ -93,7 +93,8 @@ def test_lines_of_the_page_break_at_gaps_alone(reader, tmp_path, compared, whole
         }
         assert paths["broken"].count("M") == 2, chart
         assert paths["sparse"].count("M") == 1, chart
-    ratio = page.get_attribute("#ratio [aria-description='sparse / broken'] path", "d") or ""
+    ratio = page.get_attribute("#ratio [aria-description='whole network'] path", "d") or ""
+    assert ratio.count("M") == 2
     assert "L" not in ratio  # of the three places of both the middle one was skipped in one
     assert GAP in page.text_content("#lines + figcaption, figure:has(#lines) figcaption:last-child")
     page = reader.open(write_comparison(tmp_path, whole))
