@@ -263,6 +263,16 @@ def test_an_index_leads_nowhere(tmp_path, case):
     assert_three_facts(str(error.value))
 
 
+@pytest.mark.parametrize("name", ["a\ud800", "\udfff.safetensors", "x" * 5000])
+def test_a_part_whose_name_no_file_can_have_is_missing(tmp_path, name):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"weight": name}}))
+    with pytest.raises(CheckpointError, match="parts of the checkpoint are missing"):
+        read_weights(tmp_path)
+    (found,) = find(tmp_path).checkpoints
+    assert "parts of the checkpoint are missing" in str(found.problem)
+
+
 def test_a_part_that_is_a_link_in_a_circle(tmp_path):
     (tmp_path / "circle.safetensors").symlink_to("circle.safetensors")
     index = tmp_path / "model.safetensors.index.json"

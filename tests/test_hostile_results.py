@@ -200,6 +200,11 @@ FORM = {
     "warnings, numbers": (provenance(warnings=[7]), "warnings = [7]"),
     "checkpoints, numbers": (provenance(checkpoints=[1]), "checkpoints = [1]"),
     "a proof in words": (provenance(proof={"relative_errors": {"a": "x"}}), "proof.relative_err"),
+    "a precision of no numbers": (provenance(precision="str"), "precision = str in the provenance"),
+    "verified, in words": (
+        provenance(verification={"compared_with_autograd_alone": "all"}),
+        "verification.compared_with_autograd_alone = all",
+    ),
     "a proof that is none": (provenance(proof=[1]), "parts that are no objects"),
     "no types of layers": (without("layers/layer_type"), "/layers/layer_type missing"),
     "no folds": (without("parameters/cell_fold"), "/parameters/cell_fold missing"),

@@ -27,14 +27,14 @@ OURS = re.compile(rf"\.[a-z0-9_]{{8}}{re.escape(PART)}$")  # with what ``mkstemp
 
 
 def real_path(path: Path) -> Path:
-    """The path without links; as it stands where one of them cannot be read.
+    """The path without links; as it stands where one of them cannot be read, or it is no path.
 
     Path.resolve raises on links in a circle before Python 3.13, and os.path.realpath on links of
-    others, such as those in /proc.
+    others, such as those in /proc, and on what no file system can write, such as NUL.
     """
     try:
         return Path(os.path.realpath(path))
-    except OSError:
+    except (OSError, ValueError):
         return Path(os.path.abspath(path))  # noqa: PTH100
 
 

@@ -12,7 +12,10 @@ from analyze.statistics.regrouping import provenance
 
 # How runs are matched, and the coordinate of a comparison by which its checkpoints are.
 ALIGNMENTS = {"step": "step", "epoch": "epoch", "loss": "training_loss"}
-PARTS = ("proof", "plan", "run", "model", "probes", "versions", "reading", "training")
+PARTS = (
+    "proof", "plan", "run", "model", "probes", "versions", "reading", "training", "verification",
+)  # fmt: skip
+PRECISIONS = ("float32", "float64")
 
 
 def along(comparison: xr.DataTree) -> str:
@@ -47,6 +50,10 @@ def _number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
 def _checkpoint(value: Any) -> bool:
     return isinstance(value, dict) and _text(value.get("checkpoint"))
 
@@ -63,7 +70,9 @@ _texts, _texts_by_name = _list_of(_text), _by_name(_text)
 FACTS: dict[str, Callable[[Any], bool]] = {
     "held_out": _texts, "warnings": _texts, "checkpoints": _list_of(_checkpoint),
     "versions": _texts_by_name, "cells": _texts, "probes_sha256": _text, "inputs_sha256": _text,
-    "batch_norm": _text, "loss": _text, "precision": _text, "device": _text, "command": _text,
-    "created": _text, "proof.relative_errors": _by_name(_number),
+    "batch_norm": _text, "loss": _text, "precision": PRECISIONS.__contains__, "device": _text,
+    "command": _text, "created": _text, "proof.relative_errors": _by_name(_number),
     "proof.zero_to_rounding": _texts, "proof.unproven": _texts, "plan.methods": _texts_by_name,
+    "verification.agreement": _text, "verification.compared_with_autograd_alone": _count,
+    "verification.measured_again_in_another_batch": _count,
 }  # fmt: skip
