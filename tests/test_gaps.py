@@ -16,7 +16,7 @@ from tests.synthetic import synthetic
 
 SIZES = {"layers": 2, "subsets": 1, "probes": 60, "folds": 4}
 GAP = "A gap: a checkpoint that has no value."
-SOME = "Where a seed has no value above 0, the mean is over the others."
+SOME = "Where a seed has no value, the mean is over the others."
 
 
 @pytest.fixture(scope="module")

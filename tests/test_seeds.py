@@ -32,11 +32,26 @@ def test_the_mean_is_geometric_and_its_interval_that_of_student():
 
 
 def test_a_run_without_a_value_does_not_count_and_one_run_has_no_interval():
-    values = np.array([[2.0, 3.0, np.nan], [8.0, np.nan, np.nan], [np.nan, 0.0, np.nan]])
+    values = np.array([[2.0, 3.0, np.nan], [8.0, np.nan, np.nan], [np.nan, np.nan, np.nan]])
     mean, lower, _, number = geometric_mean(values)
     np.testing.assert_array_equal(number, [2, 1, 0])
     np.testing.assert_allclose(mean, [4.0, 3.0, np.nan])
     np.testing.assert_array_equal(np.isfinite(lower), [True, False, False])
+
+
+@pytest.mark.parametrize("lowest", [0.0, -0.3])
+def test_where_a_run_is_at_or_below_zero_there_is_neither_mean_nor_ratio(lowest):
+    values = np.array([[2.0, 2.0], [8.0, 8.0], [lowest, np.nan]])
+    *of_mean, number = geometric_mean(values)
+    np.testing.assert_array_equal(number, [3, 2])
+    for one in of_mean:  # that of the two others would be too high
+        np.testing.assert_array_equal(np.isfinite(one), [False, True])
+    a = xr.DataArray(
+        values[:, :, None], dims=("run", "checkpoint", "subset"), coords={"subset": ["all"]}
+    )
+    for found in (log_ratio_over_seeds(a, a + 2), log_ratio_over_seeds(a + 2, a)):
+        for name in ("log_ratio", "log_ratio_lower", "log_ratio_upper", "p_value"):
+            np.testing.assert_array_equal(np.isfinite(found[name][:, 0]), [False, True])
 
 
 def test_intervals_cover_the_geometric_mean():

@@ -217,6 +217,8 @@ TREES = {
     "a seed lacks a value": lambda: analyze.compare(
         seeds(2) | {"skipped": synthetic(seed=2, skipped=(2,), **SMALL)},
         groups={"a": ["1 0", "1 1", "skipped"]}),
+    "a seed below 0": lambda: analyze.compare(
+        seeds(2, 0.0), groups={"a": list(seeds(2, 0.0))}, at_size=1000),
     "one group": lambda: configurations(3),
     "by chance": lambda: analyze.compare(seeds(2, 0.0)),
     "many examples": lambda: with_examples(
@@ -322,9 +324,12 @@ OF_COMPARISONS = {
     "The inputs were judged the same by the ids": (["ids"], ["two", "other probes"]),
     "Folds do not pair": (["unpaired"], ["two"]),
     "Two seeds only": (["two seeds"], ["three seeds", "one group"]),
-    "seeds with a value above 0": (["a seed lacks a value"], ["three seeds", "one group"]),
-    "Where a seed has no value above 0, the mean is over the others": (
-        ["a seed lacks a value"], ["three seeds", "two"],
+    "seeds with a value": (["a seed lacks a value"], ["three seeds", "one group"]),
+    "Where a seed has no value, the mean is over the others": (
+        ["a seed lacks a value"], ["three seeds", "two", "a seed below 0"],
+    ),
+    "Where a seed is at or below 0, there is no geometric mean": (
+        ["a seed below 0"], ["three seeds", "two", "a seed lacks a value"],
     ),
     "Without seeds of its own": (["run and seeds"], ["three seeds", "two"]),
     "no agreement beyond chance": (["by chance"], ["two", "no values"]),

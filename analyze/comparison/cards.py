@@ -78,7 +78,7 @@ def _shown(table: xr.Dataset, at: int, place: str, runs: int) -> Shown:
             for end in ("lower", "upper")]  # fmt: skip
     interval = f"{rounded(ends[0])} to {rounded(ends[1])}" if np.isfinite(ends).all() else ""
     number = int(one["runs"]) if "runs" in one else runs
-    seeds = f"seeds with a value above 0: {number} of {runs}" if number < runs else ""
+    seeds = f"seeds with a value: {number} of {runs}" if number < runs else ""
     value, at_place = rounded(float(one["m_coherence"])), where(place, float(one[place]))
     return Shown(value, interval, at_place, seeds)
 

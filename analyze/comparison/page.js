@@ -104,16 +104,17 @@ function sideAt(side, row, s, t, n = sizeShown().size) {
   return { value, low, high };
 }
 
-/** The geometric mean over seeds with its interval, as in statistics/seeds.py, and the number of seeds with a value above 0; as alpha,
+/** The geometric mean over seeds with its interval, as in statistics/seeds.py, and the number of seeds with a value: none where one is at or below 0; as alpha,
  *  that of the mean at the size of the ratios. */
 function overSeeds(runs, row, s, t, n) {
   if (n === 0) {
     const { count, ...of } = overSeeds(runs, row, s, t, data.size);
     return { count, ...Object.fromEntries(Object.entries(of).map(([name, value]) => [name, (value - 1) / (data.size - 1)])) };
   }
-  const logs = runs.map((r) => runAt(r, row, s, t, n)).filter((value) => value > 0).map(Math.log);
-  const count = logs.length;
-  if (!count) return { value: NaN, low: NaN, high: NaN, count };
+  const values = runs.map((r) => runAt(r, row, s, t, n)).filter(Number.isFinite);
+  const count = values.length;
+  if (!count || values.some((value) => value <= 0)) return { value: NaN, low: NaN, high: NaN, count };
+  const logs = values.map(Math.log);
   const mean = d3.mean(logs);
   const spread = d3.variance(logs) || NaN; // equal ones are copies
   const half = Math.sqrt(spread / count) * (data.quantiles[count] ?? NaN);
@@ -140,8 +141,8 @@ function ratioWords({ value, low, high, half, found }) {
 
 function valueWords(side, row, s, t) {
   const { value, low, high, count } = sideAt(side, row, s, t);
-  if (!Number.isFinite(value)) return "no value";
-  const some = count < side.runs.length ? `, seeds with a value above 0: ${count} of ${side.runs.length}` : "";
+  if (!Number.isFinite(value)) return count ? "no geometric mean: a seed is at or below 0" : "no value";
+  const some = count < side.runs.length ? `, seeds with a value: ${count} of ${side.runs.length}` : "";
   return `${withInterval(value, low, high)}${some}`;
 }
 

@@ -20,7 +20,7 @@ from analyze.figures.names import legend_label, unmarked
 from analyze.figures.panels import columns_of, grid
 from analyze.figures.style import style
 from analyze.figures.training import LABELS, Training, compact, set_training_axis
-from analyze.results.presence import has_gaps, lacks_seeds
+from analyze.results.presence import has_gaps, lacks_seeds, seeds_below_zero
 from analyze.results.provenance import along
 from analyze.results.sides import sides_of
 from analyze.statistics.sizes import at_one_size, shown_size
@@ -102,9 +102,13 @@ def words_of_gaps(comparison: xr.DataTree) -> str:
 
 
 def words_of_seeds(comparison: xr.DataTree) -> str:
-    """What a caption says of means over some of the seeds only, where there is one."""
-    words = " Where a seed has no value above 0, the mean is over the others."
-    return words if lacks_seeds(comparison) else ""
+    """What a caption says of means over some of the seeds only, and of those that there are not."""
+    words = ""
+    if lacks_seeds(comparison):
+        words += " Where a seed has no value, the mean is over the others."
+    if seeds_below_zero(comparison):
+        words += " Where a seed is at or below 0, there is no geometric mean."
+    return words
 
 
 def subset_panels(

@@ -31,6 +31,14 @@ def has_gaps(comparison: xr.DataTree) -> bool:
     return any(bool((there & ~one & one.any("checkpoint")).any()) for one in known)
 
 
+def seeds_below_zero(comparison: xr.DataTree) -> bool:
+    """Whether a configuration somewhere has no mean because a seed is at or below 0."""
+    if "groups" not in comparison.children:
+        return False
+    tables = (comparison[f"groups/{name}"].to_dataset() for name in ("network", "layers"))
+    return any(bool(((t["runs"] > 0) & t["m_coherence"].isnull()).any()) for t in tables)
+
+
 def lacks_seeds(comparison: xr.DataTree) -> bool:
     """Whether the mean of a configuration is somewhere over some of its runs, not over all."""
     if "groups" not in comparison.children:

@@ -9,6 +9,10 @@ With c_r the m-coherence of run r and R runs of a configuration,
 with Welch's degrees of freedom. In logarithms, as seeds differ by factors, and no interval has a
 negative end. The spread holds what the seeds do and the error of each run; folds play no part.
 
+At another size than its own a run may have an m-coherence at or below 0, where its unbiased alpha
+is negative: by chance, or as its gradients cancel. It has no logarithm, and the mean of the others
+would be too high: there is no mean, and no ratio.
+
 Source: Welch, "The generalization of 'Student's' problem when several different population
 variances are involved" (1947).
 """
@@ -30,8 +34,9 @@ from analyze.statistics.ratios import tested
 class Seeds:
     """Logarithms of the m-coherence of a configuration's runs: number, mean and variance.
 
-    Each ``[...]``. The mean is NaN without a run, the variance with fewer than two of them, and
-    where all are equal: runs that do not differ at all are copies and no seeds.
+    Each ``[...]``. The mean is NaN without a run, and where one is at or below 0; the variance also
+    with fewer than two runs, and where all are equal: runs that do not differ at all are copies and
+    no seeds.
     """
 
     number: np.ndarray
@@ -40,11 +45,12 @@ class Seeds:
 
     @staticmethod
     def of(coherence: np.ndarray) -> Seeds:
-        """From m-coherence ``[R, ...]``, NaN where a run has none; 0 counts as none."""
-        known = np.isfinite(coherence) & (coherence > 0)
-        logarithm = np.log(np.where(known, coherence, 1.0))
+        """From m-coherence ``[R, ...]``, NaN where a run has none."""
+        known = np.isfinite(coherence)
+        lowest = np.where(known, coherence, 1.0).min(0)
+        logarithm = np.log(np.where(known & (coherence > 0), coherence, 1.0))
         number = known.sum(0).astype(float)
-        mean = ratio(logarithm.sum(0), number)
+        mean = np.where(lowest > 0, ratio(logarithm.sum(0), number), np.nan)
         squares = np.where(known, np.square(logarithm - mean), 0.0).sum(0)
         variance = ratio(squares, np.maximum(number - 1.0, 0.0))
         return Seeds(number, mean, np.where(variance > 0, variance, np.nan))
@@ -57,7 +63,8 @@ def geometric_mean(coherence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
         coherence: M-coherence of the runs at one size, ``[R, ...]``; NaN where a run has none.
 
     Returns:
-        Mean, lower and upper end, in examples, and number, each ``[...]``; no interval of one run.
+        Mean, lower and upper end, in examples, and number of runs with a value, each ``[...]``. No
+        interval of one run, and neither mean nor interval where a run is at or below 0.
     """
     seeds = Seeds.of(coherence)
     error = np.sqrt(ratio(seeds.variance, seeds.number))
@@ -80,7 +87,7 @@ def log_ratio_over_seeds(first: xr.DataArray, second: xr.DataArray) -> xr.Datase
 
     Returns:
         The variables of ``ratios.log_ratio``, without ``run``. No error and p-value where neither
-        has two runs that differ.
+        has two runs that differ; nothing where a run is at or below 0.
     """
     over = [str(d) for d in first.dims if d != "run"]
     a, b = (Seeds.of(side.transpose("run", *over).values) for side in (first, second))
