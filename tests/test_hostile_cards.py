@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -39,6 +40,23 @@ def test_a_card_that_is_none_is_told(tmp_path, case):
     with pytest.raises(InputError, match="the run card is not understood") as error:
         read_run_card(tmp_path)
     assert_three_facts(str(error.value))
+
+
+@pytest.mark.parametrize("how", ["run", "check"])
+@pytest.mark.parametrize("form", ["text", "archive", "probes without subsets"])
+def test_nothing_is_shown_of_a_file_that_a_card_calls_probes(tiny, tmp_path, how, form):
+    secret = tmp_path / "secret"
+    secret.write_text("root:f3a91c:0:0\n" * 100)
+    if form == "archive":
+        with ZipFile(secret, "w") as archive:
+            archive.writestr("f3a91c", "f3a91c")
+    if form == "probes without subsets":
+        save_file({"inputs": np.zeros(3, np.float32)}, secret, {"password": "f3a91c"})
+    tiny.card(f'[run]\nprobes = "{secret}"\nmodel = "builtin:small_mlp"\n')
+    done = call(how, str(tiny.path))
+    assert done.exit_code == 3
+    assert "this is not a probe file" in done.output
+    assert "f3a91c" not in done.output
 
 
 def test_settings_of_a_training_are_texts_and_numbers(tmp_path):

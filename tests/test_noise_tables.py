@@ -304,6 +304,8 @@ REFUSED = {
     "empty cells": ("m.csv", "id,wrong\n" + "".join(f"{k},\n" for k in range(N)), "with ''"),
     "no numbers": ("m.csv", "id,wrong\n" + "".join(f"{k},nan\n" for k in range(N)), "with nan"),
     "null": ("m.json", json.dumps([None] * N), "with null"),
+    "null and a table": ("m.json", json.dumps([None, {"a": 1}] * (N // 2)), "with null"),
+    "null and words": ("m.json", json.dumps([None, "{0.__class__}"] * (N // 2)), "with null"),
     "columns of a list": ("m.txt", "0 1\n1 0\n", "several words in a line"),
     "another encoding": ("m.csv", codecs.BOM_UTF16_LE[:0] + "id,wrong\n".encode("utf-16-le"),
                          "not in UTF-8"),

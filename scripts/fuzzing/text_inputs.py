@@ -153,6 +153,9 @@ def _cards(draw: Random, corpus: list[Case]) -> Case:
         entries["loss" if spec.startswith(("cross", "mse")) else "model"] = filled
     else:
         entries[draw.choice((*entries, "loss", word(draw)))] = value(draw)
+    if isinstance(entries["probes"], str) and Path(entries["probes"]).is_absolute():
+        # A card may name any file, which is opened as probes: see tests/test_hostile_cards.py.
+        entries["probes"] = "../missing"
     lines = [f"{_toml(key)} = {_toml(entry)}" for key, entry in entries.items()]
     training = [f"{_toml(word(draw))} = {_toml(value(draw))}" for _ in range(draw.randrange(3))]
     text = "\n".join(["[run]", *lines, "[training]", *training])

@@ -186,7 +186,7 @@ def _lie(metadata: object, entry: object, info: object, draw: Random) -> None:
     way = draw.randrange(8)
     if way == 0 and hasattr(entry, "size"):
         entry.size = torch.Size(abs(number(draw)) % (1 << 40) for _ in range(draw.randrange(4)))
-    elif way == 1 and hasattr(entry, "chunks"):
+    elif way == 1 and hasattr(entry, "chunks") and entry.chunks:
         chunk = entry.chunks[0]
         chunk.sizes, chunk.offsets = (
             torch.Size([draw.randrange(9)]),

@@ -311,18 +311,19 @@ def _mend(array: np.ndarray, count: int, source: Source) -> str:
         return f"{save}[CLASSES.index(label) for label in labels]{use}"
     if array.ndim == 2 and len(array) == count and array.dtype.kind in "fiub":
         return f"{save}labels.argmax(1){use}"
-    if array.shape == (count,) and np.isnan(array.astype(float)).any():
+    numbers = _numbers(array)  # of JSON a null is no number of its own until then
+    if array.shape == (count,) and numbers.dtype.kind == "f" and np.isnan(numbers).any():
         unknown_too = source.kind in ("true_labels", "mask")
         return f"{save}numpy.nan_to_num(labels, nan=-1){use}" if unknown_too else ""
     return ""
 
 
-def _numbers(texts: np.ndarray) -> np.ndarray:
-    """Texts as numbers; as they are where one of them is none."""
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """Texts or objects as numbers; as they are where one of them is none."""
     try:
-        return texts.astype(float)
-    except ValueError:
-        return texts
+        return values.astype(float)
+    except (TypeError, ValueError):
+        return values
 
 
 def _odd(values: np.ndarray) -> str:
