@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 
 import pytest
 import torch
 from torch import nn
 
 from analyze.errors import InputError
+from analyze.models import configs
 from analyze.models.building import build_model
 from analyze.models.sizes import check_size
 from analyze.specs.model import ModelSpec
@@ -137,3 +139,21 @@ def test_a_model_that_reads_numbers_while_it_is_built_is_no_larger_than_its_file
     with pytest.raises(InputError) as error:
         check_size(lambda: ReadsNumbersWhileBuilt(10**12), config)
     assert "1000000000000 numbers and more are described, in one tensor" in error.value.found
+
+
+def test_words_are_sought_in_the_beginning_of_a_long_name_only(tmp_path, monkeypatch):
+    """They are for every number of a list."""
+    real, lengths = re.search, []
+
+    def search(words: str | re.Pattern[str], text: str) -> object:
+        if isinstance(words, str) and text.startswith("layerxxx"):
+            lengths.append(len(text))
+        return real(words, text)
+
+    monkeypatch.setattr(configs.re, "search", search)
+    name = "layer" + "x" * 100_000
+    with pytest.raises(InputError, match="the config") as error:
+        configs.plain({name: [1, 2, 10**5]}, tmp_path / "config.json")
+    assert "= 100000, larger than that of any model" in error.value.found
+    assert lengths
+    assert max(lengths) <= configs.LONGEST_NAME

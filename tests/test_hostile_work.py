@@ -65,6 +65,7 @@ def test_keys_whose_hashes_can_be_chosen_are_no_keys(key):
 
 
 AGAIN = {
+    "arguments": (b"ctorch._dynamo.decorators\n_DimRange\n", b"(" + b"K\x01" * 50_000 + b"t"),
     "bytes of a text": (b"c_codecs\nencode\n", word("a" * 50_000) + word("latin1") + b"\x86"),
     "bytes": (
         b"cbuiltins\nbytearray\n",

@@ -37,6 +37,7 @@ LARGEST = 1 << 24  # of sizes; Llama 4 counts ten million positions
 MOST_LABELS = 200_000  # ImageNet-21k has 21,843; a config names each, and is copied
 MOST_LAYERS = 10_000  # lists of them are made before any layer is
 DEEPEST = 20
+LONGEST_NAME = 200  # characters of an entry's name in which words are sought, once for each number
 
 
 def config_of(checkpoints: Sequence[Checkpoint], run: Path, spec: str) -> Path:
@@ -95,11 +96,13 @@ def plain(value: Any, path: Path, depth: int = 0, name: str = "") -> Any:
     if isinstance(value, list):
         return [plain(inner, path, depth + 1, name) for inner in value if not _is_path(inner)]
     if type(value) is int and abs(value) > _largest(name):
-        raise _refused(path, f"{name} = {value}, larger than that of any model")
+        raise _refused(path, f"{name[:LONGEST_NAME]} = {value}, larger than that of any model")
     return value
 
 
 def _largest(name: str) -> float:
+    """The largest number that an entry may have."""
+    name = name[:LONGEST_NAME]
     if name in ("num_labels", "num_classes"):
         return MOST_LABELS
     if re.search(r"layer|depth|block", name) and not re.search(r"size|dim|eps|range|init", name):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
@@ -117,11 +117,16 @@ class Machine:
         if self._paid > MEMORY_SPARE + TIMES * (self.file.tell() - self._begin):
             raise ValueError("too many objects for its length")
 
-    def _count_values(self, values: Iterable[Any]) -> None:
+    def _count_values(self, values: tuple[Any, ...]) -> None:
         """Count what a call looks through and may copy: any number of calls can be given it."""
+        self._look_through(len(values))  # before that is done here
         lengths = [(type(value), len(value)) for value in values if type(value) in SIZED]
         size = sum(length for _, length in lengths)
         self._pay(sum(n if kind in (str, bytes) else n * OF_AN_ITEM for kind, n in lengths))
+        self._look_through(size)
+
+    def _look_through(self, size: int) -> None:
+        """Count so many values more that are looked at."""
         if size > SHORT:
             self._looked_through += size
             if self._looked_through > 2 * (self.file.tell() - self._begin) + SPARE:
