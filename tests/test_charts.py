@@ -351,6 +351,18 @@ def test_a_link_has_all_that_was_chosen(reader, report):
     page.wait_for_url(re.compile(re.escape(address[1:].replace("256", "448"))))
 
 
+def test_a_link_followed_right_after_a_choice_is_not_written_over(page):
+    go(page, "subset=clean&layer=fc")
+    after = page.evaluate(
+        """() => new Promise((done) => {
+          document.getElementById("zoom-closer").click();
+          history.replaceState(history.state, "", "#subset=clean&layer=bn1");
+          setTimeout(() => done(location.hash), 500);
+        })"""
+    )
+    assert after == "#subset=clean&layer=bn1"
+
+
 def test_a_click_on_the_lines_chooses_the_nearest_checkpoint(page):
     go(page, "subset=clean&layer=fc&checkpoint=step+4&x=linear")
     plotted = box_of(page, "#lines [aria-description=guide] line")

@@ -141,7 +141,9 @@ def test_layers_and_checkpoints_are_pinned_and_a_part_of_the_training_is_seen(
     rows = [line.split(",")[:3] for line in table.decode().splitlines()[1:]]
     assert rows == [[n, "all", x] for n in ("fc", "bn1") for x in ("0", "4", "16")]
     # a link has it, and dragging over any of the lines chooses another part
-    page.wait_for_url(re.compile("pinned-layer=bn1&pinned-checkpoint=step[+]4&from=step[+]0&to="))
+    page.wait_for_url(
+        re.compile("pinned-layer=bn1&pinned-checkpoint=step[+]4&from=step[+]0&to=step[+]16")
+    )
     again = reader.open(comparison, width)
     again.goto(page.url)
     again.reload()

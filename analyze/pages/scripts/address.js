@@ -44,7 +44,9 @@ function numbered(names) {
 /** Write what is chosen into the address, when the reader has stopped choosing. */
 function writeAddress() {
   clearTimeout(waiting);
+  const before = location.hash;
   waiting = setTimeout(() => {
+    if (location.hash !== before) return; // a link was followed meanwhile: what it says comes next
     const text = asAddress();
     if (text === location.hash.slice(1) || (text === untouched.text && !location.hash)) return;
     try {
