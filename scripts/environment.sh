@@ -7,11 +7,11 @@ if ! [ -x "$python" ]; then
     "${PYTHON:-python3}" -m venv "$environment"
 fi
 wanted="$(cat pyproject.toml; echo "${EXTRAS:-}")"
+# Only what is imported is compiled, and then kept: that is a small part of what is installed.
+unset PYTHONDONTWRITEBYTECODE
 if [ "$(cat "$environment/installed" 2>/dev/null)" != "$wanted" ]; then
     echo "Setting up $environment; a plain torch takes some minutes and 5 GB." >&2
     "$python" -m pip install --disable-pip-version-check --no-compile \
         --editable ".${EXTRAS:+[$EXTRAS]}" >&2
-    # By all cores, where pip takes one; some libraries carry templates that are no Python.
-    "$python" -m compileall -qq -j 0 -x '/tests?/' "$environment/lib" || true
     printf '%s' "$wanted" > "$environment/installed"
 fi

@@ -17,11 +17,6 @@ import pytest
 from tests.pretend_device import building
 
 PROJECT = Path(__file__).resolve().parents[1]
-ARCHITECTURES = "vision-transformer or shufflenet-v2 or lstm-classifier"
-PARTS = {
-    "device": ["pretend", "tests/on_pretend_device"],
-    "architectures": ["pretend", "tests/test_architectures.py", "-k", ARCHITECTURES],
-}
 FOR_THE_NIGHT = {
     "device": ["pretend", "tests/on_pretend_device", "-m", "nightly"],
     "cases": ["pretend", "tests/test_engine.py", "tests/test_regrouping.py", "-m", ""],
@@ -36,9 +31,8 @@ def _compiled() -> None:
         pytest.skip(absent)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_tests_pass_on_it(part):
-    assert_pass(*PARTS[part])
+def test_tests_pass_on_it():
+    assert_pass("pretend", "tests/on_pretend_device")
 
 
 @pytest.mark.nightly

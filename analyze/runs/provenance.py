@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,13 @@ def command(arguments: Sequence[str]) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of Python and the packages that numbers depend on."""
-    return {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
+    return {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}}
+
+
+@cache
+def _version(package: str) -> str:
+    """That of an installed package, whose description is read once."""
+    return version(package)
 
 
 def device_name(device: torch.device) -> str:
