@@ -15,6 +15,7 @@ from analyze.files import arrays
 from analyze.files.arrays import ChangedArraysError, read_arrays
 from analyze.probes import Cells, read_probes
 from analyze.probes.cells import MOST_CELLS
+from analyze.runs import loading, preparation
 from analyze.specs.run_card import LARGEST, read_run_card
 from tests.conftest import assert_three_facts, call
 
@@ -57,6 +58,31 @@ def test_nothing_is_shown_of_a_file_that_a_card_calls_probes(tiny, tmp_path, how
     assert done.exit_code == 3
     assert "this is not a probe file" in done.output
     assert "f3a91c" not in done.output
+
+
+@pytest.mark.parametrize("how", ["run", "check"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "torchvision:vit_b_16",
+        "torchvision:regnet_y_32gf",
+        "torchvision:resnet18?num_classes=1000000000",
+        "builtin:small_mlp?num_classes=1000000000",
+    ],
+)
+def test_no_memory_is_taken_for_a_model_that_the_checkpoints_cannot_be_of(
+    tiny, monkeypatch, how, model
+):
+    monkeypatch.setattr(preparation, "build_model", pytest.fail)
+    monkeypatch.setattr(loading, "build_model", pytest.fail)
+    tiny.card(f'[run]\nprobes = "../probes.safetensors"\nmodel = "{model}"\n')
+    done = call(how, str(tiny.path))
+    assert done.exit_code == 3
+    assert "the model spec describes a model that the checkpoint cannot be of" in done.output
+    assert f"numbers and more are described by '{model}'" in done.output.replace(
+        ", in one tensor", ""
+    )
+    assert_three_facts(done.output[done.output.index("Error: ") :])
 
 
 def test_settings_of_a_training_are_texts_and_numbers(tmp_path):

@@ -132,12 +132,11 @@ class ReadsNumbersWhileBuilt(nn.Module):
         self.layer = nn.Linear(width, 1)
 
 
-def test_a_model_that_reads_numbers_while_it_is_built_is_no_larger_than_its_files(tmp_path):
-    config = tmp_path / "config.json"
-    config.write_text("{}")
-    check_size(lambda: ReadsNumbersWhileBuilt(10), config)
+def test_a_model_that_reads_numbers_while_it_is_built_is_no_larger_than_its_files():
+    message = "config", "config.json", "copy it"
+    check_size(lambda: ReadsNumbersWhileBuilt(10), 2, *message)
     with pytest.raises(InputError) as error:
-        check_size(lambda: ReadsNumbersWhileBuilt(10**12), config)
+        check_size(lambda: ReadsNumbersWhileBuilt(10**12), 2, *message)
     assert "1000000000000 numbers and more are described, in one tensor" in error.value.found
 
 

@@ -39,6 +39,14 @@ class Checkpoint:
     unused: frozenset[str] = frozenset()  # the user's renamings that change no tensor's name
 
     @property
+    def size(self) -> int:
+        """The bytes of its files; 0 where they cannot be looked at."""
+        try:
+            return sum(file.stat().st_size for file in self.files or (self.path,))
+        except OSError:
+            return 0
+
+    @property
     def sha256(self) -> str:
         """Hash of the file; of a directory, the hash of its files' names and hashes."""
         return sha256_of_all(self.files or (self.path,))

@@ -14,11 +14,30 @@ from analyze.errors import InputError, like, listed
 from analyze.gradients.model.copying import copied_to_fill
 from analyze.models.builtin import BUILTIN
 from analyze.models.huggingface import build_from_config
+from analyze.models.sizes import check_size
 from analyze.specs.model import LOADING, ModelSpec
 from analyze.specs.user_code import installed, load_function, with_place
 
 Factory = Callable[..., Any]
+LIBRARIES = ("builtin", "timm", "torchvision")  # any size for a few words
 PARAMETERS_ARE_MADE_BY = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+
+
+def check_size_of(spec: ModelSpec, held: int) -> None:
+    """Refuse a library's model that is too large for files of so many bytes, before it is built.
+
+    A user's own factory is not called for that, and a model in memory is there.
+
+    Raises:
+        InputError: it is too large; no such model.
+    """
+    if spec.source not in LIBRARIES:
+        return
+    factory, forced = _factory(spec)
+    check_size(
+        lambda: factory(**spec.arguments, **forced), held, "model spec", repr(spec.text),
+        "give the model that was trained: --model SPEC",
+    )  # fmt: skip
 
 
 def build_model(spec: ModelSpec) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import nn
 from analyze.checkpoints.damage import read_json
 from analyze.errors import InputError
 from analyze.models.configs import check_arguments, plain
-from analyze.models.sizes import check_size
+from analyze.models.sizes import bytes_below, check_size
 from analyze.specs.model import ModelSpec
 from analyze.specs.user_code import installed
 
@@ -64,7 +64,13 @@ def build_from_config(spec: ModelSpec) -> nn.Module:
             setattr(config, key, value)
         known = (spec.text, spec.config, spec.config.stat().st_mtime_ns, str(content))
         if known not in _of_fair_size:
-            check_size(lambda: factory(copy.deepcopy(config)), spec.config)
+            check_size(
+                lambda: factory(copy.deepcopy(config)),
+                bytes_below(spec.config.parent),
+                "config",
+                str(spec.config),
+                "copy the config of this checkpoint again, or give the model: --model SPEC",
+            )
             _of_fair_size.add(known)
         return factory(config)
 

@@ -1,6 +1,6 @@
 """The size of a model before it is built, counted on torch's meta device up to a limit.
 
-A config of a few bytes can ask for any number of layers or labels.
+A config or a model spec of a few bytes can ask for any number of layers or labels.
 """
 
 from __future__ import annotations
@@ -30,13 +30,19 @@ class _TooLargeError(Exception):
     """The model has more modules or numbers than the limit."""
 
 
-def check_size(build: Callable[[], nn.Module], config: Path) -> None:
-    """Refuse a model for whose weights the files beside its config are too small.
+def check_size(build: Callable[[], nn.Module], held: int, kind: str, name: str, fix: str) -> None:
+    """Refuse a model for whose weights files of so many bytes are too small.
+
+    Args:
+        build: Makes the model; called on the meta device.
+        held: The bytes of the files that may hold its weights.
+        kind: What describes the model, for the message: ``config`` or ``model spec``.
+        name: Which one.
+        fix: What the message says to do.
 
     Raises:
         InputError: more modules than any model has, or more numbers than the files could hold.
     """
-    held = _bytes_below(config.parent)
     most = SPARE + 4 * held  # of 2 bits each, as the most thrifty formats have them
     modules = min(MOST_MODULES, FEW_MODULES + held // BYTES_OF_A_MODULE)
     try:
@@ -44,10 +50,10 @@ def check_size(build: Callable[[], nn.Module], config: Path) -> None:
             _try_to_build(build, most)
     except _TooLargeError as error:
         raise InputError(
-            "the config describes a model that the checkpoint cannot be of",
-            found=f"{error} by {config}",
+            f"the {kind} describes a model that the checkpoint cannot be of",
+            found=f"{error} by {name}",
             expected=f"as many modules and numbers as files of {held} bytes can hold",
-            fix="copy the config of this checkpoint again, or give the model: --model SPEC",
+            fix=fix,
         ) from error
 
 
@@ -116,7 +122,7 @@ def _counted(most_modules: int, most: int) -> Iterator[None]:
             handle.remove()
 
 
-def _bytes_below(folder: Path) -> int:
+def bytes_below(folder: Path) -> int:
     """The size of all files below a directory."""
     total = seen = 0
     for place, _, names in walk(folder):

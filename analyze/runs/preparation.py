@@ -18,7 +18,7 @@ from analyze.gradients.layers import parameter_rows
 from analyze.gradients.measurement import ParameterRow
 from analyze.gradients.model.copying import copied
 from analyze.gradients.threads.division import Division
-from analyze.models.building import build_model
+from analyze.models.building import build_model, check_size_of
 from analyze.probes.directions import UPDATE
 from analyze.results import tree as results
 from analyze.runs.job import Job
@@ -157,12 +157,22 @@ def _noted(
         problems[checkpoint.name] = problem
 
 
+def _check_size(job: Job) -> None:
+    """Refuse a model that is too large for the largest checkpoint: a card names it in a few bytes.
+
+    Raises:
+        InputError: it is.
+    """
+    check_size_of(job.model, max(c.size for c in job.checkpoints))
+
+
 def all_read(job: Job, stages: Stages) -> dict[str, CheckpointError]:
     """Problems of the checkpoints that cannot be read or do not fit the model, by name.
 
     Raises:
         CheckpointError: the first problem, with ``on_error="fail"``.
     """
+    _check_size(job)
     model = build_model(job.model)
     problems: dict[str, CheckpointError] = {}
     for k, checkpoint in enumerate(job.checkpoints):
@@ -177,6 +187,7 @@ def _first(
     job: Job, problems: dict[str, CheckpointError], stages: Stages
 ) -> tuple[Checkpoint, nn.Module]:
     """The first checkpoint that fits the model, and the model with its weights."""
+    _check_size(job)
     while True:
         checkpoint = _left(job, problems)[0]
         stages.place = checkpoint.name
