@@ -183,7 +183,7 @@ def test_scan(tiny):
     assert rows[0] == {
         "checkpoint": "step_9.pt", "step": 9.0, "epoch": None, "step_rule": "name step=N",
         "format": "torch", "weights_key": "", "prefix": "", "tensors": 4, "problem": None,
-        "epochs_completed": None, "tokens": None, "weights": "model",
+        "epochs_completed": None, "tokens": None, "learning_rate": None, "weights": "model",
     }  # fmt: skip
     table = call("scan", str(tiny.path)).stdout
     assert [line.split()[0] for line in table.splitlines()[2:]] == NAMES

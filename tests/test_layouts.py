@@ -63,6 +63,7 @@ def test_lightning(tmp_path):
     ]  # fmt: skip
     assert [c.step_rule for c in checkpoints] == ["content global_step"] * 3
     assert {c.prefix for c in checkpoints} == {"net."}
+    assert [c.learning_rate for c in checkpoints] == [0.1] * 3
     for c in checkpoints:
         assert_weights(c, saved[int(c.step)])
     assert [w for n, w in reasons(tmp_path).items() if n.endswith("last.ckpt")] == [
@@ -115,6 +116,8 @@ def test_transformers_trainer(tmp_path):
     checkpoints = found(tmp_path / "out")
     assert [(c.step, c.epoch) for c in checkpoints] == [(3, 0.5), (6, 1), (9, 1.5), (12, 2)]
     assert {c.step_rule for c in checkpoints} == {"trainer_state.json"}
+    rates = [e["learning_rate"] for e in trainer.state.log_history if "learning_rate" in e]
+    assert [c.learning_rate for c in checkpoints] == rates
     for c in checkpoints:
         read = read_weights(c.path)
         assert all(torch.equal(read[k], saved[int(c.step)][k]) for k in read)

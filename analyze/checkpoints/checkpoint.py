@@ -36,6 +36,7 @@ class Checkpoint:
     doubt: str = ""  # why a number in its name is not read as the step
     order: float = NAN  # a time in the name, which orders checkpoints of unknown or equal progress
     also: tuple[tuple[str, str, float], ...] = ()  # other readings: step or epoch, rule, number
+    learning_rate: float = NAN  # of the optimizer that was saved with the weights
     unused: frozenset[str] = frozenset()  # the user's renamings that change no tensor's name
 
     @property

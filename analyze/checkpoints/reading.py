@@ -10,7 +10,12 @@ from typing import Any
 from analyze.checkpoints.damage import as_text
 from analyze.checkpoints.layouts.layout import Opened
 from analyze.checkpoints.layouts.table import open_checkpoint
-from analyze.checkpoints.naming.training_position import TrainingPosition, position_in
+from analyze.checkpoints.learning_rate import learning_rate_in
+from analyze.checkpoints.naming.training_position import (
+    TrainingPosition,
+    position_in,
+    trainer_state,
+)
 from analyze.checkpoints.options import DEFAULTS, ReadingOptions
 from analyze.checkpoints.state import (
     KindsOfWeights,
@@ -32,6 +37,7 @@ class Content:
     names: list[str] = field(default_factory=list)  # of the weights
     both: bool = False  # whether the other kind of weights is there as well
     position: TrainingPosition = field(default_factory=TrainingPosition)
+    learning_rate: float | None = None  # None where it is not known
     files: tuple[Path, ...] = ()
     elsewhere: dict[str, int] = field(default_factory=dict)  # numbers of tensors by their places
 
@@ -48,13 +54,15 @@ def read_content(path: Path, options: ReadingOptions = DEFAULTS) -> Content:
             weights that were asked for.
     """
     opened, kinds, weights, kind = _opened(path, options)
+    record, doubt = trainer_state(path)
     return Content(
         opened.format,
         kind,
         weights.key,
         list(weights.tensors),
         kinds.model is not None and kinds.ema is not None,
-        position_in(opened.state, path),
+        position_in(opened.state, record, doubt),
+        learning_rate_in(opened.state, record),
         opened.files,
         {} if weights.tensors else places(opened.state),
     )

@@ -20,7 +20,7 @@ from analyze.files.present import is_folder
 from analyze.keywords import built, taking
 from analyze.specs.run_card import NAME, RunCard, read_run_card
 
-POSITION = ("step", "epoch", "epochs_completed", "tokens")
+NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "learning_rate")
 COLUMNS = ("step_rule", "format", "weights", "weights_key", "prefix", "tensors")
 
 
@@ -38,7 +38,7 @@ class Scan:
         return [
             {
                 "checkpoint": c.name,
-                **{name: _known(getattr(c, name)) for name in POSITION},
+                **{name: _known(getattr(c, name)) for name in NUMBERS},
                 **{name: getattr(c, name) for name in COLUMNS},
                 "problem": None if c.problem is None else f"{c.problem.what}: {c.problem.found}",
             }

@@ -28,7 +28,7 @@ SYMBOLS = (  # under the table of limits
     "  alpha: the same for the probes of a subset, (m-coherence - 1) / (probes - 1): 0 is no "
     "agreement, 1 is equal gradients"
 )
-NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "tensors")  # columns of scan
+NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "learning_rate", "tensors")  # of scan
 
 
 @click.command(cls=Command)

@@ -157,8 +157,9 @@ def _joined(trees: Sequence[xr.DataTree], group: str, order: np.ndarray) -> xr.D
     """A group of all trees along the checkpoints; what these have in common is the first's."""
     tables = [tree.to_dataset() if group == "/" else tree.children[group].to_dataset()
               for tree in trees]  # fmt: skip
-    shared = set.intersection(*(set(table.data_vars) for table in tables))
+    shared = set.intersection(*(set(table.variables) for table in tables))
     tables = [table[[name for name in tables[0].data_vars if name in shared]] for table in tables]
+    tables = [table.drop_vars(set(table.coords) - shared) for table in tables]
     joined = xr.concat(
         tables, "checkpoint", data_vars="minimal", coords="minimal", compat="override",
         join="override", combine_attrs="override",

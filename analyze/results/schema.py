@@ -10,6 +10,7 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
+from analyze.statistics.labelled_examples import RATE
 from analyze.statistics.variables import VARIABLES
 from analyze.statistics.warnings import FLAGS
 
@@ -58,6 +59,7 @@ OPTIONAL = {
         "direction": (("direction",), TEXT),
         "direction_norm": (("checkpoint", "direction", "layer"), NUMBER),
         "margin": (("checkpoint", "probe"), NUMBER),
+        RATE: (("checkpoint",), NUMBER),
     },
 }
 UNIQUE = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from analyze.results.variables import described
 from analyze.statistics import warnings
 from analyze.statistics.arrays import ratio
 from analyze.statistics.derived import derived
+from analyze.statistics.labelled_examples import RATE
 
 SCHEMA_VERSION = 1
 EXAMPLES_LIMIT = 256 << 20  # bytes, the most that `auto` writes to /examples
@@ -33,6 +35,7 @@ class Row:
     epoch: float
     status: str
     measurement: Measurement | None
+    learning_rate: float = math.nan
 
 
 def build_tree(
@@ -204,6 +207,7 @@ def _examples(
         },
         {
             **axis,
+            RATE: ("checkpoint", [r.learning_rate for r in rows], {"long_name": "learning rate"}),
             "layer": _texts(members),
             "probe": probes.id,
             "subset": ("probe", _texts(probes.subset_names[s] for s in probes.subset)),

@@ -91,7 +91,10 @@ def _row(outcome: Outcome, engine: Engine) -> Row:
     checkpoint, unit = outcome.checkpoint, outcome.unit
     measured = None if unit is None else without_rounding(unit.measurement, engine)
     status = outcome.reason or OK
-    return Row(checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured)
+    return Row(
+        checkpoint.name, checkpoint.step, checkpoint.epoch, status, measured,
+        checkpoint.learning_rate,
+    )  # fmt: skip
 
 
 def without_rounding(measured: Measurement, engine: Engine) -> Measurement:

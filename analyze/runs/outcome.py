@@ -13,7 +13,7 @@ from analyze.checkpoints.damage import as_text
 from analyze.errors import CheckpointError
 from analyze.runs.units.unit import Unit
 
-NUMBERS = ("step", "epoch", "epochs_completed", "tokens")
+NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "learning_rate")
 TEXTS = ("format", "step_rule", "weights", "weights_key")
 
 
@@ -64,5 +64,6 @@ def record_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def checkpoint_of(record: Mapping[str, Any], root: Path) -> Checkpoint:
     """A deleted checkpoint, from the record of its unit."""
     facts = {key: record[key] for key in (*TEXTS, "prefix")}
-    facts |= {key: NAN if record[key] is None else float(record[key]) for key in NUMBERS}
+    numbers = {key: record.get(key) for key in NUMBERS}  # older versions wrote fewer
+    facts |= {key: NAN if value is None else float(value) for key, value in numbers.items()}
     return Checkpoint(record["checkpoint"], root / record["checkpoint"], tensors=0, **facts)

@@ -128,7 +128,7 @@ def _checkpoint(
         problem,
         _known(position.epochs_completed), _known(position.tokens), content.weights,
         content.both, position.kept_by, content.files, position.doubt, _known(position.order),
-        position.also, unused,
+        position.also, _known(content.learning_rate), unused,
     )  # fmt: skip
 
 

@@ -42,13 +42,14 @@ class TrainingPosition:
     order: float | None = None  # a time, or the step in an epoch, to order equal positions by
 
 
-def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
-    """The position by the trainer's file beside the weights, else by what was saved with them.
+def position_in(
+    state: Mapping[str, Any], record: Mapping[str, Any], doubt: str
+) -> TrainingPosition:
+    """The position by the trainer's ``record``, else by what was saved with the weights.
 
-    A trainer's file that cannot be read is a doubt, no damage: the weights are whole, and several
+    A record that cannot be read is a ``doubt``, no damage: the weights are whole, and several
     checkpoints may lie beside it.
     """
-    record, doubt = _trainer_state(path if path.is_dir() else path.parent)
     step, epoch = number(record, "global_step"), number(record, "epoch")
     if step is not None:
         best = [record.get(key) for key in ("best_metric", "best_model_checkpoint")]
@@ -67,9 +68,9 @@ def position_in(state: Mapping[str, Any], path: Path) -> TrainingPosition:
     return TrainingPosition(step, rule, epoch, "", completed, tokens, _kept_by(state), also, doubt)
 
 
-def _trainer_state(folder: Path) -> tuple[dict[str, Any], str]:
+def trainer_state(checkpoint: Path) -> tuple[dict[str, Any], str]:
     """Hugging Face's record of the training so far, or nothing and why it cannot be read."""
-    path = folder / TRAINER_STATE
+    path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / TRAINER_STATE
     if not path.is_file() or path.is_symlink():
         return {}, ""
     try:
