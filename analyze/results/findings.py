@@ -195,12 +195,13 @@ SENTENCES = (
         "highest layers not told apart",
         lambda f: f.next_layer is not None,
         lambda f: Markup(
-            "Among the layers, {} has the highest value, {} ({}), which cannot be told from {} of "
-            "{} ({})."
+            "Among the layers, {} ({}) has the highest value, {} ({}), which cannot be told from {} "
+            "of {} ({}) ({})."
         ).format(
-            STRONG.format(_layer_of(f.layer).name), _number(_layer_of(f.layer).value),
-            _where(_layer_of(f.layer).value), _number(_layer_of(f.next_layer).value),
-            STRONG.format(_layer_of(f.next_layer).name),
+            STRONG.format(_layer_of(f.layer).name), _layer_of(f.layer).type,
+            _number(_layer_of(f.layer).value), _where(_layer_of(f.layer).value),
+            _number(_layer_of(f.next_layer).value),
+            STRONG.format(_layer_of(f.next_layer).name), _layer_of(f.next_layer).type,
             _where(_layer_of(f.next_layer).value),
         ),
     ),
