@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ BY_HAND = (
     "A name hides", "Contents", "Find",
 )  # fmt: skip
 SHEET = 688  # pixels of 182 mm, the width of A4 between its margins
+SUBSETS = [f"class {k}" for k in range(11)]
 LAYERS = [f"blocks.{k}.mlp" for k in range(44)]
 SIZE = "el => Math.round(el.getBoundingClientRect().width)"
 
@@ -49,6 +51,7 @@ def pages() -> dict[str, str]:
         "report": report_html(tree),
         "examples": with_examples(),
         "comparison": comparison_html(make_comparison(layers=LONG)),
+        "subsets": report_html(with_chance(make_tree(subsets=SUBSETS, steps=(0, 4, 16)))),
     }
 
 
@@ -147,6 +150,22 @@ def test_the_head_of_a_table_stands_on_each_of_its_sheets(printed):
     assert len(rows) > 1
     assert all("peak at end" in sheet for sheet in rows)
     assert all(" ".join(rows).count(f"{name} Conv2d") == 1 for name in LAYERS)
+
+
+def test_tables_that_are_too_wide_are_printed_in_parts_with_all_their_columns(printed):
+    one = printed["subsets"]
+    words = one.words[one.words.rindex("Table of layers, at m") :]
+    names = re.findall(r"class \d+|\ball\b", words[: words.index("Provenance")])
+    assert names == [*SUBSETS, "all"]
+    assert words.count("peak at end") == len(names)  # once each, in whole groups
+    assert words.count("conv1") == words.count("Layer ") > 1
+    assert words.count("Parameters") == 1
+    assert one.page.locator(".part-on-paper, .in-parts").count() == 0  # on the screen again
+    for name in ("report", "examples", "comparison"):
+        one = printed[name].page
+        one.emulate_media(media="print")
+        assert one.locator(".part-on-paper").count() == 0, name
+        one.emulate_media(media="screen")
 
 
 def test_paper_is_white_and_cells_have_their_colours(printed):

@@ -25,7 +25,7 @@ PINS = 8  # layers, and checkpoints, that a page may keep in view beside the cho
 LIBRARIES = ("d3.min.js", "plot.min.js")
 SHARED = (  # scripts of all pages, in this order
     "arrays", "format", "axes", "sizes", "lines", "heatmap", "controls", "combobox", "pins",
-    "pointing", "zoom", "address", "saving", "table",
+    "pointing", "zoom", "address", "saving", "table", "paper",
     "contents", "edges",
 )  # fmt: skip
 

@@ -195,8 +195,8 @@ SENTENCES = (
         "highest layers not told apart",
         lambda f: f.next_layer is not None,
         lambda f: Markup(
-            "Among the layers, {} ({}) has the highest value, {} ({}), which cannot be told from {} "
-            "of {} ({}) ({})."
+            "Among the layers, {} ({}) has the highest value, {} ({}), which cannot be told from "
+            "{} of {} ({}) ({})."
         ).format(
             STRONG.format(_layer_of(f.layer).name), _layer_of(f.layer).type,
             _number(_layer_of(f.layer).value), _where(_layer_of(f.layer).value),
