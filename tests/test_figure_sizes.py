@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from analyze.figures.table import comparison_figures, run_figures
 from tests.synthetic import synthetic
 
 SLACK = 1.0  # pixels that boxes of neighbouring texts may share
+APART = 4.0  # pixels that numbers on one line are apart at least
 
 
 KINDS = ("few", "many layers", "many checkpoints", "many subsets", "deep, ten classes", "runs")
@@ -55,7 +57,7 @@ def corner(name: str) -> xr.DataTree:
     sizes = {
         "few": {"layers": 10, "checkpoints": 3, "subsets": 2},
         "many layers": {"layers": 200, "checkpoints": 3, "subsets": 2},
-        "many checkpoints": {"layers": 10, "checkpoints": 300, "subsets": 2, "skipped": (100, 150)},
+        "many checkpoints": {"layers": 10, "checkpoints": 300, "subsets": 3, "skipped": (100, 150)},
         "many subsets": {"layers": 10, "checkpoints": 12, "subsets": 12},
         "deep, ten classes": {
             "layers": 107,
@@ -105,6 +107,16 @@ def overlapping(found: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
     return [(found[one][0], found[other][0]) for one, other in pairs]
 
 
+def touching(found: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
+    """The pairs of numbers on one line that are read as one number."""
+    numbers = [(text, box) for text, box in found if re.fullmatch(r"[\d.,]+[kM]?", text)]
+    return [
+        (one, other)
+        for (one, left), (other, right) in permutations(numbers, 2)
+        if 0 <= right.x0 - left.x1 + SLACK < APART and abs(left.y0 - right.y0) < SLACK
+    ]
+
+
 def test_no_text_overlaps_another_and_none_is_cut_off(figures):
     for name, figure in figures.items():
         found = boxes(figure)
@@ -114,6 +126,7 @@ def test_no_text_overlaps_another_and_none_is_cut_off(figures):
             assert box.x1 <= width + SLACK, (name, text, box)
             assert box.y1 <= height + SLACK, (name, text, box)
         assert overlapping(found) == [], name
+        assert touching(found) == [], name
 
 
 def test_text_is_large_enough_at_the_width_of_print(figures, request):
@@ -138,6 +151,8 @@ def test_a_width_is_a_name_or_inches():
 def test_texts_that_overlap_are_noticed():
     boxes = [Bbox.from_extents(*at) for at in ((0, 0, 10, 5), (8, 3, 20, 9), (19.5, 8, 30, 12))]
     assert overlapping(list(zip("abc", boxes, strict=True))) == [("a", "b")]
+    boxes = [Bbox.from_extents(*at) for at in ((0, 0, 10, 5), (12, 0, 20, 5), (26, 0, 30, 5))]
+    assert touching(list(zip("123", boxes, strict=True))) == [("1", "2")]
 
 
 def test_no_panel_is_empty(figures):

@@ -19,7 +19,7 @@ FIRST, OTHER = LayerPeak("conv1", "Conv2d", HIGH), LayerPeak("fc", "Linear", NEX
 # A run that agrees most at one of its twelve checkpoints, and in one of its layers.
 CLEAR = Findings(
     measured=12, tested=True, agreeing=12, probes=1000, held_out="", quantity="m-coherence",
-    first=HIGH, second=None, last=END, last_agrees=True, last_cancels=False,
+    first=HIGH, second=None, last=END, ended=True, last_agrees=True, last_cancels=False,
     layers_tested=True, layer=FIRST, next_layer=None,
 )  # fmt: skip
 QUIET = replace(CLEAR, agreeing=0, last_agrees=False, layer=None)
@@ -82,6 +82,9 @@ def test_words_of_the_sentences():
         "m-coherence be told from that of gradients without a common direction, at a false "
         "discovery rate of 5 %. No layer agrees beyond chance."
     )
+    for end in ("at the end", "chance at the end", "cancel at the end"):
+        unknown = dict(said(replace(CASES[end][0][0], ended=False)))[end]
+        assert unknown.startswith("At the last that could be measured (step 99) it is")
     left_out = text(replace(CLEAR, held_out="validation"))
     assert left_out.startswith("Over the 1,000 probes outside validation,")
 

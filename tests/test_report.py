@@ -31,7 +31,7 @@ from analyze.reports.summary import (
 from analyze.statistics.between_subsets import between_subsets
 from analyze.statistics.warnings import describe, marks_of
 from tests.synthetic import synthetic
-from tests.trees import STEPS, make_tree, with_chance
+from tests.trees import STEPS, make_tree, pictures, with_chance
 
 DASH = "\N{EN DASH}"
 EVIL = '<script>alert("x")</script>'
@@ -373,6 +373,17 @@ def test_summaries():
     assert summary.last.where == "step 960"  # the last that was measured
     assert summary.loss == float(tree["loss"].sel(subset="clean")[10])
     assert [s.where for s in skipped_checkpoints(tree)] == ["step 1,280"]
+
+
+@pytest.mark.parametrize("skipped", [11, 5])
+def test_what_was_measured_before_the_end_is_not_called_final(skipped):
+    page = render_page(make_tree(skipped={skipped: "damaged"}), pictures("training"))
+    cards = page[page.index('class="cards"') : page.index('class="note"')]
+    words = ["<dt>at the end<", "<dt>final loss (nats)<", "<dt>final accuracy<"]
+    instead = ["<dt>at step 960<", "<dt>loss (nats) there<", "<dt>accuracy there<"]
+    for final, there in zip(words, instead, strict=True):
+        assert (final in cards, there in cards) == (skipped != 11, skipped == 11)
+    assert (">last</th>" in page) == (skipped == 11)
 
 
 def test_cosines_have_errors_and_are_marked_where_chance_may_have_made_them():

@@ -23,6 +23,7 @@ LONGEST_BAR = 2.6  # inches
 LETTERS = 5  # of a layer's name, for each inch of the figure
 ROW = 8.0  # points of a row with a name
 LONGEST_TYPE = 22  # characters of its type
+DIGIT, MOST = 0.6, 9  # width of a digit in units of the font's size; labels below a table
 HATCH = "////"
 BRIGHT = 0.5  # luminance of a cell from which on its hatch is dark
 
@@ -114,19 +115,24 @@ def label_checkpoints(ax: Axes, along: Training) -> None:
             return ""
         return along.ticks[column] if along.falling else compact(along.values[column])
 
-    ax.xaxis.set_major_locator(_Centres())
+    longest = max((len(label(k + 0.5, 0)) for k in range(len(along.values))), default=0)
+    size = float(ax.xaxis.get_ticklabels()[0].get_fontsize())
+    ax.xaxis.set_major_locator(_Centres(ax, size * (DIGIT * longest + 1)))
     ax.xaxis.set_major_formatter(FuncFormatter(label))
     ax.set_xlabel(figure_text(along.label))
 
 
 class _Centres(MaxNLocator):
-    """A locator of ticks in the middle of columns."""
+    """A locator of ticks in the middle of columns, as far apart as some points."""
 
-    def __init__(self) -> None:
-        super().__init__("auto", integer=True)
+    def __init__(self, ax: Axes, apart: float) -> None:
+        super().__init__(integer=True, min_n_ticks=1)
+        self._ax, self._apart = ax, apart
 
     def tick_values(self, vmin: float, vmax: float) -> list[float]:
         """Places of ticks that are middles of columns."""
+        points = self._ax.get_window_extent().width * 72 / self._ax.figure.dpi
+        self.set_params(nbins=int(np.clip(points / self._apart, 1, MOST)))
         places = super().tick_values(vmin, vmax - 1)
         return [place + 0.5 for place in places if vmin <= place < vmax]
 

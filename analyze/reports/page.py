@@ -163,6 +163,7 @@ def _contents(
         "size": (size := shown_size(results)),
         "shown_of": f"of {size.size:,} examples, " if size.size else "",
         "last_place": summary.last_place(results),
+        "unfinished": last is not None and last < results.sizes["checkpoint"] - 1,
         "checkpoints": results.sizes["checkpoint"],
         "warnings": warning_sentences(results),
         "meanings": summary.marks_shown(results),

@@ -49,7 +49,8 @@ class Findings:
     quantity: str  # m-coherence of 181 examples
     first: Value | None  # the highest, of those that agree where any does
     second: Value | None  # the next, where the first cannot be told from it
-    last: Value | None  # at the last checkpoint, where that is another
+    last: Value | None  # at the last checkpoint with a value, where that is another
+    ended: bool  # whether that is the last of all
     last_agrees: bool
     last_cancels: bool
     layers_tested: bool
@@ -82,6 +83,7 @@ def findings(results: xr.DataTree) -> Findings:
         probes=int(results.to_dataset()["probe_count"].sel(subset=ALL)),
         held_out=listed(left_out) if left_out else "", quantity=shown_size(results).quantity,
         first=first, second=second, last=last,
+        ended=bool(len(known) and known[-1] == network.sizes["checkpoint"] - 1),
         last_agrees=bool(len(known) and agree[known[-1]]),
         last_cancels=bool(len(known) and cancel[known[-1]]),
         layers_tested=bool(significance.tested(layers).sel(subset=ALL).any()),
@@ -160,22 +162,22 @@ SENTENCES = (
     Sentence(
         "at the end",
         lambda f: f.last is not None and f.agreeing > 0 and f.last_agrees,
-        lambda f: Markup("At the end ({}) it is {}.").format(_where(f.last), _number(f.last)),
+        lambda f: Markup("{} ({}) it is {}.").format(_end(f), _where(f.last), _number(f.last)),
     ),
     Sentence(
         "chance at the end",
         lambda f: f.last is not None and f.agreeing > 0 and not f.last_agrees
         and not f.last_cancels,
-        lambda f: Markup("At the end ({}) it is {}, which cannot be told from chance.").format(
-            _where(f.last), _number(f.last)
+        lambda f: Markup("{} ({}) it is {}, which cannot be told from chance.").format(
+            _end(f), _where(f.last), _number(f.last)
         ),
     ),
     Sentence(
         "cancel at the end",
         lambda f: f.last is not None and f.last_cancels,
         lambda f: Markup(
-            "At the end ({}) it is {}: the gradients cancel, more than by chance."
-        ).format(_where(f.last), _number(f.last)),
+            "{} ({}) it is {}: the gradients cancel, more than by chance."
+        ).format(_end(f), _where(f.last), _number(f.last)),
     ),
     Sentence(
         "no layer agrees",
@@ -229,6 +231,11 @@ def _over(found: Findings) -> Markup:
     if not found.held_out:
         return Markup("Over all {},").format(probes)
     return Markup("Over the {} outside {},").format(probes, found.held_out)
+
+
+def _end(found: Findings) -> str:
+    """Where the last value is: where later checkpoints were skipped, the end is not known."""
+    return "At the end" if found.ended else "At the last that could be measured"
 
 
 def _layer_of(layer: LayerPeak | None) -> LayerPeak:
