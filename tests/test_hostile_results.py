@@ -67,6 +67,10 @@ def many_groups(file, folder) -> None:
         file.create_group(f"network/x{k}")
 
 
+def deep_groups(file, folder) -> None:
+    file.create_group("network" + "/x" * 90)
+
+
 def many_variables(file, folder) -> None:
     for k in range(2000):
         file[f"x{k}"] = k
@@ -126,6 +130,7 @@ STRUCTURE = {
     "a bomb": (bomb, "bytes, which are not in the file"),
     "values never written": (late, "bytes, which are not in the file"),
     "many groups": (many_groups, "is one of too many"),
+    "groups in groups": (deep_groups, "/network/x/x/x/x/x/x/x/x lies too deep"),
     "many variables": (many_variables, "is one of too many"),
     "records": (compound, "which is neither number nor text"),
     "axes that are numbers": (axes_in_numbers, "/loss has no proper DIMENSION_LIST"),
@@ -208,6 +213,7 @@ FORM = {
     "a proof that is none": (provenance(proof=[1]), "parts that are no objects"),
     "no types of layers": (without("layers/layer_type"), "/layers/layer_type missing"),
     "no folds": (without("parameters/cell_fold"), "/parameters/cell_fold missing"),
+    "no sizes": (without("parameters/parameter_count"), "/parameters/parameter_count missing"),
     "no group": (without("layers"), "/layers/layer, "),
     "subsets of one name": (values("subset", "all"), "damaged ("),
     "cells of others": (values("parameters/cell_subset", "x"), "cells of other subsets"),

@@ -15,6 +15,7 @@ import numpy as np
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS, MOST_GROUPS = 2_000, 100  # xarray takes 10 ms to open a group, whatever is in it
+DEEPEST = 8  # groups within groups: xarray's work for each grows by more than the depth
 MOST_BYTES = 256 << 20  # of values in memory; or MOST_TIMES the file, if that is more
 MOST_TIMES = 64
 EVER_PACKED = 1100  # the most that HDF5 packs, bytes to one
@@ -77,6 +78,8 @@ def check_structure(file: h5py.File, size: int) -> None:
                 raise StructureError(f"{place} is one of too many")
             total += _bytes_of_attributes(member, place)
             if isinstance(member, h5py.Group):
+                if place.count("/") > DEEPEST:
+                    raise StructureError(f"{place} lies too deep")
                 groups.append(member)
             elif isinstance(member, h5py.Dataset):
                 variables.append((place, member))

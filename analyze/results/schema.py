@@ -32,6 +32,7 @@ REQUIRED: dict[str, dict[str, tuple[tuple[str, ...], str]]] = {
     },
     "/parameters": {
         "parameter": (("parameter",), TEXT), "layer": (("parameter",), TEXT),
+        "parameter_count": (("parameter",), NUMBER),
         "cell": (("cell",), TEXT), "cell_subset": (("cell",), TEXT),
         "cell_fold": (("cell",), NUMBER), "probe_count": (("cell",), NUMBER),
         "gradient_gram": (("checkpoint", "parameter", "cell", "cell_other"), NUMBER),
