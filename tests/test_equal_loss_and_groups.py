@@ -127,7 +127,7 @@ def test_a_group_is_the_geometric_mean_over_its_runs_with_the_spread_of_seeds(co
     tree = configurations
     group = tree["groups/network"].to_dataset().sel(group="first", subset="all")
     values = at_one_size(tree)["m_coherence"].sel(subset="all").values[:3]
-    mean, lower, upper, _ = geometric_mean(values)
+    mean, lower, upper, _ = geometric_mean(values, 60)
     np.testing.assert_array_equal(group["m_coherence"], mean)
     np.testing.assert_array_equal(group["m_coherence_lower"], lower)
     np.testing.assert_array_equal(group["m_coherence_upper"], upper)

@@ -20,7 +20,7 @@ def coherence(generator, runs: int, spread: float, mean: float = 1.0) -> xr.Data
 
 def test_the_mean_is_geometric_and_its_interval_that_of_student():
     values = np.array([[2.0], [8.0], [4.0]])
-    mean, lower, upper, number = geometric_mean(values)
+    mean, lower, upper, number = geometric_mean(values, 100)
     logarithm = np.log(values[:, 0])
     half = stats.t.ppf(0.975, 2) * logarithm.std(ddof=1) / np.sqrt(3)
     np.testing.assert_allclose(mean, 4.0)
@@ -29,11 +29,14 @@ def test_the_mean_is_geometric_and_its_interval_that_of_student():
     )
     assert number == 3
     assert lower > 0
+    assert upper > 12
+    bounded = geometric_mean(values, 12)  # of 12 examples, which are all that can agree
+    assert [float(end[0]) for end in bounded[:3]] == [mean[0], lower[0], 12.0]
 
 
 def test_a_run_without_a_value_does_not_count_and_one_run_has_no_interval():
     values = np.array([[2.0, 3.0, np.nan], [8.0, np.nan, np.nan], [np.nan, np.nan, np.nan]])
-    mean, lower, _, number = geometric_mean(values)
+    mean, lower, _, number = geometric_mean(values, 100)
     np.testing.assert_array_equal(number, [2, 1, 0])
     np.testing.assert_allclose(mean, [4.0, 3.0, np.nan])
     np.testing.assert_array_equal(np.isfinite(lower), [True, False, False])
@@ -42,7 +45,7 @@ def test_a_run_without_a_value_does_not_count_and_one_run_has_no_interval():
 @pytest.mark.parametrize("lowest", [0.0, -0.3])
 def test_where_a_run_is_at_or_below_zero_there_is_neither_mean_nor_ratio(lowest):
     values = np.array([[2.0, 2.0], [8.0, 8.0], [lowest, np.nan]])
-    *of_mean, number = geometric_mean(values)
+    *of_mean, number = geometric_mean(values, 100)
     np.testing.assert_array_equal(number, [3, 2])
     for one in of_mean:  # that of the two others would be too high
         np.testing.assert_array_equal(np.isfinite(one), [False, True])
@@ -56,7 +59,7 @@ def test_where_a_run_is_at_or_below_zero_there_is_neither_mean_nor_ratio(lowest)
 
 def test_intervals_cover_the_geometric_mean():
     drawn = coherence(np.random.default_rng(0), 4, 0.4).values
-    _, lower, upper, _ = geometric_mean(drawn)
+    _, lower, upper, _ = geometric_mean(drawn, 100)
     assert 0.945 < ((lower <= np.e) & (np.e <= upper)).mean() < 0.955
 
 

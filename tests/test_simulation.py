@@ -36,7 +36,7 @@ def p_values(gram, squares):
 def covered(alpha, value, error, degrees, count=COUNT):
     """The share of draws whose interval of m-coherence holds the true one."""
     scale = count - 1
-    ends = jackknife.root_interval(1 + scale * value, scale * error, degrees)
+    ends = jackknife.root_interval(1 + scale * value, scale * error, degrees, count)
     return np.mean((ends[0] <= 1 + scale * alpha) & (1 + scale * alpha <= ends[1]))
 
 
@@ -87,11 +87,15 @@ def test_intervals_cover_in_few_directions_where_plain_ones_miss(dimension, plai
 
 
 def test_an_interval_of_what_is_never_negative_has_no_negative_end():
-    ends = jackknife.root_interval(np.array([0.0, 0.01, 1.0, 9.0]), np.array([0, 3, 2, 0.1]), 9.0)
+    values, errors = np.array([0.0, 0.01, 1.0, 9.0]), np.array([0, 3, 2, 0.1])
+    ends = jackknife.root_interval(values, errors, 9.0, 20)
     assert np.isnan(ends[0][0])
     assert ends[0][1:3].tolist() == [0.0, 0.0]
     half = jackknife.t_quantile(9.0) * 0.1
     np.testing.assert_allclose([ends[0][3], ends[1][3]], [9 - half, 9 + half], rtol=1e-3)
+    capped = jackknife.root_interval(values, errors, 9.0, 9.1)
+    assert capped[1][3] == 9.1
+    np.testing.assert_array_equal(capped[0], ends[0])
 
 
 @pytest.mark.parametrize("folds", [10, 20])

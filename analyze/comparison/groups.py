@@ -69,22 +69,23 @@ def check_groups(groups: Mapping[str, Sequence[str]], runs: Sequence[str]) -> No
         )
 
 
-def over_seeds(dataset: xr.Dataset, groups: Mapping[str, Sequence[str]]) -> xr.Dataset:
+def over_seeds(dataset: xr.Dataset, groups: Mapping[str, Sequence[str]], size: int) -> xr.Dataset:
     """The geometric mean over the runs of each group, with a 95 % interval from their spread.
 
-    ``dataset`` has ``m_coherence`` of all runs at one size. What the interval is:
+    ``dataset`` has ``m_coherence`` of all runs at one ``size``. What the interval is:
     ``statistics.seeds``.
 
     Returns:
         ``m_coherence``, ``m_coherence_lower`` and ``_upper``, and ``runs``, the number of them that
         have a value, with ``group`` first; no interval of a single run.
     """
-    means = [_over_seeds(dataset["m_coherence"].sel(run=list(n))) for n in groups.values()]
+    value = dataset["m_coherence"]
+    means = [_over_seeds(value.sel(run=list(runs)), size) for runs in groups.values()]
     return joined(means, list(groups), "group")
 
 
-def _over_seeds(coherence: xr.DataArray) -> xr.Dataset:
-    values = geometric_mean(coherence.transpose("run", ...).values)
+def _over_seeds(coherence: xr.DataArray, size: int) -> xr.Dataset:
+    values = geometric_mean(coherence.transpose("run", ...).values, size)
     like = coherence.transpose("run", ...).isel(run=0, drop=True)
     names = ("m_coherence", "m_coherence_lower", "m_coherence_upper", "runs")
     return xr.Dataset({k: like.copy(data=v) for k, v in zip(names, values, strict=True)})

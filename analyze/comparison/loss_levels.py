@@ -145,7 +145,8 @@ def coherence_of(alpha: xr.Dataset, count: xr.DataArray) -> xr.Dataset:
     scale = count - 1.0
     coherence, spread = (x.transpose(*value.dims) for x in (1.0 + scale * value, scale * error))
     degrees = alpha["degrees_of_freedom"].transpose(*value.dims)
-    ends = jackknife.root_interval(coherence.values, spread.values, degrees.values)
+    most = count.broadcast_like(coherence).transpose(*value.dims)
+    ends = jackknife.root_interval(coherence.values, spread.values, degrees.values, most.values)
     lower, upper = (value.copy(data=end) for end in ends)
     return xr.Dataset(
         {

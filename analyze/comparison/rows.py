@@ -82,7 +82,7 @@ def loss_rows(comparison: xr.DataTree) -> Table:
         if not np.isfinite(values).any():
             continue
         if side.is_group:
-            mean, lower, upper, _ = geometric_mean(values)
+            mean, lower, upper, _ = geometric_mean(values, compared_at(comparison))
             texts = list(map(with_interval, mean.tolist(), lower.tolist(), upper.tolist()))
             known = np.isfinite(mean)
         else:

@@ -139,7 +139,9 @@ def _tree(
         tables[f"/{name}"] = table
         tables[f"/pairs/{name}"] = pairs.ratios(places, against, alphas, shown[name], size)
         if groups:
-            tables[f"/groups/{name}"] = over_seeds(shown[name], groups).assign(compared_at=size)
+            tables[f"/groups/{name}"] = over_seeds(shown[name], groups, size).assign(
+                compared_at=size
+            )
     along = ALIGNMENTS[align]
     events = peaks(shown["network"], along).assign(compared_at=size)
     if groups:

@@ -37,7 +37,8 @@ def with_interval(results: xr.DataTree, group: str = "network") -> xr.Dataset:
     value = dataset["m_coherence"]
     degrees = (folds_used(results) - 1.0).broadcast_like(value).transpose(*value.dims)
     error = dataset["m_coherence_stderr"].transpose(*value.dims)
-    ends = root_interval(value.values, error.values, degrees.values)
+    most = results.to_dataset()["probe_count"].broadcast_like(value).transpose(*value.dims)
+    ends = root_interval(value.values, error.values, degrees.values, most.values)
     lower, upper = (value.copy(data=end) for end in ends)
     return dataset.assign(m_coherence_lower=lower, m_coherence_upper=upper)
 

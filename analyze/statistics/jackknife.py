@@ -69,16 +69,17 @@ def t_quantile(degrees: np.ndarray | float) -> np.ndarray | float:
 
 
 def root_interval(
-    value: np.ndarray, error: np.ndarray, degrees: np.ndarray
+    value: np.ndarray, error: np.ndarray, degrees: np.ndarray, most: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % interval of what is never negative: a t interval of its square root.
+    """Ends of the 95 % interval of what lies from 0 to ``most``: a t interval of its square root.
 
-    ``(max(sqrt(c) - h, 0)^2, (sqrt(c) + h)^2)`` with ``h = t * error / (2 sqrt(c))``, the error of
-    the root to first order. M-coherence is the square of a gradient sum's length, whose error
-    hardly depends on its size: the interval stays where values can be, and covers where that of the
-    value itself does not (see the ADR on intervals of the root). NaN where there is no error, or
-    where the value is 0 and has none.
+    ``(max(sqrt(c) - h, 0)^2, min((sqrt(c) + h)^2, most))`` with ``h = t * error / (2 sqrt(c))``,
+    the error of the root to first order. M-coherence is the square of a gradient sum's length,
+    whose error hardly depends on its size: the interval stays where values can be, and covers where
+    that of the value itself does not (see the ADR on intervals of the root). NaN where there is no
+    error, or where the value is 0 and has none.
     """
     root = np.sqrt(np.maximum(value, 0.0))
     half = ratio(t_quantile(degrees) * error, 2.0 * root)
-    return np.square(np.maximum(root - half, 0.0)), np.square(root + half)
+    upper = np.minimum(np.square(root + half), np.maximum(most, value))
+    return np.square(np.maximum(root - half, 0.0)), upper

@@ -2,7 +2,8 @@
 
 With c_r the m-coherence of run r and R runs of a configuration,
 
-    mean = exp(mean_r log c_r),   mean * exp(-+ t(R - 1) s / sqrt(R)),   s^2 = var_r log c_r
+    mean = exp(mean_r log c_r),   mean * exp(-+ t(R - 1) s / sqrt(R)),   s^2 = var_r log c_r,
+                                  and no end above m
 
     L = mean_r log c_r of B - mean_r log c_r of A,   error^2 = s_A^2 / R_A + s_B^2 / R_B
 
@@ -56,11 +57,14 @@ class Seeds:
         return Seeds(number, mean, np.where(variance > 0, variance, np.nan))
 
 
-def geometric_mean(coherence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def geometric_mean(
+    coherence: np.ndarray, size: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The geometric mean over seeds, the ends of its 95 % interval, and the number of seeds.
 
     Args:
         coherence: M-coherence of the runs at one size, ``[R, ...]``; NaN where a run has none.
+        size: That size, the number of examples m: the most that m-coherence can be.
 
     Returns:
         Mean, lower and upper end, in examples, and number of runs with a value, each ``[...]``. No
@@ -69,8 +73,9 @@ def geometric_mean(coherence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     seeds = Seeds.of(coherence)
     error = np.sqrt(ratio(seeds.variance, seeds.number))
     half = error * jackknife.t_quantile(seeds.number - 1.0)
-    ends = (np.exp(seeds.mean - half), np.exp(seeds.mean + half))
-    return np.exp(seeds.mean), *ends, seeds.number
+    mean = np.exp(seeds.mean)
+    upper = np.minimum(np.exp(seeds.mean + half), np.maximum(mean, size))
+    return mean, np.exp(seeds.mean - half), upper, seeds.number
 
 
 def log_ratio_over_seeds(first: xr.DataArray, second: xr.DataArray) -> xr.Dataset:

@@ -138,11 +138,12 @@ class SufficientStatistics:
     def interval(self) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the 95 % interval of m-coherence, ``[..., S]``."""
         error = (self.size - 1.0) * self.alpha_stderr
-        return jackknife.root_interval(self.m_coherence, error, self.degrees_of_freedom)
+        return jackknife.root_interval(self.m_coherence, error, self.degrees_of_freedom, self.size)
 
     def alpha_interval(self, error: np.ndarray, degrees: np.ndarray) -> list[np.ndarray]:
         """Ends of the 95 % interval of unbiased alpha, by the root of m-coherence, ``[..., S]``."""
-        ends = jackknife.root_interval(self.m_coherence, (self.size - 1.0) * error, degrees)
+        scaled = (self.size - 1.0) * error
+        ends = jackknife.root_interval(self.m_coherence, scaled, degrees, self.size)
         return [arrays.ratio(end - 1.0, self.size - 1.0) for end in ends]
 
     @cached_property
