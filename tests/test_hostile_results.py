@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zlib
 
 import h5py
@@ -65,6 +66,21 @@ def late(file, folder) -> None:
 def many_groups(file, folder) -> None:
     for k in range(101):
         file.create_group(f"network/x{k}")
+
+
+def heap_without_end(file, folder) -> None:
+    """HDF5 goes from one part of a heap of texts to the next by its length, here 0."""
+    file.flush()
+    file.close()
+    path = folder / "copy.h5"
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    (length,) = struct.unpack_from("<Q", content, heap + 8)
+    place = heap + 16
+    while (entry := struct.unpack_from("<HHIQ", content, place))[0] and place < heap + length - 32:
+        place += 16 + -(-entry[3] // 8) * 8
+    content[place : place + 16] = bytes(16)
+    path.write_bytes(content)
 
 
 def deep_groups(file, folder) -> None:
@@ -130,6 +146,7 @@ STRUCTURE = {
     "a bomb": (bomb, "bytes, which are not in the file"),
     "values never written": (late, "bytes, which are not in the file"),
     "many groups": (many_groups, "is one of too many"),
+    "a heap without an end": (heap_without_end, "has a free part of no length"),
     "groups in groups": (deep_groups, "/network/x/x/x/x/x/x/x/x lies too deep"),
     "many variables": (many_variables, "is one of too many"),
     "records": (compound, "which is neither number nor text"),
@@ -188,6 +205,15 @@ def other_axes(name, shape):
     return change
 
 
+def offset(name: str, value: float):
+    """A number that every reader adds to the values."""
+
+    def change(file) -> None:
+        file[name].attrs["add_offset"] = value
+
+    return change
+
+
 def units(value):
     def change(file) -> None:
         file["loss"].attrs["units"] = value
@@ -212,6 +238,9 @@ FORM = {
     ),
     "a proof that is none": (provenance(proof=[1]), "parts that are no objects"),
     "no types of layers": (without("layers/layer_type"), "/layers/layer_type missing"),
+    "endless flags": (offset("network/warning_flags", np.inf), "flags with numbers that stand for"),
+    "halves of flags": (offset("layers/warning_flags", 0.5), "flags with numbers that stand for"),
+    "flags below 0": (values("layers/warning_flags", -3), "flags with numbers that stand for no"),
     "no folds": (without("parameters/cell_fold"), "/parameters/cell_fold missing"),
     "no sizes": (without("parameters/parameter_count"), "/parameters/parameter_count missing"),
     "no group": (without("layers"), "/layers/layer, "),

@@ -7,7 +7,9 @@ machine, and make up values that are nowhere. A results file has none of that.
 from __future__ import annotations
 
 import math
+import os
 import struct
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import h5py
@@ -29,6 +31,10 @@ SCALES = {
     "CLASS": h5py.h5t.TypeStringID, "NAME": h5py.h5t.TypeStringID,
     "REFERENCE_LIST": h5py.h5t.TypeCompoundID,
 }  # fmt: skip
+# A global heap, by HDF5's specification of its format: its length, then objects, each with number
+# (0 for the free part), references, nothing, and size.
+HEAP, HEAP_HEAD, HEAP_ENTRY = b"GCOL\x01\0\0\0", struct.Struct("<8sQ"), struct.Struct("<HHIQ")
+BLOCK = 1 << 20  # bytes that are looked through at once
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # those that come with the library
 
 
@@ -48,6 +54,48 @@ def end_of_file(file: BinaryIO) -> int | None:
         return None
     base, _, end = struct.unpack("<3Q", head[start : start + 24])
     return int(base + end)
+
+
+def check_heaps(stream: BinaryIO) -> None:
+    """Refuse a heap of texts in which HDF5 would go on for ever: a free part of no length.
+
+    Called before the library reads anything, as its loops cannot be stopped.
+
+    Raises:
+        StructureError: there is one, or heaps that lie within each other.
+
+    Cost: the file is read once.
+    """
+    left = stream.seek(0, os.SEEK_END)  # bytes of all heaps, which honest ones share
+    for place in _places_of(HEAP, stream):
+        stream.seek(place)
+        head = stream.read(HEAP_HEAD.size)
+        length = HEAP_HEAD.unpack(head)[1] if len(head) == HEAP_HEAD.size else 0
+        left -= length
+        if left < 0:
+            raise StructureError(f"the heap at byte {place} is longer than the file has room for")
+        entries = stream.read(max(0, length - HEAP_HEAD.size))
+        at = 0
+        while at + HEAP_ENTRY.size <= len(entries):
+            number, _, _, taken = HEAP_ENTRY.unpack_from(entries, at)
+            if number == 0 and taken == 0:
+                raise StructureError(f"the heap at byte {place} has a free part of no length")
+            at += taken if number == 0 else HEAP_ENTRY.size + -(-taken // 8) * 8
+
+
+def _places_of(mark: bytes, stream: BinaryIO) -> Iterator[int]:
+    """Every place of a mark in a file, which may be read elsewhere meanwhile."""
+    begin, before = 0, b""
+    while True:
+        stream.seek(begin)
+        block = before + stream.read(BLOCK)
+        start, found = begin - len(before), block.find(mark)
+        while found >= 0:
+            yield start + found
+            found = block.find(mark, found + 1)
+        if len(block) - len(before) < BLOCK:
+            return
+        begin, before = begin + BLOCK, block[1 - len(mark) :]
 
 
 def check_structure(file: h5py.File, size: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from analyze.errors import InputError, listed
-from analyze.files.hdf5 import StructureError, check_structure
+from analyze.files.hdf5 import StructureError, check_heaps, check_structure
 from analyze.files.members import Members
 from analyze.files.permission import barrier, not_permitted
 from analyze.files.present import is_file, is_folder
@@ -218,6 +218,7 @@ def _read(path: Path, stream: BinaryIO) -> xr.DataTree:
 def _check_file(path: Path, stream: BinaryIO) -> None:
     """Check structure and version before the content, as a newer file may have another form."""
     try:
+        check_heaps(stream)
         with h5py.File(stream, "r") as file:
             if all(isinstance(file.get(n, getlink=True), h5py.HardLink) for n in OF_A_COMPARISON):
                 raise _comparison(path)

@@ -12,7 +12,7 @@ from analyze.errors import listed
 from analyze.probes.subsets import ALL
 from analyze.statistics.labelled_examples import RATE
 from analyze.statistics.variables import VARIABLES
-from analyze.statistics.warnings import FLAGS
+from analyze.statistics.warnings import FLAGS, are_flags
 
 NUMBER, TEXT = "iufb", "UOS"
 COHERENCE = ("m_coherence", "m_coherence_stderr")
@@ -171,6 +171,8 @@ def _coherence(tree: xr.DataTree) -> list[str]:
             checked = variable.attrs.get("long_name") is not None or name in (*VARIABLES, FLAGS)
             if checked and (set(variable.dims) != dims or variable.dtype.kind not in NUMBER):
                 wrong.append(f"/{group}/{name} ({', '.join(map(str, variable.dims))})")
+            elif name == FLAGS and not are_flags(variable.values):
+                wrong.append(f"/{group}/{name} with numbers that stand for no warnings")
     return wrong
 
 

@@ -156,6 +156,15 @@ def _beside(value: xr.DataArray, holds: xr.DataArray | bool) -> np.ndarray:
     return np.asarray(holds.transpose(*kept).values[rows])
 
 
+def are_flags(values: np.ndarray) -> bool:
+    """Whether numbers are what ``warning_flags`` may hold: whole ones from 0, or NaN.
+
+    A later version may have further kinds.
+    """
+    known = values[~np.isnan(values)]
+    return bool(((known >= 0) & (known < 2.0**31) & (known == np.floor(known))).all())
+
+
 def kinds_of(flags: float) -> list[Kind]:
     """The kinds of warning that a value of ``warning_flags`` stands for; none for NaN."""
     bits = 0 if np.isnan(flags) else int(flags)
