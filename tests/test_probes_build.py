@@ -144,6 +144,23 @@ def test_a_hugging_face_data_set(data):
     assert_input_error(refused, "no such target", "?target=label")
 
 
+@pytest.mark.parametrize("key", ["labels", "label"])
+@pytest.mark.parametrize("further", ["", "'attention_mask': torch.ones(2), "])
+def test_items_as_a_trainer_takes_them(data, key, further):
+    Path("mine.py").write_text(
+        f"import torch\ndef item(k): return {{'input_ids': [k, k + 1], {further}"
+        f"'{key}': torch.tensor([k, 7])}}\ndef items(): return [item(k) for k in range({COUNT})]\n"
+    )
+    probes = build("--data", "mine.py:items")
+    inputs = probes.inputs
+    if not further:
+        (only,) = inputs.values()
+        inputs = {"input_ids": only, "attention_mask": None}
+    assert sorted(inputs) == ["attention_mask", "input_ids"]
+    np.testing.assert_array_equal(inputs["input_ids"], [[k, k + 1] for k in range(COUNT)])
+    np.testing.assert_array_equal(probes.targets, [[k, 7] for k in range(COUNT)])
+
+
 # --- choice
 
 
@@ -211,8 +228,7 @@ WRONG = {
     "crop": (["--data", "grey.npz", "--crop", "2", *SCALED], "leave --resize", "arrays"),
     "iterable": (["--data", "mine.py:stream"], "no map-style data set", "len()"),
     "items": (["--data", "mine.py:words"], "no map-style data set", "str"),
-    "dictionaries": (["--data", "mine.py:records"], "dict with input_ids, labels",
-                     "item['input_ids'], item['labels']"),
+    "dictionaries": (["--data", "mine.py:records"], "dict with text, labels", "as a Trainer takes"),
     "other keys": (["--data", "mine.py:pictures"], "dict with x, y", "item[KEY], item[KEY]"),
     "triples": (["--data", "mine.py:triples"], "tuple of 3 parts: list, int, str",
                 "return item[0], item[1]"),
@@ -228,7 +244,7 @@ def test_what_cannot_be_frozen(data, case):
     np.savez("grey.npz", inputs=np.zeros((4, 1, 6, 6), np.uint8), targets=np.arange(4))
     Path("mine.py").write_text(
         "def stream(): return iter([1])\ndef words(): return ['a', 'b']\n"
-        "def records(): return [{'input_ids': [1], 'labels': [1]}]\n"
+        "def records(): return [{'text': 'a word', 'labels': 1}]\n"
         "def pictures(): return [{'x': [1], 'y': 1}]\ndef triples(): return [([1], 1, 'id')]\n"
     )
     options, what, found = WRONG[case]

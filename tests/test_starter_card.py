@@ -62,6 +62,7 @@ def test_models_of_torchvision_are_tried_where_no_other_fits(monkeypatch):
 QUICK = {"regnet_y_400mf", "squeezenet1_1", "resnet18", "shufflenet_v2_x0_5", "vgg11_bn", "swin_t"}
 
 
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 @pytest.mark.parametrize(
     "name",
     of_every_run(models.list_models(module=models), QUICK),

@@ -6,7 +6,7 @@ Each source gives its labels at once, and inputs only for the chosen rows.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ ARRAYS = (".npz", ".pt", ".pth", ".safetensors")
 PROGRAMS = {"EPS"}  # formats of pictures that another program reads, by running what is in them
 NO_MAP = "the data are no map-style data set with labels"
 PAIRS = "an object with len() whose items are pairs (input, target)"
-TRAINER = ("input_ids", "labels")  # keys of the items of language models
+TRAINER = ("labels", "label")  # keys of the target in items that a Trainer takes
 RETURN_PAIRS = "return such a data set, as torch.utils.data.Dataset, from FILE.py:FUNCTION"
 
 
@@ -133,13 +133,17 @@ def _map_style(text: str, dataset: Any) -> Examples:
     """A data set of ``(input, target)`` pairs with a length."""
     with blamed(NO_MAP, found=repr(text), expected=PAIRS, fix=RETURN_PAIRS):
         count, first = len(dataset), _first_item(dataset, text)
+        if (key := _key_of_target(first)) is not None:
+            dataset = _Pairs(dataset, key)
+            first = dataset[0]
     if not isinstance(first, tuple | list) or len(first) != 2:
         kind, fix = f"type {type(first).__name__}", RETURN_PAIRS
         if isinstance(first, dict):  # as a Trainer takes them
             kind += f" with {listed([str(key) for key in first])}"
-            keys = TRAINER if set(TRAINER) <= set(first) else ("KEY", "KEY")
-            two = ", ".join(f"item[{key!r}]" if key in first else f"item[{key}]" for key in keys)
-            fix += f"; its __getitem__ takes the two from the dictionary: {two}"
+            fix += (
+                "; its __getitem__ takes the two from the dictionary: item[KEY], item[KEY]; or it "
+                "gives arrays and one of labels and label, as a Trainer takes them"
+            )
         elif isinstance(first, tuple | list):  # with an index or a weight, mostly
             kind += f" of {counted(len(first), 'part')}: "
             kind += listed([type(part).__name__ for part in first])
@@ -168,6 +172,31 @@ def _map_style(text: str, dataset: Any) -> Examples:
     names = getattr(dataset, "classes", ())
     words = tuple(map(str, names)) if isinstance(names, Sequence) else ()
     return Examples(text, targets, items, words, files=_files_of(dataset, count))
+
+
+def _key_of_target(item: Any) -> str | None:
+    """The key of the target in an item as a Trainer takes it: arrays by the names of arguments."""
+    if not isinstance(item, Mapping):
+        return None
+    keys = [key for key in TRAINER if key in item]
+    arrays = all(isinstance(k, str) and as_array(v).dtype.kind in "iufb" for k, v in item.items())
+    return keys[0] if len(keys) == 1 and len(item) > 1 and arrays else None
+
+
+class _Pairs:
+    """A data set of dictionaries as one of pairs; a single input is no dictionary."""
+
+    def __init__(self, dataset: Any, key: str) -> None:
+        self._dataset, self._key = dataset, key
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, row: int) -> tuple[Any, np.ndarray]:
+        item = self._dataset[row]
+        inputs = {key: as_array(value) for key, value in item.items()}
+        target = inputs.pop(self._key)
+        return (inputs if len(inputs) > 1 else next(iter(inputs.values()))), target
 
 
 def _files_of(dataset: Any, count: int) -> tuple[str, ...]:
