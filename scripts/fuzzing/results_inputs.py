@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 import analyze
+from analyze.files.hdf5 import check_heaps
 from analyze.results.rows import as_csv, verify_results
 from analyze.results.seal import LENGTH, seal
 from analyze.results.show import show
@@ -54,6 +55,7 @@ def edited(content: bytes, change: Callable[[h5py.File], None]) -> bytes:
     """A results file after a change by h5py; as it was where h5py itself refuses."""
     buffer = io.BytesIO(content)
     try:
+        check_heaps(buffer)  # HDF5 goes on for ever over some
         with h5py.File(buffer, "r+") as file:
             change(file)
     except Exception:  # of a kind that HDF5 has not, or a corpus' broken file
