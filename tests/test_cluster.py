@@ -209,6 +209,13 @@ def test_a_sample_has_the_bits_of_one_process(tmp_path, address, monkeypatch, wo
 # --- faults
 
 
+@pytest.fixture
+def two_workers(monkeypatch) -> None:
+    """At most two of the cluster's four: each has torch to import."""
+    monkeypatch.setattr(Cluster, "_most", lambda self: 2)
+
+
+@pytest.mark.usefixtures("two_workers")
 def test_a_worker_that_is_killed_costs_its_checkpoint_only(deadly, address):
     alone = deadly.run("alone")
     (deadly.path.parent / "times").write_text("1")
@@ -263,6 +270,7 @@ def test_a_machine_that_is_added_takes_checkpoints_and_may_leave(tied):
     assert analyze.status(output).state == "complete"
 
 
+@pytest.mark.usefixtures("two_workers")
 def test_ctrl_c_cancels_what_waits_and_keeps_what_is_done(tied, address):
     class Stopping(Told):
         def ended(self, name: str, problem: str = "", is_new: bool = True) -> None:
@@ -352,14 +360,9 @@ def test_options_that_do_not_fit(tiny, options, fact):
     assert_input_error_of_run(tiny.run(*options), fact)
 
 
+@pytest.mark.nightly  # each starts a Ray of its own
 @pytest.mark.parametrize(
-    "needs",
-    [
-        ["--gpus-per-task", "99"],
-        pytest.param(
-            ["--cpus-per-task", str(1 + (os.cpu_count() or 1))], marks=pytest.mark.nightly
-        ),
-    ],
+    "needs", [["--gpus-per-task", "99"], ["--cpus-per-task", str(1 + (os.cpu_count() or 1))]]
 )
 def test_a_task_for_which_this_machine_is_too_small_is_refused(tiny, needs):
     result = tiny.run("--cluster", "local", "--device", "cpu", *needs)
