@@ -369,3 +369,11 @@ def test_runs_of_other_sizes_are_shown_at_one(reader, tmp_path):
     assert card.locator("dd").last.text_content() == printed(float(own.sel(at).max()))
     for title in ("lines", "heat", "events-1"):
         assert "of 40 examples" in page.text_content(f"#{title}-title")
+
+
+def test_at_equal_loss_places_are_called_loss_levels(reader, tmp_path):
+    sizes = {"layers": 2, "checkpoints": 4, "subsets": 1, "probes": 20, "folds": 3}
+    runs = {name: synthetic(seed=k, **sizes) for k, name in enumerate(("one", "two"))}
+    page = reader.open(write_comparison(tmp_path, analyze.compare(runs, align="loss")))
+    assert re.fullmatch(r"\d+ loss levels", page.text_content("#zoom-words"))
+    assert page.text_content("label[for=checkpoint]").startswith("Loss level")

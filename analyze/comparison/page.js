@@ -22,7 +22,7 @@ subset.set(Math.max(0, data.subsets.indexOf("all")));
 checkpoint.set(firstSignificant());
 const layerPins = pairs.length ? pins({ kind: "layer", names: data.rows, now: layer.get, changed: draw }) : null; // their ratios
 const checkpointPins = pins({ kind: "checkpoint", names: placeNames, now: checkpoint.get, changed: draw });
-const zoom = zooming({ places, falling: data.along.falling, names: placeNames, now: checkpoint.get, changed: draw });
+const zoom = zooming({ places, falling: data.along.falling, names: placeNames, now: checkpoint.get, changed: draw, noun: data.along.falling ? "loss level" : "checkpoint" });
 
 const heat = byId("heat");
 let markCell = null;

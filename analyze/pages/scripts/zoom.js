@@ -5,10 +5,10 @@ const FEWEST = 3; // checkpoints that remain
 /**
  * `{ shows(t), shown(), between(from, to), draw(), address }`.
  *
- * places: of the checkpoints along training, NaN where unknown; names: of the checkpoints; now(): the chosen one.
+ * places: of the checkpoints along training, NaN where unknown; names: of the checkpoints; now(): the chosen one; noun: what they are.
  * The page has buttons `zoom-closer`, `-wider`, `-earlier`, `-later`, `-whole`, and `zoom-words` says what is shown.
  */
-function zooming({ places, falling, names, now, changed }) {
+function zooming({ places, falling, names, now, changed, noun = "checkpoint" }) {
   const words = byId("zoom-words");
   const buttons = Object.fromEntries(["closer", "wider", "earlier", "later", "whole"].map((name) => [name, byId(`zoom-${name}`)]));
   const keys = numbered(names);
@@ -77,7 +77,7 @@ function zooming({ places, falling, names, now, changed }) {
       for (const name of ["wider", "whole"]) buttons[name].disabled = whole;
       buttons.earlier.disabled = first() === 0;
       buttons.later.disabled = first() + count() === order.length;
-      const all = `${places.length} checkpoint${places.length === 1 ? "" : "s"}`;
+      const all = `${places.length} ${noun}${places.length === 1 ? "" : "s"}`;
       words.textContent = whole ? all : `${count()} of ${all}`;
     },
     address: { from: end(0), to: end(1) },
