@@ -12,7 +12,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.path import Path
+from matplotlib.text import Text
 from scipy import stats
 
 from analyze import pages
@@ -31,11 +33,13 @@ from analyze.figures.lines import spread
 from analyze.figures.looks import subset_looks
 from analyze.figures.names import figure_text, shortened
 from analyze.figures.style import style
+from analyze.figures.table import run_figures
 from analyze.figures.training import compact, on_scale, training
 from analyze.reports.details import details
 from analyze.results.subsets import shown_subsets
 from analyze.statistics.jackknife import t_quantile
 from tests.colour_vision import contrast
+from tests.synthetic import synthetic
 from tests.trees import STEPS, make_tree, with_chance
 
 
@@ -383,3 +387,22 @@ def test_names_are_no_formulas():
     assert shortened("a very long subset", 13) == "a ve…g subset"
     assert [compact(v) for v in (0, 1280, 12_500, 1.5e6)] == ["0", "1,280", "12.5k", "1.5M"]
     assert [compact(v) for v in (23_983, 1_234_567, 0.5)] == ["23,983", "1,234,567", "0.5"]
+
+
+def test_words_and_lines_of_all_figures_can_be_read_on_paper_and_on_a_dark_page():
+    tree = synthetic(layers=6, checkpoints=6, subsets=3, probes=30, folds=4)
+    for name, figure in run_figures(tree).items():
+        for text in figure.findobj(Text):
+            if text.get_text().strip():
+                colour = to_hex(text.get_color())
+                assert contrast(colour, SURFACE) >= 4.5, (name, text)
+                assert contrast(DARK[colour], DARK[SURFACE]) >= 4.5, (name, text)
+        for line in figure.findobj(Line2D):
+            if line.get_visible() and line.get_linestyle() != "None" and len(line.get_xdata()) > 2:
+                assert to_hex(line.get_color()) in DARK, (name, line)
+
+
+def test_colours_that_change_on_a_dark_page_are_none_of_cells():
+    for name in ("viridis", "PuOr", "PuOr_r"):
+        cells = {to_hex(matplotlib.colormaps[name](k)) for k in range(256)}
+        assert not cells & set(DARK)

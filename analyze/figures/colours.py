@@ -12,8 +12,12 @@ WARNING = "#a8481c"
 # Of hatches over cells: the same on every page, as the cells below them are.
 ON_DARK, ON_LIGHT = "#fdfdfd", "#20242e"
 
+# Of checkpoints from early to late: as in viridis, but none of its cells, whose colours stay on a
+# dark page.
+SEQUENCE = ("#440156", "#355f90", "#1e9c8c", "#4ec36e")
+
 # The colour on a dark page in place of each. The third part are the lines of ``looks.py``, the
-# fourth those of them that are too light for words on paper, darkened.
+# fourth those of them that are too light for words on paper, darkened; the last the sequence.
 DARK = {
     INK: "#e6e9ef",
     MUTED: "#a3abb9",
@@ -37,8 +41,17 @@ DARK = {
     "#118561": "#2fc79a",
     "#9f6184": "#c472a5",
     "#687c3b": "#8d9e3e",
+    "#440156": "#21918c",
+    "#355f90": "#3bbb75",
+    "#1e9c8c": "#9bd93c",
+    "#4ec36e": "#fde725",
+    "#15766b": "#9bd93c",
+    "#27753a": "#fde725",
 }
-WORDS = {"#d55e00": "#c05505", "#009e73": "#118561", "#c978a6": "#9f6184", "#7e9746": "#687c3b"}
+WORDS = {
+    "#d55e00": "#c05505", "#009e73": "#118561", "#c978a6": "#9f6184", "#7e9746": "#687c3b",
+    "#1e9c8c": "#15766b", "#4ec36e": "#27753a",
+}  # fmt: skip
 
 
 def of_words(colour: str) -> str:

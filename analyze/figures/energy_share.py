@@ -6,7 +6,6 @@ import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
@@ -58,7 +57,7 @@ def draw(results: xr.DataTree, ax: Axes, subset: str = ALL, *, x: str | None = N
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_ylabel("share of the network's sum\nof squared gradient norms")
     names = [str(name) for name in values["layer"].values]
-    write_end_labels(ax, _names_of_large(names, tops, shades))
+    write_end_labels(ax, _names_of_large(names, tops))
     return ax
 
 
@@ -79,7 +78,7 @@ def _stack(ax: Axes, places: np.ndarray, tops: np.ndarray, shades: np.ndarray) -
         )  # fmt: skip
 
 
-def _names_of_large(names: list[str], tops: np.ndarray, shades: np.ndarray) -> list[EndLabel]:
+def _names_of_large(names: list[str], tops: np.ndarray) -> list[EndLabel]:
     """Labels at the last measured checkpoint, in the middle of large areas."""
     measured = np.flatnonzero(np.isfinite(tops).all(1))
     if not len(measured):
@@ -91,15 +90,9 @@ def _names_of_large(names: list[str], tops: np.ndarray, shades: np.ndarray) -> l
         large |= {0, len(names) - 1}  # which way the layers go
     return [
         EndLabel(f"{shortened(plain(names[k]), 18)} {share[k]:.0%}",
-                 float(ends[k] + share[k] / 2), _legible(shades[k]))
+                 float(ends[k] + share[k] / 2), INK)
         for k in sorted(large)
     ]  # fmt: skip
-
-
-def _legible(shade: np.ndarray) -> str:
-    """The colour of an area for its text: ink where the area's is too light to read."""
-    luminance = float(np.dot(shade[:3], (0.299, 0.587, 0.114)))
-    return to_hex(tuple(shade)) if luminance < 0.45 else INK
 
 
 def figure(results: xr.DataTree, x: str | None = None) -> Figure:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from analyze.errors import InputError, listed
 from analyze.figures.bands import SHADE, interval_of, lowest, shown
 from analyze.figures.cells import every_nth
 from analyze.figures.coherence_over_training import set_coherence_axis
-from analyze.figures.colours import INK, SURFACE
+from analyze.figures.colours import INK, SEQUENCE, SURFACE
 from analyze.figures.entry import FigureEntry
 from analyze.figures.lines import EndLabel, draw_guide, end_label, write_end_labels
 from analyze.figures.looks import MARKERS
@@ -29,7 +27,6 @@ from analyze.results.subsets import shown_subsets
 from analyze.results.tree import OK
 from analyze.statistics.sizes import shown_size
 
-SHADES = (0.0, 0.3, 0.55, 0.72)  # places in viridis: early checkpoints are dark
 LONGEST = 24  # characters of a layer's name
 NARROWEST = 8.0  # points between two names
 FEW = 60  # layers with markers
@@ -61,7 +58,7 @@ def draw(
     along, places = training(results, x), np.arange(table.shape[1])
     labels: list[EndLabel] = []
     for k, row in enumerate(_rows(results, subset, checkpoints)):
-        colour = to_hex(matplotlib.colormaps["viridis"](SHADES[k % len(SHADES)]))
+        colour = SEQUENCE[k % len(SEQUENCE)]
         y = table[row]
         few = len(places) <= FEW
         beside = places + (DODGE * (k - 1.5) if few else 0.0)
@@ -88,11 +85,11 @@ def _rows(results: xr.DataTree, subset: str, wanted: Sequence[str] | None) -> li
     root = results.to_dataset()
     known = [str(name) for name in root["checkpoint"].values]
     if wanted is not None:
-        if (missing := [n for n in wanted if n not in known]) or len(wanted) > len(SHADES):
+        if (missing := [n for n in wanted if n not in known]) or len(wanted) > len(SEQUENCE):
             raise InputError(
                 "these checkpoints cannot be drawn",
                 found=listed(missing) if missing else f"{len(wanted)} of them",
-                expected=f"up to {len(SHADES)} of {listed(known)}",
+                expected=f"up to {len(SEQUENCE)} of {listed(known)}",
                 fix=f"checkpoints=[{known[0]!r}]",
             )
         return sorted(known.index(name) for name in wanted)
