@@ -134,7 +134,11 @@ class _Centres(MaxNLocator):
         points = self._ax.get_window_extent().width * 72 / self._ax.figure.dpi
         self.set_params(nbins=int(np.clip(points / self._apart, 1, MOST)))
         places = super().tick_values(vmin, vmax - 1)
-        return [place + 0.5 for place in places if vmin <= place < vmax]
+        kept = [place for place in places if vmin <= place < vmax]
+        columns = float(np.ceil(self._apart / points * (vmax - vmin)))  # of one label
+        if len(kept) == 1 and kept[0] + 1.5 * columns <= vmax:
+            kept.append(kept[0] + columns)
+        return [place + 0.5 for place in kept]
 
 
 def label_layers(
