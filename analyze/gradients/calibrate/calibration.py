@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from analyze.errors import InputError, first_line
+from analyze.errors import InputError, first_line, out_of_memory
 from analyze.gradients.calibrate.choosing import planned
 from analyze.gradients.calibrate.dependence import meetings
 from analyze.gradients.calibrate.evidence import (
@@ -125,6 +125,8 @@ def _used(
     try:
         gradients = backward(recording.output, 0, {**results, **replica.parameters})
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise InputError(
             "the model has no backward pass",
             found=f"torch says: {first_line(error)}",

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from analyze.errors import InputError
+from analyze.errors import InputError, out_of_memory
 from analyze.gradients.model.reachable import (
     CONTAINERS,
     holders,
@@ -75,6 +75,8 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     except InputError:
         raise
     except Exception as error:  # a model's own __deepcopy__ or a cached tensor may raise anything
+        if out_of_memory(error):
+            raise
         raise InputError(
             "the model cannot be copied, and measuring would change it",
             found=f"{type(model).__name__}: {error}",

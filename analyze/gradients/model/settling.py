@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from analyze.errors import InputError, first_line, listed
+from analyze.errors import InputError, first_line, listed, out_of_memory
 from analyze.gradients.device.arriving import Arriving
 from analyze.gradients.model.attributes import Attributes
 from analyze.gradients.model.graph import nodes_of_graph
@@ -47,11 +47,17 @@ class Tried(NamedTuple):
 
 
 def tried(run: Run, gradients: bool) -> Tried:
-    """A pass, with gradients on or off."""
+    """A pass, with gradients on or off.
+
+    Raises:
+        RuntimeError: out of memory, which says nothing of the model.
+    """
     try:
         with torch.set_grad_enabled(gradients):
             return Tried(run())
     except Exception as error:  # a model's forward may raise anything
+        if out_of_memory(error):
+            raise
         return Tried(None, error)
 
 
