@@ -8,16 +8,18 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from analyze.errors import InputError, like, listed
 from analyze.gradients.model.copying import copied_to_fill
 from analyze.models.builtin import BUILTIN
 from analyze.models.huggingface import build_from_config
-from analyze.models.sizes import NoStorage, check_size
+from analyze.models.sizes import check_size
 from analyze.specs.model import LOADING, ModelSpec
 from analyze.specs.user_code import installed, load_function, with_place
 
 Factory = Callable[..., Any]
+PARAMETERS_ARE_MADE_BY = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 LIBRARIES = ("builtin", "timm", "torchvision")  # any size for a few words
 
 
@@ -79,6 +81,15 @@ def build_model(spec: ModelSpec) -> nn.Module:
     return model
 
 
+class _NoStorage(TorchFunctionMode):
+    """Tensors that parameters are made of have no values; all others, such as ranges, have."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in PARAMETERS_ARE_MADE_BY:
+            kwargs = {"device": "meta", **(kwargs or {})}
+        return func(*args, **(kwargs or {}))
+
+
 def built_without_values(spec: ModelSpec) -> nn.Module:
     """A model as ``build_model`` makes it, whose parameters take no memory.
 
@@ -92,7 +103,7 @@ def built_without_values(spec: ModelSpec) -> nn.Module:
         with torch.device("meta"):
             return build_model(spec)
     except InputError:
-        with NoStorage():
+        with _NoStorage():
             return build_model(spec)
 
 

@@ -1,4 +1,4 @@
-"""The size of a model before it is built, counted without memory for its values up to a limit.
+"""The size of a model before it is built, counted on torch's meta device up to a limit.
 
 A config or a model spec of a few bytes can ask for any number of layers or labels.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as registration
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from analyze.errors import InputError
 from analyze.files.walking import walk
@@ -23,36 +23,7 @@ MOST_MODULES = 200_000  # in any model
 FEW_MODULES, BYTES_OF_A_MODULE = 2_000, 2_000  # whatever the files hold; and one more for so many
 SPARE = 10_000_000  # numbers of a model, whatever the files hold: weights may be elsewhere, or tied
 MOST_FILES = 10_000
-PARAMETERS_ARE_MADE_BY = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
-MADE_OF_NOTHING = {
-    *PARAMETERS_ARE_MADE_BY, torch.arange, torch.linspace, torch.logspace, torch.eye, torch.randint,
-    torch.randperm,
-}  # fmt: skip
 ON_META = {"device": torch.device("meta"), "pin_memory": False}  # of a tensor without memory
-
-
-class NoStorage(TorchFunctionMode):
-    """Tensors that parameters are made of have no values; all others, such as ranges, have.
-
-    No tensor is made of more than ``most`` numbers, where that is given. ``torch.device("meta")``
-    imports torch's compiler, which takes a second.
-    """
-
-    def __init__(self, most: int | None = None, *, values: bool = False) -> None:
-        super().__init__()
-        self.most, self.values = most, values
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func not in MADE_OF_NOTHING:
-            return func(*args, **kwargs)
-        if self.most is not None:
-            count = func(*args, **{**kwargs, **ON_META}).numel()
-            if count > self.most:
-                raise _TooLargeError(f"{count} numbers and more are described, in one tensor")
-        if func in PARAMETERS_ARE_MADE_BY and kwargs.get("device") is None and not self.values:
-            kwargs = {**kwargs, "device": "meta"}
-        return func(*args, **kwargs)
 
 
 class _TooLargeError(Exception):
@@ -63,7 +34,7 @@ def check_size(build: Callable[[], nn.Module], held: int, kind: str, name: str, 
     """Refuse a model for whose weights files of so many bytes are too small.
 
     Args:
-        build: Makes the model; called without memory for its values.
+        build: Makes the model; called on the meta device.
         held: The bytes of the files that may hold its weights.
         kind: What describes the model, for the message: ``config`` or ``model spec``.
         name: Which one.
@@ -87,19 +58,42 @@ def check_size(build: Callable[[], nn.Module], held: int, kind: str, name: str, 
 
 
 def _try_to_build(build: Callable[[], nn.Module], most: int) -> None:
-    """Build without values, or, as some models read numbers while they are built, with them.
+    """Build on the meta device, or, as some models read numbers while they are built, on the CPU.
 
     What goes wrong there goes wrong again when the model is built to be used, and is told then.
     """
-    for values in (False, True):
+    for device in ("meta", "cpu"):
         try:
-            with NoStorage(most, values=values):
+            with torch.device(device), _Bounded(most):
                 build()
         except _TooLargeError:
             raise
         except Exception:
             continue
         return
+
+
+class _Bounded(TorchDispatchMode):
+    """Refuses to make a tensor of too many numbers before there is memory for it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; to say so would load torch's compiler and SymPy."""
+        return False
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not any(isinstance(value, Tensor) for value in args) and "device" in kwargs:
+            count = getattr(func(*args, **{**kwargs, **ON_META}), "numel", int)()
+            if count > self.most:
+                raise _TooLargeError(f"{count} numbers and more are described, in one tensor")
+        return func(*args, **kwargs)
 
 
 @contextmanager
