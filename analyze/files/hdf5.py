@@ -26,7 +26,6 @@ TEXTS_AT_ONCE, AT_ONCE = 32 << 20, 4096  # bytes of texts, and texts, that are r
 FEW = 64  # entries of an attribute that has them elsewhere in the file
 DIMENSIONS = "DIMENSION_LIST"  # whose entries HDF5 itself makes
 KINDS = "iufbSUO"
-PLAIN = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)  # types of numbers
 # Further attributes by which the library knows the axes of a variable, and their types.
 SCALES = {
     "CLASS": h5py.h5t.TypeStringID, "NAME": h5py.h5t.TypeStringID,
@@ -144,11 +143,10 @@ def check_structure(file: h5py.File, size: int) -> None:
 def _bytes_of_attributes(member: h5py.HLObject, place: str) -> int:
     """The size of the texts in an object's attributes; refused where one has many."""
     total = 0
-    for number in range(h5py.h5a.get_num_attrs(member.id)):
-        attribute = h5py.h5a.open(member.id, index=number)
-        if isinstance(attribute.get_type(), PLAIN) or attribute.dtype.kind != "O":
+    for name in member.attrs:
+        attribute = member.attrs.get_id(name)
+        if attribute.dtype.kind != "O":
             continue
-        name = attribute.name.decode("utf-8", "surrogateescape")
         if math.prod(attribute.shape or ()) > FEW:
             raise StructureError(f"{name[:60]!r} of {place} has more than {FEW} entries")
         if h5py.check_string_dtype(attribute.dtype) is not None:
@@ -185,7 +183,7 @@ def _length(texts: Any) -> int:
 def _check_dimensions(file: h5py.File, dataset: h5py.Dataset, name: str, seen: set[int]) -> None:
     """Refuse axes that lead to no variable of the file; the library follows anything, and dies."""
     for attribute in (DIMENSIONS, *SCALES):
-        if not h5py.h5a.exists(dataset.id, attribute.encode()):
+        if attribute not in dataset.attrs:
             continue
         kind, shape = h5py.h5a.open(dataset.id, attribute.encode()).get_type(), None
         if attribute == DIMENSIONS:
