@@ -11,6 +11,7 @@ from pathlib import Path
 from analyze.errors import CheckpointError, InputError
 
 NAN = math.nan
+NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "learning_rate")  # NaN where unknown
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-from analyze.checkpoints.checkpoint import Checkpoint, LeftOut
+from analyze.checkpoints.checkpoint import NUMBERS, Checkpoint, LeftOut
 from analyze.checkpoints.finding.discovery import find, recent
 from analyze.checkpoints.finding.one_run import several_runs
 from analyze.checkpoints.finding.series import remarks
@@ -20,7 +20,6 @@ from analyze.files.present import is_folder
 from analyze.keywords import built, taking
 from analyze.specs.run_card import NAME, RunCard, read_run_card
 
-NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "learning_rate")
 COLUMNS = ("step_rule", "format", "weights", "weights_key", "prefix", "tensors")
 
 

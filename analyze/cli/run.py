@@ -28,7 +28,6 @@ SYMBOLS = (  # under the table of limits
     "  alpha: the same for the probes of a subset, (m-coherence - 1) / (probes - 1): 0 is no "
     "agreement, 1 is equal gradients"
 )
-NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "learning_rate", "tensors")  # of scan
 
 
 @click.command(cls=Command)
@@ -40,6 +39,7 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
 
     Example: analyze scan sample_checkpoints/half_noise
     """
+    from analyze.checkpoints.checkpoint import NUMBERS
     from analyze.checkpoints.scan import scan as scan_run
     from analyze.cli.tables import print_reasons, print_rows, print_table
 
@@ -52,7 +52,7 @@ def scan(run: Path, as_json: bool, **options: Any) -> None:
     columns = [c for c in rows[0] if c != "problem" and (
         c in ("step", "epoch") or any(row[c] not in (None, "") for row in rows)
     )]  # fmt: skip
-    print_rows(f"{scanned.as_headline()} in {run}", columns, rows, NUMBERS)
+    print_rows(f"{scanned.as_headline()} in {run}", columns, rows, (*NUMBERS, "tensors"))
     if reasons := scanned.as_reasons():
         click.echo()
         print_table("Left out", ["file", "why"], reasons, most=FEW)

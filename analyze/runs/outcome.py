@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analyze.checkpoints.checkpoint import NAN, Checkpoint
+from analyze.checkpoints.checkpoint import NAN, NUMBERS, Checkpoint
 from analyze.checkpoints.damage import as_text
 from analyze.errors import CheckpointError
 from analyze.runs.units.unit import Unit
 
-NUMBERS = ("step", "epoch", "epochs_completed", "tokens", "learning_rate")
 TEXTS = ("format", "step_rule", "weights", "weights_key")
 
 

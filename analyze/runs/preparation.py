@@ -80,9 +80,11 @@ def prepare(
         InputError: no checkpoint can be read, or the model cannot be measured.
     """
     stages = stages or Stages(Progress())
-    if problems is None:
-        problems = all_read(job, stages) if job.options.on_error == "fail" else {}
-    problems = dict(problems)
+    if problems is None and job.options.on_error == "fail":
+        problems = all_read(job, stages)
+    elif problems is None:
+        _check_size(job)
+    problems = dict(problems or {})
     first, loaded = _first(job, problems, stages)
     model = copied(loaded)  # for names and sizes: the engine takes over what it proves
     wanted = examples_wanted(job, len(job.checkpoints), len(list(model.named_parameters())))
@@ -187,7 +189,6 @@ def _first(
     job: Job, problems: dict[str, CheckpointError], stages: Stages
 ) -> tuple[Checkpoint, nn.Module]:
     """The first checkpoint that fits the model, and the model with its weights."""
-    _check_size(job)
     while True:
         checkpoint = _left(job, problems)[0]
         stages.place = checkpoint.name
