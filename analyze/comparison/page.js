@@ -118,8 +118,9 @@ function overSeeds(runs, row, s, t, n) {
   const mean = d3.mean(logs);
   const spread = d3.variance(logs) || NaN; // equal ones are copies
   const half = Math.sqrt(spread / count) * (data.quantiles[count] ?? NaN);
-  const most = Math.max(Math.exp(mean), n ?? d3.max(runs, (r) => data.counts[r][s]));
-  return { value: Math.exp(mean), low: Math.exp(mean - half), high: Math.min(Math.exp(mean + half), most), count };
+  const value = Math.exp(mean);
+  const most = Math.max(value, n ?? d3.max(runs, (r) => data.counts[r][s]));
+  return { value, low: Math.exp(mean - half), high: Math.min(Math.exp(mean + half), most), count };
 }
 
 /** The ratio of a pair: its logarithm with its interval, and whether it is significant. */

@@ -21,13 +21,11 @@ function partsOf(table) {
   const wide = (from, to) => d3.sum(widths.slice(from, to));
   const room = SHEET - widths[0];
   const whole = (rows[0] ?? []).filter(({ from, to }) => wide(from, to) <= room);
-  const may = (column) => !whole.some(({ from, to }) => from < column && column < to);
+  const ends = d3.range(2, widths.length + 1).filter((column) => !whole.some(({ from, to }) => from < column && column < to));
   const parts = [];
-  for (let from = 1; from < widths.length; ) {
-    let to = from + 1;
-    for (let next = to; next <= widths.length && wide(from, next) <= room; next++) if (next === widths.length || may(next)) to = next;
+  for (let from = 1, to; from < widths.length; from = to) {
+    to = ends.findLast((end) => end > from && wide(from, end) <= room) ?? from + 1;
     parts.push({ from, to });
-    from = to;
   }
   return parts;
 }
