@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -435,6 +436,34 @@ def test_a_run_of_few_checkpoints_shares_their_batches(few, by):
     assert len(set(by)) > 1
     tree = analyze.open_results(few.output)
     assert said(tree)["shares"] == SHARES
+
+
+DRAWING = """
+import random, threading, time
+import numpy as np
+import torch
+from analyze.models.builtin import SmallMLP
+
+def model():
+    torch.set_default_dtype(torch.float64)  # until the end of this function
+    torch.manual_seed(7), random.seed(7), np.random.seed(7)
+    torch.rand(3), random.random(), np.random.random()
+    time.sleep(0.1)  # a measurement beside this would find what was set and drawn here
+    torch.set_default_dtype(torch.float32)
+    with open("threads.txt", "a") as file:
+        print(threading.current_thread() is threading.main_thread(), file=file)
+    return SmallMLP(in_features=12, width=5, num_classes=3)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--directions", "update")], ids=["plain", "update"])
+def test_no_model_is_built_beside_a_measurement(few, by, monkeypatch, options):
+    monkeypatch.chdir(few.path.parent)
+    Path("drawing.py").write_text(DRAWING, encoding="utf-8")
+    result = few.run("--model", "drawing.py:model", "--batch-size", "4", *options)
+    assert result.exit_code == 0, result.stderr
+    assert set(Path("threads.txt").read_text(encoding="utf-8").split()) == {"True"}
+    assert len(by) == len(NAMES) * 6  # nothing was measured again for random numbers of others
 
 
 @pytest.mark.parametrize(

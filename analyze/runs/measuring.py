@@ -1,7 +1,9 @@
 """The outcome of each checkpoint: its unit of an earlier run, or a measurement.
 
-This process measures, while a thread reads the next checkpoint (hashes and maps the file, builds
-the model); or workers do, each a checkpoint of its own.
+This process measures, while a thread reads the next checkpoint (hashes the file, which is then in
+the system's memory); or workers do, each a checkpoint of its own. No model is built or filled in
+that thread: random numbers, their seeds and torch's default type belong to the whole process, where
+the measurement beside it would find them changed.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def one_by_one(
     try:
         for checkpoint, coming in _ahead(prepared, folder, reader):
             tell, examples = showing(progress), prepared.examples
-            read = coming.result
+            read = partial(_kept_or_loaded, prepared, coming)
             yield outcome_of(prepared.engine, examples, checkpoint, read, tell, measure)
     finally:
         reader.shutdown(cancel_futures=True)
@@ -130,12 +132,12 @@ def forks_for(prepared: Prepared) -> Workers[Task, Outcome | Kept]:
 
 def _ahead(
     prepared: Prepared, folder: Folder, reader: ThreadPoolExecutor
-) -> Iterator[tuple[Checkpoint, Future[Outcome | Loaded]]]:
-    """Each checkpoint and its content, while a thread reads the next one."""
+) -> Iterator[tuple[Checkpoint, Future[Outcome | Snapshot]]]:
+    """Each checkpoint and what was found of it, while a thread reads the next one."""
     checkpoints = prepared.job.checkpoints
     coming = [reader.submit(_read, prepared, first, folder) for first in checkpoints[:1]]
     for k, checkpoint in enumerate(checkpoints):
-        wait(coming)  # no more than the one measured and the next are held
+        wait(coming)  # one file is read at a time
         current = coming.pop()
         for following in checkpoints[k + 1 : k + 2]:
             coming = [reader.submit(_read, prepared, following, folder)]
@@ -176,8 +178,8 @@ def _snapshot(prepared: Prepared, checkpoint: Checkpoint) -> Snapshot:
     return Snapshot.of(checkpoint)
 
 
-def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Outcome | Loaded:
-    """The unit that an earlier run made of the same checkpoint, else the loaded checkpoint.
+def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Outcome | Snapshot:
+    """The unit that an earlier run made of the same checkpoint, else the hash of its files.
 
     Raises:
         CheckpointError: it cannot be read now, or could not be before.
@@ -186,7 +188,19 @@ def _read(prepared: Prepared, checkpoint: Checkpoint, folder: Folder) -> Outcome
     unit = folder.read(checkpoint.name, snapshot.sha256)
     if unit is not None and _holds(unit, checkpoint, prepared):
         return Outcome(checkpoint, unit)
-    return load(prepared.job, snapshot, prepared.following.get(checkpoint.name))
+    return snapshot
+
+
+def _kept_or_loaded(prepared: Prepared, coming: Future[Outcome | Snapshot]) -> Outcome | Loaded:
+    """The unit that was found of a checkpoint, else the loaded checkpoint.
+
+    Raises:
+        CheckpointError: it cannot be read now, or could not be before.
+    """
+    found = coming.result()
+    if isinstance(found, Outcome):
+        return found
+    return load(prepared.job, found, prepared.following.get(found.checkpoint.name))
 
 
 def _holds(unit: Unit, checkpoint: Checkpoint, prepared: Prepared) -> bool:
