@@ -261,13 +261,38 @@ def test_what_is_no_comparison_is_refused(two, tmp_path):
 def test_runs_without_a_shared_checkpoint_are_refused(two):
     first, other = (analyze.open_results(two[name]) for name in ("first", "second"))
     epochs = ("checkpoint", np.arange(first.sizes["checkpoint"], dtype=float))
+    falling = xr.DataArray([3.0, 2.0, 1.0], dims="checkpoint")
     first.dataset = first.to_dataset().assign_coords(epoch=epochs)
+    first.dataset = first.to_dataset().assign(loss=0 * first["loss"] + falling)
     root = other.to_dataset().assign_coords(epoch=epochs)
+    root = root.assign(loss=0 * root["loss"] + falling * 1.1)
     for epoch, option in ((root["epoch"], "epoch"), (root["epoch"] + 0.5, "loss")):
         other.dataset = root.assign_coords(step=root["step"] + 0.5, epoch=epoch)
         with pytest.raises(analyze.InputError, match="no two runs have a checkpoint") as caught:
             analyze.compare({"a": first, "b": other})
         assert f"--align {option}" in str(caught.value)
+
+
+@pytest.mark.parametrize("align", ["step", "epoch", "loss"])
+def test_runs_that_share_nothing_are_sent_in_no_circle(two, align):
+    first, other = (analyze.open_results(two[name]) for name in ("first", "second"))
+    epochs = ("checkpoint", np.arange(first.sizes["checkpoint"], dtype=float))
+    first.dataset = first.to_dataset().assign_coords(epoch=epochs)
+    root = other.to_dataset()
+    root = root.assign_coords(step=root["step"] + 0.5, epoch=first["epoch"] + 0.5)
+    other.dataset = root.assign(loss=root["loss"] / 1e3)
+    with pytest.raises(analyze.InputError) as refusal:
+        analyze.compare({"a": first, "b": other}, align=align)
+    assert "share no step, epoch or training loss" in refusal.value.fix
+    assert "--align" not in refusal.value.fix
+    same = ("checkpoint", first["step"].values)
+    other.dataset = root.assign_coords(step=same).assign(loss=root["loss"] / 1e3)
+    if align == "step":
+        assert analyze.compare({"a": first, "b": other}, align=align).sizes["checkpoint"]
+    else:
+        with pytest.raises(analyze.InputError) as refusal:
+            analyze.compare({"a": first, "b": other}, align=align)
+        assert refusal.value.fix.startswith("--align step, or ")
 
 
 def test_a_single_text_is_one_value_and_a_single_run_none_to_compare(two):

@@ -67,6 +67,8 @@ def test_an_array_file_may_bring_everything(data):
     assert probes.subset_names == ("clean", "corrupted")
     np.testing.assert_array_equal(probes.id, np.arange(COUNT) + 100)
     assert probes.columns["source"].names == ("a", "b")
+    named = build("--data", "data.npz", "--noise", "true_labels:@y_true")  # said once more
+    assert subset_of(named) == subset_of(probes)
     by_source = build("--data", "data.npz", "--subset-by", "source")
     assert subset_of(by_source) == ["a", "b"] * 20
     assert by_source.columns["noise"].names == ("clean", "corrupted")

@@ -36,10 +36,10 @@ def the_probes(subset=("clean", "corrupted", "held_out")) -> ProbeSet:
     return ProbeSet(inputs, given, names, np.arange(100, 100 + COUNT), columns=columns)
 
 
-def the_gradients() -> list[np.ndarray | None]:
-    """Those of wrong labels point the other way."""
+def the_gradients(wrong: float = -0.5) -> list[np.ndarray | None]:
+    """Those of wrong labels point the other way, so far."""
     random = np.random.default_rng(2)
-    sign = np.where(np.arange(COUNT) // 20 == 1, -0.5, 1.0)
+    sign = np.where(np.arange(COUNT) // 20 == 1, wrong, 1.0)
     found: list[np.ndarray | None] = []
     for k in range(CHECKPOINTS):
         g = random.normal(size=(LAYERS, COUNT, 6))
@@ -48,7 +48,7 @@ def the_gradients() -> list[np.ndarray | None]:
     return found
 
 
-def made(directions, columns=("class",), probes=None):
+def made(directions, columns=("class",), probes=None, wrong=-0.5):
     """A tree of these gradients, with ``directions`` and columns of the cells."""
     probes = probes or the_probes()
     tree = synthetic(layers=LAYERS, checkpoints=CHECKPOINTS, probes=20, skipped=(SKIPPED,))
@@ -57,7 +57,7 @@ def made(directions, columns=("class",), probes=None):
     labels = {c: [probes.columns[c].names[k] for k in probes.columns[c].codes] for c in columns}
     losses = np.where(np.arange(CHECKPOINTS)[:, None] == SKIPPED, np.nan, 0.5)
     losses = losses + np.linspace(0, 1, COUNT)
-    return with_alignments(tree, the_gradients(), probes, losses, directions, labels)
+    return with_alignments(tree, the_gradients(wrong), probes, losses, directions, labels)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,44 @@ def test_without_wrong_labels_the_rank_is_not_said_to_find_any():
     assert_three_facts(str(refused.value))
 
 
-# --- what signals are worth
+# --- what the ranking and signals are worth
+
+
+def test_what_the_ranking_itself_is_worth_is_said(tree):
+    found = analyze.examples(tree, signals=True)
+    said = next(s for s in found.sentences if s.startswith("This ranking finds wrong labels"))
+    at = {(r["signal"], r["layer"], r["checkpoint"]): r for r in found.signals}
+    assert f"an AUROC of {at['suspicion', 'whole network', 'all']['auroc']:.3f} (" in said
+    assert "last" not in said
+    assert not any("may turn its sign" in s for s in found.sentences)
+
+
+@pytest.mark.parametrize(
+    ("directions", "fix"),
+    [
+        (("all",), "analyze run RUN --directions all,held_out --output OUT.h5"),
+        (("all", "held_out"), "To fix: --against held_out."),
+    ],
+)
+@pytest.mark.parametrize(
+    ("by", "order"), [("suspicion", "last, not first"), ("prototype", "first, not last")]
+)
+def test_a_ranking_that_is_the_wrong_way_around_says_so_and_what_to_do(directions, fix, by, order):
+    tree = made(directions, (), wrong=-6.0)
+    said = " ".join(analyze.examples(tree, by=by).sentences)
+    assert f"it puts the wrong labels {order}." in said
+    assert fix in said
+    if "held_out" in directions:
+        better = " ".join(analyze.examples(tree, by=by, against="held_out").sentences)
+        assert "it puts" not in better
+        assert "may turn" not in better
+
+
+def test_where_no_label_is_known_the_sum_of_all_is_warned_of():
+    probes = the_probes(("train", "more", "held_out"))
+    assert "may turn its sign" in " ".join(analyze.examples(made(("all",), (), probes)).sentences)
+    by_class = made(("class=cat", "class=dog", "class=owl"), ("class",), probes)
+    assert "may turn its sign" not in " ".join(analyze.examples(by_class).sentences)
 
 
 def test_signals_of_a_planted_truth(tree):
@@ -331,7 +368,7 @@ def test_a_subset_that_was_no_direction_says_how_to_measure_it(tmp_path):
 
 def test_results_without_directions_say_what_to_type(measured):
     result = call("examples", str(measured.output))
-    assert_input_error(result, "analyze run RUN --directions all --output OUT.h5")
+    assert_input_error(result, "analyze run RUN --directions all,held_out --output OUT.h5")
 
 
 def test_json_or_csv(file):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from analyze.checkpoints.finding.one_run import several_runs
@@ -26,7 +27,7 @@ from tests.checkpoint_files import (
     save,
     weights,
 )
-from tests.conftest import assert_input_error, call
+from tests.conftest import assert_input_error, call, small_weights
 
 # --- links, copies, order
 
@@ -202,6 +203,34 @@ def test_names_that_take_turns_are_told(tmp_path):
         "adam_*.pt, sgd_*.pt take turns in their steps; two runs may be mixed: --checkpoints GLOB "
         "takes one"
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "choice", "warned"),
+    [
+        (("adam_10.pt", "sgd_15.pt", "adam_20.pt", "sgd_25.pt"), "adam_*", []),
+        (("adam_10.pt", "sgd_15.pt", "adam_20.pt", "sgd_25.pt"), "*_?[05].pt", ["take turns"]),
+        (("step_1.pt", "step_2.pt", "step_3.pt"), "step_1.pt", []),  # the single one is the user's
+    ],
+)  # fmt: skip
+def test_warnings_are_of_the_checkpoints_that_were_chosen(tmp_path, names, choice, warned):
+    for k, name in enumerate(names):
+        save(tmp_path / name, weights(k))
+    every = found(tmp_path)
+    said = remarks(every, select(every, choice))
+    assert len(said) == len(warned)
+    assert all(words in text for words, text in zip(warned, said, strict=True))
+
+
+def test_the_choice_that_the_warning_names_ends_it(tiny):
+    for path in tiny.path.glob("*.pt"):
+        path.unlink()
+    for k, name in enumerate(("adam_10.pt", "sgd_15.pt", "adam_20.pt", "sgd_25.pt")):
+        torch.save(small_weights(k), tiny.path / name)
+    glob = ("--checkpoints", "adam_*")
+    for options, warned in (((), True), (glob, False)):
+        result = call("check", str(tiny.path), *options)
+        assert ("take turns" in result.output) == warned
 
 
 def test_two_versions_of_lightning_are_not_one_series(tmp_path, tiny):

@@ -65,8 +65,9 @@ def examples(results: Path, as_json: bool, csv_file: str | None, first: int, **c
     change     moves most: by how much the cosine changes from one measured
                checkpoint to the next
 
-    The others are the rest of its class, or of all training probes: see --against. Over all
-    checkpoints a score is its mean. The run needs directions: analyze run RUN --directions all.
+    The others are the rest of its class, or of all training probes: see --against. Held-out
+    probes, whose labels are right, find wrong labels best. Over all checkpoints a score is its
+    mean. The run needs directions: analyze run RUN --directions all,HELD_OUT_SUBSET.
 
     Where the file says which labels are wrong, a second table has the AUROC and average precision
     with 95 % intervals of every signal: the best place of each, and the best over all checkpoints.

@@ -83,8 +83,10 @@ class AlignedByLoss(Aligned):
     absent = NOT_REACHED
 
     def _every(self) -> np.ndarray:
-        losses = [loss_levels.training_loss(run.tree) for run in self.runs]
-        levels = loss_levels.common_levels(losses, [run.name for run in self.runs])
+        roots = [run.tree.to_dataset() for run in self.runs]
+        losses = [loss_levels.training_loss(root) for root in roots]
+        fix = matching.another_alignment(roots, self.align)
+        levels = loss_levels.common_levels(losses, [run.name for run in self.runs], fix)
         self.crossings = [loss_levels.first_crossings(loss, levels) for loss in losses]
         return levels
 

@@ -58,7 +58,7 @@ def at_equal_loss(alphas: Sequence[xr.Dataset], runs: Sequence[Run], size: int) 
         ``coherence_at_loss`` and ``coherence_at_loss_stderr``, ``(run, loss_level, subset)``, of
         ``size`` examples; without variables where the loss of some run is not known.
     """
-    losses = [training_loss(run.tree) for run in runs]
+    losses = [training_loss(run.tree.to_dataset()) for run in runs]
     levels = event_levels(losses)
     if not len(levels):
         return xr.Dataset()

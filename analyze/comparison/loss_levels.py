@@ -50,9 +50,9 @@ class Crossings:
         return bare.drop_vars(over).assign({str(k): v for k, v in mixed.data_vars.items()})
 
 
-def training_loss(tree: xr.DataTree) -> np.ndarray:
+def training_loss(root: xr.Dataset) -> np.ndarray:
     """The mean loss of all training probes, ``[checkpoint]``; NaN where it was not measured."""
-    return tree.to_dataset()["loss"].sel(subset=ALL).values.astype(float)
+    return root["loss"].sel(subset=ALL).values.astype(float)
 
 
 def in_order(tree: xr.DataTree) -> xr.DataTree:
@@ -94,12 +94,29 @@ def first_crossings(loss: np.ndarray, levels: np.ndarray) -> Crossings:
     return Crossings(before, after, weight)
 
 
-def common_levels(losses: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """Falling levels that at least two runs fall through, evenly spaced in the logarithm.
+def levels_of(losses: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Falling levels that at least two runs fall through, evenly spaced in the logarithm; or None.
+
+    None as well for a run without a loss, or with one that is not positive.
+    """
+    known = [loss[np.isfinite(loss)] for loss in losses]
+    if not all(len(loss) and loss.min() > 0 for loss in known):
+        return None
+    highest = sorted(float(loss[0]) for loss in known)[-2]
+    lowest = sorted(float(loss.min()) for loss in known)[1]
+    return np.geomspace(highest, lowest, LEVELS) if highest > lowest else None
+
+
+def common_levels(losses: Sequence[np.ndarray], names: Sequence[str], fix: str) -> np.ndarray:
+    """The ``levels_of`` the losses.
 
     Raises:
-        InputError: a run without a loss or with one that is not positive, or no such level.
+        InputError: a run without a loss or with one that is not positive, or no such level; with
+            ``fix`` as what to type.
     """
+    levels = levels_of(losses)
+    if levels is not None:
+        return levels
     known = [loss[np.isfinite(loss)] for loss in losses]
     for name, loss in zip(names, known, strict=True):
         if not len(loss) or loss.min() <= 0:
@@ -107,19 +124,15 @@ def common_levels(losses: Sequence[np.ndarray], names: Sequence[str]) -> np.ndar
                 "the run cannot be aligned by its training loss",
                 found=f"{name}: " + (f"a loss of {loss.min():g}" if len(loss) else "no loss"),
                 expected="positive losses, as levels are spaced by their logarithm",
-                fix="--align step",
+                fix=fix,
             )
-    highest = sorted(float(loss[0]) for loss in known)[-2]
-    lowest = sorted(float(loss.min()) for loss in known)[1]
-    if not highest > lowest:
-        raise InputError(
-            "no two runs fall through the same training loss",
-            found=", ".join(f"{n} from {v[0]:.4g} to {v.min():.4g}"
-                            for n, v in zip(names, known, strict=True)),
-            expected="at least two runs whose losses overlap",
-            fix="--align step",
-        )  # fmt: skip
-    return np.geomspace(highest, lowest, LEVELS)
+    raise InputError(
+        "no two runs fall through the same training loss",
+        found=", ".join(f"{n} from {v[0]:.4g} to {v.min():.4g}"
+                        for n, v in zip(names, known, strict=True)),
+        expected="at least two runs whose losses overlap",
+        fix=fix,
+    )  # fmt: skip
 
 
 def event_levels(losses: Sequence[np.ndarray]) -> np.ndarray:

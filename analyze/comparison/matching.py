@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from analyze.comparison.loss_levels import levels_of, training_loss
 from analyze.comparison.runs import Run
 from analyze.errors import InputError, listed
 
@@ -112,15 +113,26 @@ def check_shared(runs: Sequence[xr.Dataset], places: Sequence[np.ndarray], align
     """Refuse (InputError) runs of which no two have a checkpoint at the same place."""
     if not _any_shared(places):
         shown = [_shown(values, align) for values in places[:2]]
-        other = "epoch" if align == "step" else "step"
-        if not _any_shared([np.unique(root[other].values.astype(float)) for root in runs]):
-            other = "loss where the loss of both falls"
         raise InputError(
             f"no two runs have a checkpoint at the same {align}",
             found=f"{shown[0]} in the first, {shown[1]} in the second",
             expected="at least one that is shared: coherence between checkpoints is not known",
-            fix=f"--align {other}, or measure checkpoints at the same {align}s",
+            fix=another_alignment(runs, align),
         )
+
+
+def another_alignment(runs: Sequence[xr.Dataset], align: str) -> str:
+    """What to type for runs that this alignment does not fit: another one, if any does."""
+    fits = {
+        name: _any_shared([np.unique(root[name].values.astype(float)) for root in runs])
+        for name in ("step", "epoch")
+    }
+    fits["loss"] = levels_of([training_loss(root) for root in runs]) is not None
+    other = next((name for name, does in fits.items() if does and name != align), None)
+    measure = "measure checkpoints at the same steps"
+    if other is None:
+        return f"{measure}: these runs share no step, epoch or training loss"
+    return f"--align {other}, or {measure}"
 
 
 def _any_shared(places: Sequence[np.ndarray]) -> bool:

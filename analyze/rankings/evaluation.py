@@ -96,6 +96,24 @@ def evaluate(results: xr.DataTree, labels: Labels) -> Evaluation | None:
     return Evaluation(found, areas, wrong, rows, sentences)
 
 
+def worth(score: np.ndarray, wrong_is_high: bool, labels: Labels) -> tuple[str, bool]:
+    """What a ranking by this score finds, and whether it is the wrong way around.
+
+    It is judged by those examples of known label that have a score; empty where there are few.
+    """
+    rows = labels.judged[np.isfinite(score[labels.judged])]
+    wrong = np.zeros(0, bool) if labels.wrong is None else labels.wrong[rows] == 1.0
+    if min(wrong.sum(), (~wrong).sum()) < FEWEST:
+        return "", False
+    area = detection.areas(score[np.newaxis, rows], wrong)
+    value, (lower, upper) = float(area.value[0]), (float(end[0]) for end in area.interval)
+    is_last, is_first = value == 0.0 or upper < 0.5, value == 1.0 or lower > 0.5
+    turned = is_last if wrong_is_high else is_first
+    order = "last, not first" if wrong_is_high else "first, not last"
+    which = f": it puts the wrong labels {order}" if turned else ""
+    return f"This ranking finds wrong labels with an AUROC of {_value(area, 0)}{which}.", turned
+
+
 def _counts(labels: Labels, wrong: np.ndarray) -> str:
     share = wrong.mean()
     return (

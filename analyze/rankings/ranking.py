@@ -12,7 +12,7 @@ import xarray as xr
 
 from analyze.errors import InputError, like, listed, unknown
 from analyze.probes.subsets import ALL
-from analyze.rankings.evaluation import FEWEST, evaluate
+from analyze.rankings.evaluation import FEWEST, evaluate, worth
 from analyze.rankings.labels import Labels, labels_of
 from analyze.rankings.probe_file import probes_of
 from analyze.rankings.reference import Reference, pull, reference, references
@@ -21,12 +21,15 @@ from analyze.rankings.signals import NETWORK, in_layer, layer_names
 from analyze.results.file import tree_of
 from analyze.results.rows import matching_checkpoints
 from analyze.statistics.labelled_examples import check_directions, direction_names
-from analyze.statistics.regrouping import example_table
+from analyze.statistics.regrouping import example_table, held_out
 
 UNKNOWN_WORTH = (
     "No label is known to be wrong beside right ones, so the rank is not known to find any: that "
     "takes a subset corrupted beside clean, or the columns class and true_class of the probe file."
 )
+
+
+TURNING = ("suspicion", "prototype")  # scores whose sign is that of the pull
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,10 @@ def examples(
     found = evaluate(tree, labels)
     if signals and found is None:
         raise _not_known(labels)
-    sentences = [said for said in (missing, _without_score(score, by, place)) if said]
+    known, turned = worth(score, SCORES[by].wrong_is_high, labels)
+    cancels = _cancels(tree, compared) if by in TURNING and (turned or found is None) else ""
+    of_it = (missing, _without_score(score, by, place), known, cancels)
+    sentences = [said for said in of_it if said]
     sentences += [UNKNOWN_WORTH] if found is None else found.sentences
     if found is not None and compared.name.partition("=")[0] in labels.telling:
         sentences.append(
@@ -104,6 +110,24 @@ def examples(
         by, SCORES[by].meaning, compared.name, layer, "all" if place is None else place,
         _rows(tree, labels, score), [] if found is None else found.rows(signals), sentences,
     )  # fmt: skip
+
+
+def _cancels(results: xr.DataTree, compared: Reference) -> str:
+    """Why the sum of all training gradients may turn a ranking around, and what to do; or empty."""
+    if compared.name != ALL:
+        return ""
+    held, measured = held_out(results), direction_names(results)
+    known = [name for name in held if name in measured]
+    hint = "held-out probes in the probe file, whose labels are right, would tell"
+    if known:
+        hint = f"--against {known[0]}"
+    elif held:
+        wanted = ",".join([*measured, held[0]])
+        hint = f"analyze run RUN --directions {wanted} --output OUT.h5, then --against {held[0]}"
+    return (
+        "The sum of all training gradients is, near a minimum, what is left where right and wrong "
+        f"labels cancel: the cosine with it may turn its sign. To fix: {hint}."
+    )
 
 
 def _default(results: xr.DataTree, labels: Labels) -> str:

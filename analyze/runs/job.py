@@ -148,14 +148,12 @@ def _checkpoints(
     run: Path, exclude: list[Path], options: Options
 ) -> tuple[list[Checkpoint], list[str]]:
     """The checkpoints that the user chose, all of one run, and warnings about them."""
-    chosen = find(run, exclude, options.reading).checkpoints
-    warnings = remarks(chosen)
-    if options.checkpoints is not None:
-        chosen = select(chosen, options.checkpoints)
+    found = find(run, exclude, options.reading).checkpoints
+    chosen = found if options.checkpoints is None else select(found, options.checkpoints)
     mixed_runs = several_runs(chosen)
     if mixed_runs is not None and options.reading.manifest is None:
         raise mixed_runs
-    return chosen, warnings
+    return chosen, remarks(found, chosen)
 
 
 def _model(options: Options, from_card: str | None, card_path: str) -> ModelSpec:

@@ -13,11 +13,13 @@ import xarray as xr
 from analyze.errors import InputError
 from analyze.probes.directions import OWN as MOVEMENTS
 from analyze.probes.directions import UPDATE
+from analyze.probes.subsets import ALL
 from analyze.statistics import alignment as plain
 from analyze.statistics.regrouping import (
     direction_members,
     example_table,
     grouped_examples,
+    held_out,
     probe_members,
 )
 
@@ -52,7 +54,8 @@ def check_directions(results: xr.DataTree) -> None:
             found="no alignment in the group /examples",
             expected="a run that measured directions: sums of subsets, with which each example's "
             "gradient is compared",
-            fix="analyze run RUN --directions all --output OUT.h5",
+            fix=f"analyze run RUN --directions {','.join([ALL, *held_out(results)])} "
+            "--output OUT.h5",
         )
 
 

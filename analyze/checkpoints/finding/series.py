@@ -121,14 +121,18 @@ def select(checkpoints: list[Checkpoint], selection: str) -> list[Checkpoint]:
     return picked
 
 
-def remarks(checkpoints: list[Checkpoint]) -> list[str]:
-    """Warnings for the reader of the figures: a single checkpoint, gaps, an unsure order."""
+def remarks(checkpoints: list[Checkpoint], chosen: list[Checkpoint] | None = None) -> list[str]:
+    """Warnings for the reader of the figures: a single checkpoint, gaps, an unsure order.
+
+    Where the user has ``chosen`` some, of these; a gap that is the choice's own is none.
+    """
     readable = [c for c in checkpoints if c.problem is None]
+    measured = readable if chosen is None else [c for c in chosen if c.problem is None]
     rules = (
         _single, _unordered, _doubtful, _read_differently, _chosen_by_metric, _gaps, _same_step,
         taking_turns, _averages, _unused,
     )  # fmt: skip
-    return [text for rule in rules if (text := rule(readable))]
+    return [text for rule in rules if rule(readable) and (text := rule(measured))]
 
 
 def _escaped(checkpoints: list[Checkpoint], selection: str) -> str:

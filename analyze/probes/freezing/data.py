@@ -49,6 +49,7 @@ class Examples:
     ids: np.ndarray | None = None  # [N]
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # further labels, [N] each
     files: tuple[str, ...] = ()  # the path of each example of an image folder
+    true_name: str = ""  # what the data call the true labels
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -268,6 +269,7 @@ def _arrays(text: str, path: Path) -> Examples:
                 expected=f"one of {' or '.join(names)}",
                 fix="save the one that is meant: numpy.savez(path, inputs=..., targets=...)",
             )
+    true_name = next((name for name in TRUE if name in arrays), "")
     x, y, true, ids = (
         next((arrays.pop(n) for n in names if n in arrays), None)
         for names in (INPUTS, TARGETS, TRUE, IDS)
@@ -286,7 +288,7 @@ def _arrays(text: str, path: Path) -> Examples:
             expected="one entry for each example",
             fix="save arrays of equal length",
         )
-    return Examples(text, y, lambda rows: list(x[rows]), (), true, ids, arrays)
+    return Examples(text, y, lambda rows: list(x[rows]), (), true, ids, arrays, true_name=true_name)
 
 
 def _hugging_face(text: str, folder: Path, spec: Spec) -> Examples:

@@ -269,10 +269,14 @@ def _values(source: Source, examples: Examples) -> tuple[Any, list[str]]:
         if source.kind == "indices":
             return only_list(values, source, examples), []
         return aligned(values, source, examples)
-    if name not in examples.columns:
-        known = sorted(examples.columns)
-        raise unknown("the data have no such column", repr(name), known, "--noise KIND:FILE")
-    return examples.columns[name], []
+    columns = examples.columns
+    if examples.true is not None and examples.true_name:
+        columns = {**columns, examples.true_name: examples.true}  # taken as that already
+    if name not in columns:
+        known = sorted(columns)
+        fix = f"--noise {source.kind}:@{known[0]}" if known else f"--noise {source.kind}:FILE"
+        raise unknown("the data have no such column", repr(name), known, fix)
+    return columns[name], []
 
 
 def _chosen(values: Any, source: Source) -> Any:
