@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from analyze.figures import carried
-from analyze.figures.carried import between, carrying, of_contrast
+from analyze.results.carried import between, carrying, of_contrast
 from tests.synthetic import synthetic
 from tests.trees import make_tree
 

@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import nn
 
+import analyze
 from analyze.reports.summary import subset_summaries
-from analyze.results.findings import SENTENCES, Findings, LayerPeak, findings, said
+from analyze.results.findings import SENTENCES, Findings, LayerPeak, Opposed, findings, said
 from analyze.results.values import Value
+from analyze.statistics.between_subsets import between_subsets
 from tests.synthetic import synthetic
 from tests.trees import make_tree
 
@@ -26,6 +29,7 @@ QUIET = replace(CLEAR, agreeing=0, last_agrees=False, layer=None)
 SHARED = replace(CLEAR, second=NEXT, next_layer=OTHER)
 SINGLE = replace(CLEAR, measured=1, agreeing=1, last=None)
 UNTESTED = replace(QUIET, tested=False, layers_tested=False)
+AGAINST = Opposed("clean", "corrupted", 3, -0.42, 0.1, "step 64")
 NOTHING = replace(UNTESTED, measured=0, first=None, last=None)
 # By the name of a sentence: findings for which it is true, and for which it must not be said.
 CASES = {
@@ -44,6 +48,7 @@ CASES = {
     "cancel at the end": (
         [replace(CLEAR, last_agrees=False, last_cancels=True)], [CLEAR, QUIET, SINGLE]
     ),
+    "subsets oppose": ([replace(CLEAR, opposed=AGAINST)], [CLEAR, QUIET, NOTHING]),
     "no layer agrees": ([QUIET], [CLEAR, SHARED, UNTESTED, NOTHING]),
     "highest layer": ([CLEAR, SINGLE], [SHARED, QUIET, UNTESTED]),
     "highest layers not told apart": ([SHARED], [CLEAR, QUIET, UNTESTED]),
@@ -74,9 +79,14 @@ def test_a_sentence_is_said_where_it_is_true_and_nowhere_else(name):
 def test_words_of_the_sentences():
     assert text(CLEAR) == (
         "Over all 1,000 probes, gradients agree most at step 64: m-coherence is 30.0 ± 1.0 there. "
-        "At the end (step 99) it is 2.0 ± 1.0. Among the layers, conv1 (Conv2d) peaks highest, at "
-        "30.0 ± 1.0 (step 64). The highest of several noisy values is too high on average."
+        "At the end (step 99) it is 2.0 ± 1.0. Among the layers, over the same probes, conv1 "
+        "(Conv2d) peaks highest, at 30.0 ± 1.0 (step 64). The highest of several noisy values is "
+        "too high on average."
     )
+    assert (
+        "But clean and corrupted pull against each other, beyond chance at 3 of 12 checkpoints: "
+        "the cosine of their mean gradients is −0.42 ± 0.10 at step 64."  # noqa: RUF001
+    ) in text(replace(CLEAR, opposed=AGAINST))
     assert text(QUIET) == (
         "Over all 1,000 probes, there is no agreement beyond chance: at none of 12 checkpoints can "
         "m-coherence be told from that of gradients without a common direction, at a false "
@@ -119,6 +129,41 @@ def test_results_with_agreement():
     assert found.first.place == int(np.argmax(value))
     assert {"agree most", "highest not told from the next"} & set(names(found))
     assert subset_summaries(tree)["clean"].chance == ""
+
+
+@pytest.fixture(scope="module")
+def opposing():
+    """The same kind of inputs with two labels, more of one than of the other."""
+    network = nn.Linear(4, 2)
+    nn.init.zeros_(network.weight), nn.init.zeros_(network.bias)
+    subset = ["clean"] * 60 + ["corrupted"] * 20 + ["held_out"] * 20
+    draw = np.random.default_rng(0)
+    x = (1.0 + 0.3 * draw.normal(size=(100, 4))).astype(np.float32)
+    targets = np.array([0] * 60 + [1] * 40)
+    probes = analyze.ProbeSet(x, targets, subset, held_out=("held_out",))
+    return analyze.concat([analyze.measure(network, probes, step=k) for k in (1, 2)])
+
+
+def test_subsets_that_oppose_are_told_beside_all_probes(opposing):
+    found = findings(opposing)
+    table = between_subsets(opposing).sel(subset="clean", subset_other="corrupted")
+    beyond = (table["p_value_adjusted"] <= 0.05) & (table["gradient_cosine"] < 0)
+    assert (found.opposed.first, found.opposed.second) == ("clean", "corrupted")
+    assert 0 < found.opposed.count <= int(beyond.sum())
+    at = int(np.nanargmin(table["p_value_adjusted"].values))
+    assert found.opposed.cosine == pytest.approx(float(table["gradient_cosine"][at]))
+    assert "clean and corrupted pull against each other, beyond chance at" in text(found)
+    assert "held_out pull" not in text(found)
+
+
+def test_subsets_that_must_oppose_are_not_told_to(opposing):
+    forced = opposing.copy()
+    network = forced["network"].to_dataset()
+    kinds = network["warning_flags"].attrs["flag_meanings"].split()
+    bit = 2 ** kinds.index("near_stationary")
+    forced["network"] = forced["network"].assign(warning_flags=0 * network["warning_flags"] + bit)
+    assert findings(opposing).opposed is not None
+    assert findings(forced).opposed is None
 
 
 def test_results_without_a_test():

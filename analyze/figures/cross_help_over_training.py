@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator, SymmetricalLogLocator
 
 from analyze.figures.bands import MANY, draw_interval
-from analyze.figures.carried import between
 from analyze.figures.lines import draw_guide, write_end_labels
 from analyze.figures.names import figure_text
 from analyze.figures.subset_pairs import draw_pairs, pairs
 from analyze.figures.training import training
+from analyze.results.carried import between
 from analyze.statistics.between_subsets import has_sums
 
 SMALLEST_SHARE = 1e-3  # share of the largest value below which the axis is linear

@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 
 from analyze.figures.accuracy_over_training import has_accuracy
-from analyze.figures.carried import FIRST, SECOND, between, of_contrast
 from analyze.figures.cross_help_over_training import has_cross_help
 from analyze.figures.names import plain
 from analyze.figures.subset_pairs import pairs
 from analyze.probes.subsets import ALL
+from analyze.results.carried import FIRST, SECOND, between, of_contrast
 from analyze.results.subsets import shown_subsets
 from analyze.statistics.between_subsets import has_sums
 from analyze.statistics.sizes import at_one_size, shown_size

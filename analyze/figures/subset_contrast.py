@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analyze.errors import InputError
-from analyze.figures.carried import FIRST, SECOND, has_contrast, of_contrast
 from analyze.figures.cells import label_checkpoints, label_layers, names_and_types
 from analyze.figures.entry import FigureEntry
 from analyze.figures.names import figure_text
@@ -16,6 +15,7 @@ from analyze.figures.panels import columns_of, grid, table_height
 from analyze.figures.signed_cells import add_signed_bar, difference_scale, draw_signed, ratio_scale
 from analyze.figures.style import style
 from analyze.figures.training import training
+from analyze.results.carried import FIRST, SECOND, has_contrast, of_contrast
 from analyze.statistics.ratios import contrast
 from analyze.statistics.significance import RATE
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from analyze.figures.carried import between
 from analyze.figures.lines import shown_subsets
 from analyze.figures.names import plain
 from analyze.pages.text import cosine
 from analyze.probes.subsets import ALL
+from analyze.results.carried import between
 from analyze.statistics.between_subsets import apart, has_sums
 
 

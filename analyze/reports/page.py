@@ -10,7 +10,6 @@ import xarray as xr
 
 from analyze.errors import listed
 from analyze.figures.bands import fold_count
-from analyze.figures.carried import carrying
 from analyze.figures.numbers import of_network
 from analyze.figures.style import of_width
 from analyze.figures.table import OF_A_RUN, run_figures
@@ -27,6 +26,7 @@ from analyze.reports import summary
 from analyze.reports.cosines import Cosines, cosines
 from analyze.reports.details import GROUPS, details
 from analyze.reports.examples import section
+from analyze.results.carried import carrying
 from analyze.results.file import tree_of
 from analyze.results.findings import findings, said
 from analyze.results.summary import warning_sentences

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import xarray as xr
@@ -16,15 +17,18 @@ from markupsafe import Markup
 
 from analyze.errors import listed
 from analyze.probes.subsets import ALL
+from analyze.results.carried import between
 from analyze.results.places import places
 from analyze.results.values import Value, in_words, peak, value_at
 from analyze.statistics import significance
+from analyze.statistics.between_subsets import has_sums, together
 from analyze.statistics.highest import highest
 from analyze.statistics.regrouping import held_out
 from analyze.statistics.sizes import at_one_size, shown_size
+from analyze.statistics.warnings import FLAGS, flagged
 from analyze.text import shown_name
 
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+PLUS_MINUS, MINUS = "\N{PLUS-MINUS SIGN}", "\N{MINUS SIGN}"
 STRONG = Markup("<strong>{}</strong>")
 
 
@@ -35,6 +39,18 @@ class LayerPeak:
     name: str
     type: str
     value: Value
+
+
+@dataclass(frozen=True)
+class Opposed:
+    """Two training subsets whose mean gradients pull against each other, beyond chance."""
+
+    first: str
+    second: str
+    count: int  # of checkpoints, without those where the two must, as their sum vanishes
+    cosine: float  # where they do so most surely
+    error: float
+    where: str
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,7 @@ class Findings:
     layers_tested: bool
     layer: LayerPeak | None  # of the layers that agree
     next_layer: LayerPeak | None  # where the first cannot be told from it
+    opposed: Opposed | None = None  # of all pairs the one at most checkpoints
 
 
 def findings(results: xr.DataTree) -> Findings:
@@ -89,7 +106,33 @@ def findings(results: xr.DataTree) -> Findings:
         layers_tested=bool(significance.tested(layers).sel(subset=ALL).any()),
         layer=None if of_layers is None else _layer(results, of_layers.at),
         next_layer=_layer(results, of_layers.next_at or {}) if of_layers and shared else None,
+        opposed=_opposed(results),
     )  # fmt: skip
+
+
+def _opposed(results: xr.DataTree) -> Opposed | None:
+    """The pair of training subsets that oppose each other at most checkpoints; None without one."""
+    network = results["network"].to_dataset()
+    left_out = (ALL, *held_out(results))
+    names = [n for n in network["subset"].values.astype(str).tolist() if n not in left_out]
+    if len(names) < 2 or not has_sums(results):
+        return None
+    table = between(results).transpose("checkpoint", ...)
+    against = together(table) & (table["gradient_cosine"] < 0)
+    if FLAGS in network:
+        forced = flagged(network, "near_stationary").sel(subset=ALL)
+        against &= ~forced.transpose("checkpoint", ...)
+    counts = {
+        (a, b): int(against.sel(subset=a, subset_other=b).sum()) for a, b in combinations(names, 2)
+    }
+    a, b = max(counts, key=lambda pair: counts[pair])
+    if not counts[a, b]:
+        return None
+    pair = table.sel(subset=a, subset_other=b).where(against.sel(subset=a, subset_other=b))
+    at = int(np.nanargmin(pair["p_value_adjusted"].values))
+    cosine, error = (float(pair[f"gradient_cosine{end}"][at]) for end in ("", "_stderr"))
+    where = places(results.to_dataset()).names[at]
+    return Opposed(shown_name(a), shown_name(b), counts[a, b], cosine, error, where)
 
 
 @dataclass(frozen=True)
@@ -180,6 +223,11 @@ SENTENCES = (
         ).format(_end(f), _where(f.last), _number(f.last)),
     ),
     Sentence(
+        "subsets oppose",
+        lambda f: f.opposed is not None,
+        lambda f: _against(f.opposed, f.measured),
+    ),
+    Sentence(
         "no layer agrees",
         lambda f: f.layers_tested and f.layer is None,
         lambda _: Markup("No layer agrees beyond chance."),
@@ -187,7 +235,9 @@ SENTENCES = (
     Sentence(
         "highest layer",
         lambda f: f.layer is not None and f.next_layer is None,
-        lambda f: Markup("Among the layers, {} ({}) {} highest, at {} ({}).").format(
+        lambda f: Markup(
+            "Among the layers, over the same probes, {} ({}) {} highest, at {} ({})."
+        ).format(
             STRONG.format(_layer_of(f.layer).name), _layer_of(f.layer).type,
             "is" if f.measured == 1 else "peaks", _number(_layer_of(f.layer).value),
             _where(_layer_of(f.layer).value),
@@ -197,8 +247,8 @@ SENTENCES = (
         "highest layers not told apart",
         lambda f: f.next_layer is not None,
         lambda f: Markup(
-            "Among the layers, {} ({}) has the highest value, {} ({}), which cannot be told from "
-            "{} of {} ({}) ({})."
+            "Among the layers, over the same probes, {} ({}) has the highest value, {} ({}), which "
+            "cannot be told from {} of {} ({}) ({})."
         ).format(
             STRONG.format(_layer_of(f.layer).name), _layer_of(f.layer).type,
             _number(_layer_of(f.layer).value), _where(_layer_of(f.layer).value),
@@ -222,7 +272,10 @@ def said(found: Findings) -> list[tuple[str, Markup]]:
 
 def in_plain_text(results: xr.DataTree) -> list[str]:
     """The sentences that hold, for the terminal: without marks, in ASCII but for names."""
-    return [text.striptags().replace(PLUS_MINUS, "+-") for _, text in said(findings(results))]
+    return [
+        text.striptags().replace(PLUS_MINUS, "+-").replace(MINUS, "-")
+        for _, text in said(findings(results))
+    ]
 
 
 def _over(found: Findings) -> Markup:
@@ -231,6 +284,20 @@ def _over(found: Findings) -> Markup:
     if not found.held_out:
         return Markup("Over all {},").format(probes)
     return Markup("Over the {} outside {},").format(probes, found.held_out)
+
+
+def _against(pair: Opposed | None, measured: int) -> Markup:
+    """Two subsets that oppose each other, how often, and their cosine where that is surest."""
+    assert pair is not None
+    often = "" if measured == 1 else f" at {pair.count} of {measured} checkpoints"
+    value = f"{pair.cosine:+.2f} {PLUS_MINUS} {max(pair.error, 0.01):.2f}".replace("-", MINUS)
+    return Markup(
+        "But {} and {} pull against each other, beyond chance{}: the cosine of their mean "
+        "gradients is {} at {}."
+    ).format(
+        STRONG.format(pair.first), STRONG.format(pair.second), often, STRONG.format(value),
+        pair.where,
+    )  # fmt: skip
 
 
 def _end(found: Findings) -> str:
@@ -271,6 +338,6 @@ def _layer(results: xr.DataTree, at: dict[str, str]) -> LayerPeak:
     kinds = results["layers"].to_dataset()["layer_type"]
     names = results["layers"].to_dataset()["layer"].values.astype(str).tolist()
     kind = shown_name(str(kinds.values[names.index(at["layer"])]))
-    return LayerPeak(
-        shown_name(at["layer"]), kind, _value(results, _place(results, at), at["layer"])
-    )
+    name = shown_name(at["layer"])
+    name = f"layer {name}" if name[:1].isdigit() else name  # as in a Sequential
+    return LayerPeak(name, kind, _value(results, _place(results, at), at["layer"]))

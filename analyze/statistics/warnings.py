@@ -97,7 +97,7 @@ KINDS = (
     Kind(
         "near_stationary", "s",
         "the training gradients nearly cancel, so that a subset and the rest must be opposite: "
-        "coherence within them is forced; look at gradient_cosine and at held-out probes",
+        "coherence within them is forced; look at cosines between subsets and at held-out probes",
         _near_stationary,
     ),
     Kind(
