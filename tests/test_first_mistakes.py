@@ -13,7 +13,7 @@ import torch
 import analyze
 from analyze.__main__ import main as program
 from analyze.specs.run_card import read_run_card
-from tests.conftest import assert_input_error, call, make_run
+from tests.conftest import SPEC, assert_input_error, call, make_run
 
 CODE = """
 import torch
@@ -100,6 +100,12 @@ def test_the_message_has_what_to_type(place, monkeypatch, case):
     assert_input_error(result)
     assert fix in result.stderr.partition("to fix:")[2]
     assert not (place / "new.safetensors").exists()
+
+
+def test_probes_that_are_still_to_be_made(tiny):
+    tiny.card(f'[run]\nmodel = "{SPEC}"\n')
+    made_by = "analyze probes build FILE --data SPEC (SPEC is data.npz, FILE.py:DATASET or"
+    assert_input_error(call("check", str(tiny.path)), "no --probes", made_by)
 
 
 # What stands in a card, and what is to stand there.

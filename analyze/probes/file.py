@@ -139,7 +139,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             "the probe file is missing",
             found=f"{path}, which is a directory" if is_folder(path) else f"no file {path}",
             expected="a safetensors file of probes, as the run card or --probes names it",
-            fix=f"analyze probes build FILE --data {_data(path)} makes one, for --probes FILE",
+            fix=f"{how_to_make(path)} makes one, for --probes FILE",
         )
     try:
         return read_arrays(path)
@@ -149,10 +149,13 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise _broken(path, str(error)) from error
 
 
-def _data(path: Path) -> str:
-    """What the probes may be frozen from, where the path is a spec of data."""
+def how_to_make(path: Path = Path("FILE")) -> str:
+    """The command that freezes probes, from the path where that is a spec of data."""
     file, _, function = str(path).rpartition(":")
-    return shlex.quote(str(path)) if file.endswith(".py") and function else "SPEC"
+    if file.endswith(".py") and function:
+        return f"analyze probes build FILE --data {shlex.quote(str(path))}"
+    specs = "data.npz, FILE.py:DATASET or torchvision:NAME?root=DIR"
+    return f"analyze probes build FILE --data SPEC (SPEC is {specs})"
 
 
 def _broken(path: Path, problem: str) -> InputError:
@@ -160,7 +163,7 @@ def _broken(path: Path, problem: str) -> InputError:
         "this is not a probe file",
         found=f"{path}: {problem}",
         expected="safetensors with inputs, targets and subset, and subset_names in its metadata",
-        fix="analyze probes build FILE --data SPEC; or your own arrays, in Python: "
+        fix=f"{how_to_make()}; or your own arrays, in Python: "
         "analyze.probes.write_probes(path, analyze.ProbeSet(inputs, targets, subset))",
     )
 

@@ -20,6 +20,7 @@ from analyze.models.configs import config_of
 from analyze.probes import Cells, ProbeSet, read_probes
 from analyze.probes.cells import check_columns, mixed
 from analyze.probes.directions import UPDATE, directions_of
+from analyze.probes.file import how_to_make
 from analyze.probes.in_python import probes_in_python
 from analyze.probes.subsets import ALL
 from analyze.runs.options import Options
@@ -84,7 +85,8 @@ def resolve(run: str | Path, options: Options) -> Job:
     if not isinstance(options.probes, str | Path | None):
         probes, source = probes_in_python(options.probes), {"path": "in memory"}
     elif probe_path is None:
-        raise _missing("probes", card_path, "the probe file", "--probes FILE")
+        option = f"--probes FILE, which {how_to_make()} makes"
+        raise _missing("probes", card_path, "the probe file", option)
     else:
         probes = read_probes(probe_path)
         source = {"path": str(probe_path), "sha256": sha256(probe_path)}
