@@ -244,7 +244,10 @@ def test_show_is_the_results_as_a_table(measured):
     result = call("show", str(measured.output))
     assert (result.exit_code, result.stderr) == (0, "")
     title, header, *lines = result.stdout.splitlines()
-    assert title.strip() == "m-coherence of the network"
+    own = "m-coherence of the network, each subset at its own m: compare those of one m"
+    assert title.strip() == own
+    one = call("show", str(measured.output), "--subset", "c*").stdout  # of equal size
+    assert one.splitlines()[0].strip() == "m-coherence of the network"
     for column in ("clean (m=8)", "corrupted (m=8)", "held_out (m=8)", "all (m=16)"):
         assert column in header
     flags = analyze.open_results(measured.output)["network"]["warning_flags"]
@@ -261,12 +264,12 @@ def test_show_is_the_results_as_a_table(measured):
 
 def test_show_layers(measured):
     last = call("show", str(measured.output), "--layers").stdout.splitlines()
-    assert last[0].strip() == "m-coherence at step_100.pt"
+    assert last[0].strip().startswith("m-coherence at step_100.pt, each subset at its own m")
     assert [line.split()[:3] for line in last[2:4]] == [
         ["hidden", "Linear", "65"], ["fc", "Linear", "18"],
     ]  # fmt: skip
     other = call("show", str(measured.output), "--layers", "--checkpoint", "step_9.pt").stdout
-    assert other.splitlines()[0].strip() == "m-coherence at step_9.pt"
+    assert other.splitlines()[0].strip().startswith("m-coherence at step_9.pt, each subset at")
     assert other.splitlines()[2:] != last[2:]
 
 

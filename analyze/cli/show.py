@@ -106,6 +106,8 @@ def _print_coherence(rows: list[Row], layers: bool) -> None:
     keys = ["layer", "layer_type", "parameters"] if layers else ["checkpoint", "step", "epoch"]
     keys = ["checkpoint", *keys] if layers and len(at) > 1 else keys
     title = f"m-coherence at {', '.join(at)}" if layers else "m-coherence of the network"
+    if len({row["probes"] for row in rows}) > 1:
+        title += ", each subset at its own m: compare those of one m"
 
     def coherence(row: Row) -> Row:
         value = with_error(row["m_coherence"], row["m_coherence_stderr"])
