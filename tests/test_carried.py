@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import xarray as xr
 
-from analyze.figures import carried
+from analyze.results import carried
 from analyze.results.carried import between, carrying, of_contrast
 from tests.synthetic import synthetic
 from tests.trees import make_tree

@@ -124,7 +124,7 @@ def test_the_highest_is_one_that_agrees():
     layers = tree["layers"]["m_coherence"].sel(subset="all")
     largest = layers.where(layers == layers.max(), drop=True)["layer"].item()
     text = "\n".join(lines(summary(tree)))
-    assert "Among the layers, encoder.blocks.0.conv" in text
+    assert "Among the layers, over the same probes, encoder.blocks.0.conv" in text
     assert largest == "encoder.blocks.0.attention"
     assert largest not in text
 
